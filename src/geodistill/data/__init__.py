@@ -1,0 +1,1 @@
+"""Data sets: manifests, checks, samples, augmentation, made-up scenes."""

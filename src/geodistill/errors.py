@@ -1,0 +1,65 @@
+"""The errors a user can meet, each saying what was received, what was expected and the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GeodistillError(Exception):
+    """A mistake the user can mend; the command line prints it on one line and ends with status 2.
+
+    Args:
+        received: What was found, naming the file, key or value.
+        expected: What would have been right; may be empty where it is obvious.
+        mend: What to do about it; may be empty.
+    """
+
+    def __init__(self, received: str, expected: str = "", mend: str = "") -> None:
+        self.received, self.expected, self.mend = received, expected, mend
+        parts = [received, f"expected {expected}" if expected else "", mend]
+        super().__init__("; ".join(" ".join(part.split()) for part in parts if part))
+
+
+class DataError(GeodistillError):
+    """An image, mask, manifest or legend cannot be used as it is."""
+
+
+class RecipeError(GeodistillError):
+    """A recipe or a command-line flag has a wrong key or value."""
+
+
+class ArtifactError(GeodistillError):
+    """A Segmenter directory, checkpoint or weights file is missing, altered or of another kind."""
+
+
+class OutputError(GeodistillError):
+    """A result cannot be written where it was asked for."""
+
+
+class TrainingError(GeodistillError):
+    """Training cannot go on, for example because a loss term is not finite."""
+
+
+class UnknownNameError(GeodistillError):
+    """A name is not among the known ones; the message lists near names.
+
+    Args:
+        kind: What the name stands for, such as ``"encoder"``.
+        name: The name received.
+        known: Every name that would have been accepted.
+        mend: Where to see them all.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], mend: str = "") -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=5, cutoff=0.4)
+        if near or len(names) > 12:
+            expected = f"a known {kind}" + (f", such as {', '.join(near)}" if near else "")
+        else:
+            expected = f"one of {', '.join(names)}"
+        super().__init__(f"unknown {kind} {name!r}", expected, mend)
+
+
+class GeodistillWarning(UserWarning):
+    """Something the user should know and that does not stop the work."""

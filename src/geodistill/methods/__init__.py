@@ -1,0 +1,1 @@
+"""One file a paper: modules in the paper's order, network, losses."""

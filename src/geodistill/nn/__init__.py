@@ -1,0 +1,1 @@
+"""Paper-neutral building blocks: encoders, decoders, attention, losses."""

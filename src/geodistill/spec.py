@@ -1,0 +1,288 @@
+"""What a segmenter is about, each fact said once: classes, colours, bands, normalisation, ground sampling distance."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from geodistill.errors import DataError
+
+Colour = tuple[int, int, int]
+
+IGNORE_INDEX = 255
+"""Label of pixels that take no part in losses or scores. Every mask inside geodistill uses this value."""
+
+
+def parse_colour(text: str | Sequence[int]) -> Colour:
+    """Read ``"#rrggbb"`` or three integers in 0..255 as a colour.
+
+    Raises:
+        DataError: The text is not such a colour.
+    """
+    if isinstance(text, str):
+        digits = text.removeprefix("#")
+        try:
+            values = [int(digits[i : i + 2], 16) for i in (0, 2, 4)] if len(digits) == 6 else []
+        except ValueError:
+            values = []
+    else:
+        values = [int(v) for v in text]
+    if len(values) != 3 or not all(0 <= v <= 255 for v in values):
+        raise DataError(f"colour {text!r}", "'#rrggbb' or three integers in 0..255")
+    return (values[0], values[1], values[2])
+
+
+def default_colours(count: int) -> tuple[Colour, ...]:
+    """Give ``count`` well separated colours (golden-angle hues), for legends that name none."""
+    colours: list[Colour] = []
+    for i in range(count):
+        r, g, b = colorsys.hsv_to_rgb((i * 0.618034 + 0.08) % 1.0, 0.55 + 0.3 * (i % 2), 0.9 - 0.25 * (i % 3))
+        colours.append((round(255 * r), round(255 * g), round(255 * b)))
+    return tuple(colours)
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The classes of a label set and how mask files encode them.
+
+    Attributes:
+        names: Class names; the position is the class index.
+        colours: One RGB colour in 0..255 a class, for RGB masks, maps and pictures.
+        values: The pixel value of each class in single-band mask files; the class index where not given.
+        ignore_values: Pixel values of single-band mask files that mean "no label".
+        ignore_colours: RGB colours of mask files that mean "no label".
+
+    Raises:
+        DataError: Names repeat, or the lists do not fit each other.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...] = ()
+    values: tuple[int, ...] = ()
+    ignore_values: tuple[int, ...] = ()
+    ignore_colours: tuple[Colour, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= 255 or len(set(self.names)) != len(self.names):
+            raise DataError(f"legend with classes {list(self.names)}", "1 to 255 distinct class names")
+        if not self.colours:
+            object.__setattr__(self, "colours", default_colours(len(self.names)))
+        if not self.values:
+            object.__setattr__(self, "values", tuple(range(len(self.names))))
+        if not self.ignore_values and IGNORE_INDEX not in self.values:
+            object.__setattr__(self, "ignore_values", (IGNORE_INDEX,))
+        for label, given in (("colours", self.colours), ("values", self.values)):
+            if len(given) != len(self.names) or len(set(given)) != len(given):
+                raise DataError(f"legend {label} {list(given)}", f"{len(self.names)} distinct {label}, one a class")
+        if set(self.values) & set(self.ignore_values) or set(self.colours) & set(self.ignore_colours):
+            raise DataError("legend with an entry that is both a class and ignored", "classes or ignored, not both")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def indices_from_values(self, values: NDArray[Any]) -> tuple[NDArray[np.uint8], dict[int, int]]:
+        """Turn the pixel values of a single-band mask into class indices.
+
+        Args:
+            values: ``(H, W)`` integers as stored in the file.
+
+        Returns:
+            ``(H, W)`` uint8 class indices (``IGNORE_INDEX`` where ignored or unknown), and the count of pixels
+            of each value that stands neither in the legend nor among its ignored values.
+        """
+        indices = np.full(values.shape, IGNORE_INDEX, np.uint8)
+        known = np.zeros(values.shape, bool)
+        for index, value in enumerate(self.values):
+            hit = values == value
+            indices[hit] = index
+            known |= hit
+        for value in self.ignore_values:
+            known |= values == value
+        odd, counts = np.unique(values[~known], return_counts=True)
+        return indices, {int(v): int(n) for v, n in zip(odd, counts, strict=True)}
+
+    def indices_from_colours(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], dict[Colour, int]]:
+        """Turn an RGB mask into class indices.
+
+        Args:
+            rgb: ``(3, H, W)`` uint8 colours as stored in the file.
+
+        Returns:
+            ``(H, W)`` uint8 class indices (``IGNORE_INDEX`` where ignored or unknown), and the count of pixels
+            of each colour that is in no legend entry.
+        """
+        packed = _pack(rgb.astype(np.uint32))
+        indices = np.full(packed.shape, IGNORE_INDEX, np.uint8)
+        known = np.zeros(packed.shape, bool)
+        for index, colour in enumerate(self.colours):
+            hit = packed == _pack(np.array(colour, np.uint32))
+            indices[hit] = index
+            known |= hit
+        for colour in self.ignore_colours:
+            known |= packed == _pack(np.array(colour, np.uint32))
+        odd, counts = np.unique(packed[~known], return_counts=True)
+        return indices, {
+            (int(v) >> 16, int(v) >> 8 & 255, int(v) & 255): int(n) for v, n in zip(odd, counts, strict=True)
+        }
+
+    def paint(self, indices: NDArray[Any]) -> NDArray[np.uint8]:
+        """Colour class indices for a picture: ``(H, W)`` integers -> ``(H, W, 3)`` uint8; ignored is black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = self.colours
+        painted: NDArray[np.uint8] = table[np.clip(indices, 0, 255).astype(np.uint8)]
+        return painted
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-ready form that `from_dict` reads back."""
+        return {key: [list(v) if isinstance(v, tuple) else v for v in value] for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Legend:
+        """Read what `to_dict` wrote."""
+        known = {"names", "colours", "values", "ignore_values", "ignore_colours"}
+        if unknown := set(data) - known:
+            raise DataError(f"legend keys {sorted(unknown)}", f"keys among {sorted(known)}")
+        return cls(
+            names=tuple(str(n) for n in data["names"]),
+            colours=tuple(parse_colour(c) for c in data.get("colours", ())),
+            values=tuple(int(v) for v in data.get("values", ())),
+            ignore_values=tuple(int(v) for v in data.get("ignore_values", ())),
+            ignore_colours=tuple(parse_colour(c) for c in data.get("ignore_colours", ())),
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> Legend:
+        """Read a legend file (YAML or JSON).
+
+        The file has ``classes``: a list of names, or a mapping from name to a colour ``"#rrggbb"``, a mask value,
+        or ``{colour: ..., value: ...}``; and optionally ``ignore``: a list of colours and values that mean no label.
+
+        Raises:
+            DataError: The file is missing or is not such a legend.
+        """
+        path = Path(path)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"legend {path} cannot be read ({_first_line(error)})", "a YAML or JSON file") from error
+        if not isinstance(data, dict) or "classes" not in data:
+            raise DataError(f"legend {path}", "a mapping with the key 'classes'")
+        if unknown := set(data) - {"classes", "ignore"}:
+            raise DataError(f"legend {path} with keys {sorted(unknown)}", "the keys 'classes' and 'ignore'")
+        classes = data["classes"]
+        if isinstance(classes, list):
+            classes = {str(name): None for name in classes}
+        if not isinstance(classes, dict):
+            raise DataError(f"legend {path}, classes", "a list of names or a mapping from name to colour or value")
+        entries = [_legend_entry(value) for value in classes.values()]
+        ignored = [_legend_entry(value) for value in data.get("ignore") or []]
+        return cls(
+            names=tuple(str(name) for name in classes),
+            colours=_all_or_none([e[0] for e in entries], f"legend {path}: colours"),
+            values=_all_or_none([e[1] for e in entries], f"legend {path}: values"),
+            ignore_colours=tuple(colour for colour, _ in ignored if colour is not None),
+            ignore_values=tuple(value for _, value in ignored if value is not None),
+        )
+
+
+def _legend_entry(value: Any) -> tuple[Colour | None, int | None]:
+    if isinstance(value, dict):
+        colour = value.get("colour", value.get("color"))
+        number = value.get("value")
+        return (None if colour is None else parse_colour(colour)), (None if number is None else int(number))
+    if isinstance(value, bool):
+        raise DataError(f"legend entry {value!r}", "a colour '#rrggbb' or an integer mask value")
+    if isinstance(value, int):
+        return None, value
+    return (None, None) if value is None else (parse_colour(value), None)
+
+
+def _all_or_none(items: list[Any], what: str) -> tuple[Any, ...]:
+    given = [item for item in items if item is not None]
+    if given and len(given) != len(items):
+        raise DataError(f"{what} for {len(given)} of {len(items)} classes", "all classes or none")
+    return tuple(given)
+
+
+def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    packed: NDArray[np.uint32] = (rgb[0] << 16) | (rgb[1] << 8) | rgb[2]
+    return packed
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What travels with data, network and artifact.
+
+    Attributes:
+        legend: The classes.
+        bands: One name a band, in the order of the image's channels.
+        mean: Mean of each band in sensor units; the network subtracts it.
+        std: Standard deviation of each band in sensor units, above 0; the network divides by it.
+        gsd: Ground sampling distance in metres per pixel, or ``None`` where unknown.
+
+    Raises:
+        DataError: The lists do not fit each other, or a deviation is not positive.
+    """
+
+    legend: Legend
+    bands: tuple[str, ...]
+    mean: tuple[float, ...] = field(default=())
+    std: tuple[float, ...] = field(default=())
+    gsd: float | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.bands)
+        if not self.mean:
+            object.__setattr__(self, "mean", (0.0,) * count)
+        if not self.std:
+            object.__setattr__(self, "std", (1.0,) * count)
+        if count == 0 or len(self.mean) != count or len(self.std) != count:
+            raise DataError(
+                f"{count} bands, {len(self.mean)} means, {len(self.std)} deviations",
+                "as many of each, at least one",
+            )
+        if min(self.std) <= 0:
+            raise DataError(f"band deviations {list(self.std)}", "numbers above 0")
+
+    @property
+    def channels(self) -> int:
+        """Number of bands."""
+        return len(self.bands)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.legend)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-ready form that `from_dict` reads back."""
+        return {
+            "legend": self.legend.to_dict(),
+            "bands": list(self.bands),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "gsd": self.gsd,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Spec:
+        """Read what `to_dict` wrote."""
+        gsd = data.get("gsd")
+        return cls(
+            legend=Legend.from_dict(data["legend"]),
+            bands=tuple(str(b) for b in data["bands"]),
+            mean=tuple(float(v) for v in data["mean"]),
+            std=tuple(float(v) for v in data["std"]),
+            gsd=None if gsd is None else float(gsd),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -166,6 +167,9 @@ class Raster:
             raise DataError(
                 f"{self.path} cannot be opened as a raster ({error})", "GeoTIFF, PNG, JPEG or BMP"
             ) from error
+        if self._file.driver == "PNG" and not _png_is_complete(self.path):
+            self._file.close()
+            raise DataError(f"{self.path} is truncated", "a whole PNG file", "fetch or export it again")
         alpha = [i for i, kind in enumerate(self._file.colorinterp, 1) if kind == ColorInterp.alpha]
         self._indexes = [i for i in self._file.indexes if i not in alpha] or list(self._file.indexes)
         self._masked = any(MaskFlags.all_valid not in flags for flags in self._file.mask_flag_enums)
@@ -197,6 +201,17 @@ class Raster:
     def nodata(self) -> float | None:
         """The file's nodata value."""
         return None if self._file.nodata is None else float(self._file.nodata)
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the file is stored in tiles, so that a window is read without decoding whole rows."""
+        return any(width < self._file.width for _, width in self._file.block_shapes)
+
+    @property
+    def acquired(self) -> str | None:
+        """The file's own date tag as ``YYYY-MM-DD``, or ``None`` where it has none."""
+        digits = re.sub(r"\D", "", str(self._file.tags().get("TIFFTAG_DATETIME", "")))[:8]
+        return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if len(digits) == 8 else None
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -267,6 +282,17 @@ class Raster:
                 valid &= finite.all(axis=0)
                 pixels = np.where(finite, pixels, 0)
         return pixels, valid
+
+
+def _png_is_complete(path: Path) -> bool:
+    """Walk the chunks to the closing one: GDAL reads a whole truncated PNG without an error, as garbage."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(header := file.read(8)) == 8:
+            if header[4:] == b"IEND":
+                return True
+            file.seek(int.from_bytes(header[:4], "big") + 4, os.SEEK_CUR)
+    return False
 
 
 @contextmanager

@@ -1,0 +1,175 @@
+"""Which mask belongs to which image: folder names and file-name endings as data sets use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from geodistill.errors import DataError
+from geodistill.raster import IMAGE_SUFFIXES
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "images_png", "img_dir", "top", "sat")
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "masks_png", "ann_dir", "annotations", "gts", "gt")
+MASK_ENDINGS = (
+    "",
+    "_mask",
+    "_masks",
+    "_label",
+    "_labels",
+    "_gt",
+    "_seg",
+    "_noBoundary",
+    "-mask",
+    "-label",
+    ".mask",
+    ".label",
+)
+"""A mask is named as its image plus one of these, with any raster suffix."""
+IMAGE_ENDINGS = ("", "_image", "_img", "_sat", "_RGB", "_RGBIR", "_IRRG", "-image")
+"""One of these may end an image's name without being part of its mask's name."""
+
+
+@dataclass
+class Layout:
+    """What was found in the folders.
+
+    Attributes:
+        pairs: Image files with their mask, or with ``None`` where an image has none; sorted.
+        masks_without_image: Mask files that belong to no image.
+        base: The folder that all names are given relative to in groups and lists.
+    """
+
+    pairs: list[tuple[Path, Path | None]] = field(default_factory=list)
+    masks_without_image: list[Path] = field(default_factory=list)
+    base: Path = field(default_factory=Path)
+
+    def name(self, image: Path) -> str:
+        """Give an image's path relative to `base`, with forward slashes."""
+        return image.relative_to(self.base).as_posix()
+
+
+def find_pairs(images: Sequence[Path], masks: Sequence[Path] = (), include: str = "*") -> Layout:
+    """Find images and pair them with masks by name.
+
+    With ``masks``, each place of ``images`` (a folder, searched with its subfolders, or one file) is paired with
+    the place of ``masks`` at the same position. Without, each place of ``images`` is searched for folders named as
+    in `IMAGE_FOLDERS` with one named as in `MASK_FOLDERS` beside it, at any depth; where there is none, masks are
+    looked for among the images, by `MASK_ENDINGS`.
+
+    Args:
+        images: Folders or files.
+        masks: As many folders or files, or none.
+        include: Only images whose file name matches this pattern, such as ``*-21.png``.
+
+    Raises:
+        DataError: A place is missing, holds no image, or two files compete for one name.
+    """
+    for place in (*images, *masks):
+        if not place.exists():
+            raise DataError(f"no folder {place}", "an existing folder or file")
+    if masks and len(masks) != len(images):
+        raise DataError(f"{len(images)} image places and {len(masks)} mask places", "as many of each")
+    # Absolute without resolving links: a linked folder keeps the name that groups and lists use.
+    images, masks = ([Path(os.path.abspath(p)) for p in places] for places in (images, masks))  # noqa: PTH100
+    places: list[tuple[Path, Path | None]] = []
+    places += zip(images, masks, strict=True) if masks else (p for root in images for p in _nests(root))
+    folders = [p if p.is_dir() else p.parent for p in (*images, *masks)]
+    layout = Layout(base=Path(os.path.commonpath(folders)))
+    for image_place, mask_place in places:
+        found = _rasters(image_place)
+        if mask_place is None:
+            candidates = [f for f in found if _is_mask_name(f, found)]
+            found = [f for f in found if f not in set(candidates)]
+        else:
+            candidates = _rasters(mask_place)
+        if mask_place is not None and image_place.is_file() and mask_place.is_file():
+            pairs: list[tuple[Path, Path | None]] = [(image_place, mask_place)]
+        else:
+            pairs = _pair(found, image_place, candidates, mask_place or image_place)
+        taken = {mask for _, mask in pairs if mask}
+        layout.pairs += [pair for pair in pairs if fnmatch(pair[0].name, include)]
+        layout.masks_without_image += [m for m in candidates if m not in taken]
+    layout.pairs.sort(key=lambda pair: pair[0])
+    if not layout.pairs:
+        named = ", ".join(str(p) for p in images)
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise DataError(f"no image in {named}" + ("" if include == "*" else f" matches {include!r}"), f"files {kinds}")
+    return layout
+
+
+def no_pair_error(layout: Layout, images: Sequence[Path]) -> DataError:
+    """Say that no image has a mask, and which names were tried."""
+    example = layout.pairs[0][0]
+    tried = f"{example.stem}.* or {example.stem} with the ending {', '.join(filter(None, MASK_ENDINGS))}"
+    left = f"; {len(layout.masks_without_image)} masks fit no image" if layout.masks_without_image else ""
+    return DataError(
+        f"no pair found: {len(layout.pairs)} images such as {example} and none has a mask{left}",
+        f"a mask named {tried}, among the images or in a folder {', '.join(MASK_FOLDERS)} beside theirs",
+        "give the folder of masks, or scan as unlabelled",
+    )
+
+
+def _rasters(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    found = [f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
+    return sorted(f for f in found if f.is_file())
+
+
+def _nests(root: Path) -> list[tuple[Path, Path | None]]:
+    """Find image folders with mask folders beside them; a root without any is one place of both."""
+    nests: list[tuple[Path, Path | None]] = []
+    for folder in (root, *sorted(f for f in root.rglob("*") if f.is_dir())) if root.is_dir() else ():
+        below = {f.name.lower(): f for f in sorted(folder.iterdir()) if f.is_dir()}
+        image = next((below[name] for name in IMAGE_FOLDERS if name in below), None)
+        mask = next((below[name] for name in MASK_FOLDERS if name in below), None)
+        if image is not None and mask is not None:
+            nests.append((image, mask))
+    # An image folder without masks beside it still counts, so that its images are reported.
+    known = {image for image, _ in nests}
+    lone = [f for f in sorted(root.rglob("*")) if f.is_dir() and f.name.lower() in IMAGE_FOLDERS and f not in known]
+    if nests:
+        return nests + [(f, None) for f in lone if not any(f.is_relative_to(k) for k in known)]
+    return [(root, None)]
+
+
+def _is_mask_name(file: Path, files: Sequence[Path]) -> bool:
+    """Whether a file's ending makes it the mask of another file in its folder."""
+    endings = [e for e in MASK_ENDINGS if e and file.stem.lower().endswith(e.lower())]
+    stems = {f.stem.lower() for f in files if f.parent == file.parent}
+    bases = [file.stem.lower().removesuffix(e.lower()) for e in endings]
+    return any(base + ending.lower() in stems for base in bases for ending in IMAGE_ENDINGS)
+
+
+def _pair(
+    images: Sequence[Path], image_root: Path, masks: Sequence[Path], mask_root: Path
+) -> list[tuple[Path, Path | None]]:
+    index: dict[tuple[Path, str], Path] = {}
+    for mask in masks:
+        key = (_below(mask, mask_root), mask.stem.lower())
+        if key in index:
+            raise DataError(f"{index[key].name} and {mask.name} in {mask.parent}", "one mask of that name")
+        index[key] = mask
+    pairs: list[tuple[Path, Path | None]] = []
+    seen: dict[Path, Path] = {}
+    for image in images:
+        mask = next((index[key] for key in _mask_keys(image, image_root) if key in index), None)
+        if mask is not None and mask in seen:
+            raise DataError(f"{seen[mask].name} and {image.name} in {image.parent} share the mask {mask.name}", "one")
+        if mask is not None:
+            seen[mask] = image
+        pairs.append((image, mask))
+    return pairs
+
+
+def _mask_keys(image: Path, root: Path) -> list[tuple[Path, str]]:
+    stem, below = image.stem.lower(), _below(image, root)
+    bases = [stem.removesuffix(e.lower()) for e in IMAGE_ENDINGS if stem.endswith(e.lower())]
+    return [(below, base + ending.lower()) for base in bases for ending in MASK_ENDINGS]
+
+
+def _below(file: Path, root: Path) -> Path:
+    return file.parent.relative_to(root) if root.is_dir() else Path()

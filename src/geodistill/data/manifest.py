@@ -1,0 +1,242 @@
+"""The manifest: a Parquet table that names every image, its mask and its split, with the legend and statistics."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geodistill.data.statistics import Statistics
+from geodistill.errors import DataError
+from geodistill.raster import Window, atomic_path
+from geodistill.spec import Legend, Spec
+
+SPLITS = ("train", "val", "test", "unlabelled")
+"""Splits a row can be in. ``unlabelled`` rows have no mask and serve feature transfer only."""
+
+FORMAT_VERSION = 1
+
+_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("image", "mask", "split", "group")]
+    + [(name, pa.float64()) for name in ("lon", "lat", "gsd")]
+    + [("date", pa.string())]
+    + [(name, pa.int64()) for name in ("row", "col", "height", "width")]
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image, or one area of an image.
+
+    Attributes:
+        image: Image file.
+        mask: Mask file of the same size, or ``None`` for an unlabelled image.
+        split: One of `SPLITS`.
+        window: The area that belongs to this row: the whole image, or a part of a large scene. Readers never look
+            beyond it. Height and width 0 mark a file that could not be opened when it was scanned.
+        group: Name of the scene, region or block it belongs to; empty where none was asked for.
+        lon: Longitude of the centre in degrees, or ``None``.
+        lat: Latitude of the centre in degrees, or ``None``.
+        gsd: Ground sampling distance in metres per pixel, or ``None``.
+        date: Day of acquisition as ``YYYY-MM-DD``, or ``None``.
+    """
+
+    image: Path
+    mask: Path | None
+    split: str
+    window: Window
+    group: str = ""
+    lon: float | None = None
+    lat: float | None = None
+    gsd: float | None = None
+    date: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Names the row in messages and results: the file, and the window's origin where it is not at 0, 0."""
+        origin = f"@{self.window.row},{self.window.col}" if self.window.row or self.window.col else ""
+        return f"{self.image}{origin}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A labelled data set.
+
+    Attributes:
+        entries: All rows, in a fixed order.
+        bands: One name a band of the images.
+        legend: The classes, or ``None`` where no image has a mask.
+        ignore_unknown: Whether labels in no legend entry are ignored; if not, reading one is an error.
+        statistics: What `geodistill.data.stats.stats` measured, or ``None`` where it has not been run.
+        problems: What `data scan` found wrong, one line each; training refuses a manifest with problems.
+        path: The file it was loaded from or saved to, for messages.
+    """
+
+    entries: tuple[Row, ...]
+    bands: tuple[str, ...]
+    legend: Legend | None = None
+    ignore_unknown: bool = False
+    statistics: Statistics | None = None
+    problems: tuple[str, ...] = ()
+    path: Path | None = None
+
+    def rows(self, split: str | None = None) -> tuple[Row, ...]:
+        """Give the rows of a split, or all of them.
+
+        Raises:
+            DataError: No split has that name.
+        """
+        if split is None:
+            return self.entries
+        if split not in SPLITS:
+            raise DataError(f"split {split!r}", f"one of {', '.join(SPLITS)}")
+        return tuple(row for row in self.entries if row.split == split)
+
+    def some_rows(self, split: str) -> tuple[Row, ...]:
+        """Give the rows of a split, at least one of them.
+
+        Raises:
+            DataError: No split has that name, or it is empty.
+        """
+        rows = self.rows(split)
+        if not rows:
+            counts = Counter(row.split for row in self.entries)
+            held = ", ".join(f"{name} {counts[name]}" for name in SPLITS if counts[name]) or "nothing"
+            raise DataError(f"manifest {self.path or ''} has no '{split}' images (it has {held})", f"some '{split}'")
+        return rows
+
+    def save(self, path: Path | str) -> Manifest:
+        """Write the Parquet file, whole or not at all.
+
+        File paths below the manifest's folder are stored relative to it, so that the folder can be moved.
+
+        Returns:
+            The manifest with its `path`.
+
+        Raises:
+            OutputError: The place cannot be written.
+        """
+        path = Path(path)
+        folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - resolve() would follow links out of the folder
+        columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+        for entry in self.entries:
+            for name in ("split", "group", "lon", "lat", "gsd", "date"):
+                columns[name].append(getattr(entry, name))
+            for name in ("row", "col", "height", "width"):
+                columns[name].append(getattr(entry.window, name))
+            columns["image"].append(_stored(entry.image, folder))
+            columns["mask"].append("" if entry.mask is None else _stored(entry.mask, folder))
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "bands": list(self.bands),
+            "legend": None if self.legend is None else self.legend.to_dict(),
+            "ignore_unknown": self.ignore_unknown,
+            "statistics": None if self.statistics is None else self.statistics.to_dict(),
+            "problems": list(self.problems),
+        }
+        table = pa.table(columns, schema=_SCHEMA.with_metadata({"geodistill": json.dumps(metadata)}))
+        with atomic_path(path) as part:
+            pq.write_table(table, part)
+        return replace(self, path=path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            DataError: The file is missing, or is not a manifest of this version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"no manifest {path}", "a Parquet file", "write one with 'geodistill data scan'")
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"manifest {path} cannot be read ({error})", "a file that 'data scan' wrote") from error
+        raw = (table.schema.metadata or {}).get(b"geodistill")
+        if raw is None or set(_SCHEMA.names) - set(table.column_names):
+            raise DataError(f"{path} is a Parquet file of another kind", "a manifest that 'data scan' wrote")
+        metadata = json.loads(raw)
+        if metadata.get("format_version") != FORMAT_VERSION:
+            raise DataError(
+                f"manifest {path} of format {metadata.get('format_version')}",
+                f"format {FORMAT_VERSION}",
+                "write it anew with 'geodistill data scan'",
+            )
+        folder = Path(os.path.abspath(path.parent))  # noqa: PTH100
+        legend, statistics = metadata["legend"], metadata["statistics"]
+        return cls(
+            entries=tuple(_row(values, folder) for values in table.to_pylist()),
+            bands=tuple(metadata["bands"]),
+            legend=None if legend is None else Legend.from_dict(legend),
+            ignore_unknown=metadata["ignore_unknown"],
+            statistics=None if statistics is None else Statistics.from_dict(statistics),
+            problems=tuple(metadata["problems"]),
+            path=path,
+        )
+
+    def refuse_problems(self) -> None:
+        """Raise the first of the problems that the scan wrote down, if any.
+
+        Raises:
+            DataError: The manifest has problems.
+        """
+        if self.problems:
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise DataError(f"{self.problems[0]}{more}", "", "see 'geodistill data check', mend, and scan again")
+
+
+def make_spec(manifest: Manifest) -> Spec:
+    """Give legend, bands, normalisation and median ground sampling distance, without reading any image.
+
+    Raises:
+        DataError: The manifest has no legend or no statistics.
+    """
+    if manifest.legend is None:
+        raise DataError(f"manifest {manifest.path or ''} has no legend", "labelled images", "scan with masks")
+    statistics = require_statistics(manifest)
+    gsds = [row.gsd for row in manifest.entries if row.gsd is not None]
+    return Spec(
+        legend=manifest.legend,
+        bands=manifest.bands,
+        mean=statistics.mean,
+        # A constant band cannot be scaled; it is centred only.
+        std=tuple(value if value > 0 else 1.0 for value in statistics.std),
+        gsd=float(np.median(gsds)) if gsds else None,
+    )
+
+
+def require_statistics(manifest: Manifest) -> Statistics:
+    """Give the manifest's statistics.
+
+    Raises:
+        DataError: They have not been measured, or not a single pixel was valid.
+    """
+    name = f"manifest {manifest.path or ''}".rstrip()
+    if manifest.statistics is None:
+        raise DataError(f"{name} has no statistics", "measured bands", "run 'geodistill data stats' on it")
+    if not manifest.statistics.mean:
+        raise DataError(f"{name} has no image with valid pixels", "at least one", "run 'geodistill data check' on it")
+    return manifest.statistics
+
+
+def _stored(path: Path, folder: Path) -> str:
+    path = Path(os.path.abspath(path))  # noqa: PTH100
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _row(values: dict[str, Any], folder: Path) -> Row:
+    return Row(
+        image=folder / values["image"],
+        mask=folder / values["mask"] if values["mask"] else None,
+        split=values["split"],
+        window=Window(values["row"], values["col"], values["height"], values["width"]),
+        **{name: values[name] for name in ("group", "lon", "lat", "gsd", "date")},
+    )

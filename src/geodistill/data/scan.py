@@ -1,0 +1,264 @@
+"""``data scan``: folders of images and masks become a manifest with splits, legend and statistics."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from geodistill.data.layout import Layout, find_pairs, no_pair_error
+from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.masks import infer_legend
+from geodistill.data.splits import LEFT_OUT, SplitKind, SplitPlan, divide
+from geodistill.data.stats import size_mismatch_error, stats
+from geodistill.errors import DataError
+from geodistill.raster import Raster, Window
+from geodistill.spec import Legend
+
+Paths = Path | str | Sequence[Path | str]
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What a scan found.
+
+    Attributes:
+        manifest: The manifest as written.
+        layout_base: Folder that image names were taken relative to.
+        legend_inferred: Whether the legend was made from the values found in the masks.
+        images_without_mask: Images left out (or unlabelled, where asked for) because no mask has their name.
+        masks_without_image: Masks left out because no image has their name.
+        left_out: Images that no list or named group takes in.
+        groups: Groups of each split.
+    """
+
+    manifest: Manifest
+    layout_base: Path
+    legend_inferred: bool
+    images_without_mask: tuple[Path, ...] = ()
+    masks_without_image: tuple[Path, ...] = ()
+    left_out: tuple[Path, ...] = ()
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form that ``data scan --json`` prints."""
+        manifest = self.manifest
+        counts = Counter(row.split for row in manifest.entries)
+        return {
+            "manifest": str(manifest.path),
+            "images": {split: counts[split] for split in SPLITS if counts[split]},
+            "groups": {split: list(names) for split, names in self.groups.items()},
+            "bands": list(manifest.bands),
+            "legend": None if manifest.legend is None else manifest.legend.to_dict(),
+            "legend_inferred": self.legend_inferred,
+            "images_without_mask": [str(p) for p in self.images_without_mask],
+            "masks_without_image": [str(p) for p in self.masks_without_image],
+            "left_out": [str(p) for p in self.left_out],
+            "problems": list(manifest.problems),
+        }
+
+
+def scan(
+    images: Paths,
+    masks: Paths | None = None,
+    out: Path | str = "manifest.parquet",
+    *,
+    legend: Legend | Path | str | None = None,
+    unlabelled: bool = False,
+    include: str = "*",
+    split: SplitKind = "file",
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    group_regex: str | None = None,
+    group_file: Path | str | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    block_size: float | None = None,
+    block_unit: Literal["metres", "pixels"] = "metres",
+    lists: Path | str | None = None,
+    val_from_train: float = 0.0,
+    seed: int = 0,
+    ignore_unknown: bool = False,
+    statistics: bool = True,
+    progress: bool = False,
+) -> ScanReport:
+    """Write a manifest of images and their masks.
+
+    Images and masks are paired by name, see `geodistill.data.layout.find_pairs`; how the splits are made is in
+    `geodistill.data.splits.SplitPlan`. Files that cannot be opened, masks of another size than their image and
+    labels outside the legend do not stop the scan: they stand in `Manifest.problems`, `data check` explains them
+    and training refuses the manifest until they are mended.
+
+    Args:
+        images: Folder (or folders, or one file) of images; with ``images/`` and ``masks/`` inside, at any depth,
+            no ``masks`` are needed.
+        masks: As many folders or files of masks.
+        out: The manifest to write; a name without suffix is a folder that gets ``manifest.parquet``.
+        legend: A legend, or its file; without one, classes are the values found in single-band masks.
+        unlabelled: Take images without mask too, as split ``unlabelled``.
+        include: Pattern of image file names to take, such as ``*-21.png``.
+        split: How to divide.
+        fractions: Wished shares of train, val and test.
+        group_regex: Names each image's group from its path.
+        group_file: Lines ``image,group`` instead.
+        groups: Groups of each split, where named outright.
+        block_size: Side of the blocks.
+        block_unit: Unit of ``block_size``.
+        lists: Folder of ``train.txt``, ``val.txt``, ``test.txt``.
+        val_from_train: Share of the train files that becomes val, where groups or lists name no val.
+        seed: Chooses among equally good divisions.
+        ignore_unknown: Take labels that are in no legend entry as ignored.
+        statistics: Measure the data set as well, which reads every file once.
+        progress: Show progress bars on a terminal.
+
+    Raises:
+        DataError: Nothing to scan, no pair found (naming what was tried), images with different numbers of bands,
+            or a plan that does not fit.
+        OutputError: The manifest cannot be written.
+    """
+    places = _paths(images)
+    plan = SplitPlan(
+        split,
+        fractions,
+        group_regex,
+        None if group_file is None else Path(group_file),
+        groups or {},
+        block_size,
+        block_unit,
+        None if lists is None else Path(lists),
+        val_from_train,
+        seed,
+    )
+    classes = legend if isinstance(legend, Legend | None) else Legend.load(legend)
+    layout = find_pairs(places, () if masks is None else _paths(masks), include)
+    labelled = [(image, mask) for image, mask in layout.pairs if mask is not None]
+    without = tuple(image for image, mask in layout.pairs if mask is None)
+    if not labelled and not unlabelled:
+        raise no_pair_error(layout, places)
+    taken = layout.pairs if unlabelled else labelled
+    rows, bands, problems = _open_all(taken, layout, progress)
+    inferred = classes is None and bool(labelled)
+    if inferred:
+        classes = infer_legend(mask for _, mask in labelled if mask is not None)
+    divided = divide([(name, row) for name, row in rows if row.mask is not None], plan) if labelled else []
+    entries = [replace(row, split=split, group=group) for row, split, group in divided if split != LEFT_OUT]
+    entries += [replace(row, split="unlabelled") for _, row in rows if row.mask is None]
+    manifest = Manifest(tuple(entries), bands, classes, ignore_unknown, problems=tuple(problems))
+    if statistics:
+        measured = stats(manifest, progress=progress)
+        every = dict.fromkeys((*problems, *measured.problems))
+        manifest = replace(manifest, statistics=measured, problems=tuple(every))
+    out = Path(out)
+    return ScanReport(
+        manifest=manifest.save(out if out.suffix else out / "manifest.parquet"),
+        layout_base=layout.base,
+        legend_inferred=inferred,
+        images_without_mask=without,
+        masks_without_image=tuple(layout.masks_without_image),
+        left_out=tuple(row.image for row, split, _ in divided if split == LEFT_OUT),
+        groups={s: tuple(sorted({e.group for e in entries if e.split == s and e.group})) for s in SPLITS},
+    )
+
+
+def _paths(places: Paths) -> list[Path]:
+    return [Path(places)] if isinstance(places, str | Path) else [Path(place) for place in places]
+
+
+def _open_all(
+    pairs: Sequence[tuple[Path, Path | None]], layout: Layout, progress: bool
+) -> tuple[list[tuple[str, Row]], tuple[str, ...], list[str]]:
+    """Open each file once for its size, place and bands."""
+    rows: list[tuple[str, Row]] = []
+    problems: list[str] = []
+    bands: dict[int, tuple[tuple[str, ...], Path, int]] = {}
+    for image, mask in tqdm(pairs, "scanning", unit="image", disable=not (progress and sys.stderr.isatty())):
+        try:
+            row, names, problem = _open(image, mask)
+        except DataError as error:
+            row, names, problem = Row(image, mask, "", Window(0, 0, 0, 0)), (), str(error)
+        if problem:
+            problems.append(problem)
+        if names:
+            first, example, count = bands.get(len(names), (names, image, 0))
+            bands[len(names)] = (first, example, count + 1)
+        rows.append((layout.name(image), row))
+    if not bands:
+        raise DataError(f"none of {len(pairs)} images can be opened: {problems[0]}", "readable images")
+    if len(bands) > 1:
+        kinds = ", ".join(f"{n} with {k} bands such as {p}" for k, (_, p, n) in sorted(bands.items()))
+        raise DataError(f"images of different kinds: {kinds}", "one number of bands", "scan them apart, see 'include'")
+    return rows, next(iter(bands.values()))[0], problems
+
+
+def _open(image: Path, mask: Path | None) -> tuple[Row, tuple[str, ...], str]:
+    problem = ""
+    with Raster(image) as raster:
+        grid = raster.grid
+        lon, lat = grid.lonlat or (None, None)
+        row = Row(
+            image=image,
+            mask=mask,
+            split="",
+            window=Window(0, 0, grid.height, grid.width),
+            lon=lon,
+            lat=lat,
+            gsd=grid.gsd,
+            date=raster.acquired or _date_in(image.stem),
+        )
+        names = raster.band_names
+    if mask is not None:
+        try:
+            with Raster(mask) as raster:
+                size = (raster.grid.height, raster.grid.width)
+            if size != (grid.height, grid.width):
+                problem = str(size_mismatch_error(image, (grid.height, grid.width), mask, size))
+        except DataError as error:
+            problem = str(error)
+    return row, names, problem
+
+
+def _date_in(name: str) -> str | None:
+    """Find a day written as 20200831, 2020-08-31 or 2020_08_31 in a file name."""
+    for found in re.finditer(r"(?<!\d)((?:19|20)\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d)", name):
+        try:
+            return date(int(found[1]), int(found[3]), int(found[4])).isoformat()
+        except ValueError:
+            continue
+    return None
+
+
+def format_scan(report: ScanReport) -> str:
+    """Write a scan's report as the text that ``data scan`` prints."""
+    manifest = report.manifest
+    counts = Counter(row.split for row in manifest.entries)
+    held = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
+    lines = [f"{manifest.path}: {len(manifest.entries)} images ({held}), bands {', '.join(manifest.bands)}"]
+    for split, names in report.groups.items():
+        if names:
+            lines.append(f"{split} groups: " + (", ".join(names) if len(names) <= 12 else str(len(names))))
+    if manifest.legend is not None:
+        how = "inferred from the values found in the masks" if report.legend_inferred else "given"
+        values = [f"{name}={value}" for name, value in zip(manifest.legend.names, manifest.legend.values, strict=True)]
+        lines.append(f"legend ({how}): {', '.join(values if report.legend_inferred else manifest.legend.names)}")
+    for what, paths in (
+        ("images without a mask" + (", taken as unlabelled" if counts["unlabelled"] else ", left out"),
+         report.images_without_mask),
+        ("masks without an image, left out", report.masks_without_image),
+        ("images in no list or named group, left out", report.left_out),
+    ):  # fmt: skip
+        if paths:
+            more = " ..." if len(paths) > 3 else ""
+            lines.append(f"{len(paths)} {what}: {', '.join(str(p) for p in paths[:3])}{more}")
+    if manifest.statistics is not None and manifest.statistics.unknown_labels and manifest.ignore_unknown:
+        total = sum(manifest.statistics.unknown_labels.values())
+        named = ", ".join(list(manifest.statistics.unknown_labels)[:6])
+        lines.append(f"{total} pixels with labels in no legend entry are ignored: {named}")
+    lines += [f"problem: {problem}" for problem in manifest.problems[:10]]
+    if len(manifest.problems) > 10:
+        lines.append(f"... and {len(manifest.problems) - 10} more problems")
+    return "\n".join(lines)

@@ -1,0 +1,265 @@
+"""How images come into train, val and test: by file, by group, by spatial block or from lists; always seeded."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from geodistill.data.manifest import Row
+from geodistill.errors import DataError, UnknownNameError
+from geodistill.raster import Window
+
+SplitKind = Literal["file", "group", "block", "window", "lists"]
+NAMES = ("train", "val", "test")
+LEFT_OUT = ""
+"""Split of a row that no list and no named group takes in."""
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How rows are divided among train, val and test.
+
+    Attributes:
+        kind: ``file``: each file by itself. ``group``: files of one group stay together. ``block``: files whose
+            centres lie in one square on the ground stay together. ``window``: each file is cut into squares that
+            are divided, for large scenes. ``lists``: as ``train.txt``, ``val.txt`` and ``test.txt`` say.
+        fractions: Wished shares of train, val and test.
+        group_regex: Pattern looked for in an image's path (relative to the scanned folder, with ``/``); its first
+            group, or the whole match, names the image's group.
+        group_file: CSV or text file of ``image,group`` lines, instead of a pattern.
+        groups: Splits named outright, such as ``{"val": ["Tile_4"], "test": ["Tile_7"]}``. Groups not named
+            are ``train`` if that is not in the mapping, and are left out otherwise.
+        block_size: Side of a square, in metres on the ground; for ``window`` in pixels where `block_unit` says so.
+        block_unit: ``metres``, or ``pixels`` for ``window``.
+        lists: Folder of the three lists; each line is an image's relative path, file name or stem.
+        val_from_train: Share of the train files that becomes val, at random, where groups or lists name no val.
+        seed: Chooses among equally good divisions.
+    """
+
+    kind: SplitKind = "file"
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    group_regex: str | None = None
+    group_file: Path | None = None
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    block_size: float | None = None
+    block_unit: Literal["metres", "pixels"] = "metres"
+    lists: Path | None = None
+    val_from_train: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):
+            raise DataError(f"split fractions {self.fractions}", "three numbers from 0 that sum to 1")
+        if not 0 <= self.val_from_train < 1:
+            raise DataError(f"val_from_train {self.val_from_train}", "a share from 0 to below 1")
+        if unknown := set(self.groups) - set(NAMES):
+            raise DataError(f"splits {sorted(unknown)}", f"splits among {', '.join(NAMES)}")
+        if self.kind == "group" and not (self.group_regex or self.group_file):
+            raise DataError("a split by group without groups", "a group pattern or a group file")
+        if self.kind in ("block", "window") and not (self.block_size and self.block_size > 0):
+            raise DataError(f"a split by {self.kind} with block size {self.block_size}", "a block size above 0")
+        if self.kind == "block" and self.block_unit != "metres":
+            raise DataError("a split by block in pixels", "metres, since blocks lie on the ground")
+        if self.kind == "lists" and self.lists is None:
+            raise DataError("a split from lists without lists", "the folder of train.txt, val.txt and test.txt")
+
+
+def parse_groups(text: str) -> dict[str, list[str]]:
+    """Read ``"val=Tile_4 test=Tile_7,Tile_8"`` as groups by split.
+
+    Raises:
+        DataError: A part has no ``=``.
+    """
+    groups: dict[str, list[str]] = {}
+    for part in text.split():
+        split, found, names = part.partition("=")
+        if not found or not names:
+            raise DataError(f"group assignment {part!r}", "split=group,group such as 'val=Tile_4 test=Tile_7'")
+        groups.setdefault(split, []).extend(name for name in names.split(",") if name)
+    return groups
+
+
+def divide(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[tuple[Row, str, str]]:
+    """Divide rows among the splits.
+
+    Args:
+        rows: Each image's relative name with its row; the row's own split and group are not looked at.
+        plan: How.
+
+    Returns:
+        Row, split and group; `LEFT_OUT` as split where a row belongs to none. More rows than were given where
+        files are cut into windows.
+
+    Raises:
+        DataError: The plan does not fit the rows.
+    """
+    divided = _divide(rows, plan)
+    train = [i for i, (_, split, _) in enumerate(divided) if split == "train"]
+    if plan.val_from_train and not any(split == "val" for _, split, _ in divided):
+        count = max(round(plan.val_from_train * len(train)), 1)
+        if count >= len(train):
+            raise DataError(f"{len(train)} train images to take val from", "at least two")
+        for i in np.random.default_rng(plan.seed).permutation(train)[:count]:
+            divided[i] = (divided[i][0], "val", divided[i][2])
+    return divided
+
+
+def _divide(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[tuple[Row, str, str]]:
+    if plan.kind == "lists":
+        return _from_lists(rows, plan)
+    if plan.kind == "window":
+        parts = [part for name, row in rows for part in _cut(name, row, plan)]
+        splits = _by_fractions([group for _, group in parts], plan)
+        return [(row, splits[group], group) for row, group in parts]
+    if plan.kind == "file":
+        splits = _by_fractions([name for name, _ in rows], plan)
+        return [(row, splits[name], "") for name, row in rows]
+    groups = _groups(rows, plan) if plan.kind == "group" else _blocks(rows, plan)
+    splits = _named(groups, plan) or _by_fractions(groups, plan)
+    return [(row, splits[group], group) for (_, row), group in zip(rows, groups, strict=True)]
+
+
+def _by_fractions(groups: Sequence[str], plan: SplitPlan) -> dict[str, str]:
+    """Give each group a split so that shares of rows come near the fractions; no wished split stays empty."""
+    counts = Counter(groups)
+    names = sorted(counts)
+    wished = [name for name, fraction in zip(NAMES, plan.fractions, strict=True) if fraction > 0]
+    if len(names) < len(wished):
+        what = "groups" if plan.kind != "file" else "images"
+        raise DataError(f"{len(names)} {what} for the splits {', '.join(wished)}", f"at least {len(wished)} {what}")
+    order = [names[i] for i in np.random.default_rng(plan.seed).permutation(len(names))]
+    # Large groups first: the small ones then even out the shares.
+    order.sort(key=lambda name: -counts[name])
+    target = {name: f * len(groups) for name, f in zip(NAMES, plan.fractions, strict=True) if f > 0}
+    held = dict.fromkeys(target, 0)
+    result: dict[str, str] = {}
+    for position, group in enumerate(order):
+        empty = [name for name in target if held[name] == 0]
+        forced = len(order) - position <= len(empty)
+        split = max(empty if forced else target, key=lambda name: target[name] - held[name])
+        result[group] = split
+        held[split] += counts[group]
+    return result
+
+
+def _groups(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
+    if plan.group_file is not None:
+        table = _group_table(plan.group_file)
+        found = [next((table[key] for key in _aliases(name) if key in table), None) for name, _ in rows]
+        source = f"group file {plan.group_file}"
+    else:
+        try:
+            pattern = re.compile(plan.group_regex or "")
+        except re.error as error:
+            raise DataError(f"group pattern {plan.group_regex!r} ({error})", "a regular expression") from error
+        matches = [pattern.search(name) for name, _ in rows]
+        found = [None if m is None else (m.group(1) if pattern.groups else m.group(0)) for m in matches]
+        source = f"group pattern {plan.group_regex!r}"
+    without = [name for (name, _), group in zip(rows, found, strict=True) if not group]
+    if without:
+        raise DataError(f"{source} finds no group for {len(without)} images such as {without[0]}", "one for each")
+    return [group for group in found if group]
+
+
+def _group_table(path: Path) -> dict[str, str]:
+    try:
+        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"group file {path} cannot be read ({error})", "lines 'image,group'") from error
+    lines = [line if len(line) > 1 else line[0].split() for line in lines if line]
+    if bad := next((line for line in lines if len(line) != 2), None):
+        raise DataError(f"group file {path} with the line {','.join(bad)!r}", "lines 'image,group'")
+    return {image.strip(): group.strip() for image, group in lines}
+
+
+def _named(groups: Sequence[str], plan: SplitPlan) -> dict[str, str] | None:
+    """Give groups the splits they are named for; groups called train, val and test need no naming."""
+    known = set(groups)
+    if not plan.groups:
+        return {name: name for name in known} if known <= set(NAMES) and len(known) > 1 else None
+    result: dict[str, str] = {}
+    for split, names in plan.groups.items():
+        for name in names:
+            if name not in known:
+                raise UnknownNameError("group", name, known)
+            if name in result:
+                raise DataError(f"group {name!r} in both {result[name]} and {split}", "one split a group")
+            result[name] = split
+    rest = LEFT_OUT if "train" in plan.groups else "train"
+    return {name: result.get(name, rest) for name in known}
+
+
+def _blocks(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
+    without = [name for name, row in rows if row.lon is None or row.lat is None]
+    if without:
+        raise DataError(
+            f"{len(without)} images without a place on the ground, such as {without[0]}",
+            "georeferenced images for a split by block",
+            "split by file or by group",
+        )
+    # Metres east and north on a sphere about the set's mean latitude: blocks need equal sizes, not a survey.
+    metres = math.radians(1) * 6_371_008.8
+    shrink = math.cos(math.radians(float(np.mean([row.lat for _, row in rows]))))
+    size = plan.block_size or 1.0
+    places = [((row.lon or 0.0) * metres * shrink, (row.lat or 0.0) * metres) for _, row in rows]
+    return [f"x{math.floor(x / size)}y{math.floor(y / size)}" for x, y in places]
+
+
+def _cut(name: str, row: Row, plan: SplitPlan) -> list[tuple[Row, str]]:
+    """Cut a file into nearly equal rectangles of about the block size."""
+    size = plan.block_size or 1.0
+    if plan.block_unit == "metres":
+        if row.gsd is None:
+            raise DataError(f"{row.image} has no ground sampling distance", "one", "give the block size in pixels")
+        size /= row.gsd
+    window = row.window
+    down, across = (max(1, round(length / size)) for length in (window.height, window.width))
+    tops = [window.height * i // down for i in range(down + 1)]
+    lefts = [window.width * i // across for i in range(across + 1)]
+    parts = []
+    for i in range(down):
+        for j in range(across):
+            part = Window(window.row + tops[i], window.col + lefts[j], tops[i + 1] - tops[i], lefts[j + 1] - lefts[j])
+            parts.append(
+                (Row(row.image, row.mask, "", part, "", row.lon, row.lat, row.gsd, row.date), f"{name}:{i},{j}")
+            )
+    return parts
+
+
+def _from_lists(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[tuple[Row, str, str]]:
+    folder = plan.lists or Path()
+    files = {split: folder / f"{split}.txt" for split in NAMES if (folder / f"{split}.txt").is_file()}
+    if not files:
+        raise DataError(f"no list in {folder}", "train.txt, val.txt or test.txt")
+    aliases: dict[str, list[int]] = {}
+    for index, (name, _) in enumerate(rows):
+        for alias in _aliases(name):
+            aliases.setdefault(alias, []).append(index)
+    splits = [LEFT_OUT] * len(rows)
+    for split, path in files.items():
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"list {path} cannot be read ({error})", "one image name a line") from error
+        for line in filter(None, lines):
+            hits = aliases.get(line, [])
+            if len(hits) != 1:
+                raise DataError(f"list {path} names {line!r}, which fits {len(hits)} images", "exactly one image")
+            if splits[hits[0]] not in (LEFT_OUT, split):
+                raise DataError(f"{line!r} is in the lists {splits[hits[0]]} and {split}", "one list an image")
+            splits[hits[0]] = split
+    return [(row, split, "") for (_, row), split in zip(rows, splits, strict=True)]
+
+
+def _aliases(name: str) -> list[str]:
+    """The names a list may call an image by: relative path, the same without suffix, file name, stem."""
+    path = Path(name)
+    return list(dict.fromkeys((name, path.with_suffix("").as_posix(), path.name, path.stem)))

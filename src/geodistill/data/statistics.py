@@ -1,0 +1,128 @@
+"""The figures of a data set: band moments, class balance, sizes and ground sampling distance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Smallest, median and largest of some numbers."""
+
+    minimum: float
+    median: float
+    maximum: float
+
+    @classmethod
+    def of(cls, numbers: list[float]) -> Spread | None:
+        """Summarise ``numbers``; ``None`` where there are none."""
+        return cls(min(numbers), float(np.median(numbers)), max(numbers)) if numbers else None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What `geodistill.data.stats.stats` measures.
+
+    Attributes:
+        splits: The splits whose images gave the band figures: ``train`` where there is one.
+        mean: Mean of each band over valid pixels, sensor units.
+        std: Standard deviation of each band over valid pixels (population), sensor units.
+        minimum: Smallest valid sample of each band.
+        maximum: Largest valid sample of each band.
+        images: Number of images (or areas of images) in each split.
+        pixels: Number of pixels in each split.
+        valid_pixels: Number of valid pixels in each split.
+        class_pixels: Valid pixels of each class, by split.
+        ignored_pixels: Valid pixels whose label is ignored, by split.
+        unknown_labels: Valid pixels of each mask value or colour that is in no legend entry, over all splits.
+        height: Rows of the images.
+        width: Columns of the images.
+        gsd: Ground sampling distance in metres per pixel; ``None`` where no image says.
+        problems: One line for each image that could not be measured, or whose mask has unknown labels.
+    """
+
+    splits: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    images: dict[str, int]
+    pixels: dict[str, int]
+    valid_pixels: dict[str, int]
+    class_pixels: dict[str, tuple[int, ...]]
+    ignored_pixels: dict[str, int]
+    unknown_labels: dict[str, int] = field(default_factory=dict)
+    height: Spread | None = None
+    width: Spread | None = None
+    gsd: Spread | None = None
+    problems: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-ready form that `from_dict` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Statistics:
+        """Read what `to_dict` wrote, also after a turn through JSON."""
+        values = dict(data)
+        for key in ("splits", "mean", "std", "minimum", "maximum", "problems"):
+            values[key] = tuple(values[key])
+        for key in ("height", "width", "gsd"):
+            values[key] = None if values[key] is None else Spread(**values[key])
+        values["class_pixels"] = {split: tuple(counts) for split, counts in values["class_pixels"].items()}
+        return cls(**values)
+
+
+class RunningMoments:
+    """Mean, deviation and range of each band over pixels seen part by part, in float64 (Chan et al. 1979, eq. 2.1).
+
+    Args:
+        channels: Number of bands.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(channels)
+        self._squares = np.zeros(channels)
+        self.minimum = np.full(channels, np.inf)
+        self.maximum = np.full(channels, -np.inf)
+
+    def update(self, pixels: NDArray[Any]) -> None:
+        """Add ``(C, N)`` samples of any real dtype."""
+        if not pixels.shape[1]:
+            return
+        mean = pixels.mean(axis=1, dtype=np.float64)
+        # Band by band, so that the float64 copy is of one band only.
+        squares = np.array([np.square(band - m).sum() for band, m in zip(pixels, mean, strict=True)])
+        self._merge(pixels.shape[1], mean, squares, pixels.min(axis=1), pixels.max(axis=1))
+
+    def merge(self, other: RunningMoments) -> None:
+        """Add all pixels that ``other`` has seen."""
+        self._merge(other.count, other.mean, other._squares, other.minimum, other.maximum)
+
+    def _merge(
+        self,
+        count: int,
+        mean: NDArray[np.float64],
+        squares: NDArray[np.float64],
+        minimum: NDArray[Any],
+        maximum: NDArray[Any],
+    ) -> None:
+        if not count:
+            return
+        total = self.count + count
+        delta = mean - self.mean
+        self._squares = self._squares + squares + delta**2 * (self.count * count / total)
+        self.mean = self.mean + delta * (count / total)
+        self.count = total
+        self.minimum, self.maximum = np.minimum(self.minimum, minimum), np.maximum(self.maximum, maximum)
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """Population standard deviation of each band; 0 before any pixel."""
+        return np.sqrt(self._squares / max(self.count, 1))

@@ -1,0 +1,160 @@
+"""Decoders and heads: lists of feature maps in, class logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from torch import Tensor, nn
+
+
+def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize ``(B, C, H, W)`` to ``size`` bilinearly, corners not aligned."""
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def conv_norm_relu(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+    """Convolution that keeps the size, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class MultiLevelNeck(nn.Module):
+    """Makes a pyramid of maps of one size: 1x1 convolution, resize by a factor, 3x3 convolution (mmseg).
+
+    Args:
+        channels: Channels of each input map.
+        out_channels: Channels of every output map.
+        scales: Factor of each level's height and width.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], out_channels: int, scales: Sequence[float] = (4.0, 2.0, 1.0, 0.5)
+    ) -> None:
+        super().__init__()
+        self.scales = tuple(scales)
+        self.laterals = nn.ModuleList(nn.Conv2d(c, out_channels, 1) for c in channels)
+        self.convs = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in channels)
+        for conv in (*self.laterals, *self.convs):
+            nn.init.xavier_uniform_(conv.weight)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """``(B, Ci, Hi, Wi)`` a level -> ``(B, out_channels, floor(Hi * scale), floor(Wi * scale))`` a level."""
+        pyramid: list[Tensor] = []
+        for level, lateral, conv, scale in zip(maps, self.laterals, self.convs, self.scales, strict=True):
+            size = [max(int(side * scale), 1) for side in level.shape[-2:]]
+            pyramid.append(conv(resize(lateral(level), size)))
+        return pyramid
+
+
+class UPerHead(nn.Module):
+    """UPerNet's head (Xiao et al. 2018), in the structure of mmseg's ``UPerHead``.
+
+    Pyramid pooling on the last map, then a feature pyramid whose levels are fused at the first map's size.
+
+    Args:
+        channels: Channels of each map, finest first.
+        classes: Number of classes.
+        width: Channels inside the head.
+        dropout: Share of channels dropped before the classifier.
+        bins: Grid sizes of the pooling pyramid.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        classes: int,
+        width: int = 512,
+        dropout: float = 0.1,
+        bins: Sequence[int] = (1, 2, 3, 6),
+    ) -> None:
+        super().__init__()
+        self.pools = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), conv_norm_relu(channels[-1], width, 1)) for size in bins
+        )
+        self.bottleneck = conv_norm_relu(channels[-1] + len(bins) * width, width, 3)
+        self.laterals = nn.ModuleList(conv_norm_relu(c, width, 1) for c in channels[:-1])
+        self.fpn_convs = nn.ModuleList(conv_norm_relu(width, width, 3) for _ in channels[:-1])
+        self.fuse = conv_norm_relu(len(channels) * width, width, 3)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """``(B, Ci, Hi, Wi)`` a level, finest first -> ``(B, K, H1, W1)`` logits."""
+        last = maps[-1]
+        pooled = [resize(pool(last), last.shape[-2:]) for pool in self.pools]
+        laterals = [lateral(level) for lateral, level in zip(self.laterals, maps[:-1], strict=True)]
+        laterals.append(self.bottleneck(torch.cat([last, *pooled], 1)))
+        for i in range(len(laterals) - 1, 0, -1):
+            laterals[i - 1] = laterals[i - 1] + resize(laterals[i], laterals[i - 1].shape[-2:])
+        levels = [conv(level) for conv, level in zip(self.fpn_convs, laterals[:-1], strict=True)]
+        levels.append(laterals[-1])
+        fused = self.fuse(torch.cat([resize(level, levels[0].shape[-2:]) for level in levels], 1))
+        logits: Tensor = self.classifier(self.dropout(fused))
+        return logits
+
+
+class FCNHead(nn.Module):
+    """Fully convolutional head (Long et al. 2015) on one map, in the structure of mmseg's ``FCNHead``.
+
+    Args:
+        channels: Channels of the map.
+        classes: Number of classes.
+        width: Channels inside the head.
+        convs: Number of 3x3 convolutions; with more than one, the input is concatenated again before the last.
+        dropout: Share of channels dropped before the classifier.
+    """
+
+    def __init__(self, channels: int, classes: int, width: int = 256, convs: int = 1, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            *(conv_norm_relu(channels if i == 0 else width, width, 3) for i in range(convs)),
+        )
+        self.merge = conv_norm_relu(channels + width, width, 3) if convs > 1 else None
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, K, H, W)`` logits."""
+        hidden = self.convs(maps)
+        if self.merge is not None:
+            hidden = self.merge(torch.cat([maps, hidden], 1))
+        logits: Tensor = self.classifier(self.dropout(hidden))
+        return logits
+
+
+class UNetDecoder(nn.Module):
+    """U-Net's decoder (Ronneberger et al. 2015) from segmentation-models-pytorch, with a classifier.
+
+    Args:
+        channels: Channels of each map, finest first.
+        strides: Stride of each map; a missing stride of 2 becomes a step without skip connection.
+        classes: Number of classes.
+        width: Channels of the deepest block; each finer block has half as many, at least 16.
+    """
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int, width: int = 256) -> None:
+        super().__init__()
+        # From a stride of 4 or more straight to full size would leave one block for two doublings.
+        self.half_step = strides[0] >= 4
+        skips = [0, *([0] if self.half_step else []), *channels]
+        widths = [max(width >> i, 16) for i in range(len(skips) - 1)]
+        self.blocks = UnetDecoder(skips, widths, n_blocks=len(widths))
+        self.classifier = nn.Conv2d(widths[-1], classes, 3, padding=1)
+
+    def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """``(B, Ci, Hi, Wi)`` a level, finest first -> ``(B, K, *size)`` logits."""
+        height, width = size
+        finest = maps[0]
+        steps = [(height, width), *([((height + 1) // 2, (width + 1) // 2)] if self.half_step else [])]
+        empty = [finest.new_empty((finest.shape[0], 0, *step)) for step in steps]
+        logits: Tensor = self.classifier(self.blocks([*empty, *maps]))
+        return logits

@@ -1,0 +1,144 @@
+"""Loss terms: each a scalar, normalised per pixel, so that images of any size weigh the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geodistill.spec import IGNORE_INDEX
+
+KlAxis = Literal["channel", "width", "spatial"]
+KlReduction = Literal["mean", "batchmean"]
+TargetNorm = Literal["raw", "standardised", "layernorm"]
+
+
+def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy, the mean over labelled pixels.
+
+    Args:
+        logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
+        mask: ``(B, H, W)`` int64, ``IGNORE_INDEX`` where there is no label.
+
+    Returns:
+        A scalar; exactly 0, with a graph, where no pixel is labelled.
+    """
+    if logits.shape[-2:] != mask.shape[-2:]:
+        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    total = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (mask != IGNORE_INDEX).sum().clamp(min=1)
+
+
+def mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error over all elements of two ``(B, C, H, W)`` maps, in float32."""
+    return F.mse_loss(student.float(), teacher.float())
+
+
+def smooth_l1(student: Tensor, teacher: Tensor) -> Tensor:
+    """Huber's loss with its bend at 1: the mean over all elements of two ``(B, C, H, W)`` maps, in float32."""
+    return F.smooth_l1_loss(student.float(), teacher.float())
+
+
+def kl(
+    student: Tensor,
+    teacher: Tensor,
+    axis: KlAxis = "channel",
+    reduction: KlReduction = "mean",
+    temperature: float = 1.0,
+) -> Tensor:
+    """Kullback-Leibler divergence KL(teacher || student) of feature maps read as distributions.
+
+    Args:
+        student: ``(B, C, H, W)`` float features.
+        teacher: The target, same shape.
+        axis: What a softmax runs over: ``channel`` (one distribution a pixel), ``spatial`` (one a channel), or
+            ``width`` (one a channel and row: the axis of KTDA's released code).
+        reduction: ``mean`` over distributions, or ``batchmean``: the sum of all of them over the batch size, as in
+            KTDA's released code, which grows with channels and image size.
+        temperature: Divides features before the softmax; the result is multiplied by its square.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    if axis == "spatial":
+        student, teacher = student.flatten(2), teacher.flatten(2)
+    dim = 1 if axis == "channel" else -1
+    log_student = F.log_softmax(student.float() / temperature, dim)
+    log_teacher = F.log_softmax(teacher.float() / temperature, dim)
+    total = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+    rows = student.shape[0] if reduction == "batchmean" else student.numel() // student.shape[dim]
+    return total / rows * temperature**2
+
+
+class RunningStatistics(nn.Module):
+    """Mean and standard deviation of each channel of a map over all batches seen so far, in every process.
+
+    Args:
+        channels: Channels of the map.
+    """
+
+    count: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("squares", torch.zeros(channels))
+
+    @torch.no_grad()
+    def update(self, maps: Tensor) -> None:
+        """Take one ``(B, C, H, W)`` batch in."""
+        # Sums about the mean so far, so that float32 keeps its digits where mean and deviation differ in size.
+        offset = maps.float().transpose(0, 1).flatten(1) - self.mean[:, None]
+        count = torch.full((1,), offset.shape[1], dtype=torch.float32, device=offset.device)
+        sums = torch.cat([offset.sum(1), offset.square().sum(1), count])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)
+        first, second = sums[:-1].chunk(2)
+        self.count += sums[-1]
+        shift = first / self.count
+        self.squares += second - self.count * shift.square()
+        self.mean += shift
+
+    def standardise(self, maps: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> the same with mean 0 and deviation 1 a channel."""
+        std = (self.squares / self.count.clamp(min=1)).clamp(min=0).sqrt().clamp(min=1e-6)
+        return (maps.float() - self.mean[:, None, None]) / std[:, None, None]
+
+
+def layer_normalise(maps: Tensor) -> Tensor:
+    """``(B, C, H, W)`` -> the same with mean 0 and deviation 1 over the channels of each pixel."""
+    return F.layer_norm(maps.float().permute(0, 2, 3, 1), maps.shape[1:2]).permute(0, 3, 1, 2)
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum named scalar terms, each times its weight."""
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def gradient_norms(terms: Mapping[str, Tensor], parameters: Iterable[nn.Parameter]) -> dict[str, float]:
+    """L2 norm of each term's gradient on shared parameters, such as the encoder's.
+
+    Call it before ``backward`` (the graph is kept); it leaves the parameters' own gradients alone.
+
+    Args:
+        terms: Scalars by name, as they enter the total.
+        parameters: Trainable parameters.
+
+    Returns:
+        A norm a term, 0 where the term does not depend on the parameters.
+    """
+    shared = list(parameters)
+    norms: dict[str, float] = {}
+    for name, term in terms.items():
+        norms[name] = 0.0
+        if term.requires_grad and shared:
+            gradients = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
+            norms[name] = float(sum(float(g.float().square().sum()) for g in gradients if g is not None) ** 0.5)
+    return norms

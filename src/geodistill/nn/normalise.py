@@ -1,0 +1,35 @@
+"""The one place where sensor units become what a network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from geodistill.nn.output import SegmentationOutput
+
+
+class Normalised(nn.Module):
+    """A segmentation network that takes images in sensor units.
+
+    Args:
+        mean: Mean of each band, sensor units.
+        std: Standard deviation of each band, sensor units, above 0.
+        network: Takes the normalised image.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], network: nn.Module) -> None:
+        super().__init__()
+        # Not persistent: the Spec holds these figures, and each fact is kept once.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.network = network
+
+    def forward(self, image: Tensor, **context: Tensor) -> SegmentationOutput:
+        """``(B, C, H, W)`` float32 sensor units -> the network's output; ``context`` is passed through."""
+        output: SegmentationOutput = self.network((image - self.mean) / self.std, **context)
+        return output

@@ -156,12 +156,12 @@ def _pair(
     pairs: list[tuple[Path, Path | None]] = []
     seen: dict[Path, Path] = {}
     for image in images:
-        mask = next((index[key] for key in _mask_keys(image, image_root) if key in index), None)
-        if mask is not None and mask in seen:
-            raise DataError(f"{seen[mask].name} and {image.name} in {image.parent} share the mask {mask.name}", "one")
-        if mask is not None:
-            seen[mask] = image
-        pairs.append((image, mask))
+        found = next((index[key] for key in _mask_keys(image, image_root) if key in index), None)
+        if found is not None and found in seen:
+            raise DataError(f"{seen[found].name} and {image.name} in {image.parent} share the mask {found.name}", "one")
+        if found is not None:
+            seen[found] = image
+        pairs.append((image, found))
     return pairs
 
 

@@ -1,0 +1,152 @@
+"""Augmentation of image and mask together: scale, quarter turns and flips, brightness, contrast and gamma.
+
+Each operation takes its own random generator and is a few lines of numpy. torchvision.transforms.v2 draws from
+torch's global generator, which would make a crop depend on what its worker drew before, and its photometric
+operations take 1 or 3 bands with values in 0..1 or 0..255; here a crop is a function of seed and draw number alone
+and any number of bands in any unit is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from geodistill.data.reader import Patch
+from geodistill.data.statistics import Statistics
+from geodistill.errors import RecipeError
+
+_T = TypeVar("_T", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a random crop is changed; the defaults of a field leave it as it is.
+
+    Attributes:
+        scale: Smallest and largest zoom; a zoom of 2 reads half the crop's side from the file and enlarges it.
+        flips: Mirror left-right, with probability 1/2.
+        turns: Turn by 0, 90, 180 or 270 degrees.
+        brightness: Largest shift, in standard deviations of each band.
+        contrast: Largest relative change of the distance from each band's mean, below 1.
+        gamma: Largest logarithm of the exponent that bends the band's range: 0.3 gives 0.74 to 1.35.
+        mosaic: Probability of a crop put together from four.
+        max_class_ratio: A crop whose labelled pixels are of one class to more than this share is drawn again.
+        tries: Draws at most for that, and for a crop that is not wholly without valid pixels.
+
+    Raises:
+        RecipeError: A field is out of its range.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    flips: bool = False
+    turns: bool = False
+    brightness: float = 0.0
+    contrast: float = 0.0
+    gamma: float = 0.0
+    mosaic: float = 0.0
+    max_class_ratio: float = 1.0
+    tries: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise RecipeError(f"data.scale {list(self.scale)}", "smallest and largest zoom, above 0")
+        for name, value, top in (
+            ("brightness", self.brightness, np.inf),
+            ("contrast", self.contrast, 1),
+            ("gamma", self.gamma, np.inf),
+            ("mosaic", self.mosaic, 1),
+        ):
+            if not 0 <= value <= top:
+                raise RecipeError(f"data.{name} {value}", f"a number from 0{'' if top == np.inf else f' to {top}'}")
+        if not 0 < self.max_class_ratio <= 1 or self.tries < 1:
+            raise RecipeError(
+                f"data.max_class_ratio {self.max_class_ratio}, data.crop_tries {self.tries}",
+                "a share above 0 up to 1, and at least 1",
+            )
+
+    @property
+    def photometric(self) -> bool:
+        """Whether samples are changed, which needs band statistics."""
+        return bool(self.brightness or self.contrast or self.gamma)
+
+
+def resample(patch: Patch, height: int, width: int) -> Patch:
+    """Bring a patch to another size: image bilinear (antialiased where it shrinks), mask and validity nearest.
+
+    Pixels that are not valid give nothing to their neighbours.
+    """
+    if patch.valid.shape == (height, width):
+        return patch
+    old_height, old_width = patch.valid.shape
+    # Nearest by pixel centres, as the bilinear samples lie.
+    rows = ((np.arange(height) + 0.5) * old_height / height).astype(np.int64)
+    cols = ((np.arange(width) + 0.5) * old_width / width).astype(np.int64)
+    valid = patch.valid[rows[:, None], cols]
+    image = _bilinear(patch.image, height, width)
+    if not patch.valid.all():
+        weight = _bilinear(patch.valid[None].astype(np.float32), height, width)
+        image = np.where(valid, image / np.maximum(weight, 1e-6), np.float32(0))
+    return Patch(image, patch.mask[rows[:, None], cols], valid)
+
+
+def _bilinear(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    tensor = torch.from_numpy(image)[None]
+    shrinks = height < image.shape[1] or width < image.shape[2]
+    resized = functional.interpolate(tensor, (height, width), mode="bilinear", antialias=shrinks, align_corners=False)
+    result: NDArray[np.float32] = resized[0].numpy()
+    return result
+
+
+def turn_and_flip(patch: Patch, rng: np.random.Generator, *, turns: bool, flips: bool) -> Patch:
+    """Apply one of the eight symmetries of the square, or of those that are asked for, each as likely."""
+    quarter = int(rng.integers(4)) if turns else 0
+    mirror = bool(rng.integers(2)) if flips else False
+
+    def moved(array: NDArray[_T]) -> NDArray[_T]:
+        array = np.rot90(array, quarter, axes=(-2, -1))
+        return np.ascontiguousarray(array[..., ::-1] if mirror else array)
+
+    return Patch(moved(patch.image), moved(patch.mask), moved(patch.valid))
+
+
+class Photometric:
+    """Brightness, contrast and gamma in the units of each band.
+
+    One random amount is drawn for all bands, so that the bands keep their relation. Results stay within the range
+    that the band has in the data set.
+
+    Args:
+        statistics: Mean, deviation and range of each band.
+        augmentation: The largest amounts.
+    """
+
+    def __init__(self, statistics: Statistics, augmentation: Augmentation) -> None:
+        self._amounts = augmentation
+        figures = (statistics.mean, statistics.std, statistics.minimum, statistics.maximum)
+        self._mean, self._std, self._low, self._high = (
+            np.array(figure, np.float32)[:, None, None] for figure in figures
+        )
+        # Gamma bends what most pixels span: a single outlier must not decide where mid-tones lie.
+        self._dark = np.maximum(self._low, self._mean - 3 * self._std)
+        span = np.minimum(self._high, self._mean + 3 * self._std) - self._dark
+        self._span = np.where(span > 0, span, np.float32(1))
+
+    def __call__(self, patch: Patch, rng: np.random.Generator) -> Patch:
+        """Change the image's samples; pixels that are not valid stay 0."""
+        amounts = self._amounts
+        shift, stretch, bend = (
+            np.float32(rng.uniform(-amount, amount)) for amount in (amounts.brightness, amounts.contrast, amounts.gamma)
+        )
+        image = patch.image
+        if amounts.gamma:
+            share = (image - self._dark) / self._span
+            bent = self._dark + self._span * np.clip(share, 0, 1) ** np.exp(bend)
+            image = np.where((share > 0) & (share < 1), bent, image)
+        image = (image - self._mean) * (1 + stretch) + self._mean + shift * self._std
+        image = np.clip(image, self._low, self._high)
+        return Patch(np.where(patch.valid, image, np.float32(0)), patch.mask, patch.valid)

@@ -1,0 +1,248 @@
+"""The data side of a recipe: `DataConfig`, and the loaders that Lightning's trainer asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, cast
+
+import lightning
+import torch
+from torch.utils.data import DataLoader, Sampler, Subset, default_collate
+
+from geodistill.data.augment import Augmentation
+from geodistill.data.dataset import RandomCrops, Tiles
+from geodistill.data.manifest import Manifest, Row, make_spec
+from geodistill.data.sample import Batch, Sample
+from geodistill.errors import DataError, RecipeError
+from geodistill.spec import Spec
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on and how it is drawn.
+
+    Attributes:
+        manifest: The manifest that ``geodistill data scan`` wrote.
+        unlabelled: Manifest of more images that serve feature transfer only; its masks are not read. Its
+            ``unlabelled`` images are taken, or its ``train`` images where it has none of those. May be the same file.
+        unlabelled_share: Share of each batch drawn from `unlabelled`.
+        crop: Side of training crops and validation tiles in pixels.
+        batch_size: Crops in a step of one process.
+        workers: Processes that read; 0 reads in the training process.
+        seed: Seed of the crops; the trainer's seed where not given.
+        scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
+        flips: Mirror half of the crops.
+        turns: Turn crops by 0, 90, 180 or 270 degrees.
+        brightness: Largest shift, in standard deviations of each band.
+        contrast: Largest relative change of contrast, below 1.
+        gamma: Largest logarithm of the exponent that bends the band's range.
+        mosaic: Probability of a crop put together from four.
+        max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
+        crop_tries: Draws at most for that.
+        cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
+        cache_mb: Memory for that, in MiB, over all workers.
+    """
+
+    manifest: str = ""
+    unlabelled: str | None = None
+    unlabelled_share: float = 0.5
+    crop: int = 256
+    batch_size: int = 8
+    workers: int = 2
+    seed: int | None = None
+    scale: tuple[float, float] = (0.5, 2.0)
+    flips: bool = True
+    turns: bool = True
+    brightness: float = 0.2
+    contrast: float = 0.2
+    gamma: float = 0.2
+    mosaic: float = 0.0
+    max_class_ratio: float = 1.0
+    crop_tries: int = 10
+    cache: bool = True
+    cache_mb: int = 1024
+
+    def augmentation(self) -> Augmentation:
+        """Give the fields that change a crop.
+
+        Raises:
+            RecipeError: A field is out of its range.
+        """
+        return Augmentation(
+            scale=self.scale,
+            flips=self.flips,
+            turns=self.turns,
+            brightness=self.brightness,
+            contrast=self.contrast,
+            gamma=self.gamma,
+            mosaic=self.mosaic,
+            max_class_ratio=self.max_class_ratio,
+            tries=self.crop_tries,
+        )
+
+    def check(self) -> None:
+        """Refuse values that are out of range, before any file is opened.
+
+        Raises:
+            RecipeError: A field is out of its range.
+        """
+        if not self.manifest:
+            raise RecipeError("data.manifest is not given", "the file that 'geodistill data scan' wrote")
+        for name, value, least in (("crop", self.crop, 1), ("batch_size", self.batch_size, 1),
+                                   ("workers", self.workers, 0), ("cache_mb", self.cache_mb, 0),
+                                   ("seed", self.seed or 0, 0)):  # fmt: skip
+            if value < least:
+                raise RecipeError(f"data.{name} {value}", f"at least {least}")
+        if not 0 <= self.unlabelled_share <= 1:
+            raise RecipeError(f"data.unlabelled_share {self.unlabelled_share}", "a share from 0 to 1")
+        self.augmentation()
+
+
+class DrawBatches(Sampler[list[int]]):
+    """Batches of draw numbers without end.
+
+    A step of ``world`` processes uses ``batch_size * world`` draws in a row; process ``rank`` takes every
+    ``world``-th of them. So the processes together see what one process with the larger batch would see.
+
+    Args:
+        batch_size: Draws in a batch of one process.
+        start_draw: First draw of the first step, over all processes.
+        rank: This process.
+        world: Number of processes.
+    """
+
+    def __init__(self, batch_size: int, start_draw: int = 0, rank: int = 0, world: int = 1) -> None:
+        self._batch_size, self._start, self._rank, self._world = batch_size, start_draw, rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        together = self._batch_size * self._world
+        for first in count(self._start + self._rank, together):
+            yield list(range(first, first + together, self._world))
+
+
+class DataModule(lightning.LightningDataModule):
+    """Training crops and validation tiles of a manifest.
+
+    The trainer must be made with ``use_distributed_sampler=False``: draws are shared among processes here. The
+    training loader has no length, so the trainer's ``max_steps`` ends the run. Lightning keeps this module's
+    state in its checkpoints: a resumed run goes on with the draw after the last finished step, also under another
+    number of workers or processes.
+
+    Args:
+        config: The recipe's ``data``.
+        spec: Classes and bands the network is made for; by default those of the manifest.
+        seed: Seed of the crops where the recipe's ``data`` gives none.
+        start_step: Steps already done, where no checkpoint says so.
+
+    Attributes:
+        manifest: The loaded manifest.
+        spec: Classes, bands and normalisation.
+
+    Raises:
+        DataError: The manifest is missing, has problems that the scan found, or does not fit the spec.
+        RecipeError: A field of ``data`` is out of its range.
+    """
+
+    def __init__(self, config: DataConfig, spec: Spec | None = None, *, seed: int = 0, start_step: int = 0) -> None:
+        super().__init__()
+        config.check()
+        self.config = config
+        self.manifest = Manifest.load(config.manifest)
+        self.manifest.refuse_problems()
+        self.spec = spec or make_spec(self.manifest)
+        _check_fit(self.manifest, self.spec)
+        self._unlabelled = _unlabelled_rows(config, self.spec)
+        self._start_step, self._draw = start_step, 0
+        self._first_step: int | None = None
+        self._train = RandomCrops(
+            self.manifest,
+            "train",
+            config.crop,
+            config.augmentation(),
+            unlabelled=self._unlabelled,
+            unlabelled_share=config.unlabelled_share,
+            seed=seed if config.seed is None else config.seed,
+            cache_mb=self._cache_mb,
+        )
+
+    @property
+    def _cache_mb(self) -> int:
+        return self.config.cache_mb // max(self.config.workers, 1) if self.config.cache else 0
+
+    @property
+    def _rank_and_world(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Give the endless loader of training batches, from the next draw on."""
+        rank, world = self._rank_and_world
+        if self._start_step and not self._draw:
+            self._draw = self._start_step * self.config.batch_size * world
+        self._first_step = 0 if self.trainer is None else self.trainer.global_step
+        batches = DrawBatches(self.config.batch_size, self._draw, rank, world)
+        return DataLoader(self._train, batch_sampler=batches, **self._loading())
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Give the loader of validation tiles; in a distributed run each process gets an equal part."""
+        rank, world = self._rank_and_world
+        tiles = Tiles(self.manifest, "val", self.config.crop, padded_to=world, cache_mb=self._cache_mb)
+        part = Subset(tiles, range(rank, len(tiles), world))
+        return DataLoader(part, batch_size=self.config.batch_size, **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.config.workers,
+            "collate_fn": collate,
+            "worker_init_fn": _start_worker,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the draw after the last finished step, for Lightning's checkpoints."""
+        if self.trainer is None or self._first_step is None:
+            return {"draw": self._draw}
+        steps = self.trainer.global_step - self._first_step
+        together = self.config.batch_size * self._rank_and_world[1] * self.trainer.accumulate_grad_batches
+        return {"draw": self._draw + steps * together}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the draw that `state_dict` gave."""
+        self._draw = int(state_dict["draw"])
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack samples into a batch."""
+    keys = ("image", "mask", "valid", "key")
+    return cast(Batch, default_collate([{key: dict(sample)[key] for key in keys} for sample in samples]))
+
+
+def _check_fit(manifest: Manifest, spec: Spec) -> None:
+    name = manifest.path
+    if len(manifest.bands) != spec.channels:
+        raise DataError(
+            f"{len(manifest.bands)}-band images in {name} for a {spec.channels}-band model", "as many bands"
+        )
+    if manifest.legend is None or manifest.legend.names != spec.legend.names:
+        held = "no classes" if manifest.legend is None else f"the classes {', '.join(manifest.legend.names)}"
+        raise DataError(f"manifest {name} has {held}", f"the model's: {', '.join(spec.legend.names)}")
+
+
+def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[Row, ...]:
+    if config.unlabelled is None:
+        return ()
+    manifest = Manifest.load(config.unlabelled)
+    if len(manifest.bands) != spec.channels:
+        raise DataError(
+            f"{len(manifest.bands)}-band images in {config.unlabelled} for a {spec.channels}-band model",
+            "as many bands",
+        )
+    return manifest.rows("unlabelled") or manifest.some_rows("train")
+
+
+def _start_worker(worker: int) -> None:
+    """Give GDAL 64 MiB for decoded blocks in each worker, where it would take 5 % of the machine's memory."""
+    os.environ.setdefault("GDAL_CACHEMAX", "64")

@@ -1,0 +1,271 @@
+"""Data sets over a manifest: endless random crops, whole images, and fixed tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from geodistill.data.augment import Augmentation, Photometric, resample, turn_and_flip
+from geodistill.data.manifest import Manifest, Row, require_statistics
+from geodistill.data.reader import Patch, WindowReader
+from geodistill.data.sample import Sample
+from geodistill.errors import DataError, RecipeError
+from geodistill.raster import Window
+from geodistill.spec import IGNORE_INDEX
+
+
+def to_sample(patch: Patch, row: Row, key: str) -> Sample:
+    """Give a patch as a sample of tensors."""
+    sample = Sample(
+        image=torch.from_numpy(np.ascontiguousarray(patch.image)),
+        mask=torch.from_numpy(patch.mask.astype(np.int64)),
+        valid=torch.from_numpy(np.ascontiguousarray(patch.valid)),
+        key=key,
+    )
+    if row.lon is not None and row.lat is not None:
+        sample["lon"], sample["lat"] = row.lon, row.lat
+    return sample
+
+
+class RandomCrops(Dataset[Sample]):
+    """Random square crops, numbered by draw: ``crops[draw]`` is a function of seed and draw number alone.
+
+    There is no end and no epoch. Any worker may compute any draw, so a resumed run, or one with other workers,
+    sees the same stream. Every pixel of the split is as likely as any other to be drawn. Images smaller than the
+    crop are padded with pixels that are not valid.
+
+    Args:
+        manifest: The data set.
+        split: The split to draw from.
+        crop: Side of a crop in pixels.
+        augmentation: What is done to a crop.
+        unlabelled: Rows whose images are drawn too, always without labels.
+        unlabelled_share: Share of the draws taken from them.
+        seed: Any integer from 0.
+        handles: Files held open by each worker.
+        cache_mb: Budget of each worker for decoded images, in MiB.
+
+    Raises:
+        DataError: The split is empty, holds files that could not be opened, or photometric augmentation is asked
+            for and the manifest has no statistics.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: str = "train",
+        crop: int = 256,
+        augmentation: Augmentation | None = None,
+        *,
+        unlabelled: Sequence[Row] = (),
+        unlabelled_share: float = 0.5,
+        seed: int = 0,
+        handles: int = 64,
+        cache_mb: int = 0,
+    ) -> None:
+        if crop < 1 or seed < 0:
+            raise RecipeError(f"crop {crop}, seed {seed}", "a crop of at least 1 pixel and a seed of at least 0")
+        self._augmentation = augmentation or Augmentation()
+        self._photometric: Photometric | None = None
+        if self._augmentation.photometric:
+            self._photometric = Photometric(require_statistics(manifest), self._augmentation)
+        self._pools = [_Pool(manifest.some_rows(split))]
+        if unlabelled:
+            self._pools.append(_Pool([_without_mask(row) for row in unlabelled]))
+        self._unlabelled_share = unlabelled_share if unlabelled else 0.0
+        self._crop, self._seed = crop, seed
+        self._reader = _reader(manifest, handles, cache_mb)
+
+    def __getitem__(self, draw: int) -> Sample:
+        """Give the crop of a draw number, from 0 without end.
+
+        Raises:
+            DataError: A file is corrupt, or has a label outside the legend.
+        """
+        rng = np.random.default_rng((self._seed, draw))
+        augmentation = self._augmentation
+        # Drawn in every case, so that the same draw shows the same place with and without unlabelled images.
+        pool = self._pools[-1] if rng.random() < self._unlabelled_share else self._pools[0]
+        if rng.random() < augmentation.mosaic:
+            patch, row, key = self._mosaic(pool, rng)
+        else:
+            patch, row, key = self._one(pool, rng, self._crop, self._crop)
+        patch = turn_and_flip(patch, rng, turns=augmentation.turns, flips=augmentation.flips)
+        if self._photometric is not None:
+            patch = self._photometric(patch, rng)
+        return to_sample(patch, row, key)
+
+    def _one(self, pool: _Pool, rng: np.random.Generator, height: int, width: int) -> tuple[Patch, Row, str]:
+        """Read one scaled window, again while it is useless or too uniform (the last try is taken as it is)."""
+        for _ in range(self._augmentation.tries):
+            row = pool.choose(rng)
+            zoom = float(np.exp(rng.uniform(*np.log(self._augmentation.scale))))
+            window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
+            patch = self._reader.read(row, window)
+            if self._useful(patch, row):
+                break
+        key = f"{row.image}@{window.row + row.window.row},{window.col + row.window.col}"
+        return resample(patch, height, width), row, key
+
+    def _useful(self, patch: Patch, row: Row) -> bool:
+        if row.mask is None:
+            return bool(patch.valid.any())
+        counts = np.bincount(patch.mask.reshape(-1), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
+        labelled = int(counts.sum())
+        return labelled > 0 and bool(counts.max() <= self._augmentation.max_class_ratio * labelled)
+
+    def _mosaic(self, pool: _Pool, rng: np.random.Generator) -> tuple[Patch, Row, str]:
+        """Put four crops together round a random centre (Bochkovskiy et al. 2020)."""
+        row_cut, col_cut = (
+            int(v) for v in rng.integers(self._crop // 4, self._crop - self._crop // 4, 2, endpoint=True)
+        )
+        halves = ((slice(0, row_cut), slice(row_cut, self._crop)), (slice(0, col_cut), slice(col_cut, self._crop)))
+        whole: Patch | None = None
+        keys = []
+        for rows in halves[0]:
+            for cols in halves[1]:
+                height, width = rows.stop - rows.start, cols.stop - cols.start
+                if not height or not width:
+                    continue
+                part, row, key = self._one(pool, rng, height, width)
+                keys.append(key)
+                if whole is None:
+                    shape = (self._crop, self._crop)
+                    image = np.zeros((part.image.shape[0], *shape), np.float32)
+                    whole = Patch(image, np.zeros(shape, np.uint8), np.zeros(shape, bool))
+                whole.image[:, rows, cols] = part.image
+                whole.mask[rows, cols] = part.mask
+                whole.valid[rows, cols] = part.valid
+        assert whole is not None  # a crop of at least one pixel has at least one part
+        return whole, row, " + ".join(keys)
+
+
+class WholeImages(Dataset[Sample]):
+    """Every row of a split as one sample, for evaluation.
+
+    Args:
+        manifest: The data set.
+        split: The split.
+
+    Raises:
+        DataError: The split is empty or holds files that could not be opened.
+    """
+
+    def __init__(self, manifest: Manifest, split: str = "test") -> None:
+        self.rows = manifest.some_rows(split)
+        _refuse_unopened(self.rows)
+        self._reader = _reader(manifest, 8, 0)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Give the whole image of a row.
+
+        Raises:
+            DataError: A file is corrupt, or has a label outside the legend.
+        """
+        row = self.rows[index]
+        patch = self._reader.read(row, Window(0, 0, row.window.height, row.window.width))
+        return to_sample(patch, row, row.key)
+
+
+class Tiles(Dataset[Sample]):
+    """The images of a split cut into fixed, equal tiles without overlap, for validation in batches.
+
+    Tiles at the right and bottom edge are padded with pixels that are not valid; each pixel is in one tile.
+
+    Args:
+        manifest: The data set.
+        split: The split.
+        tile: Side of a tile in pixels.
+        padded_to: Give at least this many tiles, the added ones without labels, so that every process of a
+            distributed run has as many.
+        cache_mb: Budget for decoded images, in MiB, of each worker.
+
+    Raises:
+        DataError: The split is empty or holds files that could not be opened.
+    """
+
+    def __init__(
+        self, manifest: Manifest, split: str = "val", tile: int = 256, *, padded_to: int = 1, cache_mb: int = 0
+    ) -> None:
+        rows = manifest.some_rows(split)
+        _refuse_unopened(rows)
+        self._tiles = [
+            (row, Window(top, left, tile, tile))
+            for row in rows
+            for top in range(0, row.window.height, tile)
+            for left in range(0, row.window.width, tile)
+        ]
+        self._length = -(-len(self._tiles) // padded_to) * padded_to
+        self._reader = _reader(manifest, 64, cache_mb)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        """Give a tile, row by row and image by image.
+
+        Raises:
+            DataError: A file is corrupt, or has a label outside the legend.
+            IndexError: There is no such tile.
+        """
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        row, window = self._tiles[min(index, len(self._tiles) - 1)]
+        patch = self._reader.read(row, window)
+        if index >= len(self._tiles):
+            patch.mask[:] = IGNORE_INDEX
+        return to_sample(patch, row, f"{row.image}@{window.row + row.window.row},{window.col + row.window.col}")
+
+
+class _Pool:
+    """Rows to draw from, by area."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        _refuse_unopened(rows)
+        self._rows = rows
+        areas = np.array([row.window.height * row.window.width for row in rows], np.float64)
+        self._cumulative = np.cumsum(areas / areas.sum())
+
+    def choose(self, rng: np.random.Generator) -> Row:
+        """Give a row with probability by its area."""
+        index = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+        return self._rows[min(index, len(self._rows) - 1)]
+
+
+def _random_window(rng: np.random.Generator, bounds: Window, height: int, width: int) -> Window:
+    """Place a window at random inside the bounds, or the bounds at random inside a larger window."""
+    top, left = (
+        int(rng.integers(min(room, 0), max(room, 0), endpoint=True))
+        for room in (bounds.height - height, bounds.width - width)
+    )
+    return Window(top, left, height, width)
+
+
+def _reader(manifest: Manifest, handles: int, cache_mb: int) -> WindowReader:
+    return WindowReader(
+        manifest.legend,
+        len(manifest.bands),
+        ignore_unknown=manifest.ignore_unknown,
+        handles=handles,
+        cache_mb=cache_mb,
+    )
+
+
+def _without_mask(row: Row) -> Row:
+    return Row(row.image, None, "unlabelled", row.window, row.group, row.lon, row.lat, row.gsd, row.date)
+
+
+def _refuse_unopened(rows: Sequence[Row]) -> None:
+    bad = [row for row in rows if not row.window.height or not row.window.width]
+    if bad:
+        raise DataError(
+            f"{bad[0].image} could not be opened when it was scanned",
+            "readable images",
+            f"mend or remove it ({len(bad)} such in all, see 'geodistill data check') and scan again",
+        )

@@ -9,7 +9,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -171,8 +171,12 @@ class Raster:
             self._file.close()
             raise DataError(f"{self.path} is truncated", "a whole PNG file", "fetch or export it again")
         alpha = [i for i, kind in enumerate(self._file.colorinterp, 1) if kind == ColorInterp.alpha]
+        tagged = bool(alpha)
+        if tagged and self._file.driver == "GTiff" and not self._holds_alpha(alpha[0]):
+            alpha = []
         self._indexes = [i for i in self._file.indexes if i not in alpha] or list(self._file.indexes)
-        self._masked = any(MaskFlags.all_valid not in flags for flags in self._file.mask_flag_enums)
+        from_alpha = tagged and not alpha and MaskFlags.alpha in self._file.mask_flag_enums[0]
+        self._masked = not from_alpha and any(MaskFlags.all_valid not in f for f in self._file.mask_flag_enums)
 
     def __enter__(self) -> Raster:
         return self
@@ -185,6 +189,23 @@ class Raster:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _holds_alpha(self, index: int) -> bool:
+        """Whether a band tagged as alpha holds opacity: mostly 0 or the largest value, in five sampled places.
+
+        GDAL tags the fourth band of any 8-bit TIFF as alpha unless told otherwise, near infrared too.
+        """
+        file, extremes, total = self._file, 0, 0
+        largest = np.iinfo(self.dtype).max if self.dtype.kind in "ui" else 1
+        for row, col in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
+            window = Window(int(row * file.height) - 16, int(col * file.width) - 16, 32, 32)
+            try:
+                sample = file.read(index, window=window.intersection(file.height, file.width).to_rasterio())
+            except RasterioError:
+                continue
+            extremes += int(np.isin(sample, (0, largest)).sum())
+            total += sample.size
+        return extremes >= total / 2
 
     @property
     def channels(self) -> int:
@@ -325,7 +346,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:
-            part.unlink(missing_ok=True)
+            # Where the parent is no folder, there is nothing to remove and unlink would hide the reason.
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -35,6 +35,10 @@ class Objective(Protocol):
         """Move the teacher, if any."""
         ...
 
+    def teacher_module(self) -> nn.Module | None:
+        """Give the frozen teacher's encoder, for counting; ``None`` where there is none."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Give what a resumed run needs, such as running statistics; no teacher weights."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
@@ -148,6 +149,7 @@ class UNetDecoder(nn.Module):
         skips = [0, *([0] if self.half_step else []), *channels]
         widths = [max(width >> i, 16) for i in range(len(skips) - 1)]
         self.blocks = UnetDecoder(skips, widths, n_blocks=len(widths))
+        initialize_decoder(self.blocks)
         self.classifier = nn.Conv2d(widths[-1], classes, 3, padding=1)
 
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:

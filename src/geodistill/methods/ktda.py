@@ -1,0 +1,312 @@
+"""KTDA: Knowledge Transfer and Domain Adaptation (Zhang, Zou et al., arXiv 2412.06664).
+
+A frozen vision transformer's features are transferred into a student's (FAM) and adapted to the target domain (FMM).
+Where paper and released code differ, the default follows the variant that is coherent and `PRESETS` holds the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.methods.ktda_losses import KtdaObjective, LossConfig
+from geodistill.methods.method import Method
+from geodistill.methods.teacher import TeacherConfig, build_teacher
+from geodistill.nn.attention import ViTBlock
+from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, resize
+from geodistill.nn.encoders import build_encoder, wants_output_norms
+from geodistill.nn.output import SegmentationOutput
+from geodistill.spec import Spec
+
+__all__ = ["PRESETS", "KtdaNetwork", "LossConfig", "NetworkConfig", "TeacherConfig", "build"]
+
+Order = Literal["fmm_neck", "neck_fmm"]
+AuxFrom = Literal["fam", "fmm"]
+Decoder = Literal["upernet", "unet"]
+DecodeFrom = Literal["aligned", "encoder"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "coherent": {},
+    # The released code: FMM on the neck's rescaled maps (16 times the tokens at level 1), auxiliary head behind it,
+    # softmax over the image's width, and the sum of all rows over the batch size.
+    "reference": {
+        "network": {"order": "neck_fmm", "aux_from": "fmm"},
+        "losses": {"kl_axis": "width", "kl_reduction": "batchmean"},
+    },
+}
+"""Recipe values by preset, laid under the recipe's own."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The student.
+
+    Attributes:
+        encoder: Any encoder's name, as ``geodistill encoders`` lists them.
+        encoder_weights: ``pretrained`` (from the hub), a weights file or directory, or a Segmenter directory;
+            random where not given.
+        decode_from: ``aligned``: the decoder reads the maps that FAM aligned with the teacher's and FMM adapted, as
+            published. ``encoder``: it reads the student's own maps, and FAM only serves the transfer; nothing of it
+            is left at inference, so any light network can be taught.
+        fmm_blocks: Transformer blocks of FMM a level; 0 leaves FMM out.
+        fmm_heads: Attention heads of each.
+        order: Whether FMM comes before the neck (paper) or behind it (released code).
+        aux_from: Whether the auxiliary head reads FAM's maps (paper) or what the decoder reads (released code).
+        decoder: The decoder.
+        decoder_channels: Width of the decoder; 512 for ``upernet`` and 256 for ``unet`` where not given.
+    """
+
+    encoder: str = "convnext_base(drop_path_rate=0.4, ls_init_value=1.0)"
+    encoder_weights: str | None = "pretrained"
+    decode_from: DecodeFrom = "aligned"
+    fmm_blocks: int = 4
+    fmm_heads: int = 8
+    order: Order = "fmm_neck"
+    aux_from: AuxFrom = "fam"
+    decoder: Decoder = "upernet"
+    decoder_channels: int | None = None
+
+
+class FAM(nn.Module):
+    """Feature Alignment Module (Eq. 1-2): a 1x1 convolution a level, then resizing to the teacher's grid.
+
+    Args:
+        channels: Channels of each student map.
+        teacher_channels: Channels of each teacher map.
+    """
+
+    def __init__(self, channels: Sequence[int], teacher_channels: Sequence[int]) -> None:
+        super().__init__()
+        convs = [nn.Conv2d(own, target, 1) for own, target in zip(channels, teacher_channels, strict=True)]
+        for conv in convs:
+            nn.init.trunc_normal_(conv.weight, std=0.02)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        self.projections = nn.ModuleList(convs)
+
+    def forward(self, maps: Sequence[Tensor], grids: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """``(B, Ci, Hi, Wi)`` a level -> ``(B, teacher Ci, *grid)`` a level."""
+        aligned: list[Tensor] = []
+        for level, projection, grid in zip(maps, self.projections, grids, strict=True):
+            # The published order is project, then resize. Both are linear and the resize's weights sum to 1, so
+            # they commute; the cheaper side first saves most of the work at fine levels.
+            shrinks = grid[0] * grid[1] < level.shape[-2] * level.shape[-1]
+            aligned.append(projection(resize(level, grid)) if shrinks else resize(projection(level), grid))
+        return aligned
+
+
+class FMM(nn.Module):
+    """Feature Modulation Module (Eq. 6): a stack of transformer blocks a level, without position embedding.
+
+    Args:
+        channels: Channels of each level; multiples of ``heads``.
+        blocks: Blocks a level, 0 or more.
+        heads: Attention heads.
+
+    Raises:
+        RecipeError: A level's channels do not divide by the heads.
+    """
+
+    def __init__(self, channels: Sequence[int], blocks: int, heads: int) -> None:
+        super().__init__()
+        if blocks < 0 or heads < 1 or (blocks and any(c % heads for c in channels)):
+            raise RecipeError(
+                f"FMM of {blocks} blocks with {heads} heads on {list(channels)} channels",
+                "at least 0 blocks, and heads that divide every level's channels",
+                "set network.fmm_heads",
+            )
+        self.levels = nn.ModuleList(nn.Sequential(*(ViTBlock(c, heads) for _ in range(blocks))) for c in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """``(B, Ci, Hi, Wi)`` a level -> the same shapes."""
+        adapted: list[Tensor] = []
+        for level, blocks in zip(maps, self.levels, strict=True):
+            tokens = blocks(level.flatten(2).transpose(1, 2))
+            adapted.append(tokens.transpose(1, 2).reshape(level.shape))
+        return adapted
+
+
+class KtdaNetwork(nn.Module):
+    """The student: encoder, FAM, FMM, neck, decoder, and the auxiliary head while it trains.
+
+    Args:
+        channels: Bands of the image.
+        classes: Number of classes.
+        encoder: Student's encoder.
+        encoder_weights: As `build_encoder` takes them.
+        teacher_channels: Channels of each teacher map; they and the strides stand in for the teacher at inference.
+        teacher_strides: Stride of each teacher map in pixels.
+        decode_from: See `NetworkConfig`, as for the arguments below.
+        fmm_blocks: Blocks of FMM a level.
+        fmm_heads: Attention heads of each.
+        order: Order of FMM and neck.
+        aux_from: What the auxiliary head reads.
+        decoder: The decoder.
+        decoder_channels: Width of the decoder.
+        auxiliary: Build what only training needs: the auxiliary head, and FAM where the decoder does not read it.
+
+    Raises:
+        RecipeError: No student level matches a teacher level, or FMM's heads do not fit.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        encoder: str,
+        teacher_channels: Sequence[int],
+        teacher_strides: Sequence[int],
+        encoder_weights: str | None = None,
+        decode_from: DecodeFrom = "aligned",
+        fmm_blocks: int = 4,
+        fmm_heads: int = 8,
+        order: Order = "fmm_neck",
+        aux_from: AuxFrom = "fam",
+        decoder: Decoder = "upernet",
+        decoder_channels: int | None = None,
+        auxiliary: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_choices(decode_from=decode_from, order=order, aux_from=aux_from, decoder=decoder)
+        norms = wants_output_norms(encoder)
+        self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
+        self.pairs = pair_levels(self.encoder.strides, teacher_strides)
+        self.target_strides = [teacher_strides[t] for _, t in self.pairs]
+        targets = [teacher_channels[t] for _, t in self.pairs]
+        self.decode_from, self.order, self.aux_from = decode_from, order, aux_from
+        aligned = decode_from == "aligned"
+        self.fam = FAM([self.encoder.channels[s] for s, _ in self.pairs], targets) if aligned or auxiliary else None
+        self.fmm = FMM(targets, fmm_blocks, fmm_heads) if aligned else None
+        maps, strides = (targets, self.target_strides) if aligned else (self.encoder.channels, self.encoder.strides)
+        self.neck: MultiLevelNeck | None = None
+        if len(set(strides)) == 1:
+            scales = [2.0 ** (len(maps) - 2 - level) for level in range(len(maps))]
+            self.neck = MultiLevelNeck(maps, maps[-1], scales)
+            strides = [4 << level for level in range(len(maps))]
+        read = [maps[-1]] * len(maps) if self.neck is not None else list(maps)
+        self.upernet = UPerHead(read[-4:], classes, decoder_channels or 512) if decoder == "upernet" else None
+        self.unet = UNetDecoder(read, strides, classes, decoder_channels or 256) if decoder == "unet" else None
+        tapped = targets if aux_from == "fam" else read
+        self.aux_head = FCNHead(tapped[_tap(tapped)], classes) if auxiliary else None
+
+    def forward(self, image: Tensor) -> SegmentationOutput:
+        """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``.
+
+        In training form ``aux["aux"]`` holds the auxiliary logits and ``features["aligned"]`` FAM's maps, one for
+        each of `pairs`, ``(B, teacher channels, ceil(H / teacher stride), ceil(W / teacher stride))``.
+        """
+        height, width = image.shape[-2:]
+        own = self.encoder(image)
+        aligned: list[Tensor] = []
+        if self.fam is not None:
+            grids = [(-(-height // stride), -(-width // stride)) for stride in self.target_strides]
+            aligned = self.fam([own[s] for s, _ in self.pairs], grids)
+        read = self._refine(aligned) if self.decode_from == "aligned" else self._to_pyramid(own)
+        logits = self._decode(read, image)
+        if self.aux_head is None:
+            return SegmentationOutput(logits)
+        tapped = aligned if self.aux_from == "fam" else read
+        return SegmentationOutput(logits, {"aux": self.aux_head(tapped[_tap(tapped)])}, {"aligned": aligned})
+
+    def _refine(self, aligned: list[Tensor]) -> list[Tensor]:
+        """FMM and neck, in either order."""
+        if self.fmm is None:
+            return self._to_pyramid(aligned)
+        if self.order == "fmm_neck":
+            return self._to_pyramid(self.fmm(aligned))
+        adapted: list[Tensor] = self.fmm(self._to_pyramid(aligned))
+        return adapted
+
+    def _to_pyramid(self, maps: list[Tensor]) -> list[Tensor]:
+        if self.neck is None:
+            return maps
+        pyramid: list[Tensor] = self.neck(maps)
+        return pyramid
+
+    def _decode(self, maps: list[Tensor], image: Tensor) -> Tensor:
+        size = image.shape[-2:]
+        if self.unet is not None:
+            logits: Tensor = self.unet(maps, size)
+            return logits
+        assert self.upernet is not None
+        return resize(self.upernet(maps[-4:]), size)
+
+
+def pair_levels(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:
+    """Say which student level learns from which teacher level.
+
+    Two pyramids meet at equal strides. Where either side has one size for all its maps (a plain vision transformer),
+    levels pair by depth, the last with the last, as published.
+
+    Args:
+        student: Stride of each student level.
+        teacher: Stride of each teacher level.
+
+    Returns:
+        Pairs (student level, teacher level), finest first.
+
+    Raises:
+        RecipeError: Nothing matches.
+    """
+    pyramids = [len(set(strides)) > 1 for strides in (student, teacher)]
+    if all(pyramids):
+        # A dilated encoder repeats its last stride: its deepest level of that stride is the one to match.
+        deepest = {stride: level for level, stride in enumerate(student)}
+        last = {stride: level for level, stride in enumerate(teacher)}
+        pairs = [(deepest[stride], level) for stride, level in last.items() if stride in deepest]
+    else:
+        count = min(len(student), len(teacher))
+        pairs = [(len(student) - count + i, len(teacher) - count + i) for i in range(count)]
+    if not pairs:
+        raise RecipeError(
+            f"student strides {list(student)} under teacher strides {list(teacher)}", "at least one in common"
+        )
+    return pairs
+
+
+def build(spec: Spec, network: NetworkConfig, teacher: TeacherConfig, losses: LossConfig) -> Method:
+    """Build student, teacher and objective for data of a Spec.
+
+    Raises:
+        UnknownNameError: Unknown encoder, choice or loss term.
+        RecipeError: Student and teacher, or teacher and data, do not fit each other.
+        ArtifactError: Weights cannot be had or do not fit.
+    """
+    frozen = build_teacher(teacher, spec)
+    arguments: dict[str, Any] = {
+        "encoder": network.encoder,
+        "teacher_channels": list(frozen.channels),
+        "teacher_strides": list(frozen.strides),
+        "decode_from": network.decode_from,
+        "fmm_blocks": network.fmm_blocks,
+        "fmm_heads": network.fmm_heads,
+        "order": network.order,
+        "aux_from": network.aux_from,
+        "decoder": network.decoder,
+        "decoder_channels": network.decoder_channels,
+    }
+    student = KtdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
+    # The encoder's own name may hold more: the padding that its weights were trained with.
+    arguments["encoder"] = student.encoder.name
+    return Method("ktda", arguments, student, KtdaObjective(frozen, [t for _, t in student.pairs], losses))
+
+
+def _tap(maps: Sequence[object]) -> int:
+    """Level the auxiliary head reads: the last but one, which of four is the published third."""
+    return max(len(maps) - 2, 0)
+
+
+def _check_choices(*, decode_from: str, order: str, aux_from: str, decoder: str) -> None:
+    for name, value, known in (
+        ("decode_from", decode_from, get_args(DecodeFrom)),
+        ("order", order, get_args(Order)),
+        ("aux_from", aux_from, get_args(AuxFrom)),
+        ("decoder", decoder, get_args(Decoder)),
+    ):
+        if value not in known:
+            raise UnknownNameError(name, value, known)

@@ -1,0 +1,190 @@
+"""Encoders: images in, one feature map a level out, whatever the architecture and the image size."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
+from geodistill.nn.bodies import FIXED_FAMILIES, MIT_NAMES, BodyRequest, build_body, timm_family
+from geodistill.nn.weights import LocalWeights, load_own_weights, read_weights
+
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    "pad_type": str,
+    "output_stride": int,
+    "drop_path_rate": float,
+    "ls_init_value": float,
+}
+"""What may stand in brackets behind a timm name, as in ``resnet50(output_stride=8)``."""
+
+_IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+_NAME = re.compile(r"^([^()\s]+)(?:\(([^()]*)\))?$")
+
+
+class Encoder(nn.Module):
+    """A backbone that gives one channel-first map a level, at ``ceil(H / stride) x ceil(W / stride)``.
+
+    The image is padded with zeros at the bottom and right up to a multiple of the strides (it is normalised by
+    then, so zero is the mean), and the maps are cropped back.
+
+    Args:
+        name: Name that `build_encoder` rebuilds it from.
+        body: Gives the maps of an image whose sides are multiples of every stride.
+        channels: Channels of each map.
+        strides: Stride of each map in pixels.
+        statistics: Mean and standard deviation that the pretrained weights expect, a channel each, for images in
+            0..255 or in the sensor units of the Segmenter the weights are from.
+        output_norms: Put a layer norm of its own on each map (mmpretrain's convention for ConvNeXt and Swin).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        body: nn.Module,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        statistics: tuple[tuple[float, ...], tuple[float, ...]] = _IMAGENET,
+        output_norms: bool = False,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.channels, self.strides = tuple(channels), tuple(strides)
+        self.pretrained_statistics = statistics
+        self.body = body
+        self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in channels) if output_norms else None
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether all maps have one size, as a plain vision transformer's have."""
+        return len(set(self.strides)) == 1 and len(self.strides) > 1
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """``(B, C, H, W)`` normalised -> ``(B, Ci, ceil(H / si), ceil(W / si))`` a level, finest first."""
+        height, width = image.shape[-2:]
+        multiple = math.lcm(*self.strides)
+        padded = F.pad(image, (0, -width % multiple, 0, -height % multiple))
+        maps: list[Tensor] = self.body(padded)
+        cropped = [m[..., : -(-height // s), : -(-width // s)] for m, s in zip(maps, self.strides, strict=True)]
+        if self.norms is None:
+            return cropped
+        return [norm(m.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, m in zip(self.norms, cropped, strict=True)]
+
+
+def build_encoder(
+    name: str,
+    in_channels: int = 3,
+    weights: str | Path | None = None,
+    *,
+    indices: Sequence[int] | None = None,
+    output_norms: bool = False,
+) -> Encoder:
+    """Build an encoder by name.
+
+    Args:
+        name: A timm model for images of any size, perhaps with `OPTIONS` in brackets, or ``mit_b0`` .. ``mit_b5``.
+        in_channels: Bands of the image; pretrained stems are adapted.
+        weights: ``None`` (random), ``"pretrained"`` (from the hub), or a path as `read_weights` takes.
+        indices: Levels to give, from 0; for a plain vision transformer the blocks to tap. All levels, or the blocks
+            that end each quarter of the depth, where not given.
+        output_norms: Put a trainable layer norm on each map.
+
+    Raises:
+        UnknownNameError: No such encoder; the message lists near names.
+        RecipeError: An option, an index or the model does not do for feature maps.
+        ArtifactError: The weights cannot be had or do not fit.
+    """
+    base, options = parse_name(name)
+    hub = weights == "pretrained"
+    local = read_weights(weights) if weights is not None and not hub else None
+    if local is not None and local.architecture not in (None, base.split(".")[0]):
+        raise ArtifactError(f"weights {local.path} are of {local.architecture}", base, "name that encoder")
+    if local is not None and local.pad_type is not None:
+        options.setdefault("pad_type", local.pad_type)
+    full_name = format_name(base, options)
+    if local is not None and local.encoder not in (None, full_name):
+        raise ArtifactError(f"weights {local.path} are of {local.encoder}", full_name, "name that encoder")
+    request = BodyRequest(base, in_channels, options, hub, local, None if indices is None else tuple(indices))
+    try:
+        body, channels, strides = build_body(request)
+    except (TypeError, AssertionError, NotImplementedError, IndexError) as error:
+        raise RecipeError(f"encoder {name} cannot give these feature maps ({_first_line(error)})", "another") from error
+    except (RuntimeError, OSError, ValueError) as error:
+        if not hub:
+            raise RecipeError(f"encoder {name} cannot be built ({_first_line(error)})", "another") from error
+        raise ArtifactError(
+            f"pretrained weights of {name} cannot be had ({_first_line(error)})",
+            "weights on the hub and a way to it",
+            "give a local weights file",
+        ) from error
+    normed = output_norms or (local is not None and local.encoder is not None and "norms.0.weight" in local.tensors)
+    encoder = Encoder(full_name, body, channels, strides, _statistics(body, local), normed)
+    if local is not None and local.encoder is not None:
+        load_own_weights(encoder, local, strict=indices is None)
+    return encoder
+
+
+def list_encoders(pattern: str = "*") -> list[str]:
+    """Names that `build_encoder` knows and that match a shell pattern."""
+    names = [name for name in timm.list_models() if timm_family(name) not in FIXED_FAMILIES]
+    return sorted(fnmatch.filter([*names, *MIT_NAMES], pattern))
+
+
+def wants_output_norms(name: str) -> bool:
+    """Whether an encoder's maps are raw residual streams that heads expect normed: ConvNeXt's and Swin's."""
+    return parse_name(name)[0].startswith(("convnext", "swin"))
+
+
+def parse_name(name: str) -> tuple[str, dict[str, Any]]:
+    """Split ``"resnet50(output_stride=8)"`` into the model's name and its options.
+
+    Raises:
+        UnknownNameError: The model or an option is unknown.
+        RecipeError: The text has another form, or an option's value is of the wrong kind.
+    """
+    found = _NAME.match(name.strip())
+    if found is None:
+        raise RecipeError(f"encoder {name!r}", "a name, or a name(option=value)")
+    base, inner = found.group(1), found.group(2) or ""
+    if base not in MIT_NAMES and not timm.is_model(base):
+        raise UnknownNameError("encoder", base, list_encoders(), "see 'geodistill encoders'")
+    if "." in base and base not in (tagged := timm.list_pretrained(f"{base.split('.')[0]}.*")):
+        raise UnknownNameError("encoder", base, tagged)
+    if base not in MIT_NAMES and timm_family(base) in FIXED_FAMILIES:
+        raise RecipeError(f"encoder {base} takes images of one size only", "another", "see 'geodistill encoders'")
+    options: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in inner.split(","))):
+        key, _, value = (part.strip() for part in item.partition("="))
+        if key not in OPTIONS or base in MIT_NAMES:
+            raise UnknownNameError("encoder option", key, OPTIONS if base not in MIT_NAMES else ["none"])
+        try:
+            options[key] = OPTIONS[key](value)
+        except ValueError as error:
+            raise RecipeError(f"encoder {name}: {key}={value}", f"a {OPTIONS[key].__name__}") from error
+    return base, options
+
+
+def format_name(base: str, options: dict[str, Any]) -> str:
+    """Put a name together that `parse_name` takes apart; options in alphabetical order."""
+    inner = ", ".join(f"{key}={options[key]}" for key in sorted(options))
+    return f"{base}({inner})" if inner else base
+
+
+def _statistics(body: nn.Module, local: LocalWeights | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if local is not None and local.mean is not None and local.std is not None:
+        return local.mean, local.std
+    config = getattr(getattr(body, "model", None), "pretrained_cfg", None) or {}
+    if not config.get("mean"):
+        return _IMAGENET
+    return tuple(255.0 * v for v in config["mean"]), tuple(255.0 * v for v in config["std"])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

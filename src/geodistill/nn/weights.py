@@ -1,0 +1,188 @@
+"""Weights files for encoders: safetensors or pt, with what stands beside them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from geodistill.errors import ArtifactError
+
+_HEADS = {"head", "head_dist", "classifier", "fc", "fc_norm"}
+_SEGMENTER_KEY = re.compile(r"^(?:network\.)?encoder\.(.+)$")
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """An encoder's weights as read from disk.
+
+    Attributes:
+        path: The file.
+        tensors: Weights by key.
+        encoder: Name of the encoder they are for, where a Segmenter says so; its keys are then `Encoder`'s own.
+        architecture: timm's name of the model, where ``config.json`` says so.
+        channels: Bands they were trained on, where a Segmenter says so.
+        pad_type: Padding the convolutions were trained with, from ``config.json``.
+        mean: Mean of each input channel, in the units of an 8-bit image or of the Segmenter's sensor.
+        std: Standard deviation of each, same units.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    encoder: str | None = None
+    architecture: str | None = None
+    channels: int | None = None
+    pad_type: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def read_weights(path: Path | str) -> LocalWeights:
+    """Read encoder weights.
+
+    Args:
+        path: A ``.safetensors`` or ``.pt``/``.pth``/``.bin`` file of a timm or mit model; a directory with
+            ``model.safetensors`` and perhaps ``config.json`` (keys ``architecture``, ``pad_type``, ``mean`` and ``std``
+            in 0..1); or a Segmenter directory, whose encoder is taken with its Spec's normalisation.
+
+    Raises:
+        ArtifactError: Nothing is there, or it cannot be read as weights.
+    """
+    path = Path(path)
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise ArtifactError(f"weights {file} do not exist", "a safetensors or pt file, or a directory with one")
+    tensors = _read_tensors(file)
+    description = file.parent / "segmenter.json"
+    if description.is_file():
+        return _from_segmenter(file, tensors, _read_json(description))
+    beside = file.parent / "config.json"
+    config = _read_json(beside) if beside.is_file() else {}
+    config = {**config, **config.get("pretrained_cfg", {})}  # timm's own layout on the hub
+    mean, std = (_scaled(config.get(key)) for key in ("mean", "std"))
+    architecture = config.get("architecture", config.get("timm_model"))
+    return LocalWeights(file, tensors, None, architecture, pad_type=config.get("pad_type"), mean=mean, std=std)
+
+
+def load_timm_weights(model: nn.Module, weights: LocalWeights, in_channels: int, strict: bool = True) -> None:
+    """Load the weights of a whole timm model into it or into its feature-extracting form.
+
+    Feature forms rename ``stages.0`` to ``stages_0``, so keys are compared with dots for underscores. What follows
+    the encoder in the file (pooling, classifier) is left over on purpose; anything else must fit exactly.
+
+    Args:
+        model: Takes the weights.
+        weights: As read from disk.
+        in_channels: Bands of the image; an RGB stem is adapted.
+        strict: Whether keys inside the model's parts may not be left over either.
+
+    Raises:
+        ArtifactError: Keys are missing, left over or of another shape; the message names them.
+    """
+    given = {_flat(key): (key, tensor) for key, tensor in weights.tensors.items()}
+    parts = {re.sub(r"_\d+$", "", name) for name, _ in model.named_children()} - _HEADS
+    own = model.state_dict()
+    chosen: dict[str, Tensor] = {}
+    problems: list[str] = []
+    for key, target in own.items():
+        found = given.pop(_flat(key), None)
+        if found is None:
+            if not key.endswith("num_batches_tracked"):
+                problems.append(f"{key} is missing")
+            continue
+        tensor = _adapt_stem(found[1], target, in_channels)
+        if tensor.shape != target.shape:
+            problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(target.shape)}")
+        chosen[key] = tensor
+    if strict:
+        problems += [f"{key} is left over" for key, _ in given.values() if key.split(".")[0] in parts]
+    _refuse(weights.path, problems)
+    # Some encoders of segmentation-models-pytorch override load_state_dict with another signature.
+    nn.Module.load_state_dict(model, chosen, strict=False)
+
+
+def load_own_weights(module: nn.Module, weights: LocalWeights, strict: bool = True) -> None:
+    """Load tensors whose keys are the module's own; without ``strict`` some may be left over.
+
+    Raises:
+        ArtifactError: Keys are missing, left over or of another shape; the message names them.
+    """
+    own = module.state_dict()
+    problems = [f"{key} is missing" for key in own if key not in weights.tensors]
+    for key, tensor in weights.tensors.items():
+        if key not in own and strict:
+            problems.append(f"{key} is left over")
+        elif key in own and tensor.shape != own[key].shape:
+            problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(own[key].shape)}")
+    _refuse(weights.path, problems)
+    module.load_state_dict(weights.tensors, strict=strict)
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    mend = "give a safetensors file, or a pt file that holds tensors only"
+    try:
+        if file.suffix == ".safetensors":
+            data: Any = load_file(file)
+        else:
+            data = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ArtifactError(f"weights {file} cannot be read ({reason})", "", mend) from error
+    for key in ("state_dict", "model"):
+        if isinstance(data, dict) and isinstance(data.get(key), dict):
+            data = data[key]
+    if not isinstance(data, dict) or not data or not all(isinstance(v, Tensor) for v in data.values()):
+        raise ArtifactError(f"weights {file} hold no mapping from names to tensors", "", mend)
+    return {str(key): tensor for key, tensor in data.items()}
+
+
+def _from_segmenter(file: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> LocalWeights:
+    encoder = {m.group(1): tensor for key, tensor in tensors.items() if (m := _SEGMENTER_KEY.match(key))}
+    try:
+        name, spec = description["network"]["arguments"]["encoder"], description["spec"]
+        mean, std = tuple(map(float, spec["mean"])), tuple(map(float, spec["std"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{file.parent} is no Segmenter with an encoder", "network.arguments.encoder") from error
+    return LocalWeights(file, encoder, encoder=str(name), channels=len(mean), mean=mean, std=std)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} cannot be read ({error})", "a JSON file") from error
+    if not isinstance(data, dict):
+        raise ArtifactError(f"{file} holds a {type(data).__name__}", "a JSON object")
+    return data
+
+
+def _scaled(values: Any) -> tuple[float, ...] | None:
+    return None if values is None else tuple(255.0 * float(v) for v in values)
+
+
+def _flat(key: str) -> str:
+    return key.removeprefix("model.").replace("_", ".")
+
+
+def _adapt_stem(tensor: Tensor, target: Tensor, in_channels: int) -> Tensor:
+    """Fit an RGB stem kernel to another number of bands: summed for one, repeated and scaled for more."""
+    stem = tensor.ndim == 4 and tensor.shape[1] == 3 and target.ndim == 4 and target.shape[1] == in_channels
+    if stem and in_channels != 3 and tensor.shape[2:] == target.shape[2:]:
+        adapted: Tensor = adapt_input_conv(in_channels, tensor)
+        return adapted
+    return tensor
+
+
+def _refuse(path: Path, problems: list[str]) -> None:
+    if problems:
+        shown = ", ".join(problems[:4]) + (f" and {len(problems) - 4} more" if len(problems) > 4 else "")
+        raise ArtifactError(f"weights {path} do not fit the encoder: {shown}", "weights of this very encoder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import lightning
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +49,18 @@ class Objective(Protocol):
         ...
 
 
+class Phase(lightning.LightningModule):
+    """A training task of its own that runs before the main one, on the same data.
+
+    Attributes:
+        name: For the progress line.
+        steps: Its length in optimiser steps.
+    """
+
+    name: str
+    steps: int
+
+
 @dataclass
 class Method:
     """A method ready to train.
@@ -57,9 +70,11 @@ class Method:
         arguments: JSON-able keyword arguments that rebuild the network for inference, with ``auxiliary=False``.
         network: The training form; takes normalised images.
         objective: Its loss terms.
+        phase: What to train before the network, sharing its modules; ``None`` where there is nothing.
     """
 
     name: str
     arguments: dict[str, Any]
     network: nn.Module
     objective: Objective
+    phase: Phase | None = None

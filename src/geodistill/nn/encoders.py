@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.nn.bodies import FIXED_FAMILIES, MIT_NAMES, BodyRequest, build_body, timm_family
+from geodistill.nn.bodies import FIXED_FAMILIES, MIT_NAMES, BodyRequest, PyramidBody, build_body, timm_family
 from geodistill.nn.weights import LocalWeights, load_own_weights, read_weights
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
@@ -66,12 +66,24 @@ class Encoder(nn.Module):
         """Whether all maps have one size, as a plain vision transformer's have."""
         return len(set(self.strides)) == 1 and len(self.strides) > 1
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """``(B, C, H, W)`` normalised -> ``(B, Ci, ceil(H / si), ceil(W / si))`` a level, finest first."""
+    def forward(self, image: Tensor, given: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """``(B, C, H, W)`` normalised -> ``(B, Ci, ceil(H / si), ceil(W / si))`` a level, finest first.
+
+        With ``given``, a map for each level in that same shape, each stage runs on the map given for the level
+        before it: teacher forcing, which turns matching a teacher into one small regression a stage.
+
+        Raises:
+            RecipeError: ``given`` for an encoder whose stages cannot be told apart.
+        """
         height, width = image.shape[-2:]
         multiple = math.lcm(*self.strides)
         padded = F.pad(image, (0, -width % multiple, 0, -height % multiple))
-        maps: list[Tensor] = self.body(padded)
+        if given is None:
+            maps: list[Tensor] = self.body(padded)
+        elif isinstance(self.body, PyramidBody) and self.norms is None:
+            maps = self.body.forward_given(padded, given)
+        else:
+            raise RecipeError(f"teacher forcing of {self.name}", "a convolutional encoder", "set its share to 0")
         cropped = [m[..., : -(-height // s), : -(-width // s)] for m, s in zip(maps, self.strides, strict=True)]
         if self.norms is None:
             return cropped

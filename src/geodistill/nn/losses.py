@@ -108,8 +108,25 @@ class RunningStatistics(nn.Module):
 
     def standardise(self, maps: Tensor) -> Tensor:
         """``(B, C, H, W)`` -> the same with mean 0 and deviation 1 a channel."""
-        std = (self.squares / self.count.clamp(min=1)).clamp(min=0).sqrt().clamp(min=1e-6)
+        std = (self.squares / self.count.clamp(min=1)).clamp(min=0).sqrt()
+        # A channel that hardly moves would otherwise weigh without bound.
+        std = torch.maximum(std, 1e-2 * std.mean()).clamp(min=1e-6)
         return (maps.float() - self.mean[:, None, None]) / std[:, None, None]
+
+
+def explained_variance(student: Tensor, teacher: Tensor) -> Tensor:
+    """R2 of a student's map: 1 is equal to the teacher's, 0 as good as each channel's mean.
+
+    Args:
+        student: ``(B, C, H, W)`` float.
+        teacher: Same shape.
+
+    Returns:
+        A scalar, at most 1: the mean over channels of 1 - error / variance.
+    """
+    error = (student.float() - teacher.float()).square().mean((0, 2, 3))
+    variance = teacher.float().var((0, 2, 3), correction=0)
+    return (1 - error / variance.clamp(min=1e-12))[variance > 1e-12].mean()
 
 
 def layer_normalise(maps: Tensor) -> Tensor:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from geodistill.nn.output import SegmentationOutput
-
 
 class Normalised(nn.Module):
-    """A segmentation network that takes images in sensor units.
+    """A network that takes images in sensor units.
 
     Args:
         mean: Mean of each band, sensor units.
@@ -29,7 +28,6 @@ class Normalised(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.network = network
 
-    def forward(self, image: Tensor, **context: Tensor) -> SegmentationOutput:
+    def forward(self, image: Tensor, **context: Any) -> Any:
         """``(B, C, H, W)`` float32 sensor units -> the network's output; ``context`` is passed through."""
-        output: SegmentationOutput = self.network((image - self.mean) / self.std, **context)
-        return output
+        return self.network((image - self.mean) / self.std, **context)

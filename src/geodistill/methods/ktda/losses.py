@@ -30,6 +30,24 @@ WEIGHTS = {"ce": 1.0, "aux": 0.4, "kt_mse": 0.5, "kt_kl": 0.5}
 
 
 @dataclass(frozen=True)
+class TransferPhase:
+    """Transfer alone, before the labels: the encoder, and FAM where there is one, learn the teacher's features.
+
+    Attributes:
+        steps: Length in optimiser steps; 0 leaves the phase out.
+        lr: Peak learning rate of its AdamW, far above what labels bear: ten steps of warm-up, then a cosine to 0.
+        forced: Share of the steps, from the first, in which each stage of the student reads the teacher's map of
+            the level before instead of its own. Student and teacher must have the same channels and strides.
+        weights: Factor of ``kt_mse`` and ``kt_kl`` in this phase.
+    """
+
+    steps: int = 0
+    lr: float = 1e-2
+    forced: float = 0.0
+    weights: dict[str, float] = field(default_factory=lambda: {"kt_mse": 1.0, "kt_kl": 0.0})
+
+
+@dataclass(frozen=True)
 class LossConfig:
     """The loss terms.
 
@@ -42,9 +60,9 @@ class LossConfig:
         kl_axis: What the divergence's softmax runs over.
         kl_reduction: Mean over distributions, or the released code's sum over the batch size.
         temperature: Softmax temperature of the divergence.
-        transfer_steps: Steps of transfer alone, before the labels join.
-        transfer_decay: How the transfer's factors fall to 0 between the labels' joining and `transfer_end`.
+        transfer_decay: How the transfer's factors fall to 0 from the first step to `transfer_end`.
         transfer_end: Step at which a decaying transfer reaches 0.
+        phase: Transfer alone, before the labels.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
@@ -52,9 +70,9 @@ class LossConfig:
     kl_axis: KlAxis = "channel"
     kl_reduction: KlReduction = "mean"
     temperature: float = 1.0
-    transfer_steps: int = 0
     transfer_decay: Literal["none", "linear", "cosine"] = "none"
     transfer_end: int | None = None
+    phase: TransferPhase = field(default_factory=TransferPhase)
 
 
 class KtdaObjective:
@@ -64,25 +82,27 @@ class KtdaObjective:
         teacher: Gives the targets; runs only at steps where the transfer has a factor.
         levels: Teacher level of each of the network's aligned maps.
         config: Weights and choices.
+        raw: Whether the student's maps stand for the teacher's raw ones, without a projection that could take the
+            targets' normalisation up; they are then normalised like the targets.
 
     Raises:
         UnknownNameError: A weight of no such term.
-        RecipeError: A decay without an end after the transfer-only steps.
+        RecipeError: A decay without an end.
     """
 
-    def __init__(self, teacher: FrozenTeacher, levels: Sequence[int], config: LossConfig) -> None:
+    def __init__(self, teacher: FrozenTeacher, levels: Sequence[int], config: LossConfig, raw: bool = False) -> None:
         for name in config.weights:
             if name not in WEIGHTS:
                 raise UnknownNameError("loss term", name, WEIGHTS)
-        if config.transfer_decay != "none" and (config.transfer_end or 0) <= config.transfer_steps:
+        if config.transfer_decay != "none" and (config.transfer_end or 0) < 1:
             raise RecipeError(
                 f"losses.transfer_decay {config.transfer_decay} with transfer_end {config.transfer_end}",
-                f"a step above transfer_steps ({config.transfer_steps})",
+                "a step above 0",
                 "set losses.transfer_end",
             )
         self.weights = WEIGHTS | dict(config.weights)
-        self._teacher, self._levels, self._config = teacher, list(levels), config
-        self._statistics = nn.ModuleList(RunningStatistics(teacher.channels[level]) for level in self._levels)
+        self._teacher, self._levels, self._config, self._raw = teacher, list(levels), config, raw
+        self._statistics = [RunningStatistics(teacher.channels[level]) for level in self._levels]
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Give the unweighted terms of one batch in training form."""
@@ -95,30 +115,44 @@ class KtdaObjective:
             # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.
             nothing = torch.stack([level.float().sum() for level in student]).sum() * 0.0
             return terms | {"kt_mse": nothing, "kt_kl": nothing}
-        targets = self._targets(batch["image"])
-        config = self._config
-        pairs = list(zip(student, targets, strict=True))
-        terms["kt_mse"] = torch.stack([mse(s, t) for s, t in pairs]).mean()
-        terms["kt_kl"] = torch.stack(
-            [kl(s, t, config.kl_axis, config.kl_reduction, config.temperature) for s, t in pairs]
-        ).mean()
-        return terms
+        return terms | self.transfer_terms(student, self.targets(batch["image"]))
+
+    def targets(self, image: Tensor) -> list[Tensor]:
+        """``(B, C, H, W)`` sensor units -> the teacher's raw map for each of the network's aligned maps."""
+        maps = self._teacher(image)
+        return [maps[level] for level in self._levels]
+
+    def transfer_terms(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Give ``kt_mse`` (Eq. 3) and ``kt_kl`` (Eq. 4), the mean over levels.
+
+        Args:
+            student: ``(B, Ci, Hi, Wi)`` a level.
+            targets: The teacher's raw maps, same shapes.
+        """
+        config, pairs = self._config, []
+        for own, target, statistics in zip(student, targets, self._statistics, strict=True):
+            if config.target_norm == "standardised":
+                statistics.update(target)
+            pairs.append((self._normalise(own, statistics) if self._raw else own, self._normalise(target, statistics)))
+        divergence = [kl(s, t, config.kl_axis, config.kl_reduction, config.temperature) for s, t in pairs]
+        return {
+            "kt_mse": torch.stack([mse(s, t) for s, t in pairs]).mean(),
+            "kt_kl": torch.stack(divergence).mean(),
+        }
 
     def weight(self, name: str, step: int) -> float:
-        """Give the factor of a term at ``step``: the labels wait for `transfer_steps`, the transfer may decay."""
+        """Give the factor of a term at ``step``: the transfer may decay."""
         config, weight = self._config, self.weights[name]
-        if name in ("ce", "aux"):
-            return weight if step >= config.transfer_steps else 0.0
-        if config.transfer_decay == "none" or config.transfer_end is None:
+        if name in ("ce", "aux") or config.transfer_decay == "none" or config.transfer_end is None:
             return weight
-        done = (step - config.transfer_steps) / (config.transfer_end - config.transfer_steps)
-        done = min(max(done, 0.0), 1.0)
+        done = min(step / config.transfer_end, 1.0)
         return weight * (1 - done if config.transfer_decay == "linear" else (1 + math.cos(math.pi * done)) / 2)
 
     def to(self, device: torch.device | str) -> None:
         """Move the teacher and the targets' statistics."""
         self._teacher.to(device)
-        self._statistics.to(device)
+        for statistics in self._statistics:
+            statistics.to(device)
 
     def teacher_module(self) -> nn.Module | None:
         """Give the teacher's encoder, for counting."""
@@ -126,23 +160,14 @@ class KtdaObjective:
 
     def state_dict(self) -> dict[str, Any]:
         """Give the targets' running statistics."""
-        return dict(self._statistics.state_dict())
+        return {str(i): dict(statistics.state_dict()) for i, statistics in enumerate(self._statistics)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the targets' running statistics back."""
-        self._statistics.load_state_dict(state)
+        for i, statistics in enumerate(self._statistics):
+            statistics.load_state_dict(state[str(i)])
 
-    def _targets(self, image: Tensor) -> list[Tensor]:
-        """``(B, C, H, W)`` sensor units -> the teacher's maps, normalised as asked."""
-        maps = self._teacher(image)
-        targets: list[Tensor] = []
-        for level, statistics in zip(self._levels, self._statistics, strict=True):
-            target = maps[level]
-            if self._config.target_norm == "standardised":
-                assert isinstance(statistics, RunningStatistics)
-                statistics.update(target)
-                target = statistics.standardise(target)
-            elif self._config.target_norm == "layernorm":
-                target = layer_normalise(target)
-            targets.append(target)
-        return targets
+    def _normalise(self, maps: Tensor, statistics: RunningStatistics) -> Tensor:
+        if self._config.target_norm == "standardised":
+            return statistics.standardise(maps)
+        return layer_normalise(maps) if self._config.target_norm == "layernorm" else maps

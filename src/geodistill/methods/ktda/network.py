@@ -1,44 +1,24 @@
-"""KTDA: Knowledge Transfer and Domain Adaptation (Zhang, Zou et al., arXiv 2412.06664).
-
-A frozen vision transformer's features are transferred into a student's (FAM) and adapted to the target domain (FMM).
-Where paper and released code differ, the default follows the variant that is coherent and `PRESETS` holds the other.
-"""
+"""KTDA's student: encoder, FAM, FMM, neck, decoder and auxiliary head."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.ktda_losses import KtdaObjective, LossConfig
-from geodistill.methods.method import Method
-from geodistill.methods.teacher import TeacherConfig, build_teacher
 from geodistill.nn.attention import ViTBlock
 from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, resize
-from geodistill.nn.encoders import build_encoder, wants_output_norms
+from geodistill.nn.encoders import Encoder, build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
-from geodistill.spec import Spec
-
-__all__ = ["PRESETS", "KtdaNetwork", "LossConfig", "NetworkConfig", "TeacherConfig", "build"]
 
 Order = Literal["fmm_neck", "neck_fmm"]
 AuxFrom = Literal["fam", "fmm"]
 Decoder = Literal["upernet", "unet"]
 DecodeFrom = Literal["aligned", "encoder"]
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "coherent": {},
-    # The released code: FMM on the neck's rescaled maps (16 times the tokens at level 1), auxiliary head behind it,
-    # softmax over the image's width, and the sum of all rows over the batch size.
-    "reference": {
-        "network": {"order": "neck_fmm", "aux_from": "fmm"},
-        "losses": {"kl_axis": "width", "kl_reduction": "batchmean"},
-    },
-}
-"""Recipe values by preset, laid under the recipe's own."""
+Align = Literal["conv", "none"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +32,8 @@ class NetworkConfig:
         decode_from: ``aligned``: the decoder reads the maps that FAM aligned with the teacher's and FMM adapted, as
             published. ``encoder``: it reads the student's own maps, and FAM only serves the transfer; nothing of it
             is left at inference, so any light network can be taught.
+        align: ``conv`` is FAM. ``none`` matches the student's maps as they are, for a student whose channels and
+            strides are the teacher's own.
         fmm_blocks: Transformer blocks of FMM a level; 0 leaves FMM out.
         fmm_heads: Attention heads of each.
         order: Whether FMM comes before the neck (paper) or behind it (released code).
@@ -63,6 +45,7 @@ class NetworkConfig:
     encoder: str = "convnext_base(drop_path_rate=0.4, ls_init_value=1.0)"
     encoder_weights: str | None = "pretrained"
     decode_from: DecodeFrom = "aligned"
+    align: Align = "conv"
     fmm_blocks: int = 4
     fmm_heads: int = 8
     order: Order = "fmm_neck"
@@ -163,6 +146,7 @@ class KtdaNetwork(nn.Module):
         teacher_strides: Sequence[int],
         encoder_weights: str | None = None,
         decode_from: DecodeFrom = "aligned",
+        align: Align = "conv",
         fmm_blocks: int = 4,
         fmm_heads: int = 8,
         order: Order = "fmm_neck",
@@ -172,7 +156,7 @@ class KtdaNetwork(nn.Module):
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
-        _check_choices(decode_from=decode_from, order=order, aux_from=aux_from, decoder=decoder)
+        _check_choices(decode_from=decode_from, align=align, order=order, aux_from=aux_from, decoder=decoder)
         norms = wants_output_norms(encoder)
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
         self.pairs = pair_levels(self.encoder.strides, teacher_strides)
@@ -180,7 +164,10 @@ class KtdaNetwork(nn.Module):
         targets = [teacher_channels[t] for _, t in self.pairs]
         self.decode_from, self.order, self.aux_from = decode_from, order, aux_from
         aligned = decode_from == "aligned"
-        self.fam = FAM([self.encoder.channels[s] for s, _ in self.pairs], targets) if aligned or auxiliary else None
+        used = [self.encoder.channels[s] for s, _ in self.pairs]
+        if align == "none":
+            _check_alike(self.encoder, used, targets, self.pairs, self.target_strides)
+        self.fam = FAM(used, targets) if align == "conv" and (aligned or auxiliary) else None
         self.fmm = FMM(targets, fmm_blocks, fmm_heads) if aligned else None
         maps, strides = (targets, self.target_strides) if aligned else (self.encoder.channels, self.encoder.strides)
         self.neck: MultiLevelNeck | None = None
@@ -202,10 +189,9 @@ class KtdaNetwork(nn.Module):
         """
         height, width = image.shape[-2:]
         own = self.encoder(image)
-        aligned: list[Tensor] = []
+        aligned = [own[s] for s, _ in self.pairs]
         if self.fam is not None:
-            grids = [(-(-height // stride), -(-width // stride)) for stride in self.target_strides]
-            aligned = self.fam([own[s] for s, _ in self.pairs], grids)
+            aligned = self.fam(aligned, [(-(-height // stride), -(-width // stride)) for stride in self.target_strides])
         read = self._refine(aligned) if self.decode_from == "aligned" else self._to_pyramid(own)
         logits = self._decode(read, image)
         if self.aux_head is None:
@@ -269,41 +255,31 @@ def pair_levels(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[in
     return pairs
 
 
-def build(spec: Spec, network: NetworkConfig, teacher: TeacherConfig, losses: LossConfig) -> Method:
-    """Build student, teacher and objective for data of a Spec.
-
-    Raises:
-        UnknownNameError: Unknown encoder, choice or loss term.
-        RecipeError: Student and teacher, or teacher and data, do not fit each other.
-        ArtifactError: Weights cannot be had or do not fit.
-    """
-    frozen = build_teacher(teacher, spec)
-    arguments: dict[str, Any] = {
-        "encoder": network.encoder,
-        "teacher_channels": list(frozen.channels),
-        "teacher_strides": list(frozen.strides),
-        "decode_from": network.decode_from,
-        "fmm_blocks": network.fmm_blocks,
-        "fmm_heads": network.fmm_heads,
-        "order": network.order,
-        "aux_from": network.aux_from,
-        "decoder": network.decoder,
-        "decoder_channels": network.decoder_channels,
-    }
-    student = KtdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = student.encoder.name
-    return Method("ktda", arguments, student, KtdaObjective(frozen, [t for _, t in student.pairs], losses))
-
-
 def _tap(maps: Sequence[object]) -> int:
     """Level the auxiliary head reads: the last but one, which of four is the published third."""
     return max(len(maps) - 2, 0)
 
 
-def _check_choices(*, decode_from: str, order: str, aux_from: str, decoder: str) -> None:
+def _check_alike(
+    encoder: Encoder,
+    channels: Sequence[int],
+    targets: Sequence[int],
+    pairs: Sequence[tuple[int, int]],
+    target_strides: Sequence[int],
+) -> None:
+    strides = [encoder.strides[s] for s, _ in pairs]
+    if list(channels) != list(targets) or strides != list(target_strides):
+        raise RecipeError(
+            f"network.align none with channels {list(channels)} at strides {strides}",
+            f"the teacher's {list(targets)} at {list(target_strides)}",
+            "set network.align: conv",
+        )
+
+
+def _check_choices(*, decode_from: str, align: str, order: str, aux_from: str, decoder: str) -> None:
     for name, value, known in (
         ("decode_from", decode_from, get_args(DecodeFrom)),
+        ("align", align, get_args(Align)),
         ("order", order, get_args(Order)),
         ("aux_from", aux_from, get_args(AuxFrom)),
         ("decoder", decoder, get_args(Decoder)),

@@ -1,0 +1,122 @@
+"""KTDA's transfer phase: the student's encoder learns the teacher's features before it sees labels.
+
+Not in the paper. Transfer beside the labels leaves most of the teacher unlearnt in a short run; alone, at a learning
+rate that labels would not bear, and with each stage fed by the teacher, it gets far closer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geodistill.data.sample import Batch
+from geodistill.errors import TrainingError
+from geodistill.methods.ktda.losses import KtdaObjective, TransferPhase
+from geodistill.methods.method import Phase
+from geodistill.nn.losses import explained_variance
+from geodistill.nn.normalise import Normalised
+from geodistill.spec import Spec
+
+WARMUP_STEPS = 10
+
+
+class AlignedEncoder(nn.Module):
+    """The part of the student that transfer trains.
+
+    Args:
+        encoder: The student's encoder.
+        fam: Its FAM, or ``None`` where maps are matched as they are.
+        pairs: Student and teacher level of each aligned map.
+        target_strides: Stride of each target.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, fam: nn.Module | None, pairs: Sequence[tuple[int, int]], target_strides: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.encoder, self.fam = encoder, fam
+        self.pairs, self.target_strides = list(pairs), list(target_strides)
+
+    def forward(self, image: Tensor, given: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """``(B, C, H, W)`` normalised -> maps like the targets; ``given`` as `Encoder.forward` takes it."""
+        own: list[Tensor] = self.encoder(image, given)
+        used = [own[student] for student, _ in self.pairs]
+        if self.fam is None:
+            return used
+        height, width = image.shape[-2:]
+        aligned: list[Tensor] = self.fam(used, [(-(-height // s), -(-width // s)) for s in self.target_strides])
+        return aligned
+
+
+class TransferTask(Phase):
+    """Trains an `AlignedEncoder` to give the teacher's maps; logs each level's explained variance.
+
+    Args:
+        network: Takes normalised images; shares its modules with the network that labels train later.
+        objective: Gives targets and terms.
+        config: Length, rate and forcing.
+        spec: Bands and normalisation.
+    """
+
+    def __init__(self, network: AlignedEncoder, objective: KtdaObjective, config: TransferPhase, spec: Spec) -> None:
+        super().__init__()
+        self.name, self.steps = "transfer", config.steps
+        self.network = Normalised(spec.mean, spec.std, network)
+        self._objective, self._config = objective, config
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher to this process's device."""
+        self._objective.to(self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Match one batch's targets.
+
+        Raises:
+            TrainingError: The loss is not finite; the message names the samples.
+        """
+        targets = self._objective.targets(batch["image"])
+        forced = self.global_step < self._config.forced * self.steps
+        student = self.network(batch["image"], given=targets if forced else None)
+        terms = self._objective.transfer_terms(student, targets)
+        size = len(batch["key"])
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise TrainingError(
+                    f"loss term '{name}' is {float(term)} at transfer step {self.global_step} on "
+                    f"{', '.join(batch['key'])}",
+                    "a finite number",
+                    "check these samples or lower losses.phase.lr",
+                )
+            self.log(f"transfer/{name}", term.detach(), batch_size=size)
+        if self.global_step % 10 == 0:
+            for level, (own, target) in enumerate(zip(student, targets, strict=True)):
+                self.log(f"transfer/r2_{level}", explained_variance(own.detach(), target), batch_size=size)
+        loss = torch.stack([self._config.weights.get(name, 0.0) * term for name, term in terms.items()]).sum()
+        self.log("transfer/loss", loss.detach(), prog_bar=True, batch_size=size)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW without decay; linear warm-up, then a cosine to 0."""
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=self._config.lr, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def rate_factor(self, step: int) -> float:
+        """Give the learning rate at ``step`` (from 0) as a factor of its peak."""
+        if step < WARMUP_STEPS:
+            return (step + 1) / WARMUP_STEPS
+        done = (step - WARMUP_STEPS) / max(self.steps - WARMUP_STEPS, 1)
+        return (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the targets' statistics."""
+        checkpoint["objective"] = self._objective.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the targets' statistics back."""
+        self._objective.load_state_dict(checkpoint["objective"])

@@ -1,0 +1,43 @@
+# 'make demo' and 'make test' set up .venv where it is missing or older than what it was made from, then run.
+PYTHON ?= python3
+JOBS ?= 2
+OUT ?= demo
+BIN := .venv/bin
+STAMP := .venv/.made-from-pyproject-and-constraints
+
+.PHONY: help demo test lint format docs clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## the whole way on made-up scenes: minutes on a CPU, results in demo/
+	$(BIN)/geodistill demo --out $(OUT)
+
+# One thread a process: two processes of tests use two cores better than one process with two threads.
+test: $(STAMP) ## every test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(STAMP) ## style, types and the order of the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## put the code into the project's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP) ## the documentation as a site in site/ (needs the 'docs' extra)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict -f docs/mkdocs.yml
+
+clean: ## remove .venv and caches, not results
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build site src/*.egg-info

@@ -1,0 +1,34 @@
+"""Quiet libraries, one thread, no network, repeatable property tests; and where shared real data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import cv2
+import pytest
+import torch
+from hypothesis import settings
+
+ROOT = Path(__file__).parents[1]
+
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real imagery and weights, named by GEODISTILL_SHARED; tests that need it skip without it."""
+    folder = Path(os.environ.get("GEODISTILL_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real imagery at {folder}: set GEODISTILL_SHARED to a folder with data/ and weights/")
+    return folder

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from factories import noise
+from geodistill.data.augment import Augmentation, Photometric, resample, turn_and_flip
+from geodistill.data.reader import Patch
+from geodistill.data.statistics import Statistics
+from geodistill.errors import RecipeError
+
+sizes = st.integers(1, 40)
+
+
+def patch(height: int, width: int, channels: int = 3, dtype: str = "uint8", seed: int = 0) -> Patch:
+    labels = noise((height, width), seed=seed) % 4
+    return Patch(
+        noise((channels, height, width), dtype, seed).astype(np.float32),
+        labels.astype(np.uint8),
+        np.ones((height, width), bool),
+    )
+
+
+def measured(image: np.ndarray) -> Statistics:
+    """Statistics as if ``image (C, H, W)`` were the whole data set."""
+    flat = image.reshape(image.shape[0], -1).astype(np.float64)
+    figures = (tuple(map(float, f)) for f in (flat.mean(1), flat.std(1), flat.min(1), flat.max(1)))
+    return Statistics(("train",), *figures, {}, {}, {}, {}, {})
+
+
+class TestResample:
+    @given(sizes, sizes, sizes, sizes)
+    @settings(deadline=None, max_examples=40)
+    def test_gives_the_size_asked_and_no_new_values(self, h: int, w: int, height: int, width: int) -> None:
+        before = patch(h, w)
+        after = resample(before, height, width)
+        assert after.image.shape == (3, height, width)
+        assert after.mask.shape == after.valid.shape == (height, width)
+        assert set(np.unique(after.mask)) <= set(np.unique(before.mask))
+        assert before.image.min() - 1e-3 <= after.image.min() <= after.image.max() <= before.image.max() + 1e-3
+        assert after.valid.all()
+
+    def test_same_size_changes_nothing(self) -> None:
+        before = patch(9, 7)
+        assert resample(before, 9, 7) is before
+
+    def test_image_and_mask_stay_on_each_other(self) -> None:
+        labels = np.kron(np.arange(12).reshape(3, 4), np.ones((8, 8))).astype(np.uint8)
+        before = Patch(labels[None].astype(np.float32), labels, np.ones(labels.shape, bool))
+        for size in ((48, 64), (12, 16)):
+            after = resample(before, *size)
+            step = size[0] // 3
+            centres = (slice(step // 2, None, step),) * 2
+            assert np.allclose(after.image[0][centres], after.mask[centres], atol=1e-3)
+
+    @pytest.mark.parametrize("size", [(40, 40), (10, 10), (27, 13)])
+    def test_what_is_not_valid_does_not_darken_its_neighbours(self, size: tuple[int, int]) -> None:
+        before = patch(20, 20)
+        before.image[:] = 100
+        before.valid[:, :7] = False
+        before.image[:, ~before.valid] = 0
+        after = resample(before, *size)
+        assert np.allclose(after.image[:, after.valid], 100, atol=1e-3)
+        assert (after.image[:, ~after.valid] == 0).all()
+        assert after.valid.mean() == pytest.approx(13 / 20, abs=0.08)
+
+
+class TestTurnAndFlip:
+    def test_all_eight_symmetries_come_up_and_move_everything_alike(self) -> None:
+        labels = np.arange(36, dtype=np.uint8).reshape(6, 6)
+        before = Patch(np.stack([labels, labels + 50]).astype(np.float32), labels, labels % 5 > 0)
+        seen = set()
+        for seed in range(80):
+            after = turn_and_flip(before, np.random.default_rng(seed), turns=True, flips=True)
+            assert np.array_equal(after.image[0], after.mask)
+            assert np.array_equal(after.image[1], after.mask + 50)
+            assert np.array_equal(after.valid, after.mask % 5 > 0)
+            seen.add(after.mask.tobytes())
+        assert len(seen) == 8
+
+    def test_off_means_unchanged(self) -> None:
+        before = patch(6, 6)
+        for seed in range(10):
+            after = turn_and_flip(before, np.random.default_rng(seed), turns=False, flips=False)
+            assert np.array_equal(after.image, before.image)
+
+
+class TestPhotometric:
+    @pytest.mark.parametrize("channels", [1, 3, 4, 13])
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+    def test_any_bands_and_type_stay_in_range_and_change(self, channels: int, dtype: str) -> None:
+        before = patch(16, 16, channels, dtype)
+        statistics = measured(before.image)
+        change = Photometric(statistics, Augmentation(brightness=0.5, contrast=0.5, gamma=0.5))
+        for seed in range(10):
+            after = change(before, np.random.default_rng(seed))
+            assert after.image.dtype == np.float32
+            assert after.image.shape == before.image.shape
+            assert (after.image.min(axis=(1, 2)) >= np.float32(statistics.minimum)).all()
+            assert (after.image.max(axis=(1, 2)) <= np.float32(statistics.maximum)).all()
+            assert not np.allclose(after.image, before.image)
+
+    def test_strength_is_relative_to_the_band(self) -> None:
+        """The same scene in 8 bits and in 16 bits is changed alike."""
+        small = patch(16, 16)
+        large = Patch(small.image * 40 + 300, small.mask, small.valid)
+        amounts = Augmentation(brightness=0.3, contrast=0.3, gamma=0.3)
+        for seed in range(5):
+            one = Photometric(measured(small.image), amounts)(small, np.random.default_rng(seed))
+            other = Photometric(measured(large.image), amounts)(large, np.random.default_rng(seed))
+            np.testing.assert_allclose(one.image * 40 + 300, other.image, rtol=1e-3)
+
+    def test_brightness_shifts_by_deviations(self) -> None:
+        before = patch(64, 64)
+        before.image[:] = np.clip(before.image, 90, 110)
+        statistics = Statistics(("train",), (100.0,) * 3, (20.0,) * 3, (0.0,) * 3, (200.0,) * 3, {}, {}, {}, {}, {})
+        rng = np.random.default_rng(1)
+        shift = np.random.default_rng(1).uniform(-0.5, 0.5)
+        after = Photometric(statistics, Augmentation(brightness=0.5))(before, rng)
+        np.testing.assert_allclose(after.image - before.image, shift * 20, atol=1e-3)
+
+    def test_gamma_keeps_order_and_both_ends(self) -> None:
+        ramp = np.linspace(0, 255, 256, dtype=np.float32).reshape(1, 16, 16)
+        before = Patch(ramp, np.zeros((16, 16), np.uint8), np.ones((16, 16), bool))
+        after = Photometric(measured(ramp), Augmentation(gamma=0.5))(before, np.random.default_rng(0)).image.reshape(-1)
+        assert (np.diff(after) > 0).all()
+        assert (after[0], after[-1]) == (0, 255)
+
+    def test_what_is_not_valid_stays_zero(self) -> None:
+        before = patch(8, 8)
+        before.valid[2] = False
+        before.image[:, 2] = 0
+        statistics = measured(before.image[:, before.valid][..., None])
+        after = Photometric(statistics, Augmentation(brightness=1.0))(before, np.random.default_rng(0))
+        assert (after.image[:, 2] == 0).all()
+
+    def test_a_constant_band_survives(self) -> None:
+        before = patch(8, 8)
+        before.image[1] = 7
+        after = Photometric(measured(before.image), Augmentation(brightness=1, contrast=0.9, gamma=1))(
+            before, np.random.default_rng(0)
+        )
+        assert (after.image[1] == 7).all()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scale": (0.0, 1.0)},
+        {"scale": (2.0, 1.0)},
+        {"brightness": -0.1},
+        {"contrast": 1.1},
+        {"gamma": -1.0},
+        {"mosaic": 2.0},
+        {"max_class_ratio": 0.0},
+        {"tries": 0},
+    ],
+)
+def test_amounts_out_of_range_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        Augmentation(**fields)

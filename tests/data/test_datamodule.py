@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import Tensor
+
+from factories import make_dataset
+from geodistill.data.datamodule import DataConfig, DataModule, DrawBatches
+from geodistill.data.manifest import make_spec
+from geodistill.data.sample import Batch
+from geodistill.data.scan import scan
+from geodistill.errors import DataError, RecipeError
+from geodistill.spec import Legend
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    folder = make_dataset(tmp_path_factory.mktemp("set"), 8)
+    report = scan(folder, None, folder / "m.parquet", fractions=(0.7, 0.3, 0))
+    return DataConfig(manifest=str(report.manifest.path), crop=24, batch_size=3, workers=0, mosaic=0.3)
+
+
+def batches(module: DataModule, count: int) -> list[Batch]:
+    return list(itertools.islice(module.train_dataloader(), count))
+
+
+def same(one: list[Batch], other: list[Batch]) -> bool:
+    return all(
+        a["key"] == b["key"] and torch.equal(a["image"], b["image"]) and torch.equal(a["mask"], b["mask"])
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_batch(config: DataConfig) -> None:
+    (batch,) = batches(DataModule(config), 1)
+    assert batch["image"].shape == (3, 3, 24, 24)
+    assert batch["mask"].shape == batch["valid"].shape == (3, 24, 24)
+    assert len(batch["key"]) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_the_same_stream(config: DataConfig, workers: int) -> None:
+    assert same(batches(DataModule(config), 5), batches(DataModule(replace(config, workers=workers)), 5))
+
+
+def test_the_cache_changes_nothing(config: DataConfig) -> None:
+    assert same(batches(DataModule(config), 4), batches(DataModule(replace(config, cache=False)), 4))
+
+
+def test_a_later_start_goes_on_where_the_stream_was(config: DataConfig) -> None:
+    assert same(batches(DataModule(config), 5)[3:], batches(DataModule(config, start_step=3), 2))
+
+
+def test_seeds(config: DataConfig) -> None:
+    assert not same(batches(DataModule(config, seed=1), 1), batches(DataModule(config, seed=2), 1))
+    fixed = replace(config, seed=7)
+    assert same(batches(DataModule(fixed, seed=1), 1), batches(DataModule(fixed, seed=2), 1))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_draws_of_one_larger_batch(world: int) -> None:
+    alone = iter(DrawBatches(4 * world, start_draw=5))
+    together = [iter(DrawBatches(4, 5, rank, world)) for rank in range(world)]
+    for _ in range(3):
+        parts = [next(part) for part in together]
+        assert all(part[0] == parts[0][0] + rank for rank, part in enumerate(parts))
+        assert sorted(itertools.chain(*parts)) == next(alone)
+
+
+def test_validation_tiles_are_the_same_each_time(config: DataConfig) -> None:
+    module = DataModule(replace(config, workers=1))
+    first, second = (list(module.val_dataloader()) for _ in range(2))
+    assert same(first, second)
+    assert sum(int(batch["valid"].sum()) for batch in first) == 2 * 40 * 50
+
+
+class Recorder(lightning.LightningModule):
+    """Takes a gradient step and writes down what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[list[str]] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.seen.append(batch["key"])
+        return (self.weight * batch["image"].mean()).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 1e-6)
+
+
+def run(module: DataModule, steps: int, folder: Path, resume: Path | None = None, accumulate: int = 1) -> Recorder:
+    recorder = Recorder()
+    trainer = lightning.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        accumulate_grad_batches=accumulate,
+    )
+    trainer.fit(recorder, datamodule=module, ckpt_path=resume, weights_only=False)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return recorder
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_goes_on_with_the_next_draw(
+    config: DataConfig, tmp_path: Path, workers: int, accumulate: int
+) -> None:
+    whole = run(DataModule(config), 6, tmp_path, accumulate=accumulate).seen
+    config = replace(config, workers=workers)
+    parts = run(DataModule(config), 2, tmp_path, accumulate=accumulate).seen
+    for steps in (4, 6):
+        # Twice resumed: the second checkpoint must count from the first one on.
+        parts += run(DataModule(config), steps, tmp_path, tmp_path / "last.ckpt", accumulate).seen
+    assert parts == whole
+
+
+def test_unlabelled_images_of_another_manifest(config: DataConfig, tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, 3, seed=50)
+    other = scan(folder / "images", None, tmp_path / "u.parquet", unlabelled=True).manifest
+    module = DataModule(replace(config, unlabelled=str(other.path), unlabelled_share=0.5, mosaic=0.0))
+    found = [
+        (key, mask) for batch in batches(module, 20) for key, mask in zip(batch["key"], batch["mask"], strict=True)
+    ]
+    joined = [mask for key, mask in found if str(folder) in key]
+    assert 15 < len(joined) < 45
+    assert all((mask == 255).all() for mask in joined)
+
+
+class TestMistakes:
+    def test_manifest_not_given_or_missing(self, config: DataConfig, tmp_path: Path) -> None:
+        with pytest.raises(RecipeError, match=r"data\.manifest is not given"):
+            DataModule(replace(config, manifest=""))
+        with pytest.raises(DataError, match="no manifest"):
+            DataModule(replace(config, manifest=str(tmp_path / "none.parquet")))
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"crop": 0}, {"batch_size": 0}, {"workers": -1}, {"seed": -1}, {"unlabelled_share": 1.5}, {"mosaic": 3.0}],
+    )
+    def test_values_out_of_range(self, config: DataConfig, fields: dict[str, Any]) -> None:
+        with pytest.raises(RecipeError, match=next(iter(fields))):
+            DataModule(replace(config, **fields))
+
+    def test_four_bands_for_a_three_band_model(self, config: DataConfig, tmp_path: Path) -> None:
+        spec = make_spec(DataModule(config).manifest)
+        folder = make_dataset(tmp_path, 3, channels=4)
+        four = scan(folder, None, tmp_path / "m.parquet").manifest
+        with pytest.raises(DataError, match=r"4-band images in .* for a 3-band model"):
+            DataModule(replace(config, manifest=str(four.path)), spec)
+        with pytest.raises(DataError, match=r"4-band images in .* for a 3-band model"):
+            DataModule(replace(config, unlabelled=str(four.path)))
+
+    def test_other_classes_than_the_model(self, config: DataConfig) -> None:
+        spec = replace(make_spec(DataModule(config).manifest), legend=Legend(("x", "y", "z")))
+        with pytest.raises(DataError, match="the model's: x, y, z"):
+            DataModule(config, spec)
+
+
+@pytest.mark.parametrize("held", [None, "512"])
+def test_workers_give_gdal_a_small_cache_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, held: str) -> None:
+    from geodistill.data.datamodule import _start_worker
+
+    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
+    if held:
+        monkeypatch.setenv("GDAL_CACHEMAX", held)
+    _start_worker(0)
+    assert os.environ["GDAL_CACHEMAX"] == (held or "64")

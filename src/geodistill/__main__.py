@@ -1,0 +1,5 @@
+"""Run as ``python -m geodistill``."""
+
+from geodistill.cli import entry
+
+entry()

@@ -1,0 +1,227 @@
+"""The command line: one function a verb; heavy imports happen inside the verb, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from geodistill.cli.shared import Verb, parse, print_json, run_verb, verb_parser
+from geodistill.errors import GeodistillError, RecipeError
+
+
+def entry() -> NoReturn:
+    """Run the command line of this process."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns:
+        0, or 2 after the user's mistake (told on one line), or 130 after Ctrl-C. Any other exception is ours and
+        passes through, which ends the process with status 1.
+    """
+    try:
+        run_verb(VERBS, "geodistill", argv)
+    except GeodistillError as error:
+        print(f"geodistill: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("geodistill: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+    return 0
+
+
+def demo(argv: Sequence[str]) -> None:
+    """Show the whole way on made-up scenes."""
+    parser = verb_parser("demo", "The whole way on made-up georeferenced scenes.", "geodistill demo --out demo")
+    parser.add_argument("--out", type=str, default="demo", help="directory of the results")
+    parser.add_argument("--seed", type=int, default=0, help="seed of scenes and training")
+    args = parse(parser, argv)
+    from geodistill.demo import demo as run_demo
+
+    print(run_demo(Path(args.out), seed=args.seed))
+
+
+def data(argv: Sequence[str]) -> None:
+    """Scan, check or count a data set."""
+    from geodistill.cli.data import DATA_VERBS
+
+    run_verb(DATA_VERBS, "geodistill data", argv)
+
+
+def fit(argv: Sequence[str]) -> None:
+    """Train a recipe."""
+    parser = verb_parser(
+        "fit",
+        "Train a recipe; leaves OUT/segmenter. Every key of the recipe is a flag too, such as --trainer.max_steps 100;"
+        " --print_config shows them all. Run again after an interruption, it continues.",
+        "geodistill fit --config ktda-folder --data.manifest manifest.parquet --out runs/student",
+    )
+    parser.add_argument("--config", type=str, help="a YAML recipe or the name of a shipped one (geodistill recipes)")
+    parser.add_argument("--out", type=str, help="directory of the run")
+    parser.add_argument("--restart", action="store_true", help="throw an earlier run in OUT away")
+    parser.add_argument("--verbose", action="store_true", help="let the libraries talk")
+    parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
+    own = {"config", "out", "restart", "verbose", "print_config"}
+    flags, overrides = _split_flags(argv, own)
+    args = parse(parser, flags)
+    import yaml
+
+    from geodistill.training.recipe import load_recipe, recipe_dict
+
+    recipe = load_recipe(args.config, overrides)
+    if args.print_config:
+        print(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), end="")
+        return
+    if not args.out:
+        raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
+    from geodistill.training.fit import fit as run_fit
+
+    result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
+    score = "no validation split" if result.miou is None else f"validation mIoU {100 * result.miou:.2f}"
+    print(f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes")
+
+
+def _split_flags(argv: Sequence[str], own: set[str]) -> tuple[list[str], list[str]]:
+    """Part a verb's own flags from recipe keys; a flag's value follows it or stands behind ``=``."""
+    sides: tuple[list[str], list[str]] = ([], [])
+    side = sides[0]
+    for token in argv:
+        if token.startswith("-") and not token.lstrip("-")[:1].isdigit():
+            name = token.lstrip("-").partition("=")[0]
+            side = sides[0] if name in own or name in ("h", "help") else sides[1]
+        side.append(token)
+    return sides
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """Score a Segmenter on a split."""
+    parser = verb_parser(
+        "evaluate",
+        "Scores of a Segmenter over a whole split: table, metrics.json, metrics.csv, confusion.png, worst images.",
+        "geodistill evaluate --model runs/student --manifest manifest.parquet --split test --out runs/student/test",
+    )
+    parser.add_argument("--model", required=True, help="Segmenter directory, run directory or hub id")
+    parser.add_argument("--manifest", required=True, help="manifest written by 'geodistill data scan'")
+    parser.add_argument("--split", default="test", help="train, val or test")
+    parser.add_argument("--out", required=True, help="directory of the results")
+    parser.add_argument("--classes", nargs="+", help="classes the means are taken over, by default all")
+    parser.add_argument("--overlap", type=float, default=0.25, help="overlap of the sliding window, 0 to 0.75")
+    parser.add_argument("--flips", action="store_true", help="average over horizontal and vertical flips")
+    parser.add_argument("--batch-size", type=int, default=4, help="windows a forward pass")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parse(parser, argv)
+    from geodistill.evaluation.evaluate import evaluate as run_evaluate
+    from geodistill.evaluation.evaluate import format_table
+
+    scores = run_evaluate(
+        args.model,
+        args.manifest,
+        args.split,
+        args.out,
+        overlap=args.overlap,
+        tta_flips=args.flips,
+        subset=args.classes,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    if args.json:
+        print_json(scores.to_dict())
+    else:
+        print(format_table(scores))
+
+
+def predict(argv: Sequence[str]) -> None:
+    """Map whole rasters."""
+    parser = verb_parser(
+        "predict",
+        "Classify rasters of any size into georeferenced maps, in memory that does not grow with the height.",
+        "geodistill predict --model runs/student --input scene.tif --out map.tif",
+    )
+    parser.add_argument("--model", required=True, help="Segmenter directory, run directory or hub id")
+    parser.add_argument("--input", required=True, nargs="+", help="one or more rasters")
+    parser.add_argument("--out", required=True, help="the map; a directory for several rasters")
+    parser.add_argument("--overlap", type=float, default=0.25, help="overlap of neighbouring windows, 0 to 0.75")
+    parser.add_argument("--blend", default="cosine", help="cosine or none")
+    parser.add_argument("--probabilities", action="store_true", help="write one band a class instead of classes")
+    parser.add_argument("--batch-size", type=int, default=4, help="windows a forward pass")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    args = parse(parser, argv)
+    from geodistill.scene.predict import predict as run_predict
+
+    paths = run_predict(
+        args.model,
+        args.input,
+        args.out,
+        overlap=args.overlap,
+        blend=args.blend,
+        probabilities=args.probabilities,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    print("\n".join(map(str, paths)))
+
+
+def inspect(argv: Sequence[str]) -> None:
+    """Weigh a recipe or a Segmenter."""
+    parser = verb_parser(
+        "inspect",
+        "Parameters, multiply-adds, shapes and activation memory of a recipe or Segmenter, without training it.",
+        "geodistill inspect ktda-grass --size 256 --classes 5",
+    )
+    parser.add_argument("target", help="recipe (file or shipped name), run or Segmenter directory")
+    parser.add_argument("--size", type=int, default=512, help="side of the square input in pixels")
+    parser.add_argument("--channels", type=int, default=3, help="bands, for a recipe without its manifest")
+    parser.add_argument("--classes", type=int, default=2, help="classes, for a recipe without its manifest")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parse(parser, argv)
+    from geodistill.training.inspect import inspect as run_inspect
+
+    found = run_inspect(args.target, args.size, args.channels, args.classes)
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        print(found.to_text())
+
+
+def recipes(argv: Sequence[str]) -> None:
+    """List the shipped recipes, or print one."""
+    parser = verb_parser("recipes", "The shipped recipes, or the text of one.", "geodistill recipes ktda-folder")
+    parser.add_argument("name", nargs="?", help="print this recipe")
+    args = parse(parser, argv)
+    from geodistill.training.recipe import recipe_names, recipe_text
+
+    if args.name:
+        print(recipe_text(args.name), end="")
+        return
+    for name in recipe_names():
+        first = recipe_text(name).splitlines()[0]
+        print(f"{name:<20} {first.removeprefix('#').strip()}")
+
+
+def encoders(argv: Sequence[str]) -> None:
+    """List encoder names."""
+    parser = verb_parser("encoders", "Names that 'network.encoder' takes.", "geodistill encoders 'convnext*'")
+    parser.add_argument("pattern", nargs="?", default="*", help="only names like this, * matches anything")
+    args = parse(parser, argv)
+    from geodistill.nn.encoders import list_encoders
+
+    print("\n".join(list_encoders(args.pattern)))
+
+
+VERBS: dict[str, tuple[str, Verb]] = {
+    "demo": ("the whole way on made-up scenes, on a laptop, without downloads", demo),
+    "data": ("folder of images and masks -> manifest; find broken files; class balance", data),
+    "fit": ("train a recipe, with or without transfer from a frozen encoder", fit),
+    "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", evaluate),
+    "predict": ("rasters of any size -> georeferenced maps", predict),
+    "inspect": ("parameters, multiply-adds and memory of a recipe or Segmenter", inspect),
+    "recipes": ("the shipped recipes", recipes),
+    "encoders": ("names of encoders", encoders),
+}

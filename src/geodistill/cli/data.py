@@ -1,0 +1,133 @@
+"""``geodistill data``: scan, check, stats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from geodistill.cli.shared import Verb, parse, print_json, verb_parser
+from geodistill.errors import DataError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def _scan_parser() -> ArgumentParser:
+    parser = verb_parser(
+        "data scan",
+        "Pair images with masks by name, divide them into train, val and test, and write a manifest.",
+        "geodistill data scan --images town --legend legend.yaml --split group --group-regex 'Tile_\\d' \\\n"
+        "      --groups 'val=Tile_4 test=Tile_7' --out town/manifest.parquet",
+    )
+    add = parser.add_argument
+    add("--images", nargs="+", required=True, help="folders or files; masks/ beside images/ is found at any depth")
+    add("--masks", nargs="+", help="folders or files of masks, where they are elsewhere")
+    add("--out", default="manifest.parquet", help="the manifest to write")
+    add("--legend", help="YAML or JSON: classes with colours or mask values, and what to ignore")
+    add("--unlabelled", action="store_true", help="take images without mask too, for feature transfer")
+    add("--include", default="*", help="pattern of image file names, such as '*-21.png'")
+    add("--split", default="file", help="file, group, block, window or lists")
+    add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
+    add("--group-regex", help="names each image's group from its path, such as 'Tile_\\d'")
+    add("--group-file", help="lines image,group instead of a pattern")
+    add("--groups", help="groups by split, such as 'val=Tile_4 test=Tile_7'")
+    add("--block-size", type=float, help="side of blocks or windows, metres (or pixels, see --block-unit)")
+    add("--block-unit", default="metres", help="metres or pixels")
+    add("--lists", help="folder of train.txt, val.txt and test.txt")
+    add("--val-from-train", type=float, default=0.0, help="share of train that becomes val where none is named")
+    add("--seed", type=int, default=0, help="chooses among equally good divisions")
+    add("--ignore-unknown", action="store_true", help="take labels in no legend entry as ignored")
+    add("--no-statistics", action="store_true", help="leave band statistics to 'data stats'")
+    add("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def scan(argv: Sequence[str]) -> None:
+    """Write a manifest."""
+    args = parse(_scan_parser(), argv)
+    from geodistill.data.scan import format_scan
+    from geodistill.data.scan import scan as run_scan
+    from geodistill.data.splits import parse_groups
+
+    report = run_scan(
+        args.images,
+        args.masks,
+        args.out,
+        legend=args.legend,
+        unlabelled=args.unlabelled,
+        include=args.include,
+        split=args.split,
+        fractions=tuple(args.fractions),
+        group_regex=args.group_regex,
+        group_file=args.group_file,
+        groups=parse_groups(args.groups or ""),
+        block_size=args.block_size,
+        block_unit=args.block_unit,
+        lists=args.lists,
+        val_from_train=args.val_from_train,
+        seed=args.seed,
+        ignore_unknown=args.ignore_unknown,
+        statistics=not args.no_statistics,
+        progress=True,
+    )
+    if args.json:
+        print_json(report.to_dict())
+    else:
+        print(format_scan(report))
+
+
+def check(argv: Sequence[str]) -> None:
+    """Find broken files; status 2 where any is an error."""
+    parser = verb_parser(
+        "data check",
+        "Read every file of a manifest and name what is wrong with it.",
+        "geodistill data check --manifest town/manifest.parquet",
+    )
+    parser.add_argument("--manifest", required=True, help="written by 'geodistill data scan'")
+    parser.add_argument("--expect-crs", action="store_true", help="name images without a CRS even if all lack one")
+    parser.add_argument("--all", action="store_true", help="list every finding of a kind, not the first five")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parse(parser, argv)
+    from geodistill.data.check import check as run_check
+    from geodistill.data.check import format_findings
+    from geodistill.data.manifest import Manifest
+
+    findings = run_check(Manifest.load(args.manifest), expect_crs=args.expect_crs or None, progress=True)
+    if args.json:
+        print_json([finding.to_dict() for finding in findings])
+    else:
+        print(format_findings(findings, shown=len(findings) if args.all else 5))
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        raise DataError(f"{len(errors)} errors in {args.manifest}", "none", "mend the files named above and scan again")
+
+
+def stats(argv: Sequence[str]) -> None:
+    """Measure a data set and store the figures in its manifest."""
+    parser = verb_parser(
+        "data stats",
+        "Class balance, band mean and deviation, sizes and ground sampling distance; kept in the manifest.",
+        "geodistill data stats --manifest town/manifest.parquet",
+    )
+    parser.add_argument("--manifest", required=True, help="written by 'geodistill data scan'")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parse(parser, argv)
+    from geodistill.data.manifest import Manifest
+    from geodistill.data.stats import format_statistics
+    from geodistill.data.stats import stats as run_stats
+
+    manifest = Manifest.load(args.manifest)
+    measured = run_stats(manifest, progress=True)
+    replace(manifest, statistics=measured).save(args.manifest)
+    if args.json:
+        print_json(measured.to_dict())
+    else:
+        print(format_statistics(measured, manifest))
+
+
+DATA_VERBS: dict[str, tuple[str, Verb]] = {
+    "scan": ("folder of images and masks -> manifest", scan),
+    "check": ("broken files, unknown labels, duplicates across splits", check),
+    "stats": ("class balance, band statistics, sizes", stats),
+}

@@ -1,0 +1,66 @@
+"""What every verb's command line shares: a table of verbs, a parser with an example, JSON output."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentError, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from geodistill import __version__
+from geodistill.errors import RecipeError, UnknownNameError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+Verb = Callable[[Sequence[str]], None]
+
+
+def run_verb(verbs: dict[str, tuple[str, Verb]], prog: str, argv: Sequence[str]) -> None:
+    """Run the verb that ``argv`` begins with, or list all of them.
+
+    Raises:
+        UnknownNameError: There is no such verb.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        width = max(map(len, verbs))
+        lines = [f"  {prog} {name:<{width}}  {help_line}" for name, (help_line, _) in verbs.items()]
+        print(f"usage: {prog} VERB ...\n\n" + "\n".join(lines) + f"\n\n'{prog} VERB --help' explains a verb.")
+    elif argv[0] == "--version":
+        print(f"geodistill {__version__}")
+    elif argv[0] in verbs:
+        verbs[argv[0]][1](argv[1:])
+    else:
+        raise UnknownNameError("verb", argv[0], verbs, f"see '{prog} --help'")
+
+
+def verb_parser(verb: str, description: str, example: str) -> ArgumentParser:
+    """Give a parser whose help ends with an example."""
+    from jsonargparse import ArgumentParser
+
+    return ArgumentParser(
+        prog=f"geodistill {verb}",
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=RawDescriptionHelpFormatter,
+        exit_on_error=False,
+    )
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+    """Parse flags.
+
+    Raises:
+        RecipeError: A flag is unknown, missing or has a wrong value.
+    """
+    try:
+        args: Namespace = parser.parse_args(list(argv))
+    except ArgumentError as error:
+        told = " ".join(str(error).split())
+        raise RecipeError(f"{parser.prog}: {told}", "", f"see '{parser.prog} --help'") from error
+    return args
+
+
+def print_json(data: object) -> None:
+    """Print JSON for another program."""
+    print(json.dumps(data, indent=2))

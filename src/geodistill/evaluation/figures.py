@@ -1,0 +1,155 @@
+"""Pictures a person looks at: image, truth and prediction side by side, and the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from geodistill.metrics import Scores
+from geodistill.raster import atomic_path
+from geodistill.spec import IGNORE_INDEX, Legend
+
+_GAP = 6
+_TEXT = (40, 40, 40)
+
+
+def to_rgb(image: NDArray[Any], bands: Sequence[str] = (), valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    """Make an image of any bands and range visible.
+
+    Args:
+        image: ``(C, H, W)``, sensor units.
+        bands: Band names; those called red, green and blue are shown, else the first three (or the first as grey).
+        valid: ``(H, W)`` bool; the stretch, from the 1st to the 99th percentile of all shown bands, is taken there.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    names = [name.lower() for name in bands]
+    colours = [names.index(name) for name in ("red", "green", "blue") if name in names]
+    chosen = colours if len(colours) == 3 else ([0, 1, 2] if len(image) >= 3 else [0, 0, 0])
+    shown = image[chosen].astype(np.float32)
+    inside = shown[:, valid] if valid is not None and valid.any() else shown
+    low, high = np.percentile(inside, (1, 99))
+    stretched = (shown - low) / max(float(high - low), 1e-6) * 255
+    return np.ascontiguousarray(stretched.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def error_map(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.uint8]:
+    """``(H, W)`` classes -> ``(H, W, 3)`` uint8: red where wrong, light grey where right, black where ignored."""
+    picture = np.full((*truth.shape, 3), 225, np.uint8)
+    picture[truth != prediction] = (205, 40, 40)
+    picture[truth == IGNORE_INDEX] = 0
+    return picture
+
+
+def prediction_grid(
+    images: Sequence[NDArray[Any]],
+    truths: Sequence[NDArray[Any]],
+    predictions: Sequence[NDArray[Any]],
+    legend: Legend,
+    path: Path,
+    bands: Sequence[str] = (),
+    side: int = 256,
+) -> None:
+    """Write a PNG with one row a sample: image, truth, prediction, errors; the legend stands below.
+
+    Args:
+        images: ``(C, H, W)`` each, sensor units.
+        truths: ``(H, W)`` class indices each.
+        predictions: ``(H, W)`` class indices each.
+        legend: The classes.
+        path: The picture.
+        bands: Band names, to find red, green and blue.
+        side: Side of each panel in pixels.
+
+    Raises:
+        OutputError: The picture cannot be written.
+    """
+    rows = [
+        _row(
+            [to_rgb(image, bands), legend.paint(truth), legend.paint(prediction), error_map(truth, prediction)],
+            side,
+        )
+        for image, truth, prediction in zip(images, truths, predictions, strict=True)
+    ]
+    width = rows[0].shape[1]
+    header = np.full((24, width, 3), 255, np.uint8)
+    for index, title in enumerate(("image", "truth", "prediction", "errors")):
+        _write(header, title, index * (side + _GAP) + 2, 17)
+    write_png(path, np.concatenate([header, *rows, legend_strip(legend, width)]))
+
+
+def legend_strip(legend: Legend, width: int) -> NDArray[np.uint8]:
+    """Colours and names of the classes, ``(H, width, 3)`` uint8, in as many lines as they need."""
+    line, x, lines = 22, 2, [np.full((22, width, 3), 255, np.uint8)]
+    for name, colour in zip(legend.names, legend.colours, strict=True):
+        needed = 30 + cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]
+        if x + needed > width and x > 2:
+            lines.append(np.full((line, width, 3), 255, np.uint8))
+            x = 2
+        cv2.rectangle(lines[-1], (x, 5), (x + 12, 17), colour, -1)
+        cv2.rectangle(lines[-1], (x, 5), (x + 12, 17), _TEXT, 1)
+        _write(lines[-1], name, x + 17, 16)
+        x += needed
+    return np.concatenate(lines)
+
+
+def confusion_picture(scores: Scores, path: Path) -> None:
+    """Write the confusion matrix, each row as shares of its true class.
+
+    Raises:
+        OutputError: The picture cannot be written.
+    """
+    count = len(scores.names)
+    side = max(4.0, 0.55 * count + 2.2)
+    figure = Figure(figsize=(side, side), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    totals = scores.counts.sum(1, keepdims=True)
+    shares = np.divide(scores.counts, totals, out=np.zeros(scores.counts.shape), where=totals > 0)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(count), scores.names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), scores.names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"percent of each true class (OA {100 * scores.oa:.1f})", fontsize=10)
+    for row, column in np.ndindex(count, count):
+        ink = "white" if shares[row, column] > 0.55 else "black"
+        axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", color=ink, fontsize=8)
+    with atomic_path(path) as part:
+        figure.savefig(part)
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write ``(H, W, 3)`` uint8 RGB, whole or not at all.
+
+    Raises:
+        OutputError: The picture cannot be written.
+    """
+    data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    with atomic_path(path) as part:
+        part.write_bytes(data)
+
+
+def _row(panels: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.uint8]:
+    gap = np.full((side + _GAP, _GAP, 3), 255, np.uint8)
+    parts: list[NDArray[np.uint8]] = []
+    for index, panel in enumerate(panels):
+        cell = np.full((side + _GAP, side, 3), 255, np.uint8)
+        scale = side / max(panel.shape[:2])
+        size = (max(round(panel.shape[1] * scale), 1), max(round(panel.shape[0] * scale), 1))
+        interpolation = cv2.INTER_AREA if index == 0 and scale < 1 else cv2.INTER_NEAREST
+        cell[: size[1], : size[0]] = cv2.resize(panel, size, interpolation=interpolation)
+        parts += [cell, gap]
+    return np.concatenate(parts[:-1], axis=1)
+
+
+def _write(picture: NDArray[np.uint8], text: str, x: int, y: int) -> None:
+    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _TEXT, 1, cv2.LINE_AA)

@@ -1,0 +1,211 @@
+"""The shared training task: one network, named loss terms, optimiser groups and a learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from geodistill.errors import TrainingError
+from geodistill.data.sample import Batch
+from geodistill.methods.method import Method
+from geodistill.metrics import ConfusionMatrix
+from geodistill.nn.losses import gradient_norms
+from geodistill.nn.normalise import Normalised
+from geodistill.nn.output import SegmentationOutput
+from geodistill.spec import Spec
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with parameter groups.
+
+    Attributes:
+        lr: Learning rate.
+        encoder_lr: Learning rate of the encoder; `lr` where not given.
+        weight_decay: Decay of weight matrices and kernels; norms, biases, positions and scales never decay.
+        betas: AdamW's two moment factors.
+        clip_norm: Largest L2 norm of the whole gradient; no clipping where not given.
+    """
+
+    lr: float = 6e-4
+    encoder_lr: float | None = None
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over the steps: linear warm-up, then decay to `end_lr_factor` of the peak.
+
+    Attributes:
+        kind: Shape of the decay.
+        warmup_steps: Steps of linear warm-up.
+        warmup_start: Factor of the peak at step 0 of the warm-up.
+        power: Exponent of the ``poly`` decay.
+        end_lr_factor: Factor of the peak at the last step.
+    """
+
+    kind: Literal["poly", "cosine", "constant"] = "poly"
+    warmup_steps: int = 0
+    warmup_start: float = 1e-3
+    power: float = 0.9
+    end_lr_factor: float = 0.0
+
+    def factor(self, step: int, max_steps: int) -> float:
+        """Give the learning rate at ``step`` (from 0) as a factor of its peak."""
+        if step < self.warmup_steps:
+            return self.warmup_start + (1 - self.warmup_start) * step / self.warmup_steps
+        left = 1 - min((step - self.warmup_steps) / max(max_steps - self.warmup_steps, 1), 1)
+        if self.kind == "poly":
+            shape = float(left**self.power)
+        elif self.kind == "cosine":
+            shape = (1 - math.cos(math.pi * left)) / 2
+        else:
+            return 1.0
+        return self.end_lr_factor + (1 - self.end_lr_factor) * shape
+
+
+def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Sort trainable parameters by learning rate (encoder or not) and by decay.
+
+    Vectors and scalars (norms, biases, layer scales, temperatures), position embeddings and relative position
+    tables never decay.
+    """
+    in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    undecayed = ("pos_embed", "position", "cls_token", "relative_position", "reg_token")
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and not any(word in name for word in undecayed)
+            groups.setdefault((id(parameter) in in_encoder, decays), []).append(parameter)
+    encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr
+    return [
+        {
+            "params": parameters,
+            "lr": encoder_lr if encoder_side else config.lr,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (encoder_side, decays), parameters in groups.items()
+    ]
+
+
+class SegmentationTask(lightning.LightningModule):
+    """Trains the network of a `Method` on batches of samples.
+
+    The objective, and with it any frozen teacher, is kept outside the module tree: out of the optimiser, of DDP
+    and of the checkpoint (only the objective's own small state, such as running statistics, is saved).
+
+    Args:
+        method: Network, rebuild arguments and objective.
+        spec: Classes, bands and normalisation.
+        optimizer: AdamW settings.
+        schedule: Learning-rate schedule.
+        max_steps: Length of the run, for the schedule.
+        seed: Seeds dropout and drop-path at every step, so that a resumed run repeats an uninterrupted one.
+        gradient_norms_every: Log each term's gradient norm on the encoder every so many steps; 0 never.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        spec: Spec,
+        optimizer: OptimizerConfig,
+        schedule: ScheduleConfig,
+        max_steps: int,
+        seed: int = 0,
+        gradient_norms_every: int = 0,
+    ) -> None:
+        super().__init__()
+        # Channels-last is the faster layout of convolutions on CPUs and GPUs alike.
+        self.network = Normalised(spec.mean, spec.std, method.network).to(memory_format=torch.channels_last)
+        self.spec = spec
+        self._method = method
+        self._optimizer, self._schedule = optimizer, schedule
+        self._max_steps, self._seed, self._norms_every = max_steps, seed, gradient_norms_every
+        self._confusion = ConfusionMatrix(spec.classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, H, W)`` float32 sensor units -> ``(B, K, H, W)`` logits."""
+        logits: Tensor = self.network(image.contiguous(memory_format=torch.channels_last)).logits
+        return logits
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher to this process's device."""
+        self._method.objective.to(self.device)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed by step and rank, so that a resumed run draws the same dropout."""
+        torch.manual_seed((self._seed * 1_000_003 + self.global_step) * 4096 + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sum the weighted terms of one batch.
+
+        Raises:
+            TrainingError: A term is not finite; the message names the term and the samples.
+        """
+        objective, step = self._method.objective, self.global_step
+        output: SegmentationOutput = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
+        terms = objective(output, batch, step)
+        weighted = {name: objective.weight(name, step) * term for name, term in terms.items()}
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise TrainingError(
+                    f"loss term '{name}' is {float(term)} at step {step} on {', '.join(batch['key'])}",
+                    "a finite number",
+                    "check these samples, lower optimizer.lr or set optimizer.clip_norm",
+                )
+            self.log(f"train/{name}", term.detach(), batch_size=len(batch["key"]))
+        total = torch.stack(list(weighted.values())).sum()
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch["key"]))
+        if self._norms_every and step % self._norms_every == 0:
+            parameters = [p for p in self._shared_parameters() if p.requires_grad]
+            for name, norm in gradient_norms(weighted, parameters).items():
+                self.log(f"gradient/{name}", norm)
+        return total
+
+    def _shared_parameters(self) -> list[nn.Parameter]:
+        encoder = getattr(self._method.network, "encoder", self._method.network)
+        return list(encoder.parameters())
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a fresh confusion matrix."""
+        self._confusion = ConfusionMatrix(self.spec.classes)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count predictions against labels."""
+        prediction = self(batch["image"]).argmax(1)
+        self._confusion.update(prediction.cpu().numpy(), batch["mask"].cpu().numpy())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mIoU and OA over the whole validation split, summed over processes."""
+        counts = torch.from_numpy(self._confusion.counts.copy()).to(self.device)
+        if self.trainer.world_size > 1:
+            counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
+        total = ConfusionMatrix(self.spec.classes)
+        total.counts += counts.cpu().numpy()
+        scores = total.scores(self.spec.legend)
+        self.log("val/miou", float(scores.miou), prog_bar=True, sync_dist=False)
+        self.log("val/oa", float(scores.oa), sync_dist=False)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over `parameter_groups`, its rate set at every step by the schedule."""
+        groups = parameter_groups(self.network, getattr(self._method.network, "encoder", None), self._optimizer)
+        optimizer = torch.optim.AdamW(groups, betas=self._optimizer.betas)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self._schedule.factor(step, self._max_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the objective's own state."""
+        checkpoint["objective"] = self._method.objective.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the objective's own state back."""
+        self._method.objective.load_state_dict(checkpoint["objective"])

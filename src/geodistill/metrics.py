@@ -1,0 +1,186 @@
+"""Scores of a segmentation: one streaming confusion matrix, and everything read off it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geodistill.errors import DataError, UnknownNameError
+from geodistill.spec import IGNORE_INDEX, Legend
+
+NanPolicy = Literal["nan", "zero"]
+
+_CHUNK = 1 << 18
+"""Pixels counted at a time: small enough that keys stay in the processor's cache."""
+
+
+class ConfusionMatrix:
+    """Pixel counts by true and predicted class, summed over any number of images.
+
+    Args:
+        classes: Number of classes, 1 to 255.
+
+    Attributes:
+        counts: ``(K, K)`` int64; rows are true classes, columns predicted ones.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.counts: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
+
+    def update(self, prediction: NDArray[Any] | torch.Tensor, target: NDArray[Any] | torch.Tensor) -> None:
+        """Count pixels.
+
+        Args:
+            prediction: Integers in 0..K-1, any shape.
+            target: Integers in 0..K-1 or ``IGNORE_INDEX``, same shape.
+
+        Raises:
+            DataError: The shapes differ or a value is out of range.
+        """
+        predicted, true = _flat(prediction), _flat(target)
+        if predicted.shape != true.shape:
+            raise DataError(f"{predicted.size} predicted and {true.size} labelled pixels", "as many of each")
+        classes = self.classes
+        if true.size and (predicted.max() >= classes or ((true >= classes) & (true != IGNORE_INDEX)).any()):
+            highest = max(int(predicted.max()), int(true[true != IGNORE_INDEX].max(initial=0)))
+            raise DataError(f"class {highest} under {classes} classes", f"0 to {classes - 1}")
+        table = np.zeros((classes + 1) * classes, np.int64)
+        for start in range(0, true.size, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            # Ignored pixels fall into a last row of their own, which is dropped; 16 bits hold 256 x 255 keys.
+            key = np.minimum(true[part], classes).astype(np.uint16)
+            key *= classes
+            key += predicted[part]
+            table += np.bincount(key, minlength=table.size)
+        self.counts += table.reshape(classes + 1, classes)[:classes]
+
+    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        """Give the counts of both together."""
+        total = ConfusionMatrix(self.classes)
+        total.counts = self.counts + other.counts
+        return total
+
+    def scores(self, legend: Legend, subset: Sequence[str] | None = None, nan_policy: NanPolicy = "nan") -> Scores:
+        """Read the scores off the counts.
+
+        Args:
+            legend: The classes, one a row.
+            subset: Names of the classes the means are taken over, by default all (for ISPRS sets: without clutter).
+            nan_policy: What a score without any pixel to divide by counts as in the means: left out, or 0.
+
+        Raises:
+            UnknownNameError: A class of the subset is not in the legend.
+        """
+        names = tuple(subset) if subset else legend.names
+        for name in names:
+            if name not in legend.names:
+                raise UnknownNameError("class", name, legend.names)
+        hits = np.diag(self.counts).astype(np.float64)
+        true, predicted = self.counts.sum(1), self.counts.sum(0)
+        per_class = {
+            "iou": _ratio(hits, true + predicted - hits),
+            "f1": _ratio(2 * hits, true + predicted),
+            "precision": _ratio(hits, predicted),
+            "recall": _ratio(hits, true),
+        }
+        chosen = [legend.names.index(name) for name in names]
+        means = {key: _mean(values[chosen], nan_policy) for key, values in per_class.items()}
+        total = self.counts.sum()
+        return Scores(
+            names=legend.names,
+            subset=names,
+            support=true,
+            counts=self.counts.copy(),
+            oa=float(hits.sum() / total) if total else float("nan"),
+            miou=means["iou"],
+            mf1=means["f1"],
+            mprecision=means["precision"],
+            mrecall=means["recall"],
+            **per_class,
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one evaluation, all in 0..1, NaN where there was nothing to divide by.
+
+    Attributes:
+        names: Class names; the arrays below have one value a class.
+        iou: Intersection over union.
+        f1: Harmonic mean of precision and recall.
+        precision: Share of predicted pixels that are right.
+        recall: Share of true pixels that were found.
+        support: Labelled pixels of each class.
+        counts: The confusion matrix, ``(K, K)``, rows true, columns predicted.
+        subset: Classes the means are taken over.
+        miou: Mean of the class IoUs over the subset; likewise `mf1`, `mprecision`, `mrecall`.
+        oa: Overall accuracy, trace over total, over all classes.
+    """
+
+    names: tuple[str, ...]
+    iou: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    support: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    subset: tuple[str, ...]
+    miou: float
+    mf1: float
+    mprecision: float
+    mrecall: float
+    oa: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-ready form; NaN becomes ``None``."""
+        return {
+            "miou": _plain(self.miou),
+            "mf1": _plain(self.mf1),
+            "mprecision": _plain(self.mprecision),
+            "mrecall": _plain(self.mrecall),
+            "oa": _plain(self.oa),
+            "means_over": list(self.subset),
+            "classes": {
+                name: {
+                    "iou": _plain(self.iou[k]),
+                    "f1": _plain(self.f1[k]),
+                    "precision": _plain(self.precision[k]),
+                    "recall": _plain(self.recall[k]),
+                    "pixels": int(self.support[k]),
+                }
+                for k, name in enumerate(self.names)
+            },
+            "confusion": self.counts.tolist(),
+        }
+
+
+def _flat(values: NDArray[Any] | torch.Tensor) -> NDArray[np.uint8]:
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    if array.dtype != np.uint8:
+        if array.size and (array.min() < 0 or array.max() > 255):
+            raise DataError(f"class indices from {array.min()} to {array.max()}", "0 to 255")
+        array = array.astype(np.uint8)
+    flat: NDArray[np.uint8] = array.reshape(-1)
+    return flat
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return ratio
+
+
+def _mean(values: NDArray[np.float64], nan_policy: NanPolicy) -> float:
+    if nan_policy == "zero":
+        values = np.nan_to_num(values)
+    held = values[~np.isnan(values)]
+    return float(held.mean()) if held.size else float("nan")
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

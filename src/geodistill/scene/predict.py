@@ -1,0 +1,139 @@
+"""`predict`: rasters of any size in, georeferenced maps out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from geodistill.errors import DataError, OutputError, RecipeError
+from geodistill.raster import Raster
+from geodistill.scene.stream import SceneRows, check_bands, stream
+from geodistill.scene.windows import Area
+from geodistill.scene.writer import open_map
+from geodistill.segmenter import Segmenter
+from geodistill.spec import IGNORE_INDEX
+
+
+def predict(
+    model: Segmenter | Path | str,
+    inputs: Sequence[Path | str],
+    out: Path | str,
+    *,
+    overlap: float = 0.25,
+    blend: str = "cosine",
+    probabilities: bool = False,
+    batch_size: int = 4,
+    device: str = "auto",
+) -> list[Path]:
+    """Map rasters of any size, in memory that grows with their width and not with their height.
+
+    Args:
+        model: A Segmenter, its directory or hub id.
+        inputs: One or more rasters with the bands the model was trained on.
+        out: The map; for several rasters, or an existing directory, a directory that gets one map each by the
+            raster's name.
+        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
+        blend: ``cosine`` (of probabilities) or ``none``.
+        probabilities: Write one float32 band a class instead of uint8 classes.
+        batch_size: Windows a forward pass.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
+
+    Returns:
+        The maps, in the order of the rasters.
+
+    Raises:
+        DataError: A raster cannot be read or has other bands than the model.
+        ArtifactError: There is no such model, or it is altered.
+        OutputError: A map cannot be written; nothing half-written is left.
+    """
+    paths = map_paths(inputs, out)
+    segmenter = load_on(model, device)
+    for source in inputs:
+        with Raster(source) as raster:
+            check_bands(segmenter, Area.whole(raster))
+    for source, path in zip(inputs, paths, strict=True):
+        with Raster(source) as raster:
+            _map_one(segmenter, raster, path, overlap, blend, probabilities, batch_size)
+    return paths
+
+
+def map_paths(inputs: Sequence[Path | str], out: Path | str) -> list[Path]:
+    """Say where each raster's map goes.
+
+    Raises:
+        DataError: There is no input, or an input is named twice.
+        OutputError: A map would overwrite its own raster.
+    """
+    sources, target = [Path(source) for source in inputs], Path(out)
+    if not sources:
+        raise DataError("no input raster", "at least one")
+    single = len(sources) == 1 and not target.is_dir() and target.suffix.lower() in (".tif", ".tiff")
+    paths = [target] if single else [target / f"{source.stem}.tif" for source in sources]
+    if len(set(paths)) != len(paths):
+        raise DataError("input rasters of one name", "different file names", "map them in two calls")
+    for source, path in zip(sources, paths, strict=True):
+        if path.resolve() == source.resolve():
+            raise OutputError(f"the map would overwrite its raster {source}", "another place", "choose another --out")
+    return paths
+
+
+def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:
+    """Load a Segmenter onto a device, ready for inference.
+
+    Raises:
+        RecipeError: The device does not exist here.
+    """
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
+    try:
+        segmenter = segmenter.to(torch.device(name))
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise RecipeError(f"device {device!r} ({first})", "auto, cpu, or an accelerator of this machine") from error
+    return segmenter.eval().to(memory_format=torch.channels_last)
+
+
+def _map_one(
+    segmenter: Segmenter,
+    raster: Raster,
+    path: Path,
+    overlap: float,
+    blend: str,
+    probabilities: bool,
+    batch_size: int,
+) -> None:
+    grid, spec = raster.grid, segmenter.spec
+    rows = stream(segmenter, Area.whole(raster), overlap=overlap, blend=blend, batch_size=batch_size)
+    provenance = f"{segmenter.name} {segmenter.arguments.get('encoder', '')}".strip()
+    progress = tqdm(
+        total=grid.height, desc=raster.path.name, unit="row", disable=not sys.stderr.isatty(), delay=2, leave=False
+    )
+    with open_map(path, grid, spec.legend, probabilities, provenance) as writer, progress, ThreadPoolExecutor(1) as pen:
+        writing: Future[None] | None = None
+        for part in rows:
+            reduced = as_probabilities(part) if probabilities else as_classes(part)
+            if writing is not None:
+                writing.result()
+            writing = pen.submit(writer.write, reduced)
+            progress.update(part.valid.shape[0])
+        if writing is not None:
+            writing.result()
+
+
+def as_classes(part: SceneRows) -> NDArray[np.uint8]:
+    """``(1, rows, W)`` uint8 classes, `IGNORE_INDEX` where not valid."""
+    classes = part.probabilities.argmax(0).to(torch.uint8).cpu().numpy()
+    return np.where(part.valid, classes, np.uint8(IGNORE_INDEX))[None]
+
+
+def as_probabilities(part: SceneRows) -> NDArray[Any]:
+    """``(K, rows, W)`` float32, NaN where not valid."""
+    return np.where(part.valid, part.probabilities.cpu().numpy(), np.float32("nan"))

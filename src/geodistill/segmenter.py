@@ -1,0 +1,218 @@
+"""The Segmenter: the artifact that every later room uses, a network with its Spec, kept as a plain directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from geodistill.errors import ArtifactError, UnknownNameError
+from geodistill.methods.ktda import KtdaNetwork
+from geodistill.methods.supervised import SupervisedNetwork
+from geodistill.nn.normalise import Normalised
+from geodistill.raster import atomic_path
+from geodistill.spec import Spec
+
+FORMAT_VERSION = 1
+DESCRIPTION, WEIGHTS = "segmenter.json", "model.safetensors"
+
+NETWORKS: dict[str, type[nn.Module]] = {"supervised": SupervisedNetwork, "ktda": KtdaNetwork}
+"""Every network a Segmenter can hold. Names in files resolve here and nowhere else."""
+
+
+class Segmenter(nn.Module):
+    """A trained network with what is needed to use it.
+
+    Args:
+        name: Key of the network in `NETWORKS`.
+        arguments: JSON-able keyword arguments of its inference form.
+        spec: Classes, bands, normalisation, ground sampling distance.
+        tile: Side in pixels of the windows it was trained on.
+        provenance: Recipe, data, versions and scores.
+
+    Raises:
+        UnknownNameError: No network has that name.
+    """
+
+    def __init__(
+        self, name: str, arguments: Mapping[str, Any], spec: Spec, tile: int, provenance: Mapping[str, Any]
+    ) -> None:
+        super().__init__()
+        if name not in NETWORKS:
+            raise UnknownNameError("network", name, NETWORKS)
+        self.name, self.arguments = name, dict(arguments)
+        self.spec, self.tile, self.provenance = spec, tile, dict(provenance)
+        network = NETWORKS[name](spec.channels, spec.classes, **self.arguments, auxiliary=False)
+        self.network = Normalised(spec.mean, spec.std, network).eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Segment images.
+
+        Args:
+            image: ``(B, C, H, W)`` float32, sensor units, bands as in the Spec.
+
+        Returns:
+            ``(B, K, H, W)`` logits.
+
+        Raises:
+            ArtifactError: The image has another number of bands.
+        """
+        if image.ndim != 4 or image.shape[1] != self.spec.channels:
+            raise ArtifactError(
+                f"image of shape {tuple(image.shape)}",
+                f"(batch, {self.spec.channels}, height, width) with the bands {', '.join(self.spec.bands)}",
+            )
+        logits: Tensor = self.network(image).logits
+        return logits
+
+    @classmethod
+    def from_network(
+        cls,
+        name: str,
+        arguments: Mapping[str, Any],
+        spec: Spec,
+        state_dict: Mapping[str, Tensor],
+        tile: int,
+        provenance: Mapping[str, Any],
+    ) -> Segmenter:
+        """Take what inference needs out of a training network's weights; auxiliary parts are left behind.
+
+        Raises:
+            ArtifactError: The weights do not hold what the network needs.
+        """
+        segmenter = cls(name, arguments, spec, tile, provenance)
+        needed = segmenter.network.network.state_dict()
+        if missing := sorted(set(needed) - set(state_dict)):
+            raise ArtifactError(f"weights without {missing[0]} ({len(missing)} keys missing)", "a trained network")
+        segmenter.network.network.load_state_dict({key: state_dict[key] for key in needed})
+        return segmenter
+
+    def save(self, path: Path | str) -> None:
+        """Write the directory, whole or not at all.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        with atomic_path(path) as part:
+            part.mkdir()
+            # safetensors refuses layouts such as channels-last, so each tensor is laid out plainly.
+            state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self._state().items()}
+            save_file(state, part / WEIGHTS)
+            description = {
+                "format_version": FORMAT_VERSION,
+                "network": {"name": self.name, "arguments": self.arguments},
+                "spec": self.spec.to_dict(),
+                "tile": self.tile,
+                "weights_sha256": _sha256(part / WEIGHTS),
+                "provenance": self.provenance,
+            }
+            (part / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Segmenter:
+        """Read a Segmenter.
+
+        Args:
+            path: Its directory, the directory of the run that made it, or a hub id (``owner/name``).
+            device: Where to put it.
+
+        Raises:
+            ArtifactError: The directory or a file is missing, altered, or of another format version.
+        """
+        folder = find_segmenter(path)
+        data = _read_description(folder)
+        weights = folder / WEIGHTS
+        if not weights.is_file():
+            raise ArtifactError(f"{folder} has no {WEIGHTS}", "a whole Segmenter directory", "copy or train it again")
+        if _sha256(weights) != data["weights_sha256"]:
+            raise ArtifactError(
+                f"{weights} is not the file that {DESCRIPTION} describes (its SHA-256 differs)",
+                "unaltered weights",
+                "copy or train it again",
+            )
+        segmenter = cls(
+            data["network"]["name"],
+            data["network"]["arguments"],
+            Spec.from_dict(data["spec"]),
+            data["tile"],
+            data["provenance"],
+        )
+        try:
+            segmenter.network.network.load_state_dict(load_file(weights))
+        except (SafetensorError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise ArtifactError(
+                f"{weights} does not fit {DESCRIPTION} ({first})", "the weights saved with it"
+            ) from error
+        return segmenter.to(device).eval()
+
+    def _state(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.network.network.state_dict()
+        return state
+
+
+def find_segmenter(path: Path | str) -> Path:
+    """Give the directory of a Segmenter: as named, inside a run, or fetched from the hub.
+
+    Raises:
+        ArtifactError: There is none.
+    """
+    folder = Path(path)
+    for candidate in (folder, folder / "segmenter"):
+        if (candidate / DESCRIPTION).is_file():
+            return candidate
+    if not folder.exists() and str(path).count("/") == 1 and not str(path).startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(str(path), allow_patterns=[DESCRIPTION, WEIGHTS]))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise ArtifactError(
+                f"no directory {path}, and the hub does not give it ({type(error).__name__})",
+                f"a directory with {DESCRIPTION}, or a hub id",
+            ) from error
+    raise ArtifactError(f"no Segmenter in {path}", f"a directory with {DESCRIPTION}", "make one with 'geodistill fit'")
+
+
+def read_description(path: Path | str) -> tuple[str, dict[str, Any], Spec]:
+    """Give network name, arguments and Spec of a Segmenter without its weights.
+
+    Raises:
+        ArtifactError: The description is missing, altered, or of another format version.
+    """
+    data = _read_description(find_segmenter(path))
+    return data["network"]["name"], data["network"]["arguments"], Spec.from_dict(data["spec"])
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    file = folder / DESCRIPTION
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        version, known = data["format_version"], {*_KEYS}
+        if version != FORMAT_VERSION:
+            raise ArtifactError(f"{file} of format {version}", f"format {FORMAT_VERSION}", "use a fitting geodistill")
+        if set(data) != known:
+            raise ArtifactError(f"{file} with the keys {sorted(data)}", f"exactly {sorted(known)}")
+        if data["network"]["name"] not in NETWORKS:
+            raise UnknownNameError("network", str(data["network"]["name"]), NETWORKS)
+        Spec.from_dict(data["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{file} is not a Segmenter's description ({error})", "the file as it was saved") from error
+    result: dict[str, Any] = data
+    return result
+
+
+_KEYS = ("format_version", "network", "spec", "tile", "weights_sha256", "provenance")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,113 @@
+"""What happens beside the training steps: one calm progress line, and a grid of validation pictures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from geodistill.data.sample import Batch
+from geodistill.evaluation.figures import prediction_grid
+from geodistill.methods.task import SegmentationTask
+
+
+class ProgressLine(lightning.Callback):
+    """One line for the whole training phase: steps, loss and the last validation mIoU; silent off a terminal.
+
+    Args:
+        description: Words at the start of the line.
+    """
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._bar: tqdm[Any] | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Open the line where the run starts or resumes."""
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = tqdm(
+                total=trainer.max_steps,
+                initial=trainer.global_step,
+                desc=self._description,
+                unit="step",
+                dynamic_ncols=True,
+                mininterval=0.5,
+            )
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the line on."""
+        if self._bar is not None:
+            self._bar.update(trainer.global_step - self._bar.n)
+            if trainer.global_step % 10 == 0:
+                self._bar.set_postfix({k: f"{float(v):.3f}" for k, v in trainer.progress_bar_metrics.items()})
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Close the line."""
+        self._close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the line."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class ValidationPictures(lightning.Callback):
+    """Writes ``pictures/step_N.png`` at every validation: image, truth and prediction of the first samples.
+
+    Args:
+        folder: Where the pictures go.
+        count: Samples in the grid.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder, self._count = folder, count
+        self._rows: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first samples and their predictions."""
+        missing = self._count - len(self._rows)
+        if missing > 0 and trainer.is_global_zero:
+            image = batch["image"][:missing]
+            with torch.no_grad():
+                prediction = pl_module(image).argmax(1)
+            self._rows += zip(
+                image.cpu().numpy(),
+                batch["mask"][:missing].cpu().numpy().astype(np.uint8),
+                prediction.cpu().numpy().astype(np.uint8),
+                strict=True,
+            )
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write the grid."""
+        if self._rows and isinstance(pl_module, SegmentationTask):
+            images, truths, predictions = (_column(self._rows, i) for i in range(3))
+            path = self._folder / f"step_{trainer.global_step:06d}.png"
+            prediction_grid(images, truths, predictions, pl_module.spec.legend, path)
+        self._rows = []
+
+
+def _column(rows: Sequence[tuple[NDArray[Any], ...]], index: int) -> list[NDArray[Any]]:
+    return [row[index] for row in rows]

@@ -1,0 +1,230 @@
+"""`fit`: a recipe and a manifest become a trained Segmenter; an interrupted run continues where it stopped."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from geodistill.data.datamodule import DataModule
+from geodistill.data.manifest import Manifest, make_spec
+from geodistill.errors import OutputError, RecipeError
+from geodistill.methods.method import Method
+from geodistill.methods.task import SegmentationTask
+from geodistill.raster import atomic_path, output_error
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Spec
+from geodistill.training.callbacks import ProgressLine, ValidationPictures
+from geodistill.training.recipe import METHODS, KtdaRecipe, Recipe, recipe_dict
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run leaves.
+
+    Attributes:
+        segmenter: Directory of the Segmenter.
+        miou: Validation mIoU in 0..1 of the Segmenter, or ``None`` without a validation split.
+        step: Step its weights are from.
+        steps: Steps trained in all.
+        minutes: Wall time of this call in minutes.
+    """
+
+    segmenter: Path
+    miou: float | None
+    step: int
+    steps: int
+    minutes: float
+
+
+def build_method(recipe: Recipe, spec: Spec) -> Method:
+    """Build the network and the objective that a recipe names."""
+    module = METHODS[recipe.method][1]
+    parts: dict[str, Any] = {"network": recipe.network, "losses": recipe.losses}
+    if isinstance(recipe, KtdaRecipe):
+        parts["teacher"] = recipe.teacher
+    method: Method = module.build(spec, **parts)
+    return method
+
+
+def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool = False) -> FitResult:
+    """Train a recipe.
+
+    Leaves in ``out``: ``recipe.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorBoard), ``pictures/`` and
+    ``segmenter/``. Called again on an unfinished run with the same recipe, it continues from the last resume point.
+
+    Args:
+        recipe: What to train; ``recipe.data.manifest`` names the data.
+        out: Directory of the run.
+        restart: Throw an earlier run in ``out`` away.
+        verbose: Let the libraries talk.
+
+    Raises:
+        RecipeError: ``out`` holds a run of another recipe, or a finished one, and ``restart`` is not given.
+        TrainingError: A loss term is not finite.
+        OutputError: ``out`` cannot be written.
+    """
+    started, run = time.monotonic(), Path(out)
+    with quiet_libraries(verbose):
+        manifest = Manifest.load(recipe.data.manifest)
+        spec = make_spec(manifest)
+        prepare_run(run, recipe, restart)
+        lightning.seed_everything(recipe.trainer.seed, verbose=False)
+        method = build_method(recipe, spec)
+        last = run / "checkpoints" / "last.ckpt"
+        step = saved_step(last)
+        data = DataModule(recipe.data, spec, seed=recipe.trainer.seed)
+        task = SegmentationTask(
+            method,
+            spec,
+            recipe.optimizer,
+            recipe.schedule,
+            recipe.trainer.max_steps,
+            recipe.trainer.seed,
+            recipe.trainer.gradient_norms_every,
+        )
+        trainer = make_trainer(recipe, run, step, validates=bool(manifest.rows("val")))
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=last if step else None, weights_only=True)
+        except SystemExit as stopped:
+            # Lightning ends the process on Ctrl-C; the command line has its own way to say so.
+            raise KeyboardInterrupt from stopped
+        return _finish(run, recipe, method, task, trainer, started)
+
+
+def prepare_run(run: Path, recipe: Recipe, restart: bool) -> None:
+    """Make the run's directory, or make sure that what is there is an unfinished run of the same recipe."""
+    text = yaml.safe_dump(recipe_dict(recipe), sort_keys=False)
+    written = run / "recipe.yaml"
+    mend = "use --restart to begin again, or another --out"
+    if restart and written.is_file():
+        shutil.rmtree(run)
+    if written.is_file():
+        if yaml.safe_load(written.read_text(encoding="utf-8")) != recipe_dict(recipe):
+            raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", mend)
+        if (run / "segmenter").is_dir():
+            raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", mend)
+    elif run.is_dir() and any(run.iterdir()):
+        raise OutputError(f"{run} is not empty and holds no run", "a new or empty directory", "choose another --out")
+    try:
+        with atomic_path(written) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise output_error(run, error) from error
+
+
+def saved_step(checkpoint: Path) -> int:
+    """Optimiser steps done at a checkpoint; 0 where there is none."""
+    if not checkpoint.is_file():
+        return 0
+    return int(torch.load(checkpoint, weights_only=True, mmap=True, map_location="cpu")["global_step"])
+
+
+def make_trainer(recipe: Recipe, run: Path, start_step: int, validates: bool) -> lightning.Trainer:
+    """Set Lightning's Trainer up: best and last checkpoints, early stop, CSV and TensorBoard logs, one progress line.
+
+    Args:
+        recipe: What is trained.
+        run: Directory of the run.
+        start_step: Step it resumes from; the logs of each call get a folder of their own.
+        validates: Whether there is a validation split; without one the last weights count as the best.
+    """
+    config, folder = recipe.trainer, run / "checkpoints"
+    resume_point = ModelCheckpoint(
+        folder, "last", every_n_train_steps=config.save_every_steps, enable_version_counter=False
+    )
+    callbacks: list[Callback] = [resume_point, ProgressLine(f"fit {run.name}")]
+    if validates:
+        callbacks.append(
+            ModelCheckpoint(
+                folder, "best", monitor="val/miou", mode="max", save_weights_only=True, enable_version_counter=False
+            )
+        )
+    if validates and config.patience is not None:
+        callbacks.append(EarlyStopping("val/miou", mode="max", patience=config.patience))
+    if validates and config.pictures:
+        callbacks.append(ValidationPictures(run / "pictures", config.pictures))
+    version = f"from_{start_step:06d}"
+    loggers: list[Logger] = [
+        CSVLogger(run / "logs", "csv", version, flush_logs_every_n_steps=1),
+        TensorBoardLogger(run / "logs", "tensorboard", version),
+    ]
+    return lightning.Trainer(
+        default_root_dir=run,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy="ddp" if config.devices > 1 else "auto",
+        sync_batchnorm=config.devices > 1 and torch.cuda.is_available() and config.accelerator != "cpu",
+        precision=config.precision,
+        max_steps=config.max_steps,
+        max_epochs=-1,
+        val_check_interval=min(config.val_every_steps, config.max_steps),
+        limit_val_batches=None if validates else 0,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        gradient_clip_val=recipe.optimizer.clip_norm,
+        log_every_n_steps=10,
+        logger=loggers,
+        callbacks=callbacks,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _finish(
+    run: Path, recipe: Recipe, method: Method, task: SegmentationTask, trainer: lightning.Trainer, started: float
+) -> FitResult:
+    """Turn the best weights, or the last where nothing was validated, into a Segmenter directory."""
+    checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    best = next((c for c in checkpoints if c.monitor and c.best_model_score is not None), None)
+    prefix, score, step = "network.network.", None, trainer.global_step
+    state = task.state_dict()
+    if best is not None and best.best_model_score is not None:
+        saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+        state, score, step = saved["state_dict"], float(best.best_model_score), int(saved["global_step"])
+    minutes = (time.monotonic() - started) / 60
+    provenance = {
+        "recipe": recipe_dict(recipe),
+        "manifest": str(recipe.data.manifest),
+        "scores": {"validation_miou": score},
+        "step": step,
+        "versions": {name: version(name) for name in ("geodistill", "torch", "timm", "segmentation-models-pytorch")},
+    }
+    weights = {k.removeprefix(prefix): v.detach().cpu() for k, v in state.items() if k.startswith(prefix)}
+    segmenter = Segmenter.from_network(method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)
+    if trainer.is_global_zero:
+        segmenter.save(run / "segmenter")
+    return FitResult(run / "segmenter", score, step, trainer.global_step, minutes)
+
+
+@contextmanager
+def quiet_libraries(verbose: bool) -> Iterator[None]:
+    """Hold back the libraries' notices and warnings for the length of a run."""
+    if verbose:
+        yield
+        return
+    names = ("lightning", "lightning.pytorch", "lightning.fabric", "torch", "timm", "tensorboard")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for name in names:
+                logging.getLogger(name).setLevel(logging.ERROR)
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

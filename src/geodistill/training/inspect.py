@@ -1,0 +1,196 @@
+"""What a recipe or a Segmenter weighs: parameters, multiply-adds, shapes and activation memory, without training it."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from geodistill.data.manifest import Manifest, make_spec
+from geodistill.segmenter import NETWORKS, read_description
+from geodistill.spec import Legend, Spec
+from geodistill.training.fit import build_method
+from geodistill.training.recipe import Recipe, SupervisedRecipe, load_recipe
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The figures of one network.
+
+    Attributes:
+        name: Recipe or Segmenter.
+        size: Side of the square input in pixels.
+        channels: Bands of the input.
+        classes: Classes of the output.
+        parameters: All that training holds, with the frozen teacher.
+        trainable: Parameters that training changes.
+        inference_parameters: Parameters of the network as a Segmenter.
+        macs: Multiply-adds of one image at inference (convolutions, linear layers and attention).
+        output: Shape of the logits.
+        activation_bytes: Peak memory of live activations for one image, at inference and in training.
+        modules: Parameters of each part of the training network, and of the teacher.
+    """
+
+    name: str
+    size: int
+    channels: int
+    classes: int
+    parameters: int
+    trainable: int
+    inference_parameters: int
+    macs: int
+    output: tuple[int, ...]
+    activation_bytes: dict[str, int]
+    modules: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-ready form."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """Give an aligned table."""
+        mib = {key: value / 2**20 for key, value in self.activation_bytes.items()}
+        rows = [
+            ("parameters", f"{self.parameters:,}"),
+            ("trainable", f"{self.trainable:,}"),
+            ("at inference", f"{self.inference_parameters:,}"),
+            *((f"  {name}", f"{count:,}") for name, count in self.modules.items()),
+            (f"multiply-adds at {self.size} px", f"{self.macs / 1e9:,.2f} G"),
+            ("input", f"1 x {self.channels} x {self.size} x {self.size}"),
+            ("logits", " x ".join(map(str, self.output))),
+            ("activations, inference", f"{mib['inference']:,.1f} MiB"),
+            ("activations, training", f"{mib['training']:,.1f} MiB"),
+        ]
+        width = max(len(label) for label, _ in rows)
+        return "\n".join([self.name, *(f"  {label:<{width}}  {value:>16}" for label, value in rows)])
+
+
+class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows how many bytes of tensors made inside the mode are alive, and their peak."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count the storages it makes."""
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                key = storage._cdata
+                if key not in self._seen:
+                    self._seen.add(key)
+                    self.live += storage.nbytes()
+                    weakref.finalize(storage, self._free, key, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return result
+
+    def _free(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.live -= size
+
+
+def inspect(target: str | Path, size: int = 512, channels: int = 3, classes: int = 2) -> Inspection:
+    """Weigh a recipe (file or shipped name), a run or a Segmenter directory. Nothing is trained or downloaded.
+
+    Args:
+        target: What to weigh.
+        size: Side of the square input in pixels.
+        channels: Bands, for a recipe whose manifest is not there.
+        classes: Classes, for a recipe whose manifest is not there.
+
+    Raises:
+        GeodistillError: The target is no recipe and no Segmenter.
+    """
+    path = Path(target)
+    if (path / "segmenter").is_dir():
+        path = path / "segmenter"
+    if path.is_dir():
+        return _inspect_segmenter(path, size)
+    recipe = load_recipe(target)
+    spec = _spec_of(recipe, channels, classes)
+    with torch.device("meta"):
+        method = build_method(_without_weights(recipe), spec)
+    network, teacher = method.network, method.objective.teacher_module()
+    inference = _build(method.name, method.arguments, spec)
+    modules = {name: _count(child) for name, child in network.named_children()}
+    if teacher is not None:
+        modules["teacher (frozen, not kept)"] = _count(teacher)
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    total = _count(network) + (0 if teacher is None else _count(teacher))
+    return _weigh(str(target), network, inference, spec, size, total, trainable, modules)
+
+
+def _inspect_segmenter(path: Path, size: int) -> Inspection:
+    name, arguments, spec = read_description(path)
+    network = _build(name, arguments, spec)
+    modules = {child: _count(module) for child, module in network.named_children()}
+    return _weigh(str(path), network, network, spec, size, _count(network), _count(network), modules)
+
+
+def _weigh(
+    name: str,
+    network: nn.Module,
+    inference: nn.Module,
+    spec: Spec,
+    size: int,
+    total: int,
+    trainable: int,
+    modules: dict[str, int],
+) -> Inspection:
+    image = torch.zeros(1, spec.channels, size, size, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as flops, LiveMemory() as memory:
+        logits = inference.eval()(image).logits
+    with LiveMemory() as training_memory:
+        output = network.train()(image.expand(2, -1, -1, -1))
+        del output
+    return Inspection(
+        name=name,
+        size=size,
+        channels=spec.channels,
+        classes=spec.classes,
+        parameters=total,
+        trainable=trainable,
+        inference_parameters=_count(inference),
+        macs=flops.get_total_flops() // 2,
+        output=tuple(logits.shape),
+        activation_bytes={"inference": memory.peak, "training": training_memory.peak // 2},
+        modules=modules,
+    )
+
+
+def _build(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
+    with torch.device("meta"):
+        network: nn.Module = NETWORKS[name](spec.channels, spec.classes, **arguments, auxiliary=False)
+    return network
+
+
+def _spec_of(recipe: Recipe, channels: int, classes: int) -> Spec:
+    if recipe.data.manifest and Path(recipe.data.manifest).is_file():
+        return make_spec(Manifest.load(recipe.data.manifest))
+    names = tuple(f"class{i}" for i in range(classes))
+    return Spec(Legend(names), tuple(f"band{i + 1}" for i in range(channels)))
+
+
+def _without_weights(recipe: Recipe) -> Recipe:
+    """Drop initial weights: figures do not depend on them and they may not be on this machine."""
+    if isinstance(recipe, SupervisedRecipe):
+        return replace(recipe, network=replace(recipe.network, encoder_weights=None))
+    return replace(
+        recipe,
+        network=replace(recipe.network, encoder_weights=None),
+        teacher=replace(recipe.teacher, weights=None),
+    )
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

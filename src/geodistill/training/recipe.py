@@ -1,0 +1,215 @@
+"""Recipes: short YAML with flat keys, read into typed dataclasses; any field can be overridden by a flag."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentError, ArgumentTypeError
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from geodistill.data.datamodule import DataConfig
+from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.methods import ktda, supervised
+from geodistill.methods.task import OptimizerConfig, ScheduleConfig
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long, how exact and on what.
+
+    Attributes:
+        max_steps: Optimiser steps.
+        val_every_steps: Steps between two looks at the validation split.
+        patience: Looks without a better validation mIoU before the run stops early; never where not given.
+        precision: Lightning's name: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        accelerator: ``auto``, ``cpu``, ``gpu`` ...
+        devices: Number of processes, each with its device and its share of the batch.
+        seed: Seed of weights, crops and dropout.
+        gradient_norms_every: Log each loss term's gradient norm on the encoder every so many steps; 0 never.
+        save_every_steps: Steps between two resume points.
+        pictures: Validation images in the picture grid; 0 none.
+    """
+
+    max_steps: int = 2000
+    val_every_steps: int = 200
+    patience: int | None = None
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    seed: int = 42
+    gradient_norms_every: int = 0
+    save_every_steps: int = 100
+    pictures: int = 4
+
+
+@dataclass(frozen=True)
+class SupervisedRecipe:
+    """A network trained on labels alone."""
+
+    method: Literal["supervised"] = "supervised"
+    data: DataConfig = field(default_factory=DataConfig)
+    network: supervised.NetworkConfig = field(default_factory=supervised.NetworkConfig)
+    losses: supervised.LossConfig = field(default_factory=supervised.LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass(frozen=True)
+class KtdaRecipe:
+    """KTDA: a frozen encoder's features transferred into a student."""
+
+    method: Literal["ktda"] = "ktda"
+    preset: Literal["coherent", "reference"] = "coherent"
+    data: DataConfig = field(default_factory=DataConfig)
+    network: ktda.NetworkConfig = field(default_factory=ktda.NetworkConfig)
+    teacher: ktda.TeacherConfig = field(default_factory=ktda.TeacherConfig)
+    losses: ktda.LossConfig = field(default_factory=ktda.LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+Recipe = SupervisedRecipe | KtdaRecipe
+
+METHODS: dict[str, tuple[type[Any], ModuleType]] = {
+    "supervised": (SupervisedRecipe, supervised),
+    "ktda": (KtdaRecipe, ktda),
+}
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes shipped with the package."""
+    folder = resources.files("geodistill.recipes")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def recipe_text(name: str | Path) -> str:
+    """Text of a recipe: a YAML file, or the name of one shipped with the package.
+
+    Raises:
+        RecipeError: The file cannot be read.
+        UnknownNameError: No file and no shipped recipe has that name.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"recipe {path} cannot be read ({error})", "a YAML file") from error
+    if str(name) not in recipe_names():
+        raise UnknownNameError("recipe", str(name), recipe_names(), "see 'geodistill recipes', or give a .yaml file")
+    return (resources.files("geodistill.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:
+    """Every dotted key of a recipe dataclass, such as ``data.crop`` and ``losses.weights``."""
+    keys: list[str] = []
+    for name, hint in get_type_hints(kind).items():
+        key = f"{prefix}{name}"
+        nested = isinstance(hint, type) and is_dataclass(hint)
+        keys += [key, *recipe_keys(hint, f"{key}.")] if nested else [key]
+    return keys
+
+
+def recipe_parser(kind: type[Any]) -> ArgumentParser:
+    """Give the parser that reads every field of ``kind`` as a flag; its help is the field's documentation."""
+    parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
+    parser.add_class_arguments(kind, sub_configs=False)
+    return parser
+
+
+def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Later wins: the method's preset, then the file, then the overrides. Mappings such as ``losses.weights`` are
+    merged key by key with what came before.
+
+    Args:
+        config: A YAML file, the name of a shipped recipe, or ``None`` for the defaults of ``--method``.
+        overrides: Flags as on the command line, such as ``["--trainer.max_steps", "100"]``.
+
+    Raises:
+        RecipeError: A value does not fit its field, or the file is not a mapping.
+        UnknownNameError: The method or a key is unknown; the message lists near names.
+    """
+    data = {} if config is None else _mapping(recipe_text(config), str(config))
+    flags = _flags(overrides)
+    method = str(flags.get("method", data.get("method", "supervised")))
+    if method not in METHODS:
+        raise UnknownNameError("method", method, METHODS)
+    kind, module = METHODS[method]
+    known = set(recipe_keys(kind))
+    for key in [*_dotted(data, known), *flags]:
+        if not any(key == k or (key.startswith(f"{k}.") and k.endswith("weights")) for k in known):
+            raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
+    preset = str(flags.get("preset", data.get("preset", "coherent")))
+    presets: dict[str, dict[str, Any]] = getattr(module, "PRESETS", {"coherent": {}})
+    if preset not in presets:
+        raise UnknownNameError("preset", preset, presets)
+    parser = recipe_parser(kind)
+    try:
+        base = parser.get_defaults()
+        for layer in (presets[preset], data):
+            base = parser.parse_object(_deep_merge(base.as_dict(), layer))
+        parsed: Namespace = parser.parse_args(list(overrides), namespace=base)
+        recipe: Recipe = kind(**parser.instantiate(parsed).as_dict())
+    except (ArgumentError, ArgumentTypeError, ValueError, TypeError) as error:
+        raise RecipeError(f"recipe {config or method}: {_one_line(error)}", "a value of that type") from error
+    return recipe
+
+
+def recipe_dict(recipe: Recipe) -> dict[str, Any]:
+    """Give a YAML- and JSON-ready form of a recipe that `load_recipe` reads back."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return plain
+
+
+def _mapping(text: str, name: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {name} is not YAML ({_one_line(error)})", "a mapping of recipe keys") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise RecipeError(f"recipe {name} is a {type(data).__name__}", "a mapping of recipe keys")
+    return data
+
+
+def _flags(overrides: Sequence[str]) -> dict[str, str]:
+    flags: dict[str, str] = {}
+    for position, token in enumerate(overrides):
+        if token.startswith("--"):
+            key, _, value = token[2:].partition("=")
+            following = overrides[position + 1] if position + 1 < len(overrides) else ""
+            flags[key] = value or following
+    return flags
+
+
+def _dotted(data: dict[str, Any], known: set[str], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, value in data.items():
+        key = f"{prefix}{name}"
+        nested = isinstance(value, dict) and any(k.startswith(f"{key}.") for k in known)
+        keys += _dotted(value, known, f"{key}.") if nested else [key]
+    return keys
+
+
+def _deep_merge(base: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in layer.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _deep_merge(merged[key], value) if both else value
+    return merged
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

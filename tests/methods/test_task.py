@@ -1,0 +1,71 @@
+"""Optimiser groups and the learning-rate schedule."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from geodistill.methods.task import OptimizerConfig, ScheduleConfig, parameter_groups
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 4, 8))
+        self.head = nn.Conv2d(4, 2, 1)
+        self.frozen = nn.Conv2d(4, 4, 1).requires_grad_(False)
+
+
+def test_norms_biases_and_positions_never_decay_and_frozen_parameters_are_left_out() -> None:
+    network = Tiny()
+    groups = parameter_groups(network, network.encoder, OptimizerConfig(lr=1e-3, encoder_lr=1e-4, weight_decay=0.05))
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    assert found[id(network.encoder[0].weight)] == (1e-4, 0.05)
+    assert found[id(network.encoder[0].bias)] == (1e-4, 0.0)
+    assert found[id(network.encoder[1].weight)] == (1e-4, 0.0)
+    assert found[id(network.head.weight)] == (1e-3, 0.05)
+    assert found[id(network.head.bias)] == (1e-3, 0.0)
+    assert found[id(network.pos_embed)] == (1e-3, 0.0)
+    assert id(network.frozen.weight) not in found
+    assert len(found) == sum(1 for p in network.parameters() if p.requires_grad)
+
+
+def test_the_encoder_takes_the_common_rate_where_none_is_given() -> None:
+    network = Tiny()
+    assert {g["lr"] for g in parameter_groups(network, network.encoder, OptimizerConfig(lr=2e-3))} == {2e-3}
+
+
+def test_poly_follows_the_papers_numbers() -> None:
+    schedule = ScheduleConfig(kind="poly", warmup_steps=1150, warmup_start=1e-3, power=0.9)
+    assert schedule.factor(0, 23000) == pytest.approx(1e-3)
+    assert schedule.factor(575, 23000) == pytest.approx(0.5005)
+    assert schedule.factor(1150, 23000) == pytest.approx(1.0)
+    halfway = 1150 + (23000 - 1150) // 2
+    assert schedule.factor(halfway, 23000) == pytest.approx(0.5**0.9, rel=1e-3)
+    assert schedule.factor(23000, 23000) == 0.0
+
+
+def test_cosine_ends_at_the_given_factor() -> None:
+    schedule = ScheduleConfig(kind="cosine", end_lr_factor=1e-3)
+    assert schedule.factor(0, 100) == pytest.approx(1.0)
+    assert schedule.factor(50, 100) == pytest.approx(0.5005)
+    assert schedule.factor(100, 100) == pytest.approx(1e-3)
+
+
+@given(
+    kind=st.sampled_from(["poly", "cosine", "constant"]),
+    warmup=st.integers(0, 50),
+    end=st.floats(0, 0.9),
+    length=st.integers(60, 500),
+)
+def test_every_schedule_rises_then_never_rises_again(kind: str, warmup: int, end: float, length: int) -> None:
+    schedule = ScheduleConfig(kind=kind, warmup_steps=warmup, end_lr_factor=end)
+    factors = [schedule.factor(step, length) for step in range(length + 20)]
+    assert all(math.isfinite(f) and 0 <= f <= 1 + 1e-12 for f in factors)
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(factors))
+    assert all(a >= b - 1e-12 for a, b in zip(factors[warmup:], factors[warmup + 1 :], strict=False))

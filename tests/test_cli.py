@@ -1,0 +1,85 @@
+"""The command line as a user meets it: help, one-line errors, exit statuses."""
+
+import subprocess
+import sys
+
+import pytest
+
+from geodistill import __version__
+from geodistill.cli import VERBS, main
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if v != "data"])
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert f"geodistill {verb}" in text
+    assert "example:" in text
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(f"geodistill {verb}" in text for verb in VERBS)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from geodistill.cli import main; main(['--help']);"
+        "print([m for m in ('torch', 'rasterio', 'lightning', 'numpy', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"geodistill {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["fti"], "such as fit"),
+        (["data", "scam"], "scan"),
+        (["predict", "--modle", "x"], "--modle"),
+        (["predict", "--model", "x"], "--input"),
+        (["recipes", "no-such-recipe"], "unknown recipe 'no-such-recipe'"),
+        (["inspect", "no-such-recipe"], "unknown recipe"),
+        (["fit", "--config", "missing.yaml", "--out", "run"], "missing.yaml cannot be read"),
+        (["fit", "--config", "ktda-folder", "--trainer.max_stepz", "3"], "trainer.max_steps"),
+        (["fit", "--config", "ktda-folder", "--trainer.max_steps", "soon"], "soon"),
+        (["fit", "--config", "ktda-folder"], "fit without --out"),
+        (["fit", "--method", "ktba"], "ktda"),
+    ],
+)
+def test_a_mistake_is_told_on_one_line_with_status_2(
+    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("geodistill: error: ")
+    assert captured.err.count("\n") == 1
+    assert says in captured.err
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(argv: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "fit", ("", stop))
+    assert main(["fit"]) == 130
+    assert capsys.readouterr().err == "geodistill: stopped\n"
+
+
+def test_our_own_errors_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(argv: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setitem(VERBS, "fit", ("", fail))
+    with pytest.raises(RuntimeError, match="ours"):
+        main(["fit"])

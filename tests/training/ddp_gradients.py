@@ -1,0 +1,54 @@
+"""Run one training step and save its gradients: ``ddp_gradients.py MANIFEST PROCESSES BATCH_SIZE OUT``."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from geodistill.data.datamodule import DataConfig, DataModule
+from geodistill.methods.method import Method
+from geodistill.methods.supervised import SupervisedObjective
+from geodistill.methods.task import OptimizerConfig, ScheduleConfig, SegmentationTask
+from geodistill.nn.output import SegmentationOutput
+
+
+class Plain(nn.Module):
+    """Convolutions without batch statistics, which would differ between one batch and two halves of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GELU())
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, image: Tensor) -> SegmentationOutput:
+        return SegmentationOutput(self.head(self.encoder(image)))
+
+
+class SaveGradients(lightning.Callback):
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        if trainer.is_global_zero:
+            torch.save({n: p.grad.clone() for n, p in pl_module.named_parameters()}, self.out)
+
+
+def main(manifest: str, processes: int, batch_size: int, out: Path) -> None:
+    torch.manual_seed(0)
+    config = DataConfig(manifest=manifest, crop=48, batch_size=batch_size, workers=0, scale=(1.0, 1.0))
+    data = DataModule(config, seed=3)
+    method = Method("plain", {}, Plain(), SupervisedObjective({"ce": 1.0}))
+    task = SegmentationTask(method, data.spec, OptimizerConfig(), ScheduleConfig(), max_steps=1)
+    trainer = lightning.Trainer(
+        accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", max_steps=1,
+        max_epochs=-1, use_distributed_sampler=False, limit_val_batches=0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[SaveGradients(out)],
+    )  # fmt: skip
+    trainer.fit(task, datamodule=data)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

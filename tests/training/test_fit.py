@@ -1,0 +1,162 @@
+"""Training runs: what they leave, how they resume, what stops them."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from geodistill.cli import main
+from geodistill.errors import OutputError, RecipeError, TrainingError
+from geodistill.segmenter import Segmenter
+from geodistill.training.fit import fit
+from geodistill.training.recipe import load_recipe
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Training loss by step over every part of a run; a resumed part wins over what it repeats."""
+    found: dict[int, float] = {}
+    for path in sorted((run / "logs" / "csv").glob("*/metrics.csv")):
+        with path.open() as file:
+            rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
+        found |= {int(row["step"]): float(row["train/loss"]) for row in rows}
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "plain"
+    flags = ["--data.manifest", str(town), "--data.crop", "64", "--data.batch_size", "4", "--data.workers", "0"]
+    flags += ["--network.architecture", "unet", "--network.encoder", "test_resnet", "--optimizer.lr", "2e-3"]
+    flags += ["--trainer.max_steps", "60", "--trainer.val_every_steps", "20", "--trainer.accelerator", "cpu"]
+    fit(load_recipe(None, flags), run)
+    return run
+
+
+def test_a_run_leaves_a_segmenter_that_has_learned(trained: Path) -> None:
+    segmenter = Segmenter.load(trained / "segmenter")
+    assert segmenter.provenance["scores"]["validation_miou"] > 0.6
+    assert segmenter.provenance["recipe"]["network"]["encoder"] == "test_resnet"
+    bright = torch.full((1, 3, 64, 64), 175.0)
+    assert segmenter(bright).argmax(1).float().mean() > 0.5
+    assert (trained / "recipe.yaml").is_file()
+    assert list((trained / "logs" / "tensorboard").rglob("events*"))
+    assert list((trained / "pictures").glob("*.png"))
+    assert min(losses(trained).values()) < 0.5 * max(losses(trained).values())
+
+
+def test_a_finished_run_and_another_recipe_are_refused(trained: Path) -> None:
+    recipe = load_recipe(trained / "recipe.yaml")
+    with pytest.raises(RecipeError, match="finished run"):
+        fit(recipe, trained)
+    with pytest.raises(RecipeError, match="another recipe"):
+        fit(load_recipe(trained / "recipe.yaml", ["--trainer.seed", "7"]), trained)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(recipe_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="holds no run"):
+        fit(load_recipe(recipe_file), folder)
+    assert [p.name for p in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_a_killed_run_resumes_to_the_losses_of_an_uninterrupted_one(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = yaml.safe_load(recipe_file.read_text())
+    recipe["trainer"] |= {"max_steps": 60, "val_every_steps": 30}
+    recipe_file.write_text(yaml.safe_dump(recipe))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    fit(load_recipe(recipe_file), whole)
+
+    command = [sys.executable, "-m", "geodistill", "fit", "--config", str(recipe_file), "--out", str(killed)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "segmenter").exists()
+    again = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+
+    assert len(list((killed / "logs" / "csv").iterdir())) == 2
+    straight, resumed = losses(whole), losses(killed)
+    assert set(straight) == set(resumed)
+    for step, loss in straight.items():
+        assert resumed[step] == pytest.approx(loss, rel=1e-3), step
+    first = Segmenter.load(whole / "segmenter")(torch.full((1, 3, 64, 64), 100.0))
+    second = Segmenter.load(killed / "segmenter")(torch.full((1, 3, 64, 64), 100.0))
+    torch.testing.assert_close(first, second, rtol=1e-2, atol=1e-2)
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_segmenter(recipe_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "geodistill", "fit", "--config", str(recipe_file), "--out", str(run)]
+    command += ["--trainer.max_steps", "100000", "--trainer.val_every_steps", "100000"]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1] == "geodistill: stopped"
+    assert "Traceback" not in errors
+    assert not (run / "segmenter").exists()
+
+
+def test_a_loss_that_is_not_finite_names_the_term_and_the_samples(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file, ["--optimizer.lr", "1e30"])
+    with pytest.raises(TrainingError, match=r"'ce' is nan at step \d+ on .*t\d\.tif"):
+        fit(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "segmenter").exists()
+
+
+def test_the_terminal_stays_quiet(recipe_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "geodistill", "fit", "--config", str(recipe_file), "--out", str(tmp_path / "r")]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert "validation mIoU" in done.stdout
+
+
+def test_without_a_validation_split_the_last_weights_are_kept(town: Path, recipe_file: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from geodistill.data.manifest import Manifest
+
+    manifest = Manifest.load(town)
+    rows = tuple(row for row in manifest.entries if row.split != "val")
+    replace(manifest, entries=rows).save(tmp_path / "few.parquet")
+    flags = ["--data.manifest", str(tmp_path / "few.parquet"), "--trainer.max_steps", "5"]
+    result = fit(load_recipe(recipe_file, flags), tmp_path / "run")
+    assert result.miou is None
+    assert result.step == 5
+    assert Segmenter.load(result.segmenter).spec.classes == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--network.encoder", "resnet5O"], "resnet50"),
+        (["--data.manifest", "nowhere.parquet"], "no manifest nowhere.parquet"),
+        (["--data.crop", "0"], "data.crop 0"),
+    ],
+)
+def test_mistakes_end_with_status_2_and_write_nothing(
+    recipe_file: Path, tmp_path: Path, flags: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["fit", "--config", str(recipe_file), "--out", str(run), *flags]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not run.exists()

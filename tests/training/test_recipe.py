@@ -1,0 +1,88 @@
+"""Recipes: layers, overrides, unknown keys with their neighbours."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+from geodistill.training.recipe import (
+    METHODS,
+    KtdaRecipe,
+    SupervisedRecipe,
+    load_recipe,
+    recipe_dict,
+    recipe_keys,
+    recipe_names,
+)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_loads(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.method in METHODS
+
+
+def test_a_recipe_survives_being_written_and_read(tmp_path: Path) -> None:
+    recipe = load_recipe("ktda-folder", ["--losses.weights.kt_mse", "3", "--data.crop", "96"])
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(recipe_dict(recipe)))
+    assert load_recipe(path) == recipe
+
+
+def test_without_a_file_the_defaults_of_the_method_hold() -> None:
+    assert load_recipe(None) == SupervisedRecipe()
+    assert isinstance(load_recipe(None, ["--method", "ktda"]), KtdaRecipe)
+
+
+def test_flags_win_over_the_file_and_weights_merge_key_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("method: ktda\nlosses: {weights: {kt_mse: 2.0}}\ntrainer: {max_steps: 7, seed: 3}\n")
+    recipe = load_recipe(path, ["--trainer.max_steps", "9", "--losses.weights.kt_kl=0.5"])
+    assert (recipe.trainer.max_steps, recipe.trainer.seed) == (9, 3)
+    assert recipe.losses.weights["kt_mse"] == 2.0
+    assert recipe.losses.weights["kt_kl"] == 0.5
+    assert recipe.losses.weights["ce"] == KtdaRecipe().losses.weights["ce"]
+
+
+def test_a_preset_lies_under_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("method: ktda\npreset: reference\n")
+    reference = load_recipe(path)
+    assert reference.losses.kl_axis == "width"
+    assert load_recipe(path, ["--losses.kl_axis", "channel"]).losses.kl_axis == "channel"
+    assert load_recipe(None, ["--method", "ktda"]).losses.kl_axis == "channel"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("method: ktda\ntrainer: {max_stepz: 3}\n", "trainer.max_steps"),
+        ("method: ktda\nnetwrok: {}\n", "network"),
+        ("method: supervised\nteacher: {}\n", "unknown recipe key 'teacher'"),
+        ("method: kdta\n", "ktda"),
+        ("- 1\n", "expected a mapping"),
+        ("a: [\n", "not YAML"),
+        ("trainer: {max_steps: soon}\n", "soon"),
+        ("preset: refrence\nmethod: ktda\n", "reference"),
+    ],
+)
+def test_mistakes_name_the_key_and_its_neighbours(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises((RecipeError, UnknownNameError)) as told:
+        load_recipe(path)
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_missing_recipe_names_the_shipped_ones() -> None:
+    with pytest.raises(GeodistillError, match="ktda-folder"):
+        load_recipe("ktda-foldre")
+
+
+def test_keys_are_dotted_and_complete() -> None:
+    keys = recipe_keys(KtdaRecipe)
+    assert {"method", "data.manifest", "network.encoder", "teacher.encoder", "losses.weights", "trainer.seed"} <= set(
+        keys
+    )

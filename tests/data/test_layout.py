@@ -86,6 +86,11 @@ def test_what_has_no_partner_is_kept_and_told(tmp_path: Path) -> None:
     assert [m.name for m in found.masks_without_image] == ["c.tif"]
 
 
+def test_hidden_files_and_folders_are_no_images(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.tif", "images/._a.tif", "images/.cache/a.tif", "masks/a.tif")
+    assert names(find_pairs([tmp_path])) == [("images/a.tif", "masks/a.tif")]
+
+
 def test_include_takes_images_by_name_and_leaves_their_masks_alone(tmp_path: Path) -> None:
     touch(tmp_path, "images/a-19.png", "images/a-21.png", "masks/a-19.png", "masks/a-21.png")
     found = find_pairs([tmp_path], include="*-21.png")

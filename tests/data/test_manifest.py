@@ -101,6 +101,12 @@ def test_problems_stop_who_asks(tmp_path: Path) -> None:
     replace(manifest(tmp_path), problems=()).refuse_problems()
 
 
+def test_problems_found_while_measuring_are_added_once(tmp_path: Path) -> None:
+    measured = replace(manifest(tmp_path), statistics=None).with_statistics(MEASURED).with_statistics(MEASURED)
+    assert measured.problems == ("a problem", "one")
+    assert measured.statistics == MEASURED
+
+
 def test_files_that_are_no_manifest(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     with pytest.raises(DataError, match="no manifest"):

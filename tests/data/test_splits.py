@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geodistill.data.manifest import Row
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide, parse_groups
-from geodistill.errors import DataError, UnknownNameError
+from geodistill.errors import DataError, GeodistillError, UnknownNameError
 from geodistill.raster import Window
 
 
@@ -161,6 +161,8 @@ class TestFromLists:
         {"fractions": (0.5, 0.5, 0.5)},
         {"fractions": (1.5, -0.5, 0)},
         {"kind": "group"},
+        {"kind": "random"},
+        {"block_unit": "feet"},
         {"kind": "block"},
         {"kind": "window", "block_size": 0},
         {"kind": "block", "block_size": 5, "block_unit": "pixels"},
@@ -170,5 +172,5 @@ class TestFromLists:
     ],
 )
 def test_a_plan_that_cannot_be_followed_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(GeodistillError):
         SplitPlan(**fields)

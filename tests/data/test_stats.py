@@ -17,7 +17,11 @@ from geodistill.data.statistics import RunningMoments, Spread, Statistics
 from geodistill.data.stats import format_statistics, stats
 
 
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(0, 999), st.sampled_from(["uint8", "float32"]))
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    st.integers(0, 999),
+    st.sampled_from(["uint8", "uint16", "float32"]),
+)
 @settings(deadline=None, max_examples=40)
 def test_moments_of_parts_are_those_of_the_whole(sizes: list[int], seed: int, dtype: str) -> None:
     parts = [noise((2, size), dtype, seed + i) for i, size in enumerate(sizes)]

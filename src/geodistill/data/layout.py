@@ -115,8 +115,8 @@ def no_pair_error(layout: Layout, images: Sequence[Path]) -> DataError:
 def _rasters(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
-    found = [f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
-    return sorted(f for f in found if f.is_file())
+    found = [f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
+    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(place).parts))
 
 
 def _nests(root: Path) -> list[tuple[Path, Path | None]]:

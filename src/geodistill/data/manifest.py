@@ -182,6 +182,11 @@ class Manifest:
             path=path,
         )
 
+    def with_statistics(self, statistics: Statistics) -> Manifest:
+        """Give the manifest with these figures, and with the problems found while measuring added to its own."""
+        every = dict.fromkeys((*self.problems, *statistics.problems))
+        return replace(self, statistics=statistics, problems=tuple(every))
+
     def refuse_problems(self) -> None:
         """Raise the first of the problems that the scan wrote down, if any.
 

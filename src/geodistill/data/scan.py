@@ -150,9 +150,7 @@ def scan(
     entries += [replace(row, split="unlabelled") for _, row in rows if row.mask is None]
     manifest = Manifest(tuple(entries), bands, classes, ignore_unknown, problems=tuple(problems))
     if statistics:
-        measured = stats(manifest, progress=progress)
-        every = dict.fromkeys((*problems, *measured.problems))
-        manifest = replace(manifest, statistics=measured, problems=tuple(every))
+        manifest = manifest.with_statistics(stats(manifest, progress=progress))
     out = Path(out)
     return ScanReport(
         manifest=manifest.save(out if out.suffix else out / "manifest.parquet"),

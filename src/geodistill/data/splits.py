@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -56,6 +56,10 @@ class SplitPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(SplitKind):
+            raise UnknownNameError("kind of split", self.kind, get_args(SplitKind))
+        if self.block_unit not in ("metres", "pixels"):
+            raise UnknownNameError("unit of blocks", self.block_unit, ("metres", "pixels"))
         if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):
             raise DataError(f"split fractions {self.fractions}", "three numbers from 0 that sum to 1")
         if not 0 <= self.val_from_train < 1:

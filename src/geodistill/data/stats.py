@@ -113,11 +113,12 @@ def _walk(row: Row, image: Raster, mask: Raster | None, legend: Legend) -> _Meas
     found = _Measured(RunningMoments(image.channels), np.zeros(len(legend), np.int64))
     for strip in strips(row.window):
         pixels, valid = image.read(strip)
-        found.moments.update(pixels[:, valid])
+        everywhere = bool(valid.all())
+        found.moments.update(pixels.reshape(len(pixels), -1) if everywhere else pixels[:, valid])
         found.valid += int(valid.sum())
         if mask is not None:
             indices, odd = decode_mask(mask, legend, strip)
-            counts, ignored = label_counts(indices[valid], len(legend))
+            counts, ignored = label_counts(indices if everywhere else indices[valid], len(legend))
             found.classes += counts
             found.ignored += ignored
             for label, count in odd.items():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from geodistill.spec import IGNORE_INDEX, Legend
 
 NanPolicy = Literal["nan", "zero"]
 
-_CHUNK = 1 << 18
-"""Pixels counted at a time: small enough that keys stay in the processor's cache."""
+_CHUNK = 1 << 20
+"""Pixels counted at a time: OpenCV counts in float32, which is exact below 2 ** 24."""
 
 
 class ConfusionMatrix:
@@ -37,28 +38,27 @@ class ConfusionMatrix:
         """Count pixels.
 
         Args:
-            prediction: Integers in 0..K-1, any shape.
+            prediction: Integers in 0..K-1, any shape; anything in 0..255 where the target is ignored.
             target: Integers in 0..K-1 or ``IGNORE_INDEX``, same shape.
 
         Raises:
             DataError: The shapes differ or a value is out of range.
         """
+        if prediction.shape != target.shape:
+            raise DataError(f"prediction {tuple(prediction.shape)} for labels {tuple(target.shape)}", "one shape")
         predicted, true = _flat(prediction), _flat(target)
-        if predicted.shape != true.shape:
-            raise DataError(f"{predicted.size} predicted and {true.size} labelled pixels", "as many of each")
-        classes = self.classes
-        if true.size and (predicted.max() >= classes or ((true >= classes) & (true != IGNORE_INDEX)).any()):
-            highest = max(int(predicted.max()), int(true[true != IGNORE_INDEX].max(initial=0)))
-            raise DataError(f"class {highest} under {classes} classes", f"0 to {classes - 1}")
-        table = np.zeros((classes + 1) * classes, np.int64)
+        counts, classes = np.zeros_like(self.counts), self.classes
         for start in range(0, true.size, _CHUNK):
-            part = slice(start, start + _CHUNK)
-            # Ignored pixels fall into a last row of their own, which is dropped; 16 bits hold 256 x 255 keys.
-            key = np.minimum(true[part], classes).astype(np.uint16)
-            key *= classes
-            key += predicted[part]
-            table += np.bincount(key, minlength=table.size)
-        self.counts += table.reshape(classes + 1, classes)[:classes]
+            part = [true[start : start + _CHUNK], predicted[start : start + _CHUNK]]
+            # One pass over both arrays; twice as fast as numpy.bincount, which wants one 64-bit key a pixel.
+            found = cv2.calcHist(part, [0, 1], None, [classes, classes], [0, classes, 0, classes])
+            counts += found.astype(np.int64).reshape(classes, classes)
+        # Out-of-range values are in no bin.
+        if counts.sum() + np.count_nonzero(true == IGNORE_INDEX) != true.size:
+            labelled = true != IGNORE_INDEX
+            highest = max(int(predicted[labelled].max()), int(true[labelled].max()))
+            raise DataError(f"class {highest} under {classes} classes", f"0 to {classes - 1}")
+        self.counts += counts
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """Give the counts of both together."""
@@ -75,8 +75,11 @@ class ConfusionMatrix:
             nan_policy: What a score without any pixel to divide by counts as in the means: left out, or 0.
 
         Raises:
+            DataError: The legend has another number of classes.
             UnknownNameError: A class of the subset is not in the legend.
         """
+        if len(legend) != self.classes:
+            raise DataError(f"a legend of {len(legend)} classes for {self.classes} rows", "one class a row")
         names = tuple(subset) if subset else legend.names
         for name in names:
             if name not in legend.names:

@@ -46,7 +46,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["fti"], "such as fit"),
         (["data", "scam"], "scan"),
         (["predict", "--modle", "x"], "--modle"),
-        (["predict", "--model", "x"], "--input"),
+        (["predict", "--model", "x"], "required: input, out"),
         (["recipes", "no-such-recipe"], "unknown recipe 'no-such-recipe'"),
         (["inspect", "no-such-recipe"], "unknown recipe"),
         (["fit", "--config", "missing.yaml", "--out", "run"], "missing.yaml cannot be read"),

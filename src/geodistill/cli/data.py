@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from geodistill.cli.shared import Verb, parse, print_json, verb_parser
@@ -75,6 +74,12 @@ def scan(argv: Sequence[str]) -> None:
         print_json(report.to_dict())
     else:
         print(format_scan(report))
+    if problems := report.manifest.problems:
+        raise DataError(
+            f"{len(problems)} problems written into {report.manifest.path}",
+            "none",
+            "'geodistill data check' names them; training refuses such a manifest",
+        )
 
 
 def check(argv: Sequence[str]) -> None:
@@ -119,7 +124,7 @@ def stats(argv: Sequence[str]) -> None:
 
     manifest = Manifest.load(args.manifest)
     measured = run_stats(manifest, progress=True)
-    replace(manifest, statistics=measured).save(args.manifest)
+    manifest.with_statistics(measured).save(args.manifest)
     if args.json:
         print_json(measured.to_dict())
     else:

@@ -10,8 +10,8 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from geodistill.errors import TrainingError
 from geodistill.data.sample import Batch
+from geodistill.errors import TrainingError
 from geodistill.methods.method import Method
 from geodistill.metrics import ConfusionMatrix
 from geodistill.nn.losses import gradient_norms
@@ -107,7 +107,6 @@ class SegmentationTask(lightning.LightningModule):
         optimizer: AdamW settings.
         schedule: Learning-rate schedule.
         max_steps: Length of the run, for the schedule.
-        seed: Seeds dropout and drop-path at every step, so that a resumed run repeats an uninterrupted one.
         gradient_norms_every: Log each term's gradient norm on the encoder every so many steps; 0 never.
     """
 
@@ -118,7 +117,6 @@ class SegmentationTask(lightning.LightningModule):
         optimizer: OptimizerConfig,
         schedule: ScheduleConfig,
         max_steps: int,
-        seed: int = 0,
         gradient_norms_every: int = 0,
     ) -> None:
         super().__init__()
@@ -127,7 +125,7 @@ class SegmentationTask(lightning.LightningModule):
         self.spec = spec
         self._method = method
         self._optimizer, self._schedule = optimizer, schedule
-        self._max_steps, self._seed, self._norms_every = max_steps, seed, gradient_norms_every
+        self._max_steps, self._norms_every = max_steps, gradient_norms_every
         self._confusion = ConfusionMatrix(spec.classes)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -138,10 +136,6 @@ class SegmentationTask(lightning.LightningModule):
     def on_fit_start(self) -> None:
         """Bring the teacher to this process's device."""
         self._method.objective.to(self.device)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed by step and rank, so that a resumed run draws the same dropout."""
-        torch.manual_seed((self._seed * 1_000_003 + self.global_step) * 4096 + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum the weighted terms of one batch.

@@ -30,7 +30,20 @@ def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     if logits.shape[-2:] != mask.shape[-2:]:
         logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
     total = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (mask != IGNORE_INDEX).sum().clamp(min=1)
+    return total / _labelled_pixels(mask)
+
+
+def _labelled_pixels(mask: Tensor) -> Tensor:
+    """Labelled pixels of the batch, at least 1; in a distributed step their mean over the processes.
+
+    DDP averages gradients over processes. With this count the average is the gradient of the whole batch's mean,
+    also where one process holds fewer labels than another.
+    """
+    count = (mask != IGNORE_INDEX).sum().float()
+    if torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(count)
+        return count.clamp(min=1) / torch.distributed.get_world_size()
+    return count.clamp(min=1)
 
 
 def mse(student: Tensor, teacher: Tensor) -> Tensor:

@@ -18,6 +18,23 @@ from geodistill.evaluation.figures import prediction_grid
 from geodistill.methods.task import SegmentationTask
 
 
+class SeedSteps(lightning.Callback):
+    """Seeds dropout and drop-path by step and process, so that a resumed run repeats an uninterrupted one.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed this step."""
+        torch.manual_seed((self._seed * 1_000_003 + trainer.global_step) * 4096 + trainer.global_rank)
+
+
 class ProgressLine(lightning.Callback):
     """One line for the whole training phase: steps, loss and the last validation mIoU; silent off a terminal.
 

@@ -20,14 +20,13 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from geodistill.data.datamodule import DataModule
-from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import OutputError, RecipeError
-from geodistill.methods.method import Method
+from geodistill.methods.method import Method, Phase
 from geodistill.methods.task import SegmentationTask
 from geodistill.raster import atomic_path, output_error
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
-from geodistill.training.callbacks import ProgressLine, ValidationPictures
+from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
 from geodistill.training.recipe import METHODS, KtdaRecipe, Recipe, recipe_dict
 
 
@@ -79,30 +78,66 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
     """
     started, run = time.monotonic(), Path(out)
     with quiet_libraries(verbose):
-        manifest = Manifest.load(recipe.data.manifest)
-        spec = make_spec(manifest)
-        prepare_run(run, recipe, restart)
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
-        method = build_method(recipe, spec)
-        last = run / "checkpoints" / "last.ckpt"
-        step = saved_step(last)
-        data = DataModule(recipe.data, spec, seed=recipe.trainer.seed)
+        data = DataModule(recipe.data, seed=recipe.trainer.seed)
+        method = build_method(recipe, data.spec)
         task = SegmentationTask(
             method,
-            spec,
+            data.spec,
             recipe.optimizer,
             recipe.schedule,
             recipe.trainer.max_steps,
-            recipe.trainer.seed,
             recipe.trainer.gradient_norms_every,
         )
-        trainer = make_trainer(recipe, run, step, validates=bool(manifest.rows("val")))
-        try:
-            trainer.fit(task, datamodule=data, ckpt_path=last if step else None, weights_only=True)
-        except SystemExit as stopped:
-            # Lightning ends the process on Ctrl-C; the command line has its own way to say so.
-            raise KeyboardInterrupt from stopped
+        prepare_run(run, recipe, restart)
+        last = run / "checkpoints" / "last.ckpt"
+        if method.phase is not None and not last.is_file():
+            run_phase(method.phase, recipe, run)
+        trainer = make_trainer(recipe, run, saved_step(last), validates=bool(data.manifest.rows("val")))
+        run_trainer(trainer, task, data, last)
         return _finish(run, recipe, method, task, trainer, started)
+
+
+def run_phase(phase: Phase, recipe: Recipe, run: Path) -> None:
+    """Run what comes before the main training, or take its weights where it has been run already."""
+    checkpoint = run / "checkpoints" / f"{phase.name}.ckpt"
+    step = saved_step(checkpoint)
+    phase.to(memory_format=torch.channels_last)
+    config = recipe.trainer
+    trainer = lightning.Trainer(
+        **_machine(recipe),
+        max_steps=phase.steps,
+        limit_val_batches=0,
+        logger=_loggers(run / "logs" / phase.name, step),
+        callbacks=[
+            ModelCheckpoint(
+                checkpoint.parent,
+                phase.name,
+                every_n_train_steps=min(config.save_every_steps, phase.steps),
+                enable_version_counter=False,
+            ),
+            SeedSteps(config.seed),
+            ProgressLine(f"{phase.name} {run.name}"),
+        ],
+    )
+    run_trainer(trainer, phase, DataModule(recipe.data, seed=config.seed), checkpoint)
+    if step < phase.steps:
+        trainer.save_checkpoint(checkpoint)
+
+
+def run_trainer(
+    trainer: lightning.Trainer, task: lightning.LightningModule, data: DataModule, checkpoint: Path
+) -> None:
+    """Train from a resume point, where there is one, to the end.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it.
+    """
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    except SystemExit as stopped:
+        # Lightning ends the process on Ctrl-C; the command line has its own way to say so.
+        raise KeyboardInterrupt from stopped
 
 
 def prepare_run(run: Path, recipe: Recipe, restart: bool) -> None:
@@ -146,7 +181,7 @@ def make_trainer(recipe: Recipe, run: Path, start_step: int, validates: bool) ->
     resume_point = ModelCheckpoint(
         folder, "last", every_n_train_steps=config.save_every_steps, enable_version_counter=False
     )
-    callbacks: list[Callback] = [resume_point, ProgressLine(f"fit {run.name}")]
+    callbacks: list[Callback] = [resume_point, SeedSteps(config.seed), ProgressLine(f"fit {run.name}")]
     if validates:
         callbacks.append(
             ModelCheckpoint(
@@ -157,32 +192,41 @@ def make_trainer(recipe: Recipe, run: Path, start_step: int, validates: bool) ->
         callbacks.append(EarlyStopping("val/miou", mode="max", patience=config.patience))
     if validates and config.pictures:
         callbacks.append(ValidationPictures(run / "pictures", config.pictures))
-    version = f"from_{start_step:06d}"
-    loggers: list[Logger] = [
-        CSVLogger(run / "logs", "csv", version, flush_logs_every_n_steps=1),
-        TensorBoardLogger(run / "logs", "tensorboard", version),
-    ]
     return lightning.Trainer(
-        default_root_dir=run,
-        accelerator=config.accelerator,
-        devices=config.devices,
-        strategy="ddp" if config.devices > 1 else "auto",
-        sync_batchnorm=config.devices > 1 and torch.cuda.is_available() and config.accelerator != "cpu",
-        precision=config.precision,
+        **_machine(recipe),
         max_steps=config.max_steps,
-        max_epochs=-1,
         val_check_interval=min(config.val_every_steps, config.max_steps),
         limit_val_batches=None if validates else 0,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
         gradient_clip_val=recipe.optimizer.clip_norm,
-        log_every_n_steps=10,
-        logger=loggers,
+        logger=_loggers(run / "logs", start_step),
         callbacks=callbacks,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
+
+
+def _machine(recipe: Recipe) -> dict[str, Any]:
+    """Give Lightning's arguments that hold for every phase: device, processes, precision, and no chatter."""
+    config = recipe.trainer
+    many = config.devices > 1
+    return {
+        "accelerator": config.accelerator,
+        "devices": config.devices,
+        "strategy": "ddp" if many else "auto",
+        "sync_batchnorm": many and torch.cuda.is_available() and config.accelerator != "cpu",
+        "precision": config.precision,
+        "max_epochs": -1,
+        "check_val_every_n_epoch": None,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 10,
+        "use_distributed_sampler": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+
+
+def _loggers(folder: Path, start_step: int) -> list[Logger]:
+    """Log to CSV and TensorBoard; each call of a resumed run has a folder of its own."""
+    part = f"from_{start_step:06d}"
+    return [CSVLogger(folder, "csv", part, flush_logs_every_n_steps=1), TensorBoardLogger(folder, "tensorboard", part)]
 
 
 def _finish(

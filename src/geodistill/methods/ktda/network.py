@@ -176,7 +176,9 @@ class KtdaNetwork(nn.Module):
             self.neck = MultiLevelNeck(maps, maps[-1], scales)
             strides = [4 << level for level in range(len(maps))]
         read = [maps[-1]] * len(maps) if self.neck is not None else list(maps)
-        self.upernet = UPerHead(read[-4:], classes, decoder_channels or 512) if decoder == "upernet" else None
+        # A map that FMM or the neck made for it must be read; of an encoder's own, four are the custom.
+        self.finest = max(len(read) - 4, 0) if not aligned and self.neck is None else 0
+        self.upernet = UPerHead(read[self.finest :], classes, decoder_channels or 512) if decoder == "upernet" else None
         self.unet = UNetDecoder(read, strides, classes, decoder_channels or 256) if decoder == "unet" else None
         tapped = targets if aux_from == "fam" else read
         self.aux_head = FCNHead(tapped[_tap(tapped)], classes) if auxiliary else None
@@ -220,7 +222,7 @@ class KtdaNetwork(nn.Module):
             logits: Tensor = self.unet(maps, size)
             return logits
         assert self.upernet is not None
-        return resize(self.upernet(maps[-4:]), size)
+        return resize(self.upernet(maps[self.finest :]), size)
 
 
 def pair_levels(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,0 +1,108 @@
+"""The transfer phase before the labels."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from geodistill.errors import TrainingError
+from geodistill.methods import ktda
+from geodistill.methods.ktda import LossConfig, NetworkConfig, TeacherConfig, TransferPhase
+from geodistill.methods.ktda.losses import KtdaObjective
+from geodistill.methods.method import Method
+from geodistill.nn.losses import explained_variance
+from geodistill.spec import Legend, Spec
+
+SPEC = Spec(Legend(("a", "b")), ("r", "g", "b"), (120.0,) * 3, (60.0,) * 3)
+
+
+def build(steps: int, forced: float = 0.5, align: Any = "none", teacher: str = "test_efficientnet") -> Method:
+    torch.manual_seed(0)
+    network = NetworkConfig("test_efficientnet", None, "encoder", align, decoder="unet", decoder_channels=16)
+    losses = LossConfig({"kt_mse": 0.0, "kt_kl": 0.0}, "standardised", phase=TransferPhase(steps, 2e-2, forced))
+    return ktda.build(SPEC, network, TeacherConfig(teacher, None), losses)
+
+
+def batches(count: int) -> list[Any]:
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for _ in range(count):
+        coarse = torch.rand(4, 3, 8, 8, generator=generator)
+        image = 255 * torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bilinear")
+        mask = torch.full((4, 64, 64), 255)
+        found.append({"image": image, "mask": mask, "valid": mask > 0, "key": ["x"] * 4})
+    return found
+
+
+def train(method: Method, data: list[Any], out: Path, **options: Any) -> lightning.Trainer:
+    assert method.phase is not None
+    trainer = lightning.Trainer(
+        default_root_dir=out,
+        accelerator="cpu",
+        max_steps=method.phase.steps,
+        max_epochs=-1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **options,
+    )
+    trainer.fit(method.phase, DataLoader(data, batch_size=None))
+    return trainer
+
+
+def variance(method: Method, data: Any) -> list[float]:
+    assert isinstance(method.objective, KtdaObjective)
+    network = method.network.eval()
+    with torch.no_grad():
+        own = network((data["image"] - 120) / 60).features["aligned"]
+    targets = method.objective.targets(data["image"])
+    return [explained_variance(s, t).item() for s, t in zip(own, targets, strict=True)]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_brings_the_students_features_to_the_teachers(tmp_path: Path) -> None:
+    method, data = build(60), batches(60)
+    decoder = {k: v.clone() for k, v in method.network.unet.state_dict().items()}
+    before = variance(method, data[0])
+    trainer = train(method, data, tmp_path)
+    after = variance(method, data[0])
+    assert all(b > a for a, b in zip(before, after, strict=True))
+    assert after[0] > 0.5
+    assert {"transfer/kt_mse", "transfer/loss", "transfer/r2_0"} <= set(trainer.callback_metrics)
+    assert all(torch.equal(v, decoder[k]) for k, v in method.network.unet.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_trains_fam_too_where_student_and_teacher_differ(tmp_path: Path) -> None:
+    method, data = build(30, 0.0, "conv", "test_vit"), batches(30)
+    fam = [p.clone() for p in method.network.fam.parameters()]
+    before = variance(method, data[0])
+    train(method, data, tmp_path)
+    # FAM's maps meet standardised targets, so against raw ones only their change can be seen.
+    assert variance(method, data[0]) != before
+    assert not any(torch.equal(a, b) for a, b in zip(fam, method.network.fam.parameters(), strict=True))
+
+
+def test_the_rate_warms_up_and_falls_to_zero() -> None:
+    phase: Any = build(100).phase
+    factors = [phase.rate_factor(step) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == pytest.approx(1.0)
+    assert factors[100] == pytest.approx(0.0)
+    assert factors[55] == pytest.approx(0.5)
+
+
+def test_no_steps_means_no_phase() -> None:
+    assert build(0).phase is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_term_that_is_not_finite_names_itself_and_the_samples(tmp_path: Path) -> None:
+    data = batches(1)
+    data[0]["image"][0] = float("nan")
+    with pytest.raises(TrainingError, match=r"kt_mse.*step 0 on x, x"):
+        train(build(1), data, tmp_path)

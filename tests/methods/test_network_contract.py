@@ -1,0 +1,115 @@
+"""What every network does, whatever its method: forward, backward, odd sizes, bands, save and load, inference form."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from geodistill.methods.ktda import KtdaNetwork
+from geodistill.methods.supervised import SupervisedNetwork
+
+CLASSES = 3
+FLAT = {"teacher_channels": [16] * 4, "teacher_strides": [16] * 4}
+PYRAMID = {"teacher_channels": [16, 24, 32, 48, 64], "teacher_strides": [2, 4, 8, 16, 32]}
+SMALL: dict[str, Any] = {"decoder_channels": 16}
+KTDA: dict[str, Any] = {"encoder": "test_resnet", "fmm_blocks": 1, "decoder_channels": 16}
+
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
+    "unet": (SupervisedNetwork, {"architecture": "unet", "encoder": "test_resnet", **SMALL}),
+    "unet-vit": (SupervisedNetwork, {"architecture": "unet", "encoder": "test_vit", **SMALL}),
+    "upernet": (SupervisedNetwork, {"architecture": "upernet", "encoder": "test_convnext", **SMALL}),
+    "upernet-frozen-vit": (
+        SupervisedNetwork,
+        {"architecture": "upernet", "encoder": "test_vit", "frozen_encoder": True, **SMALL},
+    ),
+    "deeplabv3plus": (SupervisedNetwork, {"architecture": "deeplabv3plus", "encoder": "test_resnet", **SMALL}),
+    "pspnet": (SupervisedNetwork, {"architecture": "pspnet", "encoder": "test_resnet", **SMALL}),
+    "fcn": (SupervisedNetwork, {"architecture": "fcn", "encoder": "test_resnet", **SMALL}),
+    "fcn-vit": (SupervisedNetwork, {"architecture": "fcn", "encoder": "test_vit", **SMALL}),
+    "segformer": (SupervisedNetwork, {"architecture": "segformer", "encoder": "mit_b0", **SMALL}),
+    "fpn": (SupervisedNetwork, {"architecture": "fpn", "encoder": "test_resnet", "decoder_channels": 32}),
+    "ktda": (KtdaNetwork, KTDA | FLAT),
+    "ktda-reference": (KtdaNetwork, KTDA | FLAT | {"order": "neck_fmm", "aux_from": "fmm"}),
+    "ktda-no-fmm-unet": (KtdaNetwork, KTDA | FLAT | {"fmm_blocks": 0, "decoder": "unet"}),
+    "ktda-vit-student": (KtdaNetwork, KTDA | PYRAMID | {"encoder": "test_vit"}),
+    "ktda-pyramid": (KtdaNetwork, KTDA | PYRAMID),
+    "ktda-light": (KtdaNetwork, KTDA | FLAT | {"decode_from": "encoder", "decoder": "unet"}),
+    "ktda-light-vit": (
+        KtdaNetwork,
+        KTDA | PYRAMID | {"decode_from": "encoder", "encoder": "test_vit", "aux_from": "fmm"},
+    ),
+    "ktda-twin": (
+        KtdaNetwork,
+        KTDA | PYRAMID | {"encoder": "test_efficientnet", "align": "none", "decode_from": "encoder", "decoder": "unet"},
+    ),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def build(request: pytest.FixtureRequest) -> Callable[..., nn.Module]:
+    kind, arguments = NETWORKS[request.param]
+
+    def make(bands: int = 3, auxiliary: bool = True) -> nn.Module:
+        torch.manual_seed(0)
+        return kind(bands, CLASSES, **arguments, auxiliary=auxiliary)
+
+    return make
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4, 13])
+def test_logits_have_the_images_size(build: Callable[..., nn.Module], bands: int) -> None:
+    network = build(bands).eval()
+    for size in ((64, 64), (65, 97)):
+        with torch.no_grad():
+            logits = network(torch.randn(2, bands, *size)).logits
+        assert logits.shape == (2, CLASSES, *size)
+        assert torch.isfinite(logits).all()
+
+
+def test_every_trainable_parameter_has_a_gradient(build: Callable[..., nn.Module]) -> None:
+    network = build().train()
+    output = network(torch.randn(2, 3, 64, 64))
+    everything = [output.logits, *output.aux.values(), *(m for maps in output.features.values() for m in maps)]
+    torch.stack([(t * torch.randn_like(t)).mean() for t in everything]).sum().backward()
+    without = [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    assert any(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
+def test_save_and_load_give_the_same_logits(build: Callable[..., nn.Module], tmp_path: Path) -> None:
+    first = build().eval()
+    save_file(first.state_dict(), tmp_path / "model.safetensors")
+    torch.manual_seed(1)
+    second = build().eval()
+    for parameter in second.parameters():
+        nn.init.zeros_(parameter)
+    second.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    image = torch.randn(1, 3, 48, 80)
+    with torch.no_grad():
+        assert torch.equal(first(image).logits, second(image).logits)
+
+
+def test_the_inference_form_needs_a_part_of_the_state_and_gives_the_same_logits(
+    build: Callable[..., nn.Module],
+) -> None:
+    training, inference = build().eval(), build(auxiliary=False).eval()
+    state = training.state_dict()
+    assert set(inference.state_dict()) <= set(state)
+    inference.load_state_dict({key: state[key] for key in inference.state_dict()})
+    image = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        a, b = training(image), inference(image)
+    assert torch.equal(a.logits, b.logits)
+    assert not b.aux
+    assert not b.features
+
+
+def test_the_encoder_can_be_found_by_the_optimiser(build: Callable[..., nn.Module]) -> None:
+    network = build()
+    own = {id(p) for p in network.parameters()}
+    assert isinstance(network.encoder, nn.Module)
+    assert {id(p) for p in network.encoder.parameters()} <= own

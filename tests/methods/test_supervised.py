@@ -1,0 +1,104 @@
+"""Supervised baselines: what each architecture asks of its encoder, and a step of training."""
+
+import pytest
+import torch
+
+from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.methods import supervised
+from geodistill.methods.supervised import LossConfig, NetworkConfig, SupervisedNetwork
+from geodistill.nn.encoders import build_encoder
+from geodistill.spec import Legend, Spec
+
+SPEC = Spec(Legend(("land", "water")), ("r", "g", "b"))
+
+
+@pytest.mark.parametrize(("architecture", "stride"), [("deeplabv3plus", 16), ("pspnet", 8), ("fcn", 8)])
+def test_architectures_that_read_one_deep_map_dilate_the_encoder(architecture: str, stride: int) -> None:
+    with torch.device("meta"):
+        network = SupervisedNetwork(3, 2, architecture=architecture, encoder="resnet18")
+    assert max(network.encoder.strides) == stride
+    assert network.encoder.name == f"resnet18(output_stride={stride})"
+
+
+@pytest.mark.parametrize("encoder", ["mit_b0", "swin_tiny_patch4_window7_224"])
+def test_an_encoder_that_cannot_be_dilated_is_refused_by_name(encoder: str) -> None:
+    with pytest.raises(RecipeError, match="cannot be dilated to stride 8"):
+        SupervisedNetwork(3, 2, architecture="pspnet", encoder=encoder)
+
+
+@pytest.mark.parametrize("architecture", ["fpn", "deeplabv3plus"])
+def test_a_plain_transformer_is_refused_where_a_pyramid_is_needed(architecture: str) -> None:
+    with pytest.raises(RecipeError, match="strides"):
+        SupervisedNetwork(3, 2, architecture=architecture, encoder="test_vit")
+
+
+def test_a_frozen_encoder_neither_learns_nor_drifts() -> None:
+    network = SupervisedNetwork(
+        3, 2, architecture="fcn", encoder="test_resnet", frozen_encoder=True, decoder_channels=8
+    )
+    before = {k: v.clone() for k, v in network.encoder.state_dict().items()}
+    network.train()(torch.randn(2, 3, 32, 32)).logits.mean().backward()
+    assert not network.encoder.training
+    assert network.decoder.training
+    assert all(p.grad is None for p in network.encoder.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in network.encoder.state_dict().items())
+    assert all(p.grad is not None for p in network.decoder.parameters())
+
+
+def test_the_dinov2_row_trains_neck_and_head_alone() -> None:
+    with torch.device("meta"):
+        network = SupervisedNetwork(
+            3, 5, architecture="upernet", encoder="vit_base_patch14_dinov2", frozen_encoder=True
+        )
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert trainable == 23_599_104 + 32_258_565
+
+
+def test_convnext_under_a_head_gets_output_norms_unless_frozen() -> None:
+    with torch.device("meta"):
+        assert SupervisedNetwork(3, 2, architecture="upernet", encoder="convnext_atto").encoder.norms is not None
+        frozen = SupervisedNetwork(3, 2, architecture="upernet", encoder="convnext_atto", frozen_encoder=True)
+    assert frozen.encoder.norms is None
+
+
+def test_a_method_can_be_rebuilt_from_its_arguments() -> None:
+    method = supervised.build(SPEC, NetworkConfig("unet", "test_resnet", decoder_channels=16), LossConfig())
+    rebuilt = SupervisedNetwork(3, 2, **method.arguments, auxiliary=False)
+    rebuilt.load_state_dict(method.network.state_dict())
+    assert method.name == "supervised"
+    assert method.phase is None
+
+
+def test_steps_on_labels_lower_the_loss_and_unlabelled_images_give_zero() -> None:
+    torch.manual_seed(0)
+    method = supervised.build(SPEC, NetworkConfig("unet", "test_resnet", decoder_channels=16), LossConfig())
+    image = torch.randn(4, 3, 32, 32)
+    batch = {"image": image, "mask": (image[:, 0] > 0).long(), "valid": torch.ones(4, 32, 32) > 0, "key": ["a"] * 4}
+    optimiser = torch.optim.AdamW(method.network.parameters(), 3e-3)
+    losses = []
+    for step in range(12):
+        loss = method.objective(method.network(image), batch, step)["ce"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    batch["mask"] = torch.full((4, 32, 32), 255)
+    assert method.objective(method.network(image), batch, 0)["ce"].item() == 0.0
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unet"):
+        SupervisedNetwork(3, 2, architecture="unett", encoder="test_resnet")
+    with pytest.raises(UnknownNameError, match="ce"):
+        supervised.build(SPEC, NetworkConfig(encoder="test_resnet"), LossConfig(weights={"dice": 1.0}))
+
+
+def test_odd_sizes_do_not_depend_on_what_surrounds_them() -> None:
+    network = SupervisedNetwork(3, 2, architecture="fpn", encoder="test_resnet", decoder_channels=32).eval()
+    image = torch.randn(1, 3, 40, 56)
+    padded = torch.zeros(1, 3, 64, 64)
+    padded[..., :40, :56] = image
+    with torch.no_grad():
+        torch.testing.assert_close(network(image).logits, network(padded).logits[..., :40, :56])
+    assert build_encoder("test_resnet").strides[-1] == 32

@@ -1,0 +1,53 @@
+"""Shipped KTDA recipes and the tables made of them."""
+
+import pytest
+
+from geodistill.recipes.ktda_tables import TABLES, Row
+from geodistill.training.recipe import KtdaRecipe, SupervisedRecipe, load_recipe
+
+ROWS = {f"{table} {label}": row for table, rows in TABLES.items() for label, row in rows.items()}
+
+
+@pytest.mark.parametrize("label", ROWS)
+def test_every_row_is_a_shipped_recipe_with_known_keys(label: str) -> None:
+    row = ROWS[label]
+    recipe = load_recipe(row.recipe, [f"--{key}={value}" for key, value in row.overrides.items()])
+    for key, value in row.overrides.items():
+        found: object = recipe
+        for part in key.split("."):
+            found = found[part] if isinstance(found, dict) else getattr(found, part)
+        assert found == value
+    assert recipe.trainer.max_steps == 23000
+
+
+def test_the_full_rows_change_nothing() -> None:
+    assert {row for row in (TABLES["II"]["full"].overrides, TABLES["IV"]["N=4"].overrides) for row in row} == set()
+    assert Row().recipe == "ktda-grass"
+
+
+def test_grass_follows_the_released_schedule() -> None:
+    recipe = load_recipe("ktda-grass")
+    assert isinstance(recipe, KtdaRecipe)
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay) == (6e-4, 0.01)
+    assert recipe.schedule.factor(575, 23000) == pytest.approx(0.5005)
+    assert recipe.network.fmm_blocks == 4
+    assert recipe.losses.weights == {"ce": 1.0, "aux": 0.4, "kt_mse": 0.5, "kt_kl": 0.5}
+
+
+def test_the_reference_preset_changes_only_the_disputed_choices() -> None:
+    coherent, reference = load_recipe("ktda-grass"), load_recipe("ktda-grass", ["--preset", "reference"])
+    assert isinstance(coherent, KtdaRecipe)
+    assert isinstance(reference, KtdaRecipe)
+    assert (reference.network.order, reference.network.aux_from) == ("neck_fmm", "fmm")
+    assert (reference.losses.kl_axis, reference.losses.kl_reduction) == ("width", "batchmean")
+    assert reference.optimizer == coherent.optimizer
+
+
+def test_the_folder_recipes_differ_in_the_transfer_alone() -> None:
+    taught, alone = load_recipe("ktda-folder"), load_recipe("supervised-folder")
+    assert isinstance(taught, KtdaRecipe)
+    assert isinstance(alone, SupervisedRecipe)
+    assert taught.network.encoder == alone.network.encoder
+    assert (taught.network.decoder, taught.network.decode_from) == (alone.network.architecture, "encoder")
+    assert (taught.optimizer, taught.schedule, taught.trainer) == (alone.optimizer, alone.schedule, alone.trainer)
+    assert load_recipe("ktda-twin").losses.phase.forced == 0.5

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from geodistill.errors import ArtifactError, UnknownNameError
+from geodistill.errors import ArtifactError, DataError, UnknownNameError
 from geodistill.methods.ktda import KtdaNetwork
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.nn.normalise import Normalised
-from geodistill.raster import atomic_path
+from geodistill.raster import atomic_path, output_error
 from geodistill.spec import Spec
 
 FORMAT_VERSION = 1
@@ -39,6 +39,7 @@ class Segmenter(nn.Module):
 
     Raises:
         UnknownNameError: No network has that name.
+        ArtifactError: The network does not take these arguments, or they name weights to load.
     """
 
     def __init__(
@@ -49,7 +50,15 @@ class Segmenter(nn.Module):
             raise UnknownNameError("network", name, NETWORKS)
         self.name, self.arguments = name, dict(arguments)
         self.spec, self.tile, self.provenance = spec, tile, dict(provenance)
-        network = NETWORKS[name](spec.channels, spec.classes, **self.arguments, auxiliary=False)
+        if self.arguments.get("encoder_weights") is not None:
+            # A file from a stranger must not make us fetch or open another one.
+            raise ArtifactError(f"network {name} with encoder_weights", "the Segmenter's own weights only")
+        try:
+            network = NETWORKS[name](spec.channels, spec.classes, **self.arguments, auxiliary=False)
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"network {name} with the arguments {self.arguments} ({error})", "known ones"
+            ) from error
         self.network = Normalised(spec.mean, spec.std, network).eval()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -100,11 +109,14 @@ class Segmenter(nn.Module):
         Raises:
             OutputError: It cannot be written.
         """
+        # safetensors refuses layouts such as channels-last and shared memory, so each tensor is laid out plainly.
+        state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self._state().items()}
         with atomic_path(path) as part:
             part.mkdir()
-            # safetensors refuses layouts such as channels-last, so each tensor is laid out plainly.
-            state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self._state().items()}
-            save_file(state, part / WEIGHTS)
+            try:
+                save_file(state, part / WEIGHTS)
+            except SafetensorError as error:
+                raise output_error(Path(path), OSError(str(error))) from error
             description = {
                 "format_version": FORMAT_VERSION,
                 "network": {"name": self.name, "arguments": self.arguments},
@@ -147,9 +159,9 @@ class Segmenter(nn.Module):
         try:
             segmenter.network.network.load_state_dict(load_file(weights))
         except (SafetensorError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())[:200]
             raise ArtifactError(
-                f"{weights} does not fit {DESCRIPTION} ({first})", "the weights saved with it"
+                f"{weights} does not fit {DESCRIPTION} ({reason})", "the weights saved with it"
             ) from error
         return segmenter.to(device).eval()
 
@@ -173,6 +185,7 @@ def find_segmenter(path: Path | str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
+            # Nothing but the two files: what else a repository holds is never fetched.
             return Path(snapshot_download(str(path), allow_patterns=[DESCRIPTION, WEIGHTS]))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise ArtifactError(
@@ -196,21 +209,39 @@ def _read_description(folder: Path) -> dict[str, Any]:
     file = folder / DESCRIPTION
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        version, known = data["format_version"], {*_KEYS}
-        if version != FORMAT_VERSION:
-            raise ArtifactError(f"{file} of format {version}", f"format {FORMAT_VERSION}", "use a fitting geodistill")
-        if set(data) != known:
-            raise ArtifactError(f"{file} with the keys {sorted(data)}", f"exactly {sorted(known)}")
-        if data["network"]["name"] not in NETWORKS:
-            raise UnknownNameError("network", str(data["network"]["name"]), NETWORKS)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} cannot be read ({error})", "the file as it was saved") from error
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if version != FORMAT_VERSION:
+        raise ArtifactError(f"{file} of format {version}", f"format {FORMAT_VERSION}", "use a fitting geodistill")
+    if odd := sorted(set(data) ^ set(_KINDS)):
+        raise ArtifactError(f"{file} with missing or unknown keys {', '.join(odd)}", f"exactly {', '.join(_KINDS)}")
+    for key, kind in _KINDS.items():
+        if not isinstance(data[key], kind):
+            raise ArtifactError(f"{file} with {key} {data[key]!r}", f"a JSON {kind.__name__}")
+    network = data["network"]
+    if set(network) != {"name", "arguments"} or not isinstance(network["arguments"], dict) or data["tile"] < 1:
+        raise ArtifactError(f"{file} with network {network}, tile {data['tile']}", "a name, arguments and a tile size")
+    if str(network["name"]) not in NETWORKS:
+        raise UnknownNameError("network", str(network["name"]), NETWORKS)
+    try:
         Spec.from_dict(data["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{file} is not a Segmenter's description ({error})", "the file as it was saved") from error
+    except (DataError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{file} with a spec that cannot be read ({error!r})", "the file as it was saved"
+        ) from error
     result: dict[str, Any] = data
     return result
 
 
-_KEYS = ("format_version", "network", "spec", "tile", "weights_sha256", "provenance")
+_KINDS: dict[str, type] = {
+    "format_version": int,
+    "network": dict,
+    "spec": dict,
+    "tile": int,
+    "weights_sha256": str,
+    "provenance": dict,
+}
 
 
 def _sha256(path: Path) -> str:

@@ -94,7 +94,7 @@ class Grid:
             return None
         col, row = self.width / 2, self.height / 2
         to_lonlat = pyproj.Transformer.from_crs(self.crs.to_wkt(), "EPSG:4326", always_xy=True)
-        points = [self.transform * at for at in ((col, row), (col + 1, row), (col, row + 1))]
+        points = [self.transform @ at for at in ((col, row), (col + 1, row), (col, row + 1))]
         lon, lat = to_lonlat.transform([p[0] for p in points], [p[1] for p in points])
         if not all(map(math.isfinite, (*lon, *lat))):
             return None
@@ -115,20 +115,20 @@ class Grid:
                 self.gcps_crs,
             )
         else:
-            (x, y), crs = self.transform * (self.width / 2, self.height / 2), self.crs
+            (x, y), crs = self.transform @ (self.width / 2, self.height / 2), self.crs
         lon, lat = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True).transform(x, y)
         return (float(lon), float(lat)) if math.isfinite(lon) and math.isfinite(lat) else None
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Left, bottom, right, top in CRS coordinates, covering all four corners."""
-        corners = [self.transform * at for at in ((0, 0), (self.width, 0), (0, self.height), (self.width, self.height))]
+        corners = [self.transform @ at for at in ((0, 0), (self.width, 0), (0, self.height), (self.width, self.height))]
         xs, ys = [c[0] for c in corners], [c[1] for c in corners]
         return min(xs), min(ys), max(xs), max(ys)
 
     def window(self, window: Window) -> Grid:
         """Give the grid of a part of this raster. Control points and RPCs hold for the whole only and are dropped."""
-        moved = self.transform * Affine.translation(window.col, window.row)
+        moved = self.transform @ Affine.translation(window.col, window.row)
         return Grid(window.height, window.width, self.crs, self.transform if self.transform.is_identity else moved)
 
     def profile(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Optimiser groups and the learning-rate schedule."""
 
-import itertools
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -67,5 +67,6 @@ def test_every_schedule_rises_then_never_rises_again(kind: str, warmup: int, end
     schedule = ScheduleConfig(kind=kind, warmup_steps=warmup, end_lr_factor=end)
     factors = [schedule.factor(step, length) for step in range(length + 20)]
     assert all(math.isfinite(f) and 0 <= f <= 1 + 1e-12 for f in factors)
-    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(factors))
-    assert all(a >= b - 1e-12 for a, b in zip(factors[warmup:], factors[warmup + 1 :], strict=False))
+    rising, falling = factors[: warmup + 1], factors[warmup:]
+    assert all(a <= b + 1e-12 for a, b in pairwise(rising))
+    assert all(a >= b - 1e-12 for a, b in pairwise(falling))

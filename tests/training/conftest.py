@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from factories import make_raster
 
+from factories import make_raster
 from geodistill.data.scan import scan
 from geodistill.spec import Legend
 

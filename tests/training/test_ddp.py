@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from factories import make_raster
 
+from factories import make_raster
 from geodistill.data.manifest import Manifest
 
 

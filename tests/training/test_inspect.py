@@ -1,0 +1,88 @@
+"""Figures of recipes and Segmenters without training them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from geodistill.cli import main
+from geodistill.errors import GeodistillError
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend, Spec
+from geodistill.training.inspect import LiveMemory, inspect
+from geodistill.training.recipe import recipe_names
+
+ARGUMENTS = {"architecture": "unet", "encoder": "test_resnet"}
+
+
+@pytest.fixture
+def segmenter(tmp_path: Path) -> Path:
+    spec = Spec(Legend(("a", "b")), ("r", "g", "b"))
+    Segmenter("supervised", ARGUMENTS, spec, 64, {}).save(tmp_path / "s")
+    return tmp_path / "s"
+
+
+def test_a_segmenter_is_weighed_as_it_is(segmenter: Path) -> None:
+    found = inspect(segmenter, size=64)
+    network = Segmenter.load(segmenter)
+    count = sum(p.numel() for p in network.parameters())
+    assert found.parameters == found.inference_parameters == sum(found.modules.values()) == count
+    assert found.output == (1, 2, 64, 64)
+    assert found.activation_bytes["training"] > found.activation_bytes["inference"] > 64 * 64 * 2 * 4
+    assert f"{count:,}" in found.to_text()
+
+
+def test_multiply_adds_are_those_of_the_layers(segmenter: Path) -> None:
+    network, macs = Segmenter.load(segmenter), 0
+
+    def count(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        nonlocal macs
+        assert isinstance(layer, nn.Conv2d)
+        macs += output.numel() * layer.weight[0].numel()
+
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(count)
+    network(torch.zeros(1, 3, 64, 64))
+    assert inspect(segmenter, size=64).macs == macs
+
+
+def test_the_grass_recipe_has_the_parameters_of_the_paper() -> None:
+    found = inspect("ktda-grass", size=256, classes=5)
+    assert found.trainable == pytest.approx(260.1e6, rel=1e-3)
+    assert found.parameters - found.trainable == pytest.approx(86.58e6, rel=1e-3)
+    assert found.inference_parameters < found.trainable
+    assert found.output == (1, 5, 256, 256)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_can_be_weighed_offline(name: str) -> None:
+    found = inspect(name, size=128)
+    assert found.macs > 0
+    assert found.inference_parameters <= found.parameters
+
+
+def test_json_has_the_promised_keys(segmenter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(segmenter), "--size", "64", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert {"parameters", "trainable", "inference_parameters", "macs", "modules"} <= set(data)
+
+
+def test_live_memory_follows_what_is_freed() -> None:
+    with LiveMemory() as memory:
+        first = torch.zeros(1000)
+        second = first + 1
+        del first
+        third = second * 2
+        del second, third
+    assert memory.peak == 8000
+    assert memory.live == 0
+
+
+def test_a_target_that_is_nothing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(GeodistillError, match="no Segmenter in"):
+        inspect(tmp_path)
+    with pytest.raises(GeodistillError, match="unknown recipe"):
+        inspect("ktda-grasz")

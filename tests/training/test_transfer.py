@@ -1,0 +1,114 @@
+"""KTDA through `fit`: the transfer phase before the labels, its resume, and what is left of it in the Segmenter."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from geodistill.segmenter import Segmenter
+from geodistill.training.fit import fit
+from geodistill.training.recipe import load_recipe
+
+
+@pytest.fixture
+def twin(town: Path, tmp_path: Path) -> Path:
+    """A recipe with a phase of transfer, then labels with a decaying transfer term, in seconds."""
+    path = tmp_path / "twin.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "method": "ktda",
+                "data": {"manifest": str(town), "crop": 64, "batch_size": 4, "workers": 0},
+                "network": {
+                    "encoder": "test_resnet",
+                    "encoder_weights": None,
+                    "decode_from": "encoder",
+                    "align": "none",
+                    "decoder": "unet",
+                },
+                "teacher": {"encoder": "test_resnet", "weights": None},
+                "losses": {
+                    "target_norm": "standardised",
+                    "weights": {"kt_mse": 0.5, "kt_kl": 0.1},
+                    "transfer_decay": "linear",
+                    "transfer_end": 20,
+                    "phase": {"steps": 40, "lr": 0.01, "forced": 0.5},
+                },
+                "optimizer": {"lr": 2e-3},
+                "trainer": {
+                    "max_steps": 20,
+                    "val_every_steps": 20,
+                    "save_every_steps": 10,
+                    "gradient_norms_every": 10,
+                    "accelerator": "cpu",
+                },
+            }
+        )
+    )
+    return path
+
+
+def logged(folder: Path, column: str) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for path in sorted(folder.glob("csv/*/metrics.csv")):
+        with path.open() as file:
+            found |= {int(r["step"]): float(r[column]) for r in csv.DictReader(file) if r.get(column)}
+    return found
+
+
+def test_transfer_goes_before_the_labels_and_leaves_nothing_behind(twin: Path, tmp_path: Path) -> None:
+    result = fit(load_recipe(twin), tmp_path / "run")
+    phase = logged(tmp_path / "run" / "logs" / "transfer", "transfer/kt_mse")
+    assert sorted(phase) == [9, 19, 29, 39]
+    assert phase[19] < phase[9]
+    terms = {name: logged(tmp_path / "run" / "logs", f"train/{name}") for name in ("ce", "aux", "kt_mse", "kt_kl")}
+    assert all(sorted(term) == [9, 19] for term in terms.values())
+    # The labelled steps begin with the encoder that the transfer left.
+    assert terms["kt_mse"][9] < phase[9]
+    norms = {name: logged(tmp_path / "run" / "logs", f"gradient/{name}") for name in ("ce", "kt_mse")}
+    assert all(norm > 0 for term in norms.values() for norm in term.values())
+    keys = set(Segmenter.load(result.segmenter).network.network.state_dict())
+    assert not any(part in key for key in keys for part in ("aux", "fam", "teacher"))
+
+
+def test_a_run_killed_in_its_transfer_resumes_there(twin: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    fit(load_recipe(twin), whole)
+    command = [sys.executable, "-m", "geodistill", "fit", "--config", str(twin), "--out", str(killed)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints" / "transfer.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert len(list((killed / "logs" / "transfer" / "csv").iterdir())) == 2
+    for folder, column in (("logs/transfer", "transfer/kt_mse"), ("logs", "train/loss")):
+        straight, resumed = logged(whole / folder, column), logged(killed / folder, column)
+        assert set(straight) == set(resumed)
+        for step, value in straight.items():
+            assert resumed[step] == pytest.approx(value, rel=1e-3), (column, step)
+
+
+def test_a_finished_transfer_is_not_repeated(twin: Path, tmp_path: Path) -> None:
+    recipe, run = load_recipe(twin), tmp_path / "run"
+    first = fit(recipe, run)
+    expected = Segmenter.load(first.segmenter)(torch.full((1, 3, 64, 64), 100.0))
+    # As if the run had been killed after its transfer and before its first resume point with labels.
+    for path in (*(run / "segmenter").iterdir(), run / "checkpoints" / "last.ckpt", run / "checkpoints" / "best.ckpt"):
+        path.unlink()
+    (run / "segmenter").rmdir()
+    second = fit(recipe, run)
+    assert not (run / "logs" / "transfer" / "csv" / "from_000040" / "metrics.csv").exists()
+    torch.testing.assert_close(
+        Segmenter.load(second.segmenter)(torch.full((1, 3, 64, 64), 100.0)), expected, rtol=1e-3, atol=1e-3
+    )

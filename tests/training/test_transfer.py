@@ -84,7 +84,7 @@ def test_a_run_killed_in_its_transfer_resumes_there(twin: Path, tmp_path: Path) 
     command = [sys.executable, "-m", "geodistill", "fit", "--config", str(twin), "--out", str(killed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (killed / "checkpoints" / "transfer.ckpt").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

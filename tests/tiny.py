@@ -1,12 +1,15 @@
-"""Networks small enough to compute by hand, and Segmenters of them, for tests of what surrounds a model."""
+"""Networks small enough to compute by hand, Segmenters of them, and scenes of any height in a few KB."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+import rasterio
 import torch
+from rasterio.transform import from_origin
 from torch import Tensor, nn
 
 from geodistill.nn.output import SegmentationOutput
@@ -76,3 +79,13 @@ def tiny_segmenter(name: str = "band", channels: int = 3, classes: int = 3, tile
 def brightest(pixels: np.ndarray) -> np.ndarray:
     """What the band network gives for ``(C, H, W)``: ``(H, W)``."""
     return pixels.argmax(0).astype(np.uint8)
+
+
+def sparse_raster(path: Path, height: int, width: int) -> Path:
+    """Write a three-band raster whose blocks are not stored: a file of a few KB for a scene of any height."""
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": height, "width": width}
+    place = {"crs": "EPSG:32636", "transform": from_origin(500_000, 4_000_000, 0.5, 0.5)}
+    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "sparse_ok": True}
+    with rasterio.open(path, "w", **profile, **place, **layout):
+        pass
+    return path

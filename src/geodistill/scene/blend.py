@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.errors import UnknownNameError
-
-Blend = Literal["cosine", "none"]
 BLENDS = ("cosine", "none")
 
 
@@ -28,15 +24,10 @@ def axis_weights(starts: Sequence[int], size: int, blend: str) -> NDArray[np.flo
 
     Returns:
         ``(windows, size)`` float32, at least 0; every covered pixel has a positive sum over the windows.
-
-    Raises:
-        UnknownNameError: There is no such blending.
     """
     if blend == "cosine":
         position = (np.arange(size) + 0.5) / size
         return np.tile(np.sin(np.pi * position).astype(np.float32) ** 2, (len(starts), 1))
-    if blend != "none":
-        raise UnknownNameError("blending", blend, BLENDS)
     weights = np.zeros((len(starts), size), np.float32)
     cuts = [(a + size + b) // 2 for a, b in itertools.pairwise(starts)]
     for index, start in enumerate(starts):

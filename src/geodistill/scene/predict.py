@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from geodistill import __version__
 from geodistill.errors import DataError, OutputError, RecipeError
-from geodistill.raster import Raster
-from geodistill.scene.stream import SceneRows, check_bands, stream
+from geodistill.raster import IMAGE_SUFFIXES, Raster
+from geodistill.scene.stream import SceneRows, check_bands, check_options, stream
 from geodistill.scene.windows import Area
-from geodistill.scene.writer import open_map
+from geodistill.scene.writer import BLOCK, open_map
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
 
@@ -38,8 +41,7 @@ def predict(
     Args:
         model: A Segmenter, its directory or hub id.
         inputs: One or more rasters with the bands the model was trained on.
-        out: The map; for several rasters, or an existing directory, a directory that gets one map each by the
-            raster's name.
+        out: The map, a name that ends in ``.tif``; or a directory, which gets a map by the name of each raster.
         overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
         blend: ``cosine`` (of probabilities) or ``none``.
         probabilities: Write one float32 band a class instead of uint8 classes.
@@ -52,9 +54,12 @@ def predict(
     Raises:
         DataError: A raster cannot be read or has other bands than the model.
         ArtifactError: There is no such model, or it is altered.
+        RecipeError: Overlap, batch size or device cannot be used.
+        UnknownNameError: There is no such blending.
         OutputError: A map cannot be written; nothing half-written is left.
     """
     paths = map_paths(inputs, out)
+    check_options(overlap, blend, batch_size)
     segmenter = load_on(model, device)
     for source in inputs:
         with Raster(source) as raster:
@@ -69,19 +74,24 @@ def map_paths(inputs: Sequence[Path | str], out: Path | str) -> list[Path]:
     """Say where each raster's map goes.
 
     Raises:
-        DataError: There is no input, or an input is named twice.
-        OutputError: A map would overwrite its own raster.
+        DataError: There is no input, or two inputs have one name.
+        OutputError: A map would overwrite a raster, several maps are to go into one file, or the file's suffix is
+            that of another format.
     """
     sources, target = [Path(source) for source in inputs], Path(out)
     if not sources:
         raise DataError("no input raster", "at least one")
-    single = len(sources) == 1 and not target.is_dir() and target.suffix.lower() in (".tif", ".tiff")
-    paths = [target] if single else [target / f"{source.stem}.tif" for source in sources]
+    suffix, file = target.suffix.lower(), not target.is_dir()
+    if file and suffix in IMAGE_SUFFIXES and (len(sources) > 1 or suffix not in (".tif", ".tiff")):
+        expected = "a directory for several maps" if len(sources) > 1 else "a name that ends in .tif, or a directory"
+        raise OutputError(f"output {target}", expected)
+    paths = [target] if file and suffix in (".tif", ".tiff") else [target / f"{s.stem}.tif" for s in sources]
     if len(set(paths)) != len(paths):
         raise DataError("input rasters of one name", "different file names", "map them in two calls")
-    for source, path in zip(sources, paths, strict=True):
-        if path.resolve() == source.resolve():
-            raise OutputError(f"the map would overwrite its raster {source}", "another place", "choose another --out")
+    own = {source.resolve() for source in sources}
+    for path in paths:
+        if path.resolve() in own:
+            raise OutputError(f"the map would overwrite its raster {path}", "another place", "choose another --out")
     return paths
 
 
@@ -110,13 +120,20 @@ def _map_one(
     probabilities: bool,
     batch_size: int,
 ) -> None:
-    grid, spec = raster.grid, segmenter.spec
+    grid = raster.grid
     rows = stream(segmenter, Area.whole(raster), overlap=overlap, blend=blend, batch_size=batch_size)
-    provenance = f"{segmenter.name} {segmenter.arguments.get('encoder', '')}".strip()
     progress = tqdm(
         total=grid.height, desc=raster.path.name, unit="row", disable=not sys.stderr.isatty(), delay=2, leave=False
     )
-    with open_map(path, grid, spec.legend, probabilities, provenance) as writer, progress, ThreadPoolExecutor(1) as pen:
+    with (
+        # In bytes. GDAL would else keep decoded blocks in 5 % of the machine's memory.
+        rasterio.Env(GDAL_CACHEMAX=cache_bytes(raster)),
+        open_map(path, grid, segmenter.spec.legend, probabilities, describe(segmenter)) as writer,
+        progress,
+        ThreadPoolExecutor(1) as pen,
+        # Closed first of all: its reading thread must have ended before the raster is closed.
+        closing(rows),
+    ):
         writing: Future[None] | None = None
         for part in rows:
             reduced = as_probabilities(part) if probabilities else as_classes(part)
@@ -126,6 +143,18 @@ def _map_one(
             progress.update(part.valid.shape[0])
         if writing is not None:
             writing.result()
+
+
+def cache_bytes(raster: Raster) -> int:
+    """Bytes GDAL may hold: about two rows of blocks of the raster, so that a strip's border is not decoded twice."""
+    return 2**22 + 2 * BLOCK * raster.grid.width * raster.channels * raster.dtype.itemsize
+
+
+def describe(segmenter: Segmenter) -> str:
+    """Name a model in a map's tags: network, encoder, and the package that wrote the map."""
+    arguments = segmenter.arguments
+    parts = [segmenter.name, arguments.get("architecture"), arguments.get("encoder")]
+    return f"{' '.join(str(part) for part in parts if part)}, geodistill {__version__}"
 
 
 def as_classes(part: SceneRows) -> NDArray[np.uint8]:

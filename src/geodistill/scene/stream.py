@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.errors import DataError, RecipeError
-from geodistill.scene.blend import RollingStrip
-from geodistill.scene.windows import Area, window_starts
+from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.scene.blend import BLENDS, RollingStrip
+from geodistill.scene.windows import MAX_OVERLAP, Area, window_starts
 from geodistill.segmenter import Segmenter
 
 
@@ -40,10 +40,11 @@ def stream(
     blend: str = "cosine",
     batch_size: int = 4,
     flips: bool = False,
-) -> Iterator[SceneRows]:
+) -> Generator[SceneRows, None, None]:
     """Segment an area of any size.
 
-    Windows have the side the Segmenter was trained on. One strip of windows is in memory at a time, so the peak
+    Windows have the side the Segmenter was trained on. Pixels without data, and those of a window that reaches
+    beyond a smaller area, are 0 as they were in training. One strip of windows is in memory at a time, so the peak
     grows with width x window and not with the height. The next rows are read while a strip is computed. Windows
     without any valid pixel never reach the network.
 
@@ -61,10 +62,10 @@ def stream(
     Raises:
         DataError: The raster has another number of bands than the Segmenter, or cannot be read.
         RecipeError: Overlap or batch size are out of range.
+        UnknownNameError: There is no such blending.
     """
     check_bands(segmenter, area)
-    if batch_size < 1:
-        raise RecipeError(f"batch size {batch_size}", "at least 1")
+    check_options(overlap, blend, batch_size)
     size, height, width = segmenter.tile, area.window.height, area.window.width
     tops, lefts = window_starts(height, size, overlap), window_starts(width, size, overlap)
     padded = lefts[-1] + size
@@ -98,6 +99,21 @@ def check_bands(segmenter: Segmenter, area: Area) -> None:
         raise DataError(
             f"{raster.path} has {raster.channels} bands", f"{spec.channels} ({', '.join(spec.bands)}) for this model"
         )
+
+
+def check_options(overlap: float, blend: str, batch_size: int) -> None:
+    """Refuse settings that no scene can be segmented with.
+
+    Raises:
+        RecipeError: Overlap or batch size are out of range.
+        UnknownNameError: There is no such blending.
+    """
+    if not 0 <= overlap <= MAX_OVERLAP:
+        raise RecipeError(f"overlap {overlap}", f"a share from 0 to {MAX_OVERLAP}")
+    if blend not in BLENDS:
+        raise UnknownNameError("blending", blend, BLENDS)
+    if batch_size < 1:
+        raise RecipeError(f"batch size {batch_size}", "at least 1")
 
 
 def _add_windows(

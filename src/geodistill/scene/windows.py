@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.errors import RecipeError
 from geodistill.raster import Raster, Window
+
+MAX_OVERLAP = 0.75
+"""Beyond it a scene costs more than sixteen times its pixels."""
 
 
 def window_starts(length: int, size: int, overlap: float) -> list[int]:
@@ -18,16 +20,11 @@ def window_starts(length: int, size: int, overlap: float) -> list[int]:
     Args:
         length: Pixels of the axis, at least 1.
         size: Pixels of a window.
-        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
+        overlap: Smallest share of a window that its neighbour covers too, 0 to `MAX_OVERLAP`.
 
     Returns:
         First pixel of each window, ascending; ``[0]`` where one window covers the axis (and may reach beyond it).
-
-    Raises:
-        RecipeError: The overlap is out of range.
     """
-    if not 0 <= overlap <= 0.75:
-        raise RecipeError(f"overlap {overlap}", "a share from 0 to 0.75")
     if length <= size:
         return [0]
     stride = max(int(size * (1 - overlap)), 1)

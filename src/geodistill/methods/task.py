@@ -14,7 +14,7 @@ from geodistill.data.sample import Batch
 from geodistill.errors import TrainingError
 from geodistill.methods.method import Method
 from geodistill.metrics import ConfusionMatrix
-from geodistill.nn.losses import gradient_norms
+from geodistill.nn.losses import gradient_norms, weighted_sum
 from geodistill.nn.normalise import Normalised
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import Spec
@@ -146,7 +146,7 @@ class SegmentationTask(lightning.LightningModule):
         objective, step = self._method.objective, self.global_step
         output: SegmentationOutput = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
         terms = objective(output, batch, step)
-        weighted = {name: objective.weight(name, step) * term for name, term in terms.items()}
+        weights = {name: objective.weight(name, step) for name in terms}
         for name, term in terms.items():
             if not torch.isfinite(term):
                 raise TrainingError(
@@ -155,12 +155,12 @@ class SegmentationTask(lightning.LightningModule):
                     "check these samples, lower optimizer.lr or set optimizer.clip_norm",
                 )
             self.log(f"train/{name}", term.detach(), batch_size=len(batch["key"]))
-        total = torch.stack(list(weighted.values())).sum()
+        total = weighted_sum(terms, weights)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch["key"]))
         if self._norms_every and step % self._norms_every == 0:
             parameters = [p for p in self._shared_parameters() if p.requires_grad]
-            for name, norm in gradient_norms(weighted, parameters).items():
-                self.log(f"gradient/{name}", norm)
+            for name, norm in gradient_norms(terms, parameters).items():
+                self.log(f"gradient/{name}", weights[name] * norm)
         return total
 
     def _shared_parameters(self) -> list[nn.Parameter]:

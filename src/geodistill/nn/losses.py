@@ -51,11 +51,6 @@ def mse(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student.float(), teacher.float())
 
 
-def smooth_l1(student: Tensor, teacher: Tensor) -> Tensor:
-    """Huber's loss with its bend at 1: the mean over all elements of two ``(B, C, H, W)`` maps, in float32."""
-    return F.smooth_l1_loss(student.float(), teacher.float())
-
-
 def kl(
     student: Tensor,
     teacher: Tensor,

@@ -261,7 +261,7 @@ def quiet_libraries(verbose: bool) -> Iterator[None]:
     if verbose:
         yield
         return
-    names = ("lightning", "lightning.pytorch", "lightning.fabric", "torch", "timm", "tensorboard")
+    names = ("lightning", "lightning.pytorch", "lightning.fabric", "torch", "timm", "tensorboard", "huggingface_hub")
     levels = {name: logging.getLogger(name).level for name in names}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from geodistill.data.manifest import Manifest, Row
-from geodistill.data.masks import read_mask
-from geodistill.errors import DataError
+from geodistill.data.manifest import Manifest
+from geodistill.errors import DataError, OutputError
 from geodistill.evaluation.figures import confusion_picture
+from geodistill.evaluation.report import format_table, write_csv, write_json, write_per_image
+from geodistill.evaluation.scoring import ImageScore, Settings, score_image
 from geodistill.evaluation.worst import write_worst
 from geodistill.metrics import ConfusionMatrix, Scores
-from geodistill.raster import Raster, Window, atomic_path
-from geodistill.scene.predict import as_classes, load_on
-from geodistill.scene.stream import stream
-from geodistill.scene.windows import Area
+from geodistill.scene.predict import load_on
+from geodistill.scene.stream import check_options
 from geodistill.segmenter import Segmenter
-from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.spec import Legend
 
-
-@dataclass(frozen=True)
-class ImageScore:
-    """Scores of one image.
-
-    Attributes:
-        row: The manifest's row.
-        miou: Mean IoU over the classes that the image's labels or its prediction hold, 0..1.
-        oa: Overall accuracy, 0..1.
-        pixels: Labelled pixels.
-    """
-
-    row: Row
-    miou: float
-    oa: float
-    pixels: int
+__all__ = ["check_legend", "evaluate", "format_table"]
 
 
 def evaluate(
@@ -60,7 +41,8 @@ def evaluate(
     """Score a Segmenter: one confusion matrix over all labelled pixels of a split.
 
     Predictions come from the same sliding window as `predict` makes maps with. With ``out``, leaves there
-    ``metrics.json``, ``metrics.csv`` (a line a class), ``per_image.csv``, ``confusion.png`` and ``worst.html``.
+    ``metrics.json``, ``metrics.csv`` (a line a class), ``per_image.csv`` (a line an image), ``confusion.png``, and
+    ``worst.html`` with its pictures in ``worst/``.
 
     Args:
         model: A Segmenter, its directory or hub id.
@@ -75,32 +57,59 @@ def evaluate(
         worst: Images, those of lowest mIoU first, shown in ``worst.html``.
 
     Raises:
-        DataError: The split is empty, a file cannot be read, or the legend is not the model's.
+        DataError: The split is empty or holds an image without labels, a file cannot be read, or the legend is not
+            the model's.
         ArtifactError: There is no such model, or it is altered.
         OutputError: The results cannot be written.
+        RecipeError: Overlap, batch size or device cannot be used.
+        UnknownNameError: A class of the subset is not in the legend.
     """
+    check_options(overlap, "cosine", batch_size)
+    if out is not None:
+        check_place(Path(out))
     held = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)
     held.refuse_problems()
     segmenter = load_on(model, device)
     legend = check_legend(held, segmenter)
-    rows = [row for row in held.some_rows(split) if row.mask is not None]
-    total, images = ConfusionMatrix(len(legend)), []
-    total.scores(legend, subset)
+    settings = Settings(overlap, tta_flips, batch_size, held.ignore_unknown)
+    total = ConfusionMatrix(len(legend))
+    total.scores(legend, subset)  # Names that are not in the legend are told now, not after an hour.
+    images: list[ImageScore] = []
+    rows = held.some_rows(split)
     for row in tqdm(rows, f"evaluate {split}", unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
-        matrix = score_image(segmenter, row, held, overlap, tta_flips, batch_size)
-        total += matrix
-        scores = matrix.scores(legend)
-        images.append(ImageScore(row, scores.miou, scores.oa, int(scores.support.sum())))
+        images.append(score_image(segmenter, row, legend, settings))
+        total += images[-1].matrix
     scores = total.scores(legend, subset)
+    if not scores.support.sum():
+        raise DataError(f"split '{split}' of manifest {held.path or ''} has no labelled pixel", "labels to score")
     if out is not None:
-        lowest = sorted((i for i in images if i.pixels), key=lambda image: image.miou)[:worst]
-        write_results(Path(out), scores, images)
-        write_worst(Path(out), segmenter, held, [(i.row, i.miou, i.oa) for i in lowest], overlap, tta_flips)
+        about: dict[str, Any] = {
+            "model": str(model) if isinstance(model, Path | str) else model.name,
+            "manifest": str(held.path or ""),
+            "split": split,
+            "images": len(images),
+            "overlap": overlap,
+            "tta_flips": tta_flips,
+        }
+        write_all(Path(out), scores, images, legend, about)
+        write_worst(Path(out), segmenter, images, legend, scores.subset, settings, worst)
     return scores
 
 
+def write_all(out: Path, scores: Scores, images: Sequence[ImageScore], legend: Legend, about: dict[str, Any]) -> None:
+    """Write tables and confusion matrix.
+
+    Raises:
+        OutputError: The directory cannot be written.
+    """
+    write_csv(out / "metrics.csv", scores)
+    write_per_image(out / "per_image.csv", images, legend, scores.subset)
+    confusion_picture(scores, out / "confusion.png")
+    write_json(out / "metrics.json", scores, about)
+
+
 def check_legend(manifest: Manifest, segmenter: Segmenter) -> Legend:
-    """Give the common legend of a manifest and a Segmenter.
+    """Give a manifest's legend, which must name the Segmenter's classes in its order.
 
     Raises:
         DataError: Their classes differ.
@@ -112,74 +121,15 @@ def check_legend(manifest: Manifest, segmenter: Segmenter) -> Legend:
     return legend
 
 
-def score_image(
-    segmenter: Segmenter, row: Row, manifest: Manifest, overlap: float, flips: bool, batch_size: int
-) -> ConfusionMatrix:
-    """Count one image, in flat memory: truth is read row by row as predictions come.
+def check_place(out: Path) -> None:
+    """Refuse a directory that cannot be made or written, before any work is done.
 
     Raises:
-        DataError: A file cannot be read, or the mask holds labels that are in no legend entry.
+        OutputError: It cannot.
     """
-    matrix = ConfusionMatrix(segmenter.spec.classes)
-    with Raster(row.image) as raster:
-        for part in stream(segmenter, Area(raster, row.window), overlap=overlap, batch_size=batch_size, flips=flips):
-            rows, width = part.valid.shape
-            window = Window(row.window.row + part.first, row.window.col, rows, width)
-            truth = read_truth(row, manifest, window)
-            predicted = as_classes(part)[0]
-            truth = np.where(part.valid, truth, np.uint8(IGNORE_INDEX))
-            matrix.update(np.where(part.valid, predicted, np.uint8(0)), truth)
-    return matrix
-
-
-def read_truth(row: Row, manifest: Manifest, window: Window) -> NDArray[np.uint8]:
-    """Read a part of a row's mask as ``(H, W)`` uint8 class indices.
-
-    Raises:
-        DataError: It cannot be read, or holds labels that are in no legend entry.
-    """
-    assert row.mask is not None
-    assert manifest.legend is not None
-    return read_mask(row.mask, manifest.legend, window, ignore_unknown=manifest.ignore_unknown)
-
-
-def write_results(out: Path, scores: Scores, images: Sequence[ImageScore]) -> None:
-    """Write the tables and the confusion matrix.
-
-    Raises:
-        OutputError: The directory cannot be written.
-    """
-    with atomic_path(out / "metrics.json") as part:
-        part.write_text(json.dumps(scores.to_dict(), indent=2) + "\n", encoding="utf-8")
-    with atomic_path(out / "metrics.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["class", "iou", "f1", "precision", "recall", "pixels"])
-        columns = (scores.iou, scores.f1, scores.precision, scores.recall, scores.support)
-        table.writerows(zip(scores.names, *columns, strict=True))
-        table.writerow(["mean", scores.miou, scores.mf1, scores.mprecision, scores.mrecall, int(scores.support.sum())])
-    with atomic_path(out / "per_image.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "miou", "oa", "pixels"])
-        table.writerows([image.row.key, image.miou, image.oa, image.pixels] for image in images)
-    confusion_picture(scores, out / "confusion.png")
-
-
-def format_table(scores: Scores) -> str:
-    """Write scores as an aligned table in percent."""
-    width = max(len("class"), len("mean *"), *(len(name) for name in scores.names))
-    lines = [f"{'class':<{width}}     IoU      F1    prec  recall        pixels"]
-    columns = (scores.iou, scores.f1, scores.precision, scores.recall)
-    for index, name in enumerate(scores.names):
-        cells = "".join(f"{_percent(column[index])}" for column in columns)
-        lines.append(f"{name:<{width}}{cells}{scores.support[index]:>14,}")
-    partial = len(scores.subset) < len(scores.names)
-    means = "".join(_percent(v) for v in (scores.miou, scores.mf1, scores.mprecision, scores.mrecall))
-    lines.append(f"{'mean *' if partial else 'mean':<{width}}{means}{scores.support.sum():>14,}")
-    lines.append(f"overall accuracy {_percent(scores.oa).strip()}")
-    if partial:
-        lines.append(f"* over {', '.join(scores.subset)}")
-    return "\n".join(lines)
-
-
-def _percent(value: float) -> str:
-    return f"{'-':>8}" if np.isnan(value) else f"{100 * value:>8.2f}"
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        reason = "not writable" if nearest.is_dir() else "not a directory"
+        raise OutputError(
+            f"{out} cannot be written ({nearest} is {reason})", "a writable place", "choose another --out"
+        )

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from geodistill.metrics import Scores
 from geodistill.raster import atomic_path
 from geodistill.spec import IGNORE_INDEX, Legend
 
 _GAP = 6
+_LINE = 22
 _TEXT = (40, 40, 40)
+_MOST_NUMBERED = 40
+"""Classes up to which the confusion picture writes its numbers."""
 
 
-def to_rgb(image: NDArray[Any], bands: Sequence[str] = (), valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+def to_rgb(image: NDArray[Any], bands: Sequence[str] = ()) -> NDArray[np.uint8]:
     """Make an image of any bands and range visible.
+
+    One stretch serves all shown bands, so that colours keep their balance: from the 1st to the 99th percentile of
+    the pixels that have data (those that are 0 in every band have none).
 
     Args:
         image: ``(C, H, W)``, sensor units.
         bands: Band names; those called red, green and blue are shown, else the first three (or the first as grey).
-        valid: ``(H, W)`` bool; the stretch, from the 1st to the 99th percentile of all shown bands, is taken there.
 
     Returns:
         ``(H, W, 3)`` uint8.
@@ -35,8 +44,8 @@ def to_rgb(image: NDArray[Any], bands: Sequence[str] = (), valid: NDArray[np.boo
     colours = [names.index(name) for name in ("red", "green", "blue") if name in names]
     chosen = colours if len(colours) == 3 else ([0, 1, 2] if len(image) >= 3 else [0, 0, 0])
     shown = image[chosen].astype(np.float32)
-    inside = shown[:, valid] if valid is not None and valid.any() else shown
-    low, high = np.percentile(inside, (1, 99))
+    seen = shown[:, image.any(axis=0)]
+    low, high = np.percentile(seen, (1, 99)) if seen.size else (0, 1)
     stretched = (shown - low) / max(float(high - low), 1e-6) * 255
     return np.ascontiguousarray(stretched.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
@@ -80,25 +89,26 @@ def prediction_grid(
         for image, truth, prediction in zip(images, truths, predictions, strict=True)
     ]
     width = rows[0].shape[1]
-    header = np.full((24, width, 3), 255, np.uint8)
-    for index, title in enumerate(("image", "truth", "prediction", "errors")):
-        _write(header, title, index * (side + _GAP) + 2, 17)
+    titles = ("image", "truth", "prediction", "errors (red)")
+    header = np.full((_LINE, width, 3), 255, np.uint8)
+    header = _write(header, [(title, index * (side + _GAP) + 2, 4) for index, title in enumerate(titles)])
     write_png(path, np.concatenate([header, *rows, legend_strip(legend, width)]))
 
 
 def legend_strip(legend: Legend, width: int) -> NDArray[np.uint8]:
     """Colours and names of the classes, ``(H, width, 3)`` uint8, in as many lines as they need."""
-    line, x, lines = 22, 2, [np.full((22, width, 3), 255, np.uint8)]
-    for name, colour in zip(legend.names, legend.colours, strict=True):
-        needed = 30 + cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]
+    places, x, line = [], 2, 0
+    for name in legend.names:
+        needed = 30 + round(_font().getlength(name))
         if x + needed > width and x > 2:
-            lines.append(np.full((line, width, 3), 255, np.uint8))
-            x = 2
-        cv2.rectangle(lines[-1], (x, 5), (x + 12, 17), colour, -1)
-        cv2.rectangle(lines[-1], (x, 5), (x + 12, 17), _TEXT, 1)
-        _write(lines[-1], name, x + 17, 16)
+            x, line = 2, line + 1
+        places.append((x, line * _LINE))
         x += needed
-    return np.concatenate(lines)
+    strip = np.full(((line + 1) * _LINE, width, 3), 255, np.uint8)
+    for (left, top), colour in zip(places, legend.colours, strict=True):
+        cv2.rectangle(strip, (left, top + 5), (left + 12, top + 17), colour, -1)
+        cv2.rectangle(strip, (left, top + 5), (left + 12, top + 17), _TEXT, 1)
+    return _write(strip, [(name, left + 18, top + 4) for name, (left, top) in zip(legend.names, places, strict=True)])
 
 
 def confusion_picture(scores: Scores, path: Path) -> None:
@@ -108,23 +118,25 @@ def confusion_picture(scores: Scores, path: Path) -> None:
         OutputError: The picture cannot be written.
     """
     count = len(scores.names)
-    side = max(4.0, 0.55 * count + 2.2)
-    figure = Figure(figsize=(side, side), dpi=110, layout="constrained")
+    side = min(4.5 + 0.5 * count, 40.0)
+    figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     totals = scores.counts.sum(1, keepdims=True)
     shares = np.divide(scores.counts, totals, out=np.zeros(scores.counts.shape), where=totals > 0)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(count), scores.names, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(count), scores.names)
+    names = [name.replace("$", r"\$") for name in scores.names]
+    axes.set_xticks(range(count), names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(f"percent of each true class (OA {100 * scores.oa:.1f})", fontsize=10)
-    for row, column in np.ndindex(count, count):
+    axes.set_title(f"percent of each true class (overall accuracy {100 * scores.oa:.1f})", fontsize=10)
+    for row, column in np.ndindex(count, count) if count <= _MOST_NUMBERED else ():
         ink = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", color=ink, fontsize=8)
-    with atomic_path(path) as part:
-        figure.savefig(part)
+    with atomic_path(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # An empty box in the picture says as much.
+        figure.savefig(part, format="png")
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -151,5 +163,16 @@ def _row(panels: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.uint8]:
     return np.concatenate(parts[:-1], axis=1)
 
 
-def _write(picture: NDArray[np.uint8], text: str, x: int, y: int) -> None:
-    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _TEXT, 1, cv2.LINE_AA)
+def _write(picture: NDArray[np.uint8], texts: Sequence[tuple[str, int, int]]) -> NDArray[np.uint8]:
+    """Write each text with its upper left corner at ``x, y``."""
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    for text, x, y in texts:
+        draw.text((x, y), text, _TEXT, _font())
+    return np.asarray(image)
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Matplotlib's own font: it is always there and knows most alphabets."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 12)

@@ -1,0 +1,86 @@
+"""Scores as a table on the screen, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geodistill.evaluation.scoring import ImageScore
+from geodistill.metrics import Scores
+from geodistill.raster import atomic_path
+from geodistill.spec import Legend
+
+
+def format_table(scores: Scores) -> str:
+    """Write scores as an aligned table, in percent; ``-`` where there was nothing to divide by."""
+    width = max(len("mean *"), *(len(name) for name in scores.names))
+    lines = [f"{'class':<{width}}     IoU      F1    prec  recall        pixels"]
+    columns = (scores.iou, scores.f1, scores.precision, scores.recall)
+    for index, name in enumerate(scores.names):
+        cells = "".join(_percent(column[index]) for column in columns)
+        lines.append(f"{name:<{width}}{cells}{scores.support[index]:>14,}")
+    partial = len(scores.subset) < len(scores.names)
+    means = "".join(_percent(v) for v in (scores.miou, scores.mf1, scores.mprecision, scores.mrecall))
+    lines.append(f"{'mean *' if partial else 'mean':<{width}}{means}{scores.support.sum():>14,}")
+    lines.append(f"overall accuracy {_percent(scores.oa).strip()}")
+    if partial:
+        lines.append(f"* over {', '.join(scores.subset)}")
+    return "\n".join(lines)
+
+
+def write_json(path: Path, scores: Scores, about: dict[str, Any]) -> None:
+    """Write all scores with what they are scores of.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(scores.to_dict() | {"about": about}, indent=2) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, scores: Scores) -> None:
+    """Write a line a class, then the means over the subset and overall accuracy; shares in 0..1.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    columns = (scores.iou, scores.f1, scores.precision, scores.recall)
+    lines: list[list[Any]] = [["class", "iou", "f1", "precision", "recall", "pixels"]]
+    for index, name in enumerate(scores.names):
+        lines.append([name, *(_cell(column[index]) for column in columns), int(scores.support[index])])
+    means = (scores.miou, scores.mf1, scores.mprecision, scores.mrecall)
+    lines.append(["(mean)", *map(_cell, means), int(scores.support.sum())])
+    lines.append(["(overall accuracy)", _cell(scores.oa), "", "", "", int(scores.support.sum())])
+    _write_lines(path, lines)
+
+
+def write_per_image(path: Path, images: Sequence[ImageScore], legend: Legend, subset: Sequence[str]) -> None:
+    """Write a line an image: mIoU over the classes that it or its prediction holds, OA, and the IoU of each class.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    lines: list[list[Any]] = [["image", "miou", "oa", "pixels", *(f"iou {name}" for name in legend.names)]]
+    for image in images:
+        scores = image.matrix.scores(legend, subset)
+        cells = map(_cell, (scores.miou, scores.oa))
+        lines.append([image.row.key, *cells, int(scores.support.sum()), *map(_cell, scores.iou)])
+    _write_lines(path, lines)
+
+
+def _write_lines(path: Path, lines: Iterable[Sequence[Any]]) -> None:
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.6f}"
+
+
+def _percent(value: float) -> str:
+    return f"{'-':>8}" if np.isnan(value) else f"{100 * value:>8.2f}"

@@ -1,0 +1,182 @@
+"""One image scored: its confusion matrix, and where in it most pixels are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geodistill.data.manifest import Row
+from geodistill.data.masks import decode_mask, unknown_labels_error
+from geodistill.data.stats import size_mismatch_error
+from geodistill.errors import DataError
+from geodistill.metrics import ConfusionMatrix
+from geodistill.raster import Raster, Window
+from geodistill.scene.predict import as_classes
+from geodistill.scene.stream import SceneRows, stream
+from geodistill.scene.windows import Area
+from geodistill.segmenter import Segmenter
+from geodistill.spec import IGNORE_INDEX, Legend
+
+PART = 1024
+"""Largest side in pixels of the part of an image that is shown."""
+
+_CELL = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are segmented for scoring.
+
+    Attributes:
+        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
+        flips: Average over horizontal and vertical mirrors.
+        batch_size: Windows a forward pass.
+        ignore_unknown: Take labels in no legend entry as ignored instead of refusing them.
+    """
+
+    overlap: float = 0.25
+    flips: bool = False
+    batch_size: int = 4
+    ignore_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """What was found for one image.
+
+    Attributes:
+        row: The manifest's row.
+        matrix: Its pixel counts by true and predicted class.
+        part: The part with most wrong pixels, at most `PART` x `PART`, in pixels of the file.
+    """
+
+    row: Row
+    matrix: ConfusionMatrix
+    part: Window
+
+
+class ErrorCells:
+    """Counts wrong pixels in square cells, so that the worst part of an image of any size can be named.
+
+    Args:
+        height: Rows of the image.
+        width: Columns of the image.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._height, self._width = height, width
+        self._counts = np.zeros((-(-height // _CELL), -(-width // _CELL)), np.int64)
+
+    def add(self, first: int, wrong: NDArray[np.bool_]) -> None:
+        """Count ``(rows, W)`` pixels that begin at row ``first``."""
+        by_column = np.add.reduceat(wrong, np.arange(0, self._width, _CELL), axis=1, dtype=np.int64)
+        np.add.at(self._counts, (first + np.arange(len(wrong))) // _CELL, by_column)
+
+    def worst(self, side: int) -> Window:
+        """Give the part of at most ``side`` x ``side`` pixels with most errors, on the grid of cells."""
+        height, width = min(side, self._height), min(side, self._width)
+        rows, columns = -(-height // _CELL), -(-width // _CELL)
+        sums = np.pad(self._counts, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+        boxes = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
+        row, column = np.unravel_index(boxes.argmax(), boxes.shape)
+        top, left = min(int(row) * _CELL, self._height - height), min(int(column) * _CELL, self._width - width)
+        return Window(top, left, height, width)
+
+
+def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Settings) -> ImageScore:
+    """Score one image in flat memory: its mask is read row by row as predictions come.
+
+    Args:
+        segmenter: The model.
+        row: An image with a mask.
+        legend: How the mask encodes the classes.
+        settings: How the image is segmented.
+
+    Raises:
+        DataError: A file cannot be read, the mask has another size than the image, or holds labels outside the
+            legend.
+    """
+    area = row.window
+    matrix, cells = ConfusionMatrix(segmenter.spec.classes), ErrorCells(area.height, area.width)
+    with (
+        Raster(row.image) as raster,
+        _open_mask(row, raster) as mask,
+        _stream(segmenter, Area(raster, area), settings) as parts,
+    ):
+        for part in parts:
+            height, width = part.valid.shape
+            truth = read_truth(mask, legend, Window(area.row + part.first, area.col, height, width), settings)
+            truth = np.where(part.valid, truth, np.uint8(IGNORE_INDEX))
+            prediction = as_classes(part)[0]
+            matrix.update(prediction, truth)
+            cells.add(part.first, (prediction != truth) & (truth != IGNORE_INDEX))
+    worst = cells.worst(PART)
+    return ImageScore(row, matrix, Window(area.row + worst.row, area.col + worst.col, worst.height, worst.width))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is shown of an image.
+
+    Attributes:
+        image: ``(C, H, W)`` float32, sensor units, 0 where not valid.
+        truth: ``(H, W)`` uint8 class indices.
+        prediction: ``(H, W)`` uint8 class indices.
+    """
+
+    image: NDArray[np.float32]
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+
+
+def look_at(segmenter: Segmenter, score: ImageScore, legend: Legend, settings: Settings) -> Look:
+    """Give image, truth and prediction of the worst part of a scored image.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    with (
+        Raster(score.row.image) as raster,
+        _open_mask(score.row, raster) as mask,
+        _stream(segmenter, Area(raster, score.part), settings) as parts,
+    ):
+        pixels, valid = raster.read(score.part)
+        prediction = np.concatenate([as_classes(part)[0] for part in parts])
+        truth = read_truth(mask, legend, score.part, settings)
+    return Look(np.where(valid, pixels, 0).astype(np.float32), truth, prediction)
+
+
+def read_truth(mask: Raster, legend: Legend, window: Window, settings: Settings) -> NDArray[np.uint8]:
+    """Read a part of an open mask as ``(H, W)`` uint8 class indices.
+
+    Raises:
+        DataError: It cannot be read, or holds labels outside the legend.
+    """
+    truth, odd = decode_mask(mask, legend, window)
+    if odd and not settings.ignore_unknown:
+        raise unknown_labels_error(mask.path, odd, legend)
+    return truth
+
+
+def _stream(segmenter: Segmenter, area: Area, settings: Settings) -> closing[Generator[SceneRows, None, None]]:
+    """Stream an area; used in ``with``, so that the reading thread has ended before the raster is closed."""
+    return closing(
+        stream(segmenter, area, overlap=settings.overlap, flips=settings.flips, batch_size=settings.batch_size)
+    )
+
+
+def _open_mask(row: Row, image: Raster) -> Raster:
+    if row.mask is None:
+        raise DataError(f"{row.image} has no mask", "labelled images to score")
+    size = (image.grid.height, image.grid.width)
+    if row.window.intersection(*size) != row.window:
+        raise DataError(f"{row.image} is {size[1]} x {size[0]}", "the size it had when scanned", "scan again")
+    mask = Raster(row.mask)
+    if (mask.grid.height, mask.grid.width) != size:
+        mask.close()
+        raise size_mismatch_error(row.image, size, row.mask, (mask.grid.height, mask.grid.width))
+    return mask

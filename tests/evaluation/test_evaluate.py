@@ -1,0 +1,247 @@
+"""Evaluation: the right numbers, the same as `predict` maps, and the files it leaves."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from numpy.typing import NDArray
+
+from factories import make_raster, truncate
+from geodistill.cli import main
+from geodistill.data.manifest import Manifest, Row
+from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.report import format_table
+from geodistill.evaluation.scoring import ErrorCells, Settings, look_at, score_image
+from geodistill.metrics import ConfusionMatrix
+from geodistill.raster import Raster, Window
+from geodistill.scene.predict import predict
+from geodistill.scene.stream import stream
+from geodistill.scene.windows import Area
+from geodistill.segmenter import Segmenter
+from geodistill.spec import IGNORE_INDEX
+from tiny import brightest, tiny_segmenter
+
+
+def counts_by_hand(manifest: Manifest) -> NDArray[np.int64]:
+    """Count the band network's answers against the masks, straight from the files."""
+    counts = np.zeros((3, 3), np.int64)
+    for row in manifest.entries:
+        assert row.mask is not None
+        with rasterio.open(row.image) as image, rasterio.open(row.mask) as mask:
+            pixels, truth = image.read(), mask.read(1)
+        for t, p in zip(truth.ravel(), brightest(pixels).ravel(), strict=True):
+            if t != IGNORE_INDEX:
+                counts[t, p] += 1
+    nodata = sum(row.window.width * 2 for row in manifest.entries)
+    counts[0, 0] -= nodata  # The two rows without data are class 0 on both sides when read plainly.
+    return counts
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_scores_are_those_of_one_matrix_over_the_split(
+    manifest: Manifest, segmenter: Segmenter, overlap: float
+) -> None:
+    scores = evaluate(segmenter, manifest, overlap=overlap, device="cpu")
+    np.testing.assert_array_equal(scores.counts, counts_by_hand(manifest))
+    assert scores.oa == np.trace(scores.counts) / scores.counts.sum()
+    assert 0.8 < scores.miou < 1
+
+
+def test_evaluate_and_predict_see_the_same_numbers(tmp_path: Path, manifest: Manifest) -> None:
+    segmenter = tiny_segmenter("context", tile=16)
+    matrix = ConfusionMatrix(3)
+    for i, row in enumerate(manifest.entries):
+        assert row.mask is not None
+        options = {"device": "cpu", "overlap": 0.5}
+        (path,) = predict(segmenter, [row.image], tmp_path / f"p{i}.tif", probabilities=True, **options)  # type: ignore[arg-type]
+        (mapped,) = predict(segmenter, [row.image], tmp_path / f"c{i}.tif", **options)  # type: ignore[arg-type]
+        with Raster(row.image) as raster:
+            parts = list(stream(segmenter, Area(raster, row.window), overlap=0.5))
+        scored = torch.cat([part.probabilities for part in parts], 1).numpy()
+        valid = np.concatenate([part.valid for part in parts])
+        with rasterio.open(path) as file:
+            assert np.abs(file.read() - scored)[:, valid].max() < 1e-5
+        with rasterio.open(mapped) as file, rasterio.open(row.mask) as mask:
+            classes, truth = file.read(1), mask.read(1)
+        matrix.update(classes, np.where(classes == IGNORE_INDEX, np.uint8(IGNORE_INDEX), truth))
+    scores = evaluate(segmenter, manifest, overlap=0.5, device="cpu")
+    np.testing.assert_array_equal(scores.counts, matrix.counts)
+
+
+def test_mirrors_change_the_scores_of_a_network_with_context(manifest: Manifest) -> None:
+    segmenter = tiny_segmenter("context", tile=16)
+    plain = evaluate(segmenter, manifest, device="cpu")
+    mirrored = evaluate(segmenter, manifest, tta_flips=True, device="cpu")
+    assert plain.support.tolist() == mirrored.support.tolist()
+    assert not np.array_equal(plain.counts, mirrored.counts)
+
+
+def test_it_leaves_tables_pictures_and_the_worst_images(
+    tmp_path: Path, manifest: Manifest, segmenter: Segmenter
+) -> None:
+    out = tmp_path / "out"
+    scores = evaluate(segmenter, manifest, "test", out, subset=["c0", "c1"], device="cpu", worst=2)
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*")) == [
+        "confusion.png",
+        "metrics.csv",
+        "metrics.json",
+        "per_image.csv",
+        "worst",
+        "worst.html",
+        "worst/001.png",
+        "worst/002.png",
+    ]
+    data = json.loads((out / "metrics.json").read_text())
+    assert data["miou"] == pytest.approx(scores.iou[:2].mean())
+    assert data["means_over"] == ["c0", "c1"]
+    assert data["classes"]["c2"]["pixels"] == scores.support[2]
+    assert (data["about"]["split"], data["about"]["images"]) == ("test", 3)
+    with (out / "metrics.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["class"] for line in lines] == ["c0", "c1", "c2", "(mean)", "(overall accuracy)"]
+    assert float(lines[0]["iou"]) == pytest.approx(scores.iou[0], abs=1e-6)
+    assert float(lines[3]["f1"]) == pytest.approx(scores.mf1, abs=1e-6)
+    with (out / "per_image.csv").open() as file:
+        images = list(csv.DictReader(file))
+    assert [Path(line["image"]).name for line in images] == ["image <0>.tif", "image <1>.tif", "image <2>.tif"]
+    assert float(images[0]["miou"]) == 1
+    assert sum(int(line["pixels"]) for line in images) == scores.support.sum()
+
+
+def test_results_replace_those_before_and_leave_other_files(
+    tmp_path: Path, manifest: Manifest, segmenter: Segmenter
+) -> None:
+    out = tmp_path / "out"
+    evaluate(segmenter, manifest, "test", out, device="cpu")
+    (out / "notes.txt").write_text("mine")
+    evaluate(segmenter, manifest, "test", out, device="cpu", worst=1)
+    assert [p.name for p in (out / "worst").iterdir()] == ["001.png"]
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_row_that_is_a_part_of_a_scene_is_all_that_is_scored(manifest: Manifest, segmenter: Segmenter) -> None:
+    row = manifest.entries[2]
+    part = replace(row, window=Window(9, 20, 8, 30))
+    matrix = score_image(segmenter, part, segmenter.spec.legend, Settings()).matrix
+    assert matrix.counts.sum() == 8 * 30
+
+
+def test_the_part_with_most_errors_is_found_in_a_large_image(
+    tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(1, 200, (3, 400, 300), dtype=np.uint8)
+    truth = brightest(pixels)
+    truth[290:310, 150:170] = (truth[290:310, 150:170] + 1) % 3
+    truth[:300, 290:] = IGNORE_INDEX
+    row = Row(
+        make_raster(tmp_path / "i.tif", pixels=pixels),
+        make_raster(tmp_path / "m.tif", pixels=truth[None]),
+        "test",
+        Window(40, 0, 360, 300),
+    )
+    monkeypatch.setattr("geodistill.evaluation.scoring.PART", 128)
+    score = score_image(segmenter, row, segmenter.spec.legend, Settings())
+    part = score.part
+    assert (part.height, part.width) == (128, 128)
+    assert part.row <= 290
+    assert part.row + 128 >= 310
+    assert part.col <= 150
+    assert part.col + 128 >= 170
+    seen = look_at(segmenter, score, segmenter.spec.legend, Settings())
+    np.testing.assert_array_equal(seen.image, pixels[(slice(None), *part.slices)])
+    np.testing.assert_array_equal(seen.truth, truth[part.slices])
+    assert (seen.truth != seen.prediction).sum() == 400
+
+
+def test_error_cells_of_odd_sizes() -> None:
+    wrong = np.zeros((130, 70), bool)
+    wrong[128:, 66:] = True
+    cells = ErrorCells(130, 70)
+    for first in range(0, 130, 33):
+        cells.add(first, wrong[first : first + 33])
+    assert cells.worst(64) == Window(66, 6, 64, 64)
+    assert cells.worst(1000) == Window(0, 0, 130, 70)
+    assert ErrorCells(10, 10).worst(64) == Window(0, 0, 10, 10)
+
+
+def test_a_table_in_percent(manifest: Manifest, segmenter: Segmenter) -> None:
+    matrix = ConfusionMatrix(3)
+    matrix.update(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]))
+    lines = format_table(matrix.scores(segmenter.spec.legend, ["c0", "c1"])).splitlines()
+    assert lines[0].split() == ["class", "IoU", "F1", "prec", "recall", "pixels"]
+    assert lines[1].split() == ["c0", "66.67", "80.00", "100.00", "66.67", "3"]
+    assert lines[3].split() == ["c2", "-", "-", "-", "-", "0"]
+    assert lines[4].split()[:3] == ["mean", "*", "58.33"]
+    assert lines[5] == "overall accuracy 75.00"
+    assert lines[6] == "* over c0, c1"
+    assert len({len(line) for line in lines[:5]}) == 1
+
+
+def test_the_verb_prints_the_table_or_json(
+    tmp_path: Path, manifest: Manifest, segmenter: Segmenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segmenter.save(tmp_path / "model")
+    manifest.save(tmp_path / "manifest.parquet")
+    argv = ["evaluate", "--model", str(tmp_path / "model"), "--manifest", str(tmp_path / "manifest.parquet")]
+    argv += ["--out", str(tmp_path / "out"), "--device", "cpu", "--classes", "c0", "c2"]
+    assert main(argv) == 0
+    assert "overall accuracy" in capsys.readouterr().out
+    assert main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["means_over"] == ["c0", "c2"]
+    (tmp_path / "data" / "mask_1.tif").unlink()
+    (tmp_path / "out2").mkdir()
+    assert main([*argv, "--out", str(tmp_path / "out2")]) == 2
+    error = capsys.readouterr().err
+    assert "mask_1.tif" in error
+    assert error.count("\n") == 1
+    assert list((tmp_path / "out2").iterdir()) == []
+
+
+def test_what_cannot_be_scored_is_refused(tmp_path: Path, manifest: Manifest, segmenter: Segmenter) -> None:
+    legend = segmenter.spec.legend
+    with pytest.raises(DataError, match="no 'val' images"):
+        evaluate(segmenter, manifest, "val")
+    with pytest.raises(DataError, match="the classes a, b; expected the model's: c0, c1, c2"):
+        evaluate(segmenter, replace(manifest, legend=type(legend)(("a", "b"))))
+    with pytest.raises(UnknownNameError, match="unknown class 'clutter'"):
+        evaluate(segmenter, manifest, subset=["clutter"])
+    with pytest.raises(RecipeError, match="overlap"):
+        evaluate(segmenter, manifest, overlap=1)
+    with pytest.raises(DataError, match="has 3 bands; expected 4"):
+        evaluate(tiny_segmenter(channels=4), manifest, device="cpu")
+    with pytest.raises(DataError, match="something is wrong"):
+        evaluate(segmenter, replace(manifest, problems=("something is wrong",)))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"file is not a directory"):
+        evaluate(segmenter, manifest, "test", tmp_path / "file" / "out")
+
+
+def test_files_that_changed_since_the_scan(tmp_path: Path, manifest: Manifest, segmenter: Segmenter) -> None:
+    first, second, third = manifest.entries
+    assert first.mask is not None
+    legend = segmenter.spec.legend
+
+    def score(row: Row) -> None:
+        score_image(segmenter, row, legend, Settings())
+
+    with pytest.raises(DataError, match="has no mask"):
+        score(replace(first, mask=None))
+    with pytest.raises(DataError, match=r"mask .*mask_1.tif is 20 x 30 and its image .* is 50 x 40"):
+        score(replace(first, mask=second.mask))
+    with pytest.raises(DataError, match="the size it had when scanned"):
+        score(replace(third, window=Window(0, 0, 18, 64)))
+    make_raster(first.mask, pixels=np.full((1, 40, 50), 7, np.uint8))
+    with pytest.raises(DataError, match=r"label 7 \(\d+ pixels\) outside the legend"):
+        score(first)
+    assert score_image(segmenter, first, legend, Settings(ignore_unknown=True)).matrix.counts.sum() == 0
+    with pytest.raises(DataError, match="no labelled pixel"):
+        evaluate(segmenter, replace(manifest, entries=(first,), ignore_unknown=True), device="cpu")
+    truncate(make_raster(third.image, height=17, width=64, tiled=True), 0.8)
+    with pytest.raises(DataError, match="truncated"):
+        score(third)

@@ -160,3 +160,21 @@ def test_mistakes_end_with_status_2_and_write_nothing(
     assert says in error
     assert error.count("\n") == 1
     assert not run.exists()
+
+
+def test_a_run_that_no_longer_improves_stops_early(recipe_file: Path, tmp_path: Path) -> None:
+    flags = ["--optimizer.lr", "0", "--trainer.patience", "2"]
+    flags += ["--trainer.max_steps", "400", "--trainer.val_every_steps", "4"]
+    result = fit(load_recipe(recipe_file, flags), tmp_path / "run")
+    assert result.steps < 400
+    assert result.step <= result.steps - 2 * 4
+
+
+def test_mixed_precision_trains(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file, ["--trainer.precision", "bf16-mixed", "--trainer.pictures", "0"])
+    result = fit(recipe, tmp_path / "run")
+    assert result.miou is not None
+    assert result.miou > 0.3
+    state = Segmenter.load(result.segmenter).state_dict()
+    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+    assert not (tmp_path / "run" / "pictures").exists()

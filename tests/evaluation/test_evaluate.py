@@ -17,7 +17,7 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.report import format_table
-from geodistill.evaluation.scoring import ErrorCells, Settings, look_at, score_image
+from geodistill.evaluation.scoring import ErrorCells, ImageScore, Settings, look_at, score_image
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
 from geodistill.scene.predict import predict
@@ -157,6 +157,17 @@ def test_the_part_with_most_errors_is_found_in_a_large_image(
     np.testing.assert_array_equal(seen.image, pixels[(slice(None), *part.slices)])
     np.testing.assert_array_equal(seen.truth, truth[part.slices])
     assert (seen.truth != seen.prediction).sum() == 400
+
+
+def test_the_score_of_an_image_is_over_the_classes_its_labels_hold(manifest: Manifest, segmenter: Segmenter) -> None:
+    legend = segmenter.spec.legend
+    matrix = ConfusionMatrix(3)
+    matrix.update(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]))
+    score = ImageScore(manifest.entries[0], matrix, Window(0, 0, 1, 4))
+    assert score.miou(legend, legend.names) == 0.75
+    assert score.oa == 0.75
+    assert np.isnan(score.miou(legend, ["c1"]))
+    assert np.isnan(ImageScore(manifest.entries[0], ConfusionMatrix(3), Window(0, 0, 1, 4)).oa)
 
 
 def test_error_cells_of_odd_sizes() -> None:

@@ -60,7 +60,7 @@ def write_csv(path: Path, scores: Scores) -> None:
 
 
 def write_per_image(path: Path, images: Sequence[ImageScore], legend: Legend, subset: Sequence[str]) -> None:
-    """Write a line an image: mIoU over the classes that it or its prediction holds, OA, and the IoU of each class.
+    """Write a line an image: mIoU over the classes that its labels hold, OA, and the IoU of each class.
 
     Raises:
         OutputError: The file cannot be written.
@@ -68,7 +68,7 @@ def write_per_image(path: Path, images: Sequence[ImageScore], legend: Legend, su
     lines: list[list[Any]] = [["image", "miou", "oa", "pixels", *(f"iou {name}" for name in legend.names)]]
     for image in images:
         scores = image.matrix.scores(legend, subset)
-        cells = map(_cell, (scores.miou, scores.oa))
+        cells = map(_cell, (image.miou(legend, subset), image.oa))
         lines.append([image.row.key, *cells, int(scores.support.sum()), *map(_cell, scores.iou)])
     _write_lines(path, lines)
 

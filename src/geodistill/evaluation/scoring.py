@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import math
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -57,6 +58,22 @@ class ImageScore:
     row: Row
     matrix: ConfusionMatrix
     part: Window
+
+    def miou(self, legend: Legend, subset: Sequence[str]) -> float:
+        """Mean IoU over the classes of the subset that its labels hold, 0..1; NaN where they hold none.
+
+        Over its labels' classes alone, since one false pixel of another class would else halve the score of an
+        image of one class.
+        """
+        scores = self.matrix.scores(legend, subset)
+        held = [k for k, name in enumerate(legend.names) if name in subset and scores.support[k]]
+        return float(scores.iou[held].mean()) if held else math.nan
+
+    @property
+    def oa(self) -> float:
+        """Overall accuracy, 0..1; NaN without a labelled pixel."""
+        counts = self.matrix.counts
+        return float(np.trace(counts) / counts.sum()) if counts.sum() else math.nan
 
 
 class ErrorCells:

@@ -77,8 +77,8 @@ def write_worst(
                 f"{html.escape(image.row.key)}{where}</figcaption></figure>"
             )
     note = (
-        f"The {len(chosen)} of {len(images)} images with the lowest mIoU, over the classes that an image or its"
-        f" prediction holds. Of an image larger than {PART} pixels the part with most wrong pixels is shown, given by"
+        f"The {len(chosen)} of {len(images)} images with the lowest mIoU, over the classes that an image's labels"
+        f" hold. Of an image larger than {PART} pixels the part with most wrong pixels is shown, given by"
         " its first row and column."
     )
     with atomic_path(out / "worst.html") as part_file:
@@ -89,9 +89,5 @@ def lowest(
     images: Sequence[ImageScore], legend: Legend, subset: Sequence[str], count: int
 ) -> list[tuple[ImageScore, float, float]]:
     """Give the images of lowest mIoU with mIoU and OA, worst first; those without a score are left out."""
-    scored = [(image, image.matrix.scores(legend, subset)) for image in images]
-    ranked = sorted(
-        ((image, scores.miou, scores.oa) for image, scores in scored if not np.isnan(scores.miou)),
-        key=lambda entry: (entry[1], entry[2]),
-    )
-    return ranked[:count]
+    ranked = [(image, image.miou(legend, subset), image.oa) for image in images]
+    return sorted((entry for entry in ranked if not np.isnan(entry[1])), key=lambda entry: entry[1:])[:count]

@@ -135,9 +135,11 @@ def _profile(grid: Grid, legend: Legend, probabilities: bool) -> dict[str, Any]:
 
 
 def _describe(file: DatasetWriter, legend: Legend, probabilities: bool, provenance: str) -> None:
+    # The map holds class indices, whatever values the masks had.
+    own = Legend(legend.names, legend.colours)
     file.update_tags(
         MODEL=provenance,
-        LEGEND=json.dumps(legend.to_dict()),
+        LEGEND=json.dumps(own.to_dict()),
         **{f"CLASS_{index}": name for index, name in enumerate(legend.names)},
     )
     if probabilities:

@@ -1,0 +1,59 @@
+"""The commands that the documents show, run as they stand on a small folder (training cut to a few tiny steps)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import rasterio
+
+from geodistill.cli import main
+from geodistill.data.synthetic import REGIONS, write_dataset
+from geodistill.segmenter import Segmenter
+
+ROOT = Path(__file__).parents[1]
+SHORT = shlex.split(
+    "--teacher.encoder test_resnet --teacher.weights null --network.encoder test_resnet --losses.phase.steps 2"
+    " --trainer.max_steps 2 --trainer.accelerator cpu --data.crop 32 --data.batch_size 2 --data.workers 0"
+)
+
+
+def shown_commands(document: Path) -> list[list[str]]:
+    """Commands of the document's first shell block that calls geodistill."""
+    blocks = re.findall(r"```sh\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    block = next(block for block in blocks if block.startswith("geodistill"))
+    return [shlex.split(line)[1:] for line in block.strip().splitlines()]
+
+
+def test_readme_and_guide_show_the_same_four_commands() -> None:
+    commands = shown_commands(ROOT / "docs" / "own-folder.md")
+    assert shown_commands(ROOT / "README.md") == commands
+    assert [command[0] for command in commands] == ["data", "fit", "evaluate", "predict"]
+
+
+def test_the_four_commands_lead_from_a_folder_to_a_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset("town", REGIONS["north"], 8, 64)
+    shutil.move("town/legend.yaml", "legend.yaml")
+    shutil.copy("town/images/north_0000.tif", "scene.tif")
+    for command in shown_commands(ROOT / "docs" / "own-folder.md"):
+        assert main(command + (SHORT if command[0] == "fit" else [])) == 0, capsys.readouterr().err
+    assert Segmenter.load("runs/student").spec.classes == 7
+    assert Path("runs/student/test/metrics.json").is_file()
+    with rasterio.open("map.tif") as found, rasterio.open("scene.tif") as scene:
+        assert (found.crs, found.transform, found.shape) == (scene.crs, scene.transform, scene.shape)
+
+
+def test_the_guides_legend_is_a_legend(tmp_path: Path) -> None:
+    from geodistill.spec import Legend
+
+    guide = (ROOT / "docs" / "own-folder.md").read_text(encoding="utf-8")
+    (tmp_path / "legend.yaml").write_text(re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)[0])
+    legend = Legend.load(tmp_path / "legend.yaml")
+    assert legend.names == ("background", "building", "road")
+    assert legend.ignore_values == (255,)

@@ -1,0 +1,160 @@
+"""`demo`: the whole way on made-up scenes: a teacher, a student distilled by KTDA, scores, a map."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from geodistill.data.manifest import Manifest
+from geodistill.data.scan import scan
+from geodistill.data.synthetic import LEGEND, REGIONS, draw_scene, write_dataset, write_scene
+from geodistill.errors import OutputError
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.figures import legend_strip, to_rgb, write_png
+from geodistill.raster import Raster, atomic_path
+from geodistill.scene.predict import predict
+from geodistill.training.fit import fit
+from geodistill.training.recipe import load_recipe
+
+ENCODER = "mobilenetv2_050"
+SIDE = 512
+SCENE_SIDE = 2048
+
+COMMON = {
+    "data.crop": 128,
+    "data.batch_size": 8,
+    "data.workers": 0,
+    "data.scale": [0.75, 1.5],
+    "network.encoder": ENCODER,
+    "network.decoder_channels": 64,
+    "optimizer.lr": 6e-3,
+    "schedule.kind": "cosine",
+    "schedule.warmup_steps": 20,
+}
+"""What teacher and students share."""
+
+TRANSFER = {
+    "network.align": "none",
+    "teacher.encoder": ENCODER,
+    "losses.phase.forced": 0.5,
+    "losses.phase.lr": 5e-2,
+    "losses.weights.kt_mse": 0.5,
+    "data.unlabelled_share": 0.5,
+}
+"""What the student with transfer has besides."""
+
+
+def demo(out: Path | str, seed: int = 0, *, size: int = SIDE, scene_size: int = SCENE_SIDE, steps: int = 200) -> str:
+    """Run the whole way and leave its results in a directory.
+
+    The teacher learns from many labelled towns. The student has the labels of two small ones, and sees the other towns
+    without labels, through the frozen teacher's features. Beside it, the same student trains on the same labels for
+    as many labelled steps without transfer. All are scored on new towns of their region, and of another one, where
+    roofs, soil and the ground sampling distance are others.
+
+    Leaves ``teacher/``, ``student/`` and ``student_without_transfer/`` (Segmenters), ``metrics.json``,
+    ``scene.tif``, ``prediction.tif``, ``demo.png``, and what they were made from in ``work/``.
+
+    Args:
+        out: Directory of the results; an earlier demo's is replaced.
+        seed: Seed of scenes and training.
+        size: Side of the training scenes in pixels.
+        scene_size: Side of the mapped scene in pixels.
+        steps: Labelled steps of each student; the teacher takes 2.5 times as many, the transfer before the labels 1.5.
+
+    Returns:
+        A table of the scores, and where the map is.
+
+    Raises:
+        OutputError: The directory holds something else, or cannot be written.
+    """
+    started, out = time.monotonic(), Path(out)
+    if out.is_dir() and any(out.iterdir()) and not (out / "metrics.json").is_file() and not (out / "work").is_dir():
+        raise OutputError(f"{out} is not empty and holds no demo", "a new or empty directory", "choose another --out")
+    if out.is_dir():
+        shutil.rmtree(out)
+    print("drawing towns ...", flush=True)
+    manifests = draw_data(out / "work", seed, size)
+    runs = train(out, manifests, seed, steps)
+    print("scoring on new towns ...", flush=True)
+    scores = {name: {r: evaluate(run, manifests[r], "test") for r in REGIONS} for name, run in runs.items()}
+    for name, run in runs.items():
+        shutil.copytree(run / "segmenter", out / name)
+    print("mapping a scene ...", flush=True)
+    write_scene(draw_scene(scene_size, REGIONS["south"], seed + 990), out / "work" / "scene", "scene")
+    shutil.copy2(out / "work" / "scene" / "images" / "scene.tif", out / "scene.tif")
+    predict(out / "student", [out / "scene.tif"], out / "prediction.tif")
+    draw_picture(out)
+    minutes = (time.monotonic() - started) / 60
+    with atomic_path(out / "metrics.json") as part:
+        report = {name: {r: score.to_dict() for r, score in held.items()} for name, held in scores.items()}
+        part.write_text(json.dumps({"minutes": minutes, **report}, indent=2) + "\n", encoding="utf-8")
+    mious = {name: {r: 100 * score.miou for r, score in held.items()} for name, held in scores.items()}
+    return f"{format_scores(mious)}\nmap: {out / 'prediction.tif'}, picture: {out / 'demo.png'} ({minutes:.1f} minutes)"
+
+
+def format_scores(mious: dict[str, dict[str, float]]) -> str:
+    """Write the mIoUs in percent, by network and region, as a table, with what transfer adds."""
+    gain = {r: mious["student"][r] - mious["student_without_transfer"][r] for r in ("south", "north")}
+    lines = [f"{'mIoU on new towns, percent':<28}{'own region':>12}{'another':>12}"]
+    for name, held in mious.items():
+        lines.append(f"{name.replace('_', ' '):<28}{held['south']:>12.1f}{held['north']:>12.1f}")
+    lines.append(f"{'transfer adds':<28}{gain['south']:>+12.1f}{gain['north']:>+12.1f}")
+    return "\n".join(lines)
+
+
+def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
+    """Draw and scan what the demo trains and tests on; gives manifests by use."""
+    first, south = 1000 * seed, REGIONS["south"]
+    write_dataset(work / "many", south, 24, size, first + 100)
+    write_dataset(work / "few", south, 2, min(size, 160), first + 700)
+    for name, region in REGIONS.items():
+        write_dataset(work / name, region, 4, size, first + 900)
+    manifests = {name: work / f"{name}.parquet" for name in ("many", "few", "unlabelled", *REGIONS)}
+    for name in ("many", "few", *REGIONS):
+        fractions = (0.0, 0.0, 1.0) if name in REGIONS else (1.0, 0.0, 0.0)
+        scan(work / name, out=manifests[name], legend=work / name / "legend.yaml", fractions=fractions, seed=seed)
+    many = Manifest.load(manifests["many"])
+    unlabelled = tuple(replace(row, mask=None, split="unlabelled") for row in many.entries)
+    replace(many, entries=unlabelled).save(manifests["unlabelled"])
+    return manifests
+
+
+def train(out: Path, manifests: dict[str, Path], seed: int, steps: int) -> dict[str, Path]:
+    """Train teacher and both students; gives their runs."""
+    runs = {name: out / "work" / "runs" / name for name in ("teacher", "student_without_transfer", "student")}
+    print("training the teacher on 24 labelled towns ...", flush=True)
+    teacher = COMMON | {"data.manifest": manifests["many"], "trainer.max_steps": 5 * steps // 2}
+    _fit("supervised-folder", teacher, runs["teacher"], seed)
+    print("training a student on two small labelled towns, without transfer ...", flush=True)
+    student = COMMON | {"data.manifest": manifests["few"], "trainer.max_steps": steps}
+    _fit("supervised-folder", student, runs["student_without_transfer"], seed)
+    print("training the same student by KTDA: the teacher's features first, then the same labels ...", flush=True)
+    transfer = TRANSFER | {"teacher.weights": runs["teacher"] / "segmenter", "losses.phase.steps": 3 * steps // 2}
+    _fit("ktda-twin", student | transfer | {"data.unlabelled": manifests["unlabelled"]}, runs["student"], seed)
+    return runs
+
+
+def _fit(recipe: str, keys: dict[str, object], run: Path, seed: int) -> None:
+    flags = [f"--{key}={json.dumps(value) if isinstance(value, list) else value}" for key, value in keys.items()]
+    fit(load_recipe(recipe, [*flags, f"--trainer.seed={seed}", "--trainer.accelerator=cpu"]), run)
+
+
+def draw_picture(out: Path, side: int = 700) -> None:
+    """Write ``demo.png``: the scene, its truth, the student's map, and the legend below."""
+    panels = []
+    with Raster(out / "scene.tif") as raster:
+        panels.append(to_rgb(raster.read()[0]))
+    for path in (out / "work" / "scene" / "masks" / "scene.tif", out / "prediction.tif"):
+        with Raster(path) as raster:
+            panels.append(LEGEND.paint(raster.read()[0][0]))
+    gap = np.full((side, 8, 3), 255, np.uint8)
+    small = [cv2.resize(panel, (side, side), interpolation=cv2.INTER_AREA) for panel in panels]
+    row = np.concatenate([small[0], gap, small[1], gap, small[2]], axis=1)
+    write_png(out / "demo.png", np.concatenate([row, legend_strip(LEGEND, row.shape[1])]))

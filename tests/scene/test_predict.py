@@ -19,7 +19,8 @@ from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, RecipeError
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.raster import Raster
-from geodistill.scene.predict import map_paths, predict
+from geodistill.scene.predict import as_classes, map_paths, predict
+from geodistill.scene.stream import SceneRows
 from geodistill.segmenter import WEIGHTS, Segmenter
 from geodistill.spec import IGNORE_INDEX
 from tiny import brightest, sparse_raster, tiny_networks, tiny_segmenter, tiny_spec
@@ -187,3 +188,11 @@ def test_ctrl_c_leaves_no_part_of_a_map(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert (printed, errors) == ("", "geodistill: stopped\n")
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 255])
+def test_the_most_probable_class_is_the_first_of_the_highest(classes: int) -> None:
+    # Coarse values, so that there are ties.
+    probabilities = torch.randint(0, 5, (classes, 40, 30), generator=torch.Generator().manual_seed(0)).float()
+    part = SceneRows(0, probabilities[:, 3:, :20], np.ones((37, 20), bool))
+    np.testing.assert_array_equal(as_classes(part)[0], probabilities[:, 3:, :20].numpy().argmax(0))

@@ -140,10 +140,9 @@ def _add_windows(
 def window_probabilities(segmenter: Segmenter, windows: Tensor, flips: bool = False) -> Tensor:
     """``(B, C, H, W)`` sensor units -> ``(B, K, H, W)`` float32 class probabilities, averaged over mirrors if asked."""
     windows = windows.contiguous(memory_format=torch.channels_last)
-    mirrors: list[list[int]] = [[], [3], [2], [2, 3]] if flips else [[]]
-    total = torch.zeros(())
-    for axes in mirrors:
-        turned = windows.flip(axes) if axes else windows
-        probabilities = segmenter(turned).float().softmax(1)
-        total = total.to(probabilities.device) + (probabilities.flip(axes) if axes else probabilities)
-    return total / len(mirrors)
+    probabilities: Tensor = segmenter(windows).float().softmax(1)
+    if not flips:
+        return probabilities
+    for axes in ([3], [2], [2, 3]):
+        probabilities += segmenter(windows.flip(axes)).float().softmax(1).flip(axes)
+    return probabilities / 4

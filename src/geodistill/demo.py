@@ -23,6 +23,9 @@ from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 
 ENCODER = "mobilenetv2_050"
+MARKER = ".geodistill-demo"
+"""File that marks a directory as a demo's, which the next one may remove."""
+
 SIDE = 512
 SCENE_SIDE = 2048
 
@@ -43,7 +46,7 @@ TRANSFER = {
     "network.align": "none",
     "teacher.encoder": ENCODER,
     "losses.phase.forced": 0.5,
-    "losses.phase.lr": 5e-2,
+    "losses.phase.lr": 3e-2,
     "losses.weights.kt_mse": 0.5,
     "data.unlabelled_share": 0.5,
 }
@@ -53,10 +56,10 @@ TRANSFER = {
 def demo(out: Path | str, seed: int = 0, *, size: int = SIDE, scene_size: int = SCENE_SIDE, steps: int = 200) -> str:
     """Run the whole way and leave its results in a directory.
 
-    The teacher learns from many labelled towns. The student has the labels of two small ones, and sees the other towns
-    without labels, through the frozen teacher's features. Beside it, the same student trains on the same labels for
-    as many labelled steps without transfer. All are scored on new towns of their region, and of another one, where
-    roofs, soil and the ground sampling distance are others.
+    The teacher learns from labelled towns of two regions. The student has northern labels alone; of the south, where
+    roofs, soil and the ground sampling distance are others, it sees images without labels, through the frozen
+    teacher's features. Beside it, the same student trains on the same labels for as many labelled steps without
+    transfer. All are scored on new towns of both regions; the map is of a southern one.
 
     Leaves ``teacher/``, ``student/`` and ``student_without_transfer/`` (Segmenters), ``metrics.json``,
     ``scene.tif``, ``prediction.tif``, ``demo.png``, and what they were made from in ``work/``.
@@ -66,7 +69,8 @@ def demo(out: Path | str, seed: int = 0, *, size: int = SIDE, scene_size: int = 
         seed: Seed of scenes and training.
         size: Side of the training scenes in pixels.
         scene_size: Side of the mapped scene in pixels.
-        steps: Labelled steps of each student; the teacher takes 2.5 times as many, the transfer before the labels 1.5.
+        steps: Labelled steps of each student; the transfer before the labels takes as many, the teacher 2.5
+            times.
 
     Returns:
         A table of the scores, and where the map is.
@@ -75,10 +79,14 @@ def demo(out: Path | str, seed: int = 0, *, size: int = SIDE, scene_size: int = 
         OutputError: The directory holds something else, or cannot be written.
     """
     started, out = time.monotonic(), Path(out)
-    if out.is_dir() and any(out.iterdir()) and not (out / "metrics.json").is_file() and not (out / "work").is_dir():
-        raise OutputError(f"{out} is not empty and holds no demo", "a new or empty directory", "choose another --out")
-    if out.is_dir():
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / MARKER).is_file():
+            raise OutputError(
+                f"{out} is not empty and holds no demo", "a new or empty directory", "choose another --out"
+            )
         shutil.rmtree(out)
+    with atomic_path(out / MARKER) as part:
+        part.write_text("Made by 'geodistill demo', which replaces this directory when it runs again.\n")
     print("drawing towns ...", flush=True)
     manifests = draw_data(out / "work", seed, size)
     runs = train(out, manifests, seed, steps)
@@ -96,13 +104,15 @@ def demo(out: Path | str, seed: int = 0, *, size: int = SIDE, scene_size: int = 
         report = {name: {r: score.to_dict() for r, score in held.items()} for name, held in scores.items()}
         part.write_text(json.dumps({"minutes": minutes, **report}, indent=2) + "\n", encoding="utf-8")
     mious = {name: {r: 100 * score.miou for r, score in held.items()} for name, held in scores.items()}
-    return f"{format_scores(mious)}\nmap: {out / 'prediction.tif'}, picture: {out / 'demo.png'} ({minutes:.1f} minutes)"
+    told = f"both students: {steps} labelled steps; transfer: {steps} steps without labels before them"
+    left = f"map: {out / 'prediction.tif'}, picture: {out / 'demo.png'} ({minutes:.1f} minutes)"
+    return "\n".join([format_scores(mious), told, left])
 
 
 def format_scores(mious: dict[str, dict[str, float]]) -> str:
     """Write the mIoUs in percent, by network and region, as a table, with what transfer adds."""
     gain = {r: mious["student"][r] - mious["student_without_transfer"][r] for r in ("south", "north")}
-    lines = [f"{'mIoU on new towns, percent':<28}{'own region':>12}{'another':>12}"]
+    lines = [f"{'mIoU on new towns, percent':<28}{'south':>12}{'north':>12}"]
     for name, held in mious.items():
         lines.append(f"{name.replace('_', ' '):<28}{held['south']:>12.1f}{held['north']:>12.1f}")
     lines.append(f"{'transfer adds':<28}{gain['south']:>+12.1f}{gain['north']:>+12.1f}")
@@ -111,32 +121,33 @@ def format_scores(mious: dict[str, dict[str, float]]) -> str:
 
 def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
     """Draw and scan what the demo trains and tests on; gives manifests by use."""
-    first, south = 1000 * seed, REGIONS["south"]
-    write_dataset(work / "many", south, 24, size, first + 100)
-    write_dataset(work / "few", south, 2, min(size, 160), first + 700)
-    for name, region in REGIONS.items():
-        write_dataset(work / name, region, 4, size, first + 900)
-    manifests = {name: work / f"{name}.parquet" for name in ("many", "few", "unlabelled", *REGIONS)}
-    for name in ("many", "few", *REGIONS):
+    first = 1000 * seed
+    for region in REGIONS.values():
+        write_dataset(work / "both", region, 16, size, first + 100)
+        write_dataset(work / region.name, region, 4, size, first + 900)
+    write_dataset(work / "labelled", REGIONS["north"], 4, size, first + 500)
+    manifests = {name: work / f"{name}.parquet" for name in ("both", "labelled", "unlabelled", *REGIONS)}
+    for name in ("both", "labelled", *REGIONS):
         fractions = (0.0, 0.0, 1.0) if name in REGIONS else (1.0, 0.0, 0.0)
         scan(work / name, out=manifests[name], legend=work / name / "legend.yaml", fractions=fractions, seed=seed)
-    many = Manifest.load(manifests["many"])
-    unlabelled = tuple(replace(row, mask=None, split="unlabelled") for row in many.entries)
-    replace(many, entries=unlabelled).save(manifests["unlabelled"])
+    both = Manifest.load(manifests["both"])
+    southern = [row for row in both.entries if row.image.stem.startswith("south")]
+    unlabelled = tuple(replace(row, mask=None, split="unlabelled") for row in southern)
+    replace(both, entries=unlabelled).save(manifests["unlabelled"])
     return manifests
 
 
 def train(out: Path, manifests: dict[str, Path], seed: int, steps: int) -> dict[str, Path]:
     """Train teacher and both students; gives their runs."""
     runs = {name: out / "work" / "runs" / name for name in ("teacher", "student_without_transfer", "student")}
-    print("training the teacher on 24 labelled towns ...", flush=True)
-    teacher = COMMON | {"data.manifest": manifests["many"], "trainer.max_steps": 5 * steps // 2}
+    print("training the teacher on labelled towns of two regions ...", flush=True)
+    teacher = COMMON | {"data.manifest": manifests["both"], "trainer.max_steps": 5 * steps // 2}
     _fit("supervised-folder", teacher, runs["teacher"], seed)
-    print("training a student on two small labelled towns, without transfer ...", flush=True)
-    student = COMMON | {"data.manifest": manifests["few"], "trainer.max_steps": steps}
+    print("training a student on northern labels, without transfer ...", flush=True)
+    student = COMMON | {"data.manifest": manifests["labelled"], "trainer.max_steps": steps}
     _fit("supervised-folder", student, runs["student_without_transfer"], seed)
-    print("training the same student by KTDA: the teacher's features first, then the same labels ...", flush=True)
-    transfer = TRANSFER | {"teacher.weights": runs["teacher"] / "segmenter", "losses.phase.steps": 3 * steps // 2}
+    print("training the same student by KTDA: features of both regions first, then northern labels ...", flush=True)
+    transfer = TRANSFER | {"teacher.weights": runs["teacher"] / "segmenter", "losses.phase.steps": steps}
     _fit("ktda-twin", student | transfer | {"data.unlabelled": manifests["unlabelled"]}, runs["student"], seed)
     return runs
 
@@ -155,6 +166,8 @@ def draw_picture(out: Path, side: int = 700) -> None:
         with Raster(path) as raster:
             panels.append(LEGEND.paint(raster.read()[0][0]))
     gap = np.full((side, 8, 3), 255, np.uint8)
-    small = [cv2.resize(panel, (side, side), interpolation=cv2.INTER_AREA) for panel in panels]
+    # The mean of two classes' colours would be a third's: only the image is averaged.
+    ways = (cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_NEAREST)
+    small = [cv2.resize(p, (side, side), interpolation=way) for p, way in zip(panels, ways, strict=True)]
     row = np.concatenate([small[0], gap, small[1], gap, small[2]], axis=1)
     write_png(out / "demo.png", np.concatenate([row, legend_strip(LEGEND, row.shape[1])]))

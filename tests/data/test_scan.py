@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -191,24 +190,21 @@ class TestProblems:
             scan(tmp_path / "data", None, tmp_path / "file" / "m.parquet")
 
 
-def shared(name: str) -> Path:
-    folder = Path(os.environ.get("GEODISTILL_SHARED", "../shared")) / "data" / name
-    if not folder.is_dir():
-        pytest.skip(f"no {folder}: set GEODISTILL_SHARED to the folder of shared data")
-    return folder
-
-
-def test_real_georeferenced_chips(tmp_path: Path) -> None:
+def test_real_georeferenced_chips(tmp_path: Path, shared: Path) -> None:
     report = scan(
-        shared("hot_kampala") / "chips_tif", None, tmp_path / "m.parquet", split="group", group_regex="train|val"
+        shared / "data" / "hot_kampala" / "chips_tif",
+        None,
+        tmp_path / "m.parquet",
+        split="group",
+        group_regex="train|val",
     )
     assert Counter(row.split for row in report.manifest.entries) == {"train": 118, "val": 29}
     assert not report.manifest.problems
     assert all(row.lat == pytest.approx(0.35, abs=0.1) for row in report.manifest.entries)
 
 
-def test_real_four_bands_with_nodata(tmp_path: Path) -> None:
-    folder = shared("naip_landsat") / "naip"
+def test_real_four_bands_with_nodata(tmp_path: Path, shared: Path) -> None:
+    folder = shared / "data" / "naip_landsat" / "naip"
     manifest = scan(folder, None, tmp_path / "m.parquet", unlabelled=True).manifest
     assert len(manifest.bands) == 4
     assert {row.date for row in manifest.entries} == {"2019-09-04", "2020-08-31"}

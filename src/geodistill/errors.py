@@ -63,3 +63,7 @@ class UnknownNameError(GeodistillError):
 
 class GeodistillWarning(UserWarning):
     """Something the user should know and that does not stop the work."""
+
+
+class ServiceError(GeodistillError):
+    """A service on the network does not answer, or not in a usable way."""

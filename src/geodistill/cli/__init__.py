@@ -168,6 +168,13 @@ def predict(argv: Sequence[str]) -> None:
     print("\n".join(map(str, paths)))
 
 
+def prompts(argv: Sequence[str]) -> None:
+    """Print zone, season and prompt of a scene."""
+    from geodistill.cli.prompts import prompts as run_prompts
+
+    run_prompts(argv)
+
+
 def inspect(argv: Sequence[str]) -> None:
     """Weigh a recipe or a Segmenter."""
     parser = verb_parser(
@@ -221,6 +228,7 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "fit": ("train a recipe, with or without transfer from a frozen encoder", fit),
     "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", evaluate),
     "predict": ("rasters of any size -> georeferenced maps", predict),
+    "prompts": ("climate zone, season and what each class looks like there", prompts),
     "inspect": ("parameters, multiply-adds and memory of a recipe or Segmenter", inspect),
     "recipes": ("the shipped recipes", recipes),
     "encoders": ("names of encoders", encoders),

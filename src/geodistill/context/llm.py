@@ -1,0 +1,148 @@
+"""Prompts from a language model: any OpenAI-compatible endpoint, asked once per question, its answers kept as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodistill.errors import DataError, RecipeError, ServiceError
+from geodistill.raster import atomic_path
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+KEY_VARIABLES = ("GEODISTILL_LLM_KEY", "OPENAI_API_KEY")
+ANSWER_TOKENS = 120
+MOST_CHARACTERS = 1000
+FORMAT_VERSION = 1
+_INSTRUCTION = (
+    "You describe land cover for a segmentation model. Answer in at most two plain sentences of English, without "
+    "lists, markup or remarks on the question."
+)
+
+
+class LlmWriter:
+    """Answers questions through an endpoint, and from its file where they were asked before.
+
+    The file is plain JSON, made to be read, edited and committed; an edited answer is used as it stands. The key
+    comes from the environment (`KEY_VARIABLES`) and is neither written nor told.
+
+    Args:
+        url: Base address of the endpoint, such as ``http://localhost:11434/v1``.
+        model: Name of the model there.
+        answers: The JSON file; made at the first answer.
+        timeout: Seconds for one try.
+        retries: Further tries after a timeout, a lost connection, 429 or 5xx, each after a longer wait.
+
+    Raises:
+        RecipeError: The openai client is not installed.
+        DataError: The file is not such a file.
+    """
+
+    def __init__(self, url: str, model: str, answers: Path, *, timeout: float = 60.0, retries: int = 3) -> None:
+        self.model, self._path = model, answers
+        self._answers = _load(answers)
+        self._client = _client(url, timeout, retries)
+
+    def pending(self, questions: Sequence[str]) -> list[str]:
+        """Give the questions that the file has no answer to, each once."""
+        return [q for q in dict.fromkeys(questions) if (self.model, q) not in self._answers]
+
+    def cost(self, questions: Sequence[str]) -> str:
+        """Say what asking would cost at most, in one line."""
+        asked = self.pending(questions)
+        read = sum(len(q) + len(_INSTRUCTION) for q in asked) // 4
+        return (
+            f"{len(asked)} of {len(set(questions))} questions to {self.model}: about {read} tokens to read and at most "
+            f"{len(asked) * ANSWER_TOKENS} to write"
+        )
+
+    def __call__(self, question: str) -> str:
+        """Answer a question.
+
+        Raises:
+            ServiceError: The endpoint cannot be reached, refuses, or gives nothing usable.
+            OutputError: The file cannot be written.
+        """
+        key = (self.model, question)
+        if key not in self._answers:
+            self._answers[key] = clean(self._ask(question), self.model)
+            self._save()
+        return self._answers[key]
+
+    def _ask(self, question: str) -> str:
+        import openai
+
+        messages: list[Any] = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": question}]
+        try:
+            reply = self._client.chat.completions.create(
+                model=self.model, messages=messages, max_tokens=ANSWER_TOKENS, temperature=0.0
+            )
+            content = reply.choices[0].message.content
+        except openai.APIStatusError as error:
+            raise _failure(f"answers with status {error.status_code}") from error
+        except openai.APITimeoutError as error:
+            raise _failure("does not answer in time") from error
+        except (openai.APIConnectionError, openai.APIResponseValidationError) as error:
+            raise _failure("cannot be reached or breaks off") from error
+        except (json.JSONDecodeError, AttributeError, IndexError, TypeError) as error:
+            raise _failure("sends something that is no chat completion") from error
+        return content or ""
+
+    def _save(self) -> None:
+        entries = [{"model": m, "question": q, "answer": a} for (m, q), a in sorted(self._answers.items())]
+        with atomic_path(self._path) as part:
+            text = json.dumps({"format_version": FORMAT_VERSION, "answers": entries}, indent=2, ensure_ascii=False)
+            part.write_text(text + "\n", encoding="utf-8")
+
+
+def clean(answer: str, model: str) -> str:
+    """Turn an answer into one line of plain words; it is only ever read by a text encoder.
+
+    Raises:
+        ServiceError: The answer is empty or far longer than asked for.
+    """
+    text = "".join(c if c.isprintable() else " " for c in re.sub(r"https?://\S+", " ", answer))
+    text = " ".join(re.sub(r"[*#`<>|_~\[\]{}]+", " ", text).split())
+    if not text:
+        raise ServiceError(f"an empty answer from {model}", "one or two sentences", "ask again or another model")
+    if len(text) > MOST_CHARACTERS:
+        raise ServiceError(
+            f"an answer of {len(text)} characters from {model}",
+            f"at most {MOST_CHARACTERS}",
+            "ask a model that keeps to two sentences",
+        )
+    return text
+
+
+def _client(url: str, timeout: float, retries: int) -> OpenAI:
+    try:
+        from openai import OpenAI
+    except ImportError as error:
+        raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[context]'") from error
+    key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "none")
+    return OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
+
+
+def _failure(what: str) -> ServiceError:
+    return ServiceError(f"the language model's endpoint {what}", "an answer", "try later, or use --llm-fallback")
+
+
+def _load(path: Path) -> dict[tuple[str, str], str]:
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format_version"] != FORMAT_VERSION:
+            raise DataError(f"{path} of format {data['format_version']}", f"format {FORMAT_VERSION}")
+        return {(str(e["model"]), str(e["question"])): str(e["answer"]) for e in data["answers"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is no file of answers ({' '.join(str(error).split())})",
+            "JSON with format_version and answers",
+            "mend it, or move it away to ask anew",
+        ) from error

@@ -1,0 +1,262 @@
+"""The frozen text encoder: prompts become token features once, and are read from then on (MetaSegNet, III-C)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from geodistill.context.prompts import Prompt
+from geodistill.errors import ArtifactError, DataError
+from geodistill.raster import atomic_path
+
+WORDS = "words"
+WORD_WIDTH = 128
+MOST_TOKENS = 250
+"""The paper's length."""
+
+
+class TextEncoder(Protocol):
+    """Turns texts into token features.
+
+    Attributes:
+        name: What was asked for.
+        fingerprint: Changes whenever name or weights do.
+        width: Channels of a token.
+    """
+
+    name: str
+    fingerprint: str
+    width: int
+
+    def tokens(self, text: str) -> int:
+        """Count the tokens that `encode` gives of a text."""
+        ...
+
+    def encode(self, text: str) -> Tensor:
+        """Give ``(T, width)`` float32 features of a text's tokens.
+
+        Raises:
+            DataError: The text is longer than the encoder reads at once.
+        """
+        ...
+
+
+class WordEncoder:
+    """Text features without any weights: each word is a fixed random direction, drawn from its own spelling.
+
+    Texts that share words share features, which is all that a segmenter trained on a few dozen prompts can use; what
+    words mean is known to a trained text encoder only.
+    """
+
+    def __init__(self) -> None:
+        self.name, self.fingerprint, self.width = WORDS, f"{WORDS}-{WORD_WIDTH}", WORD_WIDTH
+
+    def tokens(self, text: str) -> int:
+        """Count words; an empty text has one."""
+        return max(len(_words(text)), 1)
+
+    def encode(self, text: str) -> Tensor:
+        """Give ``(words, width)`` float32 of unit deviation."""
+        return torch.stack([_direction(word) for word in _words(text) or [""]])
+
+
+class TransformersEncoder:
+    """The text side of a transformers model, frozen: BERT, MiniLM, CLIP ...; special tokens included.
+
+    Args:
+        name: Hub id or local directory with a tokenizer and safetensors weights.
+
+    Raises:
+        ArtifactError: It cannot be had or holds no text encoder.
+    """
+
+    def __init__(self, name: str) -> None:
+        from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
+
+        self.name, folder = name, local_directory(name)
+        try:
+            config = AutoConfig.from_pretrained(folder)
+            kind: Any = CLIPTextModel if config.model_type.startswith("clip") else AutoModel
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+            model: Any = kind.from_pretrained(folder, use_safetensors=True)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            first = str(error).splitlines()[0]
+            raise ArtifactError(
+                f"text encoder {name} cannot be loaded ({first})", "tokenizer and safetensors"
+            ) from error
+        self._model = model.eval().requires_grad_(False)
+        text = getattr(model.config, "text_config", model.config)
+        self.width = int(text.hidden_size)
+        self._longest = int(getattr(text, "max_position_embeddings", 512))
+        self.fingerprint = f"{config.model_type}-{_weights_hash(folder)}"
+
+    def tokens(self, text: str) -> int:
+        """Count tokens, with the special ones."""
+        return len(self._tokenizer(text)["input_ids"])
+
+    def encode(self, text: str) -> Tensor:
+        """Give ``(T, width)`` float32: the last hidden state.
+
+        Raises:
+            DataError: The text is longer than the encoder reads at once.
+        """
+        ids = self._tokenizer(text, return_tensors="pt")["input_ids"]
+        if ids.shape[1] > self._longest:
+            raise DataError(
+                f"a text of {ids.shape[1]} tokens for {self.name}",
+                f"at most {self._longest}",
+                "shorten it: " + text[:60],
+            )
+        with torch.inference_mode():
+            hidden: Tensor = self._model(input_ids=ids).last_hidden_state
+        return hidden[0].float().clone()
+
+
+def open_text_encoder(name: str) -> TextEncoder:
+    """Open a text encoder: ``words`` (no weights), a hub id, a local directory, or ``RemoteCLIP-ViT-B-32``.
+
+    Raises:
+        ArtifactError: It cannot be had.
+    """
+    if name == WORDS:
+        return WordEncoder()
+    if name.startswith("RemoteCLIP"):
+        from geodistill.context.remoteclip import RemoteClipEncoder
+
+        return RemoteClipEncoder(name)
+    return TransformersEncoder(name)
+
+
+def token_count(encoder: TextEncoder, prompt: Prompt) -> int:
+    """Count the tokens of a prompt; each class's text is read on its own, so that none is cut."""
+    return sum(encoder.tokens(text) for text in _pieces(prompt))
+
+
+def encode_prompt(encoder: TextEncoder, prompt: Prompt, most: int = MOST_TOKENS) -> Tensor:
+    """Give ``(T, width)`` float32 features of a prompt's tokens, class after class.
+
+    Raises:
+        DataError: The prompt has more than ``most`` tokens, or one of its texts is too long for the encoder.
+    """
+    count = token_count(encoder, prompt)
+    if count > most:
+        longest = max(prompt.parts, key=lambda part: len(part.text))
+        raise DataError(
+            f"a prompt of {count} tokens for {len(prompt.parts)} classes (longest: '{longest.name}')",
+            f"at most {most}",
+            "shorten its texts or raise text.tokens",
+        )
+    return torch.cat([encoder.encode(text) for text in _pieces(prompt)])
+
+
+class FeatureStore:
+    """Prompt features on disk, one safetensors file a prompt and encoder: the encoder runs once per distinct text.
+
+    Args:
+        name: The text encoder, as `open_text_encoder` takes it.
+        folder: Where features are kept; in memory only where not given.
+        most: Longest prompt in tokens.
+    """
+
+    def __init__(self, name: str, folder: Path | None = None, most: int = MOST_TOKENS) -> None:
+        self.encoder = open_text_encoder(name)
+        self._folder, self._most = folder, most
+        self._known: dict[str, Tensor] = {}
+
+    def features(self, prompts: Iterable[Prompt]) -> dict[str, Tensor]:
+        """Give ``(T, width)`` float32 features by prompt id.
+
+        Raises:
+            DataError: A prompt is too long.
+            ArtifactError: A stored file is altered or of another width.
+            OutputError: The folder cannot be written.
+        """
+        return {prompt.id: self._one(prompt) for prompt in prompts}
+
+    def _one(self, prompt: Prompt) -> Tensor:
+        if prompt.id not in self._known:
+            path = self._folder and self._folder / f"{self.encoder.fingerprint}-{prompt.id}.safetensors"
+            if path is not None and path.is_file():
+                self._known[prompt.id] = _read(path, self.encoder.width)
+            else:
+                self._known[prompt.id] = encode_prompt(self.encoder, prompt, self._most)
+                if path is not None:
+                    with atomic_path(path) as part:
+                        save_file({"features": self._known[prompt.id].contiguous()}, part)
+        return self._known[prompt.id]
+
+
+def padded(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack prompts of different lengths.
+
+    Returns:
+        ``(B, T, D)`` float32, zero after a prompt's end, and ``(B, T)`` bool: True where a token is.
+    """
+    longest = max(len(one) for one in features)
+    text = torch.stack([torch.nn.functional.pad(one, (0, 0, 0, longest - len(one))) for one in features])
+    present = torch.stack([torch.arange(longest) < len(one) for one in features])
+    return text, present
+
+
+def local_directory(name: str) -> Path:
+    """Give a model's directory: the one named, or a hub repository's, fetched once.
+
+    Raises:
+        ArtifactError: It cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ArtifactError(
+            f"text encoder {name} cannot be fetched", "a directory, or a hub id with a connection",
+            "give a local directory, or 'words' which needs none",
+        ) from error  # fmt: skip
+
+
+def _pieces(prompt: Prompt) -> list[str]:
+    return [part.text for part in prompt.parts]
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in text.lower()).split()
+
+
+def _direction(word: str) -> Tensor:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(WORD_WIDTH).astype(np.float32))
+
+
+def _weights_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path, width: int) -> Tensor:
+    try:
+        features = load_file(path)["features"]
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ArtifactError(f"{path} holds no prompt features", "", "remove it to have it made again") from error
+    if features.ndim != 2 or features.shape[1] != width:
+        raise ArtifactError(
+            f"features of shape {tuple(features.shape)} in {path}",
+            f"tokens x {width}",
+            "remove it to have it made again",
+        )
+    return features

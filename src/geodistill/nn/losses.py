@@ -30,10 +30,10 @@ def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     if logits.shape[-2:] != mask.shape[-2:]:
         logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
     total = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / _labelled_pixels(mask)
+    return total / labelled_pixels(mask)
 
 
-def _labelled_pixels(mask: Tensor) -> Tensor:
+def labelled_pixels(mask: Tensor) -> Tensor:
     """Labelled pixels of the batch, at least 1; in a distributed step their mean over the processes.
 
     DDP averages gradients over processes. With this count the average is the gradient of the whole batch's mean,

@@ -1,0 +1,7 @@
+"""Georeferenced rasters: where a pixel lies (Grid), a part of one (Window), and masked reads."""
+
+from geodistill.files import atomic_path, output_error
+from geodistill.raster.grid import Grid, Window
+from geodistill.raster.read import IMAGE_SUFFIXES, Raster
+
+__all__ = ["IMAGE_SUFFIXES", "Grid", "Raster", "Window", "atomic_path", "output_error"]

@@ -24,6 +24,7 @@ SHAPES = {
     "sam2_hiera_tiny": ((96, 192, 384, 768), (4, 8, 16, 32)),
     "pvt_v2_b0": ((32, 64, 160, 256), (4, 8, 16, 32)),
     "mit_b0": ((32, 64, 160, 256), (4, 8, 16, 32)),
+    "pvt_kda": ((128, 256, 512, 1024), (4, 8, 16, 32)),
 }
 TINY = ("test_resnet", "test_convnext", "test_vit", "test_efficientnet", "mit_b0")
 

@@ -1,4 +1,4 @@
-"""The three kinds of encoder body: pyramids of timm, plain vision transformers of timm, Mix Transformers."""
+"""The kinds of encoder body: pyramids and plain vision transformers of timm, Mix Transformers, and our own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError
+from geodistill.errors import ArtifactError, RecipeError
+from geodistill.nn.pvt import PVT_SIZES, STRIDES, PvtBody
 from geodistill.nn.weights import LocalWeights, load_timm_weights
 
 MIT_NAMES = tuple(f"mit_b{i}" for i in range(6))
+OWN_OPTIONS: dict[str, tuple[str, ...]] = dict.fromkeys(MIT_NAMES, ()) | dict.fromkeys(PVT_SIZES, ("drop_path_rate",))
+"""Encoders that are not timm's, with the options they take."""
+
 VIT_FAMILIES = ("vision_transformer", "deit", "eva")
 SWIN_FAMILIES = ("swin_transformer", "swin_transformer_v2")
 FIXED_FAMILIES = {
@@ -190,6 +194,8 @@ def build_body(request: BodyRequest) -> Parts:
     """Build a body; gives it with the channels and strides of its maps."""
     if request.base in MIT_NAMES:
         return _build_mit(request)
+    if request.base in PVT_SIZES:
+        return _build_pvt(request)
     return _build_vit(request) if timm_family(request.base) in VIT_FAMILIES else _build_pyramid(request)
 
 
@@ -234,3 +240,16 @@ def _build_mit(request: BodyRequest) -> Parts:
         model: Any = get_encoder(request.base, in_channels=request.in_channels, depth=5, weights=weights).to(device)
     request.load(model)
     return MitBody(model), list(model.out_channels[2:]), [4, 8, 16, 32]
+
+
+def _build_pvt(request: BodyRequest) -> Parts:
+    if request.indices not in (None, (0, 1, 2, 3)):
+        raise IndexError(f"levels {request.indices}, not all four")
+    if request.hub:
+        raise ArtifactError(
+            f"pretrained weights of {request.base}", "none: nobody published any", "train it, or use null"
+        )
+    size = PVT_SIZES[request.base]
+    body = PvtBody(request.in_channels, size, **request.options)
+    request.load(body)
+    return body, list(size.widths), list(STRIDES)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.nn.bodies import FIXED_FAMILIES, MIT_NAMES, BodyRequest, PyramidBody, build_body, timm_family
+from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, BodyRequest, PyramidBody, build_body, timm_family
 from geodistill.nn.weights import LocalWeights, load_own_weights, read_weights
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
@@ -101,7 +101,8 @@ def build_encoder(
     """Build an encoder by name.
 
     Args:
-        name: A timm model for images of any size, perhaps with `OPTIONS` in brackets, or ``mit_b0`` .. ``mit_b5``.
+        name: A timm model for images of any size, perhaps with `OPTIONS` in brackets, ``mit_b0`` .. ``mit_b5``,
+            ``pvt_kda`` or ``pvt_kda_tiny``.
         in_channels: Bands of the image; pretrained stems are adapted.
         weights: ``None`` (random), ``"pretrained"`` (from the hub), or a path as `read_weights` takes.
         indices: Levels to give, from 0; for a plain vision transformer the blocks to tap. All levels, or the blocks
@@ -146,7 +147,7 @@ def build_encoder(
 def list_encoders(pattern: str = "*") -> list[str]:
     """Names that `build_encoder` knows and that match a shell pattern."""
     names = [name for name in timm.list_models() if timm_family(name) not in FIXED_FAMILIES]
-    return sorted(fnmatch.filter([*names, *MIT_NAMES], pattern))
+    return sorted(fnmatch.filter([*names, *OWN_OPTIONS], pattern))
 
 
 def wants_output_norms(name: str) -> bool:
@@ -165,17 +166,18 @@ def parse_name(name: str) -> tuple[str, dict[str, Any]]:
     if found is None:
         raise RecipeError(f"encoder {name!r}", "a name, or a name(option=value)")
     base, inner = found.group(1), found.group(2) or ""
-    if base not in MIT_NAMES and not timm.is_model(base):
+    if base not in OWN_OPTIONS and not timm.is_model(base):
         raise UnknownNameError("encoder", base, list_encoders(), "see 'geodistill encoders'")
     if "." in base and base not in (tagged := timm.list_pretrained(f"{base.split('.')[0]}.*")):
         raise UnknownNameError("encoder", base, tagged)
-    if base not in MIT_NAMES and timm_family(base) in FIXED_FAMILIES:
+    if base not in OWN_OPTIONS and timm_family(base) in FIXED_FAMILIES:
         raise RecipeError(f"encoder {base} takes images of one size only", "another", "see 'geodistill encoders'")
     options: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in inner.split(","))):
         key, _, value = (part.strip() for part in item.partition("="))
-        if key not in OPTIONS or base in MIT_NAMES:
-            raise UnknownNameError("encoder option", key, OPTIONS if base not in MIT_NAMES else ["none"])
+        known = OWN_OPTIONS.get(base, tuple(OPTIONS))
+        if key not in known:
+            raise UnknownNameError("encoder option", key, known or ["none"])
         try:
             options[key] = OPTIONS[key](value)
         except ValueError as error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
@@ -28,7 +29,8 @@ class LocalWeights:
     Attributes:
         path: The file.
         tensors: Weights by key.
-        encoder: Name of the encoder they are for, where a Segmenter says so; its keys are then `Encoder`'s own.
+        encoder: Name of the encoder they are for, where a Segmenter or ``config.json`` says so; the keys are then
+            `Encoder`'s own.
         architecture: timm's name of the model, where ``config.json`` says so.
         channels: Bands they were trained on, where a Segmenter says so.
         pad_type: Padding the convolutions were trained with, from ``config.json``.
@@ -52,7 +54,8 @@ def read_weights(path: Path | str) -> LocalWeights:
     Args:
         path: A ``.safetensors`` or ``.pt``/``.pth``/``.bin`` file of a timm or mit model; a directory with
             ``model.safetensors`` and perhaps ``config.json`` (keys ``architecture``, ``pad_type``, ``mean`` and ``std``
-            in 0..1); or a Segmenter directory, whose encoder is taken with its Spec's normalisation.
+            in 0..1); a directory that `write_encoder` made; or a Segmenter directory, whose encoder is taken with its
+            Spec's normalisation.
 
     Raises:
         ArtifactError: Nothing is there, or it cannot be read as weights.
@@ -67,10 +70,32 @@ def read_weights(path: Path | str) -> LocalWeights:
         return _from_segmenter(file, tensors, _read_json(description))
     beside = file.parent / "config.json"
     config = _read_json(beside) if beside.is_file() else {}
+    if "encoder" in config:
+        return _from_encoder(file, tensors, config)
     config = {**config, **config.get("pretrained_cfg", {})}  # timm's own layout on the hub
     mean, std = (_scaled(config.get(key)) for key in ("mean", "std"))
     architecture = config.get("architecture", config.get("timm_model"))
     return LocalWeights(file, tensors, None, architecture, pad_type=config.get("pad_type"), mean=mean, std=std)
+
+
+def write_encoder(
+    folder: Path, name: str, tensors: Mapping[str, Tensor], mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Write a trained encoder as `read_weights` reads it: ``model.safetensors`` and ``config.json``.
+
+    Args:
+        folder: To be made.
+        name: The encoder's full name.
+        tensors: Its state.
+        mean: Mean of each band that its input was normalised by, sensor units.
+        std: Deviation of each, sensor units.
+    """
+    folder.mkdir()
+    # safetensors refuses layouts such as channels-last, so each tensor is laid out plainly.
+    plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    save_file(plain, folder / "model.safetensors")
+    config = {"encoder": name, "mean": list(mean), "std": list(std)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load_timm_weights(model: nn.Module, weights: LocalWeights, in_channels: int, strict: bool = True) -> None:
@@ -153,6 +178,14 @@ def _from_segmenter(file: Path, tensors: dict[str, Tensor], description: dict[st
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{file.parent} is no Segmenter with an encoder", "network.arguments.encoder") from error
     return LocalWeights(file, encoder, encoder=str(name), channels=len(mean), mean=mean, std=std)
+
+
+def _from_encoder(file: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> LocalWeights:
+    try:
+        mean, std = (tuple(map(float, config[key])) for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{file.parent}/config.json without mean and std", "a number a band of each") from error
+    return LocalWeights(file, tensors, encoder=str(config["encoder"]), channels=len(mean), mean=mean, std=std)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -73,7 +73,8 @@ class Box:
         # Float32 holds whole pixels to 2**24 only; taking the first vertex as origin keeps fractions.
         origin = self.polygon[0]
         rectangle = cv2.minAreaRect((self.polygon - origin).astype(np.float32))
-        return np.asarray(cv2.boxPoints(rectangle), np.float64) + origin
+        corners: NDArray[np.float64] = np.asarray(cv2.boxPoints(rectangle), np.float64) + origin
+        return corners
 
 
 @dataclass(frozen=True)

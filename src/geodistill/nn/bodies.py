@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,9 @@ from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError
+from geodistill.nn.adapters import insert_adapters
 from geodistill.nn.pvt import PVT_SIZES, STRIDES, PvtBody
+from geodistill.nn.sam2 import trunk_tensors
 from geodistill.nn.weights import LocalWeights, load_timm_weights
 
 MIT_NAMES = tuple(f"mit_b{i}" for i in range(6))
@@ -182,7 +184,10 @@ class BodyRequest:
     def load(self, model: nn.Module) -> None:
         """Load a local file made from the whole model; with `indices` its last layers may be left over."""
         if self.local is not None and self.local.encoder is None:
-            load_timm_weights(model, self.local, self.in_channels, strict=self.indices is None)
+            local = self.local
+            if self.base.startswith("sam2_hiera"):
+                local = replace(local, tensors=trunk_tensors(local.tensors))
+            load_timm_weights(model, local, self.in_channels, strict=self.indices is None)
 
 
 def timm_family(base: str) -> str:
@@ -192,6 +197,12 @@ def timm_family(base: str) -> str:
 
 def build_body(request: BodyRequest) -> Parts:
     """Build a body; gives it with the channels and strides of its maps."""
+    if "adapters" in request.options:
+        # Behind the loading of weights, which name the blocks as they are without adapters.
+        options = {key: value for key, value in request.options.items() if key != "adapters"}
+        parts = build_body(replace(request, options=options))
+        insert_adapters(parts[0], request.options["adapters"])
+        return parts
     if request.base in MIT_NAMES:
         return _build_mit(request)
     if request.base in PVT_SIZES:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
+from geodistill.nn.adapters import place_name
 from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, BodyRequest, PyramidBody, build_body, timm_family
 from geodistill.nn.weights import LocalWeights, load_own_weights, read_weights
 
@@ -22,6 +23,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "output_stride": int,
     "drop_path_rate": float,
     "ls_init_value": float,
+    "adapters": place_name,
 }
 """What may stand in brackets behind a timm name, as in ``resnet50(output_stride=8)``."""
 

@@ -1,0 +1,121 @@
+"""MAFLNet's loss terms: cross-entropy, Dice and the auxiliary head's cross-entropy (Eq. 20-24).
+
+The student's relations with its teacher (Eq. 25-27) are the terms ``dist_inter`` and ``dist_intra`` that every recipe
+can switch on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geodistill.data.sample import Batch
+from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.nn.losses import cross_entropy, labelled_pixels, soft_dice
+from geodistill.nn.output import SegmentationOutput
+from geodistill.spec import IGNORE_INDEX
+
+Dice = Literal["region", "pixel"]
+CeMean = Literal["labelled", "all"]
+
+WEIGHTS = {"ce": 1.0, "dice": 1.0, "aux": 1.0}
+"""The paper's factors (Eq. 23)."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss terms.
+
+    Attributes:
+        weights: Factor of each term: ``ce``, ``dice`` and ``aux`` (the auxiliary head's cross-entropy). A term left
+            out keeps its default; with ``aux`` at 0 there is no auxiliary head.
+        smoothing: Label smoothing of the cross-entropies.
+        dice: ``region`` is soft Dice over all pixels of a class in the batch (GeoSeg), ``pixel`` is Eq. 21 as
+            printed, which for one-hot labels is 1 - 2p / (1 + p) of the true class's probability p.
+        ce_mean: The cross-entropies' mean over ``labelled`` pixels, or over ``all`` (GeoSeg's code), where ignored
+            ones weigh as zeros.
+    """
+
+    weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    smoothing: float = 0.05
+    dice: Dice = "region"
+    ce_mean: CeMean = "labelled"
+
+
+class MaflObjective:
+    """The terms ``ce``, ``dice`` and, where its factor is not 0, ``aux``.
+
+    Args:
+        config: Weights and choices.
+
+    Raises:
+        UnknownNameError: A weight of no such term, or no such choice.
+        RecipeError: The smoothing is out of its range.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        for name in config.weights:
+            if name not in WEIGHTS:
+                raise UnknownNameError("loss term", name, WEIGHTS)
+        for name, value, known in (
+            ("dice", config.dice, get_args(Dice)),
+            ("ce_mean", config.ce_mean, get_args(CeMean)),
+        ):
+            if value not in known:
+                raise UnknownNameError(name, value, known)
+        if not 0 <= config.smoothing < 1:
+            raise RecipeError(f"losses.smoothing {config.smoothing}", "a number from 0 to below 1")
+        self.weights = WEIGHTS | dict(config.weights)
+        self._config = config
+
+    def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Give the unweighted terms of one batch in training form."""
+        mask = batch["mask"]
+        dice = soft_dice if self._config.dice == "region" else pixel_dice
+        terms = {"ce": self._cross_entropy(output.logits, mask), "dice": dice(output.logits, mask)}
+        if "aux" in output.aux:
+            terms["aux"] = self._cross_entropy(output.aux["aux"], mask)
+        return terms
+
+    def weight(self, name: str, step: int) -> float:
+        """Give the factor of a term, the same at every step."""
+        return self.weights[name]
+
+    def to(self, device: torch.device | str) -> None:
+        """Nothing to move."""
+
+    def teacher_module(self) -> nn.Module | None:
+        """These terms need no teacher."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """There is no state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """There is no state."""
+
+    def _cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
+        mean = cross_entropy(logits, mask, smoothing=self._config.smoothing)
+        return mean if self._config.ce_mean == "labelled" else mean * labelled_pixels(mask) / mask.numel()
+
+
+def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:
+    """Eq. 21 as printed: the mean over pixels of 1 - 2 sum_k p y / (p + y), which is no Dice of regions.
+
+    Args:
+        logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
+        mask: ``(B, H, W)`` int64; pixels of ``IGNORE_INDEX`` are left out.
+
+    Returns:
+        A scalar in 0..1; exactly 0, with a graph, where no pixel is labelled.
+    """
+    if logits.shape[-2:] != mask.shape[-2:]:
+        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    labelled = mask != IGNORE_INDEX
+    true = logits.float().softmax(1).gather(1, mask.where(labelled, 0)[:, None])[:, 0]
+    return ((1 - 2 * true / (1 + true)) * labelled).sum() / labelled_pixels(mask)

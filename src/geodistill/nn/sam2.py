@@ -1,0 +1,40 @@
+"""The image encoder's trunk (Hiera) inside the published SAM2 and SAM2.1 weights, under the names timm gives it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+PREFIXES = ("image_encoder.trunk.", "vision_encoder.backbone.", "detector_model.vision_encoder.backbone.")
+"""Where the trunk lies in Meta's files and in those of transformers."""
+
+RENAMED = {
+    # Meta's
+    ".mlp.layers.0.": ".mlp.fc1.",
+    ".mlp.layers.1.": ".mlp.fc2.",
+    # transformers'
+    ".mlp.proj_in.": ".mlp.fc1.",
+    ".mlp.proj_out.": ".mlp.fc2.",
+    ".layer_norm1.": ".norm1.",
+    ".layer_norm2.": ".norm2.",
+    "patch_embed.projection.": "patch_embed.proj.",
+}
+
+
+def trunk_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the trunk's tensors out of a whole SAM2's and give them timm's names.
+
+    Neck, prompt encoder, mask decoder and memory are left behind. Tensors that are named as timm's pass unchanged.
+
+    Args:
+        tensors: Weights by key as Meta, transformers or timm publish them.
+    """
+    found = [prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in tensors)]
+    if found:
+        tensors = {key.removeprefix(found[0]): t for key, t in tensors.items() if key.startswith(found[0])}
+    return {_renamed(key): tensor for key, tensor in tensors.items()}
+
+
+def _renamed(key: str) -> str:
+    for old, new in RENAMED.items():
+        key = key.replace(old, new)
+    return key

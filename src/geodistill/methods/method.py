@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import lightning
 import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
+from geodistill.methods.frozen import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
+from geodistill.nn.weighting import Weighting
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonLosses:
+    """What the losses of every method share; a method's own `LossConfig` adds its ``weights`` and choices.
+
+    Attributes:
+        weighting: What the factors of `weights` mean: ``fixed`` as they are; ``uncertainty`` learns each term's
+            scale; ``gradient_balance`` brings each term's gradient on the encoder to the share its factor asks for.
+        kd_temperature: Softmax temperature of the term ``kd``.
+        cwd_temperature: Of ``cwd``.
+        dist_temperature: Of ``dist_inter`` and ``dist_intra``.
+    """
+
+    weighting: Literal["fixed", "uncertainty", "gradient_balance"] = "fixed"
+    kd_temperature: float = 1.0
+    cwd_temperature: float = 4.0
+    dist_temperature: float = 1.0
 
 
 class Objective(Protocol):
@@ -20,9 +41,11 @@ class Objective(Protocol):
 
     Attributes:
         weights: The factor of each term before any schedule.
+        label_free: The terms that images without labels serve as well.
     """
 
     weights: dict[str, float]
+    label_free: frozenset[str]
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Give the unweighted terms of one batch: scalars with a graph, under the same names at every step."""
@@ -61,6 +84,15 @@ class Phase(lightning.LightningModule):
     steps: int
 
 
+Context = Callable[[Batch], dict[str, Tensor]]
+"""What a network takes beside the images of a batch."""
+
+
+def no_context(batch: Batch) -> dict[str, Tensor]:
+    """Give nothing: the network takes images alone."""
+    return {}
+
+
 @dataclass
 class Method:
     """A method ready to train.
@@ -71,6 +103,10 @@ class Method:
         network: The training form; takes normalised images.
         objective: Its loss terms.
         phase: What to train before the network, sharing its modules; ``None`` where there is nothing.
+        context: What the network takes beside the images, tensors by the name of its argument.
+        adapters: Modules trained beside the network that only the losses use; no Segmenter holds them.
+        weighting: Turns the terms and their factors into one number; the factors as they are where not given.
+        teachers: The frozen teachers that the objective asks, by their names in the recipe.
     """
 
     name: str
@@ -78,3 +114,11 @@ class Method:
     network: nn.Module
     objective: Objective
     phase: Phase | None = None
+    context: Context = no_context
+    adapters: nn.Module | None = None
+    weighting: Weighting | None = None
+    teachers: dict[str, FrozenTeacher] = field(default_factory=dict)
+
+    def uses_unlabelled(self) -> bool:
+        """Whether images without labels change anything in the labelled steps."""
+        return any(self.objective.weights.get(name, 0.0) != 0 for name in self.objective.label_free)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
-from geodistill.errors import TrainingError
+from geodistill.errors import RecipeError, TrainingError
 from geodistill.methods.method import Method
 from geodistill.metrics import ConfusionMatrix
-from geodistill.nn.losses import gradient_norms, weighted_sum
+from geodistill.nn.losses import gradient_norms
 from geodistill.nn.normalise import Normalised
 from geodistill.nn.output import SegmentationOutput
+from geodistill.nn.weighting import Weighting
 from geodistill.spec import Spec
 
 
@@ -49,6 +50,8 @@ class ScheduleConfig:
         warmup_start: Factor of the peak at step 0 of the warm-up.
         power: Exponent of the ``poly`` decay.
         end_lr_factor: Factor of the peak at the last step.
+        cycles: Times that the decay runs, from the peak each time and twice as long as the time before: cosine with
+            warm restarts where the kind is ``cosine``.
     """
 
     kind: Literal["poly", "cosine", "constant"] = "poly"
@@ -56,12 +59,18 @@ class ScheduleConfig:
     warmup_start: float = 1e-3
     power: float = 0.9
     end_lr_factor: float = 0.0
+    cycles: int = 1
+
+    def __post_init__(self) -> None:
+        if self.cycles < 1:
+            raise RecipeError(f"schedule.cycles {self.cycles}", "1 or more")
 
     def factor(self, step: int, max_steps: int) -> float:
         """Give the learning rate at ``step`` (from 0) as a factor of its peak."""
         if step < self.warmup_steps:
             return self.warmup_start + (1 - self.warmup_start) * step / self.warmup_steps
-        left = 1 - min((step - self.warmup_steps) / max(max_steps - self.warmup_steps, 1), 1)
+        done = min((step - self.warmup_steps) / max(max_steps - self.warmup_steps, 1), 1)
+        left = 1 - (done if self.cycles == 1 else self._within_cycle(done))
         if self.kind == "poly":
             shape = float(left**self.power)
         elif self.kind == "cosine":
@@ -69,6 +78,12 @@ class ScheduleConfig:
         else:
             return 1.0
         return self.end_lr_factor + (1 - self.end_lr_factor) * shape
+
+    def _within_cycle(self, done: float) -> float:
+        """Share of the running cycle that is done, of the whole decay's share."""
+        first = 1 / (2**self.cycles - 1)  # lengths are first, 2 first, 4 first ... and fill the run
+        index = min(int(math.log2(done / first + 1)), self.cycles - 1)
+        return min((done / first - (2**index - 1)) / 2**index, 1.0)
 
 
 def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -99,7 +114,8 @@ class SegmentationTask(lightning.LightningModule):
     """Trains the network of a `Method` on batches of samples.
 
     The objective, and with it any frozen teacher, is kept outside the module tree: out of the optimiser, of DDP
-    and of the checkpoint (only the objective's own small state, such as running statistics, is saved).
+    and of the checkpoint (only the objective's own small state, such as running statistics, is saved). Its adapters
+    and the weighting of its terms are trained and saved here, beside the network.
 
     Args:
         method: Network, rebuild arguments and objective.
@@ -122,16 +138,20 @@ class SegmentationTask(lightning.LightningModule):
         super().__init__()
         # Channels-last is the faster layout of convolutions on CPUs and GPUs alike.
         self.network = Normalised(spec.mean, spec.std, method.network).to(memory_format=torch.channels_last)
+        self.adapters = method.adapters
+        self.weighting = method.weighting or Weighting(tuple(method.objective.weights))
         self.spec = spec
         self._method = method
         self._optimizer, self._schedule = optimizer, schedule
         self._max_steps, self._norms_every = max_steps, gradient_norms_every
         self._confusion = ConfusionMatrix(spec.classes)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """``(B, C, H, W)`` float32 sensor units -> ``(B, K, H, W)`` logits."""
-        logits: Tensor = self.network(image.contiguous(memory_format=torch.channels_last)).logits
-        return logits
+    def forward(self, batch: Batch) -> SegmentationOutput:
+        """Images in sensor units, with what the network takes beside them -> its output."""
+        context = {name: value.to(self.device) for name, value in self._method.context(batch).items()}
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        output: SegmentationOutput = self.network(image, **context)
+        return output
 
     def on_fit_start(self) -> None:
         """Bring the teacher to this process's device."""
@@ -144,7 +164,7 @@ class SegmentationTask(lightning.LightningModule):
             TrainingError: A term is not finite; the message names the term and the samples.
         """
         objective, step = self._method.objective, self.global_step
-        output: SegmentationOutput = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
+        output = self(batch)
         terms = objective(output, batch, step)
         weights = {name: objective.weight(name, step) for name in terms}
         for name, term in terms.items():
@@ -155,26 +175,31 @@ class SegmentationTask(lightning.LightningModule):
                     "check these samples, lower optimizer.lr or set optimizer.clip_norm",
                 )
             self.log(f"train/{name}", term.detach(), batch_size=len(batch["key"]))
-        total = weighted_sum(terms, weights)
+        shared = self._shared_parameters()
+        total: Tensor = self.weighting(terms, weights, shared)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch["key"]))
+        factors = self.weighting.factors
+        if type(self.weighting) is not Weighting:
+            for name, factor in factors.items():
+                self.log(f"weight/{name}", factor)
         if self._norms_every and step % self._norms_every == 0:
-            parameters = [p for p in self._shared_parameters() if p.requires_grad]
-            for name, norm in gradient_norms(terms, parameters).items():
-                self.log(f"gradient/{name}", weights[name] * norm)
+            for name, norm in gradient_norms(terms, shared).items():
+                self.log(f"gradient/{name}", factors[name] * norm)
         return total
 
     def _shared_parameters(self) -> list[nn.Parameter]:
         encoder = getattr(self._method.network, "encoder", self._method.network)
-        return list(encoder.parameters())
+        return [parameter for parameter in encoder.parameters() if parameter.requires_grad]
 
     def on_validation_epoch_start(self) -> None:
         """Begin a fresh confusion matrix."""
         self._confusion = ConfusionMatrix(self.spec.classes)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count predictions against labels."""
-        prediction = self(batch["image"]).argmax(1)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count predictions against labels; gives the predictions ``(B, H, W)`` int64 to callbacks."""
+        prediction = self(batch).logits.argmax(1)
         self._confusion.update(prediction.cpu().numpy(), batch["mask"].cpu().numpy())
+        return prediction
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and OA over the whole validation split, summed over processes."""
@@ -189,7 +214,9 @@ class SegmentationTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW over `parameter_groups`, its rate set at every step by the schedule."""
-        groups = parameter_groups(self.network, getattr(self._method.network, "encoder", None), self._optimizer)
+        trained = nn.ModuleList([self.network, *([] if self.adapters is None else [self.adapters])])
+        groups = parameter_groups(trained, getattr(self._method.network, "encoder", None), self._optimizer)
+        groups += self.weighting.parameter_groups()
         optimizer = torch.optim.AdamW(groups, betas=self._optimizer.betas)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self._schedule.factor(step, self._max_steps)

@@ -20,13 +20,14 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``(B, T, C)`` -> ``(B, T, C)``."""
+    def forward(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
+        """``(B, T, C)`` -> ``(B, T, C)``; nothing attends to tokens where ``present (B, T)`` bool is False."""
         batch, count, width = tokens.shape
         queries, keys, values = (
             self.qkv(tokens).view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         )
-        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        allowed = None if present is None else present[:, None, None]
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
         projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
         return projected
 
@@ -47,8 +48,8 @@ class ViTBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.GELU(), nn.Linear(mlp_ratio * width, width))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """``(B, T, C)`` -> ``(B, T, C)``."""
-        tokens = tokens + self.attn(self.norm1(tokens))
+    def forward(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
+        """``(B, T, C)`` -> ``(B, T, C)``; ``present`` as `SelfAttention.forward` takes it."""
+        tokens = tokens + self.attn(self.norm1(tokens), present)
         tokens = tokens + self.mlp(self.norm2(tokens))
         return tokens

@@ -17,19 +17,22 @@ KlReduction = Literal["mean", "batchmean"]
 TargetNorm = Literal["raw", "standardised", "layernorm"]
 
 
-def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, mask: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy, the mean over labelled pixels.
 
     Args:
         logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
         mask: ``(B, H, W)`` int64, ``IGNORE_INDEX`` where there is no label.
+        smoothing: Share of each label spread evenly over all classes.
 
     Returns:
         A scalar; exactly 0, with a graph, where no pixel is labelled.
     """
     if logits.shape[-2:] != mask.shape[-2:]:
         logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
-    total = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE_INDEX, reduction="sum")
+    total = F.cross_entropy(
+        logits.float(), mask, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing
+    )
     return total / labelled_pixels(mask)
 
 
@@ -44,6 +47,29 @@ def labelled_pixels(mask: Tensor) -> Tensor:
         torch.distributed.all_reduce(count)
         return count.clamp(min=1) / torch.distributed.get_world_size()
     return count.clamp(min=1)
+
+
+def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:
+    """Region Dice on softmax probabilities, the mean over all classes (GeoSeg's form).
+
+    Intersections and sizes are summed over the batch; a class that the mask does not hold adds nothing.
+
+    Args:
+        logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
+        mask: ``(B, H, W)`` int64; pixels of ``IGNORE_INDEX`` are left out.
+        smooth: Added to numerator and denominator.
+
+    Returns:
+        A scalar in 0..1; exactly 0, with a graph, where no pixel is labelled.
+    """
+    if logits.shape[-2:] != mask.shape[-2:]:
+        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    labelled = (mask != IGNORE_INDEX).unsqueeze(1)
+    target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
+    found = logits.float().softmax(1) * labelled
+    shared, sizes = (found * target).sum((0, 2, 3)), (found + target).sum((0, 2, 3))
+    present = target.sum((0, 2, 3)) > 0
+    return ((1 - (2 * shared + smooth) / (sizes + smooth)) * present).mean()
 
 
 def mse(student: Tensor, teacher: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from geodistill.data.sample import Batch
@@ -99,7 +100,7 @@ class ValidationPictures(lightning.Callback):
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        outputs: Any,
+        outputs: Tensor,
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -107,13 +108,10 @@ class ValidationPictures(lightning.Callback):
         """Keep the first samples and their predictions."""
         missing = self._count - len(self._rows)
         if missing > 0 and trainer.is_global_zero:
-            image = batch["image"][:missing]
-            with torch.no_grad():
-                prediction = pl_module(image).argmax(1)
             self._rows += zip(
-                image.cpu().numpy(),
+                batch["image"][:missing].cpu().numpy(),
                 batch["mask"][:missing].cpu().numpy().astype(np.uint8),
-                prediction.cpu().numpy().astype(np.uint8),
+                outputs[:missing].cpu().numpy().astype(np.uint8),
                 strict=True,
             )
 

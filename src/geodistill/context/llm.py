@@ -25,11 +25,46 @@ _INSTRUCTION = (
 )
 
 
-class LlmWriter:
-    """Answers questions through an endpoint, and from its file where they were asked before.
+class Answers:
+    """The answers of one model in a file of answers: plain JSON, made to be read, edited and committed.
 
-    The file is plain JSON, made to be read, edited and committed; an edited answer is used as it stands. The key
-    comes from the environment (`KEY_VARIABLES`) and is neither written nor told.
+    Args:
+        path: The file; may not exist yet.
+        model: Whose answers count.
+
+    Raises:
+        DataError: The file is not such a file.
+    """
+
+    def __init__(self, path: Path, model: str) -> None:
+        self._path, self._model, self._all = path, model, _load(path)
+
+    def has(self, question: str) -> bool:
+        """Say whether a question is answered."""
+        return (self._model, question) in self._all
+
+    def get(self, question: str) -> str:
+        """Give the answer to a question that `has` one."""
+        return self._all[self._model, question]
+
+    def add(self, question: str, answer: str) -> None:
+        """Keep an answer.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        self._all[self._model, question] = answer
+        entries = [{"model": m, "question": q, "answer": a} for (m, q), a in sorted(self._all.items())]
+        with atomic_path(self._path) as part:
+            text = json.dumps({"format_version": FORMAT_VERSION, "answers": entries}, indent=2, ensure_ascii=False)
+            part.write_text(text + "\n", encoding="utf-8")
+
+
+class LlmWriter:
+    """Answers questions through an endpoint, and from the file of answers where they were asked before.
+
+    An edited answer is used as it stands. The key comes from the environment (`KEY_VARIABLES`) and is neither
+    written nor told.
 
     Args:
         url: Base address of the endpoint, such as ``http://localhost:11434/v1``.
@@ -44,13 +79,12 @@ class LlmWriter:
     """
 
     def __init__(self, url: str, model: str, answers: Path, *, timeout: float = 60.0, retries: int = 3) -> None:
-        self.model, self._path = model, answers
-        self._answers = _load(answers)
+        self.model, self._answers = model, Answers(answers, model)
         self._client = _client(url, timeout, retries)
 
     def pending(self, questions: Sequence[str]) -> list[str]:
         """Give the questions that the file has no answer to, each once."""
-        return [q for q in dict.fromkeys(questions) if (self.model, q) not in self._answers]
+        return [q for q in dict.fromkeys(questions) if not self._answers.has(q)]
 
     def cost(self, questions: Sequence[str]) -> str:
         """Say what asking would cost at most, in one line."""
@@ -68,11 +102,9 @@ class LlmWriter:
             ServiceError: The endpoint cannot be reached, refuses, or gives nothing usable.
             OutputError: The file cannot be written.
         """
-        key = (self.model, question)
-        if key not in self._answers:
-            self._answers[key] = clean(self._ask(question), self.model)
-            self._save()
-        return self._answers[key]
+        if not self._answers.has(question):
+            self._answers.add(question, clean(self._ask(question), self.model))
+        return self._answers.get(question)
 
     def _ask(self, question: str) -> str:
         import openai
@@ -92,12 +124,6 @@ class LlmWriter:
         except (json.JSONDecodeError, AttributeError, IndexError, TypeError) as error:
             raise _failure("sends something that is no chat completion") from error
         return content or ""
-
-    def _save(self) -> None:
-        entries = [{"model": m, "question": q, "answer": a} for (m, q), a in sorted(self._answers.items())]
-        with atomic_path(self._path) as part:
-            text = json.dumps({"format_version": FORMAT_VERSION, "answers": entries}, indent=2, ensure_ascii=False)
-            part.write_text(text + "\n", encoding="utf-8")
 
 
 def clean(answer: str, model: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from geodistill.data.sample import Batch
 from geodistill.errors import GeodistillWarning, UnknownNameError
 from geodistill.methods.metasegnet.network import EMBEDDING
+from geodistill.methods.method import CommonLosses
 from geodistill.nn.losses import cross_entropy, soft_dice
 from geodistill.nn.output import SegmentationOutput
 
@@ -21,7 +22,7 @@ _EMPTY = -1
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
@@ -108,6 +109,8 @@ class MetaSegNetObjective:
         UnknownNameError: A weight of no such term.
     """
 
+    label_free = frozenset({"itm"})
+
     def __init__(self, config: LossConfig) -> None:
         for name in config.weights:
             if name not in WEIGHTS:
@@ -123,13 +126,11 @@ class MetaSegNetObjective:
         terms = {"ce": cross_entropy(output.logits, mask, self._smoothing), "dice": soft_dice(output.logits, mask)}
         if "match" not in output.features:
             return terms | {"itm": output.logits.sum() * 0.0}
-        return terms | {"itm": self._matching(output, batch["prompt"])}
+        return terms | {"itm": self._matching(output)}
 
-    def _matching(self, output: SegmentationOutput, prompt: Tensor) -> Tensor:
-        image, text, temperature, match, mismatch = (
-            output.features[name][0]
-            for name in ("image_embedding", "text_embedding", "temperature", "match", "mismatch")
-        )
+    def _matching(self, output: SegmentationOutput) -> Tensor:
+        names = ("prompt", "image_embedding", "text_embedding", "temperature", "match", "mismatch")
+        prompt, image, text, temperature, match, mismatch = (output.features[name][0] for name in names)
         old_image, old_text, old_prompt = self._queue.filled()
         prompts = torch.cat([prompt, old_prompt])
         # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.

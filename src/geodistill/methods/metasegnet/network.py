@@ -125,9 +125,9 @@ class MetaSegNetwork(nn.Module):
             prompt: ``(B,)`` int64, each image's row of the table.
 
         Returns:
-            Logits ``(B, K, H, W)``. In training form also features ``image_embedding`` and ``text_embedding``
-            ``(B, EMBEDDING)``, ``temperature`` ``()``, ``match`` ``(B, 2)`` and ``mismatch`` ``(B, 2)``: the match
-            logits of each image with its own prompt and with another image's.
+            Logits ``(B, K, H, W)``. In training form also features: ``prompt`` ``(B,)``, ``image_embedding`` and
+            ``text_embedding`` ``(B, EMBEDDING)``, ``temperature`` ``()``, ``match`` and ``mismatch`` ``(B, 2)``: the
+            match logits of each image with its own prompt and with another image's.
         """
         longest = int(self.present[prompt].sum(1).max())
         text, present = self.text[prompt, :longest], self.present[prompt, :longest]
@@ -139,7 +139,8 @@ class MetaSegNetwork(nn.Module):
         embeddings = self.matching.embed(deepest, words, present)
         swapped = other_prompt(prompt)
         _, wrong = self._align(deepest, words[swapped], present[swapped])
-        features = {
+        features: dict[str, list[Tensor]] = {
+            "prompt": [prompt],
             "image_embedding": [embeddings[0]],
             "text_embedding": [embeddings[1]],
             "temperature": [self.matching.temperature],

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.methods.method import CommonLosses
 from geodistill.nn.losses import cross_entropy, labelled_pixels, soft_dice
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import IGNORE_INDEX
@@ -27,12 +28,13 @@ WEIGHTS = {"ce": 1.0, "dice": 1.0, "aux": 1.0}
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
-        weights: Factor of each term: ``ce``, ``dice`` and ``aux`` (the auxiliary head's cross-entropy). A term left
-            out keeps its default; with ``aux`` at 0 there is no auxiliary head.
+        weights: Factor of each term: ``ce``, ``dice`` and ``aux`` (the auxiliary head's cross-entropy), and any of
+            the bench's under a teacher. A term left out keeps its default; with ``aux`` at 0 there is no auxiliary
+            head.
         smoothing: Label smoothing of the cross-entropies.
         dice: ``region`` is soft Dice over all pixels of a class in the batch (GeoSeg), ``pixel`` is Eq. 21 as
             printed, which for one-hot labels is 1 - 2p / (1 + p) of the true class's probability p.
@@ -57,6 +59,8 @@ class MaflObjective:
         RecipeError: The smoothing is out of its range.
     """
 
+    label_free: frozenset[str] = frozenset()
+
     def __init__(self, config: LossConfig) -> None:
         for name in config.weights:
             if name not in WEIGHTS:
@@ -70,6 +74,8 @@ class MaflObjective:
         if not 0 <= config.smoothing < 1:
             raise RecipeError(f"losses.smoothing {config.smoothing}", "a number from 0 to below 1")
         self.weights = WEIGHTS | dict(config.weights)
+        if self.weights["aux"] == 0:
+            del self.weights["aux"]
         self._config = config
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:

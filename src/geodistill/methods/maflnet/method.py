@@ -38,7 +38,7 @@ def build(spec: Spec, network: NetworkConfig, losses: LossConfig) -> Method:
         ArtifactError: Weights cannot be had or do not fit.
     """
     objective = MaflObjective(losses)
-    if objective.weights["aux"] == 0:
+    if "aux" not in objective.weights:
         network = replace(network, aux_head="none")
     arguments = network.arguments()
     module = MaflNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)

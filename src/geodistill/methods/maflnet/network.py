@@ -120,7 +120,7 @@ class MaflNetwork(nn.Module):
 
     Raises:
         UnknownNameError: A choice has no such value.
-        RecipeError: The encoder has one level only, no adapters to train, or MACA's heads do not fit.
+        RecipeError: The encoder has no adapters to train, or MACA's heads do not fit.
     """
 
     def __init__(
@@ -147,8 +147,6 @@ class MaflNetwork(nn.Module):
         self.trained = trained
         self._freeze()
         used = list(self.encoder.channels)[-LEVELS:]
-        if len(used) < 2:
-            raise RecipeError(f"MAFLNet on {encoder} with {len(used)} level", "an encoder of two levels or more")
         self.strides = [4 << i for i in range(len(used))] if self.encoder.isotropic else None
         self.laterals = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, width, 1, bias=False), nn.BatchNorm2d(width)) for c in used

@@ -15,6 +15,7 @@ from geodistill.nn.losses import (
     RunningStatistics,
     cross_entropy,
     explained_variance,
+    focal,
     gradient_norms,
     kl,
     layer_normalise,
@@ -143,3 +144,24 @@ def test_gradient_norms_name_each_terms_share_and_leave_gradients_alone() -> Non
     weighted_sum({"once": out}, {"once": 2.0}).backward()
     assert layer.weight.grad is not None
     assert math.isclose(layer.weight.grad.norm().item(), 10.0, rel_tol=1e-5)
+
+
+def test_focal_plays_down_what_is_classified_well() -> None:
+    torch.manual_seed(0)
+    logits, mask = 3 * torch.randn(2, 4, 5, 6), torch.randint(0, 4, (2, 5, 6))
+    mask[0, :3] = 255
+    chosen = logits.softmax(1).gather(1, mask.clamp(max=3)[:, None])[:, 0]
+    expected = (-((1 - chosen) ** 2) * chosen.log())[mask != 255].mean()
+    assert focal(logits, mask).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert focal(logits, mask, gamma=0.0).item() == pytest.approx(cross_entropy(logits, mask).item(), rel=1e-4)
+
+
+def test_focal_is_finite_on_a_certain_mistake_and_zero_without_labels() -> None:
+    logits = torch.tensor([[200.0, -200.0]]).view(1, 2, 1, 1).requires_grad_()
+    wrong = focal(logits, torch.ones(1, 1, 1, dtype=torch.int64))
+    assert wrong.item() == pytest.approx(-math.log(1e-7), rel=1e-3)
+    nothing = focal(logits, torch.full((1, 2, 2), 255))
+    nothing.backward()
+    assert nothing.item() == 0.0
+    assert logits.grad is not None
+    assert not logits.grad.any()

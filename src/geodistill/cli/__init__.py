@@ -111,12 +111,14 @@ def evaluate(argv: Sequence[str]) -> None:
     parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument("--out", required=True, help="directory of the results")
     parser.add_argument("--classes", nargs="+", help="classes the means are taken over, by default all")
+    parser.add_argument("--class-map", help="for a set of other classes: 'model=set model=set ...' or a YAML file")
     parser.add_argument("--overlap", type=float, default=0.25, help="overlap of the sliding window, 0 to 0.75")
     parser.add_argument("--flips", action="store_true", help="average over horizontal and vertical flips")
     parser.add_argument("--batch-size", type=int, default=4, help="windows a forward pass")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
+    from geodistill.evaluation.classmap import read_pairs
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
     from geodistill.evaluation.evaluate import format_table
 
@@ -128,6 +130,7 @@ def evaluate(argv: Sequence[str]) -> None:
         overlap=args.overlap,
         tta_flips=args.flips,
         subset=args.classes,
+        class_map=read_pairs(args.class_map) if args.class_map else None,
         batch_size=args.batch_size,
         device=args.device,
     )
@@ -185,7 +188,7 @@ def inspect(argv: Sequence[str]) -> None:
     parser.add_argument("target", help="recipe (file or shipped name), run or Segmenter directory")
     parser.add_argument("--size", type=int, default=512, help="side of the square input in pixels")
     parser.add_argument("--channels", type=int, default=3, help="bands, for a recipe without its manifest")
-    parser.add_argument("--classes", type=int, default=2, help="classes, for a recipe without its manifest")
+    parser.add_argument("--classes", type=int, help="classes, for a recipe without its manifest; by default its own")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     from geodistill.training.inspect import inspect as run_inspect

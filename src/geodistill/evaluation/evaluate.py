@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, OutputError
+from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
 from geodistill.evaluation.report import format_table, write_csv, write_json, write_per_image
 from geodistill.evaluation.scoring import ImageScore, Settings, score_image
@@ -37,6 +38,7 @@ def evaluate(
     batch_size: int = 4,
     device: str = "auto",
     worst: int = 12,
+    class_map: Mapping[str, str] | None = None,
 ) -> Scores:
     """Score a Segmenter: one confusion matrix over all labelled pixels of a split.
 
@@ -55,6 +57,8 @@ def evaluate(
         batch_size: Windows a forward pass.
         device: ``auto``, ``cpu``, ``cuda`` ...
         worst: Images, those of lowest mIoU first, shown in ``worst.html``.
+        class_map: Class of the set by class of the model, for a set with other classes: scores are those of the
+            classes that both have (MetaSegNet's table VI).
 
     Raises:
         DataError: The split is empty or holds an image without labels, a file cannot be read, or the legend is not
@@ -70,14 +74,20 @@ def evaluate(
     held = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)
     held.refuse_problems()
     segmenter = load_on(model, device)
-    legend = check_legend(held, segmenter)
-    settings = Settings(overlap, tta_flips, batch_size, held.ignore_unknown)
+    own, mapping = _legend(held), None
+    if class_map is None:
+        check_legend(held, segmenter)
+    else:
+        mapping = make_class_map(class_map, segmenter.spec.legend, own)
+        subset = mapping.subset if subset is None else subset
+    settings = Settings(overlap, tta_flips, batch_size, held.ignore_unknown, mapping)
+    legend = own if mapping is None else mapping.legend
     total = ConfusionMatrix(len(legend))
     total.scores(legend, subset)  # Names that are not in the legend are told now, not after an hour.
     images: list[ImageScore] = []
     rows = held.some_rows(split)
     for row in tqdm(rows, f"evaluate {split}", unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
-        images.append(score_image(segmenter, row, legend, settings))
+        images.append(score_image(segmenter, row, own, settings))
         total += images[-1].matrix
     scores = total.scores(legend, subset)
     if not scores.support.sum():
@@ -90,9 +100,10 @@ def evaluate(
             "images": len(images),
             "overlap": overlap,
             "tta_flips": tta_flips,
+            "class_map": None if class_map is None else dict(class_map),
         }
         write_all(Path(out), scores, images, legend, about)
-        write_worst(Path(out), segmenter, images, legend, scores.subset, settings, worst)
+        write_worst(Path(out), segmenter, images, own, legend, scores.subset, settings, worst)
     return scores
 
 
@@ -114,11 +125,20 @@ def check_legend(manifest: Manifest, segmenter: Segmenter) -> Legend:
     Raises:
         DataError: Their classes differ.
     """
-    legend, known = manifest.legend, segmenter.spec.legend
-    if legend is None or legend.names != known.names:
-        held = "no classes" if legend is None else f"the classes {', '.join(legend.names)}"
-        raise DataError(f"manifest {manifest.path or ''} has {held}", f"the model's: {', '.join(known.names)}")
+    legend, known = _legend(manifest), segmenter.spec.legend
+    if legend.names != known.names:
+        raise DataError(
+            f"manifest {manifest.path or ''} has the classes {', '.join(legend.names)}",
+            f"the model's: {', '.join(known.names)}",
+            "name the classes they have in common with --class-map",
+        )
     return legend
+
+
+def _legend(manifest: Manifest) -> Legend:
+    if manifest.legend is None:
+        raise DataError(f"manifest {manifest.path or ''} has no classes", "labelled images")
+    return manifest.legend
 
 
 def check_place(out: Path) -> None:

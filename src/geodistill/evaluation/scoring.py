@@ -14,6 +14,7 @@ from geodistill.data.manifest import Row
 from geodistill.data.masks import decode_mask, unknown_labels_error
 from geodistill.data.stats import size_mismatch_error
 from geodistill.errors import DataError
+from geodistill.evaluation.classmap import ClassMap
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
 from geodistill.scene.predict import as_classes
@@ -37,12 +38,22 @@ class Settings:
         flips: Average over horizontal and vertical mirrors.
         batch_size: Windows a forward pass.
         ignore_unknown: Take labels in no legend entry as ignored instead of refusing them.
+        mapping: Scores on the classes that model and set have in common; on the model's own where not given.
     """
 
     overlap: float = 0.25
     flips: bool = False
     batch_size: int = 4
     ignore_unknown: bool = False
+    mapping: ClassMap | None = None
+
+    def prediction(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Give predicted classes as they are scored."""
+        return classes if self.mapping is None else self.mapping.prediction[classes]
+
+    def truth(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Give true classes as they are scored."""
+        return classes if self.mapping is None else self.mapping.truth[classes]
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,8 @@ def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Settin
             legend.
     """
     area = row.window
-    matrix, cells = ConfusionMatrix(segmenter.spec.classes), ErrorCells(area.height, area.width)
+    classes = segmenter.spec.classes if settings.mapping is None else len(settings.mapping.legend)
+    matrix, cells = ConfusionMatrix(classes), ErrorCells(area.height, area.width)
     with (
         Raster(row.image) as raster,
         _open_mask(row, raster) as mask,
@@ -128,7 +140,7 @@ def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Settin
             height, width = part.valid.shape
             truth = read_truth(mask, legend, Window(area.row + part.first, area.col, height, width), settings)
             truth = np.where(part.valid, truth, np.uint8(IGNORE_INDEX))
-            prediction = as_classes(part)[0]
+            prediction = settings.prediction(as_classes(part)[0])
             matrix.update(prediction, truth)
             cells.add(part.first, (prediction != truth) & (truth != IGNORE_INDEX))
     worst = cells.worst(PART)
@@ -162,7 +174,7 @@ def look_at(segmenter: Segmenter, score: ImageScore, legend: Legend, settings: S
         _stream(segmenter, Area(raster, score.part), settings) as parts,
     ):
         pixels, valid = raster.read(score.part)
-        prediction = np.concatenate([as_classes(part)[0] for part in parts])
+        prediction = np.concatenate([settings.prediction(as_classes(part)[0]) for part in parts])
         truth = read_truth(mask, legend, score.part, settings)
     return Look(np.where(valid, pixels, 0).astype(np.float32), truth, prediction)
 
@@ -176,7 +188,7 @@ def read_truth(mask: Raster, legend: Legend, window: Window, settings: Settings)
     truth, odd = decode_mask(mask, legend, window)
     if odd and not settings.ignore_unknown:
         raise unknown_labels_error(mask.path, odd, legend)
-    return truth
+    return settings.truth(truth)
 
 
 def _stream(segmenter: Segmenter, area: Area, settings: Settings) -> closing[Generator[SceneRows, None, None]]:

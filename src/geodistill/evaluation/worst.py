@@ -35,6 +35,7 @@ def write_worst(
     out: Path,
     segmenter: Segmenter,
     images: Sequence[ImageScore],
+    masks: Legend,
     legend: Legend,
     subset: Sequence[str],
     settings: Settings,
@@ -48,7 +49,8 @@ def write_worst(
         out: Directory of the results.
         segmenter: The model.
         images: What was found for each image.
-        legend: How the masks encode the classes.
+        masks: How the masks encode their classes.
+        legend: The classes that are scored.
         subset: Classes the mIoU is taken over.
         settings: How images are segmented.
         count: Images shown at most.
@@ -62,7 +64,7 @@ def write_worst(
         folder.mkdir()
         for place, (image, miou, oa) in enumerate(chosen, 1):
             picture = folder / f"{place:03d}.png"
-            seen = look_at(segmenter, image, legend, settings)
+            seen = look_at(segmenter, image, masks, settings)
             prediction_grid(
                 [seen.image], [seen.truth], [seen.prediction], legend, picture, segmenter.spec.bands, side=512
             )

@@ -1,0 +1,37 @@
+"""Segmenters by name."""
+
+from __future__ import annotations
+
+from geodistill.errors import UnknownNameError
+from geodistill.label.segmenters.box import BoxSegmenter
+from geodistill.label.segmenters.grabcut import GrabCut
+from geodistill.label.segmenters.protocol import PromptableSegmenter
+
+NETWORKS = ("sam", "sam2", "sam3", "edgetam")
+"""Families of networks; each is named together with its weights, as ``sam:DIRECTORY``."""
+
+
+def build_segmenter(name: str, *, device: str = "auto") -> PromptableSegmenter:
+    """Build a segmenter.
+
+    Args:
+        name: ``grabcut``; ``box``, which fills the annotated shape (the floor); or a network with its weights, a
+            local directory or a hub id: ``sam:DIR``, ``sam2:DIR``, ``sam3:DIR``, ``edgetam:DIR``.
+        device: Where a network runs: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
+
+    Raises:
+        UnknownNameError: There is no such segmenter.
+        ArtifactError: The weights cannot be read or fetched, or are of another family.
+        RecipeError: The device does not exist here.
+    """
+    if name == BoxSegmenter.name:
+        return BoxSegmenter()
+    if name == GrabCut.name:
+        return GrabCut()
+    family, _, weights = name.partition(":")
+    if family in NETWORKS and weights:
+        from geodistill.label.segmenters.sam import SamSegmenter  # transformers takes seconds to import
+
+        return SamSegmenter.load(family, weights, device=device)
+    known = ("grabcut", "box", *(f"{family}:DIRECTORY" for family in NETWORKS))
+    raise UnknownNameError("segmenter", name, known)

@@ -1,0 +1,170 @@
+"""GrabCut (Rother, Kolmogorov and Blake, 2004) by OpenCV: masks from boxes without any trained weights.
+
+Each object is cut out of a crop around its box, so that the cost depends on the object and not on the image, and
+crops of large objects are worked on at a reduced size, so that it stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from geodistill.label.prompts import Prompts
+from geodistill.label.records import Bounds, rectangle
+from geodistill.label.segmenters.box import fill, trim
+from geodistill.label.segmenters.protocol import CroppedMask, Embedding
+
+PADDING = 0.5
+"""Share of the box's sides that is seen around it, as a sample of the background."""
+LEAST_PADDING = 8
+"""Pixels around small boxes."""
+WORKING_SIDE = 224
+"""Longest side of a crop in pixels; larger ones are reduced."""
+SMALLEST = 3
+"""Boxes with a side below this many pixels are filled: there is nothing to model."""
+POINT_REACH = 32
+"""Pixels around a lone point within which the object is looked for."""
+ITERATIONS = (3, 2)
+"""How often the colour models are fitted again, before and after the first look at the result."""
+SEED = 0
+
+
+class GrabCut:
+    """Separates an object's colours from those around its box by Gaussian mixtures and a graph cut.
+
+    Outside the box is background; a mask prompt is what is probably the object and the rest of its box is probably
+    not; a point is the object for certain. The score is how alike the mask and the masks before its last iterations
+    are, times how well its bounds fill the box (a box is drawn to touch its object on all sides).
+    """
+
+    name = "grabcut"
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[Embedding]:
+        """Keep the pixels of images ``(H, W, 3)`` uint8 RGB."""
+        return [Embedding(image.shape[0], image.shape[1], np.ascontiguousarray(image)) for image in images]
+
+    def masks(self, embedding: Embedding, prompts: Prompts) -> Iterator[CroppedMask]:
+        """Cut the objects out one by one; the same prompt gives the same mask whatever came before."""
+        assert embedding.image is not None, "an embedding of another segmenter"
+        for index in range(len(prompts)):
+            polygon = None if prompts.polygons is None else prompts.polygons[index]
+            point = None if prompts.points is None else prompts.points[index]
+            yield cut_out(embedding.image, _bounds(prompts, index), polygon, point)
+
+
+def cut_out(
+    image: NDArray[np.uint8],
+    bounds: Bounds,
+    polygon: NDArray[np.float64] | None = None,
+    point: NDArray[np.float32] | None = None,
+) -> CroppedMask:
+    """Cut one object out of an image.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+        bounds: The object lies within, in pixels.
+        polygon: ``(V, 2)`` x, y of what is probably the object.
+        point: ``(2,)`` x, y of a pixel that is the object.
+    """
+    height, width = image.shape[:2]
+    box = np.clip(np.rint(bounds), 0, (width, height, width, height)).astype(int)
+    if (box[2:] - box[:2]).min() < SMALLEST:
+        return fill(rectangle(*bounds), height, width)
+    pad = np.maximum((box[2:] - box[:2]) * PADDING, LEAST_PADDING).astype(int)
+    left, top = np.maximum(box[:2] - pad, 0).tolist()
+    right, bottom = np.minimum(box[2:] + pad, (width, height)).tolist()
+    seen = np.ascontiguousarray(image[top:bottom, left:right])
+    origin = np.array((left, top))
+    labels = first_guess(
+        (bottom - top, right - left),
+        box - np.tile(origin, 2),
+        None if polygon is None else polygon - origin,
+        None if point is None else point - origin,
+    )
+    mask, likeness = _separate(seen, labels)
+    found = trim(mask, left, top, 0.0)
+    rows, columns = found.mask.shape
+    filled = rows * columns / float((box[2] - box[0]) * (box[3] - box[1]))
+    return replace(found, score=likeness * min(filled, 1.0))
+
+
+def first_guess(
+    shape: tuple[int, int],
+    box: NDArray[np.int64],
+    polygon: NDArray[np.float64] | None,
+    point: NDArray[np.float32] | None,
+) -> NDArray[np.uint8]:
+    """Give OpenCV's labels ``(h, w)`` uint8 of a crop: what is certainly and what probably object or background.
+
+    Args:
+        shape: Rows and columns of the crop.
+        box: ``(4,)`` xyxy whole pixels of the crop; everything outside is background.
+        polygon: ``(V, 2)`` pixels of the crop; the rest of the box is probably background.
+        point: ``(2,)`` pixels of the crop; a disc around it is the object.
+    """
+    labels = np.full(shape, cv2.GC_BGD, np.uint8)
+    left, top, right, bottom = box.tolist()
+    inside = labels[top:bottom, left:right]
+    if polygon is None:
+        inside[:] = cv2.GC_PR_FGD
+    else:
+        inside[:] = cv2.GC_PR_BGD
+        held = fill(polygon - (left, top), *inside.shape)
+        rows, columns = held.mask.shape
+        inside[held.top : held.top + rows, held.left : held.left + columns][held.mask] = cv2.GC_PR_FGD
+    if point is not None:
+        radius = max(1, min(right - left, bottom - top) // 8)
+        cv2.circle(labels, (int(point[0]), int(point[1])), radius, cv2.GC_FGD, cv2.FILLED)
+    if not (labels == cv2.GC_BGD).any():  # the object fills the image: its border is the best guess there is
+        edge = np.ones_like(labels, bool)
+        edge[1:-1, 1:-1] = False
+        labels[edge & (labels == cv2.GC_PR_FGD)] = cv2.GC_PR_BGD
+    return labels
+
+
+def _separate(seen: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], float]:
+    """Cut ``seen (h, w, 3)`` along the labels; give the mask ``(h, w)`` and its IoU with the one before the end."""
+    rows, columns = labels.shape
+    scale = min(1.0, WORKING_SIDE / max(rows, columns))
+    work, guess = seen, labels.copy()
+    if scale < 1:
+        size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+        work = cv2.resize(seen, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        guess = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+    if not _is_object(guess).any() or _is_object(guess).all():  # too thin to survive the reduction
+        return _is_object(labels), 0.0
+    # The mixtures begin with a random clustering: the same seed gives the same mask whatever ran before.
+    cv2.setRNGSeed(SEED)
+    background, foreground = np.zeros((2, 1, 65))
+    cv2.grabCut(work, guess, (0, 0, 0, 0), background, foreground, ITERATIONS[0], cv2.GC_INIT_WITH_MASK)
+    last = _is_object(guess)
+    cv2.grabCut(work, guess, (0, 0, 0, 0), background, foreground, ITERATIONS[1], cv2.GC_EVAL)
+    mask = _is_object(guess)
+    likeness = float((mask & last).sum() / max((mask | last).sum(), 1))
+    if scale < 1:
+        fine = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
+        mask = (fine > 0.5) & (labels != cv2.GC_BGD)
+    return mask, likeness
+
+
+def _is_object(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    held: NDArray[np.bool_] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return held
+
+
+def _bounds(prompts: Prompts, index: int) -> Bounds:
+    """Give what the object lies within: its box, its mask prompt's bounds, or the surroundings of its point."""
+    if prompts.boxes is not None:
+        left, top, right, bottom = prompts.boxes[index].tolist()
+    elif prompts.polygons is not None:
+        polygon = prompts.polygons[index]
+        (left, top), (right, bottom) = polygon.min(axis=0).tolist(), polygon.max(axis=0).tolist()
+    else:
+        assert prompts.points is not None
+        x, y = prompts.points[index].tolist()
+        left, top, right, bottom = x - POINT_REACH, y - POINT_REACH, x + POINT_REACH, y + POINT_REACH
+    return left, top, right, bottom

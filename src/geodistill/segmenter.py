@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, DataError, UnknownNameError
+from geodistill.methods.kda import KdaNetwork
 from geodistill.methods.ktda import KtdaNetwork
+from geodistill.methods.maflnet import MaflNetwork
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.nn.normalise import Normalised
 from geodistill.raster import atomic_path, output_error
@@ -23,7 +25,12 @@ from geodistill.spec import Spec
 FORMAT_VERSION = 1
 DESCRIPTION, WEIGHTS = "segmenter.json", "model.safetensors"
 
-NETWORKS: dict[str, type[nn.Module]] = {"supervised": SupervisedNetwork, "ktda": KtdaNetwork}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "supervised": SupervisedNetwork,
+    "ktda": KtdaNetwork,
+    "kda": KdaNetwork,
+    "maflnet": MaflNetwork,
+}
 """Every network a Segmenter can hold. Names in files resolve here and nowhere else."""
 
 

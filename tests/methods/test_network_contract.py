@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from geodistill.methods import maflnet
 from geodistill.methods.ktda import KtdaNetwork
+from geodistill.methods.maflnet import MaflNetwork
 from geodistill.methods.supervised import SupervisedNetwork
 
 CLASSES = 3
@@ -45,6 +47,12 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "ktda-twin": (
         KtdaNetwork,
         KTDA | PYRAMID | {"encoder": "test_efficientnet", "align": "none", "decode_from": "encoder", "decoder": "unet"},
+    ),
+    "maflnet": (MaflNetwork, {"encoder": "mit_b0", "width": 16}),
+    "maflnet-vit": (MaflNetwork, {"encoder": "test_vit(adapters=block)", "trained": "adapters", "width": 16}),
+    "maflnet-reference": (
+        MaflNetwork,
+        {"encoder": "test_resnet", "width": 16, **maflnet.PRESETS["reference"]["network"]},
     ),
 }
 

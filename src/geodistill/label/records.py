@@ -5,8 +5,9 @@ Axes: ``x`` grows to the right and ``y`` downwards, both in pixels of the image;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -45,8 +46,8 @@ class Box:
         source: Where it was read, for messages: ``file:line`` or ``file:object 3``.
         kind: What the polygon is.
         index: Position among its image's annotations, from 0, counted before anything was dropped.
-        segmentation: True mask where the set has one: COCO run lengths ``{"size": [height, width], "counts": bytes}``
-            in the frame of the image.
+        segmentation: True mask where the set has one: COCO run lengths ``{"size": [height, width], "counts": text}``
+            in the frame of the image, as `geodistill.label.runs.Runs` reads and writes them.
         horizontal: The set's own horizontal box where it has one beside an oriented one (HRSC2016), else ``None``.
     """
 
@@ -59,7 +60,7 @@ class Box:
     segmentation: dict[str, Any] | None = None
     horizontal: Bounds | None = None
 
-    @property
+    @cached_property
     def box(self) -> Bounds:
         """Bounds of the vertices; the papers' RH-Box where the polygon is oriented."""
         (left, top), (right, bottom) = self.polygon.min(axis=0).tolist(), self.polygon.max(axis=0).tolist()
@@ -129,15 +130,23 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[n
     return np.array(((left, top), (right, top), (right, bottom), (left, bottom)), np.float64)
 
 
-def kind_of_corners(corners: NDArray[np.float64]) -> Kind:
-    """Tell a horizontal box from an oriented one by its four corners ``(4, 2)``, in any order."""
+def rotated(x: float, y: float, width: float, height: float, angle: float) -> NDArray[np.float64]:
+    """Give the corners ``(4, 2)`` of an oriented box.
+
+    Args:
+        x: Centre.
+        y: Centre.
+        width: Side along the angle, in pixels.
+        height: The other side, in pixels.
+        angle: Radians from the x axis towards the y axis, which is clockwise as one looks at the image.
+    """
+    along = np.array((math.cos(angle), math.sin(angle))) * width / 2
+    across = np.array((-math.sin(angle), math.cos(angle))) * height / 2
+    return np.array((x, y)) + np.stack((-along - across, along - across, along + across, across - along))
+
+
+def kind_of_corners(corners: NDArray[np.float64], tolerance: float = 1e-3) -> Kind:
+    """Tell a horizontal box from an oriented one by its four corners ``(4, 2)``, in any order, in pixels."""
     low, high = corners.min(axis=0), corners.max(axis=0)
-    at_edges = ((corners == low) | (corners == high)).all()
-    return "hbox" if at_edges and len({tuple(corner) for corner in corners.tolist()}) == 4 else "rbox"
-
-
-def area(polygon: NDArray[np.float64] | Sequence[Sequence[float]]) -> float:
-    """Give the area of a polygon ``(V, 2)`` in square pixels (shoelace formula)."""
-    x, y = np.asarray(polygon, np.float64).T
-    x, y = x - x[0], y - y[0]
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+    at_low, at_high = np.abs(corners - low) <= tolerance, np.abs(corners - high) <= tolerance
+    return "hbox" if (at_low | at_high).all() and len(np.unique(at_low, axis=0)) == 4 else "rbox"

@@ -1,0 +1,47 @@
+"""FAIR1M xml: five points a box, the first one repeated, and names with spaces, which become hyphens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from geodistill.errors import DataError
+from geodistill.label.boxes.found import Found, Options, Read
+from geodistill.label.boxes.pictures import Picture, Pictures
+from geodistill.label.boxes.text import difficulty, numbers, parse_xml, points, read_files, require_text, text_of
+from geodistill.label.records import kind_of_corners
+
+
+def read(place: Path, pictures: Pictures, options: Options) -> Read:
+    """Read a folder of xml files, each named as its image or naming it in ``<source><filename>``."""
+    return read_files(place, pictures, ".xml", _objects, image_name=_image_name, progress=options.progress)
+
+
+def _image_name(file: Path) -> str | None:
+    return text_of(parse_xml(file), "source/filename")
+
+
+def _objects(file: Path, _: Picture | None) -> list[Found]:
+    root = parse_xml(file)
+    if root.find("objects") is None:
+        raise DataError(f"{file} has no <objects>", "FAIR1M's xml", "choose the format that the file has")
+    return [_object(element, f"{file}:object {n}") for n, element in enumerate(root.iterfind("objects/object"), 1)]
+
+
+def _object(element: Element, source: str) -> Found:
+    texts = [(point.text or "").strip() for point in element.iterfind("points/point")]
+    pairs = [text.split(",") for text in texts]
+    if len(pairs) not in (4, 5) or any(len(pair) != 2 for pair in pairs):
+        raise DataError(f"{source}: points {'; '.join(texts)[:120]!r}", "four or five points 'x,y'")
+    corners = points(numbers([value for pair in pairs for value in pair], source, "points 'x,y'"))
+    if len(corners) == 5 and not np.array_equal(corners[0], corners[4], equal_nan=True):
+        raise DataError(f"{source}: the fifth point is not the first", "four corners and the first one again")
+    return Found(
+        polygon=corners[:4],
+        category="-".join(require_text(element, "possibleresult/name", source).split()),
+        source=source,
+        kind=kind_of_corners(corners[:4]),
+        difficult=difficulty(text_of(element, "difficult"), source),
+    )

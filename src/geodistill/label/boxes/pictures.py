@@ -1,0 +1,128 @@
+"""The images that annotations speak of, found by the names that annotations use for them."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+
+from geodistill.errors import DataError
+from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image file; opened when its size is first asked for.
+
+    Attributes:
+        key: Path below the folder of images without suffix, with forward slashes.
+        path: The file.
+    """
+
+    key: str
+    path: Path
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """Size and place on the ground, or ``None`` where the file cannot be opened."""
+        try:
+            with Raster(self.path) as raster:
+                return raster.grid
+        except DataError:
+            return None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height in pixels, or ``None`` where the file cannot be opened."""
+        return None if self.grid is None else (self.grid.width, self.grid.height)
+
+
+class Pictures:
+    """All images of a folder and its subfolders, or one image file.
+
+    Args:
+        place: The folder or file.
+
+    Raises:
+        DataError: The place is missing, holds no image, or two images have one key.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = Path(os.path.abspath(place))  # noqa: PTH100 - linked folders keep the name they were given by
+        if not self.place.exists():
+            raise DataError(f"no images at {place}", "a folder of images or an image file")
+        paths = sorted(files_of(self.place, IMAGE_SUFFIXES))
+        if not paths:
+            raise DataError(f"no image in {place}", f"files {', '.join(IMAGE_SUFFIXES)}")
+        root = self.place if self.place.is_dir() else self.place.parent
+        pictures: dict[str, Picture] = {}
+        for path in paths:
+            key = path.relative_to(root).with_suffix("").as_posix()
+            if key in pictures:
+                raise DataError(f"{pictures[key].path} and {path.name}", "one image of a name", "move one elsewhere")
+            pictures[key] = Picture(key, path)
+        self.all = tuple(pictures[key] for key in sorted(pictures))
+        self._by_stem: dict[str, list[Picture]] = defaultdict(list)
+        for picture in self.all:
+            self._by_stem[_folded(picture.path.stem)].append(picture)
+
+    def find(self, name: str, source: Path, below: str = "") -> Picture | None:
+        """Give the image of a name, or ``None``.
+
+        Where several folders hold an image of that name, the one whose path ends like the name wins, then one in
+        the subfolder ``below``, then the one whose path has most in common with that of the annotation file.
+
+        Args:
+            name: File name with or without folders and suffix, as annotations write it.
+            source: The annotation file.
+            below: Subfolder of the annotation file in its folder of annotations.
+
+        Raises:
+            DataError: Several images fit equally well.
+        """
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        if not parts:
+            return None
+        last = parts.pop()
+        named = Path(last)
+        candidates = self._by_stem.get(_folded(named.stem), []) if named.suffix.lower() in IMAGE_SUFFIXES else []
+        # A name may hold dots of its own: P0003.v2 is a stem, not a file of kind v2.
+        candidates = candidates or self._by_stem.get(_folded(last), [])
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        folders = Path(os.path.abspath(source)).parts  # noqa: PTH100
+
+        def likeness(picture: Picture) -> tuple[int, bool, int]:
+            own = picture.path.parent.parts
+            tail = _equal(reversed(own), reversed(parts))
+            parent = picture.key.rpartition("/")[0]
+            return tail, parent == below, _equal(own, folders)
+
+        ranked = sorted(candidates, key=likeness, reverse=True)
+        if likeness(ranked[0]) == likeness(ranked[1]):
+            both = " and ".join(str(picture.path) for picture in ranked[:2])
+            raise DataError(f"{source}: {name!r} could be {both}", "one image of that name", "label them separately")
+        return ranked[0]
+
+
+def files_of(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Give the files of these lower-case suffixes in a folder and below it, no hidden ones; or the file itself."""
+    if place.is_file():
+        return [place]
+    found = [f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file()]
+    return [f for f in found if not any(part.startswith(".") for part in f.relative_to(place).parts)]
+
+
+def _equal(first: Iterable[str], second: Iterable[str]) -> int:
+    """Count how many parts are equal from the beginning."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))))
+
+
+def _folded(stem: str) -> str:
+    """Archives made on a Mac write an accent as a character of its own."""
+    return unicodedata.normalize("NFC", stem)

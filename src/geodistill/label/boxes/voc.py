@@ -1,0 +1,76 @@
+"""Pascal VOC xml, with DIOR's horizontal and oriented boxes in both of their tag styles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from geodistill.errors import DataError
+from geodistill.label.boxes.found import Found, Options, Read
+from geodistill.label.boxes.pictures import Picture, Pictures
+from geodistill.label.boxes.text import difficulty, numbers, parse_xml, points, read_files, require_text, text_of
+from geodistill.label.records import Bounds, kind_of_corners, rectangle, rotated
+
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+_CORNERS = tuple(
+    f"{axis}_{corner}" for corner in ("left_top", "right_top", "right_bottom", "left_bottom") for axis in "xy"
+)
+_ANGLED = ("cx", "cy", "w", "h", "angle")
+_STYLES = (_EDGES, _CORNERS, _ANGLED)
+
+
+def read(place: Path, pictures: Pictures, options: Options) -> Read:
+    """Read a folder of xml files, each named as its image or naming it in ``<filename>``."""
+    return read_files(place, pictures, ".xml", _objects, image_name=_image_name, progress=options.progress)
+
+
+def _image_name(file: Path) -> str | None:
+    return text_of(parse_xml(file), "filename")
+
+
+def _objects(file: Path, _: Picture | None) -> list[Found]:
+    root = parse_xml(file)
+    if root.tag.lower() != "annotation":
+        raise DataError(f"{file} has the root <{root.tag}>", "<annotation>", "choose the format that the file has")
+    return [_object(element, f"{file}:object {n}") for n, element in enumerate(root.iter("object"), 1)]
+
+
+def _object(element: Element, source: str) -> Found:
+    values, horizontal = None, None
+    # DIOR writes xmin..ymax below either tag; where both stand, robndbox is the oriented box.
+    for tag in ("robndbox", "bndbox"):
+        box = element.find(tag)
+        if box is None:
+            continue
+        if values is None:
+            values = _values(box, source)
+        else:
+            horizontal = _bounds(box, source)
+    if values is None:
+        raise DataError(f"{source} has no box", "<bndbox> or <robndbox>")
+    if len(values) == len(_CORNERS):
+        corners = points(values)
+    elif len(values) == len(_EDGES):
+        corners = rectangle(*values)
+    else:
+        corners = rotated(*values)
+    return Found(
+        polygon=corners,
+        category=require_text(element, "name", source),
+        source=source,
+        kind="hbox" if len(values) == len(_EDGES) else kind_of_corners(corners),
+        difficult=difficulty(text_of(element, "difficult"), source),
+        horizontal=horizontal,
+    )
+
+
+def _values(box: Element, source: str) -> list[float]:
+    for tags in _STYLES:
+        if box.find(tags[0]) is not None:
+            return numbers([text_of(box, tag) for tag in tags], source, f"numbers {', '.join(tags)}")
+    raise DataError(f"{source}: <{box.tag}> has no known corner", " or ".join(", ".join(tags) for tags in _STYLES))
+
+
+def _bounds(box: Element, source: str) -> Bounds:
+    left, top, right, bottom = numbers([text_of(box, tag) for tag in _EDGES], source, f"numbers {', '.join(_EDGES)}")
+    return left, top, right, bottom

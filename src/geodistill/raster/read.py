@@ -1,11 +1,12 @@
-"""An open raster: masked windowed reads."""
+"""An open raster: masked windowed reads of chosen bands, in sensor units."""
 
 from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,40 +15,45 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
+from geodistill.raster.bands import aliases, choose
 from geodistill.raster.grid import Grid, Window
+from geodistill.raster.place import NETWORK, is_local, is_remote, open_source, stem_of
+from geodistill.raster.stack import stack
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".vrt", ".jp2")
 """Suffixes, in lower case, that are looked for when a folder is scanned for rasters."""
+
+Source = Path | str | Sequence[Path | str]
 
 
 class Raster:
     """An open image or mask file; use as a context manager.
 
-    Reads are windowed. A window may reach beyond the raster: the part outside is 0 and not valid.
+    Reads are windowed. A window may reach beyond the raster: the part outside is 0 and not valid. Where the file
+    has scale and offset tags, samples are float32 with both applied.
 
     Args:
-        path: Any file GDAL reads: GeoTIFF, PNG, JPEG, BMP, VRT ...
+        source: Any file GDAL reads (GeoTIFF, PNG, JPEG, BMP, VRT ...), a GDAL path such as ``/vsizip/...``, an address
+            (``https://...``, ``s3://...``), or several of them that hold bands of one scene.
+        bands: Bands to read, in this order: a number counted from 1, or a name each. By default all but alpha.
+        overview: Level of the file's overviews to read in place of the whole, from 0.
 
     Raises:
-        DataError: The file is missing or cannot be read as a raster.
+        DataError: The file is missing or cannot be read as a raster, or has no such band.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise DataError(f"no file {self.path}", "an image file")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._file = rasterio.open(self.path)
-        except RasterioError as error:
-            raise DataError(
-                f"{self.path} cannot be opened as a raster ({error})", "GeoTIFF, PNG, JPEG or BMP"
-            ) from error
-        if self._file.driver == "PNG" and not _png_is_complete(self.path):
+    def __init__(self, source: Source, bands: Sequence[str] | None = None, overview: int | None = None) -> None:
+        several = not isinstance(source, Path | str)
+        sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
+        self.source = ", ".join(sources)
+        self.path = Path(sources[0])
+        self._opened = (tuple(sources) if several else sources[0], bands, overview)
+        self._remote = any(map(is_remote, sources))
+        self._file = open_source(stack(sources) if several else sources[0], overview)
+        if self._file.driver == "PNG" and is_local(sources[0]) and not _png_is_complete(self.path):
             self._file.close()
             raise DataError(f"{self.path} is truncated", "a whole PNG file", "fetch or export it again")
         alpha = [i for i, kind in enumerate(self._file.colorinterp, 1) if kind == ColorInterp.alpha]
@@ -55,8 +61,32 @@ class Raster:
         if tagged and self._file.driver == "GTiff" and not self._holds_alpha(alpha[0]):
             alpha = []
         self._indexes = [i for i in self._file.indexes if i not in alpha] or list(self._file.indexes)
-        from_alpha = tagged and not alpha and MaskFlags.alpha in self._file.mask_flag_enums[0]
-        self._masked = not from_alpha and any(MaskFlags.all_valid not in f for f in self._file.mask_flag_enums)
+        # The fourth band of some files is tagged as alpha and holds none: nothing is masked by it.
+        self._false_alpha = tagged and not alpha
+        if bands is not None:
+            try:
+                self._indexes = choose(bands, [(i, self._names(i)) for i in self._indexes], self.source)
+            except DataError:
+                self._file.close()
+                raise
+        self._look_at_masks()
+
+    def _look_at_masks(self) -> None:
+        file, indexes = self._file, self._indexes
+        flags = [file.mask_flag_enums[i - 1] for i in indexes]
+        from_band = [f for f in flags if MaskFlags.all_valid not in f and MaskFlags.nodata not in f]
+        if self._false_alpha:
+            from_band = [f for f in from_band if MaskFlags.alpha not in f]
+        self._mask_bands = [] if not from_band else indexes[:1]
+        if from_band and not all(MaskFlags.per_dataset in f for f in from_band):
+            self._mask_bands = indexes
+        self._nodata = [
+            file.nodatavals[i - 1] if MaskFlags.nodata in f else None for i, f in zip(indexes, flags, strict=True)
+        ]
+        scales, offsets = [file.scales[i - 1] for i in indexes], [file.offsets[i - 1] for i in indexes]
+        self._scaled = any(s != 1 for s in scales) or any(o != 0 for o in offsets)
+        self._scales = np.array(scales, np.float32)[:, None, None]
+        self._offsets = np.array(offsets, np.float32)[:, None, None]
 
     def __enter__(self) -> Raster:
         return self
@@ -70,13 +100,27 @@ class Raster:
         """Close the file."""
         self._file.close()
 
+    def reopen(self) -> Raster:
+        """Open the same bands of the same source once more, for another thread."""
+        return Raster(*self._opened)
+
+    def _names(self, index: int) -> set[str]:
+        file = self._file
+        description, colour = file.descriptions[index - 1], file.colorinterp[index - 1].name
+        # A band of a stack is called after its file.
+        stacked = not isinstance(self._opened[0], str)
+        named = description if stacked and description else self.path.name
+        told = None if colour in ("undefined", "gray", "palette") else colour
+        return aliases(named, description, told, alone=stacked or file.count == 1)
+
     def _holds_alpha(self, index: int) -> bool:
         """Whether a band tagged as alpha holds opacity: mostly 0 or the largest value, in five sampled places.
 
         GDAL tags the fourth band of any 8-bit TIFF as alpha unless told otherwise, near infrared too.
         """
         file, extremes, total = self._file, 0, 0
-        largest = np.iinfo(self.dtype).max if self.dtype.kind in "ui" else 1
+        kind = np.dtype(file.dtypes[0])
+        largest = np.iinfo(kind).max if kind.kind in "ui" else 1
         for row, col in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
             window = Window(int(row * file.height) - 16, int(col * file.width) - 16, 32, 32)
             try:
@@ -88,14 +132,20 @@ class Raster:
         return extremes >= total / 2
 
     @property
+    def name(self) -> str:
+        """What the source is called: its file's name without folder and suffix, or what a stack's files share."""
+        opened = self._opened[0]
+        return stem_of(opened) if isinstance(opened, str) else shared_name([stem_of(s) for s in opened])
+
+    @property
     def channels(self) -> int:
         """Number of bands without alpha."""
         return len(self._indexes)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Sample type of the file."""
-        dtype: np.dtype[Any] = np.dtype(self._file.dtypes[0])
+        """Sample type that reads give: the file's, or float32 where it has scale or offset tags."""
+        dtype: np.dtype[Any] = np.dtype(np.float32 if self._scaled else self._file.dtypes[self._indexes[0] - 1])
         return dtype
 
     @property
@@ -107,6 +157,22 @@ class Raster:
     def tiled(self) -> bool:
         """Whether the file is stored in tiles, so that a window is read without decoding whole rows."""
         return any(width < self._file.width for _, width in self._file.block_shapes)
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is read over the network."""
+        return self._remote
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Height and width in pixels of the blocks in which the file is stored."""
+        height, width = self._file.block_shapes[self._indexes[0] - 1]
+        return int(height), int(width)
+
+    @property
+    def overviews(self) -> list[int]:
+        """By how much each overview level in the file is smaller than the whole, ascending."""
+        return [int(factor) for factor in self._file.overviews(self._indexes[0])]
 
     @property
     def acquired(self) -> str | None:
@@ -142,47 +208,72 @@ class Raster:
 
         Args:
             window: The part to read, by default the whole; may reach beyond the raster.
-            bands: Zero-based positions among the bands without alpha, by default all.
+            bands: Zero-based positions among the raster's bands, by default all.
 
         Returns:
-            ``(C, H, W)`` in the file's dtype (not finite samples become 0) and ``(H, W)`` bool: False outside
-            the raster, where the file's nodata, mask band or alpha says so, and where a sample is not finite.
+            ``(C, H, W)`` in `dtype` (not finite samples become 0) and ``(H, W)`` bool: False outside the raster,
+            where nodata (of all bands), mask band or alpha says so, and where a sample is not finite.
 
         Raises:
             DataError: The file is truncated or corrupt, or a band position does not exist.
         """
-        window = window or Window(0, 0, self._file.height, self._file.width)
+        window = window or Window(0, 0, self.grid.height, self.grid.width)
         positions = range(self.channels) if bands is None else bands
         if any(not 0 <= b < self.channels for b in positions):
-            raise DataError(f"{self.path}: bands {list(positions)}", f"positions 0 to {self.channels - 1}")
-        indexes = [self._indexes[b] for b in positions]
-        image: NDArray[Any] = np.zeros((len(indexes), window.height, window.width), self.dtype)
-        valid = np.zeros((window.height, window.width), bool)
+            raise DataError(f"{self.source}: bands {list(positions)}", f"positions 0 to {self.channels - 1}")
         inside = window.intersection(self._file.height, self._file.width)
+        if inside == window and inside.height and inside.width:
+            return self._read_inside(inside, list(positions))
+        image: NDArray[Any] = np.zeros((len(positions), window.height, window.width), self.dtype)
+        valid = np.zeros((window.height, window.width), bool)
         if inside.height and inside.width:
             part = Window(inside.row - window.row, inside.col - window.col, inside.height, inside.width)
-            image[(..., *part.slices)], valid[part.slices] = self._read_inside(inside, indexes)
+            image[(..., *part.slices)], valid[part.slices] = self._read_inside(inside, list(positions))
         return image, valid
 
-    def _read_inside(self, window: Window, indexes: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        where = window.to_rasterio()
+    def _read_inside(self, window: Window, positions: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        where, indexes = window.to_rasterio(), [self._indexes[p] for p in positions]
         try:
-            pixels = self._file.read(indexes, window=where)
-            valid = np.ones(pixels.shape[1:], bool)
-            if self._masked:
-                valid = self._file.dataset_mask(window=where) != 0
+            with rasterio.Env(**NETWORK) if self._remote else nullcontext():
+                pixels: NDArray[Any] = self._file.read(indexes, window=where)
+                valid = np.ones(pixels.shape[1:], bool)
+                if self._mask_bands:
+                    valid = (self._file.read_masks(self._mask_bands, window=where) != 0).any(axis=0)
         except RasterioError as error:
             raise DataError(
-                f"{self.path} is truncated or corrupt at row {window.row}, column {window.col}",
+                f"{self.source} is truncated or corrupt at row {window.row}, column {window.col}",
                 "a readable file",
                 "fetch or export it again",
             ) from error
+        valid &= _has_data(pixels, [self._nodata[p] for p in positions])
         if pixels.dtype.kind == "f":
             finite = np.isfinite(pixels)
             if not finite.all():
                 valid &= finite.all(axis=0)
                 pixels = np.where(finite, pixels, 0)
+        if self._scaled:
+            pixels = pixels.astype(np.float32) * self._scales[positions] + self._offsets[positions]
         return pixels, valid
+
+
+def _has_data(pixels: NDArray[Any], nodata: list[float | None]) -> NDArray[np.bool_]:
+    """``(H, W)`` bool: whether any band of ``(C, H, W)`` differs from its nodata value."""
+    has = np.ones(pixels.shape[1:], bool)
+    if None in nodata or not nodata:
+        return has
+    for position, (band, value) in enumerate(zip(pixels, nodata, strict=True)):
+        assert value is not None
+        differs = ~np.isnan(band) if np.isnan(value) else band != np.asarray(value).astype(np.float64)
+        if band.dtype == np.float32 and not np.isnan(value):
+            differs = band != np.float32(value)
+        has = differs if position == 0 else has | differs
+    return has
+
+
+def shared_name(names: Sequence[str]) -> str:
+    """Give what names begin with, without the separator before they part: what a scene's band files are called."""
+    common = "".join(letters[0] for letters in takewhile(lambda found: len(set(found)) == 1, zip(*names, strict=False)))
+    return re.sub(r"[_.-]+(?:B|SR_B|band)?_?$", "", common, flags=re.IGNORECASE) or names[0]
 
 
 def _png_is_complete(path: Path) -> bool:

@@ -1,0 +1,105 @@
+"""Which band of a file is meant: by number, by its name in the file, by colour, or as a sensor calls it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from geodistill.errors import DataError
+
+SENSORS: dict[str, dict[str, str]] = {
+    "sentinel-2": {
+        "coastal": "b1",
+        "blue": "b2",
+        "green": "b3",
+        "red": "b4",
+        "rededge1": "b5",
+        "rededge2": "b6",
+        "rededge3": "b7",
+        "nir": "b8",
+        "nir08": "b8a",
+        "nir09": "b9",
+        "cirrus": "b10",
+        "swir16": "b11",
+        "swir22": "b12",
+    },
+    "landsat-8": {
+        "coastal": "b1",
+        "blue": "b2",
+        "green": "b3",
+        "red": "b4",
+        "nir": "b5",
+        "swir16": "b6",
+        "swir22": "b7",
+        "pan": "b8",
+        "cirrus": "b9",
+    },
+    "landsat-5": {"blue": "b1", "green": "b2", "red": "b3", "nir": "b4", "swir16": "b5", "swir22": "b7", "pan": "b8"},
+}
+"""Band of each sensor by the common name that STAC gives it; Landsat 9 has those of 8, Landsat 4 and 7 those of 5."""
+
+_NAMES = {
+    "sentinel-2": re.compile(r"(?i)^(S2[ABCD]_|T\d{2}[A-Z]{3}_|HLS\.S30\.)"),
+    "landsat-8": re.compile(r"(?i)^(L[COT]0[89]_|HLS\.L30\.)"),
+    "landsat-5": re.compile(r"(?i)^L[TEM]0[457]_"),
+}
+_TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?_?0?(\d{1,2}A?)(?![A-Z0-9])")
+
+
+def band_token(text: str) -> str | None:
+    """Find a band's number in a file's name or a band's description: ``LC08_..._B4.TIF`` -> ``b4``, or ``None``."""
+    # File names part their words by underscores, which a regular expression takes for letters.
+    found = _TOKEN.findall(text.replace("_", " ").replace(".", " "))
+    return f"b{found[-1].lower()}" if found else None
+
+
+def aliases(file_name: str, description: str | None, colour: str | None, alone: bool) -> set[str]:
+    """Give every name, in lower case, that a band answers to.
+
+    Args:
+        file_name: Name of its file, which tells the sensor.
+        description: The band's name in the file.
+        colour: Its colour interpretation: ``red``, ``nir`` ...
+        alone: Whether it is its file's only band, so that the file's name tells the band too.
+    """
+    names = {name.strip().lower() for name in (description, colour) if name}
+    token = band_token(description) if description else None
+    token = token or (band_token(file_name) if alone else None)
+    if token:
+        # Sentinel-2 writes B04 and B8A, Landsat B4.
+        names |= {token, f"b0{token[1:]}" if token[1:].isdigit() and len(token) == 2 else token}
+        for sensor, pattern in _NAMES.items():
+            if pattern.match(file_name):
+                names |= {common for common, band in SENSORS[sensor].items() if band == token}
+    return names
+
+
+def choose(wanted: Sequence[str], known: Sequence[tuple[int, set[str]]], source: str) -> list[int]:
+    """Find bands.
+
+    Args:
+        wanted: A number, counted from 1, or a name each.
+        known: Index, and every name, of each band there is.
+        source: The file, for messages.
+
+    Returns:
+        The indexes, in the order asked for.
+
+    Raises:
+        DataError: A band does not exist, or a name fits several.
+    """
+    chosen = []
+    for name in wanted:
+        if name.strip().isdigit():
+            position = int(name)
+            if not 1 <= position <= len(known):
+                raise DataError(f"{source}: band {position}", f"1 to {len(known)}")
+            chosen.append(known[position - 1][0])
+            continue
+        fitting = [index for index, names in known if name.strip().lower() in names]
+        if len(fitting) != 1:
+            has = ", ".join("/".join(sorted(names)) or str(index) for index, names in known)
+            found = f"{len(fitting)} bands named {name!r}" if fitting else f"no band {name!r}"
+            raise DataError(f"{source}: {found}", f"one of {has}", "name bands by their number, counted from 1")
+        chosen.append(fitting[0])
+    return chosen

@@ -108,7 +108,7 @@ def crop_runs(runs: Runs, window: Window) -> Runs:
     pieces = lasts - firsts + 1
     which = np.repeat(np.arange(len(starts)), pieces)
     columns = firsts[which] + np.arange(len(which)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    tops = np.maximum(starts[which] - columns * runs.height, window.row)
+    tops = np.maximum(starts[which] - columns * runs.height, max(window.row, 0))
     bottoms = np.minimum(np.minimum(ends[which] - columns * runs.height, runs.height), window.row + window.height)
     kept = bottoms > tops
     base = (columns[kept] - window.col) * window.height - window.row

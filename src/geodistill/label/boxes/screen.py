@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from geodistill.errors import DataError
 from geodistill.label.boxes.found import Entry, Found
@@ -37,6 +38,20 @@ class Classes:
         return category if self._names is None else self._names.get(_folded(category))
 
 
+def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the four corners ``(4, 2)`` of a box so that its sides do not cross: some sets write them in other orders.
+
+    Corners that go round, either way, stay as they are, the first of them first.
+    """
+    around = corners - corners.mean(axis=0)
+    turns = around[:, 0] * np.roll(around[:, 1], -1) - around[:, 1] * np.roll(around[:, 0], -1)
+    if (turns >= 0).all() or (turns <= 0).all():
+        return corners
+    order = np.argsort(np.arctan2(around[:, 1], around[:, 0]), kind="stable")
+    ordered: NDArray[np.float64] = np.roll(corners[order], -int(np.flatnonzero(order == 0)[0]), axis=0)
+    return ordered
+
+
 def screen(entry: Entry, classes: Classes, keep_difficult: bool) -> ImageBoxes:
     """Judge every object of an image; the first reason that fits is told.
 
@@ -57,7 +72,7 @@ def screen(entry: Entry, classes: Classes, keep_difficult: bool) -> ImageBoxes:
         if reason is None and name is not None:
             boxes.append(
                 Box(
-                    polygon=found.polygon,
+                    polygon=found.polygon if found.kind == "polygon" else uncrossed(found.polygon),
                     category=name,
                     difficult=found.difficult,
                     source=found.source,

@@ -74,9 +74,9 @@ def test_names_options_and_weights_that_are_not_there() -> None:
 
 def test_a_written_encoder_is_read_with_its_name_and_statistics(tmp_path: Path) -> None:
     trained = build_encoder("test_convnext", 2, output_norms=True)
-    write_encoder(tmp_path / "encoder", trained.name, trained.state_dict(), (100.0, 900.0), (5.0, 70.0))
+    write_encoder(tmp_path / "encoder", trained.name, trained.state_dict(), ("red", "nir"), (100.0, 900.0), (5.0, 70.0))
     weights = read_weights(tmp_path / "encoder")
-    assert (weights.encoder, weights.channels) == ("test_convnext", 2)
+    assert (weights.encoder, weights.channels, weights.bands) == ("test_convnext", 2, ("red", "nir"))
     encoder = build_encoder("test_convnext", 2, tmp_path / "encoder")
     assert encoder.pretrained_statistics == ((100.0, 900.0), (5.0, 70.0))
     assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), trained.parameters(), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import lightning
@@ -82,6 +83,9 @@ class Phase(lightning.LightningModule):
 
     name: str
     steps: int
+
+    def finish(self, run: Path) -> None:
+        """Leave in a run's directory what the phase made, beside the checkpoints; nothing here."""
 
 
 Context = Callable[[Batch], dict[str, Tensor]]

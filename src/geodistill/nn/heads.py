@@ -61,7 +61,8 @@ class MatrixFactors(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """``(B, C, H, W)`` at least 0 -> the same shape."""
-        with torch.autocast(maps.device.type, enabled=False):
+        device = "cpu" if maps.is_meta else maps.device.type
+        with torch.autocast(device, enabled=False):
             pixels = maps.float().flatten(2)
             bases = self.start.expand(len(pixels), -1, -1)
             with torch.no_grad():

@@ -33,6 +33,7 @@ class LocalWeights:
             `Encoder`'s own.
         architecture: timm's name of the model, where ``config.json`` says so.
         channels: Bands they were trained on, where a Segmenter says so.
+        bands: Their names, where a Segmenter says so.
         pad_type: Padding the convolutions were trained with, from ``config.json``.
         mean: Mean of each input channel, in the units of an 8-bit image or of the Segmenter's sensor.
         std: Standard deviation of each, same units.
@@ -43,6 +44,7 @@ class LocalWeights:
     encoder: str | None = None
     architecture: str | None = None
     channels: int | None = None
+    bands: tuple[str, ...] | None = None
     pad_type: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -79,7 +81,12 @@ def read_weights(path: Path | str) -> LocalWeights:
 
 
 def write_encoder(
-    folder: Path, name: str, tensors: Mapping[str, Tensor], mean: Sequence[float], std: Sequence[float]
+    folder: Path,
+    name: str,
+    tensors: Mapping[str, Tensor],
+    bands: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> None:
     """Write a trained encoder as `read_weights` reads it: ``model.safetensors`` and ``config.json``.
 
@@ -87,14 +94,15 @@ def write_encoder(
         folder: To be made.
         name: The encoder's full name.
         tensors: Its state.
-        mean: Mean of each band that its input was normalised by, sensor units.
+        bands: Names of the image's bands.
+        mean: Mean of each that its input was normalised by, sensor units.
         std: Deviation of each, sensor units.
     """
     folder.mkdir()
     # safetensors refuses layouts such as channels-last, so each tensor is laid out plainly.
     plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     save_file(plain, folder / "model.safetensors")
-    config = {"encoder": name, "mean": list(mean), "std": list(std)}
+    config = {"encoder": name, "bands": list(bands), "mean": list(mean), "std": list(std)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -175,17 +183,20 @@ def _from_segmenter(file: Path, tensors: dict[str, Tensor], description: dict[st
     try:
         name, spec = description["network"]["arguments"]["encoder"], description["spec"]
         mean, std = tuple(map(float, spec["mean"])), tuple(map(float, spec["std"]))
+        bands = tuple(map(str, spec["bands"])) if "bands" in spec else None
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{file.parent} is no Segmenter with an encoder", "network.arguments.encoder") from error
-    return LocalWeights(file, encoder, encoder=str(name), channels=len(mean), mean=mean, std=std)
+    return LocalWeights(file, encoder, encoder=str(name), channels=len(mean), bands=bands, mean=mean, std=std)
 
 
 def _from_encoder(file: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> LocalWeights:
     try:
         mean, std = (tuple(map(float, config[key])) for key in ("mean", "std"))
+        bands = tuple(map(str, config["bands"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{file.parent}/config.json without mean and std", "a number a band of each") from error
-    return LocalWeights(file, tensors, encoder=str(config["encoder"]), channels=len(mean), mean=mean, std=std)
+        raise ArtifactError(f"{file.parent}/config.json without bands, mean and std", "lists of them") from error
+    name = str(config["encoder"])
+    return LocalWeights(file, tensors, encoder=name, channels=len(mean), bands=bands, mean=mean, std=std)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -49,17 +49,16 @@ class DySample(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """``(B, C, H, W)`` -> ``(B, C, scale * H, scale * W)``."""
         batch, channels, height, width = maps.shape
-        # Half precision could not tell the pixels of a wide map apart.
-        with torch.autocast(maps.device.type, enabled=False):
-            moved = 0.25 * self.offset(maps.to(self.offset.weight.dtype)).float() + self.start
-            fine = F.pixel_shuffle(moved.view(batch, -1, height, width), self.scale)
-            points = fine.view(batch, 2, self.groups, self.scale * height, self.scale * width)
-            x = points[:, 0] + self._centres(width, maps).view(1, 1, 1, -1)
-            y = points[:, 1] + self._centres(height, maps).view(1, 1, -1, 1)
-            places = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1).flatten(0, 1)
-            grouped = maps.float().reshape(batch * self.groups, channels // self.groups, height, width)
-            sampled = F.grid_sample(grouped, places, mode="bilinear", padding_mode="border", align_corners=False)
-            result: Tensor = sampled.view(batch, channels, self.scale * height, self.scale * width)
+        # Places in float32: half precision could not tell the pixels of a wide map apart.
+        moved = 0.25 * self.offset(maps).float() + self.start
+        fine = F.pixel_shuffle(moved, self.scale)
+        points = fine.view(batch, 2, self.groups, self.scale * height, self.scale * width)
+        x = points[:, 0] + self._centres(width, maps).view(1, 1, 1, -1)
+        y = points[:, 1] + self._centres(height, maps).view(1, 1, -1, 1)
+        places = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1).flatten(0, 1)
+        grouped = maps.float().reshape(batch * self.groups, channels // self.groups, height, width)
+        sampled = F.grid_sample(grouped, places, mode="bilinear", padding_mode="border", align_corners=False)
+        result: Tensor = sampled.view(batch, channels, self.scale * height, self.scale * width)
         return result.to(maps.dtype)
 
     def _centres(self, count: int, maps: Tensor) -> Tensor:

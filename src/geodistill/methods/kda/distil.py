@@ -1,0 +1,255 @@
+"""KDA's phase 1: a light encoder learns a frozen teacher's features against a discriminator, without labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geodistill.data.sample import Batch
+from geodistill.errors import RecipeError, TrainingError
+from geodistill.files import atomic_path
+from geodistill.methods.frozen import FrozenTeacher
+from geodistill.methods.kda.losses import DistilPhase
+from geodistill.methods.kda.stability import CollapseWatch, JudgementStatistics, MapStatistics
+from geodistill.methods.method import Phase
+from geodistill.methods.task import OptimizerConfig, parameter_groups
+from geodistill.nn.alignment import FAM, map_grids, pair_levels
+from geodistill.nn.discriminator import FeatureDiscriminator
+from geodistill.nn.distillation import feature_kd
+from geodistill.nn.encoders import Encoder, build_encoder
+from geodistill.nn.losses import RunningStatistics, explained_variance, kl, layer_normalise, mse
+from geodistill.nn.normalise import Normalised
+from geodistill.nn.weighting import Weighting, build_weighting
+from geodistill.nn.weights import write_encoder
+from geodistill.spec import Spec
+
+ENCODER = "encoder"
+"""Folder of a run that phase 1 leaves its encoder in."""
+
+
+class DistilledEncoder(nn.Module):
+    """The student's encoder with what brings its maps to the teacher's.
+
+    The last map passes a 1x1 convolution only where its channels are not the teacher's, then is interpolated to the
+    teacher's grid. The levels before it pass FAM, where they are asked for.
+
+    Args:
+        encoder: The student's encoder.
+        teacher_channels: Channels of each teacher level.
+        teacher_strides: Stride of each.
+        levels: Whether the levels before the last are aligned too.
+
+    Raises:
+        RecipeError: They are, and none of them meets one of the teacher's.
+    """
+
+    def __init__(
+        self, encoder: Encoder, teacher_channels: Sequence[int], teacher_strides: Sequence[int], levels: bool
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        own, target = encoder.channels[-1], teacher_channels[-1]
+        self.project = nn.Identity() if own == target else nn.Conv2d(own, target, 1)
+        last = len(teacher_strides) - 1
+        pairs = pair_levels(encoder.strides, teacher_strides) if levels else []
+        self.pairs = [(s, t) for s, t in pairs if t != last]
+        if levels and not self.pairs:
+            raise RecipeError(
+                f"losses.phase.weights.feature with student maps at strides {list(encoder.strides)} and teacher maps "
+                f"at {list(teacher_strides)}",
+                "levels before the last in common",
+                "choose levels with teacher.indices, or set the factor of 'feature' to 0",
+            )
+        self.fam = (
+            FAM([encoder.channels[s] for s, _ in self.pairs], [teacher_channels[t] for _, t in self.pairs])
+            if levels
+            else None
+        )
+        self._strides = list(teacher_strides)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """``(B, C, H, W)`` normalised -> the last map like the teacher's, and the levels before it like theirs."""
+        maps = self.encoder(image)
+        height, width = image.shape[-2:]
+        grids = map_grids(height, width, self._strides)
+        top: Tensor = self.project(maps[-1])
+        if top.shape[-2:] != grids[-1]:
+            top = F.interpolate(top, grids[-1], mode="bilinear", align_corners=True)
+        # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.
+        top = top + 0.0 * torch.stack([level.sum() for level in maps]).sum()
+        if self.fam is None:
+            return top, []
+        return top, self.fam([maps[s] for s, _ in self.pairs], [grids[t] for _, t in self.pairs])
+
+
+class DistilTask(Phase):
+    """Trains a `DistilledEncoder` against a discriminator.
+
+    One backward pass serves both sides: the discriminator's gradients come out negated, so that it climbs what the
+    student descends. AdamW treats each parameter for itself, so one optimiser with a group a side is the published
+    pair; it also keeps a step a step, for the resume point and for the data's draws.
+
+    The teacher and the discriminator's frozen encoder are kept outside the module tree.
+
+    Args:
+        encoder: The student's encoder; shared with the network that labels train later.
+        teacher: Gives the targets.
+        config: Length, rates and terms.
+        spec: Bands and normalisation.
+
+    Raises:
+        RecipeError: Student and teacher cannot be aligned, or a setting does not do.
+        UnknownNameError: No such term, form, encoder or weighting.
+        ArtifactError: The discriminator's weights cannot be had.
+    """
+
+    def __init__(self, encoder: Encoder, teacher: FrozenTeacher, config: DistilPhase, spec: Spec) -> None:
+        super().__init__()
+        self.name, self.steps = "distil", config.steps
+        self.factors = config.factors()
+        self.spec = spec
+        self._config, self._teacher = config, teacher
+        self._encoder = (encoder,)  # in a tuple: it is registered once, inside the network
+        levels = self.factors["feature"] > 0
+        part = DistilledEncoder(encoder, teacher.channels, teacher.strides, levels)
+        self.network = Normalised(spec.mean, spec.std, part)
+        self.pairs, self._last = part.pairs, len(teacher.channels) - 1
+        teacher.ask([*(t for _, t in part.pairs), self._last])
+        self.discriminator: FeatureDiscriminator | None = None
+        if self.factors["adversarial"] > 0:
+            judge = config.discriminator
+            frozen = build_encoder(judge.encoder, 3, judge.weights)
+            self.discriminator = FeatureDiscriminator(teacher.channels[-1], frozen, judge.form, judge.width)
+        self.statistics = RunningStatistics(teacher.channels[-1]) if config.target_norm == "standardised" else None
+        self.weighting = build_weighting(config.weighting, tuple(self.factors))
+        self._watch = CollapseWatch(config.patience)
+
+    def on_fit_start(self) -> None:
+        """Bring what is frozen to this process's device."""
+        self._teacher.to(self.device)
+        if self.discriminator is not None:
+            self.discriminator.place(self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Match one batch's targets.
+
+        Raises:
+            TrainingError: A term is not finite, or the student's features have collapsed.
+        """
+        targets = self._teacher.targets(batch).features
+        target = self._normalise(targets[self._last])
+        top, aligned = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
+        terms = {"kl": kl(top, target, self._config.kl_axis, "mean", self._config.temperature)}
+        judged: JudgementStatistics | None = None
+        if self.discriminator is not None:
+            of_teacher, of_student = self.discriminator.compare(target, top)
+            terms["adversarial"] = mse(of_teacher, of_student)
+            judged = JudgementStatistics.of(of_teacher, of_student)
+        if aligned:
+            terms["feature"] = feature_kd(aligned, [targets[t] for _, t in self.pairs])
+        self._refuse_odd(terms, batch["key"])
+        self._watch_over(top, target, judged, len(batch["key"]))
+        shared = [p for p in self._encoder[0].parameters() if p.requires_grad]
+        total: Tensor = self.weighting(terms, self.factors, shared)
+        self._log_terms(terms, total, len(batch["key"]))
+        return total
+
+    def _normalise(self, target: Tensor) -> Tensor:
+        if self.statistics is not None:
+            self.statistics.update(target)
+            return self.statistics.standardise(target)
+        return layer_normalise(target) if self._config.target_norm == "layernorm" else target
+
+    def _refuse_odd(self, terms: dict[str, Tensor], keys: Sequence[str]) -> None:
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise TrainingError(
+                    f"loss term '{name}' is {float(term.detach())} at distillation step {self.global_step} on "
+                    f"{', '.join(keys)}",
+                    "a finite number",
+                    "check these samples, lower losses.phase.lr or set losses.phase.clip_norm",
+                )
+
+    def _watch_over(self, top: Tensor, target: Tensor, judged: JudgementStatistics | None, size: int) -> None:
+        """Log the state of both sides, and call a collapse by its name."""
+        student, teacher = MapStatistics.of(top), MapStatistics.of(target)
+        figures = {
+            "student_mean": student.mean,
+            "student_deviation": student.deviation,
+            "student_size": student.size,
+            "student_diversity": student.diversity,
+            "teacher_deviation": teacher.deviation,
+            "teacher_size": teacher.size,
+            "teacher_diversity": teacher.diversity,
+            "r2": float(explained_variance(top.detach(), target)),
+        }
+        if judged is not None:
+            figures |= {
+                "discriminator_accuracy": judged.accuracy,
+                "judgement_distance": judged.distance,
+                "judgement_spread": judged.spread,
+            }
+        for name, value in figures.items():
+            self.log(f"distil/{name}", value, batch_size=size)
+        self._watch.look(self.global_step, student, teacher, judged)
+
+    def _log_terms(self, terms: dict[str, Tensor], total: Tensor, size: int) -> None:
+        for name, term in terms.items():
+            self.log(f"distil/{name}", term.detach(), batch_size=size)
+        if type(self.weighting) is not Weighting:
+            for name, factor in self.weighting.factors.items():
+                self.log(f"distil/weight_{name}", factor, batch_size=size)
+        self.log("distil/loss", total.detach(), prog_bar=True, batch_size=size)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Log each side's gradient norm, and clip each for itself where asked for."""
+        for name, side in (("student", self.network), ("discriminator", self.discriminator)):
+            if side is not None:
+                most = math.inf if self._config.clip_norm is None else self._config.clip_norm
+                norm = torch.nn.utils.clip_grad_norm_(side.parameters(), most)
+                self.log(f"distil/gradient_{name}", norm)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over both sides and the weighting, each with its rate and its cosine."""
+        config = self._config
+        sides: list[tuple[nn.Module, float, float]] = [(self.network, config.lr, config.end_lr)]
+        if self.discriminator is not None:
+            sides.append((self.discriminator, config.discriminator_lr, config.discriminator_end_lr))
+        groups: list[dict[str, Any]] = []
+        shapes: list[Any] = []
+        for side, start, end in sides:
+            found = parameter_groups(side, None, OptimizerConfig(lr=start, weight_decay=config.weight_decay))
+            groups += found
+            shapes += [partial(self.rate_factor, end=end / start)] * len(found)
+        own = self.weighting.parameter_groups()
+        optimizer = torch.optim.AdamW(groups + own)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shapes + [lambda step: 1.0] * len(own))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def rate_factor(self, step: int, end: float) -> float:
+        """Give a rate at ``step`` (from 0) as a factor of its start: a cosine to ``end`` at the last step or epoch."""
+        epoch = self._config.epoch_steps
+        done = min(step // epoch * epoch / max(self.steps - epoch, 1), 1.0)
+        return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
+
+    def finish(self, run: Path) -> None:
+        """Leave the encoder in ``run/encoder``, as `read_weights` reads it."""
+        if not (run / ENCODER).is_dir():
+            encoder = self._encoder[0]
+            with atomic_path(run / ENCODER) as part:
+                write_encoder(part, encoder.name, encoder.state_dict(), self.spec.bands, self.spec.mean, self.spec.std)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add how long a collapse has lasted."""
+        checkpoint["watch"] = self._watch.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back."""
+        self._watch.load_state_dict(checkpoint["watch"])

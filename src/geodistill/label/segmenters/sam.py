@@ -1,0 +1,128 @@
+"""SAM, SAM2, SAM3 and EdgeTAM: transformers' encoders, and a mask decoder made for thousands of boxes on a tile.
+
+The masks are those of transformers' own processor and model with ``multimask_output=False`` (tests hold them to one
+pixel in ten thousand); time and memory are not: `decoder` and `resample` say why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geodistill.label.prompts import Prompts
+from geodistill.label.segmenters.chunks import choose_chunk
+from geodistill.label.segmenters.decoder import Decoder, Scene
+from geodistill.label.segmenters.networks import Network, load_network
+from geodistill.label.segmenters.protocol import CroppedMask, Embedding
+from geodistill.label.segmenters.resample import Frame, bands_back, crop_masks, mask_prompt
+
+GPU_BATCH = 8
+"""Images that go through the encoder at once on a GPU; on a processor it is one."""
+
+
+class SamSegmenter:
+    """A network of the SAM family.
+
+    Attributes:
+        name: As given to `build_segmenter`.
+        network: The loaded network.
+        chunk: Prompts that are decoded at once; ``None`` until it is measured.
+    """
+
+    def __init__(self, name: str, network: Network, chunk: int | None = None) -> None:
+        """Take a network; ``chunk`` is measured at the first use where it is not given."""
+        self.name, self.network, self.chunk = name, network, chunk
+        self.decoder = Decoder(network.model)
+
+    @classmethod
+    def load(cls, family: str, weights: str, *, device: str = "auto") -> SamSegmenter:
+        """Load a network; arguments and errors as those of `networks.load_network`."""
+        return cls(f"{family}:{weights}", load_network(family, weights, device))
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[Embedding]:
+        """Encode images ``(H, W, 3)`` uint8 RGB, of any sizes, each once."""
+        embeddings: list[Embedding] = []
+        batch = 1 if self.network.device.type == "cpu" else GPU_BATCH
+        while len(embeddings) < len(images):
+            part = images[len(embeddings) : len(embeddings) + batch]
+            try:
+                encoded = self._encode(part)
+            except torch.OutOfMemoryError:
+                if batch == 1:
+                    raise
+                batch = max(1, batch // 2)
+                continue
+            embeddings += [
+                Embedding(image.shape[0], image.shape[1], features=features)
+                for image, features in zip(part, encoded, strict=True)
+            ]
+        return embeddings
+
+    def masks(self, embedding: Embedding, prompts: Prompts) -> Iterator[CroppedMask]:
+        """Decode the prompts chunk by chunk, as the masks are taken."""
+        frame = self.network.frame(embedding.height, embedding.width)
+        scene = self._look(embedding)
+        if self.chunk is None:
+            first = prompts.part(0, 1)
+            self.chunk = choose_chunk(lambda size: self._repeat(scene, first, frame, size), self.network.device)
+        rows, columns = bands_back(frame)
+        for start in range(0, len(prompts), self.chunk):
+            logits, scores = self._decode(scene, prompts.part(start, start + self.chunk), frame)
+            yield from crop_masks(logits, rows, columns, scores.clamp(0, 1).tolist())
+
+    @torch.inference_mode()
+    def _encode(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[Tensor, ...]]:
+        prepared = self.network.processor(images=list(images), return_tensors="pt", input_data_format="channels_last")
+        maps = self.network.model.get_image_embeddings(prepared["pixel_values"].to(self.network.device))
+        levels = [maps] if isinstance(maps, Tensor) else maps
+        # Copies, so that one image's features do not keep those of its whole batch alive.
+        return [tuple(level[i : i + 1].clone() for level in levels) for i in range(len(images))]
+
+    @torch.inference_mode()
+    def _look(self, embedding: Embedding) -> Scene:
+        return self.decoder.look(embedding.features)
+
+    @torch.inference_mode()
+    def _decode(self, scene: Scene, prompts: Prompts, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Give logits ``(N, m, m)`` and predicted IoU ``(N,)``."""
+        return self.decoder(scene, self._sparse(prompts, frame), self._dense(prompts, frame))
+
+    @torch.inference_mode()
+    def _repeat(self, scene: Scene, prompt: Prompts, frame: Frame, size: int) -> object:
+        """Decode the same prompt several times, for measuring."""
+        dense = self._dense(prompt, frame)
+        return self.decoder(
+            scene,
+            self._sparse(prompt, frame).expand(size, -1, -1),
+            None if dense is None else dense.expand(size, -1, -1, -1),
+        )
+
+    def _sparse(self, prompts: Prompts, frame: Frame) -> Tensor:
+        """Embed points and boxes: ``(N, P, C)``; where there are none, what stands for none."""
+        device, number = self.network.device, len(prompts)
+        scale = np.array((frame.inner[1] / frame.width, frame.inner[0] / frame.height))
+        points, labels, boxes = None, None, None
+        if prompts.points is not None:
+            points = torch.from_numpy((prompts.points * scale).astype(np.float32))[None, :, None].to(device)
+            labels = torch.ones(points.shape[:3], dtype=torch.int64, device=device)
+        if prompts.boxes is not None:
+            boxes = torch.from_numpy((prompts.boxes * np.tile(scale, 2)).astype(np.float32))[None].to(device)
+        if points is None and boxes is None:
+            if self.network.family.padded:  # SAM has no token for "no point"
+                return self.decoder.output_tokens.new_empty(number, 0, self.decoder.output_tokens.shape[1])
+            points = torch.zeros(1, 1, 1, 2, device=device)
+            labels = torch.full((1, 1, 1), -1, dtype=torch.int64, device=device)
+        sparse: Tensor = self.decoder.prompt_encoder(points, labels, boxes, None)[0][0]
+        return sparse.expand(number, -1, -1)
+
+    def _dense(self, prompts: Prompts, frame: Frame) -> Tensor | None:
+        """Embed mask prompts: ``(N, C, h, w)``."""
+        if prompts.polygons is None:
+            return None
+        maps = torch.stack([mask_prompt(polygon, frame) for polygon in prompts.polygons])[:, None]
+        dense: Tensor = self.decoder.prompt_encoder.mask_embed(maps.to(self.network.device))
+        return dense

@@ -58,6 +58,8 @@ class Legend:
         values: The pixel value of each class in single-band mask files; the class index where not given.
         ignore_values: Pixel values of single-band mask files that mean "no label".
         ignore_colours: RGB colours of mask files that mean "no label".
+        nearest: Take a colour that is in no entry as the entry nearest to it in RGB, for masks with off-palette
+            pixels; they are counted all the same.
 
     Raises:
         DataError: Names repeat, or the lists do not fit each other.
@@ -68,6 +70,7 @@ class Legend:
     values: tuple[int, ...] = ()
     ignore_values: tuple[int, ...] = ()
     ignore_colours: tuple[Colour, ...] = ()
+    nearest: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= 255 or len(set(self.names)) != len(self.names):
@@ -115,8 +118,8 @@ class Legend:
             rgb: ``(3, H, W)`` uint8 colours as stored in the file.
 
         Returns:
-            ``(H, W)`` uint8 class indices (``IGNORE_INDEX`` where ignored or unknown), and the count of pixels
-            of each colour that is in no legend entry.
+            ``(H, W)`` uint8 class indices (``IGNORE_INDEX`` where ignored or unknown, unless `nearest`), and the count
+            of pixels of each colour that is in no legend entry.
         """
         packed = _pack(rgb.astype(np.uint32))
         indices = np.full(packed.shape, IGNORE_INDEX, np.uint8)
@@ -127,10 +130,20 @@ class Legend:
             known |= hit
         for colour in self.ignore_colours:
             known |= packed == _pack(np.array(colour, np.uint32))
-        odd, counts = np.unique(packed[~known], return_counts=True)
+        odd, which, counts = np.unique(packed[~known], return_inverse=True, return_counts=True)
+        if self.nearest:
+            indices[~known] = self._nearest(odd)[which]
         return indices, {
             (int(v) >> 16, int(v) >> 8 & 255, int(v) & 255): int(n) for v, n in zip(odd, counts, strict=True)
         }
+
+    def _nearest(self, packed: NDArray[np.uint32]) -> NDArray[np.uint8]:
+        """Class index of the entry nearest to each packed colour, `IGNORE_INDEX` where that is an ignored one."""
+        entries = np.array([*self.colours, *self.ignore_colours], np.int64)
+        meant = np.array([*range(len(self)), *(IGNORE_INDEX for _ in self.ignore_colours)], np.uint8)
+        rgb = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.int64)
+        nearest: NDArray[np.uint8] = meant[((rgb[:, None] - entries) ** 2).sum(-1).argmin(1)]
+        return nearest
 
     def paint(self, indices: NDArray[Any]) -> NDArray[np.uint8]:
         """Colour class indices for a picture: ``(H, W)`` integers -> ``(H, W, 3)`` uint8; ignored is black."""
@@ -141,12 +154,16 @@ class Legend:
 
     def to_dict(self) -> dict[str, Any]:
         """Give a JSON-ready form that `from_dict` reads back."""
-        return {key: [list(v) if isinstance(v, tuple) else v for v in value] for key, value in asdict(self).items()}
+        lists = {key: value for key, value in asdict(self).items() if key != "nearest"}
+        plain: dict[str, Any] = {
+            k: [list(v) if isinstance(v, tuple) else v for v in value] for k, value in lists.items()
+        }
+        return plain | ({"nearest": True} if self.nearest else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Legend:
         """Read what `to_dict` wrote."""
-        known = {"names", "colours", "values", "ignore_values", "ignore_colours"}
+        known = {"names", "colours", "values", "ignore_values", "ignore_colours", "nearest"}
         if unknown := set(data) - known:
             raise DataError(f"legend keys {sorted(unknown)}", f"keys among {sorted(known)}")
         return cls(
@@ -155,6 +172,7 @@ class Legend:
             values=tuple(int(v) for v in data.get("values", ())),
             ignore_values=tuple(int(v) for v in data.get("ignore_values", ())),
             ignore_colours=tuple(parse_colour(c) for c in data.get("ignore_colours", ())),
+            nearest=bool(data.get("nearest", False)),
         )
 
     @classmethod

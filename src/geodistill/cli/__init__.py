@@ -54,6 +54,13 @@ def data(argv: Sequence[str]) -> None:
     run_verb(DATA_VERBS, "geodistill data", argv)
 
 
+def label(argv: Sequence[str]) -> None:
+    """Label a detection data set, count what it holds, or compare prompts."""
+    from geodistill.cli.label import LABEL_VERBS
+
+    run_verb(LABEL_VERBS, "geodistill label", argv)
+
+
 def fit(argv: Sequence[str]) -> None:
     """Train a recipe."""
     parser = verb_parser(
@@ -140,6 +147,13 @@ def evaluate(argv: Sequence[str]) -> None:
         print(format_table(scores))
 
 
+def compare(argv: Sequence[str]) -> None:
+    """Put students beside their teacher."""
+    from geodistill.cli.compare import compare as run_compare
+
+    run_compare(argv)
+
+
 def predict(argv: Sequence[str]) -> None:
     """Map whole rasters."""
     parser = verb_parser(
@@ -169,6 +183,13 @@ def predict(argv: Sequence[str]) -> None:
         device=args.device,
     )
     print("\n".join(map(str, paths)))
+
+
+def datasets(argv: Sequence[str]) -> None:
+    """List the benchmark sets."""
+    from geodistill.cli.data import datasets as run_datasets
+
+    run_datasets(argv)
 
 
 def prompts(argv: Sequence[str]) -> None:
@@ -228,11 +249,14 @@ def encoders(argv: Sequence[str]) -> None:
 VERBS: dict[str, tuple[str, Verb]] = {
     "demo": ("the whole way on made-up scenes, on a laptop, without downloads", demo),
     "data": ("folder of images and masks -> manifest; find broken files; class balance", data),
+    "label": ("boxes of any detection set -> masks, through GrabCut or the SAM family", label),
     "fit": ("train a recipe, with or without transfer from a frozen encoder", fit),
     "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", evaluate),
+    "compare": ("students beside their teacher: size, speed, scores", compare),
     "predict": ("rasters of any size -> georeferenced maps", predict),
     "prompts": ("climate zone, season and what each class looks like there", prompts),
     "inspect": ("parameters, multiply-adds and memory of a recipe or Segmenter", inspect),
+    "datasets": ("the benchmark sets that 'data scan --dataset' reads", datasets),
     "recipes": ("the shipped recipes", recipes),
     "encoders": ("names of encoders", encoders),
 }

@@ -1,4 +1,4 @@
-"""``geodistill data``: scan, check, stats."""
+"""``geodistill data``: scan, check, stats, leakage, patches; and ``geodistill datasets``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from geodistill.cli.shared import Verb, parse, print_json, verb_parser
-from geodistill.errors import DataError
+from geodistill.errors import DataError, RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, Namespace
+
+    from geodistill.data.scan import ScanReport
 
 
 def _scan_parser() -> ArgumentParser:
@@ -20,9 +22,14 @@ def _scan_parser() -> ArgumentParser:
         "      --groups 'val=Tile_4 test=Tile_7' --out town/manifest.parquet",
     )
     add = parser.add_argument
-    add("--images", nargs="+", required=True, help="folders or files; masks/ beside images/ is found at any depth")
+    add("--images", nargs="+", help="folders or files; masks/ beside images/ is found at any depth")
     add("--masks", nargs="+", help="folders or files of masks, where they are elsewhere")
     add("--out", default="manifest.parquet", help="the manifest to write")
+    add("--dataset", help="a benchmark set in its official layout ('geodistill datasets'), instead of --images")
+    add("--root", help="folder or zip that the set lies in")
+    add("--layout", help="variant of a set's files, such as eroded")
+    add("--official-split", help="variant of a set's split, such as val-2_10")
+    add("--partial", action="store_true", help="go on without files that the set lists and that are not there")
     add("--legend", help="YAML or JSON: classes with colours or mask values, and what to ignore")
     add("--unlabelled", action="store_true", help="take images without mask too, for feature transfer")
     add("--include", default="*", help="pattern of image file names, such as '*-21.png'")
@@ -46,10 +53,47 @@ def scan(argv: Sequence[str]) -> None:
     """Write a manifest."""
     args = parse(_scan_parser(), argv)
     from geodistill.data.scan import format_scan
+
+    report = _scan_set(args) if args.dataset else _scan_folders(args)
+    if args.json:
+        print_json(report.to_dict())
+    else:
+        print(format_scan(report))
+    if problems := report.manifest.problems:
+        raise DataError(
+            f"{len(problems)} problems written into {report.manifest.path}",
+            "none",
+            "'geodistill data check' names them; training refuses such a manifest",
+        )
+
+
+def _scan_set(args: Namespace) -> ScanReport:
+    from geodistill.data.catalog import CATALOG
+    from geodistill.data.catalog.scan import scan_set
+
+    if args.dataset not in CATALOG:
+        raise UnknownNameError("dataset", args.dataset, CATALOG, "see 'geodistill datasets'")
+    if not args.root or args.images:
+        raise RecipeError("--dataset without --root, or with --images", "--dataset NAME --root FOLDER")
+    return scan_set(
+        CATALOG[args.dataset],
+        args.root,
+        args.out,
+        layout=args.layout,
+        split=args.official_split,
+        partial=args.partial,
+        statistics=not args.no_statistics,
+        progress=True,
+    )
+
+
+def _scan_folders(args: Namespace) -> ScanReport:
     from geodistill.data.scan import scan as run_scan
     from geodistill.data.splits import parse_groups
 
-    report = run_scan(
+    if not args.images:
+        raise RecipeError("data scan without --images", "--images FOLDER, or --dataset NAME --root FOLDER")
+    return run_scan(
         args.images,
         args.masks,
         args.out,
@@ -70,16 +114,6 @@ def scan(argv: Sequence[str]) -> None:
         statistics=not args.no_statistics,
         progress=True,
     )
-    if args.json:
-        print_json(report.to_dict())
-    else:
-        print(format_scan(report))
-    if problems := report.manifest.problems:
-        raise DataError(
-            f"{len(problems)} problems written into {report.manifest.path}",
-            "none",
-            "'geodistill data check' names them; training refuses such a manifest",
-        )
 
 
 def check(argv: Sequence[str]) -> None:
@@ -131,8 +165,74 @@ def stats(argv: Sequence[str]) -> None:
         print(format_statistics(measured, manifest))
 
 
+def leakage(argv: Sequence[str]) -> None:
+    """Find images of different splits that show the same ground."""
+    parser = verb_parser(
+        "data leakage",
+        "Images of different splits that overlap on the ground or look alike: what makes test scores too good.",
+        "geodistill data leakage --manifest manifest.parquet",
+    )
+    parser.add_argument("--manifest", required=True, help="written by 'geodistill data scan'")
+    parser.add_argument("--distance", type=int, default=4, help="bits of 64 in which fingerprints may differ")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parse(parser, argv)
+    from geodistill.data.leakage import find_leaks, format_leaks
+    from geodistill.data.manifest import Manifest
+
+    manifest = Manifest.load(args.manifest)
+    leaks = find_leaks(manifest, args.distance, progress=True)
+    if args.json:
+        print_json([leak.to_dict() for leak in leaks])
+    else:
+        print(format_leaks(leaks, manifest))
+
+
+def patches(argv: Sequence[str]) -> None:
+    """Cut scenes into patches."""
+    parser = verb_parser(
+        "data patches",
+        "Cut the scenes of a manifest into patches with masks, as the papers' scripts do; writes a manifest of them.",
+        "geodistill data patches --manifest l8.parquet --size 512 --bands red green blue --stretch --out patches",
+    )
+    parser.add_argument("--manifest", required=True, help="written by 'geodistill data scan'")
+    parser.add_argument("--size", type=int, default=512, help="side in pixels; what is left at the edges is dropped")
+    parser.add_argument("--bands", nargs="+", help="names of the bands to keep, by default all")
+    parser.add_argument("--stretch", action="store_true", help="each patch by its own range to 0..255")
+    parser.add_argument("--out", required=True, help="folder of the patches")
+    args = parse(parser, argv)
+    from geodistill.data.manifest import Manifest
+    from geodistill.data.patches import cut_patches
+
+    made = cut_patches(Manifest.load(args.manifest), args.out, args.size, args.bands, stretch=args.stretch)
+    print(f"{made.path}: {len(made.entries)} patches")
+
+
+def datasets(argv: Sequence[str]) -> None:
+    """List the benchmark sets, or tell about one."""
+    parser = verb_parser("datasets", "The benchmark sets, or all about one.", "geodistill datasets potsdam")
+    parser.add_argument("name", nargs="?", help="tell about this set")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parse(parser, argv)
+    from geodistill.data.catalog import CATALOG
+    from geodistill.data.catalog.tell import as_dict, tell
+
+    if args.name is not None and args.name not in CATALOG:
+        raise UnknownNameError("dataset", args.name, CATALOG)
+    chosen = [CATALOG[args.name]] if args.name else list(CATALOG.values())
+    if args.json:
+        print_json([as_dict(benchmark) for benchmark in chosen])
+    elif args.name:
+        print(tell(chosen[0]))
+    else:
+        for benchmark in chosen:
+            classes = "boxes" if benchmark.legend is None else f"{len(benchmark.legend)} classes"
+            print(f"{benchmark.name:<18} {classes:<11} {benchmark.title}")
+
+
 DATA_VERBS: dict[str, tuple[str, Verb]] = {
     "scan": ("folder of images and masks -> manifest", scan),
     "check": ("broken files, unknown labels, duplicates across splits", check),
     "stats": ("class balance, band statistics, sizes", stats),
+    "leakage": ("images of different splits that show the same ground", leakage),
+    "patches": ("scenes -> patches with masks, as the papers cut them", patches),
 }

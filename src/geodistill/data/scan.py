@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from geodistill.data.layout import Layout, find_pairs, no_pair_error
+from geodistill.data.layout import find_pairs, no_pair_error
 from geodistill.data.manifest import SPLITS, Manifest, Row
 from geodistill.data.masks import infer_legend
 from geodistill.data.splits import LEFT_OUT, SplitKind, SplitPlan, divide
@@ -37,6 +37,7 @@ class ScanReport:
         masks_without_image: Masks left out because no image has their name.
         left_out: Images that no list or named group takes in.
         groups: Groups of each split.
+        missing: Files that a benchmark set lists and that are not there, one line each.
     """
 
     manifest: Manifest
@@ -46,6 +47,7 @@ class ScanReport:
     masks_without_image: tuple[Path, ...] = ()
     left_out: tuple[Path, ...] = ()
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON form that ``data scan --json`` prints."""
@@ -61,6 +63,7 @@ class ScanReport:
             "images_without_mask": [str(p) for p in self.images_without_mask],
             "masks_without_image": [str(p) for p in self.masks_without_image],
             "left_out": [str(p) for p in self.left_out],
+            "missing": list(self.missing),
             "problems": list(manifest.problems),
         }
 
@@ -141,7 +144,7 @@ def scan(
     if not labelled and not unlabelled:
         raise no_pair_error(layout, places)
     taken = layout.pairs if unlabelled else labelled
-    rows, bands, problems = _open_all(taken, layout, progress)
+    rows, bands, problems = open_all(taken, layout.name, progress)
     inferred = classes is None and bool(labelled)
     if inferred:
         classes = infer_legend(mask for _, mask in labelled if mask is not None)
@@ -167,10 +170,22 @@ def _paths(places: Paths) -> list[Path]:
     return [Path(places)] if isinstance(places, str | Path) else [Path(place) for place in places]
 
 
-def _open_all(
-    pairs: Sequence[tuple[Path, Path | None]], layout: Layout, progress: bool
+def open_all(
+    pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], str], progress: bool
 ) -> tuple[list[tuple[str, Row]], tuple[str, ...], list[str]]:
-    """Open each file once for its size, place and bands."""
+    """Open each file once for its size, place and bands.
+
+    Args:
+        pairs: Images with their masks.
+        name: Names an image in splits.
+        progress: Show a bar on a terminal.
+
+    Returns:
+        Name and row of each image (height and width 0 where it cannot be opened), the bands, and problems a line.
+
+    Raises:
+        DataError: None can be opened, or they have different numbers of bands.
+    """
     rows: list[tuple[str, Row]] = []
     problems: list[str] = []
     bands: dict[int, tuple[tuple[str, ...], Path, int]] = {}
@@ -184,7 +199,7 @@ def _open_all(
         if names:
             first, example, count = bands.get(len(names), (names, image, 0))
             bands[len(names)] = (first, example, count + 1)
-        rows.append((layout.name(image), row))
+        rows.append((name(image), row))
     if not bands:
         raise DataError(f"none of {len(pairs)} images can be opened: {problems[0]}", "readable images")
     if len(bands) > 1:
@@ -255,7 +270,12 @@ def format_scan(report: ScanReport) -> str:
     if manifest.statistics is not None and manifest.statistics.unknown_labels and manifest.ignore_unknown:
         total = sum(manifest.statistics.unknown_labels.values())
         named = ", ".join(list(manifest.statistics.unknown_labels)[:6])
-        lines.append(f"{total} pixels with labels in no legend entry are ignored: {named}")
+        legend = manifest.legend
+        how = "taken as the nearest entry" if legend is not None and legend.nearest else "ignored"
+        lines.append(f"{total} pixels with labels in no legend entry are {how}: {named}")
+    lines += [f"missing: {line}" for line in report.missing[:10]]
+    if len(report.missing) > 10:
+        lines.append(f"... and {len(report.missing) - 10} more missing files")
     lines += [f"problem: {problem}" for problem in manifest.problems[:10]]
     if len(manifest.problems) > 10:
         lines.append(f"... and {len(manifest.problems) - 10} more problems")

@@ -1,0 +1,28 @@
+"""The catalogue: benchmark sets as declarations, and how one is read from its official layout."""
+
+from geodistill.data.catalog.benchmark import Benchmark, Layout
+from geodistill.data.catalog.find import Found, find_set
+from geodistill.data.catalog.samrs import SAMRS
+from geodistill.data.catalog.sets import (
+    CAS_LANDSLIDE,
+    DETECTION,
+    GRASS,
+    ISAID,
+    L8_BIOME,
+    L8_BIOME_PATCHES,
+    LOVEDA,
+    OPENEARTHMAP,
+    POTSDAM,
+    VAIHINGEN,
+)
+
+CATALOG: dict[str, Benchmark] = {
+    found.name: found
+    for found in (
+        VAIHINGEN, POTSDAM, LOVEDA, OPENEARTHMAP, ISAID, L8_BIOME, L8_BIOME_PATCHES, GRASS, CAS_LANDSLIDE, *SAMRS,
+        *DETECTION,
+    )
+}  # fmt: skip
+"""Every set by its name."""
+
+__all__ = ["CATALOG", "Benchmark", "Found", "Layout", "find_set"]

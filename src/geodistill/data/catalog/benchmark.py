@@ -1,0 +1,96 @@
+"""A benchmark set as a declaration: where its files lie, what its labels mean, and how it is divided."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from geodistill.spec import Legend
+
+Kind = Literal["masks", "boxes"]
+Split = Mapping[str, Sequence[str]]
+"""Ids of train, val and test."""
+
+Divide = Callable[[Sequence[str]], Split]
+"""Divides the ids that were found, for sets whose split is drawn and not listed."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images and masks lie below the root.
+
+    Patterns are relative paths: ``*`` is any part of a name, ``**/`` any folders, ``{name}`` a field. An image and
+    its mask have equal fields.
+
+    Attributes:
+        images: Patterns of images, the first that fits wins.
+        masks: Patterns of masks.
+        key: Format of an image's id in splits and messages.
+        split: Field whose value names the official split, by value; where folders are the split.
+        lists: Files below the root, by split, that name a split's images a line.
+        bands: Names of the bands, where they are not those of the set.
+    """
+
+    images: tuple[str, ...]
+    masks: tuple[str, ...]
+    key: str = "{id}"
+    split: Mapping[str, str] | None = None
+    lists: Mapping[str, str] | None = None
+    bands: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A set that the papers measure on.
+
+    Attributes:
+        name: As ``--dataset`` takes it.
+        title: Its full name.
+        kind: ``masks``, or ``boxes`` for a detection set that ``label build`` turns into masks.
+        legend: The classes; ``None`` for a detection set, whose format or preset has them.
+        bands: Names of the bands.
+        gsd: Metres per pixel, or ``None`` where it varies.
+        layouts: Layout by variant; the first is the default.
+        splits: Split by variant, the first the default: ids, or a function of the ids found; none where the layout
+            has folders or lists.
+        unlabelled: Splits whose masks are withheld.
+        source: Where it is to be had.
+        licence: Its terms.
+        note: What to know before comparing figures.
+        labels: For a detection set: the arguments of ``label build``.
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    kind: Kind = "masks"
+    legend: Legend | None = None
+    bands: tuple[str, ...] = ("red", "green", "blue")
+    gsd: float | None = None
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    splits: Mapping[str, Split | Divide] = field(default_factory=dict)
+    unlabelled: tuple[str, ...] = ()
+    note: str = ""
+    labels: str = ""
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """Compile a layout's pattern; it must fit the end of a path, from a folder's border on."""
+    parts = re.split(r"(\{\w+\}|\*\*/|\*)", text)
+    seen: set[str] = set()
+    words = []
+    for part in parts:
+        if part == "**/":
+            words.append("(?:.*/)?")
+        elif part == "*":
+            words.append("[^/]*")
+        elif part.startswith("{"):
+            name = part[1:-1]
+            words.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)")
+            seen.add(name)
+        else:
+            words.append(re.escape(part))
+    return re.compile(f"(?:^|.*?/){''.join(words)}$", re.IGNORECASE)

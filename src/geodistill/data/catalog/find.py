@@ -1,0 +1,172 @@
+"""Finding a benchmark set's files: pairs by name, the official split, and exactly what is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geodistill.data.catalog.benchmark import Benchmark, Layout, pattern
+from geodistill.errors import DataError, RecipeError, UnknownNameError
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Found:
+    """A set's files.
+
+    Attributes:
+        pairs: Id, image, mask (``None`` where withheld) and split, by id.
+        missing: One line for each listed image or mask that is not there.
+        unlisted: Images in no split.
+        layout: The layout they were found in.
+    """
+
+    pairs: tuple[tuple[str, Path, Path | None, str], ...]
+    missing: tuple[str, ...]
+    unlisted: tuple[Path, ...]
+    layout: Layout
+
+
+def find_set(benchmark: Benchmark, root: Path, layout: str | None = None, split: str | None = None) -> Found:
+    """Find a set below its root, in the layout that its publisher distributes.
+
+    Args:
+        benchmark: The declaration.
+        root: The folder it was unpacked into.
+        layout: Variant of the files, such as ``eroded``; the first of the declaration where not given.
+        split: Variant of the split, such as ``val-2_10``; the first where not given.
+
+    Raises:
+        DataError: The root is missing, holds nothing of this set, or two files have one id.
+        RecipeError: A detection set, which has no masks.
+        UnknownNameError: There is no such variant.
+    """
+    if benchmark.kind == "boxes":
+        raise RecipeError(
+            f"{benchmark.name} is a detection set without masks",
+            "a set with masks",
+            f"make them with 'geodistill label build {benchmark.labels} --images ... --boxes ... --out ...'",
+        )
+    chosen = benchmark.layouts[_variant("layout", layout, benchmark.layouts)]
+    files = list_files(root)
+    images, masks = _matching(chosen.images, chosen.key, files, root), _matching(chosen.masks, chosen.key, files, root)
+    if not images:
+        raise DataError(f"{root} holds no image of {benchmark.name}", f"files such as {chosen.images[0]}")
+    splits, listed = _splits(benchmark, chosen, split, root, images)
+    missing, pairs = [], []
+    for key, name in splits.items():
+        image, mask = images.get(key, (None, ""))[0], masks.get(key, (None, ""))[0]
+        if image is None:
+            missing.append(f"image {_example(chosen.images[0], key)} ({name})")
+        elif mask is None and name not in benchmark.unlabelled:
+            missing.append(f"mask of {image.relative_to(root)} ({name}), such as {chosen.masks[0]}")
+        else:
+            pairs.append((key, image, mask, name))
+    unlisted = () if not listed else tuple(images[key][0] for key in sorted(set(images) - set(splits)))
+    return Found(tuple(sorted(pairs, key=lambda pair: pair[0])), tuple(missing), unlisted, chosen)
+
+
+def list_files(root: Path) -> list[str]:
+    """Give every file below a folder, as relative paths with forward slashes, sorted.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"no folder {root}", "the folder that the set was unpacked into")
+    found = []
+    for folder, _, names in os.walk(root, followlinks=True):
+        found += [(Path(folder) / name).relative_to(root).as_posix() for name in names]
+    return sorted(found)
+
+
+def recognise(benchmarks: Iterable[Benchmark], root: Path) -> list[str]:
+    """Name the sets whose images and masks a folder holds, those with most pairs first."""
+    files = list_files(root)
+    counts: dict[str, int] = {}
+    for benchmark in benchmarks:
+        for layout in benchmark.layouts.values():
+            images = _matching(layout.images, layout.key, files, root, strict=False)
+            masks = _matching(layout.masks, layout.key, files, root, strict=False)
+            pairs = len(set(images) & set(masks))
+            counts[benchmark.name] = max(counts.get(benchmark.name, 0), pairs)
+    return [name for name in sorted(counts, key=lambda name: -counts[name]) if counts[name]]
+
+
+def missing_error(benchmark: Benchmark, root: Path, missing: Sequence[str]) -> DataError:
+    """Say which files of a set are not there."""
+    more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    return DataError(
+        f"{len(missing)} files of {benchmark.name} are missing below {root}: {'; '.join(missing[:SHOWN])}{more}",
+        "the whole set",
+        f"it is to be had from {benchmark.source}; --partial goes on without them",
+    )
+
+
+def _variant(kind: str, wanted: str | None, known: Mapping[str, object]) -> str:
+    if wanted is None:
+        return next(iter(known))
+    if wanted not in known:
+        raise UnknownNameError(kind, wanted, known)
+    return wanted
+
+
+def _matching(
+    patterns: Sequence[str], key: str, files: Sequence[str], root: Path, strict: bool = True
+) -> dict[str, tuple[Path, str]]:
+    """Match files to a layout's patterns; give path and split field by id."""
+    found: dict[str, tuple[Path, str]] = {}
+    for text in patterns:
+        compiled = pattern(text)
+        here: dict[str, tuple[Path, str]] = {}
+        for name in files:
+            match = compiled.match(name)
+            if match is None:
+                continue
+            fields = match.groupdict()
+            identity = key.format(**fields)
+            if identity in here and strict:
+                raise DataError(
+                    f"{here[identity][0].relative_to(root)} and {name} below {root} are both {identity}", "one of them"
+                )
+            here[identity] = (root / name, fields.get("part", ""))
+        found = here | found
+    return found
+
+
+def _splits(
+    benchmark: Benchmark, layout: Layout, wanted: str | None, root: Path, images: Mapping[str, tuple[Path, str]]
+) -> tuple[dict[str, str], bool]:
+    """Give each id's split, and whether the ids are listed, so that others are left out."""
+    if layout.split is not None:
+        known = layout.split
+        return {key: known[part.lower()] for key, (_, part) in images.items() if part.lower() in known}, False
+    if layout.lists is not None:
+        return _from_lists(layout.lists, root), True
+    given = benchmark.splits[_variant("split", wanted, benchmark.splits)]
+    if callable(given):
+        return {key: name for name, ids in given(sorted(images)).items() for key in ids}, False
+    return {key: name for name, ids in given.items() for key in ids}, True
+
+
+def _from_lists(lists: Mapping[str, str], root: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for split, name in lists.items():
+        path = next(iter(sorted(root.rglob(name))), None)
+        if path is None:
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"list {path} cannot be read ({error})", "one image name a line") from error
+        found |= {Path(line.strip()).stem: split for line in lines if line.strip()}
+    if not found:
+        raise DataError(f"none of {', '.join(lists.values())} below {root}", "the set's own lists of its splits")
+    return found
+
+
+def _example(text: str, key: str) -> str:
+    return text.replace("{tile}", key).replace("{id}", key.rpartition("/")[2]).replace("**/", "")

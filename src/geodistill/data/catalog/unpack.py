@@ -1,0 +1,71 @@
+"""Zips as sets are distributed: unpacked once, zips inside zips too, nothing outside the target folder."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from geodistill.errors import DataError
+from geodistill.files import atomic_path
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".txt", ".csv", ".json", ".xml", ".zip")
+"""What is unpacked; elevation models in other formats, papers and programs stay where they are."""
+
+DEEPEST = 3
+LARGEST = 200 * 2**30
+
+
+def unpack(archive: Path, into: Path, depth: int = 0) -> None:
+    """Unpack an archive into a folder of its own, unless that was done before.
+
+    The folder appears whole or not at all. A zip inside is unpacked in turn, into a folder by its name.
+
+    Raises:
+        DataError: The archive is cut short or no zip, names a path outside its folder, holds a link, or is nested
+            or inflated beyond reason.
+        OutputError: The folder cannot be written.
+    """
+    if into.is_dir():
+        return
+    if depth >= DEEPEST:
+        raise DataError(f"{archive} lies in {depth} archives", f"at most {DEEPEST - 1}")
+    try:
+        with zipfile.ZipFile(archive) as file, atomic_path(into) as part:
+            part.mkdir(parents=True)
+            members = [member for member in file.infolist() if _wanted(archive, member)]
+            total = sum(member.file_size for member in members)
+            if total > LARGEST:
+                raise DataError(f"{archive} inflates to {total / 2**30:.0f} GiB", f"at most {LARGEST / 2**30:.0f}")
+            for member in members:
+                _extract(file, member, part)
+            for inner in sorted(part.rglob("*.zip")):
+                unpack(inner, inner.with_suffix(""), depth + 1)
+                inner.unlink()
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{archive} is cut short or no zip ({error})", "a whole archive", "fetch it again") from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{archive} cannot be unpacked ({error})", "a plain zip without a password") from error
+
+
+def _wanted(archive: Path, member: zipfile.ZipInfo) -> bool:
+    """Whether a member is a file to unpack.
+
+    Raises:
+        DataError: Its path leads out of the folder, or it is a link.
+    """
+    name = PurePosixPath(member.filename.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        raise DataError(f"{archive} names {member.filename}, outside its folder", "paths inside")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise DataError(f"{archive} holds the link {member.filename}", "files only")
+    return not member.is_dir() and name.suffix.lower() in SUFFIXES and name.parts[0] != "__MACOSX"
+
+
+def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, into: Path) -> None:
+    target = into / member.filename.replace("\\", "/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with file.open(member) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, 2**20)

@@ -1,0 +1,126 @@
+"""Leakage: images of different splits that overlap on the ground or look alike."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from shapely import STRtree, box
+from tqdm import tqdm
+
+from geodistill.data.manifest import Manifest, Row
+from geodistill.errors import DataError
+from geodistill.raster import Raster
+
+SHRUNK = 256
+"""Images are read at about this size for their fingerprint."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Two images of different splits.
+
+    Attributes:
+        kind: ``overlap``: they share ground. ``alike``: their fingerprints differ in few bits.
+        first: Key of the one.
+        second: Key of the other.
+        splits: Their splits.
+        amount: Shared share of the smaller one's ground, or bits of 64 that differ.
+    """
+
+    kind: Literal["overlap", "alike"]
+    first: str
+    second: str
+    splits: tuple[str, str]
+    amount: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-ready form."""
+        return asdict(self)
+
+
+def find_leaks(manifest: Manifest, distance: int = 4, *, progress: bool = False) -> list[Leak]:
+    """Compare every two images of different splits.
+
+    Args:
+        manifest: The data set; unlabelled images are left out.
+        distance: Bits of 64 in which the fingerprints of two images may differ.
+        progress: Show a bar on a terminal.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    rows = [row for row in manifest.entries if row.split != "unlabelled" and row.window.height]
+    prints, grounds = [], []
+    for row in tqdm(rows, "fingerprints", unit="image", disable=not (progress and sys.stderr.isatty())):
+        found, ground = _look(row)
+        prints.append(found)
+        grounds.append(ground)
+    return [*_overlaps(rows, grounds), *_alike(rows, np.array(prints, np.uint64), distance)]
+
+
+def fingerprint(image: NDArray[Any]) -> int:
+    """Give 64 bits that say where an image grows brighter from left to right, on a grid of 8 x 8.
+
+    Args:
+        image: ``(C, H, W)`` samples of any type.
+    """
+    grey = cv2.resize(image.astype(np.float32).mean(0), (9, 8), interpolation=cv2.INTER_AREA)
+    return int(np.packbits(grey[:, 1:] > grey[:, :-1]).view(">u8")[0])
+
+
+def format_leaks(leaks: Sequence[Leak], manifest: Manifest, shown: int = 5) -> str:
+    """Write leaks as the text that ``data leakage`` prints."""
+    counts = Counter(row.split for row in manifest.entries)
+    lines = []
+    for kind, what in (("overlap", "share ground"), ("alike", "look alike")):
+        found = [leak for leak in leaks if leak.kind == kind]
+        touched = {name for leak in found for name, split in zip((leak.first, leak.second), leak.splits, strict=True)
+                   if split == "test"}  # fmt: skip
+        share = f" ({len(touched)} of {counts['test']} test images)" if counts["test"] else ""
+        lines.append(f"{len(found)} pairs of different splits {what}{share}")
+        lines += [f"  {k.splits[0]} {k.first} | {k.splits[1]} {k.second} ({k.amount:.3g})" for k in found[:shown]]
+        lines += [f"  ... and {len(found) - shown} more"] if len(found) > shown else []
+    if leaks:
+        lines.append("scores on such images are too good: divide by group, block or site")
+    return "\n".join(lines)
+
+
+def _look(row: Row) -> tuple[int, Any]:
+    with Raster(row.image) as raster:
+        pixels, _ = raster.read(row.window)
+        grid = raster.grid.window(row.window)
+    step = max(1, min(pixels.shape[1:]) // SHRUNK)
+    placed = grid.crs is not None and not grid.transform.is_identity
+    return fingerprint(pixels[:, ::step, ::step]), ((str(grid.crs), box(*grid.bounds)) if placed else None)
+
+
+def _overlaps(rows: Sequence[Row], grounds: Sequence[Any]) -> list[Leak]:
+    leaks = []
+    for crs in sorted({ground[0] for ground in grounds if ground is not None}):
+        places = [i for i, ground in enumerate(grounds) if ground is not None and ground[0] == crs]
+        shapes = [grounds[i][1] for i in places]
+        for a, b in STRtree(shapes).query(shapes, predicate="intersects").T.tolist():
+            one, two = rows[places[a]], rows[places[b]]
+            shared = shapes[a].intersection(shapes[b]).area / min(shapes[a].area, shapes[b].area)
+            if a < b and one.split != two.split and shared > 0.01:
+                leaks.append(Leak("overlap", one.key, two.key, (one.split, two.split), float(shared)))
+    return leaks
+
+
+def _alike(rows: Sequence[Row], prints: NDArray[np.uint64], distance: int) -> list[Leak]:
+    if not 0 <= distance < 64:
+        raise DataError(f"distance {distance}", "0 to 63 bits")
+    leaks = []
+    for i, row in enumerate(rows):
+        bits = np.bitwise_count(prints[i + 1 :] ^ prints[i])
+        for j in (np.flatnonzero(bits <= distance) + i + 1).tolist():
+            if rows[j].split != row.split:
+                leaks.append(Leak("alike", row.key, rows[j].key, (row.split, rows[j].split), float(bits[j - i - 1])))
+    return leaks

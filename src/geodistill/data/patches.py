@@ -1,0 +1,105 @@
+"""Scenes cut into patches on disk, as the papers' scripts do; training here needs none, reproductions may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from geodistill.data.manifest import Manifest, Row
+from geodistill.data.masks import read_mask
+from geodistill.data.stats import stats
+from geodistill.errors import DataError, UnknownNameError
+from geodistill.files import atomic_path
+from geodistill.raster import Raster, Window
+from geodistill.spec import Legend
+
+
+def cut_patches(
+    manifest: Manifest, out: Path | str, size: int = 512, bands: Sequence[str] | None = None, *, stretch: bool = False
+) -> Manifest:
+    """Cut the scenes of a manifest into squares without overlap.
+
+    Patches without a single valid pixel are left out, and so is what remains at the right and bottom edge. The folder
+    appears whole or not at all.
+
+    Args:
+        manifest: The scenes.
+        out: Folder of ``images/``, ``masks/`` and ``manifest.parquet``.
+        size: Side in pixels.
+        bands: Names of the bands to keep, in this order; all where not given.
+        stretch: Bring each band of each patch from its own range to 0..255 as 8 bits, which loses what bright and
+            dark mean (the papers' L8 Biome patches).
+
+    Raises:
+        DataError: A scene cannot be read, is not labelled, or none is as large as a patch.
+        UnknownNameError: There is no such band.
+        OutputError: The folder cannot be written.
+    """
+    if size < 1 or manifest.legend is None:
+        raise DataError(f"patches of {size} px of {manifest.path}", "a size above 0 and labelled scenes")
+    kept = tuple(bands) if bands else manifest.bands
+    for name in kept:
+        if name not in manifest.bands:
+            raise UnknownNameError("band", name, manifest.bands)
+    places = [manifest.bands.index(name) for name in kept]
+    out, entries = Path(out), []
+    legend = Legend(manifest.legend.names, manifest.legend.colours)
+    with atomic_path(out) as part:
+        for row in manifest.entries:
+            entries += [_moved(made, part, out) for made in _cut(row, manifest, part, size, places, stretch)]
+        if not entries:
+            raise DataError(
+                f"no scene of {manifest.path} is {size} x {size} pixels", "larger scenes or smaller patches"
+            )
+    cut = Manifest(tuple(entries), kept, legend)
+    return cut.with_statistics(stats(cut)).save(out / "manifest.parquet")
+
+
+def _cut(row: Row, manifest: Manifest, part: Path, size: int, bands: Sequence[int], stretch: bool) -> list[Row]:
+    if row.mask is None or manifest.legend is None:
+        return []
+    made = []
+    with Raster(row.image) as raster:
+        for top in range(0, row.window.height - size + 1, size):
+            for left in range(0, row.window.width - size + 1, size):
+                window = Window(row.window.row + top, row.window.col + left, size, size)
+                pixels, valid = raster.read(window, bands)
+                if not valid.any():
+                    continue
+                mask = read_mask(row.mask, manifest.legend, window, ignore_unknown=manifest.ignore_unknown)
+                name = f"{row.split}_{row.image.parent.name}_{row.image.stem}_{window.row}_{window.col}.tif"
+                grid = raster.grid.window(window).profile()
+                image, labels = part / "images" / name, part / "masks" / name
+                _write(image, stretched(pixels, valid) if stretch else pixels, grid)
+                _write(labels, mask[None], grid)
+                made.append(replace(row, image=image, mask=labels, window=Window(0, 0, size, size)))
+    return made
+
+
+def stretched(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Bring each band from its own range over valid pixels to 0..255; ``(C, H, W)`` -> ``(C, H, W)`` uint8."""
+    low = pixels[:, valid].min(1).astype(np.float64)[:, None, None]
+    span = np.maximum(pixels[:, valid].max(1).astype(np.float64)[:, None, None] - low, 1e-12)
+    share = np.clip((pixels - low) / span, 0, 1)
+    return np.where(valid, np.round(255 * share), 0).astype(np.uint8)
+
+
+def _write(path: Path, pixels: NDArray[Any], grid: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {"driver": "GTiff", "count": len(pixels), "dtype": pixels.dtype, "compress": "deflate", **grid}
+    if len(pixels) > 3:
+        profile["photometric"] = "minisblack"  # else GDAL calls the fourth band alpha
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(pixels)
+
+
+def _moved(row: Row, part: Path, out: Path) -> Row:
+    """Give a row's files the names they have once the folder is in its place."""
+    assert row.mask is not None  # only labelled rows are cut
+    return replace(row, image=out / row.image.relative_to(part), mask=out / row.mask.relative_to(part))

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from factories import make_raster, noise
+from geodistill.cli import main
+from geodistill.data.manifest import Manifest, Row
+from geodistill.data.patches import cut_patches, stretched
+from geodistill.errors import DataError, UnknownNameError
+from geodistill.raster import Window
+from geodistill.spec import Legend
+
+LEGEND = Legend(("clear", "cloud"), values=(128, 255), ignore_values=(0,))
+
+
+def scene(folder: Path, height: int = 70, width: int = 100) -> Manifest:
+    pixels = noise((5, height, width), "uint16")
+    pixels[:, :32, :32] = 0  # a corner without data
+    mask = np.where(noise((1, height, width), seed=1) > 100, 255, 128).astype(np.uint8)
+    image = make_raster(folder / "s" / "scene.tif", pixels=pixels, nodata=0)
+    labels = make_raster(folder / "s" / "scene_mask.tif", pixels=mask)
+    row = Row(image, labels, "train", Window(0, 0, height, width))
+    return Manifest((row,), ("b1", "b2", "b3", "b4", "b5"), LEGEND)
+
+
+def test_patches_are_cut_with_their_masks_and_places(tmp_path: Path) -> None:
+    cut = cut_patches(scene(tmp_path), tmp_path / "out", 32, ["b4", "b2"])
+    assert len(cut.entries) == 2 * 3 - 1  # the corner without data is left out
+    assert cut.bands == ("b4", "b2")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["images", "manifest.parquet", "masks"]
+    row = next(r for r in cut.entries if r.image.stem.endswith("_32_64"))
+    assert row.mask is not None
+    with rasterio.open(tmp_path / "s/scene.tif") as whole, rasterio.open(row.image) as part:
+        np.testing.assert_array_equal(part.read(), whole.read([4, 2])[:, 32:64, 64:96])
+        assert part.transform == whole.window_transform(rasterio.windows.Window(64, 32, 32, 32))
+    with rasterio.open(tmp_path / "s/scene_mask.tif") as whole, rasterio.open(row.mask) as part:
+        np.testing.assert_array_equal(part.read(1), whole.read(1)[32:64, 64:96] == 255)
+    assert Manifest.load(tmp_path / "out/manifest.parquet").statistics is not None
+
+
+def test_stretch_uses_each_patchs_own_range() -> None:
+    pixels = np.array([[[100, 200], [300, 0]]], np.uint16)
+    valid = np.array([[True, True], [True, False]])
+    assert stretched(pixels, valid).tolist() == [[[0, 128], [255, 0]]]
+    flat = np.full((1, 2, 2), 7, np.uint16)
+    assert stretched(flat, np.ones((2, 2), bool)).tolist() == [[[0, 0], [0, 0]]]
+
+
+def test_what_cannot_be_cut_leaves_nothing(tmp_path: Path) -> None:
+    manifest = scene(tmp_path)
+    with pytest.raises(DataError, match="512 x 512"):
+        cut_patches(manifest, tmp_path / "out")
+    with pytest.raises(UnknownNameError, match="band 'b9'"):
+        cut_patches(manifest, tmp_path / "out", 32, ["b9"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene(tmp_path).save(tmp_path / "m.parquet")
+    command = ["data", "patches", "--manifest", str(tmp_path / "m.parquet"), "--size", "32", "--stretch"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert "5 patches" in capsys.readouterr().out
+    with rasterio.open(next((tmp_path / "out/images").iterdir())) as file:
+        assert file.dtypes[0] == "uint8"

@@ -154,6 +154,14 @@ class Raster:
         return None if self._file.nodata is None else float(self._file.nodata)
 
     @property
+    def stamp(self) -> list[tuple[int, int]]:
+        """Size in bytes and time of change in nanoseconds of each plain file: another stamp is another file."""
+        opened = self._opened[0]
+        sources = [opened] if isinstance(opened, str) else opened
+        stats = [Path(source).stat() for source in sources if is_local(source)]
+        return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+
+    @property
     def tiled(self) -> bool:
         """Whether the file is stored in tiles, so that a window is read without decoding whole rows."""
         return any(width < self._file.width for _, width in self._file.block_shapes)

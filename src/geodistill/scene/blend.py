@@ -1,4 +1,4 @@
-"""Blending overlapping windows into one map, a strip of rows at a time."""
+"""Blending overlapping windows into one map, holding only the sums that a later window will add to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from geodistill.scene.windows import Part, Plan
 
 BLENDS = ("cosine", "none")
 
@@ -23,74 +25,105 @@ def axis_weights(starts: Sequence[int], size: int, blend: str) -> NDArray[np.flo
             a pixel, and above 0 everywhere. ``none``: each pixel belongs to the one window whose centre is nearest.
 
     Returns:
-        ``(windows, size)`` float32, at least 0; every covered pixel has a positive sum over the windows.
+        ``(windows, size)`` float32, 0 to 1; over the windows they sum to 1 at each pixel.
     """
+    weights = np.zeros((len(starts), size))
     if blend == "cosine":
-        position = (np.arange(size) + 0.5) / size
-        return np.tile(np.sin(np.pi * position).astype(np.float32) ** 2, (len(starts), 1))
-    weights = np.zeros((len(starts), size), np.float32)
-    cuts = [(a + size + b) // 2 for a, b in itertools.pairwise(starts)]
-    for index, start in enumerate(starts):
-        first = 0 if index == 0 else cuts[index - 1] - start
-        last = size if index == len(starts) - 1 else cuts[index] - start
-        weights[index, first:last] = 1
-    return weights
+        weights[:] = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    else:
+        cuts = [(a + size + b) // 2 for a, b in itertools.pairwise(starts)]
+        for index, start in enumerate(starts):
+            first = 0 if index == 0 else cuts[index - 1] - start
+            last = size if index == len(starts) - 1 else cuts[index] - start
+            weights[index, first:last] = 1
+    sums = np.zeros(starts[-1] + size)
+    for row, start in zip(weights, starts, strict=True):
+        sums[start : start + size] += row
+    return np.stack([w / sums[s : s + size] for w, s in zip(weights, starts, strict=True)]).astype(np.float32)
 
 
-class RollingStrip:
-    """Sums of weighted probabilities for the rows that are not finished yet.
+class Blender:
+    """Sums of weighted probabilities that are not finished yet.
 
-    The strip is as high as a window. Rows leave at the top when no later window can touch them.
+    Windows come row by row, in a row from left to right. Held are one window, and below it the rows that the next
+    row of windows will add to: as wide as the block, and as high as windows overlap.
+
+    Sums are formed along a row of windows first and then over the rows, always in this order, so that a scene cut
+    in blocks or continued after an interruption gives the same bits.
 
     Args:
         classes: Number of classes.
-        row_starts: First row of each row of windows.
-        col_starts: First column of each window in a row of windows.
-        size: Side of a window.
+        plan: The windows of the scene.
+        part: The block of windows that come.
         blend: See `axis_weights`.
         device: Where the sums live.
     """
 
-    def __init__(
-        self,
-        classes: int,
-        row_starts: Sequence[int],
-        col_starts: Sequence[int],
-        size: int,
-        blend: str,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self._rows = torch.from_numpy(axis_weights(row_starts, size, blend)).to(device)
-        self._cols = torch.from_numpy(axis_weights(col_starts, size, blend)).to(device)
-        self._starts, self._col_starts, self._size = list(row_starts), list(col_starts), size
-        width = col_starts[-1] + size
-        self._sums = torch.zeros(classes, size, width, device=device)
-        # Weights are products of a row and a column factor, so their sums are too.
-        self._row_sums = torch.zeros(size, device=device)
-        self._col_sums = torch.zeros(width, device=device)
-        for weights, start in zip(self._cols, col_starts, strict=True):
-            self._col_sums[start : start + size] += weights
-        self._index = 0
+    def __init__(self, classes: int, plan: Plan, part: Part, blend: str, device: torch.device | str = "cpu") -> None:
+        size = plan.size
+        self._plan, self._part, self._row = plan, part, part.first_row
+        self._rows = torch.from_numpy(axis_weights(plan.tops, size, blend)).to(device)
+        self._columns = torch.from_numpy(axis_weights(plan.lefts, size, blend)).to(device)
+        self._first = plan.lefts[part.first_column]
+        width = plan.lefts[part.last_column - 1] + size - self._first
+        overlap = max((size - plan.step_down(i) for i in range(len(plan.tops) - 1)), default=0)
+        self._waiting = torch.zeros(classes, overlap, width, device=device)
+        self._above = 0
+        self._window = torch.zeros(classes, size, size, device=device)
+        self._filled = self._gone = 0
+
+    def start_row(self, row: int, edge: Tensor | None = None) -> None:
+        """Begin a row of windows.
+
+        Args:
+            row: Its position; rows come one after another.
+            edge: Sums left of the block that its first windows add to, as `edge` gave them.
+        """
+        self._row, self._filled, self._gone = row, 0, 0
+        if edge is not None:
+            self._filled = edge.shape[2]
+            self._window[:, :, : self._filled] = edge
 
     def add(self, column: int, probabilities: Tensor) -> None:
-        """Add the window of the present row at position ``column`` of the row: ``(K, size, size)`` probabilities."""
-        start = self._col_starts[column]
-        weights = self._rows[self._index][:, None] * self._cols[column][None]
-        self._sums[:, :, start : start + self._size].addcmul_(probabilities, weights)
+        """Add the window at position ``column`` of the row: ``(K, size, size)`` probabilities."""
+        self._move()
+        weights = self._rows[self._row][:, None] * self._columns[column][None]
+        held, filled = self._window, self._filled
+        if filled:
+            held[:, :, :filled].addcmul_(probabilities[:, :, :filled], weights[:, :filled])
+        torch.mul(probabilities[:, :, filled:], weights[:, filled:], out=held[:, :, filled:])
+        self._filled = self._plan.size
 
-    def finish_row(self) -> Tensor:
-        """End the present row of windows and give its finished rows: ``(K, rows, width)`` probabilities.
+    def finish(self, column: int) -> Tensor:
+        """End a window, added or left out for want of data, and give what no later one will add to.
 
-        Where no window was added (all of them without data) they are 0.
+        Returns:
+            ``(K, rows, columns)`` probabilities: a view that holds until the next call.
         """
-        self._row_sums += self._rows[self._index]
-        last = self._index == len(self._starts) - 1
-        done = self._size if last else self._starts[self._index + 1] - self._starts[self._index]
-        finished = self._sums[:, :done] / (self._row_sums[:done, None] * self._col_sums)
-        if not last:
-            keep = self._size - done
-            self._sums[:, :keep] = self._sums[:, done:].clone()
-            self._sums[:, keep:] = 0
-            self._row_sums = torch.cat([self._row_sums[done:], self._row_sums.new_zeros(done)])
-        self._index += 1
-        return finished
+        self._move()
+        plan, held = self._plan, self._window
+        held[:, :, self._filled :] = 0
+        done, step = plan.step_down(self._row), plan.step_right(column)
+        first = plan.lefts[column] - self._first
+        if self._above:
+            held[:, : self._above, :step] += self._waiting[:, : self._above, first : first + step]
+        if done < plan.size:
+            self._waiting[:, : plan.size - done, first : first + step] = held[:, done:, :step]
+        self._filled, self._gone = plan.size, step
+        return held[:, :done, :step]
+
+    def edge(self) -> Tensor:
+        """Sums right of the finished columns, that the block to the right adds to: ``(K, size, columns)``."""
+        self._move()
+        return self._window[:, :, : self._filled]
+
+    def end_row(self) -> None:
+        """End the present row of windows."""
+        self._above = self._plan.size - self._plan.step_down(self._row)
+
+    def _move(self) -> None:
+        """Move what stays to the left, into the place of the columns that were given away."""
+        if self._gone:
+            self._filled -= self._gone
+            self._window[:, :, : self._filled] = self._window[:, :, self._gone :].clone()
+            self._gone = 0

@@ -1,10 +1,10 @@
-"""The core of whole-scene inference: rows of windows in, finished rows of probabilities out, in flat memory."""
+"""The core of whole-scene inference: strips of windows in, finished rows of a map out, in flat memory."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,137 +12,195 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import DataError, RecipeError, UnknownNameError
-from geodistill.scene.blend import BLENDS, RollingStrip
-from geodistill.scene.windows import MAX_OVERLAP, Area, window_starts
-from geodistill.segmenter import Segmenter
+from geodistill.scene.blend import BLENDS, Blender
+from geodistill.scene.network import TTA, Network
+from geodistill.scene.read import Hole, Strip, read_strips
+from geodistill.scene.reduce import RowReducer, Wanted
+from geodistill.scene.windows import MAX_OVERLAP, Area, Part, Plan
+
+SPAN = 8
+"""Batches are filled within groups of this many times the batch size of window columns. Blocks of a wide scene end
+with a group, so that cutting a scene in blocks changes no batch and thereby no bit."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a scene is segmented.
+
+    Attributes:
+        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
+        blend: ``cosine`` (of probabilities) or ``none`` (each pixel from the window whose centre is nearest).
+        tta: Average over ``none`` (the image as it is), ``flips`` (4 mirrors) or ``d4`` (8 mirrors and turns).
+        batch: Windows a forward pass.
+        wanted: What is made beside classes.
+        threads: How many read at once.
+        keep_going: Make recorded holes of what cannot be read.
+
+    Raises:
+        RecipeError: Overlap, batch size or threads are out of range.
+        UnknownNameError: There is no such blending or averaging.
+    """
+
+    overlap: float = 0.25
+    blend: str = "cosine"
+    tta: str = "none"
+    batch: int = 4
+    wanted: Wanted = field(default_factory=Wanted)
+    threads: int = 1
+    keep_going: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= MAX_OVERLAP:
+            raise RecipeError(f"overlap {self.overlap}", f"a share from 0 to {MAX_OVERLAP}")
+        if self.blend not in BLENDS:
+            raise UnknownNameError("blending", self.blend, BLENDS)
+        if self.tta not in TTA:
+            raise UnknownNameError("test-time averaging", self.tta, TTA)
+        if self.batch < 1:
+            raise RecipeError(f"batch size {self.batch}", "at least 1")
+        if self.threads < 1:
+            raise RecipeError(f"{self.threads} reading threads", "at least 1")
 
 
 @dataclass(frozen=True)
 class SceneRows:
-    """Finished rows of a scene.
+    """Finished rows of a scene, or of a block of it.
 
     Attributes:
+        row: The row of windows that finished them.
         first: Row of the scene they begin at.
-        probabilities: ``(K, rows, W)`` float32, summing to 1 over the classes where valid.
+        layers: ``(bands, rows, W)`` by name: ``classes`` uint8, 255 where not valid; where wanted ``confidence``
+            uint8 and ``probabilities`` in the sample type asked for.
         valid: ``(rows, W)`` bool.
+        windows: Windows that the network has seen for them.
+        holes: What could not be read.
     """
 
+    row: int
     first: int
-    probabilities: Tensor
+    layers: dict[str, NDArray[np.uint8] | NDArray[np.float32]]
     valid: NDArray[np.bool_]
+    windows: int
+    holes: tuple[Hole, ...]
+
+    @property
+    def classes(self) -> NDArray[np.uint8]:
+        """``(rows, W)`` uint8 classes, `IGNORE_INDEX` where not valid."""
+        return self.layers["classes"][0].astype(np.uint8, copy=False)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Where a block of a wide scene gets the sums at its left edge from, and leaves those at its right edge.
+
+    Attributes:
+        read: Gives the sums that the block to the left kept of a row of windows, on the host.
+        write: Keeps the sums of a row of windows for the block to the right.
+    """
+
+    read: Callable[[int], Tensor] | None = None
+    write: Callable[[int, Tensor], None] | None = None
 
 
 def stream(
-    segmenter: Segmenter,
+    network: Network,
     area: Area,
+    settings: Settings | None = None,
     *,
-    overlap: float = 0.25,
-    blend: str = "cosine",
-    batch_size: int = 4,
-    flips: bool = False,
+    part: Part | None = None,
+    edges: Edges | None = None,
 ) -> Generator[SceneRows, None, None]:
     """Segment an area of any size.
 
-    Windows have the side the Segmenter was trained on. Pixels without data, and those of a window that reaches
+    Windows have the side the network was trained on. Pixels without data, and those of a window that reaches
     beyond a smaller area, are 0 as they were in training. One strip of windows is in memory at a time, so the peak
-    grows with width x window and not with the height. The next rows are read while a strip is computed. Windows
+    grows with the width and not with the height. The next rows are read while a strip is computed. Windows
     without any valid pixel never reach the network.
 
     Args:
-        segmenter: The model, on its device.
+        network: The model.
         area: What to segment.
-        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
-        blend: ``cosine`` or ``none``.
-        batch_size: Windows a forward pass.
-        flips: Average over the image and its horizontal, vertical and double mirror.
+        settings: How, by default those of `Settings`.
+        part: A block of the windows, by default all. A block that does not begin at the top computes again the rows
+            of windows above that overlap it: one, where neighbours overlap by at most half.
+        edges: Where a block that does not begin at the left edge or end at the right one passes sums on.
 
     Yields:
-        Consecutive rows, from the top, covering the area exactly once.
+        Consecutive rows, from the top, covering the block exactly once.
 
     Raises:
-        DataError: The raster has another number of bands than the Segmenter, or cannot be read.
-        RecipeError: Overlap or batch size are out of range.
-        UnknownNameError: There is no such blending.
+        DataError: The raster has another number of bands than the network, or cannot be read.
     """
-    check_bands(segmenter, area)
-    check_options(overlap, blend, batch_size)
-    size, height, width = segmenter.tile, area.window.height, area.window.width
-    tops, lefts = window_starts(height, size, overlap), window_starts(width, size, overlap)
-    padded = lefts[-1] + size
-    device = next(segmenter.parameters()).device
-    strip = RollingStrip(segmenter.spec.classes, tops, lefts, size, blend, device)
-    image = np.zeros((segmenter.spec.channels, size, padded), np.float32)
-    valid = np.zeros((size, padded), bool)
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(area.read_rows, 0, size, padded)
-        for index, top in enumerate(tops):
-            fresh, seen = ahead.result()
-            kept = size - fresh.shape[1]
-            image[:, :kept], valid[:kept] = image[:, size - kept :].copy(), valid[size - kept :].copy()
-            image[:, kept:], valid[kept:] = fresh, seen
-            if index + 1 < len(tops):
-                ahead = reader.submit(area.read_rows, top + size, tops[index + 1] + size, padded)
-            _add_windows(segmenter, strip, image, valid, lefts, batch_size, flips, device)
-            finished = strip.finish_row()
-            rows = min(finished.shape[1], height - top)
-            yield SceneRows(top, finished[:, :rows, :width], valid[:rows, :width].copy())
+    settings, edges = settings or Settings(), edges or Edges()
+    check_bands(network, area)
+    plan = Plan.of(area.window.height, area.window.width, network.size, settings.overlap)
+    part = part or Part.whole(plan)
+    pixels = part.pixels(plan)
+    blender = Blender(network.classes, plan, part, settings.blend, network.device)
+    reducer = RowReducer(network.classes, plan, pixels.width, settings.wanted, network.device)
+    first_row = plan.reaching(part.first_row)
+    strips = read_strips(area, plan, part, first_row, threads=settings.threads, keep_going=settings.keep_going)
+    with closing(strips):
+        for strip in strips:
+            row = strip.row
+            windows = _one_row(network, blender, reducer, strip, plan, part, settings.batch, edges)
+            if row < part.first_row:
+                continue
+            rows = min(plan.step_down(row), plan.height - plan.tops[row])
+            valid = strip.valid[:rows, : pixels.width].copy()
+            layers = reducer.take(rows, valid)
+            holes = tuple(hole for hole in strip.holes)
+            yield SceneRows(row, plan.tops[row], layers, valid, windows, holes)
 
 
-def check_bands(segmenter: Segmenter, area: Area) -> None:
-    """Refuse a raster whose bands are not as many as the Segmenter's.
+def check_bands(network: Network, area: Area) -> None:
+    """Refuse a raster whose bands are not as many as the network's.
 
     Raises:
         DataError: They differ.
     """
-    spec, raster = segmenter.spec, area.raster
-    if raster.channels != spec.channels:
+    raster, bands = area.raster, network.bands
+    if raster.channels != len(bands):
         raise DataError(
-            f"{raster.path} has {raster.channels} bands", f"{spec.channels} ({', '.join(spec.bands)}) for this model"
+            f"{raster.source} has {raster.channels} bands",
+            f"{len(bands)} ({', '.join(bands)}) for this model",
+            "choose some of them with --bands" if raster.channels > len(bands) else "",
         )
 
 
-def check_options(overlap: float, blend: str, batch_size: int) -> None:
-    """Refuse settings that no scene can be segmented with.
-
-    Raises:
-        RecipeError: Overlap or batch size are out of range.
-        UnknownNameError: There is no such blending.
-    """
-    if not 0 <= overlap <= MAX_OVERLAP:
-        raise RecipeError(f"overlap {overlap}", f"a share from 0 to {MAX_OVERLAP}")
-    if blend not in BLENDS:
-        raise UnknownNameError("blending", blend, BLENDS)
-    if batch_size < 1:
-        raise RecipeError(f"batch size {batch_size}", "at least 1")
-
-
-def _add_windows(
-    segmenter: Segmenter,
-    strip: RollingStrip,
-    image: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    lefts: Sequence[int],
-    batch_size: int,
-    flips: bool,
-    device: torch.device,
-) -> None:
-    size = segmenter.tile
-    columns = [i for i, left in enumerate(lefts) if valid[:, left : left + size].any()]
-    for first in range(0, len(columns), batch_size):
-        chosen = columns[first : first + batch_size]
-        windows = np.stack([image[:, :, lefts[i] : lefts[i] + size] for i in chosen])
-        probabilities = window_probabilities(segmenter, torch.from_numpy(windows).to(device), flips)
-        for position, column in enumerate(chosen):
-            strip.add(column, probabilities[position])
-
-
 @torch.inference_mode()
-def window_probabilities(segmenter: Segmenter, windows: Tensor, flips: bool = False) -> Tensor:
-    """``(B, C, H, W)`` sensor units -> ``(B, K, H, W)`` float32 class probabilities, averaged over mirrors if asked."""
-    windows = windows.contiguous(memory_format=torch.channels_last)
-    probabilities: Tensor = segmenter(windows).float().softmax(1)
-    if not flips:
-        return probabilities
-    for axes in ([3], [2], [2, 3]):
-        probabilities += segmenter(windows.flip(axes)).float().softmax(1).flip(axes)
-    return probabilities / 4
+def _one_row(
+    network: Network,
+    blender: Blender,
+    reducer: RowReducer,
+    strip: Strip,
+    plan: Plan,
+    part: Part,
+    batch: int,
+    edges: Edges,
+) -> int:
+    """Compute a row of windows and pass its finished pixels on; give the number of windows computed."""
+    row, size, origin = strip.row, plan.size, plan.lefts[part.first_column]
+    edge = edges.read(row).to(network.device) if edges.read is not None else None
+    blender.start_row(row, edge)
+    computed = 0
+    for first in range(part.first_column, part.last_column, batch * SPAN):
+        group = range(first, min(first + batch * SPAN, part.last_column))
+        seen = [j for j in group if strip.valid[:, plan.lefts[j] - origin : plan.lefts[j] - origin + size].any()]
+        computed += len(seen)
+        done = group.start
+        for start in range(0, len(seen), batch):
+            chosen = seen[start : start + batch]
+            windows = [strip.image[:, :, plan.lefts[j] - origin : plan.lefts[j] - origin + size] for j in chosen]
+            for column, probabilities in zip(chosen, network.probabilities(windows), strict=True):
+                for skipped in range(done, column):
+                    reducer.put(plan.lefts[skipped] - origin, blender.finish(skipped))
+                blender.add(column, probabilities)
+                reducer.put(plan.lefts[column] - origin, blender.finish(column))
+                done = column + 1
+        for skipped in range(done, group.stop):
+            reducer.put(plan.lefts[skipped] - origin, blender.finish(skipped))
+    if edges.write is not None:
+        edges.write(row, blender.edge().cpu())
+    blender.end_row()
+    return computed

@@ -34,6 +34,69 @@ def window_starts(length: int, size: int, overlap: float) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """The grid of windows over a scene; window (i, j) begins at row ``tops[i]``, column ``lefts[j]``.
+
+    Attributes:
+        height: Rows of the scene.
+        width: Columns of the scene.
+        size: Side of a window; the windows reach beyond a scene that is smaller.
+        tops: First row of each row of windows.
+        lefts: First column of each column of windows.
+    """
+
+    height: int
+    width: int
+    size: int
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, height: int, width: int, size: int, overlap: float) -> Plan:
+        """Cover a scene of ``height`` x ``width`` with as few windows as the overlap allows."""
+        tops, lefts = window_starts(height, size, overlap), window_starts(width, size, overlap)
+        return cls(height, width, size, tuple(tops), tuple(lefts))
+
+    def step_down(self, row: int) -> int:
+        """Rows that are finished with a row of windows, since no later one covers them."""
+        return self.size if row == len(self.tops) - 1 else self.tops[row + 1] - self.tops[row]
+
+    def step_right(self, column: int) -> int:
+        """Columns that are finished with a column of windows, since no later one covers them."""
+        return self.size if column == len(self.lefts) - 1 else self.lefts[column + 1] - self.lefts[column]
+
+    def reaching(self, row: int) -> int:
+        """Give the first row of windows that shares pixels with row ``row`` of windows, or ``row`` itself."""
+        return next(i for i in range(row + 1) if i == row or self.tops[i] + self.size > self.tops[row])
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block of a Plan: rows and columns of windows, from the first to before the last.
+
+    Its pixels are those that no window of another block finishes: from the first window's start to the start of the
+    window after the last, or to the edge of the scene.
+    """
+
+    first_row: int
+    last_row: int
+    first_column: int
+    last_column: int
+
+    @classmethod
+    def whole(cls, plan: Plan) -> Part:
+        """Give the block of all windows."""
+        return cls(0, len(plan.tops), 0, len(plan.lefts))
+
+    def pixels(self, plan: Plan) -> Window:
+        """Give the pixels of the scene that this block finishes."""
+        top, left = plan.tops[self.first_row], plan.lefts[self.first_column]
+        bottom = plan.height if self.last_row == len(plan.tops) else plan.tops[self.last_row]
+        right = plan.width if self.last_column == len(plan.lefts) else plan.lefts[self.last_column]
+        return Window(top, left, bottom - top, right - left)
+
+
+@dataclass(frozen=True)
 class Area:
     """A rectangle of an open raster, read as if it were a raster of its own.
 
@@ -51,19 +114,28 @@ class Area:
         grid = raster.grid
         return cls(raster, Window(0, 0, grid.height, grid.width))
 
-    def read_rows(self, first: int, last: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Read rows ``first`` to before ``last`` as ``(C, rows, width)`` float32 and ``(rows, width)`` validity.
+    def read(self, part: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a rectangle of the area as ``(C, H, W)`` in the file's dtype and ``(H, W)`` validity.
 
         What lies beyond the area is 0 and not valid, as are pixels without data.
+
+        Raises:
+            DataError: The file is truncated or corrupt there.
         """
-        height = self.window.height
-        rows, cols = max(min(last, height) - first, 0), min(width, self.window.width)
-        image = np.zeros((self.raster.channels, last - first, width), np.float32)
-        valid = np.zeros((last - first, width), bool)
-        if rows:
-            part = Window(self.window.row + first, self.window.col, rows, cols)
-            pixels: NDArray[Any]
-            pixels, seen = self.raster.read(part)
-            image[:, :rows, :cols] = np.where(seen, pixels, 0)
-            valid[:rows, :cols] = seen
+        inside = part.intersection(self.window.height, self.window.width)
+        image: NDArray[Any]
+        if inside == part:
+            image, valid = self._read_inside(part)
+        else:
+            image = np.zeros((self.raster.channels, part.height, part.width), self.raster.dtype)
+            valid = np.zeros((part.height, part.width), bool)
+            if inside.height and inside.width:
+                where = Window(inside.row - part.row, inside.col - part.col, inside.height, inside.width)
+                image[(..., *where.slices)], valid[where.slices] = self._read_inside(inside)
+        if not valid.all():
+            image *= valid
         return image, valid
+
+    def _read_inside(self, part: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        row, col = self.window.row + part.row, self.window.col + part.col
+        return self.raster.read(Window(row, col, part.height, part.width))

@@ -1,0 +1,216 @@
+"""One scene becomes its maps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from tqdm import tqdm
+
+from geodistill import __version__
+from geodistill.errors import DataError, GeodistillError, OutputError
+from geodistill.raster import Raster
+from geodistill.scene.network import Network
+from geodistill.scene.options import Options, cut_columns
+from geodistill.scene.read import Hole
+from geodistill.scene.stream import check_bands, stream
+from geodistill.scene.windows import Area, Plan
+from geodistill.scene.work import Layer, PartFiles, edges_of, has_finished_rows, open_work, remove_work
+from geodistill.scene.writer import BLOCK, MapInfo, write_map
+from geodistill.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class SceneMap:
+    """What was made of a scene.
+
+    Attributes:
+        source: The scene.
+        path: The map of classes.
+        confidence: The map of the classes' probabilities, where asked for.
+        probabilities: The map with one band a class, where asked for.
+        stac: The STAC item, where asked for.
+        windows: Windows that the network has seen, in this run and those it continued.
+        holes: What could not be read, in pixels of the scene.
+        finished_before: Whether an earlier run had made it already.
+        error: Why there is no map, where there is none.
+    """
+
+    source: str
+    path: Path
+    confidence: Path | None = None
+    probabilities: Path | None = None
+    stac: Path | None = None
+    windows: int = 0
+    holes: tuple[Hole, ...] = ()
+    finished_before: bool = False
+    error: GeodistillError | None = field(default=None, compare=False)
+
+
+def layers_of(options: Options, classes: int) -> tuple[Layer, ...]:
+    """Say what is stored of a scene."""
+    wanted = options.settings.wanted
+    layers = [Layer("classes", 1, "uint8")]
+    if wanted.confidence:
+        layers.append(Layer("confidence", 1, "uint8"))
+    if wanted.probabilities:
+        layers.append(Layer("probabilities", classes, "uint8" if wanted.probabilities == "uint8" else "float32"))
+    return tuple(layers)
+
+
+def map_beside(path: Path, layer: str) -> Path:
+    """Give the file of a layer beside the map of classes: ``town_confidence.tif`` for ``town.tif``."""
+    return path if layer == "classes" else path.with_name(f"{path.stem}_{layer}{path.suffix}")
+
+
+def map_scene(segmenter: Segmenter, network: Network, raster: Raster, path: Path, options: Options) -> SceneMap:
+    """Segment a scene and write its maps.
+
+    Args:
+        segmenter: The model, for its legend and what it is called.
+        network: The same, ready to run.
+        raster: The scene.
+        path: The map of classes; other maps lie beside it.
+        options: How; backend and batch size as they were chosen.
+
+    Raises:
+        DataError: The scene cannot be read.
+        OutputError: A map cannot be written, or another run is making it. Finished rows are kept for ``--resume``.
+    """
+    area = Area.whole(raster)
+    check_bands(network, area)
+    layers = layers_of(options, network.classes)
+    about = identity(segmenter, raster, options)
+    run = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    files = {layer.name: map_beside(path, layer.name) for layer in layers}
+    made = SceneMap(raster.source, path, files.get("confidence"), files.get("probabilities"))
+    if options.resume and (found := _finished_before(list(files.values()), run)) is not None:
+        return replace(made, finished_before=True, windows=found[0], holes=found[1])
+    plan = Plan.of(area.window.height, area.window.width, network.size, options.settings.overlap)
+    parts = cut_columns(plan, options, network.classes, raster.channels, raster.dtype.itemsize)
+    try:
+        with open_work(path, about, options.resume) as folder, ExitStack() as opened:
+            held = [opened.enter_context(PartFiles(folder, plan, part, layers)) for part in parts]
+            segment_parts(network, area, plan, held, options)
+            holes = tuple(hole for part in held for hole in part.holes)
+            windows = sum(part.windows for part in held)
+            tags = {"MODEL": describe(segmenter), "RUN": run, "WINDOWS": str(windows)}
+            tags |= {"HOLES": json.dumps([hole.to_dict() for hole in holes])} if holes else {}
+            info = MapInfo(raster.grid, segmenter.spec.legend, tags, options.settings.wanted.probabilities == "float16")
+            # The map of classes comes last: where it is, all is.
+            for layer in reversed(layers):
+                write_map(files[layer.name], layer, held, info, folder)
+    except BaseException as error:
+        if not has_finished_rows(path):
+            remove_work(path)
+        elif isinstance(error, DataError | OutputError) and "another run" not in error.received:
+            raise type(error)(error.received, error.expected, _keeps(error.mend)) from error
+        raise
+    remove_work(path)
+    return replace(made, windows=windows, holes=holes)
+
+
+def _keeps(mend: str) -> str:
+    kept = "finished rows are kept: the same command with --resume goes on from them"
+    return f"{mend}; {kept}" if mend else kept
+
+
+def segment_parts(network: Network, area: Area, plan: Plan, parts: Sequence[PartFiles], options: Options) -> None:
+    """Segment what is missing of each block and store it; reading, computing and storing overlap.
+
+    Raises:
+        DataError: The scene cannot be read.
+        OSError: There is no space left.
+    """
+    raster = area.raster
+    progress = tqdm(
+        total=sum(part.pixels.height * part.pixels.width for part in parts),
+        initial=sum(part.rows * part.pixels.width for part in parts),
+        desc=raster.name,
+        unit="px",
+        unit_scale=True,
+        disable=not sys.stderr.isatty(),
+        delay=2,
+        leave=False,
+    )
+    # In bytes. GDAL would else keep decoded blocks in 5 % of the machine's memory.
+    with rasterio.Env(GDAL_CACHEMAX=cache_bytes(raster)), progress, ThreadPoolExecutor(1) as pen:
+        for part in parts:
+            if part.finished:
+                continue
+            missing = replace(part.part, first_row=part.next_row)
+            edges = edges_of(part.folder, plan, part.part, network.classes)
+            # Closed first of all: its reading threads must have ended before the raster is closed.
+            with closing(stream(network, area, options.settings, part=missing, edges=edges)) as rows:
+                writing: Future[None] | None = None
+                for done in rows:
+                    if writing is not None:
+                        writing.result()
+                    writing = pen.submit(part.append, done)
+                    progress.update(done.valid.size)
+                if writing is not None:
+                    writing.result()
+
+
+def cache_bytes(raster: Raster) -> int:
+    """Bytes GDAL may hold: about two rows of blocks of the raster, so that a strip's border is not decoded twice."""
+    height = min(max(raster.block[0], 64), 2048)
+    return 2**22 + 2 * height * raster.grid.width * raster.channels * raster.dtype.itemsize + 8 * BLOCK * BLOCK
+
+
+def identity(segmenter: Segmenter, raster: Raster, options: Options) -> dict[str, Any]:
+    """Give all that the bytes of a map follow from, as JSON."""
+    settings = options.settings
+    weights = hashlib.sha256()
+    for name, values in sorted(segmenter.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(values.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return {
+        "source": raster.source,
+        "stamp": raster.stamp,
+        "shape": [raster.grid.height, raster.grid.width],
+        "bands": list(raster.band_names),
+        "weights": weights.hexdigest(),
+        "tile": segmenter.tile,
+        "overlap": settings.overlap,
+        "blend": settings.blend,
+        "tta": settings.tta,
+        "batch": settings.batch,
+        "confidence": settings.wanted.confidence,
+        "probabilities": settings.wanted.probabilities,
+        "backend": options.backend,
+        "precision": options.precision,
+        "compile": options.compile,
+        "device": next(segmenter.parameters()).device.type,
+        "max_memory": options.max_memory,
+        "version": __version__,
+    }
+
+
+def _finished_before(files: Sequence[Path], run: str) -> tuple[int, tuple[Hole, ...]] | None:
+    """Windows and holes of maps that this very run would make again, or ``None``."""
+    found = None
+    for file in files:
+        if not file.is_file():
+            return None
+        with rasterio.open(file) as made:
+            tags = made.tags()
+        if tags.get("RUN") != run:
+            return None
+        found = int(tags["WINDOWS"]), tuple(Hole.from_dict(hole) for hole in json.loads(tags.get("HOLES", "[]")))
+    return found
+
+
+def describe(segmenter: Segmenter) -> str:
+    """Name a model in a map's tags: network, encoder, and the package that wrote the map."""
+    arguments = segmenter.arguments
+    parts = [segmenter.name, arguments.get("architecture"), arguments.get("encoder")]
+    return f"{' '.join(str(part) for part in parts if part)}, geodistill {__version__}"

@@ -1,0 +1,126 @@
+"""What a user can ask of `predict`, checked before any work begins."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.scene.stream import SPAN, Settings
+from geodistill.scene.windows import Part, Plan
+
+BACKENDS = ("auto", "torch", "onnx", "openvino")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How maps are made.
+
+    Attributes:
+        settings: How a scene is segmented; its batch size counts where ``batch_auto`` is not set.
+        batch_auto: Measure which batch size is fastest.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
+        backend: What runs the network, among `BACKENDS`; ``auto`` takes the fastest that gives torch's classes.
+        precision: Arithmetic of the network, among `PRECISIONS`; ``auto`` leaves it to the backend.
+        compile: Compile the network with torch first.
+        bands: Bands of the scenes to use, each by number from 1 or by name; by default by the model's names where
+            the scene has them, else all in their order.
+        resample: Bring scenes to the ground sampling distance of the model.
+        max_memory: Most bytes that a scene may take beside the network; wider ones are cut in column blocks.
+        resume: Continue interrupted maps and leave finished ones as they are.
+        stac: Write a STAC item beside each map.
+
+    Raises:
+        RecipeError: A number is out of range.
+        UnknownNameError: There is no such backend or precision.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    batch_auto: bool = False
+    device: str = "auto"
+    backend: str = "torch"
+    precision: str = "auto"
+    compile: bool = False
+    bands: tuple[str, ...] | None = None
+    resample: bool = False
+    max_memory: int | None = None
+    resume: bool = False
+    stac: bool = False
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise UnknownNameError("backend", self.backend, BACKENDS)
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
+        if self.max_memory is not None and self.max_memory < 1:
+            raise RecipeError(f"--max-memory {self.max_memory}", "a number of bytes above 0, such as 2GB")
+
+
+def parse_bytes(text: str) -> int:
+    """Read ``2GB``, ``500M`` or a number of bytes.
+
+    Raises:
+        RecipeError: It is not such a size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
+    if not found:
+        raise RecipeError(f"size {text!r}", "a size such as 2GB or 500M")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def cut_columns(
+    plan: Plan, options: Options, classes: int, channels: int, itemsize: int, rows: tuple[int, int] | None = None
+) -> list[Part]:
+    """Cut a scene in column blocks that keep within ``max_memory``; one block where there is no need.
+
+    Args:
+        plan: The windows.
+        options: With the batch size that is used.
+        classes: Number of classes.
+        channels: Bands.
+        itemsize: Bytes a sample.
+        rows: Rows of windows to cut, by default all.
+
+    Raises:
+        RecipeError: Not even the narrowest block fits.
+    """
+    first_row, last_row = rows or (0, len(plan.tops))
+    columns = len(plan.lefts)
+    if options.max_memory is None:
+        return [Part(first_row, last_row, 0, columns)]
+    span = SPAN * options.settings.batch
+    fixed, a_column = strip_bytes(plan, options, classes, channels, itemsize)
+    fitting = int((options.max_memory - fixed) / a_column)
+    if fitting < min(span, columns):
+        needed = fixed + min(span, columns) * a_column
+        raise RecipeError(
+            f"--max-memory of {options.max_memory / 2**20:.0f} MiB",
+            f"at least {needed / 2**20:.0f} MiB for this scene and batch size",
+            "use a smaller --batch-size",
+        )
+    width = columns if fitting >= columns else fitting // span * span
+    cuts = [*range(0, columns, width), columns]
+    return [Part(first_row, last_row, a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+def strip_bytes(plan: Plan, options: Options, classes: int, channels: int, itemsize: int) -> tuple[int, int]:
+    """Estimate the memory of a block: what does not depend on its width, and what each column of windows adds."""
+    settings, size = options.settings, plan.size
+    step = size if len(plan.lefts) == 1 else -(-(plan.lefts[-1]) // (len(plan.lefts) - 1))
+    down = size if len(plan.tops) == 1 else -(-(plan.tops[-1]) // (len(plan.tops) - 1))
+    window = classes * size * size * 4
+    images = settings.batch * channels * size * size * 4
+    fixed = 2 * images + (3 * settings.batch + 3) * window
+    # The strip, the rows that move up in it, and those being read, with their validity.
+    pixel = (channels * itemsize + 1) * (size + (size - down) + (2 + settings.threads) * down)
+    waiting = classes * 4 * (size - down)
+    wanted = settings.wanted
+    layer = 1 + wanted.confidence
+    if wanted.probabilities:
+        layer += classes * (1 if wanted.probabilities == "uint8" else 4)
+    # On the device, on the host, and on its way to the disk.
+    made = layer * (size + 2 * down)
+    return fixed, (pixel + waiting + made) * step

@@ -1,0 +1,118 @@
+"""From a model to a network that is ready for scenes: device, backend, precision, batch size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geodistill.raster import Window
+from geodistill.scene.network import Network, as_images, as_network
+from geodistill.scene.options import Options
+from geodistill.scene.windows import Area, Plan
+from geodistill.segmenter import Segmenter
+
+_BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (4, 8, 16, 32, 64, 128)}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready for scenes.
+
+    Attributes:
+        network: The network.
+        options: The options with backend and batch size as they were chosen.
+        told: What was chosen and why, a line for the user; empty where nothing was to choose.
+    """
+
+    network: Network
+    options: Options
+    told: str = ""
+
+
+def prepare(segmenter: Segmenter, options: Options, area: Area) -> Prepared:
+    """Get a Segmenter, on its device, ready.
+
+    Args:
+        segmenter: The model.
+        options: What is asked for.
+        area: The first scene: backends and batch sizes are tried on its windows.
+
+    Raises:
+        DataError: The scene cannot be read.
+        RecipeError: A backend that was asked for is not installed.
+    """
+    device = next(segmenter.parameters()).device
+    settings, told, name = options.settings, [], options.backend
+    forward = None
+    plain = options.backend == "torch" and options.precision in ("auto", "fp32") and not options.compile
+    if not plain:
+        from geodistill.backends.run import choose_backend, open_backend
+
+        if name == "auto":
+            images = as_images(first_windows(area, segmenter.tile, settings.overlap), torch.device("cpu"))
+            forward, choice = choose_backend(segmenter, images, device=device, precision=options.precision)
+            name = forward.name
+            told.append(str(choice))
+        else:
+            forward = open_backend(
+                name,
+                segmenter,
+                device=device,
+                precision=options.precision,
+                size=segmenter.tile,
+                batch=settings.batch,
+                compile=options.compile,
+            )
+    network = as_network(segmenter, tta=settings.tta, forward=forward)
+    if options.batch_auto:
+        settings = replace(settings, batch=fastest_batch(network, first_windows(area, network.size, settings.overlap)))
+        told.append(f"batch size {settings.batch}")
+    chosen = replace(options, settings=settings, batch_auto=False, backend=name)
+    return Prepared(network, chosen, "; ".join(told))
+
+
+def first_windows(area: Area, size: int, overlap: float, count: int = 4) -> list[NDArray[Any]]:
+    """Read up to ``count`` windows of a scene that have data, spread over it; one of zeros where there is none."""
+    plan = Plan.of(area.window.height, area.window.width, size, overlap)
+    places = [(top, left) for top in plan.tops for left in plan.lefts]
+    found: list[NDArray[Any]] = []
+    for top, left in places[:: max(len(places) // (4 * count), 1)]:
+        image, valid = area.read(Window(top, left, size, size))
+        if valid.any() or not found:
+            found = [*(found if len(found) and found[0].any() else []), image]
+        if len(found) == count:
+            break
+    return found
+
+
+@torch.inference_mode()
+def fastest_batch(network: Network, windows: Sequence[NDArray[Any]]) -> int:
+    """Measure which number of windows a forward pass is fastest; of nearly equal ones the smallest.
+
+    On a GPU it stops at the largest that its memory holds.
+    """
+    best, least = 1, float("inf")
+    for batch in _BATCHES.get(network.device.type, _BATCHES["cuda"]):
+        chosen = [windows[i % len(windows)] for i in range(batch)]
+        try:
+            network.probabilities(chosen)
+            seconds = min(_seconds(network, chosen) for _ in range(2)) / batch
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+        if seconds < 0.97 * least:
+            best, least = batch, seconds
+    return best
+
+
+def _seconds(network: Network, windows: Sequence[NDArray[Any]]) -> float:
+    start = time.perf_counter()
+    found: Tensor = network.probabilities(windows)
+    found[0, 0, 0, 0].item()  # Waits for a GPU.
+    return time.perf_counter() - start

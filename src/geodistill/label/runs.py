@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
@@ -99,6 +100,16 @@ class Runs:
         np.add.at(steps, self.ends - left * self.height, -1)
         flat = np.cumsum(steps[:span], dtype=np.int8).astype(bool)
         return top, left, flat.reshape(right - left, self.height).T[top:bottom]
+
+    def smallest_rectangle(self) -> NDArray[np.float64]:
+        """Give the corners ``(4, 2)`` (x, y) of the smallest rectangle, at any angle, around the pixels."""
+        top, left, mask = self.crop()
+        rows, columns = np.nonzero(mask)
+        # All four corners of the pixels: their centres alone would make it a pixel too small.
+        points = np.concatenate([np.stack([columns + dx, rows + dy], 1) for dx in (0, 1) for dy in (0, 1)])
+        corners = cv2.boxPoints(cv2.minAreaRect(cv2.convexHull(points.astype(np.float32))))
+        found: NDArray[np.float64] = np.asarray(corners, np.float64) + np.array((left, top))
+        return found
 
     def overlap(self, other: Runs) -> int:
         """Count the pixels that lie in both; the frames must be equal."""

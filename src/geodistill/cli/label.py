@@ -1,0 +1,232 @@
+"""``geodistill label``: build, stats, ablate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodistill.cli.shared import Verb, parse, print_json, verb_parser
+from geodistill.errors import DataError, RecipeError, UnknownNameError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+    from geodistill.label.build import Work
+    from geodistill.label.postprocess import Rules
+    from geodistill.label.settings import Settings
+
+
+SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background")
+"""Flags that stand over a preset and over the defaults of `geodistill.label.settings.Settings`."""
+
+
+def _add_input(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--images", required=True, help="folder of the images")
+    add("--boxes", required=True, help="file or folder of the annotations")
+    add("--format", help="dota, voc, fair1m, hrsc, coco, yolo or geojson")
+    add("--category-field", help="column of the class (geojson), or its tag (hrsc)")
+    add("--segmenter", help="grabcut, box, or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR (hub id or directory)")
+    add("--tile", type=int, help="cut images into tiles of this side in pixels")
+    add("--overlap", type=int, help="pixels that neighbouring tiles share")
+    add("--share", type=float, help="least share of a box inside a tile for it to belong there (0.7)")
+    add("--bands", type=int, nargs="+", help="one or three bands, from 1, that the segmenter sees (1 2 3)")
+
+
+def _add_rules(parser: ArgumentParser, default: str) -> None:
+    add = parser.add_argument
+    add("--keep-component", help=f"keep the piece of a mask that holds the prompt, yes or no ({default})")
+    add("--fill-holes", help=f"fill what a mask encloses, yes or no ({default})")
+    add("--max-outside", help="drop masks of which more than this share lies outside the box, or none")
+    add("--min-score", help="take the filled oriented box below this score of the segmenter, or none")
+
+
+def _add_work(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--engine", default="local", help="local or ray")
+    add("--workers", type=int, default=1, help="processes on this machine, or items at once on the cluster")
+    add("--address", help="Ray cluster to join; by default one is started here")
+    add("--gpus", type=float, default=0.0, help="GPUs that Ray sets aside for each worker")
+    add("--device", default="auto", help="where the segmenter runs: auto, cpu, cuda ...")
+    add("--json", action="store_true", help="print JSON")
+
+
+def _work(args: Namespace, batch: int = 1) -> Work:
+    from geodistill.label.build import Work
+
+    return Work(args.engine, args.workers, args.address, args.device, batch, args.gpus)
+
+
+def _rules(args: Namespace, default: Rules) -> Rules:
+    from geodistill.label.postprocess import Rules
+
+    return Rules(
+        keep_component=_switch("--keep-component", args.keep_component, default.keep_component),
+        fill_holes=_switch("--fill-holes", args.fill_holes, default.fill_holes),
+        max_outside=_share("--max-outside", args.max_outside, default.max_outside),
+        min_score=_share("--min-score", args.min_score, default.min_score),
+    )
+
+
+def _switch(flag: str, text: str | bool | None, default: bool) -> bool:
+    if text is None:
+        return default
+    values = {"yes": True, "no": False, "true": True, "false": False}
+    if str(text).lower() not in values:
+        raise RecipeError(f"{flag} {text}", "yes or no")
+    return values[str(text).lower()]
+
+
+def _share(flag: str, text: str | None, default: float | None) -> float | None:
+    if text is None:
+        return default
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise RecipeError(f"{flag} {text}", "a share from 0 to 1, or none") from error
+
+
+def _build_parser() -> ArgumentParser:
+    parser = verb_parser(
+        "label build",
+        "Masks for every box of a detection data set, with COCO instances, a manifest for 'fit' and label.json, which"
+        " tells where every image and box went. A killed run is continued with --resume.",
+        "geodistill label build --images town/images --boxes town/boxes.json --format coco --out town-labelled",
+    )
+    _add_input(parser)
+    add = parser.add_argument
+    add("--out", required=True, help="a new folder, or with --resume that of an earlier run")
+    add("--preset", help="sota, sior or fast: the settings of the SAMRS paper's sets; flags given beside it win")
+    add("--prompt", help="auto, or cp, hbox, rhbox, hbox-mask, rbox-mask, rhbox-mask joined by + (auto)")
+    add("--classes", nargs="+", help="classes in the order of their indices; boxes of others are dropped and counted")
+    add("--legend", help="YAML or JSON file of classes and colours, instead of --classes")
+    add("--background", help="name of a class 0 for everything that no box touches; else that stays unlabelled")
+    add("--empty", default="drop", help="keep or drop tiles without any label")
+    add("--difficult", default="keep", help="keep or drop boxes marked as difficult")
+    add("--order", help="what lies on top: large-first (small objects survive) or annotation (later ones)")
+    _add_rules(parser, "yes")
+    add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
+    add("--group-regex", help="names the group of an image from its key; a group stays in one split")
+    add("--seed", type=int, default=0, help="chooses among equally good splits")
+    add("--batch-size", type=int, default=1, help="tiles that go through the segmenter's encoder at once")
+    add("--resume", action="store_true", help="continue a run that was stopped")
+    add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
+    _add_work(parser)
+    return parser
+
+
+def build(argv: Sequence[str]) -> None:
+    """Label a detection data set."""
+    args = parse(_build_parser(), argv)
+    from geodistill.label.build import build as run_build
+    from geodistill.label.report import format_account
+
+    account = run_build(
+        _settings(args),
+        args.out,
+        work=_work(args, args.batch_size),
+        resume=args.resume,
+        keep_going=args.keep_going,
+        progress=True,
+    )
+    if args.json:
+        print_json(account)
+    else:
+        print(format_account(account, Path(args.out)))
+
+
+def _settings(args: Namespace) -> Settings:
+    """Put flags over the preset over the defaults."""
+    from geodistill.label.postprocess import Rules
+    from geodistill.label.presets import PRESETS
+    from geodistill.label.settings import Settings
+
+    if args.preset is not None and args.preset not in PRESETS:
+        raise UnknownNameError("preset", args.preset, PRESETS)
+    preset = PRESETS.get(args.preset)
+    given: dict[str, Any] = {}
+    if preset is not None:
+        names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order")
+        given = {name: getattr(preset, name) for name in names}
+    given |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    if "format" not in given:
+        raise RecipeError("label build without --format", "--format or --preset")
+    if args.difficult not in ("keep", "drop"):
+        raise UnknownNameError("choice of --difficult", args.difficult, ("keep", "drop"))
+    return Settings(
+        images=Path(args.images),
+        boxes=Path(args.boxes),
+        **given | _classes(args),
+        empty=args.empty,
+        keep_difficult=args.difficult == "keep",
+        rules=_rules(args, preset.rules if preset else Rules()),
+        bands=tuple(args.bands) if args.bands else None,
+        fractions=tuple(args.fractions),
+        group_regex=args.group_regex,
+        seed=args.seed,
+    )
+
+
+def _classes(args: Namespace) -> dict[str, Any]:
+    if args.legend and args.classes:
+        raise RecipeError("both --legend and --classes", "one of them")
+    if args.legend:
+        from geodistill.spec import Legend
+
+        legend = Legend.load(args.legend)
+        return {"classes": legend.names, "colours": legend.colours}
+    return {"classes": tuple(args.classes), "colours": None} if args.classes else {}
+
+
+def ablate(argv: Sequence[str]) -> None:
+    """Compare prompts against true masks."""
+    parser = verb_parser(
+        "label ablate",
+        "How good the masks of each prompt are against true instance masks: the SAMRS paper's table 1 for any set with"
+        " COCO segmentations, HRSC2016's LandMask, or pictures with an instance a colour.",
+        "geodistill label ablate --images town/images --boxes town/boxes.json --format coco --out town-prompts",
+    )
+    _add_input(parser)
+    add = parser.add_argument
+    add("--out", help="directory for ablation.json and ablation.csv")
+    add("--prompts", nargs="+", help="combinations such as hbox cp+hbox; all fifteen by default")
+    add("--instances", help="folder of instance pictures, where the annotations hold no masks (iSAID)")
+    _add_rules(parser, "no")
+    _add_work(parser)
+    args = parse(parser, argv)
+    from geodistill.label.ablation import Question, format_ablation, write_ablation
+    from geodistill.label.ablation import ablate as run_ablate
+    from geodistill.label.postprocess import NO_RULES
+    from geodistill.label.prompts import COMBINATIONS, parse_prompt
+
+    if not args.format:
+        raise RecipeError("label ablate without --format", "--format NAME")
+    question = Question(
+        segmenter=args.segmenter or "grabcut",
+        prompts=tuple(parse_prompt(text) for text in args.prompts) if args.prompts else COMBINATIONS,
+        rules=_rules(args, NO_RULES),
+        tile=args.tile,
+        overlap=args.overlap or 0,
+        share=args.share or 0.7,
+        bands=tuple(args.bands) if args.bands else None,
+        instances=Path(args.instances) if args.instances else None,
+        device=args.device,
+    )
+    found = run_ablate(args.format, Path(args.boxes), Path(args.images), question, work=_work(args), progress=True)
+    if args.out:
+        write_ablation(Path(args.out), found)
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        print(format_ablation(found))
+    if found.failures:
+        raise DataError(f"{len(found.failures)} images could not be compared ({found.failures[0]})")
+
+
+LABEL_VERBS: dict[str, tuple[str, Verb]] = {
+    "build": ("boxes -> masks, instances and a manifest; tells where every box went", build),
+    "ablate": ("prompts compared against true masks", ablate),
+}

@@ -1,0 +1,169 @@
+"""Where every input image and every input box went; the sums must come out even."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from geodistill.errors import GeodistillError
+from geodistill.label.journal import Record
+from geodistill.label.postprocess import CHANGES
+from geodistill.label.records import ImageBoxes
+
+NO_TILE = "in no tile"
+"""Reason of a box of which no tile holds the set share."""
+UNREADABLE = "unreadable image"
+"""Reason of the boxes of an image that does not decode."""
+
+
+class AccountingError(GeodistillError):
+    """What went in is not what came out."""
+
+
+@dataclass
+class ClassAccount:
+    """What became of the boxes of one class, each source box counted once; changes count every tile it lies in."""
+
+    boxes: int = 0
+    labelled: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {
+            "in": self.boxes,
+            "labelled": self.labelled,
+            "dropped": dict(sorted(self.dropped.items())),
+            "changed": {name: self.changes[name] for name in CHANGES},
+        }
+
+
+@dataclass
+class Accounts:
+    """Counts over a whole run; images are added one by one."""
+
+    images: Counter[str] = field(default_factory=Counter)
+    tiles: Counter[str] = field(default_factory=Counter)
+    classes: dict[str, ClassAccount] = field(default_factory=dict)
+    instances: int = 0
+    overlapping: int = 0
+    between_classes: int = 0
+    hidden: int = 0
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, image: ImageBoxes, records: Sequence[Record], error: str = "") -> bool:
+        """Count one source image.
+
+        Args:
+            image: What the reader gave.
+            records: Its tiles.
+            error: Why it could not be opened at all.
+
+        Returns:
+            Whether its labels count; a single tile that does not decode fails the image.
+        """
+        error = error or next((record["error"] for record in records if record["error"]), "")
+        outcomes = {} if error else _outcomes(records)
+        for dropped in image.dropped:
+            self._class(dropped.category).boxes += 1
+            self._class(dropped.category).dropped[dropped.reason] += 1
+        found = False
+        for box in image.boxes:
+            account = self._class(box.category)
+            account.boxes += 1
+            reason = UNREADABLE if error else outcomes.get(box.index, NO_TILE)
+            if reason:
+                account.dropped[reason] += 1
+            else:
+                account.labelled += 1
+                found = True
+        self.images["in"] += 1
+        self.images["failed" if error else "labelled" if found else "empty"] += 1
+        if error:
+            self.failures.append({"key": image.key, "image": str(image.image), "error": error})
+            self.tiles["in"] += len(records)
+            self.tiles["failed"] += len(records)
+            return False
+        for record in records:
+            self._add_tile(record)
+        return True
+
+    def _add_tile(self, record: Record) -> None:
+        labelled = bool(record.get("instances"))
+        self.tiles["in"] += 1
+        self.tiles["labelled" if labelled else "empty"] += 1
+        self.tiles["written"] += "masks" in record
+        self.instances += len(record.get("instances", ()))
+        for category, changes in record.get("changes", {}).items():
+            self._class(category).changes.update(changes)
+        overlapping, between_classes, hidden = record.get("painted", (0, 0, 0))
+        self.overlapping += overlapping
+        self.between_classes += between_classes
+        self.hidden += hidden
+
+    def _class(self, category: str) -> ClassAccount:
+        return self.classes.setdefault(category, ClassAccount())
+
+    def boxes(self) -> dict[str, Any]:
+        """Give ``in``, ``labelled`` and ``dropped`` over all classes."""
+        dropped: Counter[str] = Counter()
+        for account in self.classes.values():
+            dropped.update(account.dropped)
+        return {
+            "in": sum(account.boxes for account in self.classes.values()),
+            "labelled": sum(account.labelled for account in self.classes.values()),
+            "dropped": dict(sorted(dropped.items())),
+        }
+
+    def check(self, images: Sequence[ImageBoxes], tiles: int) -> None:
+        """Compare the sums with the inputs.
+
+        Args:
+            images: Everything the reader gave.
+            tiles: Tiles that were planned.
+
+        Raises:
+            AccountingError: They differ.
+        """
+        boxes = self.boxes()
+        given = sum(len(image.boxes) + len(image.dropped) for image in images)
+        rows = (
+            ("images", len(images), self.images["in"], [self.images[k] for k in ("labelled", "empty", "failed")]),
+            ("boxes", given, boxes["in"], [boxes["labelled"], *boxes["dropped"].values()]),
+            ("tiles", tiles, self.tiles["in"], [self.tiles[k] for k in ("labelled", "empty", "failed")]),
+        )
+        for name, real, counted, parts in rows:
+            if not real == counted == sum(parts):
+                raise AccountingError(
+                    f"{real} {name} went in, {counted} were counted and {sum(parts)} have an outcome ({parts})",
+                    "three equal numbers",
+                    "the journal is not of this input: label into another folder",
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {
+            "images": {key: self.images[key] for key in ("in", "labelled", "empty", "failed")},
+            "boxes": self.boxes(),
+            "tiles": {key: self.tiles[key] for key in ("in", "labelled", "empty", "failed", "written")},
+            "instances": self.instances,
+            "overlaps": {
+                "pixels": self.overlapping,
+                "pixels_between_classes": self.between_classes,
+                "hidden_instances": self.hidden,
+            },
+            "classes": {name: account.to_dict() for name, account in sorted(self.classes.items())},
+            "failures": self.failures,
+        }
+
+
+def _outcomes(records: Sequence[Record]) -> dict[int, str]:
+    """Give the outcome of each box by its index: labelled (an empty text) if it was in any tile."""
+    outcomes: dict[int, str] = {}
+    for record in records:
+        for index, reason in record.get("outcomes", ()):
+            outcomes[index] = outcomes.get(index, reason) and reason
+    return outcomes

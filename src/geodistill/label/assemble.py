@@ -1,0 +1,196 @@
+"""The end of a run: instances, legend, manifest and account are put together from the journal, always in one order."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.splits import SplitPlan, divide
+from geodistill.data.stats import stats
+from geodistill.files import atomic_path
+from geodistill.label.accounts import Accounts
+from geodistill.label.journal import Journal, Record
+from geodistill.label.paint import unlabelled_colour
+from geodistill.label.plan import TileId
+from geodistill.label.records import Annotations, ImageBoxes
+from geodistill.label.settings import Settings
+from geodistill.raster import Window
+from geodistill.spec import IGNORE_INDEX, Legend
+
+INSTANCES, LEGEND, MANIFEST, ACCOUNT = "instances.json", "legend.yaml", "manifest.parquet", "label.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run whose tiles are all done.
+
+    Attributes:
+        out: The output folder.
+        settings: What was asked for.
+        legend: The classes.
+        annotations: What went in.
+        tiles: Number of tiles planned.
+        unopened: Why an image could not be opened, by its key.
+    """
+
+    out: Path
+    settings: Settings
+    legend: Legend
+    annotations: Annotations
+    tiles: int
+    unopened: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A tile that has files, as the manifest takes it."""
+
+    key: str
+    bands: tuple[str, ...]
+    row: Row
+
+
+def assemble(run: Run, journal: Journal, *, progress: bool = False) -> dict[str, Any]:
+    """Write the files that are about the whole set; the account comes last and says that the run is complete.
+
+    Raises:
+        AccountingError: An image, a tile or a box is missing.
+        OutputError: A file cannot be written.
+    """
+    accounts = Accounts()
+    records = _counted(run, journal, accounts)
+    written = _write_instances(run, records)
+    accounts.check(run.annotations.images, run.tiles)
+    _write_legend(run.out / LEGEND, run.legend)
+    manifest = _write_manifest(run, written, progress)
+    account = {
+        "format_version": FORMAT_VERSION,
+        **accounts.to_dict(),
+        "annotations_without_image": {
+            "count": len(run.annotations.unmatched),
+            "first": list(run.annotations.unmatched[:5]),
+        },
+        "manifest": manifest,
+        "legend": run.legend.to_dict(),
+        "settings": run.settings.to_dict(),
+    }
+    with atomic_path(run.out / ACCOUNT) as part:
+        part.write_text(json.dumps(account, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return account
+
+
+def _counted(run: Run, journal: Journal, accounts: Accounts) -> Iterator[tuple[ImageBoxes, Record]]:
+    """Give the records of images that count, in order; files of failed images are removed."""
+    tiles: dict[str, list[TileId]] = {key: list(names) for key, names in groupby(journal.tiles(), key=lambda t: t[0])}
+    for image in run.annotations.images:
+        records = [journal.read(tile) for tile in tiles.get(image.key, ())]
+        if accounts.add(image, records, run.unopened.get(image.key, "")):
+            yield from ((image, record) for record in records if "masks" in record)
+        else:
+            for record in records:
+                remove_files(run.out, record)
+
+
+def remove_files(out: Path, record: Record) -> None:
+    """Remove the files of a tile."""
+    names = [*record.get("masks", ()), record.get("image", "")]
+    for name in names:
+        if name and not Path(name).is_absolute():  # an absolute path is the source image
+            with suppress(FileNotFoundError):
+                (out / name).unlink()
+
+
+def _write_instances(run: Run, records: Iterator[tuple[ImageBoxes, Record]]) -> list[_Written]:
+    """Write the COCO file piece by piece, since a large set's would not fit into memory; gather manifest rows."""
+    written: list[_Written] = []
+    images: list[dict[str, Any]] = []
+    with atomic_path(run.out / INSTANCES) as part, part.open("w", encoding="utf-8") as file:
+        file.write('{"annotations": [')
+        number = 0
+        for image, record in records:
+            images.append(_coco_image(len(images) + 1, image, record))
+            for instance in record["instances"]:
+                number += 1
+                _item(file, number, {"id": number, "image_id": len(images)} | instance)
+            written.append(_Written(image.key, tuple(record["bands"]), _row(run.out, record)))
+        file.write('\n],\n"images": [')
+        for position, entry in enumerate(images, 1):
+            _item(file, position, entry)
+        file.write('\n],\n"categories": [')
+        for index, name in enumerate(run.legend.names):
+            _item(file, index + 1, {"id": index, "name": name, "color": list(run.legend.colours[index])})
+        file.write("\n]}\n")
+    return written
+
+
+def _item(file: TextIO, position: int, entry: dict[str, Any]) -> None:
+    file.write(("\n" if position == 1 else ",\n") + json.dumps(entry, ensure_ascii=False))
+
+
+def _coco_image(number: int, image: ImageBoxes, record: Record) -> dict[str, Any]:
+    row, col, height, width = record["window"]
+    name = record["image"]
+    return {
+        "id": number,
+        "file_name": Path(name).name if Path(name).is_absolute() else name,
+        "width": width,
+        "height": height,
+        "mask": record["masks"][0],
+        "source": image.image.name,
+        "source_row": row,
+        "source_col": col,
+    }
+
+
+def _row(out: Path, record: Record) -> Row:
+    _, _, height, width = record["window"]
+    mask = out / record["masks"][0]
+    return Row(out / record["image"], mask, "", Window(0, 0, height, width), **record["place"])
+
+
+def _write_legend(path: Path, legend: Legend) -> None:
+    """Write what ``data scan --legend`` reads, for index and colour masks alike."""
+    classes = {
+        name: {"colour": "#{:02x}{:02x}{:02x}".format(*colour), "value": value}
+        for name, colour, value in zip(legend.names, legend.colours, legend.values, strict=True)
+    }
+    ignore = [IGNORE_INDEX, "#{:02x}{:02x}{:02x}".format(*unlabelled_colour(legend))]
+    with atomic_path(path) as part:
+        text = yaml.safe_dump({"classes": classes, "ignore": ignore}, sort_keys=False, allow_unicode=True)
+        part.write_text(text, encoding="utf-8")
+
+
+def _write_manifest(run: Run, written: Sequence[_Written], progress: bool) -> dict[str, Any]:
+    """Write the manifest with splits and statistics, and tell how many images are in each split."""
+    if not written:
+        return {}
+    kinds = Counter(one.bands for one in written)
+    bands = min(kinds, key=lambda names: (-kinds[names], names))
+    rows = [(one.key, one.row) for one in written if len(one.bands) == len(bands)]
+    settings = run.settings
+    plan = SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
+    wished = sum(fraction > 0 for fraction in settings.fractions)
+    if settings.group_regex is None and len({key for key, _ in rows}) < wished:
+        divided = [(row, "train", key) for key, row in rows]  # too few images to part
+    else:
+        divided = divide(rows, plan)
+    entries = tuple(replace(row, split=split, group=group) for row, split, group in divided)
+    legend = replace(run.legend, ignore_colours=(unlabelled_colour(run.legend),))
+    manifest = Manifest(entries, bands, legend)
+    manifest = manifest.with_statistics(stats(manifest, progress=progress)).save(run.out / MANIFEST)
+    counts = Counter(entry.split for entry in entries)
+    return {
+        "splits": {split: counts[split] for split in SPLITS if counts[split]},
+        "other_bands_left_out": len(written) - len(rows),
+        "problems": list(manifest.problems),
+    }

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.path import Path as Outline
+from numpy.typing import NDArray
+
+from geodistill.errors import RecipeError
+from geodistill.label.postprocess import (
+    EMPTY,
+    LEAVES_BOX,
+    NO_RULES,
+    Rules,
+    fill_polygon,
+    finish,
+    outside_share,
+    trim,
+)
+from geodistill.label.records import Box, rectangle
+from geodistill.label.segmenters import CroppedMask
+
+
+def box(left: float, top: float, right: float, bottom: float) -> Box:
+    return Box(rectangle(left, top, right, bottom), "ship", 0, "made up", "hbox")
+
+
+def crop(text: str, left: int = 0, top: int = 0, score: float = 1.0) -> CroppedMask:
+    """Read a mask from a drawing."""
+    rows = [[character == "#" for character in line.strip()] for line in text.strip().splitlines()]
+    return CroppedMask(left, top, np.array(rows, bool), score)
+
+
+def drawn(mask: NDArray[np.bool_]) -> list[str]:
+    return ["".join("#" if value else "." for value in row) for row in mask]
+
+
+def test_without_rules_a_mask_stays_as_it_is() -> None:
+    mask = crop("#.#\n...\n#.#")
+    done = finish(mask, box(0, 0, 1, 1), NO_RULES, 3, 3)
+    assert done.mask is not None
+    assert (done.mask.mask == mask.mask).all()
+    assert (done.reason, done.changes) == ("", ())
+
+
+def test_the_piece_at_the_boxs_centre_is_kept() -> None:
+    done = finish(crop("##.#\n##.#\n...#"), box(0, 0, 2, 2), Rules(fill_holes=False, max_outside=None), 3, 4)
+    assert done.mask is not None
+    assert drawn(done.mask.mask) == ["##..", "##..", "...."]
+    assert done.changes == ("kept one component",)
+
+
+def test_pieces_that_touch_at_a_corner_are_one() -> None:
+    done = finish(crop("#..\n.#.\n..#"), box(0, 0, 3, 3), Rules(max_outside=None), 3, 3)
+    assert done.changes == ()
+
+
+def test_without_a_pixel_at_the_centre_the_largest_piece_inside_the_box_is_kept() -> None:
+    mask = crop("#...##\n....##\n....##")
+    done = finish(mask, box(0, 0, 4, 3), Rules(max_outside=None), 3, 6)
+    assert done.mask is not None
+    assert drawn(done.mask.mask) == ["#.....", "......", "......"]
+
+
+def test_without_a_pixel_inside_the_box_the_largest_piece_is_kept() -> None:
+    done = finish(crop("#...##\n....##\n....##"), box(1, 0, 4, 3), Rules(max_outside=None), 3, 6)
+    assert done.mask is not None
+    assert drawn(done.mask.mask)[1] == "....##"
+
+
+def test_holes_are_filled_and_bays_are_not() -> None:
+    done = finish(crop("#####\n#.#.#\n###.#"), box(0, 0, 5, 3), Rules(max_outside=None), 3, 5)
+    assert done.mask is not None
+    assert drawn(done.mask.mask) == ["#####", "###.#", "###.#"]
+    assert done.changes == ("filled holes",)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0.49, False), (0.5, True), (None, True)])
+def test_masks_that_leave_their_box_are_dropped(limit: float | None, kept: bool) -> None:
+    done = finish(crop("####"), box(0, 0, 2, 1), Rules(max_outside=limit), 1, 4)
+    assert (done.mask is not None) == kept
+    assert done.reason == ("" if kept else LEAVES_BOX)
+
+
+def test_outside_is_measured_against_the_oriented_box() -> None:
+    diamond = replace(box(0, 0, 4, 4), polygon=np.array([(2, 0), (4, 2), (2, 4), (0, 2)], float), kind="rbox")
+    everything = CroppedMask(0, 0, np.ones((4, 4), bool), 1.0)
+    assert outside_share(everything, box(0, 0, 4, 4)) == 0
+    assert outside_share(everything, diamond) == pytest.approx(0.5, abs=0.26)
+    assert outside_share(CroppedMask(0, 0, np.zeros((0, 0), bool), 1.0), diamond) == 0
+
+
+def test_below_a_score_the_oriented_box_is_filled() -> None:
+    diamond = replace(box(0, 0, 9, 9), polygon=np.array([(4.5, 0), (9, 4.5), (4.5, 9), (0, 4.5)]), kind="rbox")
+    done = finish(crop("#", score=0.3), diamond, Rules(min_score=0.5), 9, 9)
+    assert done.changes == ("fell back to the box",)
+    assert done.mask is not None
+    assert 36 <= done.mask.mask.sum() <= 46
+    assert not done.mask.mask[0, 0]
+
+
+def test_an_empty_mask_is_dropped_or_falls_back() -> None:
+    nothing = CroppedMask(0, 0, np.zeros((0, 0), bool), 0.9)
+    assert finish(nothing, box(0, 0, 2, 2), Rules(), 4, 4).reason == EMPTY
+    done = finish(nothing, box(0, 0, 2, 2), Rules(min_score=0.0), 4, 4)
+    assert done.mask is not None
+    assert done.mask.mask.sum() == 4
+
+
+def test_what_lies_outside_the_tile_is_cut_off() -> None:
+    inside = trim(CroppedMask(-2, -1, np.ones((4, 5), bool), 1.0), 2, 10)
+    assert (inside.left, inside.top, inside.mask.shape) == (0, 0, (2, 3))
+    assert trim(CroppedMask(20, 0, np.ones((2, 2), bool), 1.0), 5, 5).mask.size == 0
+
+
+@settings(max_examples=80)
+@given(st.lists(st.tuples(st.floats(-6, 16), st.floats(-6, 16)), min_size=3, max_size=6), st.integers(0, 99))
+def test_a_polygon_holds_the_pixels_whose_centre_is_inside(corners: list[tuple[float, float]], seed: int) -> None:
+    # Corners sorted around their middle never cross themselves; the jitter keeps edges off the centres of pixels.
+    polygon = np.array(corners) + np.random.default_rng(seed).uniform(0.001, 0.01, (len(corners), 2))
+    around = polygon - polygon.mean(axis=0)
+    polygon = polygon[np.argsort(np.arctan2(around[:, 1], around[:, 0]))]
+    centres = np.stack(np.meshgrid(np.arange(12) + 0.5, np.arange(9) + 0.5), -1).reshape(-1, 2)
+    expected = Outline(polygon).contains_points(centres).reshape(9, 12)
+    mask = fill_polygon(polygon, 9, 12)
+    frame = np.zeros((9, 12), bool)
+    frame[mask.top : mask.top + mask.mask.shape[0], mask.left : mask.left + mask.mask.shape[1]] = mask.mask
+    if expected.any():
+        assert (frame == expected).all()
+    else:
+        assert frame.sum() <= 1
+
+
+def test_a_polygon_between_pixel_centres_has_the_pixel_it_lies_in() -> None:
+    mask = fill_polygon(rectangle(3.6, 2.6, 3.9, 2.8), 9, 9)
+    assert (mask.left, mask.top, mask.mask.tolist()) == (3, 2, [[True]])
+
+
+@pytest.mark.parametrize("wrong", [{"max_outside": 1.5}, {"min_score": -0.1}])
+def test_rules_are_shares(wrong: dict[str, float]) -> None:
+    with pytest.raises(RecipeError, match="from 0 to 1"):
+        Rules(**wrong)

@@ -159,7 +159,7 @@ def test_terms_are_the_mean_over_levels_of_their_definitions() -> None:
     output = method.network.eval()((data["image"] - 110) / 50)
     terms = method.objective(output, data, 0)
     assert isinstance(method.objective, KtdaObjective)
-    pairs = list(zip(output.features["aligned"], method.objective.targets(data["image"]), strict=True))
+    pairs = list(zip(output.features["aligned"], method.objective.targets(data), strict=True))
     assert terms["kt_mse"].item() == pytest.approx(sum(mse(s, t).item() for s, t in pairs) / 4, rel=1e-5)
     rows = sum(kl(s, t, "width", "batchmean").item() for s, t in pairs) / 4
     assert terms["kt_kl"].item() == pytest.approx(rows, rel=1e-4)
@@ -170,7 +170,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn_under_any_target(no
     method = ktda.build(GRASS, TWIN, TeacherConfig("test_efficientnet", None), LossConfig(target_norm=norm))
     objective, data = method.objective, batch()
     assert isinstance(objective, KtdaObjective)
-    targets = objective.targets(data["image"])
+    targets = objective.targets(data)
     terms = objective.transfer_terms(targets, targets)
     assert terms["kt_mse"].item() == pytest.approx(0.0, abs=1e-9)
     assert terms["kt_kl"].item() == pytest.approx(0.0, abs=1e-6)
@@ -180,7 +180,7 @@ def test_standardised_targets_have_the_size_of_one_whatever_the_teachers() -> No
     method = ktda.build(GRASS, TINY, TeacherConfig("test_vit", None), LossConfig(target_norm="standardised"))
     objective, data = method.objective, batch()
     assert isinstance(objective, KtdaObjective)
-    targets = [1000 * t + 500 for t in objective.targets(data["image"])]
+    targets = [1000 * t + 500 for t in objective.targets(data)]
     zeros = [torch.zeros_like(t) for t in targets]
     assert objective.transfer_terms(zeros, targets)["kt_mse"].item() == pytest.approx(1.0, rel=1e-3)
 

@@ -59,7 +59,7 @@ def variance(method: Method, data: Any) -> list[float]:
     network = method.network.eval()
     with torch.no_grad():
         own = network((data["image"] - 120) / 60).features["aligned"]
-    targets = method.objective.targets(data["image"])
+    targets = method.objective.targets(data)
     return [explained_variance(s, t).item() for s, t in zip(own, targets, strict=True)]
 
 
@@ -102,7 +102,8 @@ def test_no_steps_means_no_phase() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_term_that_is_not_finite_names_itself_and_the_samples(tmp_path: Path) -> None:
-    data = batches(1)
-    data[0]["image"][0] = float("nan")
+    method = build(1)
+    with torch.no_grad():
+        next(method.network.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"kt_mse.*step 0 on x, x"):
-        train(build(1), data, tmp_path)
+        train(method, batches(1), tmp_path)

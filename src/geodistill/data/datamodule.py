@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 import lightning
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler, Subset, default_collate
 
 from geodistill.data.augment import Augmentation
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.manifest import Manifest, Row, make_spec
+from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.sample import Batch, Sample
 from geodistill.errors import DataError, RecipeError
 from geodistill.spec import Spec
@@ -44,6 +46,8 @@ class DataConfig:
         crop_tries: Draws at most for that.
         cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
         cache_mb: Memory for that, in MiB, over all workers.
+        classes: Number of classes of the data set that the recipe was written for, which ``geodistill inspect``
+            takes where the manifest is not there; training takes the manifest's.
     """
 
     manifest: str = ""
@@ -64,6 +68,7 @@ class DataConfig:
     crop_tries: int = 10
     cache: bool = True
     cache_mb: int = 1024
+    classes: int | None = None
 
     def augmentation(self) -> Augmentation:
         """Give the fields that change a crop.
@@ -136,6 +141,8 @@ class DataModule(lightning.LightningDataModule):
         spec: Classes and bands the network is made for; by default those of the manifest.
         seed: Seed of the crops where the recipe's ``data`` gives none.
         start_step: Steps already done, where no checkpoint says so.
+        views: As for `RandomCrops`.
+        labels: Whether masks are read; without them every train and unlabelled image is drawn.
 
     Attributes:
         manifest: The loaded manifest.
@@ -146,16 +153,27 @@ class DataModule(lightning.LightningDataModule):
         RecipeError: A field of ``data`` is out of its range.
     """
 
-    def __init__(self, config: DataConfig, spec: Spec | None = None, *, seed: int = 0, start_step: int = 0) -> None:
+    def __init__(
+        self,
+        config: DataConfig,
+        spec: Spec | None = None,
+        *,
+        seed: int = 0,
+        start_step: int = 0,
+        views: int | None = None,
+        labels: bool = True,
+    ) -> None:
         super().__init__()
         config.check()
         self.config = config
-        self.manifest = Manifest.load(config.manifest)
-        self.manifest.refuse_problems()
+        manifest = Manifest.load(config.manifest)
+        manifest.refuse_problems()
+        self.manifest = manifest if labels else without_labels(manifest)
         self.spec = spec or make_spec(self.manifest)
         _check_fit(self.manifest, self.spec)
         self._unlabelled = _unlabelled_rows(config, self.spec)
         self._start_step, self._draw = start_step, 0
+        self._seed = seed if config.seed is None else config.seed
         self._first_step: int | None = None
         self._train = RandomCrops(
             self.manifest,
@@ -164,9 +182,14 @@ class DataModule(lightning.LightningDataModule):
             config.augmentation(),
             unlabelled=self._unlabelled,
             unlabelled_share=config.unlabelled_share,
-            seed=seed if config.seed is None else config.seed,
+            views=views,
+            seed=self._seed,
             cache_mb=self._cache_mb,
         )
+
+    def use_unlabelled(self, wanted: bool) -> None:
+        """Say whether unlabelled images, where the recipe's ``data`` names any, are to be drawn from now on."""
+        self._train.draw_unlabelled(self.config.unlabelled_share if wanted else 0.0)
 
     @property
     def _cache_mb(self) -> int:
@@ -176,6 +199,25 @@ class DataModule(lightning.LightningDataModule):
     def _rank_and_world(self) -> tuple[int, int]:
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    @property
+    def slots(self) -> int:
+        """Views of all samples, 0 where every draw is new."""
+        return 0 if self._train.schedule is None else self._train.schedule.slots
+
+    def view_description(self) -> dict[str, Any]:
+        """Give what the views depend on, JSON-able: files, seed, crop, and all that moves pixels but not colours."""
+        files = hashlib.sha256()
+        for row in (*self.manifest.rows("train"), *self._unlabelled):
+            files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
+        moves = ("crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries")
+        return {
+            "files": files.hexdigest(),
+            "legend": self.spec.legend.to_dict(),
+            "seed": self._seed,
+            "views": None if self._train.schedule is None else self._train.schedule.views,
+            **{name: getattr(self.config, name) for name in moves},
+        }
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Give the endless loader of training batches, from the next draw on."""
@@ -216,7 +258,7 @@ class DataModule(lightning.LightningDataModule):
 
 def collate(samples: list[Sample]) -> Batch:
     """Stack samples into a batch."""
-    keys = ("image", "mask", "valid", "key")
+    keys = [key for key in ("image", "mask", "valid", "key", "source", "slot", "plain") if key in samples[0]]
     return cast(Batch, default_collate([{key: dict(sample)[key] for key in keys} for sample in samples]))
 
 
@@ -241,6 +283,15 @@ def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[Row, ...]:
             "as many bands",
         )
     return manifest.rows("unlabelled") or manifest.some_rows("train")
+
+
+def _fingerprint(path: Path) -> str:
+    """Name, size and time of a file: what tells whether its pixels are those of another day."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})", "the file that was scanned") from error
+    return f"{path} {found.st_size} {found.st_mtime_ns}"
 
 
 def _start_worker(worker: int) -> None:

@@ -12,6 +12,7 @@ from geodistill.data.augment import Augmentation, Photometric, resample, turn_an
 from geodistill.data.manifest import Manifest, Row, require_statistics
 from geodistill.data.reader import Patch, WindowReader
 from geodistill.data.sample import Sample
+from geodistill.data.views import ViewSchedule
 from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX
@@ -24,6 +25,7 @@ def to_sample(patch: Patch, row: Row, key: str) -> Sample:
         mask=torch.from_numpy(patch.mask.astype(np.int64)),
         valid=torch.from_numpy(np.ascontiguousarray(patch.valid)),
         key=key,
+        source=row.key,
     )
     if row.lon is not None and row.lat is not None:
         sample["lon"], sample["lat"] = row.lon, row.lat
@@ -44,6 +46,9 @@ class RandomCrops(Dataset[Sample]):
         augmentation: What is done to a crop.
         unlabelled: Rows whose images are drawn too, always without labels.
         unlabelled_share: Share of the draws taken from them.
+        views: Show so many views of each sample, over and over, instead of ever new ones: place, size, turn and
+            flip are then a function of seed, sample and view alone, and only colours are new in every draw. Each
+            image gives as many samples as crops would cover it.
         seed: Any integer from 0.
         handles: Files held open by each worker.
         cache_mb: Budget of each worker for decoded images, in MiB.
@@ -62,6 +67,7 @@ class RandomCrops(Dataset[Sample]):
         *,
         unlabelled: Sequence[Row] = (),
         unlabelled_share: float = 0.5,
+        views: int | None = None,
         seed: int = 0,
         handles: int = 64,
         cache_mb: int = 0,
@@ -75,9 +81,18 @@ class RandomCrops(Dataset[Sample]):
         self._pools = [_Pool(manifest.some_rows(split))]
         if unlabelled:
             self._pools.append(_Pool([_without_mask(row) for row in unlabelled]))
-        self._unlabelled_share = unlabelled_share if unlabelled else 0.0
-        self._crop, self._seed = crop, seed
+        self._crop, self._seed, self._views = crop, seed, views
+        self._samples = [] if views is None else [pool.samples(crop) for pool in self._pools]
+        self.draw_unlabelled(unlabelled_share)
         self._reader = _reader(manifest, handles, cache_mb)
+
+    def draw_unlabelled(self, share: float) -> None:
+        """Set the share of the draws taken from the unlabelled rows, where there are any."""
+        self._unlabelled_share = share if len(self._pools) > 1 else 0.0
+        self.schedule: ViewSchedule | None = None
+        if self._views is not None:
+            counts = tuple(len(samples) for samples in self._samples)
+            self.schedule = ViewSchedule(counts, self._views, self._unlabelled_share, self._seed)
 
     def __getitem__(self, draw: int) -> Sample:
         """Give the crop of a draw number, from 0 without end.
@@ -85,23 +100,43 @@ class RandomCrops(Dataset[Sample]):
         Raises:
             DataError: A file is corrupt, or has a label outside the legend.
         """
+        if self.schedule is not None:
+            return self._view(draw, self.schedule)
         rng = np.random.default_rng((self._seed, draw))
-        augmentation = self._augmentation
         # Drawn in every case, so that the same draw shows the same place with and without unlabelled images.
         pool = self._pools[-1] if rng.random() < self._unlabelled_share else self._pools[0]
+        patch, row, key = self._geometry(pool, None, rng)
+        return to_sample(self._colours(patch, rng), row, key)
+
+    def _view(self, draw: int, schedule: ViewSchedule) -> Sample:
+        """Give a view, and beside it the image with its colours as they are."""
+        view = schedule.view(draw)
+        own = self._samples[view.pool][view.sample]
+        patch, row, key = self._geometry(self._pools[view.pool], own, np.random.default_rng((self._seed, view.slot)))
+        sample = to_sample(self._colours(patch, np.random.default_rng((self._seed, view.slot, draw))), row, key)
+        sample["slot"], sample["plain"] = view.slot, sample["image"]
+        if self._photometric is not None:
+            sample["plain"] = torch.from_numpy(np.ascontiguousarray(patch.image))
+        return sample
+
+    def _geometry(self, pool: _Pool, own: Row | None, rng: np.random.Generator) -> tuple[Patch, Row, str]:
+        """Draw place, size, turn and flip, from a row or from any of the pool."""
+        augmentation = self._augmentation
         if rng.random() < augmentation.mosaic:
             patch, row, key = self._mosaic(pool, rng)
         else:
-            patch, row, key = self._one(pool, rng, self._crop, self._crop)
-        patch = turn_and_flip(patch, rng, turns=augmentation.turns, flips=augmentation.flips)
-        if self._photometric is not None:
-            patch = self._photometric(patch, rng)
-        return to_sample(patch, row, key)
+            patch, row, key = self._one(pool, own, rng, self._crop, self._crop)
+        return turn_and_flip(patch, rng, turns=augmentation.turns, flips=augmentation.flips), row, key
 
-    def _one(self, pool: _Pool, rng: np.random.Generator, height: int, width: int) -> tuple[Patch, Row, str]:
+    def _colours(self, patch: Patch, rng: np.random.Generator) -> Patch:
+        return patch if self._photometric is None else self._photometric(patch, rng)
+
+    def _one(
+        self, pool: _Pool, own: Row | None, rng: np.random.Generator, height: int, width: int
+    ) -> tuple[Patch, Row, str]:
         """Read one scaled window, again while it is useless or too uniform (the last try is taken as it is)."""
         for _ in range(self._augmentation.tries):
-            row = pool.choose(rng)
+            row = own or pool.choose(rng)
             zoom = float(np.exp(rng.uniform(*np.log(self._augmentation.scale))))
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)
@@ -130,7 +165,7 @@ class RandomCrops(Dataset[Sample]):
                 height, width = rows.stop - rows.start, cols.stop - cols.start
                 if not height or not width:
                     continue
-                part, row, key = self._one(pool, rng, height, width)
+                part, row, key = self._one(pool, None, rng, height, width)
                 keys.append(key)
                 if whole is None:
                     shape = (self._crop, self._crop)
@@ -236,6 +271,11 @@ class _Pool:
         """Give a row with probability by its area."""
         index = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
         return self._rows[min(index, len(self._rows) - 1)]
+
+    def samples(self, crop: int) -> list[Row]:
+        """Give each row as often as crops cover it, at least once."""
+        counts = [max(round(row.window.height * row.window.width / crop**2), 1) for row in self._rows]
+        return [row for row, count in zip(self._rows, counts, strict=True) for _ in range(count)]
 
 
 def _random_window(rng: np.random.Generator, bounds: Window, height: int, width: int) -> Window:

@@ -218,6 +218,16 @@ def make_spec(manifest: Manifest) -> Spec:
     )
 
 
+def without_labels(manifest: Manifest) -> Manifest:
+    """Give a manifest that is learnt from without labels: every train and unlabelled image, as train images.
+
+    Its legend, which nothing reads, has a single class where there was none.
+    """
+    rows = [row for row in manifest.entries if row.split in ("train", "unlabelled")]
+    entries = tuple(replace(row, mask=None, split="train") for row in rows)
+    return replace(manifest, entries=entries, legend=manifest.legend or Legend(("unlabelled",)))
+
+
 def require_statistics(manifest: Manifest) -> Statistics:
     """Give the manifest's statistics.
 

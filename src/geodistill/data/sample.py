@@ -15,20 +15,32 @@ class Sample(TypedDict):
         mask: ``(H, W)`` int64 class indices; `geodistill.spec.IGNORE_INDEX` where ignored or not valid.
         valid: ``(H, W)`` bool.
         key: Names the sample: file and, for a crop, its row and column.
+        source: `Row.key` of the manifest's row that it was cut from.
+        slot: Number of the view, where each sample has a few that come back; see `geodistill.data.views`.
+        plain: ``(C, H, W)`` float32, the image before its colours were changed; beside a slot only.
     """
 
     image: Tensor
     mask: Tensor
     valid: Tensor
     key: str
+    source: str
     lon: NotRequired[float]
     lat: NotRequired[float]
+    slot: NotRequired[int]
+    plain: NotRequired[Tensor]
 
 
 class Batch(TypedDict):
-    """Samples stacked: ``image (B, C, H, W)``, ``mask (B, H, W)``, ``valid (B, H, W)``, ``key`` a list."""
+    """Samples stacked: ``image (B, C, H, W)``, ``mask`` and ``valid (B, H, W)``, ``key`` and ``source`` lists ...
+
+    ``slot (B,)`` int64 and ``plain`` like the image are there where the samples have them.
+    """
 
     image: Tensor
     mask: Tensor
     valid: Tensor
     key: list[str]
+    source: list[str]
+    slot: NotRequired[Tensor]
+    plain: NotRequired[Tensor]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
-from geodistill.methods.method import Method
+from geodistill.methods.method import CommonLosses, Method
 from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, resize
 from geodistill.nn.encoders import Encoder, build_encoder, format_name, parse_name, wants_output_norms
 from geodistill.nn.losses import cross_entropy
@@ -50,11 +50,11 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
-        weights: Factor of each term; the one term is ``ce``.
+        weights: Factor of each term: ``ce``, and any of the bench's under a teacher.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: {"ce": 1.0})
@@ -240,6 +240,8 @@ class SupervisedObjective:
     Args:
         weights: Factor of ``ce``.
     """
+
+    label_free: frozenset[str] = frozenset()
 
     def __init__(self, weights: dict[str, float]) -> None:
         self.weights = weights

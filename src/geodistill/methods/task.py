@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import lightning
@@ -52,6 +53,8 @@ class ScheduleConfig:
         end_lr_factor: Factor of the peak at the last step.
         cycles: Times that the decay runs, from the peak each time and twice as long as the time before: cosine with
             warm restarts where the kind is ``cosine``.
+        hold_steps: Steps that the decay holds each value: those of an epoch where it was published by epochs.
+        encoder_end_lr_factor: As `end_lr_factor`, for the encoder; the same where not given.
     """
 
     kind: Literal["poly", "cosine", "constant"] = "poly"
@@ -60,16 +63,19 @@ class ScheduleConfig:
     power: float = 0.9
     end_lr_factor: float = 0.0
     cycles: int = 1
+    hold_steps: int = 1
+    encoder_end_lr_factor: float | None = None
 
     def __post_init__(self) -> None:
-        if self.cycles < 1:
-            raise RecipeError(f"schedule.cycles {self.cycles}", "1 or more")
+        if self.cycles < 1 or self.hold_steps < 1:
+            raise RecipeError(f"schedule.cycles {self.cycles}, hold_steps {self.hold_steps}", "1 or more")
 
-    def factor(self, step: int, max_steps: int) -> float:
+    def factor(self, step: int, max_steps: int, encoder: bool = False) -> float:
         """Give the learning rate at ``step`` (from 0) as a factor of its peak."""
         if step < self.warmup_steps:
             return self.warmup_start + (1 - self.warmup_start) * step / self.warmup_steps
-        done = min((step - self.warmup_steps) / max(max_steps - self.warmup_steps, 1), 1)
+        held = (step - self.warmup_steps) // self.hold_steps * self.hold_steps
+        done = min(held / max(max_steps - self.warmup_steps, 1), 1)
         left = 1 - (done if self.cycles == 1 else self._within_cycle(done))
         if self.kind == "poly":
             shape = float(left**self.power)
@@ -77,13 +83,15 @@ class ScheduleConfig:
             shape = (1 - math.cos(math.pi * left)) / 2
         else:
             return 1.0
-        return self.end_lr_factor + (1 - self.end_lr_factor) * shape
+        end = self.encoder_end_lr_factor if encoder and self.encoder_end_lr_factor is not None else self.end_lr_factor
+        return end + (1 - end) * shape
 
     def _within_cycle(self, done: float) -> float:
         """Share of the running cycle that is done, of the whole decay's share."""
         first = 1 / (2**self.cycles - 1)  # lengths are first, 2 first, 4 first ... and fill the run
-        index = min(int(math.log2(done / first + 1)), self.cycles - 1)
-        return min((done / first - (2**index - 1)) / 2**index, 1.0)
+        # Rounding must not put a restart's first step at the end of the cycle before it.
+        index = min(int(math.log2(done / first + 1 + 1e-9)), self.cycles - 1)
+        return min(max((done / first + 1) / 2**index - 1, 0.0), 1.0)
 
 
 def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -105,6 +113,7 @@ def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: Opti
             "params": parameters,
             "lr": encoder_lr if encoder_side else config.lr,
             "weight_decay": config.weight_decay if decays else 0.0,
+            "encoder": encoder_side,
         }
         for (encoder_side, decays), parameters in groups.items()
     ]
@@ -218,10 +227,12 @@ class SegmentationTask(lightning.LightningModule):
         groups = parameter_groups(trained, getattr(self._method.network, "encoder", None), self._optimizer)
         groups += self.weighting.parameter_groups()
         optimizer = torch.optim.AdamW(groups, betas=self._optimizer.betas)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self._schedule.factor(step, self._max_steps)
-        )
+        shapes = [partial(self._rate_factor, encoder=bool(group.get("encoder"))) for group in groups]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shapes)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate_factor(self, step: int, encoder: bool) -> float:
+        return self._schedule.factor(step, self._max_steps, encoder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the objective's own state."""

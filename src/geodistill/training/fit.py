@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,14 +21,14 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from geodistill.data.datamodule import DataModule
-from geodistill.errors import OutputError, RecipeError
+from geodistill.errors import GeodistillWarning, OutputError, RecipeError
 from geodistill.methods.method import Method, Phase
 from geodistill.methods.task import SegmentationTask
 from geodistill.raster import atomic_path, output_error
 from geodistill.segmenter import Segmenter
-from geodistill.spec import Spec
+from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
 from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
-from geodistill.training.recipe import METHODS, KtdaRecipe, Recipe, recipe_dict
+from geodistill.training.recipe import Recipe, recipe_dict
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class FitResult:
     """What a run leaves.
 
     Attributes:
-        segmenter: Directory of the Segmenter.
+        segmenter: Directory of the Segmenter; of the encoder where there were no steps on labels.
         miou: Validation mIoU in 0..1 of the Segmenter, or ``None`` without a validation split.
         step: Step its weights are from.
         steps: Steps trained in all.
@@ -49,21 +50,12 @@ class FitResult:
     minutes: float
 
 
-def build_method(recipe: Recipe, spec: Spec) -> Method:
-    """Build the network and the objective that a recipe names."""
-    module = METHODS[recipe.method][1]
-    parts: dict[str, Any] = {"network": recipe.network, "losses": recipe.losses}
-    if isinstance(recipe, KtdaRecipe):
-        parts["teacher"] = recipe.teacher
-    method: Method = module.build(spec, **parts)
-    return method
-
-
 def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool = False) -> FitResult:
     """Train a recipe.
 
     Leaves in ``out``: ``recipe.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorBoard), ``pictures/`` and
-    ``segmenter/``. Called again on an unfinished run with the same recipe, it continues from the last resume point.
+    ``segmenter/``; a distillation phase leaves ``encoder/`` as well, for ``network.encoder_weights``. Called again on
+    an unfinished run with the same recipe, it continues from the last resume point.
 
     Args:
         recipe: What to train; ``recipe.data.manifest`` names the data.
@@ -79,8 +71,9 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
     started, run = time.monotonic(), Path(out)
     with quiet_libraries(verbose):
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
-        data = DataModule(recipe.data, seed=recipe.trainer.seed)
+        data = make_data(recipe)
         method = build_method(recipe, data.spec)
+        data.use_unlabelled(method.uses_unlabelled())
         task = SegmentationTask(
             method,
             data.spec,
@@ -89,13 +82,29 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
             recipe.trainer.max_steps,
             recipe.trainer.gradient_norms_every,
         )
+        if recipe.trainer.max_steps == 0 and method.phase is None:
+            raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         prepare_run(run, recipe, restart)
+        for line in open_caches(teacher_configs(recipe), method.teachers, data):
+            print(line, file=sys.stderr)
         last = run / "checkpoints" / "last.ckpt"
         if method.phase is not None and not last.is_file():
             run_phase(method.phase, recipe, run)
+        if method.phase is not None and recipe.trainer.max_steps == 0:
+            steps, minutes = method.phase.steps, (time.monotonic() - started) / 60
+            return FitResult(run / "encoder", None, steps, steps, minutes)
         trainer = make_trainer(recipe, run, saved_step(last), validates=bool(data.manifest.rows("val")))
         run_trainer(trainer, task, data, last)
         return _finish(run, recipe, method, task, trainer, started)
+
+
+def make_data(recipe: Recipe) -> DataModule:
+    """Give the recipe's data, in a few views of each sample where a teacher's outputs are kept.
+
+    Where no step is on labels, masks are not read and unlabelled images will do.
+    """
+    labels = recipe.trainer.max_steps > 0
+    return DataModule(recipe.data, seed=recipe.trainer.seed, views=cached_views(recipe), labels=labels)
 
 
 def run_phase(phase: Phase, recipe: Recipe, run: Path) -> None:
@@ -120,9 +129,11 @@ def run_phase(phase: Phase, recipe: Recipe, run: Path) -> None:
             ProgressLine(f"{phase.name} {run.name}"),
         ],
     )
-    run_trainer(trainer, phase, DataModule(recipe.data, seed=config.seed), checkpoint)
+    run_trainer(trainer, phase, make_data(recipe), checkpoint)
     if step < phase.steps:
         trainer.save_checkpoint(checkpoint)
+    if trainer.is_global_zero:
+        phase.finish(run)
 
 
 def run_trainer(
@@ -150,7 +161,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool) -> None:
     if written.is_file():
         if yaml.safe_load(written.read_text(encoding="utf-8")) != recipe_dict(recipe):
             raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", mend)
-        if (run / "segmenter").is_dir():
+        if (run / ("segmenter" if recipe.trainer.max_steps else "encoder")).is_dir():
             raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", mend)
     elif run.is_dir() and any(run.iterdir()):
         raise OutputError(f"{run} is not empty and holds no run", "a new or empty directory", "choose another --out")
@@ -265,6 +276,7 @@ def quiet_libraries(verbose: bool) -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in names}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.simplefilter("default", GeodistillWarning)  # ours are for the user
         try:
             for name in names:
                 logging.getLogger(name).setLevel(logging.ERROR)

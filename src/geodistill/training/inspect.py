@@ -14,10 +14,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from geodistill.data.manifest import Manifest, make_spec
+from geodistill.methods.bench import DEFAULT, parse_term, split_weights
 from geodistill.segmenter import NETWORKS, read_description
 from geodistill.spec import Legend, Spec
-from geodistill.training.fit import build_method
-from geodistill.training.recipe import Recipe, SupervisedRecipe, load_recipe
+from geodistill.training.build import build_method, teacher_configs
+from geodistill.training.recipe import KdaRecipe, KtdaRecipe, Recipe, load_recipe
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,15 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live -= size
 
 
-def inspect(target: str | Path, size: int = 512, channels: int = 3, classes: int = 2) -> Inspection:
+def inspect(target: str | Path, size: int = 512, channels: int = 3, classes: int | None = None) -> Inspection:
     """Weigh a recipe (file or shipped name), a run or a Segmenter directory. Nothing is trained or downloaded.
 
     Args:
         target: What to weigh.
         size: Side of the square input in pixels.
         channels: Bands, for a recipe whose manifest is not there.
-        classes: Classes, for a recipe whose manifest is not there.
+        classes: Classes, for a recipe whose manifest is not there; where not given, those that the recipe was
+            written for, or 2.
 
     Raises:
         GeodistillError: The target is no recipe and no Segmenter.
@@ -117,16 +119,17 @@ def inspect(target: str | Path, size: int = 512, channels: int = 3, classes: int
     if path.is_dir():
         return _inspect_segmenter(path, size)
     recipe = load_recipe(target)
-    spec = _spec_of(recipe, channels, classes)
+    spec = _spec_of(recipe, channels, classes or recipe.data.classes or 2)
     with torch.device("meta"):
         method = build_method(_without_weights(recipe), spec)
     network, teacher = method.network, method.objective.teacher_module()
     inference = _build(method.name, method.arguments, spec)
     modules = {name: _count(child) for name, child in network.named_children()}
-    if teacher is not None:
-        modules["teacher (frozen, not kept)"] = _count(teacher)
+    frozen = (0 if teacher is None else _count(teacher)) + _trained_teachers(recipe)
+    if frozen:
+        modules["teacher (frozen, not kept)"] = frozen
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    total = _count(network) + (0 if teacher is None else _count(teacher))
+    total = _count(network) + frozen
     return _weigh(str(target), network, inference, spec, size, total, trainable, modules)
 
 
@@ -182,14 +185,33 @@ def _spec_of(recipe: Recipe, channels: int, classes: int) -> Spec:
 
 
 def _without_weights(recipe: Recipe) -> Recipe:
-    """Drop initial weights: figures do not depend on them and they may not be on this machine."""
-    if isinstance(recipe, SupervisedRecipe):
-        return replace(recipe, network=replace(recipe.network, encoder_weights=None))
-    return replace(
-        recipe,
-        network=replace(recipe.network, encoder_weights=None),
-        teacher=replace(recipe.teacher, weights=None),
-    )
+    """Drop initial weights: figures do not depend on them and they may not be on this machine.
+
+    Trained teachers are dropped for the same reason, with the terms that ask them, but where the method itself needs
+    one.
+    """
+    network: Any = replace(recipe.network, encoder_weights=None)
+    recipe = replace(recipe, network=network)
+    if isinstance(recipe, KtdaRecipe):
+        return replace(recipe, teacher=replace(recipe.teacher, weights=None))
+    configs = teacher_configs(recipe)
+    kept = {name: replace(config, weights=None) for name, config in configs.items() if config.segmenter is None}
+    weights, bench = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
+    weights |= {name: weight for name, weight in bench.items() if parse_term(name, list(configs)).teacher in kept}
+    losses: Any = replace(recipe.losses, weights=weights)
+    if isinstance(recipe, KdaRecipe):
+        judge = replace(losses.phase.discriminator, weights=None)
+        losses = replace(losses, phase=replace(losses.phase, discriminator=judge))
+    return replace(recipe, losses=losses, teacher=kept.pop(DEFAULT, None), teachers=kept)
+
+
+def _trained_teachers(recipe: Recipe) -> int:
+    """Parameters of the teachers that `_without_weights` drops and that are on this machine."""
+    if isinstance(recipe, KtdaRecipe):
+        return 0
+    found = {config.segmenter for config in teacher_configs(recipe).values()}
+    folders = [name for name in found if name is not None and Path(name).is_dir()]
+    return sum(_count(_build(*read_description(folder))) for folder in folders)
 
 
 def _count(module: nn.Module) -> int:

@@ -9,15 +9,16 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from geodistill.data.datamodule import DataConfig
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods import ktda, supervised
+from geodistill.methods import kda, ktda, maflnet, supervised
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig
+from geodistill.methods.teacher import TeacherConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class TrainerConfig:
     """How long, how exact and on what.
 
     Attributes:
-        max_steps: Optimiser steps.
+        max_steps: Optimiser steps on labels; 0 ends the run after the phase before them.
         val_every_steps: Steps between two looks at the validation split.
         patience: Looks without a better validation mIoU before the run stops early; never where not given.
         precision: Lightning's name: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
@@ -57,6 +58,8 @@ class SupervisedRecipe:
     data: DataConfig = field(default_factory=DataConfig)
     network: supervised.NetworkConfig = field(default_factory=supervised.NetworkConfig)
     losses: supervised.LossConfig = field(default_factory=supervised.LossConfig)
+    teacher: TeacherConfig | None = None
+    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -72,16 +75,51 @@ class KtdaRecipe:
     network: ktda.NetworkConfig = field(default_factory=ktda.NetworkConfig)
     teacher: ktda.TeacherConfig = field(default_factory=ktda.TeacherConfig)
     losses: ktda.LossConfig = field(default_factory=ktda.LossConfig)
+    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
-Recipe = SupervisedRecipe | KtdaRecipe
+@dataclass(frozen=True)
+class KdaRecipe:
+    """KDA: an encoder that learns a teacher's features against a discriminator, then a decoder on labels."""
+
+    method: Literal["kda"] = "kda"
+    preset: Literal["coherent", "printed"] = "coherent"
+    data: DataConfig = field(default_factory=DataConfig)
+    network: kda.NetworkConfig = field(default_factory=kda.NetworkConfig)
+    losses: kda.LossConfig = field(default_factory=kda.LossConfig)
+    teacher: TeacherConfig | None = None
+    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass(frozen=True)
+class MaflnetRecipe:
+    """SAM2-MAFLNet, teacher or student."""
+
+    method: Literal["maflnet"] = "maflnet"
+    preset: Literal["coherent", "reference"] = "coherent"
+    data: DataConfig = field(default_factory=DataConfig)
+    network: maflnet.NetworkConfig = field(default_factory=maflnet.NetworkConfig)
+    losses: maflnet.LossConfig = field(default_factory=maflnet.LossConfig)
+    teacher: TeacherConfig | None = None
+    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+Recipe = SupervisedRecipe | KtdaRecipe | KdaRecipe | MaflnetRecipe
 
 METHODS: dict[str, tuple[type[Any], ModuleType]] = {
     "supervised": (SupervisedRecipe, supervised),
     "ktda": (KtdaRecipe, ktda),
+    "kda": (KdaRecipe, kda),
+    "maflnet": (MaflnetRecipe, maflnet),
 }
 
 
@@ -110,13 +148,16 @@ def recipe_text(name: str | Path) -> str:
 
 
 def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:
-    """Every dotted key of a recipe dataclass, such as ``data.crop`` and ``losses.weights``."""
+    """Every dotted key of a recipe dataclass, such as ``data.crop``; ``NAME`` where the user names the part."""
     keys: list[str] = []
     for name, hint in get_type_hints(kind).items():
         key = f"{prefix}{name}"
-        nested = isinstance(hint, type) and is_dataclass(hint)
-        keys += [key, *recipe_keys(hint, f"{key}.")] if nested else [key]
-    return keys
+        keys.append(key)
+        for part in (hint, *get_args(hint)):
+            if isinstance(part, type) and is_dataclass(part):
+                inner = f"{key}.NAME" if get_origin(hint) is dict else key
+                keys += [inner, *recipe_keys(part, f"{inner}.")]
+    return list(dict.fromkeys(keys))
 
 
 def recipe_parser(kind: type[Any]) -> ArgumentParser:
@@ -148,7 +189,7 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
     kind, module = METHODS[method]
     known = set(recipe_keys(kind))
     for key in [*_dotted(data, known), *flags]:
-        if not any(key == k or (key.startswith(f"{k}.") and k.endswith("weights")) for k in known):
+        if not _is_known(key, known):
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
     preset = str(flags.get("preset", data.get("preset", "coherent")))
     presets: dict[str, dict[str, Any]] = getattr(module, "PRESETS", {"coherent": {}})
@@ -157,9 +198,10 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
     parser = recipe_parser(kind)
     try:
         base = parser.get_defaults()
-        for layer in (presets[preset], data):
+        weights, others = _weight_flags(overrides, known)
+        for layer in (presets[preset], data, weights):
             base = parser.parse_object(_deep_merge(base.as_dict(), layer))
-        parsed: Namespace = parser.parse_args(list(overrides), namespace=base)
+        parsed: Namespace = parser.parse_args(others, namespace=base)
         recipe: Recipe = kind(**parser.instantiate(parsed).as_dict())
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError) as error:
         raise RecipeError(f"recipe {config or method}: {_one_line(error)}", "a value of that type") from error
@@ -192,6 +234,45 @@ def _flags(overrides: Sequence[str]) -> dict[str, str]:
             following = overrides[position + 1] if position + 1 < len(overrides) else ""
             flags[key] = value or following
     return flags
+
+
+def _weight_flags(overrides: Sequence[str], known: set[str]) -> tuple[dict[str, Any], list[str]]:
+    """Part flags that the parser cannot merge from the others.
+
+    These set one factor, where a term's name may hold a dot, or one field of a teacher that may be absent.
+    """
+    layer: dict[str, Any] = {}
+    others: list[str] = []
+    rest = iter(overrides)
+    for token in rest:
+        key, given, value = token.removeprefix("--").partition("=")
+        mapping = next((k for k in known if k.endswith("weights") and key.startswith(f"{k}.")), None)
+        teacher = key.startswith(("teacher.", "teachers."))
+        if (mapping is None and not teacher) or not token.startswith("--"):
+            others.append(token)
+            continue
+        text = value if given else next(rest, "")
+        names = key.split(".") if mapping is None else [*mapping.split("."), key.removeprefix(f"{mapping}.")]
+        part: Any = yaml.safe_load(text) if mapping is None else _number(text)
+        for name in reversed(names):
+            part = {name: part}
+        layer = _deep_merge(layer, part)
+    return layer, others
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _is_known(key: str, known: set[str]) -> bool:
+    """Whether a key is a field, an entry of a mapping of weights, or in a part that the user names."""
+    if key in known or any(key.startswith(f"{k}.") and k.endswith("weights") for k in known):
+        return True
+    first, _, rest = key.partition(".")
+    return ".".join([first, "NAME", *rest.split(".")[1:]]) in known
 
 
 def _dotted(data: dict[str, Any], known: set[str], prefix: str = "") -> list[str]:

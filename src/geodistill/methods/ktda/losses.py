@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.methods.method import CommonLosses
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.losses import (
     KlAxis,
@@ -48,12 +49,13 @@ class TransferPhase:
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
         weights: Factor of each term: ``ce`` (main head), ``aux`` (auxiliary head), ``kt_mse`` and ``kt_kl``
-            (transfer, the mean over levels). A term left out keeps its default; 0 switches it off.
+            (transfer, the mean over levels), and any of the bench's. A term left out keeps its default; 0 switches
+            it off.
         target_norm: The teacher's features as the student is to match them: ``raw`` as published, ``standardised``
             (mean 0 and deviation 1 a channel, over all batches so far) or ``layernorm`` (the same over the channels
             of a pixel). Raw features let a few loud channels rule the squared error.
@@ -90,6 +92,8 @@ class KtdaObjective:
         RecipeError: A decay without an end.
     """
 
+    label_free = frozenset({"kt_mse", "kt_kl"})
+
     def __init__(self, teacher: FrozenTeacher, levels: Sequence[int], config: LossConfig, raw: bool = False) -> None:
         for name in config.weights:
             if name not in WEIGHTS:
@@ -100,6 +104,7 @@ class KtdaObjective:
                 "a step above 0",
                 "set losses.transfer_end",
             )
+        teacher.ask(levels)
         self.weights = WEIGHTS | dict(config.weights)
         self._teacher, self._levels, self._config, self._raw = teacher, list(levels), config, raw
         self._statistics = [RunningStatistics(teacher.channels[level]) for level in self._levels]
@@ -115,12 +120,12 @@ class KtdaObjective:
             # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.
             nothing = torch.stack([level.float().sum() for level in student]).sum() * 0.0
             return terms | {"kt_mse": nothing, "kt_kl": nothing}
-        return terms | self.transfer_terms(student, self.targets(batch["image"]))
+        return terms | self.transfer_terms(student, self.targets(batch))
 
-    def targets(self, image: Tensor) -> list[Tensor]:
-        """``(B, C, H, W)`` sensor units -> the teacher's raw map for each of the network's aligned maps."""
-        maps = self._teacher(image)
-        return [maps[level] for level in self._levels]
+    def targets(self, batch: Batch) -> list[Tensor]:
+        """Give the teacher's raw map for each of the network's aligned maps."""
+        features = self._teacher.targets(batch).features
+        return [features[level] for level in self._levels]
 
     def transfer_terms(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
         """Give ``kt_mse`` (Eq. 3) and ``kt_kl`` (Eq. 4), the mean over levels.
@@ -156,7 +161,7 @@ class KtdaObjective:
 
     def teacher_module(self) -> nn.Module | None:
         """Give the teacher's encoder, for counting."""
-        return self._teacher.encoder
+        return self._teacher.module
 
     def state_dict(self) -> dict[str, Any]:
         """Give the targets' running statistics."""

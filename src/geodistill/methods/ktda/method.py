@@ -9,7 +9,7 @@ from geodistill.methods.ktda.losses import KtdaObjective, LossConfig
 from geodistill.methods.ktda.network import KtdaNetwork, NetworkConfig
 from geodistill.methods.ktda.transfer import AlignedEncoder, TransferTask
 from geodistill.methods.method import Method
-from geodistill.methods.teacher import TeacherConfig, build_teacher
+from geodistill.methods.teacher import FrozenTeacher, TeacherConfig, build_teacher
 from geodistill.nn.bodies import PyramidBody
 from geodistill.spec import Spec
 
@@ -25,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Recipe values by preset, laid under the recipe's own."""
 
 
-def build(spec: Spec, network: NetworkConfig, teacher: TeacherConfig, losses: LossConfig) -> Method:
+def build(spec: Spec, network: NetworkConfig, teacher: TeacherConfig | FrozenTeacher, losses: LossConfig) -> Method:
     """Build student, teacher and objective for data of a Spec.
 
     Raises:
@@ -52,12 +52,14 @@ def build(spec: Spec, network: NetworkConfig, teacher: TeacherConfig, losses: Lo
     arguments["encoder"] = student.encoder.name
     levels = [level for _, level in student.pairs]
     objective = KtdaObjective(frozen, levels, losses, raw=network.align == "none")
+    method = Method("ktda", arguments, student, objective, teachers={"teacher": frozen})
     if losses.phase.steps == 0:
-        return Method("ktda", arguments, student, objective)
+        return method
     if losses.phase.forced > 0:
         _check_forcing(student)
     part = AlignedEncoder(student.encoder, student.fam, student.pairs, student.target_strides)
-    return Method("ktda", arguments, student, objective, TransferTask(part, objective, losses.phase, spec))
+    method.phase = TransferTask(part, objective, losses.phase, spec)
+    return method
 
 
 def _check_forcing(student: KtdaNetwork) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.nn.alignment import FAM, pair_levels
 from geodistill.nn.attention import ViTBlock
 from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, resize
 from geodistill.nn.encoders import Encoder, build_encoder, wants_output_norms
@@ -52,34 +53,6 @@ class NetworkConfig:
     aux_from: AuxFrom = "fam"
     decoder: Decoder = "upernet"
     decoder_channels: int | None = None
-
-
-class FAM(nn.Module):
-    """Feature Alignment Module (Eq. 1-2): a 1x1 convolution a level, then resizing to the teacher's grid.
-
-    Args:
-        channels: Channels of each student map.
-        teacher_channels: Channels of each teacher map.
-    """
-
-    def __init__(self, channels: Sequence[int], teacher_channels: Sequence[int]) -> None:
-        super().__init__()
-        convs = [nn.Conv2d(own, target, 1) for own, target in zip(channels, teacher_channels, strict=True)]
-        for conv in convs:
-            nn.init.trunc_normal_(conv.weight, std=0.02)
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
-        self.projections = nn.ModuleList(convs)
-
-    def forward(self, maps: Sequence[Tensor], grids: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """``(B, Ci, Hi, Wi)`` a level -> ``(B, teacher Ci, *grid)`` a level."""
-        aligned: list[Tensor] = []
-        for level, projection, grid in zip(maps, self.projections, grids, strict=True):
-            # The published order is project, then resize. Both are linear and the resize's weights sum to 1, so
-            # they commute; the cheaper side first saves most of the work at fine levels.
-            shrinks = grid[0] * grid[1] < level.shape[-2] * level.shape[-1]
-            aligned.append(projection(resize(level, grid)) if shrinks else resize(projection(level), grid))
-        return aligned
 
 
 class FMM(nn.Module):
@@ -223,38 +196,6 @@ class KtdaNetwork(nn.Module):
             return logits
         assert self.upernet is not None
         return resize(self.upernet(maps[self.finest :]), size)
-
-
-def pair_levels(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:
-    """Say which student level learns from which teacher level.
-
-    Two pyramids meet at equal strides. Where either side has one size for all its maps (a plain vision transformer),
-    levels pair by depth, the last with the last, as published.
-
-    Args:
-        student: Stride of each student level.
-        teacher: Stride of each teacher level.
-
-    Returns:
-        Pairs (student level, teacher level), finest first.
-
-    Raises:
-        RecipeError: Nothing matches.
-    """
-    pyramids = [len(set(strides)) > 1 for strides in (student, teacher)]
-    if all(pyramids):
-        # A dilated encoder repeats its last stride: its deepest level of that stride is the one to match.
-        deepest = {stride: level for level, stride in enumerate(student)}
-        last = {stride: level for level, stride in enumerate(teacher)}
-        pairs = [(deepest[stride], level) for stride, level in last.items() if stride in deepest]
-    else:
-        count = min(len(student), len(teacher))
-        pairs = [(len(student) - count + i, len(teacher) - count + i) for i in range(count)]
-    if not pairs:
-        raise RecipeError(
-            f"student strides {list(student)} under teacher strides {list(teacher)}", "at least one in common"
-        )
-    return pairs
 
 
 def _tap(maps: Sequence[object]) -> int:

@@ -78,7 +78,7 @@ class TransferTask(Phase):
         Raises:
             TrainingError: The loss is not finite; the message names the samples.
         """
-        targets = self._objective.targets(batch["image"])
+        targets = self._objective.targets(batch)
         forced = self.global_step < self._config.forced * self.steps
         student = self.network(batch["image"], given=targets if forced else None)
         terms = self._objective.transfer_terms(student, targets)

@@ -92,7 +92,8 @@ def parse_prompt(text: str) -> tuple[str, ...]:
         return kinds
     for kind in kinds:
         if kind not in PROMPTS:
-            raise UnknownNameError("prompt", kind, (*PROMPTS, AUTO), "join several with +")
+            mend = f"{AUTO} stands alone" if kind == AUTO else "join several with +"
+            raise UnknownNameError("prompt", kind, PROMPTS, mend)
     groups = [_group(kind) for kind in kinds]
     if len(set(groups)) != len(groups):
         raise RecipeError(f"prompt {text!r}", "at most one point, one box and one mask")

@@ -20,8 +20,10 @@ from geodistill.label.segmenters.networks import Network, load_network
 from geodistill.label.segmenters.protocol import CroppedMask, Embedding
 from geodistill.label.segmenters.resample import Frame, bands_back, crop_masks, mask_prompt
 
-GPU_BATCH = 8
-"""Images that go through the encoder at once on a GPU; on a processor it is one."""
+
+def batch_size(device: torch.device) -> int:
+    """Give the number of images that go through the encoder at once; on a processor more gain nothing."""
+    return 1 if device.type == "cpu" else 8
 
 
 class SamSegmenter:
@@ -46,15 +48,15 @@ class SamSegmenter:
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[Embedding]:
         """Encode images ``(H, W, 3)`` uint8 RGB, of any sizes, each once."""
         embeddings: list[Embedding] = []
-        batch = 1 if self.network.device.type == "cpu" else GPU_BATCH
+        batch = batch_size(self.network.device)
         while len(embeddings) < len(images):
             part = images[len(embeddings) : len(embeddings) + batch]
             try:
                 encoded = self._encode(part)
             except torch.OutOfMemoryError:
-                if batch == 1:
+                if len(part) == 1:
                     raise
-                batch = max(1, batch // 2)
+                batch = len(part) // 2
                 continue
             embeddings += [
                 Embedding(image.shape[0], image.shape[1], features=features)

@@ -140,13 +140,17 @@ def rotated(x: float, y: float, width: float, height: float, angle: float) -> ND
         height: The other side, in pixels.
         angle: Radians from the x axis towards the y axis, which is clockwise as one looks at the image.
     """
-    along = np.array((math.cos(angle), math.sin(angle))) * width / 2
-    across = np.array((-math.sin(angle), math.cos(angle))) * height / 2
+    if not math.isfinite(angle):
+        return np.full((4, 2), np.nan)
+    with np.errstate(invalid="ignore"):  # numbers that are not finite come out as such
+        along = np.array((math.cos(angle), math.sin(angle))) * width / 2
+        across = np.array((-math.sin(angle), math.cos(angle))) * height / 2
     return np.array((x, y)) + np.stack((-along - across, along - across, along + across, across - along))
 
 
 def kind_of_corners(corners: NDArray[np.float64], tolerance: float = 1e-3) -> Kind:
     """Tell a horizontal box from an oriented one by its four corners ``(4, 2)``, in any order, in pixels."""
     low, high = corners.min(axis=0), corners.max(axis=0)
-    at_low, at_high = np.abs(corners - low) <= tolerance, np.abs(corners - high) <= tolerance
+    with np.errstate(invalid="ignore"):  # of what is not finite any answer will do
+        at_low, at_high = np.abs(corners - low) <= tolerance, np.abs(corners - high) <= tolerance
     return "hbox" if (at_low | at_high).all() and len(np.unique(at_low, axis=0)) == 4 else "rbox"

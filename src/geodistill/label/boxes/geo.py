@@ -144,6 +144,8 @@ def _kind(ring: NDArray[np.float64]) -> Kind:
 def _features(file: Path, options: Options) -> tuple[list[_Feature], Any, list[str]]:
     """Give the polygons of a file, its CRS, and the sources of features without a geometry."""
     table = _table(file)
+    if not len(table):
+        return [], "EPSG:4326", []
     if table.crs is None:
         raise DataError(f"{file} has no CRS", "coordinates that say where on the ground they lie", "save it with a CRS")
     categories = _column(table, file, options)

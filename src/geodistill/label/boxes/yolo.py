@@ -17,7 +17,7 @@ from geodistill.label.boxes.found import Found, Options, Read
 from geodistill.label.boxes.pictures import Picture, Pictures
 from geodistill.label.boxes.rasterise import mask_of
 from geodistill.label.boxes.text import lines_of, numbers, points, read_files
-from geodistill.label.records import rectangle
+from geodistill.label.records import kind_of_corners, rectangle
 
 _FORM = "class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as shares of width and height"
 _NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt", "obj.names")
@@ -54,7 +54,8 @@ def _object(source: str, fields: list[str], names: dict[int, str] | None, size: 
     except ValueError as error:
         raise DataError(f"{source}: class {fields[0]!r}", "a whole number") from error
     values = np.array(numbers(fields[1:], source, _FORM))
-    if (np.abs(values) > 2).any() and np.isfinite(values).all():
+    finite = np.abs(values[np.isfinite(values)])
+    if len(finite) and np.median(finite) > 2:  # a box may lie outside its image, but most of its numbers do not
         raise DataError(f"{source}: {values.tolist()} are pixels", _FORM, "divide by width and height")
     # An image that cannot be opened has no size; its boxes are counted and not used.
     width, height = size or (1, 1)
@@ -66,7 +67,7 @@ def _object(source: str, fields: list[str], names: dict[int, str] | None, size: 
     polygon = polygon * (width, height)
     name = str(number) if names is None else names.get(number, str(number))
     if count in (5, 9):
-        return Found(polygon, name, source, "hbox" if count == 5 else "rbox")
+        return Found(polygon, name, source, "hbox" if count == 5 else kind_of_corners(polygon))
     return Found(polygon, name, source, "polygon", segmentation=mask_of([polygon], [], width, height))
 
 

@@ -210,8 +210,18 @@ def inspect(argv: Sequence[str]) -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the square input in pixels")
     parser.add_argument("--channels", type=int, default=3, help="bands, for a recipe without its manifest")
     parser.add_argument("--classes", type=int, help="classes, for a recipe without its manifest; by default its own")
+    parser.add_argument("--decoders", action="store_true", help="of a KDA recipe: every decoder on its encoder")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
+    if args.decoders:
+        from geodistill.training.decoders import format_decoders, weigh_decoders
+
+        rows = weigh_decoders(args.target, args.size, args.channels, args.classes)
+        if args.json:
+            print_json([row.to_dict() for row in rows])
+        else:
+            print(format_decoders(rows, args.size))
+        return
     from geodistill.training.inspect import inspect as run_inspect
 
     found = run_inspect(args.target, args.size, args.channels, args.classes)

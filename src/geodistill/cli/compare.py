@@ -1,0 +1,46 @@
+"""The verb ``compare``: students beside their teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from geodistill.cli.shared import parse, print_json, verb_parser
+
+
+def compare(argv: Sequence[str]) -> None:
+    """Print what each model costs and scores."""
+    parser = verb_parser(
+        "compare",
+        "Students beside their teacher: parameters, operations, images per second on this machine, mIoU, and the share"
+        " of the teacher's mIoU that each keeps. A student's teacher is taken from its recipe.",
+        "geodistill compare runs/mafl-student runs/alone --manifest town/manifest.parquet --csv compared.csv",
+    )
+    parser.add_argument("runs", nargs="+", help="runs, Segmenter directories or hub ids")
+    parser.add_argument("--teacher", help="the teacher of all of them, instead of what their recipes say")
+    parser.add_argument("--manifest", help="score on this data, instead of the validation scores of training")
+    parser.add_argument("--split", default="test", help="train, val or test of the manifest")
+    parser.add_argument("--size", type=int, help="side in pixels of the images timed; by default the largest tile")
+    parser.add_argument("--batch-size", type=int, default=4, help="images in a pass")
+    parser.add_argument("--repeats", type=int, default=5, help="timed passes of each model")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    parser.add_argument("--csv", help="write the table here too")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parse(parser, argv)
+    from geodistill.evaluation.compare import compare as run_compare
+
+    found = run_compare(
+        args.runs,
+        teacher=args.teacher,
+        manifest=args.manifest,
+        split=args.split,
+        size=args.size,
+        batch_size=args.batch_size,
+        repeats=args.repeats,
+        device=args.device,
+    )
+    if args.csv:
+        found.write_csv(args.csv)
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        print(found.to_text())

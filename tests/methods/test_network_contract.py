@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from geodistill.methods import maflnet
+from geodistill.methods.kda import KdaNetwork
 from geodistill.methods.ktda import KtdaNetwork
 from geodistill.methods.maflnet import MaflNetwork
 from geodistill.methods.supervised import SupervisedNetwork
@@ -48,6 +49,10 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
         KtdaNetwork,
         KTDA | PYRAMID | {"encoder": "test_efficientnet", "align": "none", "decode_from": "encoder", "decoder": "unet"},
     ),
+    "kda": (KdaNetwork, {"encoder": "test_resnet", **SMALL}),
+    "kda-vit": (KdaNetwork, {"encoder": "test_vit", **SMALL}),
+    "kda-printed": (KdaNetwork, {"encoder": "mit_b0", "project": "conv3x3_bn_relu", "upsample": "bilinear", **SMALL}),
+    "kda-segnext": (KdaNetwork, {"encoder": "test_resnet", "decoder": "segnext", **SMALL}),
     "maflnet": (MaflNetwork, {"encoder": "mit_b0", "width": 16}),
     "maflnet-vit": (MaflNetwork, {"encoder": "test_vit(adapters=block)", "trained": "adapters", "width": 16}),
     "maflnet-reference": (

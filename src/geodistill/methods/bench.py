@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.frozen import FrozenTeacher, pool_logits
+from geodistill.methods.frozen import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.nn.alignment import FAM, FeatureTap, map_grids, pair_levels
+from geodistill.nn.discriminator import FeatureDiscriminator
 from geodistill.nn.distillation import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
 from geodistill.nn.encoders import Encoder
+from geodistill.nn.losses import layer_normalise, mse
 from geodistill.nn.output import SegmentationOutput
 from geodistill.nn.weighting import build_weighting
 from geodistill.spec import IGNORE_INDEX
@@ -32,7 +34,7 @@ LOGIT_LOSSES: dict[str, LogitLoss] = {
     "dist_inter": lambda own, target, mask, losses: relation_inter(own, target, mask, losses.dist_temperature),
     "dist_intra": lambda own, target, mask, losses: relation_intra(own, target, mask, losses.dist_temperature),
 }
-FEATURE_LOSSES = ("feature",)
+FEATURE_LOSSES = ("feature", "adversarial")
 KINDS = (*LOGIT_LOSSES, *FEATURE_LOSSES)
 """Every term of the bench."""
 
@@ -84,6 +86,48 @@ def parse_term(name: str, teachers: Sequence[str]) -> Term:
     return Term(name, teacher, kind)
 
 
+class FeatureMatch(nn.Module):
+    """The student's side of a loss on features: it brings the student's maps to the teacher's channels and grid.
+
+    Args:
+        student: The student's encoder.
+        teacher: The teacher; it is asked for the levels that are matched.
+        kinds: Which of `FEATURE_LOSSES` are wanted. ``adversarial`` alone matches the last level only; it judges the
+            maps through the teacher's own encoder.
+
+    Raises:
+        RecipeError: No level of the student meets one of the teacher, or the teacher's encoder cannot judge.
+    """
+
+    def __init__(self, student: Encoder, teacher: FrozenTeacher, kinds: Sequence[str]) -> None:
+        super().__init__()
+        pairs = pair_levels(student.strides, teacher.strides)
+        self.whole = "feature" in kinds
+        self.pairs = pairs if self.whole else pairs[-1:]
+        levels = [level for _, level in self.pairs]
+        teacher.ask(levels)
+        self.strides = [teacher.strides[level] for level in levels]
+        targets = [teacher.channels[level] for level in levels]
+        self.align = FAM([student.channels[own] for own, _ in self.pairs], targets)
+        self.judge = FeatureDiscriminator(targets[-1], _judging(teacher)) if "adversarial" in kinds else None
+
+    def terms(self, maps: Sequence[Tensor], targets: TeacherOutput, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Give the losses on features by kind.
+
+        Args:
+            maps: ``(B, Ci, Hi, Wi)``, every level of the student.
+            targets: The teacher's.
+            size: Height and width of the image.
+        """
+        aligned = self.align([maps[own] for own, _ in self.pairs], map_grids(*size, self.strides))
+        wanted = [targets.features[level] for _, level in self.pairs]
+        terms = {"feature": feature_kd(aligned, wanted)} if self.whole else {}
+        if self.judge is not None:
+            of_teacher, of_student = self.judge.compare(layer_normalise(wanted[-1]), aligned[-1])
+            terms["adversarial"] = mse(of_teacher, of_student)
+        return terms
+
+
 class BenchObjective:
     """A method's own terms, and the bench's beside them.
 
@@ -95,7 +139,7 @@ class BenchObjective:
         losses: Temperatures.
 
     Attributes:
-        adapters: The student's projections to the teachers' channels, by teacher.
+        matches: The trained modules of the terms on features, by teacher.
 
     Raises:
         RecipeError: A term does not fit its teacher, or student and teacher have no level in common.
@@ -114,24 +158,14 @@ class BenchObjective:
         self.weights = inner.weights | dict(weights)
         self.label_free = inner.label_free | frozenset(weights)
         self._teachers = {term.teacher: teachers[term.teacher] for term in self._terms}
-        self.adapters = nn.ModuleDict()
-        self._pairs: dict[str, list[tuple[int, int]]] = {}
-        for term in self._terms:
-            if term.kind in LOGIT_LOSSES:
-                teachers[term.teacher].ask(logits=True)
-        matched = [term.teacher for term in self._terms if term.kind in FEATURE_LOSSES]
-        self._tap = FeatureTap(_encoder(network)) if matched else None
-        for name in matched:
-            self._match(name, teachers[name], _encoder(network))
-
-    def _match(self, name: str, teacher: FrozenTeacher, encoder: Encoder) -> None:
-        """Pair the levels of student and teacher and build what aligns them."""
-        pairs = pair_levels(encoder.strides, teacher.strides)
-        teacher.ask([level for _, level in pairs])
-        self._pairs[name] = pairs
-        self.adapters[name] = FAM(
-            [encoder.channels[own] for own, _ in pairs], [teacher.channels[level] for _, level in pairs]
-        )
+        self.matches = nn.ModuleDict()
+        for name, teacher in self._teachers.items():
+            kinds = [term.kind for term in self._terms if term.teacher == name]
+            if any(kind in LOGIT_LOSSES for kind in kinds):
+                teacher.ask(logits=True)
+            if any(kind in FEATURE_LOSSES for kind in kinds):
+                self.matches[name] = FeatureMatch(_encoder(network), teacher, kinds)
+        self._tap = FeatureTap(_encoder(network)) if len(self.matches) else None
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Give the unweighted terms of one batch."""
@@ -139,22 +173,21 @@ class BenchObjective:
         height, width = batch["image"].shape[-2:]
         maps = [] if self._tap is None else self._tap.take(height, width)
         mask = counted_pixels(batch)
-        for term in self._terms:
-            teacher = self._teachers[term.teacher]
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, teacher in self._teachers.items():
             targets = teacher.targets(batch)
-            if term.kind in LOGIT_LOSSES:
-                assert targets.logits is not None
+            found[name] = {}
+            if name in self.matches:
+                match = self.matches[name]
+                assert isinstance(match, FeatureMatch)
+                found[name] |= match.terms(maps, targets, (height, width))
+            if targets.logits is not None:
                 stride = teacher.logits_stride
-                own = pool_logits(output.logits.float(), stride)
-                terms[term.name] = LOGIT_LOSSES[term.kind](
-                    own, targets.logits, mask[:, ::stride, ::stride], self._losses
-                )
-            else:
-                pairs = self._pairs[term.teacher]
-                places = map_grids(height, width, [teacher.strides[level] for _, level in pairs])
-                aligned = self.adapters[term.teacher]([maps[own] for own, _ in pairs], places)
-                terms[term.name] = feature_kd(aligned, [targets.features[level] for _, level in pairs])
-        return terms
+                own, seen = pool_logits(output.logits.float(), stride), mask[:, ::stride, ::stride]
+                kinds = {term.kind for term in self._terms if term.teacher == name}
+                for kind in kinds & set(LOGIT_LOSSES):
+                    found[name][kind] = LOGIT_LOSSES[kind](own, targets.logits, seen, self._losses)
+        return terms | {term.name: found[term.teacher][term.kind] for term in self._terms}
 
     def weight(self, name: str, step: int) -> float:
         """Give the factor of a term; the bench's are the same at every step."""
@@ -198,7 +231,7 @@ def add_bench(
     used = {name: weight for name, weight in weights.items() if weight != 0}
     if used:
         objective = BenchObjective(method.objective, used, teachers, method.network, losses)
-        adapters = objective.adapters if len(objective.adapters) else None
+        adapters = objective.matches if len(objective.matches) else None
         method = replace(method, objective=objective, adapters=adapters, teachers={**method.teachers, **teachers})
     return replace(method, weighting=build_weighting(losses.weighting, tuple(method.objective.weights)))
 
@@ -222,3 +255,16 @@ def _encoder(network: nn.Module) -> Encoder:
     if not isinstance(encoder, Encoder):
         raise RecipeError(f"a loss on features of {type(network).__name__}", "a student with an encoder")
     return encoder
+
+
+def _judging(teacher: FrozenTeacher) -> Encoder:
+    """Give the teacher's encoder as a discriminator looks through it: the same weights, and no one listening."""
+    if len(teacher.bands) != 3 or teacher.encoder is None:
+        raise RecipeError(
+            f"the loss 'adversarial' under a teacher of {len(teacher.bands)} bands",
+            "a teacher of 3 bands with an encoder, through which the discriminator looks",
+        )
+    own = teacher.encoder
+    judging = Encoder(own.name, own.body, own.channels, own.strides)
+    judging.norms = own.norms
+    return judging

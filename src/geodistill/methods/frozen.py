@@ -47,6 +47,8 @@ class FrozenTeacher:
         precision: Of the computation.
 
     Attributes:
+        module: What is run: the encoder, or the whole model.
+        encoder: The encoder, ``None`` where a model has none.
         channels: Channels of each level that it can give.
         strides: Stride of each level in pixels.
         logits_stride: Stride of the logits that `targets` gives.
@@ -60,14 +62,14 @@ class FrozenTeacher:
         bands: Sequence[int],
         precision: Precision = "auto",
     ) -> None:
-        self._begin(encoder, bands, precision)
-        self.encoder = encoder
+        self._begin(encoder, encoder, bands, precision)
         self.channels, self.strides = encoder.channels, encoder.strides
         self.mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
 
-    def _begin(self, module: nn.Module, bands: Sequence[int], precision: Precision) -> None:
+    def _begin(self, module: nn.Module, encoder: Encoder | None, bands: Sequence[int], precision: Precision) -> None:
         self.module = module.eval().requires_grad_(False)
+        self.encoder = encoder
         self.bands, self.logits_stride = list(bands), 1
         self.cache: TeacherCache | None = None
         self.levels: list[int] = []
@@ -120,22 +122,22 @@ class FrozenTeacher:
         side = -(-size // self.logits_stride)
         return [*shapes, (classes, side, side)] if self.gives_logits else shapes
 
-    def description(self) -> dict[str, object]:
-        """What its outputs depend on besides its weights, JSON-able."""
+    def description(self, device: torch.device) -> dict[str, object]:
+        """What its outputs on a device depend on besides its weights, JSON-able."""
         return {
             "kind": type(self).__name__,
-            "encoder": self.encoder.name,
+            "encoder": None if self.encoder is None else self.encoder.name,
             "levels": self.levels,
             "strides": list(self.strides),
             "bands": self.bands,
             "mean": self.mean.flatten().tolist(),
             "std": self.std.flatten().tolist(),
-            "precision": str(self._dtype(next(self.module.parameters()).device)),
+            "precision": str(self._dtype(device)),
         }
 
     def _check_logits(self) -> None:
         raise RecipeError(
-            f"a loss on logits under the encoder {self.encoder.name}",
+            f"a loss on logits under an encoder ({'' if self.encoder is None else self.encoder.name})",
             "a teacher with classes",
             "set teacher.segmenter, or use the loss 'feature'",
         )
@@ -144,7 +146,7 @@ class FrozenTeacher:
         """Every level, and logits in the student's order of classes where there are any."""
         with torch.no_grad(), self._autocast(image.device):
             seen = (image[:, self.bands].float() - self.mean) / self.std
-            return [level.float() for level in self.encoder(seen)], None
+            return [level.float() for level in self.module(seen)], None
 
     def _computed(self, batch: Batch, rows: Sequence[int] | None = None) -> list[Tensor]:
         """Compute what was asked for, for some samples of a batch or for all."""
@@ -217,7 +219,7 @@ class SegmenterTeacher(FrozenTeacher):
         logits_stride: int = 1,
         precision: Precision = "auto",
     ) -> None:
-        self._begin(model, bands, precision)
+        self._begin(model, encoder, bands, precision)
         self.logits_stride = logits_stride
         self._own, self._classes = own.legend.names, spec.legend.names
         self._columns = [self._own.index(name) for name in self._classes if name in self._own]
@@ -233,8 +235,8 @@ class SegmenterTeacher(FrozenTeacher):
         """Move the model."""
         self.module.to(device)
 
-    def description(self) -> dict[str, object]:
-        """What its outputs depend on besides its weights, JSON-able."""
+    def description(self, device: torch.device) -> dict[str, object]:
+        """What its outputs on a device depend on besides its weights, JSON-able."""
         return {
             "kind": type(self).__name__,
             "levels": [self._chosen[level] for level in self.levels],
@@ -242,7 +244,7 @@ class SegmenterTeacher(FrozenTeacher):
             "bands": self.bands,
             "classes": self._columns if self.gives_logits else None,
             "logits_stride": self.logits_stride,
-            "precision": str(self._dtype(next(self.module.parameters()).device)),
+            "precision": str(self._dtype(device)),
         }
 
     def _check_logits(self) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from geodistill.data.datamodule import DataModule
+from geodistill.data.manifest import Row
 from geodistill.errors import RecipeError
 from geodistill.methods.bench import DEFAULT, add_bench, parse_term, split_weights
 from geodistill.methods.cache import TeacherCache, weights_hash
@@ -18,11 +21,16 @@ from geodistill.methods.teacher import FrozenTeacher, SegmenterTeacher, TeacherC
 from geodistill.nn.encoders import Encoder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
-from geodistill.training.recipe import METHODS, Recipe
+from geodistill.training.recipe import METHODS, MetaSegNetRecipe, Recipe
 
 
-def build_method(recipe: Recipe, spec: Spec) -> Method:
+def build_method(recipe: Recipe, spec: Spec, rows: Sequence[Row] = ()) -> Method:
     """Build the network, the objective and the teachers that a recipe names.
+
+    Args:
+        recipe: The recipe.
+        spec: Classes, bands and normalisation.
+        rows: The labelled images that will be seen, for a method that asks where each was taken.
 
     Raises:
         RecipeError: Parts do not fit each other, or a teacher is named that no term asks.
@@ -47,6 +55,8 @@ def build_method(recipe: Recipe, spec: Spec) -> Method:
     parts: dict[str, Any] = {"network": recipe.network, "losses": replace(recipe.losses, weights=own)}
     if method_asks:
         parts["teacher"] = teachers.get(DEFAULT)
+    if isinstance(recipe, MetaSegNetRecipe):
+        parts |= {"text": recipe.text, "rows": rows}
     method: Method = module.build(spec, **parts)
     return add_bench(method, bench, teachers, recipe.losses)
 
@@ -112,9 +122,15 @@ def cached_views(recipe: Recipe) -> int | None:
 
 
 def open_caches(
-    configs: Mapping[str, TeacherConfig], teachers: Mapping[str, FrozenTeacher], data: DataModule
+    configs: Mapping[str, TeacherConfig], teachers: Mapping[str, FrozenTeacher], data: DataModule, accelerator: str
 ) -> list[str]:
     """Open the cache of each teacher that is to have one.
+
+    Args:
+        configs: The recipe's teachers by name.
+        teachers: The same, built, and asked for all that will be wanted of them.
+        data: Whose views are kept.
+        accelerator: The recipe's: a teacher computes in another precision on another device.
 
     Returns:
         A line for each: what it will take, what it holds, and what room the disk has.
@@ -125,13 +141,14 @@ def open_caches(
         OutputError: It cannot be made.
     """
     lines: list[str] = []
+    cuda = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
     for name, teacher in teachers.items():
         config = configs[name]
         if config.cache is None:
             continue
         description = {
             "weights": weights_hash(teacher.module),
-            "teacher": teacher.description(),
+            "teacher": teacher.description(torch.device("cuda" if cuda else "cpu")),
             "views": data.view_description(),
         }
         shapes = teacher.output_shapes(data.config.crop, data.spec.classes)

@@ -72,7 +72,7 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
     with quiet_libraries(verbose):
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
         data = make_data(recipe)
-        method = build_method(recipe, data.spec)
+        method = build_method(recipe, data.spec, (*data.manifest.rows("train"), *data.manifest.rows("val")))
         data.use_unlabelled(method.uses_unlabelled())
         task = SegmentationTask(
             method,
@@ -85,7 +85,7 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
         if recipe.trainer.max_steps == 0 and method.phase is None:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         prepare_run(run, recipe, restart)
-        for line in open_caches(teacher_configs(recipe), method.teachers, data):
+        for line in open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
             print(line, file=sys.stderr)
         last = run / "checkpoints" / "last.ckpt"
         if method.phase is not None and not last.is_file():

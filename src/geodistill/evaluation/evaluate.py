@@ -18,8 +18,8 @@ from geodistill.evaluation.report import format_table, write_csv, write_json, wr
 from geodistill.evaluation.scoring import ImageScore, Settings, score_image
 from geodistill.evaluation.worst import write_worst
 from geodistill.metrics import ConfusionMatrix, Scores
-from geodistill.scene.predict import load_on
-from geodistill.scene.stream import check_options
+from geodistill.scene.network import load_on
+from geodistill.scene.stream import Settings as SceneSettings
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend
 
@@ -68,7 +68,7 @@ def evaluate(
         RecipeError: Overlap, batch size or device cannot be used.
         UnknownNameError: A class of the subset is not in the legend.
     """
-    check_options(overlap, "cosine", batch_size)
+    SceneSettings(overlap=overlap, batch=batch_size)  # Numbers out of range are told now.
     if out is not None:
         check_place(Path(out))
     held = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)

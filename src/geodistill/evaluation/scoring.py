@@ -17,8 +17,9 @@ from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
-from geodistill.scene.predict import as_classes
+from geodistill.scene.network import as_network
 from geodistill.scene.stream import SceneRows, stream
+from geodistill.scene.stream import Settings as SceneSettings
 from geodistill.scene.windows import Area
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -140,7 +141,7 @@ def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Settin
             height, width = part.valid.shape
             truth = read_truth(mask, legend, Window(area.row + part.first, area.col, height, width), settings)
             truth = np.where(part.valid, truth, np.uint8(IGNORE_INDEX))
-            prediction = settings.prediction(as_classes(part)[0])
+            prediction = settings.prediction(part.classes)
             matrix.update(prediction, truth)
             cells.add(part.first, (prediction != truth) & (truth != IGNORE_INDEX))
     worst = cells.worst(PART)
@@ -174,7 +175,7 @@ def look_at(segmenter: Segmenter, score: ImageScore, legend: Legend, settings: S
         _stream(segmenter, Area(raster, score.part), settings) as parts,
     ):
         pixels, valid = raster.read(score.part)
-        prediction = np.concatenate([settings.prediction(as_classes(part)[0]) for part in parts])
+        prediction = np.concatenate([settings.prediction(part.classes) for part in parts])
         truth = read_truth(mask, legend, score.part, settings)
     return Look(np.where(valid, pixels, 0).astype(np.float32), truth, prediction)
 
@@ -193,9 +194,8 @@ def read_truth(mask: Raster, legend: Legend, window: Window, settings: Settings)
 
 def _stream(segmenter: Segmenter, area: Area, settings: Settings) -> closing[Generator[SceneRows, None, None]]:
     """Stream an area; used in ``with``, so that the reading thread has ended before the raster is closed."""
-    return closing(
-        stream(segmenter, area, overlap=settings.overlap, flips=settings.flips, batch_size=settings.batch_size)
-    )
+    network = as_network(segmenter, tta="flips" if settings.flips else "none")
+    return closing(stream(network, area, SceneSettings(overlap=settings.overlap, batch=settings.batch_size)))
 
 
 def _open_mask(row: Row, image: Raster) -> Raster:

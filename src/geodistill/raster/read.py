@@ -229,7 +229,7 @@ class Raster:
         positions = range(self.channels) if bands is None else bands
         if any(not 0 <= b < self.channels for b in positions):
             raise DataError(f"{self.source}: bands {list(positions)}", f"positions 0 to {self.channels - 1}")
-        inside = window.intersection(self._file.height, self._file.width)
+        inside = window.intersection(self.grid.height, self.grid.width)
         if inside == window and inside.height and inside.width:
             return self._read_inside(inside, list(positions))
         image: NDArray[Any] = np.zeros((len(positions), window.height, window.width), self.dtype)

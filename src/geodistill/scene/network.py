@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ class Network:
     """A model ready to segment windows.
 
     Attributes:
-        forward: ``(B, C, H, W)`` float32 in sensor units on the device -> ``(B, K, H, W)`` logits.
+        forward: ``(B, C, H, W)`` float32 in sensor units on the device -> ``(B, K, H, W)`` logits, which are then
+            overwritten.
         bands: Names of its bands.
         classes: Number of classes.
         size: Side of its windows in pixels.
@@ -59,7 +61,9 @@ class Network:
         for turns, mirrored in _MIRRORS[self.tta]:
             seen = images.flip(3) if mirrored else images
             seen = torch.rot90(seen, turns, (2, 3)) if turns else seen
-            found = self.forward(seen).float().softmax(1)
+            found = self.forward(seen).float()
+            # In place: to ask the system for fresh memory costs more than the sums.
+            torch.softmax(found, 1, out=found)
             found = torch.rot90(found, -turns, (2, 3)) if turns else found
             found = found.flip(3) if mirrored else found
             total = found if total is None else total.add_(found)
@@ -93,7 +97,7 @@ def as_network(
     return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta)
 
 
-def load_on(model: Segmenter | str, device: str) -> Segmenter:
+def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:
     """Load a Segmenter onto a device, ready for inference.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.scene.stream import SPAN, Settings
@@ -103,7 +104,7 @@ def cut_columns(
         )
     width = columns if fitting >= columns else fitting // span * span
     cuts = [*range(0, columns, width), columns]
-    return [Part(first_row, last_row, a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [Part(first_row, last_row, a, b) for a, b in pairwise(cuts)]
 
 
 def strip_bytes(plan: Plan, options: Options, classes: int, channels: int, itemsize: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,33 +48,43 @@ def prepare(segmenter: Segmenter, options: Options, area: Area) -> Prepared:
         RecipeError: A backend that was asked for is not installed.
     """
     device = next(segmenter.parameters()).device
-    settings, told, name = options.settings, [], options.backend
+    settings, told, name, precision = options.settings, [], options.backend, options.precision
     forward = None
-    plain = options.backend == "torch" and options.precision in ("auto", "fp32") and not options.compile
+    plain = name == "torch" and precision in ("auto", "fp32") and not options.compile
     if not plain:
-        from geodistill.backends.run import choose_backend, open_backend
-
-        if name == "auto":
-            images = as_images(first_windows(area, segmenter.tile, settings.overlap), torch.device("cpu"))
-            forward, choice = choose_backend(segmenter, images, device=device, precision=options.precision)
-            name = forward.name
-            told.append(str(choice))
-        else:
-            forward = open_backend(
-                name,
-                segmenter,
-                device=device,
-                precision=options.precision,
-                size=segmenter.tile,
-                batch=settings.batch,
-                compile=options.compile,
-            )
+        forward, name, precision, line = _open(segmenter, options, area, device)
+        told.append(line)
     network = as_network(segmenter, tta=settings.tta, forward=forward)
     if options.batch_auto:
         settings = replace(settings, batch=fastest_batch(network, first_windows(area, network.size, settings.overlap)))
         told.append(f"batch size {settings.batch}")
-    chosen = replace(options, settings=settings, batch_auto=False, backend=name)
-    return Prepared(network, chosen, "; ".join(told))
+    chosen = replace(options, settings=settings, batch_auto=False, backend=name, precision=precision)
+    return Prepared(network, chosen, "; ".join(filter(None, told)))
+
+
+def _open(
+    segmenter: Segmenter, options: Options, area: Area, device: torch.device
+) -> tuple[Callable[[Tensor], Tensor], str, str, str]:
+    """Give what runs the network, the names of backend and precision, and why."""
+    from geodistill.backends.choose import choose_backend
+    from geodistill.backends.run import open_backend
+
+    size, batch = segmenter.tile, options.settings.batch
+    if options.backend == "auto" and not options.compile:
+        plan = Plan.of(area.window.height, area.window.width, size, options.settings.overlap)
+        windows = first_windows(area, size, options.settings.overlap, batch)
+        images = as_images([windows[i % len(windows)] for i in range(batch)], device)
+        backend, choice = choose_backend(
+            segmenter, images, device=device, precision=options.precision, expected=len(plan.tops) * len(plan.lefts)
+        )
+        return backend, choice.name, choice.precision, str(choice)
+    # What is compiled is compiled by torch.
+    name = "torch" if options.backend == "auto" else options.backend
+    precision = "fp32" if options.precision == "auto" else options.precision
+    backend = open_backend(
+        name, segmenter, device=device, precision=precision, size=size, batch=batch, compile=options.compile
+    )
+    return backend, name, precision, ""
 
 
 def first_windows(area: Area, size: int, overlap: float, count: int = 4) -> list[NDArray[Any]]:

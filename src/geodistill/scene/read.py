@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
@@ -155,7 +156,7 @@ def _read_around(area: Area, part: Window, first: DataError) -> _Chunk:
 
 def _cuts(first: int, last: int, offset: int, step: int) -> list[tuple[int, int]]:
     edges = [first, *(e - offset for e in range((first + offset) // step * step + step, last + offset, step)), last]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _joined(holes: list[Hole]) -> tuple[Hole, ...]:

@@ -86,7 +86,8 @@ class SceneRows:
     @property
     def classes(self) -> NDArray[np.uint8]:
         """``(rows, W)`` uint8 classes, `IGNORE_INDEX` where not valid."""
-        return self.layers["classes"][0].astype(np.uint8, copy=False)
+        classes: NDArray[np.uint8] = self.layers["classes"][0].astype(np.uint8, copy=False)
+        return classes
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,7 @@ def stream(
             rows = min(plan.step_down(row), plan.height - plan.tops[row])
             valid = strip.valid[:rows, : pixels.width].copy()
             layers = reducer.take(rows, valid)
-            holes = tuple(hole for hole in strip.holes)
-            yield SceneRows(row, plan.tops[row], layers, valid, windows, holes)
+            yield SceneRows(row, plan.tops[row], layers, valid, windows, strip.holes)
 
 
 def check_bands(network: Network, area: Area) -> None:

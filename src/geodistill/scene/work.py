@@ -155,10 +155,10 @@ def part_stem(part: Part) -> str:
     return f"rows-{part.first_row:05}-{part.last_row:05}-columns-{part.first_column:05}-{part.last_column:05}"
 
 
-def _bytes_of(values: NDArray[np.uint8] | NDArray[np.float32], layer: Layer) -> memoryview:
+def _bytes_of(values: NDArray[np.uint8] | NDArray[np.float32], layer: Layer) -> bytes:
     """``(bands, rows, W)`` as bytes, row by row and in a row band by band."""
     ordered = values.astype(layer.dtype, copy=False).transpose(1, 0, 2)
-    return memoryview(np.ascontiguousarray(ordered)).cast("B")
+    return ordered.tobytes()
 
 
 class EdgeFile:
@@ -182,7 +182,7 @@ class EdgeFile:
         """
         with self._path.open("r+b" if self._path.exists() else "w+b") as file:
             file.seek((row - self._first) * self._bytes)
-            file.write(memoryview(sums.contiguous().numpy()).cast("B"))
+            file.write(sums.contiguous().numpy().tobytes())
 
     def read(self, row: int) -> Tensor:
         """Give the sums of a row of windows."""

@@ -17,6 +17,7 @@ from geodistill.errors import ArtifactError, DataError, UnknownNameError
 from geodistill.methods.kda import KdaNetwork
 from geodistill.methods.ktda import KtdaNetwork
 from geodistill.methods.maflnet import MaflNetwork
+from geodistill.methods.metasegnet import MetaSegNetwork
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.nn.normalise import Normalised
 from geodistill.raster import atomic_path, output_error
@@ -30,6 +31,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "ktda": KtdaNetwork,
     "kda": KdaNetwork,
     "maflnet": MaflNetwork,
+    "metasegnet": MetaSegNetwork,
 }
 """Every network a Segmenter can hold. Names in files resolve here and nowhere else."""
 
@@ -68,25 +70,42 @@ class Segmenter(nn.Module):
             ) from error
         self.network = Normalised(spec.mean, spec.std, network).eval()
 
-    def forward(self, image: Tensor) -> Tensor:
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Key of each prompt that the network holds (see `geodistill.methods.metasegnet`); none for most networks."""
+        prompts: tuple[str, ...] = getattr(self.network.network, "prompts", ())
+        return prompts
+
+    def forward(self, image: Tensor, prompt: Tensor | None = None) -> Tensor:
         """Segment images.
 
         Args:
             image: ``(B, C, H, W)`` float32, sensor units, bands as in the Spec.
+            prompt: ``(B,)`` int64: position of each image's prompt in `prompts`, for a network that has several.
 
         Returns:
             ``(B, K, H, W)`` logits.
 
         Raises:
-            ArtifactError: The image has another number of bands.
+            ArtifactError: The image has another number of bands, or the network asks where it was taken.
         """
         if image.ndim != 4 or image.shape[1] != self.spec.channels:
             raise ArtifactError(
                 f"image of shape {tuple(image.shape)}",
                 f"(batch, {self.spec.channels}, height, width) with the bands {', '.join(self.spec.bands)}",
             )
-        logits: Tensor = self.network(image).logits
+        context = {} if not self.prompts else {"prompt": self._prompt(image, prompt)}
+        logits: Tensor = self.network(image, **context).logits
         return logits
+
+    def _prompt(self, image: Tensor, prompt: Tensor | None) -> Tensor:
+        if prompt is None and len(self.prompts) > 1:
+            raise ArtifactError(
+                "an image without a place for a network that asks for its climate zone",
+                f"a position among its {len(self.prompts)} prompts",
+            )
+        zero = torch.zeros(len(image), dtype=torch.int64, device=image.device)
+        return zero if prompt is None else prompt.to(image.device)
 
     @classmethod
     def from_network(

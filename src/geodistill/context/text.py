@@ -22,6 +22,9 @@ WORD_WIDTH = 128
 MOST_TOKENS = 250
 """The paper's length."""
 
+_KNOWN = {"bert-base-uncased": (768, 109_482_240), "sentence-transformers/all-MiniLM-L6-v2": (384, 22_713_216)}
+"""Width and parameters of text encoders, for weighing a network without having them."""
+
 
 class TextEncoder(Protocol):
     """Turns texts into token features.
@@ -54,10 +57,13 @@ class WordEncoder:
 
     Texts that share words share features, which is all that a segmenter trained on a few dozen prompts can use; what
     words mean is known to a trained text encoder only.
+
+    Args:
+        width: Channels of a word.
     """
 
-    def __init__(self) -> None:
-        self.name, self.fingerprint, self.width = WORDS, f"{WORDS}-{WORD_WIDTH}", WORD_WIDTH
+    def __init__(self, width: int = WORD_WIDTH) -> None:
+        self.name, self.fingerprint, self.width = WORDS, f"{WORDS}-{width}", width
 
     def tokens(self, text: str) -> int:
         """Count words; an empty text has one."""
@@ -65,7 +71,7 @@ class WordEncoder:
 
     def encode(self, text: str) -> Tensor:
         """Give ``(words, width)`` float32 of unit deviation."""
-        return torch.stack([_direction(word) for word in _words(text) or [""]])
+        return torch.stack([_direction(word, self.width) for word in _words(text) or [""]])
 
 
 class TransformersEncoder:
@@ -121,18 +127,33 @@ class TransformersEncoder:
 
 
 def open_text_encoder(name: str) -> TextEncoder:
-    """Open a text encoder: ``words`` (no weights), a hub id, a local directory, or ``RemoteCLIP-ViT-B-32``.
+    """Open a text encoder.
+
+    Args:
+        name: ``words`` (no weights; ``words:WIDTH`` for another width than `WORD_WIDTH`), a hub id, a local directory,
+            or ``RemoteCLIP-ViT-B-32``.
 
     Raises:
         ArtifactError: It cannot be had.
     """
-    if name == WORDS:
-        return WordEncoder()
+    kind, _, width = name.partition(":")
+    if kind == WORDS and (not width or width.isdigit()):
+        return WordEncoder(int(width or WORD_WIDTH))
     if name.startswith("RemoteCLIP"):
         from geodistill.context.remoteclip import RemoteClipEncoder
 
         return RemoteClipEncoder(name)
     return TransformersEncoder(name)
+
+
+def blank_encoder(name: str) -> str:
+    """Name an encoder without weights that is as wide as a known one, for weighing a network."""
+    return name if name.startswith(WORDS) else f"{WORDS}:{_KNOWN.get(name, (768, 0))[0]}"
+
+
+def text_parameters(name: str) -> int:
+    """Give the parameters of a known text encoder, 0 where it has none or is not known."""
+    return _KNOWN.get(name, (0, 0))[1]
 
 
 def token_count(encoder: TextEncoder, prompt: Prompt) -> int:
@@ -234,9 +255,9 @@ def _words(text: str) -> list[str]:
     return "".join(c if c.isalnum() else " " for c in text.lower()).split()
 
 
-def _direction(word: str) -> Tensor:
+def _direction(word: str, width: int) -> Tensor:
     seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(WORD_WIDTH).astype(np.float32))
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(width).astype(np.float32))
 
 
 def _weights_hash(folder: Path) -> str:

@@ -13,12 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from geodistill.context.text import blank_encoder, text_parameters
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.methods.bench import DEFAULT, parse_term, split_weights
 from geodistill.segmenter import NETWORKS, read_description
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, teacher_configs
-from geodistill.training.recipe import KdaRecipe, KtdaRecipe, Recipe, load_recipe
+from geodistill.training.recipe import KdaRecipe, KtdaRecipe, MetaSegNetRecipe, Recipe, load_recipe
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,9 @@ def inspect(target: str | Path, size: int = 512, channels: int = 3, classes: int
     frozen = (0 if teacher is None else _count(teacher)) + _trained_teachers(recipe)
     if frozen:
         modules["teacher (frozen, not kept)"] = frozen
+    if isinstance(recipe, MetaSegNetRecipe) and (words := text_parameters(recipe.text.encoder)):
+        modules["text encoder (frozen, not kept)"] = words
+        frozen += words
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     total = _count(network) + frozen
     return _weigh(str(target), network, inference, spec, size, total, trainable, modules)
@@ -152,9 +156,9 @@ def _weigh(
 ) -> Inspection:
     image = torch.zeros(1, spec.channels, size, size, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as flops, LiveMemory() as memory:
-        logits = inference.eval()(image).logits
+        logits = inference.eval()(image, **_context(inference, 1)).logits
     with LiveMemory() as training_memory:
-        output = network.train()(image.expand(2, -1, -1, -1))
+        output = network.train()(image.expand(2, -1, -1, -1), **_context(network, 2))
         del output
     return Inspection(
         name=name,
@@ -169,6 +173,12 @@ def _weigh(
         activation_bytes={"inference": memory.peak, "training": training_memory.peak // 2},
         modules=modules,
     )
+
+
+def _context(network: nn.Module, count: int) -> dict[str, torch.Tensor]:
+    """What a network takes beside images."""
+    asks = hasattr(network, "prompts")
+    return {"prompt": torch.zeros(count, dtype=torch.int64, device="meta")} if asks else {}
 
 
 def _build(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
@@ -194,6 +204,8 @@ def _without_weights(recipe: Recipe) -> Recipe:
     recipe = replace(recipe, network=network)
     if isinstance(recipe, KtdaRecipe):
         return replace(recipe, teacher=replace(recipe.teacher, weights=None))
+    if isinstance(recipe, MetaSegNetRecipe):
+        recipe = replace(recipe, text=replace(recipe.text, encoder=blank_encoder(recipe.text.encoder), store=None))
     configs = teacher_configs(recipe)
     kept = {name: replace(config, weights=None) for name, config in configs.items() if config.segmenter is None}
     weights, bench = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))

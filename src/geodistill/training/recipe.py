@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from geodistill.data.datamodule import DataConfig
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods import kda, ktda, maflnet, supervised
+from geodistill.methods import kda, ktda, maflnet, metasegnet, supervised
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig
 from geodistill.methods.teacher import TeacherConfig
 
@@ -113,13 +113,30 @@ class MaflnetRecipe:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
-Recipe = SupervisedRecipe | KtdaRecipe | KdaRecipe | MaflnetRecipe
+@dataclass(frozen=True)
+class MetaSegNetRecipe:
+    """MetaSegNet: where an image was taken becomes text, which helps to say what is in it."""
+
+    method: Literal["metasegnet"] = "metasegnet"
+    data: DataConfig = field(default_factory=DataConfig)
+    network: metasegnet.NetworkConfig = field(default_factory=metasegnet.NetworkConfig)
+    text: metasegnet.TextConfig = field(default_factory=metasegnet.TextConfig)
+    losses: metasegnet.LossConfig = field(default_factory=metasegnet.LossConfig)
+    teacher: TeacherConfig | None = None
+    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+Recipe = SupervisedRecipe | KtdaRecipe | KdaRecipe | MaflnetRecipe | MetaSegNetRecipe
 
 METHODS: dict[str, tuple[type[Any], ModuleType]] = {
     "supervised": (SupervisedRecipe, supervised),
     "ktda": (KtdaRecipe, ktda),
     "kda": (KdaRecipe, kda),
     "maflnet": (MaflnetRecipe, maflnet),
+    "metasegnet": (MetaSegNetRecipe, metasegnet),
 }
 
 

@@ -129,7 +129,7 @@ class MetaSegNetwork(nn.Module):
             ``text_embedding`` ``(B, EMBEDDING)``, ``temperature`` ``()``, ``match`` and ``mismatch`` ``(B, 2)``: the
             match logits of each image with its own prompt and with another image's.
         """
-        longest = int(self.present[prompt].sum(1).max())
+        longest = self.present.shape[1] if image.is_meta else int(self.present[prompt].sum(1).max())
         text, present = self.text[prompt, :longest], self.present[prompt, :longest]
         maps, deepest, words = self._read(image, text)
         aligned, aligned_words = self._align(deepest, words, present)

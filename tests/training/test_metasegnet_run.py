@@ -1,0 +1,82 @@
+"""MetaSegNet from a folder to a map: fit, evaluate, predict, resume, inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from geodistill.cli import main
+from geodistill.context.climate import ZONES
+from geodistill.data.synthetic import REGIONS, write_dataset
+from geodistill.errors import ArtifactError, DataError
+from geodistill.segmenter import Segmenter
+from geodistill.training.fit import fit
+from geodistill.training.recipe import load_recipe
+
+TINY = [
+    "--network.encoder", "test_convnext", "--network.width", "16", "--network.heads", "2", "--data.crop", "32",
+    "--data.batch_size", "2", "--data.workers", "0", "--trainer.max_steps", "3", "--trainer.val_every_steps", "2",
+    "--trainer.accelerator", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("town")
+    write_dataset(folder, REGIONS["north"], 6, 64)
+    assert main(["data", "scan", "--images", str(folder), "--legend", str(folder / "legend.yaml"),
+                 "--out", str(folder / "m.parquet")]) == 0  # fmt: skip
+    return folder
+
+
+def test_a_georeferenced_folder_is_learned_and_mapped_under_its_own_zone(town: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("metasegnet-folder", [*TINY, "--data.manifest", str(town / "m.parquet")])
+    result = fit(recipe, tmp_path / "run")
+    assert result.miou is not None
+    segmenter = Segmenter.load(tmp_path / "run")
+    assert segmenter.prompts == tuple(ZONES)
+    image = torch.rand(2, 3, 32, 32) * 255
+    with torch.inference_mode():
+        logits = segmenter(image, torch.tensor([0, 6]))
+        again = Segmenter.load(tmp_path / "run" / "segmenter")(image, torch.tensor([0, 6]))
+    assert torch.equal(logits, again)
+    with pytest.raises(ArtifactError, match="climate zone"):
+        segmenter(image)
+
+
+def test_a_set_from_nowhere_names_its_zone(town: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from geodistill.data.manifest import Manifest
+
+    manifest = Manifest.load(town / "m.parquet")
+    bare = tuple(replace(row, lon=None, lat=None) for row in manifest.entries)
+    replace(manifest, entries=bare).save(tmp_path / "bare.parquet")
+    flags = [*TINY, "--data.manifest", str(tmp_path / "bare.parquet")]
+    with pytest.raises(DataError, match=r"text\.zone CODE, or text\.region NAME"):
+        fit(load_recipe("metasegnet-folder", flags), tmp_path / "run")
+    fit(load_recipe("metasegnet-folder", [*flags, "--text.zone", "Cfb"]), tmp_path / "run")
+
+
+def test_one_prompt_for_all_needs_no_place(town: Path, tmp_path: Path) -> None:
+    flags = [*TINY, "--data.manifest", str(town / "m.parquet"), "--text.kind", "plain"]
+    fit(load_recipe("metasegnet-folder", flags), tmp_path / "run")
+    segmenter = Segmenter.load(tmp_path / "run")
+    assert segmenter(torch.rand(1, 3, 32, 32)).shape == (1, segmenter.spec.classes, 32, 32)
+    assert main(["evaluate", "--model", str(tmp_path / "run"), "--manifest", str(town / "m.parquet"),
+                 "--out", str(tmp_path / "test"), "--device", "cpu"]) == 0  # fmt: skip
+    scene = next((town / "images").iterdir())
+    assert main(["predict", "--model", str(tmp_path / "run"), "--input", str(scene),
+                 "--out", str(tmp_path / "map.tif"), "--device", "cpu"]) == 0  # fmt: skip
+
+
+def test_inspect_counts_the_text_encoder_as_frozen(capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    assert main(["inspect", "metasegnet-openearthmap", "--classes", "9", "--size", "64", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["modules"]["text encoder (frozen, not kept)"] == 109_482_240
+    assert round(found["parameters"] / 1e6, 1) == 204.5
+    assert found["trainable"] == found["parameters"] - 109_482_240

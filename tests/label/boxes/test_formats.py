@@ -260,21 +260,22 @@ def test_every_object_is_accounted_for_once(
     assert objects_told(found) + len(found.unmatched) == sum(map(len, things.values()))
 
 
-MANY = [name for name in FORMATS if name not in ("dior-edges", "voc-angle", "yolo-oriented", "geopackage")]
+MANY = {name: 10_000 for name in FORMATS} | {"dota": 100_000, "coco": 100_000}
+"""Boxes on one image; fewer where writing and parsing take most of the time."""
 
 
-@pytest.mark.parametrize("name", MANY)
-def test_a_hundred_thousand_boxes_on_one_image(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "count"), MANY.items())
+def test_very_many_boxes_on_one_image(name: str, count: int, tmp_path: Path) -> None:
     form = FORMATS[name]
     rng = np.random.default_rng(1)
-    places = rng.uniform(20, 1980, (100_000, 2)).round(2).tolist()
+    places = rng.uniform(20, 1980, (count, 2)).round(2).tolist()
     written = form.write(tmp_path, {"a": (2000, 2000)}, {"a": [Thing(x, y, 8, 6) for x, y in places]})
     begin = time.process_time()
     (image,) = read(form, written).images
     seconds = time.process_time() - begin
-    assert len(image.boxes) + len(image.dropped) == 100_000
-    assert len(image.boxes) > 99_900
-    assert seconds < 60
+    assert len(image.boxes) + len(image.dropped) == count
+    assert len(image.boxes) > 0.999 * count
+    assert seconds < count / 1000, "a millisecond each is ten times what it takes"
 
 
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb">{}]><annotation>&l9;</annotation>'.format(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -43,13 +44,15 @@ def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Corners that go round, either way, stay as they are, the first of them first.
     """
-    around = corners - corners.mean(axis=0)
-    turns = around[:, 0] * np.roll(around[:, 1], -1) - around[:, 1] * np.roll(around[:, 0], -1)
-    if (turns >= 0).all() or (turns <= 0).all():
+    points = corners.tolist()
+    x, y = sum(point[0] for point in points) / len(points), sum(point[1] for point in points) / len(points)
+    around = [(point[0] - x, point[1] - y) for point in points]
+    turns = [a[0] * b[1] - a[1] * b[0] for a, b in zip(around, [*around[1:], around[0]], strict=True)]
+    if min(turns) >= 0 or max(turns) <= 0:
         return corners
-    order = np.argsort(np.arctan2(around[:, 1], around[:, 0]), kind="stable")
-    ordered: NDArray[np.float64] = np.roll(corners[order], -int(np.flatnonzero(order == 0)[0]), axis=0)
-    return ordered
+    order = sorted(range(len(points)), key=lambda at: math.atan2(around[at][1], around[at][0]))
+    first = order.index(0)
+    return corners[order[first:] + order[:first]]
 
 
 def screen(entry: Entry, classes: Classes, keep_difficult: bool) -> ImageBoxes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -27,6 +27,9 @@ from geodistill.scene.work import Layer, PartFiles, edges_of, has_finished_rows,
 from geodistill.scene.writer import BLOCK, MapInfo, write_map
 from geodistill.segmenter import Segmenter
 
+Rows = tuple[int, int]
+"""Rows of windows, from the first to before the last."""
+
 
 @dataclass(frozen=True)
 class SceneMap:
@@ -41,6 +44,7 @@ class SceneMap:
         windows: Windows that the network has seen, in this run and those it continued.
         holes: What could not be read, in pixels of the scene.
         finished_before: Whether an earlier run had made it already.
+        told: What was measured and chosen before, for the user.
         error: Why there is no map, where there is none.
     """
 
@@ -52,6 +56,7 @@ class SceneMap:
     windows: int = 0
     holes: tuple[Hole, ...] = ()
     finished_before: bool = False
+    told: str = ""
     error: GeodistillError | None = field(default=None, compare=False)
 
 
@@ -71,7 +76,15 @@ def map_beside(path: Path, layer: str) -> Path:
     return path if layer == "classes" else path.with_name(f"{path.stem}_{layer}{path.suffix}")
 
 
-def map_scene(segmenter: Segmenter, network: Network, raster: Raster, path: Path, options: Options) -> SceneMap:
+def map_scene(
+    segmenter: Segmenter,
+    network: Network,
+    raster: Raster,
+    path: Path,
+    options: Options,
+    blocks: Sequence[Rows] | None = None,
+    share: Callable[[], None] | None = None,
+) -> SceneMap:
     """Segment a scene and write its maps.
 
     Args:
@@ -80,13 +93,15 @@ def map_scene(segmenter: Segmenter, network: Network, raster: Raster, path: Path
         raster: The scene.
         path: The map of classes; other maps lie beside it.
         options: How; backend and batch size as they were chosen.
+        blocks: Rows of windows of each block, by default one of all.
+        share: Has other workers segment the blocks; what they leave undone is done here.
 
     Raises:
         DataError: The scene cannot be read.
         OutputError: A map cannot be written, or another run is making it. Finished rows are kept for ``--resume``.
     """
     area = Area.whole(raster)
-    check_bands(network, area)
+    check_bands(raster, network.bands)
     layers = layers_of(options, network.classes)
     about = identity(segmenter, raster, options)
     run = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
@@ -95,9 +110,12 @@ def map_scene(segmenter: Segmenter, network: Network, raster: Raster, path: Path
     if options.resume and (found := _finished_before(list(files.values()), run)) is not None:
         return replace(made, finished_before=True, windows=found[0], holes=found[1])
     plan = Plan.of(area.window.height, area.window.width, network.size, options.settings.overlap)
-    parts = cut_columns(plan, options, network.classes, raster.channels, raster.dtype.itemsize)
+    size = (network.classes, raster.channels, raster.dtype.itemsize)
+    parts = [part for rows in blocks or [(0, len(plan.tops))] for part in cut_columns(plan, options, *size, rows)]
     try:
         with open_work(path, about, options.resume) as folder, ExitStack() as opened:
+            if share is not None:
+                share()
             held = [opened.enter_context(PartFiles(folder, plan, part, layers)) for part in parts]
             segment_parts(network, area, plan, held, options)
             holes = tuple(hole for part in held for hole in part.holes)
@@ -187,6 +205,7 @@ def identity(segmenter: Segmenter, raster: Raster, options: Options) -> dict[str
         "confidence": settings.wanted.confidence,
         "probabilities": settings.wanted.probabilities,
         "backend": options.backend,
+        "resample": options.resample,
         "precision": options.precision,
         "compile": options.compile,
         "device": next(segmenter.parameters()).device.type,

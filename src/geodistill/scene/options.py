@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Literal
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.scene.stream import SPAN, Settings
@@ -21,8 +22,8 @@ class Options:
     """How maps are made.
 
     Attributes:
-        settings: How a scene is segmented; its batch size counts where ``batch_auto`` is not set.
-        batch_auto: Measure which batch size is fastest.
+        settings: How a scene is segmented; its batch size is replaced by that below.
+        batch: Windows a forward pass; ``auto`` measures which is fastest, ``None`` takes what suits the device.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
         backend: What runs the network, among `BACKENDS`; ``auto`` takes the fastest that gives torch's classes.
         precision: Arithmetic of the network, among `PRECISIONS`; ``auto`` leaves it to the backend.
@@ -32,6 +33,8 @@ class Options:
         resample: Bring scenes to the ground sampling distance of the model.
         max_memory: Most bytes that a scene may take beside the network; wider ones are cut in column blocks.
         resume: Continue interrupted maps and leave finished ones as they are.
+        blocks: In how many blocks of rows each scene is cut for several workers; by default as many as keep all
+            workers busy.
         stac: Write a STAC item beside each map.
 
     Raises:
@@ -40,7 +43,7 @@ class Options:
     """
 
     settings: Settings = field(default_factory=Settings)
-    batch_auto: bool = False
+    batch: int | Literal["auto"] | None = None
     device: str = "auto"
     backend: str = "torch"
     precision: str = "auto"
@@ -49,6 +52,7 @@ class Options:
     resample: bool = False
     max_memory: int | None = None
     resume: bool = False
+    blocks: int | None = None
     stac: bool = False
 
     def __post_init__(self) -> None:
@@ -56,6 +60,10 @@ class Options:
             raise UnknownNameError("backend", self.backend, BACKENDS)
         if self.precision not in PRECISIONS:
             raise UnknownNameError("precision", self.precision, PRECISIONS)
+        if isinstance(self.batch, int) and self.batch < 1:
+            raise RecipeError(f"batch size {self.batch}", "at least 1")
+        if self.blocks is not None and self.blocks < 1:
+            raise RecipeError(f"{self.blocks} blocks", "at least 1")
         if self.max_memory is not None and self.max_memory < 1:
             raise RecipeError(f"--max-memory {self.max_memory}", "a number of bytes above 0, such as 2GB")
 

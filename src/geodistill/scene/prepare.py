@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from geodistill.scene.network import Network, as_images, as_network
 from geodistill.scene.options import Options
 from geodistill.scene.windows import Area, Plan
 from geodistill.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from geodistill.backends.run import Precision
 
 _BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (4, 8, 16, 32, 64, 128)}
 
@@ -48,39 +51,50 @@ def prepare(segmenter: Segmenter, options: Options, area: Area) -> Prepared:
         RecipeError: A backend that was asked for is not installed.
     """
     device = next(segmenter.parameters()).device
-    settings, told, name, precision = options.settings, [], options.backend, options.precision
+    told, name, precision = [], options.backend, options.precision
+    batch = options.batch if isinstance(options.batch, int) else default_batch(device)
+    settings = replace(options.settings, batch=batch)
     forward = None
     plain = name == "torch" and precision in ("auto", "fp32") and not options.compile
     if not plain:
-        forward, name, precision, line = _open(segmenter, options, area, device)
+        forward, name, precision, line = _open(segmenter, options, area, device, batch)
         told.append(line)
     network = as_network(segmenter, tta=settings.tta, forward=forward)
-    if options.batch_auto:
+    if options.batch == "auto":
         settings = replace(settings, batch=fastest_batch(network, first_windows(area, network.size, settings.overlap)))
         told.append(f"batch size {settings.batch}")
-    chosen = replace(options, settings=settings, batch_auto=False, backend=name, precision=precision)
+    chosen = replace(options, settings=settings, batch=settings.batch, backend=name, precision=precision)
     return Prepared(network, chosen, "; ".join(filter(None, told)))
 
 
+def default_batch(device: torch.device) -> int:
+    """Windows a forward pass that suit a device.
+
+    A processor gains nothing beyond a window a core, and larger arrays cost it more memory from the system.
+    """
+    return min(torch.get_num_threads(), 4) if device.type == "cpu" else 16
+
+
 def _open(
-    segmenter: Segmenter, options: Options, area: Area, device: torch.device
+    segmenter: Segmenter, options: Options, area: Area, device: torch.device, batch: int
 ) -> tuple[Callable[[Tensor], Tensor], str, str, str]:
     """Give what runs the network, the names of backend and precision, and why."""
     from geodistill.backends.choose import choose_backend
     from geodistill.backends.run import open_backend
 
-    size, batch = segmenter.tile, options.settings.batch
+    size = segmenter.tile
     if options.backend == "auto" and not options.compile:
         plan = Plan.of(area.window.height, area.window.width, size, options.settings.overlap)
         windows = first_windows(area, size, options.settings.overlap, batch)
         images = as_images([windows[i % len(windows)] for i in range(batch)], device)
+        asked = cast("Precision | Literal['auto']", options.precision)
         backend, choice = choose_backend(
-            segmenter, images, device=device, precision=options.precision, expected=len(plan.tops) * len(plan.lefts)
+            segmenter, images, device=device, precision=asked, expected=len(plan.tops) * len(plan.lefts)
         )
         return backend, choice.name, choice.precision, str(choice)
     # What is compiled is compiled by torch.
     name = "torch" if options.backend == "auto" else options.backend
-    precision = "fp32" if options.precision == "auto" else options.precision
+    precision = cast("Precision", "fp32" if options.precision == "auto" else options.precision)
     backend = open_backend(
         name, segmenter, device=device, precision=precision, size=size, batch=batch, compile=options.compile
     )

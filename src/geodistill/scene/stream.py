@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.raster import Raster
 from geodistill.scene.blend import BLENDS, Blender
 from geodistill.scene.network import TTA, Network
 from geodistill.scene.read import Hole, Strip, read_strips
@@ -133,7 +134,7 @@ def stream(
         DataError: The raster has another number of bands than the network, or cannot be read.
     """
     settings, edges = settings or Settings(), edges or Edges()
-    check_bands(network, area)
+    check_bands(area.raster, network.bands)
     plan = Plan.of(area.window.height, area.window.width, network.size, settings.overlap)
     part = part or Part.whole(plan)
     pixels = part.pixels(plan)
@@ -153,13 +154,12 @@ def stream(
             yield SceneRows(row, plan.tops[row], layers, valid, windows, strip.holes)
 
 
-def check_bands(network: Network, area: Area) -> None:
-    """Refuse a raster whose bands are not as many as the network's.
+def check_bands(raster: Raster, bands: Sequence[str]) -> None:
+    """Refuse a raster whose bands are not as many as a model's.
 
     Raises:
         DataError: They differ.
     """
-    raster, bands = area.raster, network.bands
     if raster.channels != len(bands):
         raise DataError(
             f"{raster.source} has {raster.channels} bands",

@@ -1,0 +1,150 @@
+"""A scene, or a block of a huge one, as a piece of work that any process or machine can do."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from geodistill.errors import DataError, GeodistillWarning
+from geodistill.raster import Raster, ResampledRaster
+from geodistill.scene.inputs import Scene
+from geodistill.scene.network import load_on
+from geodistill.scene.one import SceneMap, layers_of, map_scene, segment_parts
+from geodistill.scene.options import Options, cut_columns
+from geodistill.scene.prepare import Prepared, prepare
+from geodistill.scene.windows import Area, Plan
+from geodistill.scene.work import ABOUT, PartFiles, work_folder
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Spec
+
+FAR = 1.5
+"""A scene whose ground sampling distance differs from the model's by more than this factor is worth a warning."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker does.
+
+    Attributes:
+        model: The model's directory or hub id, or the model itself.
+        scene: The scene.
+        path: Its map.
+        options: How.
+        rows: Rows of windows of a block, from the first to before the last; ``None`` for a whole scene.
+    """
+
+    model: Segmenter | str
+    scene: Scene
+    path: Path
+    options: Options
+    rows: tuple[int, int] | None = None
+
+
+_models: dict[tuple[str, str], Segmenter] = {}
+_prepared: dict[tuple[str, Options], Prepared] = {}
+"""What a process holds between its tasks: loading, exporting and compiling a network is paid for once."""
+
+
+def make_map(task: Task) -> SceneMap:
+    """Map a scene.
+
+    Raises:
+        GeodistillError: It cannot be mapped.
+    """
+    segmenter = model_of(task)
+    with open_scene(task.scene, task.options, segmenter.spec) as raster:
+        ready = prepared(segmenter, task, raster)
+        made = map_scene(segmenter, ready.network, raster, task.path, ready.options)
+    return replace(made, told=ready.told)
+
+
+def make_block(task: Task) -> int:
+    """Segment the rows of windows of a block into the work's folder, which the caller holds; give their windows.
+
+    Raises:
+        GeodistillError: They cannot be segmented.
+    """
+    assert task.rows is not None
+    segmenter = model_of(task)
+    with open_scene(task.scene, task.options, segmenter.spec) as raster:
+        ready = prepared(segmenter, task, raster)
+        network, options = ready.network, ready.options
+        area = Area.whole(raster)
+        plan = Plan.of(area.window.height, area.window.width, network.size, options.settings.overlap)
+        layers = layers_of(options, network.classes)
+        parts = cut_columns(plan, options, network.classes, raster.channels, raster.dtype.itemsize, task.rows)
+        done = 0
+        for part in parts:
+            with PartFiles(work_folder(task.path), plan, part, layers) as held:
+                segment_parts(network, area, plan, [held], options)
+                done += held.windows
+        return done
+
+
+def model_of(task: Task) -> Segmenter:
+    """Give the task's model, on its device."""
+    if isinstance(task.model, Segmenter):
+        return load_on(task.model, task.options.device)
+    key = (task.model, task.options.device)
+    if key not in _models:
+        _models[key] = load_on(task.model, task.options.device)
+    return _models[key]
+
+
+def prepared(segmenter: Segmenter, task: Task, raster: Raster) -> Prepared:
+    """Give the task's network, ready to run, as it was chosen before where a map is continued."""
+    options = as_begun(task)
+    name = task.model if isinstance(task.model, str) else f"object {id(task.model)}"
+    # What is measured on one scene holds for the next; what an interrupted map was begun with is its own.
+    if (name, options) not in _prepared:
+        _prepared[name, options] = prepare(segmenter, options, Area.whole(raster))
+    ready = _prepared[name, options]
+    return replace(ready, options=replace(ready.options, resume=task.options.resume))
+
+
+def as_begun(task: Task) -> Options:
+    """Give the options, with what the interrupted run had measured in place of what would be measured again."""
+    options = task.options
+    written = work_folder(task.path) / ABOUT
+    if not (options.resume and written.is_file()):
+        return options
+    about = json.loads(written.read_text(encoding="utf-8"))
+    if options.backend == "auto":
+        options = replace(options, backend=about["backend"], precision=about["precision"])
+    if not isinstance(options.batch, int):
+        options = replace(options, batch=about["batch"])
+    return options
+
+
+def open_scene(scene: Scene, options: Options, spec: Spec) -> Raster:
+    """Open a scene with the model's bands, at its ground sampling distance where asked for.
+
+    Raises:
+        DataError: It cannot be read, or has no such bands.
+    """
+    raster = Raster(scene.source, scene.bands or options.bands or _named_bands(scene, spec))
+    own, wanted = raster.grid.gsd, spec.gsd
+    if options.resample:
+        if wanted is None:
+            raster.close()
+            raise DataError("a model without ground sampling distance", "one to resample to", "drop --resample")
+        with raster:
+            return ResampledRaster(raster, wanted)
+    if own is not None and wanted is not None and max(own / wanted, wanted / own) > FAR:
+        warnings.warn(
+            f"{raster.source} has {own:.3g} m a pixel, the model was trained at {wanted:.3g} m; --resample maps it there",
+            GeodistillWarning,
+            stacklevel=2,
+        )
+    return raster
+
+
+def _named_bands(scene: Scene, spec: Spec) -> tuple[str, ...] | None:
+    """The model's bands, where the scene has bands of all these names; else its bands are taken in their order."""
+    try:
+        with Raster(scene.source, spec.bands):
+            return spec.bands
+    except DataError:
+        return None

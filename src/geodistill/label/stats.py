@@ -1,0 +1,282 @@
+"""``label stats``: pixels and instances per class, sizes of masks and boxes per image, of any labelled set.
+
+These are the figures 5 and 6 of the SAMRS paper, and the columns of its table 2.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from geodistill.data.manifest import Manifest, Row
+from geodistill.data.masks import decode_mask, label_counts, strips
+from geodistill.data.statistics import Spread
+from geodistill.errors import DataError
+from geodistill.label.boxes.coco import load_json
+from geodistill.label.boxes.rasterise import checked_runs, coco_polygons
+from geodistill.label.boxes.text import points
+from geodistill.label.runs import Runs
+from geodistill.raster import Raster
+from geodistill.spec import Colour, Legend, default_colours
+
+SMALL = 100
+"""Pixels below which the paper shows sizes of their own."""
+SMALL_EDGES = tuple(range(0, SMALL + 1, 10))
+LARGE_EDGES = (SMALL, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
+EDGES = (*SMALL_EDGES, *LARGE_EDGES[1:])
+"""Lower edges of the bins of mask sizes in pixels; the last bin has no upper edge. The first begins at 1."""
+
+_STREAMED = '{"annotations": ['
+"""First line of a COCO file that has one annotation a line, as ``label build`` writes them."""
+
+
+@dataclass
+class SetStatistics:
+    """What `stats` measures of one set.
+
+    Attributes:
+        name: Of the set.
+        classes: Class names.
+        colours: One a class.
+        images: Number of images (tiles, where it was cut into them).
+        channels: Bands of the images, or ``None`` where nobody wrote them down.
+        gsd: Metres per pixel, or ``None`` where unknown.
+        height: Of the images in pixels.
+        width: Of the images in pixels.
+        pixels: Labelled pixels of each class: as painted where there are class maps, else the sum over the masks.
+        unlabelled: Pixels without a label, or ``None`` where there are no class maps.
+        instances: Number of each class; masks without a pixel do not count. Empty where the set has no instances.
+        mask_pixels: Pixels of all masks of each class, those that lie below others too.
+        empty_masks: Instances without a pixel, of all classes.
+        sizes: ``(K, len(EDGES))`` int64, instances of each class by the size of their mask.
+        per_image: Number of images by their number of instances.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colours: tuple[Colour, ...]
+    images: int = 0
+    channels: int | None = None
+    gsd: Spread | None = None
+    height: Spread | None = None
+    width: Spread | None = None
+    pixels: tuple[int, ...] = ()
+    unlabelled: int | None = None
+    instances: tuple[int, ...] = ()
+    mask_pixels: tuple[int, ...] = ()
+    empty_masks: int = 0
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, len(EDGES)), np.int64))
+    per_image: Mapping[int, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-ready form."""
+        spreads = {"gsd": self.gsd, "height": self.height, "width": self.width}
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "images": self.images,
+            "channels": self.channels,
+            **{key: None if spread is None else vars(spread) for key, spread in spreads.items()},
+            "pixels": list(self.pixels),
+            "unlabelled": self.unlabelled,
+            "instances": list(self.instances),
+            "mask_pixels": list(self.mask_pixels),
+            "empty_masks": self.empty_masks,
+            "size_edges": list(EDGES),
+            "sizes": self.sizes.tolist(),
+            "per_image": {str(count): self.per_image[count] for count in sorted(self.per_image)},
+        }
+
+
+class _Instances:
+    """Counts instances one by one; a set has too many to hold them."""
+
+    def __init__(self, classes: int) -> None:
+        self.sizes = np.zeros((classes, len(EDGES)), np.int64)
+        self.pixels = np.zeros(classes, np.int64)
+        self.empty = 0
+        self.images: Counter[Any] = Counter()
+
+    def add(self, index: int, pixels: int, image: Any) -> None:
+        if pixels < 1:
+            self.empty += 1
+            return
+        self.sizes[index, np.searchsorted(EDGES, pixels, "right") - 1] += 1
+        self.pixels[index] += pixels
+        self.images[image] += 1
+
+    def give_to(self, found: SetStatistics) -> None:
+        found.sizes, found.empty_masks, found.mask_pixels = self.sizes, self.empty, tuple(self.pixels.tolist())
+        found.instances = tuple(self.sizes.sum(axis=1).tolist())
+        per_image = Counter(self.images.values())
+        per_image[0] += found.images - len(self.images)
+        found.per_image = {count: images for count, images in sorted(per_image.items()) if images}
+
+
+def stats(
+    place: Path | str, *, name: str | None = None, regions: bool = False, progress: bool = False
+) -> SetStatistics:
+    """Measure a labelled set.
+
+    Args:
+        place: Output folder of ``label build``, a COCO json file with masks, or a manifest (Parquet).
+        name: Of the set; by default that of the folder or file.
+        regions: Of a manifest, which has no instances: count each connected region of a class (8 neighbours) as one.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        DataError: The place holds none of these, or a file of it is malformed.
+    """
+    place = Path(place)
+    if place.is_dir() and (place / "instances.json").is_file():
+        return _coco(place / "instances.json", name or place.resolve().name, place, progress)
+    if place.is_dir() and (place / "manifest.parquet").is_file():
+        return _manifest(Manifest.load(place / "manifest.parquet"), name or place.resolve().name, regions, progress)
+    if place.suffix.lower() == ".json" and place.is_file():
+        return _coco(place, name or place.stem, None, progress)
+    if place.suffix.lower() == ".parquet" and place.is_file():
+        return _manifest(Manifest.load(place), name or place.stem, regions, progress)
+    raise DataError(f"no labelled set at {place}", "a folder of 'label build', a COCO json file, or a manifest")
+
+
+def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStatistics:
+    annotations, content = _read_coco(file)
+    categories, images = content.get("categories") or (), content.get("images") or ()
+    try:
+        index = {category["id"]: at for at, category in enumerate(categories)}
+        names = tuple(str(category["name"]) for category in categories)
+        colours = [tuple(category["color"]) for category in categories if "color" in category]
+        sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file}: images or categories ({error!r})", "COCO's, with sizes and names") from error
+    found = SetStatistics(name, names, tuple(colours) if len(colours) == len(names) else default_colours(len(names)))
+    found.images = len(sizes)
+    found.height = Spread.of([float(height) for height, _ in sizes.values()])
+    found.width = Spread.of([float(width) for _, width in sizes.values()])
+    counted = _Instances(len(names))
+    for n, item in enumerate(_bar(annotations(), "counting instances", progress), 1):
+        source = f"{file}:object {n}"
+        try:
+            if not item.get("iscrowd"):
+                area = _area(item, sizes[item["image_id"]], source)
+                counted.add(index[item["category_id"]], area, item["image_id"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{source} ({error!r})", "an annotation of a listed image and category") from error
+    counted.give_to(found)
+    found.pixels = found.mask_pixels
+    if folder is not None:
+        _add_maps(found, [folder / image["mask"] for image in images if "mask" in image], folder, progress)
+    return found
+
+
+def _read_coco(file: Path) -> tuple[Callable[[], Iterator[Any]], dict[str, Any]]:
+    """Give the annotations, to be gone through once, and the rest of the file."""
+    with file.open(encoding="utf-8") as text:
+        if text.readline().strip() == _STREAMED:
+            lines = iter(text)
+            for line in lines:
+                if line.startswith("]"):
+                    break
+            try:
+                return lambda: _streamed(file), json.loads("{" + "".join(lines))
+            except json.JSONDecodeError as error:
+                raise DataError(f"{file} is malformed ({error.msg})", "a file that 'label build' wrote") from error
+    content = load_json(file)
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise DataError(f"{file} is no COCO file", "a mapping with the lists 'images' and 'annotations'")
+    return lambda: iter(content["annotations"]), content
+
+
+def _streamed(file: Path) -> Iterator[Any]:
+    """Read one annotation a line, so that a set of millions needs no memory."""
+    with file.open(encoding="utf-8") as lines:
+        next(lines)
+        for number, line in enumerate(lines, 2):
+            if line.startswith("]"):
+                return
+            try:
+                yield json.loads(line.strip().removesuffix(","))
+            except json.JSONDecodeError as error:
+                raise DataError(f"{file}:{number} is malformed ({error.msg})", "JSON") from error
+
+
+def _area(item: Mapping[str, Any], size: tuple[int, int], source: str) -> int:
+    """Give the pixels of a mask, from its run lengths or outline; COCO's own ``area`` only where there is neither."""
+    segmentation = item.get("segmentation")
+    if isinstance(segmentation, dict):
+        return Runs.from_coco(checked_runs(segmentation, size[1], size[0], source)).area
+    if isinstance(segmentation, list) and segmentation:
+        try:
+            mask = coco_polygons([points(part) for part in segmentation if len(part) >= 6], size[1], size[0])
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{source}: segmentation", "lists of x1, y1, x2, y2 ...") from error
+        return 0 if mask is None else Runs.from_coco(mask).area
+    if not isinstance(item.get("area"), int | float):
+        raise DataError(f"{source} has no mask", "a segmentation or an area", "label the boxes with 'label build'")
+    return round(float(item["area"]))
+
+
+def _add_maps(found: SetStatistics, masks: list[Path], folder: Path, progress: bool) -> None:
+    """Count pixels as painted, where later instances hide earlier ones; take bands and sampling from the manifest."""
+    counts = np.zeros(256, np.int64)
+    for mask in _bar(masks, "counting pixels", progress):
+        with Raster(mask) as raster:
+            pixels, _ = raster.read()
+            counts += np.bincount(pixels[0].ravel(), minlength=256)
+    if masks:
+        found.pixels = tuple(counts[: len(found.classes)].tolist())
+        found.unlabelled = int(counts.sum()) - sum(found.pixels)
+    if (folder / "manifest.parquet").is_file():
+        manifest = Manifest.load(folder / "manifest.parquet")
+        found.channels, found.gsd = len(manifest.bands), _gsd(manifest)
+
+
+def _gsd(manifest: Manifest) -> Spread | None:
+    return Spread.of([row.gsd for row in manifest.entries if row.gsd is not None])
+
+
+def _manifest(manifest: Manifest, name: str, regions: bool, progress: bool) -> SetStatistics:
+    if manifest.legend is None:
+        raise DataError(f"manifest {manifest.path or ''} has no legend", "labelled images", "scan with masks")
+    legend, rows = manifest.legend, [row for row in manifest.entries if row.mask is not None and row.window.height]
+    found = SetStatistics(name, legend.names, legend.colours, len(rows), len(manifest.bands), _gsd(manifest))
+    found.height = Spread.of([float(row.window.height) for row in rows])
+    found.width = Spread.of([float(row.window.width) for row in rows])
+    pixels, ignored = np.zeros(len(legend), np.int64), 0
+    counted = _Instances(len(legend))
+    for row in _bar(rows, "counting pixels", progress):
+        with Raster(row.mask or "") as raster:
+            if regions:
+                _count_regions(raster, row, legend, counted)
+            for window in strips(row.window):
+                counts, left = label_counts(decode_mask(raster, legend, window)[0], len(legend))
+                pixels += counts
+                ignored += left
+    found.pixels, found.unlabelled = tuple(pixels.tolist()), ignored
+    if regions:
+        counted.give_to(found)
+    return found
+
+
+def _count_regions(raster: Raster, row: Row, legend: Legend, counted: _Instances) -> None:
+    """Count the connected regions of each class; the mask is in memory whole, one class at a time."""
+    indices, _ = decode_mask(raster, legend, row.window)
+    for index in np.unique(indices).tolist():
+        if index < len(legend):
+            _, _, figures, _ = cv2.connectedComponentsWithStats((indices == index).astype(np.uint8), connectivity=8)
+            for area in figures[1:, cv2.CC_STAT_AREA].tolist():
+                counted.add(index, int(area), row.key)
+
+
+def _bar(items: Any, name: str, progress: bool) -> Any:
+    return tqdm(items, name, disable=not (progress and sys.stderr.isatty()))

@@ -1,0 +1,217 @@
+"""The figures of labelled sets as text, CSV files and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from geodistill.data.statistics import Spread
+from geodistill.label.stats import EDGES, SMALL, SMALL_EDGES, SetStatistics
+from geodistill.raster import atomic_path
+
+TABLES = ("classes.csv", "sizes.csv", "per_image.csv")
+PICTURES = ("classes.png", "sizes.png", "per_image.png")
+COMPARISON = "comparison.csv"
+_COLUMNS = ("set", "images", "classes", "channels", "resolution (m)", "image size", "instances", "labelled")
+
+
+def write_statistics(sets: Sequence[SetStatistics], out: Path | str) -> list[Path]:
+    """Write CSV files and pictures: of one set into ``out``, of several into a folder each with a comparison beside.
+
+    ``classes`` is the paper's figure 5, ``sizes`` its figure 6, ``comparison.csv`` has the columns of its table 2.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    out = Path(out)
+    written: list[Path] = []
+    folders = [out] if len(sets) == 1 else [out / f"{n}-{Path(found.name).name}" for n, found in enumerate(sets, 1)]
+    for found, folder in zip(sets, folders, strict=True):
+        tables = (_classes(found), _sizes(found), _per_image(found))
+        figures = (_classes_figure(found), _sizes_figure(found), _per_image_figure(found))
+        if not found.instances:
+            tables, figures = tables[:1], figures[:1]  # type: ignore[assignment]
+        for name, rows in zip(TABLES, tables, strict=False):
+            written.append(_write_csv(folder / name, rows))
+        for name, figure in zip(PICTURES, figures, strict=False):
+            written.append(_write_figure(folder / name, figure))
+    if len(sets) > 1:
+        written.append(_write_csv(out / COMPARISON, [_COLUMNS, *map(_comparison, sets)]))
+    return written
+
+
+def format_statistics(found: SetStatistics) -> str:
+    """Write a set's figures as the text that ``label stats`` prints."""
+    size = f"{_range(found.width)} x {_range(found.height)}"
+    lines = [f"{found.name}: {found.images} images of {size}, {sum(found.instances)} instances", ""]
+    width = max(len("class"), len("(unlabelled)"), *(len(name) for name in found.classes))
+    lines.append(
+        f"{'class':{width}s} {'pixels':>13s}   share {'instances':>10s} {'mean size':>10s} {f'< {SMALL} px':>10s}"
+    )
+    total = sum(found.pixels) + (found.unlabelled or 0)
+    for row in _class_rows(found):
+        share = f"{100 * row['pixels'] / max(total, 1):6.2f}%"
+        told = f"{row['instances']:>10d} {row['mean']:>10.0f} {row['small']:>10d}" if found.instances else ""
+        lines.append(f"{row['class']:{width}s} {row['pixels']:>13d} {share} {told}".rstrip())
+    if found.unlabelled is not None:
+        lines.append(
+            f"{'(unlabelled)':{width}s} {found.unlabelled:>13d} {100 * found.unlabelled / max(total, 1):6.2f}%"
+        )
+    if found.per_image:
+        counts = np.repeat(list(found.per_image), list(found.per_image.values()))
+        lines += [
+            "",
+            f"instances per image: median {np.median(counts):g}, mean {counts.mean():.1f}, most {counts.max()}",
+        ]
+    if found.empty_masks:
+        lines.append(f"{found.empty_masks} masks without a pixel are not counted")
+    return "\n".join(lines)
+
+
+def format_comparison(sets: Sequence[SetStatistics]) -> str:
+    """Write several sets side by side, with the columns of the paper's table 2."""
+    rows = [_COLUMNS, *map(_comparison, sets)]
+    widths = [max(len(str(row[at])) for row in rows) for at in range(len(_COLUMNS))]
+    lines = []
+    for row in rows:
+        cells = [f"{row[0]!s:<{widths[0]}}", *(f"{cell!s:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
+
+
+def _comparison(found: SetStatistics) -> tuple[Any, ...]:
+    total = sum(found.pixels) + (found.unlabelled or 0)
+    return (
+        found.name,
+        found.images,
+        len(found.classes),
+        "" if found.channels is None else found.channels,
+        _range(found.gsd),
+        f"{_range(found.width)} x {_range(found.height)}",
+        sum(found.instances) if found.instances else "",
+        "" if found.unlabelled is None else f"{100 * sum(found.pixels) / max(total, 1):.1f}%",
+    )
+
+
+def _range(spread: Spread | None) -> str:
+    if spread is None:
+        return ""
+    low, high = f"{spread.minimum:.4g}", f"{spread.maximum:.4g}"
+    if spread.minimum >= 1000 or spread.maximum >= 1000:
+        low, high = f"{spread.minimum:.0f}", f"{spread.maximum:.0f}"
+    return low if low == high else f"{low}-{high}"
+
+
+def _class_rows(found: SetStatistics) -> list[dict[str, Any]]:
+    rows = []
+    for at, name in enumerate(found.classes):
+        row: dict[str, Any] = {"class": name, "pixels": found.pixels[at]}
+        if found.instances:
+            count = found.instances[at]
+            row["instances"] = count
+            row["mean"] = found.mask_pixels[at] / count if count else 0.0
+            row["small"] = int(found.sizes[at, : len(SMALL_EDGES) - 1].sum())
+        rows.append(row)
+    return rows
+
+
+def _classes(found: SetStatistics) -> list[Sequence[Any]]:
+    rows = _class_rows(found)
+    if not found.instances:
+        return [("class", "pixels"), *((row["class"], row["pixels"]) for row in rows)]
+    head = ("class", "pixels", "instances", "mean_pixels", f"below_{SMALL}_pixels")
+    return [head, *((r["class"], r["pixels"], r["instances"], f"{r['mean']:.1f}", r["small"]) for r in rows)]
+
+
+def _sizes(found: SetStatistics) -> list[Sequence[Any]]:
+    rows: list[Sequence[Any]] = [("class", "from_pixels", "below_pixels", "instances")]
+    for name, counts in zip(found.classes, found.sizes.tolist(), strict=False):
+        rows += [(name, low, high, n) for low, high, n in zip(EDGES, (*EDGES[1:], ""), counts, strict=True)]
+    return rows
+
+
+def _per_image(found: SetStatistics) -> list[Sequence[Any]]:
+    return [("instances", "images"), *found.per_image.items()]
+
+
+def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with atomic_path(path) as part:
+        part.write_text(text.getvalue(), encoding="utf-8")
+    return path
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(min(width, 40.0), height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _classes_figure(found: SetStatistics) -> Figure:
+    """Pixels and instances of each class, most pixels first, on logarithmic axes as they span many decades."""
+    order = sorted(range(len(found.classes)), key=lambda at: -found.pixels[at])
+    bars = [("pixels", found.pixels), ("instances", found.instances)] if found.instances else [("pixels", found.pixels)]
+    figure = _figure(3 + 0.35 * len(order), 3.2 * len(bars) + 1)
+    for axes, (label, counts) in zip(figure.subplots(len(bars), squeeze=False)[:, 0], bars, strict=True):
+        colours = [[part / 255 for part in found.colours[at]] for at in order]
+        axes.bar(range(len(order)), [counts[at] for at in order], color=colours, edgecolor="0.3", linewidth=0.5)
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylabel(label)
+        names = [found.classes[at].replace("$", r"\$") for at in order]
+        axes.set_xticks(range(len(order)), names, rotation=60, ha="right", rotation_mode="anchor")
+    figure.suptitle(found.name.replace("$", r"\$"), fontsize=10)
+    return figure
+
+
+def _sizes_figure(found: SetStatistics) -> Figure:
+    """Sizes of masks: those below 100 pixels by tens, all others by decades."""
+    figure = _figure(11, 4)
+    split = len(SMALL_EDGES) - 1
+    counts = found.sizes.sum(axis=0)
+    labels = [f"{max(low, 1)}-{high - 1}" for low, high in pairwise(EDGES)] + [f"{EDGES[-1]}+"]
+    for axes, part, title in zip(
+        figure.subplots(1, 2),
+        (slice(0, split), slice(split, None)),
+        (f"below {SMALL} pixels", f"from {SMALL}"),
+        strict=True,
+    ):
+        axes.bar(range(len(counts[part])), counts[part], color="0.4")
+        axes.set_xticks(
+            range(len(counts[part])), labels[part], rotation=60, ha="right", rotation_mode="anchor", fontsize=8
+        )
+        axes.set_title(f"{title}: {counts[part].sum()} masks", fontsize=10)
+        axes.set_xlabel("pixels of a mask")
+        axes.set_ylabel("instances")
+    return figure
+
+
+def _per_image_figure(found: SetStatistics) -> Figure:
+    figure = _figure(7, 4)
+    axes = figure.add_subplot()
+    counts, images = list(found.per_image), list(found.per_image.values())
+    edges = np.unique(np.linspace(0, max(counts, default=0) + 1, 41).astype(int))
+    axes.hist(counts, bins=edges.tolist(), weights=images, color="0.4")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_xlabel("instances of an image")
+    axes.set_ylabel("images")
+    return figure
+
+
+def _write_figure(path: Path, figure: Figure) -> Path:
+    with atomic_path(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # an empty box in the picture says as much
+        figure.savefig(part, format="png")
+    return path

@@ -155,34 +155,10 @@ def compare(argv: Sequence[str]) -> None:
 
 
 def predict(argv: Sequence[str]) -> None:
-    """Map whole rasters."""
-    parser = verb_parser(
-        "predict",
-        "Classify rasters of any size into georeferenced maps, in memory that does not grow with the height.",
-        "geodistill predict --model runs/student --input scene.tif --out map.tif",
-    )
-    parser.add_argument("--model", required=True, help="Segmenter directory, run directory or hub id")
-    parser.add_argument("--input", required=True, nargs="+", help="one or more rasters")
-    parser.add_argument("--out", required=True, help="the map; a directory for several rasters")
-    parser.add_argument("--overlap", type=float, default=0.25, help="overlap of neighbouring windows, 0 to 0.75")
-    parser.add_argument("--blend", default="cosine", help="cosine or none")
-    parser.add_argument("--probabilities", action="store_true", help="write one band a class instead of classes")
-    parser.add_argument("--batch-size", type=int, default=4, help="windows a forward pass")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    args = parse(parser, argv)
-    from geodistill.scene.predict import predict as run_predict
+    """Map whole scenes."""
+    from geodistill.cli.predict import predict as run_predict
 
-    paths = run_predict(
-        args.model,
-        args.input,
-        args.out,
-        overlap=args.overlap,
-        blend=args.blend,
-        probabilities=args.probabilities,
-        batch_size=args.batch_size,
-        device=args.device,
-    )
-    print("\n".join(map(str, paths)))
+    run_predict(argv)
 
 
 def datasets(argv: Sequence[str]) -> None:

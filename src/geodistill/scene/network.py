@@ -17,7 +17,7 @@ from geodistill.segmenter import Segmenter
 
 TTA = ("none", "flips", "d4")
 
-_MIRRORS: dict[str, tuple[tuple[int, bool], ...]] = {
+MIRRORS: dict[str, tuple[tuple[int, bool], ...]] = {
     "none": ((0, False),),
     "flips": ((0, False), (0, True), (2, False), (2, True)),
     "d4": tuple((turns, mirrored) for turns in range(4) for mirrored in (False, True)),
@@ -58,7 +58,7 @@ class Network:
         """
         images = as_images(windows, self.device)
         total: Tensor | None = None
-        for turns, mirrored in _MIRRORS[self.tta]:
+        for turns, mirrored in MIRRORS[self.tta]:
             seen = images.flip(3) if mirrored else images
             seen = torch.rot90(seen, turns, (2, 3)) if turns else seen
             found = self.forward(seen).float()
@@ -68,7 +68,7 @@ class Network:
             found = found.flip(3) if mirrored else found
             total = found if total is None else total.add_(found)
         assert total is not None
-        return total if self.tta == "none" else total.div_(len(_MIRRORS[self.tta]))
+        return total if self.tta == "none" else total.div_(len(MIRRORS[self.tta]))
 
 
 def as_images(windows: Sequence[NDArray[Any]], device: torch.device) -> Tensor:

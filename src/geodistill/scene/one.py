@@ -18,6 +18,7 @@ from tqdm import tqdm
 from geodistill import __version__
 from geodistill.errors import DataError, GeodistillError, OutputError
 from geodistill.raster import Raster
+from geodistill.scene.item import require_pystac, write_item
 from geodistill.scene.network import Network
 from geodistill.scene.options import Options, cut_columns
 from geodistill.scene.read import Hole
@@ -102,6 +103,8 @@ def map_scene(
     """
     area = Area.whole(raster)
     check_bands(raster, network.bands)
+    if options.stac:
+        require_pystac()
     layers = layers_of(options, network.classes)
     about = identity(segmenter, raster, options)
     run = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
@@ -133,6 +136,9 @@ def map_scene(
             raise type(error)(error.received, error.expected, _keeps(error.mend)) from error
         raise
     remove_work(path)
+    if options.stac:
+        model, legend = describe(segmenter), segmenter.spec.legend
+        made = replace(made, stac=write_item(files, raster.grid, legend, raster.source, model, raster.acquired))
     return replace(made, windows=windows, holes=holes)
 
 

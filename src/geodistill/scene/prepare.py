@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.raster import Window
-from geodistill.scene.network import Network, as_images, as_network
+from geodistill.scene.network import MIRRORS, Network, as_images, as_network
 from geodistill.scene.options import Options
 from geodistill.scene.windows import Area, Plan
 from geodistill.segmenter import Segmenter
@@ -84,13 +84,11 @@ def _open(
 
     size = segmenter.tile
     if options.backend == "auto" and not options.compile:
-        plan = Plan.of(area.window.height, area.window.width, size, options.settings.overlap)
+        expected = expected_windows(options, size, area)
         windows = first_windows(area, size, options.settings.overlap, batch)
         images = as_images([windows[i % len(windows)] for i in range(batch)], device)
         asked = cast("Precision | Literal['auto']", options.precision)
-        backend, choice = choose_backend(
-            segmenter, images, device=device, precision=asked, expected=len(plan.tops) * len(plan.lefts)
-        )
+        backend, choice = choose_backend(segmenter, images, device=device, precision=asked, expected=expected)
         return backend, choice.name, choice.precision, str(choice)
     # What is compiled is compiled by torch.
     name = "torch" if options.backend == "auto" else options.backend
@@ -99,6 +97,12 @@ def _open(
         name, segmenter, device=device, precision=precision, size=size, batch=batch, compile=options.compile
     )
     return backend, name, precision, ""
+
+
+def expected_windows(options: Options, size: int, area: Area) -> int:
+    """How often the network is to see a window of a scene."""
+    plan = Plan.of(area.window.height, area.window.width, size, options.settings.overlap)
+    return len(plan.tops) * len(plan.lefts) * len(MIRRORS[options.settings.tta])
 
 
 def first_windows(area: Area, size: int, overlap: float, count: int = 4) -> list[NDArray[Any]]:

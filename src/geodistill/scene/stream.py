@@ -34,7 +34,7 @@ class Settings:
         tta: Average over ``none`` (the image as it is), ``flips`` (4 mirrors) or ``d4`` (8 mirrors and turns).
         batch: Windows a forward pass.
         wanted: What is made beside classes.
-        threads: How many read at once.
+        threads: How many read at once; by default 1, or 4 for a source on the network.
         keep_going: Make recorded holes of what cannot be read.
 
     Raises:
@@ -47,7 +47,7 @@ class Settings:
     tta: str = "none"
     batch: int = 4
     wanted: Wanted = field(default_factory=Wanted)
-    threads: int = 1
+    threads: int | None = None
     keep_going: bool = False
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Settings:
             raise UnknownNameError("test-time averaging", self.tta, TTA)
         if self.batch < 1:
             raise RecipeError(f"batch size {self.batch}", "at least 1")
-        if self.threads < 1:
+        if self.threads is not None and self.threads < 1:
             raise RecipeError(f"{self.threads} reading threads", "at least 1")
 
 
@@ -141,7 +141,8 @@ def stream(
     blender = Blender(network.classes, plan, part, settings.blend, network.device)
     reducer = RowReducer(network.classes, plan, pixels.width, settings.wanted, network.device)
     first_row = plan.reaching(part.first_row)
-    strips = read_strips(area, plan, part, first_row, threads=settings.threads, keep_going=settings.keep_going)
+    threads = settings.threads or (4 if area.raster.remote else 1)
+    strips = read_strips(area, plan, part, first_row, threads=threads, keep_going=settings.keep_going)
     with closing(strips):
         for strip in strips:
             row = strip.row

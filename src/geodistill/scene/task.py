@@ -13,7 +13,7 @@ from geodistill.scene.inputs import Scene
 from geodistill.scene.network import load_on
 from geodistill.scene.one import SceneMap, layers_of, map_scene, segment_parts
 from geodistill.scene.options import Options, cut_columns
-from geodistill.scene.prepare import Prepared, prepare
+from geodistill.scene.prepare import Prepared, expected_windows, prepare
 from geodistill.scene.windows import Area, Plan
 from geodistill.scene.work import ABOUT, PartFiles, work_folder
 from geodistill.segmenter import Segmenter
@@ -43,7 +43,7 @@ class Task:
 
 
 _models: dict[tuple[str, str], Segmenter] = {}
-_prepared: dict[tuple[str, Options], Prepared] = {}
+_prepared: dict[tuple[str, Options, int], Prepared] = {}
 """What a process holds between its tasks: loading, exporting and compiling a network is paid for once."""
 
 
@@ -97,10 +97,13 @@ def prepared(segmenter: Segmenter, task: Task, raster: Raster) -> Prepared:
     """Give the task's network, ready to run, as it was chosen before where a map is continued."""
     options = as_begun(task)
     name = task.model if isinstance(task.model, str) else f"object {id(task.model)}"
-    # What is measured on one scene holds for the next; what an interrupted map was begun with is its own.
-    if (name, options) not in _prepared:
-        _prepared[name, options] = prepare(segmenter, options, Area.whole(raster))
-    ready = _prepared[name, options]
+    area = Area.whole(raster)
+    # What is measured on one scene holds for others of about its size: small ones are not worth much of a search.
+    order = expected_windows(options, segmenter.tile, area).bit_length() // 3 if options.backend == "auto" else 0
+    key = (name, options, order)
+    if key not in _prepared:
+        _prepared[key] = prepare(segmenter, options, area)
+    ready = _prepared[key]
     return replace(ready, options=replace(ready.options, resume=task.options.resume))
 
 
@@ -134,7 +137,7 @@ def open_scene(scene: Scene, options: Options, spec: Spec) -> Raster:
             return ResampledRaster(raster, wanted)
     if own is not None and wanted is not None and max(own / wanted, wanted / own) > FAR:
         warnings.warn(
-            f"{raster.source} has {own:.3g} m a pixel, the model was trained at {wanted:.3g} m; --resample maps it there",
+            f"{raster.source} has {own:.3g} m a pixel, the model {wanted:.3g} m; --resample brings it there",
             GeodistillWarning,
             stacklevel=2,
         )

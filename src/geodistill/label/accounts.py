@@ -161,9 +161,10 @@ class Accounts:
 
 
 def _outcomes(records: Sequence[Record]) -> dict[int, str]:
-    """Give the outcome of each box by its index: labelled (an empty text) if it was in any tile."""
+    """Give the outcome of each box by its index: labelled (an empty text) if any tile labelled it, else why not."""
     outcomes: dict[int, str] = {}
     for record in records:
         for index, reason in record.get("outcomes", ()):
-            outcomes[index] = outcomes.get(index, reason) and reason
+            first = outcomes.setdefault(index, reason)
+            outcomes[index] = first if reason else ""
     return outcomes

@@ -12,6 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
 
 from geodistill.errors import UnknownNameError
 from geodistill.label.runs import Runs
@@ -116,7 +117,7 @@ def write_mask(path: Path, indices: NDArray[np.uint8], grid: Grid | None, legend
                 if not colour:
                     file.colorinterp = [ColorInterp.palette]
                     file.write_colormap(1, {i: (*colour_, 255) for i, colour_ in enumerate(legend.colours)})
-        except rasterio.errors.RasterioError as error:
+        except RasterioError as error:
             raise output_error(path, OSError(str(error))) from error
 
 

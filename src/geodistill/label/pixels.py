@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geodistill.errors import DataError
 from geodistill.label.paint import write_picture
@@ -136,13 +138,15 @@ def write_tile(path: Path, tile: Tile, raster: Raster) -> None:
         profile["nodata"] = raster.nodata
     with atomic_path(path) as part:
         try:
-            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(part, "w", **profile) as file:
-                file.write(pixels)
-                for index, name in enumerate(band_names(raster), 1):
-                    file.set_band_description(index, name)
-                if raster.nodata is None and not tile.valid.all():
-                    file.write_mask(tile.valid)
-        except rasterio.errors.RasterioError as error:
+            with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(part, "w", **profile) as file:
+                    file.write(pixels)
+                    for index, name in enumerate(band_names(raster), 1):
+                        file.set_band_description(index, name)
+                    if raster.nodata is None and not tile.valid.all():
+                        file.write_mask(tile.valid)
+        except RasterioError as error:
             raise output_error(path, OSError(str(error))) from error
 
 

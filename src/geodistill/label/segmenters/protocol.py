@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from geodistill.label.prompts import Prompts
+
+if TYPE_CHECKING:
+    from torch import Tensor  # GrabCut's workers need none of it, and it takes seconds to import
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detection_sets import make_detection_set
+from factories import truncate
+from geodistill.cli import main
+from geodistill.cli.label import LABEL_VERBS, _build_parser, _settings
+from geodistill.cli.shared import parse
+from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.label.postprocess import NO_RULES, Rules
+from geodistill.label.presets import PRESETS
+from geodistill.label.settings import Settings
+
+
+def settings_from(*flags: str) -> Settings:
+    return _settings(parse(_build_parser(), ["--images", "i", "--boxes", "b", "--out", "o", *flags]))
+
+
+def test_defaults() -> None:
+    settings = settings_from("--format", "coco")
+    assert settings == Settings(Path("i"), Path("b"), "coco")
+    assert settings.rules == Rules()
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_sets_everything_and_flags_win(name: str) -> None:
+    settings = settings_from("--preset", name)
+    preset = PRESETS[name]
+    assert (settings.format, settings.classes, settings.tile) == (preset.format, preset.classes, preset.tile)
+    assert settings.rules == NO_RULES
+    assert settings.colours == preset.colours
+    other = settings_from("--preset", name, "--segmenter", "grabcut", "--tile", "512", "--fill-holes", "yes")
+    assert (other.segmenter, other.tile) == ("grabcut", 512)
+    assert other.rules == Rules(keep_component=False, max_outside=None)
+
+
+def test_classes_and_legend(tmp_path: Path) -> None:
+    legend = tmp_path / "legend.yaml"
+    legend.write_text("classes: {ship: '#ff0000', dock: '#00ff00'}\n")
+    settings = settings_from("--format", "dota", "--legend", str(legend))
+    assert (settings.classes, settings.colours) == (("ship", "dock"), ((255, 0, 0), (0, 255, 0)))
+    assert settings_from("--format", "dota", "--classes", "a", "b").classes == ("a", "b")
+    with pytest.raises(RecipeError, match="one of them"):
+        settings_from("--format", "dota", "--classes", "a", "--legend", str(legend))
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (["--preset", "sito"], UnknownNameError),
+        ([], RecipeError),
+        (["--format", "coco", "--fill-holes", "perhaps"], RecipeError),
+        (["--format", "coco", "--max-outside", "much"], RecipeError),
+        (["--format", "coco", "--difficult", "no"], UnknownNameError),
+    ],
+)
+def test_wrong_flags(flags: list[str], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        settings_from(*flags)
+
+
+def test_rules_from_flags() -> None:
+    settings = settings_from(
+        "--format", "coco", "--max-outside", "none", "--min-score", "0.4", "--keep-component", "no"
+    )
+    assert settings.rules == Rules(keep_component=False, max_outside=None, min_score=0.4)
+
+
+def test_build_and_ablate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_detection_set(tmp_path / "set", 4)
+    where = ["--images", str(source / "images"), "--boxes", str(source / "boxes.json"), "--format", "coco"]
+    out = tmp_path / "out"
+    assert main(["label", "build", *where, "--out", str(out), "--max-outside", "0.9"]) == 0
+    told = capsys.readouterr().out
+    assert "4 images in: 3 labelled, 1 empty, 0 failed" in told
+    assert "12 boxes in: 12 labelled" in told
+    assert main(["label", "build", *where, "--out", str(out)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(["label", "build", *where, "--out", str(out), "--max-outside", "0.9", "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["boxes"]["in"] == 12
+    assert main(["label", "ablate", *where, "--prompts", "hbox", "cp+hbox", "--out", str(tmp_path / "table")]) == 0
+    table = capsys.readouterr().out
+    assert "cp+hbox" in table
+    assert "(H-Box filled)" in table
+    assert (tmp_path / "table/ablation.csv").is_file()
+
+
+def test_the_status_tells_of_images_that_do_not_decode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_detection_set(tmp_path / "set", 3)
+    truncate(source / "images/scene_0.png")
+    where = ["--images", str(source / "images"), "--boxes", str(source / "boxes.json"), "--format", "coco"]
+    build = ["label", "build", *where, "--segmenter", "box"]
+    assert main([*build, "--out", str(tmp_path / "a")]) == 2
+    assert "1 of 3 images failed" in capsys.readouterr().err
+    assert main([*build, "--out", str(tmp_path / "b"), "--keep-going"]) == 0
+    assert "1 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", sorted(LABEL_VERBS))
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["label", verb, "--help"])
+    assert stop.value.code == 0
+    assert f"example:\n  geodistill label {verb}" in capsys.readouterr().out

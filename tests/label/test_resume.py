@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from detection_sets import contents, make_detection_set, settings_of
+from dying_labeller import DyingLabeller
+from geodistill.errors import OutputError
+from geodistill.label import journal as journals
+from geodistill.label.build import Work, build
+from geodistill.label.journal import Journal
+from killed_label import TILED
+
+POINTS = ("journal:0", "journal:3", "mask:0", "mask:5", "account:0", "end:0")
+TESTS = Path(__file__).parents[1]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(TESTS)}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_detection_set(tmp_path_factory.mktemp("source"), 3)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    build(settings_of(source, **TILED), out)
+    return contents(out)
+
+
+@pytest.fixture(scope="module")
+def killed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs, each killed at its point."""
+    results = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, str(TESTS / "killed_label.py"), str(source), str(results), *POINTS]
+    told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [f"{point} {-signal.SIGKILL}" for point in POINTS]
+    return results
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    point: str, killed: Path, source: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    out = killed / point.replace(":", "-")
+    held = contents(out)
+    assert held != uninterrupted
+    if point.startswith("mask"):
+        assert [name for name in held if ".part-" in name]
+    with pytest.raises(OutputError, match="--resume"):
+        build(settings_of(source, **TILED), out)
+    masks = {path: path.stat().st_mtime_ns for path in (out / "gray").glob("*.png")}
+    build(settings_of(source, **TILED), out, resume=True)
+    assert contents(out) == uninterrupted
+    if point == "end:0":
+        assert {path: path.stat().st_mtime_ns for path in masks} == masks, "done work was done again"
+
+
+def test_several_processes_killed_from_outside_go_on_to_the_same_bytes(
+    source: Path, tmp_path: Path, uninterrupted: dict[str, bytes]
+) -> None:
+    out = tmp_path / "out"
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from detection_sets import settings_of; from killed_label import TILED\n"
+        "from geodistill.label.build import Work, build\n"
+        "if __name__ == '__main__':\n"
+        "    build(settings_of(Path(sys.argv[1]), **TILED), sys.argv[2], work=Work(workers=2))\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script), str(source), str(out)], env=environment())
+    end = time.monotonic() + 120
+    while not (out / journals.NAME).is_file() or not (out / journals.NAME).stat().st_size:
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    build(settings_of(source, **TILED), out, resume=True)
+    assert contents(out) == uninterrupted
+
+
+def test_a_ray_worker_that_dies_costs_nothing(
+    source: Path, tmp_path: Path, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("geodistill.label.build.Labeller", DyingLabeller)
+    build(settings_of(source, **TILED), tmp_path / "out", work=Work(engine="ray", workers=2))
+    assert (tmp_path / "died").is_file()
+    assert contents(tmp_path / "out") == uninterrupted
+
+
+def test_files_that_are_gone_are_made_again(source: Path, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("geodistill.label.build._close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            build(settings_of(source, **TILED), out)
+    next((out / "gray").glob("*.png")).unlink()
+    next((out / "images").glob("*.png")).unlink()
+    build(settings_of(source, **TILED), out, resume=True)
+    assert contents(out) == uninterrupted
+
+
+def record(key: str, row: int) -> journals.Record:
+    return {"key": key, "window": [row, 0, 8, 8], "error": ""}
+
+
+def test_a_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append([record("b", 8), record("a", 0)])
+    with (tmp_path / journals.NAME).open("ab") as file:
+        file.write(b'{"key": "c", "win')
+    with Journal(tmp_path) as journal:
+        assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]
+        journal.append([record("b", 0), {**record("b", 8), "error": "again"}])
+        assert journal.read(("b", 8, 0))["error"] == "again"
+        assert len(journal) == 3
+        assert ("b", 0, 0) in journal
+        journal.keep([("b", 8, 0), ("a", 0, 0)])
+    with Journal(tmp_path) as journal:
+        assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]
+        assert journal.read(("b", 8, 0))["error"] == "again"
+        journal.remove()
+    assert not (tmp_path / journals.NAME).exists()

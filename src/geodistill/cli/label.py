@@ -226,7 +226,36 @@ def ablate(argv: Sequence[str]) -> None:
         raise DataError(f"{len(found.failures)} images could not be compared ({found.failures[0]})")
 
 
+def stats(argv: Sequence[str]) -> None:
+    """Figures of one labelled set, or of several side by side."""
+    parser = verb_parser(
+        "label stats",
+        "Pixels and instances of each class, sizes of masks and instances per image (figures 5 and 6 of the SAMRS"
+        " paper); of several sets also a comparison (the columns of its table 2).",
+        "geodistill label stats --set town-labelled --out town-figures",
+    )
+    add = parser.add_argument
+    add("--set", nargs="+", required=True, help="folders of 'label build', COCO json files with masks, or manifests")
+    add("--out", help="directory for the CSV files and pictures")
+    add("--regions", action="store_true", help="of manifests: count each connected region of a class as an instance")
+    add("--json", action="store_true", help="print JSON")
+    args = parse(parser, argv)
+    from geodistill.label.stats import stats as run_stats
+    from geodistill.label.tables import format_comparison, format_statistics, write_statistics
+
+    sets = [run_stats(place, regions=args.regions, progress=True) for place in args.set]
+    if args.out:
+        write_statistics(sets, args.out)
+    if args.json:
+        print_json([found.to_dict() for found in sets])
+    else:
+        print("\n\n".join(format_statistics(found) for found in sets))
+        if len(sets) > 1:
+            print(f"\n{format_comparison(sets)}")
+
+
 LABEL_VERBS: dict[str, tuple[str, Verb]] = {
     "build": ("boxes -> masks, instances and a manifest; tells where every box went", build),
+    "stats": ("pixels, instances and mask sizes of labelled sets, as table, CSV and pictures", stats),
     "ablate": ("prompts compared against true masks", ablate),
 }

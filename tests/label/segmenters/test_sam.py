@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -15,9 +17,9 @@ from numpy.typing import NDArray
 
 from geodistill.label.prompts import Prompts
 from geodistill.label.segmenters import CroppedMask
-from geodistill.label.segmenters.networks import FAMILIES, Network
+from geodistill.label.segmenters.networks import FAMILIES, load_network
 from geodistill.label.segmenters.sam import SamSegmenter
-from promptable import SIDE, promptable
+from promptable import SIDE, promptable, save_promptable
 
 SIZES = [(64, 64), (48, 100), (150, 90)]
 MOST_DIFFERENT = 1e-4
@@ -27,7 +29,8 @@ MOST_DIFFERENT = 1e-4
 @lru_cache(maxsize=4)
 def loaded(family: str) -> tuple[Any, Any, SamSegmenter]:
     model, processor = promptable(family)
-    network = Network(model, processor.image_processor, FAMILIES[family], torch.device("cpu"))
+    with TemporaryDirectory() as folder:
+        network = load_network(family, str(save_promptable(family, Path(folder))), "cpu")
     return model, processor, SamSegmenter(family, network, chunk=3)
 
 
@@ -110,14 +113,13 @@ def test_masks_are_those_of_transformers(family: str, kinds: str) -> None:
 def test_unstable_masks_give_way_to_the_best_of_the_others(family: str) -> None:
     model, _, segmenter = loaded(family)
     image, prompts = noise(60, 80), make_prompts(60, 80, "b")
-    threshold = model.mask_decoder.dynamic_multimask_stability_thresh
     drawn = []
-    for limit in (0.0, 0.9, 1.01):
-        model.mask_decoder.dynamic_multimask_stability_thresh = limit
+    for limit in (0.0, 0.9, 1.01, 0.98):
+        for decoder in (model.mask_decoder, segmenter.network.model.mask_decoder):
+            decoder.dynamic_multimask_stability_thresh = limit
         found = full_size(segmenter.masks(segmenter.embed([image])[0], prompts), 60, 80)
         assert (found != by_transformers(family, image, prompts)[0]).mean() <= MOST_DIFFERENT
         drawn.append(found)
-    model.mask_decoder.dynamic_multimask_stability_thresh = threshold
     assert (drawn[0] != drawn[2]).any()
 
 
@@ -134,7 +136,8 @@ def test_several_images_at_once_are_embedded_as_one_by_one(family: str) -> None:
 
 
 def test_an_image_is_encoded_once_and_boxes_are_decoded_as_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, _, segmenter = loaded("sam")
+    segmenter = loaded("sam")[2]
+    model = segmenter.network.model
     encoded, decoded = [], []
     encode, draw = model.get_image_embeddings, segmenter.decoder._draw
     monkeypatch.setattr(model, "get_image_embeddings", lambda pixels: (encoded.append(len(pixels)), encode(pixels))[1])
@@ -149,9 +152,8 @@ def test_an_image_is_encoded_once_and_boxes_are_decoded_as_they_are_taken(monkey
 
 
 def test_the_number_decoded_at_once_is_measured_once_and_changes_no_mask() -> None:
-    model, processor, fixed = loaded("sam")
-    network = Network(model, processor.image_processor, FAMILIES["sam"], torch.device("cpu"))
-    measured = SamSegmenter("sam", network)
+    fixed = loaded("sam")[2]
+    measured = SamSegmenter("sam", fixed.network)
     image, prompts = noise(64, 90), make_prompts(64, 90, "pbm", 5)
     masks = full_size(measured.masks(measured.embed([image])[0], prompts), 64, 90)
     assert measured.chunk is not None

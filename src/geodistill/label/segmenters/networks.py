@@ -11,6 +11,7 @@ import transformers
 from safetensors import SafetensorError
 
 from geodistill.errors import ArtifactError, RecipeError
+from geodistill.label.segmenters.encoder import lighten
 from geodistill.label.segmenters.resample import Frame
 
 
@@ -109,7 +110,9 @@ def load_network(family: str, weights: str, device: str) -> Network:
         raise ArtifactError(
             f"{weights} lacks {len(missing)} tensors, such as {missing[0]}", f"a whole {family} network"
         )
-    model = model.eval().requires_grad_(False).to(place)
+    model = model.eval().requires_grad_(False)
+    lighten(model)
+    model = model.to(place)
     return Network(model, processor, chosen, place)
 
 

@@ -12,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
+from geodistill.label.boxes.screen import fold
 from geodistill.label.records import Bounds, Box, ImageBoxes
 from geodistill.label.runs import Runs
 from geodistill.raster import Raster
@@ -161,7 +162,7 @@ def with_true_masks(
         row, col = int(rows[at]), int(cols[at])
         if iou[at] < least_iou:
             break
-        if row in free_rows and col in free_cols and instances[col].category in ("", boxes[row].category):
+        if row in free_rows and col in free_cols and fold(instances[col].category) in ("", fold(boxes[row].category)):
             boxes[row] = replace(boxes[row], segmentation=instances[col].runs.to_coco())
             free_rows.remove(row)
             free_cols.remove(col)

@@ -71,6 +71,9 @@ def checked_runs(segmentation: Mapping[str, Any], width: int, height: int, sourc
     try:
         if [int(side) for side in segmentation["size"]] != [height, width]:
             raise DataError(f"{source}: run lengths of size {segmentation['size']}", expected)
+        counts = segmentation["counts"]
+        if isinstance(counts, list) and (min(counts, default=0) < 0 or sum(counts) != width * height):
+            raise DataError(f"{source}: run lengths that do not fill the image", expected)
         runs = Runs.from_coco(segmentation)
     except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
         raise DataError(f"{source}: run lengths that cannot be read ({error!r})", expected) from error

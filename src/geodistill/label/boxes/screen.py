@@ -29,14 +29,14 @@ class Classes:
     def __init__(self, names: Sequence[str] | None) -> None:
         self._names: Mapping[str, str] | None = None
         if names is not None:
-            self._names = {_folded(name): name for name in names}
+            self._names = {fold(name): name for name in names}
             if len(self._names) != len(names):
-                repeated = [name for name, count in Counter(map(_folded, names)).items() if count > 1]
+                repeated = [name for name, count in Counter(map(fold, names)).items() if count > 1]
                 raise DataError(f"categories {', '.join(names)}", "distinct names", f"{repeated[0]!r} is there twice")
 
     def name(self, category: str) -> str | None:
         """Give the name as it was asked for, or ``None`` where it was not."""
-        return category if self._names is None else self._names.get(_folded(category))
+        return category if self._names is None else self._names.get(fold(category))
 
 
 def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -129,5 +129,6 @@ def _reasons(
     return reasons
 
 
-def _folded(name: str) -> str:
+def fold(name: str) -> str:
+    """Give a class name without what does not count: case, blanks at its ends, and what joins its words."""
     return name.strip().lower().replace("_", "-").replace(" ", "-")

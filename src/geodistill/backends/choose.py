@@ -1,0 +1,148 @@
+"""Which backend is fastest here, among those that give the map torch gives."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from geodistill.backends.graph import to_onnx
+from geodistill.backends.run import Backend, Precision, TorchBackend, available, open_graph, precisions
+from geodistill.errors import ArtifactError
+from geodistill.segmenter import Segmenter
+
+TOLERANCE = 1e-3
+"""Largest share of pixels whose most probable class may differ from that of torch in fp32."""
+
+_PAYS = 20.0
+"""Seconds that torch must take for the work ahead before a few of them are spent on exporting and comparing."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A backend that was tried.
+
+    Attributes:
+        name: The backend.
+        precision: Of its arithmetic.
+        speedup: How many times faster than torch in fp32.
+        changed: Share of pixels whose most probable class differs from torch's, 0..1.
+    """
+
+    name: str
+    precision: Precision
+    speedup: float
+    changed: float
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision} {self.speedup:.1f}x, {100 * self.changed:.3f} % of pixels differ"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen and why.
+
+    Attributes:
+        name: The backend.
+        precision: Of its arithmetic; with the name it opens the same one again, as a resumed map needs.
+        tried: Every backend that was measured, the chosen first.
+        reason: Why none was tried, or what could not be; empty otherwise.
+    """
+
+    name: str
+    precision: Precision
+    tried: tuple[Candidate, ...] = ()
+    reason: str = ""
+
+    def __str__(self) -> str:
+        told = "; ".join(map(str, self.tried))
+        bound = f" (tolerance {100 * TOLERANCE:.1f} %)" if self.tried else ""
+        return f"backend {self.name} {self.precision}" + "".join(
+            f": {part}" for part in (f"{told}{bound}" if told else "", self.reason) if part
+        )
+
+
+def choose_backend(
+    segmenter: Segmenter,
+    windows: Tensor,
+    *,
+    device: torch.device | str,
+    precision: Precision | Literal["auto"] = "auto",
+    expected: int | None = None,
+) -> tuple[Backend, Choice]:
+    """Open the fastest installed backend that reproduces the most probable classes of torch in fp32.
+
+    Args:
+        segmenter: The model, on the device.
+        windows: ``(B, C, S, S)`` float32, sensor units: some of the images it will run on, as many as a batch.
+        device: Where to run.
+        precision: One precision, or ``auto`` for any that keeps within `TOLERANCE`.
+        expected: How many windows are to come; where torch is soon done with them, nothing else is tried.
+
+    Returns:
+        The backend, and what was measured. The measured times vary from run to run, so whoever must give one
+        result twice keeps the choice.
+
+    Raises:
+        RecipeError: No backend here has the precision.
+    """
+    plain = TorchBackend(segmenter, "fp32", len(windows), False)
+    reference, seconds = plain(windows).argmax(1), _seconds(plain, windows)
+    if expected is not None and seconds * expected / len(windows) < _PAYS:
+        own: Precision = "fp32" if precision == "auto" else precision
+        chosen = plain if own == "fp32" else TorchBackend(segmenter, own, len(windows), False)
+        return chosen, Choice("torch", own, reason=f"{expected} windows take torch less than {_PAYS:.0f} s")
+    backends: list[Backend] = [plain] if precision in ("auto", "fp32") else []
+    opened, reason = _open_others(segmenter, windows, torch.device(device), precision)
+    measured = []
+    for backend in [*backends, *opened]:
+        changed = float((backend(windows).argmax(1) != reference).float().mean())
+        speedup = 1.0 if backend is plain else seconds / _seconds(backend, windows)
+        measured.append((backend, Candidate(backend.name, backend.precision, speedup, changed)))
+    measured.sort(key=lambda pair: (pair[1].changed > TOLERANCE, -pair[1].speedup))
+    best = measured[0][0]
+    return best, Choice(best.name, best.precision, tuple(candidate for _, candidate in measured), reason)
+
+
+def _open_others(
+    segmenter: Segmenter, windows: Tensor, device: torch.device, precision: Precision | Literal["auto"]
+) -> tuple[list[Backend], str]:
+    """Open every backend beside plain torch that has the precision."""
+    batch, names = len(windows), available(device)
+    wanted = [
+        (name, kind)
+        for name in names
+        for kind in precisions(name, device)
+        if precision in ("auto", kind) and (name, kind) != ("torch", "fp32")
+    ]
+    if device.type == "cpu" and any(name != "torch" for name, _ in wanted):
+        # On processors torch's lower precisions have never been the fastest where another backend is installed.
+        wanted = [pair for pair in wanted if pair[0] != "torch"]
+    opened: list[Backend] = [TorchBackend(segmenter, kind, batch, False) for name, kind in wanted if name == "torch"]
+    graphs = [(name, kind) for name, kind in wanted if name != "torch"]
+    if not graphs:
+        return opened, "" if len(names) > 1 else "nothing but torch is installed for this device"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        try:
+            to_onnx(segmenter, path, size=windows.shape[-1], batch=1)
+        except ArtifactError as error:
+            return opened, str(error)
+        opened += [open_graph(name, path, device, kind, batch) for name, kind in graphs]
+    return opened, ""
+
+
+def _seconds(backend: Backend, windows: Tensor) -> float:
+    """Time a call that is already warm: the fastest of three, or one where that is slow."""
+    times: list[float] = []
+    while len(times) < 3 and sum(times) < 1:
+        start = time.perf_counter()
+        # To the host and back in the time: a device answers before it is done.
+        backend(windows)[:, :1, :1, :1].cpu()
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,188 @@
+"""A Segmenter as an ONNX graph, normalisation inside, checked against torch before anything uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodistill.errors import ArtifactError, RecipeError
+from geodistill.raster import atomic_path
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Spec
+
+INPUT, OUTPUT = "image", "logits"
+"""Names of the graph's input, ``(B, C, H, W)`` float32 sensor units, and output, ``(B, K, H, W)`` float32."""
+
+PARITY = 1e-3
+"""Largest difference to torch that is let through, as a share of the largest logit (or of 1 where that is less)."""
+
+_MOST_BYTES = 2**31 - 2**20
+"""A protobuf file ends at 2 GiB."""
+
+
+def to_onnx(segmenter: Segmenter, path: Path | str, *, size: int | None, batch: int | None, opset: int = 18) -> float:
+    """Write a Segmenter as an ONNX graph from sensor units to logits, and compare it with torch.
+
+    Args:
+        segmenter: The model; it is left as it is, on its device.
+        path: The file to make.
+        size: Side in pixels of the images that the graph takes; ``None`` for any height and width, which networks
+            with position embeddings or pooling to a grid do not survive (they are refused).
+        batch: Images a call; ``None`` for any number.
+        opset: Version of ONNX's operators, 18 or above.
+
+    Returns:
+        The largest absolute difference between the graph's logits and torch's.
+
+    Raises:
+        RecipeError: The packages are not installed, or the size, batch or opset cannot be used.
+        ArtifactError: The network cannot be exported so, or the graph's logits differ by more than `PARITY`.
+        OutputError: The file cannot be written.
+    """
+    require("onnx", "onnxscript", "onnxruntime")
+    if opset < 18 or (size is not None and size < 1) or (batch is not None and batch < 1):
+        raise RecipeError(f"opset {opset}, size {size}, batch {batch}", "opset 18 or above, size and batch above 0")
+    model = copy.deepcopy(segmenter).cpu().float().eval()
+    if sum(p.numel() * 4 for p in model.parameters()) > _MOST_BYTES:
+        raise ArtifactError("a network of more than 2 GiB", "one that an ONNX file can hold")
+    with atomic_path(path) as part:
+        _export(model, part, size or model.tile, batch, size is None, opset)
+        worst = 0.0
+        for shape in _shapes(size, batch, model.tile):
+            worst = max(worst, parity(model, part, example(model.spec, shape)))
+    return worst
+
+
+def parity(model: Segmenter, path: Path, images: Tensor) -> float:
+    """Compare a graph with torch on ``(B, C, H, W)`` images.
+
+    Returns:
+        The largest absolute difference of the logits.
+
+    Raises:
+        ArtifactError: It is above `PARITY`, or the graph does not take such images.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), quiet_options(), providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        expected = model(images).numpy()
+    what = f"the exported graph on images of {tuple(images.shape)}"
+    try:
+        found = session.run([OUTPUT], {INPUT: images.numpy()})[0]
+    except runtime_errors() as error:
+        raise ArtifactError(f"{what} fails ({first_line(error)})", "a fixed size", "export with --size") from error
+    difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    bound = PARITY * max(1.0, float(np.abs(expected).max()))
+    if not difference <= bound:
+        raise ArtifactError(
+            f"{what} differs from torch by {difference:.2g}", f"at most {bound:.2g}", "export with a fixed --size"
+        )
+    return difference
+
+
+def example(spec: Spec, shape: Sequence[int]) -> Tensor:
+    """Noise with each band's mean and deviation: a shape ``(B, H, W)`` -> ``(B, C, H, W)`` float32, sensor units."""
+    batch, height, width = shape
+    noise = torch.randn(batch, spec.channels, height, width, generator=torch.Generator().manual_seed(0))
+    return noise * torch.tensor(spec.std)[:, None, None] + torch.tensor(spec.mean)[:, None, None]
+
+
+def require(*packages: str) -> None:
+    """Refuse to go on without optional packages.
+
+    Raises:
+        RecipeError: One is not installed.
+    """
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise RecipeError(
+            f"{', '.join(missing)} not installed", "the optional packages", "pip install 'geodistill[export]'"
+        )
+
+
+def quiet_options(threads: int = 0) -> Any:
+    """Options of an ONNX Runtime session that prints fatal errors only; ``threads`` 0 lets it choose."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    return options
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Give the errors with which ONNX Runtime refuses a graph or an input."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
+    return tuple(getattr(state, name) for name in names)
+
+
+def first_line(error: BaseException) -> str:
+    """Give an error's first line, at most 200 characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _export(model: Segmenter, path: Path, size: int, batch: int | None, any_size: bool, opset: int) -> None:
+    import onnx
+    from torch.onnx.errors import OnnxExporterError
+
+    free = {} if batch is not None else {0: torch.export.Dim.DYNAMIC}
+    if any_size:
+        free |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    # An axis of 1 would be taken for a fixed one.
+    images = example(model.spec, (batch or 2, size, size))
+    try:
+        with _silence():
+            torch.onnx.export(
+                model,
+                (images,),
+                path,
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=(free,) if free else None,
+                external_data=False,
+                verbose=False,
+            )
+    except (OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError, ValueError) as error:
+        raise ArtifactError(
+            f"network {model.name} cannot be exported at size {'any' if any_size else size} ({first_line(error)})",
+            "a network that ONNX can hold",
+        ) from error
+    versions = {entry.domain or "ai.onnx": entry.version for entry in onnx.load(path).opset_import}
+    if versions["ai.onnx"] != opset:
+        raise RecipeError(f"opset {opset} (the exporter gave {versions['ai.onnx']})", "another opset, such as 18")
+
+
+def _shapes(size: int | None, batch: int | None, tile: int) -> list[tuple[int, int, int]]:
+    """Shapes at which a graph is compared: its own, and others where axes are free, odd ones among them."""
+    count = batch or 2
+    if size is not None:
+        return [(count, size, size)] + ([(1, size, size), (3, size, size)] if batch is None else [])
+    return [(count, tile, tile), (batch or 1, max(tile // 2, 1), tile), (count, tile + 27, tile - tile // 5)]
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter's progress lines, warnings and version notes from the terminal."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

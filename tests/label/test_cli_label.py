@@ -22,8 +22,9 @@ def settings_from(*flags: str) -> Settings:
 
 def test_defaults() -> None:
     settings = settings_from("--format", "coco")
-    assert settings == Settings(Path("i"), Path("b"), "coco")
-    assert settings.rules == Rules()
+    assert settings == Settings(Path("i"), Path("b"), "coco", rules=Rules(min_score=0.7))
+    assert settings_from("--format", "coco", "--segmenter", "box").rules == Rules()
+    assert settings_from("--format", "coco", "--min-score", "none").rules == Rules()
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -87,6 +88,13 @@ def test_build_and_ablate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "cp+hbox" in table
     assert "(H-Box filled)" in table
     assert (tmp_path / "table/ablation.csv").is_file()
+    assert (
+        main(["label", "stats", "--set", str(out), str(source / "boxes.json"), "--out", str(tmp_path / "stats")]) == 0
+    )
+    assert "12 instances" in capsys.readouterr().out
+    assert (tmp_path / "stats/comparison.csv").is_file()
+    assert main(["label", "stats", "--set", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["instances"] == [6, 6]
 
 
 def test_the_status_tells_of_images_that_do_not_decode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

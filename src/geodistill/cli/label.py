@@ -34,12 +34,12 @@ def _add_input(parser: ArgumentParser) -> None:
     add("--bands", type=int, nargs="+", help="one or three bands, from 1, that the segmenter sees (1 2 3)")
 
 
-def _add_rules(parser: ArgumentParser, default: str) -> None:
+def _add_rules(parser: ArgumentParser, default: str, scores: str) -> None:
     add = parser.add_argument
     add("--keep-component", help=f"keep the piece of a mask that holds the prompt, yes or no ({default})")
     add("--fill-holes", help=f"fill what a mask encloses, yes or no ({default})")
     add("--max-outside", help="drop masks of which more than this share lies outside the box, or none")
-    add("--min-score", help="take the filled oriented box below this score of the segmenter, or none")
+    add("--min-score", help=f"take the filled oriented box below this score of the segmenter, or none ({scores})")
 
 
 def _add_work(parser: ArgumentParser) -> None:
@@ -107,7 +107,7 @@ def _build_parser() -> ArgumentParser:
     add("--empty", default="drop", help="keep or drop tiles without any label")
     add("--difficult", default="keep", help="keep or drop boxes marked as difficult")
     add("--order", help="what lies on top: large-first (small objects survive) or annotation (later ones)")
-    _add_rules(parser, "yes")
+    _add_rules(parser, "yes", "0.7 for grabcut, else none")
     add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
     add("--group-regex", help="names the group of an image from its key; a group stays in one split")
     add("--seed", type=int, default=0, help="chooses among equally good splits")
@@ -140,7 +140,7 @@ def build(argv: Sequence[str]) -> None:
 
 def _settings(args: Namespace) -> Settings:
     """Put flags over the preset over the defaults."""
-    from geodistill.label.postprocess import Rules
+    from geodistill.label.postprocess import default_rules
     from geodistill.label.presets import PRESETS
     from geodistill.label.settings import Settings
 
@@ -162,7 +162,7 @@ def _settings(args: Namespace) -> Settings:
         **given | _classes(args),
         empty=args.empty,
         keep_difficult=args.difficult == "keep",
-        rules=_rules(args, preset.rules if preset else Rules()),
+        rules=_rules(args, preset.rules if preset else default_rules(given.get("segmenter", "grabcut"))),
         bands=tuple(args.bands) if args.bands else None,
         fractions=tuple(args.fractions),
         group_regex=args.group_regex,
@@ -194,7 +194,7 @@ def ablate(argv: Sequence[str]) -> None:
     add("--out", help="directory for ablation.json and ablation.csv")
     add("--prompts", nargs="+", help="combinations such as hbox cp+hbox; all fifteen by default")
     add("--instances", help="folder of instance pictures, where the annotations hold no masks (iSAID)")
-    _add_rules(parser, "no")
+    _add_rules(parser, "no", "none")
     _add_work(parser)
     args = parse(parser, argv)
     from geodistill.label.ablation import Question, format_ablation, write_ablation

@@ -118,7 +118,8 @@ class Question:
 
     def _tiles(self, image: ImageBoxes) -> Iterator[tuple[Window, list[Box]]]:
         """Give tiles with the boxes that have a mask; each box in the first tile that it belongs to."""
-        left = [_oriented(box) for box in image.boxes if box.segmentation]
+        whole = Window(0, 0, image.height, image.width)
+        left = boxes_in([_oriented(box) for box in image.boxes if box.segmentation], whole, 0)
         for window in tile_windows(image.height, image.width, self.tile, self.overlap):
             inside = boxes_in(left, window, self.share)
             taken = {box.index for box in inside}

@@ -49,6 +49,17 @@ NO_RULES = Rules(keep_component=False, fill_holes=False, max_outside=None, min_s
 """Masks as the segmenter gives them, as the paper used them."""
 
 
+MIN_SCORES = {"grabcut": 0.7}
+"""Least score by segmenter. GrabCut loses objects that look like their ground: over 552 buildings and trees of three
+drone scenes, falling back below 0.7 lifts the mean IoU from 53-70 % to 84-85 % (74 % for trees), the filled box having
+73-78 %; anything from 0.5 to 0.8 is as good within one point."""
+
+
+def default_rules(segmenter: str) -> Rules:
+    """Give the rules for a segmenter by its name: all of them, with the fall-back where its score is known to tell."""
+    return Rules(min_score=MIN_SCORES.get(segmenter))
+
+
 @dataclass(frozen=True, eq=False)
 class Finished:
     """A mask after all rules.

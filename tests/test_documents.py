@@ -49,6 +49,23 @@ def test_the_four_commands_lead_from_a_folder_to_a_map(
         assert (found.crs, found.transform, found.shape) == (scene.crs, scene.transform, scene.shape)
 
 
+def test_kdas_two_commands_lead_from_images_to_a_segmenter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset("town", REGIONS["north"], 6, 64)
+    assert main(["data", "scan", "--images", "town/images", "--unlabelled", "--out", "images.parquet"]) == 0
+    assert main(["data", "scan", "--images", "town", "--legend", "town/legend.yaml", "--out", "labels.parquet"]) == 0
+    common = "--network.encoder test_resnet --trainer.accelerator cpu --data.crop 32 --data.batch_size 2"
+    common += " --data.workers 0 --losses.phase.discriminator.encoder test_vit --losses.phase.discriminator.width 16"
+    common += " --losses.phase.discriminator.weights null"
+    first, second = shown_commands(ROOT / "docs" / "kda.md")
+    short = "--teacher.encoder test_vit --teacher.weights null --losses.phase.steps 2"
+    assert main([*first, *shlex.split(f"{common} {short}")]) == 0, capsys.readouterr().err
+    assert main([*second, *shlex.split(f"{common} --trainer.max_steps 2")]) == 0, capsys.readouterr().err
+    assert Segmenter.load("runs/landslide").name == "kda"
+
+
 def test_the_guides_legend_is_a_legend(tmp_path: Path) -> None:
     from geodistill.spec import Legend
 

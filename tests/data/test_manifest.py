@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from geodistill.data.manifest import Manifest, Row, make_spec
+from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.statistics import Spread, Statistics
 from geodistill.errors import DataError, OutputError
 from geodistill.raster import Window
@@ -93,6 +93,17 @@ def test_spec_needs_legend_and_statistics(tmp_path: Path) -> None:
         make_spec(replace(manifest(tmp_path), legend=None))
     with pytest.raises(DataError, match="no image with valid pixels"):
         make_spec(replace(manifest(tmp_path), statistics=replace(MEASURED, mean=())))
+
+
+def test_without_labels_every_image_to_learn_from_is_a_train_image_without_mask(tmp_path: Path) -> None:
+    bare = without_labels(manifest(tmp_path))
+    assert [(row.split, row.mask, row.image.name) for row in bare.entries] == [
+        ("train", None, "a.tif"),
+        ("train", None, "b.tif"),
+    ]
+    assert bare.legend == manifest(tmp_path).legend
+    nameless = without_labels(replace(manifest(tmp_path), legend=None))
+    assert make_spec(nameless).classes == 1
 
 
 def test_problems_stop_who_asks(tmp_path: Path) -> None:

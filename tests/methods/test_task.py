@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from geodistill.errors import RecipeError
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig, parameter_groups
 
 
@@ -55,6 +56,16 @@ def test_cosine_ends_at_the_given_factor() -> None:
     assert schedule.factor(0, 100) == pytest.approx(1.0)
     assert schedule.factor(50, 100) == pytest.approx(0.5005)
     assert schedule.factor(100, 100) == pytest.approx(1e-3)
+
+
+def test_an_epochs_rate_is_held_and_the_encoder_may_end_elsewhere() -> None:
+    schedule = ScheduleConfig(kind="cosine", end_lr_factor=1e-2, encoder_end_lr_factor=1e-3, hold_steps=25)
+    held = [schedule.factor(step, 100) for step in range(100)]
+    assert len(set(held)) == 4
+    assert held[25] == held[49] == ScheduleConfig(kind="cosine", end_lr_factor=1e-2).factor(25, 100)
+    assert (schedule.factor(100, 100), schedule.factor(100, 100, encoder=True)) == pytest.approx((1e-2, 1e-3))
+    with pytest.raises(RecipeError, match="hold_steps 0"):
+        ScheduleConfig(hold_steps=0)
 
 
 @given(

@@ -56,19 +56,15 @@ def test_the_reference_preset_changes_only_the_disputed_choices() -> None:
 
 def test_the_student_is_weighed_as_published_without_its_teacher_and_without_flags() -> None:
     assert inspect("mafl-student", size=64).inference_parameters == 12_520_486
-    assert inspect("mafl-student", size=64, classes=5).inference_parameters == 12_520_229
-    teacher = inspect("mafl-teacher", size=64)
-    assert (round(teacher.parameters / 1e6, 2), round(teacher.trainable / 1e6, 2)) == (223.49, 11.34)
 
 
-@pytest.mark.parametrize(("cycles", "epochs"), [(3, [0, 15, 45]), (2, [0, 35])])
+@pytest.mark.parametrize(("cycles", "epochs"), [(3, [0, 30, 90]), (2, [0, 70])])
 def test_warm_restarts_begin_again_at_the_peak(cycles: int, epochs: list[int]) -> None:
-    schedule, steps = ScheduleConfig(kind="cosine", cycles=cycles), 105
+    schedule, steps = ScheduleConfig(kind="cosine", cycles=cycles), 210
     assert [step for step in range(steps) if schedule.factor(step, steps) > 0.9999] == epochs
     ends = [*(epoch for epoch in epochs[1:]), steps]
     for begin, end in zip(epochs, ends, strict=True):
-        halfway = (begin + end) / 2
-        assert schedule.factor(halfway, steps) == pytest.approx(0.5)  # type: ignore[arg-type]
+        assert schedule.factor((begin + end) // 2, steps) == pytest.approx(0.5)
         assert schedule.factor(end - 1, steps) < 0.03
     assert schedule.factor(steps, steps) == pytest.approx(0.0, abs=1e-9)
 

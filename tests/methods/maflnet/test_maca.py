@@ -134,7 +134,7 @@ def test_fusion_is_its_equations(transposed: bool, weight: Any) -> None:
             for f, m in ((f1, product), (f2, product.T if transposed else product)):
                 mixed = (m.softmax(1) @ f.T).T
                 seen = torch.stack([mixed.mean(1), mixed.amax(1)]).view(1, 2, *GRID)
-                score = module.positions(seen).flatten()
+                score = module.spatial(seen).flatten()
                 alpha = score.softmax(0) if weight == "softmax" else score.sigmoid()
                 out += mixed * alpha[:, None] + mixed
         torch.testing.assert_close(module(first, second, GRID), expected, atol=1e-5, rtol=1e-4)
@@ -189,14 +189,15 @@ def test_the_position_weight_fades_with_the_softmax_at_high_resolution() -> None
     assert added["sigmoid"] > 0.2
 
 
-def test_the_temperature_does_not_decay() -> None:
+def test_only_biases_and_the_temperature_do_not_decay() -> None:
     from geodistill.methods.task import OptimizerConfig, parameter_groups
 
     module = MACA(8, PLAIN)
     groups = parameter_groups(module, None, OptimizerConfig(weight_decay=0.1))
-    undecayed = [p for g in groups if g["weight_decay"] == 0 for p in g["params"]]
-    assert any(p is module.xca.temperature for p in undecayed)
-    assert not any(p is module.laa.neighbours for p in undecayed)
+    undecayed = {id(p) for g in groups if g["weight_decay"] == 0 for p in g["params"]}
+    assert {name for name, p in module.named_parameters() if id(p) in undecayed} == {
+        name for name, p in module.named_parameters() if name.endswith(("bias", "temperature"))
+    }
 
 
 @settings(max_examples=15)

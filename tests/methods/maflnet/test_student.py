@@ -1,27 +1,24 @@
 """A teacher trained and a student that learns its relations, from recipes to Segmenters."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+import yaml
 
-from factories import make_raster
 from geodistill.data.manifest import Manifest, make_spec
-from geodistill.data.scan import scan
 from geodistill.errors import RecipeError
 from geodistill.nn.adapters import adapters_of
 from geodistill.nn.distillation import relation_inter, relation_intra
 from geodistill.segmenter import Segmenter
-from geodistill.spec import Legend
 from geodistill.training.build import build_method
 from geodistill.training.fit import fit
 from geodistill.training.inspect import inspect
-from geodistill.training.recipe import load_recipe
+from geodistill.training.recipe import load_recipe, recipe_dict
 
-LEGEND = Legend(("ground", "building", "water"), colours=((90, 120, 60), (200, 60, 50), (20, 60, 200)))
 SHORT = shlex.split(
     "--data.crop 32 --data.batch_size 4 --data.workers 0 --data.mosaic 0 --trainer.accelerator cpu"
     " --trainer.max_steps 10 --trainer.val_every_steps 10 --trainer.pictures 0 --network.width 16"
@@ -29,20 +26,6 @@ SHORT = shlex.split(
 )
 TEACHER = ["--network.encoder", "test_vit(adapters=block)"]
 STUDENT = ["--network.encoder", "test_resnet"]
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("town")
-    rng = np.random.default_rng(0)
-    for index in range(6):
-        mask = rng.integers(0, 3, (6, 6)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
-        image = rng.normal(60, 10, (3, 48, 48)) + 60 * mask
-        mask[:4] = 255
-        make_raster(folder / "images" / f"t{index}.tif", pixels=image.clip(1, 255).astype(np.uint8))
-        make_raster(folder / "masks" / f"t{index}.tif", pixels=mask[None])
-    scan(folder, out=folder / "manifest.parquet", legend=LEGEND, fractions=(0.5, 0.25, 0.25))
-    return folder / "manifest.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -122,20 +105,10 @@ def test_without_relations_the_teacher_is_not_needed(town: Path, tmp_path: Path)
 def test_a_teacher_without_classes_is_refused(town: Path) -> None:
     recipe = student_recipe(town, town, "--teacher.segmenter", "null", "--teacher.encoder", "test_resnet")
     with pytest.raises(RecipeError, match=r"teacher\.segmenter"):
-        build_method(load_recipe_without_weights(recipe), make_spec(Manifest.load(town)))
-
-
-def load_recipe_without_weights(recipe: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(recipe, teacher=replace(recipe.teacher, weights=None))
+        build_method(replace(recipe, teacher=replace(recipe.teacher, weights=None)), make_spec(Manifest.load(town)))
 
 
 def test_a_recipe_is_weighed_with_the_teacher_that_is_here(town: Path, teacher: Path, tmp_path: Path) -> None:
-    import yaml
-
-    from geodistill.training.recipe import recipe_dict
-
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe_dict(student_recipe(town, teacher))))
     found = inspect(tmp_path / "r.yaml", size=64)
     own = sum(p.numel() for p in Segmenter.load(teacher).parameters())

@@ -44,7 +44,7 @@ class MacaConfig:
         second_map: Whether the fusion's second branch takes the transposed channel map (AMGCFN) or the same
             (Eq. 10 and 11 as printed).
         position_weight: The fusion's weights of positions: ``softmax`` over all of them (Eq. 12), which at 128 x 128
-            adds at most a few thousandths, or ``sigmoid`` of each.
+            adds on average 1 / 16384 of a map to itself, or ``sigmoid`` of each.
         residual: Add the input, and normalise it before; neither is in the paper.
     """
 
@@ -167,7 +167,7 @@ class Fusion(nn.Module):
         # Average and maximum of the first branch, then of the second.
         self.pooled = nn.ModuleList(_perceptron(channels) for _ in range(4))
         # Shared by both branches.
-        self.positions = nn.Sequential(nn.Conv2d(2, 1, 3, padding=1), nn.ReLU(), nn.Conv2d(1, 1, 3, padding=1))
+        self.spatial = nn.Sequential(nn.Conv2d(2, 1, 3, padding=1), nn.ReLU(), nn.Conv2d(1, 1, 3, padding=1))
 
     def forward(self, first: Tensor, second: Tensor, grid: tuple[int, int]) -> Tensor:
         """Two ``(B, L, C)`` of an ``(H, W)`` grid -> ``(B, L, C)``."""
@@ -181,7 +181,7 @@ class Fusion(nn.Module):
 
     def _weigh_positions(self, branch: Tensor, grid: tuple[int, int]) -> Tensor:
         seen = torch.stack([branch.mean(2), branch.amax(2)], 1).view(-1, 2, *grid)
-        score: Tensor = self.positions(seen).flatten(1).float()
+        score: Tensor = self.spatial(seen).flatten(1).float()
         weight = score.softmax(1) if self.softmax else score.sigmoid()
         return branch * weight.to(branch.dtype)[..., None] + branch
 

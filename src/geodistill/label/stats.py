@@ -27,7 +27,7 @@ from geodistill.label.boxes.rasterise import checked_runs, coco_polygons
 from geodistill.label.boxes.text import points
 from geodistill.label.runs import Runs
 from geodistill.raster import Raster
-from geodistill.spec import Colour, Legend, default_colours
+from geodistill.spec import Colour, Legend, default_colours, parse_colour
 
 SMALL = 100
 """Pixels below which the paper shows sizes of their own."""
@@ -155,7 +155,7 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
     try:
         index = {category["id"]: at for at, category in enumerate(categories)}
         names = tuple(str(category["name"]) for category in categories)
-        colours = [tuple(category["color"]) for category in categories if "color" in category]
+        colours = [parse_colour(category["color"]) for category in categories if "color" in category]
         sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: images or categories ({error!r})", "COCO's, with sizes and names") from error

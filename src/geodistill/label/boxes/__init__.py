@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 from geodistill.errors import DataError, UnknownNameError
 from geodistill.label.boxes import coco, dota, fair1m, geo, hrsc, voc, yolo
@@ -66,7 +69,8 @@ def read_boxes(
         classes = Classes(read.categories)
     by_key = {entry.picture.key: entry for entry in read.entries}
     found: list[ImageBoxes] = []
-    for picture in pictures.all:
+    quiet = not (progress and sys.stderr.isatty())
+    for picture in tqdm(pictures.all, "opening images", unit="image", disable=quiet):
         entry = by_key.get(picture.key)
         if entry is not None:
             found.append(screen(entry, classes, keep_difficult))

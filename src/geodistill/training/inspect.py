@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from geodistill.context.text import blank_encoder, text_parameters
-from geodistill.data.manifest import Manifest, make_spec
+from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.methods.bench import DEFAULT, parse_term, split_weights
 from geodistill.segmenter import NETWORKS, read_description
 from geodistill.spec import Legend, Spec
@@ -132,8 +132,11 @@ def inspect(target: str | Path, size: int = 512, channels: int = 3, classes: int
     if isinstance(recipe, MetaSegNetRecipe) and (words := text_parameters(recipe.text.encoder)):
         modules["text encoder (frozen, not kept)"] = words
         frozen += words
-    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    total = _count(network) + frozen
+    adapters = 0 if method.adapters is None else _count(method.adapters)
+    if adapters:
+        modules["for losses alone (not kept)"] = adapters
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad) + adapters
+    total = _count(network) + adapters + frozen
     return _weigh(str(target), network, inference, spec, size, total, trainable, modules)
 
 
@@ -189,7 +192,8 @@ def _build(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
 
 def _spec_of(recipe: Recipe, channels: int, classes: int) -> Spec:
     if recipe.data.manifest and Path(recipe.data.manifest).is_file():
-        return make_spec(Manifest.load(recipe.data.manifest))
+        manifest = Manifest.load(recipe.data.manifest)
+        return make_spec(without_labels(manifest) if recipe.trainer.max_steps == 0 else manifest)
     names = tuple(f"class{i}" for i in range(classes))
     return Spec(Legend(names), tuple(f"band{i + 1}" for i in range(channels)))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,3 +69,27 @@ def test_large_counts_keep_their_digits(side: int) -> None:
     mask = np.ones((side, side), bool)
     runs = Runs.of(mask, 31, 977, 5000, 5000)
     assert Runs.from_coco(runs.to_coco()).area == side * side
+
+
+@settings(max_examples=60)
+@given(masks, st.integers(-2, 5), st.integers(1, 11))
+def test_the_smallest_rectangle_holds_every_pixel(mask: NDArray[np.bool_], shift: int, side: int) -> None:
+    runs = Runs.of(mask, shift, shift, side, side)
+    if not runs.area:
+        return
+    corners = runs.smallest_rectangle()
+    rows, columns = np.nonzero(full(mask, shift, shift, side, side))
+    outline = np.concatenate([np.stack([columns + x, rows + y], 1) for x in (0, 1) for y in (0, 1)]).astype(np.float32)
+    inside = [cv2.pointPolygonTest(corners.astype(np.float32), point.tolist(), True) for point in outline]
+    assert min(inside) > -1e-3
+    (_, (width, height), _) = cv2.minAreaRect(outline)
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1)
+    assert sides[0] * sides[1] == pytest.approx(width * height, rel=1e-3)
+
+
+def test_a_turned_square_is_found() -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    cv2.fillPoly(mask, [np.array([(20, 5), (35, 20), (20, 35), (5, 20)])], 1)
+    corners = Runs.of(mask.astype(bool), 100, 200, 500, 500).smallest_rectangle()
+    assert np.linalg.norm(corners[0] - corners[1]) == pytest.approx(16 * 2**0.5, abs=0.2)
+    assert corners.mean(axis=0) == pytest.approx([220.5, 120.5], abs=0.2)

@@ -94,20 +94,23 @@ class Runs:
     def crop(self) -> tuple[int, int, NDArray[np.bool_]]:
         """Give top row, left column and the mask ``(h, w)`` bool of the smallest rectangle that holds the object."""
         top, left, bottom, right = self.bounds
-        span = (right - left) * self.height
-        steps = np.zeros(span + 1, np.int8)
-        np.add.at(steps, self.starts - left * self.height, 1)
-        np.add.at(steps, self.ends - left * self.height, -1)
-        flat = np.cumsum(steps[:span], dtype=np.int8).astype(bool)
-        return top, left, flat.reshape(right - left, self.height).T[top:bottom]
+        rows, columns = bottom - top, right - left
+        # A run that goes on into the next column makes the rectangle as high as the frame, so this holds for it too.
+        begins = (self.starts // max(self.height, 1) - left) * rows + self.starts % max(self.height, 1) - top
+        steps = np.zeros(rows * columns + 1, np.int8)
+        np.add.at(steps, begins, 1)
+        np.add.at(steps, begins + self.ends - self.starts, -1)
+        flat = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
+        return top, left, flat.reshape(columns, rows).T
 
     def smallest_rectangle(self) -> NDArray[np.float64]:
         """Give the corners ``(4, 2)`` (x, y) of the smallest rectangle, at any angle, around the pixels."""
         top, left, mask = self.crop()
-        rows, columns = np.nonzero(mask)
-        # All four corners of the pixels: their centres alone would make it a pixel too small.
-        points = np.concatenate([np.stack([columns + dx, rows + dy], 1) for dx in (0, 1) for dy in (0, 1)])
-        corners = cv2.boxPoints(cv2.minAreaRect(cv2.convexHull(points.astype(np.float32))))
+        columns = np.flatnonzero(mask.any(axis=0))
+        first, last = mask.argmax(axis=0)[columns], len(mask) - mask[::-1].argmax(axis=0)[columns]
+        # The corners of each column's outermost pixels: their centres would make it a pixel too small.
+        points = np.concatenate([np.stack([columns + side, rows], 1) for side in (0, 1) for rows in (first, last)])
+        corners = cv2.boxPoints(cv2.minAreaRect(points.astype(np.float32)))
         found: NDArray[np.float64] = np.asarray(corners, np.float64) + np.array((left, top))
         return found
 

@@ -19,6 +19,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import GeodistillWarning, OutputError, RecipeError
@@ -86,7 +87,7 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         prepare_run(run, recipe, restart)
         for line in open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
-            print(line, file=sys.stderr)
+            rank_zero_only(print)(line, file=sys.stderr)
         last = run / "checkpoints" / "last.ckpt"
         if method.phase is not None and not last.is_file():
             run_phase(method.phase, recipe, run)

@@ -66,6 +66,20 @@ def test_kdas_two_commands_lead_from_images_to_a_segmenter(
     assert Segmenter.load("runs/landslide").name == "kda"
 
 
+def test_teacher_and_students_train_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset("town", REGIONS["north"], 6, 64)
+    assert main(["data", "scan", "--images", "town", "--legend", "town/legend.yaml", "--out", "manifest.parquet"]) == 0
+    short = "--network.encoder test_resnet --trainer.max_steps 2 --trainer.accelerator cpu --data.crop 32"
+    short += " --data.batch_size 2 --data.workers 0"
+    for command in shown_commands(ROOT / "docs" / "distil.md"):
+        assert main([*command, *shlex.split(short)]) == 0, capsys.readouterr().err
+    assert Segmenter.load("runs/again").spec.classes == 7
+    assert len(list(Path("cache").iterdir())) == 1
+
+
 def test_the_guides_legend_is_a_legend(tmp_path: Path) -> None:
     from geodistill.spec import Legend
 

@@ -13,7 +13,9 @@ from detection_sets import contents, make_detection_set, read_coco, settings_of,
 from factories import make_picture, make_raster, truncate
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import DataError, OutputError
-from geodistill.label.build import build
+from geodistill.label.build import Work, build
+from geodistill.label.segmenters import Embedding
+from geodistill.label.segmenters.box import BoxSegmenter
 from geodistill.spec import Legend
 
 
@@ -110,6 +112,39 @@ def test_tiles_count_each_source_box_once(tmp_path: Path) -> None:
     rows = Manifest.load(tmp_path / "out/manifest.parquet").entries
     splits = {key: {row.split for row in rows if row.group == key} for key in ("scene_0", "scene_1")}
     assert all(len(found) == 1 for found in splits.values())
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+def test_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int | None) -> None:
+    source = make_detection_set(tmp_path / "set", 5, empty=2)
+    settings = settings_of(source, tile=tile, empty="keep")
+    build(settings, tmp_path / "one")
+    sizes: list[int] = []
+    embed = BoxSegmenter.embed
+
+    def counted(self: BoxSegmenter, images: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]) -> list[Embedding]:
+        sizes.append(len(images))
+        return embed(self, images)
+
+    monkeypatch.setattr(BoxSegmenter, "embed", counted)
+    build(settings, tmp_path / "many", work=Work(batch=3))
+    assert max(sizes) == 3
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+def test_bands_are_chosen(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 1, empty=0, georeferenced=True)
+    seen: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
+    with rasterio.open(source / "images/scene_0.tif") as file:
+        pixels = file.read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BoxSegmenter, "embed", lambda self, images: seen.extend(images) or [Embedding(60, 80)])
+        build(settings_of(source, bands=(3, 2, 1)), tmp_path / "out")
+        build(settings_of(source, bands=(2,)), tmp_path / "grey")
+    assert (seen[0] == np.moveaxis(pixels[::-1], 0, -1)).all()
+    assert (seen[1] == pixels[1][..., None]).all()
+    account = build(settings_of(source, bands=(4,)), tmp_path / "wrong", keep_going=True)
+    assert "positions 1 to 3" in account["failures"][0]["error"]
 
 
 def test_a_box_that_no_tile_holds_is_counted(tmp_path: Path) -> None:

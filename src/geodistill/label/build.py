@@ -106,7 +106,7 @@ def build(
         done = _still_done(out, journal)
         tasks = list(plan(annotations, settings.tile, settings.overlap))
         items = batches(iter(tasks), done, max(work.batch, 1))
-        labeller = Labeller(settings, legend, out, work.device, max(work.batch, 1))
+        labeller = Labeller(settings, legend, out.absolute(), work.device, max(work.batch, 1))
         _label(labeller, items, work, journal, progress)
         run = Run(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), _unopened(annotations))
         account = assemble(run, journal, progress=progress)

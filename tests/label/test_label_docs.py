@@ -1,0 +1,56 @@
+"""The commands of the page on labels, run as they stand on a made-up set."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from detection_sets import make_detection_set
+from geodistill.cli import main
+from geodistill.cli.label import _build_parser, _settings
+from geodistill.cli.shared import parse
+from geodistill.label.accounts import NO_TILE, UNREADABLE
+from geodistill.label.postprocess import EMPTY, LEAVES_BOX, MIN_SCORES, Rules
+from geodistill.label.presets import PRESETS
+from geodistill.label.records import REASONS
+from geodistill.segmenter import Segmenter
+
+PAGE = (Path(__file__).parents[2] / "docs" / "labels.md").read_text(encoding="utf-8")
+BLOCKS = [
+    [shlex.split(line)[1:] for line in block.strip().splitlines()]
+    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+]
+SHORT = shlex.split(
+    "--network.encoder test_resnet --network.encoder_weights null --trainer.max_steps 2 --trainer.accelerator cpu"
+    " --data.crop 32 --data.batch_size 2 --data.workers 0"
+)
+
+
+def test_the_four_commands_lead_from_boxes_to_a_segmenter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_detection_set(tmp_path / "town", 8)
+    for command in BLOCKS[0]:
+        assert main(command + (SHORT if command[0] == "fit" else [])) == 0, capsys.readouterr().err
+    assert Segmenter.load("runs/town").spec.legend.names == ("ground", "ship", "dock")
+
+
+def test_the_presets_are_spelt_as_the_page_has_them() -> None:
+    shown = [_settings(parse(_build_parser(), command[2:])) for command in BLOCKS[1]]
+    assert [settings.format for settings in shown] == [preset.format for preset in PRESETS.values()]
+
+
+def test_every_reason_is_explained() -> None:
+    for reason in (*REASONS, NO_TILE, UNREADABLE, EMPTY, LEAVES_BOX):
+        assert f"`{reason}`" in " ".join(PAGE.split())
+
+
+def test_the_defaults_are_those_of_the_page() -> None:
+    assert Rules() == Rules(keep_component=True, fill_holes=True, max_outside=0.5, min_score=None)
+    assert MIN_SCORES == {"grabcut": 0.7}
+    assert re.search(r"`--max-outside` .*\| 0.5 \|", PAGE)
+    assert re.search(r"`--min-score` .*\| 0.7 for `grabcut`, else none \|", PAGE)

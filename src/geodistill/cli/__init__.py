@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from geodistill.cli.shared import Verb, parse, print_json, run_verb, verb_parser
+from geodistill.cli.shared import Verb, parse, plain_warnings, print_json, run_verb, verb_parser
 from geodistill.errors import GeodistillError, RecipeError
 
 
@@ -89,7 +89,8 @@ def fit(argv: Sequence[str]) -> None:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
     from geodistill.training.fit import fit as run_fit
 
-    result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
+    with plain_warnings():
+        result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
     score = "no validation split" if result.miou is None else f"validation mIoU {100 * result.miou:.2f}"
     print(f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes")
 

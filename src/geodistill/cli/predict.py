@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.shared import parse, print_json, verb_parser
-from geodistill.errors import DataError, GeodistillWarning, RecipeError
+from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
+from geodistill.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -35,8 +33,7 @@ def predict(argv: Sequence[str]) -> None:
         address=args.address,
         gpus=args.gpus,
     )
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+    with plain_warnings():
         for _, made in maps:
             failed += made.error is not None
             told.append(summary(made))
@@ -159,8 +156,3 @@ def line(made: SceneMap) -> str:
         first = made.holes[0]
         told += f"\n  {len(made.holes)} holes, {pixels} pixels: {first.reason}"
     return told + (f"\n  {made.told}" if made.told else "")
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    if issubclass(category, GeodistillWarning):
-        print(f"geodistill: {message}", file=sys.stderr)

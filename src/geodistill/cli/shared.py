@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from argparse import ArgumentError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from geodistill import __version__
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import GeodistillWarning, RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -64,3 +67,16 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
 def print_json(data: object) -> None:
     """Print JSON for another program."""
     print(json.dumps(data, indent=2))
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Tell our own warnings on one line each, and no others."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        yield
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if issubclass(category, GeodistillWarning):
+        print(f"geodistill: {message}", file=sys.stderr)

@@ -84,14 +84,14 @@ class ScheduleConfig:
         else:
             return 1.0
         end = self.encoder_end_lr_factor if encoder and self.encoder_end_lr_factor is not None else self.end_lr_factor
-        return end + (1 - end) * shape
+        return float(end + (1 - end) * shape)
 
     def _within_cycle(self, done: float) -> float:
         """Share of the running cycle that is done, of the whole decay's share."""
         first = 1 / (2**self.cycles - 1)  # lengths are first, 2 first, 4 first ... and fill the run
         # Rounding must not put a restart's first step at the end of the cycle before it.
         index = min(int(math.log2(done / first + 1 + 1e-9)), self.cycles - 1)
-        return min(max((done / first + 1) / 2**index - 1, 0.0), 1.0)
+        return float(min(max((done / first + 1) / 2**index - 1, 0.0), 1.0))
 
 
 def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -206,7 +206,7 @@ class SegmentationTask(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count predictions against labels; gives the predictions ``(B, H, W)`` int64 to callbacks."""
-        prediction = self(batch).logits.argmax(1)
+        prediction: Tensor = self(batch).logits.argmax(1)
         self._confusion.update(prediction.cpu().numpy(), batch["mask"].cpu().numpy())
         return prediction
 
@@ -227,7 +227,7 @@ class SegmentationTask(lightning.LightningModule):
         groups = parameter_groups(trained, getattr(self._method.network, "encoder", None), self._optimizer)
         groups += self.weighting.parameter_groups()
         optimizer = torch.optim.AdamW(groups, betas=self._optimizer.betas)
-        shapes = [partial(self._rate_factor, encoder=bool(group.get("encoder"))) for group in groups]
+        shapes: list[Any] = [partial(self._rate_factor, encoder=bool(group.get("encoder"))) for group in groups]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shapes)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -141,7 +141,8 @@ def feature_kd(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
 
 
 def _cosine(first: Tensor, second: Tensor, dim: int) -> Tensor:
-    return (first * second).sum(dim) / (first.norm(dim=dim) * second.norm(dim=dim) + EPS)
+    sizes: Tensor = torch.linalg.vector_norm(first, dim=dim) * torch.linalg.vector_norm(second, dim=dim)
+    return (first * second).sum(dim) / (sizes + EPS)
 
 
 def _counted(mask: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ Read `network`, then `losses`, `transfer` (ours, not the paper's) and `method`.
 
 from geodistill.methods.ktda.losses import LossConfig, TransferPhase
 from geodistill.methods.ktda.method import PRESETS, build
-from geodistill.methods.ktda.network import FAM, FMM, KtdaNetwork, NetworkConfig, pair_levels
+from geodistill.methods.ktda.network import FMM, KtdaNetwork, NetworkConfig
 from geodistill.methods.teacher import TeacherConfig
+from geodistill.nn.alignment import FAM, pair_levels
 
 __all__ = [
     "FAM",

@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
 from factories import make_picture, make_raster, truncate
 from geodistill.data.manifest import Manifest, make_spec
-from geodistill.errors import DataError, OutputError
-from geodistill.label.build import Work, build
+from geodistill.errors import DataError, OutputError, RecipeError
+from geodistill.label.build import Work, _batch, build
 from geodistill.label.segmenters import Embedding
 from geodistill.label.segmenters.box import BoxSegmenter
 from geodistill.spec import Legend
@@ -130,6 +130,24 @@ def test_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     build(settings, tmp_path / "many", work=Work(batch=3))
     assert max(sizes) == 3
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "work", "expected"),
+    [
+        ("grabcut", Work(), 1),
+        ("sam:DIR", Work(device="cpu"), 1),
+        ("sam:DIR", Work(engine="ray", gpus=1), 8),
+        ("box", Work(batch=4), 4),
+    ],
+)
+def test_batches_are_for_networks_on_a_gpu(segmenter: str, work: Work, expected: int) -> None:
+    assert _batch(segmenter, work) == expected
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(RecipeError, match="batches of 0"):
+        _batch("grabcut", Work(batch=0))
 
 
 def test_bands_are_chosen(tmp_path: Path) -> None:

@@ -106,6 +106,10 @@ def test_the_status_tells_of_images_that_do_not_decode(tmp_path: Path, capsys: p
     assert "1 of 3 images failed" in capsys.readouterr().err
     assert main([*build, "--out", str(tmp_path / "b"), "--keep-going"]) == 0
     assert "1 failed" in capsys.readouterr().out
+    compare = ["label", "ablate", *where, "--segmenter", "box", "--prompts", "hbox"]
+    assert main(compare) == 2
+    assert main([*compare, "--keep-going"]) == 0
+    assert "failed: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", sorted(LABEL_VERBS))

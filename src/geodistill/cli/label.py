@@ -52,7 +52,7 @@ def _add_work(parser: ArgumentParser) -> None:
     add("--json", action="store_true", help="print JSON")
 
 
-def _work(args: Namespace, batch: int = 1) -> Work:
+def _work(args: Namespace, batch: int | None = None) -> Work:
     from geodistill.label.build import Work
 
     return Work(args.engine, args.workers, args.address, args.device, batch, args.gpus)
@@ -111,7 +111,7 @@ def _build_parser() -> ArgumentParser:
     add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
     add("--group-regex", help="names the group of an image from its key; a group stays in one split")
     add("--seed", type=int, default=0, help="chooses among equally good splits")
-    add("--batch-size", type=int, default=1, help="tiles that go through the segmenter's encoder at once")
+    add("--batch-size", type=int, help="tiles that go through the segmenter's encoder at once (8 on a GPU, else 1)")
     add("--resume", action="store_true", help="continue a run that was stopped")
     add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
     _add_work(parser)
@@ -195,6 +195,7 @@ def ablate(argv: Sequence[str]) -> None:
     add("--prompts", nargs="+", help="combinations such as hbox cp+hbox; all fifteen by default")
     add("--instances", help="folder of instance pictures, where the annotations hold no masks (iSAID)")
     _add_rules(parser, "no", "none")
+    add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
     _add_work(parser)
     args = parse(parser, argv)
     from geodistill.label.ablation import Question, format_ablation, write_ablation
@@ -222,7 +223,7 @@ def ablate(argv: Sequence[str]) -> None:
         print_json(found.to_dict())
     else:
         print(format_ablation(found))
-    if found.failures:
+    if found.failures and not args.keep_going:
         raise DataError(f"{len(found.failures)} images could not be compared ({found.failures[0]})")
 
 

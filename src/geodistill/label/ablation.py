@@ -19,7 +19,7 @@ from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.label.boxes import read_boxes
 from geodistill.label.boxes.instances import instances_of, with_true_masks
-from geodistill.label.build import Work
+from geodistill.label.build import Work, unopened
 from geodistill.label.labeller import segmenter_of
 from geodistill.label.pixels import read_tiles
 from geodistill.label.postprocess import NO_RULES, Rules, fill_polygon, finish
@@ -218,7 +218,7 @@ def ablate(
     annotations = read_boxes(format, boxes, images)
     items = [image for image in annotations.images if image.boxes]
     sums = np.zeros((len(question.rows), 4))
-    failures: list[str] = []
+    failures = list(unopened(annotations).values())
     results = run_tasks(
         question, items, engine=work.engine, workers=work.workers, address=work.address, keep_going=True, gpus=work.gpus
     )

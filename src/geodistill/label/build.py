@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
-from geodistill.errors import DataError, GeodistillError, OutputError
+from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError
 from geodistill.files import atomic_path
 from geodistill.label.assemble import ACCOUNT, Run, assemble
 from geodistill.label.boxes import read_boxes, tell_unmatched
@@ -31,6 +31,10 @@ LEFTOVER = re.compile(r"\..*\.(part|old)-\d+(\..*)?$")
 """Files that a killed process was writing."""
 
 
+GPU_BATCH = 8
+"""Tiles at once that keep a GPU busy with any of the encoders; their features take 4 MiB each."""
+
+
 @dataclass(frozen=True)
 class Work:
     """How the work is done; nothing of it changes the result.
@@ -40,7 +44,8 @@ class Work:
         workers: Items at once.
         address: Ray cluster to join.
         device: Where the segmenter runs.
-        batch: Tiles that go through the segmenter's encoder at once.
+        batch: Tiles that go through the segmenter's encoder at once; by default `GPU_BATCH` for a network on a GPU and
+            1 otherwise, so that a killed run loses little.
         gpus: GPUs, or share of one, that Ray sets aside for each item.
     """
 
@@ -48,7 +53,7 @@ class Work:
     workers: int = 1
     address: str | None = None
     device: str = "auto"
-    batch: int = 1
+    batch: int | None = None
     gpus: float = 0
 
 
@@ -105,10 +110,11 @@ def build(
     with Journal(out) as journal:
         done = _still_done(out, journal)
         tasks = list(plan(annotations, settings.tile, settings.overlap))
-        items = batches(iter(tasks), done, max(work.batch, 1))
-        labeller = Labeller(settings, legend, out.absolute(), work.device, max(work.batch, 1))
+        batch = _batch(settings.segmenter, work)
+        items = batches(iter(tasks), done, batch)
+        labeller = Labeller(settings, legend, out.absolute(), work.device, batch)
         _label(labeller, items, work, journal, progress)
-        run = Run(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), _unopened(annotations))
+        run = Run(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), unopened(annotations))
         account = assemble(run, journal, progress=progress)
         _close(out, journal, {failure["key"] for failure in account["failures"]})
     return _told_failures(account, out, keep_going)
@@ -177,6 +183,19 @@ def _still_done(out: Path, journal: Journal) -> set[TileId]:
     return done
 
 
+def _batch(segmenter: str, work: Work) -> int:
+    """Give the number of tiles that a worker takes at once."""
+    if work.batch is not None:
+        if work.batch < 1:
+            raise RecipeError(f"batches of {work.batch} tiles", "at least 1")
+        return work.batch
+    if ":" not in segmenter or work.device == "cpu":
+        return 1
+    import torch  # only networks need it, and it takes seconds to import
+
+    return GPU_BATCH if work.gpus or torch.cuda.is_available() else 1
+
+
 def _label(labeller: Labeller, items: list[Item], work: Work, journal: Journal, progress: bool) -> None:
     tiles = sum(len(task.tiles) for item in items for task in item)
     results: Iterator[TaskResult[Item, list[Record]]] = run_tasks(
@@ -208,8 +227,8 @@ def _lost(item: Item, error: GeodistillError) -> list[Record]:
     ]
 
 
-def _unopened(annotations: Annotations) -> dict[str, str]:
-    """Say why images without a size cannot be opened."""
+def unopened(annotations: Annotations) -> dict[str, str]:
+    """Say by its key why each image without a size cannot be opened."""
     reasons = {}
     for image in annotations.images:
         if not image.width or not image.height:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -14,9 +16,12 @@ from factories import make_raster, noise, truncate
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.raster import Raster, Window
 from geodistill.scene.blend import axis_weights
-from geodistill.scene.stream import stream
-from geodistill.scene.windows import Area, window_starts
+from geodistill.scene.network import as_network
+from geodistill.scene.reduce import Wanted
+from geodistill.scene.stream import Edges, Settings, stream
+from geodistill.scene.windows import Area, Part, Plan, window_starts
 from geodistill.segmenter import Segmenter
+from geodistill.spec import IGNORE_INDEX
 from tiny import BandNetwork, brightest, tiny_networks, tiny_segmenter
 
 
@@ -31,18 +36,23 @@ def segment(
     path: Path,
     window: Window | None = None,
     *,
-    overlap: float = 0.25,
-    blend: str = "cosine",
-    batch_size: int = 4,
-    flips: bool = False,
+    part: Part | None = None,
+    edges: Edges | None = None,
+    **settings: Any,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Give ``(K, H, W)`` probabilities and ``(H, W)`` validity of a whole raster, or of a part of it."""
+    network = as_network(segmenter, tta=settings.pop("tta", "none"))
     with Raster(path) as raster:
         area = Area.whole(raster) if window is None else Area(raster, window)
-        options = {"overlap": overlap, "blend": blend, "batch_size": batch_size, "flips": flips}
-        parts = list(stream(segmenter, area, **options))  # type: ignore[arg-type]
-    assert [p.first for p in parts] == np.cumsum([0, *(p.valid.shape[0] for p in parts)])[:-1].tolist()
-    return torch.cat([p.probabilities for p in parts], 1).numpy(), np.concatenate([p.valid for p in parts])
+        asked = Settings(wanted=Wanted(probabilities="float32"), **settings)
+        parts = list(stream(network, area, asked, part=part, edges=edges))
+    first = parts[0].first
+    assert [p.first - first for p in parts] == np.cumsum([0, *(p.valid.shape[0] for p in parts)])[:-1].tolist()
+    for found in parts:
+        expected = np.where(found.valid, np.nan_to_num(found.layers["probabilities"]).argmax(0), IGNORE_INDEX)
+        np.testing.assert_array_equal(found.classes, expected)
+    probabilities = np.concatenate([p.layers["probabilities"] for p in parts], 1).astype(np.float32)
+    return probabilities, np.concatenate([p.valid for p in parts])
 
 
 @given(
@@ -53,14 +63,14 @@ def segment(
     st.sampled_from(["cosine", "none"]),
     st.integers(1, 9),
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_network_without_context_gives_the_pixelwise_result(
     tmp_path: Path, height: int, width: int, tile: int, overlap: float, blend: str, batch_size: int
 ) -> None:
     pixels = noise((3, height, width))
     path = make_raster(tmp_path / "scene.tif", pixels=pixels)
     segmenter = tiny_segmenter(tile=tile)
-    found, valid = segment(segmenter, path, overlap=overlap, blend=blend, batch_size=batch_size)
+    found, valid = segment(segmenter, path, overlap=overlap, blend=blend, batch=batch_size)
     with torch.no_grad():
         expected = segmenter(torch.from_numpy(pixels[None]).float()).softmax(1)[0].numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -90,12 +100,12 @@ def test_windows_with_context_are_blended_as_over_the_whole_scene(tmp_path: Path
 def test_any_batch_size_gives_the_same_map(tmp_path: Path) -> None:
     path = make_raster(tmp_path / "scene.tif", height=200, width=300)
     segmenter = tiny_segmenter("context", tile=48)
-    first, _ = segment(segmenter, path, batch_size=1)
+    first, _ = segment(segmenter, path, batch=1)
     for batch_size in (2, 5, 64):
-        again, _ = segment(segmenter, path, batch_size=batch_size)
+        again, _ = segment(segmenter, path, batch=batch_size)
         np.testing.assert_allclose(again, first, rtol=1e-5, atol=1e-6)
         assert (again.argmax(0) != first.argmax(0)).mean() <= 1e-5
-    same, _ = segment(segmenter, path, batch_size=1)
+    same, _ = segment(segmenter, path, batch=1)
     np.testing.assert_array_equal(same, first)
 
 
@@ -135,7 +145,8 @@ def test_windows_without_data_never_reach_the_network(tmp_path: Path) -> None:
     assert network_of(segmenter).windows == 2
     np.testing.assert_array_equal(valid, (pixels > 0).all(0))
     np.testing.assert_array_equal(found.argmax(0)[valid], brightest(pixels)[valid])
-    assert np.isfinite(found).all()
+    assert np.isnan(found[:, ~valid]).all()
+    assert np.isfinite(found[:, valid]).all()
 
 
 def test_a_raster_without_any_data_costs_nothing(tmp_path: Path) -> None:
@@ -158,7 +169,7 @@ def test_flips_average_over_four_mirrors(tmp_path: Path) -> None:
     image = torch.from_numpy(pixels[None]).float()
     with torch.no_grad():
         mirrors = [segmenter(image.flip(axes)).softmax(1).flip(axes) for axes in ([], [3], [2], [2, 3])]
-    found, _ = segment(segmenter, make_raster(tmp_path / "a.tif", pixels=pixels), flips=True)
+    found, _ = segment(segmenter, make_raster(tmp_path / "a.tif", pixels=pixels), tta="flips")
     np.testing.assert_allclose(found, torch.stack(mirrors).mean(0)[0].numpy(), rtol=1e-4, atol=1e-6)
     assert abs(found - segment(segmenter, tmp_path / "a.tif")[0]).max() > 1e-3
 
@@ -180,7 +191,7 @@ def test_an_unknown_blending_and_an_empty_batch(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown blending 'cosin'; expected a known blending, such as cosine"):
         segment(tiny_segmenter(), path, blend="cosin")
     with pytest.raises(RecipeError, match="batch size 0"):
-        segment(tiny_segmenter(), path, batch_size=0)
+        segment(tiny_segmenter(), path, batch=0)
 
 
 def test_a_file_that_ends_in_the_middle_of_the_scene(tmp_path: Path) -> None:
@@ -191,7 +202,59 @@ def test_a_file_that_ends_in_the_middle_of_the_scene(tmp_path: Path) -> None:
 
 def test_the_reader_has_ended_when_a_stream_is_closed_early(tmp_path: Path) -> None:
     with Raster(make_raster(tmp_path / "a.tif", height=300, width=50)) as raster:
-        rows = stream(tiny_segmenter(), Area.whole(raster))
+        rows = stream(as_network(tiny_segmenter()), Area.whole(raster))
         next(rows)
         rows.close()
         assert raster.read(Window(0, 0, 5, 5))[1].all()
+
+
+def test_turns_and_mirrors_average_over_eight(tmp_path: Path) -> None:
+    pixels = noise((3, 32, 32))
+    segmenter = tiny_segmenter("context", tile=32)
+    image = torch.from_numpy(pixels[None]).float()
+    with torch.no_grad():
+        turned = [torch.rot90(image, k, (2, 3)) for k in range(4)]
+        every = [torch.rot90(segmenter(t).softmax(1), -k, (2, 3)) for k, t in enumerate(turned)]
+        mirrored = [torch.rot90(image.flip(3), k, (2, 3)) for k in range(4)]
+        every += [torch.rot90(segmenter(t).softmax(1), -k, (2, 3)).flip(3) for k, t in enumerate(mirrored)]
+    found, _ = segment(segmenter, make_raster(tmp_path / "a.tif", pixels=pixels), tta="d4")
+    np.testing.assert_allclose(found, torch.stack(every).mean(0)[0].numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_number_of_readers_gives_the_same_bits(tmp_path: Path, threads: int) -> None:
+    path = make_raster(tmp_path / "a.tif", height=300, width=90, tiled=True)
+    segmenter = tiny_segmenter("context", tile=32)
+    found, _ = segment(segmenter, path, threads=threads)
+    np.testing.assert_array_equal(found, segment(segmenter, path)[0])
+
+
+@pytest.mark.parametrize("overlap", [0.25, 0.75])
+def test_rows_from_the_middle_are_the_same_bits(tmp_path: Path, overlap: float) -> None:
+    path = make_raster(tmp_path / "a.tif", height=200, width=90)
+    segmenter = tiny_segmenter("context", tile=32)
+    whole, _ = segment(segmenter, path, overlap=overlap)
+    plan = Plan.of(200, 90, 32, overlap)
+    for first in (1, 4, len(plan.tops) - 1):
+        part = Part(first, len(plan.tops), 0, len(plan.lefts))
+        found, _ = segment(segmenter, path, part=part, overlap=overlap)
+        np.testing.assert_array_equal(found, whole[:, plan.tops[first] :])
+
+
+def test_what_cannot_be_read_becomes_a_hole_where_asked_for(tmp_path: Path) -> None:
+    path = make_raster(tmp_path / "a.tif", height=300, width=200, tiled=True)
+    whole, _ = segment(tiny_segmenter(), path)
+    with Raster(truncate(path)) as raster:
+        parts = list(stream(as_network(tiny_segmenter()), Area.whole(raster), Settings(keep_going=True)))
+    holes = [hole for part in parts for hole in part.holes]
+    unread = np.zeros((300, 200), bool)
+    for hole in holes:
+        assert "truncated or corrupt" in hole.reason
+        unread[hole.window.slices] = True
+    assert 0.2 < unread.mean() < 0.8
+    valid = np.concatenate([part.valid for part in parts])
+    np.testing.assert_array_equal(valid, ~unread)
+    # Windows that reach a hole see zeros there, as at the edge of nodata; this network looks at no neighbour.
+    classes = np.concatenate([part.classes for part in parts])
+    np.testing.assert_array_equal(classes[valid], whole.argmax(0)[valid])
+    assert (classes[unread] == IGNORE_INDEX).all()

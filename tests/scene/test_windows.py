@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from factories import make_raster
 from geodistill.raster import Raster, Window
-from geodistill.scene.windows import Area, window_starts
+from geodistill.scene.windows import Area, Part, Plan, window_starts
 
 
 @given(st.integers(1, 3000), st.integers(1, 600), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75]))
@@ -39,16 +39,31 @@ def test_rows_of_an_area(tmp_path: Path, dtype: str, nodata: float | None) -> No
         pixels[0, 12, 5] = np.nan
     with Raster(make_raster(tmp_path / "a.tif", pixels=pixels, nodata=nodata)) as raster:
         area = Area(raster, Window(4, 3, 20, 10))
-        image, valid = area.read_rows(6, 26, 16)
+        image, valid = area.read(Window(6, 0, 20, 16))
     inside = pixels[:, 10:24, 3:13]
     expected = np.isfinite(inside).all(0)
     if nodata is not None:
         # A pixel counts as soon as one of its bands has data.
         expected &= (inside != nodata).any(0)
-    assert image.dtype == np.float32
+    assert image.dtype == dtype
     np.testing.assert_array_equal(valid[:14, :10], expected)
     np.testing.assert_array_equal(image[:, :14, :10], np.where(expected, np.nan_to_num(inside), 0))
     assert not valid[14:].any()
     assert not valid[:, 10:].any()
     assert not image[:, 14:].any()
     assert not image[:, :, 10:].any()
+
+
+@given(st.integers(1, 400), st.integers(5, 60), st.sampled_from([0.0, 0.25, 0.5, 0.75]), st.data())
+@settings(max_examples=60)
+def test_blocks_finish_each_pixel_once(length: int, size: int, overlap: float, data: st.DataObject) -> None:
+    plan = Plan.of(length, length // 2 + 1, size, overlap)
+    cut = data.draw(st.integers(0, len(plan.tops)))
+    seen = np.zeros((plan.height, plan.width), int)
+    for a, b in ((0, cut), (cut, len(plan.tops))):
+        if a < b:
+            seen[Part(a, b, 0, len(plan.lefts)).pixels(plan).slices] += 1
+    assert (seen == 1).all()
+    for row in range(len(plan.tops)):
+        reaching = [i for i in range(row) if plan.tops[i] + size > plan.tops[row]]
+        assert plan.reaching(row) == min(reaching, default=row)

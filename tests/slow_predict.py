@@ -1,0 +1,92 @@
+"""`predict` with a tiny network, as slow as asked for, in processes that tests can kill.
+
+They are forked from a server that has imported all once, so that a start takes milliseconds. Also a script:
+``python slow_predict.py RASTER MAP JSON``.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geodistill.errors import GeodistillError
+from geodistill.scene.options import Options
+from geodistill.scene.predict import predict
+from geodistill.scene.reduce import Wanted
+from geodistill.scene.stream import Settings
+from tiny import ContextNetwork, tiny_networks, tiny_segmenter
+
+TILE = 32
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["slow_predict"])
+
+
+def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: Path | None = None) -> None:
+    """Map one raster; tell the error if there is one, and how many windows the network has seen."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    seen = 0
+    plain = ContextNetwork.forward
+
+    def slow(self: ContextNetwork, image: Tensor) -> object:
+        nonlocal seen
+        seen += image.shape[0]
+        time.sleep(seconds)
+        return plain(self, image)
+
+    ContextNetwork.forward = slow  # type: ignore[assignment,method-assign]
+    settings = Settings(
+        keep_going=flags.pop("keep_going", False),
+        wanted=Wanted(confidence=flags.pop("confidence", False), probabilities=flags.pop("probabilities", None)),
+    )
+    options = Options(settings, device="cpu", backend="torch", batch=2, **flags)
+    lines = []
+    with tiny_networks():
+        try:
+            predict(tiny_segmenter("context", tile=TILE), [source], path, options)
+        except GeodistillError as error:
+            lines.append(str(error))
+    lines.append(str(seen))
+    if told is None:
+        print("\n".join(lines))
+    else:
+        told.write_text("\n".join(lines))
+
+
+def start(source: Path, path: Path, seconds: float = 0.0, **flags: Any) -> BaseProcess:
+    """Start a process that maps a raster; what it tells comes to ``MAP.told`` in the raster's folder."""
+    told = source.parent / f"{path.parent.name}-{path.name}.told"
+    process = _SERVER.Process(target=job, args=(source, path, seconds, flags, told))
+    process.start()
+    return process
+
+
+def run(source: Path, path: Path, **flags: Any) -> list[str]:
+    """Map a raster in a process of its own and give the lines it tells."""
+    process = start(source, path, **flags)
+    process.join(120)
+    assert process.exitcode == 0
+    return (source.parent / f"{path.parent.name}-{path.name}.told").read_text().splitlines()
+
+
+def kill(process: BaseProcess) -> None:
+    """Kill a process that must still be at work."""
+    assert process.is_alive(), "it had ended already"
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+if __name__ == "__main__":
+    job(Path(sys.argv[1]), Path(sys.argv[2]), 0, json.loads(sys.argv[3]))

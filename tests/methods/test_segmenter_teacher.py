@@ -165,6 +165,25 @@ def test_half_precision_is_used_where_asked_for() -> None:
     assert exact.description(torch.device("cpu")) != half.description(torch.device("cpu"))
 
 
+def test_the_description_holds_all_that_changes_outputs_besides_weights(saved: Path) -> None:
+    cpu = torch.device("cpu")
+    configs = [TeacherConfig(segmenter=str(saved), logits_stride=stride, precision=p) for stride, p in
+               ((1, "auto"), (2, "auto"), (1, "bf16"))]  # fmt: skip
+    teachers = [open_teacher(config, spec()) for config in configs]
+    teachers.append(open_teacher(configs[0], spec(("blue", "green", "red"))))
+    teachers.append(open_teacher(configs[0], spec(classes=("tree", "road"))))
+    # Not among the weights: what the model itself normalises by.
+    own = spec(mean=90.0)
+    teachers.append(SegmenterTeacher(segmenter(own), own, spec(), (0, 1, 2), None))
+    for teacher in teachers:
+        teacher.ask(logits=True)
+    found = [str(teacher.description(cpu)) for teacher in teachers]
+    assert len(set(found)) == len(found)
+    again = open_teacher(configs[0], spec())
+    again.ask(logits=True)
+    assert str(again.description(cpu)) == found[0]
+
+
 class Counting(nn.Module):
     """A model that counts the images it has seen."""
 

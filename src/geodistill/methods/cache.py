@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError
-from geodistill.raster import atomic_path, output_error
+from geodistill.files import atomic_path, output_error
 
 Storage = Literal["float16", "uint8"]
 

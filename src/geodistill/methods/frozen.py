@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -206,6 +206,7 @@ class SegmenterTeacher(FrozenTeacher):
         indices: The encoder's levels to give; all where not given.
         logits_stride: Stride in pixels of the logits given.
         precision: Of the computation.
+        about: What else, JSON-able, the model's outputs depend on besides its weights and Spec.
     """
 
     def __init__(
@@ -218,10 +219,12 @@ class SegmenterTeacher(FrozenTeacher):
         indices: Sequence[int] | None = None,
         logits_stride: int = 1,
         precision: Precision = "auto",
+        about: Mapping[str, object] | None = None,
     ) -> None:
         self._begin(model, encoder, bands, precision)
         self.logits_stride = logits_stride
         self._own, self._classes = own.legend.names, spec.legend.names
+        self._about = {"spec": own.to_dict(), **(about or {})}
         self._columns = [self._own.index(name) for name in self._classes if name in self._own]
         self._tap = None if encoder is None else FeatureTap(encoder)
         channels, strides = (encoder.channels, encoder.strides) if encoder is not None else ((), ())
@@ -239,6 +242,7 @@ class SegmenterTeacher(FrozenTeacher):
         """What its outputs on a device depend on besides its weights, JSON-able."""
         return {
             "kind": type(self).__name__,
+            "model": self._about,
             "levels": [self._chosen[level] for level in self.levels],
             "strides": list(self.strides),
             "bands": self.bands,

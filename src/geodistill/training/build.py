@@ -106,6 +106,7 @@ def open_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
         config.indices,
         config.logits_stride,
         config.precision,
+        {"network": segmenter.name, "arguments": segmenter.arguments},
     )
 
 

@@ -71,6 +71,9 @@ def flags() -> ArgumentParser:
     add("--probabilities", help="also write one band a class: uint8, float16 or float32")
     add("--confidence", action="store_true", help="also write the probability of the class")
     add("--stac", action="store_true", help="also write a STAC item")
+    add("--vector", help="also write polygons, and confidence: gpkg, parquet, fgb or geojson")
+    add("--min-area", type=float, default=0.0, help="leave smaller polygons out, square metres")
+    add("--simplify", type=float, default=0.0, help="how coarse outlines may become, pixels; shared borders stay so")
     add("--batch", help="windows a forward pass, or auto to measure; by default what suits the device")
     add("--device", default="auto", help="auto, cpu, cuda ...")
     add("--precision", default="fp32", help="fp32, bf16, fp16, or auto: the fastest that gives the classes of fp32")
@@ -99,7 +102,10 @@ def options_of(args: Namespace) -> Options:
     from geodistill.scene.options import Options, parse_bytes
     from geodistill.scene.reduce import Wanted
     from geodistill.scene.stream import Settings
+    from geodistill.scene.vector import VectorOptions
 
+    if not args.vector and (args.min_area or args.simplify):
+        raise RecipeError("--min-area or --simplify without --vector", "--vector gpkg or another format")
     return Options(
         Settings(
             overlap=args.overlap,
@@ -120,6 +126,7 @@ def options_of(args: Namespace) -> Options:
         resume=args.resume,
         blocks=args.blocks,
         stac=args.stac,
+        vector=VectorOptions(args.vector, args.min_area, args.simplify) if args.vector else None,
     )
 
 
@@ -134,6 +141,7 @@ def _batch(text: str | None) -> int | Literal["auto"] | None:
 def summary(made: SceneMap) -> dict[str, Any]:
     """Give what was made of a scene in a JSON-ready form."""
     files = {"map": made.path, "confidence": made.confidence, "probabilities": made.probabilities, "stac": made.stac}
+    files["vectors"] = made.vectors
     return {
         "source": made.source,
         **{key: str(path) for key, path in files.items() if path is not None and made.error is None},
@@ -149,7 +157,11 @@ def line(made: SceneMap) -> str:
     """Tell of a scene on one line, and on another what was chosen for it."""
     if made.error is not None:
         return f"{made.path}: failed: {made.error}"
-    parts = [str(path) for path in (made.path, made.confidence, made.probabilities, made.stac) if path is not None]
+    parts = [
+        str(path)
+        for path in (made.path, made.confidence, made.probabilities, made.stac, made.vectors)
+        if path is not None
+    ]
     told = " ".join(parts) + (" (finished before)" if made.finished_before else "")
     if made.holes:
         pixels = sum(hole.window.height * hole.window.width for hole in made.holes)

@@ -45,7 +45,7 @@ def map_in_blocks(
                 pass
 
         made = map_scene(segmenter, ready.network, raster, task.path, ready.options, cuts, share)
-    return replace(made, told=ready.told)
+    return replace(made, told="; ".join(filter(None, (ready.told, made.told))))
 
 
 def cut_rows(rows: int, blocks: int) -> tuple[Rows, ...]:

@@ -23,6 +23,7 @@ from geodistill.scene.network import Network
 from geodistill.scene.options import Options, cut_columns
 from geodistill.scene.read import Hole
 from geodistill.scene.stream import check_bands, stream
+from geodistill.scene.vector import write_vectors
 from geodistill.scene.windows import Area, Plan
 from geodistill.scene.work import Layer, PartFiles, edges_of, has_finished_rows, open_work, remove_work
 from geodistill.scene.writer import BLOCK, MapInfo, write_map
@@ -42,6 +43,7 @@ class SceneMap:
         confidence: The map of the classes' probabilities, where asked for.
         probabilities: The map with one band a class, where asked for.
         stac: The STAC item, where asked for.
+        vectors: The polygons, where asked for.
         windows: Windows that the network has seen, in this run and those it continued.
         holes: What could not be read, in pixels of the scene.
         finished_before: Whether an earlier run had made it already.
@@ -54,6 +56,7 @@ class SceneMap:
     confidence: Path | None = None
     probabilities: Path | None = None
     stac: Path | None = None
+    vectors: Path | None = None
     windows: int = 0
     holes: tuple[Hole, ...] = ()
     finished_before: bool = False
@@ -111,7 +114,8 @@ def map_scene(
     files = {layer.name: map_beside(path, layer.name) for layer in layers}
     made = SceneMap(raster.source, path, files.get("confidence"), files.get("probabilities"))
     if options.resume and (found := _finished_before(list(files.values()), run)) is not None:
-        return replace(made, finished_before=True, windows=found[0], holes=found[1])
+        made = replace(made, finished_before=True, windows=found[0], holes=found[1])
+        return _with_vectors(made, options)
     plan = Plan.of(area.window.height, area.window.width, network.size, options.settings.overlap)
     size = (network.classes, raster.channels, raster.dtype.itemsize)
     parts = [part for rows in blocks or [(0, len(plan.tops))] for part in cut_columns(plan, options, *size, rows)]
@@ -139,7 +143,17 @@ def map_scene(
     if options.stac:
         model, legend = describe(segmenter), segmenter.spec.legend
         made = replace(made, stac=write_item(files, raster.grid, legend, raster.source, model, raster.acquired))
-    return replace(made, windows=windows, holes=holes)
+    return _with_vectors(replace(made, windows=windows, holes=holes), options)
+
+
+def _with_vectors(made: SceneMap, options: Options) -> SceneMap:
+    """Write the polygons of a finished map, where asked for."""
+    if options.vector is None:
+        return made
+    written = write_vectors(made.path, options.vector, made.confidence)
+    left = f", {written.left_out} smaller ones left out" if written.left_out else ""
+    told = f"{written.polygons} polygons{left}"
+    return replace(made, vectors=written.path, told="; ".join(filter(None, (made.told, told))))
 
 
 def _keeps(mend: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.scene.stream import SPAN, Settings
+from geodistill.scene.vector import VectorOptions
 from geodistill.scene.windows import Part, Plan
 
 BACKENDS = ("auto", "torch", "onnx", "openvino")
@@ -37,6 +38,7 @@ class Options:
         blocks: In how many blocks of rows each scene is cut for several workers; by default as many as keep all
             workers busy.
         stac: Write a STAC item beside each map.
+        vector: Write polygons beside each map, and the map of confidence that they take theirs from.
 
     Raises:
         RecipeError: A number is out of range.
@@ -55,8 +57,12 @@ class Options:
     resume: bool = False
     blocks: int | None = None
     stac: bool = False
+    vector: VectorOptions | None = None
 
     def __post_init__(self) -> None:
+        if self.vector is not None:
+            wanted = replace(self.settings.wanted, confidence=True)
+            object.__setattr__(self, "settings", replace(self.settings, wanted=wanted))
         if self.backend not in BACKENDS:
             raise UnknownNameError("backend", self.backend, BACKENDS)
         if self.precision not in PRECISIONS:

@@ -63,7 +63,9 @@ class _Open:
     def close(self) -> Region:
         """Put the region together."""
         whole = self.pieces[0] if len(self.pieces) == 1 else shapely.union_all(self.pieces)
-        return Region(self.index, whole, self.pixels, self.confidence / self.pixels)
+        # Corners on straight lines, such as where strips met, say nothing.
+        straight = shapely.simplify(whole, 0)
+        return Region(self.index, straight, self.pixels, self.confidence / self.pixels)
 
 
 def trace_regions(strips: Iterable[Strip], simplify: float = 0.0) -> Iterator[Region]:

@@ -57,7 +57,7 @@ def make_map(task: Task) -> SceneMap:
     with open_scene(task.scene, task.options, segmenter.spec) as raster:
         ready = prepared(segmenter, task, raster)
         made = map_scene(segmenter, ready.network, raster, task.path, ready.options)
-    return replace(made, told=ready.told)
+    return replace(made, told="; ".join(filter(None, (ready.told, made.told))))
 
 
 def make_block(task: Task) -> int:

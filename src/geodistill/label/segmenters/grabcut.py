@@ -28,7 +28,12 @@ SMALLEST = 3
 """Boxes with a side below this many pixels are filled: there is nothing to model."""
 POINT_REACH = 32
 """Pixels around a lone point within which the object is looked for."""
-ITERATIONS = (3, 2)
+CORES = (0.5, 0.75)
+"""Share of the box's sides whose ellipse is taken for the object without asking; the second where the first fails."""
+LEAST_SCORE = 0.7
+"""Below this the larger core is tried. Measured on roofs of two towns: mIoU per instance 0.83 and 0.84 in place of 0.42
+and 0.70 without any core, and 0.77 and 0.79 for filling the box."""
+ITERATIONS = (2, 1)
 """How often the colour models are fitted again, before and after the first look at the result."""
 SEED = 0
 
@@ -36,9 +41,10 @@ SEED = 0
 class GrabCut:
     """Separates an object's colours from those around its box by Gaussian mixtures and a graph cut.
 
-    Outside the box is background; a mask prompt is what is probably the object and the rest of its box is probably
-    not; a point is the object for certain. The score is how alike the mask and the masks before its last iterations
-    are, times how well its bounds fill the box (a box is drawn to touch its object on all sides).
+    Outside the box is background, the middle of the box or mask prompt is the object, and so is a disc around a point;
+    what lies between is asked, and the rest of a mask prompt's box is probably not the object. The score is how alike
+    the mask and the one before the last iterations are, times how well its bounds fill the box (a box is drawn to touch
+    its object on all sides); on real roofs it follows the true IoU (correlation 0.6 to 0.8).
     """
 
     name = "grabcut"
@@ -53,7 +59,9 @@ class GrabCut:
         for index in range(len(prompts)):
             polygon = None if prompts.polygons is None else prompts.polygons[index]
             point = None if prompts.points is None else prompts.points[index]
-            yield cut_out(embedding.image, _bounds(prompts, index), polygon, point)
+            # A lone point does not tell how large the object is, so nothing but the point is taken for it.
+            cores = (0.0,) if prompts.boxes is None and polygon is None else CORES
+            yield cut_out(embedding.image, _bounds(prompts, index), polygon, point, cores)
 
 
 def cut_out(
@@ -61,6 +69,7 @@ def cut_out(
     bounds: Bounds,
     polygon: NDArray[np.float64] | None = None,
     point: NDArray[np.float32] | None = None,
+    cores: Sequence[float] = CORES,
 ) -> CroppedMask:
     """Cut one object out of an image.
 
@@ -69,6 +78,7 @@ def cut_out(
         bounds: The object lies within, in pixels.
         polygon: ``(V, 2)`` x, y of what is probably the object.
         point: ``(2,)`` x, y of a pixel that is the object.
+        cores: Shares of the bounds or polygon that are the object, tried until one is good enough.
     """
     height, width = image.shape[:2]
     box = np.clip(np.rint(bounds), 0, (width, height, width, height)).astype(int)
@@ -79,17 +89,19 @@ def cut_out(
     right, bottom = np.minimum(box[2:] + pad, (width, height)).tolist()
     seen = np.ascontiguousarray(image[top:bottom, left:right])
     origin = np.array((left, top))
-    labels = first_guess(
-        (bottom - top, right - left),
-        box - np.tile(origin, 2),
-        None if polygon is None else polygon - origin,
-        None if point is None else point - origin,
-    )
-    mask, likeness = _separate(seen, labels)
-    found = trim(mask, left, top, 0.0)
-    rows, columns = found.mask.shape
-    filled = rows * columns / float((box[2] - box[0]) * (box[3] - box[1]))
-    return replace(found, score=likeness * min(filled, 1.0))
+    place = box - np.tile(origin, 2)
+    outline = None if polygon is None else polygon - origin
+    spot = None if point is None else point - origin
+    best = CroppedMask(0, 0, np.zeros((0, 0), bool), -1.0)
+    for core in cores:
+        labels = first_guess((bottom - top, right - left), place, outline, spot, core)
+        mask, likeness = _separate(seen, labels)
+        found = trim(mask, left, top, 0.0)
+        filled = found.mask.size / float((box[2] - box[0]) * (box[3] - box[1]))
+        best = max(best, replace(found, score=likeness * min(filled, 1.0)), key=lambda one: one.score)
+        if best.score >= LEAST_SCORE:
+            break
+    return best
 
 
 def first_guess(
@@ -97,6 +109,7 @@ def first_guess(
     box: NDArray[np.int64],
     polygon: NDArray[np.float64] | None,
     point: NDArray[np.float32] | None,
+    core: float,
 ) -> NDArray[np.uint8]:
     """Give OpenCV's labels ``(h, w)`` uint8 of a crop: what is certainly and what probably object or background.
 
@@ -105,17 +118,24 @@ def first_guess(
         box: ``(4,)`` xyxy whole pixels of the crop; everything outside is background.
         polygon: ``(V, 2)`` pixels of the crop; the rest of the box is probably background.
         point: ``(2,)`` pixels of the crop; a disc around it is the object.
+        core: Share of the polygon, or of the ellipse in the box, that is the object.
     """
     labels = np.full(shape, cv2.GC_BGD, np.uint8)
     left, top, right, bottom = box.tolist()
     inside = labels[top:bottom, left:right]
     if polygon is None:
         inside[:] = cv2.GC_PR_FGD
+        middle = ((left + right) // 2, (top + bottom) // 2)
+        axes = (int((right - left) * core / 2), int((bottom - top) * core / 2))
+        if min(axes) > 0:
+            cv2.ellipse(labels, middle, axes, 0, 0, 360, cv2.GC_FGD, cv2.FILLED)
     else:
         inside[:] = cv2.GC_PR_BGD
-        held = fill(polygon - (left, top), *inside.shape)
-        rows, columns = held.mask.shape
-        inside[held.top : held.top + rows, held.left : held.left + columns][held.mask] = cv2.GC_PR_FGD
+        middle_of = polygon.mean(axis=0)
+        for share, label in ((1.0, cv2.GC_PR_FGD), (core, cv2.GC_FGD)):
+            held = fill((polygon - middle_of) * share + middle_of - (left, top), *inside.shape)
+            rows, columns = held.mask.shape
+            inside[held.top : held.top + rows, held.left : held.left + columns][held.mask] = label
     if point is not None:
         radius = max(1, min(right - left, bottom - top) // 8)
         cv2.circle(labels, (int(point[0]), int(point[1])), radius, cv2.GC_FGD, cv2.FILLED)

@@ -188,7 +188,8 @@ class DistilTask(Phase):
             "teacher_deviation": teacher.deviation,
             "teacher_size": teacher.size,
             "teacher_diversity": teacher.diversity,
-            "r2": float(explained_variance(top.detach(), target)),
+            # Of what differs between channels: a divergence over channels leaves each position's mean free.
+            "r2": float(explained_variance(_centred(top.detach()), _centred(target))),
         }
         if judged is not None:
             figures |= {
@@ -253,3 +254,7 @@ class DistilTask(Phase):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it back."""
         self._watch.load_state_dict(checkpoint["watch"])
+
+
+def _centred(maps: Tensor) -> Tensor:
+    return maps.float() - maps.float().mean(1, keepdim=True)

@@ -35,6 +35,9 @@ NETWORKS: dict[str, type[nn.Module]] = {
 }
 """Every network a Segmenter can hold. Names in files resolve here and nowhere else."""
 
+PROMPT_TABLE = ("text", "present")
+"""Weights that have a row a prompt."""
+
 
 class Segmenter(nn.Module):
     """A trained network with what is needed to use it.
@@ -97,6 +100,15 @@ class Segmenter(nn.Module):
         context = {} if not self.prompts else {"prompt": self._prompt(image, prompt)}
         logits: Tensor = self.network(image, **context).logits
         return logits
+
+    def under(self, prompt: int) -> Segmenter:
+        """Give the model for a place: a network that holds the prompt at this position of `prompts` alone."""
+        kept = slice(prompt, prompt + 1)
+        state = {k: v[kept] if k in PROMPT_TABLE else v for k, v in self.network.network.state_dict().items()}
+        arguments = self.arguments | {"prompts": [self.prompts[prompt]]}
+        placed = Segmenter.from_network(self.name, arguments, self.spec, state, self.tile, self.provenance)
+        device = next(self.parameters()).device
+        return placed.to(device=device).to(memory_format=torch.channels_last)
 
     def _prompt(self, image: Tensor, prompt: Tensor | None) -> Tensor:
         if prompt is None and len(self.prompts) > 1:

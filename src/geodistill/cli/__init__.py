@@ -121,6 +121,8 @@ def evaluate(argv: Sequence[str]) -> None:
     parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument("--out", required=True, help="directory of the results")
     parser.add_argument("--classes", nargs="+", help="classes the means are taken over, by default all")
+    parser.add_argument("--zone", help="climate zone of images that do not say where they lie, for a model that asks")
+    parser.add_argument("--region", help="place of such images, such as potsdam")
     parser.add_argument("--class-map", help="for a set of other classes: 'model=set model=set ...' or a YAML file")
     parser.add_argument("--overlap", type=float, default=0.25, help="overlap of the sliding window, 0 to 0.75")
     parser.add_argument("--flips", action="store_true", help="average over horizontal and vertical flips")
@@ -131,6 +133,7 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.classmap import read_pairs
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
     from geodistill.evaluation.evaluate import format_table
+    from geodistill.scene.place import Whereabouts
 
     scores = run_evaluate(
         args.model,
@@ -141,6 +144,7 @@ def evaluate(argv: Sequence[str]) -> None:
         tta_flips=args.flips,
         subset=args.classes,
         class_map=read_pairs(args.class_map) if args.class_map else None,
+        whereabouts=Whereabouts(zone=args.zone, region=args.region),
         batch_size=args.batch_size,
         device=args.device,
     )
@@ -162,6 +166,13 @@ def predict(argv: Sequence[str]) -> None:
     from geodistill.cli.predict import predict as run_predict
 
     run_predict(argv)
+
+
+def export(argv: Sequence[str]) -> None:
+    """Take a model out of the house."""
+    from geodistill.cli.export import export as run_export
+
+    run_export(argv)
 
 
 def datasets(argv: Sequence[str]) -> None:
@@ -243,6 +254,7 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", evaluate),
     "compare": ("students beside their teacher: size, speed, scores", compare),
     "predict": ("rasters of any size -> georeferenced maps", predict),
+    "export": ("a Segmenter as ONNX, for QGIS, as a STAC item, in the Hub's layout", export),
     "prompts": ("climate zone, season and what each class looks like there", prompts),
     "inspect": ("parameters, multiply-adds and memory of a recipe or Segmenter", inspect),
     "datasets": ("the benchmark sets that 'data scan --dataset' reads", datasets),

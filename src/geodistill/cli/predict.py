@@ -65,6 +65,10 @@ def flags() -> ArgumentParser:
     add("--stack", action="store_true", help="the inputs are band files of one scene")
     add("--bands", help="bands by number from 1 or by name, such as 4,3,2 or red,green,blue")
     add("--resample", action="store_true", help="bring scenes to the model's ground sampling distance")
+    add("--lonlat", type=float, nargs=2, help="longitude and latitude of the scenes, for a model that asks where")
+    add("--zone", help="climate zone of the scenes, for such a model")
+    add("--region", help="place of the scenes, such as potsdam, for such a model")
+    add("--date", help="day of acquisition, YYYY-MM-DD, for a model that tells seasons apart")
     add("--overlap", type=float, default=0.25, help="overlap of neighbouring windows, 0 to 0.75")
     add("--blend", default="cosine", help="cosine or none")
     add("--tta", default="none", help="average over none, flips (4 mirrors) or d4 (8 mirrors and turns)")
@@ -100,6 +104,7 @@ def options_of(args: Namespace) -> Options:
         UnknownNameError: A name is not known.
     """
     from geodistill.scene.options import Options, parse_bytes
+    from geodistill.scene.place import Whereabouts
     from geodistill.scene.reduce import Wanted
     from geodistill.scene.stream import Settings
     from geodistill.scene.vector import VectorOptions
@@ -126,6 +131,7 @@ def options_of(args: Namespace) -> Options:
         resume=args.resume,
         blocks=args.blocks,
         stac=args.stac,
+        whereabouts=Whereabouts(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region, args.date),
         vector=VectorOptions(args.vector, args.min_area, args.simplify) if args.vector else None,
     )
 

@@ -126,19 +126,22 @@ def check_coordinate(lon: float, lat: float) -> None:
     raise DataError(f"longitude {lon:g}, latitude {lat:g}", "-180 to 180 and -90 to 90", mend)
 
 
-def position_of(path: Path | str) -> Position:
+def position_of(image: Path | str | Raster) -> Position:
     """Find out where an image lies: from CRS and transform, control points, RPCs or the camera's EXIF position.
 
     Raises:
         DataError: The file cannot be read or does not say where it lies.
     """
-    with Raster(path) as raster:
-        grid = raster.grid
+    if isinstance(image, Raster):
+        grid, path = image.grid, image.path
+    else:
+        with Raster(image) as raster:
+            grid, path = raster.grid, raster.path
     if (at := grid.lonlat) is not None:
         return Position(*at, "control points" if grid.gcps and grid.transform.is_identity else "CRS and transform")
     if grid.rpcs is not None:
         return Position(float(grid.rpcs.long_off), float(grid.rpcs.lat_off), "RPC centre")
-    if (at := _exif_position(Path(path))) is not None:
+    if (at := _exif_position(path)) is not None:
         return Position(*at, "EXIF position")
     raise DataError(
         f"{path} does not say where it lies",

@@ -47,7 +47,7 @@ class Place:
 
 
 def find_place(
-    image: Path | str | None = None,
+    image: Path | str | Raster | None = None,
     *,
     lonlat: tuple[float, float] | None = None,
     zone: str | None = None,
@@ -62,7 +62,7 @@ def find_place(
     ground sampling distance are the image's own where not given.
 
     Args:
-        image: A raster, or ``None``.
+        image: A raster, its path, or ``None``.
         lonlat: Longitude and latitude in degrees.
         zone: A zone's code.
         region: A place of `geodistill.context.regions.REGIONS`.
@@ -75,7 +75,9 @@ def find_place(
             is no date.
         UnknownNameError: There is no such zone or region.
     """
-    if image is not None:
+    if isinstance(image, Raster):
+        gsd, day = gsd or image.grid.gsd, day or image.acquired
+    elif image is not None:
         with Raster(image) as raster:
             gsd, day = gsd or raster.grid.gsd, day or raster.acquired
     if zone is not None:

@@ -19,6 +19,7 @@ from geodistill.evaluation.scoring import ImageScore, Settings, score_image
 from geodistill.evaluation.worst import write_worst
 from geodistill.metrics import ConfusionMatrix, Scores
 from geodistill.scene.network import load_on
+from geodistill.scene.place import Placed, Whereabouts
 from geodistill.scene.stream import Settings as SceneSettings
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend
@@ -39,6 +40,7 @@ def evaluate(
     device: str = "auto",
     worst: int = 12,
     class_map: Mapping[str, str] | None = None,
+    whereabouts: Whereabouts | None = None,
 ) -> Scores:
     """Score a Segmenter: one confusion matrix over all labelled pixels of a split.
 
@@ -59,6 +61,7 @@ def evaluate(
         worst: Images, those of lowest mIoU first, shown in ``worst.html``.
         class_map: Class of the set by class of the model, for a set with other classes: scores are those of the
             classes that both have (MetaSegNet's table VI).
+        whereabouts: Where images were taken, for a model that asks and a manifest that does not say.
 
     Raises:
         DataError: The split is empty or holds an image without labels, a file cannot be read, or the legend is not
@@ -85,9 +88,10 @@ def evaluate(
     total = ConfusionMatrix(len(legend))
     total.scores(legend, subset)  # Names that are not in the legend are told now, not after an hour.
     images: list[ImageScore] = []
+    placed = Placed(segmenter, whereabouts or Whereabouts())
     rows = held.some_rows(split)
     for row in tqdm(rows, f"evaluate {split}", unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
-        images.append(score_image(segmenter, row, own, settings))
+        images.append(score_image(placed.at(row), row, own, settings))
         total += images[-1].matrix
     scores = total.scores(legend, subset)
     if not scores.support.sum():
@@ -103,7 +107,7 @@ def evaluate(
             "class_map": None if class_map is None else dict(class_map),
         }
         write_all(Path(out), scores, images, legend, about)
-        write_worst(Path(out), segmenter, images, own, legend, scores.subset, settings, worst)
+        write_worst(Path(out), placed, images, own, legend, scores.subset, settings, worst)
     return scores
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from geodistill.evaluation.figures import prediction_grid
 from geodistill.evaluation.scoring import PART, ImageScore, Settings, look_at
 from geodistill.raster import atomic_path
-from geodistill.segmenter import Segmenter
+from geodistill.scene.place import Placed
 from geodistill.spec import Legend
 
 _PAGE = """<!doctype html>
@@ -33,7 +33,7 @@ b {{ font-variant-numeric: tabular-nums; }}
 
 def write_worst(
     out: Path,
-    segmenter: Segmenter,
+    model: Placed,
     images: Sequence[ImageScore],
     masks: Legend,
     legend: Legend,
@@ -47,7 +47,7 @@ def write_worst(
 
     Args:
         out: Directory of the results.
-        segmenter: The model.
+        model: The model, for wherever an image was taken.
         images: What was found for each image.
         masks: How the masks encode their classes.
         legend: The classes that are scored.
@@ -64,6 +64,7 @@ def write_worst(
         folder.mkdir()
         for place, (image, miou, oa) in enumerate(chosen, 1):
             picture = folder / f"{place:03d}.png"
+            segmenter = model.at(image.row)
             seen = look_at(segmenter, image, masks, settings)
             prediction_grid(
                 [seen.image], [seen.truth], [seen.prediction], legend, picture, segmenter.spec.bands, side=512

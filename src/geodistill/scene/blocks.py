@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from geodistill.engine import Engine, run_tasks
 from geodistill.scene.one import Rows, SceneMap, map_scene
-from geodistill.scene.task import Task, make_block, model_of, open_scene, prepared
+from geodistill.scene.task import Task, make_block, model_of, open_scene, placed, prepared
 from geodistill.scene.windows import Plan
 
 LEAST_ROWS = 4
@@ -29,9 +29,10 @@ def map_in_blocks(
     Raises:
         GeodistillError: It cannot be mapped. Finished rows are kept.
     """
-    segmenter = model_of(task)
-    with open_scene(task.scene, task.options, segmenter.spec) as raster:
-        ready = prepared(segmenter, task, raster)
+    model = model_of(task)
+    with open_scene(task.scene, task.options, model.spec) as raster:
+        segmenter, prompts = placed(model, task, raster)
+        ready = prepared(segmenter, task, raster, prompts)
         plan = Plan.of(raster.grid.height, raster.grid.width, ready.network.size, ready.options.settings.overlap)
         cuts = cut_rows(len(plan.tops), blocks)
         # What was measured here holds for all workers, else their rows would differ.

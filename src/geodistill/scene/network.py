@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,31 +37,36 @@ class Network:
         size: Side of its windows in pixels.
         device: Where windows are wanted and probabilities come.
         tta: What it averages over, among `TTA`.
+        prompts: ``(rows, columns)`` of windows: position of each one's prompt, for a scene that spans climate zones
+            under a network that asks for them; ``forward`` then takes a batch's prompts too.
     """
 
-    forward: Callable[[Tensor], Tensor]
+    forward: Callable[..., Tensor]
     bands: tuple[str, ...]
     classes: int
     size: int
     device: torch.device
     tta: str = "none"
+    prompts: NDArray[np.int64] | None = field(default=None, compare=False)
 
     @torch.inference_mode()
-    def probabilities(self, windows: Sequence[NDArray[Any]]) -> Tensor:
+    def probabilities(self, windows: Sequence[NDArray[Any]], places: Sequence[tuple[int, int]] = ()) -> Tensor:
         """Segment windows.
 
         Args:
             windows: ``(C, size, size)`` each, sensor units, any sample type.
+            places: Row and column of each among the scene's windows; the first prompt for all where not given.
 
         Returns:
             ``(B, K, size, size)`` float32, summing to 1 over the classes.
         """
         images = as_images(windows, self.device)
+        context = self._context(len(windows), places)
         total: Tensor | None = None
         for turns, mirrored in MIRRORS[self.tta]:
             seen = images.flip(3) if mirrored else images
             seen = torch.rot90(seen, turns, (2, 3)) if turns else seen
-            found = self.forward(seen).float()
+            found = self.forward(seen, *context).float()
             # In place: to ask the system for fresh memory costs more than the sums.
             torch.softmax(found, 1, out=found)
             found = torch.rot90(found, -turns, (2, 3)) if turns else found
@@ -69,6 +74,13 @@ class Network:
             total = found if total is None else total.add_(found)
         assert total is not None
         return total if self.tta == "none" else total.div_(len(MIRRORS[self.tta]))
+
+
+    def _context(self, count: int, places: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
+        if self.prompts is None:
+            return ()
+        rows = [int(self.prompts[place]) for place in places or [(0, 0)] * count]
+        return (torch.tensor(rows, device=self.device),)
 
 
 def as_images(windows: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
@@ -84,17 +96,21 @@ def as_images(windows: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
 
 
 def as_network(
-    segmenter: Segmenter, *, tta: str = "none", forward: Callable[[Tensor], Tensor] | None = None
+    segmenter: Segmenter,
+    *,
+    tta: str = "none",
+    forward: Callable[[Tensor], Tensor] | None = None,
+    prompts: NDArray[np.int64] | None = None,
 ) -> Network:
     """Give a Segmenter, on its device, as a Network; ``forward`` runs it by other means than torch eager."""
     device = next(segmenter.parameters()).device
     spec = segmenter.spec
 
-    def eager(images: Tensor) -> Tensor:
-        logits: Tensor = segmenter(images.contiguous(memory_format=torch.channels_last))
+    def eager(images: Tensor, prompt: Tensor | None = None) -> Tensor:
+        logits: Tensor = segmenter(images.contiguous(memory_format=torch.channels_last), prompt)
         return logits
 
-    return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta)
+    return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta, prompts)
 
 
 def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:

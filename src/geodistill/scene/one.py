@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -109,7 +110,7 @@ def map_scene(
     if options.stac:
         require_pystac()
     layers = layers_of(options, network.classes)
-    about = identity(segmenter, raster, options)
+    about = identity(segmenter, network, raster, options)
     run = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     files = {layer.name: map_beside(path, layer.name) for layer in layers}
     made = SceneMap(raster.source, path, files.get("confidence"), files.get("probabilities"))
@@ -204,9 +205,9 @@ def cache_bytes(raster: Raster) -> int:
     return 2**22 + 2 * height * raster.grid.width * raster.channels * raster.dtype.itemsize + 8 * BLOCK * BLOCK
 
 
-def identity(segmenter: Segmenter, raster: Raster, options: Options) -> dict[str, Any]:
+def identity(segmenter: Segmenter, network: Network, raster: Raster, options: Options) -> dict[str, Any]:
     """Give all that the bytes of a map follow from, as JSON."""
-    settings = options.settings
+    settings, prompts = options.settings, network.prompts
     weights = hashlib.sha256()
     for name, values in sorted(segmenter.state_dict().items()):
         weights.update(name.encode())
@@ -230,6 +231,7 @@ def identity(segmenter: Segmenter, raster: Raster, options: Options) -> dict[str
         "compile": options.compile,
         "device": next(segmenter.parameters()).device.type,
         "max_memory": options.max_memory,
+        "prompts": None if prompts is None else zlib.crc32(prompts.tobytes()),
         "version": __version__,
     }
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.scene.place import Whereabouts
 from geodistill.scene.stream import SPAN, Settings
 from geodistill.scene.vector import VectorOptions
 from geodistill.scene.windows import Part, Plan
@@ -38,6 +39,7 @@ class Options:
         blocks: In how many blocks of rows each scene is cut for several workers; by default as many as keep all
             workers busy.
         stac: Write a STAC item beside each map.
+        whereabouts: What the user says of where and when scenes were taken, for a network that asks.
         vector: Write polygons beside each map, and the map of confidence that they take theirs from.
 
     Raises:
@@ -57,6 +59,7 @@ class Options:
     resume: bool = False
     blocks: int | None = None
     stac: bool = False
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
     vector: VectorOptions | None = None
 
     def __post_init__(self) -> None:
@@ -113,9 +116,9 @@ def cut_columns(
     if fitting < min(span, columns):
         needed = fixed + min(span, columns) * a_column
         raise RecipeError(
-            f"--max-memory of {options.max_memory / 2**20:.0f} MiB",
-            f"at least {needed / 2**20:.0f} MiB for this scene and batch size",
-            "use a smaller --batch-size",
+            f"--max-memory of {options.max_memory / 2**20:.1f} MiB",
+            f"at least {needed / 2**20:.1f} MiB for this scene and batch size",
+            "use a smaller --batch",
         )
     width = columns if fitting >= columns else fitting // span * span
     cuts = [*range(0, columns, width), columns]

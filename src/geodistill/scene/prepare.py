@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geodistill.errors import RecipeError
 from geodistill.raster import Window
 from geodistill.scene.network import MIRRORS, Network, as_images, as_network
 from geodistill.scene.options import Options
@@ -38,18 +40,23 @@ class Prepared:
     told: str = ""
 
 
-def prepare(segmenter: Segmenter, options: Options, area: Area) -> Prepared:
+def prepare(segmenter: Segmenter, options: Options, area: Area, prompts: NDArray[np.int64] | None = None) -> Prepared:
     """Get a Segmenter, on its device, ready.
 
     Args:
         segmenter: The model.
         options: What is asked for.
         area: The first scene: backends and batch sizes are tried on its windows.
+        prompts: As `Network` takes them; torch alone runs such a network.
 
     Raises:
         DataError: The scene cannot be read.
-        RecipeError: A backend that was asked for is not installed.
+        RecipeError: A backend that was asked for is not installed, or runs no scene that spans climate zones.
     """
+    if prompts is not None:
+        if options.backend not in ("auto", "torch"):
+            raise RecipeError(f"--backend {options.backend} for a scene that spans climate zones", "torch or auto")
+        options = replace(options, backend="torch")
     device = next(segmenter.parameters()).device
     told, name, precision = [], options.backend, options.precision
     batch = options.batch if isinstance(options.batch, int) else default_batch(device)
@@ -59,7 +66,7 @@ def prepare(segmenter: Segmenter, options: Options, area: Area) -> Prepared:
     if not plain:
         forward, name, precision, line = _open(segmenter, options, area, device, batch)
         told.append(line)
-    network = as_network(segmenter, tta=settings.tta, forward=forward)
+    network = as_network(segmenter, tta=settings.tta, forward=forward, prompts=prompts)
     if options.batch == "auto":
         settings = replace(settings, batch=fastest_batch(network, first_windows(area, network.size, settings.overlap)))
         told.append(f"batch size {settings.batch}")
@@ -89,7 +96,7 @@ def _open(
         images = as_images([windows[i % len(windows)] for i in range(batch)], device)
         asked = cast("Precision | Literal['auto']", options.precision)
         backend, choice = choose_backend(segmenter, images, device=device, precision=asked, expected=expected)
-        return backend, choice.name, choice.precision, str(choice)
+        return backend, choice.name, choice.precision, str(choice) if choice.tried else ""
     # What is compiled is compiled by torch.
     name = "torch" if options.backend == "auto" else options.backend
     precision = cast("Precision", "fp32" if options.precision == "auto" else options.precision)

@@ -193,7 +193,8 @@ def _one_row(
         for start in range(0, len(seen), batch):
             chosen = seen[start : start + batch]
             windows = [strip.image[:, :, plan.lefts[j] - origin : plan.lefts[j] - origin + size] for j in chosen]
-            for column, probabilities in zip(chosen, network.probabilities(windows), strict=True):
+            found = network.probabilities(windows, [(row, j) for j in chosen])
+            for column, probabilities in zip(chosen, found, strict=True):
                 for skipped in range(done, column):
                     reducer.put(plan.lefts[skipped] - origin, blender.finish(skipped))
                 blender.add(column, probabilities)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.raster import Raster, ResampledRaster
@@ -13,6 +16,7 @@ from geodistill.scene.inputs import Scene
 from geodistill.scene.network import load_on
 from geodistill.scene.one import SceneMap, layers_of, map_scene, segment_parts
 from geodistill.scene.options import Options, cut_columns
+from geodistill.scene.place import scene_prompts
 from geodistill.scene.prepare import Prepared, expected_windows, prepare
 from geodistill.scene.windows import Area, Plan
 from geodistill.scene.work import ABOUT, PartFiles, work_folder
@@ -32,6 +36,7 @@ class Task:
         scene: The scene.
         path: Its map.
         options: How.
+        run: Name of the call it belongs to: what a process has loaded for one call does not serve another.
         rows: Rows of windows of a block, from the first to before the last; ``None`` for a whole scene.
     """
 
@@ -39,12 +44,21 @@ class Task:
     scene: Scene
     path: Path
     options: Options
+    run: str
     rows: tuple[int, int] | None = None
 
 
-_models: dict[tuple[str, str], Segmenter] = {}
-_prepared: dict[tuple[str, Options, int], Prepared] = {}
-"""What a process holds between its tasks: loading, exporting and compiling a network is paid for once."""
+@dataclass
+class _Held:
+    """What a process holds between the tasks of a call: loading, exporting and compiling is paid for once."""
+
+    run: str = ""
+    segmenter: Segmenter | None = None
+    placed: dict[int, Segmenter] = field(default_factory=dict)
+    prepared: dict[tuple[Options, int, tuple[str, ...]], Prepared] = field(default_factory=dict)
+
+
+_held = _Held()
 
 
 def make_map(task: Task) -> SceneMap:
@@ -53,9 +67,10 @@ def make_map(task: Task) -> SceneMap:
     Raises:
         GeodistillError: It cannot be mapped.
     """
-    segmenter = model_of(task)
-    with open_scene(task.scene, task.options, segmenter.spec) as raster:
-        ready = prepared(segmenter, task, raster)
+    model = model_of(task)
+    with open_scene(task.scene, task.options, model.spec) as raster:
+        segmenter, prompts = placed(model, task, raster)
+        ready = prepared(segmenter, task, raster, prompts)
         made = map_scene(segmenter, ready.network, raster, task.path, ready.options)
     return replace(made, told="; ".join(filter(None, (ready.told, made.told))))
 
@@ -67,9 +82,10 @@ def make_block(task: Task) -> int:
         GeodistillError: They cannot be segmented.
     """
     assert task.rows is not None
-    segmenter = model_of(task)
-    with open_scene(task.scene, task.options, segmenter.spec) as raster:
-        ready = prepared(segmenter, task, raster)
+    model = model_of(task)
+    with open_scene(task.scene, task.options, model.spec) as raster:
+        segmenter, prompts = placed(model, task, raster)
+        ready = prepared(segmenter, task, raster, prompts)
         network, options = ready.network, ready.options
         area = Area.whole(raster)
         plan = Plan.of(area.window.height, area.window.width, network.size, options.settings.overlap)
@@ -85,25 +101,43 @@ def make_block(task: Task) -> int:
 
 def model_of(task: Task) -> Segmenter:
     """Give the task's model, on its device."""
-    if isinstance(task.model, Segmenter):
-        return load_on(task.model, task.options.device)
-    key = (task.model, task.options.device)
-    if key not in _models:
-        _models[key] = load_on(task.model, task.options.device)
-    return _models[key]
+    if _held.run != task.run or _held.segmenter is None:
+        _held.run, _held.segmenter = task.run, load_on(task.model, task.options.device)
+        _held.placed, _held.prepared = {}, {}
+    return _held.segmenter
 
 
-def prepared(segmenter: Segmenter, task: Task, raster: Raster) -> Prepared:
+def placed(model: Segmenter, task: Task, raster: Raster) -> tuple[Segmenter, NDArray[np.int64] | None]:
+    """Give the model for the place of a scene, and each window's prompt where the scene spans climate zones.
+
+    Raises:
+        DataError: The model asks for the climate zone, and nothing says where the scene lies.
+        UnknownNameError: There is no such zone or region.
+    """
+    plan = Plan.of(raster.grid.height, raster.grid.width, model.tile, task.options.settings.overlap)
+    prompts = scene_prompts(model, raster, plan, task.options.whereabouts)
+    if prompts is None or len(model.prompts) == 1:
+        return model, None
+    first = int(prompts[0, 0])
+    if (prompts != first).any():
+        return model, prompts
+    if first not in _held.placed:
+        _held.placed[first] = model.under(first).eval()
+    return _held.placed[first], None
+
+
+def prepared(segmenter: Segmenter, task: Task, raster: Raster, prompts: NDArray[np.int64] | None = None) -> Prepared:
     """Give the task's network, ready to run, as it was chosen before where a map is continued."""
-    options = as_begun(task)
-    name = task.model if isinstance(task.model, str) else f"object {id(task.model)}"
-    area = Area.whole(raster)
+    options, area = as_begun(task), Area.whole(raster)
     # What is measured on one scene holds for others of about its size: small ones are not worth much of a search.
     order = expected_windows(options, segmenter.tile, area).bit_length() // 3 if options.backend == "auto" else 0
-    key = (name, options, order)
-    if key not in _prepared:
-        _prepared[key] = prepare(segmenter, options, area)
-    ready = _prepared[key]
+    if prompts is not None:
+        ready = prepare(segmenter, options, area, prompts)
+    else:
+        key = (options, order, segmenter.prompts[:1])
+        if key not in _held.prepared:
+            _held.prepared[key] = prepare(segmenter, options, area)
+        ready = _held.prepared[key]
     return replace(ready, options=replace(ready.options, resume=task.options.resume))
 
 

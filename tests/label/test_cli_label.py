@@ -22,7 +22,7 @@ def settings_from(*flags: str) -> Settings:
 
 def test_defaults() -> None:
     settings = settings_from("--format", "coco")
-    assert settings == Settings(Path("i"), Path("b"), "coco", rules=Rules(min_score=0.7))
+    assert settings == Settings(Path("i"), Path("b"), "coco", rules=Rules(min_score=0.75))
     assert settings_from("--format", "coco", "--segmenter", "box").rules == Rules()
     assert settings_from("--format", "coco", "--min-score", "none").rules == Rules()
 

@@ -51,6 +51,6 @@ def test_every_reason_is_explained() -> None:
 
 def test_the_defaults_are_those_of_the_page() -> None:
     assert Rules() == Rules(keep_component=True, fill_holes=True, max_outside=0.5, min_score=None)
-    assert MIN_SCORES == {"grabcut": 0.7}
+    assert MIN_SCORES == {"grabcut": 0.75}
     assert re.search(r"`--max-outside` .*\| 0.5 \|", PAGE)
-    assert re.search(r"`--min-score` .*\| 0.7 for `grabcut`, else none \|", PAGE)
+    assert re.search(r"`--min-score` .*\| 0.75 for `grabcut`, else none \|", PAGE)

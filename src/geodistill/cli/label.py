@@ -107,7 +107,7 @@ def _build_parser() -> ArgumentParser:
     add("--empty", default="drop", help="keep or drop tiles without any label")
     add("--difficult", default="keep", help="keep or drop boxes marked as difficult")
     add("--order", help="what lies on top: large-first (small objects survive) or annotation (later ones)")
-    _add_rules(parser, "yes", "0.7 for grabcut, else none")
+    _add_rules(parser, "yes", "0.75 for grabcut, else none")
     add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
     add("--group-regex", help="names the group of an image from its key; a group stays in one split")
     add("--seed", type=int, default=0, help="chooses among equally good splits")

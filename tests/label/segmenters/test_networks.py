@@ -115,7 +115,7 @@ def test_a_missing_device_is_told(saved: Path) -> None:
 
 @pytest.mark.parametrize("name", ["grabcot", "sam", "sam:", "sam4:dir", ""])
 def test_unknown_segmenters_are_named_with_the_known_ones(name: str) -> None:
-    with pytest.raises(UnknownNameError, match="expected (a known|one of)"):
+    with pytest.raises(UnknownNameError, match=r"expected (a known|one of)"):
         build_segmenter(name)
 
 

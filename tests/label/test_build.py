@@ -14,6 +14,7 @@ from factories import make_picture, make_raster, truncate
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import DataError, OutputError, RecipeError
 from geodistill.label.build import Work, _batch, build
+from geodistill.label.postprocess import NO_RULES
 from geodistill.label.segmenters import Embedding
 from geodistill.label.segmenters.box import BoxSegmenter
 from geodistill.spec import Legend
@@ -130,6 +131,19 @@ def test_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     build(settings, tmp_path / "many", work=Work(batch=3))
     assert max(sizes) == 3
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+def test_networks_of_the_sam_family_label_tiles_in_batches(tmp_path: Path) -> None:
+    from promptable import save_promptable
+
+    source = make_detection_set(tmp_path / "set", 3)
+    name = f"sam:{save_promptable('sam', tmp_path / 'weights')}"
+    settings = settings_of(source, segmenter=name, prompt="hbox+hbox-mask", tile=48, overlap=16, rules=NO_RULES)
+    one = build(settings, tmp_path / "one", work=Work(device="cpu"))
+    many = build(settings, tmp_path / "many", work=Work(device="cpu", batch=3))
+    assert one["boxes"]["in"] == 8 == one["boxes"]["labelled"] + sum(one["boxes"]["dropped"].values())
+    assert one["images"]["failed"] == 0
+    assert many["boxes"] == one["boxes"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import torch
 from numpy.typing import NDArray
 
 from factories import make_raster, truncate
@@ -20,7 +19,11 @@ from geodistill.evaluation.report import format_table
 from geodistill.evaluation.scoring import ErrorCells, ImageScore, Settings, look_at, score_image
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
+from geodistill.scene.network import as_network
+from geodistill.scene.options import Options
 from geodistill.scene.predict import predict
+from geodistill.scene.reduce import Wanted
+from geodistill.scene.stream import Settings as StreamSettings
 from geodistill.scene.stream import stream
 from geodistill.scene.windows import Area
 from geodistill.segmenter import Segmenter
@@ -58,16 +61,16 @@ def test_evaluate_and_predict_see_the_same_numbers(tmp_path: Path, manifest: Man
     matrix = ConfusionMatrix(3)
     for i, row in enumerate(manifest.entries):
         assert row.mask is not None
-        options = {"device": "cpu", "overlap": 0.5}
-        (path,) = predict(segmenter, [row.image], tmp_path / f"p{i}.tif", probabilities=True, **options)  # type: ignore[arg-type]
-        (mapped,) = predict(segmenter, [row.image], tmp_path / f"c{i}.tif", **options)  # type: ignore[arg-type]
+        settings = StreamSettings(overlap=0.5, wanted=Wanted(probabilities="float32"))
+        (made,) = predict(segmenter, [row.image], tmp_path / f"p{i}.tif", Options(settings, device="cpu"))
         with Raster(row.image) as raster:
-            parts = list(stream(segmenter, Area(raster, row.window), overlap=0.5))
-        scored = torch.cat([part.probabilities for part in parts], 1).numpy()
+            parts = list(stream(as_network(segmenter), Area(raster, row.window), settings))
+        scored = np.concatenate([part.layers["probabilities"] for part in parts], 1)
         valid = np.concatenate([part.valid for part in parts])
-        with rasterio.open(path) as file:
+        assert made.probabilities is not None
+        with rasterio.open(made.probabilities) as file:
             assert np.abs(file.read() - scored)[:, valid].max() < 1e-5
-        with rasterio.open(mapped) as file, rasterio.open(row.mask) as mask:
+        with rasterio.open(made.path) as file, rasterio.open(row.mask) as mask:
             classes, truth = file.read(1), mask.read(1)
         matrix.update(classes, np.where(classes == IGNORE_INDEX, np.uint8(IGNORE_INDEX), truth))
     scores = evaluate(segmenter, manifest, overlap=0.5, device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -177,3 +178,15 @@ def test_a_gpu_that_runs_out_of_memory_gets_smaller_batches(monkeypatch: pytest.
     embeddings = segmenter.embed([noise(40 + i, 40) for i in range(5)])
     assert sizes == [5, 2, 2, 1]
     assert [embedding.height for embedding in embeddings] == [40, 41, 42, 43, 44]
+
+
+def test_masks_that_were_taken_are_not_kept() -> None:
+    segmenter = loaded("sam")[2]
+    prompts = make_prompts(300, 300, "b", 40)
+    taken: list[weakref.ref[NDArray[np.bool_]]] = []
+    most = 0
+    for mask in segmenter.masks(segmenter.embed([noise(300, 300)])[0], prompts):
+        taken.append(weakref.ref(mask.mask if mask.mask.base is None else mask.mask.base))
+        most = max(most, sum(reference() is not None for reference in taken))
+    assert len(taken) == 40
+    assert most <= 2

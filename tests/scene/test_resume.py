@@ -113,11 +113,14 @@ def test_work_with_other_settings_is_not_continued(scene: Path, tmp_path: Path) 
 
 def test_a_second_run_on_one_map_is_refused(scene: Path, tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
-    process = start(scene, path, 0.05)
-    wait_for_rows(process, path, 1)
+    process = start(scene, path, 5)
+    deadline = time.monotonic() + 60
+    while not (work_folder(path) / "about.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert "another run is making" in run(scene, path)[0]
-    process.join(120)
-    assert process.exitcode == 0
+    kill(process)
+    # A lock dies with its process.
+    assert len(run(scene, path)) == 1
     assert path.exists()
 
 

@@ -1,26 +1,30 @@
-"""Maps as files: layout, colours, names, georeferencing, and nothing left behind by a failure."""
+"""Maps as files: layout, colours, names and georeferencing."""
 
 import json
-import os
+import resource
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
 from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_origin
 
 from geodistill.errors import OutputError
 from geodistill.raster import Grid, Raster
-from geodistill.scene.writer import MapWriter, open_map
+from geodistill.scene.stream import SceneRows
+from geodistill.scene.windows import Part, Plan
+from geodistill.scene.work import Layer, PartFiles
+from geodistill.scene.writer import MapInfo, write_map
 from geodistill.spec import IGNORE_INDEX, Legend
 
 LEGEND = Legend(
@@ -36,12 +40,29 @@ def classes(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return values
 
 
-def write(path: Path, values: NDArray[np.uint8], grid: Grid | None = None, rows: int = 100) -> Path:
-    """Write a class map, ``rows`` rows at a time."""
+def write(
+    path: Path,
+    values: NDArray[Any],
+    grid: Grid | None = None,
+    rows: int = 100,
+    name: str = "classes",
+    half: bool = False,
+) -> Path:
+    """Write a map from rows that come ``rows`` at a time."""
     grid = grid or Grid(values.shape[1], values.shape[2], UTM, from_origin(5e5, 4e6, 0.3, 0.3))
-    with open_map(path, grid, LEGEND, False, "a model") as writer:
-        for top in range(0, values.shape[1], rows):
-            writer.write(values[:, top : top + rows])
+    folder = path.parent / f"{path.name}.work"
+    folder.mkdir(parents=True)
+    layer = Layer(name, len(values), str(values.dtype))
+    starts = range(0, grid.height, rows)
+    plan = Plan(grid.height, grid.width, max(rows, grid.width), tuple(starts), (0,))
+    with PartFiles(folder, plan, Part.whole(plan), (layer,)) as files:
+        for row, top in enumerate(starts):
+            part = values[:, top : top + rows]
+            files.append(SceneRows(row, top, {name: part}, np.ones(part.shape[1:], bool), 1, ()))
+        assert files.finished
+        info = MapInfo(grid, LEGEND, {"MODEL": "a model"}, half)
+        write_map(path, layer, [files], info, folder)
+    shutil.rmtree(folder)
     return path
 
 
@@ -77,18 +98,48 @@ def test_overviews_hold_classes_and_no_means_of_them(tmp_path: Path) -> None:
         assert set(np.unique(file.read())) <= {0, 2}
 
 
-def test_probabilities_are_one_named_band_a_class(tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_probabilities_are_one_named_band_a_class(tmp_path: Path, half: bool) -> None:
     values = np.random.default_rng(0).random((3, 600, 530), np.float32)
+    values = values.astype(np.float16).astype(np.float32) if half else values
     values[:, :3] = np.nan
-    grid = Grid(600, 530, UTM, from_origin(5e5, 4e6, 0.3, 0.3))
-    with open_map(tmp_path / "p.tif", grid, LEGEND, True, "m") as writer:
-        writer.write(values)
-    with rasterio.open(tmp_path / "p.tif") as file:
+    with rasterio.open(write(tmp_path / "p.tif", values, name="probabilities", half=half)) as file:
         assert file.dtypes == ("float32",) * 3
+        assert file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == ("16" if half else None)
         assert file.descriptions == LEGEND.names
         assert np.isnan(file.nodata)
         np.testing.assert_array_equal(file.read(), values)
         assert not file.read_masks(1)[:3].any()
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+
+
+def test_bytes_say_by_what_they_are_to_be_divided(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 251, (1, 600, 530), dtype=np.uint8)
+    with rasterio.open(write(tmp_path / "c.tif", values, name="confidence")) as file:
+        assert file.scales == (0.004,)
+        assert file.descriptions == ("confidence",)
+        assert file.colorinterp == (ColorInterp.gray,)
+        np.testing.assert_array_equal(file.read(), values)
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (513, 700), (1025, 511), (2200, 600)])
+def test_overviews_are_every_second_pixel(tmp_path: Path, shape: tuple[int, int]) -> None:
+    values = classes(*shape)
+    path = write(tmp_path / "map.tif", values, rows=300)
+    smaller = values[0]
+    with rasterio.open(path) as file:
+        levels = file.overviews(1)
+    for level in range(len(levels)):
+        smaller = smaller[::2, ::2]
+        with rasterio.open(path, overview_level=level) as file:
+            np.testing.assert_array_equal(file.read(1), smaller)
+    assert max(smaller.shape) <= 512
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
+    values = classes(1100, 900)
+    one = write(tmp_path / "a" / "map.tif", values, rows=100)
+    assert write(tmp_path / "b" / "map.tif", values, rows=384).read_bytes() == one.read_bytes()
 
 
 GCPS = tuple(GroundControlPoint(row, col, 30 + col / 1e3, 2 - row / 1e3) for row, col in ((0, 0), (0, 40), (60, 0)))
@@ -139,21 +190,6 @@ def test_georeferencing_is_that_of_the_scene(tmp_path: Path, grid: Grid) -> None
         }
 
 
-@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
-def test_a_failure_leaves_the_old_map_and_nothing_else(tmp_path: Path, kind: type[BaseException]) -> None:
-    old = write(tmp_path / "map.tif", classes(60, 40)).read_bytes()
-
-    def interrupted() -> None:
-        with open_map(tmp_path / "map.tif", Grid(900, 40), LEGEND, False, "m") as writer:
-            writer.write(classes(600, 40))
-            raise kind
-
-    with pytest.raises(kind):
-        interrupted()
-    assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]
-    assert (tmp_path / "map.tif").read_bytes() == old
-
-
 def test_a_map_replaces_the_one_before(tmp_path: Path) -> None:
     write(tmp_path / "map.tif", classes(60, 40))
     with rasterio.open(write(tmp_path / "map.tif", classes(30, 20))) as file:
@@ -161,77 +197,45 @@ def test_a_map_replaces_the_one_before(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        write(tmp_path / "file" / "map.tif", classes(20, 20))
+    plan = Plan(20, 20, 20, (0,), (0,))
+    layer = Layer("classes", 1, "uint8")
+    with PartFiles(work, plan, Part.whole(plan), (layer,)) as files:
+        files.append(SceneRows(0, 0, {"classes": classes(20, 20)}, np.ones((20, 20), bool), 1, ()))
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_map(tmp_path / "file" / "map.tif", layer, [files], MapInfo(Grid(20, 20), LEGEND, {}), work)
 
 
-def test_a_full_disk_is_noticed_before_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RasterioError("Free disk space available is 5 bytes")
+
     usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(rasterio.shutil, "copy", fail)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
     with pytest.raises(OutputError, match=r"^the disk is full while writing .*map\.tif; free some space"):
         write(tmp_path / "map.tif", classes(600, 40))
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "map.tif").exists()
 
 
-def test_a_writer_that_fails_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    passed: list[int] = []
+def test_what_gdal_cannot_write_is_told_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RasterioError("Input/output error")
 
-    def fail(self: MapWriter, rows: NDArray[np.uint8]) -> None:
-        passed.append(rows.shape[1])
-        if len(passed) == 3:
-            raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(MapWriter, "write", fail)
+    monkeypatch.setattr(rasterio.shutil, "copy", fail)
     with pytest.raises(OutputError, match="Input/output error"):
         write(tmp_path / "map.tif", classes(600, 40))
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "map.tif").exists()
 
 
-FILL = """
-import sys, resource
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from test_writer import classes, write
-from geodistill.errors import OutputError
-if len(sys.argv) > 4:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
-folder, height = Path(sys.argv[1]), int(sys.argv[2])
-try:
-    write(folder / "map.tif", classes(height, 2048))
-    print("written")
-except OutputError as error:
-    print(error)
-print(len(list(folder.iterdir())), "left")
-"""
-
-
-def fill(folder: Path, height: int, before: str = "", *more: str) -> tuple[list[str], str]:
-    """Write a map in a process of its own; give its output lines and what it printed as errors."""
-    command = f'{before} exec "$0" -c "$1" "$2" {height} "$3" {" ".join(more)}'
-    arguments = ["sh", "-c", command, sys.executable, FILL, str(folder), str(Path(__file__).parent)]
-    if before:
-        arguments = ["unshare", "--user", "--map-root-user", "--mount", *arguments]
-    done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    if before and "written" not in done.stdout and "map.tif" not in done.stdout:
-        pytest.skip(f"no file system of one's own can be mounted here ({done.stderr.strip()[-200:]})")
-    return done.stdout.splitlines(), done.stderr
-
-
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare to mount a small disk")
-@pytest.mark.parametrize(("height", "full"), [(900, False), (4300, True), (9000, True)])
-def test_a_disk_that_really_fills_up(tmp_path: Path, height: int, full: bool) -> None:
-    lines, errors = fill(tmp_path, height, 'mount -t tmpfs -o size=5000k none "$2" &&')
-    if full:
-        assert lines[0].startswith("the disk is full while writing"), lines
-        assert lines[1] == "0 left"
-    else:
-        assert lines == ["written", "1 left"]
-    assert errors == ""
-
-
-@pytest.mark.parametrize("limit", [300_000, 1_900_000])
-def test_a_file_that_may_not_grow(tmp_path: Path, limit: int) -> None:
-    lines, _ = fill(tmp_path, 3000, "", str(limit))
-    assert "map.tif cannot be written" in lines[0]
-    assert lines[1] == "0 left"
+def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write(tmp_path / "map.tif", classes(3000, 2048))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not (tmp_path / "map.tif").exists()

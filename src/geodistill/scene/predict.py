@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from geodistill.engine import Engine, run_tasks
 from geodistill.errors import DataError, GeodistillError, OutputError
@@ -81,7 +82,8 @@ def iter_maps(
     if not keep_going:
         check_scenes(scenes, spec, options)
     held = model if isinstance(model, Segmenter) else str(model)
-    tasks = [Task(held, scene, path, options) for scene, path in zip(scenes, paths, strict=True)]
+    run = uuid4().hex
+    tasks = [Task(held, scene, path, options, run) for scene, path in zip(scenes, paths, strict=True)]
     blocks = options.blocks or -(-workers // len(tasks))
     if blocks > 1:
         for position, task in enumerate(tasks):

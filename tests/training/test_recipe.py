@@ -59,7 +59,9 @@ def test_a_preset_lies_under_the_file(tmp_path: Path) -> None:
     [
         ("method: ktda\ntrainer: {max_stepz: 3}\n", "trainer.max_steps"),
         ("method: ktda\nnetwrok: {}\n", "network"),
-        ("method: supervised\nteacher: {}\n", "unknown recipe key 'teacher'"),
+        ("method: supervised\nnetwork: {fmm_blocks: 2}\n", "unknown recipe key 'network.fmm_blocks'"),
+        ("teacher: {segmentor: runs}\n", "teacher.segmenter"),
+        ("teachers: {big: {segmentor: runs}}\n", "segmentor"),
         ("method: kdta\n", "ktda"),
         ("- 1\n", "expected a mapping"),
         ("a: [\n", "not YAML"),
@@ -74,6 +76,25 @@ def test_mistakes_name_the_key_and_its_neighbours(tmp_path: Path, text: str, say
         load_recipe(path)
     assert says in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_teachers_have_names_and_their_terms_a_dot(tmp_path: Path) -> None:
+    path = tmp_path / "several.yaml"
+    path.write_text(
+        "losses: {weights: {ce: 0.5, big.kd: 2.0}}\nteacher: {encoder: mit_b0}\nteachers: {big: {segmenter: runs/a}}\n"
+    )
+    flags = ["--losses.weights.big.kd", "3", "--losses.weights.kd=0.25", "--losses.weighting", "uncertainty"]
+    flags += ["--teachers.big.bands", "[red, 2]", "--teachers.small.encoder", "mit_b1", "--teacher.views", "4"]
+    recipe = load_recipe(path, flags)
+    assert recipe.losses.weights == {"ce": 0.5, "big.kd": 3.0, "kd": 0.25}
+    assert recipe.losses.weighting == "uncertainty"
+    assert recipe.teacher is not None
+    assert (recipe.teacher.encoder, recipe.teacher.views) == ("mit_b0", 4)
+    assert recipe.teachers["big"].segmenter == "runs/a"
+    assert recipe.teachers["big"].bands == ("red", 2)
+    assert recipe.teachers["small"].encoder == "mit_b1"
+    path.write_text(yaml.safe_dump(recipe_dict(recipe)))
+    assert load_recipe(path) == recipe
 
 
 def test_a_missing_recipe_names_the_shipped_ones() -> None:

@@ -11,7 +11,6 @@ import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from geodistill.data.sample import Batch

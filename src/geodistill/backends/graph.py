@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.raster import atomic_path
@@ -27,11 +27,16 @@ INPUT, OUTPUT = "image", "logits"
 PARITY = 1e-3
 """Largest difference to torch that is let through, as a share of the largest logit (or of 1 where that is less)."""
 
+OPSET = 18
+"""The exporter's own version of ONNX's operators; others are made from it."""
+
 _MOST_BYTES = 2**31 - 2**20
 """A protobuf file ends at 2 GiB."""
 
 
-def to_onnx(segmenter: Segmenter, path: Path | str, *, size: int | None, batch: int | None, opset: int = 18) -> float:
+def to_onnx(
+    segmenter: Segmenter, path: Path | str, *, size: int | None, batch: int | None, opset: int = OPSET
+) -> float:
     """Write a Segmenter as an ONNX graph from sensor units to logits, and compare it with torch.
 
     Args:
@@ -51,24 +56,80 @@ def to_onnx(segmenter: Segmenter, path: Path | str, *, size: int | None, batch: 
         OutputError: The file cannot be written.
     """
     require("onnx", "onnxscript", "onnxruntime")
-    if opset < 18 or (size is not None and size < 1) or (batch is not None and batch < 1):
-        raise RecipeError(f"opset {opset}, size {size}, batch {batch}", "opset 18 or above, size and batch above 0")
-    model = copy.deepcopy(segmenter).cpu().float().eval()
-    if sum(p.numel() * 4 for p in model.parameters()) > _MOST_BYTES:
-        raise ArtifactError("a network of more than 2 GiB", "one that an ONNX file can hold")
+    if opset < OPSET or (size is not None and size < 1) or (batch is not None and batch < 1):
+        raise RecipeError(
+            f"opset {opset}, size {size}, batch {batch}", f"opset {OPSET} or above, size and batch above 0"
+        )
+    model = plain_copy(segmenter)
+    axes = ([] if batch is not None else [0]) + ([] if size is not None else [2, 3])
     with atomic_path(path) as part:
-        _export(model, part, size or model.tile, batch, size is None, opset)
-        worst = 0.0
-        for shape in _shapes(size, batch, model.tile):
-            worst = max(worst, parity(model, part, example(model.spec, shape)))
-    return worst
+        # An axis of 1 would be taken for a fixed one.
+        write_graph(model, example(model.spec, (batch or 2, *[size or model.tile] * 2)), part, OUTPUT, axes, opset)
+        shapes = _shapes(size, batch, model.tile)
+        return max(parity(model, part, example(model.spec, shape)) for shape in shapes)
 
 
-def parity(model: Segmenter, path: Path, images: Tensor) -> float:
+def plain_copy(segmenter: Segmenter) -> Segmenter:
+    """Copy a Segmenter to the CPU, in float32 and for inference, as exporters want it.
+
+    Raises:
+        ArtifactError: It is too large for a file of ONNX, which ends at 2 GiB.
+    """
+    if sum(p.numel() * 4 for p in segmenter.parameters()) > _MOST_BYTES:
+        raise ArtifactError("a network of more than 2 GiB", "one that an ONNX file can hold")
+    return copy.deepcopy(segmenter).cpu().float().eval()
+
+
+def write_graph(
+    model: nn.Module, images: Tensor, path: Path, output: str = OUTPUT, axes: Sequence[int] = (), opset: int = OPSET
+) -> None:
+    """Write a module of one input and one output as ONNX.
+
+    Args:
+        model: On the CPU.
+        images: ``(B, C, H, W)`` to trace it with.
+        path: The file to make.
+        output: Name of the output.
+        axes: Axes of the images that may have any length.
+        opset: Version of ONNX's operators.
+
+    Raises:
+        ArtifactError: It cannot be exported so.
+        RecipeError: The exporter does not know the opset.
+    """
+    import onnx
+    from torch.onnx.errors import OnnxExporterError
+
+    free = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
+    try:
+        with _silence():
+            torch.onnx.export(
+                model,
+                (images,),
+                path,
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=[output],
+                dynamic_shapes=(free,) if free else None,
+                external_data=False,
+                verbose=False,
+            )
+    except (OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError, ValueError) as error:
+        size = "any size" if 2 in axes else f"size {images.shape[-1]}"
+        raise ArtifactError(
+            f"the network cannot be exported at {size} ({first_line(error)})", "one that ONNX can hold"
+        ) from error
+    versions = {entry.domain or "ai.onnx": entry.version for entry in onnx.load(path).opset_import}
+    if versions["ai.onnx"] != opset:
+        raise RecipeError(f"opset {opset} (the exporter gave {versions['ai.onnx']})", f"another, such as {OPSET}")
+
+
+def parity(model: nn.Module, path: Path, images: Tensor) -> float:
     """Compare a graph with torch on ``(B, C, H, W)`` images.
 
     Returns:
-        The largest absolute difference of the logits.
+        The largest absolute difference of the outputs.
 
     Raises:
         ArtifactError: It is above `PARITY`, or the graph does not take such images.
@@ -80,7 +141,7 @@ def parity(model: Segmenter, path: Path, images: Tensor) -> float:
         expected = model(images).numpy()
     what = f"the exported graph on images of {tuple(images.shape)}"
     try:
-        found = session.run([OUTPUT], {INPUT: images.numpy()})[0]
+        found = session.run(None, {INPUT: images.numpy()})[0]
     except runtime_errors() as error:
         raise ArtifactError(f"{what} fails ({first_line(error)})", "a fixed size", "export with --size") from error
     difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
@@ -132,39 +193,6 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 def first_line(error: BaseException) -> str:
     """Give an error's first line, at most 200 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _export(model: Segmenter, path: Path, size: int, batch: int | None, any_size: bool, opset: int) -> None:
-    import onnx
-    from torch.onnx.errors import OnnxExporterError
-
-    free = {} if batch is not None else {0: torch.export.Dim.DYNAMIC}
-    if any_size:
-        free |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    # An axis of 1 would be taken for a fixed one.
-    images = example(model.spec, (batch or 2, size, size))
-    try:
-        with _silence():
-            torch.onnx.export(
-                model,
-                (images,),
-                path,
-                dynamo=True,
-                opset_version=opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=(free,) if free else None,
-                external_data=False,
-                verbose=False,
-            )
-    except (OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError, ValueError) as error:
-        raise ArtifactError(
-            f"network {model.name} cannot be exported at size {'any' if any_size else size} ({first_line(error)})",
-            "a network that ONNX can hold",
-        ) from error
-    versions = {entry.domain or "ai.onnx": entry.version for entry in onnx.load(path).opset_import}
-    if versions["ai.onnx"] != opset:
-        raise RecipeError(f"opset {opset} (the exporter gave {versions['ai.onnx']})", "another opset, such as 18")
 
 
 def _shapes(size: int | None, batch: int | None, tile: int) -> list[tuple[int, int, int]]:

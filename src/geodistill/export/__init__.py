@@ -1,0 +1,1 @@
+"""Models that leave the building: ONNX, QGIS, STAC, the Hub."""

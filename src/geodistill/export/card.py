@@ -1,0 +1,103 @@
+"""What a model says of itself to a reader: a summary of scores, and a model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geodistill import __version__
+from geodistill.errors import DataError
+from geodistill.segmenter import Segmenter
+
+
+def read_scores(path: Path) -> dict[str, float]:
+    """Read the main figures of a ``metrics.json`` that ``geodistill evaluate`` wrote, shares in 0..1.
+
+    Raises:
+        DataError: It is not such a file.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        found = {name: data[name] for name in ("miou", "mf1", "oa")}
+        return {name: float(value) for name, value in found.items() if value is not None}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"scores {path} cannot be read ({error!r})", "metrics.json of 'geodistill evaluate'") from error
+
+
+def known_scores(segmenter: Segmenter, measured: Mapping[str, float]) -> dict[str, float]:
+    """Put together the scores that training left in a model with those measured later; shares in 0..1."""
+    held: Mapping[str, Any] = segmenter.provenance.get("scores") or {}
+    own = {name: float(value) for name, value in held.items() if isinstance(value, int | float)}
+    return own | dict(measured)
+
+
+def origin(segmenter: Segmenter) -> dict[str, Any]:
+    """Give what a stranger may know of where a model comes from: no paths of the machine it was trained on."""
+    held = segmenter.provenance
+    recipe = held.get("recipe") if isinstance(held.get("recipe"), dict) else {}
+    manifest = held.get("manifest")
+    found = {
+        "method": recipe.get("method") if recipe else None,
+        "data": Path(str(manifest)).name if manifest else None,
+        "steps": held.get("step"),
+        "versions": held.get("versions"),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def describe_network(segmenter: Segmenter) -> str:
+    """Name network, decoder and encoder, as far as there are such."""
+    arguments = segmenter.arguments
+    parts = [segmenter.name, arguments.get("architecture"), arguments.get("decoder"), arguments.get("encoder")]
+    return " ".join(str(part) for part in parts if part)
+
+
+def card_text(segmenter: Segmenter, name: str, scores: Mapping[str, float]) -> str:
+    """Write a model card in Markdown, without the Hub's header.
+
+    Args:
+        segmenter: The model.
+        name: What to call it.
+        scores: By name, shares in 0..1.
+    """
+    spec, parameters = segmenter.spec, sum(p.numel() for p in segmenter.parameters())
+    gsd = "unknown" if spec.gsd is None else f"{spec.gsd:g} m per pixel"
+    bands = [f"| {b} | {m:.6g} | {s:.6g} |" for b, m, s in zip(spec.bands, spec.mean, spec.std, strict=True)]
+    classes = [
+        f"| {index} | {title} | `#{red:02x}{green:02x}{blue:02x}` |"
+        for index, (title, (red, green, blue)) in enumerate(zip(spec.legend.names, spec.legend.colours, strict=True))
+    ]
+    measured = [f"| {key} | {100 * value:.2f} |" for key, value in scores.items()]
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"Semantic segmentation of georeferenced imagery: {describe_network(segmenter)}, "
+            f"{parameters / 1e6:.1f} million parameters, made with geodistill {__version__}.",
+            "",
+            f"Windows of {segmenter.tile} x {segmenter.tile} pixels; ground sampling distance {gsd}. "
+            "Images go in as the sensor gives them: normalisation is part of the network.",
+            "",
+            "| class | name | colour |\n| --- | --- | --- |",
+            *classes,
+            "",
+            "| band | mean | standard deviation |\n| --- | --- | --- |",
+            *bands,
+            "",
+            *(["| score | percent |\n| --- | --- |", *measured, ""] if measured else []),
+            "## Use",
+            "",
+            "```sh\ngeodistill predict --model THIS --input scene.tif --out map.tif\n```",
+            "",
+            "```python\nfrom geodistill.segmenter import Segmenter\n\nsegmenter = Segmenter.load('THIS')\n```",
+            "",
+            "THIS is the directory of these files, or `owner/name` on the Hub.",
+            "",
+            "## Where it comes from",
+            "",
+            f"```json\n{json.dumps(origin(segmenter), indent=2)}\n```",
+            "",
+        ]
+    )

@@ -1,0 +1,61 @@
+"""A Segmenter in the Hub's layout: its two files and a model card, to keep in a directory or to upload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from geodistill.export.card import card_text, known_scores, origin
+from geodistill.export.folder import model_folder
+from geodistill.files import atomic_path
+from geodistill.segmenter import Segmenter
+
+CARD = "README.md"
+
+
+def export_hub(
+    segmenter: Segmenter, path: Path, *, licence: str | None = None, scores: Mapping[str, float] | None = None
+) -> Path:
+    """Write a directory that `Segmenter.load` opens where it is, and by ``owner/name`` once it is uploaded.
+
+    Args:
+        segmenter: The model.
+        path: The directory; its name is the model's. An earlier export is replaced.
+        licence: The Hub's name of the licence of the weights, such as ``apache-2.0``.
+        scores: Measured scores, shares in 0..1, beside those that the model holds.
+
+    Returns:
+        The directory.
+
+    Raises:
+        OutputError: It cannot be written, or something else lies there.
+    """
+    folder = model_folder(path)
+    name = folder.name
+    told = known_scores(segmenter, scores or {})
+    header = ModelCardData(
+        library_name="geodistill",
+        pipeline_tag="image-segmentation",
+        license=licence,
+        tags=["remote-sensing", "semantic-segmentation", segmenter.name],
+        # A name alone would leave an index of models without a result.
+        model_name=name if told else None,
+        eval_results=[
+            EvalResult(
+                task_type="image-segmentation",
+                dataset_type="manifest",
+                dataset_name=str(origin(segmenter).get("data", "unknown")),
+                metric_type=metric,
+                metric_value=value,
+            )
+            for metric, value in told.items()
+        ]
+        or None,
+    )
+    with atomic_path(folder) as part:
+        segmenter.save(part)
+        text = f"---\n{header.to_yaml()}\n---\n\n{card_text(segmenter, name, told)}"
+        (part / CARD).write_text(text, encoding="utf-8")
+    return path

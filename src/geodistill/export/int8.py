@@ -1,0 +1,171 @@
+"""Static quantisation of an exported graph to 8-bit integers, and what it costs in mIoU."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geodistill.backends.graph import INPUT, quiet_options, require
+from geodistill.data.manifest import Manifest, Row
+from geodistill.errors import DataError
+from geodistill.evaluation.evaluate import check_legend
+from geodistill.evaluation.scoring import Settings, read_truth
+from geodistill.files import atomic_path
+from geodistill.metrics import ConfusionMatrix
+from geodistill.raster import Raster, Window
+from geodistill.scene.network import Network, as_network
+from geodistill.scene.stream import Settings as SceneSettings
+from geodistill.scene.stream import stream
+from geodistill.scene.windows import Area
+from geodistill.segmenter import Segmenter
+from geodistill.spec import IGNORE_INDEX, Legend
+
+WINDOWS = 64
+"""Windows of the training images that the ranges of numbers are read from."""
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What was written and what it costs.
+
+    Attributes:
+        path: The file.
+        before: mIoU of the graph in float32 over the split, 0..1.
+        after: mIoU of that in 8-bit integers.
+        split: Where they were measured.
+    """
+
+    path: Path
+    before: float
+    after: float
+    split: str
+
+    def __str__(self) -> str:
+        cost = f"mIoU {100 * self.before:.2f} in float32, {100 * self.after:.2f} in 8-bit integers"
+        return f"{self.path}: {self.split} {cost}"
+
+
+def quantise(segmenter: Segmenter, graph: Path, path: Path, manifest: Manifest, split: str, size: int) -> Int8:
+    """Make a graph of 8-bit integers: weights by channel, activations by ranges seen on training images.
+
+    Args:
+        segmenter: The model the graph is of.
+        graph: The graph in float32, of a fixed size or any.
+        path: The file to make.
+        manifest: Labelled data of the model's classes.
+        split: Where the cost is measured.
+        size: Side of the images that the graph is given.
+
+    Raises:
+        RecipeError: A package is missing.
+        DataError: The data cannot be read, or the split holds no labels.
+        OutputError: The file cannot be written.
+    """
+    require("onnx", "onnxruntime")
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    manifest.refuse_problems()
+    check_legend(manifest, segmenter)
+
+    class Windows(CalibrationDataReader):  # type: ignore[misc]
+        """Windows in the form that the calibration asks for."""
+
+        def __init__(self) -> None:
+            self._windows = calibration_windows(manifest, size)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            """Give one window, or ``None`` after the last."""
+            return next(({INPUT: window[None]} for window in self._windows), None)
+
+    with atomic_path(path) as part, TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
+            quantize_static(
+                str(prepared),
+                str(part),
+                Windows(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "Relu", "Clip"],
+            )
+        finally:
+            logging.disable(level)
+        before, after = (score(segmenter, file, manifest, split, size) for file in (graph, part))
+    return Int8(path, before, after, split)
+
+
+def calibration_windows(manifest: Manifest, size: int) -> Iterator[NDArray[np.float32]]:
+    """Give `WINDOWS` windows ``(C, S, S)`` of training images, in sensor units, 0 where there is no data."""
+    rows = manifest.some_rows("train")
+    rng = np.random.default_rng(0)
+    for index in rng.permutation(np.arange(WINDOWS) % len(rows)):
+        row = rows[index]
+        top = int(rng.integers(0, max(row.window.height - size, 0) + 1))
+        left = int(rng.integers(0, max(row.window.width - size, 0) + 1))
+        with Raster(row.image) as raster:
+            yield Area(raster, row.window).read(Window(top, left, size, size))[0].astype(np.float32)
+
+
+def score(segmenter: Segmenter, graph: Path, manifest: Manifest, split: str, size: int) -> float:
+    """Measure the mIoU of a graph over the labelled images of a split, as ``evaluate`` does.
+
+    Raises:
+        DataError: The split holds no labels, or an image or mask cannot be read.
+    """
+    matrix = ConfusionMatrix(segmenter.spec.classes)
+    legend = check_legend(manifest, segmenter)
+    settings = Settings(ignore_unknown=manifest.ignore_unknown)
+    network = replace(as_network(segmenter, forward=run_graph(graph)), size=size)
+    for row in manifest.some_rows(split):
+        for prediction, truth in _both(network, row, legend, settings):
+            matrix.update(prediction, truth)
+    if not matrix.counts.sum():
+        raise DataError(f"split '{split}' of {manifest.path or 'the manifest'} has no labelled pixel", "labels")
+    return matrix.scores(legend).miou
+
+
+def run_graph(graph: Path) -> Callable[[Tensor], Tensor]:
+    """Give a function that runs a graph image by image: ``(B, C, H, W)`` -> ``(B, K, H, W)``."""
+    import onnxruntime
+
+    options = quiet_options(torch.get_num_threads())
+    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+    def forward(images: Tensor) -> Tensor:
+        parts = [session.run(None, {INPUT: image[None].contiguous().numpy()})[0] for image in images.cpu()]
+        return torch.from_numpy(np.concatenate(parts))
+
+    return forward
+
+
+def _both(
+    network: Network, row: Row, legend: Legend, settings: Settings
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Give prediction and truth of an image, some rows at a time."""
+    if row.mask is None:
+        raise DataError(f"{row.image} has no mask", "labelled images to score")
+    area = row.window
+    with (
+        Raster(row.image) as raster,
+        Raster(row.mask) as mask,
+        closing(stream(network, Area(raster, area), SceneSettings())) as parts,
+    ):
+        for part in parts:
+            height, width = part.valid.shape
+            truth = read_truth(mask, legend, Window(area.row + part.first, area.col, height, width), settings)
+            yield part.classes, np.where(part.valid, truth, np.uint8(IGNORE_INDEX))

@@ -1,0 +1,64 @@
+"""A Segmenter as an ONNX file, and as a smaller and faster one of 8-bit integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from geodistill.backends.graph import OPSET, to_onnx
+from geodistill.data.manifest import Manifest
+from geodistill.export.int8 import Int8, quantise
+from geodistill.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        difference: Largest absolute difference of its logits to torch's.
+        int8: The file of 8-bit integers, where asked for.
+    """
+
+    path: Path
+    difference: float
+    int8: Int8 | None = None
+
+    def __str__(self) -> str:
+        told = f"{self.path}: largest difference to torch {self.difference:.2g}"
+        return told if self.int8 is None else f"{told}\n{self.int8}"
+
+
+def export_onnx(
+    segmenter: Segmenter,
+    path: Path,
+    *,
+    size: int | None,
+    batch: int | None = 1,
+    opset: int = OPSET,
+    calibration: Manifest | None = None,
+    split: str = "val",
+) -> OnnxExport:
+    """Write a Segmenter as ONNX: ``image`` in sensor units in, ``logits`` out, normalisation inside.
+
+    Args:
+        segmenter: The model.
+        path: The file to make; that of 8-bit integers lies beside it as ``NAME_int8.onnx``.
+        size: Side of its images in pixels; ``None`` for any.
+        batch: Images a call; ``None`` for any.
+        opset: Version of ONNX's operators.
+        calibration: Labelled data: makes the file of 8-bit integers too.
+        split: The part of the data that tells what 8-bit integers cost; they are calibrated on ``train``.
+
+    Raises:
+        RecipeError: A setting cannot be used, or a package is missing.
+        ArtifactError: The network cannot be exported so, or differs from torch.
+        DataError: The data cannot be read or are of other classes.
+        OutputError: A file cannot be written.
+    """
+    difference = to_onnx(segmenter, path, size=size, batch=batch, opset=opset)
+    if calibration is None:
+        return OnnxExport(path, difference)
+    smaller = path.with_name(f"{path.stem}_int8{path.suffix}")
+    return OnnxExport(path, difference, quantise(segmenter, path, smaller, calibration, split, size or segmenter.tile))

@@ -1,0 +1,76 @@
+"""The Hub's layout: opens where it lies and from the Hub's own cache, offline; the card says what the model is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from geodistill.cli import main
+from geodistill.errors import OutputError
+from geodistill.export.hub import CARD, export_hub
+from geodistill.segmenter import DESCRIPTION, WEIGHTS, Segmenter
+from tiny import tiny_spec
+
+UNET = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
+
+
+def test_the_directory_opens_as_a_segmenter(segmenter: Segmenter, tmp_path: Path) -> None:
+    path = export_hub(segmenter, tmp_path / "fields")
+    assert sorted(p.name for p in path.iterdir()) == sorted([CARD, WEIGHTS, DESCRIPTION])
+    image = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(Segmenter.load(path)(image), segmenter(image))
+
+
+def test_the_card_says_what_the_model_is(segmenter: Segmenter, tmp_path: Path) -> None:
+    segmenter.provenance = {"manifest": "/secret/fields.parquet", "scores": {"validation_miou": None}, "step": 7}
+    card = ModelCard.load(export_hub(segmenter, tmp_path / "fields", licence="mit", scores={"miou": 0.75}) / CARD)
+    assert card.data.library_name == "geodistill"
+    assert card.data.license == "mit"
+    (result,) = card.data.eval_results
+    assert (result.dataset_name, result.metric_type, result.metric_value) == ("fields.parquet", "miou", 0.75)
+    for said in ("# fields", "| 1 | c1 |", "| b2 | 0 | 60 |", "| miou | 75.00 |", "32 x 32 pixels", '"steps": 7'):
+        assert said in card.text
+    assert "/secret" not in card.content
+
+
+def test_a_card_without_scores(segmenter: Segmenter, tmp_path: Path) -> None:
+    card = ModelCard.load(export_hub(segmenter, tmp_path / "fields") / CARD)
+    assert "model-index" not in card.content
+    assert "| score |" not in card.text
+
+
+def test_it_opens_by_name_from_the_hubs_cache_offline(tmp_path: Path) -> None:
+    """As ``snapshot_download`` left it on a machine that has no way to the Hub now."""
+    segmenter = Segmenter("supervised", UNET, tiny_spec(), 32, {})
+    cached = tmp_path / "hub" / "models--someone--fields"
+    export_hub(segmenter, cached / "snapshots" / "abc123")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc123")
+    code = "from geodistill.segmenter import Segmenter; print(Segmenter.load('someone/fields').tile)"
+    env = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == "32", done.stderr
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(segmenter: Segmenter, tmp_path: Path) -> None:
+    export_hub(segmenter, tmp_path / "fields", licence="mit")
+    export_hub(segmenter, tmp_path / "fields", licence="apache-2.0")
+    assert "apache-2.0" in (tmp_path / "fields" / CARD).read_text()
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file"):
+        with pytest.raises(OutputError, match="no place for a model"):
+            export_hub(segmenter, place)
+
+
+def test_the_command_line(segmenter: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    segmenter.save(tmp_path / "model")
+    out = tmp_path / "fields"
+    command = ["export", "--model", str(tmp_path / "model"), "--to", "hub", "--out", str(out), "--licence", "mit"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert Segmenter.load(out).spec == segmenter.spec

@@ -43,7 +43,7 @@ _NAMES = {
     "landsat-8": re.compile(r"(?i)^(L[COT]0[89]_|HLS\.L30\.)"),
     "landsat-5": re.compile(r"(?i)^L[TEM]0[457]_"),
 }
-_TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?_?0?(\d{1,2}A?)(?![A-Z0-9])")
+_TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?[ _]?0?(\d{1,2}A?)(?![A-Z0-9])")
 
 
 def band_token(text: str) -> str | None:

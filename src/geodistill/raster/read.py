@@ -281,7 +281,7 @@ def _has_data(pixels: NDArray[Any], nodata: list[float | None]) -> NDArray[np.bo
 def shared_name(names: Sequence[str]) -> str:
     """Give what names begin with, without the separator before they part: what a scene's band files are called."""
     common = "".join(letters[0] for letters in takewhile(lambda found: len(set(found)) == 1, zip(*names, strict=False)))
-    return re.sub(r"[_.-]+(?:B|SR_B|band)?_?$", "", common, flags=re.IGNORECASE) or names[0]
+    return re.sub(r"[_.-]+(?:(?:SR_)?(?:B|band)_?\d*)?$", "", common, flags=re.IGNORECASE) or names[0]
 
 
 def _png_is_complete(path: Path) -> bool:

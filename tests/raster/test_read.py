@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
 from factories import CRSS, DTYPES, make_picture, make_raster, noise, truncate
-from geodistill.errors import DataError, OutputError
-from geodistill.raster import Grid, Raster, Window, atomic_path, output_error
+from geodistill.errors import DataError
+from geodistill.raster import Grid, Raster, Window
 
 windows = st.builds(Window, st.integers(-60, 60), st.integers(-60, 60), st.integers(0, 80), st.integers(0, 80))
 
@@ -233,47 +232,3 @@ class TestGrid:
         assert grid.lonlat == pytest.approx((30.00045, 0.99955))
         assert "gcps" in grid.profile()
         assert not grid.window(Window(0, 0, 5, 5)).gcps
-
-
-class TestAtomicWrites:
-    def test_the_name_appears_only_when_all_is_written(self, tmp_path: Path) -> None:
-        target = tmp_path / "deep" / "a.txt"
-        with atomic_path(target) as part:
-            part.write_text("new")
-            assert not target.exists()
-            assert part.parent == target.parent
-        assert target.read_text() == "new"
-        assert [p.name for p in target.parent.iterdir()] == ["a.txt"]
-
-    @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-    def test_a_failure_leaves_the_old_file_and_nothing_else(self, tmp_path: Path, failure: type[BaseException]) -> None:
-        target = tmp_path / "a.txt"
-        target.write_text("old")
-
-        def write_half() -> None:
-            with atomic_path(target) as part:
-                part.write_text("half")
-                raise failure
-
-        with pytest.raises(failure):
-            write_half()
-        assert target.read_text() == "old"
-        assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-    def test_a_directory_is_replaced_whole(self, tmp_path: Path) -> None:
-        for text in ("one", "two"):
-            with atomic_path(tmp_path / "model") as part:
-                part.mkdir()
-                (part / text).write_text(text)
-        assert [p.name for p in (tmp_path / "model").iterdir()] == ["two"]
-        assert [p.name for p in tmp_path.iterdir()] == ["model"]
-
-    def test_a_place_below_a_file_cannot_be_written(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        with pytest.raises(OutputError, match="cannot be written"), atomic_path(tmp_path / "file" / "a.txt"):
-            pass
-
-    def test_a_full_disk_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(OutputError, match="the disk is full"), atomic_path(tmp_path / "a.txt"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        assert "not here" in str(output_error(tmp_path, OSError(errno.EIO, "not here")))

@@ -1,0 +1,99 @@
+"""Band files of one scene read as one raster."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from factories import make_raster, noise
+from geodistill.errors import DataError
+from geodistill.raster import Raster, Window
+from geodistill.raster.read import shared_name
+
+
+@pytest.fixture
+def landsat(tmp_path: Path) -> list[Path]:
+    """Three bands of a scene, ``uint16``, each with nodata of its own."""
+    paths = []
+    for number, nodata in ((2, 0), (3, 7), (4, 0)):
+        pixels = noise((1, 60, 50), "uint16", seed=number)
+        pixels[:, :5] = nodata
+        path = tmp_path / f"LC08_L1TP_193025_B{number}.TIF"
+        paths.append(make_raster(path, pixels=pixels, nodata=nodata, tiled=True))
+    return paths
+
+
+def test_files_become_bands_in_their_order(landsat: list[Path]) -> None:
+    with Raster(landsat) as raster, Raster(landsat[1]) as second:
+        pixels, valid = raster.read()
+        assert raster.channels == 3
+        assert raster.grid == second.grid
+        assert raster.dtype == np.uint16
+        assert raster.name == "LC08_L1TP_193025"
+        np.testing.assert_array_equal(pixels[1], second.read()[0][0])
+    assert not valid[:5].any()
+    assert valid[5:].all()
+
+
+def test_bands_answer_to_their_common_names(landsat: list[Path]) -> None:
+    with Raster(landsat) as plain, Raster(landsat, ["red", "B3", "blue"]) as raster:
+        np.testing.assert_array_equal(raster.read()[0], plain.read()[0][::-1])
+
+
+def test_coarser_bands_come_onto_the_finest_grid(tmp_path: Path) -> None:
+    fine = make_raster(tmp_path / "T32_B04_10m.tif", pixels=noise((1, 60, 80), "uint16"))
+    ramp = np.linspace(100, 200, 40).round().astype(np.uint16)[None, None].repeat(30, 1)
+    coarse = make_raster(
+        tmp_path / "T32_B11_20m.tif", pixels=ramp, transform=from_origin(500_000, 40_000, 1.0, 1.0), nodata=0
+    )
+    with Raster([fine, coarse]) as raster, Raster(fine) as own:
+        assert raster.grid == own.grid
+        pixels, valid = raster.read()
+        np.testing.assert_array_equal(pixels[0], own.read()[0][0])
+        assert valid.all()
+        # Bilinear: a ramp stays a ramp, at half the step.
+        steps = np.diff(pixels[1, 30, 2:-2].astype(int))
+        assert set(np.unique(steps)) <= {0, 1, 2}
+        assert abs(pixels[1, 30, 40] - 150) <= 2
+        for cuts in ([0, 7, 30, 31, 60], [0, 16, 60]):
+            parts = [raster.read(Window(a, 0, b - a, 80))[0] for a, b in pairwise(cuts)]
+            np.testing.assert_array_equal(np.concatenate(parts, 1), pixels)
+
+
+def test_scale_and_offset_stay_with_their_band(tmp_path: Path) -> None:
+    paths = [make_raster(tmp_path / f"x_B{i}.tif", pixels=noise((1, 9, 9), "uint16", i)) for i in (1, 2)]
+    with rasterio.open(paths[1], "r+") as file:
+        file.scales, file.offsets = (0.5,), (-3.0,)
+    with Raster(paths) as raster, Raster(paths[0]) as first, rasterio.open(paths[1]) as second:
+        pixels, _ = raster.read()
+        np.testing.assert_array_equal(pixels[0], first.read()[0][0])
+        np.testing.assert_allclose(pixels[1], second.read(1) * 0.5 - 3)
+
+
+def test_files_of_different_places_are_refused(landsat: list[Path], tmp_path: Path) -> None:
+    moved = make_raster(
+        tmp_path / "other_B5.tif", pixels=noise((1, 60, 50)), transform=from_origin(500_900, 40_000, 0.5, 0.5)
+    )
+    with pytest.raises(DataError, match=r"other_B5.tif covers another place"):
+        Raster([*landsat, moved])
+    other = make_raster(tmp_path / "degrees_B5.tif", pixels=noise((1, 60, 50)), crs="EPSG:4326")
+    with pytest.raises(DataError, match=r"degrees_B5.tif in EPSG:4326; expected EPSG:32636"):
+        Raster([*landsat, other])
+    with pytest.raises(DataError, match="no file"):
+        Raster([*landsat, tmp_path / "gone_B5.tif"])
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (["LC08_x_B2", "LC08_x_B3"], "LC08_x"),
+        (["T32_B02_10m", "T32_B03_10m"], "T32"),
+        (["red", "green"], "red"),
+        (["a_SR_B1", "a_SR_B2"], "a"),
+    ],
+)
+def test_what_a_scene_of_files_is_called(names: list[str], shared: str) -> None:
+    assert shared_name(names) == shared

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from geodistill.scene.options import Options
 from geodistill.scene.predict import predict
 from tiny import tiny_networks, tiny_segmenter
 
@@ -33,7 +34,7 @@ def main() -> None:
         before = status("VmRSS")
         allowed = int((status("VmData") + cap) * 2**20)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
-        predict(segmenter, [source], target, device="cpu")
+        predict(segmenter, [source], target, Options(device="cpu"))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before)
 
 

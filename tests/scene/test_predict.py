@@ -200,7 +200,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     four = make_raster(tmp_path / "four.tif", channels=4)
     assert "four.tif has 4 bands; expected 3 (b0, b1, b2)" in cli(model, four, out / "map.tif", capsys)
     cut = truncate(make_raster(tmp_path / "cut.tif", height=500, width=300, tiled=True))
-    assert "cut.tif is truncated" in cli(model, cut, out / "map.tif", capsys)
+    # Rows before the cut are kept for --resume, and the message says so.
+    told = cli(model, cut, tmp_path / "begun" / "map.tif", capsys)
+    assert "cut.tif is truncated" in told
+    assert not (tmp_path / "begun" / "map.tif").exists()
     assert "no file" in cli(model, tmp_path / "missing.tif", out / "map.tif", capsys)
     assert "cannot be written" in cli(model, good, good / "below" / "map.tif", capsys)
     assert "no Segmenter" in cli(tmp_path / "nothing", good, out / "map.tif", capsys)

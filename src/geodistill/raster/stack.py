@@ -39,11 +39,12 @@ def stack(sources: Sequence[str]) -> str:
     """
     files = [open_source(source) for source in sources]
     try:
-        finest = min(files, key=lambda file: abs(file.transform.determinant))
-        bands: list[str] = []
         for source, file in zip(sources, files, strict=True):
             if file.crs != files[0].crs:
                 raise DataError(f"{source} in {file.crs}", f"{files[0].crs} as {sources[0]}", "reproject one of them")
+        finest = min(files, key=lambda file: abs(file.transform.determinant))
+        bands: list[str] = []
+        for source, file in zip(sources, files, strict=True):
             place = _place(source, file, finest)
             bands += [_band(len(bands) + i, source, file, i, place) for i in file.indexes]
         t = finest.transform

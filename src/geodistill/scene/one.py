@@ -120,6 +120,7 @@ def map_scene(
     plan = Plan.of(area.window.height, area.window.width, network.size, options.settings.overlap)
     size = (network.classes, raster.channels, raster.dtype.itemsize)
     parts = [part for rows in blocks or [(0, len(plan.tops))] for part in cut_columns(plan, options, *size, rows)]
+    finished = False
     try:
         with open_work(path, about, options.resume) as folder, ExitStack() as opened:
             if share is not None:
@@ -134,13 +135,14 @@ def map_scene(
             # The map of classes comes last: where it is, all is.
             for layer in reversed(layers):
                 write_map(files[layer.name], layer, held, info, folder)
-    except BaseException as error:
-        if not has_finished_rows(path):
-            remove_work(path)
-        elif isinstance(error, DataError | OutputError) and "another run" not in error.received:
+            finished = True
+    except (DataError, OutputError) as error:
+        if has_finished_rows(path) and "another run" not in error.received:
             raise type(error)(error.received, error.expected, _keeps(error.mend)) from error
         raise
-    remove_work(path)
+    finally:
+        if finished or not has_finished_rows(path):
+            remove_work(path)
     if options.stac:
         model, legend = describe(segmenter), segmenter.spec.legend
         made = replace(made, stac=write_item(files, raster.grid, legend, raster.source, model, raster.acquired))

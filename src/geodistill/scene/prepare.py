@@ -22,6 +22,9 @@ from geodistill.segmenter import Segmenter
 if TYPE_CHECKING:
     from geodistill.backends.run import Precision
 
+_TRIES = 200
+"""Windows that are looked at for some with data."""
+
 _BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (4, 8, 16, 32, 64, 128)}
 
 
@@ -113,17 +116,20 @@ def expected_windows(options: Options, size: int, area: Area) -> int:
 
 
 def first_windows(area: Area, size: int, overlap: float, count: int = 4) -> list[NDArray[Any]]:
-    """Read up to ``count`` windows of a scene that have data, spread over it; one of zeros where there is none."""
+    """Read up to ``count`` windows of a scene that have data, spread over it; one of zeros where none is found."""
     plan = Plan.of(area.window.height, area.window.width, size, overlap)
     places = [(top, left) for top in plan.tops for left in plan.lefts]
+    step = max(len(places) // (4 * count), 1)
+    # Spread ones first; a scene with data in one corner is looked through more closely.
+    spread = [place for first in range(step) for place in places[first::step]][:_TRIES]
     found: list[NDArray[Any]] = []
-    for top, left in places[:: max(len(places) // (4 * count), 1)]:
+    for top, left in spread:
         image, valid = area.read(Window(top, left, size, size))
-        if valid.any() or not found:
-            found = [*(found if len(found) and found[0].any() else []), image]
+        if valid.any():
+            found.append(image)
         if len(found) == count:
             break
-    return found
+    return found or [np.zeros((area.raster.channels, size, size), area.raster.dtype)]
 
 
 @torch.inference_mode()

@@ -232,3 +232,16 @@ class TestGrid:
         assert grid.lonlat == pytest.approx((30.00045, 0.99955))
         assert "gcps" in grid.profile()
         assert not grid.window(Window(0, 0, 5, 5)).gcps
+
+
+def test_nodata_can_be_told(tmp_path: Path) -> None:
+    pixels = noise((3, 12, 9))
+    pixels[:, 3:5] = 255
+    pixels[0, 7] = 255
+    path = make_raster(tmp_path / "a.tif", pixels=pixels, nodata=1)
+    with Raster(path, nodata=255) as raster, raster.reopen() as again:
+        for opened in (raster, again):
+            _, valid = opened.read()
+            assert not valid[3:5].any()
+            assert valid[:3].all()
+            assert valid[5:].all()

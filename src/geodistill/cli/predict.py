@@ -64,6 +64,7 @@ def flags() -> ArgumentParser:
     add("--out", required=True, help="the map; a directory for several scenes")
     add("--stack", action="store_true", help="the inputs are band files of one scene")
     add("--bands", help="bands by number from 1 or by name, such as 4,3,2 or red,green,blue")
+    add("--nodata", type=float, help="value that means no data, for scenes that do not say so themselves")
     add("--resample", action="store_true", help="bring scenes to the model's ground sampling distance")
     add("--lonlat", type=float, nargs=2, help="longitude and latitude of the scenes, for a model that asks where")
     add("--zone", help="climate zone of the scenes, for such a model")
@@ -126,6 +127,7 @@ def options_of(args: Namespace) -> Options:
         precision=args.precision,
         compile=args.compile,
         bands=tuple(args.bands.split(",")) if args.bands else None,
+        nodata=args.nodata,
         resample=args.resample,
         max_memory=parse_bytes(args.max_memory) if args.max_memory else None,
         resume=args.resume,

@@ -40,17 +40,24 @@ class Raster:
             (``https://...``, ``s3://...``), or several of them that hold bands of one scene.
         bands: Bands to read, in this order: a number counted from 1, or a name each. By default all but alpha.
         overview: Level of the file's overviews to read in place of the whole, from 0.
+        nodata: Value that means no data where all bands have it, for files that do not say so themselves.
 
     Raises:
         DataError: The file is missing or cannot be read as a raster, or has no such band.
     """
 
-    def __init__(self, source: Source, bands: Sequence[str] | None = None, overview: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        bands: Sequence[str] | None = None,
+        overview: int | None = None,
+        nodata: float | None = None,
+    ) -> None:
         several = not isinstance(source, Path | str)
         sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
         self.source = ", ".join(sources)
         self.path = Path(sources[0])
-        self._opened = (tuple(sources) if several else sources[0], bands, overview)
+        self._opened = (tuple(sources) if several else sources[0], bands, overview, nodata)
         self._remote = any(map(is_remote, sources))
         self._file = open_source(stack(sources) if several else sources[0], overview)
         if self._file.driver == "PNG" and is_local(sources[0]) and not _png_is_complete(self.path):
@@ -69,9 +76,9 @@ class Raster:
             except DataError:
                 self._file.close()
                 raise
-        self._look_at_masks()
+        self._look_at_masks(nodata)
 
-    def _look_at_masks(self) -> None:
+    def _look_at_masks(self, nodata: float | None) -> None:
         file, indexes = self._file, self._indexes
         flags = [file.mask_flag_enums[i - 1] for i in indexes]
         from_band = [f for f in flags if MaskFlags.all_valid not in f and MaskFlags.nodata not in f]
@@ -83,6 +90,8 @@ class Raster:
         self._nodata = [
             file.nodatavals[i - 1] if MaskFlags.nodata in f else None for i, f in zip(indexes, flags, strict=True)
         ]
+        if nodata is not None:
+            self._nodata = [nodata] * len(indexes)
         scales, offsets = [file.scales[i - 1] for i in indexes], [file.offsets[i - 1] for i in indexes]
         self._scaled = any(s != 1 for s in scales) or any(o != 0 for o in offsets)
         self._scales = np.array(scales, np.float32)[:, None, None]

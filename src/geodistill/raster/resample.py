@@ -39,9 +39,9 @@ class ResampledRaster(Raster):
                 "a CRS and transform to resample by",
                 "drop --resample",
             )
-        source, bands, _ = raster._opened
+        source, bands, _, nodata = raster._opened
         levels = [factor for factor in raster.overviews if factor <= gsd / own]
-        super().__init__(source, bands, len(levels) - 1 if levels else None)
+        super().__init__(source, bands, len(levels) - 1 if levels else None, nodata)
         self._gsd, self._whole = gsd, raster.grid
         height, width = (max(round(n * own / gsd), 1) for n in (self._whole.height, self._whole.width))
         held = super().grid
@@ -50,8 +50,8 @@ class ResampledRaster(Raster):
 
     def reopen(self) -> Raster:
         """Open the same once more, for another thread."""
-        source, bands, _ = self._opened
-        with Raster(source, bands) as raster:
+        source, bands, _, nodata = self._opened
+        with Raster(source, bands, nodata=nodata) as raster:
             return ResampledRaster(raster, self._gsd)
 
     @property

@@ -75,7 +75,6 @@ class Network:
         assert total is not None
         return total if self.tta == "none" else total.div_(len(MIRRORS[self.tta]))
 
-
     def _context(self, count: int, places: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
         if self.prompts is None:
             return ()

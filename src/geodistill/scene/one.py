@@ -229,6 +229,7 @@ def identity(segmenter: Segmenter, network: Network, raster: Raster, options: Op
         "probabilities": settings.wanted.probabilities,
         "backend": options.backend,
         "resample": options.resample,
+        "nodata": options.nodata,
         "precision": options.precision,
         "compile": options.compile,
         "device": next(segmenter.parameters()).device.type,

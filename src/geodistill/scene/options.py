@@ -33,6 +33,7 @@ class Options:
         compile: Compile the network with torch first.
         bands: Bands of the scenes to use, each by number from 1 or by name; by default by the model's names where
             the scene has them, else all in their order.
+        nodata: Value that means no data, for scenes that do not say so themselves.
         resample: Bring scenes to the ground sampling distance of the model.
         max_memory: Most bytes that a scene may take beside the network; wider ones are cut in column blocks.
         resume: Continue interrupted maps and leave finished ones as they are.
@@ -54,6 +55,7 @@ class Options:
     precision: str = "fp32"
     compile: bool = False
     bands: tuple[str, ...] | None = None
+    nodata: float | None = None
     resample: bool = False
     max_memory: int | None = None
     resume: bool = False

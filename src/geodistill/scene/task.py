@@ -161,7 +161,8 @@ def open_scene(scene: Scene, options: Options, spec: Spec) -> Raster:
     Raises:
         DataError: It cannot be read, or has no such bands.
     """
-    raster = Raster(scene.source, scene.bands or options.bands or _named_bands(scene, spec))
+    bands = scene.bands or options.bands or _named_bands(scene, spec)
+    raster = Raster(scene.source, bands, nodata=options.nodata)
     own, wanted = raster.grid.gsd, spec.gsd
     if options.resample:
         if wanted is None:

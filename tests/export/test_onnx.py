@@ -65,7 +65,9 @@ def test_calibration_sees_training_images_alone(manifest: Manifest) -> None:
 def test_data_of_other_classes_are_refused(manifest: Manifest, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="classes"):
         export_onnx(tiny_segmenter(classes=2), tmp_path / "model.onnx", size=16, calibration=manifest)
-    assert not (tmp_path / "model_int8.onnx").exists()
+    with pytest.raises(DataError, match="no 'test' images"):
+        export_onnx(tiny_segmenter("band"), tmp_path / "model.onnx", size=16, calibration=manifest, split="test")
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_the_command_line(

@@ -70,32 +70,56 @@ def quantise(segmenter: Segmenter, graph: Path, path: Path, manifest: Manifest, 
         DataError: The data cannot be read, or the split holds no labels.
         OutputError: The file cannot be written.
     """
+    check_data(segmenter, manifest, split)
+    with atomic_path(path) as part:
+        quantise_graph(graph, part, calibration_windows(manifest, size))
+        before, after = (score(segmenter, file, manifest, split, size) for file in (graph, part))
+    return Int8(path, before, after, split)
+
+
+def check_data(segmenter: Segmenter, manifest: Manifest, split: str) -> None:
+    """Refuse data that a model's graph cannot be quantised and scored with, before any work is done.
+
+    Raises:
+        DataError: Files are broken, the classes are others, or there are no images to train on or to score.
+    """
+    manifest.refuse_problems()
+    check_legend(manifest, segmenter)
+    for name in ("train", split):
+        manifest.some_rows(name)
+
+
+def quantise_graph(graph: Path, path: Path, windows: Iterator[NDArray[np.float32]]) -> None:
+    """Make a graph of 8-bit integers, as pairs of nodes that quantise and restore, which every runtime understands.
+
+    Args:
+        graph: The graph in float32.
+        path: The file to make.
+        windows: ``(C, S, S)`` images, sensor units, that the ranges of activations are read from.
+
+    Raises:
+        RecipeError: A package is missing.
+    """
     require("onnx", "onnxruntime")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    manifest.refuse_problems()
-    check_legend(manifest, segmenter)
-
     class Windows(CalibrationDataReader):  # type: ignore[misc]
         """Windows in the form that the calibration asks for."""
 
-        def __init__(self) -> None:
-            self._windows = calibration_windows(manifest, size)
-
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             """Give one window, or ``None`` after the last."""
-            return next(({INPUT: window[None]} for window in self._windows), None)
+            return next(({INPUT: window[None]} for window in windows), None)
 
-    with atomic_path(path) as part, TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with TemporaryDirectory() as folder:
+            prepared = Path(folder) / "prepared.onnx"
             quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),
-                str(part),
+                str(path),
                 Windows(),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
@@ -103,10 +127,8 @@ def quantise(segmenter: Segmenter, graph: Path, path: Path, manifest: Manifest, 
                 weight_type=QuantType.QInt8,
                 op_types_to_quantize=["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "Relu", "Clip"],
             )
-        finally:
-            logging.disable(level)
-        before, after = (score(segmenter, file, manifest, split, size) for file in (graph, part))
-    return Int8(path, before, after, split)
+    finally:
+        logging.disable(level)
 
 
 def calibration_windows(manifest: Manifest, size: int) -> Iterator[NDArray[np.float32]]:

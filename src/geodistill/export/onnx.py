@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geodistill.backends.graph import OPSET, to_onnx
 from geodistill.data.manifest import Manifest
-from geodistill.export.int8 import Int8, quantise
+from geodistill.export.int8 import Int8, check_data, quantise
 from geodistill.segmenter import Segmenter
 
 
@@ -57,6 +57,8 @@ def export_onnx(
         DataError: The data cannot be read or are of other classes.
         OutputError: A file cannot be written.
     """
+    if calibration is not None:
+        check_data(segmenter, calibration, split)
     difference = to_onnx(segmenter, path, size=size, batch=batch, opset=opset)
     if calibration is None:
         return OnnxExport(path, difference)

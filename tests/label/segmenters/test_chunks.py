@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A clock that moves only where a test moves it."""
     now = [0.0]
-    monkeypatch.setattr(chunks.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(chunks.time, "process_time", lambda: now[0])
 
     def move(seconds: float) -> None:
         now[0] += seconds

@@ -26,6 +26,8 @@ from geodistill.label.segmenters.protocol import CroppedMask
 
 PROMPT_LOGIT = 1000.0
 """Value of mask prompts inside (outside: its negative), as the SAMRS paper's code has it."""
+BLOCK = 128
+"""Rows that are interpolated at once where only their signs are kept."""
 
 
 def interpolation(source: int, target: int) -> Tensor:
@@ -70,6 +72,14 @@ class Band:
         result = source[first] * weights[:, :1]
         for step in range(1, weights.shape[1]):
             result.addcmul_(source[first + step], weights[:, step : step + 1])
+        return result
+
+    def positive(self, source: Tensor, wanted: slice) -> Tensor:
+        """Tell where `rows` are above 0: ``(rows wanted, w)`` bool, a block at a time to stay in the cache."""
+        result = torch.empty((wanted.stop - wanted.start, source.shape[1]), dtype=torch.bool, device=source.device)
+        for first in range(wanted.start, wanted.stop, BLOCK):
+            block = slice(first, min(first + BLOCK, wanted.stop))
+            torch.gt(self.rows(source, block), 0, out=result[first - wanted.start : block.stop - wanted.start])
         return result
 
 
@@ -135,7 +145,7 @@ def crop_masks(logits: Tensor, rows: Band, columns: Band, scores: Sequence[float
         down, across = (band.touching(*_ends(line[index])) for band, line in zip((rows, columns), held, strict=True))
         # Rows, then columns as the rows of the transposed: whole rows are read in both steps.
         tall = rows.rows(logits[index], down)
-        mask = (columns.rows(tall.t().contiguous(), across) > 0).t()
+        mask = columns.positive(tall.t().contiguous(), across).t()
         yield trim(mask.contiguous().cpu().numpy(), across.start, down.start, score)
 
 

@@ -14,6 +14,7 @@ from factories import make_picture, make_raster, truncate
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import DataError, OutputError, RecipeError
 from geodistill.label.build import Work, _batch, build
+from geodistill.label.labeller import segmenter_of
 from geodistill.label.postprocess import NO_RULES
 from geodistill.label.segmenters import Embedding
 from geodistill.label.segmenters.box import BoxSegmenter
@@ -144,6 +145,27 @@ def test_networks_of_the_sam_family_label_tiles_in_batches(tmp_path: Path) -> No
     assert one["boxes"]["in"] == 8 == one["boxes"]["labelled"] + sum(one["boxes"]["dropped"].values())
     assert one["images"]["failed"] == 0
     assert many["boxes"] == one["boxes"]
+
+
+def test_a_continued_run_decodes_as_many_prompts_at_once_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geodistill.label.segmenters import sam
+    from promptable import save_promptable
+
+    source = make_detection_set(tmp_path / "set", 2)
+    settings = settings_of(source, segmenter=f"sam:{save_promptable('sam', tmp_path / 'weights')}", tile=48)
+    image = source / "images/scene_1.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(sam, "choose_chunk", lambda *_: 2)
+    with pytest.raises(DataError, match="1 of"):
+        build(settings, tmp_path / "out", work=Work(device="cpu"))
+    image.write_bytes(whole)
+    segmenter_of.cache_clear()
+    monkeypatch.setattr(sam, "choose_chunk", lambda *_: pytest.fail("measured again"))
+    assert build(settings, tmp_path / "out", work=Work(device="cpu"), resume=True)["images"]["failed"] == 0
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 @pytest.mark.parametrize(

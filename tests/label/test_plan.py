@@ -55,10 +55,18 @@ def test_an_image_without_size_is_not_planned() -> None:
 def test_items_fill_a_batch_and_leave_out_what_is_done() -> None:
     tasks = tasks_of(*(images(key=key) for key in "abcdef"))
     items = batches(iter(tasks), {("b", 0, 0), ("e", 0, 0)}, 3)
-    assert [[task.key for task in item] for item in items] == [["a", "c", "d"], ["f"]]
+    assert [[task.key for task in item] for item in items] == [["a", "c"], ["d", "f"]]
     rows = tasks_of(images(), tile=40, overlap=10)
     assert [len(item[0].tiles) for item in batches(iter(rows), {("a", 0, 30)}, 1)] == [2, 3, 3]
     assert batches(iter(tasks), {task.ids()[0] for task in tasks}, 2) == []
+
+
+def test_what_is_done_does_not_change_which_tiles_share_an_item() -> None:
+    tasks = tasks_of(*(images(key=key) for key in "abcdefg"))
+    whole = batches(iter(tasks), set(), 2)
+    done = {name for item in whole[:2] for task in item for name in task.ids()}
+    left = batches(iter(tasks), done, 2)
+    assert [[task.ids() for task in item] for item in left] == [[task.ids() for task in item] for item in whole[2:]]
 
 
 def test_the_fingerprint_follows_names_and_annotations(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from geodistill.label.assemble import ACCOUNT, Run, assemble
 from geodistill.label.boxes import read_boxes, tell_unmatched
 from geodistill.label.journal import NAME as JOURNAL
 from geodistill.label.journal import Journal, Record
-from geodistill.label.labeller import Labeller
+from geodistill.label.labeller import CHUNK, Labeller
 from geodistill.label.plan import Item, TileId, batches, check_names, fingerprint, plan
 from geodistill.label.records import Annotations
 from geodistill.label.settings import Settings
@@ -246,6 +246,7 @@ def _close(out: Path, journal: Journal, failed: set[str]) -> None:
         journal.keep(tile for tile in journal.tiles() if tile[0] not in failed)
     else:
         journal.remove()
+        (out / CHUNK).unlink(missing_ok=True)
     sweep(out)
 
 

@@ -28,11 +28,14 @@ from geodistill.label.tiling import boxes_in
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX, Legend
 
+CHUNK = ".chunk"
+"""How many prompts are decoded at once, in the output folder while a run is under way."""
+
 
 @lru_cache(maxsize=1)
-def segmenter_of(name: str, device: str) -> PromptableSegmenter:
-    """Build a segmenter once a process."""
-    return build_segmenter(name, device=device)
+def segmenter_of(name: str, device: str, chunk_file: Path | None = None) -> PromptableSegmenter:
+    """Build a segmenter once a process; arguments as those of `build_segmenter`."""
+    return build_segmenter(name, device=device, chunk_file=chunk_file)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +117,7 @@ class Labeller:
         prompted = [work for work in works if work.boxes]
         results: dict[int, list[_Result]] = {}
         if prompted:
-            segmenter = segmenter_of(self.settings.segmenter, self.device)
+            segmenter = segmenter_of(self.settings.segmenter, self.device, self.out / CHUNK)
             kinds = parse_prompt(self.settings.prompt)
             for work, embedding in zip(prompted, segmenter.embed([w.tile.rgb for w in prompted]), strict=True):
                 masks = segmenter.masks(embedding, build_prompts(work.boxes, kinds))

@@ -83,17 +83,23 @@ def _touching(
 
 
 def batches(tasks: Iterator[ImageTask], done: Collection[TileId], size: int) -> list[Item]:
-    """Leave out what is done and gather the rest into items of at least ``size`` tiles."""
+    """Gather tasks into items of at least ``size`` tiles and leave out what is done.
+
+    What is done does not change which tiles share an item, and so a network's batch: a continued run gives the same
+    masks to the last bit.
+    """
     items: list[Item] = []
     gathered: list[ImageTask] = []
+    tiles = 0
     for task in tasks:
-        tiles = tuple(t for t, name in zip(task.tiles, task.ids(), strict=True) if name not in done)
-        if tiles:
-            gathered.append(replace(task, tiles=tiles))
-        if sum(len(task.tiles) for task in gathered) >= size:
+        left = tuple(t for t, name in zip(task.tiles, task.ids(), strict=True) if name not in done)
+        if left:
+            gathered.append(replace(task, tiles=left))
+        tiles += len(task.tiles)
+        if tiles >= size:
             items.append(tuple(gathered))
-            gathered = []
-    return [*items, tuple(gathered)] if gathered else items
+            gathered, tiles = [], 0
+    return [item for item in (*items, tuple(gathered)) if item]
 
 
 def check_names(annotations: Annotations) -> None:

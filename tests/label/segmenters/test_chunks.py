@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+from geodistill.errors import OutputError
 from geodistill.label.segmenters import chunks
-from geodistill.label.segmenters.chunks import choose_chunk
+from geodistill.label.segmenters.chunks import choose_chunk, settled_chunk
 
 CPU = torch.device("cpu")
 
@@ -59,3 +61,27 @@ def test_a_size_beyond_the_memory_is_not_taken(clock: Callable[[float], None]) -
         clock(1.0)
 
     assert choose_chunk(decode, CPU) == 2
+
+
+def test_a_settled_number_is_measured_once(tmp_path: Path) -> None:
+    measured = [4, 8]
+    file = tmp_path / ".chunk"
+    assert settled_chunk(file, lambda: measured.pop(0)) == 4
+    assert settled_chunk(file, lambda: measured.pop(0)) == 4
+    assert measured == [8]
+    assert [path.name for path in tmp_path.iterdir()] == [".chunk"]
+
+
+def test_of_two_that_measure_at_once_the_first_to_write_decides(tmp_path: Path) -> None:
+    file = tmp_path / ".chunk"
+
+    def slow() -> int:
+        settled_chunk(file, lambda: 2)
+        return 16
+
+    assert settled_chunk(file, slow) == 2
+
+
+def test_a_number_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        settled_chunk(tmp_path / "missing" / ".chunk", lambda: 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from geodistill.errors import UnknownNameError
 from geodistill.label.segmenters.box import BoxSegmenter
 from geodistill.label.segmenters.grabcut import GrabCut
@@ -11,13 +13,15 @@ NETWORKS = ("sam", "sam2", "sam3", "edgetam")
 """Families of networks; each is named together with its weights, as ``sam:DIRECTORY``."""
 
 
-def build_segmenter(name: str, *, device: str = "auto") -> PromptableSegmenter:
+def build_segmenter(name: str, *, device: str = "auto", chunk_file: Path | None = None) -> PromptableSegmenter:
     """Build a segmenter.
 
     Args:
         name: ``grabcut``; ``box``, which fills the annotated shape (the floor); or a network with its weights, a
             local directory or a hub id: ``sam:DIR``, ``sam2:DIR``, ``sam3:DIR``, ``edgetam:DIR``.
         device: Where a network runs: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
+        chunk_file: File that keeps how many prompts a network decodes at once, so that every process with that file
+            gives the same masks to the last bit; measured anew in each process where not given.
 
     Raises:
         UnknownNameError: There is no such segmenter.
@@ -32,6 +36,6 @@ def build_segmenter(name: str, *, device: str = "auto") -> PromptableSegmenter:
     if family in NETWORKS and weights:
         from geodistill.label.segmenters.sam import SamSegmenter  # transformers takes seconds to import
 
-        return SamSegmenter.load(family, weights, device=device)
+        return SamSegmenter.load(family, weights, device=device, chunk_file=chunk_file)
     known = ("grabcut", "box", *(f"{family}:DIRECTORY" for family in NETWORKS))
     raise UnknownNameError("segmenter", name, known)

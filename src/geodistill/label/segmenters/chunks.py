@@ -5,10 +5,15 @@ On two processor cores one at a time is fastest (larger intermediate results fal
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import torch
+
+from geodistill.files import output_error
 
 SIZES = {"cpu": (1, 2, 4, 8), "other": (1, 4, 16, 64, 256)}
 """What is tried, from small to large."""
@@ -35,6 +40,32 @@ def choose_chunk(decode: Callable[[int], object], device: torch.device) -> int:
         elif seconds > least / GAIN:
             break
     return best
+
+
+def settled_chunk(path: Path, measure: Callable[[], int]) -> int:
+    """Give the number that a file holds; where there is no file, measure and write it.
+
+    The number changes the last bits of a network's answers, so a run that is continued, and every worker of a run,
+    must use the same one. Of several workers that measure at once, the first to write decides for all.
+
+    Args:
+        path: The file; made whole or not at all.
+        measure: Finds the number.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    if not path.is_file():
+        part = path.with_name(f"{path.name}.part-{os.getpid()}")
+        try:
+            part.write_text(f"{measure()}\n", encoding="ascii")
+            with suppress(FileExistsError):
+                os.link(part, path)
+        except OSError as error:
+            raise output_error(path, error) from error
+        finally:
+            part.unlink(missing_ok=True)
+    return int(path.read_text(encoding="ascii"))
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:

@@ -7,6 +7,7 @@ pixel in ten thousand); time and memory are not: `decoder` and `resample` say wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.label.prompts import Prompts
-from geodistill.label.segmenters.chunks import choose_chunk
+from geodistill.label.segmenters.chunks import choose_chunk, settled_chunk
 from geodistill.label.segmenters.decoder import Decoder, Scene
 from geodistill.label.segmenters.networks import Network, load_network
 from geodistill.label.segmenters.protocol import CroppedMask, Embedding
@@ -33,17 +34,18 @@ class SamSegmenter:
         name: As given to `build_segmenter`.
         network: The loaded network.
         chunk: Prompts that are decoded at once; ``None`` until it is measured.
+        chunk_file: Where the measured number is kept for other processes; ``None`` for nowhere.
     """
 
-    def __init__(self, name: str, network: Network, chunk: int | None = None) -> None:
-        """Take a network; ``chunk`` is measured at the first use where it is not given."""
-        self.name, self.network, self.chunk = name, network, chunk
+    def __init__(self, name: str, network: Network, chunk: int | None = None, chunk_file: Path | None = None) -> None:
+        """Take a network; ``chunk`` is measured at the first use where neither it nor its file is there."""
+        self.name, self.network, self.chunk, self.chunk_file = name, network, chunk, chunk_file
         self.decoder = Decoder(network.model)
 
     @classmethod
-    def load(cls, family: str, weights: str, *, device: str = "auto") -> SamSegmenter:
+    def load(cls, family: str, weights: str, *, device: str = "auto", chunk_file: Path | None = None) -> SamSegmenter:
         """Load a network; arguments and errors as those of `networks.load_network`."""
-        return cls(f"{family}:{weights}", load_network(family, weights, device))
+        return cls(f"{family}:{weights}", load_network(family, weights, device), chunk_file=chunk_file)
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[Embedding]:
         """Encode images ``(H, W, 3)`` uint8 RGB, of any sizes, each once."""
@@ -69,12 +71,19 @@ class SamSegmenter:
         frame = self.network.frame(embedding.height, embedding.width)
         scene = self._look(embedding)
         if self.chunk is None:
-            first = prompts.part(0, 1)
-            self.chunk = choose_chunk(lambda size: self._repeat(scene, first, frame, size), self.network.device)
+            self.chunk = self._find_chunk(scene, prompts.part(0, 1), frame)
         rows, columns = bands_back(frame)
         for start in range(0, len(prompts), self.chunk):
             logits, scores = self._decode(scene, prompts.part(start, start + self.chunk), frame)
             yield from crop_masks(logits, rows, columns, scores.clamp(0, 1).tolist())
+
+    def _find_chunk(self, scene: Scene, prompt: Prompts, frame: Frame) -> int:
+        """Take the number that this run settled on before, or measure it on one prompt."""
+
+        def measure() -> int:
+            return choose_chunk(lambda size: self._repeat(scene, prompt, frame, size), self.network.device)
+
+        return measure() if self.chunk_file is None else settled_chunk(self.chunk_file, measure)
 
     @torch.inference_mode()
     def _encode(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[Tensor, ...]]:

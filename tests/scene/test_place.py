@@ -16,24 +16,16 @@ from geodistill.context.climate import ZONES
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
 from geodistill.evaluation.evaluate import evaluate
-from geodistill.methods.metasegnet import MetaSegNetwork
 from geodistill.raster import Raster, Window
 from geodistill.scene.place import Placed, Whereabouts, scene_prompts
 from geodistill.scene.windows import Plan
 from geodistill.segmenter import Segmenter
-from tiny import tiny_spec
-
-ARGUMENTS = {"encoder": "test_convnext", "text_tokens": 6, "text_width": 8, "width": 16, "heads": 2}
+from text_models import zoned_segmenter
 
 
 @pytest.fixture(scope="module")
 def model() -> Segmenter:
-    """A network whose maps differ much from zone to zone."""
-    torch.manual_seed(0)
-    arguments = ARGUMENTS | {"prompts": list(ZONES)}
-    network = MetaSegNetwork(3, 3, **arguments)  # type: ignore[arg-type]
-    network.set_text([10 * torch.randn(5, 8) for _ in ZONES])
-    return Segmenter.from_network("metasegnet", arguments, tiny_spec(), network.state_dict(), 32, {}).eval()
+    return zoned_segmenter()
 
 
 def nile(path: Path, north: float = 17.0, degrees: float = 10.0) -> Path:

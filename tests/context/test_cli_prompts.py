@@ -69,7 +69,11 @@ def test_every_way_to_say_where(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     for source, path in place_files(tmp_path).items():
         found = as_json(capsys, path, "--classes", "tree")
         assert (found["zone"], found["from"]) == (ZONES[source], source)
-    for flags, zone in ((("--lonlat", "39.2", "-6.1"), "Am"), (("--region", "aachen"), "Cfb"), (("--zone", "et"), "ET")):
+    for flags, zone in (
+        (("--lonlat", "39.2", "-6.1"), "Am"),
+        (("--region", "aachen"), "Cfb"),
+        (("--zone", "et"), "ET"),
+    ):
         assert as_json(capsys, *flags, "--classes", "tree")["zone"] == zone
     assert as_json(capsys, "--lonlat", "-0.2", "5.3", "--classes", "tree")["km_from_land_cell"] > 5
     assert "km off its land" in told(capsys, "--lonlat", "-0.2", "5.3", "--classes", "tree")
@@ -107,9 +111,7 @@ def test_a_scene_that_spans_zones_says_how_many_tiles_lie_in_each(
     assert as_json(capsys, path, "--zone", "Cfb")["tiles"] == {}
 
 
-def test_a_manifest_gives_each_prompt_once_with_its_images(
-    manifest: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_manifest_gives_each_prompt_once_with_its_images(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(capsys, "--manifest", manifest)
     assert [(one["zone"], one["images"], one["season"]) for one in found] == [("Cfb", 3, None), ("BWh", 1, None)]
     assert found[0]["seasons"] == {"summer": 2, "winter": 1}

@@ -94,7 +94,10 @@ def test_the_encoder_runs_once_per_distinct_text(tmp_path: Path, monkeypatch: py
 
 
 def test_other_weights_are_another_encoder(tmp_path: Path) -> None:
-    one, two = open_text_encoder(str(tiny_bert(tmp_path / "a"))), open_text_encoder(str(tiny_bert(tmp_path / "b", seed=1)))
+    one, two = (
+        open_text_encoder(str(tiny_bert(tmp_path / "a"))),
+        open_text_encoder(str(tiny_bert(tmp_path / "b", seed=1))),
+    )
     assert one.fingerprint != two.fingerprint
     prompt = Prompt(Setting(), "climate", (ClassText("tree", "", "tree", "built-in"),))
     store = tmp_path / "store"

@@ -85,6 +85,15 @@ def test_every_parameter_has_a_gradient_as_ddp_asks(align: bool, fuse: bool, pro
         assert terms["itm"].item() == 0.0
 
 
+@pytest.mark.parametrize("channels", [1, 4, 13])
+def test_images_of_any_bands(channels: int) -> None:
+    net = MetaSegNetwork(
+        channels, 2, encoder="test_convnext", text_tokens=TOKENS, text_width=WIDTH, width=16, heads=2, auxiliary=False
+    ).eval()
+    net.set_text([torch.randn(4, WIDTH)])
+    assert net(torch.randn(1, channels, 45, 38), torch.tensor([0])).logits.shape == (1, 2, 45, 38)
+
+
 def test_a_text_encoder_of_another_width_is_refused(tmp_path: Path) -> None:
     """Features stored for one encoder are not another's, and a table is filled by the encoder it was made for."""
     rows = [Row(Path("kampala.tif"), None, "train", Window(0, 0, 64, 64), lon=32.6, lat=0.35)]

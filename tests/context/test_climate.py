@@ -107,6 +107,18 @@ def test_tiles_of_a_large_raster_take_their_own_zone() -> None:
         tile_zones(Grid(10, 10), [Window(0, 0, 1, 1)])
 
 
+def test_tiles_in_the_open_ocean_take_the_zone_of_the_nearest_ashore() -> None:
+    # West of Lisbon: from the town two degrees out to sea.
+    grid = Grid(100, 2100, CRS.from_epsg(4326), from_origin(-11.1, 38.8, 0.001, 0.001))
+    windows = [Window(0, col, 100, 100) for col in range(0, 2100, 100)]
+    assert {zone.code for zone in tile_zones(grid, windows)} <= {"Csa", "Csb"}
+    assert len(tile_zones(grid, windows)) == 21
+    with pytest.raises(DataError, match="open ocean"):
+        zone_at(-11.05, 38.75)
+    with pytest.raises(DataError, match=r"sea\.tif: -11.*open ocean"):
+        tile_zones(grid, windows[:3], "sea.tif")
+
+
 def test_position_from_a_crs_from_exif_and_from_nothing(tmp_path: Path) -> None:
     import rasterio
 

@@ -3,85 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from geodistill.cli import main
-from geodistill.context.llm import KEY_VARIABLES, LlmWriter
+from geodistill.context.llm import LlmWriter
 from geodistill.errors import DataError, ServiceError
-
-SECRET = "sk-" + "a" * 20
-
-
-class StandIn(ThreadingHTTPServer):
-    """Answers each request by the next of `plan`; the last one stays."""
-
-    plan: list[str]
-    asked: list[dict[str, object]]
-    url: str
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: StandIn
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append({"body": body, "key": self.headers.get("Authorization")})
-        step = self.server.plan.pop(0) if len(self.server.plan) > 1 else self.server.plan[0]
-        if step.isdigit():
-            self._send(int(step), b'{"error": {"message": "no"}}')
-        elif step == "slow":
-            time.sleep(1.5)
-            self._send(200, self._completion("late"))
-        elif step == "cut":
-            self.send_response(200)
-            self.send_header("Content-Length", "5000")
-            self.end_headers()
-            self.wfile.write(b'{"choices": [')
-            self.close_connection = True
-        elif step == "junk":
-            self._send(200, b"<html>not json")
-        elif step == "odd":
-            self._send(200, b'{"choices": []}')
-        else:
-            self._send(200, self._completion(step.removeprefix("say:")))
-
-    def _completion(self, text: str) -> bytes:
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-        return json.dumps(whole).encode()
-
-    def _send(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Retry-After", "0")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(KEY_VARIABLES[0], SECRET)
-    stand_in = StandIn(("127.0.0.1", 0), Handler)
-    stand_in.daemon_threads = True
-    stand_in.plan, stand_in.asked = ["say:Grey blocks."], []
-    stand_in.url = f"http://127.0.0.1:{stand_in.server_address[1]}/v1"
-    threading.Thread(target=stand_in.serve_forever, daemon=True).start()
-    yield stand_in
-    stand_in.shutdown()
-    stand_in.server_close()
+from stand_in_llm import SECRET, StandIn
 
 
 def writer(server: StandIn, path: Path, *, timeout: float = 5.0, retries: int = 0) -> LlmWriter:

@@ -5,46 +5,25 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from geodistill.context.prompts import ClassText, Prompt, Setting, write_prompt
 from geodistill.context.remoteclip import RemoteClipEncoder
 from geodistill.context.text import (
+    MOST_TOKENS,
     WORD_WIDTH,
     FeatureStore,
     WordEncoder,
     encode_prompt,
+    fitting_words,
     open_text_encoder,
     padded,
     token_count,
 )
 from geodistill.errors import ArtifactError, DataError
+from tiny_text import tiny_bert, tiny_tokenizer
 
 CLASSES = ["building", "tree"]
-
-
-def tokenizer(folder: Path) -> int:
-    """Save a tokenizer of whole words; give its vocabulary's size."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-
-    words = ["[UNK]", "[PAD]", "building", "tree", "grey", "round", "crowns"]
-    inner = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    inner.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
-    return len(words)
-
-
-def bert(folder: Path, seed: int = 0, longest: int = 64) -> Path:
-    torch.manual_seed(seed)
-    size = tokenizer(folder)
-    config = BertConfig(
-        vocab_size=size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=longest,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    return folder
 
 
 def clip_config(size: int) -> CLIPTextConfig:
@@ -65,7 +44,7 @@ def test_words_are_fixed_directions() -> None:
 
 
 def test_bert_from_a_directory_is_read_without_padding_or_gradients(tmp_path: Path) -> None:
-    encoder = open_text_encoder(str(bert(tmp_path)))
+    encoder = open_text_encoder(str(tiny_bert(tmp_path)))
     features = encoder.encode("grey round crowns")
     assert features.shape == (encoder.tokens("grey round crowns"), 16)
     assert not features.requires_grad
@@ -73,7 +52,7 @@ def test_bert_from_a_directory_is_read_without_padding_or_gradients(tmp_path: Pa
 
 
 def test_a_prompt_is_read_class_by_class(tmp_path: Path) -> None:
-    encoder = open_text_encoder(str(bert(tmp_path, longest=24)))
+    encoder = open_text_encoder(str(tiny_bert(tmp_path, longest=24)))
     prompt = write_prompt(Setting("Cfb"), ["building"] * 4)
     # One class fits the encoder's 24 tokens, the four together would not.
     short = Prompt(Setting(), "climate", tuple(ClassText(c, "", "grey building " * 8, "built-in") for c in "abcd"))
@@ -91,6 +70,16 @@ def test_nothing_is_cut_in_silence() -> None:
         encode_prompt(WordEncoder(), prompt, count - 1)
 
 
+@pytest.mark.parametrize("classes", [1, 2, 6, 9, 15])
+def test_answers_of_the_asked_length_fit_the_papers_prompt(classes: int) -> None:
+    words = fitting_words(classes)
+    assert 8 <= words <= 40
+    answer = "name: " + " ".join(["green"] * words)
+    parts = tuple(ClassText("name", "", answer, "m") for _ in range(classes))
+    # BERT takes 1.35 tokens a word on average, and two more around each text.
+    assert 1.35 * token_count(WordEncoder(), Prompt(Setting(), "climate", parts)) + 2 * classes <= MOST_TOKENS
+
+
 def test_the_encoder_runs_once_per_distinct_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = [write_prompt(Setting(zone), CLASSES) for zone in ("Cfb", "BWh", "Cfb")]
     first = FeatureStore("words", tmp_path).features(prompts)
@@ -105,7 +94,10 @@ def test_the_encoder_runs_once_per_distinct_text(tmp_path: Path, monkeypatch: py
 
 
 def test_other_weights_are_another_encoder(tmp_path: Path) -> None:
-    one, two = open_text_encoder(str(bert(tmp_path / "a"))), open_text_encoder(str(bert(tmp_path / "b", seed=1)))
+    one, two = (
+        open_text_encoder(str(tiny_bert(tmp_path / "a"))),
+        open_text_encoder(str(tiny_bert(tmp_path / "b", seed=1))),
+    )
     assert one.fingerprint != two.fingerprint
     prompt = Prompt(Setting(), "climate", (ClassText("tree", "", "tree", "built-in"),))
     store = tmp_path / "store"
@@ -160,7 +152,7 @@ def open_clip_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def test_remoteclip_weights_go_under_transformers_names(tmp_path: Path) -> None:
-    size = tokenizer(tmp_path / "base")
+    size = tiny_tokenizer(tmp_path / "base")
     torch.manual_seed(0)
     CLIPTextModel(clip_config(size)).save_pretrained(tmp_path / "base")
     torch.manual_seed(1)

@@ -84,7 +84,7 @@ def test_the_command_line(
     for wrong, says in (
         (["--size", "big"], "--size big; expected a number"),
         (["--batch", "-1"], "--batch"),
-        (["--prompt", "0"], "--prompt 0; expected a position among its 0 prompts"),
+        (["--zone", "Cfb"], "--zone Cfb for a model that takes images alone"),
     ):
         assert main([*command, *wrong]) == 2
         assert says in capsys.readouterr().err

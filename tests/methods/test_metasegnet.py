@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from geodistill.context.climate import ZONES
@@ -233,12 +234,14 @@ def test_seasons_zones_and_regions() -> None:
         place_of(row("x.png"), replace(WORDS, zone="Cfb", region="potsdam"))
 
 
-def test_an_image_from_nowhere_needs_a_zone_only_where_prompts_differ() -> None:
-    nowhere = [row("x.png", None, None)]
+def test_an_image_from_nowhere_needs_a_zone_only_where_prompts_differ(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    nowhere = [row(str(tmp_path / "x.png"), None, None)]
     with pytest.raises(DataError, match=r"x\.png does not say where it lies"):
         build(SPEC, SMALL, WORDS, LossConfig(), nowhere)
-    method = build(SPEC, SMALL, replace(WORDS, kind="plain"), LossConfig(), nowhere)
-    assert method.arguments["prompts"] == [ANY]
+    without = replace(SMALL, align=False, fuse=False)
+    for small, words in ((SMALL, replace(WORDS, kind="plain")), (without, WORDS)):
+        assert build(SPEC, small, words, LossConfig(), nowhere).arguments["prompts"] == [ANY]
     with pytest.raises(DataError, match="--zone CODE"):
         prompt_row(prompt_keys(WORDS), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +17,19 @@ from geodistill.context.climate import ZONES
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
 from geodistill.evaluation.evaluate import evaluate
-from geodistill.methods.metasegnet import MetaSegNetwork
 from geodistill.raster import Raster, Window
+from geodistill.scene.network import as_network
 from geodistill.scene.place import Placed, Whereabouts, scene_prompts
-from geodistill.scene.windows import Plan
+from geodistill.scene.reduce import Wanted
+from geodistill.scene.stream import Settings, stream
+from geodistill.scene.windows import Area, Plan
 from geodistill.segmenter import Segmenter
-from tiny import tiny_spec
-
-ARGUMENTS = {"encoder": "test_convnext", "text_tokens": 6, "text_width": 8, "width": 16, "heads": 2}
+from text_models import zoned_segmenter
 
 
 @pytest.fixture(scope="module")
 def model() -> Segmenter:
-    """A network whose maps differ much from zone to zone."""
-    torch.manual_seed(0)
-    arguments = ARGUMENTS | {"prompts": list(ZONES)}
-    network = MetaSegNetwork(3, 3, **arguments)  # type: ignore[arg-type]
-    network.set_text([10 * torch.randn(5, 8) for _ in ZONES])
-    return Segmenter.from_network("metasegnet", arguments, tiny_spec(), network.state_dict(), 32, {}).eval()
+    return zoned_segmenter()
 
 
 def nile(path: Path, north: float = 17.0, degrees: float = 10.0) -> Path:
@@ -138,3 +134,76 @@ def tiny_segmenter_without_prompts() -> Segmenter:
 
     with tiny_networks():
         return tiny_segmenter(tile=16)
+
+
+def steps_between_rows(model: Segmenter, scene: Path, blend: str, zone: str | None = None) -> tuple[float, list[str]]:
+    """Largest step of a class's probability, averaged over a row, where windows of the two zones overlap.
+
+    Also gives the zone of each row of windows; with ``zone``, that one holds for all of them.
+    """
+    settings = Settings(blend=blend, wanted=Wanted(False, "float32"))
+    with Raster(scene) as raster:
+        area = Area.whole(raster)
+        plan = Plan.of(area.window.height, area.window.width, model.tile, settings.overlap)
+        own = scene_prompts(model, raster, plan, Whereabouts())
+        assert own is not None
+        prompts = own if zone is None else np.full_like(own, model.prompts.index(zone))
+        network = as_network(model, prompts=prompts)
+        rows = np.concatenate([part.layers["probabilities"] for part in stream(network, area, settings)], 1)
+    zones = [model.prompts[i] for i in own[:, 0]]
+    border = next(i for i in range(len(zones) - 1) if zones[i] != zones[i + 1])
+    steps = np.abs(np.diff(rows, axis=1).mean(2)).max(0)
+    return float(steps[plan.tops[border + 1] - 1 : plan.tops[border] + model.tile].max()), zones
+
+
+def test_no_seam_where_a_scene_crosses_from_zone_to_zone(tmp_path: Path) -> None:
+    """The step there is no larger than where windows of one zone meet, and far below a cut's."""
+    model = zoned_segmenter(tile=64)
+    transform = from_origin(32.5, 17.0, 0.002, 10 / 512)
+    scene = make_raster(tmp_path / "nile.tif", pixels=noise((3, 512, 128)), crs="EPSG:4326", transform=transform)
+    blended, zones = steps_between_rows(model, scene, "cosine")
+    first, last = zones[0], zones[-1]
+    assert (first, last) == ("BWh", "BSh")
+    cut, _ = steps_between_rows(model, scene, "none")
+    within = max(steps_between_rows(model, scene, "cosine", zone)[0] for zone in (first, last))
+    assert blended <= 1.2 * within
+    assert blended < cut / 3
+
+
+def test_a_scene_that_reaches_far_out_to_sea_is_mapped(model: Segmenter, tmp_path: Path) -> None:
+    """Its centre lies in the open ocean, its eastern windows in Lisbon."""
+    transform = from_origin(-11.1, 38.8, 0.01, 0.001)
+    scene = make_raster(tmp_path / "sea.tif", pixels=noise((3, 64, 210)), crs="EPSG:4326", transform=transform)
+    assert set(zones_of(model, scene)) <= {"Csa", "Csb"}
+    lost = make_raster(
+        tmp_path / "lost.tif", pixels=noise((3, 64, 64)), crs="EPSG:4326", transform=from_origin(-30, 0, 1e-4, 1e-4)
+    )
+    with pytest.raises(DataError, match=r"lost\.tif: -29.*open ocean"):
+        zones_of(model, lost)
+    assert set(zones_of(model, lost, Whereabouts(zone="Af"))) == {"Af"}
+
+
+def test_images_named_by_their_region(model: Segmenter, tmp_path: Path) -> None:
+    scene = make_raster(tmp_path / "aachen_11.tif", crs=None)
+    assert set(zones_of(model, scene, Whereabouts(region="file"))) == {"Cfb"}
+    row = Row(scene, None, "test", Window(0, 0, 40, 50))
+    assert Placed(model, Whereabouts(region="file")).at(row).prompts == ("Cfb",)
+    georeferenced = make_raster(tmp_path / "kampala.tif")
+    assert Placed(model, Whereabouts()).at(Row(georeferenced, None, "test", Window(0, 0, 8, 8))).prompts == ("Af",)
+
+
+def test_evaluate_takes_a_coordinate(model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = make_raster(tmp_path / "i.tif", height=32, width=32, crs=None)
+    mask = make_raster(tmp_path / "m.tif", pixels=noise((1, 32, 32), seed=2) % 3, crs=None)
+    rows = (Row(image, mask, "test", Window(0, 0, 32, 32)),)
+    Manifest(rows, model.spec.bands, model.spec.legend).save(tmp_path / "m.parquet")
+    model.save(tmp_path / "model")
+    command = ["evaluate", "--model", str(tmp_path / "model"), "--manifest", str(tmp_path / "m.parquet")]
+    command += ["--device", "cpu", "--json", "--out"]
+    assert main([*command, str(tmp_path / "none")]) == 2
+    assert "--lonlat LON LAT, --zone CODE or --region NAME" in capsys.readouterr().err
+    told = []
+    for flags in (["--lonlat", "31.2", "25.0"], ["--zone", "BWh"]):
+        assert main([*command, str(tmp_path / flags[0]), *flags]) == 0
+        told.append(json.loads(capsys.readouterr().out)["miou"])
+    assert told[0] == told[1]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from factories import make_picture
 from geodistill.cli import main
+from geodistill.context import text
 from geodistill.context.climate import ZONES
 from geodistill.data.synthetic import REGIONS, write_dataset
 from geodistill.errors import ArtifactError, DataError
+from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
+from tiny_text import tiny_bert
 
 TINY = [
     "--network.encoder", "test_convnext", "--network.width", "16", "--network.heads", "2", "--data.crop", "32",
@@ -46,16 +52,25 @@ def test_a_georeferenced_folder_is_learned_and_mapped_under_its_own_zone(town: P
         segmenter(image)
 
 
+def as_picture(image: Path, folder: Path) -> Path:
+    """Write an image again as one that does not say where it lies."""
+    with Raster(image) as raster:
+        pixels, _ = raster.read()
+    return make_picture(folder / f"{image.stem}.png", pixels.transpose(1, 2, 0))
+
+
 def test_a_set_from_nowhere_names_its_zone(town: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
     from geodistill.data.manifest import Manifest
 
     manifest = Manifest.load(town / "m.parquet")
-    bare = tuple(replace(row, lon=None, lat=None) for row in manifest.entries)
+    bare = tuple(
+        replace(row, image=as_picture(row.image, tmp_path / "bare"), lon=None, lat=None) for row in manifest.entries
+    )
     replace(manifest, entries=bare).save(tmp_path / "bare.parquet")
     flags = [*TINY, "--data.manifest", str(tmp_path / "bare.parquet")]
-    with pytest.raises(DataError, match=r"text\.zone CODE, or text\.region NAME"):
+    with pytest.raises(DataError, match=r"text\.zone or text\.region in a recipe"):
         fit(load_recipe("metasegnet-folder", flags), tmp_path / "run")
     fit(load_recipe("metasegnet-folder", [*flags, "--text.zone", "Cfb"]), tmp_path / "run")
 
@@ -72,6 +87,27 @@ def test_one_prompt_for_all_needs_no_place(town: Path, tmp_path: Path) -> None:
                  "--out", str(tmp_path / "map.tif"), "--device", "cpu"]) == 0  # fmt: skip
 
 
+def test_a_finished_model_reads_no_text_encoder(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bert = tiny_bert(tmp_path / "bert")
+    flags = [*TINY, "--data.manifest", str(town / "m.parquet"), "--text.encoder", str(bert), "--text.tokens", "400"]
+    fit(load_recipe("metasegnet-folder", flags), tmp_path / "run")
+    shutil.rmtree(bert)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"text encoder {name} opened")
+
+    monkeypatch.setattr(text, "open_text_encoder", refuse)
+    scene = next((town / "images").iterdir())
+    for command in (
+        ["predict", "--input", str(scene), "--out", str(tmp_path / "map.tif")],
+        ["evaluate", "--manifest", str(town / "m.parquet"), "--out", str(tmp_path / "test")],
+    ):
+        given = [*command, "--model", str(tmp_path / "run"), "--device", "cpu"]
+        assert main(given) == 0, capsys.readouterr().err
+
+
 def test_inspect_counts_the_text_encoder_as_frozen(capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
@@ -80,3 +116,5 @@ def test_inspect_counts_the_text_encoder_as_frozen(capsys: pytest.CaptureFixture
     assert found["modules"]["text encoder (frozen, not kept)"] == 109_482_240
     assert round(found["parameters"] / 1e6, 1) == 204.5
     assert found["trainable"] == found["parameters"] - 109_482_240
+    assert main(["inspect", "metasegnet-openearthmap", "--classes", "9", "--size", "64"]) == 0
+    assert re.search(r"trainable share +46\.5 %", capsys.readouterr().out)

@@ -8,7 +8,7 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geodistill.backends.text import TextSegmenter, one_prompt, prompt_inputs
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter
@@ -35,7 +36,13 @@ _MOST_BYTES = 2**31 - 2**20
 
 
 def to_onnx(
-    segmenter: Segmenter, path: Path | str, *, size: int | None, batch: int | None, opset: int = OPSET
+    segmenter: Segmenter,
+    path: Path | str,
+    *,
+    size: int | None,
+    batch: int | None,
+    opset: int = OPSET,
+    with_text: bool = False,
 ) -> float:
     """Write a Segmenter as an ONNX graph from sensor units to logits, and compare it with torch.
 
@@ -46,12 +53,15 @@ def to_onnx(
             with position embeddings or pooling to a grid do not survive (they are refused).
         batch: Images a call; ``None`` for any number.
         opset: Version of ONNX's operators, 18 or above.
+        with_text: The features of each image's prompt are inputs too (see `prompt_inputs`).
 
     Returns:
-        The largest absolute difference between the graph's logits and torch's.
+        The largest absolute difference between the graph's logits and torch's, with text under its first prompts and
+        its last.
 
     Raises:
-        RecipeError: The packages are not installed, or the size, batch or opset cannot be used.
+        RecipeError: The packages are not installed, the size, batch or opset cannot be used, or a model of several
+            prompts is to take images alone.
         ArtifactError: The network cannot be exported so, or the graph's logits differ by more than `PARITY`.
         OutputError: The file cannot be written.
     """
@@ -60,13 +70,28 @@ def to_onnx(
         raise RecipeError(
             f"opset {opset}, size {size}, batch {batch}", f"opset {OPSET} or above, size and batch above 0"
         )
+    if not with_text:
+        one_prompt(segmenter)
     model = plain_copy(segmenter)
+    module = TextSegmenter(model) if with_text else model
     axes = ([] if batch is not None else [0]) + ([] if size is not None else [2, 3])
     with atomic_path(path) as part:
         # An axis of 1 would be taken for a fixed one.
-        write_graph(model, example(model.spec, (batch or 2, *[size or model.tile] * 2)), part, OUTPUT, axes, opset)
+        images = example(model.spec, (batch or 2, *[size or model.tile] * 2))
+        context = prompt_inputs(model, range(len(images))) if with_text else {}
+        write_graph(module, images, part, OUTPUT, axes, opset, context)
         shapes = _shapes(size, batch, model.tile)
-        return max(parity(model, part, example(model.spec, shape)) for shape in shapes)
+        firsts = (0, -1) if with_text else (0,)
+        return max(
+            parity(
+                module,
+                part,
+                example(model.spec, shape),
+                prompt_inputs(model, range(first, first + shape[0])) if with_text else {},
+            )
+            for shape in shapes
+            for first in firsts
+        )
 
 
 def plain_copy(segmenter: Segmenter) -> Segmenter:
@@ -81,9 +106,15 @@ def plain_copy(segmenter: Segmenter) -> Segmenter:
 
 
 def write_graph(
-    model: nn.Module, images: Tensor, path: Path, output: str = OUTPUT, axes: Sequence[int] = (), opset: int = OPSET
+    model: nn.Module,
+    images: Tensor,
+    path: Path,
+    output: str = OUTPUT,
+    axes: Sequence[int] = (),
+    opset: int = OPSET,
+    context: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a module of one input and one output as ONNX.
+    """Write a module of images, and what it takes beside them, to one output as ONNX.
 
     Args:
         model: On the CPU.
@@ -92,6 +123,7 @@ def write_graph(
         output: Name of the output.
         axes: Axes of the images that may have any length.
         opset: Version of ONNX's operators.
+        context: Further inputs by name, in the module's order; their first axis goes with the images'.
 
     Raises:
         ArtifactError: It cannot be exported so.
@@ -100,18 +132,20 @@ def write_graph(
     import onnx
     from torch.onnx.errors import OnnxExporterError
 
+    context = context or {}
     free = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
+    with_images = {axis: free[axis] for axis in free if axis == 0}
     try:
         with _silence():
             torch.onnx.export(
                 model,
-                (images,),
+                (images, *context.values()),
                 path,
                 dynamo=True,
                 opset_version=opset,
-                input_names=[INPUT],
+                input_names=[INPUT, *context],
                 output_names=[output],
-                dynamic_shapes=(free,) if free else None,
+                dynamic_shapes=(free, *(with_images for _ in context)) if free else None,
                 external_data=False,
                 verbose=False,
             )
@@ -125,8 +159,8 @@ def write_graph(
         raise RecipeError(f"opset {opset} (the exporter gave {versions['ai.onnx']})", f"another, such as {OPSET}")
 
 
-def parity(model: nn.Module, path: Path, images: Tensor) -> float:
-    """Compare a graph with torch on ``(B, C, H, W)`` images.
+def parity(model: nn.Module, path: Path, images: Tensor, context: Mapping[str, Tensor] | None = None) -> float:
+    """Compare a graph with torch on ``(B, C, H, W)`` images and its further inputs by name.
 
     Returns:
         The largest absolute difference of the outputs.
@@ -138,10 +172,11 @@ def parity(model: nn.Module, path: Path, images: Tensor) -> float:
 
     session = onnxruntime.InferenceSession(str(path), quiet_options(), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
-        expected = model(images).numpy()
+        expected = model(images, *(context or {}).values()).numpy()
     what = f"the exported graph on images of {tuple(images.shape)}"
     try:
-        found = session.run(None, {INPUT: images.numpy()})[0]
+        given = {INPUT: images, **(context or {})}
+        found = session.run(None, {name: value.numpy() for name, value in given.items()})[0]
     except runtime_errors() as error:
         raise ArtifactError(f"{what} fails ({first_line(error)})", "a fixed size", "export with --size") from error
     difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")

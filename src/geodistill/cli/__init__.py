@@ -121,8 +121,9 @@ def evaluate(argv: Sequence[str]) -> None:
     parser.add_argument("--split", default="test", help="train, val or test")
     parser.add_argument("--out", required=True, help="directory of the results")
     parser.add_argument("--classes", nargs="+", help="classes the means are taken over, by default all")
-    parser.add_argument("--zone", help="climate zone of images that do not say where they lie, for a model that asks")
-    parser.add_argument("--region", help="place of such images, such as potsdam")
+    parser.add_argument("--lonlat", type=float, nargs=2, help="longitude and latitude, for a model that asks where")
+    parser.add_argument("--zone", help="climate zone of the images, for such a model")
+    parser.add_argument("--region", help="place of the images, such as potsdam; file where files are named by it")
     parser.add_argument("--class-map", help="for a set of other classes: 'model=set model=set ...' or a YAML file")
     parser.add_argument("--overlap", type=float, default=0.25, help="overlap of the sliding window, 0 to 0.75")
     parser.add_argument("--flips", action="store_true", help="average over horizontal and vertical flips")
@@ -144,7 +145,7 @@ def evaluate(argv: Sequence[str]) -> None:
         tta_flips=args.flips,
         subset=args.classes,
         class_map=read_pairs(args.class_map) if args.class_map else None,
-        whereabouts=Whereabouts(zone=args.zone, region=args.region),
+        whereabouts=Whereabouts(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
         batch_size=args.batch_size,
         device=args.device,
     )

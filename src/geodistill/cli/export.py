@@ -27,7 +27,7 @@ def export(argv: Sequence[str]) -> None:
     add("--model", required=True, help="Segmenter directory, run directory or hub id")
     add("--to", required=True, help="onnx, qgis, stac or hub")
     add("--out", required=True, help="the file (onnx, qgis) or directory (stac, hub) to make")
-    add("--prompt", type=int, help="position of the prompt, for a model that holds several")
+    add("--zone", help="climate zone to keep alone, of a model that asks where an image was taken, such as Cfb")
     add("--size", help="onnx: side of the images in pixels, or any; by default the windows it was trained on")
     add("--batch", default="1", help="onnx: images a call, or any")
     add("--opset", type=int, default=18, help="onnx: version of the operators")
@@ -47,14 +47,11 @@ def _model(args: Namespace) -> Segmenter:
     from geodistill.segmenter import Segmenter
 
     segmenter = Segmenter.load(args.model)
-    prompts = segmenter.prompts
-    if args.prompt is None:
-        if len(prompts) > 1 and args.to in ("onnx", "qgis", "stac"):
-            raise RecipeError(f"a model with the prompts {', '.join(prompts)}", "one of them", "give --prompt POSITION")
+    if args.zone is None:
         return segmenter
-    if not 0 <= args.prompt < len(prompts):
-        raise RecipeError(f"--prompt {args.prompt}", f"a position among its {len(prompts)} prompts")
-    return segmenter.under(args.prompt)
+    from geodistill.backends.text import under_zone
+
+    return under_zone(segmenter, args.zone)
 
 
 def _onnx(segmenter: Segmenter, args: Namespace) -> str:

@@ -68,7 +68,7 @@ def flags() -> ArgumentParser:
     add("--resample", action="store_true", help="bring scenes to the model's ground sampling distance")
     add("--lonlat", type=float, nargs=2, help="longitude and latitude of the scenes, for a model that asks where")
     add("--zone", help="climate zone of the scenes, for such a model")
-    add("--region", help="place of the scenes, such as potsdam, for such a model")
+    add("--region", help="place of the scenes, such as potsdam, for such a model; file where files are named by it")
     add("--date", help="day of acquisition, YYYY-MM-DD, for a model that tells seasons apart")
     add("--overlap", type=float, default=0.25, help="overlap of neighbouring windows, 0 to 0.75")
     add("--blend", default="cosine", help="cosine or none")

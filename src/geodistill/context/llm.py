@@ -20,8 +20,8 @@ ANSWER_TOKENS = 120
 MOST_CHARACTERS = 1000
 FORMAT_VERSION = 1
 _INSTRUCTION = (
-    "You describe land cover for a segmentation model. Answer in at most two plain sentences of English, without "
-    "lists, markup or remarks on the question."
+    "You describe land cover for a segmentation model. Answer in at most two plain sentences of English, {words} words "
+    "in all, without lists, markup or remarks on the question."
 )
 
 
@@ -72,14 +72,18 @@ class LlmWriter:
         answers: The JSON file; made at the first answer.
         timeout: Seconds for one try.
         retries: Further tries after a timeout, a lost connection, 429 or 5xx, each after a longer wait.
+        words: Longest answer that is asked for, so that all classes together fit a prompt's length.
 
     Raises:
         RecipeError: The openai client is not installed.
         DataError: The file is not such a file.
     """
 
-    def __init__(self, url: str, model: str, answers: Path, *, timeout: float = 60.0, retries: int = 3) -> None:
+    def __init__(
+        self, url: str, model: str, answers: Path, *, timeout: float = 60.0, retries: int = 3, words: int = 40
+    ) -> None:
         self.model, self._answers = model, Answers(answers, model)
+        self._instruction = _INSTRUCTION.format(words=words)
         self._client = _client(url, timeout, retries)
 
     def pending(self, questions: Sequence[str]) -> list[str]:
@@ -89,7 +93,7 @@ class LlmWriter:
     def cost(self, questions: Sequence[str]) -> str:
         """Say what asking would cost at most, in one line."""
         asked = self.pending(questions)
-        read = sum(len(q) + len(_INSTRUCTION) for q in asked) // 4
+        read = sum(len(q) + len(self._instruction) for q in asked) // 4
         return (
             f"{len(asked)} of {len(set(questions))} questions to {self.model}: about {read} tokens to read and at most "
             f"{len(asked) * ANSWER_TOKENS} to write"
@@ -109,7 +113,7 @@ class LlmWriter:
     def _ask(self, question: str) -> str:
         import openai
 
-        messages: list[Any] = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": question}]
+        messages: list[Any] = [{"role": "system", "content": self._instruction}, {"role": "user", "content": question}]
         try:
             reply = self._client.chat.completions.create(
                 model=self.model, messages=messages, max_tokens=ANSWER_TOKENS, temperature=0.0

@@ -84,8 +84,20 @@ def write_prompt(
         raise UnknownNameError("climate zone", setting.zone, ZONES)
     if kind in ("plain", "none"):
         return Prompt(setting, kind, (ClassText("", "", PLAIN if kind == "plain" else "", "fixed"),))
-    seen = setting if kind == "climate" else Setting(gsd=setting.gsd)
-    return Prompt(setting, kind, tuple(_class_text(seen, name, writer, author) for name in classes))
+    return Prompt(setting, kind, tuple(_class_text(_seen(setting, kind), name, writer, author) for name in classes))
+
+
+def questions(setting: Setting, classes: Sequence[str], kind: str = "climate") -> list[str]:
+    """Give what a writer is asked for a prompt; nothing for the ablation prompts.
+
+    Args:
+        setting: Zone, season and the rest.
+        classes: The legend's names.
+        kind: One of `KINDS`.
+    """
+    if kind in ("plain", "none"):
+        return []
+    return [question(_seen(setting, kind), name) for name in classes]
 
 
 def question(setting: Setting, name: str) -> str:
@@ -105,6 +117,11 @@ def question(setting: Setting, name: str) -> str:
 def rounded(value: float) -> float:
     """Round to one significant digit, so that images of nearly one resolution share a prompt."""
     return round(value, -math.floor(math.log10(abs(value)))) if value else 0.0
+
+
+def _seen(setting: Setting, kind: str) -> Setting:
+    """What of a setting a kind of prompt speaks of."""
+    return setting if kind == "climate" else Setting(gsd=setting.gsd)
 
 
 def _class_text(setting: Setting, name: str, writer: Writer | None, author: str) -> ClassText:

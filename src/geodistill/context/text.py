@@ -161,6 +161,12 @@ def token_count(encoder: TextEncoder, prompt: Prompt) -> int:
     return sum(encoder.tokens(text) for text in _pieces(prompt))
 
 
+def fitting_words(classes: int) -> int:
+    """Give the words that a class's answer may have for a prompt of so many classes to keep to `MOST_TOKENS`."""
+    # A class's name and the special tokens around its text take about six; an English word is 1.35 tokens of BERT.
+    return min(max(int((MOST_TOKENS / classes - 6) / 1.35), 8), 40)
+
+
 def encode_prompt(encoder: TextEncoder, prompt: Prompt, most: int = MOST_TOKENS) -> Tensor:
     """Give ``(T, width)`` float32 features of a prompt's tokens, class after class.
 

@@ -87,6 +87,12 @@ class Manifest:
     problems: tuple[str, ...] = ()
     path: Path | None = None
 
+    @property
+    def gsd(self) -> float | None:
+        """Median ground sampling distance of the images in metres per pixel, or ``None`` where none has one."""
+        gsds = [row.gsd for row in self.entries if row.gsd is not None]
+        return float(np.median(gsds)) if gsds else None
+
     def rows(self, split: str | None = None) -> tuple[Row, ...]:
         """Give the rows of a split, or all of them.
 
@@ -207,14 +213,13 @@ def make_spec(manifest: Manifest) -> Spec:
     if manifest.legend is None:
         raise DataError(f"manifest {manifest.path or ''} has no legend", "labelled images", "scan with masks")
     statistics = require_statistics(manifest)
-    gsds = [row.gsd for row in manifest.entries if row.gsd is not None]
     return Spec(
         legend=manifest.legend,
         bands=manifest.bands,
         mean=statistics.mean,
         # A constant band cannot be scaled; it is centred only.
         std=tuple(value if value > 0 else 1.0 for value in statistics.std),
-        gsd=float(np.median(gsds)) if gsds else None,
+        gsd=manifest.gsd,
     )
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geodistill.backends.graph import OPSET, to_onnx
+from geodistill.backends.text import save_prompts
 from geodistill.data.manifest import Manifest
+from geodistill.errors import RecipeError
 from geodistill.export.int8 import Int8, check_data, quantise
 from geodistill.segmenter import Segmenter
 
@@ -19,14 +21,18 @@ class OnnxExport:
         path: The file.
         difference: Largest absolute difference of its logits to torch's.
         int8: The file of 8-bit integers, where asked for.
+        prompts: The features of the prompts that the graph takes beside images, where it does.
     """
 
     path: Path
     difference: float
     int8: Int8 | None = None
+    prompts: Path | None = None
 
     def __str__(self) -> str:
         told = f"{self.path}: largest difference to torch {self.difference:.2g}"
+        if self.prompts is not None:
+            told += f"\n{self.prompts}: the inputs text and present of each climate zone"
         return told if self.int8 is None else f"{told}\n{self.int8}"
 
 
@@ -42,6 +48,9 @@ def export_onnx(
 ) -> OnnxExport:
     """Write a Segmenter as ONNX: ``image`` in sensor units in, ``logits`` out, normalisation inside.
 
+    The graph of a model that asks where an image was taken takes the features of the image's prompt too, as ``text``
+    and ``present``; those of all its prompts are written beside the graph as ``NAME_text.npz``.
+
     Args:
         segmenter: The model.
         path: The file to make; that of 8-bit integers lies beside it as ``NAME_int8.onnx``.
@@ -52,14 +61,22 @@ def export_onnx(
         split: The part of the data that tells what 8-bit integers cost; they are calibrated on ``train``.
 
     Raises:
-        RecipeError: A setting cannot be used, or a package is missing.
+        RecipeError: A setting cannot be used, a package is missing, or 8-bit integers are asked for of a model with
+            several prompts.
         ArtifactError: The network cannot be exported so, or differs from torch.
         DataError: The data cannot be read or are of other classes.
         OutputError: A file cannot be written.
     """
+    with_text = len(segmenter.prompts) > 1
     if calibration is not None:
+        if with_text:
+            raise RecipeError("8-bit integers of a model that takes text", "images alone", "give --zone CODE")
         check_data(segmenter, calibration, split)
-    difference = to_onnx(segmenter, path, size=size, batch=batch, opset=opset)
+    difference = to_onnx(segmenter, path, size=size, batch=batch, opset=opset, with_text=with_text)
+    if with_text:
+        prompts = path.with_name(f"{path.stem}_text.npz")
+        save_prompts(segmenter, prompts)
+        return OnnxExport(path, difference, prompts=prompts)
     if calibration is None:
         return OnnxExport(path, difference)
     smaller = path.with_name(f"{path.stem}_int8{path.suffix}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.backends.graph import parity, plain_copy, require, write_graph
+from geodistill.backends.text import one_prompt
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
@@ -47,11 +48,13 @@ def export_qgis(segmenter: Segmenter, path: Path, *, resolution: float | None = 
         The largest absolute difference of its probabilities to torch's.
 
     Raises:
-        RecipeError: The resolution is not known, the overlap is out of range, or a package is missing.
+        RecipeError: The resolution is not known, the overlap is out of range, a package is missing, or the model
+            has several prompts.
         ArtifactError: The model is of bands that Deepness cannot read, or cannot be exported.
         OutputError: The file cannot be written.
     """
     require("onnx", "onnxscript", "onnxruntime")
+    one_prompt(segmenter)
     metadata = deepness_metadata(segmenter, resolution, overlap)
     if max(segmenter.spec.mean) > BRIGHTEST:
         raise ArtifactError(

@@ -39,7 +39,7 @@ def export_stac(segmenter: Segmenter, path: Path, *, scores: Mapping[str, float]
         The item's file.
 
     Raises:
-        RecipeError: pystac or stac-model is missing.
+        RecipeError: pystac or stac-model is missing, or the model has several prompts.
         ArtifactError: The network cannot be exported to ONNX.
         OutputError: The directory cannot be written, or something else lies there.
     """

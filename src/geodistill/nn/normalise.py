@@ -30,4 +30,8 @@ class Normalised(nn.Module):
 
     def forward(self, image: Tensor, **context: Any) -> Any:
         """``(B, C, H, W)`` float32 sensor units -> the network's output; ``context`` is passed through."""
-        return self.network((image - self.mean) / self.std, **context)
+        return self.network(self.normalise(image), **context)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """``(B, C, H, W)`` float32 sensor units -> mean 0 and deviation 1 a band."""
+        return (image - self.mean) / self.std

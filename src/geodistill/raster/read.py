@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
+from datetime import date
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
@@ -195,7 +196,11 @@ class Raster:
     def acquired(self) -> str | None:
         """The file's own date tag as ``YYYY-MM-DD``, or ``None`` where it has none."""
         digits = re.sub(r"\D", "", str(self._file.tags().get("TIFFTAG_DATETIME", "")))[:8]
-        return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if len(digits) == 8 else None
+        try:
+            # Cameras that do not know the day write zeros.
+            return date.fromisoformat(digits).isoformat()
+        except ValueError:
+            return None
 
     @property
     def band_names(self) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.context.climate import tile_zones
-from geodistill.context.setting import find_place
+from geodistill.context.climate import season, tile_zones
+from geodistill.context.setting import find_place, row_place
 from geodistill.data.manifest import Row
 from geodistill.methods.metasegnet import ANY, prompt_row
 from geodistill.raster import Raster, Window
@@ -23,7 +23,7 @@ class Whereabouts:
     Attributes:
         lonlat: Longitude and latitude in degrees.
         zone: A climate zone's code.
-        region: A place of a benchmark set.
+        region: A place of a benchmark set, or ``file`` where the file's name is one.
         day: ``YYYY-MM-DD``.
     """
 
@@ -60,15 +60,16 @@ def scene_prompts(segmenter: Segmenter, raster: Raster, plan: Plan, said: Wherea
     shape = (len(plan.tops), len(plan.lefts))
     if segmenter.prompts == (ANY,) or len(segmenter.prompts) == 1:
         return np.zeros(shape, np.int64)
-    place = find_place(raster, lonlat=said.lonlat, zone=said.zone, region=said.region, day=said.day)
     prompts = segmenter.prompts
     grid = raster.grid
     if said.said or grid.crs is None or grid.transform.is_identity:
-        return np.full(shape, prompt_row(prompts, place.setting.zone, place.setting.season), np.int64)
+        place = find_place(raster, lonlat=said.lonlat, zone=said.zone, region=said.region, day=said.day).setting
+        return np.full(shape, prompt_row(prompts, place.zone, place.season), np.int64)
     size = plan.size
-    zones = tile_zones(grid, [Window(top, left, size, size) for top in plan.tops for left in plan.lefts])
-    rows = [prompt_row(prompts, zone.code, place.setting.season) for zone in zones]
-    return np.array(rows, np.int64).reshape(shape)
+    windows = [Window(top, left, size, size) for top in plan.tops for left in plan.lefts]
+    zones = tile_zones(grid, windows, raster.path)
+    time = season(said.day or raster.acquired, grid.lonlat[1] if grid.lonlat else None)
+    return np.array([prompt_row(prompts, zone.code, time) for zone in zones], np.int64).reshape(shape)
 
 
 class Placed:
@@ -92,12 +93,8 @@ class Placed:
         """
         if len(self._segmenter.prompts) < 2:
             return self._segmenter
-        said, place = self._said, None if row.lon is None or row.lat is None else (row.lon, row.lat)
-        if not (said.said or place):
-            prompt_row(self._segmenter.prompts, None)  # says what is missing
-        found = find_place(
-            lonlat=said.lonlat or place, zone=said.zone, region=said.region, day=said.day or row.date
-        ).setting
+        said = self._said
+        found = row_place(row, lonlat=said.lonlat, zone=said.zone, region=said.region, day=said.day).setting
         prompt = prompt_row(self._segmenter.prompts, found.zone, found.season)
         if prompt not in self._made:
             self._made[prompt] = self._segmenter.under(prompt).eval()

@@ -62,6 +62,7 @@ class Inspection:
         rows = [
             ("parameters", f"{self.parameters:,}"),
             ("trainable", f"{self.trainable:,}"),
+            ("trainable share", f"{100 * self.trainable / max(self.parameters, 1):.1f} %"),
             ("at inference", f"{self.inference_parameters:,}"),
             *((f"  {name}", f"{count:,}") for name, count in self.modules.items()),
             (f"multiply-adds at {self.size} px", f"{self.macs / 1e9:,.2f} G"),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from geodistill.context.climate import ZONES, region_zone, season, zone_at, zone_named
+from geodistill.context.climate import WAYS, ZONES
 from geodistill.context.llm import Answers
-from geodistill.context.prompts import Prompt, question, write_prompt
-from geodistill.context.setting import Setting
+from geodistill.context.prompts import Prompt, questions, write_prompt
+from geodistill.context.setting import Setting, row_place
 from geodistill.context.text import MOST_TOKENS, FeatureStore
 from geodistill.data.manifest import Row
 from geodistill.data.sample import Batch
@@ -95,9 +95,10 @@ def build(spec: Spec, network: NetworkConfig, text: TextConfig, losses: LossConf
         ArtifactError: Weights cannot be had or do not fit.
         RecipeError: Settings contradict each other.
     """
-    keys = prompt_keys(text)
+    # Where nothing reads the text, nobody need know where an image was taken.
+    keys = prompt_keys(text) if network.align or network.fuse else (ANY,)
     images = {row.key: prompt_row(keys, *place_of(row, text)) for row in rows} if keys != (ANY,) else {}
-    prompts = _prompts(text, spec, keys, {keys[index] for index in images.values()})
+    prompts = _prompts(text, spec, keys, {keys[index] for index in images.values()} | {ANY})
     store = FeatureStore(text.encoder, Path(text.store) if text.store else None, text.tokens)
     features = store.features(prompts)
     arguments: dict[str, Any] = {
@@ -142,7 +143,7 @@ def prompt_row(keys: Sequence[str], zone: str | None, time: str | None = None) -
         raise DataError(
             "an image that does not say where it lies",
             "a position in the file or the manifest",
-            "give --lonlat LON LAT, --zone CODE or --region NAME (text.zone or text.region in a recipe)",
+            WAYS,
         )
     seasonal = f"{zone}/{time}"
     return list(keys).index(seasonal if seasonal in keys else zone)
@@ -156,18 +157,8 @@ def place_of(row: Row, text: TextConfig) -> tuple[str, str | None]:
     """
     if text.zone is not None and text.region is not None:
         raise RecipeError(f"text.zone {text.zone} and text.region {text.region}", "one of them")
-    time = season(row.date, row.lat) if text.seasons else None
-    if text.zone is not None:
-        return zone_named(text.zone).code, time
-    if text.region is not None:
-        return region_zone(row.image.name if text.region == "file" else text.region)[0].code, time
-    if row.lon is None or row.lat is None:
-        raise DataError(
-            f"{row.image} does not say where it lies",
-            "longitude and latitude in the manifest",
-            "give a georeferenced image, text.zone CODE, or text.region NAME (or 'file')",
-        )
-    return zone_at(row.lon, row.lat).code, time
+    place = row_place(row if text.seasons else replace(row, date=None), zone=text.zone, region=text.region)
+    return place.zone.code, place.setting.season
 
 
 def _prompts(text: TextConfig, spec: Spec, keys: Sequence[str], used: set[str]) -> list[Prompt]:
@@ -181,10 +172,11 @@ def _prompts(text: TextConfig, spec: Spec, keys: Sequence[str], used: set[str]) 
     for key in keys:
         zone, _, time = key.partition("/")
         setting = Setting(None if key == ANY else zone, time or None, spec.gsd)
-        known = answers is not None and all(answers.has(question(setting, name)) for name in classes)
+        known = answers is not None and all(map(answers.has, questions(setting, classes, text.kind)))
         if answers is not None and not known and key in used:
+            where = "prompts without climate" if key == ANY else f"zone {key}, which the images lie in"
             raise DataError(
-                f"{text.answers} has no answers of {text.llm_model} for zone {key}, which the images lie in",
+                f"{text.answers} has no answers of {text.llm_model} for {where}",
                 "an answer for each class",
                 "ask for them with 'geodistill prompts --manifest ... --llm ...'",
             )

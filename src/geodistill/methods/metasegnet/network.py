@@ -94,7 +94,8 @@ class MetaSegNetwork(nn.Module):
         self.register_buffer("present", torch.zeros(len(prompts), text_tokens, dtype=torch.bool))
         maps = self.encoder.channels[-4:]
         self.image_projection = nn.Conv2d(maps[-1], width, 1)
-        self.text_projection = nn.Linear(text_width, width)
+        # Nothing reads the text without alignment and fusion; a layer without gradient would stop DDP.
+        self.text_projection = nn.Linear(text_width, width) if align or fuse else None
         self.alignment = Alignment(width, heads, text_tokens) if align else None
         self.fusion = Fusion(width) if fuse else None
         self.head = PyramidHead(maps[:-1], width, classes)
@@ -129,7 +130,9 @@ class MetaSegNetwork(nn.Module):
             ``text_embedding`` ``(B, EMBEDDING)``, ``temperature`` ``()``, ``match`` and ``mismatch`` ``(B, 2)``: the
             match logits of each image with its own prompt and with another image's.
         """
-        longest = self.present.shape[1] if image.is_meta else int(self.present[prompt].sum(1).max())
+        # One prompt fills its table; to look for its end would wait for a GPU and stop an exporter.
+        whole = image.is_meta or len(self.prompts) == 1
+        longest = self.present.shape[1] if whole else int(self.present[prompt].sum(1).max())
         text, present = self.text[prompt, :longest], self.present[prompt, :longest]
         maps, deepest, words = self._read(image, text)
         aligned, aligned_words = self._align(deepest, words, present)
@@ -166,7 +169,8 @@ class MetaSegNetwork(nn.Module):
 
     def _read(self, image: Tensor, text: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         maps = self.encoder(image)[-4:]
-        return maps[:-1], self.image_projection(maps[-1]), self.text_projection(text.to(maps[-1].dtype))
+        words = text if self.text_projection is None else self.text_projection(text.to(maps[-1].dtype))
+        return maps[:-1], self.image_projection(maps[-1]), words
 
     def _align(self, deepest: Tensor, words: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         if self.alignment is None:

@@ -147,6 +147,8 @@ class DataModule(lightning.LightningDataModule):
     Attributes:
         manifest: The loaded manifest.
         spec: Classes, bands and normalisation.
+        sets: Spec of each data set by name, where there are several (`geodistill.data.sets`); none here.
+        notes: What a user should know of the data, a line each: classes without a training pixel.
 
     Raises:
         DataError: The manifest is missing, has problems that the scan found, or does not fit the spec.
@@ -170,6 +172,8 @@ class DataModule(lightning.LightningDataModule):
         manifest.refuse_problems()
         self.manifest = manifest if labels else without_labels(manifest)
         self.spec = spec or make_spec(self.manifest)
+        self.sets: dict[str, Spec] = {}
+        self.notes = unseen_classes(self.manifest) if labels else []
         _check_fit(self.manifest, self.spec)
         self._unlabelled = _unlabelled_rows(config, self.spec)
         self._start_step, self._draw = start_step, 0
@@ -219,6 +223,15 @@ class DataModule(lightning.LightningDataModule):
             **{name: getattr(self.config, name) for name in moves},
         }
 
+    @property
+    def crops(self) -> RandomCrops:
+        """The training crops, by draw."""
+        return self._train
+
+    def tiles(self, padded_to: int = 1) -> Tiles:
+        """Give the validation tiles; as many as a multiple of ``padded_to``."""
+        return Tiles(self.manifest, "val", self.config.crop, padded_to=padded_to, cache_mb=self._cache_mb)
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """Give the endless loader of training batches, from the next draw on."""
         rank, world = self._rank_and_world
@@ -226,22 +239,14 @@ class DataModule(lightning.LightningDataModule):
             self._draw = self._start_step * self.config.batch_size * world
         self._first_step = 0 if self.trainer is None else self.trainer.global_step
         batches = DrawBatches(self.config.batch_size, self._draw, rank, world)
-        return DataLoader(self._train, batch_sampler=batches, **self._loading())
+        return DataLoader(self._train, batch_sampler=batches, **loading(self.config))
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Give the loader of validation tiles; in a distributed run each process gets an equal part."""
         rank, world = self._rank_and_world
-        tiles = Tiles(self.manifest, "val", self.config.crop, padded_to=world, cache_mb=self._cache_mb)
+        tiles = self.tiles(padded_to=world)
         part = Subset(tiles, range(rank, len(tiles), world))
-        return DataLoader(part, batch_size=self.config.batch_size, **self._loading())
-
-    def _loading(self) -> dict[str, Any]:
-        return {
-            "num_workers": self.config.workers,
-            "collate_fn": collate,
-            "worker_init_fn": _start_worker,
-            "pin_memory": torch.cuda.is_available(),
-        }
+        return DataLoader(part, batch_size=self.config.batch_size, **loading(self.config))
 
     def state_dict(self) -> dict[str, Any]:
         """Give the draw after the last finished step, for Lightning's checkpoints."""
@@ -256,9 +261,19 @@ class DataModule(lightning.LightningDataModule):
         self._draw = int(state_dict["draw"])
 
 
+def loading(config: DataConfig) -> dict[str, Any]:
+    """Give the arguments of every loader: workers, how samples become a batch, pinned memory."""
+    return {
+        "num_workers": config.workers,
+        "collate_fn": collate,
+        "worker_init_fn": _start_worker,
+        "pin_memory": torch.cuda.is_available(),
+    }
+
+
 def collate(samples: list[Sample]) -> Batch:
     """Stack samples into a batch."""
-    keys = [key for key in ("image", "mask", "valid", "key", "source", "slot", "plain") if key in samples[0]]
+    keys = [key for key in ("image", "mask", "valid", "key", "source", "slot", "plain", "set") if key in samples[0]]
     return cast(Batch, default_collate([{key: dict(sample)[key] for key in keys} for sample in samples]))
 
 
@@ -271,6 +286,14 @@ def _check_fit(manifest: Manifest, spec: Spec) -> None:
     if manifest.legend is None or manifest.legend.names != spec.legend.names:
         held = "no classes" if manifest.legend is None else f"the classes {', '.join(manifest.legend.names)}"
         raise DataError(f"manifest {name} has {held}", f"the model's: {', '.join(spec.legend.names)}")
+
+
+def unseen_classes(manifest: Manifest) -> list[str]:
+    """Say which classes no training pixel has, in a line where there are any."""
+    counts = () if manifest.statistics is None else manifest.statistics.class_pixels.get("train", ())
+    names = () if manifest.legend is None else manifest.legend.names
+    unseen = [name for name, pixels in zip(names, counts, strict=False) if not pixels]
+    return [f"no training pixel of {', '.join(unseen)}, which cannot be learnt"] if unseen else []
 
 
 def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[Row, ...]:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler, Subset, default_collate
 
 from geodistill.data.augment import Augmentation
 from geodistill.data.dataset import RandomCrops, Tiles
+from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.sample import Batch, Sample
 from geodistill.errors import DataError, RecipeError
@@ -35,6 +36,8 @@ class DataConfig:
         batch_size: Crops in a step of one process.
         workers: Processes that read; 0 reads in the training process.
         seed: Seed of the crops; the trainer's seed where not given.
+        fraction: Share of the labelled training images that are used, such as 0.05; which, the seed chooses so that
+            they cover the classes. All where not given.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
         flips: Mirror half of the crops.
         turns: Turn crops by 0, 90, 180 or 270 degrees.
@@ -57,6 +60,7 @@ class DataConfig:
     batch_size: int = 8
     workers: int = 2
     seed: int | None = None
+    fraction: float | None = None
     scale: tuple[float, float] = (0.5, 2.0)
     flips: bool = True
     turns: bool = True
@@ -103,6 +107,8 @@ class DataConfig:
                 raise RecipeError(f"data.{name} {value}", f"at least {least}")
         if not 0 <= self.unlabelled_share <= 1:
             raise RecipeError(f"data.unlabelled_share {self.unlabelled_share}", "a share from 0 to 1")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
         self.augmentation()
 
 
@@ -148,7 +154,8 @@ class DataModule(lightning.LightningDataModule):
         manifest: The loaded manifest.
         spec: Classes, bands and normalisation.
         sets: Spec of each data set by name, where there are several (`geodistill.data.sets`); none here.
-        notes: What a user should know of the data, a line each: classes without a training pixel.
+        notes: What a user should know of the data, a line each: classes without a training pixel, and what a
+            fraction of the labels holds.
 
     Raises:
         DataError: The manifest is missing, has problems that the scan found, or does not fit the spec.
@@ -178,6 +185,9 @@ class DataModule(lightning.LightningDataModule):
         self._unlabelled = _unlabelled_rows(config, self.spec)
         self._start_step, self._draw = start_step, 0
         self._seed = seed if config.seed is None else config.seed
+        if labels and config.fraction is not None:
+            self.manifest, told = take_fraction(self.manifest, config.fraction, self._seed)
+            self.notes += told
         self._first_step: int | None = None
         self._train = RandomCrops(
             self.manifest,

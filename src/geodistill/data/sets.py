@@ -193,7 +193,6 @@ class SetsDataModule(lightning.LightningDataModule):
         super().__init__()
         config.check()
         self.config = config
-        # Seeds differ, so that equal draws of two sets do not show equal zooms and turns.
         parts = config.by_set().items()
         self._modules = {name: DataModule(own, seed=seed + i) for i, (name, own) in enumerate(parts)}
         manifests = {name: module.manifest for name, module in self._modules.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
@@ -15,6 +16,31 @@ Hidden = tuple[Tensor, ...]
 """What a decoder gives: tensors whose first dimension is the batch, so that each set's part can be taken out."""
 
 
+@dataclass
+class Queries:
+    """What a set's head makes of Mask2Former's queries, layer by layer.
+
+    Attributes:
+        classes: ``(B, Q, K + 1)`` logits; the last is "no object".
+        masks: ``(B, Q, h, w)`` logits.
+    """
+
+    classes: list[Tensor]
+    masks: list[Tensor]
+
+
+class Head(nn.Module):
+    """What a set has of its own."""
+
+    @abstractmethod
+    def forward(self, hidden: Hidden, size: Sequence[int]) -> Tensor:
+        """What the decoder gives of an image of ``size`` -> ``(B, K, H, W)`` logits."""
+
+    def queries(self, hidden: Hidden) -> Queries | None:
+        """Give what losses on queries are taken of; ``None`` where pixels are classified."""
+        return None
+
+
 class Decoder(nn.Module):
     """The shared part behind the encoder."""
 
@@ -23,8 +49,8 @@ class Decoder(nn.Module):
         """Maps ``(B, Ci, Hi, Wi)`` at strides 4, 8, 16 and 32 of an image of ``size`` -> what the heads read."""
 
     @abstractmethod
-    def make_head(self, classes: int) -> nn.Module:
-        """Make the head of a set: it takes `Hidden` and the image's size and gives ``(B, K, H, W)`` logits."""
+    def make_head(self, classes: int) -> Head:
+        """Make the head of a set."""
 
 
 class UNetBlocks(Decoder):
@@ -47,12 +73,12 @@ class UNetBlocks(Decoder):
         half = maps[0].new_empty((maps[0].shape[0], 0, *((side + 1) // 2 for side in size)))
         return (self.blocks([half, *maps]),)
 
-    def make_head(self, classes: int) -> nn.Module:
+    def make_head(self, classes: int) -> Head:
         """Make a 3x3 convolution on the map brought to the image's size; no ReLU, which would cut logits off."""
         return UNetHead(self.width, classes)
 
 
-class UNetHead(nn.Module):
+class UNetHead(Head):
     """Bilinear enlargement and a 3x3 convolution."""
 
     def __init__(self, width: int, classes: int) -> None:
@@ -82,12 +108,12 @@ class UPerBlocks(Decoder):
         """Maps -> one ``(B, width, H / 4, W / 4)``."""
         return (self.fusion.fused(maps),)
 
-    def make_head(self, classes: int) -> nn.Module:
+    def make_head(self, classes: int) -> Head:
         """Make a 1x1 convolution behind dropout."""
         return UPerClassifier(self.width, classes)
 
 
-class UPerClassifier(nn.Module):
+class UPerClassifier(Head):
     """Dropout of channels, a 1x1 convolution and bilinear enlargement.
 
     SAMRS enlarges first; the two linear maps commute, and this order costs a sixteenth.

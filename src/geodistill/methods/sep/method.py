@@ -29,9 +29,11 @@ def build(spec: Spec, network: NetworkConfig, losses: LossConfig, sets: Mapping[
         RecipeError: The encoder's maps do not do.
         ArtifactError: Weights cannot be had or do not fit.
     """
+    known = LossConfig().weights
     for name in losses.weights:
-        if name != "ce":
-            raise UnknownNameError("loss term", name, ["ce"])
+        if name not in known:
+            raise UnknownNameError("loss term", name, known)
+    terms = ("class", "mask", "dice") if network.architecture == "mask2former" else ("ce",)
     arguments: dict[str, Any] = {
         "architecture": network.architecture,
         "encoder": network.encoder,
@@ -48,7 +50,8 @@ def build(spec: Spec, network: NetworkConfig, losses: LossConfig, sets: Mapping[
     )
     # The encoder's own name may hold more: the padding that its weights were trained with.
     arguments["encoder"] = module.encoder.name
-    objective = SepObjective({"ce": 1.0} | dict(losses.weights), tuple(sets or ()))
+    weights = known | dict(losses.weights)
+    objective = SepObjective({term: weights[term] for term in terms}, tuple(sets or ()))
     return Method("sep", arguments, module, objective, context=sets_of if sets else no_context)
 
 

@@ -11,16 +11,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.methods.sep.decoders import Decoder, Hidden, UNetBlocks, UPerBlocks
+from geodistill.methods.sep.decoders import Decoder, Head, Hidden, Queries, UNetBlocks, UPerBlocks
 from geodistill.nn.decoders import MultiLevelNeck
 from geodistill.nn.encoders import build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 
-Architecture = Literal["unet", "upernet"]
+Architecture = Literal["unet", "upernet", "mask2former"]
+
+
+def _mask2former(channels: Sequence[int], width: int | None) -> Decoder:
+    from geodistill.methods.sep.mask2former import MaskBlocks  # transformers takes seconds to import
+
+    return MaskBlocks(channels, width)
+
 
 DECODERS: dict[str, Callable[[Sequence[int], int | None], Decoder]] = {
     "unet": UNetBlocks,
     "upernet": UPerBlocks,
+    "mask2former": _mask2former,
 }
 _STRIDES = (4, 8, 16, 32)
 
@@ -47,17 +55,18 @@ class NetworkConfig:
 
 
 @dataclass
-class SetsOutput(SegmentationOutput):
-    """The result for a batch of several sets.
+class SepOutput(SegmentationOutput):
+    """The result for a batch of one or several sets.
 
     Attributes:
         logits: ``(B, K, H, W)`` of the first set that the batch holds, for its samples.
-        by_set: The same for every set that the batch holds, by name.
-        hidden: What the heads read, by the same names.
+        by_set: The same for every set that the batch holds, by name; the one head of a network without sets has the
+            empty name.
+        queries: What losses on queries are taken of, by the same names; empty where pixels are classified.
     """
 
     by_set: dict[str, Tensor] = field(default_factory=dict)
-    hidden: dict[str, Hidden] = field(default_factory=dict)
+    queries: dict[str, Queries] = field(default_factory=dict)
 
 
 class SepNetwork(nn.Module):
@@ -124,29 +133,33 @@ class SepNetwork(nn.Module):
             sets: ``(B,)`` int64: position of each image's set; images of one set stand together.
 
         Returns:
-            Logits ``(B, K, H, W)``; with ``sets`` a `SetsOutput`.
+            Logits ``(B, K, H, W)``; a `SepOutput` but where a network of several sets is given none.
         """
         size = image.shape[-2:]
-        if sets is None:
+        if sets is None and self.sets:
             hidden = self._hidden(image)
-            logits = [self._logits(head, hidden, size) for head in self.heads]
-            return SegmentationOutput(
-                logits[0] if len(logits) == 1 else torch.cat([x.log_softmax(1) for x in logits], 1)
-            )
-        held, counts = (values.tolist() for values in torch.unique_consecutive(sets, return_counts=True))
+            every = [self._logits(head, hidden, size).log_softmax(1) for head in self.heads]
+            return SegmentationOutput(torch.cat(every, 1))
+        held, counts = [0], [len(image)]
+        if sets is not None:
+            held, counts = (values.tolist() for values in torch.unique_consecutive(sets, return_counts=True))
         if len(set(held)) < len(held):
             raise RecipeError("a batch whose sets take turns", "the images of a set together")
         if self.pass_per_set:
             parts = [self._hidden(part) for part in torch.split(image, counts)]
         else:
-            joint = [torch.split(tensor, counts) for tensor in self._hidden(image)]
-            parts = list(zip(*joint, strict=True))
-        names = [list(self.sets)[position] for position in held]
-        by_set = {
-            name: self._logits(self.heads[position], part, size)
-            for name, position, part in zip(names, held, parts, strict=True)
-        }
-        return SetsOutput(by_set[names[0]], by_set=by_set, hidden=dict(zip(names, parts, strict=True)))
+            parts = list(zip(*(torch.split(tensor, counts) for tensor in self._hidden(image)), strict=True))
+        output = SepOutput(image)
+        names = list(self.sets) or [""]
+        for position, part in zip(held, parts, strict=True):
+            head = self.heads[position]
+            assert isinstance(head, Head)
+            output.by_set[names[position]] = self._logits(head, part, size)
+            queries = head.queries(part)
+            if queries is not None:
+                output.queries[names[position]] = queries
+        output.logits = next(iter(output.by_set.values()))
+        return output
 
     def _hidden(self, image: Tensor) -> Hidden:
         height, width = image.shape[-2:]

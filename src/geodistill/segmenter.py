@@ -18,6 +18,7 @@ from geodistill.methods.kda import KdaNetwork
 from geodistill.methods.ktda import KtdaNetwork
 from geodistill.methods.maflnet import MaflNetwork
 from geodistill.methods.metasegnet import MetaSegNetwork
+from geodistill.methods.sep import SepNetwork
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.nn.normalise import Normalised
 from geodistill.raster import atomic_path, output_error
@@ -32,6 +33,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "kda": KdaNetwork,
     "maflnet": MaflNetwork,
     "metasegnet": MetaSegNetwork,
+    "sep": SepNetwork,
 }
 """Every network a Segmenter can hold. Names in files resolve here and nowhere else."""
 

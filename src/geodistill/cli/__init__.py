@@ -129,26 +129,33 @@ def evaluate(argv: Sequence[str]) -> None:
     parser.add_argument("--flips", action="store_true", help="average over horizontal and vertical flips")
     parser.add_argument("--batch-size", type=int, default=4, help="windows a forward pass")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    parser.add_argument("--padding-as", help="reproduction only: pad images and count the padding as this class")
+    parser.add_argument("--padding-window", type=int, help="pad to a multiple of so many pixels; the model's window")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
+    if args.padding_window is not None and args.padding_as is None:
+        raise RecipeError("evaluate --padding-window without --padding-as", "the class that padding counts as")
     from geodistill.evaluation.classmap import read_pairs
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
     from geodistill.evaluation.evaluate import format_table
     from geodistill.scene.place import Whereabouts
 
-    scores = run_evaluate(
-        args.model,
-        args.manifest,
-        args.split,
-        args.out,
-        overlap=args.overlap,
-        tta_flips=args.flips,
-        subset=args.classes,
-        class_map=read_pairs(args.class_map) if args.class_map else None,
-        whereabouts=Whereabouts(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
-        batch_size=args.batch_size,
-        device=args.device,
-    )
+    with plain_warnings():
+        scores = run_evaluate(
+            args.model,
+            args.manifest,
+            args.split,
+            args.out,
+            overlap=args.overlap,
+            tta_flips=args.flips,
+            subset=args.classes,
+            class_map=read_pairs(args.class_map) if args.class_map else None,
+            whereabouts=Whereabouts(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
+            batch_size=args.batch_size,
+            device=args.device,
+            padding_as=args.padding_as,
+            padding_window=args.padding_window,
+        )
     if args.json:
         print_json(scores.to_dict())
     else:

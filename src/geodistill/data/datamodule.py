@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler, Subset, default_collate
 
 from geodistill.data.augment import Augmentation
 from geodistill.data.dataset import RandomCrops, Tiles
+from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.sample import Batch, Sample
 from geodistill.errors import DataError, RecipeError
@@ -35,6 +36,8 @@ class DataConfig:
         batch_size: Crops in a step of one process.
         workers: Processes that read; 0 reads in the training process.
         seed: Seed of the crops; the trainer's seed where not given.
+        fraction: Share of the labelled training images that are used, such as 0.05; which, the seed chooses so that
+            they cover the classes. All where not given.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
         flips: Mirror half of the crops.
         turns: Turn crops by 0, 90, 180 or 270 degrees.
@@ -57,6 +60,7 @@ class DataConfig:
     batch_size: int = 8
     workers: int = 2
     seed: int | None = None
+    fraction: float | None = None
     scale: tuple[float, float] = (0.5, 2.0)
     flips: bool = True
     turns: bool = True
@@ -103,6 +107,8 @@ class DataConfig:
                 raise RecipeError(f"data.{name} {value}", f"at least {least}")
         if not 0 <= self.unlabelled_share <= 1:
             raise RecipeError(f"data.unlabelled_share {self.unlabelled_share}", "a share from 0 to 1")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
         self.augmentation()
 
 
@@ -147,6 +153,9 @@ class DataModule(lightning.LightningDataModule):
     Attributes:
         manifest: The loaded manifest.
         spec: Classes, bands and normalisation.
+        sets: Spec of each data set by name, where there are several (`geodistill.data.sets`); none here.
+        notes: What a user should know of the data, a line each: classes without a training pixel, and what a
+            fraction of the labels holds.
 
     Raises:
         DataError: The manifest is missing, has problems that the scan found, or does not fit the spec.
@@ -170,10 +179,15 @@ class DataModule(lightning.LightningDataModule):
         manifest.refuse_problems()
         self.manifest = manifest if labels else without_labels(manifest)
         self.spec = spec or make_spec(self.manifest)
+        self.sets: dict[str, Spec] = {}
+        self.notes = unseen_classes(self.manifest) if labels else []
         _check_fit(self.manifest, self.spec)
         self._unlabelled = _unlabelled_rows(config, self.spec)
         self._start_step, self._draw = start_step, 0
         self._seed = seed if config.seed is None else config.seed
+        if labels and config.fraction is not None:
+            self.manifest, told = take_fraction(self.manifest, config.fraction, self._seed)
+            self.notes += told
         self._first_step: int | None = None
         self._train = RandomCrops(
             self.manifest,
@@ -219,6 +233,15 @@ class DataModule(lightning.LightningDataModule):
             **{name: getattr(self.config, name) for name in moves},
         }
 
+    @property
+    def crops(self) -> RandomCrops:
+        """The training crops, by draw."""
+        return self._train
+
+    def tiles(self, padded_to: int = 1) -> Tiles:
+        """Give the validation tiles; as many as a multiple of ``padded_to``."""
+        return Tiles(self.manifest, "val", self.config.crop, padded_to=padded_to, cache_mb=self._cache_mb)
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """Give the endless loader of training batches, from the next draw on."""
         rank, world = self._rank_and_world
@@ -226,22 +249,14 @@ class DataModule(lightning.LightningDataModule):
             self._draw = self._start_step * self.config.batch_size * world
         self._first_step = 0 if self.trainer is None else self.trainer.global_step
         batches = DrawBatches(self.config.batch_size, self._draw, rank, world)
-        return DataLoader(self._train, batch_sampler=batches, **self._loading())
+        return DataLoader(self._train, batch_sampler=batches, **loading(self.config))
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Give the loader of validation tiles; in a distributed run each process gets an equal part."""
         rank, world = self._rank_and_world
-        tiles = Tiles(self.manifest, "val", self.config.crop, padded_to=world, cache_mb=self._cache_mb)
+        tiles = self.tiles(padded_to=world)
         part = Subset(tiles, range(rank, len(tiles), world))
-        return DataLoader(part, batch_size=self.config.batch_size, **self._loading())
-
-    def _loading(self) -> dict[str, Any]:
-        return {
-            "num_workers": self.config.workers,
-            "collate_fn": collate,
-            "worker_init_fn": _start_worker,
-            "pin_memory": torch.cuda.is_available(),
-        }
+        return DataLoader(part, batch_size=self.config.batch_size, **loading(self.config))
 
     def state_dict(self) -> dict[str, Any]:
         """Give the draw after the last finished step, for Lightning's checkpoints."""
@@ -256,9 +271,19 @@ class DataModule(lightning.LightningDataModule):
         self._draw = int(state_dict["draw"])
 
 
+def loading(config: DataConfig) -> dict[str, Any]:
+    """Give the arguments of every loader: workers, how samples become a batch, pinned memory."""
+    return {
+        "num_workers": config.workers,
+        "collate_fn": collate,
+        "worker_init_fn": _start_worker,
+        "pin_memory": torch.cuda.is_available(),
+    }
+
+
 def collate(samples: list[Sample]) -> Batch:
     """Stack samples into a batch."""
-    keys = [key for key in ("image", "mask", "valid", "key", "source", "slot", "plain") if key in samples[0]]
+    keys = [key for key in ("image", "mask", "valid", "key", "source", "slot", "plain", "set") if key in samples[0]]
     return cast(Batch, default_collate([{key: dict(sample)[key] for key in keys} for sample in samples]))
 
 
@@ -271,6 +296,14 @@ def _check_fit(manifest: Manifest, spec: Spec) -> None:
     if manifest.legend is None or manifest.legend.names != spec.legend.names:
         held = "no classes" if manifest.legend is None else f"the classes {', '.join(manifest.legend.names)}"
         raise DataError(f"manifest {name} has {held}", f"the model's: {', '.join(spec.legend.names)}")
+
+
+def unseen_classes(manifest: Manifest) -> list[str]:
+    """Say which classes no training pixel has, in a line where there are any."""
+    counts = () if manifest.statistics is None else manifest.statistics.class_pixels.get("train", ())
+    names = () if manifest.legend is None else manifest.legend.names
+    unseen = [name for name, pixels in zip(names, counts, strict=False) if not pixels]
+    return [f"no training pixel of {', '.join(unseen)}, which cannot be learnt"] if unseen else []
 
 
 def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[Row, ...]:

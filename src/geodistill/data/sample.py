@@ -18,6 +18,7 @@ class Sample(TypedDict):
         source: `Row.key` of the manifest's row that it was cut from.
         slot: Number of the view, where each sample has a few that come back; see `geodistill.data.views`.
         plain: ``(C, H, W)`` float32, the image before its colours were changed; beside a slot only.
+        set: Position of its data set, where a network learns several at once.
     """
 
     image: Tensor
@@ -29,12 +30,13 @@ class Sample(TypedDict):
     lat: NotRequired[float]
     slot: NotRequired[int]
     plain: NotRequired[Tensor]
+    set: NotRequired[int]
 
 
 class Batch(TypedDict):
     """Samples stacked: ``image (B, C, H, W)``, ``mask`` and ``valid (B, H, W)``, ``key`` and ``source`` lists ...
 
-    ``slot (B,)`` int64 and ``plain`` like the image are there where the samples have them.
+    ``slot (B,)`` and ``set (B,)`` int64 and ``plain`` like the image are there where the samples have them.
     """
 
     image: Tensor
@@ -44,3 +46,4 @@ class Batch(TypedDict):
     source: list[str]
     slot: NotRequired[Tensor]
     plain: NotRequired[Tensor]
+    set: NotRequired[Tensor]

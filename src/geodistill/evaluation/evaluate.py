@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest
-from geodistill.errors import DataError, OutputError
+from geodistill.errors import DataError, GeodistillWarning, OutputError, UnknownNameError
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
+from geodistill.evaluation.padding import Padding, score_padding
 from geodistill.evaluation.report import format_table, write_csv, write_json, write_per_image
 from geodistill.evaluation.scoring import ImageScore, Settings, score_image
 from geodistill.evaluation.worst import write_worst
@@ -41,6 +43,8 @@ def evaluate(
     worst: int = 12,
     class_map: Mapping[str, str] | None = None,
     whereabouts: Whereabouts | None = None,
+    padding_as: str | None = None,
+    padding_window: int | None = None,
 ) -> Scores:
     """Score a Segmenter: one confusion matrix over all labelled pixels of a split.
 
@@ -62,6 +66,9 @@ def evaluate(
         class_map: Class of the set by class of the model, for a set with other classes: scores are those of the
             classes that both have (MetaSegNet's table VI).
         whereabouts: Where images were taken, for a model that asks and a manifest that does not say.
+        padding_as: For the reproduction of published figures only: pad each image to a multiple of the window and
+            count the padding as this class (`geodistill.evaluation.padding`). Scores of single images are without it.
+        padding_window: That window in pixels; the model's where not given.
 
     Raises:
         DataError: The split is empty or holds an image without labels, a file cannot be read, or the legend is not
@@ -87,15 +94,27 @@ def evaluate(
     legend = own if mapping is None else mapping.legend
     total = ConfusionMatrix(len(legend))
     total.scores(legend, subset)  # Names that are not in the legend are told now, not after an hour.
+    padding = None if padding_as is None else _padding(padding_as, legend, padding_window or segmenter.tile)
+    padded = ConfusionMatrix(len(legend))
     images: list[ImageScore] = []
     placed = Placed(segmenter, whereabouts or Whereabouts())
     rows = held.some_rows(split)
     for row in tqdm(rows, f"evaluate {split}", unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
         images.append(score_image(placed.at(row), row, own, settings))
         total += images[-1].matrix
+        if padding is not None:
+            score_padding(placed.at(row), row, padding, padded, settings)
+    total += padded
     scores = total.scores(legend, subset)
     if not scores.support.sum():
         raise DataError(f"split '{split}' of manifest {held.path or ''} has no labelled pixel", "labels to score")
+    if padding is not None:
+        warnings.warn(
+            f"{padded.counts.sum():,} of the {total.counts.sum():,} scored pixels are padding counted as {padding_as}: "
+            "these scores reproduce a fault of published ones and say nothing else",
+            GeodistillWarning,
+            stacklevel=2,
+        )
     if out is not None:
         about: dict[str, Any] = {
             "model": str(model) if isinstance(model, Path | str) else model.name,
@@ -105,7 +124,10 @@ def evaluate(
             "overlap": overlap,
             "tta_flips": tta_flips,
             "class_map": None if class_map is None else dict(class_map),
+            "padding": None,
         }
+        if padding is not None:
+            about["padding"] = {"as": padding_as, "window": padding.window, "pixels": int(padded.counts.sum())}
         write_all(Path(out), scores, images, legend, about)
         write_worst(Path(out), placed, images, own, legend, scores.subset, settings, worst)
     return scores
@@ -121,6 +143,12 @@ def write_all(out: Path, scores: Scores, images: Sequence[ImageScore], legend: L
     write_per_image(out / "per_image.csv", images, legend, scores.subset)
     confusion_picture(scores, out / "confusion.png")
     write_json(out / "metrics.json", scores, about)
+
+
+def _padding(name: str, legend: Legend, window: int) -> Padding:
+    if name not in legend.names:
+        raise UnknownNameError("class", name, legend.names)
+    return Padding(legend.names.index(name), window)
 
 
 def check_legend(manifest: Manifest, segmenter: Segmenter) -> Legend:

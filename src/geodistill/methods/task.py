@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -133,6 +134,12 @@ class SegmentationTask(lightning.LightningModule):
         schedule: Learning-rate schedule.
         max_steps: Length of the run, for the schedule.
         gradient_norms_every: Log each term's gradient norm on the encoder every so many steps; 0 never.
+        sets: Spec of each data set by name, where the network learns several at once; batches then say by ``set``
+            which they are of.
+
+    Attributes:
+        sets: As given, or the one Spec under an empty name.
+        set_miou: Validation mIoU in 0..1 of each set at the last validation.
     """
 
     def __init__(
@@ -143,6 +150,7 @@ class SegmentationTask(lightning.LightningModule):
         schedule: ScheduleConfig,
         max_steps: int,
         gradient_norms_every: int = 0,
+        sets: Mapping[str, Spec] | None = None,
     ) -> None:
         super().__init__()
         # Channels-last is the faster layout of convolutions on CPUs and GPUs alike.
@@ -153,7 +161,9 @@ class SegmentationTask(lightning.LightningModule):
         self._method = method
         self._optimizer, self._schedule = optimizer, schedule
         self._max_steps, self._norms_every = max_steps, gradient_norms_every
-        self._confusion = ConfusionMatrix(spec.classes)
+        self.sets = dict(sets or {"": spec})
+        self.set_miou: dict[str, float] = {}
+        self._confusions = [ConfusionMatrix(own.classes) for own in self.sets.values()]
 
     def forward(self, batch: Batch) -> SegmentationOutput:
         """Images in sensor units, with what the network takes beside them -> its output."""
@@ -201,25 +211,38 @@ class SegmentationTask(lightning.LightningModule):
         return [parameter for parameter in encoder.parameters() if parameter.requires_grad]
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a fresh confusion matrix."""
-        self._confusion = ConfusionMatrix(self.spec.classes)
+        """Begin a fresh confusion matrix a set."""
+        self._confusions = [ConfusionMatrix(spec.classes) for spec in self.sets.values()]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count predictions against labels; gives the predictions ``(B, H, W)`` int64 to callbacks."""
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Count predictions against labels; gives the predictions ``(B, H, W)`` int64 to callbacks.
+
+        Where there are several sets, a batch is of one of them.
+        """
         prediction: Tensor = self(batch).logits.argmax(1)
-        self._confusion.update(prediction.cpu().numpy(), batch["mask"].cpu().numpy())
+        position = int(batch["set"][0]) if "set" in batch else 0
+        self._confusions[position].update(prediction.cpu().numpy(), batch["mask"].cpu().numpy())
         return prediction
 
     def on_validation_epoch_end(self) -> None:
-        """Log mIoU and OA over the whole validation split, summed over processes."""
-        counts = torch.from_numpy(self._confusion.counts.copy()).to(self.device)
-        if self.trainer.world_size > 1:
-            counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
-        total = ConfusionMatrix(self.spec.classes)
-        total.counts += counts.cpu().numpy()
-        scores = total.scores(self.spec.legend)
-        self.log("val/miou", float(scores.miou), prog_bar=True, sync_dist=False)
-        self.log("val/oa", float(scores.oa), sync_dist=False)
+        """Log mIoU and OA over the whole validation split, summed over processes; the means over the sets."""
+        found: dict[str, tuple[float, float]] = {}
+        for (name, spec), confusion in zip(self.sets.items(), self._confusions, strict=True):
+            counts = torch.from_numpy(confusion.counts.copy()).to(self.device)
+            if self.trainer.world_size > 1:
+                counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
+            total = ConfusionMatrix(spec.classes)
+            total.counts += counts.cpu().numpy()
+            scores = total.scores(spec.legend)
+            if len(self.sets) == 1 or scores.support.sum():  # a set may have no validation images
+                found[name] = (float(scores.miou), float(scores.oa))
+        self.set_miou = {name: miou for name, (miou, _) in found.items()}
+        for name, miou in self.set_miou.items():
+            if name:
+                self.log(f"val/{name}.miou", miou, sync_dist=False)
+        for position, name in enumerate(("val/miou", "val/oa")):
+            mean = sum(scores[position] for scores in found.values()) / len(found) if found else math.nan
+            self.log(name, mean, prog_bar=position == 0, sync_dist=False)
 
     def configure_optimizers(self) -> Any:
         """AdamW over `parameter_groups`, its rate set at every step by the schedule."""
@@ -235,8 +258,9 @@ class SegmentationTask(lightning.LightningModule):
         return self._schedule.factor(step, self._max_steps, encoder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the objective's own state."""
+        """Add the objective's own state, and each set's score, which the best weights keep."""
         checkpoint["objective"] = self._method.objective.state_dict()
+        checkpoint["set_miou"] = dict(self.set_miou)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the objective's own state back."""

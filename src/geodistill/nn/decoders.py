@@ -56,10 +56,43 @@ class MultiLevelNeck(nn.Module):
         return pyramid
 
 
-class UPerHead(nn.Module):
-    """UPerNet's head (Xiao et al. 2018), in the structure of mmseg's ``UPerHead``.
+class UPerFusion(nn.Module):
+    """What UPerNet's head does before its classifier (Xiao et al. 2018; mmseg's ``UPerHead``).
 
     Pyramid pooling on the last map, then a feature pyramid whose levels are fused at the first map's size.
+
+    Args:
+        channels: Channels of each map, finest first.
+        width: Channels inside, and of the fused map.
+        bins: Grid sizes of the pooling pyramid.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int = 512, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
+        super().__init__()
+        self.pools = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), conv_norm_relu(channels[-1], width, 1)) for size in bins
+        )
+        self.bottleneck = conv_norm_relu(channels[-1] + len(bins) * width, width, 3)
+        self.laterals = nn.ModuleList(conv_norm_relu(c, width, 1) for c in channels[:-1])
+        self.fpn_convs = nn.ModuleList(conv_norm_relu(width, width, 3) for _ in channels[:-1])
+        self.fuse = conv_norm_relu(len(channels) * width, width, 3)
+
+    def fused(self, maps: Sequence[Tensor]) -> Tensor:
+        """``(B, Ci, Hi, Wi)`` a level, finest first -> ``(B, width, H1, W1)``."""
+        last = maps[-1]
+        pooled = [resize(pool(last), last.shape[-2:]) for pool in self.pools]
+        laterals = [lateral(level) for lateral, level in zip(self.laterals, maps[:-1], strict=True)]
+        laterals.append(self.bottleneck(torch.cat([last, *pooled], 1)))
+        for i in range(len(laterals) - 1, 0, -1):
+            laterals[i - 1] = laterals[i - 1] + resize(laterals[i], laterals[i - 1].shape[-2:])
+        levels = [conv(level) for conv, level in zip(self.fpn_convs, laterals[:-1], strict=True)]
+        levels.append(laterals[-1])
+        fused: Tensor = self.fuse(torch.cat([resize(level, levels[0].shape[-2:]) for level in levels], 1))
+        return fused
+
+
+class UPerHead(UPerFusion):
+    """UPerNet's head: `UPerFusion` and a classifier.
 
     Args:
         channels: Channels of each map, finest first.
@@ -77,29 +110,13 @@ class UPerHead(nn.Module):
         dropout: float = 0.1,
         bins: Sequence[int] = (1, 2, 3, 6),
     ) -> None:
-        super().__init__()
-        self.pools = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), conv_norm_relu(channels[-1], width, 1)) for size in bins
-        )
-        self.bottleneck = conv_norm_relu(channels[-1] + len(bins) * width, width, 3)
-        self.laterals = nn.ModuleList(conv_norm_relu(c, width, 1) for c in channels[:-1])
-        self.fpn_convs = nn.ModuleList(conv_norm_relu(width, width, 3) for _ in channels[:-1])
-        self.fuse = conv_norm_relu(len(channels) * width, width, 3)
+        super().__init__(channels, width, bins)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """``(B, Ci, Hi, Wi)`` a level, finest first -> ``(B, K, H1, W1)`` logits."""
-        last = maps[-1]
-        pooled = [resize(pool(last), last.shape[-2:]) for pool in self.pools]
-        laterals = [lateral(level) for lateral, level in zip(self.laterals, maps[:-1], strict=True)]
-        laterals.append(self.bottleneck(torch.cat([last, *pooled], 1)))
-        for i in range(len(laterals) - 1, 0, -1):
-            laterals[i - 1] = laterals[i - 1] + resize(laterals[i], laterals[i - 1].shape[-2:])
-        levels = [conv(level) for conv, level in zip(self.fpn_convs, laterals[:-1], strict=True)]
-        levels.append(laterals[-1])
-        fused = self.fuse(torch.cat([resize(level, levels[0].shape[-2:]) for level in levels], 1))
-        logits: Tensor = self.classifier(self.dropout(fused))
+        logits: Tensor = self.classifier(self.dropout(self.fused(maps)))
         return logits
 
 

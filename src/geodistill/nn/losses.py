@@ -40,11 +40,16 @@ def labelled_pixels(mask: Tensor) -> Tensor:
     DDP averages gradients over processes. With this count the average is the gradient of the whole batch's mean,
     also where one process holds fewer labels than another.
     """
-    count = (mask != IGNORE_INDEX).sum().float()
+    return mean_over_processes((mask != IGNORE_INDEX).sum().float())
+
+
+def mean_over_processes(count: Tensor, least: float = 1.0) -> Tensor:
+    """Give what a loss is divided by: a scalar count, at least ``least``; in a distributed step its mean over them."""
     if torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
+        count = count.clone()
         torch.distributed.all_reduce(count)
-        return count.clamp(min=1) / torch.distributed.get_world_size()
-    return count.clamp(min=1)
+        return count.clamp(min=least) / torch.distributed.get_world_size()
+    return count.clamp(min=least)
 
 
 def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Row
+from geodistill.data.sets import SetsDataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.bench import DEFAULT, add_bench, parse_term, split_weights
 from geodistill.methods.cache import TeacherCache, weights_hash
@@ -21,16 +22,19 @@ from geodistill.methods.teacher import FrozenTeacher, SegmenterTeacher, TeacherC
 from geodistill.nn.encoders import Encoder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
-from geodistill.training.recipe import METHODS, MetaSegNetRecipe, Recipe
+from geodistill.training.recipe import METHODS, MetaSegNetRecipe, Recipe, SepRecipe
 
 
-def build_method(recipe: Recipe, spec: Spec, rows: Sequence[Row] = ()) -> Method:
+def build_method(
+    recipe: Recipe, spec: Spec, rows: Sequence[Row] = (), sets: Mapping[str, Spec] | None = None
+) -> Method:
     """Build the network, the objective and the teachers that a recipe names.
 
     Args:
         recipe: The recipe.
         spec: Classes, bands and normalisation.
         rows: The labelled images that will be seen, for a method that asks where each was taken.
+        sets: Spec of each data set by name, where the network learns several at once.
 
     Raises:
         RecipeError: Parts do not fit each other, or a teacher is named that no term asks.
@@ -57,6 +61,14 @@ def build_method(recipe: Recipe, spec: Spec, rows: Sequence[Row] = ()) -> Method
         parts["teacher"] = teachers.get(DEFAULT)
     if isinstance(recipe, MetaSegNetRecipe):
         parts |= {"text": recipe.text, "rows": rows}
+    if isinstance(recipe, SepRecipe):
+        parts["sets"] = sets
+        if sets and bench:
+            raise RecipeError(
+                f"loss term {next(iter(bench))} with data.manifests",
+                "one data set under a teacher",
+                "use data.manifest",
+            )
     method: Method = module.build(spec, **parts)
     return add_bench(method, bench, teachers, recipe.losses)
 
@@ -123,7 +135,10 @@ def cached_views(recipe: Recipe) -> int | None:
 
 
 def open_caches(
-    configs: Mapping[str, TeacherConfig], teachers: Mapping[str, FrozenTeacher], data: DataModule, accelerator: str
+    configs: Mapping[str, TeacherConfig],
+    teachers: Mapping[str, FrozenTeacher],
+    data: DataModule | SetsDataModule,
+    accelerator: str,
 ) -> list[str]:
     """Open the cache of each teacher that is to have one.
 

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.datamodule import DataModule
+from geodistill.data.sets import SetsConfig, SetsDataModule
 from geodistill.errors import GeodistillWarning, OutputError, RecipeError
 from geodistill.methods.method import Method, Phase
 from geodistill.methods.task import SegmentationTask
@@ -29,7 +30,9 @@ from geodistill.raster import atomic_path, output_error
 from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
 from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
+from geodistill.training.init import begin_from
 from geodistill.training.recipe import Recipe, recipe_dict
+from geodistill.training.sets import save_set_segmenters
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,9 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
     """Train a recipe.
 
     Leaves in ``out``: ``recipe.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorBoard), ``pictures/`` and
-    ``segmenter/``; a distillation phase leaves ``encoder/`` as well, for ``network.encoder_weights``. Called again on
-    an unfinished run with the same recipe, it continues from the last resume point.
+    ``segmenter/``; a distillation phase leaves ``encoder/`` as well, for ``network.encoder_weights``, and a run on
+    several sets ``segmenters/`` with one for each. Called again on an unfinished run with the same recipe, it
+    continues from the last resume point.
 
     Args:
         recipe: What to train; ``recipe.data.manifest`` names the data.
@@ -73,7 +77,9 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
     with quiet_libraries(verbose):
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
         data = make_data(recipe)
-        method = build_method(recipe, data.spec, (*data.manifest.rows("train"), *data.manifest.rows("val")))
+        rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
+        method = build_method(recipe, data.spec, rows, data.sets)
+        begun = None if recipe.init is None else begin_from(recipe.init, method, data.spec)
         data.use_unlabelled(method.uses_unlabelled())
         task = SegmentationTask(
             method,
@@ -82,11 +88,13 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
             recipe.schedule,
             recipe.trainer.max_steps,
             recipe.trainer.gradient_norms_every,
+            data.sets,
         )
         if recipe.trainer.max_steps == 0 and method.phase is None:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         prepare_run(run, recipe, restart)
-        for line in open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
+        lines = [*data.notes, *([] if begun is None else begun.lines())]
+        for line in lines + open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
             rank_zero_only(print)(line, file=sys.stderr)
         last = run / "checkpoints" / "last.ckpt"
         if method.phase is not None and not last.is_file():
@@ -99,11 +107,13 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
         return _finish(run, recipe, method, task, trainer, started)
 
 
-def make_data(recipe: Recipe) -> DataModule:
+def make_data(recipe: Recipe) -> DataModule | SetsDataModule:
     """Give the recipe's data, in a few views of each sample where a teacher's outputs are kept.
 
     Where no step is on labels, masks are not read and unlabelled images will do.
     """
+    if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
+        return SetsDataModule(recipe.data, seed=recipe.trainer.seed, processes=recipe.trainer.devices)
     labels = recipe.trainer.max_steps > 0
     return DataModule(recipe.data, seed=recipe.trainer.seed, views=cached_views(recipe), labels=labels)
 
@@ -138,7 +148,7 @@ def run_phase(phase: Phase, recipe: Recipe, run: Path) -> None:
 
 
 def run_trainer(
-    trainer: lightning.Trainer, task: lightning.LightningModule, data: DataModule, checkpoint: Path
+    trainer: lightning.Trainer, task: lightning.LightningModule, data: lightning.LightningDataModule, checkpoint: Path
 ) -> None:
     """Train from a resume point, where there is one, to the end.
 
@@ -248,10 +258,11 @@ def _finish(
     checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
     best = next((c for c in checkpoints if c.monitor and c.best_model_score is not None), None)
     prefix, score, step = "network.network.", None, trainer.global_step
-    state = task.state_dict()
+    state, set_miou = task.state_dict(), task.set_miou
     if best is not None and best.best_model_score is not None:
         saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
         state, score, step = saved["state_dict"], float(best.best_model_score), int(saved["global_step"])
+        set_miou = saved["set_miou"]
     minutes = (time.monotonic() - started) / 60
     provenance = {
         "recipe": recipe_dict(recipe),
@@ -263,6 +274,8 @@ def _finish(
     weights = {k.removeprefix(prefix): v.detach().cpu() for k, v in state.items() if k.startswith(prefix)}
     segmenter = Segmenter.from_network(method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)
     if trainer.is_global_zero:
+        if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
+            save_set_segmenters(run / "segmenters", segmenter, task.sets, set_miou, recipe.data)
         segmenter.save(run / "segmenter")
     return FitResult(run / "segmenter", score, step, trainer.global_step, minutes)
 

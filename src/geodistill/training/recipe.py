@@ -15,8 +15,9 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from geodistill.data.datamodule import DataConfig
+from geodistill.data.sets import SetsConfig
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods import kda, ktda, maflnet, metasegnet, supervised
+from geodistill.methods import kda, ktda, maflnet, metasegnet, sep, supervised
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig
 from geodistill.methods.teacher import TeacherConfig
 
@@ -55,6 +56,7 @@ class SupervisedRecipe:
     """A network trained on labels alone."""
 
     method: Literal["supervised"] = "supervised"
+    init: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     network: supervised.NetworkConfig = field(default_factory=supervised.NetworkConfig)
     losses: supervised.LossConfig = field(default_factory=supervised.LossConfig)
@@ -71,6 +73,7 @@ class KtdaRecipe:
 
     method: Literal["ktda"] = "ktda"
     preset: Literal["coherent", "reference"] = "coherent"
+    init: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     network: ktda.NetworkConfig = field(default_factory=ktda.NetworkConfig)
     teacher: ktda.TeacherConfig = field(default_factory=ktda.TeacherConfig)
@@ -87,6 +90,7 @@ class KdaRecipe:
 
     method: Literal["kda"] = "kda"
     preset: Literal["coherent", "printed"] = "coherent"
+    init: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     network: kda.NetworkConfig = field(default_factory=kda.NetworkConfig)
     losses: kda.LossConfig = field(default_factory=kda.LossConfig)
@@ -103,6 +107,7 @@ class MaflnetRecipe:
 
     method: Literal["maflnet"] = "maflnet"
     preset: Literal["coherent", "reference"] = "coherent"
+    init: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     network: maflnet.NetworkConfig = field(default_factory=maflnet.NetworkConfig)
     losses: maflnet.LossConfig = field(default_factory=maflnet.LossConfig)
@@ -118,6 +123,7 @@ class MetaSegNetRecipe:
     """MetaSegNet: where an image was taken becomes text, which helps to say what is in it."""
 
     method: Literal["metasegnet"] = "metasegnet"
+    init: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     network: metasegnet.NetworkConfig = field(default_factory=metasegnet.NetworkConfig)
     text: metasegnet.TextConfig = field(default_factory=metasegnet.TextConfig)
@@ -129,7 +135,27 @@ class MetaSegNetRecipe:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
-Recipe = SupervisedRecipe | KtdaRecipe | KdaRecipe | MaflnetRecipe | MetaSegNetRecipe
+@dataclass(frozen=True)
+class SepRecipe:
+    """SEP: one network learns several data sets at once, a head for each; or is fine-tuned on one."""
+
+    method: Literal["sep"] = "sep"
+    init: str | None = None
+    data: SetsConfig = field(default_factory=SetsConfig)
+    network: sep.NetworkConfig = field(default_factory=sep.NetworkConfig)
+    losses: sep.LossConfig = field(default_factory=sep.LossConfig)
+    teacher: TeacherConfig | None = None
+    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+Recipe = SupervisedRecipe | KtdaRecipe | KdaRecipe | MaflnetRecipe | MetaSegNetRecipe | SepRecipe
+"""A recipe of any method.
+
+``init`` names a trained Segmenter whose weights the run begins with, all but the heads; see `geodistill.training.init`.
+"""
 
 METHODS: dict[str, tuple[type[Any], ModuleType]] = {
     "supervised": (SupervisedRecipe, supervised),
@@ -137,7 +163,12 @@ METHODS: dict[str, tuple[type[Any], ModuleType]] = {
     "kda": (KdaRecipe, kda),
     "maflnet": (MaflnetRecipe, maflnet),
     "metasegnet": (MetaSegNetRecipe, metasegnet),
+    "sep": (SepRecipe, sep),
 }
+
+
+LISTS = ("--data.manifests", "--data.names")
+"""Flags whose values may simply follow, also where there is one only."""
 
 
 def recipe_names() -> list[str]:
@@ -199,6 +230,7 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
         UnknownNameError: The method or a key is unknown; the message lists near names.
     """
     data = {} if config is None else _mapping(recipe_text(config), str(config))
+    overrides = _join_lists(overrides)
     flags = _flags(overrides)
     method = str(flags.get("method", data.get("method", "supervised")))
     if method not in METHODS:
@@ -241,6 +273,21 @@ def _mapping(text: str, name: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RecipeError(f"recipe {name} is a {type(data).__name__}", "a mapping of recipe keys")
     return data
+
+
+def _join_lists(overrides: Sequence[str]) -> list[str]:
+    """Write what follows a flag of several values, as in ``--data.manifests A B``, as one list."""
+    joined: list[str] = []
+    values: list[str] = []
+    for token in [*overrides, "--"]:
+        if not token.startswith("--"):
+            values.append(token)
+            continue
+        listed = bool(joined) and joined[-1] in LISTS and not (values and values[0].startswith("["))
+        joined += [json.dumps(values)] if values and (listed or len(values) > 1) else values
+        values = []
+        joined.append(token)
+    return joined[:-1]
 
 
 def _flags(overrides: Sequence[str]) -> dict[str, str]:

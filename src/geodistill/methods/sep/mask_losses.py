@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from geodistill.methods.sep.assignment import assign
 from geodistill.methods.sep.decoders import Queries
 from geodistill.nn.losses import mean_over_processes
 from geodistill.spec import IGNORE_INDEX
@@ -100,7 +100,7 @@ def match(queries: Queries, position: int, target: Targets) -> list[Pairs]:
         dice = 1 - (2 * shapes.sigmoid() @ wanted.T + 1) / (sizes + 1)
         costs.append(COSTS[1] * cross + COSTS[2] * dice - COSTS[0] * chances)
     # One transfer for all layers. What is not finite must still be matched; the loss itself will tell.
-    found = [assign(cost) for cost in torch.stack(costs).nan_to_num(1e6, 1e6, -1e6).cpu().numpy()]
+    found = [linear_sum_assignment(cost) for cost in torch.stack(costs).nan_to_num(1e6, 1e6, -1e6).cpu().numpy()]
     return [(torch.from_numpy(a).to(none.device), torch.from_numpy(b).to(none.device)) for a, b in found]
 
 

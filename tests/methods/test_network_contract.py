@@ -13,6 +13,7 @@ from geodistill.methods import maflnet
 from geodistill.methods.kda import KdaNetwork
 from geodistill.methods.ktda import KtdaNetwork
 from geodistill.methods.maflnet import MaflNetwork
+from geodistill.methods.sep import SepNetwork
 from geodistill.methods.supervised import SupervisedNetwork
 
 CLASSES = 3
@@ -55,6 +56,12 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "kda-segnext": (KdaNetwork, {"encoder": "test_resnet", "decoder": "segnext", **SMALL}),
     "maflnet": (MaflNetwork, {"encoder": "mit_b0", "width": 16}),
     "maflnet-vit": (MaflNetwork, {"encoder": "test_vit(adapters=block)", "trained": "adapters", "width": 16}),
+    "sep-unet": (SepNetwork, {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 32}),
+    "sep-upernet-vit": (SepNetwork, {"architecture": "upernet", "encoder": "test_vit", **SMALL}),
+    "sep-mask2former": (
+        SepNetwork,
+        {"architecture": "mask2former", "encoder": "test_convnext", "decoder_channels": 32},
+    ),
     "maflnet-reference": (
         MaflNetwork,
         {"encoder": "test_resnet", "width": 16, **maflnet.PRESETS["reference"]["network"]},

@@ -17,6 +17,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError
+from geodistill.nn.checkpoints import fit_positions, timm_names
 
 _HEADS = {"head", "head_dist", "classifier", "fc", "fc_norm"}
 _SEGMENTER_KEY = re.compile(r"^(?:network\.)?encoder\.(.+)$")
@@ -110,7 +111,8 @@ def load_timm_weights(model: nn.Module, weights: LocalWeights, in_channels: int,
     """Load the weights of a whole timm model into it or into its feature-extracting form.
 
     Feature forms rename ``stages.0`` to ``stages_0``, so keys are compared with dots for underscores. What follows
-    the encoder in the file (pooling, classifier) is left over on purpose; anything else must fit exactly.
+    the encoder in the file (pooling, classifier) is left over on purpose; anything else must fit exactly. Checkpoints
+    of other projects are renamed, and position tables resampled, by `geodistill.nn.checkpoints`.
 
     Args:
         model: Takes the weights.
@@ -121,7 +123,7 @@ def load_timm_weights(model: nn.Module, weights: LocalWeights, in_channels: int,
     Raises:
         ArtifactError: Keys are missing, left over or of another shape; the message names them.
     """
-    given = {_flat(key): (key, tensor) for key, tensor in weights.tensors.items()}
+    given = {_flat(key): (key, tensor) for key, tensor in timm_names(weights.tensors).items()}
     parts = {re.sub(r"_\d+$", "", name) for name, _ in model.named_children()} - _HEADS
     own = model.state_dict()
     chosen: dict[str, Tensor] = {}
@@ -132,7 +134,7 @@ def load_timm_weights(model: nn.Module, weights: LocalWeights, in_channels: int,
             if not key.endswith("num_batches_tracked"):
                 problems.append(f"{key} is missing")
             continue
-        tensor = _adapt_stem(found[1], target, in_channels)
+        tensor = fit_positions(key, _adapt_stem(found[1], target, in_channels), model)
         if tensor.shape != target.shape:
             problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(target.shape)}")
         chosen[key] = tensor

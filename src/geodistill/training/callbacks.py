@@ -86,6 +86,8 @@ class ProgressLine(lightning.Callback):
 class ValidationPictures(lightning.Callback):
     """Writes ``pictures/step_N.png`` at every validation: image, truth and prediction of the first samples.
 
+    Where there are several sets, each has a folder of its name for them.
+
     Args:
         folder: Where the pictures go.
         count: Samples in the grid.
@@ -93,7 +95,7 @@ class ValidationPictures(lightning.Callback):
 
     def __init__(self, folder: Path, count: int) -> None:
         self._folder, self._count = folder, count
-        self._rows: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        self._rows: dict[int, list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]] = {}
 
     def on_validation_batch_end(
         self,
@@ -105,9 +107,10 @@ class ValidationPictures(lightning.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the first samples and their predictions."""
-        missing = self._count - len(self._rows)
+        rows = self._rows.setdefault(int(batch["set"][0]) if "set" in batch else 0, [])
+        missing = self._count - len(rows)
         if missing > 0 and trainer.is_global_zero:
-            self._rows += zip(
+            rows += zip(
                 batch["image"][:missing].cpu().numpy(),
                 batch["mask"][:missing].cpu().numpy().astype(np.uint8),
                 outputs[:missing].cpu().numpy().astype(np.uint8),
@@ -115,12 +118,14 @@ class ValidationPictures(lightning.Callback):
             )
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write the grid."""
-        if self._rows and isinstance(pl_module, SegmentationTask):
-            images, truths, predictions = (_column(self._rows, i) for i in range(3))
-            path = self._folder / f"step_{trainer.global_step:06d}.png"
-            prediction_grid(images, truths, predictions, pl_module.spec.legend, path)
-        self._rows = []
+        """Write the grid, one for each set."""
+        if isinstance(pl_module, SegmentationTask):
+            for position, (name, spec) in enumerate(pl_module.sets.items()):
+                if rows := self._rows.get(position):
+                    images, truths, predictions = (_column(rows, i) for i in range(3))
+                    path = self._folder / name / f"step_{trainer.global_step:06d}.png"
+                    prediction_grid(images, truths, predictions, spec.legend, path)
+        self._rows = {}
 
 
 def _column(rows: Sequence[tuple[NDArray[Any], ...]], index: int) -> list[NDArray[Any]]:

@@ -24,7 +24,7 @@ GROUPS = 32
 """Groups of the pixel decoder's norms; its width must be a multiple."""
 
 
-class _Modules(Mask2FormerPreTrainedModel):  # type: ignore[misc]
+class _Modules(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call]
     """Both decoders together, so that transformers initialises them its way.
 
     Args:
@@ -36,7 +36,7 @@ class _Modules(Mask2FormerPreTrainedModel):  # type: ignore[misc]
         super().__init__(config)
         self.pixels = Mask2FormerPixelDecoder(config, list(channels))
         self.queries = Mask2FormerTransformerModule(config.feature_size, config)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
 
 class MaskBlocks(Decoder):

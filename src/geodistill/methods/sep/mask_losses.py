@@ -18,7 +18,7 @@ from geodistill.nn.losses import mean_over_processes
 from geodistill.spec import IGNORE_INDEX
 
 POINTS = 12_544
-"""Points a mask is judged at."""
+"""Points a mask is judged at, at most one for each pixel of the labels."""
 OVERSAMPLE = 3
 UNSURE = 0.75
 """Share of the points that lie where the mask is least sure, among `OVERSAMPLE` times as many."""
@@ -39,7 +39,7 @@ class Targets:
     """
 
     def __init__(self, mask: Tensor) -> None:
-        found = mask.unique()
+        found = torch.unique(mask)
         self.classes = found[found != IGNORE_INDEX]
         self.labels = mask[None, None].float()
 
@@ -85,7 +85,7 @@ def match(queries: Queries, position: int, target: Targets) -> list[Pairs]:
     none = target.classes.new_empty(0)
     if not len(target.classes):
         return [(none, none)] * len(queries.classes)
-    points = torch.rand(1, POINTS, 2, device=none.device)
+    points = torch.rand(1, min(POINTS, target.labels.numel()), 2, device=none.device)
     labels = sample_labels(target.labels, points)[0]
     seen = (labels != IGNORE_INDEX).float()
     wanted = (labels == target.classes[:, None]).float() * seen
@@ -144,15 +144,16 @@ def unsure_points(shapes: Tensor, labels: Tensor) -> Tensor:
         labels: ``(N, 1, H, W)`` float class indices.
 
     Returns:
-        ``(N, POINTS, 2)`` x and y in 0..1.
+        ``(N, P, 2)`` x and y in 0..1, P being `POINTS` or the number of pixels.
     """
-    drawn = torch.rand(len(shapes), OVERSAMPLE * POINTS, 2, device=shapes.device)
+    points = min(POINTS, labels.shape[-2] * labels.shape[-1])
+    drawn = torch.rand(len(shapes), OVERSAMPLE * points, 2, device=shapes.device)
     sure = sample_logits(shapes, drawn)[:, 0].abs()
     sure = sure.masked_fill(sample_labels(labels, drawn) == IGNORE_INDEX, torch.inf)
-    count = int(UNSURE * POINTS)
+    count = int(UNSURE * points)
     best = sure.topk(count, largest=False).indices
     chosen = drawn.gather(1, best[..., None].expand(-1, -1, 2))
-    return torch.cat([chosen, torch.rand(len(shapes), POINTS - count, 2, device=shapes.device)], 1)
+    return torch.cat([chosen, torch.rand(len(shapes), points - count, 2, device=shapes.device)], 1)
 
 
 def sample_logits(maps: Tensor, points: Tensor) -> Tensor:

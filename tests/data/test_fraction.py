@@ -1,0 +1,114 @@
+"""A fraction of the labels: how many, which, and what they cover."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factories import make_raster
+from geodistill.data.datamodule import DataConfig, DataModule
+from geodistill.data.fraction import cover_classes, images_of, take_fraction
+from geodistill.data.manifest import Manifest
+from geodistill.data.scan import scan
+from geodistill.errors import DataError, RecipeError
+from geodistill.spec import Legend
+
+CLASS_SETS = st.lists(st.frozensets(st.integers(0, 9), max_size=4), min_size=1, max_size=40)
+
+
+@pytest.fixture(scope="module")
+def rare(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Twenty training images of land, of which one holds water and one a road."""
+    folder = tmp_path_factory.mktemp("rare")
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        mask = np.zeros((1, 24, 24), np.uint8)
+        mask[:, :2] = 255
+        mask[:, 5:9] = {3: 1, 11: 2}.get(index, 0)
+        make_raster(folder / "images" / f"i{index}.tif", pixels=rng.integers(1, 250, (3, 24, 24)).astype(np.uint8))
+        make_raster(folder / "masks" / f"i{index}.tif", pixels=mask)
+    scan(folder, None, folder / "m.parquet", legend=Legend(("land", "water", "road")), fractions=(1.0, 0, 0))
+    return Manifest.load(folder / "m.parquet")
+
+
+@given(classes=CLASS_SETS, seed=st.integers(0, 1000), data=st.data())
+def test_the_choice_is_of_that_size_repeatable_and_covers_what_it_can(
+    classes: list[frozenset[int]], seed: int, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(1, len(classes)))
+    chosen = cover_classes(classes, count, seed)
+    assert chosen == cover_classes(classes, count, seed)
+    assert len(chosen) == len(set(chosen)) == count
+    assert set(chosen) <= set(range(len(classes)))
+    present = frozenset().union(*classes)
+    covered = frozenset().union(*(classes[i] for i in chosen))
+    if count >= len(present):  # an image for each class is enough
+        assert covered == present
+    # Never worse than the single best image, and complete when all images are taken.
+    assert len(covered) >= max(len(own) for own in classes)
+    if count == len(classes):
+        assert covered == present
+
+
+@given(seeds=st.lists(st.integers(0, 10_000), min_size=8, max_size=8, unique=True))
+def test_seeds_choose_differently_where_classes_do_not_decide(seeds: list[int]) -> None:
+    chosen = {tuple(cover_classes([frozenset({0})] * 60, 6, seed)) for seed in seeds}
+    assert len(chosen) >= 6
+
+
+@pytest.mark.parametrize(
+    ("fraction", "images", "size"), [(0.01, 100, 1), (0.03, 100, 3), (0.05, 1234, 62), (1.0, 7, 7), (0.05, 39, 2)]
+)
+def test_a_fraction_is_a_number_of_images(fraction: float, images: int, size: int) -> None:
+    assert images_of(fraction, images) == size
+
+
+def test_less_than_one_image_is_an_error_that_says_what_would_do() -> None:
+    with pytest.raises(RecipeError, match=r"data.fraction 0.01 of 99 .*less than one; expected 0.0101 or more"):
+        images_of(0.01, 99)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rare_classes_are_among_a_few_images(rare: Manifest, seed: int) -> None:
+    kept, told = take_fraction(rare, 0.15, seed)
+    names = {row.image.stem for row in kept.rows("train")}
+    assert len(names) == 3
+    assert {"i3", "i11"} <= names
+    assert told == [
+        f"3 of 20 labelled training images (15 %, seed {seed}) with 3 of the 3 classes that all of them hold"
+    ]
+
+
+def test_classes_that_do_not_fit_are_named_and_ignored_labels_are_no_class(rare: Manifest) -> None:
+    kept, (told,) = take_fraction(rare, 0.05, 0)
+    assert len(kept.rows("train")) == 1
+    assert "with 2 of the 3 classes" in told
+    assert told.endswith(("without water", "without road"))
+
+
+def test_other_splits_stay(rare: Manifest) -> None:
+    rows = [replace(row, split="val" if i < 5 else "train") for i, row in enumerate(rare.entries)]
+    kept, _ = take_fraction(replace(rare, entries=tuple(rows)), 0.2, 0)
+    assert len(kept.rows("val")) == 5
+    assert len(kept.rows("train")) == 3
+    with pytest.raises(DataError, match="no 'train' images"):
+        take_fraction(replace(rare, entries=tuple(rows[:5])), 0.5, 0)
+
+
+def test_any_recipes_data_takes_it(rare: Manifest) -> None:
+    plain = DataConfig(manifest=str(rare.path), crop=16, batch_size=4, workers=0, seed=5)
+    module = DataModule(replace(plain, fraction=0.15))
+    assert len(module.manifest.rows("train")) == 3
+    assert module.notes == take_fraction(rare, 0.15, 5)[1]
+    loader = iter(module.train_dataloader())
+    seen = {key.split("@")[0] for _ in range(6) for key in next(loader)["key"]}
+    assert seen <= {str(row.image) for row in module.manifest.rows("train")}
+    assert len(DataModule(plain).manifest.rows("train")) == 20
+    assert module.spec == DataModule(plain).spec  # normalisation is of all images: it takes no labels
+    with pytest.raises(RecipeError, match=r"data\.fraction 1\.5"):
+        DataModule(replace(plain, fraction=1.5))
+    assert len(DataModule(replace(plain, fraction=0.15), labels=False).manifest.rows("train")) == 20

@@ -33,10 +33,20 @@ def make_network(encoder: str, width: int, text: bool, device: str) -> tuple[Cal
     torch.manual_seed(0)
     prompt = write_prompt(Setting("Cfb"), CLASSES)
     features = FeatureStore("words").features([prompt])[prompt.id].repeat(1, 6)  # as wide as BERT's
-    arguments = {"encoder": encoder, "prompts": ["Cfb"], "text_tokens": len(features), "text_width": features.shape[1]}
-    network = MetaSegNetwork(3, 9, **arguments, width=width, align=text, fuse=text, auxiliary=False).eval()
+    network = MetaSegNetwork(
+        3,
+        len(CLASSES),
+        encoder=encoder,
+        prompts=["Cfb"],
+        text_tokens=len(features),
+        text_width=features.shape[1],
+        width=width,
+        align=text,
+        fuse=text,
+        auxiliary=False,
+    ).eval()
     network.set_text([features])
-    network = network.to(device=device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     row = torch.zeros(1, dtype=torch.int64, device=device)
     return lambda image: network(image, row).logits, len(features)
 

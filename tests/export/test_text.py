@@ -39,7 +39,7 @@ def exported(model: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path
     made = export_onnx(model, folder / "model.onnx", size=32)
     assert made.prompts == folder / "model_text.npz"
     assert made.difference < 1e-4
-    assert "text and present of each climate zone" in str(made)
+    assert str(made).splitlines()[1] == f"{made.prompts}: the inputs text and present of each climate zone"
     return folder
 
 
@@ -104,15 +104,20 @@ def test_the_documented_lines_run(exported: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(found["classes"], expected)
 
 
-def test_one_zone_kept_takes_images_alone(model: Segmenter, tmp_path: Path) -> None:
-    made = export_onnx(under_zone(model, "bwh"), tmp_path / "bwh.onnx", size=32)
-    assert made.prompts is None
-    session = onnxruntime.InferenceSession(tmp_path / "bwh.onnx", providers=["CPUExecutionProvider"])
-    image = example(model.spec, (1, 32, 32))
+def test_one_zone_kept_takes_images_alone(model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model.save(tmp_path / "model")
+    command = ["export", "--model", str(tmp_path / "model"), "--zone", "bwh", "--to"]
+    assert main([*command, "onnx", "--out", str(tmp_path / "bwh.onnx")]) == 0
+    assert "_text.npz" not in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bwh.onnx", "model"]
+    assert main([*command, "qgis", "--resolution", "10", "--out", str(tmp_path / "qgis.onnx")]) == 0
+    image = example(model.spec, (1, 32, 32)).clamp(0, 255)
     with torch.inference_mode():
-        expected = model(image, torch.tensor([list(ZONES).index("BWh")])).numpy()
-    np.testing.assert_allclose(session.run(None, {INPUT: image.numpy()})[0], expected, atol=1e-4)
-    assert [path.name for path in tmp_path.iterdir()] == ["bwh.onnx"]
+        logits = model(image, torch.tensor([list(ZONES).index("BWh")]))
+    for file, pixels, expected in (("bwh", image, logits), ("qgis", image / 255, logits.softmax(1))):
+        session = onnxruntime.InferenceSession(tmp_path / f"{file}.onnx", providers=["CPUExecutionProvider"])
+        assert [given.name for given in session.get_inputs()] == [INPUT]
+        np.testing.assert_allclose(session.run(None, {INPUT: pixels.numpy()})[0], expected.numpy(), atol=1e-4)
 
 
 def test_where_images_are_all_a_graph_takes_the_zones_are_named(
@@ -144,23 +149,16 @@ def test_seasons_are_prompts_of_their_own() -> None:
     assert torch.equal(inputs[TEXT], under_zone(seasonal, "Cfb/winter").network.network.text.float())  # type: ignore[union-attr]
 
 
-def test_the_command_line(model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("target", ["qgis", "stac"])
+def test_the_command_names_the_zones_where_none_is_given(
+    model: Segmenter, tmp_path: Path, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     model.save(tmp_path / "model")
-    command = ["export", "--model", str(tmp_path / "model")]
-    assert main([*command, "--to", "onnx", "--out", str(tmp_path / "m.onnx")]) == 0
-    assert "m_text.npz" in capsys.readouterr().out
-    assert (tmp_path / "m_text.npz").is_file()
-    qgis = [*command, "--to", "qgis", "--resolution", "10", "--out", str(tmp_path / "q.onnx")]
-    assert main(qgis) == 2
+    command = ["export", "--model", str(tmp_path / "model"), "--to", target, "--resolution", "10"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert all(zone in told for zone in ZONES)
     assert "give --zone CODE" in told
-    assert not (tmp_path / "q.onnx").exists()
-    assert main([*qgis, "--zone", "cfb"]) == 0
-    assert [given.name for given in onnx.load(tmp_path / "q.onnx").graph.input] == [INPUT]
-    stac = [*command, "--to", "stac", "--out", str(tmp_path / "catalog" / "m")]
-    assert main(stac) == 2
-    assert "give --zone CODE" in capsys.readouterr().err
-    assert not (tmp_path / "catalog" / "m").exists()
-    assert main([*stac, "--zone", "Cfb"]) == 0
-    assert Segmenter.load(tmp_path / "catalog" / "m").prompts == ("Cfb",)
+    assert main([*command, "--out", str(tmp_path / "out"), "--zone", "Cfx"]) == 2
+    assert "unknown prompt of the model 'Cfx'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -17,9 +17,6 @@ from geodistill.segmenter import Segmenter
 TEXT, PRESENT = "text", "present"
 """Names of the graph's further inputs: ``(B, T, D)`` float32 features, and ``(B, T)`` bool where a token is."""
 
-PROMPTS = "prompts"
-"""Name of the prompts' keys in the file of features."""
-
 
 class TextSegmenter(nn.Module):
     """A Segmenter that takes the features of each image's prompt as inputs.
@@ -77,9 +74,9 @@ def save_prompts(segmenter: Segmenter, path: Path) -> None:
         OutputError: The file cannot be written.
     """
     inputs = prompt_inputs(segmenter, range(len(segmenter.prompts)))
-    arrays = {PROMPTS: np.array(segmenter.prompts)} | {name: value.numpy() for name, value in inputs.items()}
+    text, present = inputs[TEXT].numpy(), inputs[PRESENT].numpy()
     with atomic_path(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, prompts=np.array(segmenter.prompts), text=text, present=present)
 
 
 def one_prompt(segmenter: Segmenter) -> None:

@@ -52,7 +52,7 @@ def test_layers_of_a_transformer_learn_more_slowly_the_earlier_they_are() -> Non
     assert found["encoder.body.norm.weight"] == found["head.weight"] == 1e-3
     with pytest.raises(RecipeError, match="without a plain vision transformer"):
         parameter_groups(Tiny(), Tiny().encoder, OptimizerConfig(layer_decay=0.9))
-    with pytest.raises(RecipeError, match="layer_decay 1.5"):
+    with pytest.raises(RecipeError, match=r"layer_decay 1\.5"):
         OptimizerConfig(layer_decay=1.5)
 
 

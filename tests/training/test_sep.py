@@ -252,9 +252,10 @@ def test_a_fraction_is_told_and_trained_on(fields: Path, tmp_path: Path, capsys:
 
 def test_recipes_are_weighed_with_all_their_parameters(run: Path) -> None:
     assert inspect("sep", 64).parameters == 23_508_032 + 20_315_904 + 64 * 2 * 9 + 2
-    found = inspect(run, 64)
-    assert found.classes == 5
-    assert set(found.modules) == {"encoder", "decoder", "heads"}
+    made, planned = inspect(run, 64), inspect(run / "recipe.yaml", 64)
+    assert made.classes == planned.classes == 5
+    assert made.modules == planned.modules
+    assert set(made.modules) == {"encoder", "decoder", "heads"}
 
 
 def test_a_manifest_and_manifests_are_one_of_both(town: Path) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from geodistill.errors import RecipeError
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig, parameter_groups
+from geodistill.nn.encoders import build_encoder
 
 
 class Tiny(nn.Module):
@@ -34,6 +35,25 @@ def test_norms_biases_and_positions_never_decay_and_frozen_parameters_are_left_o
     assert found[id(network.pos_embed)] == (1e-3, 0.0)
     assert id(network.frozen.weight) not in found
     assert len(found) == sum(1 for p in network.parameters() if p.requires_grad)
+
+
+def test_layers_of_a_transformer_learn_more_slowly_the_earlier_they_are() -> None:
+    network = nn.Module()
+    network.encoder = build_encoder("test_vit")
+    network.head = nn.Conv2d(4, 2, 1)
+    groups = parameter_groups(network, network.encoder, OptimizerConfig(lr=1e-3, layer_decay=0.5))
+    rates = {id(p): g["lr"] for g in groups for p in g["params"]}
+    found = {name: rates[id(p)] for name, p in network.named_parameters()}
+    depth = len(network.encoder.body.model.blocks)
+    for block in range(depth):
+        assert found[f"encoder.body.model.blocks.{block}.norm1.weight"] == pytest.approx(1e-3 * 0.5 ** (depth - block))
+    assert found["encoder.body.model.patch_embed.proj.weight"] == pytest.approx(1e-3 * 0.5 ** (depth + 1))
+    assert found["encoder.body.model.pos_embed"] == pytest.approx(1e-3 * 0.5 ** (depth + 1))
+    assert found["encoder.body.norm.weight"] == found["head.weight"] == 1e-3
+    with pytest.raises(RecipeError, match="without a plain vision transformer"):
+        parameter_groups(Tiny(), Tiny().encoder, OptimizerConfig(layer_decay=0.9))
+    with pytest.raises(RecipeError, match=r"layer_decay 1\.5"):
+        OptimizerConfig(layer_decay=1.5)
 
 
 def test_the_encoder_takes_the_common_rate_where_none_is_given() -> None:

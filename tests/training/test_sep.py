@@ -174,7 +174,6 @@ def test_a_supervised_run_begins_from_a_supervised_one(town: Path, fields: Path,
     [
         ("ktda-folder", ["--teacher.encoder", "test_vit", "--teacher.weights", "null"]),
         ("kda-landslide", []),
-        ("mafl-teacher", []),
         ("supervised-folder", []),
         ("sep", ["--network.architecture", "mask2former"]),
     ],
@@ -200,7 +199,6 @@ def test_of_every_methods_network_a_few_tensors_are_the_head(name: str, teacher:
         ),
         ("sep-finetune", ["--network.decoder_channels", "64"], r"is \(\d.*, not \("),
         ("supervised-folder", [], "a sep network of unet on test_resnet, differs in more than its heads"),
-        ("sep-finetune", ["--network.encoder", "test_resnet(pad_type=same)"], "use --network.encoder 'test_resnet'"),
     ],
 )
 def test_more_than_other_heads_is_an_error_that_names_the_first_tensors(
@@ -213,6 +211,16 @@ def test_more_than_other_heads_is_an_error_that_names_the_first_tensors(
     with pytest.raises(ArtifactError, match=says):
         begin_from(str(run), method, spec)
     assert all(torch.equal(value, before[key]) for key, value in method.network.state_dict().items())
+
+
+def test_an_encoder_that_pads_otherwise_is_refused_though_its_weights_fit(town: Path, tmp_path: Path) -> None:
+    spec = make_spec(Manifest.load(town))
+    flags = ["--data.manifest", str(town), *SHORT, "--network.encoder"]
+    old = build_method(load_recipe("sep-finetune", [*flags, "test_efficientnet(pad_type=same)"]), spec)
+    Segmenter.from_network(old.name, old.arguments, spec, old.network.state_dict(), 32, {}).save(tmp_path / "old")
+    new = build_method(load_recipe("sep-finetune", [*flags, "test_efficientnet"]), spec)
+    with pytest.raises(ArtifactError, match=r"use --network.encoder 'test_efficientnet\(pad_type=same\)'"):
+        begin_from(str(tmp_path / "old"), new, spec)
 
 
 @pytest.mark.parametrize(
@@ -244,9 +252,10 @@ def test_a_fraction_is_told_and_trained_on(fields: Path, tmp_path: Path, capsys:
 
 def test_recipes_are_weighed_with_all_their_parameters(run: Path) -> None:
     assert inspect("sep", 64).parameters == 23_508_032 + 20_315_904 + 64 * 2 * 9 + 2
-    found = inspect(run, 64)
-    assert found.classes == 5
-    assert set(found.modules) == {"encoder", "decoder", "heads"}
+    made, planned = inspect(run, 64), inspect(run / "recipe.yaml", 64)
+    assert made.classes == planned.classes == 5
+    assert made.modules == planned.modules
+    assert set(made.modules) == {"encoder", "decoder", "heads"}
 
 
 def test_a_manifest_and_manifests_are_one_of_both(town: Path) -> None:
@@ -261,7 +270,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(town: Path, tmp_path: Pa
     for name, own in (("a", rows[:4]), ("b", rows[4:])):
         paths.append(str(replace(manifest, entries=tuple(own)).save(tmp_path / f"{name}.parquet").path))
     gradients = []
-    for processes, batch in ((1, 9), (1, 10), (2, 5)):
+    for processes, batch in ((1, 10), (2, 5)):
         out = tmp_path / f"{processes}_{batch}.pt"
         command = [
             sys.executable,
@@ -276,8 +285,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(town: Path, tmp_path: Pa
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
         assert done.returncode == 0, done.stderr
         gradients.append(torch.load(out, weights_only=True))
-    other, one, two = gradients
+    one, two = gradients
     for name, gradient in one.items():
         assert gradient.abs().max() > 0
         torch.testing.assert_close(two[name], gradient, rtol=1e-4, atol=1e-6)
-    assert any(not torch.allclose(other[name], gradient, rtol=1e-3) for name, gradient in one.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,8 @@ from geodistill.nn.output import SegmentationOutput
 from geodistill.nn.weighting import Weighting
 from geodistill.spec import Spec
 
+_BLOCK = re.compile(r"(?:^|\.)model\.blocks\.(\d+)\.")
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -33,6 +36,8 @@ class OptimizerConfig:
         weight_decay: Decay of weight matrices and kernels; norms, biases, positions and scales never decay.
         betas: AdamW's two moment factors.
         clip_norm: Largest L2 norm of the whole gradient; no clipping where not given.
+        layer_decay: Of a plain vision transformer as encoder: factor of the learning rate from each block to the one
+            before it, and to the last from what follows it.
     """
 
     lr: float = 6e-4
@@ -40,6 +45,11 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float | None = None
+    layer_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise RecipeError(f"optimizer.layer_decay {self.layer_decay}", "a factor above 0, at most 1")
 
 
 @dataclass(frozen=True)
@@ -102,22 +112,44 @@ def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: Opti
     tables never decay.
     """
     in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    factors = {} if config.layer_decay is None else layer_factors(encoder, config.layer_decay)
     undecayed = ("pos_embed", "position", "cls_token", "relative_position", "reg_token")
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not any(word in name for word in undecayed)
-            groups.setdefault((id(parameter) in in_encoder, decays), []).append(parameter)
+            key = (id(parameter) in in_encoder, decays, factors.get(id(parameter), 1.0))
+            groups.setdefault(key, []).append(parameter)
     encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr
     return [
         {
             "params": parameters,
-            "lr": encoder_lr if encoder_side else config.lr,
+            "lr": factor * (encoder_lr if encoder_side else config.lr),
             "weight_decay": config.weight_decay if decays else 0.0,
             "encoder": encoder_side,
         }
-        for (encoder_side, decays), parameters in groups.items()
+        for (encoder_side, decays, factor), parameters in groups.items()
     ]
+
+
+def layer_factors(encoder: nn.Module | None, decay: float) -> dict[int, float]:
+    """Give the factor of each of an encoder's parameters, by identity (Clark et al. 2020; BEiT's counting).
+
+    The blocks count from 1, what comes before them is 0, and what comes after the last one more than it.
+
+    Raises:
+        RecipeError: The encoder has no blocks in a row.
+    """
+    named = [] if encoder is None else list(encoder.named_parameters())
+    blocks = {name: int(found[1]) + 1 for name, _ in named if (found := _BLOCK.search(name))}
+    if not blocks:
+        raise RecipeError(
+            "optimizer.layer_decay without a plain vision transformer", "an encoder such as vit_base_patch16_224"
+        )
+    last = max(blocks.values()) + 1
+    first = ("patch_embed", "pos_embed", "cls_token", "reg_token", "norm_pre")
+    layers = {name: blocks.get(name, 0 if any(word in name for word in first) else last) for name, _ in named}
+    return {id(parameter): decay ** (last - layers[name]) for name, parameter in named}
 
 
 class SegmentationTask(lightning.LightningModule):

@@ -43,6 +43,8 @@ def build_method(
     """
     module = METHODS[recipe.method][1]
     own, bench = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
+    if sets and bench:
+        raise RecipeError(f"loss term {next(iter(bench))} with data.manifests", "one data set", "use data.manifest")
     configs = teacher_configs(recipe)
     method_asks = "teacher" in inspect.signature(module.build).parameters
     named = {parse_term(name, list(configs)).teacher for name in bench}

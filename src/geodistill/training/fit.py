@@ -79,7 +79,9 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
         data = make_data(recipe)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
         method = build_method(recipe, data.spec, rows, data.sets)
-        begun = None if recipe.init is None else begin_from(recipe.init, method, data.spec)
+        last = run / "checkpoints" / "last.ckpt"
+        resumes = last.is_file() and not restart  # then the weights to begin with are long left behind
+        begun = None if recipe.init is None or resumes else begin_from(recipe.init, method, data.spec)
         data.use_unlabelled(method.uses_unlabelled())
         task = SegmentationTask(
             method,
@@ -96,7 +98,6 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
         lines = [*data.notes, *([] if begun is None else begun.lines())]
         for line in lines + open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
             rank_zero_only(print)(line, file=sys.stderr)
-        last = run / "checkpoints" / "last.ckpt"
         if method.phase is not None and not last.is_file():
             run_phase(method.phase, recipe, run)
         if method.phase is not None and recipe.trainer.max_steps == 0:
@@ -266,7 +267,7 @@ def _finish(
     minutes = (time.monotonic() - started) / 60
     provenance = {
         "recipe": recipe_dict(recipe),
-        "manifest": str(recipe.data.manifest),
+        "manifest": ", ".join(getattr(recipe.data, "manifests", ())) or recipe.data.manifest,
         "scores": {"validation_miou": score},
         "step": step,
         "versions": {name: version(name) for name in ("geodistill", "torch", "timm", "segmentation-models-pytorch")},

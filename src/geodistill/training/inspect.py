@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from geodistill.context.text import blank_encoder, text_parameters
 from geodistill.data.manifest import Manifest, make_spec, without_labels
+from geodistill.data.sets import SetsConfig, join_specs
 from geodistill.methods.bench import DEFAULT, parse_term, split_weights
 from geodistill.segmenter import NETWORKS, read_description
 from geodistill.spec import Legend, Spec
@@ -121,9 +122,9 @@ def inspect(target: str | Path, size: int = 512, channels: int = 3, classes: int
     if path.is_dir():
         return _inspect_segmenter(path, size)
     recipe = load_recipe(target)
-    spec = _spec_of(recipe, channels, classes or recipe.data.classes or 2)
+    spec, sets = _spec_of(recipe, channels, classes or recipe.data.classes or 2)
     with torch.device("meta"):
-        method = build_method(_without_weights(recipe), spec)
+        method = build_method(_without_weights(recipe), spec, sets=sets)
     network, teacher = method.network, method.objective.teacher_module()
     inference = _build(method.name, method.arguments, spec)
     modules = {name: _count(child) for name, child in network.named_children()}
@@ -191,12 +192,19 @@ def _build(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
     return network
 
 
-def _spec_of(recipe: Recipe, channels: int, classes: int) -> Spec:
+def _spec_of(recipe: Recipe, channels: int, classes: int) -> tuple[Spec, dict[str, Spec]]:
+    """Give the Spec of the recipe's data, and of each of its sets; made up where the manifests are not there."""
+    if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
+        configs = recipe.data.by_set()
+        if all(Path(config.manifest).is_file() for config in configs.values()):
+            manifests = {name: Manifest.load(config.manifest) for name, config in configs.items()}
+            images = {name: len(manifest.rows("train")) for name, manifest in manifests.items()}
+            return join_specs({name: make_spec(manifest) for name, manifest in manifests.items()}, images)
     if recipe.data.manifest and Path(recipe.data.manifest).is_file():
         manifest = Manifest.load(recipe.data.manifest)
-        return make_spec(without_labels(manifest) if recipe.trainer.max_steps == 0 else manifest)
+        return make_spec(without_labels(manifest) if recipe.trainer.max_steps == 0 else manifest), {}
     names = tuple(f"class{i}" for i in range(classes))
-    return Spec(Legend(names), tuple(f"band{i + 1}" for i in range(channels)))
+    return Spec(Legend(names), tuple(f"band{i + 1}" for i in range(channels))), {}
 
 
 def _without_weights(recipe: Recipe) -> Recipe:

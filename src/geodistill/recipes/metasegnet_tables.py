@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geodistill.recipes.ktda_tables import Row
+from geodistill.recipes.row import Row
 
 OPENEARTHMAP = "metasegnet-openearthmap"
 

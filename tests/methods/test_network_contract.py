@@ -60,7 +60,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "sep-upernet-vit": (SepNetwork, {"architecture": "upernet", "encoder": "test_vit", **SMALL}),
     "sep-mask2former": (
         SepNetwork,
-        {"architecture": "mask2former", "encoder": "test_convnext", "decoder_channels": 32},
+        {"architecture": "mask2former", "encoder": "test_convnext", "decoder_channels": 64},
     ),
     "maflnet-reference": (
         MaflNetwork,

@@ -29,7 +29,7 @@ BOTH = spec(*(f"town:{n}" for n in TOWN.legend.names), *(f"port:{n}" for n in PO
 def network(architecture: str, sets: dict[str, int] | None = None, **arguments: Any) -> SepNetwork:
     torch.manual_seed(0)
     classes = sum(sets.values()) if sets else 3
-    small = {"encoder": "test_resnet", "decoder_channels": 32} | arguments
+    small = {"encoder": "test_resnet", "decoder_channels": 64} | arguments
     return SepNetwork(3, classes, architecture=architecture, sets=sets, **small)
 
 
@@ -81,6 +81,12 @@ def test_a_sets_loss_reaches_its_own_head_and_all_that_is_shared(architecture: s
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_image_of_one_cell_at_the_deepest_stride_does(architecture: str) -> None:
+    with torch.no_grad():
+        assert network(architecture).eval()(torch.randn(1, 3, 20, 30)).logits.shape == (1, 3, 20, 30)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_without_a_set_the_classes_of_all_stand_side_by_side(architecture: str) -> None:
     made = network(architecture, SETS).eval()
     image = torch.randn(1, 3, 64, 64)
@@ -109,8 +115,9 @@ def test_sets_that_take_turns_in_a_batch_are_refused() -> None:
 def test_encoders_and_widths_that_do_not_do_are_refused_by_name() -> None:
     with pytest.raises(RecipeError, match=r"unet on .*output_stride=8.* with strides"):
         network("unet", encoder="resnet18(output_stride=8)")
-    with pytest.raises(RecipeError, match="a multiple of 32"):
-        network("mask2former", decoder_channels=40)
+    for width in (32, 80):
+        with pytest.raises(RecipeError, match="a multiple of 32 from 64"):
+            network("mask2former", decoder_channels=width)
     with pytest.raises(UnknownNameError, match="upernet"):
         network("upernett")
     with pytest.raises(ArtifactError, match="classes that add up"):
@@ -121,7 +128,7 @@ def test_encoders_and_widths_that_do_not_do_are_refused_by_name() -> None:
 
 def steps(architecture: str, count: int) -> list[dict[str, float]]:
     torch.manual_seed(0)
-    config = NetworkConfig(architecture, "test_resnet", decoder_channels=32)  # type: ignore[arg-type]
+    config = NetworkConfig(architecture, "test_resnet", decoder_channels=64)  # type: ignore[arg-type]
     method = build(BOTH, config, LossConfig(), {"town": TOWN, "port": PORT})
     image = 2 * torch.randn(4, 3, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
     mask = (image[:, 0] > 0).long()

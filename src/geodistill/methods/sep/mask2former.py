@@ -21,7 +21,7 @@ from geodistill.methods.sep.decoders import Decoder, Head, Hidden, Queries
 from geodistill.nn.decoders import resize
 
 GROUPS = 32
-"""Groups of the pixel decoder's norms; its width must be a multiple."""
+"""Groups of the pixel decoder's norms; its width must be a multiple, and more, for a map may be a single pixel."""
 
 
 class _Modules(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call]
@@ -44,7 +44,7 @@ class MaskBlocks(Decoder):
 
     Args:
         channels: Channels of the maps at strides 4, 8, 16 and 32.
-        width: Channels throughout, a multiple of 32; 256 as published where not given.
+        width: Channels throughout, a multiple of 32 from 64; 256 as published where not given.
 
     Raises:
         RecipeError: The width does not do.
@@ -53,8 +53,8 @@ class MaskBlocks(Decoder):
     def __init__(self, channels: Sequence[int], width: int | None = None) -> None:
         super().__init__()
         self.width = width or 256
-        if self.width % GROUPS:
-            raise RecipeError(f"network.decoder_channels {width} of mask2former", f"a multiple of {GROUPS}")
+        if self.width % GROUPS or self.width == GROUPS:
+            raise RecipeError(f"network.decoder_channels {width} of mask2former", f"a multiple of {GROUPS} from 64")
         config = Mask2FormerConfig(
             feature_size=self.width,
             mask_feature_size=self.width,

@@ -72,6 +72,10 @@ def test_text_marks_a_smoke_run_and_lists_what_is_open_or_wrong() -> None:
     text = TABLE.to_text()
     assert "SMOKE RUN" in text.splitlines()[1]
     assert "42.04 ± 2.00" in text
+    names, whose = text.splitlines()[3:5]
+    assert names.split() == ["mIoU", "OA"]
+    assert whose.split() == ["row", "ours", "paper", "ours", "paper"]
+    assert names.index("mIoU") + 4 == whose.index("paper") + 5
     assert "open: MFFENet: in no library" in text
     assert "the paper's figures cannot be right: KDA: mIoU 86.53 and IoU 70.76 make a background IoU of 102.30" in text
     assert "our figures pass the checks" in text

@@ -11,7 +11,8 @@ from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.errors import ArtifactError, DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.evaluation.tables import PaperTable
-from geodistill.recipes.tables import find_table
+from geodistill.recipes.row import About, Row
+from geodistill.recipes.tables import Table, find_table
 from geodistill.reproduce import list_tables, prompts, reproduce, sets
 from geodistill.reproduce import run as running
 from geodistill.reproduce.sets import MadeUp, Official
@@ -182,6 +183,20 @@ def test_sets_of_a_pre_training_lie_beside_each_other(tmp_path: Path) -> None:
     assert names == {"sota", "sior", "fast"}
     drawn = {MadeUp(tmp_path).manifest(name).name for name in ("sota", "sior", "fast")}
     assert drawn == {"sota.parquet", "sior.parquet", "fast.parquet"}
+
+
+def test_a_model_is_scored_on_a_set_that_it_never_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = About(
+        "zero-shot", "openearthmap", ("iou:tree",), scored_set="potsdam", class_map={"tree": "tree", "car": "car"}
+    )
+    row = Row({"network.encoder": "test_resnet"}, recipe="supervised-folder")
+    monkeypatch.setattr(running, "find_table", lambda name: Table("x", "I", about, {"ours": row}))
+    found = reproduce("x/I", tmp_path, overrides=TINY)
+    figures = found.rows[0].seeds[42]
+    assert {"iou:tree", "iou:car", "iou:(other)"} <= set(figures)
+    assert "iou:building" not in figures
+    drawn = sorted(path.stem for path in (tmp_path / "data").rglob("*.parquet"))
+    assert drawn == ["openearthmap", "potsdam"]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ class About:
         split: Variant of the set's split; the catalogue's first where not given.
         layout: Variant of the set's files that is trained on; likewise.
         scored: The split that is scored.
+        scored_set: Another set that is scored instead, where nothing is trained on it.
+        class_map: Class of that set by class of the one trained on; scores are those of the classes in it.
         classes: Classes the means are over; all where not given.
         flips: Average predictions over mirrored images.
         size: Side in pixels of the image that ``gflops`` are for.
@@ -85,6 +87,8 @@ class About:
     split: str | None = None
     layout: str | None = None
     scored: str = "test"
+    scored_set: str | None = None
+    class_map: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     flips: bool = False
     size: int = 512

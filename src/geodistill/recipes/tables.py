@@ -18,14 +18,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "maflnet": ("maflnet_tables",),
     "metasegnet": ("metasegnet_comparison_tables", "metasegnet_tables"),
 }
-"""Modules of this package by paper; each declares ``TABLES`` and, of all or some of them, ``ABOUT``."""
-
-PLAIN = {
-    "metasegnet": About(
-        "ablation, on OpenEarthMap", "openearthmap", scored="val", flips=True, note="The mean has background in it."
-    )
-}
-"""What a table is of that its module says nothing about."""
+"""Modules of this package by paper. Each declares ``TABLES``, rows by number and label; where two have a row of one
+label, the first one's counts. ``ABOUT`` says what a table is of, for all modules of the paper."""
 
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
 
@@ -62,16 +56,17 @@ def all_tables() -> dict[str, Table]:
     """Every declared table by its name, paper by paper in the order printed."""
     found: dict[str, Table] = {}
     for paper, names in MODULES.items():
+        about: dict[str, About] = {}
+        rows: dict[str, dict[str, Row]] = {}
         for name in names:
             full = f"geodistill.recipes.{name}"
             if find_spec(full) is None:
                 continue
             module: Any = import_module(full)
-            about: dict[str, About] = getattr(module, "ABOUT", {})
-            rows: dict[str, dict[str, Row]] = module.TABLES
-            for number, held in rows.items():
-                described = about.get(number) or PLAIN[paper]
-                found[f"{paper}/{number}"] = Table(paper, number, described, held)
+            about = getattr(module, "ABOUT", {}) | about
+            for number, held in module.TABLES.items():
+                rows[number] = rows.get(number, {}) | {k: v for k, v in held.items() if k not in rows.get(number, {})}
+        found |= {f"{paper}/{number}": Table(paper, number, about[number], held) for number, held in rows.items()}
     return found
 
 

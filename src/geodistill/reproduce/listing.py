@@ -82,7 +82,12 @@ def _runs(row: Row) -> tuple[str, ...]:
 
 
 def _listed(table: Table) -> Listed:
-    sets = [table.about.dataset, *(one for row in table.rows.values() for step in row.before for one in step.sets)]
-    rows = tuple(ListedRow(label, _runs(row), why_open(row)) for label, row in table.rows.items())
+    scored = [table.about.scored_set] if table.about.scored_set else []
+    sets = [
+        table.about.dataset,
+        *scored,
+        *(one for row in table.rows.values() for step in row.before for one in step.sets),
+    ]
+    rows = tuple(ListedRow(label, _runs(row), why_open(row, read=False)) for label, row in table.rows.items())
     data = tuple(dict.fromkeys(sets))
     return Listed(table.name, table.about.title, table.columns, data, CATALOG[table.about.dataset].source, rows)

@@ -139,15 +139,21 @@ def put(recipe: T, key: str, value: Any) -> T:
     return replace(recipe, **{first: put(inner, rest, value)})  # type: ignore[type-var]
 
 
-def why_open(row: Row) -> str:
-    """Say why a row cannot be run; empty where it can."""
+def why_open(row: Row, *, read: bool = True) -> str:
+    """Say why a row cannot be run; empty where it can.
+
+    Args:
+        row: The row.
+        read: Read its recipes with its overrides as well, which takes a moment each.
+    """
     if row.open or row.prompt:
         return row.open
     for name, overrides in [*((step.recipe, step.overrides) for step in row.before), (row.recipe, row.overrides)]:
         if name not in recipe_names():
             return f"recipe {name} is not shipped"
         try:
-            load_row(name, tuple(as_flags(overrides)))
+            if read:
+                load_row(name, tuple(as_flags(overrides)))
         except (RecipeError, UnknownNameError) as error:
             return str(error)
     return ""

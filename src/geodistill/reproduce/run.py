@@ -129,20 +129,23 @@ class Work:
         scored = "test" if smoke else self.about.scored
         # The classes of made-up scenes are others than the set's.
         classes = () if smoke else self.about.classes
+        mapping = dict(self.about.class_map) or None
         weighed = self.about.size if "gflops" in self.about.columns else None
-        how = {"split": scored, "classes": classes, "flips": self.about.flips, "size": weighed}
+        data = self.about.scored_set or run.sets[0]
+        how = {"split": scored, "classes": classes, "flips": self.about.flips, "size": weighed, "class_map": mapping}
+        how["data"] = self.source.identity(data)
         digest = hashlib.sha256(json.dumps(how).encode()).hexdigest()[:8]
         path = self.folder / run.folder / f"figures-{digest}.json"
         if path.is_file():
             return {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8"))["figures"].items()}
         segmenter = Segmenter.load(self.trained(run) / "segmenter")
-        manifest = self.source.manifest(run.sets[0])
         scores = evaluate(
             segmenter,
-            manifest,
+            self.source.manifest(data),
             scored,
             tta_flips=self.about.flips,
             subset=classes or None,
+            class_map=mapping,
             device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
             whereabouts=_whereabouts(run.recipe),
         )
@@ -165,7 +168,7 @@ def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) ->
     shares: dict[str, Any] = means | {"oa": scores.oa}
     for kind, values in classes.items():
         shares |= {f"{kind}:{name}": value for name, value in zip(scores.names, values, strict=True)}
-        if len(scores.names) == 2:
+        if len(scores.names) == 2 and scores.subset == scores.names:
             shares[kind] = values[1]
     found = {column: 100 * float(share) for column, share in shares.items() if not math.isnan(share)}
     network = segmenter.network.network
@@ -241,7 +244,8 @@ def _twins(runs: dict[tuple[str, int], Run], label: str, seed: int) -> list[str]
 def _words(table: Table) -> str:
     about = table.about
     variant = f", split {about.split}" if about.split else ""
-    return f"{CATALOG[about.dataset].title}{variant}, scored on {about.scored}"
+    scored = f"{about.scored} of {CATALOG[about.scored_set].title}" if about.scored_set else about.scored
+    return f"{CATALOG[about.dataset].title}{variant}, scored on {scored}"
 
 
 def _whereabouts(recipe: Recipe) -> Whereabouts:

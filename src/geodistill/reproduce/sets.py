@@ -30,36 +30,32 @@ WEIGHT_KEYS = ("network.encoder_weights", "teacher.weights", "losses.phase.discr
 
 @dataclass(frozen=True)
 class MadeUp:
-    """Made-up sets: towns, with as many classes as the set they stand for where that has two.
+    """Made-up sets, a town's scenes for each set of the catalogue, with two classes where that has two.
 
     Attributes:
         folder: Where they are drawn.
     """
 
     folder: Path
-    words: str = f"made-up scenes, {SCENES} of {SIDE} px a set"
+    words: str = "made-up scenes"
 
     def identity(self, name: str) -> dict[str, Any]:
         """Give what decides what the set holds: sets with one identity are one."""
-        return {"made up": self._kind(name), "scenes": SCENES, "side": SIDE}
+        return {"made up": name, "scenes": SCENES, "side": SIDE, "classes": len(self._legend(name))}
 
     def manifest(self, name: str) -> Path:
         """Draw and scan a set, where that was not done yet; give its manifest."""
-        kind = self._kind(name)
-        path = self.folder / "made-up" / f"{kind}.parquet"
+        folder = self.folder / f"made-up-{SCENES}x{SIDE}"
+        path, images, legend = folder / f"{name}.parquet", folder / name, self._legend(name)
         if path.is_file():
             return path
-        # A set of its own for each kind; the order of REGIONS alternates, so that sets learnt at once differ.
-        number = sorted([*CATALOG, "towns", "two-classes"]).index(kind)
+        number = sorted(CATALOG).index(name)
         region = list(REGIONS.values())[number % len(REGIONS)]
-        images, legend = self.folder / "made-up" / kind, LEGEND
-        if kind == "two-classes":
-            legend = Legend(("background", "bare soil"), LEGEND.colours[:2])
         for at in range(SCENES):
             scene = draw_scene(SIDE, region, 100 * number + at)
-            if kind == "two-classes":
-                scene = replace(scene, mask=(scene.mask == LEGEND.names.index("soil")).astype(np.uint8))
-            write_scene(scene, images, f"{kind}_{at}")
+            if legend is not LEGEND:
+                scene = replace(scene, mask=(scene.mask == LEGEND.names.index("building")).astype(np.uint8))
+            write_scene(scene, images, f"{name}_{at}")
         scan(images / "images", images / "masks", path, legend=legend, fractions=(0.5, 1 / 6, 1 / 3))
         return path
 
@@ -67,11 +63,10 @@ class MadeUp:
         """Give the recipe as it is: a smoke run has no weights from anywhere."""
         return recipe
 
-    def _kind(self, name: str) -> str:
-        legend = CATALOG[name].legend
-        if legend is not None and len(legend) == 2:
-            return "two-classes"
-        return name if name in ("sota", "sior", "fast") else "towns"
+    def _legend(self, name: str) -> Legend:
+        real = CATALOG[name].legend
+        two = real is not None and len(real) == 2
+        return Legend(("background", "building"), LEGEND.colours[:2]) if two else LEGEND
 
 
 @dataclass(frozen=True)
@@ -145,7 +140,7 @@ class Official:
         if name != self.about.dataset:
             raise DataError(
                 f"no folder {self.root / name}",
-                f"{CATALOG[name].title}, which this row is pre-trained on",
+                f"{CATALOG[name].title}, which this table needs as well",
                 f"put it there; it is to be had from {CATALOG[name].source}",
             )
         return self.root

@@ -79,7 +79,7 @@ def test_compiled_torch_fills_a_smaller_batch_up(segmenter: Segmenter, monkeypat
     shapes = []
 
     def compile(module: Segmenter, dynamic: bool) -> object:
-        def run(images: torch.Tensor) -> torch.Tensor:
+        def run(images: torch.Tensor, prompt: None) -> torch.Tensor:
             shapes.append(tuple(images.shape))
             logits: torch.Tensor = module(images)
             return logits

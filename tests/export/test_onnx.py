@@ -84,6 +84,7 @@ def test_the_command_line(
     for wrong, says in (
         (["--size", "big"], "--size big; expected a number"),
         (["--batch", "-1"], "--batch"),
+        (["--batch", "2", "--int8", str(manifest.path)], "8-bit integers and batch 2; expected 1 or any"),
         (["--prompt", "0"], "--prompt 0; expected a position among its 0 prompts"),
     ):
         assert main([*command, *wrong]) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from geodistill.backends.graph import OPSET, to_onnx
 from geodistill.data.manifest import Manifest
+from geodistill.errors import RecipeError
 from geodistill.export.int8 import Int8, check_data, quantise
 from geodistill.segmenter import Segmenter
 
@@ -58,6 +59,8 @@ def export_onnx(
         OutputError: A file cannot be written.
     """
     if calibration is not None:
+        if batch not in (None, 1):
+            raise RecipeError(f"8-bit integers and batch {batch}", "1 or any", "they are calibrated image by image")
         check_data(segmenter, calibration, split)
     difference = to_onnx(segmenter, path, size=size, batch=batch, opset=opset)
     if calibration is None:

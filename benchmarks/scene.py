@@ -1,93 +1,54 @@
 """Wall time and memory of `predict` against the bare forward on the same windows already in memory.
 
-Run ``python benchmarks/scene.py``. It makes its own scene and alternates the two in one run; a second backend, such
-as ``--backend openvino``, is compared with its own forward. ``--model fast`` is a network of some milliseconds a
-window, beside which everything around the network shows. ``--heights`` measures the peak memory of rasters of one
-width, each in a process of its own. Ends with status 1 where the median ratio passes ``--most``.
+It makes its own scenes. Every part compares what it compares by turns in one run:
+
+* ``--part ratio`` (the default): bare forward and `predict` at each of ``--sizes``. Ends with status 1 where a median
+  ratio passes ``--most``. ``--backend openvino`` compares that backend with its own forward.
+* ``--part around``: an 8192 x 8192 scene under a network of about 5 ms a window (``--model fast``), beside which
+  everything around the network shows: bare forward, reading and writing alone, and `predict`, each in a process of its
+  own, with seconds and the rise of its memory above what it held when it began.
+* ``--part heights``: peak memory of rasters of one ``--width`` and several ``--heights``, each in a process of its own.
+* ``--part backends``: `predict` with the backend that ``auto`` takes against torch, what the choice costs, and the
+  ratio of `predict` to the bare forward of that backend.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-import cv2
 import numpy as np
 import rasterio
 import torch
-from rasterio.transform import from_origin
-from torch import Tensor, nn
+from torch import Tensor
 
 from geodistill.backends.run import open_backend
-from geodistill.methods.supervised import SupervisedNetwork
-from geodistill.nn.output import SegmentationOutput
 from geodistill.raster import Raster, Window
 from geodistill.scene.network import as_network, load_on
-from geodistill.scene.options import Options
+from geodistill.scene.options import Options, cache_bytes
 from geodistill.scene.predict import predict
-from geodistill.scene.stream import Settings
-from geodistill.scene.windows import Area, Plan
-from geodistill.segmenter import NETWORKS, Segmenter
-from geodistill.spec import Legend, Spec
+from geodistill.scene.prepare import prepare
+from geodistill.scene.read import read_strips
+from geodistill.scene.stream import SceneRows, Settings
+from geodistill.scene.windows import Area, Part, Plan
+from geodistill.scene.work import Layer, PartFiles
+from geodistill.scene.writer import MapInfo, write_map
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend
+from made_scene import make_segmenter, write_scene
+
+Forward = Callable[[Tensor], Tensor]
 
 
-class FastNetwork(nn.Module):
-    """Three convolutions at an eighth of the size: nearly all the time is what surrounds the network."""
-
-    def __init__(self, channels: int, classes: int, *, auxiliary: bool = True) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(channels, 24, 8, stride=8)
-        self.body = nn.Conv2d(24, 48, 3, padding=1)
-        self.head = nn.Conv2d(48, classes, 1)
-
-    def forward(self, image: Tensor) -> SegmentationOutput:
-        """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``."""
-        hidden = torch.relu(self.body(torch.relu(self.stem(image))))
-        return SegmentationOutput(nn.functional.interpolate(self.head(hidden), scale_factor=8.0, mode="bilinear"))
-
-
-def write_scene(path: Path, height: int, width: int) -> None:
-    """Write an RGB scene with detail at every scale, tiled and compressed, a strip at a time."""
-    rng = np.random.default_rng(0)
-    coarse = [rng.normal(0, 30, (cells, cells, 3)).astype(np.float32) for cells in (8, 32, 128, 512)]
-    profile = {"driver": "GTiff", "height": height, "width": width, "count": 3, "dtype": "uint8", "compress": "deflate"}
-    layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "predictor": 2, "interleave": "pixel", "zlevel": 1}
-    place = {"crs": "EPSG:32636", "transform": from_origin(500_000, 40_000, 0.3, 0.3)}
-    with rasterio.open(path, "w", **profile, **layout, **place) as file:
-        for top in range(0, height, 512):
-            rows = min(512, height - top)
-            pixels = rng.normal(120, 4, (rows, width, 3)).astype(np.float32)
-            for grid in coarse:
-                cells = len(grid)
-                first = int(top / 4096 * cells) % cells
-                part = np.roll(grid, -first, 0)[: max(cells * 512 // 4096, 2)]
-                pixels += cv2.resize(part, (width, rows), interpolation=cv2.INTER_CUBIC)
-            where = Window(top, 0, rows, width).to_rasterio()
-            file.write(pixels.clip(1, 255).astype(np.uint8).transpose(2, 0, 1), window=where)
-
-
-def make_segmenter(model: str, tile: int, classes: int) -> Segmenter:
-    """Give an untrained network: its maps are as fast as a trained one's."""
-    torch.manual_seed(0)
-    legend = Legend(tuple(f"class {i}" for i in range(classes)))
-    spec = Spec(legend, ("red", "green", "blue"), (120.0,) * 3, (40.0,) * 3)
-    if model == "fast":
-        NETWORKS["fast"] = FastNetwork
-        return Segmenter("fast", {}, spec, tile, {})
-    architecture = "segformer" if model.startswith("mit") else "unet"
-    arguments = {"architecture": architecture, "encoder": model}
-    network = SupervisedNetwork(3, classes, architecture=architecture, encoder=model)
-    return Segmenter.from_network("supervised", arguments, spec, network.state_dict(), tile, {})
-
-
-def bare_forward(forward: Callable[[Tensor], Tensor], path: Path, plan: Plan, batch: int) -> float:
+def bare_forward(forward: Forward, path: Path, plan: Plan, batch: int) -> float:
     """Give the seconds of the network alone on all windows; a row of windows is in memory at a time."""
     seconds = 0.0
     with Raster(path) as raster, torch.inference_mode():
@@ -103,86 +64,209 @@ def bare_forward(forward: Callable[[Tensor], Tensor], path: Path, plan: Plan, ba
     return seconds
 
 
-def measure(options: argparse.Namespace, folder: Path) -> float:
-    """Alternate the bare forward and `predict`; give the median ratio."""
-    scene, out = folder / "scene.tif", folder / "map.tif"
-    write_scene(scene, options.size, options.width or options.size)
+def read_and_write(path: Path, out: Path, plan: Plan) -> float:
+    """Give the seconds of reading a scene and writing a map of its size, as `predict` does, without any network."""
+    start = time.perf_counter()
+    layer, part = Layer("classes", 1, "uint8"), Part.whole(plan)
+    with (
+        tempfile.TemporaryDirectory(dir=out.parent) as folder,
+        Raster(path) as raster,
+        PartFiles(Path(folder), plan, part, (layer,)) as files,
+    ):
+        with (
+            rasterio.Env(GDAL_CACHEMAX=cache_bytes(raster, plan.width)),
+            closing(read_strips(Area.whole(raster), plan, part, 0)) as strips,
+        ):
+            for strip in strips:
+                rows = min(plan.step_down(strip.row), plan.height - plan.tops[strip.row])
+                valid = strip.valid[:rows, : plan.width]
+                # Six steps of brightness, in regions as a map has them.
+                classes = strip.image[:1, :rows, : plan.width] // 43
+                files.append(SceneRows(strip.row, plan.tops[strip.row], {"classes": classes}, valid, 0, ()))
+        legend = Legend(tuple(f"class {i}" for i in range(6)))
+        write_map(out, layer, [files], MapInfo(raster.grid, legend, {}), Path(folder))
+    return time.perf_counter() - start
+
+
+def open_forward(segmenter: Segmenter, options: argparse.Namespace) -> Forward:
+    """Give the bare forward of a backend."""
+    if options.backend == "torch" and options.precision == "fp32":
+        return as_network(segmenter).forward
+    how = {"precision": options.precision, "size": options.tile, "batch": options.batch}
+    return open_backend(options.backend, segmenter, device="cpu", **how)
+
+
+def timed(segmenter: Segmenter, scene: Path, out: Path, how: Options) -> float:
+    """Give the seconds of `predict`."""
+    start = time.perf_counter()
+    predict(segmenter, [scene], out, how)
+    return time.perf_counter() - start
+
+
+def ratio(options: argparse.Namespace, folder: Path) -> bool:
+    """Compare the bare forward and `predict` at each size; tell whether every median ratio is small enough."""
     segmenter = load_on(make_segmenter(options.model, options.tile, options.classes), "cpu")
-    precision = options.precision
-    forward: Callable[[Tensor], Tensor] = as_network(segmenter).forward
-    if options.backend != "torch" or precision != "fp32":
-        forward = open_backend(
-            options.backend, segmenter, device="cpu", precision=precision, size=options.tile, batch=options.batch
-        )
-    plan = Plan.of(options.size, options.width or options.size, options.tile, options.overlap)
-    few = Plan.of(options.tile, options.tile * 4, options.tile, options.overlap)
-    bare_forward(forward, scene, few, options.batch)
+    forward = open_forward(segmenter, options)
     settings = Settings(overlap=options.overlap)
-    how = Options(settings, batch=options.batch, device="cpu", backend=options.backend, precision=precision)
-    ratios = []
+    how = Options(settings, batch=options.batch, device="cpu", backend=options.backend, precision=options.precision)
+    passed = True
+    for size in options.sizes or [2048]:
+        scene, plan = folder / f"{size}.tif", Plan.of(size, size, options.tile, options.overlap)
+        write_scene(scene, size, size)
+        bare_forward(forward, scene, Plan.of(options.tile, options.tile * 4, options.tile, 0.25), options.batch)
+        ratios = []
+        for _ in range(options.repeats):
+            bare = bare_forward(forward, scene, plan, options.batch)
+            whole = timed(segmenter, scene, folder / "map.tif", how)
+            ratios.append(whole / bare)
+            print(f"{size:>6}: bare {bare:.2f} s, predict {whole:.2f} s, ratio {ratios[-1]:.3f}", flush=True)
+        middle, count = statistics.median(ratios), len(plan.tops) * len(plan.lefts)
+        passed &= middle <= options.most
+        print(
+            f"{size:>6}: {options.model} at {options.tile}, {options.backend} {options.precision}, {count} windows, "
+            f"{torch.get_num_threads()} threads: {middle:.3f}",
+            flush=True,
+        )
+    return passed
+
+
+def in_process(options: argparse.Namespace, what: str, scene: Path) -> dict[str, float]:
+    """Do one thing in a process of its own; give its seconds, and the rise of its memory and its peak in MiB."""
+    command = [sys.executable, __file__, "--child", what, "--scene", str(scene), "--model", options.model]
+    for name in ("tile", "classes", "batch", "overlap"):
+        command += [f"--{name}", str(getattr(options, name))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def child(options: argparse.Namespace) -> None:
+    """Do what `in_process` asks for."""
+    segmenter = load_on(make_segmenter(options.model, options.tile, options.classes), "cpu")
+    with Raster(options.scene) as raster:
+        plan = Plan.of(raster.grid.height, raster.grid.width, options.tile, options.overlap)
+    forward = as_network(segmenter).forward
+    with torch.inference_mode(), tempfile.TemporaryDirectory(dir=options.scene.parent) as folder:
+        forward(torch.zeros(options.batch, 3, options.tile, options.tile))
+        out, before = Path(folder) / "map.tif", status("VmRSS")
+        settings = Settings(overlap=options.overlap)
+        how = Options(settings, batch=options.batch, device="cpu", backend="torch")
+        ways: dict[str, Callable[[], float]] = {
+            "bare forward": lambda: bare_forward(forward, options.scene, plan, options.batch),
+            "reading, writing": lambda: read_and_write(options.scene, out, plan),
+            "predict": lambda: timed(segmenter, options.scene, out, how),
+        }
+        seconds = ways[options.child]()
+    print(json.dumps({"seconds": seconds, "risen": status("VmHWM") - before, "peak": status("VmHWM")}))
+
+
+def status(key: str) -> float:
+    """Give a figure of this process in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+def around(options: argparse.Namespace, folder: Path) -> bool:
+    """Print the seconds and the memory of the bare forward, of reading and writing, and of `predict`."""
+    size = (options.sizes or [8192])[0]
+    write_scene(folder / "scene.tif", size, size)
+    ways = ("bare forward", "reading, writing", "predict")
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(options.repeats):
-        bare = bare_forward(forward, scene, plan, options.batch)
-        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-        predict(segmenter, [scene], out, how)
-        whole = time.perf_counter() - start
-        risen = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        ratios.append(whole / bare)
-        print(f"bare {bare:.2f} s, predict {whole:.2f} s, ratio {ratios[-1]:.3f}, peak +{risen:.0f} MiB", flush=True)
-    count = len(plan.tops) * len(plan.lefts)
-    print(
-        f"{options.model} at {options.tile}, {options.backend} {precision}, {count} windows, "
-        f"{torch.get_num_threads()} threads: {statistics.median(ratios):.3f}"
-    )
-    return statistics.median(ratios)
+        for way in ways:
+            found[way].append(in_process(options, way, folder / "scene.tif"))
+    count = len(Plan.of(size, size, options.tile, options.overlap).tops) ** 2
+    print(f"{size} x {size}, {count} windows, {torch.get_num_threads()} threads")
+    for way, told in found.items():
+        seconds = statistics.median(one["seconds"] for one in told)
+        each = f", {1000 * seconds / count:.1f} ms a window" if way == "bare forward" else ""
+        risen = max(one["risen"] for one in told)
+        print(f"{way:<18}{seconds:>7.2f} s   +{risen:.0f} MiB above its start{each}", flush=True)
+    return True
 
 
-def peaks(options: argparse.Namespace, folder: Path) -> None:
-    """Print the peak memory of rasters of one width and several heights."""
+def heights(options: argparse.Namespace, folder: Path) -> bool:
+    """Print the peak memory of rasters of one width and several heights, whose files hold nothing."""
+    first = None
     for height in options.heights:
         scene = folder / f"{height}.tif"
-        profile = {"driver": "GTiff", "height": height, "width": options.width or 2048, "count": 3, "dtype": "uint8"}
+        profile = {"driver": "GTiff", "height": height, "width": options.width, "count": 3, "dtype": "uint8"}
         with rasterio.open(scene, "w", **profile, tiled=True, sparse_ok=True):
             pass
-        command = [sys.executable, __file__, "--peak-of", str(scene), "--model", options.model]
-        command += ["--tile", str(options.tile), "--classes", str(options.classes), "--batch", str(options.batch)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        print(f"{height:>7} rows: peak {done.stdout.split()[-1]} MiB", flush=True)
+        told = in_process(options, "predict", scene)
+        first = first or told
+        share = told["peak"] / first["peak"], told["risen"] / first["risen"]
+        print(
+            f"{height:>7} x {options.width}: peak {told['peak']:.0f} MiB ({share[0]:.2f} of the first), "
+            f"+{told['risen']:.0f} MiB above its start ({share[1]:.2f}), {told['seconds']:.0f} s",
+            flush=True,
+        )
+    return True
 
 
-def peak_of(options: argparse.Namespace) -> None:
-    """Map one raster and print the peak memory of this process."""
-    segmenter = make_segmenter(options.model, options.tile, options.classes)
-    with tempfile.TemporaryDirectory() as folder:
-        how = Options(batch=options.batch, device="cpu", backend="torch")
-        predict(segmenter, [options.peak_of], Path(folder) / "map.tif", how)
-    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+def backends(options: argparse.Namespace, folder: Path) -> bool:
+    """Compare `predict` with the backend that ``auto`` takes with torch."""
+    size, batch = (options.sizes or [4096])[0], options.batch
+    scene, out = folder / "scene.tif", folder / "map.tif"
+    write_scene(scene, size, size)
+    segmenter = load_on(make_segmenter(options.model, options.tile, options.classes), "cpu")
+    settings, plan = Settings(overlap=options.overlap), Plan.of(size, size, options.tile, options.overlap)
+    auto = Options(settings, batch=batch, device="cpu", precision=options.precision)
+    with Raster(scene) as raster:
+        start = time.perf_counter()
+        ready = prepare(segmenter, auto, Area.whole(raster))
+        choosing = time.perf_counter() - start
+    print(f"choosing takes {choosing:.1f} s, once a call: {ready.told or 'torch, for so few windows'}", flush=True)
+    torch_alone = Options(settings, batch=batch, device="cpu", backend="torch")
+    gains, arounds = [], []
+    for _ in range(options.repeats):
+        slow, whole = timed(segmenter, scene, out, torch_alone), timed(segmenter, scene, out, auto)
+        bare = bare_forward(ready.network.forward, scene, plan, batch)
+        gains.append((slow / whole, slow / (whole - choosing)))
+        arounds.append((whole - choosing) / bare)
+        print(
+            f"torch {slow:.2f} s, auto {whole:.2f} s, {gains[-1][0]:.2f}x, without choosing {gains[-1][1]:.2f}x; "
+            f"bare forward {bare:.2f} s, ratio {arounds[-1]:.3f}",
+            flush=True,
+        )
+    middle = [statistics.median(gain) for gain in zip(*gains, strict=True)]
+    print(
+        f"{size} x {size}, {options.model}: {middle[0]:.2f}x, without choosing {middle[1]:.2f}x; "
+        f"predict is {statistics.median(arounds):.3f} of its bare forward"
+    )
+    return True
+
+
+PARTS = {"ratio": ratio, "around": around, "heights": heights, "backends": backends}
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=2048, help="rows of the scene")
-    parser.add_argument("--width", type=int, help="columns of the scene, by default as many as rows")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=PARTS, default="ratio")
+    parser.add_argument("--sizes", type=int, nargs="+", help="sides of the scenes, by default 2048, 8192 or 4096")
     parser.add_argument("--tile", type=int, default=512, help="side of a window in pixels")
     parser.add_argument("--overlap", type=float, default=0.25)
-    parser.add_argument("--model", default="mit_b0", help="an encoder, or fast")
+    parser.add_argument("--model", help="an encoder, by default mit_b0; or fast, the default of around and heights")
     parser.add_argument("--classes", type=int, default=6)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--most", type=float, default=1.25, help="the ratio that is refused")
-    parser.add_argument("--heights", type=int, nargs="+", help="measure peak memory of these heights instead")
-    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
+    parser.add_argument("--most", type=float, default=1.05, help="the ratio that is refused")
+    parser.add_argument("--heights", type=int, nargs="+", default=[2048, 8192, 16384, 50_000])
+    parser.add_argument("--width", type=int, default=2048, help="columns of the rasters of several heights")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--scene", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.peak_of:
-        peak_of(options)
+    options.model = options.model or ("fast" if options.part in ("around", "heights") else "mit_b0")
+    if options.child:
+        child(options)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        if options.heights:
-            peaks(options, Path(folder))
-            return 0
-        return 0 if measure(options, Path(folder)) <= options.most else 1
+        return 0 if PARTS[options.part](options, Path(folder)) else 1
 
 
 if __name__ == "__main__":

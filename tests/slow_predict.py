@@ -32,8 +32,20 @@ _SERVER.set_forkserver_preload(["slow_predict"])
 
 
 def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: Path | None = None) -> None:
-    """Map one raster; tell the error if there is one, and how many windows the network has seen."""
+    """Map one raster; tell the error if there is one, and how many windows the network has seen.
+
+    With the flag ``hang`` it stops for good where the file of that layer would get its final name.
+    """
     torch.set_num_threads(1)
+    hang, rename = flags.pop("hang", None), Path.replace
+
+    def slow_rename(self: Path, target: Path) -> Path:
+        if hang is not None and self.name == f"{hang}.tif":
+            self.with_suffix(".hanging").touch()
+            time.sleep(600)
+        return rename(self, target)
+
+    Path.replace = slow_rename  # type: ignore[method-assign,assignment]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     seen = 0
     plain = ContextNetwork.forward
@@ -63,10 +75,10 @@ def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: P
         told.write_text("\n".join(lines))
 
 
-def start(source: Path, path: Path, seconds: float = 0.0, **flags: Any) -> BaseProcess:
-    """Start a process that maps a raster; what it tells comes to ``MAP.told`` in the raster's folder."""
-    told = source.parent / f"{path.parent.name}-{path.name}.told"
-    process = _SERVER.Process(target=job, args=(source, path, seconds, flags, told))
+def start(source: Path, path: Path, seconds: float = 0.0, *, told: str = "told", **flags: Any) -> BaseProcess:
+    """Start a process that maps a raster; what it ``told`` comes to ``MAP.told`` in the raster's folder."""
+    lines = source.parent / f"{path.parent.name}-{path.name}.{told}"
+    process = _SERVER.Process(target=job, args=(source, path, seconds, flags, lines))
     process.start()
     return process
 

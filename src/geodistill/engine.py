@@ -224,35 +224,72 @@ def _in_processes(
             worker.stop(now=not finished)
 
 
+class _Actor:
+    """A process of a Ray cluster: it holds its GPU, and what the function has loaded, between items."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+
+    def ready(self) -> None:
+        """Answer as soon as the cluster has a place for this process."""
+
+    def run(self, item: Any) -> _Outcome:
+        """Apply the function to an item."""
+        return _attempt(self._function, item)
+
+
 def _over_ray(
     function: Callable[[T], R], items: Sequence[T], workers: int, address: str | None, keep_going: bool, gpus: float
 ) -> Iterator[TaskResult[T, R]]:
     ray, started = _join(workers, address)
     lost = ray.exceptions
-    deaths = (lost.WorkerCrashedError, lost.OutOfMemoryError, lost.NodeDiedError)
+    deaths = (lost.RayActorError, lost.WorkerCrashedError, lost.OutOfMemoryError, lost.NodeDiedError)
+    actors: list[Any] = []
     try:
         if (held := ray.cluster_resources().get("GPU", 0)) < gpus:
             raise RecipeError(f"{gpus:g} GPUs an item and {held:g} in the Ray cluster", "as many", "ask for fewer GPUs")
-        # max_calls=0: else Ray ends a process that used a GPU after every item, and its network with it.
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1, max_calls=0)(_attempt)
+        # An actor that dies is started again, anywhere in the cluster, and its item given to it once more.
+        start = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1)(_Actor).remote
         shipped = ray.put(function)
+        actors += [start(shipped) for _ in range(min(workers, len(items)))]
+        # A cluster may have no place for all of them: items go to those that have answered.
+        starting = {actor.ready.remote(): actor for actor in actors}
+        idle: list[Any] = []
         waiting = deque(range(len(items)))
-        busy: dict[Any, int] = {}
+        busy: dict[Any, tuple[Any, int]] = {}
         while waiting or busy:
-            while waiting and len(busy) < workers:
-                index = waiting.popleft()
-                busy[remote.remote(shipped, items[index])] = index
-            done, _ = ray.wait(list(busy), num_returns=1)
+            while waiting and idle:
+                actor, index = idle.pop(), waiting.popleft()
+                busy[actor.run.remote(items[index])] = (actor, index)
+            if not waiting:
+                # Their places may be all that an actor which died needs to begin its item again.
+                for actor in [*idle, *starting.values()]:
+                    ray.kill(actor)
+                idle, starting = [], {}
+            done, _ = ray.wait([*busy, *starting], num_returns=1)
             for reference in done:
-                index = busy.pop(reference)
+                if reference in starting:
+                    actor = starting.pop(reference)
+                    try:
+                        ray.get(reference)
+                        idle.append(actor)
+                    except deaths as error:
+                        if not (starting or idle or busy):
+                            reason = str(error).strip().splitlines()[-1]
+                            raise WorkerError(f"no worker of the Ray cluster could start ({reason})") from error
+                    continue
+                actor, index = busy.pop(reference)
                 try:
                     result: TaskResult[T, R] = _result(index, items[index], ray.get(reference))
                 except deaths:
                     result = _died(index, items[index])
+                idle.append(actor)
                 if result.error is not None and not keep_going:
                     waiting.clear()
                 yield result
     finally:
+        for actor in actors:
+            ray.kill(actor)
         if started:
             ray.shutdown()
 

@@ -9,7 +9,7 @@ import torch
 from geodistill.backends import BACKENDS, Backend, available, choose_backend, open_backend
 from geodistill.backends import run as runners
 from geodistill.backends.choose import TOLERANCE, Candidate, Choice
-from geodistill.backends.graph import example
+from geodistill.backends.graph import example, to_onnx
 from geodistill.backends.run import open_graph, precisions
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.segmenter import Segmenter
@@ -50,15 +50,15 @@ def test_a_result_is_not_overwritten_by_the_next_call(backend: Backend, segmente
     assert torch.equal(first, kept)
 
 
-@pytest.mark.parametrize("streams", [1, 3])
 def test_side_by_side_or_not_the_numbers_are_the_same(
-    streams: int, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = example(segmenter.spec, (5, 32, 32))
-    alone = open_backend("openvino", segmenter, device="cpu", size=32, batch=1)(images)
+    images, graph = example(segmenter.spec, (5, 32, 32)), tmp_path / "network.onnx"
+    to_onnx(segmenter, graph, size=32, batch=1)
+    alone = open_graph("openvino", graph, "cpu", "fp32", 1)(images)
     monkeypatch.setattr(runners.torch, "get_num_threads", lambda: 3)
-    for name in ("onnx", "openvino"):
-        found = open_backend(name, segmenter, device="cpu", size=32, batch=streams)(images)
+    for name, streams in (("onnx", 1), ("onnx", 3), ("openvino", 3)):
+        found = open_graph(name, graph, "cpu", "fp32", streams)(images)
         torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)
 
 
@@ -79,7 +79,7 @@ def test_compiled_torch_fills_a_smaller_batch_up(segmenter: Segmenter, monkeypat
     shapes = []
 
     def compile(module: Segmenter, dynamic: bool) -> object:
-        def run(images: torch.Tensor) -> torch.Tensor:
+        def run(images: torch.Tensor, prompt: None) -> torch.Tensor:
             shapes.append(tuple(images.shape))
             logits: torch.Tensor = module(images)
             return logits

@@ -74,3 +74,18 @@ def test_the_command_line(segmenter: Segmenter, tmp_path: Path, capsys: pytest.C
     assert main(command) == 0
     assert capsys.readouterr().out.strip() == str(out)
     assert Segmenter.load(out).spec == segmenter.spec
+
+
+def test_one_prompt_of_several_can_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = {"encoder": "test_convnext", "text_tokens": 9, "text_width": 12, "width": 16, "heads": 2}
+    segmenter = Segmenter("metasegnet", small | {"prompts": ["Af", "Cfb"]}, tiny_spec(), 32, {})
+    segmenter.network.network.set_text([torch.randn(4, 12), torch.randn(6, 12)])
+    segmenter.save(tmp_path / "model")
+    command = ["export", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "fields")]
+    assert main([*command, "--to", "onnx"]) == 2
+    assert "a model with the prompts Af, Cfb; expected one of them; give --prompt" in capsys.readouterr().err
+    assert main([*command, "--to", "hub", "--prompt", "1"]) == 0
+    one, image = Segmenter.load(tmp_path / "fields"), torch.rand(1, 3, 32, 32)
+    assert one.prompts == ("Cfb",)
+    with torch.no_grad():
+        torch.testing.assert_close(one(image), segmenter(image, torch.tensor([1])), atol=1e-5, rtol=1e-5)

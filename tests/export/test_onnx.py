@@ -85,6 +85,7 @@ def test_the_command_line(
         (["--size", "big"], "--size big; expected a number"),
         (["--batch", "-1"], "--batch"),
         (["--zone", "Cfb"], "--zone Cfb for a model that takes images alone"),
+        (["--batch", "2", "--int8", str(manifest.path)], "8-bit integers and batch 2; expected 1 or any"),
     ):
         assert main([*command, *wrong]) == 2
         assert says in capsys.readouterr().err

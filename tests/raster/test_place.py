@@ -1,7 +1,5 @@
 """Rasters over the network by range reads, in archives and in mosaics."""
 
-import http.server
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,63 +12,13 @@ from factories import make_raster, noise
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.raster.place import is_local, is_remote, stem_of, vsi_name
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder with range requests, and counts the bytes it sends."""
-
-    folder: Path
-    sent = 0
-    broken = False
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        path = self.server.folder / self.path.split("?")[0].lstrip("/")
-        if not path.is_file() or self.server.broken:
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        data, size = path.read_bytes(), path.stat().st_size
-        first, last = 0, size - 1
-        if asked := self.headers.get("Range"):
-            begin, end = asked.removeprefix("bytes=").split("-")
-            first, last = int(begin), min(int(end or last), last)
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
-        else:
-            self.send_response(200)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(last + 1 - first))
-        self.end_headers()
-        if body:
-            self.server.sent += last + 1 - first
-            self.wfile.write(data[first : last + 1])
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+from served import Server, serve
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as held:
-        held.folder = tmp_path / "served"
-        held.folder.mkdir()
-        thread = threading.Thread(target=held.serve_forever, daemon=True)
-        thread.start()
+    with serve(tmp_path / "served") as held:
         yield held
-        held.shutdown()
-        thread.join()
 
 
 def cloud_optimised(path: Path, height: int, width: int) -> Path:
@@ -83,7 +31,7 @@ def cloud_optimised(path: Path, height: int, width: int) -> Path:
 
 def test_a_cog_is_read_by_ranges(server: Server) -> None:
     path = cloud_optimised(server.folder / "scene.tif", 2000, 600)
-    address = f"http://127.0.0.1:{server.server_port}/scene.tif?token=1"
+    address = f"{server.address}/scene.tif?token=1"
     with Raster(address) as raster, Raster(path) as local:
         assert raster.remote
         assert raster.name == "scene"
@@ -100,7 +48,7 @@ def test_a_cog_is_read_by_ranges(server: Server) -> None:
 
 def test_an_address_that_has_nothing(server: Server) -> None:
     with pytest.raises(DataError, match=r"cannot be opened as a raster .* expected an address that answers range"):
-        Raster(f"http://127.0.0.1:{server.server_port}/gone.tif")
+        Raster(f"{server.address}/gone.tif")
 
 
 def test_a_raster_in_an_archive(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Maps one raster in a process of its own under a memory cap, and prints how far its memory rose, in MiB.
 
-Run as ``python peak_memory.py RASTER MAP CAP``; memory that is asked for beyond CAP MiB above what the imports took
-is refused.
+Run as ``python peak_memory.py RASTER MAP CAP TILE [MAX_MEMORY]``; memory that is asked for beyond CAP MiB above what
+the imports took is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from geodistill.scene.options import Options
+from geodistill.scene.options import Options, parse_bytes
 from geodistill.scene.predict import predict
 from tiny import tiny_networks, tiny_segmenter
 
@@ -25,16 +25,17 @@ def status(key: str) -> float:
 
 def main() -> None:
     """Warm up, set the cap, map, and print the rise of the peak."""
-    source, target, cap = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    source, target, cap, tile = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    most = parse_bytes(sys.argv[5]) if len(sys.argv) > 5 else None
     torch.set_num_threads(1)
     with tiny_networks():
-        segmenter = tiny_segmenter(tile=256)
+        segmenter = tiny_segmenter(tile=tile)
         with torch.inference_mode():
-            segmenter(torch.zeros(1, 3, 256, 256))
+            segmenter(torch.zeros(1, 3, tile, tile))
         before = status("VmRSS")
         allowed = int((status("VmData") + cap) * 2**20)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
-        predict(segmenter, [source], target, Options(device="cpu"))
+        predict(segmenter, [source], target, Options(device="cpu", backend="torch", max_memory=most))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before)
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 import pystac
 import pytest
 import shapely
+from pystac.validation.local_validator import LocalValidator
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
 from geodistill.errors import RecipeError
 from geodistill.raster import Grid
-from geodistill.scene.item import footprint, require_pystac, write_item
+from geodistill.scene.item import VECTORS, footprint, require_pystac, write_item
+from geodistill.scene.vector import FORMATS
 from geodistill.spec import Legend
 
 LEGEND = Legend(("water", "roof"), colours=((0, 0, 250), (200, 10, 20)))
@@ -83,6 +85,15 @@ def test_control_points_say_where_it_lies() -> None:
 
 def test_a_map_that_lies_nowhere() -> None:
     assert footprint(Grid(60, 90)) == (None, None)
+
+
+@pytest.mark.parametrize("grid", [UTM, Grid(60, 90), Grid(60, 90, CRS.from_epsg(4326), from_origin(179.99, 2, 1, 1))])
+def test_the_item_is_valid_by_the_schemas(grid: Grid, tmp_path: Path) -> None:
+    maps = {"classes": tmp_path / "a.tif", "confidence": tmp_path / "a_confidence.tif", "polygons": tmp_path / "a.fgb"}
+    data = json.loads(write_item(maps, grid, LEGEND, "s", "m", "2021-06-30").read_text())
+    LocalValidator().item_validator().validate(data)
+    assert data["assets"]["polygons"]["type"] == "application/vnd.flatgeobuf"
+    assert set(VECTORS) == {f".{kind}" for kind in FORMATS}
 
 
 def test_without_pystac_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,8 @@ def test_a_scene_that_spans_zones_follows_them(
         path = tmp_path / f"{zone}.tif"
         assert main([*command, "--out", str(path), "--zone", zone, "--backend", "torch"]) == 0
         np.testing.assert_array_equal(whole[part], classes(path)[part])
+    assert main([*command, "--out", str(tmp_path / "half.tif"), "--precision", "bf16"]) == 0, capsys.readouterr().err
+    assert (classes(tmp_path / "half.tif") != whole).mean() < 0.1
     assert main([*command, "--out", str(tmp_path / "x.tif"), "--backend", "onnx"]) == 2
     assert "spans climate zones" in capsys.readouterr().err
 

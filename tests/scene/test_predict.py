@@ -18,10 +18,12 @@ from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.raster import Raster
 from geodistill.scene.inputs import Scene
 from geodistill.scene.one import SceneMap
-from geodistill.scene.options import Options, parse_bytes
+from geodistill.scene.options import Options, cut_columns, parse_bytes
 from geodistill.scene.predict import map_paths, predict
 from geodistill.scene.reduce import Wanted
 from geodistill.scene.stream import Settings
+from geodistill.scene.vector import VectorOptions
+from geodistill.scene.windows import Plan
 from geodistill.segmenter import WEIGHTS, Segmenter
 from geodistill.spec import IGNORE_INDEX
 from tiny import brightest, tiny_networks, tiny_segmenter, tiny_spec
@@ -270,8 +272,7 @@ def test_bands_by_number_and_by_name(tmp_path: Path, model: Path) -> None:
         np.testing.assert_array_equal(file.read(1), brightest(pixels[[3, 2, 1]]))
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
-def test_blocks_of_rows_and_of_columns_give_the_same_file(tmp_path: Path, engine: Any) -> None:
+def test_blocks_of_rows_and_of_columns_give_the_same_file(tmp_path: Path) -> None:
     source = make_raster(tmp_path / "scene.tif", height=300, width=400, tiled=True)
     network = SupervisedNetwork(3, 3, architecture="unet", encoder="test_resnet", decoder_channels=16)
     arguments = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
@@ -281,13 +282,13 @@ def test_blocks_of_rows_and_of_columns_give_the_same_file(tmp_path: Path, engine
     options = Options(wanted, device="cpu", backend="torch", batch=1)
     (whole,) = predict(model, [source], tmp_path / "whole" / "map.tif", options)
     cut: dict[str, SceneMap] = {}
-    (cut["rows"],) = predict(
-        model, [source], tmp_path / "rows" / "map.tif", replace(options, blocks=3), engine=engine, workers=2
-    )
-    if engine == "local":
-        narrow = replace(options, max_memory=int(0.9 * 2**20))
-        (cut["columns"],) = predict(model, [source], tmp_path / "columns" / "map.tif", narrow)
-        (cut["both"],) = predict(model, [source], tmp_path / "both" / "map.tif", replace(narrow, blocks=2))
+    (cut["rows"],) = predict(model, [source], tmp_path / "rows" / "map.tif", replace(options, blocks=3), workers=2)
+    narrow = replace(options, max_memory=int(4.6 * 2**20))
+    with Raster(source) as raster:
+        alone = replace(narrow, settings=replace(wanted, batch=1))
+        assert len(cut_columns(Plan.of(300, 400, 32, 0.25), alone, 3, raster)) == 3
+    (cut["columns"],) = predict(model, [source], tmp_path / "columns" / "map.tif", narrow)
+    (cut["both"],) = predict(model, [source], tmp_path / "both" / "map.tif", replace(narrow, blocks=2))
     for name, made in cut.items():
         for layer in ("path", "confidence", "probabilities"):
             with rasterio.open(getattr(whole, layer)) as one, rasterio.open(getattr(made, layer)) as other:
@@ -313,3 +314,30 @@ def test_a_ground_sampling_distance_far_from_the_models(tmp_path: Path) -> None:
         assert (file.grid.height, file.grid.width) == (20, 30)
         np.testing.assert_allclose(file.grid.bounds, scene.grid.bounds)
         assert file.grid.gsd == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("default::geodistill.errors.GeodistillWarning")
+def test_the_warning_is_one_line_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tiny_segmenter()
+    own.spec = replace(own.spec, gsd=1.0)
+    own.save(tmp_path / "model")
+    source = make_raster(tmp_path / "scene.tif")
+    command = ["predict", "--model", str(tmp_path / "model"), "--input", str(source), "--out", str(tmp_path / "m.tif")]
+    assert main(command) == 0
+    told = f"geodistill: {source} has 0.5 m a pixel, the model 1 m; --resample brings it there\n"
+    assert capsys.readouterr().err == told
+    assert main([*command, "--resample"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_lies_beside_a_finished_map_can_come_later(tmp_path: Path, model: Path) -> None:
+    source = make_raster(tmp_path / "scene.tif")
+    settings = Settings(wanted=Wanted(confidence=True))
+    (first,) = mapped(model, [source], tmp_path / "map.tif", settings)
+    before = first.path.read_bytes()
+    (again,) = mapped(model, [source], tmp_path / "map.tif", settings, resume=True, stac=True, vector=VectorOptions())
+    assert again.finished_before
+    assert first.path.read_bytes() == before
+    assert again.stac is not None
+    assert set(json.loads(again.stac.read_text())["assets"]) == {"classes", "confidence", "polygons"}
+    assert again.vectors == tmp_path / "map.gpkg"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import rasterio
 import torch
 from torch import Tensor
 
-from factories import make_raster, noise
-from geodistill.methods.supervised import SupervisedNetwork
+from factories import make_raster, noise, truncate
+from geodistill.backends import available, choose
+from geodistill.cli import main
 from geodistill.raster import Raster
 from geodistill.scene.inputs import Scene
 from geodistill.scene.network import as_images, as_network
@@ -24,7 +26,7 @@ from geodistill.scene.task import Task, as_begun
 from geodistill.scene.windows import Area, Part, Plan
 from geodistill.scene.work import open_work
 from geodistill.segmenter import Segmenter
-from tiny import tiny_networks, tiny_segmenter, tiny_spec
+from tiny import sparse_raster, tiny_networks, tiny_segmenter
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +69,19 @@ def test_windows_are_tried_where_there_is_data(tmp_path: Path) -> None:
     assert not window.any()
 
 
+def test_what_cannot_be_read_is_passed_over_where_windows_are_tried(tmp_path: Path) -> None:
+    path = truncate(make_raster(tmp_path / "a.tif", height=400, width=400, tiled=True))
+    with Raster(path) as raster:
+        windows = first_windows(Area.whole(raster), 64, 0.25, 8)
+    assert len(windows) == 8
+    assert all(window.any() for window in windows)
+    # So the map has its holes, whatever was to be measured before.
+    options = Options(Settings(keep_going=True), batch="auto", device="cpu")
+    (made,) = predict(tiny_segmenter(), [path], tmp_path / "map.tif", options)
+    assert made.holes
+    assert made.told.startswith("batch size ")
+
+
 def test_the_fastest_batch_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {1: 1.0, 2: 1.0, 4: 1.9, 8: 4.1}
     monkeypatch.setattr("geodistill.scene.prepare._seconds", lambda _, windows: seconds[len(windows)])
@@ -78,23 +93,69 @@ def test_the_fastest_batch_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_measured_is_kept_with_the_work(tmp_path: Path) -> None:
-    task = Task("m", Scene("a", "a.tif"), tmp_path / "a.tif", Options(batch="auto", resume=True), "run")
-    assert as_begun(task) == task.options
-    with open_work(task.path, {"batch": 7, "backend": "openvino", "precision": "bf16"}, resume=False):
+    asked = Options(batch="auto", precision="auto", device="cpu", resume=True)
+    task = Task("m", Scene("a", "a.tif"), tmp_path / "a.tif", asked, "run")
+    assert as_begun(task) == asked
+    about = {"batch": 7, "backend": "openvino", "precision": "bf16", "device": "cpu"}
+    with open_work(task.path, about, resume=False):
         begun = as_begun(task)
         assert (begun.batch, begun.backend, begun.precision) == (7, "openvino", "bf16")
-        asked = replace(task, options=replace(task.options, batch=3, backend="torch"))
-        assert (as_begun(asked).batch, as_begun(asked).backend) == (3, "torch")
-        assert as_begun(replace(task, options=Options(batch="auto"))) == Options(batch="auto")
+        other = replace(task, options=replace(asked, batch=3, backend="torch"))
+        assert (as_begun(other).batch, as_begun(other).backend) == (3, "torch")
+        # Another precision than asked for is no choice of ours.
+        exact = as_begun(replace(task, options=replace(asked, precision="fp32")))
+        assert (exact.batch, exact.backend, exact.precision) == (7, "auto", "fp32")
+        anew = Options(batch="auto")
+        assert as_begun(replace(task, options=anew)) == anew
+    with open_work(task.path, about | {"device": "cuda"}, resume=False):
+        assert as_begun(task) == asked
+
+
+def test_a_finished_map_is_left_without_measuring_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = make_raster(tmp_path / "scene.tif"), tmp_path / "map.tif"
+    monkeypatch.setattr("geodistill.scene.prepare.fastest_batch", lambda network, windows: 3)
+    options = Options(batch="auto", device="cpu")
+    (first,) = predict(tiny_segmenter(), [source], out, options)
+    assert "batch size 3" in first.told
+    before = out.stat().st_mtime_ns
+    monkeypatch.setattr("geodistill.scene.prepare.fastest_batch", lambda network, windows: 5)
+    (again,) = predict(tiny_segmenter(), [source], out, replace(options, resume=True))
+    assert (again.finished_before, again.windows, out.stat().st_mtime_ns) == (True, first.windows, before)
+    # A file of something else is no map that was finished.
+    out.write_text("no map")
+    (anew,) = predict(tiny_segmenter(), [source], out, replace(options, resume=True))
+    assert not anew.finished_before
+
+
+def test_the_choice_of_a_backend_is_printed_with_its_tolerance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("geodistill.backends.choose._PAYS", 0.0)
+    source, seen = make_raster(tmp_path / "scene.tif", height=90, width=120), []
+    plain = choose.choose_backend
+
+    def note(segmenter: Segmenter, windows: Tensor, **more: Any) -> Any:
+        seen.append(windows)
+        return plain(segmenter, windows, **more)
+
+    monkeypatch.setattr(choose, "choose_backend", note)
+    tiny_segmenter("context").save(tmp_path / "model")
+    command = ["predict", "--model", str(tmp_path / "model"), "--input", str(source), "--device", "cpu"]
+    assert main([*command, "--batch", "2", "--out", str(tmp_path / "map.tif")]) == 0
+    told = capsys.readouterr().out.splitlines()[1]
+    assert told.startswith("  backend ")
+    assert told.endswith("pixels differ (tolerance 0.1 %)")
+    assert all(f"{name} fp32 " in told for name in available("cpu"))
+    # It was tried on windows of this scene.
+    with Raster(source) as raster:
+        first = first_windows(Area.whole(raster), 16, 0.25, 2)
+    np.testing.assert_array_equal(seen[0].numpy(), np.stack(first).astype(np.float32))
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_other_backends_make_the_same_map(tmp_path: Path, backend: str) -> None:
     pytest.importorskip("onnxruntime" if backend == "onnx" else "openvino")
-    torch.manual_seed(0)
-    arguments = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
-    network = SupervisedNetwork(3, 3, architecture="unet", encoder="test_resnet", decoder_channels=16)
-    segmenter = Segmenter.from_network("supervised", arguments, tiny_spec(std=60), network.state_dict(), 32, {})
+    segmenter = tiny_segmenter("context", tile=32)
     source = make_raster(tmp_path / "scene.tif", height=90, width=120)
     made = {
         name: predict(segmenter, [source], tmp_path / f"{name}.tif", Options(device="cpu", backend=name))[0]
@@ -115,17 +176,24 @@ def test_compiling_is_torchs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch, "compile", compile_nothing)
     with Raster(make_raster(tmp_path / "a.tif")) as raster:
         ready = prepare(tiny_segmenter(), Options(device="cpu", compile=True), Area.whole(raster))
-    assert compiled == [True]
-    assert ready.options.backend == "torch"
+        assert compiled == [True]
+        assert ready.options.backend == "torch"
+        # Sizes of batches are tried before: each that is compiled takes minutes.
+        network = as_network(tiny_segmenter())
+        monkeypatch.setattr("geodistill.scene.prepare.fastest_batch", lambda tried, _: 7 - len(compiled))
+        ready = prepare(tiny_segmenter(), Options(device="cpu", compile=True, batch="auto"), Area.whole(raster))
+    assert (ready.options.batch, ready.options.settings.batch, ready.told) == (6, 6, "batch size 6")
+    assert network.size == ready.network.size
 
 
-def test_a_wide_scene_is_cut_where_batches_end() -> None:
+def test_a_wide_scene_is_cut_where_batches_end(tmp_path: Path) -> None:
     plan = Plan.of(2000, 400 * 48 + 16, 64, 0.25)
     assert len(plan.lefts) == 400
     options = Options(Settings(batch=2))
-    assert cut_columns(plan, options, 5, 3, 1) == [Part.whole(plan)]
-    for megabytes in (2, 4, 8, 16):
-        parts = cut_columns(plan, replace(options, max_memory=megabytes * 2**20), 5, 3, 1)
+    with Raster(sparse_raster(tmp_path / "wide.tif", plan.height, plan.width)) as raster:
+        assert cut_columns(plan, options, 5, raster) == [Part.whole(plan)]
+        cut = [cut_columns(plan, replace(options, max_memory=m * 2**20), 5, raster) for m in (8, 16, 32)]
+    for parts in cut:
         assert parts[0].first_column == 0
         assert parts[-1].last_column == 400
         for left, right in pairwise(parts):

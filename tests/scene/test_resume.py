@@ -72,6 +72,34 @@ def test_killed_at_any_moment_and_continued_is_the_same_to_the_last_byte(
     assert not work_folder(path).exists()
 
 
+@pytest.mark.parametrize("layer", ["probabilities", "classes"])
+def test_killed_while_the_maps_are_written(scene: Path, whole: dict[str, bytes], tmp_path: Path, layer: str) -> None:
+    path, deadline = tmp_path / "map.tif", time.monotonic() + 60
+    wanted: dict[str, Any] = {"confidence": True, "probabilities": "float16"}
+    process = start(scene, path, hang=layer, **wanted)
+    while not (work_folder(path) / f"{layer}.hanging").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    kill(process)
+    # The map of classes comes last, so nothing takes this one for finished.
+    assert not path.exists()
+    assert (tmp_path / "map_probabilities.tif").exists() == (layer == "classes")
+    assert run(scene, path, resume=True, **wanted) == ["0"]
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == whole
+
+
+def test_killed_between_the_last_map_and_the_end(scene: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "map.tif"
+    wanted: dict[str, Any] = {"confidence": True, "probabilities": "float16"}
+    process = start(scene, path, 0.03, **wanted)
+    wait_for_rows(process, path, 2)
+    kill(process)
+    for name, data in whole.items():
+        (tmp_path / name).write_bytes(data)
+    # The work that is left is that of the finished maps, and goes.
+    assert run(scene, path, resume=True, **wanted) == ["0"]
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == whole
+
+
 def test_a_finished_map_is_left_as_it_is(scene: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
     for name, data in whole.items():
@@ -111,15 +139,28 @@ def test_work_with_other_settings_is_not_continued(scene: Path, tmp_path: Path) 
     assert path.exists()
 
 
-def test_a_second_run_on_one_map_is_refused(scene: Path, tmp_path: Path) -> None:
+def test_a_second_run_on_one_map_is_refused_and_harms_nothing(
+    scene: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    path, wanted = tmp_path / "map.tif", {"confidence": True, "probabilities": "float16"}
+    process = start(scene, path, 0.2, told="first", **wanted)
+    deadline = time.monotonic() + 60
+    while not (work_folder(path) / "about.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    for more in ({}, {"resume": True}, {"probabilities": "uint8"}):
+        assert "another run is making" in run(scene, path, **(wanted | more))[0]
+    process.join(60)
+    assert process.exitcode == 0
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == whole
+
+
+def test_a_lock_dies_with_its_process(scene: Path, tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
     process = start(scene, path, 5)
     deadline = time.monotonic() + 60
     while not (work_folder(path) / "about.json").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert "another run is making" in run(scene, path)[0]
     kill(process)
-    # A lock dies with its process.
     assert len(run(scene, path)) == 1
     assert path.exists()
 

@@ -258,3 +258,42 @@ def test_what_cannot_be_read_becomes_a_hole_where_asked_for(tmp_path: Path) -> N
     classes = np.concatenate([part.classes for part in parts])
     np.testing.assert_array_equal(classes[valid], whole.argmax(0)[valid])
     assert (classes[unread] == IGNORE_INDEX).all()
+
+
+def test_holes_are_told_with_the_rows_they_lie_in_wherever_a_run_begins(tmp_path: Path) -> None:
+    path = truncate(make_raster(tmp_path / "a.tif", height=300, width=200, tiled=True), 0.4)
+    segmenter, settings = tiny_segmenter(tile=48), Settings(keep_going=True)
+    with Raster(path) as raster:
+        area, plan = Area.whole(raster), Plan.of(300, 200, 48, 0.25)
+        told = {rows.row: rows.holes for rows in stream(as_network(segmenter), area, settings)}
+        assert len([row for row, holes in told.items() if holes]) > 3
+        # Each new row is told of once: with the first strip that has it.
+        bottoms = [top + plan.size for top in plan.tops]
+        for row, holes in told.items():
+            first = bottoms[row - 1] if row else 0
+            assert all(first <= h.window.row and h.window.row + h.window.height <= bottoms[row] for h in holes)
+        for begun in (1, 4, len(plan.tops) - 1):
+            part = Part(begun, len(plan.tops), 0, len(plan.lefts))
+            for rows in stream(as_network(segmenter), area, settings, part=part):
+                assert rows.holes == told[rows.row]
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(64, 0.25), (80, 0.5), (100, 0.0), (40, 0.25)])
+def test_each_block_of_the_file_is_read_for_one_strip_alone(
+    tmp_path: Path, tile: int, overlap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_raster(tmp_path / "a.tif", height=700, width=90, tiled=True)  # in blocks of 64
+    read: list[Window] = []
+    plain = Area.read
+
+    def note(self: Area, part: Window) -> Any:
+        read.append(part)
+        return plain(self, part)
+
+    monkeypatch.setattr(Area, "read", note)
+    segment(tiny_segmenter(tile=tile), path, overlap=overlap)
+    edges = [read[0].row, *(window.row + window.height for window in read)]
+    assert (edges[0], edges[-1]) == (0, 700)
+    assert [window.row for window in read] == edges[:-1]
+    if tile >= 64:
+        assert all(edge % 64 == 0 for edge in edges[:-1])

@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 from collections import namedtuple
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_origin
@@ -90,6 +91,55 @@ def test_a_class_map_is_a_cog_with_colours_and_names(tmp_path: Path) -> None:
         # The map holds class indices, whatever values the masks had.
         assert Legend.from_dict(json.loads(tags["LEGEND"])) == Legend(LEGEND.names, LEGEND.colours)
         assert tags["MODEL"] == "a model"
+
+
+def cog_faults(path: Path) -> list[str]:
+    """Say what hinders range reads, as GDAL's ``validate_cloud_optimized_geotiff`` does.
+
+    Tiles; overviews, each half of the one before; all directories before all pixels, the directories from the largest
+    to the smallest, the pixels from the smallest overview to the whole.
+    """
+    faults, firsts, shapes = [], [], []
+    with rasterio.open(path) as file:
+        levels = len(file.overviews(1))
+        heads = [int(file.get_tag_item("IFD_OFFSET", "TIFF", bidx=1))]
+        heads += [int(file.get_tag_item("IFD_OFFSET", "TIFF", bidx=1, ovr=i)) for i in range(levels)]
+    for level in range(-1, levels):
+        with rasterio.open(path, **({} if level < 0 else {"overview_level": level})) as file:
+            if file.block_shapes[0][1] >= max(file.width, 513):
+                faults.append(f"level {level} is not tiled")
+            shapes.append(file.shape)
+            blocks = [(x, y) for y in range(-(-file.height // 512)) for x in range(-(-file.width // 512))]
+        with rasterio.open(path) as file:
+            ovr = {} if level < 0 else {"ovr": level}
+            places = [file.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=1, **ovr) for x, y in blocks]
+        firsts.append([int(place) for place in places if place])
+    if heads != sorted(heads):
+        faults.append(f"directories at {heads}")
+    if min(min(first) for first in firsts) < max(heads):
+        faults.append("pixels before directories")
+    for one, smaller in pairwise(range(len(firsts))):
+        if min(firsts[one]) < max(firsts[smaller]):
+            faults.append(f"pixels of level {smaller - 1} after those of level {one - 1}")
+        if any(abs(2 * half - side) > 1 for half, side in zip(shapes[smaller], shapes[one], strict=True)):
+            faults.append(f"level {smaller - 1} of {shapes[smaller]}")
+    if max(shapes[-1]) > 512:
+        faults.append(f"the smallest level is {shapes[-1]}")
+    return faults
+
+
+@pytest.mark.parametrize("name", ["classes", "confidence", "probabilities"])
+def test_every_map_is_cloud_optimised(tmp_path: Path, name: str) -> None:
+    values: NDArray[Any] = classes(2100, 1300)
+    if name == "probabilities":
+        values = np.random.default_rng(0).random((3, 2100, 1300), np.float32)
+    made = write(tmp_path / "map.tif", values, name=name)
+    assert cog_faults(made) == []
+    # The check finds what it is there to find.
+    rasterio.shutil.copy(made, tmp_path / "tiles.tif", driver="GTiff", tiled=True, blockxsize=512, blockysize=512)
+    with rasterio.open(tmp_path / "tiles.tif", "r+") as file:
+        file.build_overviews([2, 4, 8], Resampling.nearest)
+    assert any("pixels" in fault for fault in cog_faults(tmp_path / "tiles.tif"))
 
 
 def test_overviews_hold_classes_and_no_means_of_them(tmp_path: Path) -> None:

@@ -101,8 +101,10 @@ def choose_backend(
     opened, reason = _open_others(segmenter, windows, torch.device(device), precision)
     measured = []
     for backend in [*backends, *opened]:
-        changed = float((backend(windows).argmax(1) != reference).float().mean())
-        speedup = 1.0 if backend is plain else seconds / _seconds(backend, windows)
+        changed, speedup = 0.0, 1.0
+        if backend is not plain:
+            changed = float((backend(windows).argmax(1) != reference).float().mean())
+            speedup = seconds / _seconds(backend, windows)
         measured.append((backend, Candidate(backend.name, backend.precision, speedup, changed)))
     measured.sort(key=lambda pair: (pair[1].changed > TOLERANCE, -pair[1].speedup))
     best = measured[0][0]

@@ -157,15 +157,16 @@ class TorchBackend:
         self._run = torch.compile(segmenter, dynamic=False) if compile else segmenter
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """``(B, C, H, W)`` float32 sensor units -> ``(B, K, H, W)`` float32 logits."""
+    def __call__(self, images: Tensor, prompt: Tensor | None = None) -> Tensor:
+        """``(B, C, H, W)`` float32 sensor units, with the prompt of each for a network that asks -> float32 logits."""
         count = len(images)
         images = images.to(self._device).contiguous(memory_format=torch.channels_last)
         if self._compiled and count < self._batch:
             images = torch.cat([images, images[:1].expand(self._batch - count, -1, -1, -1)])
+            prompt = None if prompt is None else torch.cat([prompt, prompt[:1].expand(self._batch - count)])
         lower = self.precision != "fp32"
         with torch.autocast(self._device.type, _TORCH_TYPES[self.precision]) if lower else nullcontext():
-            logits: Tensor = self._run(images)
+            logits: Tensor = self._run(images, prompt)
         return logits[:count].float()
 
 

@@ -71,6 +71,8 @@ def export_onnx(
     if calibration is not None:
         if with_text:
             raise RecipeError("8-bit integers of a model that takes text", "images alone", "give --zone CODE")
+        if batch not in (None, 1):
+            raise RecipeError(f"8-bit integers and batch {batch}", "1 or any", "they are calibrated image by image")
         check_data(segmenter, calibration, split)
     difference = to_onnx(segmenter, path, size=size, batch=batch, opset=opset, with_text=with_text)
     if with_text:

@@ -188,6 +188,13 @@ class Raster:
         return int(height), int(width)
 
     @property
+    def block_row_bytes(self) -> int:
+        """Bytes of a row of these blocks across the file, decoded, of all its bands: they are decoded together."""
+        file = self._file
+        rows = min(max(self.block[0], 64), 2048)
+        return int(rows * file.width * file.count * np.dtype(file.dtypes[0]).itemsize)
+
+    @property
     def overviews(self) -> list[int]:
         """By how much each overview level in the file is smaller than the whole, ascending."""
         return [int(factor) for factor in self._file.overviews(self._indexes[0])]

@@ -67,6 +67,12 @@ class ResampledRaster(Raster):
         return max(height * self.grid.height // held.height, 1), max(width * self.grid.width // held.width, 1)
 
     @property
+    def block_row_bytes(self) -> int:
+        """Bytes of a row of the file's blocks across the file, decoded, of all its bands."""
+        # Blocks are counted in new pixels here, and the file's rows in its own.
+        return super().block_row_bytes * super().grid.height // self.grid.height
+
+    @property
     def grid(self) -> Grid:
         """Shape and georeferencing at the new distance."""
         height, width, whole = len(self._row_taps[0]), len(self._col_taps[0]), self._whole

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from geodistill.engine import Engine, run_tasks
+from geodistill.scene.network import device_name
 from geodistill.scene.one import Rows, SceneMap, map_scene
+from geodistill.scene.options import Options
+from geodistill.scene.prepare import default_batch
 from geodistill.scene.task import Task, make_block, model_of, open_scene, placed, prepared
 from geodistill.scene.windows import Plan
 
@@ -29,6 +34,8 @@ def map_in_blocks(
     Raises:
         GeodistillError: It cannot be mapped. Finished rows are kept.
     """
+    if engine == "ray" and gpus and device_name(task.options.device) == "cpu":
+        task = replace(task, options=for_gpus(task.options))
     model = model_of(task)
     with open_scene(task.scene, task.options, model.spec) as raster:
         segmenter, prompts = placed(model, task, raster)
@@ -47,6 +54,13 @@ def map_in_blocks(
 
         made = map_scene(segmenter, ready.network, raster, task.path, ready.options, cuts, share)
     return replace(made, told="; ".join(filter(None, (ready.told, made.told))))
+
+
+def for_gpus(options: Options) -> Options:
+    """Choose for workers that have GPUs, where this machine has none to measure on: what is left open is torch's."""
+    batch = options.batch if isinstance(options.batch, int) else default_batch(torch.device("cuda"))
+    backend = "torch" if options.backend == "auto" else options.backend
+    return replace(options, backend=backend, batch=batch, precision=options.precision.replace("auto", "fp32"))
 
 
 def cut_rows(rows: int, blocks: int) -> tuple[Rows, ...]:

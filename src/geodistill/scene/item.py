@@ -27,6 +27,14 @@ EXTENSIONS = (
     "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
 )
 
+VECTORS = {
+    ".gpkg": "application/geopackage+sqlite3",
+    ".parquet": "application/vnd.apache.parquet",
+    ".fgb": "application/vnd.flatgeobuf",
+    ".geojson": "application/geo+json",
+}
+"""Media type of each format of polygons, by suffix."""
+
 _ALONG = 21
 """Points along each side of a footprint: sides that are straight in a projection are curves in degrees."""
 
@@ -51,7 +59,7 @@ def write_item(
     """Write the item of a scene's maps, as ``NAME.json`` beside the map of classes.
 
     Args:
-        maps: File of each layer; ``classes`` among them.
+        maps: File of each layer, ``classes`` among them, and of the ``polygons`` where there are some.
         grid: Shape and georeferencing of the maps.
         legend: The classes.
         source: The scene.
@@ -88,6 +96,8 @@ def write_item(
 def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
     import pystac
 
+    if layer == "polygons":
+        return pystac.Asset(str(file.absolute()), layer, None, VECTORS[file.suffix], ["data"])
     extra: dict[str, Any] = {}
     if layer == "classes":
         classes: list[dict[str, Any]] = [

@@ -113,13 +113,18 @@ def as_network(
     return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta, prompts)
 
 
+def device_name(asked: str) -> str:
+    """Give the device that ``auto`` stands for on this machine: its GPU, if it has one."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
 def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:
     """Load a Segmenter onto a device, ready for inference.
 
     Raises:
         RecipeError: The device does not exist here.
     """
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    name = device_name(device)
     segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
     try:
         segmenter = segmenter.to(torch.device(name))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from tqdm import tqdm
 
 from geodistill import __version__
@@ -21,14 +24,17 @@ from geodistill.errors import DataError, GeodistillError, OutputError
 from geodistill.raster import Raster
 from geodistill.scene.item import require_pystac, write_item
 from geodistill.scene.network import Network
-from geodistill.scene.options import Options, cut_columns
+from geodistill.scene.options import Options, cache_bytes, cut_columns
 from geodistill.scene.read import Hole
 from geodistill.scene.stream import check_bands, stream
 from geodistill.scene.vector import write_vectors
 from geodistill.scene.windows import Area, Plan
-from geodistill.scene.work import Layer, PartFiles, edges_of, has_finished_rows, open_work, remove_work
-from geodistill.scene.writer import BLOCK, MapInfo, write_map
+from geodistill.scene.work import Layer, PartFiles, discard_work, edges_of, has_finished_rows, open_work, remove_work
+from geodistill.scene.writer import MapInfo, write_map
 from geodistill.segmenter import Segmenter
+
+CHOSEN = "CHOSEN"
+"""Tag of a map: what was measured and chosen for it, as JSON, so that ``--resume`` need not measure again."""
 
 Rows = tuple[int, int]
 """Rows of windows, from the first to before the last."""
@@ -111,52 +117,59 @@ def map_scene(
         require_pystac()
     layers = layers_of(options, network.classes)
     about = identity(segmenter, network, raster, options)
-    run = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     files = {layer.name: map_beside(path, layer.name) for layer in layers}
     made = SceneMap(raster.source, path, files.get("confidence"), files.get("probabilities"))
-    if options.resume and (found := _finished_before(list(files.values()), run)) is not None:
-        made = replace(made, finished_before=True, windows=found[0], holes=found[1])
-        return _with_vectors(made, options)
-    plan = Plan.of(area.window.height, area.window.width, network.size, options.settings.overlap)
-    size = (network.classes, raster.channels, raster.dtype.itemsize)
-    parts = [part for rows in blocks or [(0, len(plan.tops))] for part in cut_columns(plan, options, *size, rows)]
+    beside = partial(_write_beside, segmenter=segmenter, raster=raster, files=files, options=options)
+    if options.resume and (found := _finished_before(list(files.values()), run_of(about))) is not None:
+        discard_work(path, about)
+        return beside(replace(made, finished_before=True, windows=found[0], holes=found[1]))
+    settings = options.settings
+    plan = Plan.of(area.window.height, area.window.width, network.size, settings.overlap)
+    rows_of_all = blocks or [(0, len(plan.tops))]
+    parts = [part for rows in rows_of_all for part in cut_columns(plan, options, network.classes, raster, rows)]
     finished = False
     try:
-        with open_work(path, about, options.resume) as folder, ExitStack() as opened:
-            if share is not None:
-                share()
-            held = [opened.enter_context(PartFiles(folder, plan, part, layers)) for part in parts]
-            segment_parts(network, area, plan, held, options)
-            holes = tuple(hole for part in held for hole in part.holes)
-            windows = sum(part.windows for part in held)
-            tags = {"MODEL": describe(segmenter), "RUN": run, "WINDOWS": str(windows)}
-            tags |= {"HOLES": json.dumps([hole.to_dict() for hole in holes])} if holes else {}
-            info = MapInfo(raster.grid, segmenter.spec.legend, tags, options.settings.wanted.probabilities == "float16")
-            # The map of classes comes last: where it is, all is.
-            for layer in reversed(layers):
-                write_map(files[layer.name], layer, held, info, folder)
-            finished = True
+        with open_work(path, about, options.resume) as folder:
+            try:
+                if share is not None:
+                    share()
+                with ExitStack() as opened:
+                    held = [opened.enter_context(PartFiles(folder, plan, part, layers)) for part in parts]
+                    segment_parts(network, area, plan, held, options)
+                    holes = tuple(hole for part in held for hole in part.holes)
+                    made = replace(made, windows=sum(part.windows for part in held), holes=holes)
+                    tags = tags_of(segmenter, made, about)
+                    info = MapInfo(raster.grid, segmenter.spec.legend, tags, settings.wanted.probabilities == "float16")
+                    # The map of classes comes last: where it is, all maps are.
+                    for layer in reversed(layers):
+                        write_map(files[layer.name], layer, held, info, folder)
+                finished = True
+                return beside(made)
+            finally:
+                # While it is held: once it is not, it may be another run's.
+                if finished or not has_finished_rows(path):
+                    remove_work(path)
     except (DataError, OutputError) as error:
         if has_finished_rows(path) and "another run" not in error.received:
             raise type(error)(error.received, error.expected, _keeps(error.mend)) from error
         raise
-    finally:
-        if finished or not has_finished_rows(path):
-            remove_work(path)
+
+
+def _write_beside(
+    made: SceneMap, *, segmenter: Segmenter, raster: Raster, files: Mapping[str, Path], options: Options
+) -> SceneMap:
+    """Write polygons and the STAC item of a finished map, where asked for."""
+    beside = dict(files)
+    if options.vector is not None:
+        written = write_vectors(made.path, options.vector, made.confidence)
+        left = f", {written.left_out} smaller ones left out" if written.left_out else ""
+        told = f"{written.polygons} polygons{left}"
+        made = replace(made, vectors=written.path, told="; ".join(filter(None, (made.told, told))))
+        beside["polygons"] = written.path
     if options.stac:
         model, legend = describe(segmenter), segmenter.spec.legend
-        made = replace(made, stac=write_item(files, raster.grid, legend, raster.source, model, raster.acquired))
-    return _with_vectors(replace(made, windows=windows, holes=holes), options)
-
-
-def _with_vectors(made: SceneMap, options: Options) -> SceneMap:
-    """Write the polygons of a finished map, where asked for."""
-    if options.vector is None:
-        return made
-    written = write_vectors(made.path, options.vector, made.confidence)
-    left = f", {written.left_out} smaller ones left out" if written.left_out else ""
-    told = f"{written.polygons} polygons{left}"
-    return replace(made, vectors=written.path, told="; ".join(filter(None, (made.told, told))))
+        made = replace(made, stac=write_item(beside, raster.grid, legend, raster.source, model, raster.acquired))
+    return made
 
 
 def _keeps(mend: str) -> str:
@@ -182,8 +195,9 @@ def segment_parts(network: Network, area: Area, plan: Plan, parts: Sequence[Part
         delay=2,
         leave=False,
     )
+    widest = max(part.pixels.width for part in parts) + plan.size
     # In bytes. GDAL would else keep decoded blocks in 5 % of the machine's memory.
-    with rasterio.Env(GDAL_CACHEMAX=cache_bytes(raster)), progress, ThreadPoolExecutor(1) as pen:
+    with rasterio.Env(GDAL_CACHEMAX=cache_bytes(raster, widest)), progress, ThreadPoolExecutor(1) as pen:
         for part in parts:
             if part.finished:
                 continue
@@ -199,12 +213,6 @@ def segment_parts(network: Network, area: Area, plan: Plan, parts: Sequence[Part
                     progress.update(done.valid.size)
                 if writing is not None:
                     writing.result()
-
-
-def cache_bytes(raster: Raster) -> int:
-    """Bytes GDAL may hold: about two rows of blocks of the raster, so that a strip's border is not decoded twice."""
-    height = min(max(raster.block[0], 64), 2048)
-    return 2**22 + 2 * height * raster.grid.width * raster.channels * raster.dtype.itemsize + 8 * BLOCK * BLOCK
 
 
 def identity(segmenter: Segmenter, network: Network, raster: Raster, options: Options) -> dict[str, Any]:
@@ -239,14 +247,41 @@ def identity(segmenter: Segmenter, network: Network, raster: Raster, options: Op
     }
 
 
+def run_of(about: Mapping[str, Any]) -> str:
+    """Name all that the bytes of a map follow from."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def tags_of(segmenter: Segmenter, made: SceneMap, about: Mapping[str, Any]) -> dict[str, str]:
+    """Give the tags of a scene's maps."""
+    tags = {"MODEL": describe(segmenter), "RUN": run_of(about), "WINDOWS": str(made.windows)}
+    tags[CHOSEN] = json.dumps({key: about[key] for key in ("backend", "precision", "batch", "device")})
+    return tags | ({"HOLES": json.dumps([hole.to_dict() for hole in made.holes])} if made.holes else {})
+
+
+def chosen_for(path: Path) -> dict[str, Any]:
+    """Give what was measured and chosen for a map that is there, or nothing."""
+    chosen: dict[str, Any] = json.loads(_tags(path).get(CHOSEN, "{}"))
+    return chosen
+
+
+def _tags(path: Path) -> dict[str, str]:
+    """Read the tags of a map; none where it is not there, or is something else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as made:
+                tags: dict[str, str] = made.tags()
+    except RasterioIOError:
+        return {}
+    return tags
+
+
 def _finished_before(files: Sequence[Path], run: str) -> tuple[int, tuple[Hole, ...]] | None:
     """Windows and holes of maps that this very run would make again, or ``None``."""
     found = None
     for file in files:
-        if not file.is_file():
-            return None
-        with rasterio.open(file) as made:
-            tags = made.tags()
+        tags = _tags(file)
         if tags.get("RUN") != run:
             return None
         found = int(tags["WINDOWS"]), tuple(Hole.from_dict(hole) for hole in json.loads(tags.get("HOLES", "[]")))

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.raster import Raster
 from geodistill.scene.place import Whereabouts
 from geodistill.scene.stream import SPAN, Settings
 from geodistill.scene.vector import VectorOptions
@@ -93,7 +94,7 @@ def parse_bytes(text: str) -> int:
 
 
 def cut_columns(
-    plan: Plan, options: Options, classes: int, channels: int, itemsize: int, rows: tuple[int, int] | None = None
+    plan: Plan, options: Options, classes: int, raster: Raster, rows: tuple[int, int] | None = None
 ) -> list[Part]:
     """Cut a scene in column blocks that keep within ``max_memory``; one block where there is no need.
 
@@ -101,8 +102,7 @@ def cut_columns(
         plan: The windows.
         options: With the batch size that is used.
         classes: Number of classes.
-        channels: Bands.
-        itemsize: Bytes a sample.
+        raster: The scene.
         rows: Rows of windows to cut, by default all.
 
     Raises:
@@ -113,7 +113,7 @@ def cut_columns(
     if options.max_memory is None:
         return [Part(first_row, last_row, 0, columns)]
     span = SPAN * options.settings.batch
-    fixed, a_column = strip_bytes(plan, options, classes, channels, itemsize)
+    fixed, a_column = strip_bytes(plan, options, classes, raster)
     fitting = int((options.max_memory - fixed) / a_column)
     if fitting < min(span, columns):
         needed = fixed + min(span, columns) * a_column
@@ -127,16 +127,31 @@ def cut_columns(
     return [Part(first_row, last_row, a, b) for a, b in pairwise(cuts)]
 
 
-def strip_bytes(plan: Plan, options: Options, classes: int, channels: int, itemsize: int) -> tuple[int, int]:
+def cache_bytes(raster: Raster, columns: int) -> int:
+    """Bytes of decoded blocks that GDAL may hold while a block of columns is read.
+
+    About two rows of blocks of the raster, so that a strip's border is not decoded twice; of tiles those under the
+    columns, of whole rows all.
+    """
+    own, width = raster.block[1], raster.grid.width
+    share = min((columns + 2 * own) / width, 1.0) if raster.tiled else 1.0
+    return 2**22 + int(2 * share * raster.block_row_bytes)
+
+
+def strip_bytes(plan: Plan, options: Options, classes: int, raster: Raster) -> tuple[int, int]:
     """Estimate the memory of a block: what does not depend on its width, and what each column of windows adds."""
     settings, size = options.settings, plan.size
+    channels, itemsize = raster.channels, raster.dtype.itemsize
     step = size if len(plan.lefts) == 1 else -(-(plan.lefts[-1]) // (len(plan.lefts) - 1))
     down = size if len(plan.tops) == 1 else -(-(plan.tops[-1]) // (len(plan.tops) - 1))
     window = classes * size * size * 4
     images = settings.batch * channels * size * size * 4
-    fixed = 2 * images + (3 * settings.batch + 3) * window
+    cached = cache_bytes(raster, 0), cache_bytes(raster, step)
+    fixed = 2 * images + (3 * settings.batch + 3) * window + cached[0]
     # The strip, the rows that move up in it, and those being read, with their validity.
-    pixel = (channels * itemsize + 1) * (size + (size - down) + (2 + (settings.threads or 1)) * down)
+    block = raster.block[0] if raster.block[0] <= size else 0
+    readers = settings.readers(raster)
+    pixel = (channels * itemsize + 1) * (size + (size - down) + (2 + readers) * down + (1 + readers) * block)
     waiting = classes * 4 * (size - down)
     wanted = settings.wanted
     layer = 1 + wanted.confidence
@@ -144,4 +159,4 @@ def strip_bytes(plan: Plan, options: Options, classes: int, channels: int, items
         layer += classes * (1 if wanted.probabilities == "uint8" else 4)
     # On the device, on the host, and on its way to the disk.
     made = layer * (size + 2 * down)
-    return fixed, (pixel + waiting + made) * step
+    return fixed, (pixel + waiting + made) * step + cached[1] - cached[0]

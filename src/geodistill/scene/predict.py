@@ -84,7 +84,8 @@ def iter_maps(
     held = model if isinstance(model, Segmenter) else str(model)
     run = uuid4().hex
     tasks = [Task(held, scene, path, options, run) for scene, path in zip(scenes, paths, strict=True)]
-    blocks = options.blocks or -(-workers // len(tasks))
+    # Fewer scenes than workers: one scene after the other, each by all workers.
+    blocks = options.blocks or (workers if workers > len(tasks) else 1)
     if blocks > 1:
         for position, task in enumerate(tasks):
             try:

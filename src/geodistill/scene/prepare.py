@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.errors import RecipeError
+from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Window
 from geodistill.scene.network import MIRRORS, Network, as_images, as_network
 from geodistill.scene.options import Options
@@ -53,7 +53,6 @@ def prepare(segmenter: Segmenter, options: Options, area: Area, prompts: NDArray
         prompts: As `Network` takes them; torch alone runs such a network.
 
     Raises:
-        DataError: The scene cannot be read.
         RecipeError: A backend that was asked for is not installed, or runs no scene that spans climate zones.
     """
     if prompts is not None:
@@ -63,17 +62,25 @@ def prepare(segmenter: Segmenter, options: Options, area: Area, prompts: NDArray
     device = next(segmenter.parameters()).device
     told, name, precision = [], options.backend, options.precision
     batch = options.batch if isinstance(options.batch, int) else default_batch(device)
-    settings = replace(options.settings, batch=batch)
-    forward = None
+
+    def measured(network: Network) -> int:
+        found = fastest_batch(network, first_windows(area, network.size, options.settings.overlap))
+        told.append(f"batch size {found}")
+        return found
+
+    tta, forward = options.settings.tta, None
+    if options.batch == "auto" and options.compile:
+        # Compiled, each size that is tried would take minutes.
+        batch = measured(as_network(segmenter, tta=tta))
     plain = name == "torch" and precision in ("auto", "fp32") and not options.compile
     if not plain:
         forward, name, precision, line = _open(segmenter, options, area, device, batch)
         told.append(line)
-    network = as_network(segmenter, tta=settings.tta, forward=forward, prompts=prompts)
-    if options.batch == "auto":
-        settings = replace(settings, batch=fastest_batch(network, first_windows(area, network.size, settings.overlap)))
-        told.append(f"batch size {settings.batch}")
-    chosen = replace(options, settings=settings, batch=settings.batch, backend=name, precision=precision)
+    network = as_network(segmenter, tta=tta, forward=forward, prompts=prompts)
+    if options.batch == "auto" and not options.compile:
+        batch = measured(network)
+    settings = replace(options.settings, batch=batch)
+    chosen = replace(options, settings=settings, batch=batch, backend=name, precision=precision)
     return Prepared(network, chosen, "; ".join(filter(None, told)))
 
 
@@ -116,7 +123,10 @@ def expected_windows(options: Options, size: int, area: Area) -> int:
 
 
 def first_windows(area: Area, size: int, overlap: float, count: int = 4) -> list[NDArray[Any]]:
-    """Read up to ``count`` windows of a scene that have data, spread over it; one of zeros where none is found."""
+    """Read up to ``count`` windows of a scene that have data, spread over it; one of zeros where none is found.
+
+    What cannot be read is passed over here: whoever maps the scene comes upon it, and says so or makes a hole of it.
+    """
     plan = Plan.of(area.window.height, area.window.width, size, overlap)
     places = [(top, left) for top in plan.tops for left in plan.lefts]
     step = max(len(places) // (4 * count), 1)
@@ -124,7 +134,10 @@ def first_windows(area: Area, size: int, overlap: float, count: int = 4) -> list
     spread = [place for first in range(step) for place in places[first::step]][:_TRIES]
     found: list[NDArray[Any]] = []
     for top, left in spread:
-        image, valid = area.read(Window(top, left, size, size))
+        try:
+            image, valid = area.read(Window(top, left, size, size))
+        except DataError:
+            continue
         if valid.any():
             found.append(image)
         if len(found) == count:

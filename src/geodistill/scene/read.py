@@ -84,10 +84,7 @@ def read_strips(
     """
     left = plan.lefts[part.first_column]
     width = plan.lefts[part.last_column - 1] + plan.size - left
-    parts = []
-    for row in range(first_row, part.last_row):
-        seen = plan.tops[row] if row == first_row else plan.tops[row - 1] + plan.size
-        parts.append(Window(seen, left, plan.tops[row] + plan.size - seen, width))
+    parts = [Window(top, left, bottom - top, width) for top, bottom in _chunks(area, plan, part, first_row)]
     image: NDArray[Any] | None = None
     valid = np.zeros((plan.size, width), bool)
     others = [area.raster.reopen() for _ in range(threads - 1)]
@@ -104,18 +101,21 @@ def read_strips(
 
     with ThreadPoolExecutor(threads) as pool:
         ahead: deque[Future[_Chunk]] = deque(pool.submit(read, window) for window in parts[:threads])
+        rest = _nothing(area, width)
         try:
-            for index in range(len(parts)):
-                fresh, seen_now, holes = ahead.popleft().result()
+            for index, row in enumerate(range(first_row, part.last_row)):
+                chunk = ahead.popleft().result()
                 if index + threads < len(parts):
                     ahead.append(pool.submit(read, parts[index + threads]))
+                end = plan.tops[row] + plan.size
+                new = plan.size if index == 0 else end - plan.tops[row - 1] - plan.size
                 if image is None:
-                    image = np.zeros((fresh.shape[0], plan.size, width), fresh.dtype)
-                kept = plan.size - fresh.shape[1]
-                image[:, :kept], valid[:kept] = image[:, plan.size - kept :].copy(), valid[plan.size - kept :].copy()
-                image[:, kept:], valid[kept:] = fresh, seen_now
-                del fresh, seen_now
-                yield Strip(first_row + index, image, valid, holes)
+                    image = np.zeros((chunk[0].shape[0], plan.size, width), chunk[0].dtype)
+                kept, holes = plan.size - new, _above(rest[2] + chunk[2], end)
+                image[:, :kept], valid[:kept] = image[:, new:].copy(), valid[new:].copy()
+                rest = _put(image[:, kept:], valid[kept:], rest, chunk, end)
+                del chunk
+                yield Strip(row, image, valid, holes)
         finally:
             for future in ahead:
                 future.cancel()
@@ -124,7 +124,62 @@ def read_strips(
                 raster.close()
 
 
+def _chunks(area: Area, plan: Plan, part: Part, first_row: int) -> list[tuple[int, int]]:
+    """Say which rows are read for each strip: those that came new with it, on to the end of the file's blocks.
+
+    So no block is fetched and decoded for two strips, whatever reads them. Blocks higher than windows are not waited
+    for.
+    """
+    block, offset = area.raster.block[0], area.window.row
+    block = block if block <= plan.size else 1
+    last = plan.tops[part.last_row - 1] + plan.size
+    ends = [plan.tops[row] + plan.size + offset for row in range(first_row, part.last_row)]
+    edges = [plan.tops[first_row], *(min(-(-end // block) * block - offset, last) for end in ends)]
+    return list(pairwise(edges))
+
+
+def _put(image: NDArray[Any], valid: NDArray[np.bool_], rest: _Chunk, chunk: _Chunk, end: int) -> _Chunk:
+    """Fill rows that end at row ``end`` of the scene, from what was left over and then from what was read.
+
+    Returns:
+        What is left over now; and as its holes those below ``end``.
+    """
+    first = min(rest[0].shape[1], len(valid))
+    last = len(valid) - first
+    image[:, :first], image[:, first:] = rest[0][:, :first], chunk[0][:, :last]
+    valid[:first], valid[first:] = rest[1][:first], chunk[1][:last]
+    below = tuple(
+        Hole(cut, hole.reason) for hole in rest[2] + chunk[2] if (cut := _rows_of(hole.window, end)).height > 0
+    )
+    return (
+        np.concatenate([rest[0][:, first:], chunk[0][:, last:]], 1),
+        np.concatenate([rest[1][first:], chunk[1][last:]]),
+        below,
+    )
+
+
+def _above(holes: tuple[Hole, ...], end: int) -> tuple[Hole, ...]:
+    """Cut holes off at row ``end`` of the scene."""
+    cuts = [(_rows_of(hole.window, 0, end), hole.reason) for hole in holes]
+    return tuple(Hole(cut, reason) for cut, reason in cuts if cut.height > 0)
+
+
+def _rows_of(window: Window, first: int, last: int | None = None) -> Window:
+    """Give the part of a rectangle from row ``first`` to before row ``last``."""
+    top = max(window.row, first)
+    bottom = window.row + window.height if last is None else min(window.row + window.height, last)
+    return Window(top, window.col, bottom - top, window.width)
+
+
+def _nothing(area: Area, width: int) -> _Chunk:
+    """Give a chunk of no rows."""
+    image: NDArray[Any] = np.zeros((area.raster.channels, 0, width), area.raster.dtype)
+    return image, np.zeros((0, width), bool), ()
+
+
 def _read_chunk(area: Area, part: Window, keep_going: bool) -> _Chunk:
+    if not part.height:
+        return _nothing(area, part.width)
     try:
         return *area.read(part), ()
     except DataError as error:

@@ -62,6 +62,10 @@ class Settings:
         if self.threads is not None and self.threads < 1:
             raise RecipeError(f"{self.threads} reading threads", "at least 1")
 
+    def readers(self, raster: Raster) -> int:
+        """Give how many threads read a raster."""
+        return self.threads or (4 if raster.remote else 1)
+
 
 @dataclass(frozen=True)
 class SceneRows:
@@ -141,8 +145,8 @@ def stream(
     blender = Blender(network.classes, plan, part, settings.blend, network.device)
     reducer = RowReducer(network.classes, plan, pixels.width, settings.wanted, network.device)
     first_row = plan.reaching(part.first_row)
-    threads = settings.threads or (4 if area.raster.remote else 1)
-    strips = read_strips(area, plan, part, first_row, threads=threads, keep_going=settings.keep_going)
+    threads, keep_going = settings.readers(area.raster), settings.keep_going
+    strips = read_strips(area, plan, part, first_row, threads=threads, keep_going=keep_going)
     with closing(strips):
         for strip in strips:
             row = strip.row

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.raster import Raster, ResampledRaster
 from geodistill.scene.inputs import Scene
-from geodistill.scene.network import load_on
-from geodistill.scene.one import SceneMap, layers_of, map_scene, segment_parts
+from geodistill.scene.network import device_name, load_on
+from geodistill.scene.one import SceneMap, chosen_for, layers_of, map_scene, segment_parts
 from geodistill.scene.options import Options, cut_columns
 from geodistill.scene.place import scene_prompts
 from geodistill.scene.prepare import Prepared, expected_windows, prepare
@@ -90,7 +90,7 @@ def make_block(task: Task) -> int:
         area = Area.whole(raster)
         plan = Plan.of(area.window.height, area.window.width, network.size, options.settings.overlap)
         layers = layers_of(options, network.classes)
-        parts = cut_columns(plan, options, network.classes, raster.channels, raster.dtype.itemsize, task.rows)
+        parts = cut_columns(plan, options, network.classes, raster, task.rows)
         done = 0
         for part in parts:
             with PartFiles(work_folder(task.path), plan, part, layers) as held:
@@ -142,13 +142,15 @@ def prepared(segmenter: Segmenter, task: Task, raster: Raster, prompts: NDArray[
 
 
 def as_begun(task: Task) -> Options:
-    """Give the options, with what the interrupted run had measured in place of what would be measured again."""
+    """Give the options, with what an earlier run had measured in place of what would be measured again."""
     options = task.options
     written = work_folder(task.path) / ABOUT
-    if not (options.resume and written.is_file()):
+    if not options.resume:
         return options
-    about = json.loads(written.read_text(encoding="utf-8"))
-    if options.backend == "auto":
+    about = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else chosen_for(task.path)
+    if about.get("device") != device_name(options.device).split(":")[0]:
+        return options
+    if options.backend == "auto" and options.precision in ("auto", about["precision"]):
         options = replace(options, backend=about["backend"], precision=about["precision"])
     if not isinstance(options.batch, int):
         options = replace(options, batch=about["batch"])

@@ -12,7 +12,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -252,6 +252,15 @@ def _begin(folder: Path, about: Mapping[str, Any], resume: bool) -> None:
         part = folder / f"{ABOUT}.part"
         part.write_text(json.dumps(wanted), encoding="utf-8")
         part.replace(written)
+
+
+def discard_work(path: Path, about: Mapping[str, Any]) -> None:
+    """Remove what a run that was killed at its very end left of the work on a finished map; others' work stays."""
+    written = work_folder(path) / ABOUT
+    if not written.is_file() or json.loads(written.read_text(encoding="utf-8")) != json.loads(json.dumps(about)):
+        return
+    with suppress(Timeout), FileLock(written.parent / "lock", blocking=False):
+        remove_work(path)
 
 
 def has_finished_rows(path: Path) -> bool:

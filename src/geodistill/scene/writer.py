@@ -21,7 +21,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
 
-from geodistill.files import atomic_path
+from geodistill.files import output_error
 from geodistill.raster import Grid, Window
 from geodistill.scene.reduce import STEPS
 from geodistill.scene.work import Layer, PartFiles
@@ -29,6 +29,12 @@ from geodistill.spec import IGNORE_INDEX, Legend
 
 BLOCK = 512
 """Side of the map's blocks in pixels."""
+
+_CACHE = 2**25
+"""Bytes of blocks that GDAL may hold while it copies."""
+
+_ROWS = 128
+"""Rows of which an overview is made at once; an even number."""
 
 _SPARE = 2**20
 """Bytes that must stay free on the disk beside what is about to be written."""
@@ -69,8 +75,18 @@ def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInf
     Raises:
         OutputError: The place cannot be written or the disk is full.
     """
-    with atomic_path(path) as part, _quiet_gdal() as messages:
-        view = folder / f"{layer.name}.vrt"
+    # Not beside its final name but among the work: what a killed process leaves there is taken away with it.
+    part, view = folder / f"{layer.name}.tif", folder / f"{layer.name}.vrt"
+    try:
+        _write_map(part, view, layer, parts, info)
+        part.replace(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _write_map(target: Path, view: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInfo) -> None:
+    # GDAL would else keep blocks, written ones too, in 5 % of the machine's memory, and no copy is faster for it.
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), _quiet_gdal() as messages:
         try:
             view.write_text(_mosaic(layer, parts, info.grid), encoding="utf-8")
             if layer.name == "classes":
@@ -78,11 +94,11 @@ def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInf
             with rasterio.open(view, "r+") as file:
                 _place(file, info.grid)
                 _describe(file, layer, info)
-            _to_cog(view, part, layer, info)
+            _to_cog(view, target, layer, info)
         except (RasterioError, CPLE_BaseError) as error:
             # A failed copy takes its unfinished file back, so that what it had needed is free again.
             needed = sum(file.path(layer).stat().st_size for file in parts) // 4
-            if shutil.disk_usage(path.parent).free < needed + _SPARE:
+            if shutil.disk_usage(target.parent).free < needed + _SPARE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise OSError("; ".join(dict.fromkeys([*messages, str(error)]))) from error
 
@@ -123,8 +139,8 @@ def _class_overviews(view: Path, layer: Layer) -> list[str]:
                 return names
             path = view.with_name(f"overview-{len(names)}.bin")
             with path.open("wb") as smaller:
-                for top in range(0, file.height, 2 * BLOCK):
-                    window = Window(top, 0, min(2 * BLOCK, file.height - top), file.width)
+                for top in range(0, file.height, _ROWS):
+                    window = Window(top, 0, min(_ROWS, file.height - top), file.width)
                     rows = file.read(1, window=window.to_rasterio())
                     smaller.write(np.ascontiguousarray(rows[::2, ::2]).tobytes())
             _header(path, -(-file.height // 2), -(-file.width // 2), layer)

@@ -1,0 +1,25 @@
+"""A Ray cluster for the tests that need one, started once a module."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Start Ray on this machine, say that it has a GPU, and let its workers find the networks of the tests."""
+    ray = pytest.importorskip("ray")
+    found = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(found))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Else workers are so polite that on a busy machine they get nothing done.
+        patch.setenv("RAY_worker_niceness", "0")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="error")
+        yield
+        ray.shutdown()

@@ -50,12 +50,12 @@ def prompt_figures(
     if missing:
         form, boxes, images = _draw(source) if isinstance(source, MadeUp) else _official(source)
         prompts = tuple(parse_prompt(rows[label].prompt) for label in missing)
-        answers = ablate(form, boxes, images, Question(name, prompts), progress=True)
-        found = {answer.prompt: answer for answer in answers.rows}
+        ablation = ablate(form, boxes, images, Question(name, prompts), progress=True)
+        found = {one.prompt: one for one in ablation.rows}
         for label, prompt in zip(missing, prompts, strict=True):
-            answer = found["+".join(prompt)]
+            compared = found["+".join(prompt)]
             with atomic_path(places[label]) as part:
-                figures = {"instance_iou": 100 * answer.miou_i, "pixel_iou": 100 * answer.miou_p}
+                figures = {"instance_iou": 100 * compared.miou_i, "pixel_iou": 100 * compared.miou_p}
                 part.write_text(json.dumps(figures), encoding="utf-8")
     return {label: json.loads(place.read_text(encoding="utf-8")) for label, place in places.items()}
 

@@ -143,3 +143,14 @@ def test_sep_rows_differ_from_their_twins_in_the_pre_training_alone() -> None:
     few = find_table("samrs/6").rows["U-Net ResNet-50 1 % IMP+SEP"]
     assert few.overrides["data.fraction"] == 0.01
     assert few.before == (step,)
+
+
+def test_notes_stand_at_the_rows_that_they_are_of() -> None:
+    potsdam, isaid = find_table("samrs/3").rows, find_table("samrs/4").rows
+    assert [label for label, row in potsdam.items() if "another protocol" in row.note] == [
+        "UPerNet Swin-T IMP",
+        "UPerNet ViT-B MAE",
+    ]
+    assert {label for label, row in isaid.items() if "did not converge" in row.note} == {
+        label for label, row in isaid.items() if row.published
+    }

@@ -104,6 +104,15 @@ def test_a_smoke_run_keeps_what_makes_the_row() -> None:
     assert {phase.trainer.max_steps for phase in phases} == {0}
 
 
+def test_few_labels_stay_fewer_and_are_never_none() -> None:
+    rows = [f"U-Net ResNet-50 {percent} % IMP" for percent in (1, 3, 5)]
+    if why_open(find_table("samrs/5").rows[rows[0]]):
+        pytest.skip("SEP's recipes are not shipped")
+    recipes: list[Any] = [plan("samrs/5", label).recipe for label in rows]
+    kept = [round(3 * recipe.data.fraction) for recipe in recipes]
+    assert kept == [1, 2, 3]
+
+
 def test_encoders_shrink_to_the_smallest_of_their_kind() -> None:
     assert tiny_encoder("vit_large_patch14_dinov2") == "test_vit"
     assert tiny_encoder("convnext_base(drop_path_rate=0.4, ls_init_value=1.0)") == "test_convnext"

@@ -7,6 +7,7 @@ are here we do not know.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from geodistill.recipes.row import About, Row, Step
@@ -54,8 +55,17 @@ def _rows(
     ]
 
 
-def _networks(finetune: dict[str, Any], miou: dict[str, tuple[float, float]], note: str) -> dict[str, Row]:
-    """Give the rows of Tables 3 and 4, which have one set of networks."""
+def _networks(
+    finetune: dict[str, Any], miou: dict[str, tuple[float, float]], *, known: str = "", transformers: str = ""
+) -> dict[str, Row]:
+    """Give the rows of Tables 3 and 4, which have one set of networks.
+
+    Args:
+        finetune: Overrides of the fine-tuning.
+        miou: Published mIoU without and with SEP, by label.
+        known: Note of the rows with a figure.
+        transformers: Note of the transformers without SEP.
+    """
     kinds = [
         ("U-Net", "unet", "ResNet-50", "resnet50", "IMP", {}),
         ("U-Net", "unet", "ResNet-50", "resnet50", "RSP", {}),
@@ -68,11 +78,18 @@ def _networks(finetune: dict[str, Any], miou: dict[str, tuple[float, float]], no
     rows: dict[str, Row] = {}
     for title, architecture, named, encoder, weights, rate in kinds:
         label = f"{title} {named} {weights}"
-        known = miou.get(label, (None, None))
-        told = _LOSES if architecture == "mask2former" else note if label in miou or weights == "MAE" else ""
-        rows[label], rows[f"{label}+SEP"] = _rows(
-            architecture, encoder, weights, rate=rate, finetune=finetune, miou=known, note=told
+        told = _LOSES if architecture == "mask2former" else known if label in miou else ""
+        alone, taught = _rows(
+            architecture,
+            encoder,
+            weights,
+            rate=rate,
+            finetune=finetune,
+            miou=miou.get(label, (None, None)),
+            note=told,
         )
+        rows[label] = replace(alone, note=transformers) if rate and transformers else alone
+        rows[f"{label}+SEP"] = taught
     for named in ("ViTAEv2-S", "InternImage-T", "ViT-Adapter-B", "ViT-B+RVSA"):
         rows[f"UPerNet {named}"] = Row(open=f"{named} is its publication's own code, in no library that is kept")
     return rows
@@ -126,7 +143,7 @@ TABLES: dict[str, dict[str, Row]] = {
             note="its class columns are IoU (mean 75.97), those of the other rows F1",
         )
     }
-    | _networks({}, {}, _OTHER_PROTOCOL),
+    | _networks({}, {}, transformers=_OTHER_PROTOCOL),
     # iSAID
     "4": _networks(
         ISAID,
@@ -136,7 +153,7 @@ TABLES: dict[str, dict[str, Row]] = {
             "UPerNet ResNet-50 IMP": (62.54, 58.10),
             "UPerNet ResNet-50 RSP": (32.97, 59.26),
         },
-        _UNSTABLE,
+        known=_UNSTABLE,
     ),
     # Few labels of Potsdam, of iSAID
     "5": _few({}),

@@ -69,6 +69,10 @@ def smoke_overrides(recipe: Recipe, sets: int = 1) -> dict[str, Any]:
     keys |= {"network.encoder": tiny_encoder(recipe.network.encoder), "network.encoder_weights": None}
     if sets > 1:
         keys["data.batch_size"] = 2 * sets
+    fraction = getattr(recipe.data, "fraction", None)
+    if fraction is not None:
+        # 1, 3 and 5 % become 1, 2 and 3 of the three made-up training images.
+        keys["data.fraction"] = min(1.0, round(0.3 + 14 * fraction, 2))
     if recipe.trainer.max_steps:
         keys["trainer.max_steps"] = STEPS
     if recipe.teacher is not None and recipe.teacher.segmenter is None:

@@ -34,10 +34,11 @@ _SERVER.set_forkserver_preload(["slow_predict"])
 def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: Path | None = None) -> None:
     """Map one raster; tell the error if there is one, and how many windows the network has seen.
 
-    With the flag ``hang`` it stops for good where the file of that layer would get its final name.
+    With the flag ``hang`` it stops for good where the file of that layer would get its final name; with ``until`` the
+    network waits for a file before its first window.
     """
     torch.set_num_threads(1)
-    hang, rename = flags.pop("hang", None), Path.replace
+    hang, until, rename = flags.pop("hang", None), flags.pop("until", None), Path.replace
 
     def slow_rename(self: Path, target: Path) -> Path:
         if hang is not None and self.name == f"{hang}.tif":
@@ -52,6 +53,8 @@ def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: P
 
     def slow(self: ContextNetwork, image: Tensor) -> object:
         nonlocal seen
+        while until is not None and not until.exists():
+            time.sleep(0.01)
         seen += image.shape[0]
         time.sleep(seconds)
         return plain(self, image)

@@ -162,8 +162,7 @@ def test_ray_does_not_load_with_the_engine() -> None:
 def ray_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Ray's processes find the functions of `engine_tasks`; nothing stays running."""
     ray = pytest.importorskip("ray")
-    found = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(found))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else they get nothing done on a busy machine
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,8 @@ import pytest
 def cluster() -> Iterator[None]:
     """Start Ray on this machine, say that it has a GPU, and let its workers find the networks of the tests."""
     ray = pytest.importorskip("ray")
-    found = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(found))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Else workers are so polite that on a busy machine they get nothing done.
         patch.setenv("RAY_worker_niceness", "0")

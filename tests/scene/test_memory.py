@@ -19,7 +19,8 @@ CAP = 130
 
 def risen(source: Path, target: Path, cap: int = CAP, tile: int = 256, most: str | None = None) -> float:
     """Map a raster in a process of its own and give the rise of its memory in MiB."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    path = os.pathsep.join([str(HERE.parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     command = [sys.executable, str(HERE / "peak_memory.py"), str(source), str(target), str(cap), str(tile)]
     command += [most] if most is not None else []
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -74,7 +74,7 @@ def test_killed_at_any_moment_and_continued_is_the_same_to_the_last_byte(
 
 @pytest.mark.parametrize("layer", ["probabilities", "classes"])
 def test_killed_while_the_maps_are_written(scene: Path, whole: dict[str, bytes], tmp_path: Path, layer: str) -> None:
-    path, deadline = tmp_path / "map.tif", time.monotonic() + 60
+    path, deadline = tmp_path / "map.tif", time.monotonic() + 300
     wanted: dict[str, Any] = {"confidence": True, "probabilities": "float16"}
     process = start(scene, path, hang=layer, **wanted)
     while not (work_folder(path) / f"{layer}.hanging").exists() and time.monotonic() < deadline:
@@ -143,13 +143,15 @@ def test_a_second_run_on_one_map_is_refused_and_harms_nothing(
     scene: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     path, wanted = tmp_path / "map.tif", {"confidence": True, "probabilities": "float16"}
-    process = start(scene, path, 0.2, told="first", **wanted)
-    deadline = time.monotonic() + 60
+    process = start(scene, path, told="first", until=tmp_path / "go", **wanted)
+    deadline = time.monotonic() + 300
     while not (work_folder(path) / "about.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.001)
+        time.sleep(0.01)
     for more in ({}, {"resume": True}, {"probabilities": "uint8"}):
         assert "another run is making" in run(scene, path, **(wanted | more))[0]
-    process.join(60)
+    (tmp_path / "go").touch()
+    process.join(120)
+    (tmp_path / "go").unlink()
     assert process.exitcode == 0
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == whole
 
@@ -157,7 +159,7 @@ def test_a_second_run_on_one_map_is_refused_and_harms_nothing(
 def test_a_lock_dies_with_its_process(scene: Path, tmp_path: Path) -> None:
     path = tmp_path / "map.tif"
     process = start(scene, path, 5)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (work_folder(path) / "about.json").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     kill(process)
@@ -229,7 +231,7 @@ def test_a_disk_that_really_fills_up(scene: Path, tmp_path: Path, kilobytes: int
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path]), "OMP_NUM_THREADS": "1"},
     )
     if "mount" in done.stderr or "unshare" in done.stderr:
         pytest.skip(f"no file system of one's own can be mounted here ({done.stderr.strip()[-200:]})")

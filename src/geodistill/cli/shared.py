@@ -71,12 +71,15 @@ def print_json(data: object) -> None:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Tell our own warnings on one line each, and no others."""
+    """Tell our own warnings, each once on one line, and no others."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        # Python's own memory of what was shown is emptied whenever a library changes the filters.
+        if issubclass(category, GeodistillWarning) and str(message) not in told:
+            told.add(str(message))
+            print(f"geodistill: {message}", file=sys.stderr)
+
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = show
         yield
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    if issubclass(category, GeodistillWarning):
-        print(f"geodistill: {message}", file=sys.stderr)

@@ -82,9 +82,9 @@ def test_one_prompt_of_several_can_leave(tmp_path: Path, capsys: pytest.CaptureF
     segmenter.network.network.set_text([torch.randn(4, 12), torch.randn(6, 12)])
     segmenter.save(tmp_path / "model")
     command = ["export", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "fields")]
-    assert main([*command, "--to", "onnx"]) == 2
-    assert "a model with the prompts Af, Cfb; expected one of them; give --prompt" in capsys.readouterr().err
-    assert main([*command, "--to", "hub", "--prompt", "1"]) == 0
+    assert main([*command, "--to", "qgis"]) == 2
+    assert "a model with a prompt for each of Af, Cfb; expected one of them" in capsys.readouterr().err
+    assert main([*command, "--to", "hub", "--zone", "Cfb"]) == 0
     one, image = Segmenter.load(tmp_path / "fields"), torch.rand(1, 3, 32, 32)
     assert one.prompts == ("Cfb",)
     with torch.no_grad():

@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
@@ -227,8 +228,11 @@ def _in_processes(
 class _Actor:
     """A process of a Ray cluster: it holds its GPU, and what the function has loaded, between items."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[[Any], Any], folder: str) -> None:
         self._function = function
+        # Relative paths mean what they mean to the caller, wherever the cluster was started.
+        if Path(folder).is_dir():
+            os.chdir(folder)
 
     def ready(self) -> None:
         """Answer as soon as the cluster has a place for this process."""
@@ -251,7 +255,7 @@ def _over_ray(
         # An actor that dies is started again, anywhere in the cluster, and its item given to it once more.
         start = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1)(_Actor).remote
         shipped = ray.put(function)
-        actors += [start(shipped) for _ in range(min(workers, len(items)))]
+        actors += [start(shipped, str(Path.cwd())) for _ in range(min(workers, len(items)))]
         # A cluster may have no place for all of them: items go to those that have answered.
         starting = {actor.ready.remote(): actor for actor in actors}
         idle: list[Any] = []

@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import official_sets
 from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.errors import ArtifactError, DataError, OutputError, RecipeError, UnknownNameError
@@ -118,6 +119,17 @@ def test_phase_1_is_run_once_for_all_that_need_it(tmp_path: Path, fits: list[str
     assert dcf.wrong_in_ours() == []
 
 
+def test_a_row_is_tuned_from_what_three_sets_taught(tmp_path: Path, fits: list[str]) -> None:
+    found = reproduce("samrs/3", tmp_path, overrides=TINY[:2], rows=["Mask2Former ResNet-50 IMP+SEP"])
+    assert [name.split("-seed")[0] for name in fits] == ["sep", "sep-finetune"]
+    recipe = (tmp_path / "runs" / fits[1] / "recipe.yaml").read_text()
+    assert f"init: {tmp_path / 'runs' / fits[0] / 'segmenter'}" in recipe
+    pre_trained = (tmp_path / "runs" / fits[0] / "recipe.yaml").read_text()
+    assert all(f"{name}.parquet" in pre_trained for name in ("sota", "sior", "fast"))
+    (done,) = [row for row in found.rows if row.state == "done"]
+    assert {"miou", "mf1"} <= set(done.seeds[42])
+
+
 def test_a_student_learns_from_the_row_above_it(tmp_path: Path, fits: list[str]) -> None:
     found = reproduce("maflnet/1", tmp_path, overrides=TINY, rows=["teacher", "student"])
     assert [name.split("-seed")[0] for name in fits] == ["mafl-teacher", "mafl-student"]
@@ -156,6 +168,21 @@ def test_a_full_run_reads_the_official_set(tmp_path: Path, fits: list[str]) -> N
         "ktda/2", tmp_path / "out", scale="full", root=tmp_path / "sets" / "grass", rows=["w/o kl"], overrides=small
     )
     assert len(fits) == 2
+
+
+def test_a_full_run_knows_where_images_without_position_lie(tmp_path: Path, fits: list[str]) -> None:
+    """OpenEarthMap's files are named by their region; Potsdam, which is only scored, lies in one place."""
+    official_sets.openearthmap(tmp_path / "sets" / "openearthmap")
+    official_sets.potsdam(tmp_path / "sets" / "potsdam")
+    small = [*TINY, "data.workers=0", "trainer.accelerator=cpu", "trainer.precision=32-true"]
+    small += ["network.encoder=test_resnet", "network.encoder_weights=null", "network.width=32", "network.heads=4"]
+    small.append("text.encoder=words")
+    where = {"scale": "full", "root": tmp_path / "sets", "rows": ["MetaSegNet"], "overrides": small}
+    own = reproduce("metasegnet/I", tmp_path / "out", **where)  # type: ignore[arg-type]
+    assert {"iou:background", "iou:building", "miou"} <= set(own.rows[-1].seeds[42])
+    other = reproduce("metasegnet/VI", tmp_path / "out", **where)  # type: ignore[arg-type]
+    assert {"iou:building", "iou:tree"} <= set(other.rows[-1].seeds[42])
+    assert len(fits) == 1
 
 
 def test_a_root_of_another_set_says_what_it_looks_like(tmp_path: Path) -> None:

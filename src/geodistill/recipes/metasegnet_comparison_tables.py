@@ -98,6 +98,7 @@ ABOUT: dict[str, About] = {
         "openearthmap",
         ("iou:building", "iou:tree"),
         scored_set="potsdam",
+        scored_region="potsdam",
         class_map={"building": "building", "tree": "tree"},
         flips=True,
         note="To which resolution Potsdam's 5 cm were brought is not stated, and it matters: OpenEarthMap's is 25 to "

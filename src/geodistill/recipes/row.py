@@ -74,6 +74,8 @@ class About:
         layout: Variant of the set's files that is trained on; likewise.
         scored: The split that is scored.
         scored_set: Another set that is scored instead, where nothing is trained on it.
+        scored_region: Where that set lies (see `geodistill.context.regions`), or ``file`` where its files are named by
+            their region; not given where they say it themselves.
         class_map: Class of that set by class of the one trained on; scores are those of the classes in it.
         classes: Classes the means are over; all where not given.
         flips: Average predictions over mirrored images.
@@ -88,6 +90,7 @@ class About:
     layout: str | None = None
     scored: str = "test"
     scored_set: str | None = None
+    scored_region: str | None = None
     class_map: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     flips: bool = False

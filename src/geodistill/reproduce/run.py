@@ -147,12 +147,20 @@ class Work:
             subset=classes or None,
             class_map=mapping,
             device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
-            whereabouts=_whereabouts(run.recipe),
+            whereabouts=self._whereabouts(run.recipe),
         )
         found = figures_of(scores, segmenter, weighed)
         with atomic_path(path) as part:
             part.write_text(json.dumps({"how": how, "figures": found}, indent=2) + "\n", encoding="utf-8")
         return found
+
+    def _whereabouts(self, recipe: Recipe) -> Whereabouts:
+        """Give what is said of where the scored images lie, which their files may not: by the table or the recipe."""
+        if not isinstance(recipe, MetaSegNetRecipe):
+            return Whereabouts()
+        if self.about.scored_set and self.scale == "full":
+            return Whereabouts(region=self.about.scored_region)
+        return Whereabouts(zone=recipe.text.zone, region=recipe.text.region)
 
 
 def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) -> dict[str, float]:
@@ -246,11 +254,3 @@ def _words(table: Table) -> str:
     variant = f", split {about.split}" if about.split else ""
     scored = f"{about.scored} of {CATALOG[about.scored_set].title}" if about.scored_set else about.scored
     return f"{CATALOG[about.dataset].title}{variant}, scored on {scored}"
-
-
-def _whereabouts(recipe: Recipe) -> Whereabouts:
-    """Give what a MetaSegNet recipe says of where its images lie, which their files may not."""
-    if not isinstance(recipe, MetaSegNetRecipe):
-        return Whereabouts()
-    region = None if recipe.text.region == "file" else recipe.text.region
-    return Whereabouts(zone=recipe.text.zone, region=region)

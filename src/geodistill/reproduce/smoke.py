@@ -53,7 +53,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "maflnet": {"network.width": 32},
     "metasegnet": {"network.width": 32, "network.heads": 4, "text.encoder": "words", "text.region": None},
-    "sep": {"network.decoder_channels": 32},
+    "sep": {"network.decoder_channels": 64},
 }
 """Beside `COMMON`, by method."""
 

@@ -1,17 +1,12 @@
 from __future__ import annotations
 
 import json
-import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from official import BUILDERS, SIDE, colours, image, write
 
 from geodistill.cli import main
 from geodistill.data.catalog import CATALOG
@@ -23,6 +18,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.data.masks import read_mask
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.spec import IGNORE_INDEX, Legend
+from official_sets import BUILDERS, SIDE, colours, image, write
 
 # Images of each split in the official split of the small folders.
 COUNTS = {

@@ -54,7 +54,11 @@ def write_scene(path: Path, height: int, width: int) -> None:
 
 
 def make_segmenter(model: str, tile: int, classes: int) -> Segmenter:
-    """Give an untrained network: its maps are as fast as a trained one's."""
+    """Give the Segmenter in a directory, or an untrained network, whose maps are as fast as a trained one's."""
+    if Path(model).is_dir():
+        segmenter = Segmenter.load(model)
+        segmenter.tile = tile
+        return segmenter
     torch.manual_seed(0)
     legend = Legend(tuple(f"class {i}" for i in range(classes)))
     spec = Spec(legend, ("red", "green", "blue"), (120.0,) * 3, (40.0,) * 3)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+from geodistill.memory import keep_freed_memory
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -168,6 +169,7 @@ class _Worker:
 
 def _prepare(threads: int) -> None:
     """Make a new process a good worker; runs in it before the function is loaded."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -229,6 +231,7 @@ class _Actor:
     """A process of a Ray cluster: it holds its GPU, and what the function has loaded, between items."""
 
     def __init__(self, function: Callable[[Any], Any], folder: str) -> None:
+        keep_freed_memory()
         self._function = function
         # Relative paths mean what they mean to the caller, wherever the cluster was started.
         if Path(folder).is_dir():

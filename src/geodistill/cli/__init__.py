@@ -9,10 +9,12 @@ from typing import NoReturn
 
 from geodistill.cli.shared import Verb, parse, plain_warnings, print_json, run_verb, verb_parser
 from geodistill.errors import GeodistillError, RecipeError
+from geodistill.memory import keep_freed_memory
 
 
 def entry() -> NoReturn:
     """Run the command line of this process."""
+    keep_freed_memory()
     sys.exit(main(sys.argv[1:]))
 
 

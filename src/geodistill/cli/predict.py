@@ -81,7 +81,7 @@ def flags() -> ArgumentParser:
     add("--simplify", type=float, default=0.0, help="how coarse outlines may become, pixels; shared borders stay so")
     add("--batch", help="windows a forward pass, or auto to measure; by default what suits the device")
     add("--device", default="auto", help="auto, cpu, cuda ...")
-    add("--precision", default="fp32", help="fp32, bf16, fp16, or auto: the fastest that gives the classes of fp32")
+    add("--precision", default="auto", help="fp32, bf16, fp16, or auto: the fastest that gives the classes of fp32")
     add("--backend", default="auto", help="auto (the fastest that gives torch's classes), torch, onnx or openvino")
     add("--compile", action="store_true", help="compile the network with torch")
     add("--max-memory", help="most memory a scene takes beside the network, such as 2GB; wider ones are cut in columns")

@@ -29,8 +29,8 @@ class Options:
         batch: Windows a forward pass; ``auto`` measures which is fastest, ``None`` takes what suits the device.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
         backend: What runs the network, among `BACKENDS`; ``auto`` takes the fastest that gives torch's classes.
-        precision: Arithmetic of the network, among `PRECISIONS`; ``auto`` takes the fastest that gives the classes
-            of fp32, but for one pixel in a thousand.
+        precision: Arithmetic of the network, among `PRECISIONS`; ``auto`` takes, with the backend, the fastest that
+            gives the classes of fp32, but for one pixel in a thousand, and fp32 where probabilities are wanted.
         compile: Compile the network with torch first.
         bands: Bands of the scenes to use, each by number from 1 or by name; by default by the model's names where
             the scene has them, else all in their order.
@@ -53,7 +53,7 @@ class Options:
     batch: int | Literal["auto"] | None = None
     device: str = "auto"
     backend: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     compile: bool = False
     bands: tuple[str, ...] | None = None
     nodata: float | None = None

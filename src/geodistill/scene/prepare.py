@@ -104,7 +104,8 @@ def _open(
         expected = expected_windows(options, size, area)
         windows = first_windows(area, size, options.settings.overlap, batch)
         images = as_images([windows[i % len(windows)] for i in range(batch)], device)
-        asked = cast("Precision | Literal['auto']", options.precision)
+        exact = options.precision == "auto" and options.settings.wanted.probabilities
+        asked = cast("Precision | Literal['auto']", "fp32" if exact else options.precision)
         backend, choice = choose_backend(segmenter, images, device=device, precision=asked, expected=expected)
         return backend, choice.name, choice.precision, str(choice) if choice.tried else ""
     # What is compiled is compiled by torch.

@@ -98,7 +98,11 @@ def test_a_killed_run_resumes_to_the_losses_of_an_uninterrupted_one(recipe_file:
 
 def test_ctrl_c_ends_with_130_and_leaves_no_segmenter(recipe_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "geodistill", "fit", "--config", str(recipe_file), "--out", str(run)]
+    # Tests that were started in the background, where Ctrl-C is ignored, start programs that ignore it.
+    listening = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from geodistill.cli import entry"
+    )
+    command = [sys.executable, "-c", f"{listening}; entry()", "fit", "--config", str(recipe_file), "--out", str(run)]
     command += ["--trainer.max_steps", "100000", "--trainer.val_every_steps", "100000"]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300

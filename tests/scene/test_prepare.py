@@ -21,6 +21,7 @@ from geodistill.scene.network import as_images, as_network
 from geodistill.scene.options import Options, cut_columns
 from geodistill.scene.predict import predict
 from geodistill.scene.prepare import fastest_batch, first_windows, prepare
+from geodistill.scene.reduce import Wanted
 from geodistill.scene.stream import SPAN, Settings
 from geodistill.scene.task import Task, as_begun
 from geodistill.scene.windows import Area, Part, Plan
@@ -150,6 +151,31 @@ def test_the_choice_of_a_backend_is_printed_with_its_tolerance(
     with Raster(source) as raster:
         first = first_windows(Area.whole(raster), 16, 0.25, 2)
     np.testing.assert_array_equal(seen[0].numpy(), np.stack(first).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted", "tried"),
+    [
+        ({}, Wanted(confidence=True), "auto"),
+        ({}, Wanted(probabilities="float16"), "fp32"),
+        ({"precision": "bf16"}, Wanted(probabilities="float16"), "bf16"),
+        ({"precision": "fp32"}, Wanted(), "fp32"),
+    ],
+)
+def test_lower_precision_is_tried_where_classes_are_what_counts(
+    asked: dict[str, str], wanted: Wanted, tried: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    plain = choose.choose_backend
+
+    def note(segmenter: Segmenter, windows: Tensor, *, precision: Any, **more: Any) -> Any:
+        seen.append(precision)
+        return plain(segmenter, windows, precision="fp32", **more)
+
+    monkeypatch.setattr(choose, "choose_backend", note)
+    with Raster(make_raster(tmp_path / "scene.tif", height=48, width=48)) as raster:
+        prepare(tiny_segmenter(), Options(Settings(wanted=wanted), device="cpu", **asked), Area.whole(raster))  # type: ignore[arg-type]
+    assert seen == [tried]
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])

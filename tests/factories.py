@@ -11,6 +11,7 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import ColorInterp
+from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_origin
 
 DTYPES = ("uint8", "uint16", "float32")
@@ -135,3 +136,12 @@ def make_dataset(
         make_raster(folder / "images" / name, pixels=pixels, crs=crs, transform=place, nodata=nodata, tiled=tiled)
         make_raster(folder / "masks" / name, pixels=labels[None], crs=crs, transform=place, tiled=tiled)
     return folder
+
+
+def rational_polynomials(row: float, col: float) -> RPC:
+    """Rational polynomials that are linear: pixel (``row``, ``col``) lies at 30 degrees east, 2 north."""
+    first = [1.0] + [0.0] * 19
+    line = {"line_off": row, "line_scale": row, "line_num_coeff": [0.0, 1.0] + [0.0] * 18, "line_den_coeff": first}
+    samp = {"samp_off": col, "samp_scale": col, "samp_num_coeff": [0.0, 0.0, 1.0] + [0.0] * 17}
+    place = {"lat_off": 2.0, "lat_scale": 0.1, "long_off": 30.0, "long_scale": 0.1}
+    return RPC(height_off=10.0, height_scale=500.0, samp_den_coeff=first, **line, **samp, **place)

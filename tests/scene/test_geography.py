@@ -15,10 +15,9 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
-from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_origin
 
-from factories import make_raster, noise
+from factories import make_raster, noise, rational_polynomials
 from geodistill.raster import Raster
 from geodistill.scene.options import Options
 from geodistill.scene.predict import predict
@@ -27,22 +26,7 @@ from geodistill.spec import IGNORE_INDEX
 from tiny import brightest, tiny_networks, tiny_segmenter
 
 GCPS = [GroundControlPoint(r, c, 30 + c * 1e-4, 1 - r * 1e-4) for r, c in ((0, 0), (0, 50), (40, 0), (40, 50))]
-RPCS = RPC(
-    height_off=10.0,
-    height_scale=500.0,
-    lat_off=2.0,
-    lat_scale=0.1,
-    line_den_coeff=[1.0] + [0.0] * 19,
-    line_num_coeff=[0.0, 1.0] + [0.0] * 18,
-    line_off=20.0,
-    line_scale=20.0,
-    long_off=30.0,
-    long_scale=0.1,
-    samp_den_coeff=[1.0] + [0.0] * 19,
-    samp_num_coeff=[0.0, 0.0, 1.0] + [0.0] * 17,
-    samp_off=25.0,
-    samp_scale=25.0,
-)
+RPCS = rational_polynomials(20, 25)
 PLACES: dict[str, dict[str, Any]] = {
     "turned": {
         "crs": "EPSG:32636",

@@ -17,9 +17,9 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
-from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_origin
 
+from factories import rational_polynomials
 from geodistill.errors import OutputError
 from geodistill.raster import Grid, Raster
 from geodistill.scene.stream import SceneRows
@@ -193,22 +193,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 GCPS = tuple(GroundControlPoint(row, col, 30 + col / 1e3, 2 - row / 1e3) for row, col in ((0, 0), (0, 40), (60, 0)))
-RPCS = RPC(
-    height_off=10.0,
-    height_scale=500.0,
-    lat_off=2.0,
-    lat_scale=0.1,
-    line_den_coeff=[1.0] + [0.0] * 19,
-    line_num_coeff=[0.0, 1.0] + [0.0] * 18,
-    line_off=300.0,
-    line_scale=300.0,
-    long_off=30.0,
-    long_scale=0.1,
-    samp_den_coeff=[1.0] + [0.0] * 19,
-    samp_num_coeff=[0.0, 0.0, 1.0] + [0.0] * 17,
-    samp_off=200.0,
-    samp_scale=200.0,
-)
+RPCS = rational_polynomials(300, 200)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from geodistill.context.climate import ZONES
+from geodistill.context.encoders import WordEncoder
 from geodistill.context.knowledge import knowledge
 from geodistill.context.prompts import KINDS, PLAIN, Setting, question, rounded, write_prompt
-from geodistill.context.text import MOST_TOKENS, WordEncoder, token_count
+from geodistill.context.text import MOST_TOKENS, token_count
 from geodistill.data.catalog import CATALOG
 from geodistill.errors import UnknownNameError
 

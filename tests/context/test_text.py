@@ -7,13 +7,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from geodistill.context.encoders import WORD_WIDTH, WordEncoder
 from geodistill.context.prompts import ClassText, Prompt, Setting, write_prompt
 from geodistill.context.remoteclip import RemoteClipEncoder
 from geodistill.context.text import (
     MOST_TOKENS,
-    WORD_WIDTH,
     FeatureStore,
-    WordEncoder,
     encode_prompt,
     fitting_words,
     open_text_encoder,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.context.text import TransformersEncoder
+from geodistill.context.encoders import TransformersEncoder
 from geodistill.errors import ArtifactError, UnknownNameError
 
 MODELS = {

@@ -23,17 +23,9 @@ from geodistill.backends.run import open_graph, precisions
 from geodistill.export.int8 import quantise_graph
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
-from geodistill.spec import Legend, Spec
+from made_scene import untrained
 
 Run = Callable[[Tensor], Tensor]
-
-
-def make_segmenter(architecture: str, encoder: str, tile: int, classes: int) -> Segmenter:
-    """Give an untrained network: it is as fast as a trained one."""
-    torch.manual_seed(0)
-    legend = Legend(tuple(f"class {i}" for i in range(classes)))
-    spec = Spec(legend, ("red", "green", "blue"), (120.0,) * 3, (40.0,) * 3)
-    return Segmenter("supervised", {"architecture": architecture, "encoder": encoder}, spec, tile, {})
 
 
 def read_images(path: Path | None, segmenter: Segmenter, count: int, size: int) -> Tensor:
@@ -76,8 +68,9 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--no-compile", action="store_true", help="leave torch compiled out, which takes minutes")
     options = parser.parse_args()
-    made = make_segmenter(options.architecture, options.encoder, options.size, options.classes)
-    segmenter = (Segmenter.load(options.model) if options.model else made).to(memory_format=torch.channels_last)
+    network = {"architecture": options.architecture, "encoder": options.encoder}
+    made = None if options.model else untrained("supervised", network, options.size, options.classes)
+    segmenter = (made or Segmenter.load(options.model)).to(memory_format=torch.channels_last)
     images = read_images(options.image, segmenter, options.batch, options.size)
     with tempfile.TemporaryDirectory() as folder:
         runs = open_all(segmenter, images, Path(folder), not options.no_compile)

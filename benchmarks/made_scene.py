@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from rasterio.transform import from_origin
 from torch import Tensor, nn
 
-from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.nn.output import SegmentationOutput
 from geodistill.raster import Window
 from geodistill.segmenter import NETWORKS, Segmenter
@@ -53,19 +53,22 @@ def write_scene(path: Path, height: int, width: int) -> None:
             file.write(pixels.clip(1, 255).astype(np.uint8).transpose(2, 0, 1), window=where)
 
 
+def untrained(name: str, arguments: dict[str, Any], tile: int, classes: int) -> Segmenter:
+    """Give a Segmenter with fresh weights, as fast as a trained one."""
+    torch.manual_seed(0)
+    legend = Legend(tuple(f"class {i}" for i in range(classes)))
+    spec = Spec(legend, ("red", "green", "blue"), (120.0,) * 3, (40.0,) * 3)
+    return Segmenter(name, arguments, spec, tile, {})
+
+
 def make_segmenter(model: str, tile: int, classes: int) -> Segmenter:
-    """Give the Segmenter in a directory, or an untrained network, whose maps are as fast as a trained one's."""
+    """Give the Segmenter in a directory, ``fast``, or an untrained network on a named encoder."""
     if Path(model).is_dir():
         segmenter = Segmenter.load(model)
         segmenter.tile = tile
         return segmenter
-    torch.manual_seed(0)
-    legend = Legend(tuple(f"class {i}" for i in range(classes)))
-    spec = Spec(legend, ("red", "green", "blue"), (120.0,) * 3, (40.0,) * 3)
     if model == "fast":
         NETWORKS["fast"] = FastNetwork
-        return Segmenter("fast", {}, spec, tile, {})
+        return untrained("fast", {}, tile, classes)
     architecture = "segformer" if model.startswith("mit") else "unet"
-    arguments = {"architecture": architecture, "encoder": model}
-    network = SupervisedNetwork(3, classes, architecture=architecture, encoder=model)
-    return Segmenter.from_network("supervised", arguments, spec, network.state_dict(), tile, {})
+    return untrained("supervised", {"architecture": architecture, "encoder": model}, tile, classes)

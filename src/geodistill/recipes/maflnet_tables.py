@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geodistill.recipes.row import About, Row, Step
+from geodistill.recipes.row import ISPRS_FIVE, About, Row, Step
 
 POTSDAM: dict[str, Any] = {
     "data.crop": 768,
@@ -87,7 +87,6 @@ TABLES: dict[str, dict[str, Row]] = {
 }
 """Rows by table number and label; a row whose printed figure we do not know has none."""
 
-FOREGROUND = (_SURFACE, "building", "low vegetation", "tree", "car")
 _COLUMNS = ("miou", "mf1", "oa", f"iou:{_SURFACE}", f"f1:{_SURFACE}", "parameters")
 _PADDING = (
     "Impervious surface and OA as printed lie above every other publication's for all methods alike: the mark of tiles "
@@ -104,16 +103,16 @@ ABOUT: dict[str, About] = {
         "vaihingen",
         _COLUMNS,
         split="val-30",
-        classes=FOREGROUND,
+        classes=ISPRS_FIVE,
         note=f"{_PADDING} {_NOTE}",
     ),
-    "2": About("networks, on Potsdam", "potsdam", _COLUMNS, split="val-2_10", classes=FOREGROUND, note=_NOTE),
+    "2": About("networks, on Potsdam", "potsdam", _COLUMNS, split="val-2_10", classes=ISPRS_FIVE, note=_NOTE),
     "3": About(
         "parts of the teacher, on Vaihingen",
         "vaihingen",
         ("miou", "mf1", "oa"),
         split="val-30",
-        classes=FOREGROUND,
+        classes=ISPRS_FIVE,
         note=_PADDING,
     ),
 }

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 Part = Literal["encoder", "segmenter"]
 
+ISPRS_FIVE = ("impervious surface", "building", "low vegetation", "tree", "car")
+"""Classes that the papers' means on Vaihingen and Potsdam are over: all but clutter."""
+
 
 @dataclass(frozen=True)
 class Step:

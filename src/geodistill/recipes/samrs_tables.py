@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from geodistill.recipes.row import About, Row, Step
+from geodistill.recipes.row import ISPRS_FIVE, About, Row, Step
 
 SETS = ("sota", "sior", "fast")
 PRETRAIN, FINETUNE = "sep", "sep-finetune"
@@ -175,8 +175,7 @@ _LEAKS = (
 
 def _on(title: str, dataset: str) -> About:
     if dataset == "potsdam":
-        five = ("impervious surface", "building", "low vegetation", "tree", "car")
-        return About(title, dataset, ("mf1", "oa", "miou"), classes=five, flips=True, note=_POTSDAM)
+        return About(title, dataset, ("mf1", "oa", "miou"), classes=ISPRS_FIVE, flips=True, note=_POTSDAM)
     return About(title, dataset, ("miou", "mf1", "oa"), scored="val", classes=_FOREGROUND, flips=True, note=_LEAKS)
 
 

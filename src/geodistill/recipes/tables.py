@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 from geodistill.errors import UnknownNameError
+from geodistill.recipes import kda_tables, ktda_tables, maflnet_tables, metasegnet_tables, samrs_tables
 from geodistill.recipes.row import About, Row
 
-MODULES: dict[str, tuple[str, ...]] = {
-    "samrs": ("samrs_tables",),
-    "ktda": ("ktda_tables",),
-    "kda": ("kda_tables",),
-    "maflnet": ("maflnet_tables",),
-    "metasegnet": ("metasegnet_comparison_tables", "metasegnet_tables"),
+PAPERS = {
+    "samrs": samrs_tables,
+    "ktda": ktda_tables,
+    "kda": kda_tables,
+    "maflnet": maflnet_tables,
+    "metasegnet": metasegnet_tables,
 }
-"""Modules of this package by paper. Each declares ``TABLES``, rows by number and label; where two have a row of one
-label, the first one's counts. ``ABOUT`` says what a table is of, for all modules of the paper."""
+"""Each declares ``TABLES``, rows by number and label, and in ``ABOUT`` what each table is of."""
 
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
 
@@ -29,7 +26,7 @@ class Table:
     """A table of a paper.
 
     Attributes:
-        paper: The paper, a key of `MODULES`.
+        paper: The paper, a key of `PAPERS`.
         number: As printed, Roman or Arabic.
         about: What it is of.
         rows: Its rows by label.
@@ -54,20 +51,12 @@ class Table:
 @cache
 def all_tables() -> dict[str, Table]:
     """Every declared table by its name, paper by paper in the order printed."""
-    found: dict[str, Table] = {}
-    for paper, names in MODULES.items():
-        about: dict[str, About] = {}
-        rows: dict[str, dict[str, Row]] = {}
-        for name in names:
-            full = f"geodistill.recipes.{name}"
-            if find_spec(full) is None:
-                continue
-            module: Any = import_module(full)
-            about = getattr(module, "ABOUT", {}) | about
-            for number, held in module.TABLES.items():
-                rows[number] = rows.get(number, {}) | {k: v for k, v in held.items() if k not in rows.get(number, {})}
-        found |= {f"{paper}/{number}": Table(paper, number, about[number], held) for number, held in rows.items()}
-    return found
+    tables = (
+        Table(paper, number, module.ABOUT[number], rows)
+        for paper, module in PAPERS.items()
+        for number, rows in module.TABLES.items()
+    )
+    return {table.name: table for table in tables}
 
 
 def find_table(name: str) -> Table:
@@ -77,8 +66,8 @@ def find_table(name: str) -> Table:
         UnknownNameError: There is no such paper or table; the message lists the known ones.
     """
     paper, _, number = name.strip().lower().partition("/")
-    if paper not in MODULES:
-        raise UnknownNameError("paper", paper, MODULES, "name a table as ktda/2; see 'geodistill reproduce --list'")
+    if paper not in PAPERS:
+        raise UnknownNameError("paper", paper, PAPERS, "name a table as ktda/2; see 'geodistill reproduce --list'")
     tables = {table.number: table for table in all_tables().values() if table.paper == paper}
     number = number.upper()
     other = ROMAN[int(number) - 1] if number.isdecimal() and 1 <= int(number) <= len(ROMAN) else number

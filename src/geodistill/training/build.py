@@ -65,12 +65,6 @@ def build_method(
         parts |= {"text": recipe.text, "rows": rows}
     if isinstance(recipe, SepRecipe):
         parts["sets"] = sets
-        if sets and bench:
-            raise RecipeError(
-                f"loss term {next(iter(bench))} with data.manifests",
-                "one data set under a teacher",
-                "use data.manifest",
-            )
     method: Method = module.build(spec, **parts)
     return add_bench(method, bench, teachers, recipe.losses)
 

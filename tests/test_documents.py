@@ -13,6 +13,7 @@ import rasterio
 from geodistill.cli import main
 from geodistill.data.synthetic import REGIONS, write_dataset
 from geodistill.segmenter import Segmenter
+from shown import shown_blocks
 
 ROOT = Path(__file__).parents[1]
 SHORT = shlex.split(
@@ -21,16 +22,9 @@ SHORT = shlex.split(
 )
 
 
-def shown_commands(document: Path) -> list[list[str]]:
-    """Commands of the document's first shell block that calls geodistill."""
-    blocks = re.findall(r"```sh\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
-    block = next(block for block in blocks if block.startswith("geodistill"))
-    return [shlex.split(line)[1:] for line in block.strip().splitlines()]
-
-
 def test_readme_and_guide_show_the_same_four_commands() -> None:
-    commands = shown_commands(ROOT / "docs" / "own-folder.md")
-    assert shown_commands(ROOT / "README.md") == commands
+    commands = shown_blocks(ROOT / "docs" / "own-folder.md")[0]
+    assert shown_blocks(ROOT / "README.md")[0] == commands
     assert [command[0] for command in commands] == ["data", "fit", "evaluate", "predict"]
 
 
@@ -41,7 +35,7 @@ def test_the_four_commands_lead_from_a_folder_to_a_map(
     write_dataset("town", REGIONS["north"], 8, 64)
     shutil.move("town/legend.yaml", "legend.yaml")
     shutil.copy("town/images/north_0000.tif", "scene.tif")
-    for command in shown_commands(ROOT / "docs" / "own-folder.md"):
+    for command in shown_blocks(ROOT / "docs" / "own-folder.md")[0]:
         assert main(command + (SHORT if command[0] == "fit" else [])) == 0, capsys.readouterr().err
     assert Segmenter.load("runs/student").spec.classes == 7
     assert Path("runs/student/test/metrics.json").is_file()
@@ -59,7 +53,7 @@ def test_kdas_two_commands_lead_from_images_to_a_segmenter(
     common = "--network.encoder test_resnet --trainer.accelerator cpu --data.crop 32 --data.batch_size 2"
     common += " --data.workers 0 --losses.phase.discriminator.encoder test_vit --losses.phase.discriminator.width 16"
     common += " --losses.phase.discriminator.weights null"
-    first, second = shown_commands(ROOT / "docs" / "kda.md")
+    first, second = shown_blocks(ROOT / "docs" / "kda.md")[0]
     short = "--teacher.encoder test_vit --teacher.weights null --losses.phase.steps 2"
     assert main([*first, *shlex.split(f"{common} {short}")]) == 0, capsys.readouterr().err
     assert main([*second, *shlex.split(f"{common} --trainer.max_steps 2")]) == 0, capsys.readouterr().err
@@ -74,7 +68,7 @@ def test_teacher_and_students_train_as_shown(
     assert main(["data", "scan", "--images", "town", "--legend", "town/legend.yaml", "--out", "manifest.parquet"]) == 0
     short = "--network.encoder test_resnet --trainer.max_steps 2 --trainer.accelerator cpu --data.crop 32"
     short += " --data.batch_size 2 --data.workers 0"
-    for command in shown_commands(ROOT / "docs" / "distil.md"):
+    for command in shown_blocks(ROOT / "docs" / "distil.md")[0]:
         assert main([*command, *shlex.split(short)]) == 0, capsys.readouterr().err
     assert Segmenter.load("runs/again").spec.classes == 7
     assert len(list(Path("cache").iterdir())) == 1

@@ -1,7 +1,5 @@
 """The commands of the page, run as they stand."""
 
-import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import pytest
 
 from factories import make_raster
 from geodistill.cli import main
+from shown import shown_blocks
 from tiny import tiny_segmenter
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
@@ -22,8 +21,7 @@ def test_the_pages_commands_do_what_they_say(
     Path("runs/student/test").mkdir()
     Path("runs/student/test/metrics.json").write_text('{"miou": 0.7, "mf1": 0.8, "oa": 0.9}')
     shutil.copy(make_raster(tmp_path / "made" / "scene.tif"), "scene.tif")
-    block = re.findall(r"```sh\n(geodistill.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
-    for line in block.strip().splitlines():
-        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    for command in shown_blocks(PAGE)[0]:
+        assert main(command) == 0, capsys.readouterr().err
     for file in ("student.onnx", "student_qgis.onnx", "catalog/student/item.json", "student/README.md", "map.gpkg"):
         assert Path(file).is_file()

@@ -17,12 +17,10 @@ from geodistill.label.postprocess import EMPTY, LEAVES_BOX, MIN_SCORES, Rules
 from geodistill.label.presets import PRESETS
 from geodistill.label.records import REASONS
 from geodistill.segmenter import Segmenter
+from shown import shown_blocks
 
-PAGE = (Path(__file__).parents[2] / "docs" / "labels.md").read_text(encoding="utf-8")
-BLOCKS = [
-    [shlex.split(line)[1:] for line in block.strip().splitlines()]
-    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-]
+DOCUMENT = Path(__file__).parents[2] / "docs" / "labels.md"
+PAGE, BLOCKS = DOCUMENT.read_text(encoding="utf-8"), shown_blocks(DOCUMENT)
 SHORT = shlex.split(
     "--network.encoder test_resnet --network.encoder_weights null --trainer.max_steps 2 --trainer.accelerator cpu"
     " --data.crop 32 --data.batch_size 2 --data.workers 0"

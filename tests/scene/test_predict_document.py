@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import shutil
 import zipfile
 from dataclasses import replace
@@ -22,6 +20,7 @@ from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.segmenter import Segmenter
 from served import serve
+from shown import shown_blocks
 from tiny import tiny_spec
 
 PAGE = Path(__file__).parents[2] / "docs" / "predict.md"
@@ -56,8 +55,7 @@ def test_the_pages_commands_map_what_they_name(
     torch.manual_seed(0)
     spec = replace(tiny_spec(std=60.0), bands=("red", "green", "blue"))
     Segmenter("supervised", UNET, spec, 32, {}).save("runs/student/segmenter")
-    blocks = re.findall(r"```sh\n(geodistill.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    commands = [shlex.split(line)[1:] for line in "".join(blocks).splitlines()]
+    commands = [command for block in shown_blocks(PAGE) for command in block]
     assert sum("ray" in command for command in commands) == 2
     done = set()
     with serve(tmp_path / "served") as server:

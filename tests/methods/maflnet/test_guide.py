@@ -12,6 +12,7 @@ from geodistill.cli import main
 from geodistill.methods.maflnet import MaflNetwork
 from geodistill.segmenter import Segmenter
 from geodistill.training.recipe import MaflnetRecipe, recipe_keys
+from shown import shown_blocks
 
 GUIDE = Path(__file__).parents[3] / "docs" / "maflnet.md"
 SHORT = shlex.split(
@@ -26,8 +27,7 @@ def test_teacher_student_and_their_comparison(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(town.parent, tmp_path, dirs_exist_ok=True)
-    block = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)[0]
-    commands = [shlex.split(line)[1:] for line in block.strip().splitlines()]
+    commands = shown_blocks(GUIDE)[0]
     assert [command[0] for command in commands] == ["fit", "fit", "compare"]
     for command in commands:
         tiny = ["--size", "32", "--repeats", "1"]

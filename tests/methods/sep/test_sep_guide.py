@@ -15,8 +15,10 @@ from geodistill.methods.sep.network import DECODERS
 from geodistill.nn.encoders import build_encoder
 from geodistill.segmenter import Segmenter
 from geodistill.training.recipe import SepRecipe, load_recipe, recipe_keys
+from shown import shown_blocks
 
-GUIDE = (Path(__file__).parents[3] / "docs" / "sep.md").read_text(encoding="utf-8")
+PAGE = Path(__file__).parents[3] / "docs" / "sep.md"
+GUIDE = PAGE.read_text(encoding="utf-8")
 SHORT = shlex.split(
     "--network.encoder test_resnet --network.encoder_weights null --network.decoder_channels 16 --data.crop 32"
     " --data.batch_size 4 --data.workers 0 --trainer.accelerator cpu --trainer.max_steps 2 --trainer.pictures 0"
@@ -31,9 +33,7 @@ def test_the_walk_leads_from_boxes_to_a_map(
     write_dataset("town", REGIONS["north"], 6, 64)
     write_dataset("fields", REGIONS["south"], 6, 64)
     shutil.copy(next(Path("fields/images").iterdir()), "scene.tif")
-    block = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)[0]
-    commands = [shlex.split(line)[1:] for line in block.strip().splitlines()]
-    for command in commands:
+    for command in shown_blocks(PAGE)[0]:
         assert main(command + (SHORT if command[0] == "fit" else [])) == 0, capsys.readouterr().err
     names = Segmenter.load("runs/sep").spec.legend.names
     assert {name.split(":")[0] for name in names} == {"port", "town"}

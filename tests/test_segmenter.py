@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,20 @@ def test_saved_and_loaded_it_gives_the_same_logits(channels: int, tmp_path: Path
     assert not loaded.training
     assert (loaded.spec, loaded.tile, loaded.provenance) == (spec, 64, provenance)
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [WEIGHTS, DESCRIPTION]
+
+
+def test_a_fingerprint_tells_models_apart_whose_maps_would_differ(saved: Path) -> None:
+    model = Segmenter.load(saved)
+    assert model.fingerprint() == tiny_segmenter().fingerprint()
+    legend = replace(model.spec.legend, names=("a", "b", "c"))
+    specs = [replace(model.spec, mean=(1.0, 2.0, 3.0)), replace(model.spec, legend=legend)]
+    others = [Segmenter(model.name, {}, spec, model.tile, {}) for spec in specs]
+    others.append(Segmenter(model.name, {}, model.spec, model.tile + 1, {}))
+    others.append(Segmenter("context", {}, model.spec, model.tile, {}))
+    others.append(tiny_segmenter("context", tile=model.tile))
+    with torch.no_grad():
+        next(others[-1].parameters()).add_(1)
+    assert len({model.fingerprint(), *(other.fingerprint() for other in others)}) == 1 + len(others)
 
 
 def test_auxiliary_parts_and_side_projections_stay_behind(tmp_path: Path) -> None:

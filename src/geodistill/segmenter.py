@@ -21,6 +21,7 @@ from geodistill.methods.metasegnet import MetaSegNetwork
 from geodistill.methods.sep import SepNetwork
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.nn.normalise import Normalised
+from geodistill.nn.weights import weights_hash
 from geodistill.raster import atomic_path, output_error
 from geodistill.spec import Spec
 
@@ -102,6 +103,11 @@ class Segmenter(nn.Module):
         context = {} if not self.prompts else {"prompt": self._prompt(image, prompt)}
         logits: Tensor = self.network(image, **context).logits
         return logits
+
+    def fingerprint(self) -> str:
+        """Give the SHA-256 of all that its outputs follow from: network, weights, classes, bands, normalisation."""
+        about = {"name": self.name, "arguments": self.arguments, "spec": self.spec.to_dict(), "tile": self.tile}
+        return hashlib.sha256(f"{json.dumps(about, sort_keys=True)} {weights_hash(self)}".encode()).hexdigest()
 
     def under(self, prompt: int) -> Segmenter:
         """Give the model for a place: a network that holds the prompt at this position of `prompts` alone."""

@@ -1,6 +1,7 @@
 """Every backend gives torch's logits, whatever the batch; what cannot be had here is refused in one line."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,7 @@ def test_the_fastest_that_reproduces_torchs_classes_is_taken(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speeds = {("onnx", "fp32"): (0.02, 0.0), ("openvino", "fp32"): (0.1, 0.0), ("openvino", "bf16"): (0.0, 0.5)}
-    monkeypatch.setattr("geodistill.backends.choose.to_onnx", lambda *args, **more: 0.0)
+    monkeypatch.setattr("geodistill.backends.choose.kept_graph", lambda *args: nullcontext(Path("network.onnx")))
     monkeypatch.setattr(
         "geodistill.backends.choose.precisions", lambda name, device: [p for n, p in speeds if n == name]
     )
@@ -181,10 +182,10 @@ def test_little_work_is_left_to_torch(segmenter: Segmenter) -> None:
 def test_a_network_that_cannot_be_exported_stays_with_torch(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*args: object, **more: object) -> float:
+    def refuse(*args: object) -> object:
         raise ArtifactError("network context cannot be exported")
 
-    monkeypatch.setattr("geodistill.backends.choose.to_onnx", refuse)
+    monkeypatch.setattr("geodistill.backends.choose.kept_graph", refuse)
     _, choice = choose_backend(segmenter, example(segmenter.spec, (2, 32, 32)), device="cpu", precision="fp32")
     assert choice.name == "torch"
     assert "cannot be exported" in str(choice)

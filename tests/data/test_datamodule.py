@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from factories import make_dataset
-from geodistill.data.datamodule import DataConfig, DataModule, DrawBatches
+from geodistill.data.batches import DrawBatches
+from geodistill.data.config import DataConfig
+from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import make_spec
 from geodistill.data.sample import Batch
 from geodistill.data.scan import scan

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from factories import make_dataset, make_picture, make_raster, noise, truncate
-from geodistill.data.datamodule import DataConfig, DataModule
+from geodistill.data.config import DataConfig
+from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.data.scan import ScanReport, format_scan, scan
 from geodistill.errors import DataError, OutputError

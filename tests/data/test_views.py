@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from factories import make_dataset
 from geodistill.data.augment import Augmentation
-from geodistill.data.datamodule import DataConfig, DataModule
+from geodistill.data.config import DataConfig
+from geodistill.data.datamodule import DataModule
 from geodistill.data.dataset import RandomCrops
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, GeodistillError, GeodistillWarning, RecipeError
-from geodistill.methods.cache import Storage, TeacherCache, weights_hash
+from geodistill.methods.cache import Storage, TeacherCache
+from geodistill.nn.weights import weights_hash
 
 SHAPES = [(5, 3, 7), (2, 4, 4)]
 ABOUT: dict[str, Any] = {"weights": "w", "views": {"seed": 0}}

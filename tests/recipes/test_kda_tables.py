@@ -6,7 +6,8 @@ from geodistill.recipes.kda_tables import DISTIL, TABLES
 from geodistill.recipes.row import Step
 from geodistill.reproduce.plan import as_flags, load_row
 from geodistill.training.inspect import inspect
-from geodistill.training.recipe import KdaRecipe, load_recipe
+from geodistill.training.recipe import load_recipe
+from geodistill.training.schema import KdaRecipe
 
 
 def test_every_row_is_phase_1_then_the_published_length_on_labels() -> None:

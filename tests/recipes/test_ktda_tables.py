@@ -4,7 +4,8 @@ import pytest
 
 from geodistill.recipes.ktda_tables import TABLES
 from geodistill.reproduce.plan import as_flags, load_row
-from geodistill.training.recipe import KtdaRecipe, SupervisedRecipe, load_recipe
+from geodistill.training.recipe import load_recipe
+from geodistill.training.schema import KtdaRecipe, SupervisedRecipe
 
 
 def test_rows_on_grass_have_its_length_and_those_on_clouds_theirs() -> None:

@@ -6,7 +6,8 @@ from geodistill.methods.task import ScheduleConfig
 from geodistill.recipes.maflnet_tables import POTSDAM, TABLES
 from geodistill.reproduce.plan import as_flags, load_row
 from geodistill.training.inspect import inspect
-from geodistill.training.recipe import MaflnetRecipe, load_recipe
+from geodistill.training.recipe import load_recipe
+from geodistill.training.schema import MaflnetRecipe
 
 
 def test_rows_have_the_length_of_their_set() -> None:

@@ -6,7 +6,8 @@ from geodistill.context.prompts import KINDS
 from geodistill.data.catalog import CATALOG
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.recipes.metasegnet_tables import ABOUT, TABLES
-from geodistill.training.recipe import MetaSegNetRecipe, load_recipe
+from geodistill.training.recipe import load_recipe
+from geodistill.training.schema import MetaSegNetRecipe
 
 ROWS = {
     f"{table} {label}": (table, row)

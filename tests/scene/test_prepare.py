@@ -128,6 +128,20 @@ def test_a_finished_map_is_left_without_measuring_again(tmp_path: Path, monkeypa
     assert not anew.finished_before
 
 
+def test_a_model_that_sees_the_scene_otherwise_maps_it_again(tmp_path: Path) -> None:
+    source, out = make_raster(tmp_path / "scene.tif"), tmp_path / "map.tif"
+    options, model = Options(device="cpu", resume=True), tiny_segmenter()
+    predict(model, [source], out, options)
+    # The weights are the same, what they are given is not.
+    moved = replace(model.spec, mean=(9.0, 0.0, 0.0))
+    other = Segmenter(model.name, model.arguments, moved, model.tile, model.provenance)
+    other.load_state_dict(model.state_dict())
+    (made,) = predict(other, [source], out, options)
+    assert not made.finished_before
+    (again,) = predict(other, [source], out, options)
+    assert again.finished_before
+
+
 def test_the_choice_of_a_backend_is_printed_with_its_tolerance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,8 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from geodistill.data.datamodule import DataConfig, DataModule
+from geodistill.data.config import DataConfig
+from geodistill.data.datamodule import DataModule
 from geodistill.methods.method import Method
 from geodistill.methods.supervised import SupervisedObjective
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig, SegmentationTask

@@ -8,7 +8,8 @@ import torch
 from ddp_gradients import SaveGradients
 from torch import Tensor, nn
 
-from geodistill.data.sets import SetsConfig, SetsDataModule
+from geodistill.data.config import SetsConfig
+from geodistill.data.sets import SetsDataModule
 from geodistill.methods.method import Method
 from geodistill.methods.sep.losses import SepObjective
 from geodistill.methods.sep.method import sets_of

@@ -12,7 +12,8 @@ import torch
 import yaml
 
 from geodistill.cli import main
-from geodistill.data.datamodule import DataConfig, DataModule
+from geodistill.data.config import DataConfig
+from geodistill.data.datamodule import DataModule
 from geodistill.errors import GeodistillWarning
 from geodistill.methods.frozen import SegmenterTeacher
 from geodistill.methods.method import Method

@@ -6,15 +6,8 @@ import pytest
 import yaml
 
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
-from geodistill.training.recipe import (
-    METHODS,
-    KtdaRecipe,
-    SupervisedRecipe,
-    load_recipe,
-    recipe_dict,
-    recipe_keys,
-    recipe_names,
-)
+from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
+from geodistill.training.schema import METHODS, KtdaRecipe, SupervisedRecipe
 
 
 @pytest.mark.parametrize("name", recipe_names())

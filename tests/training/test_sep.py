@@ -25,7 +25,8 @@ from geodistill.training.callbacks import SeedSteps
 from geodistill.training.fit import fit
 from geodistill.training.init import begin_from, heads
 from geodistill.training.inspect import inspect
-from geodistill.training.recipe import Recipe, load_recipe
+from geodistill.training.recipe import load_recipe
+from geodistill.training.schema import Recipe
 
 SHORT = ["--network.encoder", "test_resnet", "--network.encoder_weights", "null", "--trainer.accelerator", "cpu"]
 SHORT += ["--data.workers", "0", "--data.crop", "32", "--data.batch_size", "6", "--network.decoder_channels", "32"]

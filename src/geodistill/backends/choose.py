@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from geodistill.backends.graph import to_onnx
+from geodistill.backends.kept import kept_graph
 from geodistill.backends.run import Backend, Precision, TorchBackend, available, open_graph, precisions
 from geodistill.errors import ArtifactError
 from geodistill.segmenter import Segmenter
@@ -129,13 +127,11 @@ def _open_others(
     graphs = [(name, kind) for name, kind in wanted if name != "torch"]
     if not graphs:
         return opened, "" if len(names) > 1 else "nothing but torch is installed for this device"
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        try:
-            to_onnx(segmenter, path, size=windows.shape[-1], batch=1)
-        except ArtifactError as error:
-            return opened, str(error)
-        opened += [open_graph(name, path, device, kind, batch) for name, kind in graphs]
+    try:
+        with kept_graph(segmenter, windows.shape[-1]) as path:
+            opened += [open_graph(name, path, device, kind, batch) for name, kind in graphs]
+    except ArtifactError as error:
+        return opened, str(error)
     return opened, ""
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -15,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.backends.graph import INPUT, OUTPUT, first_line, quiet_options, require, runtime_errors, to_onnx
+from geodistill.backends.graph import INPUT, OUTPUT, first_line, quiet_options, require, runtime_errors
+from geodistill.backends.kept import kept_graph
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.segmenter import Segmenter
 
@@ -99,9 +99,7 @@ def open_backend(
         raise RecipeError(
             f"precision {precision} with {name} on this {place.type}", f"one of {', '.join(precisions(name, place))}"
         )
-    with TemporaryDirectory() as folder:
-        graph = Path(folder) / "network.onnx"
-        to_onnx(segmenter, graph, size=size, batch=1)
+    with kept_graph(segmenter, size) as graph:
         return open_graph(name, graph, place, precision, batch)
 
 

@@ -1,137 +1,24 @@
-"""The data side of a recipe: `DataConfig`, and the loaders that Lightning's trainer asks for."""
+"""The loaders of one data set that Lightning's trainer asks for."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Sampler, Subset, default_collate
+from torch.utils.data import DataLoader, Subset, default_collate
 
-from geodistill.data.augment import Augmentation
+from geodistill.data.batches import DrawBatches
+from geodistill.data.config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.sample import Batch, Sample
-from geodistill.errors import DataError, RecipeError
+from geodistill.errors import DataError
 from geodistill.spec import Spec
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What is trained on and how it is drawn.
-
-    Attributes:
-        manifest: The manifest that ``geodistill data scan`` wrote.
-        unlabelled: Manifest of more images that serve feature transfer only; its masks are not read. Its
-            ``unlabelled`` images are taken, or its ``train`` images where it has none of those. May be the same file.
-        unlabelled_share: Share of each batch drawn from `unlabelled`.
-        crop: Side of training crops and validation tiles in pixels.
-        batch_size: Crops in a step of one process.
-        workers: Processes that read; 0 reads in the training process.
-        seed: Seed of the crops; the trainer's seed where not given.
-        fraction: Share of the labelled training images that are used, such as 0.05; which, the seed chooses so that
-            they cover the classes. All where not given.
-        scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
-        flips: Mirror half of the crops.
-        turns: Turn crops by 0, 90, 180 or 270 degrees.
-        brightness: Largest shift, in standard deviations of each band.
-        contrast: Largest relative change of contrast, below 1.
-        gamma: Largest logarithm of the exponent that bends the band's range.
-        mosaic: Probability of a crop put together from four.
-        max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
-        crop_tries: Draws at most for that.
-        cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
-        cache_mb: Memory for that, in MiB, over all workers.
-        classes: Number of classes of the data set that the recipe was written for, which ``geodistill inspect``
-            takes where the manifest is not there; training takes the manifest's.
-    """
-
-    manifest: str = ""
-    unlabelled: str | None = None
-    unlabelled_share: float = 0.5
-    crop: int = 256
-    batch_size: int = 8
-    workers: int = 2
-    seed: int | None = None
-    fraction: float | None = None
-    scale: tuple[float, float] = (0.5, 2.0)
-    flips: bool = True
-    turns: bool = True
-    brightness: float = 0.2
-    contrast: float = 0.2
-    gamma: float = 0.2
-    mosaic: float = 0.0
-    max_class_ratio: float = 1.0
-    crop_tries: int = 10
-    cache: bool = True
-    cache_mb: int = 1024
-    classes: int | None = None
-
-    def augmentation(self) -> Augmentation:
-        """Give the fields that change a crop.
-
-        Raises:
-            RecipeError: A field is out of its range.
-        """
-        return Augmentation(
-            scale=self.scale,
-            flips=self.flips,
-            turns=self.turns,
-            brightness=self.brightness,
-            contrast=self.contrast,
-            gamma=self.gamma,
-            mosaic=self.mosaic,
-            max_class_ratio=self.max_class_ratio,
-            tries=self.crop_tries,
-        )
-
-    def check(self) -> None:
-        """Refuse values that are out of range, before any file is opened.
-
-        Raises:
-            RecipeError: A field is out of its range.
-        """
-        if not self.manifest:
-            raise RecipeError("data.manifest is not given", "the file that 'geodistill data scan' wrote")
-        for name, value, least in (("crop", self.crop, 1), ("batch_size", self.batch_size, 1),
-                                   ("workers", self.workers, 0), ("cache_mb", self.cache_mb, 0),
-                                   ("seed", self.seed or 0, 0)):  # fmt: skip
-            if value < least:
-                raise RecipeError(f"data.{name} {value}", f"at least {least}")
-        if not 0 <= self.unlabelled_share <= 1:
-            raise RecipeError(f"data.unlabelled_share {self.unlabelled_share}", "a share from 0 to 1")
-        if self.fraction is not None and not 0 < self.fraction <= 1:
-            raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
-        self.augmentation()
-
-
-class DrawBatches(Sampler[list[int]]):
-    """Batches of draw numbers without end.
-
-    A step of ``world`` processes uses ``batch_size * world`` draws in a row; process ``rank`` takes every
-    ``world``-th of them. So the processes together see what one process with the larger batch would see.
-
-    Args:
-        batch_size: Draws in a batch of one process.
-        start_draw: First draw of the first step, over all processes.
-        rank: This process.
-        world: Number of processes.
-    """
-
-    def __init__(self, batch_size: int, start_draw: int = 0, rank: int = 0, world: int = 1) -> None:
-        self._batch_size, self._start, self._rank, self._world = batch_size, start_draw, rank, world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        together = self._batch_size * self._world
-        for first in count(self._start + self._rank, together):
-            yield list(range(first, first + together, self._world))
 
 
 class DataModule(lightning.LightningDataModule):

@@ -3,144 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import count
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from geodistill.data.datamodule import DataConfig, DataModule, loading
+from geodistill.data.batches import DealBatches, split_batch
+from geodistill.data.config import SetsConfig
+from geodistill.data.datamodule import DataModule, loading
 from geodistill.data.dataset import RandomCrops
 from geodistill.data.manifest import Manifest
 from geodistill.data.sample import Sample
-from geodistill.errors import DataError, RecipeError
+from geodistill.errors import DataError
 from geodistill.spec import Legend, Spec
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _UNNAMED = re.compile(r"band\d+")
 MOST_RANGE = 8.0
 """Largest ratio of two sets' highest samples of a band in one unit; 8-bit samples and reflectance differ by more."""
-
-
-@dataclass(frozen=True)
-class SetsConfig(DataConfig):
-    """What is trained on: the one ``manifest``, or several ``manifests`` at once, and how it is drawn.
-
-    Attributes:
-        manifests: Manifests of several data sets, each learnt by a head of its own; in place of ``manifest``.
-        names: Name of each, for heads, logs and results; by default that of the manifest's file, or of its folder
-            where the file is called manifest.parquet.
-    """
-
-    manifests: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Refuse values that are out of range, before any file is opened.
-
-        Raises:
-            RecipeError: A field is out of its range or does not go with another.
-        """
-        if self.names and not self.manifests:
-            raise RecipeError("data.names without data.manifests", "one name for each of several manifests")
-        if self.manifests and self.manifest:
-            raise RecipeError("data.manifest beside data.manifests", "one of them", "leave data.manifest empty")
-        if self.manifests and self.unlabelled is not None:
-            raise RecipeError("data.unlabelled beside data.manifests", "labelled images alone")
-        if not self.manifests:
-            super().check()
-        for config in self.by_set().values():
-            config.check()
-
-    def by_set(self) -> dict[str, DataConfig]:
-        """Give each set's own config by its name, in order; memory for decoded images is shared out evenly.
-
-        Raises:
-            RecipeError: Names repeat, do not do for files, or are not as many as the manifests.
-        """
-        names = self.names or tuple(_name_of(Path(path)) for path in self.manifests)
-        if len(names) != len(self.manifests):
-            raise RecipeError(
-                f"{len(names)} data.names for {len(self.manifests)} data.manifests", "one name a manifest"
-            )
-        if odd := [name for name in names if not _NAME.fullmatch(name)]:
-            raise RecipeError(f"data.names with {odd[0]!r}", "names of letters, digits, _ and -")
-        if twice := [name for name, times in Counter(names).items() if times > 1]:
-            which = " and ".join(path for path, name in zip(self.manifests, names, strict=True) if name == twice[0])
-            raise RecipeError(
-                f"two sets with the name {twice[0]!r} ({which})",
-                "a name of its own for each",
-                "name them in the manifests' order with --data.names",
-            )
-        own = {field.name: getattr(self, field.name) for field in fields(DataConfig)}
-        own["cache_mb"] = self.cache_mb // max(len(names), 1)
-        return {name: DataConfig(**own | {"manifest": path}) for name, path in zip(names, self.manifests, strict=True)}
-
-
-def split_batch(total: int, images: Mapping[str, int], processes: int = 1) -> dict[str, int]:
-    """Part a batch among sets in proportion to their images, by largest remainder.
-
-    Each set gets the whole part of its exact share; what is left goes one by one to the largest remainders, the
-    earlier set first where they are equal.
-
-    Args:
-        total: Samples in a step of all processes together.
-        images: Labelled training images of each set.
-        processes: Each must get at least one sample of every set.
-
-    Returns:
-        Samples of each set, which add up to ``total``.
-
-    Raises:
-        RecipeError: A set, or a process, would get none.
-    """
-    whole = sum(images.values())
-    # Integers throughout: shares that are equal must not part by rounding.
-    shares = {name: divmod(total * held, whole) for name, held in images.items()}
-    parts = {name: quotient for name, (quotient, _) in shares.items()}
-    by_remainder = sorted(shares, key=lambda name: -shares[name][1])
-    for name in by_remainder[: total - sum(parts.values())]:
-        parts[name] += 1
-    if short := [name for name, size in parts.items() if size < processes]:
-        name = short[0]
-        raise RecipeError(
-            f"batches of {total} over {processes} process{'es' * (processes > 1)} give set {name!r} {parts[name]} "
-            f"({images[name]} of {whole} images)",
-            f"at least {processes} of every set",
-            "use a larger data.batch_size, or train without that set",
-        )
-    return parts
-
-
-class DealBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (set, draw) without end; each process gets every part in the proportion of the whole.
-
-    The samples of a step stand in a row, set after set, and are dealt to the processes in turn: each gets as many,
-    and of each set as many as any other, give or take one.
-
-    Args:
-        parts: Samples of each set in a step of all processes.
-        start: First draw of each set.
-        rank: This process.
-        world: Number of processes.
-    """
-
-    def __init__(self, parts: Sequence[int], start: Sequence[int], rank: int = 0, world: int = 1) -> None:
-        self._parts, self._start, self._rank, self._world = tuple(parts), tuple(start), rank, world
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in count():
-            samples = [
-                (position, first + step * size + index)
-                for position, (first, size) in enumerate(zip(self._start, self._parts, strict=True))
-                for index in range(size)
-            ]
-            yield samples[self._rank :: self._world]
 
 
 class SetsCrops(Dataset[Sample]):
@@ -324,9 +206,3 @@ def refuse_different_images(manifests: Mapping[str, Manifest]) -> None:
 def _marked(sample: Sample, position: int) -> Sample:
     sample["set"] = position
     return sample
-
-
-def _name_of(path: Path) -> str:
-    """Name of a set by its manifest: of the file, or of its folder where the file has the usual name."""
-    name = path.resolve().parent.name if path.stem == "manifest" else path.stem
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name) or "set"

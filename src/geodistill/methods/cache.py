@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError
 from geodistill.files import atomic_path, output_error
@@ -225,16 +225,6 @@ class TeacherCache:
                 parts.append(codes.float() * ranges[1] + ranges[0])
             start = stop
         return parts
-
-
-def weights_hash(module: nn.Module) -> str:
-    """SHA-256 of every parameter and buffer with its name, type and shape."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _claim_folder(folder: Path, meta: dict[str, Any]) -> None:

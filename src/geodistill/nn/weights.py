@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
@@ -160,6 +161,16 @@ def load_own_weights(module: nn.Module, weights: LocalWeights, strict: bool = Tr
             problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(own[key].shape)}")
     _refuse(weights.path, problems)
     module.load_state_dict(weights.tensors, strict=strict)
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 of every parameter and buffer with its name, type and shape."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.recipes.row import Row, Step
 from geodistill.recipes.tables import Table
 from geodistill.reproduce.smoke import smoke_overrides
-from geodistill.training.recipe import Recipe, load_recipe, recipe_dict, recipe_keys, recipe_names
+from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
+from geodistill.training.schema import Recipe
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from geodistill.reproduce.sets import MadeUp, Official, Source, identities, with
 from geodistill.scene.place import Whereabouts
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
-from geodistill.training.recipe import MetaSegNetRecipe, Recipe
+from geodistill.training.schema import MetaSegNetRecipe, Recipe
 
 Scale = Literal["smoke", "full"]
 

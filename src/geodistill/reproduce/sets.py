@@ -19,7 +19,8 @@ from geodistill.errors import ArtifactError, DataError
 from geodistill.recipes.row import About
 from geodistill.reproduce.plan import Run, put
 from geodistill.spec import Legend
-from geodistill.training.recipe import Recipe, recipe_keys
+from geodistill.training.recipe import recipe_keys
+from geodistill.training.schema import Recipe
 
 SCENES, SIDE = 6, 160
 """Made-up scenes of a set, and their side in pixels."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from geodistill.nn.encoders import format_name, parse_name
-from geodistill.training.recipe import Recipe
+from geodistill.training.schema import Recipe
 
 STEPS = 80
 """Optimiser steps of a smoke run on labels."""

@@ -218,17 +218,12 @@ def segment_parts(network: Network, area: Area, plan: Plan, parts: Sequence[Part
 def identity(segmenter: Segmenter, network: Network, raster: Raster, options: Options) -> dict[str, Any]:
     """Give all that the bytes of a map follow from, as JSON."""
     settings, prompts = options.settings, network.prompts
-    weights = hashlib.sha256()
-    for name, values in sorted(segmenter.state_dict().items()):
-        weights.update(name.encode())
-        weights.update(values.detach().cpu().contiguous().view(-1).numpy().tobytes())
     return {
         "source": raster.source,
         "stamp": raster.stamp,
         "shape": [raster.grid.height, raster.grid.width],
         "bands": list(raster.band_names),
-        "weights": weights.hexdigest(),
-        "tile": segmenter.tile,
+        "model": segmenter.fingerprint(),
         "overlap": settings.overlap,
         "blend": settings.blend,
         "tta": settings.tta,

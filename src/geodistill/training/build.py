@@ -16,13 +16,14 @@ from geodistill.data.manifest import Row
 from geodistill.data.sets import SetsDataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.bench import DEFAULT, add_bench, parse_term, split_weights
-from geodistill.methods.cache import TeacherCache, weights_hash
+from geodistill.methods.cache import TeacherCache
 from geodistill.methods.method import Method
 from geodistill.methods.teacher import FrozenTeacher, SegmenterTeacher, TeacherConfig, build_teacher, teacher_bands
 from geodistill.nn.encoders import Encoder
+from geodistill.nn.weights import weights_hash
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
-from geodistill.training.recipe import METHODS, MetaSegNetRecipe, Recipe, SepRecipe
+from geodistill.training.schema import METHODS, MetaSegNetRecipe, Recipe, SepRecipe
 
 
 def build_method(

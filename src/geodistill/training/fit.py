@@ -21,8 +21,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from geodistill.data.config import SetsConfig
 from geodistill.data.datamodule import DataModule
-from geodistill.data.sets import SetsConfig, SetsDataModule
+from geodistill.data.sets import SetsDataModule
 from geodistill.errors import GeodistillWarning, OutputError, RecipeError
 from geodistill.methods.method import Method, Phase
 from geodistill.methods.task import SegmentationTask
@@ -31,7 +32,8 @@ from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
 from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
 from geodistill.training.init import begin_from
-from geodistill.training.recipe import Recipe, recipe_dict
+from geodistill.training.recipe import recipe_dict
+from geodistill.training.schema import Recipe
 from geodistill.training.sets import save_set_segmenters
 
 

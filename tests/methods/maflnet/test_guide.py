@@ -11,7 +11,8 @@ import torch
 from geodistill.cli import main
 from geodistill.methods.maflnet import MaflNetwork
 from geodistill.segmenter import Segmenter
-from geodistill.training.recipe import MaflnetRecipe, recipe_keys
+from geodistill.training.recipe import recipe_keys
+from geodistill.training.schema import MaflnetRecipe
 from shown import shown_blocks
 
 GUIDE = Path(__file__).parents[3] / "docs" / "maflnet.md"

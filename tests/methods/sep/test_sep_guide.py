@@ -14,7 +14,8 @@ from geodistill.data.synthetic import REGIONS, write_dataset
 from geodistill.methods.sep.network import DECODERS
 from geodistill.nn.encoders import build_encoder
 from geodistill.segmenter import Segmenter
-from geodistill.training.recipe import SepRecipe, load_recipe, recipe_keys
+from geodistill.training.recipe import load_recipe, recipe_keys
+from geodistill.training.schema import SepRecipe
 from shown import shown_blocks
 
 PAGE = Path(__file__).parents[3] / "docs" / "sep.md"

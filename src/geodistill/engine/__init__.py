@@ -1,0 +1,10 @@
+"""Many items through one function: in this process, in several on this machine, or over a Ray cluster.
+
+A worker that dies (out of memory, machine lost) costs its item another try and nothing else: every item gives
+exactly one result. Because an item can be begun twice, a function that writes files writes them whole (`atomic_path`).
+"""
+
+from geodistill.engine.run import ENGINES, Engine, run_tasks
+from geodistill.engine.task import TRIES, TaskResult, WorkerError
+
+__all__ = ["ENGINES", "TRIES", "Engine", "TaskResult", "WorkerError", "run_tasks"]

@@ -1,0 +1,122 @@
+"""Items over a Ray cluster, or over one started on this machine for the run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from geodistill.engine.task import TRIES, Outcome, TaskResult, WorkerError, attempt, died, result_of
+from geodistill.errors import RecipeError
+from geodistill.memory import keep_freed_memory
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Actor:
+    """A process of a Ray cluster: it holds its GPU, and what the function has loaded, between items."""
+
+    def __init__(self, function: Callable[[Any], Any], folder: str) -> None:
+        keep_freed_memory()
+        self._function = function
+        # Relative paths mean what they mean to the caller, wherever the cluster was started.
+        if Path(folder).is_dir():
+            os.chdir(folder)
+
+    def ready(self) -> None:
+        """Answer as soon as the cluster has a place for this process."""
+
+    def run(self, item: Any) -> Outcome:
+        """Apply the function to an item."""
+        return attempt(self._function, item)
+
+
+def over_ray(
+    function: Callable[[T], R], items: Sequence[T], workers: int, address: str | None, keep_going: bool, gpus: float
+) -> Iterator[TaskResult[T, R]]:
+    """Do the items in actors, which the cluster starts again where one died, and its item with it.
+
+    Raises:
+        RecipeError: Ray is not installed, or the cluster cannot be reached or lacks the GPUs.
+        WorkerError: No actor could start.
+    """
+    ray, started = _join(workers, address)
+    lost = ray.exceptions
+    deaths = (lost.RayActorError, lost.WorkerCrashedError, lost.OutOfMemoryError, lost.NodeDiedError)
+    actors: list[Any] = []
+    try:
+        if (held := ray.cluster_resources().get("GPU", 0)) < gpus:
+            raise RecipeError(f"{gpus:g} GPUs an item and {held:g} in the Ray cluster", "as many", "ask for fewer GPUs")
+        # An actor that dies is started again, anywhere in the cluster, and its item given to it once more.
+        start = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1)(_Actor).remote
+        shipped = ray.put(function)
+        actors += [start(shipped, str(Path.cwd())) for _ in range(min(workers, len(items)))]
+        # A cluster may have no place for all of them: items go to those that have answered.
+        starting = {actor.ready.remote(): actor for actor in actors}
+        idle: list[Any] = []
+        waiting = deque(range(len(items)))
+        busy: dict[Any, tuple[Any, int]] = {}
+        while waiting or busy:
+            while waiting and idle:
+                actor, index = idle.pop(), waiting.popleft()
+                busy[actor.run.remote(items[index])] = (actor, index)
+            if not waiting:
+                # Their places may be all that an actor which died needs to begin its item again.
+                for actor in [*idle, *starting.values()]:
+                    ray.kill(actor)
+                idle, starting = [], {}
+            done, _ = ray.wait([*busy, *starting], num_returns=1)
+            for reference in done:
+                if reference in starting:
+                    actor = starting.pop(reference)
+                    try:
+                        ray.get(reference)
+                        idle.append(actor)
+                    except deaths as error:
+                        if not (starting or idle or busy):
+                            reason = str(error).strip().splitlines()[-1]
+                            raise WorkerError(f"no worker of the Ray cluster could start ({reason})") from error
+                    continue
+                actor, index = busy.pop(reference)
+                try:
+                    result: TaskResult[T, R] = result_of(index, items[index], ray.get(reference))
+                except deaths:
+                    result = died(index, items[index])
+                idle.append(actor)
+                if result.error is not None and not keep_going:
+                    waiting.clear()
+                yield result
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+        if started:
+            ray.shutdown()
+
+
+def _join(workers: int, address: str | None) -> tuple[Any, bool]:
+    """Give the ray module, connected, and whether it was connected here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise RecipeError(
+            "the engine 'ray' asks for the package ray, which is not installed",
+            "",
+            "pip install 'geodistill[cluster]', or use the engine 'local' with several workers",
+        ) from error
+    if ray.is_initialized():
+        return ray, False
+    where: dict[str, Any] = {"address": address} if address or os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
+    try:
+        ray.init(**where, include_dashboard=False if "num_cpus" in where else None, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise RecipeError(
+            f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS') or 'this machine'} ({error})",
+            "the address of a running cluster",
+            "start one with 'ray start --head'",
+        ) from error
+    return ray, True

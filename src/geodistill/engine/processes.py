@@ -1,0 +1,111 @@
+"""Items in this process, or in several on this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from geodistill.engine.task import TRIES, Outcome, TaskResult, attempt, died, result_of
+from geodistill.memory import keep_freed_memory
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_this_process(function: Callable[[T], R], items: Sequence[T], keep_going: bool) -> Iterator[TaskResult[T, R]]:
+    """Do the items one after another, up to the first failure unless ``keep_going``."""
+    for index, item in enumerate(items):
+        result: TaskResult[T, R] = result_of(index, item, attempt(function, item))
+        yield result
+        if result.error is not None and not keep_going:
+            return
+
+
+class _Worker:
+    """One process. Each has a pool of its own, so that its death concerns no other item."""
+
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")  # GDAL and OpenMP do not survive a fork
+        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare, initargs=(threads,))
+        self._pid = self._pool.submit(os.getpid)
+
+    def submit(self, call: Callable[[T], Outcome], item: T) -> Future[Outcome]:
+        return self._pool.submit(call, item)
+
+    def stop(self, now: bool) -> None:
+        """End the process; ``now`` without waiting for the item under way."""
+        if now and self._pid.done() and self._pid.exception() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid.result(), signal.SIGTERM)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare(threads: int) -> None:
+    """Make a new process a good worker; runs in it before the function is loaded."""
+    keep_freed_memory()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(threads)
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its workers, and they would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def in_processes(
+    function: Callable[[T], R], items: Sequence[T], workers: int, keep_going: bool
+) -> Iterator[TaskResult[T, R]]:
+    """Do the items in processes of their own, and an item again whose process died."""
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    waiting = deque((index, 1) for index in range(len(items)))
+    idle = [_Worker(threads) for _ in range(min(workers, len(items)))]
+    busy: dict[Future[Outcome], tuple[_Worker, int, int]] = {}
+    finished = False
+    try:
+        while waiting or busy:
+            while waiting and idle:
+                worker, (index, tries) = idle.pop(), waiting.popleft()
+                try:
+                    busy[worker.submit(partial(attempt, function), items[index])] = (worker, index, tries)
+                except BrokenProcessPool:  # it died while idle
+                    worker.stop(now=False)
+                    idle.append(_Worker(threads))
+                    waiting.appendleft((index, tries))
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                worker, index, tries = busy.pop(future)
+                try:
+                    result: TaskResult[T, R] = result_of(index, items[index], future.result())
+                    idle.append(worker)
+                except BrokenProcessPool:
+                    worker.stop(now=False)
+                    idle.append(_Worker(threads))
+                    if tries < TRIES:
+                        waiting.appendleft((index, tries + 1))
+                        continue
+                    result = died(index, items[index])
+                if result.error is not None and not keep_going:
+                    waiting.clear()
+                yield result
+        finished = True
+    finally:
+        for worker in [*idle, *(worker for worker, _, _ in busy.values())]:
+            worker.stop(now=not finished)

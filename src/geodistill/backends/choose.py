@@ -20,6 +20,9 @@ TOLERANCE = 1e-3
 _PAYS = 20.0
 """Seconds that torch must take for the work ahead before a few of them are spent on exporting and comparing."""
 
+_LONG_ENOUGH = 0.3
+"""Seconds of calls that time a backend well."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -136,9 +139,9 @@ def _open_others(
 
 
 def _seconds(backend: Backend, windows: Tensor) -> float:
-    """Time a call that is already warm: the fastest of three, or one where that is slow."""
+    """Time a call that is already warm: the fastest of three, or of fewer where they are slow."""
     times: list[float] = []
-    while len(times) < 3 and sum(times) < 1:
+    while len(times) < 3 and sum(times) < _LONG_ENOUGH:
         start = time.perf_counter()
         # To the host and back in the time: a device answers before it is done.
         backend(windows)[:, :1, :1, :1].cpu()

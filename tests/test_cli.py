@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from geodistill import __version__
 from geodistill.cli import VERBS, main
+from geodistill.training.recipe import load_recipe, recipe_names
 
 
 @pytest.mark.parametrize("verb", [v for v in VERBS if v not in ("data", "label")])
@@ -38,6 +40,19 @@ def test_help_imports_nothing_heavy() -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"geodistill {__version__}\n"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_print_config_gives_a_recipe_that_is_read_back(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = ["--trainer.max_steps", "7", "--losses.weights.ce", "0.3"]
+    assert main(["fit", "--config", name, *change, "--print_config"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    (tmp_path / "printed.yaml").write_text(printed.out)
+    assert load_recipe(tmp_path / "printed.yaml") == load_recipe(name, change)
+    assert list(tmp_path.iterdir()) == [tmp_path / "printed.yaml"]
 
 
 @pytest.mark.parametrize(

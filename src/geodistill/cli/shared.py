@@ -47,6 +47,7 @@ def verb_parser(verb: str, description: str, example: str) -> ArgumentParser:
         epilog=f"example:\n  {example}",
         formatter_class=RawDescriptionHelpFormatter,
         exit_on_error=False,
+        print_config=None,  # else it keeps the flag of fit's for itself
     )
 
 

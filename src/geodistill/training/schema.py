@@ -42,14 +42,14 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True)
-class SupervisedRecipe:
-    """A network trained on labels alone."""
+class BaseRecipe:
+    """What recipes of every method hold, in this order; each method narrows what is its own."""
 
-    method: Literal["supervised"] = "supervised"
+    method: str = ""
     init: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
-    network: supervised.NetworkConfig = field(default_factory=supervised.NetworkConfig)
-    losses: supervised.LossConfig = field(default_factory=supervised.LossConfig)
+    network: Any = None
+    losses: Any = None
     teacher: TeacherConfig | None = None
     teachers: dict[str, TeacherConfig] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -58,87 +58,63 @@ class SupervisedRecipe:
 
 
 @dataclass(frozen=True)
-class KtdaRecipe:
+class SupervisedRecipe(BaseRecipe):
+    """A network trained on labels alone."""
+
+    method: Literal["supervised"] = "supervised"
+    network: supervised.NetworkConfig = field(default_factory=supervised.NetworkConfig)
+    losses: supervised.LossConfig = field(default_factory=supervised.LossConfig)
+
+
+@dataclass(frozen=True)
+class KtdaRecipe(BaseRecipe):
     """KTDA: a frozen encoder's features transferred into a student."""
 
     method: Literal["ktda"] = "ktda"
     preset: Literal["coherent", "reference"] = "coherent"
-    init: str | None = None
-    data: DataConfig = field(default_factory=DataConfig)
     network: ktda.NetworkConfig = field(default_factory=ktda.NetworkConfig)
-    teacher: ktda.TeacherConfig = field(default_factory=ktda.TeacherConfig)
     losses: ktda.LossConfig = field(default_factory=ktda.LossConfig)
-    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    teacher: ktda.TeacherConfig = field(default_factory=ktda.TeacherConfig)
 
 
 @dataclass(frozen=True)
-class KdaRecipe:
+class KdaRecipe(BaseRecipe):
     """KDA: an encoder that learns a teacher's features against a discriminator, then a decoder on labels."""
 
     method: Literal["kda"] = "kda"
     preset: Literal["coherent", "printed"] = "coherent"
-    init: str | None = None
-    data: DataConfig = field(default_factory=DataConfig)
     network: kda.NetworkConfig = field(default_factory=kda.NetworkConfig)
     losses: kda.LossConfig = field(default_factory=kda.LossConfig)
-    teacher: TeacherConfig | None = None
-    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
 @dataclass(frozen=True)
-class MaflnetRecipe:
+class MaflnetRecipe(BaseRecipe):
     """SAM2-MAFLNet, teacher or student."""
 
     method: Literal["maflnet"] = "maflnet"
     preset: Literal["coherent", "reference"] = "coherent"
-    init: str | None = None
-    data: DataConfig = field(default_factory=DataConfig)
     network: maflnet.NetworkConfig = field(default_factory=maflnet.NetworkConfig)
     losses: maflnet.LossConfig = field(default_factory=maflnet.LossConfig)
-    teacher: TeacherConfig | None = None
-    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
 @dataclass(frozen=True)
-class MetaSegNetRecipe:
+class MetaSegNetRecipe(BaseRecipe):
     """MetaSegNet: where an image was taken becomes text, which helps to say what is in it."""
 
     method: Literal["metasegnet"] = "metasegnet"
-    init: str | None = None
-    data: DataConfig = field(default_factory=DataConfig)
     network: metasegnet.NetworkConfig = field(default_factory=metasegnet.NetworkConfig)
     text: metasegnet.TextConfig = field(default_factory=metasegnet.TextConfig)
     losses: metasegnet.LossConfig = field(default_factory=metasegnet.LossConfig)
-    teacher: TeacherConfig | None = None
-    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
 @dataclass(frozen=True)
-class SepRecipe:
+class SepRecipe(BaseRecipe):
     """SEP: one network learns several data sets at once, a head for each; or is fine-tuned on one."""
 
     method: Literal["sep"] = "sep"
-    init: str | None = None
     data: SetsConfig = field(default_factory=SetsConfig)
     network: sep.NetworkConfig = field(default_factory=sep.NetworkConfig)
     losses: sep.LossConfig = field(default_factory=sep.LossConfig)
-    teacher: TeacherConfig | None = None
-    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
 Recipe = SupervisedRecipe | KtdaRecipe | KdaRecipe | MaflnetRecipe | MetaSegNetRecipe | SepRecipe

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -205,6 +207,15 @@ def test_failures_over_ray(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_path")
-def test_a_cluster_that_is_not_there() -> None:
-    with pytest.raises(RecipeError, match="no Ray cluster at auto"):
-        list(run_tasks(square, [1], engine="ray", address="auto", keep_going=True))
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    begun = time.monotonic()
+    for address in ("auto", f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", f"[::1]:{port}", "127.0.0.1:70000"):
+        with pytest.raises(RecipeError, match=re.escape(f"no Ray cluster at {address} (")) as caught:
+            list(run_tasks(square, [1], engine="ray", address=address, keep_going=True))
+        assert "\n" not in str(caught.value)
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    with pytest.raises(RecipeError, match="no Ray cluster at 127"):
+        list(run_tasks(square, [1], engine="ray", keep_going=True))
+    assert time.monotonic() - begun < 240, "Ray itself tries for many minutes an address"

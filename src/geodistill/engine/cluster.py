@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -110,13 +111,23 @@ def _join(workers: int, address: str | None) -> tuple[Any, bool]:
         ) from error
     if ray.is_initialized():
         return ray, False
-    where: dict[str, Any] = {"address": address} if address or os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
+    named = address or os.environ.get("RAY_ADDRESS")
+    where: dict[str, Any] = {"address": address} if named else {"num_cpus": workers}
     try:
-        ray.init(**where, include_dashboard=False if "num_cpus" in where else None, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        if named:
+            _knock(named)
+        ray.init(**where, include_dashboard=None if named else False, logging_level=logging.WARNING)
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise RecipeError(
-            f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS') or 'this machine'} ({error})",
+            f"no Ray cluster at {named or 'this machine'} ({error})",
             "the address of a running cluster",
             "start one with 'ray start --head'",
         ) from error
     return ray, True
+
+
+def _knock(address: str) -> None:
+    """Connect to a host and port and leave again: where nobody answers, Ray would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

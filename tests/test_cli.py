@@ -69,6 +69,8 @@ def test_print_config_gives_a_recipe_that_is_read_back(
         (["fit", "--config", "ktda-folder", "--trainer.max_steps", "soon"], "soon"),
         (["fit", "--config", "ktda-folder"], "fit without --out"),
         (["fit", "--method", "ktba"], "ktda"),
+        (["encoders", "resnet"], "'resnet*'"),
+        (["datasets", "vaihing"], "such as vaihingen; 'geodistill datasets' lists them"),
     ],
 )
 def test_a_mistake_is_told_on_one_line_with_status_2(

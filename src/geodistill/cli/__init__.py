@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from geodistill.cli.shared import Verb, parse, plain_warnings, print_json, run_verb, verb_parser
-from geodistill.errors import GeodistillError, RecipeError
+from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.memory import keep_freed_memory
 
 
@@ -260,7 +260,10 @@ def encoders(argv: Sequence[str]) -> None:
     args = parse(parser, argv)
     from geodistill.nn.encoders import list_encoders
 
-    print("\n".join(list_encoders(args.pattern)))
+    names = list_encoders(args.pattern)
+    if not names:
+        raise UnknownNameError("encoder", args.pattern, list_encoders(), f"* stands for anything: '{args.pattern}*'")
+    print("\n".join(names))
 
 
 VERBS: dict[str, tuple[str, Verb]] = {

@@ -217,7 +217,7 @@ def datasets(argv: Sequence[str]) -> None:
     from geodistill.data.catalog.tell import as_dict, tell
 
     if args.name is not None and args.name not in CATALOG:
-        raise UnknownNameError("dataset", args.name, CATALOG)
+        raise UnknownNameError("dataset", args.name, CATALOG, "'geodistill datasets' lists them")
     chosen = [CATALOG[args.name]] if args.name else list(CATALOG.values())
     if args.json:
         print_json([as_dict(benchmark) for benchmark in chosen])

@@ -89,6 +89,8 @@ def fit(argv: Sequence[str]) -> None:
         return
     if not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
+    from lightning.pytorch.utilities import rank_zero_only
+
     from geodistill.training.fit import fit as run_fit
 
     with plain_warnings():
@@ -96,7 +98,9 @@ def fit(argv: Sequence[str]) -> None:
     score = "no validation split" if result.miou is None else f"validation mIoU {100 * result.miou:.2f}"
     if recipe.trainer.max_steps == 0:
         score = "an encoder for network.encoder_weights,"
-    print(f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes")
+    # Every process of a run on several devices comes here.
+    line = f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes"
+    rank_zero_only(print)(line)
 
 
 def _split_flags(argv: Sequence[str], own: set[str]) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp
 
 from factories import make_raster, noise
 from geodistill.errors import DataError
-from geodistill.raster import Raster
+from geodistill.raster import Raster, Window
 from geodistill.raster.bands import aliases, band_token, choose
 
 
@@ -65,6 +65,16 @@ def test_bands_that_are_not_there_or_not_one(tmp_path: Path) -> None:
         Raster(path, ["4"])
     with pytest.raises(DataError, match=r"band 0; expected 1 to 3"):
         Raster(path, ["0"])
+
+
+def test_a_description_counts_where_a_writers_default_colour_contradicts_it(tmp_path: Path) -> None:
+    # Four 8-bit bands with the usual profile: GDAL calls them red, green, blue and alpha.
+    path = make_raster(tmp_path / "a.tif", channels=4, bands=["blue", "green", "red", "nir"])
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    with Raster(path) as whole, Raster(path, ["red", "green", "blue", "nir"]) as chosen:
+        pixels = whole.read(Window(0, 0, 8, 8))[0]
+        np.testing.assert_array_equal(chosen.read(Window(0, 0, 8, 8))[0], pixels[[2, 1, 0, 3]])
 
 
 def test_colours_are_names_too(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ SENSORS: dict[str, dict[str, str]] = {
 }
 """Band of each sensor by the common name that STAC gives it; Landsat 9 has those of 8, Landsat 4 and 7 those of 5."""
 
+COMMON = frozenset(common for bands in SENSORS.values() for common in bands) | {"rededge", "swir", "thermal"}
+"""Names of light: a description that is one of them says what a band holds."""
+
 _NAMES = {
     "sentinel-2": re.compile(r"(?i)^(S2[ABCD]_|T\d{2}[A-Z]{3}_|HLS\.S30\.)"),
     "landsat-8": re.compile(r"(?i)^(L[COT]0[89]_|HLS\.L30\.)"),
@@ -59,10 +62,12 @@ def aliases(file_name: str, description: str | None, colour: str | None, alone: 
     Args:
         file_name: Name of its file, which tells the sensor.
         description: The band's name in the file.
-        colour: Its colour interpretation: ``red``, ``nir`` ...
+        colour: Its colour interpretation: ``red``, ``nir`` ... Writers give one unasked (red, green, blue, alpha to the
+            first four bands of an 8-bit TIFF), so a description of `COMMON` counts in its place.
         alone: Whether it is its file's only band, so that the file's name tells the band too.
     """
-    names = {name.strip().lower() for name in (description, colour) if name}
+    described = (description or "").strip().lower()
+    names = {name for name in (described, "" if described in COMMON else (colour or "").lower()) if name}
     token = band_token(description) if description else None
     token = token or (band_token(file_name) if alone else None)
     if token:

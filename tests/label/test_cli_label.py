@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ from geodistill.cli import main
 from geodistill.cli.label import LABEL_VERBS, _build_parser, _settings
 from geodistill.cli.shared import parse
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.label.ablation import Question
+from geodistill.label.build import Work
 from geodistill.label.postprocess import NO_RULES, Rules
 from geodistill.label.presets import PRESETS
 from geodistill.label.settings import Settings
@@ -37,6 +40,74 @@ def test_a_preset_sets_everything_and_flags_win(name: str) -> None:
     other = settings_from("--preset", name, "--segmenter", "grabcut", "--tile", "512", "--fill-holes", "yes")
     assert (other.segmenter, other.tile) == ("grabcut", 512)
     assert other.rules == Rules(keep_component=False, max_outside=None)
+
+
+FLAGS: list[tuple[list[str], dict[str, Any]]] = [
+    (["--category-field", "kind"], {"category_field": "kind"}),
+    (["--segmenter", "sam:weights"], {"segmenter": "sam:weights"}),
+    (["--prompt", "cp+hbox"], {"prompt": "cp+hbox"}),
+    (["--tile", "64", "--overlap", "8"], {"tile": 64, "overlap": 8}),
+    (["--share", "0.25"], {"share": 0.25}),
+    (["--bands", "4", "3", "2"], {"bands": (4, 3, 2)}),
+    (["--background", "ground"], {"background": "ground"}),
+    (["--empty", "keep"], {"empty": "keep"}),
+    (["--difficult", "drop"], {"keep_difficult": False}),
+    (["--order", "annotation"], {"order": "annotation"}),
+    (["--fractions", "0.5", "0.3", "0.2"], {"fractions": (0.5, 0.3, 0.2)}),
+    (["--group-regex", r"Tile_\d"], {"group_regex": r"Tile_\d"}),
+    (["--seed", "9"], {"seed": 9}),
+]
+WORK: list[tuple[list[str], dict[str, Any]]] = [
+    (["--engine", "ray", "--address", "auto", "--gpus", "0.5"], {"engine": "ray", "address": "auto", "gpus": 0.5}),
+    (["--workers", "3", "--batch-size", "2", "--device", "cpu"], {"workers": 3, "batch": 2, "device": "cpu"}),
+]
+
+
+@pytest.mark.parametrize(("flags", "changed"), FLAGS, ids=str)
+def test_each_flag_reaches_its_setting(flags: list[str], changed: dict[str, Any]) -> None:
+    rules = Rules() if "--segmenter" in flags else Rules(min_score=0.75)
+    assert settings_from("--format", "coco", *flags) == Settings(Path("i"), Path("b"), "coco", rules=rules, **changed)
+
+
+@pytest.mark.parametrize(("flags", "changed"), WORK, ids=str)
+def test_each_flag_reaches_the_work(flags: list[str], changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def stop(*_: object, **named: Any) -> None:
+        calls.append(named)
+        raise RecipeError("stop", "")
+
+    monkeypatch.setattr("geodistill.label.build.build", stop)
+    given = ["--images", "i", "--boxes", "b", "--out", "o", "--format", "coco"]
+    assert main(["label", "build", *given, *flags, "--resume", "--keep-going"]) == 2
+    assert calls == [{"work": Work(**changed), "resume": True, "keep_going": True, "progress": True}]
+
+
+def test_no_flag_of_build_is_left_out_here() -> None:
+    tried = {flag for flags, _ in FLAGS + WORK for flag in flags if flag.startswith("--")}
+    known = {flag for action in _build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
+    elsewhere = {"--help", "--images", "--boxes", "--out", "--format", "--json", "--resume", "--keep-going"}
+    rules = {"--keep-component", "--fill-holes", "--max-outside", "--min-score"}
+    assert known - tried == elsewhere | rules | {"--preset", "--classes", "--legend"}
+
+
+def test_ablate_takes_what_build_takes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def stop(*given: Any, **named: Any) -> None:
+        calls.append((given, named))
+        raise RecipeError("stop", "")
+
+    monkeypatch.setattr("geodistill.label.ablation.ablate", stop)
+    given = ["label", "ablate", "--images", "i", "--boxes", "b", "--format", "geojson"]
+    flags = ["--category-field", "kind", "--tile", "64", "--overlap", "8", "--share", "0.25", "--instances", "true"]
+    assert main([*given, *flags, "--prompts", "hbox", "--segmenter", "box", "--bands", "1", "--workers", "2"]) == 2
+    question = Question("box", (("hbox",),), tile=64, overlap=8, share=0.25, bands=(1,), instances=Path("true"))
+    (((*place, asked), named),) = calls
+    assert (place, asked) == (["geojson", Path("b"), Path("i")], question)
+    assert named == {"category_field": "kind", "work": Work(workers=2), "progress": True}
+    assert main([*given, "--share", "0"]) == 2
+    assert "share 0.0; expected above 0, at most 1" in capsys.readouterr().err
 
 
 def test_classes_and_legend(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def inspect(argv: Sequence[str]) -> None:
     )
     parser.add_argument("target", help="recipe (file or shipped name), run or Segmenter directory")
     parser.add_argument("--size", type=int, default=512, help="side of the square input in pixels")
-    parser.add_argument("--channels", type=int, default=3, help="bands, for a recipe without its manifest")
+    parser.add_argument("--channels", type=int, help="bands, for a recipe without its manifest; by default 3")
     parser.add_argument("--classes", type=int, help="classes, for a recipe without its manifest; by default its own")
     parser.add_argument("--decoders", action="store_true", help="of a KDA recipe: every decoder on its encoder")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -227,7 +227,7 @@ def inspect(argv: Sequence[str]) -> None:
     if args.decoders:
         from geodistill.training.decoders import format_decoders, weigh_decoders
 
-        rows = weigh_decoders(args.target, args.size, args.channels, args.classes)
+        rows = weigh_decoders(args.target, args.size, args.channels or 3, args.classes)
         if args.json:
             print_json([row.to_dict() for row in rows])
         else:

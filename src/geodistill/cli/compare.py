@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli.shared import parse, print_json, verb_parser
+from geodistill.cli.shared import parse, print_json, refuse_idle, verb_parser
 
 
 def compare(argv: Sequence[str]) -> None:
@@ -26,6 +26,8 @@ def compare(argv: Sequence[str]) -> None:
     parser.add_argument("--csv", help="write the table here too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
+    if args.manifest is None:
+        refuse_idle(parser, args, ["--split"], "without --manifest")
     from geodistill.evaluation.compare import compare as run_compare
 
     found = run_compare(

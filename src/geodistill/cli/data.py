@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from geodistill.cli.shared import Verb, parse, print_json, verb_parser
+from geodistill.cli.shared import Verb, parse, print_json, refuse_idle, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
     from geodistill.data.scan import ScanReport
+
+
+SET_FLAGS = ("--root", "--layout", "--official-split", "--partial")
+"""Flags of `data scan` that concern benchmark sets alone."""
+
+FOLDER_FLAGS = (
+    "--images", "--masks", "--legend", "--unlabelled", "--include", "--split", "--fractions", "--group-regex",
+    "--group-file", "--groups", "--block-size", "--block-unit", "--lists", "--val-from-train", "--seed",
+    "--ignore-unknown",
+)  # fmt: skip
+"""Those that concern a user's own folders alone: a benchmark set says all this itself."""
 
 
 def _scan_parser() -> ArgumentParser:
@@ -51,7 +62,12 @@ def _scan_parser() -> ArgumentParser:
 
 def scan(argv: Sequence[str]) -> None:
     """Write a manifest."""
-    args = parse(_scan_parser(), argv)
+    parser = _scan_parser()
+    args = parse(parser, argv)
+    if args.dataset:
+        refuse_idle(parser, args, FOLDER_FLAGS, "with --dataset")
+    else:
+        refuse_idle(parser, args, SET_FLAGS, "without --dataset")
     from geodistill.data.scan import format_scan
 
     report = _scan_set(args) if args.dataset else _scan_folders(args)
@@ -73,8 +89,8 @@ def _scan_set(args: Namespace) -> ScanReport:
 
     if args.dataset not in CATALOG:
         raise UnknownNameError("dataset", args.dataset, CATALOG, "see 'geodistill datasets'")
-    if not args.root or args.images:
-        raise RecipeError("--dataset without --root, or with --images", "--dataset NAME --root FOLDER")
+    if not args.root:
+        raise RecipeError("--dataset without --root", "--dataset NAME --root FOLDER")
     return scan_set(
         CATALOG[args.dataset],
         args.root,

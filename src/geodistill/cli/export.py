@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geodistill.cli.shared import parse, verb_parser
+from geodistill.cli.shared import parse, refuse_idle, verb_parser
 from geodistill.errors import RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -40,7 +40,12 @@ def export(argv: Sequence[str]) -> None:
     args = parse(parser, argv)
     if args.to not in TARGETS:
         raise UnknownNameError("export", args.to, TARGETS)
-    print(TARGETS[args.to](_model(args), args))
+    make, own = TARGETS[args.to]
+    others = {flag for _, flags in TARGETS.values() for flag in flags} - set(own)
+    refuse_idle(parser, args, sorted(others), f"with --to {args.to}")
+    if args.int8 is None:
+        refuse_idle(parser, args, ["--split"], "without --int8")
+    print(make(_model(args), args))
 
 
 def _model(args: Namespace) -> Segmenter:
@@ -103,9 +108,10 @@ def _number(flag: str, text: str) -> int | None:
     return int(text)
 
 
-TARGETS: dict[str, Callable[[Segmenter, Namespace], str]] = {
-    "onnx": _onnx,
-    "qgis": _qgis,
-    "stac": _stac,
-    "hub": _hub,
+TARGETS: dict[str, tuple[Callable[[Segmenter, Namespace], str], tuple[str, ...]]] = {
+    "onnx": (_onnx, ("--size", "--batch", "--opset", "--int8", "--split")),
+    "qgis": (_qgis, ("--resolution", "--overlap")),
+    "stac": (_stac, ("--scores",)),
+    "hub": (_hub, ("--licence", "--scores")),
 }
+"""What makes each, and the flags that concern it."""

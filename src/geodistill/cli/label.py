@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.cli.shared import Verb, parse, print_json, verb_parser
+from geodistill.cli.shared import Verb, parse, print_json, refuse_idle, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -52,9 +52,11 @@ def _add_work(parser: ArgumentParser) -> None:
     add("--json", action="store_true", help="print JSON")
 
 
-def _work(args: Namespace, batch: int | None = None) -> Work:
+def _work(parser: ArgumentParser, args: Namespace, batch: int | None = None) -> Work:
     from geodistill.label.build import Work
 
+    if args.engine == "local":
+        refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
     return Work(args.engine, args.workers, args.address, args.device, batch, args.gpus)
 
 
@@ -120,14 +122,15 @@ def _build_parser() -> ArgumentParser:
 
 def build(argv: Sequence[str]) -> None:
     """Label a detection data set."""
-    args = parse(_build_parser(), argv)
+    parser = _build_parser()
+    args = parse(parser, argv)
     from geodistill.label.build import build as run_build
     from geodistill.label.report import format_account
 
     account = run_build(
         _settings(args),
         args.out,
-        work=_work(args, args.batch_size),
+        work=_work(parser, args, args.batch_size),
         resume=args.resume,
         keep_going=args.keep_going,
         progress=True,
@@ -210,13 +213,21 @@ def ablate(argv: Sequence[str]) -> None:
         prompts=tuple(parse_prompt(text) for text in args.prompts) if args.prompts else COMBINATIONS,
         rules=_rules(args, NO_RULES),
         tile=args.tile,
-        overlap=args.overlap or 0,
-        share=args.share or 0.7,
+        overlap=0 if args.overlap is None else args.overlap,
+        share=0.7 if args.share is None else args.share,
         bands=tuple(args.bands) if args.bands else None,
         instances=Path(args.instances) if args.instances else None,
         device=args.device,
     )
-    found = run_ablate(args.format, Path(args.boxes), Path(args.images), question, work=_work(args), progress=True)
+    found = run_ablate(
+        args.format,
+        Path(args.boxes),
+        Path(args.images),
+        question,
+        category_field=args.category_field,
+        work=_work(parser, args),
+        progress=True,
+    )
     if args.out:
         write_ablation(Path(args.out), found)
     if args.json:

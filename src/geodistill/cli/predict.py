@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
+from geodistill.cli.shared import parse, plain_warnings, print_json, refuse_idle, verb_parser
 from geodistill.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 def predict(argv: Sequence[str]) -> None:
     """Map whole scenes."""
-    args = parse(flags(), argv)
+    parser = flags()
+    args = parse(parser, argv)
+    if args.engine == "local":
+        refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
+    if args.vector is None:
+        refuse_idle(parser, args, ["--min-area", "--simplify"], "without --vector")
     from geodistill.scene.predict import iter_maps
 
     options = options_of(args)
@@ -110,8 +115,6 @@ def options_of(args: Namespace) -> Options:
     from geodistill.scene.stream import Settings
     from geodistill.scene.vector import VectorOptions
 
-    if not args.vector and (args.min_area or args.simplify):
-        raise RecipeError("--min-area or --simplify without --vector", "--vector gpkg or another format")
     return Options(
         Settings(
             overlap=args.overlap,

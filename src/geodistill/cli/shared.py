@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from argparse import ArgumentError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,29 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
         told = " ".join(str(error).split())
         raise RecipeError(f"{parser.prog}: {told}", "", f"see '{parser.prog} --help'") from error
     return args
+
+
+def refuse_idle(parser: ArgumentParser, args: Namespace, flags: Iterable[str], where: str) -> None:
+    """Refuse flags that would do nothing.
+
+    Args:
+        parser: The verb's parser, which knows the defaults.
+        args: What it read.
+        flags: Such as ``--address``.
+        where: Why they would do nothing, such as ``without --engine ray``.
+
+    Raises:
+        RecipeError: One of them has another value than its default.
+    """
+    names = {flag: flag.removeprefix("--").replace("-", "_") for flag in flags}
+    given = [flag for flag, name in names.items() if args[name] != parser.get_default(name)]
+    if given:
+        one = len(given) == 1
+        raise RecipeError(
+            f"{' and '.join(given)} {where}",
+            "flags that have an effect",
+            f"leave {'it' if one else 'them'} out, or see '{parser.prog} --help'",
+        )
 
 
 def print_json(data: object) -> None:

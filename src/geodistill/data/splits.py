@@ -22,6 +22,15 @@ NAMES = ("train", "val", "test")
 LEFT_OUT = ""
 """Split of a row that no list and no named group takes in."""
 
+_OF_KINDS: dict[str, tuple[SplitKind, ...]] = {
+    "group_regex": ("group",),
+    "group_file": ("group",),
+    "groups": ("group", "block"),
+    "block_size": ("block", "window"),
+    "lists": ("lists",),
+}
+"""Fields that only some kinds of split look at."""
+
 
 @dataclass(frozen=True)
 class SplitPlan:
@@ -66,6 +75,9 @@ class SplitPlan:
             raise DataError(f"val_from_train {self.val_from_train}", "a share from 0 to below 1")
         if unknown := set(self.groups) - set(NAMES):
             raise DataError(f"splits {sorted(unknown)}", f"splits among {', '.join(NAMES)}")
+        for name, kinds in _OF_KINDS.items():
+            if getattr(self, name) and self.kind not in kinds:
+                raise DataError(f"{name} for a split by {self.kind}", f"a split by {' or '.join(kinds)}")
         if self.kind == "group" and not (self.group_regex or self.group_file):
             raise DataError("a split by group without groups", "a group pattern or a group file")
         if self.kind in ("block", "window") and not (self.block_size and self.block_size > 0):

@@ -27,6 +27,7 @@ from geodistill.label.prompts import COMBINATIONS, build_prompts
 from geodistill.label.records import Box, ImageBoxes, rectangle
 from geodistill.label.runs import Runs
 from geodistill.label.segmenters import CroppedMask
+from geodistill.label.settings import check_view
 from geodistill.label.tiling import boxes_in, tile_windows
 from geodistill.raster import Raster, Window
 
@@ -53,6 +54,9 @@ class Question:
         instances: Folder of pictures with an instance a colour, where the annotations hold no masks: ``KEY.png``, or
             iSAID's ``KEY_instance_id_RGB.png`` with ``KEY_instance_color_RGB.png`` for the classes.
         device: Where the segmenter runs.
+
+    Raises:
+        RecipeError: A value makes no sense.
     """
 
     segmenter: str = "grabcut"
@@ -64,6 +68,9 @@ class Question:
     bands: tuple[int, ...] | None = None
     instances: Path | None = None
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_view(self.tile, self.overlap, self.share, self.bands)
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -198,6 +205,7 @@ def ablate(
     images: Path,
     question: Question,
     *,
+    category_field: str | None = None,
     work: Work | None = None,
     progress: bool = False,
 ) -> Ablation:
@@ -208,6 +216,7 @@ def ablate(
         boxes: File or folder of the annotations.
         images: Folder of the images.
         question: What to compare.
+        category_field: Where an object's class stands, in formats that leave it open.
         work: Engine and workers.
         progress: Show a progress bar on a terminal.
 
@@ -215,7 +224,7 @@ def ablate(
         DataError: Not a single box has a true mask.
     """
     work = work or Work()
-    annotations = read_boxes(format, boxes, images)
+    annotations = read_boxes(format, boxes, images, category_field=category_field)
     items = [image for image in annotations.images if image.boxes]
     sums = np.zeros((len(question.rows), 4))
     failures = list(unopened(annotations).values())

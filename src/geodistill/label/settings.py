@@ -73,14 +73,7 @@ class Settings:
         for what, value, known in (("empty", self.empty, Empty), ("painting order", self.order, Order)):
             if value not in get_args(known):
                 raise UnknownNameError(what, value, get_args(known))
-        if self.tile is not None and self.tile < 16:
-            raise RecipeError(f"tiles of {self.tile} pixels", "at least 16, or no tiles")
-        if not 0 <= self.overlap < (self.tile or 1):
-            raise RecipeError(f"overlap {self.overlap} of tiles of {self.tile} pixels", "0 to below the tile's side")
-        if not 0 < self.share <= 1:
-            raise RecipeError(f"share {self.share}", "above 0, at most 1")
-        if self.bands is not None and (len(self.bands) not in (1, 3) or min(self.bands) < 1):
-            raise RecipeError(f"bands {list(self.bands)}", "one or three positions, counted from 1")
+        check_view(self.tile, self.overlap, self.share, self.bands)
         if self.colours is not None and (self.classes is None or len(self.colours) != len(self.classes)):
             raise RecipeError(f"{len(self.colours)} colours", "one a class, with the classes named")
 
@@ -105,6 +98,22 @@ class Settings:
             raise RecipeError(f"background {self.background!r}", "a name that no class of boxes has")
         dark: Colour = next((level, level, level) for level in range(256) if (level, level, level) not in colours)
         return Legend((self.background, *names), (dark, *colours))
+
+
+def check_view(tile: int | None, overlap: int, share: float, bands: tuple[int, ...] | None) -> None:
+    """Refuse what no image could be seen by: tiles and their overlap in pixels, share of a box, bands from 1.
+
+    Raises:
+        RecipeError: A value makes no sense.
+    """
+    if tile is not None and tile < 16:
+        raise RecipeError(f"tiles of {tile} pixels", "at least 16, or no tiles")
+    if not 0 <= overlap < (tile or 1):
+        raise RecipeError(f"overlap {overlap} of tiles of {tile} pixels", "0 to below the tile's side")
+    if not 0 < share <= 1:
+        raise RecipeError(f"share {share}", "above 0, at most 1")
+    if bands is not None and (len(bands) not in (1, 3) or min(bands) < 1):
+        raise RecipeError(f"bands {list(bands)}", "one or three positions, counted from 1")
 
 
 def _plain(value: Any) -> Any:

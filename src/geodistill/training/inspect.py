@@ -17,6 +17,7 @@ from geodistill.context.text import blank_encoder, text_parameters
 from geodistill.data.config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.sets import join_specs
+from geodistill.errors import RecipeError
 from geodistill.methods.bench import DEFAULT, parse_term, split_weights
 from geodistill.segmenter import NETWORKS, read_description
 from geodistill.spec import Legend, Spec
@@ -105,26 +106,33 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live -= size
 
 
-def inspect(target: str | Path, size: int = 512, channels: int = 3, classes: int | None = None) -> Inspection:
+def inspect(target: str | Path, size: int = 512, channels: int | None = None, classes: int | None = None) -> Inspection:
     """Weigh a recipe (file or shipped name), a run or a Segmenter directory. Nothing is trained or downloaded.
 
     Args:
         target: What to weigh.
         size: Side of the square input in pixels.
-        channels: Bands, for a recipe whose manifest is not there.
+        channels: Bands, for a recipe whose manifest is not there; 3 where not given.
         classes: Classes, for a recipe whose manifest is not there; where not given, those that the recipe was
             written for, or 2.
 
     Raises:
         GeodistillError: The target is no recipe and no Segmenter.
+        RecipeError: Bands or classes are given for what has its own.
     """
     path = Path(target)
     if (path / "segmenter").is_dir():
         path = path / "segmenter"
+    given = channels is not None or classes is not None
     if path.is_dir():
+        if given:
+            raise RecipeError(f"channels or classes for the trained model {path}", "none: it has its own")
         return _inspect_segmenter(path, size)
     recipe = load_recipe(target)
-    spec, sets = _spec_of(recipe, channels, classes or recipe.data.classes or 2)
+    known = _known_spec(recipe)
+    if known is not None and given:
+        raise RecipeError("channels or classes for a recipe whose manifest is there", "none: the manifest has them")
+    spec, sets = known or (_made_up_spec(channels or 3, classes or recipe.data.classes or 2), {})
     with torch.device("meta"):
         method = build_method(_without_weights(recipe), spec, sets=sets)
     network, teacher = method.network, method.objective.teacher_module()
@@ -194,8 +202,8 @@ def _build(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
     return network
 
 
-def _spec_of(recipe: Recipe, channels: int, classes: int) -> tuple[Spec, dict[str, Spec]]:
-    """Give the Spec of the recipe's data, and of each of its sets; made up where the manifests are not there."""
+def _known_spec(recipe: Recipe) -> tuple[Spec, dict[str, Spec]] | None:
+    """Give the Spec of the recipe's data, and of each of its sets, where the manifests are there."""
     if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
         configs = recipe.data.by_set()
         if all(Path(config.manifest).is_file() for config in configs.values()):
@@ -205,8 +213,11 @@ def _spec_of(recipe: Recipe, channels: int, classes: int) -> tuple[Spec, dict[st
     if recipe.data.manifest and Path(recipe.data.manifest).is_file():
         manifest = Manifest.load(recipe.data.manifest)
         return make_spec(without_labels(manifest) if recipe.trainer.max_steps == 0 else manifest), {}
-    names = tuple(f"class{i}" for i in range(classes))
-    return Spec(Legend(names), tuple(f"band{i + 1}" for i in range(channels))), {}
+    return None
+
+
+def _made_up_spec(channels: int, classes: int) -> Spec:
+    return Spec(Legend(tuple(f"class{i}" for i in range(classes))), tuple(f"band{i + 1}" for i in range(channels)))
 
 
 def _without_weights(recipe: Recipe) -> Recipe:

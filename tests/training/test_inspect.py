@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from geodistill.cli import main
-from geodistill.errors import GeodistillError
+from geodistill.errors import GeodistillError, RecipeError
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.inspect import LiveMemory, inspect
@@ -86,3 +86,11 @@ def test_a_target_that_is_nothing_is_told(tmp_path: Path) -> None:
         inspect(tmp_path)
     with pytest.raises(GeodistillError, match="unknown recipe"):
         inspect("ktda-grasz")
+
+
+@pytest.mark.parametrize("given", [{"channels": 5}, {"classes": 3}])
+def test_bands_and_classes_of_what_has_its_own(given: dict[str, int], segmenter: Path, recipe_file: Path) -> None:
+    with pytest.raises(RecipeError, match="for the trained model .*expected none: it has its own"):
+        inspect(segmenter, **given)
+    with pytest.raises(RecipeError, match="expected none: the manifest has them"):
+        inspect(recipe_file, **given)

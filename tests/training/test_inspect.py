@@ -90,7 +90,7 @@ def test_a_target_that_is_nothing_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [{"channels": 5}, {"classes": 3}])
 def test_bands_and_classes_of_what_has_its_own(given: dict[str, int], segmenter: Path, recipe_file: Path) -> None:
-    with pytest.raises(RecipeError, match="for the trained model .*expected none: it has its own"):
+    with pytest.raises(RecipeError, match=r"for the trained model .*expected none: it has its own"):
         inspect(segmenter, **given)
     with pytest.raises(RecipeError, match="expected none: the manifest has them"):
         inspect(recipe_file, **given)

@@ -35,6 +35,8 @@ LABEL = ["--images", "i", "--boxes", "b.json", "--format", "coco"]
         (["label", "build", *LABEL, "--out", "o", "--address", "auto"], "--address without --engine ray"),
         (["label", "ablate", *LABEL, "--gpus", "1"], "--gpus without --engine ray"),
         (["compare", "a", "--split", "val"], "--split without --manifest"),
+        (["prompts", "--zone", "Cfb", "--llm-model", "m", "--yes"], "--llm-model and --yes without --llm"),
+        (["prompts", "--zone", "Cfb", "--seasons"], "--seasons without --manifest"),
     ],
 )
 def test_it_is_told_before_anything_is_opened(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.cli.shared import parse, print_json, verb_parser
+from geodistill.cli.shared import parse, print_json, refuse_idle, verb_parser
 from geodistill.errors import RecipeError, ServiceError
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ _ALONE = ("input", "lonlat", "date", "gsd", "elevation")
 
 def prompts(argv: Sequence[str]) -> None:
     """Print zone, season and prompt of scenes, or of all images of a manifest."""
-    args = parse(_parser(), argv)
+    parser = _parser()
+    args = parse(parser, argv)
+    if args.llm is None:
+        refuse_idle(parser, args, ["--llm-model", "--answers", "--llm-fallback", "--yes"], "without --llm")
+    if args.manifest is None:
+        refuse_idle(parser, args, ["--seasons"], "without --manifest")
     if args.scenes:
         args.input = [*args.scenes, *(args.input or [])]
     if args.manifest:

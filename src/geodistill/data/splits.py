@@ -75,6 +75,8 @@ class SplitPlan:
             raise DataError(f"val_from_train {self.val_from_train}", "a share from 0 to below 1")
         if unknown := set(self.groups) - set(NAMES):
             raise DataError(f"splits {sorted(unknown)}", f"splits among {', '.join(NAMES)}")
+        if self.block_unit != "metres" and not self.block_size:
+            raise DataError(f"block_unit {self.block_unit} without a block size", "a block size")
         for name, kinds in _OF_KINDS.items():
             if getattr(self, name) and self.kind not in kinds:
                 raise DataError(f"{name} for a split by {self.kind}", f"a split by {' or '.join(kinds)}")

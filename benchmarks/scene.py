@@ -11,7 +11,8 @@ It makes its own scenes. Every part compares what it compares by turns in one ru
   own, with seconds and the rise of its memory above what it held when it began.
 * ``--part heights``: peak memory of rasters of one ``--width`` and several ``--heights``, each in a process of its own.
 * ``--part backends``: `predict` with the backend and precision that ``auto`` takes against torch, what the choice
-  costs, and the ratio of `predict` to the bare forward of that backend. Which precision keeps the classes is a matter
+  costs, and the ratio of `predict` to the bare forward of that backend; torch is timed in a plain process, as any tool
+  would run it, and all are processes of their own. Which precision keeps the classes is a matter
   of a trained model (``--model DIR``) on a scene of its kind (``--image``).
 """
 
@@ -52,7 +53,8 @@ from made_scene import make_segmenter, write_scene
 
 Forward = Callable[[Tensor], Tensor]
 
-BARE, KEPT, AROUND, PREDICT = "bare forward", "bare forward, memory kept", "reading, writing", "predict"
+BARE, KEPT, AROUND = "bare forward", "bare forward, memory kept", "reading, writing"
+PREDICT, PLAIN = "predict", "predict, memory not kept"
 """What is timed in a process of its own."""
 
 
@@ -150,15 +152,16 @@ def in_process(options: argparse.Namespace, what: str, scene: Path) -> dict[str,
 
 
 def child(options: argparse.Namespace) -> None:
-    """Do what `in_process` asks for; all but the bare forward as in a process of the command line."""
-    if options.child != BARE:
+    """Do what `in_process` asks for; all but the plain ways as in a process of the command line."""
+    if options.child not in (BARE, PLAIN):
         keep_freed_memory()
     segmenter = load_on(make_segmenter(options.model, options.tile, options.classes), "cpu")
     with Raster(options.scene) as raster:
         plan = Plan.of(raster.grid.height, raster.grid.width, options.tile, options.overlap)
-    forward = open_forward(segmenter, options)
-    with torch.inference_mode(), tempfile.TemporaryDirectory(dir=options.scene.parent) as folder:
-        forward(torch.zeros(options.batch, 3, options.tile, options.tile))
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
+        if options.backend != "auto":
+            forward = open_forward(segmenter, options)
+            forward(torch.zeros(options.batch, 3, options.tile, options.tile))
         out, before = Path(folder) / "map.tif", status("VmRSS")
         settings = Settings(overlap=options.overlap)
         how = Options(settings, batch=options.batch, device="cpu", backend=options.backend, precision=options.precision)
@@ -167,6 +170,7 @@ def child(options: argparse.Namespace) -> None:
             KEPT: lambda: bare_forward(forward, options.scene, plan, options.batch),
             AROUND: lambda: read_and_write(options.scene, out, plan),
             PREDICT: lambda: timed(segmenter, options.scene, out, how),
+            PLAIN: lambda: timed(segmenter, options.scene, out, how),
         }
         seconds = ways[options.child]()
     print(json.dumps({"seconds": seconds, "risen": status("VmHWM") - before, "peak": status("VmHWM")}))
@@ -217,43 +221,38 @@ def heights(options: argparse.Namespace, folder: Path) -> bool:
 
 
 def backends(options: argparse.Namespace, folder: Path) -> bool:
-    """Compare `predict` with the backend that ``auto`` takes with torch."""
-    size, batch, out = (options.sizes or [4096])[0], options.batch, folder / "map.tif"
-    scene = options.image or folder / "scene.tif"
+    """Compare `predict` with the backend that ``auto`` takes with torch, each in a process of its own."""
+    size, scene = (options.sizes or [4096])[0], options.image or folder / "scene.tif"
     if options.image is None:
         write_scene(scene, size, size)
     segmenter = load_on(make_segmenter(options.model, options.tile, options.classes), "cpu")
-    settings = Settings(overlap=options.overlap)
-    auto = Options(settings, batch=batch, device="cpu", precision=options.precision)
+    auto = Options(Settings(overlap=options.overlap), batch=options.batch, device="cpu", precision=options.precision)
     with Raster(scene) as raster:
         height, width = raster.grid.height, raster.grid.width
-        plan = Plan.of(height, width, options.tile, options.overlap)
         seconds = []
         for _ in range(2):
             start = time.perf_counter()
             ready = prepare(segmenter, auto, Area.whole(raster))
             seconds.append(time.perf_counter() - start)
-        first, choosing = seconds
+    first, choosing = seconds
     told = ready.told or "torch, for so few windows"
     print(f"choosing takes {choosing:.1f} s a call, {first:.1f} s a model's first: {told}", flush=True)
-    torch_alone = Options(settings, batch=batch, device="cpu", backend="torch")
-    gains, arounds = [], []
+
+    def took(way: str, backend: str, precision: str) -> float:
+        how = argparse.Namespace(**vars(options) | {"backend": backend, "precision": precision})
+        return in_process(how, way, scene)["seconds"]
+
+    rows = []
     for _ in range(options.repeats):
-        slow, whole = timed(segmenter, scene, out, torch_alone), timed(segmenter, scene, out, auto)
-        bare = bare_forward(ready.network.forward, scene, plan, batch)
-        gains.append((slow / whole, slow / (whole - choosing + first), slow / (whole - choosing)))
-        arounds.append((whole - choosing) / bare)
-        print(
-            f"torch {slow:.2f} s, auto {whole:.2f} s, {gains[-1][0]:.2f}x, a model's first call {gains[-1][1]:.2f}x, "
-            f"without choosing {gains[-1][2]:.2f}x; "
-            f"bare forward {bare:.2f} s, ratio {arounds[-1]:.3f}",
-            flush=True,
-        )
-    middle = [statistics.median(gain) for gain in zip(*gains, strict=True)]
+        slow, whole = took(PLAIN, "torch", "fp32"), took(PREDICT, "auto", options.precision)
+        bare = took(BARE, ready.options.backend, ready.options.precision)
+        rows.append((slow / whole, slow / (whole - choosing + first), slow / (whole - choosing)))
+        rows[-1] += ((whole - choosing) / bare,)
+        print(f"torch in a plain process {slow:.2f} s, auto {whole:.2f} s, bare forward {bare:.2f} s", flush=True)
+    gain, at_first, without, share = (statistics.median(column) for column in zip(*rows, strict=True))
     print(
-        f"{height} x {width}, {options.model}: {middle[0]:.2f}x, a model's first call {middle[1]:.2f}x, "
-        f"without choosing {middle[2]:.2f}x; "
-        f"predict is {statistics.median(arounds):.3f} of its bare forward"
+        f"{height} x {width}, {options.model}: {gain:.2f}x, a model's first call {at_first:.2f}x, without choosing "
+        f"{without:.2f}x; without choosing {share:.3f} of the bare forward"
     )
     return True
 

@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -54,7 +55,7 @@ from made_scene import make_segmenter, write_scene
 Forward = Callable[[Tensor], Tensor]
 
 BARE, KEPT, AROUND = "bare forward", "bare forward, memory kept", "reading, writing"
-PREDICT, PLAIN = "predict", "predict, memory not kept"
+PREDICT, PLAIN, CHOOSE = "predict", "predict, memory not kept", "choosing"
 """What is timed in a process of its own."""
 
 
@@ -139,15 +140,15 @@ def ratio(options: argparse.Namespace, folder: Path) -> bool:
     return passed
 
 
-def in_process(options: argparse.Namespace, what: str, scene: Path) -> dict[str, float]:
-    """Do one thing in a process of its own; give its seconds, and the rise of its memory and its peak in MiB."""
+def in_process(options: argparse.Namespace, what: str, scene: Path) -> dict[str, Any]:
+    """Do one thing in a process of its own; give its seconds, rise and peak of its memory in MiB, the choice."""
     command = [sys.executable, __file__, "--child", what, "--scene", str(scene), "--model", options.model]
     for name in ("tile", "classes", "batch", "overlap", "backend", "precision"):
         command += [f"--{name}", str(getattr(options, name))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
 
 
@@ -165,15 +166,25 @@ def child(options: argparse.Namespace) -> None:
         out, before = Path(folder) / "map.tif", status("VmRSS")
         settings = Settings(overlap=options.overlap)
         how = Options(settings, batch=options.batch, device="cpu", backend=options.backend, precision=options.precision)
+        choice: dict[str, str] = {}
+
+        def choose() -> float:
+            start = time.perf_counter()
+            with Raster(options.scene) as raster:
+                ready = prepare(segmenter, how, Area.whole(raster))
+            choice.update(told=ready.told, name=ready.options.backend, precision=ready.options.precision)
+            return time.perf_counter() - start
+
         ways: dict[str, Callable[[], float]] = {
             BARE: lambda: bare_forward(forward, options.scene, plan, options.batch),
             KEPT: lambda: bare_forward(forward, options.scene, plan, options.batch),
             AROUND: lambda: read_and_write(options.scene, out, plan),
             PREDICT: lambda: timed(segmenter, options.scene, out, how),
             PLAIN: lambda: timed(segmenter, options.scene, out, how),
+            CHOOSE: choose,
         }
         seconds = ways[options.child]()
-    print(json.dumps({"seconds": seconds, "risen": status("VmHWM") - before, "peak": status("VmHWM")}))
+    print(json.dumps({"seconds": seconds, "risen": status("VmHWM") - before, "peak": status("VmHWM")} | choice))
 
 
 def status(key: str) -> float:
@@ -225,27 +236,21 @@ def backends(options: argparse.Namespace, folder: Path) -> bool:
     size, scene = (options.sizes or [4096])[0], options.image or folder / "scene.tif"
     if options.image is None:
         write_scene(scene, size, size)
-    segmenter = load_on(make_segmenter(options.model, options.tile, options.classes), "cpu")
-    auto = Options(Settings(overlap=options.overlap), batch=options.batch, device="cpu", precision=options.precision)
     with Raster(scene) as raster:
         height, width = raster.grid.height, raster.grid.width
-        seconds = []
-        for _ in range(2):
-            start = time.perf_counter()
-            ready = prepare(segmenter, auto, Area.whole(raster))
-            seconds.append(time.perf_counter() - start)
-    first, choosing = seconds
-    told = ready.told or "torch, for so few windows"
-    print(f"choosing takes {choosing:.1f} s a call, {first:.1f} s a model's first: {told}", flush=True)
 
-    def took(way: str, backend: str, precision: str) -> float:
+    def took(way: str, backend: str, precision: str) -> dict[str, Any]:
         how = argparse.Namespace(**vars(options) | {"backend": backend, "precision": precision})
-        return in_process(how, way, scene)["seconds"]
+        return in_process(how, way, scene)
 
+    made, kept = (took(CHOOSE, "auto", options.precision) for _ in range(2))
+    first, choosing = made["seconds"], kept["seconds"]
+    told = kept["told"] or "torch, for so few windows"
+    print(f"choosing takes {choosing:.1f} s a call, {first:.1f} s a model's first: {told}", flush=True)
     rows = []
     for _ in range(options.repeats):
-        slow, whole = took(PLAIN, "torch", "fp32"), took(PREDICT, "auto", options.precision)
-        bare = took(BARE, ready.options.backend, ready.options.precision)
+        ways = (PLAIN, "torch", "fp32"), (PREDICT, "auto", options.precision), (BARE, kept["name"], kept["precision"])
+        slow, whole, bare = (took(*way)["seconds"] for way in ways)
         rows.append((slow / whole, slow / (whole - choosing + first), slow / (whole - choosing)))
         rows[-1] += ((whole - choosing) / bare,)
         print(f"torch in a plain process {slow:.2f} s, auto {whole:.2f} s, bare forward {bare:.2f} s", flush=True)

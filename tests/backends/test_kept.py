@@ -107,6 +107,22 @@ def test_where_nothing_can_be_kept_a_graph_lives_for_its_use(exports: list[int],
         raise OutputError("their own", "")
 
 
+def test_a_cache_that_can_only_be_read_serves(exports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("read only")
+
+    with kept.kept_graph(tiny_segmenter("context"), 16):
+        pass
+    monkeypatch.setattr(kept.os, "utime", refuse)
+    with kept.kept_graph(tiny_segmenter("context"), 16) as path:
+        assert path in graphs()
+    assert exports == [16]
+    monkeypatch.setattr(kept, "_forget_oldest", refuse)
+    with kept.kept_graph(tiny_segmenter("context"), 24) as path:
+        assert path in graphs()
+    assert exports == [16, 24]
+
+
 def test_what_cannot_be_exported_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **more: object) -> float:
         raise ArtifactError("the network cannot be exported", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,17 +37,19 @@ def kept_graph(segmenter: Segmenter, size: int) -> Iterator[Path]:
     """
     path = graphs_folder() / f"{_key(segmenter, size)}.onnx"
     if _is_good(segmenter, size, path):
-        os.utime(path)
+        with suppress(OSError):  # a cache of somebody else's, to be read alone
+            os.utime(path)
     else:
         try:
             to_onnx(segmenter, path, size=size, batch=1)
-            _forget_oldest(path)
         except OutputError:
             with TemporaryDirectory() as folder:
                 path = Path(folder) / path.name
                 to_onnx(segmenter, path, size=size, batch=1)
                 yield path
             return
+        with suppress(OSError):  # another process may forget the same ones
+            _forget_oldest(path)
     yield path
 
 

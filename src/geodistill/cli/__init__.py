@@ -227,7 +227,7 @@ def inspect(argv: Sequence[str]) -> None:
     if args.decoders:
         from geodistill.training.decoders import format_decoders, weigh_decoders
 
-        rows = weigh_decoders(args.target, args.size, args.channels or 3, args.classes)
+        rows = weigh_decoders(args.target, args.size, 3 if args.channels is None else args.channels, args.classes)
         if args.json:
             print_json([row.to_dict() for row in rows])
         else:

@@ -208,13 +208,11 @@ def ablate(argv: Sequence[str]) -> None:
 
     if not args.format:
         raise RecipeError("label ablate without --format", "--format NAME")
+    given = {name: getattr(args, name) for name in ("segmenter", "tile", "overlap", "share")}
     question = Question(
-        segmenter=args.segmenter or "grabcut",
+        **{name: value for name, value in given.items() if value is not None},
         prompts=tuple(parse_prompt(text) for text in args.prompts) if args.prompts else COMBINATIONS,
         rules=_rules(args, NO_RULES),
-        tile=args.tile,
-        overlap=0 if args.overlap is None else args.overlap,
-        share=0.7 if args.share is None else args.share,
         bands=tuple(args.bands) if args.bands else None,
         instances=Path(args.instances) if args.instances else None,
         device=args.device,

@@ -132,7 +132,7 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
     known = _known_spec(recipe)
     if known is not None and given:
         raise RecipeError("channels or classes for a recipe whose manifest is there", "none: the manifest has them")
-    spec, sets = known or (_made_up_spec(channels or 3, classes or recipe.data.classes or 2), {})
+    spec, sets = known or (_made_up_spec(3 if channels is None else channels, classes or recipe.data.classes or 2), {})
     with torch.device("meta"):
         method = build_method(_without_weights(recipe), spec, sets=sets)
     network, teacher = method.network, method.objective.teacher_module()

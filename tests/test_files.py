@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from geodistill.errors import OutputError
-from geodistill.files import atomic_path, output_error
+from geodistill.errors import BusyError, OutputError
+from geodistill.files import (
+    MARKER,
+    atomic_path,
+    empty_folder,
+    foreign_files,
+    hold_folder,
+    mark_folder,
+    output_error,
+    sweep,
+)
 
 
 class TestAtomicWrites:
@@ -34,13 +46,90 @@ class TestAtomicWrites:
         assert target.read_text() == "old"
         assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
-    def test_a_directory_is_replaced_whole(self, tmp_path: Path) -> None:
-        for text in ("one", "two"):
+    def test_a_folder_of_ours_is_replaced_whole(self, tmp_path: Path) -> None:
+        for text in ("one", "two[1]"):
             with atomic_path(tmp_path / "model") as part:
                 part.mkdir()
                 (part / text).write_text(text)
-        assert [p.name for p in (tmp_path / "model").iterdir()] == ["two"]
+        assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [MARKER, "two[1]"]
         assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+    @pytest.mark.parametrize("earlier", [True, False], ids=["in a folder of ours", "in a person's folder"])
+    def test_a_folder_with_a_persons_file_is_never_replaced(self, tmp_path: Path, earlier: bool) -> None:
+        folder = tmp_path / "model"
+        if earlier:
+            with atomic_path(folder) as part:
+                part.mkdir()
+                (part / "ours").write_text("")
+        (folder / "deep").mkdir(parents=True)
+        (folder / "deep" / "thesis.txt").write_text("years of work")
+        begun = False
+
+        def write() -> None:
+            nonlocal begun
+            with atomic_path(folder) as part:
+                begun = True
+                part.mkdir()
+
+        with pytest.raises(OutputError, match=r"thesis\.txt"):
+            write()
+        assert not begun
+        assert (folder / "deep" / "thesis.txt").read_text() == "years of work"
+        assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+    def test_what_appears_while_a_folder_is_written_stays(self, tmp_path: Path) -> None:
+        folder = tmp_path / "model"
+        folder.mkdir()
+
+        def write() -> None:
+            with atomic_path(folder) as part:
+                part.mkdir()
+                (folder / "thesis.txt").write_text("years of work")
+
+        with pytest.raises(OutputError, match=r"thesis\.txt"):
+            write()
+        assert [p.name for p in folder.iterdir()] == ["thesis.txt"]
+        assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+    @pytest.mark.parametrize("name", ["ü" * 123 + ".tif", "a" * 251 + ".tif", "b" * 255])
+    def test_a_name_may_be_as_long_as_the_system_allows(self, tmp_path: Path, name: str) -> None:
+        with atomic_path(tmp_path / name) as part:
+            part.write_text("x")
+        assert [p.name for p in tmp_path.iterdir()] == [name]
+
+    def test_the_file_systems_root_is_no_place(self) -> None:
+        with pytest.raises(OutputError, match="no place for a result"), atomic_path("/"):
+            pass
+
+    def test_leftovers_of_a_killed_process_go_and_others_stay(self, tmp_path: Path) -> None:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        for name in (f".a.part-{dead.pid}", f".b.part-{dead.pid}", f".a.part-{os.getppid()}"):
+            (tmp_path / name).mkdir()
+        with atomic_path(tmp_path / "a") as part:
+            part.mkdir()
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+            ["a", f".b.part-{dead.pid}", f".a.part-{os.getppid()}"]
+        )
+        sweep(tmp_path)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [f".a.part-{os.getppid()}", "a"]
+
+    def test_a_folder_that_a_killed_process_had_moved_aside_comes_back(self, tmp_path: Path) -> None:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        with atomic_path(tmp_path / "model") as part:
+            part.mkdir()
+            (part / "old").write_text("")
+        (tmp_path / "model").rename(tmp_path / f".model.old-{dead.pid}")
+
+        def fail() -> None:
+            with atomic_path(tmp_path / "model"):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fail()
+        assert [p.name for p in tmp_path.iterdir()] == ["model"]
+        assert (tmp_path / "model" / "old").is_file()
 
     def test_a_place_below_a_file_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
@@ -51,3 +140,73 @@ class TestAtomicWrites:
         with pytest.raises(OutputError, match="the disk is full"), atomic_path(tmp_path / "a.txt"):
             raise OSError(errno.ENOSPC, "No space left on device")
         assert "not here" in str(output_error(tmp_path, OSError(errno.EIO, "not here")))
+
+
+class TestFoldersOfOurs:
+    def test_only_what_the_marker_lists_is_removed(self, tmp_path: Path) -> None:
+        (tmp_path / "logs" / "deep").mkdir(parents=True)
+        (tmp_path / "logs" / "deep" / "a.csv").write_text("")
+        (tmp_path / "recipe.yaml").write_text("")
+        mark_folder(tmp_path, "run", ["recipe.yaml", "logs/*"])
+        assert foreign_files(tmp_path) == []
+        empty_folder(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_without_marker_is_not_emptied(self, tmp_path: Path) -> None:
+        (tmp_path / "recipe.yaml").write_text("mine")
+        with pytest.raises(OutputError, match=r"recipe\.yaml"):
+            empty_folder(tmp_path)
+        assert (tmp_path / "recipe.yaml").read_text() == "mine"
+
+    def test_links_are_not_ours_and_not_followed(self, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "thesis.txt").write_text("years of work")
+        folder = tmp_path / "run"
+        folder.mkdir()
+        mark_folder(folder, "run", ["logs/*"])
+        (folder / "logs").symlink_to(outside)
+        with pytest.raises(OutputError, match="logs"):
+            empty_folder(folder)
+        assert (outside / "thesis.txt").is_file()
+
+    @pytest.mark.parametrize("text", ["", "[]", "{", '{"ours": 5}', "[" * 100000], ids=range(5))
+    def test_a_broken_marker_is_none(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / MARKER).write_text(text)
+        (tmp_path / "a").write_text("")
+        with pytest.raises(OutputError, match="did not write"):
+            empty_folder(tmp_path)
+
+
+class TestHolding:
+    def second(self, folder: Path) -> subprocess.CompletedProcess[str]:
+        code = (
+            "import sys; from pathlib import Path; from geodistill.errors import BusyError\n"
+            "from geodistill.files import hold_folder\n"
+            "try:\n"
+            "    with hold_folder(Path(sys.argv[1]), 'label build'): print('held')\n"
+            "except BusyError as error: print(error)\n"
+        )
+        return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+
+    def test_the_second_says_who_holds_it(self, tmp_path: Path) -> None:
+        with hold_folder(tmp_path, "fit"):
+            said = self.second(tmp_path).stdout
+        assert "in use by 'geodistill fit'" in said
+        assert f"process {os.getpid()}" in said
+        assert self.second(tmp_path).stdout == "held\n"
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_crash_frees_it(self, tmp_path: Path) -> None:
+        code = (
+            "import os, sys; from pathlib import Path; from geodistill.files import hold_folder\n"
+            "with hold_folder(Path(sys.argv[1]), 'fit'): os.kill(os.getpid(), 9)\n"
+        )
+        assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
+        with hold_folder(tmp_path, "fit"):
+            pass
+        assert list(tmp_path.iterdir()) == []
+
+    def test_one_process_does_not_hold_twice(self, tmp_path: Path) -> None:
+        with hold_folder(tmp_path, "fit"), pytest.raises(BusyError), hold_folder(tmp_path, "fit"):
+            pass

@@ -4,6 +4,35 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+from unicodedata import category
+
+LONGEST_LINE = 2000
+"""Characters of a message at most: a file from outside can have names of any length."""
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters as escapes, so that no name of a class or file commands a terminal.
+
+    Line breaks and tabs stay; format characters that turn the direction of writing and lone surrogates do not.
+    """
+    return "".join(
+        c if c in "\n\t" or (category(c) not in ("Cc", "Cs", "Co") and c not in _TURNING) else _escaped(c) for c in text
+    )
+
+
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _restore(kind: type[Exception], arguments: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    error.__dict__.update(state)
+    return error
 
 
 class GeodistillError(Exception):
@@ -18,7 +47,12 @@ class GeodistillError(Exception):
     def __init__(self, received: str, expected: str = "", mend: str = "") -> None:
         self.received, self.expected, self.mend = received, expected, mend
         parts = [received, f"expected {expected}" if expected else "", mend]
-        super().__init__("; ".join(" ".join(part.split()) for part in parts if part))
+        text = "; ".join(" ".join(part.split()) for part in parts if part)
+        super().__init__(printable(text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]} ..."))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross a process boundary whole, whatever arguments a subclass takes."""
+        return _restore, (type(self), self.args, self.__dict__)
 
 
 class DataError(GeodistillError):
@@ -35,6 +69,10 @@ class ArtifactError(GeodistillError):
 
 class OutputError(GeodistillError):
     """A result cannot be written where it was asked for."""
+
+
+class BusyError(OutputError):
+    """Another command is at work on the same result."""
 
 
 class TrainingError(GeodistillError):

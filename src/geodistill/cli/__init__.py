@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from geodistill.cli.shared import Verb, parse, plain_warnings, print_json, run_verb, verb_parser
+from geodistill.cli.terminal import Terminated, ended_by_request, plain_output
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.memory import keep_freed_memory
 
@@ -22,20 +24,25 @@ def main(argv: Sequence[str]) -> int:
     """Run one command.
 
     Returns:
-        0, or 2 after the user's mistake (told on one line), or 130 after Ctrl-C. Any other exception is ours and
-        passes through, which ends the process with status 1.
+        0, or 2 after the user's mistake (told on one line), 130 after Ctrl-C, 143 where the process was asked to end.
+        Any other exception is ours and passes through, which ends the process with status 1.
     """
     try:
-        run_verb(VERBS, "geodistill", argv)
+        with ended_by_request(), plain_output():
+            run_verb(VERBS, "geodistill", argv)
     except GeodistillError as error:
-        print(f"geodistill: error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         return 2
-    except KeyboardInterrupt:
-        print("geodistill: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
+    except KeyboardInterrupt as stopped:
+        tell("stopped")
+        return 143 if isinstance(stopped, Terminated) else 130
     return 0
+
+
+def tell(text: str) -> None:
+    """Print a line for the user on standard error, where anybody reads it."""
+    with suppress(OSError):
+        print(f"geodistill: {text}", file=sys.stderr)
 
 
 def demo(argv: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from geodistill import __version__
-from geodistill.errors import GeodistillWarning, RecipeError, UnknownNameError
+from geodistill.errors import GeodistillWarning, RecipeError, UnknownNameError, printable
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -102,7 +102,7 @@ def plain_warnings() -> Iterator[None]:
         # Python's own memory of what was shown is emptied whenever a library changes the filters.
         if issubclass(category, GeodistillWarning) and str(message) not in told:
             told.add(str(message))
-            print(f"geodistill: {message}", file=sys.stderr)
+            print(f"geodistill: {printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -1,0 +1,244 @@
+"""Reading text, JSON and YAML from outside: bounded in size and depth, and one clear line where it is not right.
+
+Every file that a person, a service or an earlier run has left comes in through here; `tests/test_house.py` holds that
+nothing else in the package calls the parsers below.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from geodistill.errors import DataError, GeodistillError
+
+SETTINGS_BYTES = 16 << 20
+"""A legend, a recipe, a description, a STAC item: bytes at most."""
+
+ANNOTATION_BYTES = 4 << 30
+"""A file of annotations: bytes at most."""
+
+DEPTH = 100
+"""Levels that JSON and YAML may be nested."""
+
+YAML_BYTES = 1 << 20
+"""A YAML file: bytes at most."""
+
+NODES = 200_000
+"""Values that a YAML file may hold, an alias counted as often as it is used."""
+
+
+def read_bytes(path: Path | str, limit: int = SETTINGS_BYTES, error: type[GeodistillError] = DataError) -> bytes:
+    """Return the bytes of a file.
+
+    Args:
+        path: The file.
+        limit: Bytes at most.
+        error: What is raised.
+
+    Raises:
+        GeodistillError: It is missing, no plain file, not readable or larger than ``limit``; of the kind ``error``.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as reason:  # ValueError: a name with a null character
+        raise error(f"{path} cannot be read ({_first_line(reason)})", "a readable file") from reason
+    if len(data) > limit:
+        raise error(f"{path} is larger than {limit} bytes", f"at most {limit} bytes")
+    return data
+
+
+def read_text(path: Path | str, limit: int = SETTINGS_BYTES, error: type[GeodistillError] = DataError) -> str:
+    """Return the text of a UTF-8 file, without the mark that some programs put at its beginning.
+
+    Raises:
+        GeodistillError: As `read_bytes`, or it is not UTF-8.
+    """
+    return decode(read_bytes(path, limit, error), path, error)
+
+
+def decode(data: bytes, source: Path | str, error: type[GeodistillError] = DataError) -> str:
+    """Return UTF-8 bytes as text.
+
+    Raises:
+        GeodistillError: They are not UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
+        raise error(f"{source} is not UTF-8 (byte {reason.start})", "text in UTF-8", "save it as UTF-8") from reason
+
+
+def read_json(path: Path | str, limit: int = SETTINGS_BYTES, error: type[GeodistillError] = DataError) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        GeodistillError: As `read_text` and `parse_json`.
+    """
+    return parse_json(read_text(path, limit, error), path, error)
+
+
+def parse_json(text: str | bytes, source: Path | str, error: type[GeodistillError] = DataError) -> Any:
+    """Return what JSON text holds.
+
+    Args:
+        text: The text; bytes are UTF-8.
+        source: Where it is from, for messages.
+        error: What is raised.
+
+    Raises:
+        GeodistillError: It is not JSON, has a key twice in one object, or is nested too deep.
+    """
+    text = decode(text, source, error) if isinstance(text, bytes) else text
+    try:
+        value = json.loads(text, object_pairs_hook=_single_keys)
+        if len(text) <= SETTINGS_BYTES:  # of the millions of values of annotations only known fields are looked at
+            _refuse_large(value, len(text))
+    except (ValueError, RecursionError) as reason:
+        told = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
+        raise error(f"{source} is not JSON that can be used ({told})", "a JSON file") from reason
+    return value
+
+
+def parse_object(text: str | bytes, source: Path | str, error: type[GeodistillError] = DataError) -> dict[str, Any]:
+    """Return the object (a mapping) that JSON text holds.
+
+    Raises:
+        GeodistillError: As `parse_json`, or it is something else.
+    """
+    value = parse_json(text, source, error)
+    if not isinstance(value, dict):
+        raise error(f"{source} holds a {type(value).__name__}", "a JSON object")
+    return value
+
+
+def read_object(
+    path: Path | str, limit: int = SETTINGS_BYTES, error: type[GeodistillError] = DataError
+) -> dict[str, Any]:
+    """Return the object (a mapping) that a JSON file holds.
+
+    Raises:
+        GeodistillError: As `read_text` and `parse_object`.
+    """
+    return parse_object(read_text(path, limit, error), path, error)
+
+
+def parse_lines(data: bytes) -> Iterator[Any]:
+    """Yield the values of a file of JSON lines, up to one that was cut off or altered: what a killed run left."""
+    for line in data.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            yield json.loads(line, object_pairs_hook=_single_keys)
+        except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+            return
+
+
+def read_yaml(path: Path | str, error: type[GeodistillError] = DataError) -> Any:
+    """Return what a YAML file holds.
+
+    Raises:
+        GeodistillError: As `read_text` and `parse_yaml`.
+    """
+    return parse_yaml(read_text(path, YAML_BYTES, error), path, error)
+
+
+def parse_yaml(text: str, source: Path | str, error: type[GeodistillError] = DataError) -> Any:
+    """Return what YAML text holds: mappings, lists and plain values, never objects.
+
+    Raises:
+        GeodistillError: It is not YAML, has a key twice in one mapping, or is nested too deep or too large.
+    """
+    try:
+        value = yaml.load(text, _SingleKeys)
+        _refuse_large(value, NODES)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as reason:
+        told = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
+        raise error(f"{source} is not YAML that can be used ({told})", "a YAML file") from reason
+    return value
+
+
+class _SingleKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            try:
+                if key in seen:
+                    raise ValueError(f"the key {key!r} stands twice, line {key_node.start_mark.line + 1}")
+                seen.add(key)
+            except TypeError as reason:
+                raise ValueError(f"a key is a list or mapping, line {key_node.start_mark.line + 1}") from reason
+        return super().construct_mapping(node, deep)
+
+
+def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return value
+
+
+def _refuse_large(value: Any, most: int) -> None:
+    """Refuse values nested deeper than `DEPTH` or of more than ``most`` parts, aliases counted each time."""
+    count, waiting = 0, [(value, 0)]
+    while waiting:
+        part, depth = waiting.pop()
+        count += 1
+        if depth > DEPTH:
+            raise ValueError(f"nested deeper than {DEPTH} levels")
+        if count > most:
+            raise ValueError(f"more than {most} values")
+        children: Iterable[Any] = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        waiting.extend((child, depth + 1) for child in children)
+
+
+class Answer(Protocol):
+    """What a service answers, as `urllib` and `io` give it."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes."""
+        ...
+
+
+def read_answer(
+    answer: Answer,
+    source: str,
+    limit: int = SETTINGS_BYTES,
+    seconds: float = 120,
+    error: type[GeodistillError] = DataError,
+) -> bytes:
+    """Return the whole answer of a service, bounded in size and time.
+
+    Raises:
+        GeodistillError: It breaks off, is larger than ``limit`` bytes, or is still coming after ``seconds``.
+    """
+    parts, size, end = [], 0, time.monotonic() + seconds
+    try:
+        while part := answer.read(1 << 16):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise error(f"{source} answers with more than {limit} bytes", f"at most {limit} bytes")
+            if time.monotonic() > end:
+                raise error(f"{source} is still answering after {seconds:g} seconds", "an answer within that time")
+    except (OSError, ValueError) as reason:
+        raise error(f"{source} breaks off ({_first_line(reason)})", "a whole answer") from reason
+    return b"".join(parts)
+
+
+def _first_line(reason: Exception) -> str:
+    text = str(reason).strip() or type(reason).__name__
+    if isinstance(reason, OSError) and reason.strerror:
+        text = reason.strerror
+    return text.splitlines()[0][:200]

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import io
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geodistill import reading
+from geodistill.errors import ArtifactError, DataError, RecipeError
+from geodistill.reading import (
+    parse_json,
+    parse_lines,
+    parse_object,
+    parse_yaml,
+    read_answer,
+    read_bytes,
+    read_json,
+    read_text,
+    read_yaml,
+)
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+ALIASES = "a: &a [1, 1]\n" + "".join(
+    f"{n}: &{n} [{', '.join([f'*{o}'] * 9)}]\n" for o, n in zip("abcdef", "bcdefg", strict=True)
+)
+
+
+class TestJson:
+    @given(PLAIN)
+    def test_what_is_right_comes_back(self, value: object) -> None:
+        assert parse_json(json.dumps(value), "a.json") == value
+        assert parse_json(json.dumps(value, ensure_ascii=False).encode("utf-8-sig"), "a.json") == value
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("", "Expecting value"),
+            ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' stands twice"),
+            ("[" * 100_000, "nested too deep"),
+            ("[" * 150 + "]" * 150, "nested deeper than 100"),
+            ("1" * 5000, "5000 digits"),
+            ("{'a': 1}", "Expecting property name"),
+            (b"\xff\xfe{}", "not UTF-8"),
+        ],
+        ids=str,
+    )
+    def test_anything_else_is_one_line(self, text: str | bytes, says: str) -> None:
+        with pytest.raises(DataError, match=r"a\.json") as caught:
+            parse_json(text, "a.json")
+        assert says in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @settings(max_examples=200)
+    @given(st.binary(max_size=60))
+    def test_no_bytes_are_a_traceback(self, data: bytes) -> None:
+        for parse in (parse_json, lambda d, s: parse_yaml(d.decode("latin-1"), s)):
+            with suppress(DataError):
+                parse(data, "a")
+
+    def test_an_object_is_asked_for(self) -> None:
+        assert parse_object('{"a": 1}', "a.json") == {"a": 1}
+        with pytest.raises(RecipeError, match="holds a list"):
+            parse_object("[1]", "a.json", RecipeError)
+
+
+class TestYaml:
+    @given(PLAIN)
+    def test_what_is_right_comes_back(self, value: object) -> None:
+        assert parse_yaml(yaml.safe_dump(value), "a.yaml") == value
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("[" * 3000, "nested too deep"),
+            ("a: 1\na: 2", "'a' stands twice, line 2"),
+            (ALIASES, "more than 200000 values"),
+            ("&a [*a]", "nested deeper than 100"),
+            ("!!python/object/apply:os.system [ls]", "could not determine a constructor"),
+            ("[a]: 1", "a key is a list or mapping"),
+            ("a: 2026-99-99", "month must be in 1..12"),
+        ],
+        ids=lambda text: text[:12],
+    )
+    def test_anything_else_is_one_line(self, text: str, says: str) -> None:
+        with pytest.raises(DataError) as caught:
+            parse_yaml(text, "a.yaml")
+        assert says in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_merge_keys_work(self) -> None:
+        assert parse_yaml("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n", "a.yaml")["b"] == {"x": 1, "y": 3}
+
+
+class TestFiles:
+    def test_missing_folder_and_too_large(self, tmp_path: Path) -> None:
+        (tmp_path / "large").write_bytes(b"x" * 11)
+        for path, says in (
+            ("none", "No such file"),
+            (".", "Is a directory"),
+            ("a\0b", "null"),
+            ("large", "larger than"),
+        ):
+            with pytest.raises(ArtifactError, match=says):
+                read_bytes(tmp_path / path, 10, ArtifactError)
+
+    def test_the_mark_at_the_beginning_is_taken_off(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"\xef\xbb\xbf[1]")
+        assert read_text(tmp_path / "a") == "[1]"
+        assert read_json(tmp_path / "a") == [1]
+        assert read_yaml(tmp_path / "a") == [1]
+
+
+class TestLines:
+    @pytest.mark.parametrize(
+        "end", [b"", b'{"a": 3', b'{"a": 3}', b"\xff\n", b"[" * 100_000 + b"\n", b'{"a":1,"a":2}\n']
+    )
+    def test_lines_are_read_up_to_what_is_not_whole(self, end: bytes) -> None:
+        assert list(parse_lines(b'{"a": 1}\n{"a": 2}\n' + end)) == [{"a": 1}, {"a": 2}]
+
+
+class TestAnswers:
+    def test_whole(self) -> None:
+        assert read_answer(io.BytesIO(b"x" * 200_000), "http://x") == b"x" * 200_000
+
+    def test_endless_ones_are_bounded_in_size(self) -> None:
+        class Endless:
+            def read(self, size: int, /) -> bytes:
+                return b"x" * size
+
+        with pytest.raises(DataError, match="more than 1000000 bytes"):
+            read_answer(Endless(), "http://x", limit=1_000_000)
+
+    def test_slow_ones_are_bounded_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = iter(range(0, 1000, 30))
+        monkeypatch.setattr(reading.time, "monotonic", lambda: next(now))
+
+        class Slow:
+            def read(self, size: int, /) -> bytes:
+                return b"x"
+
+        with pytest.raises(DataError, match="still answering after 60 seconds"):
+            read_answer(Slow(), "http://x", seconds=60)
+
+    def test_one_that_breaks_off(self) -> None:
+        class Broken:
+            def read(self, size: int, /) -> bytes:
+                raise ConnectionResetError("gone")
+
+        with pytest.raises(DataError, match="breaks off"):
+            read_answer(Broken(), "http://x")

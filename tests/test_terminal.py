@@ -1,0 +1,119 @@
+"""Standard output as it is met in a shell: closed, full, and asked to print names that command a terminal."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geodistill.cli.terminal import PlainOutput, Terminated, ended_by_request, plain_output
+from geodistill.errors import DataError, OutputError, printable
+
+COMMAND = [sys.executable, "-m", "geodistill"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zürich 🛰 ground\n\tand more", "Zürich 🛰 ground\n\tand more"),
+        ("\x1b[2Jclear", "\\x1b[2Jclear"),
+        ("bell\x07 back\x08 c1\x9b31m nul\0", "bell\\x07 back\\x08 c1\\x9b31m nul\\x00"),
+        ("turned \u202egpj.exe", "turned \\u202egpj.exe"),
+        ("lone \ud800", "lone \\ud800"),
+        ("over\rwritten", "over\\rwritten"),
+    ],
+)
+def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    stream = io.StringIO()
+    print(text, end="", file=PlainOutput(stream))
+    assert stream.getvalue() == shown
+
+
+def test_errors_are_printable_and_of_bounded_length() -> None:
+    error = DataError("class \x1b]0;title\x07" + "x" * 300_000, "another", "mend it")
+    assert "\x1b" not in str(error)
+    assert len(str(error)) < 3000
+    assert error.mend == "mend it"
+
+
+def test_an_encoding_that_lacks_a_character_is_no_failure() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    PlainOutput(stream).write("Zürich")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"Z\\xfcrich"  # type: ignore[attr-defined]
+
+
+class Closed(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    def fileno(self) -> int:
+        raise OSError
+
+
+class Full(Closed):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_work_goes_on_where_the_reader_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Closed())
+    done = []
+    with plain_output():
+        for scene in ("a", "b"):
+            print(scene)
+            done.append(scene)
+    assert done == ["a", "b"]
+
+
+def test_a_full_disk_behind_standard_output_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Full())
+    done = []
+
+    def work() -> None:
+        with plain_output():
+            print("a")
+            done.append("a")
+
+    with pytest.raises(OutputError, match="No space left"):
+        work()
+    assert done == ["a"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_the_command_with_a_full_standard_output_ends_with_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*COMMAND, "recipes"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "standard output cannot be written" in done.stderr
+
+
+def test_the_command_with_a_closed_standard_output_ends_well() -> None:
+    done = subprocess.run(
+        f"{' '.join(COMMAND)} encoders | head -1; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[1:] == ["0"]
+    assert done.stderr == ""
+
+
+def test_a_request_to_end_is_raised_and_the_old_way_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work() -> None:
+        with ended_by_request():
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Terminated):
+        work()
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -32,8 +32,6 @@ PLAIN = st.recursive(
 ALIASES = "a: &a [1, 1]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdef", "bcdefg", strict=True)
 )
-    f"{n}: &{n} [{', '.join([f'*{o}'] * 9)}]\n" for o, n in zip("abcdef", "bcdefg", strict=True)
-)
 
 
 class TestJson:

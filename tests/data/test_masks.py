@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from factories import make_picture, make_raster
 from geodistill.data.masks import decode_mask, infer_legend, label_counts, read_mask, strips
@@ -28,13 +29,42 @@ class TestReadMask:
         path = make_picture(tmp_path / f"m{suffix}", TOWN.paint(INDICES))
         assert np.array_equal(read_mask(path, TOWN), INDICES)
 
-    def test_transparent_pixels_of_a_colour_mask_are_ignored(self, tmp_path: Path) -> None:
-        opaque = np.full((2, 4, 1), 255, np.uint8)
-        opaque[0, 0] = 0
-        path = make_picture(tmp_path / "m.png", np.concatenate([TOWN.paint(INDICES), opaque], axis=-1))
-        expected = INDICES.copy()
-        expected[0, 0] = 255
-        assert np.array_equal(read_mask(path, TOWN), expected)
+    def test_transparent_pixels_of_a_colour_mask_are_ignored_unless_a_class_has_their_colour(
+        self, tmp_path: Path
+    ) -> None:
+        pixels = np.concatenate([TOWN.paint(INDICES), np.full((2, 4, 1), 255, np.uint8)], axis=-1)
+        pixels[0, 0] = (1, 2, 3, 0)
+        pixels[1, 0, 3] = 0  # a tree all the same
+        path = make_picture(tmp_path / "m.png", pixels)
+        assert read_mask(path, TOWN).tolist() == [[255, 1, 2, 255], [2, 2, 1, 0]]
+        nearest = Legend(TOWN.names, TOWN.colours, nearest=True)
+        assert read_mask(path, nearest, ignore_unknown=True).tolist()[0][0] == 255
+
+    def test_a_background_that_is_nodata_or_transparent_stays_a_class(self, tmp_path: Path) -> None:
+        legend = Legend(("ground", "roof"), ((0, 0, 0), (200, 0, 0)))
+        labels = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
+        colours = legend.paint(labels)
+        rgba = np.concatenate([colours, 255 * labels[..., None]], -1)
+        planes = np.moveaxis(colours, -1, 0)
+        palette = Image.fromarray(labels, "P")
+        palette.putpalette([0, 0, 0, 200, 0, 0])
+        palette.save(tmp_path / "palette.png", transparency=0)
+        paths = [
+            make_picture(tmp_path / "rgba.png", rgba),
+            make_raster(tmp_path / "rgb.tif", pixels=planes, nodata=0),
+            make_raster(tmp_path / "rgba.tif", pixels=planes, alpha=labels > 0),
+            make_raster(tmp_path / "values.tif", pixels=labels[None], nodata=0),
+            tmp_path / "palette.png",
+        ]
+        for path in paths:
+            assert np.array_equal(read_mask(path, legend), labels), path.name
+            beyond = read_mask(path, legend, Window(0, -1, 1, 3))
+            assert beyond.tolist() == [[255, 0, 1]], path.name
+
+    def test_what_a_mask_band_hides_is_ignored(self, tmp_path: Path) -> None:
+        shown = np.array([[True, False, True]])
+        path = make_raster(tmp_path / "m.tif", pixels=np.array([[[0, 1, 2]]], np.uint8), mask_band=shown)
+        assert read_mask(path, TOWN).tolist() == [[0, 255, 2]]
 
     def test_palette_of_other_colours_is_read_by_index(self, tmp_path: Path) -> None:
         palette = [(i, 50, 50) for i in range(256)]
@@ -103,6 +133,25 @@ class TestInferLegend:
     def test_255_beside_classes_is_ignored(self, tmp_path: Path) -> None:
         legend = self.infer(tmp_path, [0, 1, 255])
         assert (legend.values, legend.ignore_values) == ((0, 1), (255,))
+
+    @pytest.mark.parametrize(
+        ("values", "nodata", "names", "classes"),
+        [
+            ([0, 1], 0, ("background", "class1"), (0, 1)),
+            ([0, 1, 4], 0, ("background", "class1", "class4"), (0, 1, 4)),
+            ([0, 255], 0, ("background", "foreground"), (0, 255)),
+            ([0, 1, 9], 9, ("class0", "class1"), (0, 1)),
+        ],
+    )
+    def test_a_background_that_is_nodata(
+        self, tmp_path: Path, values: list[int], nodata: int, names: tuple[str, ...], classes: tuple[int, ...]
+    ) -> None:
+        path = make_raster(tmp_path / "m.tif", pixels=np.array([[values]], np.uint8), nodata=nodata)
+        legend = infer_legend([path])
+        assert (legend.names, legend.values) == (names, classes)
+        assert read_mask(path, legend).tolist() == [
+            [classes.index(value) if value in classes else 255 for value in values]
+        ]
 
     def test_palette_gives_names_and_colours(self, tmp_path: Path) -> None:
         legend = self.infer(tmp_path, [0, 1], palette=[(60, 16, 152), (132, 41, 246)])

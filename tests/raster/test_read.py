@@ -143,7 +143,7 @@ class TestReads:
         with Raster(path) as raster:
             assert raster.colormap is not None
             assert raster.colormap[1][:3] == (255, 0, 0)
-            assert raster.band_names == ("roof",)
+            assert raster.band_names == ("band1", "band2", "band3")
             assert raster.acquired == "2021-06-30"
 
     def test_tells_tiles_from_strips(self, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def decode_mask(
     """Read a part of an open mask file as class indices.
 
     A palette file whose palette holds every colour of the legend is read through its colours, any other palette
-    file through its values. A pixel that the file calls nodata is ignored, unless its value is one of the legend's.
+    file through its values. A pixel that the file calls nodata, or transparent, is ignored, unless the legend names
+    its value or colour: the background of a mask is often written so.
 
     Args:
         raster: One band of values (with or without palette), or three bands of 8-bit colours.
@@ -53,32 +55,37 @@ def decode_mask(
     Raises:
         DataError: The file has another number of bands or cannot be read.
     """
-    if raster.channels not in (1, 3) or (raster.channels == 3 and raster.dtype != np.uint8):
+    if raster.label_channels not in (1, 3) or (raster.label_channels == 3 and raster.label_dtype != np.uint8):
         raise DataError(
-            f"mask {raster.path} with {raster.channels} bands of {raster.dtype}",
+            f"mask {raster.path} with {raster.label_channels} bands of {raster.label_dtype}",
             "one band of class values or three 8-bit bands of colours",
         )
-    pixels, valid = raster.read(window)
+    pixels, valid, hidden = raster.read_labels(window)
     palette = raster.colormap
-    if raster.channels == 1 and palette is not None and _names_colours(palette, legend):
+    if palette is not None and pixels.shape[0] == 1 and _names_colours(palette, legend):
         table = np.zeros((3, 1 + max(*palette, int(pixels.max(initial=0)))), np.uint8)
         table[:, list(palette)] = np.array([colour[:3] for colour in palette.values()]).T
         pixels = table[:, pixels[0].astype(np.int64)]
-    elif raster.channels == 1 and raster.nodata is not None and raster.nodata in legend.values:
-        valid |= pixels[0] == raster.nodata
-    everywhere = bool(valid.all())
+    if valid.all():
+        return _decode(pixels, legend)
+    indices = np.full(valid.shape, IGNORE_INDEX, np.uint8)
+    indices[valid], odd = _decode(pixels[:, valid], legend)
+    if hidden.any():
+        # What no entry names is no label here, and the nearest entry none either.
+        indices[hidden], _ = _decode(pixels[:, hidden], replace(legend, nearest=False))
+    return indices, odd
+
+
+def _decode(pixels: NDArray[Any], legend: Legend) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
+    """Turn ``(1, ...)`` values or ``(3, ...)`` colours into class indices; also give the unknown ones' counts."""
     odd: dict[int | Colour, int] = {}
     if pixels.shape[0] == 1:
-        known, odd_values = legend.indices_from_values(pixels[0] if everywhere else pixels[0][valid])
+        known, odd_values = legend.indices_from_values(pixels[0])
         odd.update(odd_values.items())
     else:
-        known, odd_colours = legend.indices_from_colours(pixels if everywhere else pixels[:, valid])
+        known, odd_colours = legend.indices_from_colours(pixels)
         odd.update(odd_colours.items())
-    if everywhere:
-        return known, odd
-    indices = np.full(valid.shape, IGNORE_INDEX, np.uint8)
-    indices[valid] = known
-    return indices, odd
+    return known, odd
 
 
 def unknown_labels_error(path: Path, odd: dict[int | Colour, int], legend: Legend) -> DataError:
@@ -123,8 +130,9 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
     """Make a legend from the values found in single-band masks.
 
     Names and colours come from the masks' palette where they have one, else names are ``class0``, ``class1`` ...
-    A value 255 beside others means "ignored", but exactly 0 and 255 mean background and foreground.
-    Files that cannot be read are passed over here; they are reported where the data are measured.
+    A value 255 beside others means "ignored", but exactly 0 and 255 mean background and foreground. A value 0 that the
+    files call nodata, or leave transparent, is the class ``background``: tools that burn shapes into a raster write it
+    so. Files that cannot be read are passed over here; they are reported where the data are measured.
 
     Raises:
         DataError: The masks are colours, or have too many values to be classes.
@@ -132,24 +140,15 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
     counts: dict[int, int] = {}
     palette: dict[int, Colour] = {}
     first: Path | None = None
+    hidden = 0
     for path in paths:
         try:
             with Raster(path) as raster:
-                if raster.channels != 1:
+                if raster.label_channels != 1:
                     raise _needs_legend(raster)
                 palette |= {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
                 for strip in strips(Window(0, 0, raster.grid.height, raster.grid.width)):
-                    pixels, valid = raster.read(strip)
-                    values, numbers = np.unique(pixels[0][valid], return_counts=True)
-                    for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
-                        counts[int(value)] = counts.get(int(value), 0) + number
-                    whole = bool((values == np.floor(values)).all())
-                    if len(counts) > MAX_INFERRED_CLASSES or values.min(initial=0) < 0 or not whole:
-                        raise _LegendNeededError(
-                            f"mask {path} has values such as {', '.join(map(str, values[:8].tolist()))}",
-                            f"up to {MAX_INFERRED_CLASSES} class values from 0",
-                            "give a legend if these are labels",
-                        )
+                    hidden += _count_values(raster, strip, counts)
         except _LegendNeededError:
             raise
         except DataError:
@@ -157,7 +156,28 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
         first = first or path
     if not counts:
         raise DataError(f"masks without a single label{f', such as {first}' if first else ''}", "labelled masks")
-    return _legend_of_values(sorted(counts), palette)
+    background = bool(hidden) and 0 not in counts
+    return _legend_of_values(sorted({*counts, 0} if background else counts), palette, background)
+
+
+def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> int:
+    """Add the pixels of each value to ``counts``; return those of value 0 that nodata or alpha hides.
+
+    Raises:
+        DataError: The values are no classes.
+    """
+    pixels, valid, hidden = raster.read_labels(strip)
+    values, numbers = np.unique(pixels[0][valid], return_counts=True)
+    for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+        counts[int(value)] = counts.get(int(value), 0) + number
+    whole = bool((values == np.floor(values)).all())
+    if len(counts) > MAX_INFERRED_CLASSES or values.min(initial=0) < 0 or not whole:
+        raise _LegendNeededError(
+            f"mask {raster.path} has values such as {', '.join(map(str, values[:8].tolist()))}",
+            f"up to {MAX_INFERRED_CLASSES} class values from 0",
+            "give a legend if these are labels",
+        )
+    return int(np.count_nonzero(pixels[0][hidden] == 0))
 
 
 class _LegendNeededError(DataError):
@@ -168,14 +188,14 @@ def _needs_legend(raster: Raster) -> _LegendNeededError:
     """Refuse a colour mask, naming the colours its first rows hold so that a legend is soon written."""
     window = Window(0, 0, min(raster.grid.height, 2048), min(raster.grid.width, 2048))
     found = ""
-    if raster.channels == 3 and raster.dtype == np.uint8:
-        pixels, _ = raster.read(window)
+    if raster.label_channels == 3 and raster.label_dtype == np.uint8:
+        pixels, _, _ = raster.read_labels(window)
         colours, numbers = np.unique(pixels.reshape(3, -1), axis=1, return_counts=True)
         order = np.argsort(-numbers)[:6]
         names = [label_name((int(r), int(g), int(b))) for r, g, b in colours[:, order].T]
         found = f" (its colours: {', '.join(names)})"
     return _LegendNeededError(
-        f"mask {raster.path} has {raster.channels} bands{found} and no legend is given",
+        f"mask {raster.path} has {raster.label_channels} bands{found} and no legend is given",
         "a legend file that names each colour's class",
         "write 'classes: {name: \"#rrggbb\", ...}' to a YAML file and give it as the legend",
     )
@@ -185,7 +205,7 @@ def _names_colours(palette: dict[int, tuple[int, int, int, int]], legend: Legend
     return set(legend.colours) <= {colour[:3] for colour in palette.values()}
 
 
-def _legend_of_values(values: list[int], palette: dict[int, Colour]) -> Legend:
+def _legend_of_values(values: list[int], palette: dict[int, Colour], background: bool) -> Legend:
     if values == [0, 255]:
         return Legend(("background", "foreground"), values=(0, 255))
     ignored = (IGNORE_INDEX,) if IGNORE_INDEX in values and len(values) > 1 else ()
@@ -193,7 +213,8 @@ def _legend_of_values(values: list[int], palette: dict[int, Colour]) -> Legend:
     colours = tuple(palette.get(value, (0, 0, 0)) for value in classes)
     if palette and len(set(colours)) == len(colours):
         return Legend(tuple(label_name(c) for c in colours), colours, classes, ignored)
-    return Legend(tuple(f"class{value}" for value in classes), values=classes, ignore_values=ignored)
+    names = tuple("background" if background and value == 0 else f"class{value}" for value in classes)
+    return Legend(names, values=classes, ignore_values=ignored)
 
 
 def label_counts(indices: NDArray[np.uint8], classes: int) -> tuple[NDArray[np.int64], int]:

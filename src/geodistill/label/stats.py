@@ -231,7 +231,7 @@ def _add_maps(found: SetStatistics, masks: list[Path], folder: Path, progress: b
     counts = np.zeros(256, np.int64)
     for mask in _bar(masks, "counting pixels", progress):
         with Raster(mask) as raster:
-            pixels, _ = raster.read()
+            pixels, _, _ = raster.read_labels()
             counts += np.bincount(pixels[0].ravel(), minlength=256)
     if masks:
         found.pixels = tuple(counts[: len(found.classes)].tolist())

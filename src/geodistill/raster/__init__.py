@@ -2,7 +2,8 @@
 
 from geodistill.files import atomic_path, output_error
 from geodistill.raster.grid import Grid, Window
-from geodistill.raster.read import IMAGE_SUFFIXES, Raster
+from geodistill.raster.place import IMAGE_SUFFIXES
+from geodistill.raster.read import Raster
 from geodistill.raster.resample import ResampledRaster
 from geodistill.raster.sources import source_files, stamp_of
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +18,12 @@ from rasterio.io import DatasetReader
 from geodistill.errors import DataError
 
 _SCHEME = re.compile(r"^(https?|s3|gs|az|oss|swift)://", re.IGNORECASE)
+
+IMAGE_SUFFIXES = (
+    *(".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".vrt", ".jp2"),
+    *(".webp", ".gif", ".img", ".ntf", ".nitf", ".nc"),
+)
+"""Suffixes, in lower case, that are looked for when a folder is scanned for rasters."""
 
 NETWORK: dict[str, Any] = {
     # Else GDAL asks the server for every file beside the raster.
@@ -31,7 +39,7 @@ NETWORK: dict[str, Any] = {
 """GDAL settings for sources on the network: range reads, a few tries, and an end when nothing comes."""
 
 
-_OWN_NAME = re.compile(r"^([A-Z][A-Z0-9_]+:|vrt://)")
+_OWN_NAME = re.compile(r"^([A-Za-z]\w{2,}:(?!//)|vrt://)")
 """Names that GDAL gives parts of files and services: ``NETCDF:file.nc:red``, ``GTIFF_DIR:2:a.tif``, ``vrt://a.tif``."""
 
 _NETWORK_NAME = re.compile(r"/vsi(curl|s3|gs|az|oss|swift|adls|hdfs|webhdfs)(_streaming)?[/?]|https?://", re.IGNORECASE)
@@ -114,6 +122,12 @@ def stem_of(source: str) -> str:
     return re.sub(r"\W+", "_", "_".join(Path(word).stem for word in words)) or "raster"
 
 
+def shared_name(names: Sequence[str]) -> str:
+    """Return what names begin with, without the separator before they part: what a scene's band files are called."""
+    common = "".join(letters[0] for letters in takewhile(lambda found: len(set(found)) == 1, zip(*names, strict=False)))
+    return re.sub(r"[_.-]+(?:(?:SR_)?(?:B|band)_?\d*)?$", "", common, flags=re.IGNORECASE) or names[0]
+
+
 def open_source(source: str, overview: int | None = None) -> DatasetReader:
     """Open a source with GDAL.
 
@@ -130,7 +144,19 @@ def open_source(source: str, overview: int | None = None) -> DatasetReader:
     try:
         with warnings.catch_warnings(), rasterio.Env(**(NETWORK if is_remote(source) else {})):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(source if source.startswith("<") else vsi_name(source), **options)
+            file = rasterio.open(source if source.startswith("<") else vsi_name(source), **options)
+    except UnicodeError as error:
+        raise DataError(f"{source} is not UTF-8, in its name or its text", "a name in UTF-8", "rename it") from error
     except RasterioError as error:
         expected = "an address that answers range requests" if is_remote(source) else "GeoTIFF, PNG, JPEG or BMP"
         raise DataError(f"{source} cannot be opened as a raster ({error})", expected) from error
+    if not file.count:
+        parts = file.subdatasets
+        file.close()
+        told = ", ".join(parts[:6]) + (f" and {len(parts) - 6} more" if len(parts) > 6 else "")
+        raise DataError(
+            f"{source} has no bands of its own" + (f", but {len(parts)} rasters inside: {told}" if parts else ""),
+            "one raster",
+            "name one of them, or several together as one scene" if parts else "",
+        )
+    return file

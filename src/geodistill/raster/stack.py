@@ -11,6 +11,7 @@ from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
+from geodistill.raster.orientation import turn_of
 from geodistill.raster.place import open_source, vsi_name
 
 _TYPES = {
@@ -22,6 +23,8 @@ _TYPES = {
     "int32": "Int32",
     "float32": "Float32",
     "float64": "Float64",
+    "int64": "Int64",
+    "uint64": "UInt64",
 }
 
 
@@ -40,6 +43,8 @@ def stack(sources: Sequence[str]) -> str:
     files = [open_source(source) for source in sources]
     try:
         for source, file in zip(sources, files, strict=True):
+            if not turn_of(source, file, file.tags()).none:
+                raise DataError(f"{source} has an orientation tag", "band files as they are seen", "turn its pixels")
             if file.crs != files[0].crs:
                 raise DataError(f"{source} in {file.crs}", f"{files[0].crs} as {sources[0]}", "reproject one of them")
         finest = min(files, key=lambda file: abs(file.transform.determinant))

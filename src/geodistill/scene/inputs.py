@@ -14,8 +14,7 @@ from urllib.request import urlopen
 from geodistill.errors import DataError
 from geodistill.raster import IMAGE_SUFFIXES, Raster
 from geodistill.raster.bands import aliases, band_token
-from geodistill.raster.place import is_local, is_remote, stem_of
-from geodistill.raster.read import shared_name
+from geodistill.raster.place import is_local, is_remote, shared_name, stem_of
 
 LOCATION_COLUMNS = ("location", "path", "href", "url", "image")
 """Columns of a tile index that say where a raster is; ``location`` is what gdaltindex writes."""

@@ -190,12 +190,6 @@ def _pack(colours: NDArray[np.uint8]) -> NDArray[np.uint32]:
 def _read_colours(path: Path, width: int, height: int) -> NDArray[np.uint8]:
     with Raster(path) as raster:
         pixels, _ = raster.read()
-        table = raster.colormap
-    if table is not None:
-        lookup = np.zeros((256, 3), np.uint8)
-        for value, colour in table.items():
-            lookup[value] = colour[:3]
-        pixels = lookup[pixels[0]].transpose(2, 0, 1)
     if pixels.shape[1:] != (height, width):
         raise DataError(f"{path} is {pixels.shape[2]} x {pixels.shape[1]}", f"{width} x {height} as its image")
     if len(pixels) < 3 or pixels.dtype != np.uint8:

@@ -1,0 +1,170 @@
+"""How a picture is to be turned for viewing: the orientation tag of EXIF and TIFF, and the turn itself."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader
+
+from geodistill.errors import DataError
+from geodistill.raster.grid import Window
+
+_TAG, _MOST_ENTRIES, _MOST_EXIF = 274, 4096, 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How stored pixels become those that viewers show: rows and columns reversed, then exchanged.
+
+    Attributes:
+        rows: Whether the order of the stored rows is reversed.
+        cols: Whether the order of the stored columns is reversed.
+        exchanged: Whether rows become columns after that.
+    """
+
+    rows: bool = False
+    cols: bool = False
+    exchanged: bool = False
+
+    @property
+    def none(self) -> bool:
+        """Whether pixels stay where they are."""
+        return not (self.rows or self.cols or self.exchanged)
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width after the turn (or before it: the turn of a shape is its own inverse)."""
+        return (width, height) if self.exchanged else (height, width)
+
+    def stored(self, window: Window, height: int, width: int) -> Window:
+        """Return the part of the stored raster, of ``height`` x ``width``, that a window of the turned one shows."""
+        row, col, rows, cols = window.row, window.col, window.height, window.width
+        if self.exchanged:
+            row, col, rows, cols = col, row, cols, rows
+        row = height - row - rows if self.rows else row
+        col = width - col - cols if self.cols else col
+        return Window(row, col, rows, cols)
+
+    def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Turn stored pixels ``(..., H, W)``."""
+        pixels = pixels[..., ::-1, :] if self.rows else pixels
+        pixels = pixels[..., ::-1] if self.cols else pixels
+        pixels = pixels.swapaxes(-1, -2) if self.exchanged else pixels
+        return pixels if self.none else np.ascontiguousarray(pixels)
+
+
+_TURNS = {
+    1: Turn(),
+    2: Turn(cols=True),
+    3: Turn(rows=True, cols=True),
+    4: Turn(rows=True),
+    5: Turn(exchanged=True),
+    6: Turn(rows=True, exchanged=True),
+    7: Turn(rows=True, cols=True, exchanged=True),
+    8: Turn(cols=True, exchanged=True),
+}
+"""By the values of the tag, EXIF 2.32, 4.6.5 A."""
+
+
+def turn_of(source: str, file: DatasetReader, tags: dict[str, str]) -> Turn:
+    """Return the turn that a picture asks for.
+
+    Args:
+        source: Its file; one that is not plain (an archive's, one on the network) is judged by ``tags`` alone.
+        file: The same, open.
+        tags: Its tags as GDAL reads them.
+
+    Raises:
+        DataError: It lies on the ground: where its pixels lie is said of stored ones, or of turned ones.
+    """
+    turn = _TURNS.get(_orientation(Path(source), file.driver, tags), _TURNS[1])
+    if not turn.none and (file.crs is not None or not file.transform.is_identity or file.gcps[0] or file.rpcs):
+        raise DataError(
+            f"{source} lies on the ground and has an orientation tag that asks to turn it",
+            "one of both",
+            "remove the tag, or warp the picture to a file without it",
+        )
+    return turn
+
+
+def _orientation(path: Path, driver: str, tags: dict[str, str]) -> int:
+    told = tags.get("EXIF_Orientation", "").strip()
+    value = int(told) if told.isascii() and told.isdigit() else 1
+    finder = {"JPEG": _in_jpeg, "PNG": _in_png, "WEBP": _in_webp, "GTiff": _in_tiff}.get(driver)
+    if finder is not None:
+        try:
+            with path.open("rb") as file:
+                value = finder(file) or value
+        except (OSError, struct.error, ValueError):
+            pass  # no file, or a broken one: reading its pixels will tell
+    return value
+
+
+def _in_tiff(file: BinaryIO, base: int = 0) -> int | None:
+    """Return the tag of a TIFF's first directory; ``base`` is where the TIFF begins in its file."""
+    file.seek(base)
+    head = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None:
+        return None
+    (version,) = struct.unpack(f"{order}H", head[2:4])
+    big = version == 43
+    if version not in (42, 43):
+        return None
+    file.seek(base + struct.unpack(f"{order}Q" if big else f"{order}L", head[8:16] if big else head[4:8])[0])
+    (count,) = struct.unpack(f"{order}Q" if big else f"{order}H", file.read(8 if big else 2))
+    for _ in range(min(count, _MOST_ENTRIES)):
+        entry = file.read(20 if big else 12)
+        tag, kind = struct.unpack(f"{order}HH", entry[:4])
+        if tag == _TAG:
+            held = entry[12 if big else 8 :]
+            value: int = (
+                struct.unpack(f"{order}H", held[:2])[0] if kind == 3 else struct.unpack(f"{order}L", held[:4])[0]
+            )
+            return value
+        if tag > _TAG:  # tags ascend
+            break
+    return None
+
+
+def _in_exif(data: bytes) -> int | None:
+    return _in_tiff(BytesIO(data.removeprefix(b"Exif\0\0")))
+
+
+def _in_jpeg(file: BinaryIO) -> int | None:
+    file.seek(2)
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF and head[1] not in (0xD9, 0xDA):
+        size = int.from_bytes(head[2:], "big") - 2
+        if head[1] == 0xE1:
+            data = file.read(size)
+            if data.startswith(b"Exif\0"):
+                return _in_exif(data)
+        else:
+            file.seek(size, os.SEEK_CUR)
+    return None
+
+
+def _in_png(file: BinaryIO) -> int | None:
+    file.seek(8)
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        size = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf":
+            return _in_exif(file.read(min(size, _MOST_EXIF)))
+        file.seek(size + 4, os.SEEK_CUR)
+    return None
+
+
+def _in_webp(file: BinaryIO) -> int | None:
+    file.seek(12)
+    while len(head := file.read(8)) == 8:
+        size = int.from_bytes(head[4:], "little")
+        if head[:4] == b"EXIF":
+            return _in_exif(file.read(min(size, _MOST_EXIF)))
+        file.seek(size + size % 2, os.SEEK_CUR)
+    return None

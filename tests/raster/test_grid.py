@@ -1,0 +1,65 @@
+"""Where pixels lie, also where no one on Earth could say."""
+
+from pathlib import Path
+
+import pytest
+import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+
+from factories import make_raster
+from geodistill.raster import Grid, Raster
+
+MOON = (
+    'PROJCS["Moon",GEOGCS["GCS_Moon",DATUM["D_Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference_Meridian",0],'
+    'UNIT["degree",0.0174532925199433]],PROJECTION["Equirectangular"],PARAMETER["standard_parallel_1",0],'
+    'PARAMETER["central_meridian",0],PARAMETER["false_easting",0],PARAMETER["false_northing",0],UNIT["metre",1]]'
+)
+
+
+@pytest.mark.parametrize(
+    ("crs", "gsd"),
+    [
+        ('LOCAL_CS["site",UNIT["metre",1]]', 0.25),
+        ('LOCAL_CS["site",UNIT["foot",0.3048]]', 0.25 * 0.3048),
+        ('LOCAL_CS["site",UNIT["unknown",1]]', None),
+        (
+            'ENGCRS["site",EDATUM["peg"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]',
+            0.25,
+        ),
+        ('VERT_CS["heights",VERT_DATUM["sea",2005],UNIT["metre",1],AXIS["Up",UP]]', None),
+        (MOON, 0.25),
+        ("EPSG:4326", None),  # metres under degrees
+    ],
+)
+def test_a_place_that_is_not_on_earth_has_no_longitude(tmp_path: Path, crs: str, gsd: float | None) -> None:
+    grid = Grid(10, 10, CRS.from_user_input(crs), from_origin(1000, 2000, 0.25, 0.25))
+    assert grid.lonlat is None
+    assert grid.gsd == (None if gsd is None else pytest.approx(gsd, rel=1e-6))
+    with Raster(make_raster(tmp_path / "a.tif", crs=crs, transform=grid.transform)) as raster:
+        assert raster.grid.transform == grid.transform
+        assert raster.grid.lonlat is None
+        if not crs.startswith(("VERT_CS", "LOCAL_CS")):  # of which GeoTIFF makes a local one in metres
+            assert raster.grid.gsd == (None if gsd is None else pytest.approx(gsd, rel=1e-6))
+
+
+def test_degrees_of_another_planet_are_measured_on_its_own_ellipsoid() -> None:
+    degrees = Grid(10, 10, CRS.from_user_input("IAU_2015:49900"), from_origin(10, 10, 1e-4, 1e-4))
+    # Mars: 3,396,190 m at the equator, of which a degree is 59,274 m; 10 degrees north is 1.5 % less across.
+    assert degrees.gsd == pytest.approx(5.9274 * 0.985**0.5, rel=5e-3)
+    assert degrees.lonlat is None
+
+
+def test_a_transform_and_control_points_without_a_crs_are_kept(tmp_path: Path) -> None:
+    points = (GroundControlPoint(0, 0, 5, 6), GroundControlPoint(0, 9, 7, 6), GroundControlPoint(9, 0, 5, 3))
+    for grid in (Grid(10, 10, transform=from_origin(10, 20, 0.5, 0.5)), Grid(10, 10, gcps=points)):
+        with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", count=1, dtype="uint8", **grid.profile()):
+            pass
+        with Raster(tmp_path / "a.tif") as raster:
+            found = raster.grid
+        assert found.transform == grid.transform
+        assert [(p.row, p.col, p.x, p.y) for p in found.gcps] == [(p.row, p.col, p.x, p.y) for p in grid.gcps]
+        assert found.crs is None
+        assert found.lonlat is None
+        assert found.gsd is None

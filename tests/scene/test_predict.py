@@ -19,7 +19,8 @@ from geodistill.raster import Raster
 from geodistill.scene.inputs import Scene
 from geodistill.scene.one import SceneMap
 from geodistill.scene.options import Options, cut_columns, parse_bytes
-from geodistill.scene.predict import map_paths, predict
+from geodistill.scene.outputs import map_paths
+from geodistill.scene.predict import predict
 from geodistill.scene.reduce import Wanted
 from geodistill.scene.stream import Settings
 from geodistill.scene.vector import VectorOptions

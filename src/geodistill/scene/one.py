@@ -25,6 +25,7 @@ from geodistill.raster import Raster
 from geodistill.scene.item import require_pystac, write_item
 from geodistill.scene.network import Network
 from geodistill.scene.options import Options, cache_bytes, cut_columns
+from geodistill.scene.outputs import map_beside
 from geodistill.scene.read import Hole
 from geodistill.scene.stream import check_bands, stream
 from geodistill.scene.vector import write_vectors
@@ -80,11 +81,6 @@ def layers_of(options: Options, classes: int) -> tuple[Layer, ...]:
     if wanted.probabilities:
         layers.append(Layer("probabilities", classes, "uint8" if wanted.probabilities == "uint8" else "float32"))
     return tuple(layers)
-
-
-def map_beside(path: Path, layer: str) -> Path:
-    """Give the file of a layer beside the map of classes: ``town_confidence.tif`` for ``town.tif``."""
-    return path if layer == "classes" else path.with_name(f"{path.stem}_{layer}{path.suffix}")
 
 
 def map_scene(

@@ -145,7 +145,7 @@ def test_a_map_never_overwrites_a_raster_it_is_made_from(tmp_path: Path, model: 
     source = make_raster(tmp_path / "scene.tif")
     before = source.read_bytes()
     for out in (source, tmp_path):
-        with pytest.raises(OutputError, match="would overwrite its raster"):
+        with pytest.raises(OutputError, match="would be overwritten, and is read"):
             mapped(model, [source], out)
     assert source.read_bytes() == before
 

@@ -62,7 +62,9 @@ def _from_item(item: Any, source: str, bands: Sequence[str], asked: bool) -> Sce
 def _from_assets(name: str, assets: Any, source: str, bands: Sequence[str], asked: bool) -> Scene:
     if not isinstance(assets, dict):
         raise DataError(f"item {name} in {source} with the assets {assets!r}", "a mapping from name to asset")
-    rasters = {str(key): asset for key, asset in assets.items() if isinstance(asset, dict) and _is_raster(asset, source)}
+    rasters = {
+        str(key): asset for key, asset in assets.items() if isinstance(asset, dict) and _is_raster(asset, source)
+    }
     by_band = [_asset_of(band.lower(), rasters, source) for band in bands if not band.isdigit()]
     if by_band and len(by_band) == len(bands) and all(by_band):
         found = [pair for pair in by_band if pair is not None]
@@ -165,10 +167,7 @@ def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[Scene]
     if not rows:
         raise DataError(f"{source} has no rows", "a tile index with a row a raster")
     if "assets" in columns:
-        return [
-            _from_assets(str(row["id"]), _present(row["assets"]), source, bands, asked)
-            for row in rows
-        ]
+        return [_from_assets(str(row["id"]), _present(row["assets"]), source, bands, asked) for row in rows]
     column = next(name for name in LOCATION_COLUMNS if name in columns)
     scenes = []
     for number, row in enumerate(rows):

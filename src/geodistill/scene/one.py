@@ -20,7 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from tqdm import tqdm
 
 from geodistill import __version__
-from geodistill.errors import DataError, GeodistillError, OutputError
+from geodistill.errors import BusyError, DataError, GeodistillError, OutputError
 from geodistill.raster import Raster
 from geodistill.scene.item import require_pystac, write_item
 from geodistill.scene.network import Network
@@ -30,7 +30,16 @@ from geodistill.scene.read import Hole
 from geodistill.scene.stream import check_bands, stream
 from geodistill.scene.vector import write_vectors
 from geodistill.scene.windows import Area, Plan
-from geodistill.scene.work import Layer, PartFiles, discard_work, edges_of, has_finished_rows, open_work, remove_work
+from geodistill.scene.work import (
+    Layer,
+    OtherWorkError,
+    PartFiles,
+    discard_work,
+    edges_of,
+    has_finished_rows,
+    open_work,
+    remove_work,
+)
 from geodistill.scene.writer import MapInfo, write_map
 from geodistill.segmenter import Segmenter
 
@@ -146,7 +155,7 @@ def map_scene(
                 if finished or not has_finished_rows(path):
                     remove_work(path)
     except (DataError, OutputError) as error:
-        if has_finished_rows(path) and "another run" not in error.received:
+        if has_finished_rows(path) and not isinstance(error, BusyError | OtherWorkError):
             raise type(error)(error.received, error.expected, _keeps(error.mend)) from error
         raise
 

@@ -55,7 +55,9 @@ def map_paths(scenes: Sequence[Scene], out: Path | str) -> list[Path]:
         expected = "a directory for several maps" if len(scenes) > 1 else "a name that ends in .tif, or a directory"
         raise OutputError(f"output {target}", expected, "choose another --out")
     if target.exists() and file and suffix not in SUFFIXES:
-        raise OutputError(f"output {target} is a file", "a name that ends in .tif, or a directory", "choose another --out")
+        raise OutputError(
+            f"output {target} is a file", "a name that ends in .tif, or a directory", "choose another --out"
+        )
     paths = [target] if file and suffix in SUFFIXES else [target / f"{s.name}.tif" for s in scenes]
     if len(set(paths)) != len(paths):
         double = next(path for path in paths if paths.count(path) > 1)

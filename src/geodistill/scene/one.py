@@ -144,7 +144,7 @@ def map_scene(
                     holes = tuple(hole for part in held for hole in part.holes)
                     made = replace(made, windows=sum(part.windows for part in held), holes=holes)
                     tags = tags_of(segmenter, made, about)
-                    info = MapInfo(raster.grid, segmenter.spec.legend, tags, settings.wanted.probabilities == "float16")
+                    info = MapInfo(raster.grid, segmenter.spec.legend, tags)
                     # The map of classes comes last: where it is, all maps are.
                     for layer in reversed(layers):
                         write_map(files[layer.name], layer, held, info, folder)

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from tqdm import tqdm
 
 from geodistill import __version__
 from geodistill.errors import BusyError, DataError, GeodistillError, OutputError
-from geodistill.raster import Raster
+from geodistill.raster import Raster, Window
+from geodistill.reading import parse_json, parse_object
 from geodistill.scene.item import require_pystac, write_item
 from geodistill.scene.network import Network
 from geodistill.scene.options import Options, cache_bytes, cut_columns
@@ -259,20 +261,24 @@ def tags_of(segmenter: Segmenter, made: SceneMap, about: Mapping[str, Any]) -> d
     return tags | ({"HOLES": json.dumps([hole.to_dict() for hole in made.holes])} if made.holes else {})
 
 
-def chosen_for(path: Path) -> dict[str, Any]:
-    """Give what was measured and chosen for a map that is there, or nothing."""
-    chosen: dict[str, Any] = json.loads(_tags(path).get(CHOSEN, "{}"))
-    return chosen
+def chosen_for(path: Path) -> dict[str, Any] | None:
+    """Return what was measured and chosen for a map that is there; ``None`` where nothing tells."""
+    try:
+        return parse_object(_tags(path).get(CHOSEN, ""), path)
+    except DataError:
+        return None
 
 
 def _tags(path: Path) -> dict[str, str]:
-    """Read the tags of a map; none where it is not there, or is something else."""
+    """Return the tags of a map; none where it is not there, was cut short, or is something else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as made:
+                # Its last pixels are written last.
+                made.read(1, window=Window(made.height - 1, made.width - 1, 1, 1).to_rasterio())
                 tags: dict[str, str] = made.tags()
-    except RasterioIOError:
+    except (RasterioError, CPLE_BaseError):
         return {}
     return tags
 
@@ -284,7 +290,11 @@ def _finished_before(files: Sequence[Path], run: str) -> tuple[int, tuple[Hole, 
         tags = _tags(file)
         if tags.get("RUN") != run:
             return None
-        found = int(tags["WINDOWS"]), tuple(Hole.from_dict(hole) for hole in json.loads(tags.get("HOLES", "[]")))
+        try:
+            holes = tuple(Hole.from_dict(hole) for hole in parse_json(tags.get("HOLES", "[]"), file))
+            found = int(tags["WINDOWS"]), holes
+        except (DataError, KeyError, TypeError, ValueError):
+            return None  # tags that were altered: it is made again
     return found
 
 

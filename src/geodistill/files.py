@@ -102,6 +102,19 @@ def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{_short_stem(path, len(os.fsencode(end)) + 1)}{end}")
 
 
+def hidden_beside(path: Path, end: str) -> Path:
+    """Return a hidden name beside ``path`` that ends in ``end``, shortened where it would be too long for a name."""
+    name = os.fsencode(path.name)
+    if len(name) + len(os.fsencode(end)) + 1 > LONGEST_NAME:
+        digest = hashlib.sha256(name).hexdigest()[:12]
+        name = (
+            name[: LONGEST_NAME - len(os.fsencode(end)) - 14].decode("utf-8", "ignore").encode()
+            + b"-"
+            + digest.encode()
+        )
+    return path.with_name(f".{os.fsdecode(name)}{end}")
+
+
 def _short_stem(path: Path, besides: int) -> str:
     """Return the stem of ``path``, shortened where it and ``besides`` more bytes are too long for a name."""
     stem = path.stem

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -224,15 +225,17 @@ def read_answer(
         GeodistillError: It breaks off, is larger than ``limit`` bytes, or is still coming after ``seconds``.
     """
     parts, size, end = [], 0, time.monotonic() + seconds
+    # What has come, where the answer can give it: to wait for a whole part of one that drips could take days.
+    take = getattr(answer, "read1", answer.read)
     try:
-        while part := answer.read(1 << 16):
+        while part := take(1 << 16):
             parts.append(part)
             size += len(part)
             if size > limit:
                 raise error(f"{source} answers with more than {limit} bytes", f"at most {limit} bytes")
             if time.monotonic() > end:
                 raise error(f"{source} is still answering after {seconds:g} seconds", "an answer within that time")
-    except (OSError, ValueError) as reason:
+    except (OSError, ValueError, HTTPException) as reason:
         raise error(f"{source} breaks off ({_first_line(reason)})", "a whole answer") from reason
     return b"".join(parts)
 

@@ -148,7 +148,7 @@ def test_a_second_run_on_one_map_is_refused_and_harms_nothing(
     while not (work_folder(path) / "about.json").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     for more in ({}, {"resume": True}, {"probabilities": "uint8"}):
-        assert "another run is making" in run(scene, path, **(wanted | more))[0]
+        assert "is in use by 'geodistill predict'" in run(scene, path, **(wanted | more))[0]
     (tmp_path / "go").touch()
     process.join(120)
     (tmp_path / "go").unlink()

@@ -1,8 +1,11 @@
 """Maps as files: layout, colours, names and georeferencing."""
 
 import json
+import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from itertools import pairwise
 from pathlib import Path
@@ -47,7 +50,6 @@ def write(
     grid: Grid | None = None,
     rows: int = 100,
     name: str = "classes",
-    half: bool = False,
 ) -> Path:
     """Write a map from rows that come ``rows`` at a time."""
     grid = grid or Grid(values.shape[1], values.shape[2], UTM, from_origin(5e5, 4e6, 0.3, 0.3))
@@ -61,7 +63,7 @@ def write(
             part = values[:, top : top + rows]
             files.append(SceneRows(row, top, {name: part}, np.ones(part.shape[1:], bool), 1, ()))
         assert files.finished
-        info = MapInfo(grid, LEGEND, {"MODEL": "a model"}, half)
+        info = MapInfo(grid, LEGEND, {"MODEL": "a model"})
         write_map(path, layer, [files], info, folder)
     shutil.rmtree(folder)
     return path
@@ -153,9 +155,8 @@ def test_probabilities_are_one_named_band_a_class(tmp_path: Path, half: bool) ->
     values = np.random.default_rng(0).random((3, 600, 530), np.float32)
     values = values.astype(np.float16).astype(np.float32) if half else values
     values[:, :3] = np.nan
-    with rasterio.open(write(tmp_path / "p.tif", values, name="probabilities", half=half)) as file:
+    with rasterio.open(write(tmp_path / "p.tif", values, name="probabilities")) as file:
         assert file.dtypes == ("float32",) * 3
-        assert file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == ("16" if half else None)
         assert file.descriptions == LEGEND.names
         assert np.isnan(file.nodata)
         np.testing.assert_array_equal(file.read(), values)
@@ -192,8 +193,22 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert write(tmp_path / "b" / "map.tif", values, rows=384).read_bytes() == one.read_bytes()
 
 
+def as_geotiff_keeps(crs: CRS | None, folder: Path) -> CRS | None:
+    """Write a plain GeoTIFF in a CRS and say what it is in: not every CRS comes out as it went in."""
+    if crs is None:
+        return None
+    place = {"crs": crs, "transform": from_origin(100, 200, 0.3, 0.3)}
+    with rasterio.open(folder / "plain.tif", "w", width=1, height=1, count=1, dtype="uint8", **place):
+        pass
+    with rasterio.open(folder / "plain.tif") as file:
+        return file.crs
+
+
 GCPS = tuple(GroundControlPoint(row, col, 30 + col / 1e3, 2 - row / 1e3) for row, col in ((0, 0), (0, 40), (60, 0)))
 RPCS = rational_polynomials(300, 200)
+LOCAL = 'LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+ENGINEERING = 'ENGCRS["site",EDATUM["stake"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
+MOON = 'GEOGCS["Moon",DATUM["Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference",0],UNIT["degree",0.0174532925199433]]'
 
 
 @pytest.mark.parametrize(
@@ -206,13 +221,22 @@ RPCS = rational_polynomials(300, 200)
         Grid(60, 40, CRS.from_epsg(4326), from_origin(179.99, 2, 1e-3, 1e-3)),
         Grid(60, 40, gcps=GCPS, gcps_crs=CRS.from_epsg(4326)),
         Grid(60, 40, rpcs=RPCS),
+        Grid(60, 40, None, from_origin(5e5, 4e6, 0.3, 0.3)),
+        Grid(60, 40, None, Affine.translation(5e5, 4e6) * Affine.rotation(30) * Affine.scale(0.3, -0.3)),
+        Grid(60, 40, gcps=GCPS),
+        Grid(60, 40, CRS.from_wkt(LOCAL), from_origin(100, 200, 0.3, 0.3)),
+        Grid(60, 40, CRS.from_wkt(ENGINEERING), from_origin(100, 200, 0.3, 0.3)),
+        Grid(60, 40, CRS.from_wkt(MOON), from_origin(10, 20, 1e-3, 1e-3)),
     ],
-    ids=["none", "utm", "south-up", "rotated", "antimeridian", "gcps", "rpcs"],
+    ids=[
+        *("none", "utm", "south-up", "rotated", "antimeridian", "gcps", "rpcs"),
+        *("transform alone", "turned alone", "gcps alone", "local", "engineering", "moon"),
+    ],
 )
 def test_georeferencing_is_that_of_the_scene(tmp_path: Path, grid: Grid) -> None:
     with Raster(write(tmp_path / "map.tif", classes(60, 40), grid)) as raster:
         found = raster.grid
-    assert (found.height, found.width, found.crs) == (grid.height, grid.width, grid.crs)
+    assert (found.height, found.width, found.crs) == (grid.height, grid.width, as_geotiff_keeps(grid.crs, tmp_path))
     assert found.transform.almost_equals(grid.transform, 1e-9)
     assert [(p.row, p.col, p.x, p.y) for p in found.gcps] == [(p.row, p.col, p.x, p.y) for p in grid.gcps]
     assert found.gcps_crs == grid.gcps_crs
@@ -223,6 +247,40 @@ def test_georeferencing_is_that_of_the_scene(tmp_path: Path, grid: Grid) -> None
             "err_bias": found.rpcs.err_bias,
             "err_rand": found.rpcs.err_rand,
         }
+
+
+@pytest.mark.parametrize(
+    "first", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\x00", b"BM", b"<VRTDataset"]
+)
+def test_bytes_that_begin_like_another_format_stay_bytes(tmp_path: Path, first: bytes) -> None:
+    values = np.full((1, 40, 50), 7, np.uint8)
+    values[0, 0, : len(first)] = list(first)
+    with rasterio.open(write(tmp_path / "c.tif", values, name="confidence")) as file:
+        np.testing.assert_array_equal(file.read(), values)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 900), (900, 1), (3, 3)])
+@pytest.mark.parametrize("name", ["classes", "confidence", "probabilities"])
+def test_maps_of_a_few_pixels(tmp_path: Path, shape: tuple[int, int], name: str) -> None:
+    values: NDArray[Any] = np.random.default_rng(0).integers(0, 3, (1, *shape), dtype=np.uint8)
+    if name == "probabilities":
+        values = np.random.default_rng(0).random((3, *shape), np.float32)
+    with rasterio.open(write(tmp_path / "map.tif", values, name=name)) as file:
+        np.testing.assert_array_equal(file.read(), values)
+
+
+def test_no_byte_of_a_map_is_what_memory_held_before(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "perturbed_map.py"
+    made: dict[str, set[bytes]] = {}
+    for filler in ("0", "90", "165"):  # what glibc fills memory with as it is taken and given back
+        folder = tmp_path / filler
+        folder.mkdir()
+        held = {**os.environ, "MALLOC_PERTURB_": filler, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, script, folder], env=held, check=True, timeout=300)
+        for file in folder.iterdir():
+            made.setdefault(file.name, set()).add(file.read_bytes())
+    assert {name: len(kinds) for name, kinds in made.items()} == dict.fromkeys(made, 1)
+    assert len(made) == 12
 
 
 def test_a_map_replaces_the_one_before(tmp_path: Path) -> None:

@@ -16,20 +16,32 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from tqdm import tqdm
 
 from geodistill import __version__
-from geodistill.errors import DataError, GeodistillError, OutputError
-from geodistill.raster import Raster
+from geodistill.errors import BusyError, DataError, GeodistillError, OutputError
+from geodistill.raster import Raster, Window
+from geodistill.reading import parse_json, parse_object
 from geodistill.scene.item import require_pystac, write_item
 from geodistill.scene.network import Network
 from geodistill.scene.options import Options, cache_bytes, cut_columns
+from geodistill.scene.outputs import map_beside
 from geodistill.scene.read import Hole
 from geodistill.scene.stream import check_bands, stream
 from geodistill.scene.vector import write_vectors
 from geodistill.scene.windows import Area, Plan
-from geodistill.scene.work import Layer, PartFiles, discard_work, edges_of, has_finished_rows, open_work, remove_work
+from geodistill.scene.work import (
+    Layer,
+    OtherWorkError,
+    PartFiles,
+    discard_work,
+    edges_of,
+    has_finished_rows,
+    open_work,
+    remove_work,
+)
 from geodistill.scene.writer import MapInfo, write_map
 from geodistill.segmenter import Segmenter
 
@@ -80,11 +92,6 @@ def layers_of(options: Options, classes: int) -> tuple[Layer, ...]:
     if wanted.probabilities:
         layers.append(Layer("probabilities", classes, "uint8" if wanted.probabilities == "uint8" else "float32"))
     return tuple(layers)
-
-
-def map_beside(path: Path, layer: str) -> Path:
-    """Give the file of a layer beside the map of classes: ``town_confidence.tif`` for ``town.tif``."""
-    return path if layer == "classes" else path.with_name(f"{path.stem}_{layer}{path.suffix}")
 
 
 def map_scene(
@@ -139,7 +146,7 @@ def map_scene(
                     holes = tuple(hole for part in held for hole in part.holes)
                     made = replace(made, windows=sum(part.windows for part in held), holes=holes)
                     tags = tags_of(segmenter, made, about)
-                    info = MapInfo(raster.grid, segmenter.spec.legend, tags, settings.wanted.probabilities == "float16")
+                    info = MapInfo(raster.grid, segmenter.spec.legend, tags)
                     # The map of classes comes last: where it is, all maps are.
                     for layer in reversed(layers):
                         write_map(files[layer.name], layer, held, info, folder)
@@ -150,7 +157,7 @@ def map_scene(
                 if finished or not has_finished_rows(path):
                     remove_work(path)
     except (DataError, OutputError) as error:
-        if has_finished_rows(path) and "another run" not in error.received:
+        if has_finished_rows(path) and not isinstance(error, BusyError | OtherWorkError):
             raise type(error)(error.received, error.expected, _keeps(error.mend)) from error
         raise
 
@@ -254,20 +261,24 @@ def tags_of(segmenter: Segmenter, made: SceneMap, about: Mapping[str, Any]) -> d
     return tags | ({"HOLES": json.dumps([hole.to_dict() for hole in made.holes])} if made.holes else {})
 
 
-def chosen_for(path: Path) -> dict[str, Any]:
-    """Give what was measured and chosen for a map that is there, or nothing."""
-    chosen: dict[str, Any] = json.loads(_tags(path).get(CHOSEN, "{}"))
-    return chosen
+def chosen_for(path: Path) -> dict[str, Any] | None:
+    """Return what was measured and chosen for a map that is there; ``None`` where nothing tells."""
+    try:
+        return parse_object(_tags(path).get(CHOSEN, ""), path)
+    except DataError:
+        return None
 
 
 def _tags(path: Path) -> dict[str, str]:
-    """Read the tags of a map; none where it is not there, or is something else."""
+    """Return the tags of a map; none where it is not there, was cut short, or is something else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as made:
+                # Its last pixels are written last.
+                made.read(1, window=Window(made.height - 1, made.width - 1, 1, 1).to_rasterio())
                 tags: dict[str, str] = made.tags()
-    except RasterioIOError:
+    except (RasterioError, CPLE_BaseError):
         return {}
     return tags
 
@@ -279,7 +290,11 @@ def _finished_before(files: Sequence[Path], run: str) -> tuple[int, tuple[Hole, 
         tags = _tags(file)
         if tags.get("RUN") != run:
             return None
-        found = int(tags["WINDOWS"]), tuple(Hole.from_dict(hole) for hole in json.loads(tags.get("HOLES", "[]")))
+        try:
+            holes = tuple(Hole.from_dict(hole) for hole in parse_json(tags.get("HOLES", "[]"), file))
+            found = int(tags["WINDOWS"]), holes
+        except (DataError, KeyError, TypeError, ValueError):
+            return None  # tags that were altered: it is made again
     return found
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from uuid import uuid4
 
 from geodistill.engine import Engine, run_tasks
-from geodistill.errors import DataError, GeodistillError, OutputError
-from geodistill.raster import IMAGE_SUFFIXES
+from geodistill.errors import DataError, GeodistillError
 from geodistill.raster.place import is_local
 from geodistill.scene.blocks import map_in_blocks
 from geodistill.scene.inputs import Scene, find_scenes
 from geodistill.scene.one import SceneMap
 from geodistill.scene.options import Options
+from geodistill.scene.outputs import check_paths, map_paths
 from geodistill.scene.stream import check_bands
 from geodistill.scene.task import Task, make_map, open_scene
 from geodistill.segmenter import Segmenter, find_segmenter, read_description
@@ -53,7 +53,7 @@ def predict(
         ArtifactError: There is no such model, or it is altered.
         RecipeError: A setting cannot be used.
         UnknownNameError: A name among the settings is not known.
-        OutputError: A map cannot be written.
+        OutputError: A map cannot be written, or a file that would be written is read.
     """
     maps = iter_maps(
         model, inputs, out, options, stack=stack, engine=engine, workers=workers, address=address, gpus=gpus
@@ -79,8 +79,10 @@ def iter_maps(
     scenes = find_scenes(inputs, stack=stack, bands=options.bands, own=spec.bands)
     paths = map_paths(scenes, out)
     keep_going = options.settings.keep_going
-    if not keep_going:
-        check_scenes(scenes, spec, options)
+    read = check_scenes(scenes, spec, options)
+    if not isinstance(model, Segmenter):
+        read.append(str(find_segmenter(model)))
+    check_paths(paths, options, read)
     held = model if isinstance(model, Segmenter) else str(model)
     run = uuid4().hex
     tasks = [Task(held, scene, path, options, run) for scene, path in zip(scenes, paths, strict=True)]
@@ -107,36 +109,24 @@ def failed(task: Task, error: GeodistillError | None) -> SceneMap:
     return SceneMap(str(task.scene.source), task.path, error=error)
 
 
-def check_scenes(scenes: Sequence[Scene], spec: Spec, options: Options) -> None:
+def check_scenes(scenes: Sequence[Scene], spec: Spec, options: Options) -> list[str]:
     """Open every scene once, so that a wrong one is told now and not after hours.
+
+    With ``keep_going`` a wrong one is told when its turn comes.
+
+    Returns:
+        Every file on this machine that is read for them: what is named, and what that refers to.
 
     Raises:
         DataError: One cannot be read or has other bands than the model.
     """
+    read = {name for scene in scenes for name in (*scene.sources, scene.listed) if name is not None}
     for scene in scenes:
-        with open_scene(scene, options, spec) as raster:
-            check_bands(raster, spec.bands)
-
-
-def map_paths(scenes: Sequence[Scene], out: Path | str) -> list[Path]:
-    """Say where each scene's map goes.
-
-    Raises:
-        DataError: Two scenes have one name.
-        OutputError: A map would overwrite a scene, several maps are to go into one file, or the file's suffix is
-            that of another format.
-    """
-    target = Path(out)
-    suffix, file = target.suffix.lower(), not target.is_dir()
-    if file and suffix in IMAGE_SUFFIXES and (len(scenes) > 1 or suffix not in (".tif", ".tiff")):
-        expected = "a directory for several maps" if len(scenes) > 1 else "a name that ends in .tif, or a directory"
-        raise OutputError(f"output {target}", expected)
-    paths = [target] if file and suffix in (".tif", ".tiff") else [target / f"{s.name}.tif" for s in scenes]
-    if len(set(paths)) != len(paths):
-        raise DataError("scenes of one name", "different names", "map them in two calls")
-    sources = [s for scene in scenes for s in ([scene.source] if isinstance(scene.source, str) else scene.source)]
-    own = {Path(source).resolve() for source in sources if is_local(source)}
-    for path in paths:
-        if path.resolve() in own:
-            raise OutputError(f"the map would overwrite its raster {path}", "another place", "choose another --out")
-    return paths
+        try:
+            with open_scene(scene, options, spec) as raster:
+                read.update(raster.files)
+                check_bands(raster, spec.bands)
+        except DataError:
+            if not options.settings.keep_going:
+                raise
+    return [name for name in sorted(read) if is_local(name)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -129,12 +130,13 @@ def first_windows(area: Area, size: int, overlap: float, count: int = 4) -> list
     What cannot be read is passed over here: whoever maps the scene comes upon it, and says so or makes a hole of it.
     """
     plan = Plan.of(area.window.height, area.window.width, size, overlap)
-    places = [(top, left) for top in plan.tops for left in plan.lefts]
-    step = max(len(places) // (4 * count), 1)
+    total = len(plan.tops) * len(plan.lefts)
+    step = max(total // (4 * count), 1)
     # Spread ones first; a scene with data in one corner is looked through more closely.
-    spread = [place for first in range(step) for place in places[first::step]][:_TRIES]
+    spread = islice((at for first in range(step) for at in range(first, total, step)), _TRIES)
     found: list[NDArray[Any]] = []
-    for top, left in spread:
+    for at in spread:
+        top, left = plan.tops[at // len(plan.lefts)], plan.lefts[at % len(plan.lefts)]
         try:
             image, valid = area.read(Window(top, left, size, size))
         except DataError:

@@ -39,7 +39,8 @@ class Hole:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Hole:
         """Read what `to_dict` gave."""
-        return cls(Window(data["row"], data["col"], data["height"], data["width"]), data["reason"])
+        row, col, height, width = (int(data[key]) for key in ("row", "col", "height", "width"))
+        return cls(Window(row, col, height, width), str(data["reason"]))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ STEPS = 250
 """A uint8 probability is this many times the true one, rounded; 255 is nodata."""
 
 SAMPLES = ("uint8", "float16", "float32")
-"""Sample types of probabilities. Float16 is kept as float32 that float16 can hold, which GDAL writes as float16."""
+"""Sample types of probabilities. Float16 is float32 that float16 can hold, which compresses better."""
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,10 @@ def check_bands(raster: Raster, bands: Sequence[str]) -> None:
         DataError: They differ.
     """
     if raster.channels != len(bands):
+        named = ", ".join(bands[:12]) + (" ..." if len(bands) > 12 else "")
         raise DataError(
             f"{raster.source} has {raster.channels} bands",
-            f"{len(bands)} ({', '.join(bands)}) for this model",
+            f"{len(bands)} ({named}) for this model",
             "choose some of them with --bands" if raster.channels > len(bands) else "",
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +14,11 @@ from geodistill.raster import Raster, ResampledRaster
 from geodistill.scene.inputs import Scene
 from geodistill.scene.network import device_name, load_on
 from geodistill.scene.one import SceneMap, chosen_for, layers_of, map_scene, segment_parts
-from geodistill.scene.options import Options, cut_columns
+from geodistill.scene.options import BACKENDS, PRECISIONS, Options, cut_columns
 from geodistill.scene.place import scene_prompts
 from geodistill.scene.prepare import Prepared, expected_windows, prepare
 from geodistill.scene.windows import Area, Plan
-from geodistill.scene.work import ABOUT, PartFiles, work_folder
+from geodistill.scene.work import PartFiles, about_of, work_folder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
 
@@ -144,16 +143,18 @@ def prepared(segmenter: Segmenter, task: Task, raster: Raster, prompts: NDArray[
 def as_begun(task: Task) -> Options:
     """Give the options, with what an earlier run had measured in place of what would be measured again."""
     options = task.options
-    written = work_folder(task.path) / ABOUT
     if not options.resume:
         return options
-    about = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else chosen_for(task.path)
-    if about.get("device") != device_name(options.device).split(":")[0]:
+    about = about_of(work_folder(task.path)) or chosen_for(task.path) or {}
+    known = about.get("backend") in BACKENDS and about.get("precision") in PRECISIONS
+    batch = about.get("batch")
+    same = about.get("device") == device_name(options.device).split(":")[0]
+    if not (same and known and isinstance(batch, int) and batch > 0):  # nothing tells, or what tells was altered
         return options
     if options.backend == "auto" and options.precision in ("auto", about["precision"]):
         options = replace(options, backend=about["backend"], precision=about["precision"])
     if not isinstance(options.batch, int):
-        options = replace(options, batch=about["batch"])
+        options = replace(options, batch=batch)
     return options
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 
 MAX_OVERLAP = 0.75
 """Beyond it a scene costs more than sixteen times its pixels."""
+
+MOST_WINDOWS = 2**20
+"""Windows along one side of a scene: more than the Earth has at 0.2 m and a quarter of overlap."""
 
 
 def window_starts(length: int, size: int, overlap: float) -> list[int]:
@@ -24,11 +29,20 @@ def window_starts(length: int, size: int, overlap: float) -> list[int]:
 
     Returns:
         First pixel of each window, ascending; ``[0]`` where one window covers the axis (and may reach beyond it).
+
+    Raises:
+        DataError: There would be more than `MOST_WINDOWS`.
     """
     if length <= size:
         return [0]
     stride = max(int(size * (1 - overlap)), 1)
     count = -(-(length - size) // stride) + 1
+    if count > MOST_WINDOWS:
+        raise DataError(
+            f"a scene with a side of {length} pixels, which is {count} windows",
+            f"at most {MOST_WINDOWS}",
+            "map a part of it at a time",
+        )
     # Spread evenly: as many windows as the overlap asks for, and none of them nearly doubles its neighbour.
     return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
@@ -53,7 +67,11 @@ class Plan:
 
     @classmethod
     def of(cls, height: int, width: int, size: int, overlap: float) -> Plan:
-        """Cover a scene of ``height`` x ``width`` with as few windows as the overlap allows."""
+        """Cover a scene of ``height`` x ``width`` with as few windows as the overlap allows.
+
+        Raises:
+            DataError: They would be too many.
+        """
         tops, lefts = window_starts(height, size, overlap), window_starts(width, size, overlap)
         return cls(height, width, size, tuple(tops), tuple(lefts))
 
@@ -67,7 +85,7 @@ class Plan:
 
     def reaching(self, row: int) -> int:
         """Give the first row of windows that shares pixels with row ``row`` of windows, or ``row`` itself."""
-        return next(i for i in range(row + 1) if i == row or self.tops[i] + self.size > self.tops[row])
+        return bisect_right(self.tops, self.tops[row] - self.size, 0, row)
 
 
 @dataclass(frozen=True)

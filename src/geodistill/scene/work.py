@@ -9,7 +9,6 @@ bytes agree with their check sums are finished work.
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,17 +18,23 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.errors import OutputError
-from geodistill.files import output_error
+from geodistill.errors import BusyError, OutputError
+from geodistill.files import empty_folder, hidden_beside, hold_folder, mark_folder, output_error
+from geodistill.reading import parse_lines, read_bytes, read_object
 from geodistill.scene.read import Hole
 from geodistill.scene.stream import Edges, SceneRows
 from geodistill.scene.windows import Part, Plan
 
 ABOUT = "about.json"
+"""File of the work's folder that holds all that the map's bytes follow from."""
+
+_OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", "classes.*", "confidence.*", "probabilities.*")
+"""What a run leaves in the work's folder; nothing else is ever removed from it."""
+
+_JOURNAL_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,15 @@ class PartFiles:
 
     def __enter__(self) -> PartFiles:
         self._rows, kept = 0, 0
-        for line in self._lines():
-            if not self._agrees(line):
+        data = read_bytes(self._journal, _JOURNAL_BYTES, OutputError) if self._journal.exists() else b""
+        for line in parse_lines(data):
+            if not (_is_ours(line) and line["row"] == self.next_row and self._agrees(line)):
                 break
             self._rows += line["rows"]
             self.next_row, self.windows = line["row"] + 1, self.windows + line["windows"]
             self.holes += [Hole.from_dict(hole) for hole in line["holes"]]
             kept += 1
-        told = self._journal.read_bytes().splitlines(keepends=True)[:kept] if kept else []
+        told = data.splitlines(keepends=True)[:kept]
         self._journal.write_bytes(b"".join(told))
         self._log = self._journal.open("ab")
         for layer in self.layers:
@@ -118,25 +124,13 @@ class PartFiles:
         count = rows.valid.shape[0]
         holes = [hole.to_dict() for hole in rows.holes]
         line = {"row": rows.row, "rows": count, "windows": rows.windows, "holes": holes, "sums": sums}
-        self._log.write(json.dumps(line).encode() + b"\n")
+        self._log.write(json.dumps(line | {"crc": _sum_of(line)}).encode() + b"\n")
         self._log.flush()
         self.next_row, self._rows, self.windows = rows.row + 1, self._rows + count, self.windows + rows.windows
         self.holes += rows.holes
 
     def _row_bytes(self, layer: Layer) -> int:
         return layer.bands * self.pixels.width * np.dtype(layer.dtype).itemsize
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """Give the journal's lines up to one that was cut off."""
-        if not self._journal.exists():
-            return
-        for line in self._journal.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield json.loads(line)
-            except ValueError:
-                return
 
     def _agrees(self, line: Mapping[str, Any]) -> bool:
         for layer in self.layers:
@@ -145,9 +139,19 @@ class PartFiles:
             with self.path(layer).open("rb") as file:
                 file.seek(self._rows * self._row_bytes(layer))
                 data = file.read(line["rows"] * self._row_bytes(layer))
-            if len(data) != line["rows"] * self._row_bytes(layer) or zlib.crc32(data) != line["sums"][layer.name]:
+            if len(data) != line["rows"] * self._row_bytes(layer) or zlib.crc32(data) != line["sums"].get(layer.name):
                 return False
         return True
+
+
+def _sum_of(line: Mapping[str, Any]) -> int:
+    """Return the check sum of a journal's line, which stands in it as ``crc``."""
+    return zlib.crc32(json.dumps({key: line[key] for key in sorted(line) if key != "crc"}).encode())
+
+
+def _is_ours(line: Any) -> bool:
+    """Whether a journal's line is as it was written."""
+    return isinstance(line, dict) and "crc" in line and line["crc"] == _sum_of(line)
 
 
 def part_stem(part: Part) -> str:
@@ -173,6 +177,7 @@ class EdgeFile:
     def __init__(self, path: Path, first_row: int, shape: tuple[int, int, int]) -> None:
         self._path, self._first, self._shape = path, first_row, shape
         self._bytes = int(np.prod(shape)) * 4
+        self._record = self._bytes + 4  # with its check sum
 
     def write(self, row: int, sums: Tensor) -> None:
         """Keep the sums of a row of windows.
@@ -181,14 +186,21 @@ class EdgeFile:
             OSError: There is no space left for them.
         """
         with self._path.open("r+b" if self._path.exists() else "w+b") as file:
-            file.seek((row - self._first) * self._bytes)
-            file.write(sums.contiguous().numpy().tobytes())
+            file.seek((row - self._first) * self._record)
+            data = sums.contiguous().numpy().tobytes()
+            file.write(data + zlib.crc32(data).to_bytes(4, "little"))
 
     def read(self, row: int) -> Tensor:
-        """Give the sums of a row of windows."""
+        """Return the sums of a row of windows.
+
+        Raises:
+            OtherWorkError: They were cut or altered.
+        """
         with self._path.open("rb") as file:
-            file.seek((row - self._first) * self._bytes)
-            data = file.read(self._bytes)
+            file.seek((row - self._first) * self._record)
+            data, told = file.read(self._bytes), file.read(4)
+        if len(data) != self._bytes or zlib.crc32(data).to_bytes(4, "little") != told:
+            raise OtherWorkError(f"{self._path} was altered", "the file as it was written", "run without --resume")
         return torch.from_numpy(np.frombuffer(bytearray(data), np.float32).reshape(self._shape))
 
 
@@ -207,8 +219,8 @@ def edges_of(folder: Path, plan: Plan, part: Part, classes: int) -> Edges:
 
 
 def work_folder(path: Path) -> Path:
-    """Give the folder of the work on a map."""
-    return path.with_name(f".{path.name}.work")
+    """Return the folder of the work on a map."""
+    return hidden_beside(path, ".work")
 
 
 @contextmanager
@@ -221,46 +233,76 @@ def open_work(path: Path, about: Mapping[str, Any], resume: bool) -> Iterator[Pa
         resume: Continue the work found there; else it begins anew.
 
     Raises:
-        OutputError: Another run is at work on this map, what is found there is work on another map, or the place
-            cannot be written.
+        BusyError: Another run is at work on this map.
+        OtherWorkError: What is found there is work on another map.
+        OutputError: The place cannot be written, is a link, or holds what is not ours.
     """
     folder = work_folder(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock", blocking=False):
+        with _held(folder):
             _begin(folder, about, resume)
             yield folder
-    except Timeout as error:
-        raise OutputError(f"another run is making {path}", "one run a map", "wait for it, or stop it") from error
     except OSError as error:
         raise output_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # where nothing is left in it
+
+
+class OtherWorkError(OutputError):
+    """The work found beside a map cannot be continued: it is that on another map, or was altered."""
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    if folder.is_symlink():
+        raise OutputError(f"{folder} is a link", "a folder of our own", "remove it, or choose another --out")
+    with hold_folder(folder, "predict"):
+        yield
 
 
 def _begin(folder: Path, about: Mapping[str, Any], resume: bool) -> None:
-    written = folder / ABOUT
-    found = json.loads(written.read_text(encoding="utf-8")) if written.exists() else None
-    wanted = json.loads(json.dumps(about))
+    for entry in folder.iterdir():
+        if entry.is_symlink():  # what we keep here is never one
+            entry.unlink()
+    found, wanted = about_of(folder), json.loads(json.dumps(about))
     if found is not None and resume and found != wanted:
         other = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-        raise OutputError(
-            f"{folder} holds work with other {', '.join(other)}", "the same as before", "run without --resume"
+        raise OtherWorkError(
+            f"{folder} holds work with other {', '.join(other[:12])}",
+            "the same as before",
+            "run without --resume, which begins anew",
         )
     if found is None or not resume:
-        for entry in folder.iterdir():
-            if entry.name != "lock":
-                entry.unlink()
+        empty_folder(folder)
+        mark_folder(folder, "work of predict", _OURS)
         part = folder / f"{ABOUT}.part"
         part.write_text(json.dumps(wanted), encoding="utf-8")
-        part.replace(written)
+        part.replace(folder / ABOUT)
+
+
+def about_of(folder: Path) -> dict[str, Any] | None:
+    """Return all that the bytes of the map follow from whose work lies in a folder; ``None`` where it is not known.
+
+    Work whose description was cut or altered is nobody's: it begins anew.
+    """
+    if folder.is_symlink() or not (folder / ABOUT).is_file():
+        return None
+    try:
+        return read_object(folder / ABOUT, error=OutputError)
+    except OutputError:
+        return None
 
 
 def discard_work(path: Path, about: Mapping[str, Any]) -> None:
     """Remove what a run that was killed at its very end left of the work on a finished map; others' work stays."""
-    written = work_folder(path) / ABOUT
-    if not written.is_file() or json.loads(written.read_text(encoding="utf-8")) != json.loads(json.dumps(about)):
+    folder = work_folder(path)
+    if about_of(folder) != json.loads(json.dumps(about)):
         return
-    with suppress(Timeout), FileLock(written.parent / "lock", blocking=False):
+    with suppress(BusyError), _held(folder):
         remove_work(path)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def has_finished_rows(path: Path) -> bool:
@@ -269,5 +311,6 @@ def has_finished_rows(path: Path) -> bool:
 
 
 def remove_work(path: Path) -> None:
-    """Remove the folder of the work on a map."""
-    shutil.rmtree(work_folder(path), ignore_errors=True)
+    """Empty the folder of the work on a map, which the caller holds; what is not ours stays."""
+    with suppress(OutputError):
+        empty_folder(work_folder(path))

@@ -17,6 +17,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
@@ -39,6 +40,9 @@ _ROWS = 128
 _SPARE = 2**20
 """Bytes that must stay free on the disk beside what is about to be written."""
 
+_KINDS = {"uint8": "Byte", "float32": "Float32"}
+"""Sample types with GDAL's names."""
+
 
 @dataclass(frozen=True)
 class MapInfo:
@@ -48,13 +52,11 @@ class MapInfo:
         grid: Shape and georeferencing.
         legend: The classes.
         tags: Further tags, such as ``MODEL``.
-        half: Whether probabilities are stored as float16.
     """
 
     grid: Grid
     legend: Legend
     tags: Mapping[str, str]
-    half: bool = False
 
 
 def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInfo, folder: Path) -> None:
@@ -94,7 +96,7 @@ def _write_map(target: Path, view: Path, layer: Layer, parts: Sequence[PartFiles
             with rasterio.open(view, "r+") as file:
                 _place(file, info.grid)
                 _describe(file, layer, info)
-            _to_cog(view, target, layer, info)
+            _to_cog(view, target, layer)
         except (RasterioError, CPLE_BaseError) as error:
             # A failed copy takes its unfinished file back, so that what it had needed is free again.
             needed = sum(file.path(layer).stat().st_size for file in parts) // 4
@@ -107,8 +109,7 @@ def _mosaic(layer: Layer, parts: Sequence[PartFiles], grid: Grid, overviews: Seq
     """Describe the blocks' files, and those of overviews, as one raster for GDAL."""
     sources = [""] * layer.bands
     for part in parts:
-        pixels, name = part.pixels, part.path(layer).name
-        _header(part.path(layer), pixels.height, pixels.width, layer)
+        pixels, name = part.pixels, _raw(part.path(layer), part.pixels.height, part.pixels.width, layer).name
         inner = f'<SrcRect xOff="0" yOff="0" xSize="{pixels.width}" ySize="{pixels.height}"/>'
         outer = f'<DstRect xOff="{pixels.col}" yOff="{pixels.row}" xSize="{pixels.width}" ySize="{pixels.height}"/>'
         for band in range(layer.bands):
@@ -118,9 +119,8 @@ def _mosaic(layer: Layer, parts: Sequence[PartFiles], grid: Grid, overviews: Seq
         f'<Overview><SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>1</SourceBand></Overview>'
         for name in overviews
     )
-    kind = "Byte" if layer.dtype == "uint8" else "Float32"
     bands = "".join(
-        f'<VRTRasterBand dataType="{kind}" band="{band + 1}">{smaller}{source}</VRTRasterBand>'
+        f'<VRTRasterBand dataType="{_KINDS[layer.dtype]}" band="{band + 1}">{smaller}{source}</VRTRasterBand>'
         for band, source in enumerate(sources)
     )
     return f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">{bands}</VRTDataset>'
@@ -137,30 +137,43 @@ def _class_overviews(view: Path, layer: Layer) -> list[str]:
         with rasterio.open(source) as file:
             if max(file.height, file.width) <= BLOCK:
                 return names
-            path = view.with_name(f"overview-{len(names)}.bin")
-            with path.open("wb") as smaller:
+            held = view.with_name(f"overview-{len(names)}.bin")
+            with held.open("wb") as smaller:
                 for top in range(0, file.height, _ROWS):
                     window = Window(top, 0, min(_ROWS, file.height - top), file.width)
                     rows = file.read(1, window=window.to_rasterio())
                     smaller.write(np.ascontiguousarray(rows[::2, ::2]).tobytes())
-            _header(path, -(-file.height // 2), -(-file.width // 2), layer)
-        names.append(path.name)
-        source = path
+            source = _raw(held, -(-file.height // 2), -(-file.width // 2), layer)
+        names.append(source.name)
 
 
-def _header(path: Path, height: int, width: int, layer: Layer) -> None:
-    """Say beside a file of bytes how GDAL is to read it."""
-    kind = {"uint8": 1, "float32": 4}[layer.dtype]
-    text = f"ENVI\nsamples = {width}\nlines = {height}\nbands = {layer.bands}\nheader offset = 0\n"
-    text += f"file type = ENVI Standard\ndata type = {kind}\ninterleave = bil\nbyte order = 0\n"
-    path.with_suffix(".hdr").write_text(text, encoding="utf-8")
+def _raw(path: Path, height: int, width: int, layer: Layer) -> Path:
+    """Say beside a file of bytes how GDAL is to read it; return what it is to open.
+
+    Named so, no bytes are ever taken for a file of another format, whatever they begin with and however few they are.
+    """
+    size = np.dtype(layer.dtype).itemsize
+    bands = "".join(
+        f'<VRTRasterBand dataType="{_KINDS[layer.dtype]}" band="{band + 1}" subClass="VRTRawRasterBand">'
+        f'<SourceFilename relativeToVRT="1">{path.name}</SourceFilename>'
+        f"<ImageOffset>{band * width * size}</ImageOffset><PixelOffset>{size}</PixelOffset>"
+        f"<LineOffset>{layer.bands * width * size}</LineOffset><ByteOrder>LSB</ByteOrder></VRTRasterBand>"
+        for band in range(layer.bands)
+    )
+    view = path.with_suffix(".vrt")
+    text = f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{bands}</VRTDataset>'
+    view.write_text(text, encoding="utf-8")
+    return view
 
 
 def _place(file: DatasetWriter, grid: Grid) -> None:
+    """Put a map where its scene lies; either may lack the CRS, and then the transform or the points stand alone."""
     if grid.gcps:
-        file.gcps = (list(grid.gcps), grid.gcps_crs)
+        file.gcps = (list(grid.gcps), grid.gcps_crs if grid.gcps_crs is not None else CRS())
     elif grid.crs is not None or not grid.transform.is_identity:
-        file.crs, file.transform = grid.crs, grid.transform
+        file.transform = grid.transform
+        if grid.crs is not None:
+            file.crs = grid.crs
     if grid.rpcs is not None:
         file.rpcs = grid.rpcs
 
@@ -186,10 +199,13 @@ def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
         file.scales = [1 / STEPS] * layer.bands
 
 
-def _to_cog(source: Path, target: Path, layer: Layer, info: MapInfo) -> None:
-    """Copy into the cloud-optimised layout, with overviews; GDAL does it block by block, in several threads."""
+def _to_cog(source: Path, target: Path, layer: Layer) -> None:
+    """Copy into the cloud-optimised layout, with overviews; GDAL does it block by block, in several threads.
+
+    Without GDAL's NBITS=16: under it, GDAL 3.10 leaves what memory held before in the part of the last blocks that lies
+    beyond the map. The zeros that float16 leaves in float32 cost little once compressed.
+    """
     floating = layer.dtype != "uint8"
-    options = {"nbits": 16} if info.half and floating else {}
     with _quiet_libtiff():
         rasterio.shutil.copy(
             source,
@@ -203,7 +219,6 @@ def _to_cog(source: Path, target: Path, layer: Layer, info: MapInfo) -> None:
             overview_resampling="nearest" if layer.name == "classes" else "average",
             bigtiff="if_safer",
             num_threads=min(os.cpu_count() or 1, 4),
-            **options,
         )
         # GDAL reports some failed writes only when the file is read; its last pixels are written last.
         with rasterio.open(target) as file:

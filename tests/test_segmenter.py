@@ -1,6 +1,7 @@
 """The Segmenter directory: what it keeps, what it leaves behind, and how a wrong or hostile one is refused."""
 
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -12,9 +13,12 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from geodistill.description import sealed
 from geodistill.errors import ArtifactError, GeodistillError, OutputError, UnknownNameError
+from geodistill.files import MARKER
 from geodistill.methods.ktda import KtdaNetwork
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.nn.normalise import Normalised
@@ -37,10 +41,10 @@ def saved(tmp_path: Path) -> Path:
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the description in place."""
+    """Change the description in place, and its digest too, as one who means harm would."""
     data = json.loads((folder / DESCRIPTION).read_text())
     change(data)
-    (folder / DESCRIPTION).write_text(json.dumps(data))
+    (folder / DESCRIPTION).write_text(json.dumps(sealed(data)))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 13])
@@ -59,7 +63,7 @@ def test_saved_and_loaded_it_gives_the_same_logits(channels: int, tmp_path: Path
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     assert not loaded.training
     assert (loaded.spec, loaded.tile, loaded.provenance) == (spec, 64, provenance)
-    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [WEIGHTS, DESCRIPTION]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [MARKER, WEIGHTS, DESCRIPTION]
 
 
 def test_a_fingerprint_tells_models_apart_whose_maps_would_differ(saved: Path) -> None:
@@ -114,12 +118,29 @@ def test_it_is_found_inside_a_run_and_described_without_its_weights(tmp_path: Pa
     assert read_description(tmp_path / "run") == ("band", {}, tiny_spec())
 
 
-def test_saving_again_replaces_the_whole_directory(saved: Path) -> None:
-    (saved / "notes.txt").write_text("old")
+def test_saving_again_replaces_an_earlier_one_and_nothing_else(saved: Path) -> None:
     tiny_segmenter(tile=32).save(saved)
     assert Segmenter.load(saved).tile == 32
     assert sorted(p.name for p in saved.parent.iterdir()) == ["model"]
-    assert not (saved / "notes.txt").exists()
+    (saved / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"what geodistill did not write there \(notes.txt\)"):
+        tiny_segmenter(tile=64).save(saved)
+    assert Segmenter.load(saved).tile == 32
+    assert (saved / "notes.txt").read_text() == "mine"
+
+
+def test_whoever_may_read_the_description_may_read_the_weights(tmp_path: Path) -> None:
+    held = os.umask(0o027)
+    try:
+        tiny_segmenter().save(tmp_path / "model")
+    finally:
+        os.umask(held)
+    assert {(tmp_path / "model" / name).stat().st_mode & 0o777 for name in (WEIGHTS, DESCRIPTION)} == {0o640}
+
+
+def test_the_weights_say_that_they_are_of_torch(saved: Path) -> None:
+    with safe_open(saved / WEIGHTS, "pt") as file:
+        assert file.metadata() == {"format": "pt"}
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
@@ -175,11 +196,23 @@ def test_weights_of_another_kind_are_never_opened_as_code(saved: Path, kind: str
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda d: d.update(format_version=2), "of format 2; expected format 1"),
+        (lambda d: d.update(format_version=3), "of format 3; expected format 1 or 2"),
         (lambda d: d.update(surprise=1), "unknown keys surprise"),
         (lambda d: d.pop("tile"), "keys tile"),
         (lambda d: d.update(tile="64"), "tile '64'"),
-        (lambda d: d.update(tile=0), "tile 0"),
+        (lambda d: d.update(tile=0), "tile 0; expected a side of 8 to 8192"),
+        (lambda d: d.update(tile=1), "tile 1; expected a side of 8 to 8192"),
+        (lambda d: d.update(tile=10**9), "tile 1000000000; expected a side of 8 to 8192"),
+        (lambda d: d.update(tile=True), "tile True"),
+        (lambda d: d["spec"].update(mean=[0.0, float("nan"), 0.0]), "finite numbers"),
+        (lambda d: d["spec"].update(mean=[0.0, 0.0, 1e39]), "finite numbers"),
+        (lambda d: d["spec"].update(std=[1.0, 1.0, float("inf")]), "finite numbers above 0"),
+        (lambda d: d["spec"].update(std=[1.0, 1.0, float("nan")]), "finite numbers above 0"),
+        (lambda d: d["spec"].update(std=[1.0, 1.0, 1e-40]), "finite numbers above 0"),
+        (lambda d: d["spec"].update(gsd=0), "ground sampling distance 0"),
+        (lambda d: d["spec"].update(gsd=-0.3), "ground sampling distance -0.3"),
+        (lambda d: d["spec"].update(gsd=float("nan")), "ground sampling distance nan"),
+        (lambda d: d["spec"]["legend"].update(values=[0, 1, float("inf")]), "spec that cannot be read"),
         (lambda d: d.update(spec=[]), r"spec \[\]"),
         (lambda d: d["spec"].pop("legend"), "legend"),
         (lambda d: d["spec"].update(std=[1.0]), "deviations"),
@@ -249,7 +282,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(state: object, path: Path) -> None:
+    def full(state: object, path: Path, metadata: object) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from geodistill.errors import ArtifactError, DataError, UnknownNameError
+from geodistill.description import DESCRIPTION, UNFIT, WEIGHTS, check_tile, load_description, write_description
+from geodistill.errors import ArtifactError, UnknownNameError
+from geodistill.files import atomic_path
 from geodistill.methods.kda import KdaNetwork
 from geodistill.methods.ktda import KtdaNetwork
 from geodistill.methods.maflnet import MaflNetwork
@@ -22,11 +25,7 @@ from geodistill.methods.sep import SepNetwork
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.nn.normalise import Normalised
 from geodistill.nn.weights import weights_hash
-from geodistill.raster import atomic_path, output_error
 from geodistill.spec import Spec
-
-FORMAT_VERSION = 1
-DESCRIPTION, WEIGHTS = "segmenter.json", "model.safetensors"
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "supervised": SupervisedNetwork,
@@ -41,6 +40,9 @@ NETWORKS: dict[str, type[nn.Module]] = {
 PROMPT_TABLE = ("text", "present")
 """Weights that have a row a prompt."""
 
+_MOST_PARTS = 10_000
+"""Parameters and buffers that a network may make beside four times those of its weights file: heads that go again."""
+
 
 class Segmenter(nn.Module):
     """A trained network with what is needed to use it.
@@ -54,7 +56,8 @@ class Segmenter(nn.Module):
 
     Raises:
         UnknownNameError: No network has that name.
-        ArtifactError: The network does not take these arguments, or they name weights to load.
+        ArtifactError: The network does not take these arguments, they name weights to load, or the tile is out of
+            `TILES`.
     """
 
     def __init__(
@@ -65,15 +68,8 @@ class Segmenter(nn.Module):
             raise UnknownNameError("network", name, NETWORKS)
         self.name, self.arguments = name, dict(arguments)
         self.spec, self.tile, self.provenance = spec, tile, dict(provenance)
-        if self.arguments.get("encoder_weights") is not None:
-            # A file from a stranger must not make us fetch or open another one.
-            raise ArtifactError(f"network {name} with encoder_weights", "the Segmenter's own weights only")
-        try:
-            network = NETWORKS[name](spec.channels, spec.classes, **self.arguments, auxiliary=False)
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(
-                f"network {name} with the arguments {self.arguments} ({error})", "known ones"
-            ) from error
+        check_tile(tile, "a Segmenter")
+        network = _build(name, self.arguments, spec)
         self.network = Normalised(spec.mean, spec.std, network).eval()
 
     @property
@@ -150,28 +146,38 @@ class Segmenter(nn.Module):
         return segmenter
 
     def save(self, path: Path | str) -> None:
-        """Write the directory, whole or not at all.
+        """Write the directory, whole or not at all; an earlier Segmenter is replaced, anything else refused.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: It cannot be written, or something else lies there.
+        """
+        with atomic_path(path, "Segmenter") as part:
+            part.mkdir()
+            self.write(part)
+
+    def write(self, folder: Path) -> None:
+        """Write the two files of a Segmenter into a folder that `atomic_path` makes.
+
+        Raises:
+            OSError: They cannot be written.
         """
         # safetensors refuses layouts such as channels-last and shared memory, so each tensor is laid out plainly.
         state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self._state().items()}
-        with atomic_path(path) as part:
-            part.mkdir()
-            try:
-                save_file(state, part / WEIGHTS)
-            except SafetensorError as error:
-                raise output_error(Path(path), OSError(str(error))) from error
-            description = {
-                "format_version": FORMAT_VERSION,
+        weights = folder / WEIGHTS
+        try:
+            save_file(state, weights, {"format": "pt"})
+            about = {
                 "network": {"name": self.name, "arguments": self.arguments},
                 "spec": self.spec.to_dict(),
                 "tile": self.tile,
-                "weights_sha256": _sha256(part / WEIGHTS),
+                "weights_sha256": _sha256(weights),
                 "provenance": self.provenance,
             }
-            (part / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+            write_description(folder, about)
+            # safetensors lets only the owner read, whatever the umask.
+            weights.chmod((folder / DESCRIPTION).stat().st_mode)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Segmenter:
@@ -187,14 +193,7 @@ class Segmenter(nn.Module):
         folder = find_segmenter(path)
         data = _read_description(folder)
         weights = folder / WEIGHTS
-        if not weights.is_file():
-            raise ArtifactError(f"{folder} has no {WEIGHTS}", "a whole Segmenter directory", "copy or train it again")
-        if _sha256(weights) != data["weights_sha256"]:
-            raise ArtifactError(
-                f"{weights} is not the file that {DESCRIPTION} describes (its SHA-256 differs)",
-                "unaltered weights",
-                "copy or train it again",
-            )
+        _check_weights(weights, data)
         segmenter = cls(
             data["network"]["name"],
             data["network"]["arguments"],
@@ -241,6 +240,76 @@ def find_segmenter(path: Path | str) -> Path:
     raise ArtifactError(f"no Segmenter in {path}", f"a directory with {DESCRIPTION}", "make one with 'geodistill fit'")
 
 
+def _build(name: str, arguments: Mapping[str, Any], spec: Spec) -> nn.Module:
+    """Build a network in its inference form, on torch's current device.
+
+    Raises:
+        ArtifactError: It does not take these arguments, or they name weights to load.
+    """
+    if arguments.get("encoder_weights") is not None:
+        # A file from a stranger must not make us fetch or open another one.
+        raise ArtifactError(f"network {name} with encoder_weights", "the Segmenter's own weights only")
+    try:
+        return NETWORKS[name](spec.channels, spec.classes, **arguments, auxiliary=False)
+    except UNFIT as error:
+        raise ArtifactError(f"network {name} with the arguments {arguments} ({error!r})", "known ones") from error
+
+
+def _check_weights(weights: Path, data: Mapping[str, Any]) -> None:
+    """Make sure that a file holds the weights that a description is of, before anything of their size is made.
+
+    Raises:
+        ArtifactError: It is missing or altered, or its tensors are not those of the network.
+    """
+    if not weights.is_file():
+        raise ArtifactError(
+            f"{weights.parent} has no {WEIGHTS}", "a whole Segmenter directory", "copy or train it again"
+        )
+    try:
+        if _sha256(weights) != data["weights_sha256"]:
+            raise ArtifactError(
+                f"{weights} is not the file that {DESCRIPTION} describes (its SHA-256 differs)",
+                "unaltered weights",
+                "copy or train it again",
+            )
+        with safe_open(weights, "pt") as file:
+            held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{weights} does not fit {DESCRIPTION} ({error})", "the weights saved with it") from error
+    # On torch's device without memory: a description of a giant costs nothing until its weights are there.
+    with torch.device("meta"), _few_parts(4 * len(held) + _MOST_PARTS):
+        network = _build(data["network"]["name"], data["network"]["arguments"], Spec.from_dict(data["spec"]))
+    needed = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    if odd := sorted(key for key in {*held, *needed} if held.get(key) != needed.get(key)):
+        raise ArtifactError(
+            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {held.get(odd[0])}, not {needed.get(odd[0])};"
+            f" {len(odd)} tensors differ)",
+            "the weights saved with it",
+        )
+
+
+@contextmanager
+def _few_parts(most: int) -> Iterator[None]:
+    """Let no network be built of more than ``most`` parameters and buffers: a depth of 10^9 would not end."""
+    left = most
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"it has more than {most} parameters and buffers")
+
+    hooks = [
+        nn.modules.module.register_module_parameter_registration_hook(count),
+        nn.modules.module.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def read_description(path: Path | str) -> tuple[str, dict[str, Any], Spec]:
     """Give network name, arguments and Spec of a Segmenter without its weights.
 
@@ -252,42 +321,10 @@ def read_description(path: Path | str) -> tuple[str, dict[str, Any], Spec]:
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
-    file = folder / DESCRIPTION
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file} cannot be read ({error})", "the file as it was saved") from error
-    version = data.get("format_version") if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
-        raise ArtifactError(f"{file} of format {version}", f"format {FORMAT_VERSION}", "use a fitting geodistill")
-    if odd := sorted(set(data) ^ set(_KINDS)):
-        raise ArtifactError(f"{file} with missing or unknown keys {', '.join(odd)}", f"exactly {', '.join(_KINDS)}")
-    for key, kind in _KINDS.items():
-        if not isinstance(data[key], kind):
-            raise ArtifactError(f"{file} with {key} {data[key]!r}", f"a JSON {kind.__name__}")
-    network = data["network"]
-    if set(network) != {"name", "arguments"} or not isinstance(network["arguments"], dict) or data["tile"] < 1:
-        raise ArtifactError(f"{file} with network {network}, tile {data['tile']}", "a name, arguments and a tile size")
-    if str(network["name"]) not in NETWORKS:
-        raise UnknownNameError("network", str(network["name"]), NETWORKS)
-    try:
-        Spec.from_dict(data["spec"])
-    except (DataError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            f"{file} with a spec that cannot be read ({error!r})", "the file as it was saved"
-        ) from error
-    result: dict[str, Any] = data
-    return result
-
-
-_KINDS: dict[str, type] = {
-    "format_version": int,
-    "network": dict,
-    "spec": dict,
-    "tile": int,
-    "weights_sha256": str,
-    "provenance": dict,
-}
+    data = load_description(folder)
+    if str(data["network"]["name"]) not in NETWORKS:
+        raise UnknownNameError("network", str(data["network"]["name"]), NETWORKS)
+    return data
 
 
 def _sha256(path: Path) -> str:

@@ -238,6 +238,13 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+_LARGEST = 1e30
+"""Means and deviations go into float32, where larger ones, or smaller ones than one over it, are infinite or 0."""
+
+_GSD = (1e-6, 1e7)
+"""Metres per pixel, from under a microscope to the whole Earth in four pixels."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """What travels with data, network and artifact.
@@ -250,7 +257,7 @@ class Spec:
         gsd: Ground sampling distance in metres per pixel, or ``None`` where unknown.
 
     Raises:
-        DataError: The lists do not fit each other, or a deviation is not positive.
+        DataError: The lists do not fit each other, a number is not finite, or a deviation or distance not positive.
     """
 
     legend: Legend
@@ -270,8 +277,12 @@ class Spec:
                 f"{count} bands, {len(self.mean)} means, {len(self.std)} deviations",
                 "as many of each, at least one",
             )
-        if min(self.std) <= 0:
-            raise DataError(f"band deviations {list(self.std)}", "numbers above 0")
+        if not all(abs(value) <= _LARGEST for value in self.mean):
+            raise DataError(f"band means {list(self.mean)}", "finite numbers")
+        if not all(1 / _LARGEST <= value <= _LARGEST for value in self.std):
+            raise DataError(f"band deviations {list(self.std)}", "finite numbers above 0")
+        if self.gsd is not None and not _GSD[0] <= self.gsd <= _GSD[1]:
+            raise DataError(f"ground sampling distance {self.gsd}", f"{_GSD[0]} to {_GSD[1]:g} metres per pixel")
 
     @property
     def channels(self) -> int:

@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard
 from geodistill.cli import main
 from geodistill.errors import OutputError
 from geodistill.export.hub import CARD, export_hub
+from geodistill.files import MARKER, mark_folder
 from geodistill.segmenter import DESCRIPTION, WEIGHTS, Segmenter
 from tiny import tiny_spec
 
@@ -20,7 +21,7 @@ UNET = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16
 
 def test_the_directory_opens_as_a_segmenter(segmenter: Segmenter, tmp_path: Path) -> None:
     path = export_hub(segmenter, tmp_path / "fields")
-    assert sorted(p.name for p in path.iterdir()) == sorted([CARD, WEIGHTS, DESCRIPTION])
+    assert sorted(p.name for p in path.iterdir()) == sorted([CARD, MARKER, WEIGHTS, DESCRIPTION])
     image = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(Segmenter.load(path)(image), segmenter(image))
@@ -62,9 +63,19 @@ def test_an_earlier_export_is_replaced_and_nothing_else(segmenter: Segmenter, tm
     export_hub(segmenter, tmp_path / "fields", licence="apache-2.0")
     assert "apache-2.0" in (tmp_path / "fields" / CARD).read_text()
     (tmp_path / "file").write_text("")
-    for place in (tmp_path, tmp_path / "file"):
-        with pytest.raises(OutputError, match="no place for a model"):
+    segmenter.save(tmp_path / "model")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.ckpt").write_text("days of work")
+    mark_folder(tmp_path / "run", "run of fit", ["*"])
+    for place, says in (
+        (tmp_path, "what geodistill did not write there"),
+        (tmp_path / "file", "no place for a model"),
+        (tmp_path / "model", "holds a Segmenter; expected a new folder, or a model for the Hub"),
+        (tmp_path / "run", "holds a run of fit"),
+    ):
+        with pytest.raises(OutputError, match=says):
             export_hub(segmenter, place)
+    assert (tmp_path / "run" / "last.ckpt").read_text() == "days of work"
 
 
 def test_the_command_line(segmenter: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,10 +92,10 @@ def test_one_prompt_of_several_can_leave(tmp_path: Path, capsys: pytest.CaptureF
     segmenter = Segmenter("metasegnet", small | {"prompts": ["Af", "Cfb"]}, tiny_spec(), 32, {})
     segmenter.network.network.set_text([torch.randn(4, 12), torch.randn(6, 12)])
     segmenter.save(tmp_path / "model")
-    command = ["export", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "fields")]
-    assert main([*command, "--to", "qgis"]) == 2
+    command = ["export", "--model", str(tmp_path / "model"), "--out"]
+    assert main([*command, str(tmp_path / "q.onnx"), "--to", "qgis"]) == 2
     assert "a model with a prompt for each of Af, Cfb; expected one of them" in capsys.readouterr().err
-    assert main([*command, "--to", "hub", "--zone", "Cfb"]) == 0
+    assert main([*command, str(tmp_path / "fields"), "--to", "hub", "--zone", "Cfb"]) == 0
     one, image = Segmenter.load(tmp_path / "fields"), torch.rand(1, 3, 32, 32)
     assert one.prompts == ("Cfb",)
     with torch.no_grad():

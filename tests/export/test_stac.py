@@ -62,7 +62,7 @@ def test_its_links_lead_to_a_model_that_runs(segmenter: Segmenter, tmp_path: Pat
 def test_nothing_but_an_earlier_export_is_replaced(segmenter: Segmenter, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputError, match="no place for a model"):
+    with pytest.raises(OutputError, match="what geodistill did not write there"):
         export_stac(segmenter, tmp_path / "home")
     assert (tmp_path / "home" / "thesis.txt").is_file()
 

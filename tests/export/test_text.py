@@ -154,11 +154,11 @@ def test_the_command_names_the_zones_where_none_is_given(
     model: Segmenter, tmp_path: Path, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model.save(tmp_path / "model")
-    command = ["export", "--model", str(tmp_path / "model"), "--to", target, "--out", str(tmp_path / "out")]
+    command = ["export", "--model", str(tmp_path / "model"), "--to", target, "--out", str(tmp_path / "out.onnx")]
     assert main([*command, *(["--resolution", "10"] if target == "qgis" else [])]) == 2
     told = capsys.readouterr().err
     assert all(zone in told for zone in ZONES)
     assert "give --zone CODE" in told
-    assert main([*command, "--out", str(tmp_path / "out"), "--zone", "Cfx"]) == 2
+    assert main([*command, "--zone", "Cfx"]) == 2
     assert "unknown prompt of the model 'Cfx'" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geodistill.backends.metadata import finish_graph, model_metadata
 from geodistill.backends.text import TextSegmenter, one_prompt, prompt_inputs
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.raster import atomic_path
@@ -48,7 +49,7 @@ def to_onnx(
 
     Args:
         segmenter: The model; it is left as it is, on its device.
-        path: The file to make.
+        path: The file to make; it says what the model is (`model_metadata`), and nothing of this machine.
         size: Side in pixels of the images that the graph takes; ``None`` for any height and width, which networks
             with position embeddings or pooling to a grid do not survive (they are refused).
         batch: Images a call; ``None`` for any number.
@@ -80,6 +81,7 @@ def to_onnx(
         images = example(model.spec, (batch or 2, *[size or model.tile] * 2))
         context = prompt_inputs(model, range(len(images))) if with_text else {}
         write_graph(module, images, part, OUTPUT, axes, opset, context)
+        finish_graph(part, model_metadata(segmenter), tuple(context))
         shapes = _shapes(size, batch, model.tile)
         firsts = (0, -1) if with_text else (0,)
         return max(

@@ -45,7 +45,24 @@ def export(argv: Sequence[str]) -> None:
     refuse_idle(parser, args, sorted(others), f"with --to {args.to}")
     if args.int8 is None:
         refuse_idle(parser, args, ["--split"], "without --int8")
-    print(make(_model(args), args))
+    segmenter = _model(args)
+    _check_outputs(segmenter, args)
+    print(make(segmenter, args))
+
+
+def _check_outputs(segmenter: Segmenter, args: Namespace) -> None:
+    """Make sure that no file of the model, nor what else is named, is written over."""
+    from geodistill.export.onnx import int8_beside, text_beside
+    from geodistill.outputs import check_outputs
+    from geodistill.segmenter import DESCRIPTION, WEIGHTS, find_segmenter
+
+    folder, out = find_segmenter(args.model), Path(args.out)
+    read = [folder / DESCRIPTION, folder / WEIGHTS, *(Path(file) for file in (args.scores, args.int8) if file)]
+    if args.to in ("stac", "hub"):
+        check_outputs([out / file for file in (DESCRIPTION, WEIGHTS)], read)
+        return
+    beside = [int8_beside(out)] if args.int8 else []
+    check_outputs([out, *beside, *([text_beside(out)] if len(segmenter.prompts) > 1 else [])], read)
 
 
 def _model(args: Namespace) -> Segmenter:

@@ -13,6 +13,8 @@ from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
 
 CARD = "README.md"
+KIND = "model for the Hub"
+"""What the directory's marker calls it."""
 
 
 def export_hub(
@@ -32,7 +34,7 @@ def export_hub(
     Raises:
         OutputError: It cannot be written, or something else lies there.
     """
-    folder = model_folder(path)
+    folder = model_folder(path, KIND)
     name = folder.name
     told = known_scores(segmenter, scores or {})
     header = ModelCardData(
@@ -54,8 +56,9 @@ def export_hub(
         ]
         or None,
     )
-    with atomic_path(folder) as part:
-        segmenter.save(part)
+    with atomic_path(folder, KIND) as part:
+        part.mkdir()
+        segmenter.write(part)
         text = f"---\n{header.to_yaml()}\n---\n\n{card_text(segmenter, name, told)}"
         (part / CARD).write_text(text, encoding="utf-8")
     return path

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.backends.graph import INPUT, quiet_options, require
+from geodistill.backends.metadata import finish_graph, model_metadata
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
 from geodistill.evaluation.evaluate import check_legend
@@ -73,6 +74,7 @@ def quantise(segmenter: Segmenter, graph: Path, path: Path, manifest: Manifest, 
     check_data(segmenter, manifest, split)
     with atomic_path(path) as part:
         quantise_graph(graph, part, calibration_windows(manifest, size))
+        finish_graph(part, model_metadata(segmenter))
         before, after = (score(segmenter, file, manifest, split, size) for file in (graph, part))
     return Int8(path, before, after, split)
 

@@ -10,6 +10,7 @@ from geodistill.backends.text import save_prompts
 from geodistill.data.manifest import Manifest
 from geodistill.errors import RecipeError
 from geodistill.export.int8 import Int8, check_data, quantise
+from geodistill.outputs import check_outputs, check_suffix
 from geodistill.segmenter import Segmenter
 
 
@@ -65,21 +66,35 @@ def export_onnx(
             several prompts.
         ArtifactError: The network cannot be exported so, or differs from torch.
         DataError: The data cannot be read or are of other classes.
-        OutputError: A file cannot be written.
+        OutputError: A file cannot be written, would overwrite one that is read, or the graph's is not named ``.onnx``.
     """
+    check_suffix(path, (".onnx",))
     with_text = len(segmenter.prompts) > 1
     if calibration is not None:
         if with_text:
             raise RecipeError("8-bit integers of a model that takes text", "images alone", "give --zone CODE")
         if batch not in (None, 1):
             raise RecipeError(f"8-bit integers and batch {batch}", "1 or any", "they are calibrated image by image")
+        images = [file for row in calibration.entries for file in (row.image, row.mask) if file is not None]
+        read = [*images, *([calibration.path] if calibration.path is not None else [])]
+        check_outputs([path, int8_beside(path)], read)
         check_data(segmenter, calibration, split)
     difference = to_onnx(segmenter, path, size=size, batch=batch, opset=opset, with_text=with_text)
     if with_text:
-        prompts = path.with_name(f"{path.stem}_text.npz")
+        prompts = text_beside(path)
         save_prompts(segmenter, prompts)
         return OnnxExport(path, difference, prompts=prompts)
     if calibration is None:
         return OnnxExport(path, difference)
-    smaller = path.with_name(f"{path.stem}_int8{path.suffix}")
-    return OnnxExport(path, difference, quantise(segmenter, path, smaller, calibration, split, size or segmenter.tile))
+    smaller = quantise(segmenter, path, int8_beside(path), calibration, split, size or segmenter.tile)
+    return OnnxExport(path, difference, smaller)
+
+
+def text_beside(path: Path) -> Path:
+    """Return the file of prompt features beside a graph's: ``model_text.npz``."""
+    return path.with_name(f"{path.stem}_text.npz")
+
+
+def int8_beside(path: Path) -> Path:
+    """Return the file of the graph in 8-bit integers beside a graph's: ``model_int8.onnx``."""
+    return path.with_name(f"{path.stem}_int8{path.suffix}")

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.backends.graph import parity, plain_copy, require, write_graph
+from geodistill.backends.metadata import finish_graph
 from geodistill.backends.text import one_prompt
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.files import atomic_path
+from geodistill.outputs import check_suffix
 from geodistill.segmenter import Segmenter
 
 BRIGHTEST = 255
@@ -51,9 +53,10 @@ def export_qgis(segmenter: Segmenter, path: Path, *, resolution: float | None = 
         RecipeError: The resolution is not known, the overlap is out of range, a package is missing, or the model
             has several prompts.
         ArtifactError: The model is of bands that Deepness cannot read, or cannot be exported.
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or is not named ``.onnx``.
     """
     require("onnx", "onnxscript", "onnxruntime")
+    check_suffix(path, (".onnx",))
     one_prompt(segmenter)
     metadata = deepness_metadata(segmenter, resolution, overlap)
     if max(segmenter.spec.mean) > BRIGHTEST:
@@ -66,9 +69,8 @@ def export_qgis(segmenter: Segmenter, path: Path, *, resolution: float | None = 
     images = torch.rand(1, segmenter.spec.channels, segmenter.tile, segmenter.tile, generator=generator)
     with atomic_path(path) as part:
         write_graph(network, images, part, "probabilities")
-        difference = parity(network, part, images)
-        add_metadata(part, metadata)
-    return difference
+        finish_graph(part, metadata)
+        return parity(network, part, images)
 
 
 def deepness_metadata(segmenter: Segmenter, resolution: float | None, overlap: int) -> dict[str, str]:
@@ -104,12 +106,3 @@ def deepness_metadata(segmenter: Segmenter, resolution: float | None, overlap: i
         "standardization_std": [1.0] * spec.channels,
     }
     return {key: json.dumps(value) for key, value in values.items()}
-
-
-def add_metadata(path: Path, metadata: dict[str, str]) -> None:
-    """Add entries to an ONNX file's metadata."""
-    import onnx
-
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, path)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pystac
 
 ITEM, GRAPH = "item.json", "model.onnx"
+KIND = "STAC item of a model"
+"""What the directory's marker calls it."""
+
 _FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
@@ -44,9 +47,10 @@ def export_stac(segmenter: Segmenter, path: Path, *, scores: Mapping[str, float]
         OutputError: The directory cannot be written, or something else lies there.
     """
     require("pystac", "stac_model")
-    folder = model_folder(path)
-    with atomic_path(folder) as part:
-        segmenter.save(part)
+    folder = model_folder(path, KIND)
+    with atomic_path(folder, KIND) as part:
+        part.mkdir()
+        segmenter.write(part)
         to_onnx(segmenter, part / GRAPH, size=segmenter.tile, batch=1)
         item = make_item(segmenter, folder.name, part, known_scores(segmenter, scores or {}))
         text = json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), indent=2)

@@ -1,0 +1,105 @@
+"""What an ONNX file says beside its graph: what the model is, in names that readers know, and nothing of its maker."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from geodistill import __version__
+from geodistill.segmenter import Segmenter
+
+AXES = ("batch", "bands", "height", "width")
+"""Names of the axes of images and logits, as free ones are called in a graph."""
+
+
+def model_metadata(segmenter: Segmenter) -> dict[str, str]:
+    """Return what a graph's reader must know of a model, a JSON text a key.
+
+    ``names`` and ``colours`` (``#rrggbb``) by class index, ``bands`` with ``mean`` and ``std`` in sensor units (the
+    graph normalises by them itself), ``gsd`` in metres per pixel or null, ``tile`` in pixels, ``task`` and
+    ``version`` of this package.
+    """
+    spec = segmenter.spec
+    values: dict[str, Any] = {
+        "task": "semantic-segmentation",
+        "names": {str(index): name for index, name in enumerate(spec.legend.names)},
+        "colours": {str(i): "#{:02x}{:02x}{:02x}".format(*colour) for i, colour in enumerate(spec.legend.colours)},
+        "bands": list(spec.bands),
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "gsd": spec.gsd,
+        "tile": segmenter.tile,
+        "version": f"geodistill {__version__}",
+    }
+    return {key: json.dumps(value) for key, value in values.items()}
+
+
+def finish_graph(path: Path, metadata: Mapping[str, str], context: Sequence[str] = ()) -> None:
+    """Leave in an ONNX file what its readers use, and name its free axes.
+
+    The exporter keeps at each node the lines of source, with the paths of this machine, that it came from: they go.
+
+    Args:
+        path: The file, changed in place.
+        metadata: What it says of itself, in place of what it said.
+        context: Names of inputs beside the first, the images.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    _name_axes(model, context)
+    for part in (model, model.graph, *model.functions, *_parts(model.graph), *_nodes(model.functions)):
+        for field in ("metadata_props", "doc_string"):
+            if field in part.DESCRIPTOR.fields_by_name:
+                part.ClearField(field)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, path)
+
+
+def _nodes(holders: Iterable[Any]) -> Iterator[Any]:
+    """Yield the nodes of functions, and what is in those that hold graphs."""
+    for holder in holders:
+        yield from holder.value_info
+        for node in holder.node:
+            yield node
+            yield from _held(node)
+
+
+def _parts(graph: Any) -> Iterator[Any]:
+    """Yield all of a graph that may say something: values, weights and nodes, those of graphs inside nodes too."""
+    yield from (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for node in graph.node:
+        yield node
+        yield from _held(node)
+
+
+def _held(node: Any) -> Iterator[Any]:
+    for attribute in node.attribute:
+        yield attribute
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            yield graph
+            yield from _parts(graph)
+
+
+def _name_axes(model: Any, context: Sequence[str]) -> None:
+    """Call free axes by `AXES`, where the exporter numbers them: ``s77`` in all values, and whole for the logits."""
+    names: dict[str, str] = {}
+    for value in model.graph.input:
+        # Of what goes with images, features of text, only the first axis is free, and it is theirs.
+        axes = AXES[:1] if value.name in context else AXES
+        for dimension, name in zip(value.type.tensor_type.shape.dim, axes, strict=False):
+            if dimension.dim_param:
+                names.setdefault(dimension.dim_param, name)
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_param = re.sub(
+                    r"[A-Za-z_]\w*", lambda found: names.get(found[0], found[0]), dimension.dim_param
+                )
+    # As `parity` finds them: of the images' size, however the exporter reckons it.
+    for dimension, name in zip(model.graph.output[0].type.tensor_type.shape.dim, AXES, strict=False):
+        if dimension.dim_param:
+            dimension.dim_param = name

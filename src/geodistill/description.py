@@ -1,0 +1,98 @@
+"""What a Segmenter's directory says of itself: ``segmenter.json``, read and written with a digest of all it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geodistill.errors import ArtifactError, DataError
+from geodistill.reading import read_object
+from geodistill.spec import Spec
+
+FORMAT_VERSION = 2
+"""Of `DESCRIPTION`. Version 1, which holds no digest of itself, is read too."""
+
+DESCRIPTION, WEIGHTS = "segmenter.json", "model.safetensors"
+"""Files of a Segmenter's directory."""
+
+TILES = (8, 8192)
+"""Least and largest side of a model's windows in pixels."""
+
+UNFIT = (
+    *(TypeError, ValueError, LookupError, AttributeError, AssertionError),
+    *(ArithmeticError, RuntimeError, MemoryError),
+)
+"""How a class or a library below it refuses values that it cannot be made of."""
+
+_DIGEST = "description_sha256"
+
+_KINDS: dict[str, type] = {
+    "format_version": int,
+    "network": dict,
+    "spec": dict,
+    "tile": int,
+    "weights_sha256": str,
+    "provenance": dict,
+}
+
+
+def sealed(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a description with the digest of all its other keys and what they hold.
+
+    It is the SHA-256 of their JSON with keys in order, no spaces and all but ASCII escaped.
+    """
+    kept = {key: value for key, value in description.items() if key != _DIGEST}
+    plain = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return {**kept, _DIGEST: hashlib.sha256(plain.encode()).hexdigest()}
+
+
+def write_description(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write a Segmenter's description: version and digest beside what it is ``about``."""
+    text = json.dumps(sealed({"format_version": FORMAT_VERSION, **about}), indent=2)
+    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+
+
+def load_description(folder: Path) -> dict[str, Any]:
+    """Return a Segmenter's description, its values of the right kind and within bounds.
+
+    Raises:
+        ArtifactError: It is missing, altered, or of another format version.
+    """
+    file = folder / DESCRIPTION
+    data = read_object(file, error=ArtifactError)
+    version = data.get("format_version")
+    if isinstance(version, bool) or version not in (1, FORMAT_VERSION):
+        raise ArtifactError(f"{file} of format {version}", f"format 1 or {FORMAT_VERSION}", "use a fitting geodistill")
+    if version > 1 and data.pop(_DIGEST, None) != sealed(data)[_DIGEST]:
+        raise ArtifactError(
+            f"{file} was altered (its digest differs)", "the file as it was saved", "copy or train it again"
+        )
+    if odd := sorted(set(data) ^ set(_KINDS)):
+        raise ArtifactError(f"{file} with missing or unknown keys {', '.join(odd)}", f"exactly {', '.join(_KINDS)}")
+    for key, kind in _KINDS.items():
+        if not isinstance(data[key], kind) or isinstance(data[key], bool):
+            raise ArtifactError(f"{file} with {key} {data[key]!r}", f"a JSON {kind.__name__}")
+    network = data["network"]
+    if set(network) != {"name", "arguments"} or not isinstance(network["arguments"], dict):
+        raise ArtifactError(f"{file} with network {network}", "a name and arguments")
+    check_tile(data["tile"], str(file))
+    try:
+        Spec.from_dict(data["spec"])
+    except (DataError, *UNFIT) as error:
+        raise ArtifactError(
+            f"{file} with a spec that cannot be read ({error!r})", "the file as it was saved"
+        ) from error
+    return data
+
+
+def check_tile(tile: int, holder: str) -> None:
+    """Make sure that windows are of a side that a scene can be cut into.
+
+    Raises:
+        ArtifactError: They are not.
+    """
+    if isinstance(tile, bool) or not TILES[0] <= tile <= TILES[1]:
+        raise ArtifactError(f"{holder} with tile {tile}", f"a side of {TILES[0]} to {TILES[1]} pixels")

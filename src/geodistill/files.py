@@ -151,11 +151,17 @@ def _leftovers(folder: Path) -> tuple[tuple[Path, str, str], ...]:
     return tuple((entry, match["stem"], match["suffix"]) for entry, match in dead)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes were writing anywhere in a folder of ours."""
+def sweep(folder: Path, held: bool = False) -> None:
+    """Remove what killed processes were writing anywhere in a folder of ours.
+
+    Args:
+        folder: The folder.
+        held: Whether this process holds it (`hold_folder`) and none of its workers is writing: then nobody else is,
+            and what is left goes although a process of that number runs (on this machine, or dead and not yet reaped).
+    """
     for entry in sorted(folder.rglob(".*")) if folder.is_dir() else []:
         found = _LEFTOVER.match(entry.name)
-        if found is not None and not is_running(int(found["process"])):
+        if found is not None and (held or not is_running(int(found["process"]))):
             _remove(entry)
 
 

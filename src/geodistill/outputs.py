@@ -55,6 +55,26 @@ def check_outputs(outputs: Iterable[Path | str], inputs: Iterable[Path | str]) -
         written |= dict.fromkeys(keys, path)
 
 
+def check_folder(folder: Path | str, inputs: Iterable[Path | str]) -> None:
+    """Make sure that a folder of results has nothing to do with what is read: neither is, holds, nor lies in it.
+
+    Args:
+        folder: Where results are written.
+        inputs: Files and folders that are read.
+
+    Raises:
+        OutputError: It does.
+    """
+    path = named_path(folder).resolve()
+    for source in inputs:
+        read = Path(source).resolve()
+        if path == read or (read.is_dir() and read in path.parents):
+            where = "is" if path == read else "lies in"
+            raise OutputError(f"{folder} {where} {source}, which is read", "another place", "choose another --out")
+        if path in read.parents and path.is_dir():
+            raise OutputError(f"{folder} holds {source}, which is read", "another place", "choose another --out")
+
+
 def check_suffix(path: Path | str, suffixes: tuple[str, ...]) -> None:
     """Make sure that a file's name says what it will hold.
 

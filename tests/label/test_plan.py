@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geodistill.label.plan import ImageTask, batches, fingerprint, plan
+from geodistill.label.plan import ImageTask, annotation_files, batches, image_names, plan
 from geodistill.label.records import Annotations, Box, ImageBoxes, rectangle
 from geodistill.label.tiling import boxes_in
 
@@ -54,8 +54,9 @@ def test_an_image_without_size_is_not_planned() -> None:
 
 def test_items_fill_a_batch_and_leave_out_what_is_done() -> None:
     tasks = tasks_of(*(images(key=key) for key in "abcdef"))
-    items = batches(iter(tasks), {("b", 0, 0), ("e", 0, 0)}, 3)
-    assert [[task.key for task in item] for item in items] == [["a", "c"], ["d", "f"]]
+    done = {(key, 0, 0) for key in "bdef"}
+    items = batches(iter(tasks), done, 3)
+    assert [[task.key for task in item] for item in items] == [["a", "b", "c"]], "a batch is done whole or not at all"
     rows = tasks_of(images(), tile=40, overlap=10)
     assert [len(item[0].tiles) for item in batches(iter(rows), {("a", 0, 30)}, 1)] == [2, 3, 3]
     assert batches(iter(tasks), {task.ids()[0] for task in tasks}, 2) == []
@@ -69,13 +70,23 @@ def test_what_is_done_does_not_change_which_tiles_share_an_item() -> None:
     assert [[task.ids() for task in item] for item in left] == [[task.ids() for task in item] for item in whole[2:]]
 
 
-def test_the_fingerprint_follows_names_and_annotations(tmp_path: Path) -> None:
+def test_the_digests_follow_names_classes_and_annotations(tmp_path: Path) -> None:
     source = tmp_path / "boxes.txt"
     source.write_text("1 2 3 4")
     first = ImageBoxes("a", Path("a.png"), 9, 9, (), (), source)
     other = ImageBoxes("b", Path("b.png"), 9, 9, (), (), source)
-    prints = [fingerprint(Annotations(found, (), ())) for found in ((first,), (other,), (first, other))]
-    assert len(set(prints)) == 3
-    assert fingerprint(Annotations((first,), ("lost",), ("ship",))) == prints[0]
+    assert len({image_names(Annotations(found, (), ())) for found in ((first,), (other,), (first, other))}) == 3
+    before = annotation_files(Annotations((first,), (), ("ship",)))
+    assert annotation_files(Annotations((other,), ("lost",), ("ship",))) == before
+    assert annotation_files(Annotations((first,), (), ("ship", "dock"))) != before
     source.write_text("1 2 3 5")
-    assert fingerprint(Annotations((first,), (), ())) != prints[0]
+    assert annotation_files(Annotations((first,), (), ("ship",))) != before
+
+
+def test_a_shapefile_is_all_its_files(tmp_path: Path) -> None:
+    for suffix in (".shp", ".dbf"):
+        (tmp_path / f"boxes{suffix}").write_text("1")
+    found = Annotations((ImageBoxes("a", Path("a.png"), 9, 9, (), (), tmp_path / "boxes.shp"),), (), ())
+    before = annotation_files(found)
+    (tmp_path / "boxes.dbf").write_text("2")
+    assert annotation_files(found) != before

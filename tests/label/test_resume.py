@@ -11,7 +11,7 @@ import pytest
 
 from detection_sets import contents, make_detection_set, settings_of
 from dying_labeller import DyingLabeller
-from geodistill.errors import OutputError
+from geodistill.errors import GeodistillWarning, OutputError
 from geodistill.label import journal as journals
 from geodistill.label.build import Work, build
 from geodistill.label.journal import Journal
@@ -22,7 +22,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(TESTS)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
     source: Path, tmp_path: Path, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("geodistill.label.build.Labeller", DyingLabeller)
     build(settings_of(source, **TILED), tmp_path / "out", work=Work(engine="ray", workers=2))
@@ -108,7 +108,8 @@ def test_files_that_are_gone_are_made_again(source: Path, tmp_path: Path, uninte
             build(settings_of(source, **TILED), out)
     next((out / "gray").glob("*.png")).unlink()
     next((out / "images").glob("*.png")).unlink()
-    build(settings_of(source, **TILED), out, resume=True)
+    with pytest.warns(GeodistillWarning, match=r"2 files \(gray/.*missing"):
+        build(settings_of(source, **TILED), out, resume=True)
     assert contents(out) == uninterrupted
 
 
@@ -120,16 +121,20 @@ def test_a_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.append([record("b", 8), record("a", 0)])
     with (tmp_path / journals.NAME).open("ab") as file:
-        file.write(b'{"key": "c", "win')
+        file.write(b'00000000 {"key": "c", "win')
     with Journal(tmp_path) as journal:
         assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]
+        assert journal.altered == 0
         journal.append([record("b", 0), {**record("b", 8), "error": "again"}])
         assert journal.read(("b", 8, 0))["error"] == "again"
         assert len(journal) == 3
         assert ("b", 0, 0) in journal
-        journal.keep([("b", 8, 0), ("a", 0, 0)])
+        journal.keep([("b", 8, 0), ("a", 0, 0)], {"label.json": [1, 2]})
     with Journal(tmp_path) as journal:
         assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]
         assert journal.read(("b", 8, 0))["error"] == "again"
-        journal.remove()
-    assert not (tmp_path / journals.NAME).exists()
+        assert journal.finished == {"label.json": [1, 2]}
+        journal.append([record("c", 0)])
+        assert journal.finished is None
+    with Journal(tmp_path) as journal:
+        assert journal.finished is None

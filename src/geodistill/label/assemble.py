@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,15 +19,18 @@ from geodistill.data.stats import stats
 from geodistill.files import atomic_path
 from geodistill.label.accounts import Accounts
 from geodistill.label.journal import Journal, Record
+from geodistill.label.labeller import FOLDERS
 from geodistill.label.paint import unlabelled_colour
 from geodistill.label.plan import TileId
 from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.settings import Settings
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.writing import json_text
 
 INSTANCES, LEGEND, MANIFEST, ACCOUNT = "instances.json", "legend.yaml", "manifest.parquet", "label.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class _Written:
 def assemble(run: Run, journal: Journal, *, progress: bool = False) -> dict[str, Any]:
     """Write the files that are about the whole set; the account comes last and says that the run is complete.
 
+    Where not one box gave a label there is no set: the account alone is written, and no file stays that looks like one.
+
     Raises:
         AccountingError: An image, a tile or a box is missing.
         OutputError: A file cannot be written.
@@ -71,8 +76,12 @@ def assemble(run: Run, journal: Journal, *, progress: bool = False) -> dict[str,
     records = _counted(run, journal, accounts)
     written = _write_instances(run, records)
     accounts.check(run.annotations.images, run.tiles)
-    _write_legend(run.out / LEGEND, run.legend)
-    manifest = _write_manifest(run, written, progress)
+    manifest: dict[str, Any] = {}
+    if accounts.boxes()["labelled"]:
+        _write_legend(run.out / LEGEND, run.legend)
+        manifest = _write_manifest(run, written, progress)
+    else:
+        remove_all(run.out, journal)
     account = {
         "format_version": FORMAT_VERSION,
         **accounts.to_dict(),
@@ -85,77 +94,111 @@ def assemble(run: Run, journal: Journal, *, progress: bool = False) -> dict[str,
         "settings": run.settings.to_dict(),
     }
     with atomic_path(run.out / ACCOUNT) as part:
-        part.write_text(json.dumps(account, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json_text(account, 2) + "\n", encoding="utf-8")
     return account
 
 
 def _counted(run: Run, journal: Journal, accounts: Accounts) -> Iterator[tuple[ImageBoxes, Record]]:
-    """Give the records of images that count, in order; files of failed images are removed."""
+    """Yield the records of images that count, in order; files of failed images are removed."""
     tiles: dict[str, list[TileId]] = {key: list(names) for key, names in groupby(journal.tiles(), key=lambda t: t[0])}
     for image in run.annotations.images:
         records = [journal.read(tile) for tile in tiles.get(image.key, ())]
-        if accounts.add(image, records, run.unopened.get(image.key, "")):
+        if accounts.add(image, records, run.unopened.get(image.key, "") or _changed_meanwhile(image, records)):
             yield from ((image, record) for record in records if "masks" in record)
         else:
             for record in records:
                 remove_files(run.out, record)
 
 
+def _changed_meanwhile(image: ImageBoxes, records: Sequence[Record]) -> str:
+    """Say that an image's tiles are not of one state of it."""
+    stamps = [record["stamp"] for record in records if "stamp" in record]
+    return "" if all(stamp == stamps[0] for stamp in stamps) else f"{image.image} changed while it was labelled"
+
+
 def remove_files(out: Path, record: Record) -> None:
     """Remove the files of a tile."""
-    names = [*record.get("masks", ()), record.get("image", "")]
-    for name in names:
-        if name and not Path(name).is_absolute():  # an absolute path is the source image
-            with suppress(FileNotFoundError):
+    for name in record.get("files", ()):
+        if name.split("/")[0] in FOLDERS and ".." not in name.split("/"):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 (out / name).unlink()
 
 
+def remove_all(out: Path, journal: Journal) -> None:
+    """Remove the files of all tiles, the folders that are empty then, and what is about the whole set."""
+    for tile in journal.tiles():
+        remove_files(out, journal.read(tile))
+    for name in (ACCOUNT, INSTANCES, LEGEND, MANIFEST):
+        (out / name).unlink(missing_ok=True)
+    for name in FOLDERS:
+        for folder, _, _ in os.walk(out / name, topdown=False):
+            with suppress(OSError):  # it holds what is not ours
+                Path(folder).rmdir()
+
+
 def _write_instances(run: Run, records: Iterator[tuple[ImageBoxes, Record]]) -> list[_Written]:
-    """Write the COCO file piece by piece, since a large set's would not fit into memory; gather manifest rows."""
+    """Write the COCO file piece by piece, since a large set's would not fit into memory; gather manifest rows.
+
+    Ids begin at 1, since many readers take 0 for background; what stands in the masks is each class's ``mask_value``.
+    """
     written: list[_Written] = []
     images: list[dict[str, Any]] = []
     with atomic_path(run.out / INSTANCES) as part, part.open("w", encoding="utf-8") as file:
         file.write('{"annotations": [')
         number = 0
         for image, record in records:
-            images.append(_coco_image(len(images) + 1, image, record))
+            images.append(_coco_image(len(images) + 1, image, record, run.settings.images))
             for instance in record["instances"]:
                 number += 1
-                _item(file, number, {"id": number, "image_id": len(images)} | instance)
-            written.append(_Written(image.key, tuple(record["bands"]), _row(run.out, record)))
+                ids = {"id": number, "image_id": len(images), "category_id": category_id(instance["mask_value"])}
+                _item(file, number, ids | instance)
+            written.append(_Written(image.key, tuple(record["bands"]), _row(run.out, image, record)))
         file.write('\n],\n"images": [')
         for position, entry in enumerate(images, 1):
             _item(file, position, entry)
         file.write('\n],\n"categories": [')
-        for index, name in enumerate(run.legend.names):
-            _item(file, index + 1, {"id": index, "name": name, "color": list(run.legend.colours[index])})
-        file.write("\n]}\n")
+        for value, (name, colour) in enumerate(zip(run.legend.names, run.legend.colours, strict=True)):
+            entry = {"id": category_id(value), "name": name, "mask_value": value, "color": list(colour)}
+            _item(file, value + 1, entry)
+        info = {"description": INFO, "version": str(FORMAT_VERSION)}
+        file.write(f'\n],\n"licenses": [],\n"info": {json_text(info)}}}\n')
     return written
 
 
+def category_id(value: int) -> int:
+    """Return the COCO id of a class by its value in the masks."""
+    return value + 1
+
+
 def _item(file: TextIO, position: int, entry: dict[str, Any]) -> None:
-    file.write(("\n" if position == 1 else ",\n") + json.dumps(entry, ensure_ascii=False))
+    file.write(("\n" if position == 1 else ",\n") + json_text(entry))
 
 
-def _coco_image(number: int, image: ImageBoxes, record: Record) -> dict[str, Any]:
+def _coco_image(number: int, image: ImageBoxes, record: Record, images: Path) -> dict[str, Any]:
     row, col, height, width = record["window"]
-    name = record["image"]
+    source = _below(image.image, images)
     return {
         "id": number,
-        "file_name": Path(name).name if Path(name).is_absolute() else name,
+        "file_name": record["image"] or source,
         "width": width,
         "height": height,
         "mask": record["masks"][0],
-        "source": image.image.name,
+        "source": source,
         "source_row": row,
         "source_col": col,
     }
 
 
-def _row(out: Path, record: Record) -> Row:
+def _below(path: Path, images: Path) -> str:
+    """Return an image's path relative to the folder of images, with forward slashes; its name where that is a file."""
+    root = Path(os.path.abspath(images))  # noqa: PTH100 - linked folders keep the name they were given by
+    return path.relative_to(root).as_posix() if path != root and path.is_relative_to(root) else path.name
+
+
+def _row(out: Path, image: ImageBoxes, record: Record) -> Row:
     _, _, height, width = record["window"]
-    mask = out / record["masks"][0]
-    return Row(out / record["image"], mask, "", Window(0, 0, height, width), **record["place"])
+    source = out / record["image"] if record["image"] else image.image.absolute()
+    return Row(source, out / record["masks"][0], "", Window(0, 0, height, width), **record["place"])
 
 
 def _write_legend(path: Path, legend: Legend) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +12,22 @@ from typing import Any
 from tqdm import tqdm
 
 from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
-from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError
-from geodistill.files import atomic_path
+from geodistill.errors import DataError, GeodistillError, RecipeError
+from geodistill.files import hold_folder, sweep
 from geodistill.label.assemble import ACCOUNT, Run, assemble
 from geodistill.label.boxes import read_boxes, tell_unmatched
-from geodistill.label.journal import NAME as JOURNAL
+from geodistill.label.folder import begin, refuse_other
 from geodistill.label.journal import Journal, Record
-from geodistill.label.labeller import CHUNK, Labeller
-from geodistill.label.plan import Item, TileId, batches, check_names, fingerprint, plan
+from geodistill.label.labeller import Labeller
+from geodistill.label.plan import Item, annotation_files, batches, image_names, plan
 from geodistill.label.records import Annotations
+from geodistill.label.resume import finished_sums, is_finished, still_done
+from geodistill.label.segmenters.build import weights_stamp
 from geodistill.label.settings import Settings
+from geodistill.outputs import check_folder
 from geodistill.raster import Raster
-
-ABOUT = "settings.json"
-LEFTOVER = re.compile(r"\..*\.(part|old)-\d+(\..*)?$")
-"""Files that a killed process was writing."""
-
+from geodistill.reading import read_object
+from geodistill.spec import Legend
 
 GPU_BATCH = 8
 """Tiles at once that keep a GPU busy with any of the encoders; their features take 4 MiB each."""
@@ -71,7 +69,8 @@ def build(
     The folder then holds ``gray/`` and ``color/`` (masks), ``images/`` (tiles, where images were cut),
     ``instances.json`` (COCO), ``manifest.parquet`` (for ``fit``), ``legend.yaml``, ``settings.json`` and
     ``label.json`` (where every image and box went). A killed run is continued with ``resume`` and ends with the same
-    bytes as one that was not killed; images that failed are tried again.
+    bytes as one that was not killed; images that failed or have changed, and tiles of which a file is no longer as it
+    was written, are done again.
 
     Args:
         settings: What to do.
@@ -86,11 +85,14 @@ def build(
         What ``label.json`` holds.
 
     Raises:
-        DataError: Annotations or images cannot be used, or an image failed and ``keep_going`` is not set.
-        OutputError: The folder holds another run or anything else, or cannot be written.
+        DataError: Annotations or images cannot be used, an image failed and ``keep_going`` is not set, or not one box
+            gave a label.
+        OutputError: The folder holds another run or anything else, is in use, or cannot be written.
         AccountingError: An image or box got lost.
     """
     out, work = Path(out), work or Work()
+    check_folder(out, (settings.images, settings.boxes))
+    refuse_other(out, resume)
     annotations = read_boxes(
         settings.format,
         settings.boxes,
@@ -100,27 +102,63 @@ def build(
         category_field=settings.category_field,
         progress=progress,
     )
-    check_names(annotations)
     legend = settings.legend(annotations.categories)
-    prepare(out, settings.to_dict() | {"input": fingerprint(annotations)}, resume)
-    if (out / ACCOUNT).is_file():
-        if not (out / JOURNAL).is_file():
-            return read_account(out)  # finished, and nothing failed
-        (out / ACCOUNT).unlink()
+    _refuse_boxless(annotations, settings)
+    with hold_folder(out, "label build"):
+        account = _build(settings, legend, annotations, out, work, resume, progress)
+    return _told(account, out, keep_going)
+
+
+def _build(
+    settings: Settings, legend: Legend, annotations: Annotations, out: Path, work: Work, resume: bool, progress: bool
+) -> dict[str, Any]:
+    earlier = refuse_other(out, resume)
+    batch = _batch(settings.segmenter, work, earlier)
+    about = settings.to_dict() | {"annotations": annotation_files(annotations), "image_names": image_names(annotations)}
+    if ":" in settings.segmenter:
+        # Both change the last bits of a network's masks, or more.
+        about |= {"batch": batch, "weights": weights_stamp(settings.segmenter)}
+    begin(out, about, earlier)
     with Journal(out) as journal:
-        done = _still_done(out, journal)
         tasks = list(plan(annotations, settings.tile, settings.overlap))
-        batch = _batch(settings.segmenter, work)
+        done = still_done(out, journal, tasks)
         items = batches(iter(tasks), done, batch)
+        reasons = unopened(annotations)
+        if not items and not reasons and is_finished(out, journal):
+            return read_account(out)
+        (out / ACCOUNT).unlink(missing_ok=True)
         labeller = Labeller(settings, legend, out.absolute(), work.device, batch)
         _label(labeller, items, work, journal, progress)
-        run = Run(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), unopened(annotations))
+        run = Run(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons)
         account = assemble(run, journal, progress=progress)
-        _close(out, journal, {failure["key"] for failure in account["failures"]})
-    return _told_failures(account, out, keep_going)
+        _close(out, journal, account)
+    return account
 
 
-def _told_failures(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any]:
+def _refuse_boxless(annotations: Annotations, settings: Settings) -> None:
+    """Refuse a set of which no box can be used, before anything is written.
+
+    Raises:
+        DataError: There is none.
+    """
+    if any(image.boxes for image in annotations.images):
+        return
+    reasons = Counter(box.reason for image in annotations.images for box in image.dropped)
+    counted = ", ".join(f"{name} {count}" for name, count in sorted(reasons.items()))
+    told = f"{sum(reasons.values())} read, none of use: {counted}" if reasons else "none read"
+    unmatched = f"; without an image: {tell_unmatched(annotations.unmatched)}" if annotations.unmatched else ""
+    raise DataError(
+        f"no box in {settings.boxes} to label the {len(annotations.images)} images by ({told}{unmatched})",
+        f"at least one box, of {', '.join(settings.classes)}" if settings.classes else "at least one box",
+    )
+
+
+def _told(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any]:
+    """Return the account of a run that came to something.
+
+    Raises:
+        DataError: An image failed and this is not all right, or not one box gave a label.
+    """
     failures = account["failures"]
     if failures and not keep_going:
         names = tell_unmatched([failure["image"] for failure in failures])
@@ -129,66 +167,25 @@ def _told_failures(account: dict[str, Any], out: Path, keep_going: bool) -> dict
             "",
             f"the rest is in {out}; mend them and run again with --resume, or accept it with --keep-going",
         )
+    if not account["boxes"]["labelled"]:
+        counted = ", ".join(f"{name} {count}" for name, count in account["boxes"]["dropped"].items())
+        raise DataError(
+            f"not one of {account['boxes']['in']} boxes gave a label ({counted})",
+            "at least one",
+            f"{out / ACCOUNT} tells of each class; nothing else was written",
+        )
     return account
 
 
-def prepare(out: Path, about: dict[str, Any], resume: bool) -> None:
-    """Make a new folder for a run, or make sure that an existing one is of the same run.
-
-    Args:
-        out: The folder.
-        about: What the run's result depends on, JSON-ready.
-        resume: Whether an earlier run may be continued.
-
-    Raises:
-        OutputError: The folder holds something else, or cannot be written.
-    """
-    path = out / ABOUT
-    held = [entry for entry in out.iterdir() if not LEFTOVER.match(entry.name)] if out.is_dir() else []
-    if held and not path.is_file():
-        raise OutputError(f"{out} is not empty and holds no run of 'label build'", "a new folder")
-    if path.is_file():
-        if not resume:
-            raise OutputError(f"{out} holds a run already", "a new folder", "continue that run with --resume")
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise OutputError(f"{path} cannot be read ({error})", "a folder that 'label build' wrote") from error
-        if changed := [key for key in {**earlier, **about} if earlier.get(key) != about.get(key)]:
-            was = ", ".join(f"{key} was {earlier.get(key)!r}, is {about.get(key)!r}" for key in sorted(changed)[:3])
-            raise OutputError(f"{out} holds a run with other settings ({was})", "the same settings", "use a new folder")
-    sweep(out)
-    with atomic_path(path) as part:
-        part.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def sweep(out: Path) -> None:
-    """Remove what killed processes were writing in a folder."""
-    leftovers = [path for path in out.rglob(".*") if LEFTOVER.match(path.name)] if out.is_dir() else []
-    for path in leftovers:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _still_done(out: Path, journal: Journal) -> set[TileId]:
-    """Give the tiles that need no more work: written down without error, with their files in place."""
-    done = set()
-    for tile in journal.tiles():
-        record = journal.read(tile)
-        files = [out / name for name in (*record.get("masks", ()), record.get("image", "")) if name]
-        if not record["error"] and all(path.is_file() for path in files):
-            done.add(tile)
-    return done
-
-
-def _batch(segmenter: str, work: Work) -> int:
-    """Give the number of tiles that a worker takes at once."""
+def _batch(segmenter: str, work: Work, earlier: dict[str, Any] | None) -> int:
+    """Return the number of tiles that a worker takes at once; a run that is continued keeps its own."""
     if work.batch is not None:
         if work.batch < 1:
             raise RecipeError(f"batches of {work.batch} tiles", "at least 1")
         return work.batch
+    kept = (earlier or {}).get("batch")
+    if isinstance(kept, int) and kept >= 1:
+        return kept
     if ":" not in segmenter or work.device == "cpu":
         return 1
     import torch  # only networks need it, and it takes seconds to import
@@ -219,7 +216,7 @@ def _label(labeller: Labeller, items: list[Item], work: Work, journal: Journal, 
 
 
 def _lost(item: Item, error: GeodistillError) -> list[Record]:
-    """Give the records of tiles whose worker died each time."""
+    """Return the records of tiles whose worker died each time."""
     return [
         {"key": task.key, "window": [w.row, w.col, w.height, w.width], "error": str(error)}
         for task in item
@@ -240,25 +237,22 @@ def unopened(annotations: Annotations) -> dict[str, str]:
     return reasons
 
 
-def _close(out: Path, journal: Journal, failed: set[str]) -> None:
-    """End a run: the journal goes, or keeps what need not be done again where images failed."""
-    if failed:
+def _close(out: Path, journal: Journal, account: dict[str, Any]) -> None:
+    """End a run: the journal keeps what need not be done again, in one order."""
+    failed = {failure["key"] for failure in account["failures"]}
+    if not account["boxes"]["labelled"]:
+        journal.keep([])
+    elif failed:
         journal.keep(tile for tile in journal.tiles() if tile[0] not in failed)
     else:
-        journal.remove()
-        (out / CHUNK).unlink(missing_ok=True)
-    sweep(out)
+        journal.keep(journal.tiles(), finished_sums(out))
+    sweep(out, held=True)
 
 
 def read_account(folder: Path | str) -> dict[str, Any]:
-    """Read the account of a finished run.
+    """Return the account of a finished run.
 
     Raises:
         DataError: The folder holds none.
     """
-    path = Path(folder) / ACCOUNT
-    try:
-        account: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error})", "the folder of a finished 'label build'") from error
-    return account
+    return read_object(Path(folder) / ACCOUNT)

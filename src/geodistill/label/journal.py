@@ -1,16 +1,23 @@
-"""What has been done: one line a tile, written when its files stand; a killed run goes on after the last whole line."""
+"""What has been done: one line a tile, written when its files stand; a killed run goes on after the last whole line.
+
+A line is the CRC-32 of its record (eight hexadecimal digits), a blank, and the record as JSON. A line that is not as
+it was written is no record: its tile is labelled again.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from geodistill.errors import DataError, OutputError
 from geodistill.files import atomic_path, output_error
 from geodistill.label.plan import TileId
+from geodistill.reading import parse_object
 
 NAME = ".journal.jsonl"
 
@@ -19,7 +26,7 @@ Record = dict[str, Any]
 
 
 def tile_id(record: Record) -> TileId:
-    """Give the tile that a record is about."""
+    """Return the tile that a record is about."""
     return record["key"], record["window"][0], record["window"][1]
 
 
@@ -29,26 +36,58 @@ class Journal:
     Args:
         folder: The output folder; an existing journal in it is continued.
 
+    Attributes:
+        path: The file.
+        altered: Number of whole lines that are not as they were written.
+        finished: What `finish` was given, where nothing has been written down since.
+
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or is a link.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
+        self.altered = 0
+        self.finished: Record | None = None
         self._at: dict[TileId, int] = {}
+        if self.path.is_symlink():
+            raise OutputError(f"{self.path} is a link", "a file of our own", "remove it")
         try:
             self.path.touch()
             self._file: BinaryIO = self.path.open("r+b")
         except OSError as error:
             raise output_error(self.path, error) from error
+        self._read()
+
+    def _read(self) -> None:
         whole = 0
         for line in self._file:
             if not line.endswith(b"\n"):
                 break  # the run was killed while writing it
-            self._at[tile_id(json.loads(line))] = whole
+            record = self._parse(line)
+            self.finished = None
+            if record is None:
+                self.altered += 1
+            elif "finished" in record:
+                self.finished = record["finished"]
+            else:
+                self._at[tile_id(record)] = whole
             whole += len(line)
         self._file.truncate(whole)
         self._file.seek(whole)
+
+    def _parse(self, line: bytes) -> Record | None:
+        """Return the record of a line, or ``None`` where it is not as it was written."""
+        told, _, body = line.rstrip(b"\n").partition(b" ")
+        if told != _crc(body):
+            return None
+        try:
+            record = parse_object(body, self.path)
+            window = record.get("window", ())
+            right = isinstance(record.get("key"), str) and [type(v) for v in window] == [int] * 4 and "error" in record
+        except (DataError, TypeError):
+            return None
+        return record if right or isinstance(record.get("finished"), dict) else None
 
     def __enter__(self) -> Journal:
         return self
@@ -70,6 +109,7 @@ class Journal:
         Raises:
             OutputError: The disk is full.
         """
+        self.finished = None
         try:
             self._file.seek(0, os.SEEK_END)
             for record in records:
@@ -81,17 +121,31 @@ class Journal:
             raise output_error(self.path, error) from error
 
     def read(self, tile: TileId) -> Record:
-        """Give the last record of a tile."""
+        """Return the last record of a tile.
+
+        Raises:
+            OutputError: The file has been altered since it was opened.
+        """
         self._file.seek(self._at[tile])
-        record: Record = json.loads(self._file.readline())
+        record = self._parse(self._file.readline())
+        if record is None or tile_id(record) != tile:
+            raise OutputError(f"{self.path} was altered by another program", "", "run again with --resume")
         return record
 
+    def forget(self, tile: TileId) -> None:
+        """Take a tile as not done; the file keeps its line until `keep`."""
+        del self._at[tile]
+
     def tiles(self) -> list[TileId]:
-        """Name every tile written down, sorted by key, row and column."""
+        """Return every tile written down, sorted by key, row and column."""
         return sorted(self._at)
 
-    def keep(self, tiles: Iterable[TileId]) -> None:
+    def keep(self, tiles: Iterable[TileId], finished: Record | None = None) -> None:
         """Write the file anew with these tiles only, sorted; the journal is closed after this.
+
+        Args:
+            tiles: Of those written down.
+            finished: What a run that is complete says of itself.
 
         Raises:
             OutputError: The file cannot be written.
@@ -99,13 +153,17 @@ class Journal:
         with atomic_path(self.path) as part, part.open("wb") as file:
             for tile in sorted(tiles):
                 file.write(_line(self.read(tile)))
+            if finished is not None:
+                file.write(_line({"finished": finished}))
+            file.flush()
+            os.fsync(file.fileno())
         self._file.close()
-
-    def remove(self) -> None:
-        """Delete the file; the journal is closed after this."""
-        self._file.close()
-        self.path.unlink()
 
 
 def _line(record: Record) -> bytes:
-    return json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    return _crc(body) + b" " + body + b"\n"
+
+
+def _crc(body: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(body)

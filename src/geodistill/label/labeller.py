@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,22 @@ from geodistill.label.journal import Record
 from geodistill.label.paint import paint, write_mask
 from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_tile
 from geodistill.label.plan import ImageTask, Item, TileTask
-from geodistill.label.postprocess import fill_polygon, finish
+from geodistill.label.postprocess import EMPTY, fill_polygon, finish
 from geodistill.label.prompts import build_prompts, parse_prompt
 from geodistill.label.records import Box
 from geodistill.label.runs import Runs
 from geodistill.label.segmenters import CroppedMask, PromptableSegmenter, build_segmenter
 from geodistill.label.settings import Settings
+from geodistill.label.sums import file_sums
 from geodistill.label.tiling import boxes_in
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX, Legend
 
 CHUNK = ".chunk"
-"""How many prompts are decoded at once, in the output folder while a run is under way."""
+"""How many prompts are decoded at once, in the output folder, so that a run which goes on does the same."""
+
+FOLDERS = ("gray", "color", "images")
+"""Folders of the output folder that tiles are written to."""
 
 
 @lru_cache(maxsize=1)
@@ -77,7 +81,7 @@ class Labeller:
     batch: int = 1
 
     def __call__(self, item: Item) -> list[Record]:
-        """Label some tiles and give a record of each; an image that cannot be read has its error in them.
+        """Label some tiles and return a record of each; an image that cannot be read has its error in them.
 
         Raises:
             GeodistillError: Anything that is no fault of an image: no such segmenter, a full disk.
@@ -126,13 +130,16 @@ class Labeller:
             yield self._write(work, results.get(id(work), []))
 
     def _finish(self, work: _Work, masks: Iterable[CroppedMask]) -> Iterator[_Result]:
-        """Mend each mask as it comes and keep its run lengths only."""
+        """Mend each mask as it comes and keep its run lengths only; no object has pixels where the file has no data."""
         height, width = work.tile.valid.shape
+        whole = bool(work.tile.valid.all())
         for box, mask in zip(work.boxes, masks, strict=True):
             done = finish(mask, box, self.settings.rules, height, width)
-            kept = done.mask
+            kept, reason = done.mask, done.reason
+            if kept is not None and not whole:
+                kept, reason = _with_data(kept, work.tile.valid)
             runs = None if kept is None else Runs.of(kept.mask, kept.top, kept.left, height, width)
-            yield _Result(box, runs, mask.score, done.reason, done.changes)
+            yield _Result(box, runs, mask.score, reason, done.changes)
 
     def _write(self, work: _Work, results: Sequence[_Result]) -> Record:
         """Turn the masks of a tile into its files and its record."""
@@ -143,9 +150,9 @@ class Labeller:
             if result.runs is not None
         ]
         masks = [result.runs for result in results if result.runs is not None]
-        classes = [instance["category_id"] for instance in instances]
+        classes = [instance["mask_value"] for instance in instances]
         painted = paint(masks, classes, height, width, self.settings.order)
-        record = _record(work.task, TileTask(work.tile.window, ()))
+        record = _record(work.task, TileTask(work.tile.window, ())) | {"stamp": work.raster.stamp}
         record["outcomes"] = [[result.box.index, result.reason] for result in results]
         record["changes"] = _changes(results)
         record["painted"] = [painted.overlapping, painted.between_classes, painted.hidden]
@@ -172,23 +179,31 @@ class Labeller:
         return np.where((indices == IGNORE_INDEX) & ~unknown, np.uint8(0), indices)
 
     def _write_files(self, work: _Work, indices: NDArray[np.uint8]) -> Record:
-        task, window, grid = work.task, work.tile.window, work.tile.grid
-        name = f"{task.key}_{window.row:05d}_{window.col:05d}" if task.tiled else task.key
+        task, grid = work.task, work.tile.grid
+        name = task.file_name(work.tile.window)
         suffix = ".png" if grid is None else ".tif"
-        for folder, colour in (("gray", False), ("color", True)):
-            write_mask(self.out / folder / f"{name}{suffix}", indices, grid, self.legend, colour=colour)
-        image = str(task.image.absolute())
+        masks = [f"{folder}/{name}{suffix}" for folder in FOLDERS[:2]]
+        for path, colour in zip(masks, (False, True), strict=True):
+            write_mask(self.out / path, indices, grid, self.legend, colour=colour)
+        image = ""
         if task.tiled or is_grey(work.raster):
-            image = f"images/{name}{tile_suffix(work.raster)}"
+            image = f"{FOLDERS[2]}/{name}{tile_suffix(work.raster)}"
             write_tile(self.out / image, work.tile, work.raster)
         lon, lat = (grid.lonlat if grid else None) or (None, None)
         return {
-            "name": name,
             "image": image,
-            "masks": [f"{folder}/{name}{suffix}" for folder in ("gray", "color")],
+            "masks": masks,
+            "files": file_sums(self.out, (*masks, image) if image else tuple(masks)),
             "bands": list(band_names(work.raster)),
             "place": {"lon": lon, "lat": lat, "gsd": grid.gsd if grid else None, "date": work.raster.acquired},
         }
+
+
+def _with_data(mask: CroppedMask, valid: NDArray[np.bool_]) -> tuple[CroppedMask | None, str]:
+    """Return a mask without the pixels that hold no data, and why nothing is left of it."""
+    rows, columns = mask.mask.shape
+    held = mask.mask & valid[mask.top : mask.top + rows, mask.left : mask.left + columns]
+    return (replace(mask, mask=held), "") if held.any() else (None, EMPTY)
 
 
 def _record(task: ImageTask, tile: TileTask, error: str = "") -> Record:
@@ -204,13 +219,15 @@ def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
     return {category: dict(sorted(counter.items())) for category, counter in sorted(counts.items()) if counter}
 
 
-def _instance(box: Box, category: int, score: float, runs: Runs) -> dict[str, Any]:
-    """Give a COCO annotation without its ids; boxes as annotated, the oriented one measured where there is none."""
+def _instance(box: Box, value: int, score: float, runs: Runs) -> dict[str, Any]:
+    """Return a COCO annotation without its ids; the oriented box is measured where none was annotated."""
     left, top, right, bottom = box.horizontal or box.box
+    first_row, first_column, end_row, end_column = runs.bounds
     return {
         "box": box.index,
-        "category_id": category,
-        "bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
+        "mask_value": value,
+        "bbox": [first_column, first_row, end_column - first_column, end_row - first_row],
+        "annotated_bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
         "rbox": [round(v, 2) for v in _corners(box, runs).ravel().tolist()],
         "segmentation": runs.to_coco(),
         "area": runs.area,

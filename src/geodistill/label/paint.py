@@ -91,7 +91,7 @@ def colour_table(legend: Legend) -> NDArray[np.uint8]:
 
 
 def write_mask(path: Path, indices: NDArray[np.uint8], grid: Grid | None, legend: Legend, *, colour: bool) -> None:
-    """Write an index or colour mask whole or not at all.
+    """Write an index or colour mask whole or not at all; an index mask shows the legend's colours.
 
     Args:
         path: A PNG, or a GeoTIFF where a grid is given.
@@ -105,7 +105,7 @@ def write_mask(path: Path, indices: NDArray[np.uint8], grid: Grid | None, legend
     """
     pixels = colour_table(legend)[indices] if colour else indices
     if grid is None:
-        write_picture(path, pixels)
+        write_picture(path, pixels, None if colour else colour_table(legend))
         return
     planes = np.moveaxis(pixels, -1, 0) if colour else pixels[None]
     profile = grid.profile() | {"driver": "GTiff", "dtype": "uint8", "count": len(planes), "compress": "deflate"}
@@ -121,11 +121,20 @@ def write_mask(path: Path, indices: NDArray[np.uint8], grid: Grid | None, legend
             raise output_error(path, OSError(str(error))) from error
 
 
-def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+def write_picture(path: Path, pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> None:
     """Write ``(H, W)`` or ``(H, W, 3)`` uint8 as PNG, whole or not at all.
+
+    Args:
+        path: The file.
+        pixels: Grey or colour; with a palette, places in it.
+        palette: ``(256, 3)`` uint8, the colour in which each value is shown; `IGNORE_INDEX` is transparent.
 
     Raises:
         OutputError: The file cannot be written.
     """
+    picture = Image.fromarray(pixels)
+    if palette is not None:
+        picture.putpalette(palette.tobytes())
+        picture.info["transparency"] = IGNORE_INDEX  # GDAL takes one transparent entry for nodata
     with atomic_path(path) as part:
-        Image.fromarray(pixels).save(part, format="PNG")
+        picture.save(part, format="PNG")

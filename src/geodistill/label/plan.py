@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from glob import escape
 from itertools import groupby
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from geodistill.errors import DataError
 from geodistill.label.geometry import bounds_of
+from geodistill.label.names import ENDS, TILE_ENDS, output_names
 from geodistill.label.records import Annotations, Box
 from geodistill.label.tiling import boxes_in, tile_windows
 from geodistill.raster import Window
@@ -39,19 +41,25 @@ class ImageTask:
 
     Attributes:
         key: The image's key.
+        name: What its files are called, without suffix.
         image: The file.
         tiled: Whether the image is cut, so that its tiles become files of their own.
         tiles: The tiles, from left to right.
     """
 
     key: str
+    name: str
     image: Path
     tiled: bool
     tiles: tuple[TileTask, ...]
 
     def ids(self) -> list[TileId]:
-        """Name the tiles."""
+        """Return what identifies each tile."""
         return [(self.key, tile.window.row, tile.window.col) for tile in self.tiles]
+
+    def file_name(self, window: Window) -> str:
+        """Return the name of a tile's files without suffix, with forward slashes."""
+        return f"{self.name}_{window.row:05d}_{window.col:05d}" if self.tiled else self.name
 
 
 Item = tuple[ImageTask, ...]
@@ -59,7 +67,8 @@ Item = tuple[ImageTask, ...]
 
 
 def plan(annotations: Annotations, tile: int | None, overlap: int) -> Iterator[ImageTask]:
-    """Give every row of tiles of every image that can be opened, in the order of their keys."""
+    """Yield every row of tiles of every image that can be opened, in the order of their keys."""
+    names = output_names([image.key for image in annotations.images], ENDS if tile is None else TILE_ENDS)
     for image in annotations.images:
         if not image.width or not image.height:
             continue
@@ -70,7 +79,7 @@ def plan(annotations: Annotations, tile: int | None, overlap: int) -> Iterator[I
         windows = tile_windows(image.height, image.width, tile, overlap)
         for _, row in groupby(sorted(windows, key=lambda w: (w.row, w.col)), key=lambda w: w.row):
             tasks = tuple(TileTask(window, _touching(boxes, bounds, window)) for window in row)
-            yield ImageTask(image.key, image.image, tile is not None, tasks)
+            yield ImageTask(image.key, names[image.key], image.image, tile is not None, tasks)
 
 
 def _touching(
@@ -85,42 +94,55 @@ def _touching(
 def batches(tasks: Iterator[ImageTask], done: Collection[TileId], size: int) -> list[Item]:
     """Gather tasks into items of at least ``size`` tiles and leave out what is done.
 
-    What is done does not change which tiles share an item, and so a network's batch: a continued run gives the same
-    masks to the last bit.
+    Where tiles share a network's batch, the last bits of their masks depend on all of it. What shares an item follows
+    from the plan alone, and an item with any tile missing is done whole: a continued run gives the same masks.
     """
     items: list[Item] = []
     gathered: list[ImageTask] = []
-    tiles = 0
     for task in tasks:
-        left = tuple(t for t, name in zip(task.tiles, task.ids(), strict=True) if name not in done)
-        if left:
-            gathered.append(replace(task, tiles=left))
-        tiles += len(task.tiles)
-        if tiles >= size:
+        gathered.append(task)
+        if sum(len(one.tiles) for one in gathered) >= size:
             items.append(tuple(gathered))
-            gathered, tiles = [], 0
-    return [item for item in (*items, tuple(gathered)) if item]
+            gathered = []
+    left = [_missing(item, done, size) for item in (*items, tuple(gathered))]
+    return [item for item in left if item]
 
 
-def check_names(annotations: Annotations) -> None:
-    """Refuse images whose outputs would overwrite each other.
-
-    Raises:
-        DataError: The keys of two images differ in case only, which some file systems do not see.
-    """
-    seen: dict[str, Path] = {}
-    for image in annotations.images:
-        name = image.key.casefold()
-        if name in seen:
-            raise DataError(f"{image.image} and {seen[name]} have one name", "one image a name", "rename one of them")
-        seen[name] = image.image
+def _missing(item: Item, done: Collection[TileId], size: int) -> Item:
+    """Return what of an item is to do: all or nothing, or tile by tile where each is a batch of its own."""
+    if size > 1:
+        return item if any(name not in done for task in item for name in task.ids()) else ()
+    left = []
+    for task in item:
+        tiles = tuple(t for t, name in zip(task.tiles, task.ids(), strict=True) if name not in done)
+        left += [replace(task, tiles=tiles)] if tiles else []
+    return tuple(left)
 
 
-def fingerprint(annotations: Annotations) -> str:
-    """Give a digest of the images' keys and of all annotation files: it changes when the task does."""
+def image_names(annotations: Annotations) -> str:
+    """Return a digest of the images' names: it changes where one comes, goes or is renamed."""
     digest = hashlib.sha256()
     for image in annotations.images:
-        digest.update(image.key.encode() + b"\n")
+        digest.update(image.key.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
+
+
+def annotation_files(annotations: Annotations) -> str:
+    """Return a digest of what the annotation files hold, and of the classes found.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in annotations.categories:
+        digest.update(name.encode("utf-8", "surrogatepass") + b"\n")
     for source in sorted({image.source for image in annotations.images if image.source is not None}):
-        digest.update(hashlib.sha256(source.read_bytes()).digest())
+        # A shapefile is one of several files of one name.
+        beside = sorted(source.parent.glob(f"{escape(source.stem)}.*")) if source.suffix.lower() == ".shp" else [source]
+        for path in beside:
+            try:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise DataError(f"{path} cannot be read ({error.strerror})", "a readable file") from error
     return digest.hexdigest()

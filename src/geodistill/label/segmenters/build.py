@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from geodistill.errors import UnknownNameError
@@ -39,3 +40,23 @@ def build_segmenter(name: str, *, device: str = "auto", chunk_file: Path | None 
         return SamSegmenter.load(family, weights, device=device, chunk_file=chunk_file)
     known = ("grabcut", "box", *(f"{family}:DIRECTORY" for family in NETWORKS))
     raise UnknownNameError("segmenter", name, known)
+
+
+def weights_stamp(name: str) -> str:
+    """Return what tells the weights of a network from others: a digest of the files' sizes and times of change.
+
+    Args:
+        name: As `build_segmenter` takes it.
+
+    Returns:
+        An empty text where the weights are not in a local directory.
+    """
+    _, _, weights = name.partition(":")
+    folder = Path(weights)
+    if not weights or not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        stat = path.stat()
+        digest.update(f"{path.relative_to(folder).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

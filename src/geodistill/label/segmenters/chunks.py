@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from geodistill.errors import OutputError
 from geodistill.files import output_error
+from geodistill.reading import read_text
 
 SIZES = {"cpu": (1, 2, 4, 8), "other": (1, 4, 16, 64, 256)}
 """What is tried, from small to large."""
@@ -53,19 +56,27 @@ def settled_chunk(path: Path, measure: Callable[[], int]) -> int:
         measure: Finds the number.
 
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or is not as it was written.
     """
-    if not path.is_file():
+    if not path.exists():
         part = path.with_name(f"{path.name}.part-{os.getpid()}")
         try:
-            part.write_text(f"{measure()}\n", encoding="ascii")
+            number = str(measure())
+            part.write_text(f"{number} {_crc(number)}\n", encoding="ascii")
             with suppress(FileExistsError):
                 os.link(part, path)
         except OSError as error:
             raise output_error(path, error) from error
         finally:
             part.unlink(missing_ok=True)
-    return int(path.read_text(encoding="ascii"))
+    number, _, told = read_text(path, 100, OutputError).strip().partition(" ")
+    if told != _crc(number) or not number.isdecimal() or not int(number):
+        raise OutputError(f"{path} is not as it was written", "the number that this run began with", "use a new folder")
+    return int(number)
+
+
+def _crc(number: str) -> str:
+    return f"{zlib.crc32(number.encode()):08x}"
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:

@@ -1,0 +1,55 @@
+"""Text that other programs read: JSON in UTF-8, and CSV whose cells no spreadsheet takes for a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from geodistill.errors import printable
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a cell begins with that a spreadsheet computes."""
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON that UTF-8 holds, readable where it can be.
+
+    Names of files that are not UTF-8 hold lone surrogates, which only escapes can tell.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as CSV, lines ending in a line feed; every text goes through `plain_cell`."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([plain_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def plain_cell(value: Any) -> Any:
+    """Return a cell that a spreadsheet shows as it is.
+
+    Text that would be a formula gets an apostrophe in front, which spreadsheets hide, and control characters become
+    escapes. Numbers stay, written as text too.
+    """
+    if not isinstance(value, str):
+        return value
+    if value.startswith(_FORMULA) and not _is_number(value):
+        value = f"'{value}"
+    return printable(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.strip() == text

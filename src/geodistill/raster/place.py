@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -29,18 +31,31 @@ NETWORK: dict[str, Any] = {
 """GDAL settings for sources on the network: range reads, a few tries, and an end when nothing comes."""
 
 
+_OWN_NAME = re.compile(r"^([A-Z][A-Z0-9_]+:|vrt://)")
+"""Names that GDAL gives parts of files and services: ``NETCDF:file.nc:red``, ``GTIFF_DIR:2:a.tif``, ``vrt://a.tif``."""
+
+_NETWORK_NAME = re.compile(r"/vsi(curl|s3|gs|az|oss|swift|adls|hdfs|webhdfs)(_streaming)?[/?]|https?://", re.IGNORECASE)
+
+
 def is_remote(source: str) -> bool:
     """Whether a source is read over the network."""
-    return bool(_SCHEME.match(source)) or source.startswith(("/vsicurl", "/vsis3", "/vsigs", "/vsiaz"))
+    if _SCHEME.match(source):
+        return True
+    return (source.startswith("/vsi") or is_own_name(source)) and bool(_NETWORK_NAME.search(source))
+
+
+def is_own_name(source: str) -> bool:
+    """Whether a source is named as GDAL names parts of files and services."""
+    return bool(_OWN_NAME.match(source)) and not Path(source).exists()
 
 
 def is_local(source: str) -> bool:
     """Whether a source is a plain file on this machine."""
-    return not is_remote(source) and not source.startswith(("/vsi", "<VRTDataset"))
+    return not is_remote(source) and not source.startswith(("/vsi", "<")) and not is_own_name(source)
 
 
 def vsi_name(source: str) -> str:
-    """Give the name by which GDAL opens a source."""
+    """Return the name by which GDAL opens a source."""
     if re.match(r"^https?://", source, re.IGNORECASE):
         return f"/vsicurl/{source}"
     schemes = {"s3": "vsis3", "gs": "vsigs", "az": "vsiaz", "oss": "vsioss", "swift": "vsiswift"}
@@ -49,10 +64,54 @@ def vsi_name(source: str) -> str:
     return str(Path(source).absolute()) if is_local(source) else source
 
 
+def address_of(source: str) -> str:
+    """Return a remote source as an address, whichever of GDAL's names for it is given."""
+    found = re.search(r"https?://.*", source, re.IGNORECASE)
+    if found is None:
+        return source
+    address = found[0].split('"', 1)[0]
+    return unquote(address) if source.startswith("/vsicurl?") else address
+
+
+def local_files(source: str, base: Path) -> list[str]:
+    """Return the local files that a name stands for: itself, an archive, or the file in GDAL's name.
+
+    Args:
+        source: A name as GDAL knows it.
+        base: Folder that relative names are relative to; the current one is tried too.
+    """
+    parts, own = [source], is_own_name(source)
+    if own:
+        plain = source.removeprefix("vrt://").split("?", 1)[0]
+        words = plain.replace('"', "").split(":")
+        parts = [plain, *(":".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))]
+    files = []
+    for part in parts:
+        while found := re.match(r"^/vsi(zip|tar|gzip|7z|rar|cached|sparse|subfile|crypt)/", part):
+            part = part[found.end() :].strip("{}") if found[1] != "subfile" else part.partition(",")[2]
+        for place in dict.fromkeys((base / part, Path(part))) if part else ():
+            files += _file_on(place, folders=not own or bool(place.suffix))
+    return list(dict.fromkeys(files))
+
+
+def _file_on(place: Path, folders: bool) -> list[str]:
+    """Return a file, the files of a folder (a Zarr store), or the file that a path leads through (an archive)."""
+    try:
+        place = Path(os.path.abspath(place))  # noqa: PTH100 - a link counts under its own name
+        if place.is_dir():
+            return [str(file) for file in sorted(place.rglob("*")) if file.is_file()] if folders else []
+        return [str(path) for path in (place, *place.parents) if path.is_file()][:1]
+    except (OSError, ValueError):  # too long, or with a null character: no file of that name
+        return []
+
+
 def stem_of(source: str) -> str:
-    """Give the name of a source without folder, query and suffix: what its map is called after."""
-    plain = source.split("?", 1)[0] if is_remote(source) else source
-    return Path(plain).stem
+    """Return the name of a source without folder, query and suffix: what its map is called after."""
+    if not is_own_name(source):
+        plain = source.split("?", 1)[0] if is_remote(source) else source
+        return Path(plain).stem
+    words = [word for word in re.split(r'[:"?]+', source)[1:] if word.strip("/")]
+    return re.sub(r"\W+", "_", "_".join(Path(word).stem for word in words)) or "raster"
 
 
 def open_source(source: str, overview: int | None = None) -> DatasetReader:

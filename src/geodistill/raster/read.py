@@ -22,6 +22,7 @@ from geodistill.errors import DataError
 from geodistill.raster.bands import aliases, choose
 from geodistill.raster.grid import Grid, Window
 from geodistill.raster.place import NETWORK, is_local, is_remote, open_source, stem_of
+from geodistill.raster.sources import every_file, stamp_of
 from geodistill.raster.stack import stack
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".vrt", ".jp2")
@@ -164,12 +165,16 @@ class Raster:
         return None if self._file.nodata is None else float(self._file.nodata)
 
     @property
-    def stamp(self) -> list[tuple[int, int]]:
-        """Size in bytes and time of change in nanoseconds of each plain file: another stamp is another file."""
+    def files(self) -> tuple[str, ...]:
+        """Every local file and address that it is read from, sources of virtual rasters and files beside included."""
         opened = self._opened[0]
-        sources = [opened] if isinstance(opened, str) else opened
-        stats = [Path(source).stat() for source in sources if is_local(source)]
-        return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+        sources = [opened] if isinstance(opened, str) else list(opened)
+        return every_file([*sources, *self._file.files])
+
+    @property
+    def stamp(self) -> list[list[str | int | None]]:
+        """What tells whether `files` are still those of another day, JSON-ready: see `stamp_of`."""
+        return stamp_of(self.files)
 
     @property
     def tiled(self) -> bool:

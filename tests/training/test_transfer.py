@@ -107,7 +107,8 @@ def test_a_finished_transfer_is_not_repeated(twin: Path, tmp_path: Path) -> None
     first = fit(recipe, run)
     expected = Segmenter.load(first.segmenter)(torch.full((1, 3, 64, 64), 100.0))
     # As if the run had been killed after its transfer and before its first resume point with labels.
-    for path in (*(run / "segmenter").iterdir(), run / "checkpoints" / "last.ckpt", run / "checkpoints" / "best.ckpt"):
+    (best,) = (run / "checkpoints").glob("best-*.ckpt")
+    for path in (*(run / "segmenter").iterdir(), run / "checkpoints" / "last.ckpt", best):
         path.unlink()
     (run / "segmenter").rmdir()
     second = fit(recipe, run)

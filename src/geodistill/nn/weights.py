@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import re
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +16,33 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_bytes
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError
 from geodistill.nn.checkpoints import fit_positions, timm_names
+from geodistill.reading import read_object
+
+UNREADABLE = (
+    OSError,
+    RuntimeError,  # RecursionError and NotImplementedError too
+    EOFError,
+    LookupError,
+    ValueError,  # UnicodeDecodeError too
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    ImportError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+"""What torch's and safetensors' readers raise on files that are not theirs, or are altered."""
 
 _HEADS = {"head", "head_dist", "classifier", "fc", "fc_norm"}
 _SEGMENTER_KEY = re.compile(r"^(?:network\.)?encoder\.(.+)$")
@@ -71,15 +95,21 @@ def read_weights(path: Path | str) -> LocalWeights:
     tensors = _read_tensors(file)
     description = file.parent / "segmenter.json"
     if description.is_file():
-        return _from_segmenter(file, tensors, _read_json(description))
+        return _from_segmenter(file, tensors, read_object(description, error=ArtifactError))
     beside = file.parent / "config.json"
-    config = _read_json(beside) if beside.is_file() else {}
+    config = read_object(beside, error=ArtifactError) if beside.is_file() else {}
     if "encoder" in config:
         return _from_encoder(file, tensors, config)
-    config = {**config, **config.get("pretrained_cfg", {})}  # timm's own layout on the hub
-    mean, std = (_scaled(config.get(key)) for key in ("mean", "std"))
-    architecture = config.get("architecture", config.get("timm_model"))
-    return LocalWeights(file, tensors, None, architecture, pad_type=config.get("pad_type"), mean=mean, std=std)
+    if isinstance(config.get("pretrained_cfg"), dict):
+        config = {**config, **config["pretrained_cfg"]}  # timm's own layout on the hub
+    try:
+        mean, std = (_scaled(config.get(key)) for key in ("mean", "std"))
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"{beside} with other than numbers in mean or std", "lists of numbers") from error
+    architecture, pad_type = config.get("architecture", config.get("timm_model")), config.get("pad_type")
+    if not all(value is None or isinstance(value, str) for value in (architecture, pad_type)):
+        raise ArtifactError(f"{beside} with other than a name in architecture or pad_type", "names")
+    return LocalWeights(file, tensors, None, architecture, pad_type=pad_type, mean=mean, std=std)
 
 
 def write_encoder(
@@ -103,7 +133,7 @@ def write_encoder(
     folder.mkdir()
     # safetensors refuses layouts such as channels-last, so each tensor is laid out plainly.
     plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    save_file(plain, folder / "model.safetensors")
+    (folder / "model.safetensors").write_bytes(save_bytes(plain))  # save_file has an error of its own for a full disk
     config = {"encoder": name, "bands": list(bands), "mean": list(mean), "std": list(std)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -173,6 +203,16 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def load_reason(error: Exception) -> str:
+    """Return in a few words why torch could not read a file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    first = (str(error).strip().splitlines() or [""])[0]
+    # torch's unpickler tells of bytes and opcodes, which says nothing to whoever gave the wrong file.
+    odd = isinstance(error, pickle.UnpicklingError | LookupError | EOFError | TypeError | AttributeError)
+    return "no tensors in torch's format" if odd or not first else first[:200]
+
+
 def _read_tensors(file: Path) -> dict[str, Tensor]:
     mend = "give a safetensors file, or a pt file that holds tensors only"
     try:
@@ -180,9 +220,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
             data: Any = load_file(file)
         else:
             data = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ArtifactError(f"weights {file} cannot be read ({reason})", "", mend) from error
+    except UNREADABLE as error:
+        raise ArtifactError(f"weights {file} cannot be read ({load_reason(error)})", "", mend) from error
     for key in ("state_dict", "model"):
         if isinstance(data, dict) and isinstance(data.get(key), dict):
             data = data[key]
@@ -195,7 +234,7 @@ def _from_segmenter(file: Path, tensors: dict[str, Tensor], description: dict[st
     encoder = {m.group(1): tensor for key, tensor in tensors.items() if (m := _SEGMENTER_KEY.match(key))}
     try:
         name, spec = description["network"]["arguments"]["encoder"], description["spec"]
-        mean, std = tuple(map(float, spec["mean"])), tuple(map(float, spec["std"]))
+        mean, std = _numbers(spec["mean"]), _numbers(spec["std"])
         bands = tuple(map(str, spec["bands"])) if "bands" in spec else None
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{file.parent} is no Segmenter with an encoder", "network.arguments.encoder") from error
@@ -204,7 +243,7 @@ def _from_segmenter(file: Path, tensors: dict[str, Tensor], description: dict[st
 
 def _from_encoder(file: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> LocalWeights:
     try:
-        mean, std = (tuple(map(float, config[key])) for key in ("mean", "std"))
+        mean, std = _numbers(config["mean"]), _numbers(config["std"])
         bands = tuple(map(str, config["bands"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{file.parent}/config.json without bands, mean and std", "lists of them") from error
@@ -212,18 +251,15 @@ def _from_encoder(file: Path, tensors: dict[str, Tensor], config: dict[str, Any]
     return LocalWeights(file, tensors, encoder=name, channels=len(mean), bands=bands, mean=mean, std=std)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file} cannot be read ({error})", "a JSON file") from error
-    if not isinstance(data, dict):
-        raise ArtifactError(f"{file} holds a {type(data).__name__}", "a JSON object")
-    return data
-
-
 def _scaled(values: Any) -> tuple[float, ...] | None:
-    return None if values is None else tuple(255.0 * float(v) for v in values)
+    return None if values is None else tuple(255.0 * v for v in _numbers(values))
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    numbers = tuple(map(float, values))
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{values} are not all finite")
+    return numbers
 
 
 def _flat(key: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 import time
 import warnings
@@ -16,25 +15,30 @@ from typing import Any
 
 import lightning
 import torch
-import yaml
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.sets import SetsDataModule
-from geodistill.errors import GeodistillWarning, OutputError, RecipeError
+from geodistill.errors import GeodistillWarning, RecipeError
+from geodistill.files import output_error
 from geodistill.methods.method import Method, Phase
 from geodistill.methods.task import SegmentationTask
-from geodistill.raster import atomic_path, output_error
-from geodistill.segmenter import Segmenter
+from geodistill.outputs import check_outputs
+from geodistill.segmenter import DESCRIPTION, WEIGHTS, Segmenter
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
 from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
+from geodistill.training.checkpoint_io import SafeCheckpointIO, read_checkpoint, saved_step
+from geodistill.training.folder import CHECKPOINTS, held_run, prepare_run, refuse_other_folders, run_identity
 from geodistill.training.init import begin_from
+from geodistill.training.inputs import describe_inputs, named_files
 from geodistill.training.recipe import recipe_dict
+from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints
 from geodistill.training.schema import Recipe
 from geodistill.training.sets import save_set_segmenters
+from geodistill.training.trial import one_value_error, try_batch_of_one
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,12 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
     started, run = time.monotonic(), Path(out)
     with quiet_libraries(verbose):
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
+        refuse_other_folders(run, restart)
         data = make_data(recipe)
+        _refuse_inputs(run, recipe, data)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
         method = build_method(recipe, data.spec, rows, data.sets)
-        last = run / "checkpoints" / "last.ckpt"
+        last = run / CHECKPOINTS / "last.ckpt"
         resumes = last.is_file() and not restart  # then the weights to begin with are long left behind
         begun = None if recipe.init is None or resumes else begin_from(recipe.init, method, data.spec)
         data.use_unlabelled(method.uses_unlabelled())
@@ -96,18 +102,51 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
         )
         if recipe.trainer.max_steps == 0 and method.phase is None:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
-        prepare_run(run, recipe, restart)
-        lines = [*data.notes, *([] if begun is None else begun.lines())]
-        for line in lines + open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
-            rank_zero_only(print)(line, file=sys.stderr)
-        if method.phase is not None and not last.is_file():
-            run_phase(method.phase, recipe, run)
-        if method.phase is not None and recipe.trainer.max_steps == 0:
-            steps, minutes = method.phase.steps, (time.monotonic() - started) / 60
-            return FitResult(run / "encoder", None, steps, steps, minutes)
-        trainer = make_trainer(recipe, run, saved_step(last), validates=bool(data.manifest.rows("val")))
-        run_trainer(trainer, task, data, last)
-        return _finish(run, recipe, method, task, trainer, started)
+        if not resumes:
+            try_batch_of_one(task, method, data)
+        with held_run(run):
+            prepare_run(run, recipe, restart, lambda: describe_inputs(recipe, data))
+            lines = [*data.notes, *([] if begun is None else begun.lines())]
+            for line in lines + open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
+                rank_zero_only(print)(line, file=sys.stderr)
+            return _train(run, recipe, method, task, data, started)
+
+
+def _train(
+    run: Path,
+    recipe: Recipe,
+    method: Method,
+    task: SegmentationTask,
+    data: DataModule | SetsDataModule,
+    started: float,
+) -> FitResult:
+    """Run what is left of the phase and of the steps on labels, and save what was learnt."""
+    last, identity = run / CHECKPOINTS / "last.ckpt", run_identity(recipe)
+    start_step = saved_step(last, identity)  # the file is checked before anything else is done
+    if method.phase is not None and not last.is_file():
+        run_phase(method.phase, recipe, run)
+    if method.phase is not None and recipe.trainer.max_steps == 0:
+        steps, minutes = method.phase.steps, (time.monotonic() - started) / 60
+        return FitResult(run / "encoder", None, steps, steps, minutes)
+    points = resume_points(recipe, run, validates=bool(data.manifest.rows("val")))
+    trainer = make_trainer(recipe, run, start_step, points)
+    run_trainer(trainer, task, data, last)
+    return _finish(run, recipe, method, task, trainer, points, started)
+
+
+def _refuse_inputs(run: Path, recipe: Recipe, data: DataModule | SetsDataModule) -> None:
+    """Refuse a folder in which a run would write over what it reads.
+
+    Raises:
+        OutputError: It would.
+    """
+    inside = str(run.resolve())
+    images = (path for row in data.manifest.entries for path in (row.image, row.mask) if path is not None)
+    near = [path for path in images if str(path).startswith(inside)]  # of 100,000 images none may be looked up
+    named = [path for paths in named_files(recipe).values() for path in paths]
+    outputs = [run / "recipe.yaml", *(run / "segmenter" / name for name in (DESCRIPTION, WEIGHTS))]
+    outputs += [run / "encoder" / name for name in ("config.json", "model.safetensors")]
+    check_outputs(outputs, [*named, *near])
 
 
 def make_data(recipe: Recipe) -> DataModule | SetsDataModule:
@@ -123,8 +162,9 @@ def make_data(recipe: Recipe) -> DataModule | SetsDataModule:
 
 def run_phase(phase: Phase, recipe: Recipe, run: Path) -> None:
     """Run what comes before the main training, or take its weights where it has been run already."""
-    checkpoint = run / "checkpoints" / f"{phase.name}.ckpt"
-    step = saved_step(checkpoint)
+    identity = run_identity(recipe)
+    checkpoint = run / CHECKPOINTS / f"{phase.name}.ckpt"
+    step = saved_step(checkpoint, identity)
     phase.to(memory_format=torch.channels_last)
     config = recipe.trainer
     trainer = lightning.Trainer(
@@ -133,12 +173,7 @@ def run_phase(phase: Phase, recipe: Recipe, run: Path) -> None:
         limit_val_batches=0,
         logger=_loggers(run / "logs" / phase.name, step),
         callbacks=[
-            ModelCheckpoint(
-                checkpoint.parent,
-                phase.name,
-                every_n_train_steps=min(config.save_every_steps, phase.steps),
-                enable_version_counter=False,
-            ),
+            ResumePoints(checkpoint.parent, phase.name, min(config.save_every_steps, phase.steps)),
             SeedSteps(config.seed),
             ProgressLine(f"{phase.name} {run.name}"),
         ],
@@ -163,64 +198,46 @@ def run_trainer(
     except SystemExit as stopped:
         # Lightning ends the process on Ctrl-C; the command line has its own way to say so.
         raise KeyboardInterrupt from stopped
+    except OSError as error:  # of the logs: pixels and checkpoints have their own errors
+        raise output_error(checkpoint.parent.parent, error) from error
+    except ValueError as error:
+        if told := one_value_error(error):
+            raise told from error
+        raise
 
 
-def prepare_run(run: Path, recipe: Recipe, restart: bool) -> None:
-    """Make the run's directory, or make sure that what is there is an unfinished run of the same recipe."""
-    text = yaml.safe_dump(recipe_dict(recipe), sort_keys=False)
-    written = run / "recipe.yaml"
-    mend = "use --restart to begin again, or another --out"
-    if restart and written.is_file():
-        shutil.rmtree(run)
-    if written.is_file():
-        if yaml.safe_load(written.read_text(encoding="utf-8")) != recipe_dict(recipe):
-            raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", mend)
-        if (run / ("segmenter" if recipe.trainer.max_steps else "encoder")).is_dir():
-            raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", mend)
-    elif run.is_dir() and any(run.iterdir()):
-        raise OutputError(f"{run} is not empty and holds no run", "a new or empty directory", "choose another --out")
-    try:
-        with atomic_path(written) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise output_error(run, error) from error
+def resume_points(recipe: Recipe, run: Path, validates: bool) -> ResumePoints:
+    """Return what saves the steps on labels.
+
+    Args:
+        recipe: What is trained.
+        run: Directory of the run.
+        validates: Whether there is a validation split; without one the last weights count as the best.
+    """
+    config = recipe.trainer
+    every_look = min(config.val_every_steps, config.max_steps) if validates else None
+    return ResumePoints(run / CHECKPOINTS, "last", config.save_every_steps, every_look)
 
 
-def saved_step(checkpoint: Path) -> int:
-    """Optimiser steps done at a checkpoint; 0 where there is none."""
-    if not checkpoint.is_file():
-        return 0
-    return int(torch.load(checkpoint, weights_only=True, mmap=True, map_location="cpu")["global_step"])
-
-
-def make_trainer(recipe: Recipe, run: Path, start_step: int, validates: bool) -> lightning.Trainer:
+def make_trainer(recipe: Recipe, run: Path, start_step: int, points: ResumePoints) -> lightning.Trainer:
     """Set Lightning's Trainer up: best and last checkpoints, early stop, CSV and TensorBoard logs, one progress line.
 
     Args:
         recipe: What is trained.
         run: Directory of the run.
         start_step: Step it resumes from; the logs of each call get a folder of their own.
-        validates: Whether there is a validation split; without one the last weights count as the best.
+        points: What saves it, and knows when it is validated.
     """
-    config, folder = recipe.trainer, run / "checkpoints"
-    resume_point = ModelCheckpoint(
-        folder, "last", every_n_train_steps=config.save_every_steps, enable_version_counter=False
-    )
-    callbacks: list[Callback] = [resume_point, SeedSteps(config.seed), ProgressLine(f"fit {run.name}")]
-    if validates:
-        callbacks.append(
-            ModelCheckpoint(
-                folder, "best", monitor="val/miou", mode="max", save_weights_only=True, enable_version_counter=False
-            )
-        )
+    config, validates = recipe.trainer, points.validated is not None
+    callbacks: list[Callback] = [points, SeedSteps(config.seed), ProgressLine(f"fit {run.name}")]
     if validates and config.patience is not None:
-        callbacks.append(EarlyStopping("val/miou", mode="max", patience=config.patience))
+        callbacks.append(Patience(config.patience))
     if validates and config.pictures:
         callbacks.append(ValidationPictures(run / "pictures", config.pictures))
     return lightning.Trainer(
         **_machine(recipe),
         max_steps=config.max_steps,
-        val_check_interval=min(config.val_every_steps, config.max_steps),
+        val_check_interval=points.validated or config.max_steps,
         limit_val_batches=None if validates else 0,
         gradient_clip_val=recipe.optimizer.clip_norm,
         logger=_loggers(run / "logs", start_step),
@@ -241,10 +258,11 @@ def _machine(recipe: Recipe) -> dict[str, Any]:
         "max_epochs": -1,
         "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
-        "log_every_n_steps": 10,
+        "log_every_n_steps": LOG_EVERY,
         "use_distributed_sampler": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        "plugins": [SafeCheckpointIO(run_identity(recipe))],
     }
 
 
@@ -255,16 +273,20 @@ def _loggers(folder: Path, start_step: int) -> list[Logger]:
 
 
 def _finish(
-    run: Path, recipe: Recipe, method: Method, task: SegmentationTask, trainer: lightning.Trainer, started: float
+    run: Path,
+    recipe: Recipe,
+    method: Method,
+    task: SegmentationTask,
+    trainer: lightning.Trainer,
+    points: ResumePoints,
+    started: float,
 ) -> FitResult:
     """Turn the best weights, or the last where nothing was validated, into a Segmenter directory."""
-    checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-    best = next((c for c in checkpoints if c.monitor and c.best_model_score is not None), None)
     prefix, score, step = "network.network.", None, trainer.global_step
     state, set_miou = task.state_dict(), task.set_miou
-    if best is not None and best.best_model_score is not None:
-        saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
-        state, score, step = saved["state_dict"], float(best.best_model_score), int(saved["global_step"])
+    if points.best is not None:
+        saved = read_checkpoint(points.folder / points.best.name, run_identity(recipe))
+        state, score, step = saved["state_dict"], points.best.score, int(saved["global_step"])
         set_miou = saved["set_miou"]
     minutes = (time.monotonic() - started) / 60
     provenance = {

@@ -22,12 +22,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from geodistill.data.config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.sets import SetsDataModule
+from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.files import output_error
 from geodistill.methods.method import Method, Phase
 from geodistill.methods.task import SegmentationTask
 from geodistill.outputs import check_outputs
-from geodistill.segmenter import DESCRIPTION, WEIGHTS, Segmenter
+from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
 from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
 from geodistill.training.checkpoint_io import SafeCheckpointIO, read_checkpoint, saved_step

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
+from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillError, OutputError, RecipeError
 from geodistill.files import (
     atomic_path,
@@ -26,7 +27,6 @@ from geodistill.files import (
 )
 from geodistill.outputs import check_outputs
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
-from geodistill.segmenter import DESCRIPTION, WEIGHTS
 from geodistill.training.inputs import changed_input
 from geodistill.training.recipe import recipe_dict
 from geodistill.training.schema import Recipe

@@ -85,7 +85,7 @@ def main() -> int:
             top, left = rng.integers(0, options.size - options.crop, 2)
             window = Window(int(top), int(left), options.crop, options.crop)
             with Raster(row.image) as image, Raster(row.mask or "") as mask:
-                return image.read()[0][(..., *window.slices)], mask.read()[0][(..., *window.slices)]
+                return image.read()[0][(..., *window.slices)], mask.read_labels()[0][(..., *window.slices)]
 
         windowed = per_second(crops.__getitem__, options.seconds)
         slow = per_second(whole, options.seconds)

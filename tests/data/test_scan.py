@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio.transform import from_origin
 
 from factories import make_dataset, make_picture, make_raster, noise, truncate
 from geodistill.data.config import DataConfig
@@ -171,7 +172,8 @@ class TestProblems:
 
     def test_label_outside_the_legend(self, tmp_path: Path) -> None:
         make_dataset(tmp_path, 5)
-        make_raster(tmp_path / "masks" / "scene_1.tif", pixels=np.full((1, 40, 50), 7, np.uint8))
+        odd, place = np.full((1, 40, 50), 7, np.uint8), from_origin(500_025, 40_000, 0.5, 0.5)
+        make_raster(tmp_path / "masks" / "scene_1.tif", pixels=odd, transform=place)
         legend = Legend(tuple("abcdef"))
         report = scan(tmp_path, None, tmp_path / "m.parquet", legend=legend)
         self.refused(report, "scene_1.tif has label 7 (2000 pixels) outside the legend")

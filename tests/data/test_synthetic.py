@@ -156,7 +156,7 @@ def test_written_scene_reads_back(scene: Scene, tmp_path: Path) -> None:
     assert valid.all()
     assert np.array_equal(pixels, scene.image)
     with Raster(tmp_path / "masks" / "town.tif") as raster:
-        assert np.array_equal(raster.read()[0][0], scene.mask)
+        assert np.array_equal(raster.read_labels()[0][0], scene.mask)
         assert [raster.colormap[i][:3] for i in range(len(LEGEND))] == list(LEGEND.colours)  # type: ignore[index]
 
 

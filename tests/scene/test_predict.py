@@ -59,7 +59,7 @@ def test_a_map_lies_on_its_scene(tmp_path: Path, model: Path, crs: str | None, d
     (made,) = mapped(model, [source], tmp_path / "map.tif")
     with Raster(source) as scene, Raster(made.path) as file:
         assert file.grid == scene.grid
-        classes, valid = file.read()
+        classes, valid, _ = file.read_labels()
     inside = (pixels > 0).all(0)
     np.testing.assert_array_equal(valid, inside)
     np.testing.assert_array_equal(classes[0][inside], brightest(pixels)[inside])
@@ -81,7 +81,7 @@ def test_plain_pictures_have_maps_too(tmp_path: Path, model: Path) -> None:
     source = make_picture(tmp_path / "photo.png", pixels.transpose(1, 2, 0))
     (made,) = mapped(model, [source], tmp_path / "map.tif")
     with Raster(made.path) as file:
-        np.testing.assert_array_equal(file.read()[0][0], brightest(pixels))
+        np.testing.assert_array_equal(file.read_labels()[0][0], brightest(pixels))
         assert not file.grid.georeferenced
 
 

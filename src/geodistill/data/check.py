@@ -2,71 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from geodistill.data.findings import (
+    Finding,
+    Kind,
+    PixelDigest,
+    Seen,
+    compare_companions,
+    compare_grids,
+    vanished_labels,
+)
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.masks import decode_mask, label_name, strips
-from geodistill.data.stats import size_mismatch_error
+from geodistill.data.masks import decode_mask, label_counts, label_name, strips
 from geodistill.errors import DataError
 from geodistill.raster import Raster
-from geodistill.spec import IGNORE_INDEX, Colour
-
-Kind = Literal[
-    "unreadable",
-    "size_mismatch",
-    "unknown_label",
-    "unknown_colour",
-    "unlabelled_mask",
-    "constant_image",
-    "no_valid_pixel",
-    "missing_crs",
-    "grid_mismatch",
-    "band_count",
-    "dtype",
-    "duplicate",
-    "duplicate_across_splits",
-]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        file: The image or mask.
-        kind: What kind of thing, for counting and filtering.
-        message: What exactly, in one line.
-        severity: ``error`` where training or scores would be wrong, ``warning`` where a look is worthwhile.
-    """
-
-    file: str
-    kind: Kind
-    message: str
-    severity: Literal["error", "warning"] = "error"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form that ``data check --json`` prints."""
-        return asdict(self)
-
-
-@dataclass
-class _Seen:
-    """What is kept of each row to compare rows with each other."""
-
-    row: Row
-    dtype: str
-    georeferenced: bool
-    digest: bytes
-    constant: bool
+from geodistill.spec import Colour
 
 
 def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool = False) -> list[Finding]:
@@ -75,7 +34,8 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
     Found are: unreadable and truncated files, masks of another size or another place on the ground than their
     image, labels and colours in no legend entry with their counts, masks without a labelled pixel, constant
     images, images without a valid pixel, missing CRS, odd band counts and sample types, and images with equal
-    pixels, in one split (a warning) or across splits (an error).
+    pixels, in one split (a warning) or across splits (an error). Labels that are not there are told of too: a set that
+    is mostly ignored, and classes without a pixel.
 
     Args:
         manifest: The data set.
@@ -86,22 +46,27 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
         The findings, in the manifest's order; empty where all is well.
     """
     findings: list[Finding] = []
-    seen: list[_Seen] = []
+    seen: list[Seen] = []
+    counts: dict[str, NDArray[np.int64]] = {}
     for row in tqdm(manifest.entries, "checking", unit="image", disable=not (progress and sys.stderr.isatty())):
         # A row that cannot be read still gets its mask looked at: both may be broken.
         image = _check_image(row, len(manifest.bands), findings)
         if image is not None:
             seen.append(image)
         if row.mask is not None:
-            findings += _check_mask(row, row.mask, manifest)
-    findings += _check_companions(seen, expect_crs)
+            findings += _check_mask(row, row.mask, manifest, counts)
+    findings += compare_companions(seen, expect_crs)
+    if manifest.legend is not None and counts:
+        held = {split: found[:-1].tolist() for split, found in counts.items()}
+        ignored = {split: int(found[-1]) for split, found in counts.items()}
+        told = vanished_labels(manifest.legend, held, ignored)
+        findings += [Finding(str(manifest.path or ""), "vanished_labels", line, "warning") for line in told]
     order = {str(path): i for i, row in enumerate(manifest.entries) for path in (row.image, row.mask) if path}
     return sorted(dict.fromkeys(findings), key=lambda finding: order.get(finding.file, 0))
 
 
-def _check_image(row: Row, bands: int, findings: list[Finding]) -> _Seen | None:
+def _check_image(row: Row, bands: int, findings: list[Finding]) -> Seen | None:
     file = str(row.image)
-    digest = hashlib.blake2b(digest_size=16)
     low = high = None
     valid_pixels = 0
     try:
@@ -114,10 +79,10 @@ def _check_image(row: Row, bands: int, findings: list[Finding]) -> _Seen | None:
             if row.window.height == 0 or window != row.window:
                 message = f"is {grid.width} x {grid.height} and was not so when it was scanned; scan again"
                 findings.append(Finding(file, "size_mismatch", message))
-            digest.update(f"{raster.channels} {window.height} {window.width} {raster.dtype}".encode())
+            digest = PixelDigest(raster, window)
             for strip in strips(window):
                 pixels, valid = raster.read(strip)
-                digest.update(np.ascontiguousarray(pixels).data)
+                digest.add(pixels)
                 if not valid.any():
                     continue
                 valid_pixels += int(valid.sum())
@@ -125,7 +90,7 @@ def _check_image(row: Row, bands: int, findings: list[Finding]) -> _Seen | None:
                 lows, highs = inside.min(axis=1), inside.max(axis=1)
                 low = lows if low is None else np.minimum(low, lows)
                 high = highs if high is None else np.maximum(high, highs)
-            seen = _Seen(row, str(raster.dtype), grid.georeferenced, digest.digest(), True)
+            kind = str(raster.dtype)
     except DataError as error:
         findings.append(Finding(file, "unreadable", str(error)))
         return None
@@ -135,24 +100,31 @@ def _check_image(row: Row, bands: int, findings: list[Finding]) -> _Seen | None:
         value = ", ".join(f"{v:g}" for v in low.tolist())
         findings.append(Finding(file, "constant_image", f"is constant: every pixel is {value}", "warning"))
     else:
-        seen.constant = False
-    return seen
+        return Seen(row, kind, grid.georeferenced, digest.bytes())
+    return Seen(row, kind, grid.georeferenced)
 
 
-def _check_mask(row: Row, path: Path, manifest: Manifest) -> list[Finding]:
+def _check_mask(row: Row, path: Path, manifest: Manifest, counts: dict[str, NDArray[np.int64]]) -> list[Finding]:
+    """Look at a mask; ``counts`` gets its pixels of each class and, last, its ignored ones, by split."""
     findings: list[Finding] = []
     file, legend = str(path), manifest.legend
     odd: Counter[int | Colour] = Counter()
     labelled = 0
     try:
         with Raster(path) as mask:
-            findings += _check_grids(row, mask, file)
+            try:
+                with Raster(row.image) as image:
+                    findings += compare_grids(row, image.grid, mask.grid)
+            except DataError:
+                pass  # an unreadable image is reported elsewhere
             if legend is None:
                 return findings
             for strip in strips(row.window.intersection(mask.grid.height, mask.grid.width)):
                 indices, unknown = decode_mask(mask, legend, strip)
                 odd.update(unknown)
-                labelled += int(np.count_nonzero(indices != IGNORE_INDEX))
+                held, ignored = label_counts(indices, len(legend))
+                counts[row.split] = counts.get(row.split, 0) + np.append(held, ignored)
+                labelled += int(held.sum())
     except DataError as error:
         return [*findings, Finding(file, "unreadable", str(error))]
     severity: Literal["error", "warning"] = "warning" if manifest.ignore_unknown else "error"
@@ -169,60 +141,6 @@ def _unknown_message(labels: Counter[int | Colour]) -> str:
     named = ", ".join(f"{label_name(label)} ({count} pixels)" for label, count in most[:8])
     more = f" and {len(most) - 8} more" if len(most) > 8 else ""
     return f"has {'values' if isinstance(most[0][0], int) else 'colours'} in no legend entry: {named}{more}"
-
-
-def _check_grids(row: Row, mask: Raster, file: str) -> list[Finding]:
-    """Compare the mask's size and place with its image's; an unreadable image is reported elsewhere."""
-    try:
-        with Raster(row.image) as image:
-            grid = image.grid
-    except DataError:
-        return []
-    mask_grid = mask.grid
-    size, mask_size = (grid.height, grid.width), (mask_grid.height, mask_grid.width)
-    if size != mask_size:
-        message = size_mismatch_error(row.image, size, mask.path, mask_size).received
-        return [Finding(file, "size_mismatch", message)]
-    if grid.lonlat is None or mask_grid.lonlat is None or grid.gsd is None:
-        return []
-    # Degrees to metres, closely enough to tell half a pixel.
-    metres = np.array([111_320 * np.cos(np.radians(grid.lonlat[1])), 110_574])
-    away = float(np.hypot(*((np.array(grid.lonlat) - mask_grid.lonlat) * metres)))
-    if away > grid.gsd / 2:
-        message = f"lies {away:.3g} m away from its image {row.image.name} ({away / grid.gsd:.3g} pixels)"
-        return [Finding(file, "grid_mismatch", message, "warning")]
-    return []
-
-
-def _check_companions(seen: Sequence[_Seen], expect_crs: bool | None) -> list[Finding]:
-    """Compare images with each other: CRS, sample type, equal pixels."""
-    findings: list[Finding] = []
-    if expect_crs is None:
-        expect_crs = any(image.georeferenced for image in seen)
-    usual = Counter(image.dtype for image in seen).most_common(1)
-    first: dict[bytes, Row] = {}
-    for image in seen:
-        file = str(image.row.image)
-        if expect_crs and not image.georeferenced:
-            findings.append(Finding(file, "missing_crs", "has no CRS or no transform"))
-        if image.dtype != usual[0][0]:
-            message = f"has samples of {image.dtype}, most of its companions {usual[0][0]}"
-            findings.append(Finding(file, "dtype", message))
-        if image.constant:
-            continue
-        other = first.setdefault(image.digest, image.row)
-        if other is not image.row:
-            across = other.split != image.row.split
-            message = f"has the same pixels as {other.key} ({other.split}), and is in {image.row.split}"
-            findings.append(
-                Finding(
-                    file,
-                    "duplicate_across_splits" if across else "duplicate",
-                    message,
-                    "error" if across else "warning",
-                )
-            )
-    return findings
 
 
 def format_findings(findings: Sequence[Finding], shown: int = 5) -> str:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from geodistill.data.batches import DrawBatches
 from geodistill.data.config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
+from geodistill.data.findings import shortened, vanished_labels
 from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.sample import Batch, Sample
@@ -41,11 +42,12 @@ class DataModule(lightning.LightningDataModule):
         manifest: The loaded manifest.
         spec: Classes, bands and normalisation.
         sets: Spec of each data set by name, where there are several (`geodistill.data.sets`); none here.
-        notes: What a user should know of the data, a line each: classes without a training pixel, and what a
-            fraction of the labels holds.
+        notes: What a user should know of the data, a line each: classes without a training pixel, a set that is
+            mostly ignored, and what a fraction of the labels holds.
 
     Raises:
-        DataError: The manifest is missing, has problems that the scan found, or does not fit the spec.
+        DataError: The manifest is missing, has problems that the scan found, does not fit the spec, or not one
+            training (or validation) pixel carries a class.
         RecipeError: A field of ``data`` is out of its range.
     """
 
@@ -67,8 +69,10 @@ class DataModule(lightning.LightningDataModule):
         self.manifest = manifest if labels else without_labels(manifest)
         self.spec = spec or make_spec(self.manifest)
         self.sets: dict[str, Spec] = {}
-        self.notes = unseen_classes(self.manifest) if labels else []
         _check_fit(self.manifest, self.spec)
+        self.notes = label_notes(self.manifest) if labels else []
+        if labels:
+            refuse_unlabelled(self.manifest)
         self._unlabelled = _unlabelled_rows(config, self.spec)
         self._start_step, self._draw = start_step, 0
         self._seed = seed if config.seed is None else config.seed
@@ -185,12 +189,36 @@ def _check_fit(manifest: Manifest, spec: Spec) -> None:
         raise DataError(f"manifest {name} has {held}", f"the model's: {', '.join(spec.legend.names)}")
 
 
-def unseen_classes(manifest: Manifest) -> list[str]:
-    """Say which classes no training pixel has, in a line where there are any."""
-    counts = () if manifest.statistics is None else manifest.statistics.class_pixels.get("train", ())
-    names = () if manifest.legend is None else manifest.legend.names
-    unseen = [name for name, pixels in zip(names, counts, strict=False) if not pixels]
-    return [f"no training pixel of {', '.join(unseen)}, which cannot be learnt"] if unseen else []
+def label_notes(manifest: Manifest) -> list[str]:
+    """Say which classes no training pixel has, and whether most pixels of the set carry none, a line each."""
+    statistics, legend = manifest.statistics, manifest.legend
+    if statistics is None or legend is None:
+        return []
+    counts = statistics.class_pixels.get("train", ())
+    unseen = [name for name, pixels in zip(legend.names, counts, strict=False) if not pixels]
+    notes = [f"no training pixel of {shortened(unseen)}, which cannot be learnt"] if unseen else []
+    told = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
+    return notes + [line for line in told if not line.startswith("no pixel of")]
+
+
+def refuse_unlabelled(manifest: Manifest) -> None:
+    """Refuse a data set that nothing can be learnt from, or measured on: of a split, not one pixel carries a class.
+
+    Raises:
+        DataError: It is such a set.
+    """
+    statistics = manifest.statistics
+    if statistics is None:
+        return
+    for split in ("train", "val"):
+        counts, ignored = statistics.class_pixels.get(split), statistics.ignored_pixels.get(split, 0)
+        if counts is not None and not sum(counts):
+            share = f"100.0 % of {ignored:,} are ignored" if ignored else "none is valid"
+            raise DataError(
+                f"no '{split}' pixel of {manifest.path} carries a class: {share}",
+                "labels that the legend names",
+                "see 'geodistill data stats', and what the masks call nodata",
+            )
 
 
 def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[Row, ...]:

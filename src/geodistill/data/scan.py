@@ -11,13 +11,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from tqdm import tqdm
 
+from geodistill.data.findings import Seen, compare_companions
 from geodistill.data.layout import find_pairs, no_pair_error
 from geodistill.data.manifest import SPLITS, Manifest, Row
 from geodistill.data.masks import infer_legend
 from geodistill.data.splits import LEFT_OUT, SplitKind, SplitPlan, divide
-from geodistill.data.stats import size_mismatch_error, stats
+from geodistill.data.stats import label_notes, refuse_elsewhere, size_mismatch_error, stats
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
@@ -64,6 +66,7 @@ class ScanReport:
             "masks_without_image": [str(p) for p in self.masks_without_image],
             "left_out": [str(p) for p in self.left_out],
             "missing": list(self.missing),
+            "notes": label_notes(manifest),
             "problems": list(manifest.problems),
         }
 
@@ -93,9 +96,9 @@ def scan(
     """Write a manifest of images and their masks.
 
     Images and masks are paired by name, see `geodistill.data.layout.find_pairs`; how the splits are made is in
-    `geodistill.data.splits.SplitPlan`. Files that cannot be opened, masks of another size than their image and
-    labels outside the legend do not stop the scan: they stand in `Manifest.problems`, `data check` explains them
-    and training refuses the manifest until they are mended.
+    `geodistill.data.splits.SplitPlan`. Files that cannot be opened, masks of another size or place than their image,
+    labels outside the legend and all else that `data check` calls an error do not stop the scan: they stand in
+    `Manifest.problems`, and training refuses the manifest until they are mended.
 
     Args:
         images: Folder (or folders, or one file) of images; with ``images/`` and ``masks/`` inside, at any depth,
@@ -144,14 +147,16 @@ def scan(
     if not labelled and not unlabelled:
         raise no_pair_error(layout, places)
     taken = layout.pairs if unlabelled else labelled
-    rows, bands, problems = open_all(taken, layout.name, progress)
+    opened = open_all(taken, layout.name, progress)
     inferred = classes is None and bool(labelled)
     if inferred:
         classes = infer_legend(mask for _, mask in labelled if mask is not None)
-    divided = divide([(name, row) for name, row in rows if row.mask is not None], plan) if labelled else []
+    elif classes is not None:
+        refuse_impossible_values(classes, opened.mask_types)
+    divided = divide([(name, row) for name, row in opened.rows if row.mask is not None], plan) if labelled else []
     entries = [replace(row, split=split, group=group) for row, split, group in divided if split != LEFT_OUT]
-    entries += [replace(row, split="unlabelled") for _, row in rows if row.mask is None]
-    manifest = Manifest(tuple(entries), bands, classes, ignore_unknown, problems=tuple(problems))
+    entries += [replace(row, split="unlabelled") for _, row in opened.rows if row.mask is None]
+    manifest = Manifest(tuple(entries), opened.bands, classes, ignore_unknown, problems=tuple(opened.problems))
     if statistics:
         manifest = manifest.with_statistics(stats(manifest, progress=progress))
     out = Path(out)
@@ -170,9 +175,24 @@ def _paths(places: Paths) -> list[Path]:
     return [Path(places)] if isinstance(places, str | Path) else [Path(place) for place in places]
 
 
-def open_all(
-    pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], str], progress: bool
-) -> tuple[list[tuple[str, Row]], tuple[str, ...], list[str]]:
+@dataclass
+class Opened:
+    """What opening each file once tells.
+
+    Attributes:
+        rows: Name and row of each image (height and width 0 where it cannot be opened).
+        bands: Names of the bands.
+        problems: A line each.
+        mask_types: Sample types of the masks, where all are of values; empty where any is of colours.
+    """
+
+    rows: list[tuple[str, Row]] = field(default_factory=list)
+    bands: tuple[str, ...] = ()
+    problems: list[str] = field(default_factory=list)
+    mask_types: set[str] = field(default_factory=set)
+
+
+def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], str], progress: bool) -> Opened:
     """Open each file once for its size, place and bands.
 
     Args:
@@ -180,59 +200,73 @@ def open_all(
         name: Names an image in splits.
         progress: Show a bar on a terminal.
 
-    Returns:
-        Name and row of each image (height and width 0 where it cannot be opened), the bands, and problems a line.
-
     Raises:
         DataError: None can be opened, or they have different numbers of bands.
     """
-    rows: list[tuple[str, Row]] = []
-    problems: list[str] = []
+    opened, seen, types = Opened(), list[Seen](), set[str]()
     bands: dict[int, tuple[tuple[str, ...], Path, int]] = {}
     for image, mask in tqdm(pairs, "scanning", unit="image", disable=not (progress and sys.stderr.isatty())):
+        names: tuple[str, ...] = ()
+        row = Row(image, mask, "", Window(0, 0, 0, 0))
         try:
-            row, names, problem = _open(image, mask)
+            with Raster(image) as raster:
+                row, names = _row_of(image, mask, raster), raster.band_names
+                seen.append(Seen(row, str(raster.dtype), raster.grid.georeferenced))
+                if mask is not None:
+                    types.add(_open_mask(row, raster, mask))
         except DataError as error:
-            row, names, problem = Row(image, mask, "", Window(0, 0, 0, 0)), (), str(error)
-        if problem:
-            problems.append(problem)
+            opened.problems.append(str(error))
         if names:
             first, example, count = bands.get(len(names), (names, image, 0))
             bands[len(names)] = (first, example, count + 1)
-        rows.append((name(image), row))
+        opened.rows.append((name(image), row))
     if not bands:
-        raise DataError(f"none of {len(pairs)} images can be opened: {problems[0]}", "readable images")
+        raise DataError(f"none of {len(pairs)} images can be opened: {opened.problems[0]}", "readable images")
     if len(bands) > 1:
         kinds = ", ".join(f"{n} with {k} bands such as {p}" for k, (_, p, n) in sorted(bands.items()))
         raise DataError(f"images of different kinds: {kinds}", "one number of bands", "scan them apart, see 'include'")
-    return rows, next(iter(bands.values()))[0], problems
+    opened.problems += [finding.line for finding in compare_companions(seen) if finding.severity == "error"]
+    opened.bands, opened.mask_types = next(iter(bands.values()))[0], set() if "" in types else types
+    return opened
 
 
-def _open(image: Path, mask: Path | None) -> tuple[Row, tuple[str, ...], str]:
-    problem = ""
-    with Raster(image) as raster:
-        grid = raster.grid
-        lon, lat = grid.lonlat or (None, None)
-        row = Row(
-            image=image,
-            mask=mask,
-            split="",
-            window=Window(0, 0, grid.height, grid.width),
-            lon=lon,
-            lat=lat,
-            gsd=grid.gsd,
-            date=raster.acquired or _date_in(image.stem),
-        )
-        names = raster.band_names
-    if mask is not None:
-        try:
-            with Raster(mask) as raster:
-                size = (raster.grid.height, raster.grid.width)
-            if size != (grid.height, grid.width):
-                problem = str(size_mismatch_error(image, (grid.height, grid.width), mask, size))
-        except DataError as error:
-            problem = str(error)
-    return row, names, problem
+def _row_of(image: Path, mask: Path | None, raster: Raster) -> Row:
+    grid = raster.grid
+    lon, lat = grid.lonlat or (None, None)
+    window, day = Window(0, 0, grid.height, grid.width), raster.acquired or _date_in(image.stem)
+    return Row(image=image, mask=mask, split="", window=window, lon=lon, lat=lat, gsd=grid.gsd, date=day)
+
+
+def _open_mask(row: Row, image: Raster, path: Path) -> str:
+    """Compare a mask with its image; return its type, or nothing where it is of colours.
+
+    Raises:
+        DataError: It cannot be opened, or does not fit.
+    """
+    with Raster(path) as mask:
+        grid, size = image.grid, (mask.grid.height, mask.grid.width)
+        if size != (grid.height, grid.width):
+            raise size_mismatch_error(row.image, (grid.height, grid.width), path, size)
+        refuse_elsewhere(row, image, mask)
+        return str(mask.label_dtype) if mask.label_channels == 1 and mask.colormap is None else ""
+
+
+def refuse_impossible_values(legend: Legend, mask_types: set[str]) -> None:
+    """Refuse a legend with a value that not one of the masks can hold.
+
+    Raises:
+        DataError: It has one.
+    """
+    ranges = [np.iinfo(kind) for kind in mask_types if np.dtype(kind).kind in "ui"]
+    if not ranges or len(ranges) < len(mask_types):
+        return
+    low, high = min(r.min for r in ranges), max(r.max for r in ranges)
+    for name, value in zip(legend.names, legend.values, strict=True):
+        if not low <= value <= high:
+            raise DataError(
+                f"legend value {value} of {name!r} for masks of {', '.join(sorted(mask_types))}",
+                f"values from {low} to {high}",
+            )
 
 
 def _date_in(name: str) -> str | None:
@@ -273,6 +307,7 @@ def format_scan(report: ScanReport) -> str:
         legend = manifest.legend
         how = "taken as the nearest entry" if legend is not None and legend.nearest else "ignored"
         lines.append(f"{total} pixels with labels in no legend entry are {how}: {named}")
+    lines += [f"note: {line}" for line in label_notes(manifest)]
     lines += [f"missing: {line}" for line in report.missing[:10]]
     if len(report.missing) > 10:
         lines.append(f"... and {len(report.missing) - 10} more missing files")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from geodistill.data.findings import PixelDigest, Seen, compare_companions, compare_grids, vanished_labels
 from geodistill.data.manifest import SPLITS, Manifest, Row
 from geodistill.data.masks import decode_mask, label_counts, label_name, strips, unknown_labels_error
 from geodistill.data.statistics import RunningMoments, Spread, Statistics
@@ -28,6 +29,7 @@ class _Measured:
     valid: int = 0
     ignored: int = 0
     unknown: dict[int | Colour, int] = field(default_factory=dict)
+    seen: Seen | None = None
 
 
 def stats(manifest: Manifest, *, progress: bool = False) -> Statistics:
@@ -35,7 +37,7 @@ def stats(manifest: Manifest, *, progress: bool = False) -> Statistics:
 
     Band figures are of valid pixels of the ``train`` images (of all images where there is no such split), so that
     nothing of the test images enters the normalisation. An image that cannot be measured is left out and named
-    among `Statistics.problems`.
+    among `Statistics.problems`, and so is all that `data check` calls an error.
 
     Args:
         manifest: The data set.
@@ -48,6 +50,7 @@ def stats(manifest: Manifest, *, progress: bool = False) -> Statistics:
     classes: dict[str, NDArray[np.int64]] = {}
     unknown = Counter[str]()
     problems: list[str] = []
+    seen: list[Seen] = []
     for row in tqdm(manifest.entries, "measuring", unit="image", disable=not (progress and sys.stderr.isatty())):
         images[row.split] += 1
         pixels[row.split] += row.window.height * row.window.width
@@ -57,6 +60,7 @@ def stats(manifest: Manifest, *, progress: bool = False) -> Statistics:
             problems.append(str(error))
             continue
         valid[row.split] += found.valid
+        seen += [] if found.seen is None else [found.seen]
         if row.split in splits:
             moments.merge(found.moments)
         if row.mask is not None and manifest.legend is not None:
@@ -65,6 +69,7 @@ def stats(manifest: Manifest, *, progress: bool = False) -> Statistics:
             unknown.update({label_name(label): count for label, count in found.unknown.items()})
             if found.unknown and not manifest.ignore_unknown:
                 problems.append(str(unknown_labels_error(row.mask, found.unknown, manifest.legend)))
+    problems += [finding.line for finding in compare_companions(seen) if finding.severity == "error"]
     figures = (moments.mean, moments.std, moments.minimum, moments.maximum) if moments.count else ((), (), (), ())
     mean, std, minimum, maximum = (tuple(float(v) for v in figure) for figure in figures)
     readable = [row for row in manifest.entries if row.window.height]
@@ -97,6 +102,7 @@ def _measure(row: Row, manifest: Manifest) -> _Measured:
             size, mask_size = (image.grid.height, image.grid.width), (mask.grid.height, mask.grid.width)
             if size != mask_size:
                 raise size_mismatch_error(row.image, size, row.mask, mask_size)
+            refuse_elsewhere(row, image, mask)
             return _walk(row, image, mask, manifest.legend)
 
 
@@ -109,10 +115,23 @@ def size_mismatch_error(image: Path, size: tuple[int, int], mask: Path, mask_siz
     )
 
 
+def refuse_elsewhere(row: Row, image: Raster, mask: Raster) -> None:
+    """Refuse a mask that lies elsewhere than its image.
+
+    Raises:
+        DataError: It does.
+    """
+    for finding in compare_grids(row, image.grid, mask.grid):
+        if finding.severity == "error":
+            raise DataError(f"mask {finding.line}", "the same place", "warp the mask onto the image's grid")
+
+
 def _walk(row: Row, image: Raster, mask: Raster | None, legend: Legend) -> _Measured:
     found = _Measured(RunningMoments(image.channels), np.zeros(len(legend), np.int64))
+    digest = PixelDigest(image, row.window)
     for strip in strips(row.window):
         pixels, valid = image.read(strip)
+        digest.add(pixels)
         everywhere = bool(valid.all())
         found.moments.update(pixels.reshape(len(pixels), -1) if everywhere else pixels[:, valid])
         found.valid += int(valid.sum())
@@ -123,7 +142,19 @@ def _walk(row: Row, image: Raster, mask: Raster | None, legend: Legend) -> _Meas
             found.ignored += ignored
             for label, count in odd.items():
                 found.unknown[label] = found.unknown.get(label, 0) + count
+    moments = found.moments
+    varies = bool(moments.count and (moments.minimum < moments.maximum).any())
+    pixels_of = digest.bytes() if varies else None
+    found.seen = Seen(row, str(image.dtype), image.grid.georeferenced, pixels_of)
     return found
+
+
+def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:
+    """Say what of a manifest's labels is not there, a line each: see `vanished_labels`."""
+    measured = statistics or manifest.statistics
+    if manifest.legend is None or measured is None or not measured.class_pixels:
+        return []
+    return vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
 
 
 def format_statistics(statistics: Statistics, manifest: Manifest) -> str:
@@ -157,5 +188,6 @@ def format_statistics(statistics: Statistics, manifest: Manifest) -> str:
         most = sorted(statistics.unknown_labels.items(), key=lambda item: -item[1])
         named = ", ".join(f"{label} ({count} pixels)" for label, count in most[:6])
         lines.append(f"labels in no legend entry: {named}{f' and {len(most) - 6} more' if len(most) > 6 else ''}")
+    lines += [f"note: {line}" for line in label_notes(manifest, statistics)]
     lines += [f"problem: {problem}" for problem in statistics.problems]
     return "\n".join(lines)

@@ -53,19 +53,19 @@ def scan_set(
         raise missing_error(benchmark, folder, found.missing)
     splits = {image: name for _, image, _, name in found.pairs}
     names = found.layout.bands or benchmark.bands
-    rows, bands, problems = open_all([(image, mask) for _, image, mask, _ in found.pairs], lambda p: p.name, progress)
-    if len(bands) != len(names):
+    opened = open_all([(image, mask) for _, image, mask, _ in found.pairs], lambda p: p.name, progress)
+    if len(opened.bands) != len(names):
         raise DataError(
-            f"images of {benchmark.name} with {len(bands)} bands",
+            f"images of {benchmark.name} with {len(opened.bands)} bands",
             f"{len(names)}: {', '.join(names)}",
         )
     entries = tuple(
         replace(row, split=splits[row.image] if row.mask is not None else "unlabelled", gsd=row.gsd or benchmark.gsd)
-        for _, row in rows
+        for _, row in opened.rows
     )
     legend = benchmark.legend
     nearest = legend is not None and legend.nearest
-    manifest = Manifest(entries, names, legend, nearest, problems=tuple(problems))
+    manifest = Manifest(entries, names, legend, nearest, problems=tuple(opened.problems))
     if statistics:
         manifest = manifest.with_statistics(stats(manifest, progress=progress))
     return ScanReport(

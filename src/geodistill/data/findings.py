@@ -1,0 +1,224 @@
+"""What can be wrong with the files of a data set: one finding a line, the same in scan, stats and check."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from rasterio.errors import CRSError
+
+from geodistill.data.manifest import SPLITS, Row
+from geodistill.raster import Grid, Raster, Window
+from geodistill.spec import Legend
+
+Kind = Literal[
+    "unreadable",
+    "size_mismatch",
+    "unknown_label",
+    "unknown_colour",
+    "unlabelled_mask",
+    "constant_image",
+    "no_valid_pixel",
+    "missing_crs",
+    "grid_mismatch",
+    "band_count",
+    "dtype",
+    "duplicate",
+    "duplicate_across_splits",
+    "vanished_labels",
+]
+
+FAR = 0.5
+"""Pixels by which a mask may lie off its image."""
+
+MOST_IGNORED = 0.5
+"""Share of ignored pixels above which a set is told about."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        file: The image or mask.
+        kind: What kind of thing, for counting and filtering.
+        message: What exactly, in one line.
+        severity: ``error`` where training or scores would be wrong, ``warning`` where a look is worthwhile.
+    """
+
+    file: str
+    kind: Kind
+    message: str
+    severity: Literal["error", "warning"] = "error"
+
+    @property
+    def line(self) -> str:
+        """The finding as a manifest's problem."""
+        return f"{self.file} {self.message}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form that ``data check --json`` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of each row to compare rows with each other.
+
+    Attributes:
+        row: The row.
+        dtype: Sample type of its image.
+        georeferenced: Whether that has a place.
+        digest: Of its pixels; ``None`` where they were not read, or are all the same.
+    """
+
+    row: Row
+    dtype: str
+    georeferenced: bool
+    digest: bytes | None = None
+
+
+class PixelDigest:
+    """A digest of an image's pixels, strip by strip.
+
+    Args:
+        raster: The image.
+        window: The part of it.
+    """
+
+    def __init__(self, raster: Raster, window: Window) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._digest.update(f"{raster.channels} {window.height} {window.width} {raster.dtype}".encode())
+
+    def add(self, pixels: NDArray[Any]) -> None:
+        """Add ``(C, H, W)`` samples."""
+        self._digest.update(np.ascontiguousarray(pixels).data)
+
+    def bytes(self) -> bytes:
+        """Return the digest so far."""
+        return self._digest.digest()
+
+
+def compare_companions(seen: Sequence[Seen], expect_crs: bool | None = None) -> list[Finding]:
+    """Compare images with each other: CRS, sample type, equal pixels.
+
+    Args:
+        seen: What is known of them.
+        expect_crs: Whether each should have a CRS; by default if any of them has one.
+    """
+    findings: list[Finding] = []
+    if expect_crs is None:
+        expect_crs = any(image.georeferenced for image in seen)
+    usual = Counter(image.dtype for image in seen).most_common(1)
+    first: dict[bytes, Row] = {}
+    for image in seen:
+        file = str(image.row.image)
+        if expect_crs and not image.georeferenced:
+            findings.append(Finding(file, "missing_crs", "has no CRS or no transform"))
+        if image.dtype != usual[0][0]:
+            message = f"has samples of {image.dtype}, most of its companions {usual[0][0]}"
+            findings.append(Finding(file, "dtype", message))
+        if image.digest is None:
+            continue
+        other = first.setdefault(image.digest, image.row)
+        if other is not image.row:
+            across = other.split != image.row.split
+            message = f"has the same pixels as {other.key} ({other.split}), and is in {image.row.split}"
+            kind: Kind = "duplicate_across_splits" if across else "duplicate"
+            findings.append(Finding(file, kind, message, "error" if across else "warning"))
+    return findings
+
+
+def compare_grids(row: Row, image: Grid, mask: Grid) -> list[Finding]:
+    """Compare size and place of a mask with those of its image: no flip, shift, turn or other pixel size."""
+    file, name = str(row.mask), row.image.name
+    if (image.height, image.width) != (mask.height, mask.width):
+        message = f"is {mask.width} x {mask.height} and its image {name} is {image.width} x {image.height}"
+        return [Finding(file, "size_mismatch", message)]
+    if image.transform.is_identity or mask.transform.is_identity or image.transform.determinant == 0:
+        return []
+    width, height = image.width, image.height
+    own = np.array([(0, 0), (width, 0), (0, height), (width, height), (width / 2, height / 2)], np.float64)
+    found = _in_pixels(own, mask, image)
+    if found is None:
+        if np.allclose(image.transform[:6], mask.transform[:6]):
+            return []
+        message = f"is in another coordinate system than its image {name}, and cannot be compared with it"
+        return [Finding(file, "grid_mismatch", message, "warning")]
+    if _largest(found - own) <= FAR:
+        return []
+    return [Finding(file, "grid_mismatch", _how_far(found, own, image, name))]
+
+
+def _how_far(found: NDArray[np.float64], own: NDArray[np.float64], image: Grid, name: str) -> str:
+    upside, sideways = own * [1, -1] + [0, image.height], own * [-1, 1] + [image.width, 0]
+    both = own * [-1, -1] + [image.width, image.height]
+    for how, expected in (("upside down", upside), ("mirrored", sideways), ("turned by 180 degrees", both)):
+        if _largest(found - expected) <= FAR:
+            return f"is {how} against its image {name}, by its transform"
+    away = float(np.hypot(*(found[-1] - own[-1])))
+    if away > FAR:
+        metres = "" if image.gsd is None else f"{away * image.gsd:.3g} m "
+        return f"lies {metres}away from its image {name} ({away:.3g} pixels)"
+    off = _largest(found - own)
+    return f"has pixels of another size or direction than its image {name} (corners {off:.3g} pixels off)"
+
+
+def _in_pixels(points: NDArray[np.float64], mask: Grid, image: Grid) -> NDArray[np.float64] | None:
+    """Bring ``(N, 2)`` points from pixels of the mask to those of the image; ``None`` where no one knows how."""
+    x, y = mask.transform @ (points[:, 0], points[:, 1])
+    if mask.crs is not None and image.crs is not None and mask.crs != image.crs:
+        try:
+            known = pyproj.Transformer.from_crs(mask.crs.to_wkt(), image.crs.to_wkt(), always_xy=True)
+            x, y = known.transform(x, y)
+        except (pyproj.exceptions.ProjError, CRSError):
+            return None
+    placed = np.stack(~image.transform @ (np.asarray(x), np.asarray(y)), -1)
+    return placed if np.isfinite(placed).all() else None
+
+
+def _largest(offsets: NDArray[np.float64]) -> float:
+    return float(np.hypot(offsets[:, 0], offsets[:, 1]).max())
+
+
+def vanished_labels(
+    legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int], splits: Sequence[str] = SPLITS
+) -> list[str]:
+    """Say what of the labels is not there, with shares: ignored pixels, classes without any, a class alone.
+
+    Args:
+        legend: The classes.
+        counts: Valid pixels of each class, by split.
+        ignored: Valid pixels that are ignored, by split.
+        splits: The splits to look at.
+
+    Returns:
+        A line each; none where all is well.
+    """
+    held = [split for split in splits if split in counts]
+    labelled = {split: sum(counts[split]) for split in held}
+    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in held)
+    lines = []
+    if lost > MOST_IGNORED * max(total + lost, 1):
+        each = ", ".join(
+            f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}" for split in held
+        )
+        lines.append(f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown")
+    absent = [name for k, name in enumerate(legend.names) if held and not any(counts[split][k] for split in held)]
+    if absent:
+        lines.append(f"no pixel of {shortened(absent)} in {', '.join(held)}")
+    if len(legend) == 1:
+        lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
+    return lines
+
+
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """Write the first of some names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

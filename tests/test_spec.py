@@ -112,19 +112,57 @@ class TestLegendFile:
     @pytest.mark.parametrize(
         ("text", "says"),
         [
-            ("classes: [", "cannot be read"),
+            ("classes: [", "is not YAML"),
             ("[a, b]", "'classes'"),
             ("classes: [a]\ncolours: [b]", "colours"),
             ("classes: a", "list of names"),
             ("classes: {a: 1, b: '#000000'}", "1 of 2 classes"),
             ("classes: {a: true}", "colour"),
             ("classes: {a: red}", "#rrggbb"),
+            ("classes: {a: 0.5}", "entry 0.5; expected a colour '#rrggbb' or a whole number"),
+            ("classes: {a: [1, 2, x]}", r"colour \[1, 2, 'x'\]"),
+            ("classes: {a: [1.0, 2, 3]}", "three integers"),
+            ("classes: {a: {colour: 7}}", "colour 7"),
+            ("classes: {a: {value: .inf}}", "entry inf"),
+            ("classes: {a: {value: .nan}}", "entry nan"),
+            ("classes: {a: {color: '#000000', valeu: 3}}", "entry with valeu"),
+            ("classes: {a: 12345678901234567890123}", "whole numbers of up to 32 bits"),
+            ("classes: {a: 1, b: 1}", "value 1 for two classes"),
+            ("classes: [a, b, a]", "class 'a' twice"),
+            ("classes: {1: 0, '1': 1}", "class '1' twice"),
+            ("classes: {a: 0, a: 1}", "stands twice"),
+            ("classes: [yes, no]", "called True; expected a name; put it in quotes"),
+            ("classes: {a: 0}\nignore: 255", r"ignore: 255; expected a list, such as 'ignore: \[255\]'"),
+            ("classes: {a: 1}\nignore: 0", "ignore: 0; expected a list"),
+            ("classes: {a: 0}\nignore: {b: 1}", "expected a list"),
+            ("classes: {a: 0}\nignore: [x]", "colour 'x'"),
+            ("classes: []", "0 classes"),
+            ("classes: {}", "0 classes"),
+            ("classes: ['']", "not empty"),
+            ("classes: " + "[" * 300 + "]" * 300, "nested"),
         ],
     )
     def test_refuses_in_one_line(self, tmp_path: Path, text: str, says: str) -> None:
         with pytest.raises(DataError, match=says) as caught:
             self.load(tmp_path, text)
         assert "\n" not in str(caught.value)
+
+    def test_a_legend_of_thousands_of_classes_is_refused_in_short(self, tmp_path: Path) -> None:
+        names = [f"class number {i}" for i in range(5000)]
+        with pytest.raises(DataError, match=r"5000 classes .*and 4992 more.*1 to 255 classes") as caught:
+            self.load(tmp_path, json.dumps({"classes": names}))
+        assert len(str(caught.value)) < 500
+        with pytest.raises(DataError) as caught:
+            Legend(tuple(names[:200]), values=tuple(range(199)))
+        assert len(str(caught.value)) < 500
+
+    def test_not_utf8(self, tmp_path: Path) -> None:
+        (tmp_path / "legend.yaml").write_bytes("classes: [for\xeat]".encode("latin-1"))
+        with pytest.raises(DataError, match="not UTF-8"):
+            Legend.load(tmp_path / "legend.yaml")
+
+    def test_negative_values_and_wide_ones_are_values(self, tmp_path: Path) -> None:
+        assert self.load(tmp_path, "classes: {a: -1, b: 300.0}").values == (-1, 300)
 
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="cannot be read"):
@@ -151,3 +189,48 @@ class TestSpec:
     def test_round_trip_through_json(self, gsd: float | None) -> None:
         spec = Spec(ROOFS, ("red", "nir"), (1.5, 2.5), (0.5, 3.0), gsd)
         assert Spec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+    @pytest.mark.parametrize(
+        ("mean", "std", "gsd"),
+        [
+            (float("nan"), 1.0, None),
+            (float("inf"), 1.0, None),
+            (0.0, float("nan"), None),
+            (0.0, float("inf"), None),
+            (0.0, 1.0, float("nan")),
+            (0.0, 1.0, 0.0),
+            (0.0, 1.0, -1.0),
+            ("0", 1.0, None),
+            (0.0, True, None),
+            (None, 1.0, None),
+            (0.0, 1.0, "1"),
+        ],
+    )
+    def test_refuses_numbers_that_nothing_can_be_computed_with(self, mean: float, std: float, gsd: float) -> None:
+        data = {"legend": ROOFS.to_dict(), "bands": ["red"], "mean": [mean], "std": [std], "gsd": gsd}
+        with pytest.raises(DataError):
+            Spec.from_dict(data)
+        with pytest.raises(DataError):
+            Spec(ROOFS, ("red",), (mean,), (std,), gsd)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"legend": None},
+            {"legend": {}},
+            {"legend": {"names": 5}},
+            {"legend": {"names": [5]}},
+            {"legend": {"names": ["a"], "values": [None]}},
+            {"legend": {"names": ["a"], "colours": [[1, 2, 3.5]]}},
+            {"bands": 5},
+            {"bands": [5]},
+            {"mean": 0.0},
+            {"std": None},
+        ],
+    )
+    def test_refuses_other_shapes(self, change: dict[str, object]) -> None:
+        data = Spec(ROOFS, ("red",)).to_dict()
+        with pytest.raises(DataError):
+            Spec.from_dict(data | change)
+        with pytest.raises(DataError):
+            Spec.from_dict({key: value for key, value in data.items() if key not in change})

@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
-import colorsys
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from geodistill.errors import DataError
+from geodistill.colours import Colour, default_colours, parse_colour
+from geodistill.errors import DataError, listed, shown
+from geodistill.reading import read_yaml
 
-Colour = tuple[int, int, int]
+__all__ = ["IGNORE_INDEX", "Colour", "Legend", "Spec", "default_colours", "parse_colour"]
 
 IGNORE_INDEX = 255
 """Label of pixels that take no part in losses or scores. Every mask inside geodistill uses this value."""
 
-
-def parse_colour(text: str | Sequence[int]) -> Colour:
-    """Read ``"#rrggbb"`` or three integers in 0..255 as a colour.
-
-    Raises:
-        DataError: The text is not such a colour.
-    """
-    if isinstance(text, str):
-        digits = text.removeprefix("#")
-        try:
-            values = [int(digits[i : i + 2], 16) for i in (0, 2, 4)] if len(digits) == 6 else []
-        except ValueError:
-            values = []
-    else:
-        values = [int(v) for v in text]
-    if len(values) != 3 or not all(0 <= v <= 255 for v in values):
-        raise DataError(f"colour {text!r}", "'#rrggbb' or three integers in 0..255")
-    return (values[0], values[1], values[2])
-
-
-def default_colours(count: int) -> tuple[Colour, ...]:
-    """Give ``count`` well separated colours (golden-angle hues), for legends that name none."""
-    colours: list[Colour] = []
-    for i in range(count):
-        r, g, b = colorsys.hsv_to_rgb((i * 0.618034 + 0.08) % 1.0, 0.55 + 0.3 * (i % 2), 0.9 - 0.25 * (i % 3))
-        colours.append((round(255 * r), round(255 * g), round(255 * b)))
-    return tuple(colours)
+_VALUES = range(-(2**31), 2**32)
+"""Values that a pixel of a mask file can have: those of whole numbers of up to 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +38,7 @@ class Legend:
             pixels; they are counted all the same.
 
     Raises:
-        DataError: Names repeat, or the lists do not fit each other.
+        DataError: Names repeat, the lists do not fit each other, or a value is one that no mask file can have.
     """
 
     names: tuple[str, ...]
@@ -73,17 +49,25 @@ class Legend:
     nearest: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.names) <= 255 or len(set(self.names)) != len(self.names):
-            raise DataError(f"legend with classes {list(self.names)}", "1 to 255 distinct class names")
+        if not 1 <= len(self.names) <= 255:
+            raise DataError(f"legend with {len(self.names)} classes ({listed(self.names)})", "1 to 255 classes")
+        if not all(isinstance(name, str) and name.strip() for name in self.names):
+            raise DataError(f"legend with the classes {listed(self.names)}", "names that are text, and not empty")
+        if repeated := _repeated(self.names):
+            raise DataError(f"legend with the class {repeated[0]!r} twice", "distinct class names")
         if not self.colours:
             object.__setattr__(self, "colours", default_colours(len(self.names)))
         if not self.values:
             object.__setattr__(self, "values", tuple(range(len(self.names))))
+        if odd := [value for value in (*self.values, *self.ignore_values) if value not in _VALUES]:
+            raise DataError(f"legend with the mask value {shown(odd[0])}", "whole numbers of up to 32 bits")
         if not self.ignore_values and IGNORE_INDEX not in self.values:
             object.__setattr__(self, "ignore_values", (IGNORE_INDEX,))
-        for label, given in (("colours", self.colours), ("values", self.values)):
-            if len(given) != len(self.names) or len(set(given)) != len(given):
-                raise DataError(f"legend {label} {list(given)}", f"{len(self.names)} distinct {label}, one a class")
+        for label, given in (("colour", self.colours), ("value", self.values)):
+            if len(given) != len(self.names):
+                raise DataError(f"legend with {len(given)} {label}s for {len(self.names)} classes", "one a class")
+            if repeated := _repeated(given):
+                raise DataError(f"legend with the {label} {repeated[0]} for two classes", f"distinct {label}s")
         if set(self.values) & set(self.ignore_values) or set(self.colours) & set(self.ignore_colours):
             raise DataError("legend with an entry that is both a class and ignored", "classes or ignored, not both")
 
@@ -162,17 +146,24 @@ class Legend:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Legend:
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote.
+
+        Raises:
+            DataError: It is something else.
+        """
         known = {"names", "colours", "values", "ignore_values", "ignore_colours", "nearest"}
-        if unknown := set(data) - known:
-            raise DataError(f"legend keys {sorted(unknown)}", f"keys among {sorted(known)}")
+        if not isinstance(data, Mapping) or set(data) - known or "names" not in data:
+            raise DataError(f"legend {shown(data)}", f"a mapping with keys among {', '.join(sorted(known))}")
+        lists = {key: data.get(key, ()) for key in known - {"nearest"}}
+        if odd := [key for key, value in lists.items() if not isinstance(value, list | tuple)]:
+            raise DataError(f"legend with {odd[0]} {shown(lists[odd[0]])}", "a list")
         return cls(
-            names=tuple(str(n) for n in data["names"]),
-            colours=tuple(parse_colour(c) for c in data.get("colours", ())),
-            values=tuple(int(v) for v in data.get("values", ())),
-            ignore_values=tuple(int(v) for v in data.get("ignore_values", ())),
-            ignore_colours=tuple(parse_colour(c) for c in data.get("ignore_colours", ())),
-            nearest=bool(data.get("nearest", False)),
+            names=tuple(lists["names"]),
+            colours=tuple(parse_colour(c) for c in lists["colours"]),
+            values=tuple(_mask_value(v) for v in lists["values"]),
+            ignore_values=tuple(_mask_value(v) for v in lists["ignore_values"]),
+            ignore_colours=tuple(parse_colour(c) for c in lists["ignore_colours"]),
+            nearest=data.get("nearest", False) is True,
         )
 
     @classmethod
@@ -186,46 +177,61 @@ class Legend:
             DataError: The file is missing or is not such a legend.
         """
         path = Path(path)
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"legend {path} cannot be read ({_first_line(error)})", "a YAML or JSON file") from error
+        data = read_yaml(path)
         if not isinstance(data, dict) or "classes" not in data:
             raise DataError(f"legend {path}", "a mapping with the key 'classes'")
         if unknown := set(data) - {"classes", "ignore"}:
-            raise DataError(f"legend {path} with keys {sorted(unknown)}", "the keys 'classes' and 'ignore'")
+            raise DataError(f"legend {path} with keys {listed(sorted(map(str, unknown)))}", "'classes' and 'ignore'")
         classes = data["classes"]
-        if isinstance(classes, list):
-            classes = {str(name): None for name in classes}
-        if not isinstance(classes, dict):
+        if not isinstance(classes, list | dict):
             raise DataError(f"legend {path}, classes", "a list of names or a mapping from name to colour or value")
-        entries = [_legend_entry(value) for value in classes.values()]
-        ignored = [_legend_entry(value) for value in data.get("ignore") or []]
-        return cls(
-            names=tuple(str(name) for name in classes),
-            colours=_all_or_none([e[0] for e in entries], f"legend {path}: colours"),
-            values=_all_or_none([e[1] for e in entries], f"legend {path}: values"),
-            ignore_colours=tuple(colour for colour, _ in ignored if colour is not None),
-            ignore_values=tuple(value for _, value in ignored if value is not None),
-        )
+        names = [_class_name(name, path) for name in classes]
+        ignore = [] if data.get("ignore") is None else data["ignore"]
+        if not isinstance(ignore, list):
+            raise DataError(f"legend {path}, ignore: {shown(ignore)}", f"a list, such as 'ignore: [{shown(ignore)}]'")
+        try:
+            entries = [_legend_entry(value) for value in (classes.values() if isinstance(classes, dict) else ())]
+            ignored = [_legend_entry(value) for value in ignore]
+            return cls(
+                names=tuple(names),
+                colours=_all_or_none([e[0] for e in entries], "colours"),
+                values=_all_or_none([e[1] for e in entries], "values"),
+                ignore_colours=tuple(colour for colour, _ in ignored if colour is not None),
+                ignore_values=tuple(value for _, value in ignored if value is not None),
+            )
+        except DataError as error:
+            raise DataError(f"legend {path}: {error.received}", error.expected, error.mend) from error
+
+
+def _class_name(name: Any, path: Path) -> str:
+    if isinstance(name, str | int | float) and not isinstance(name, bool):
+        return str(name)
+    # YAML reads no, off and null as values.
+    raise DataError(f"legend {path} with a class called {shown(name)}", "a name", "put it in quotes")
 
 
 def _legend_entry(value: Any) -> tuple[Colour | None, int | None]:
     if isinstance(value, dict):
-        colour = value.get("colour", value.get("color"))
-        number = value.get("value")
-        return (None if colour is None else parse_colour(colour)), (None if number is None else int(number))
-    if isinstance(value, bool):
-        raise DataError(f"legend entry {value!r}", "a colour '#rrggbb' or an integer mask value")
-    if isinstance(value, int):
-        return None, value
-    return (None, None) if value is None else (parse_colour(value), None)
+        if unknown := set(value) - {"colour", "color", "value"}:
+            raise DataError(f"entry with {listed(sorted(map(str, unknown)))}", "'colour' and 'value'")
+        colour, number = value.get("colour", value.get("color")), value.get("value")
+        return (None if colour is None else parse_colour(colour)), (None if number is None else _mask_value(number))
+    if isinstance(value, str | list):
+        return parse_colour(value), None
+    return (None, None) if value is None else (None, _mask_value(value))
+
+
+def _mask_value(value: Any) -> int:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not whole or int(value) != value:
+        raise DataError(f"entry {shown(value)}", "a colour '#rrggbb' or a whole number as mask value")
+    return int(value)
 
 
 def _all_or_none(items: list[Any], what: str) -> tuple[Any, ...]:
     given = [item for item in items if item is not None]
     if given and len(given) != len(items):
-        raise DataError(f"{what} for {len(given)} of {len(items)} classes", "all classes or none")
+        raise DataError(f"{what} of {len(given)} of {len(items)} classes", "all classes or none")
     return tuple(given)
 
 
@@ -234,8 +240,9 @@ def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return packed
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _repeated(items: Sequence[Any]) -> list[Any]:
+    seen: set[Any] = set()
+    return [item for item in items if item in seen or seen.add(item)]  # type: ignore[func-returns-value]
 
 
 _LARGEST = 1e30
@@ -277,12 +284,14 @@ class Spec:
                 f"{count} bands, {len(self.mean)} means, {len(self.std)} deviations",
                 "as many of each, at least one",
             )
-        if not all(abs(value) <= _LARGEST for value in self.mean):
-            raise DataError(f"band means {list(self.mean)}", "finite numbers")
-        if not all(1 / _LARGEST <= value <= _LARGEST for value in self.std):
-            raise DataError(f"band deviations {list(self.std)}", "finite numbers above 0")
-        if self.gsd is not None and not _GSD[0] <= self.gsd <= _GSD[1]:
-            raise DataError(f"ground sampling distance {self.gsd}", f"{_GSD[0]} to {_GSD[1]:g} metres per pixel")
+        if not all(isinstance(name, str) for name in self.bands):
+            raise DataError(f"bands {listed(self.bands)}", "names")
+        if not all(_lies_in(value, -_LARGEST, _LARGEST) for value in self.mean):
+            raise DataError(f"band means {listed(self.mean)}", "finite numbers")
+        if not all(_lies_in(value, 1 / _LARGEST, _LARGEST) for value in self.std):
+            raise DataError(f"band deviations {listed(self.std)}", "finite numbers above 0")
+        if self.gsd is not None and not _lies_in(self.gsd, *_GSD):
+            raise DataError(f"ground sampling distance {shown(self.gsd)}", f"{_GSD[0]} to {_GSD[1]:g} metres per pixel")
 
     @property
     def channels(self) -> int:
@@ -306,12 +315,25 @@ class Spec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Spec:
-        """Read what `to_dict` wrote."""
-        gsd = data.get("gsd")
+        """Read what `to_dict` wrote.
+
+        Raises:
+            DataError: It is something else.
+        """
+        keys = ("legend", "bands", "mean", "std")
+        if not isinstance(data, Mapping) or any(key not in data for key in keys):
+            raise DataError(f"spec {shown(data)}", f"a mapping with the keys {', '.join(keys)}")
+        for key in keys[1:]:
+            if not isinstance(data[key], list | tuple):
+                raise DataError(f"spec with {key} {shown(data[key])}", "a list")
         return cls(
             legend=Legend.from_dict(data["legend"]),
-            bands=tuple(str(b) for b in data["bands"]),
-            mean=tuple(float(v) for v in data["mean"]),
-            std=tuple(float(v) for v in data["std"]),
-            gsd=None if gsd is None else float(gsd),
+            bands=tuple(data["bands"]),
+            mean=tuple(data["mean"]),
+            std=tuple(data["std"]),
+            gsd=data.get("gsd"),
         )
+
+
+def _lies_in(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

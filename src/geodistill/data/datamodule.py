@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from geodistill.data.batches import DrawBatches
 from geodistill.data.config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.findings import shortened, vanished_labels
+from geodistill.data.findings import vanished_labels
 from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.sample import Batch, Sample
-from geodistill.errors import DataError
+from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
 
 
@@ -196,7 +196,7 @@ def label_notes(manifest: Manifest) -> list[str]:
         return []
     counts = statistics.class_pixels.get("train", ())
     unseen = [name for name, pixels in zip(legend.names, counts, strict=False) if not pixels]
-    notes = [f"no training pixel of {shortened(unseen)}, which cannot be learnt"] if unseen else []
+    notes = [f"no training pixel of {listed(unseen)}, which cannot be learnt"] if unseen else []
     told = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
     return notes + [line for line in told if not line.startswith("no pixel of")]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
 from geodistill.data.manifest import SPLITS, Row
+from geodistill.errors import listed
 from geodistill.raster import Grid, Raster, Window
 from geodistill.spec import Legend
 
@@ -212,13 +213,7 @@ def vanished_labels(
         lines.append(f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown")
     absent = [name for k, name in enumerate(legend.names) if held and not any(counts[split][k] for split in held)]
     if absent:
-        lines.append(f"no pixel of {shortened(absent)} in {', '.join(held)}")
+        lines.append(f"no pixel of {listed(absent)} in {', '.join(held)}")
     if len(legend) == 1:
         lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
     return lines
-
-
-def shortened(names: Sequence[str], most: int = 8) -> str:
-    """Write the first of some names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -43,6 +43,7 @@ class Options:
         stac: Write a STAC item beside each map.
         whereabouts: What the user says of where and when scenes were taken, for a network that asks.
         vector: Write polygons beside each map, and the map of confidence that they take theirs from.
+        local_only: Refuse scenes that are read over the network, or from outside the folder of what names them.
 
     Raises:
         RecipeError: A number is out of range.
@@ -64,6 +65,7 @@ class Options:
     stac: bool = False
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     vector: VectorOptions | None = None
+    local_only: bool = False
 
     def __post_init__(self) -> None:
         if self.vector is not None:

@@ -14,10 +14,9 @@ from geodistill.scene.inputs import Scene, find_scenes
 from geodistill.scene.one import SceneMap
 from geodistill.scene.options import Options
 from geodistill.scene.outputs import check_paths, map_paths
-from geodistill.scene.radiometry import warn_far
 from geodistill.scene.strangers import offline
 from geodistill.scene.stream import check_bands
-from geodistill.scene.task import Task, make_map, open_scene
+from geodistill.scene.task import Task, make_map, open_scene, warn_unlike
 from geodistill.segmenter import Segmenter, find_segmenter, read_description
 from geodistill.spec import Spec
 
@@ -131,7 +130,7 @@ def check_scenes(scenes: Sequence[Scene], spec: Spec, options: Options) -> list[
             with open_scene(scene, options, spec) as raster:
                 read.update(raster.files)
                 check_bands(raster, spec.bands)
-                warn_far(raster, spec)
+                warn_unlike(raster, spec)
         except DataError:
             if not options.settings.keep_going:
                 raise

@@ -17,6 +17,7 @@ from geodistill.scene.one import SceneMap, chosen_for, layers_of, map_scene, seg
 from geodistill.scene.options import BACKENDS, PRECISIONS, Options, cut_columns
 from geodistill.scene.place import scene_prompts
 from geodistill.scene.prepare import Prepared, expected_windows, prepare
+from geodistill.scene.radiometry import warn_far
 from geodistill.scene.strangers import offline, refuse_outside
 from geodistill.scene.windows import Area, Plan
 from geodistill.scene.work import PartFiles, about_of, work_folder
@@ -173,20 +174,25 @@ def open_scene(scene: Scene, options: Options, spec: Spec) -> Raster:
         except DataError:
             raster.close()
             raise
-    own, wanted = raster.grid.gsd, spec.gsd
     if options.resample:
-        if wanted is None:
+        if spec.gsd is None:
             raster.close()
             raise DataError("a model without ground sampling distance", "one to resample to", "drop --resample")
         with raster:
-            return ResampledRaster(raster, wanted)
+            return ResampledRaster(raster, spec.gsd)
+    return raster
+
+
+def warn_unlike(raster: Raster, spec: Spec) -> None:
+    """Warn where a scene's ground sampling distance or samples lie far from those that a model was trained on."""
+    own, wanted = raster.grid.gsd, spec.gsd
     if own is not None and wanted is not None and max(own / wanted, wanted / own) > FAR:
         warnings.warn(
             f"{raster.source} has {own:.3g} m a pixel, the model {wanted:.3g} m; --resample brings it there",
             GeodistillWarning,
             stacklevel=2,
         )
-    return raster
+    warn_far(raster, spec)
 
 
 def _named_bands(scene: Scene, spec: Spec) -> tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def find_scenes(
     scenes: list[Scene] = []
     for source in sources:
         suffix = Path(source.split("?", 1)[0]).suffix.lower()
-        if is_local(source) and Path(source).is_dir():
+        if is_local(source) and os.path.isdir(source):  # noqa: PTH112 - a name too long is no folder
             scenes.append(from_folder(Path(source), bands or own))
         elif suffix in (".json", ".geojson"):
             scenes += from_stac(source, bands or own, asked=bands is not None)

@@ -30,6 +30,7 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--resume"], {"resume": True}),
     (["--blocks", "5"], {"blocks": 5}),
     (["--stac"], {"stac": True}),
+    (["--local-only"], {"local_only": True}),
     (["--vector", "gpkg", "--min-area", "2.5", "--simplify", "1"], {"vector": VectorOptions("gpkg", 2.5, 1.0)}),
     (["--lonlat", "-3.5", "50"], {"whereabouts": Whereabouts((-3.5, 50.0))}),
     (["--zone", "Cfb", "--date", "2020-06-01"], {"whereabouts": Whereabouts(None, "Cfb", None, "2020-06-01")}),

@@ -67,6 +67,11 @@ def flags() -> ArgumentParser:
         "tile indexes (.parquet)",
     )
     add("--out", required=True, help="the map; a directory for several scenes")
+    add(
+        "--local-only",
+        action="store_true",
+        help="nothing over the network, and of inputs nothing outside their folder: for files from strangers",
+    )
     add("--stack", action="store_true", help="the inputs are band files of one scene")
     add("--bands", help="bands by number from 1 or by name, such as 4,3,2 or red,green,blue")
     add("--nodata", type=float, help="value that means no data, for scenes that do not say so themselves")
@@ -136,6 +141,7 @@ def options_of(args: Namespace) -> Options:
         resume=args.resume,
         blocks=args.blocks,
         stac=args.stac,
+        local_only=args.local_only,
         whereabouts=Whereabouts(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region, args.date),
         vector=VectorOptions(args.vector, args.min_area, args.simplify) if args.vector else None,
     )

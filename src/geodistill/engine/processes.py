@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
+from types import FrameType
 from typing import TypeVar
 
 from geodistill.engine.task import TRIES, Outcome, TaskResult, attempt, died, result_of
@@ -20,6 +21,9 @@ from geodistill.memory import keep_freed_memory
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+GRACE_SECONDS = 10.0
+"""How long a worker that is to end may clean up."""
 
 
 def in_this_process(function: Callable[[T], R], items: Sequence[T], keep_going: bool) -> Iterator[TaskResult[T, R]]:
@@ -43,17 +47,33 @@ class _Worker:
         return self._pool.submit(call, item)
 
     def stop(self, now: bool) -> None:
-        """End the process; ``now`` without waiting for the item under way."""
+        """End the process; ``now`` without waiting for the item under way, which may still clean up behind it."""
+        last = None
         if now and self._pid.done() and self._pid.exception() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self._pid.result(), signal.SIGTERM)
+            _send(self._pid.result(), signal.SIGTERM)
+            # It may be deep in a library that hears no signals.
+            last = threading.Timer(GRACE_SECONDS, _send, (self._pid.result(), getattr(signal, "SIGKILL", signal.SIGTERM)))
+            last.start()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if last is not None:
+            last.cancel()
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End as an exception does, so that nothing half-written is left."""
+    raise SystemExit(128 + number)
 
 
 def _prepare(threads: int) -> None:
     """Make a new process a good worker; runs in it before the function is loaded."""
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)

@@ -145,6 +145,11 @@ class Raster:
         return stem_of(opened) if isinstance(opened, str) else shared_name([stem_of(s) for s in opened])
 
     @property
+    def driver(self) -> str:
+        """GDAL's name of the format."""
+        return str(self._file.driver)
+
+    @property
     def channels(self) -> int:
         """Number of bands without alpha; the colours of a palette count as bands."""
         return len(self._indexes) if self._palette is None else len(self._colours)

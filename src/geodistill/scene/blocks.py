@@ -11,6 +11,7 @@ from geodistill.scene.network import device_name
 from geodistill.scene.one import Rows, SceneMap, map_scene
 from geodistill.scene.options import Options
 from geodistill.scene.prepare import default_batch
+from geodistill.scene.strangers import offline
 from geodistill.scene.task import Task, make_block, model_of, open_scene, placed, prepared
 from geodistill.scene.windows import Plan
 
@@ -37,7 +38,7 @@ def map_in_blocks(
     if engine == "ray" and gpus and device_name(task.options.device) == "cpu":
         task = replace(task, options=for_gpus(task.options))
     model = model_of(task)
-    with open_scene(task.scene, task.options, model.spec) as raster:
+    with offline(task.options.local_only), open_scene(task.scene, task.options, model.spec) as raster:
         segmenter, prompts = placed(model, task, raster)
         ready = prepared(segmenter, task, raster, prompts)
         plan = Plan.of(raster.grid.height, raster.grid.width, ready.network.size, ready.options.settings.overlap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,18 @@ from geodistill.raster.bands import aliases, band_token
 from geodistill.raster.place import is_local, shared_name, stem_of
 from geodistill.scene.listed import from_index, from_stac
 from geodistill.scene.named import Scene, clean
+from geodistill.scene.strangers import refuse_remote
 
 __all__ = ["Scene", "find_scenes"]
 
 
 def find_scenes(
-    inputs: Sequence[Path | str], *, stack: bool = False, bands: Sequence[str] | None = None, own: Sequence[str] = ()
+    inputs: Sequence[Path | str],
+    *,
+    stack: bool = False,
+    bands: Sequence[str] | None = None,
+    own: Sequence[str] = (),
+    local_only: bool = False,
 ) -> list[Scene]:
     """Find the scenes that inputs name.
 
@@ -26,19 +33,22 @@ def find_scenes(
         stack: All inputs are band files of one scene.
         bands: Bands asked for.
         own: Bands of the model, looked for by name where none are asked for.
+        local_only: Refuse whatever is on the network.
 
     Raises:
-        DataError: There is none, or an input cannot be understood.
+        DataError: There is none, an input cannot be understood, or is on the network against ``local_only``.
     """
     sources = [str(source) for source in inputs]
     if not sources:
         raise DataError("no input raster", "at least one")
+    if local_only:
+        refuse_remote(sources)
     if stack:
         return [Scene(clean(shared_name([stem_of(source) for source in sources])), tuple(sources))]
     scenes: list[Scene] = []
     for source in sources:
         suffix = Path(source.split("?", 1)[0]).suffix.lower()
-        if is_local(source) and Path(source).is_dir():
+        if is_local(source) and os.path.isdir(source):  # noqa: PTH112 - a name too long is no folder
             scenes.append(from_folder(Path(source), bands or own))
         elif suffix in (".json", ".geojson"):
             scenes += from_stac(source, bands or own, asked=bands is not None)
@@ -46,6 +56,8 @@ def find_scenes(
             scenes += from_index(source, bands or own, asked=bands is not None)
         else:
             scenes.append(Scene(clean(stem_of(source)), source))
+    if local_only:
+        refuse_remote([source for scene in scenes for source in scene.sources])
     return scenes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -43,6 +44,7 @@ class Options:
         stac: Write a STAC item beside each map.
         whereabouts: What the user says of where and when scenes were taken, for a network that asks.
         vector: Write polygons beside each map, and the map of confidence that they take theirs from.
+        local_only: Refuse scenes that are read over the network, or from outside the folder of what names them.
 
     Raises:
         RecipeError: A number is out of range.
@@ -64,6 +66,7 @@ class Options:
     stac: bool = False
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     vector: VectorOptions | None = None
+    local_only: bool = False
 
     def __post_init__(self) -> None:
         if self.vector is not None:
@@ -106,11 +109,19 @@ def cut_columns(
         rows: Rows of windows to cut, by default all.
 
     Raises:
-        RecipeError: Not even the narrowest block fits.
+        RecipeError: Not even the narrowest block fits, or without ``max_memory`` a strip is larger than all memory.
     """
     first_row, last_row = rows or (0, len(plan.tops))
     columns = len(plan.lefts)
     if options.max_memory is None:
+        fixed, a_column = strip_bytes(plan, options, classes, raster)
+        if fixed + columns * a_column > (memory := _memory()):
+            raise RecipeError(
+                f"{raster.source}, {raster.grid.width} pixels wide, takes about "
+                f"{(fixed + columns * a_column) / 2**30:.1f} GiB at once",
+                f"at most the {memory / 2**30:.1f} GiB of this machine",
+                "bound it with --max-memory",
+            )
         return [Part(first_row, last_row, 0, columns)]
     span = SPAN * options.settings.batch
     fixed, a_column = strip_bytes(plan, options, classes, raster)
@@ -125,6 +136,14 @@ def cut_columns(
     width = columns if fitting >= columns else fitting // span * span
     cuts = [*range(0, columns, width), columns]
     return [Part(first_row, last_row, a, b) for a, b in pairwise(cuts)]
+
+
+def _memory() -> float:
+    """Return the bytes of memory that this machine has; no bound where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
 
 
 def cache_bytes(raster: Raster, columns: int) -> int:

@@ -50,11 +50,11 @@ def map_paths(scenes: Sequence[Scene], out: Path | str) -> list[Path]:
         OutputError: Several maps are to go into one file, or the file's suffix is that of another format.
     """
     target = Path(out)
-    suffix, file = target.suffix.lower(), not target.is_dir()
+    suffix, file = target.suffix.lower(), not os.path.isdir(target)  # noqa: PTH112 - a name too long is no folder
     if file and suffix in IMAGE_SUFFIXES and (len(scenes) > 1 or suffix not in SUFFIXES):
         expected = "a directory for several maps" if len(scenes) > 1 else "a name that ends in .tif, or a directory"
         raise OutputError(f"output {target}", expected, "choose another --out")
-    if target.exists() and file and suffix not in SUFFIXES:
+    if file and suffix not in SUFFIXES and os.path.exists(target):  # noqa: PTH110 - as above
         raise OutputError(
             f"output {target} is a file", "a name that ends in .tif, or a directory", "choose another --out"
         )
@@ -78,6 +78,13 @@ def check_paths(paths: Sequence[Path], options: Options, inputs: Iterable[Path |
     """
     outputs = [file for path in paths for file in outputs_of(path, options)]
     for file in outputs:
-        if (size := len(os.fsencode(file.name))) > LONGEST_NAME:
-            raise OutputError(f"{file} has a name of {size} bytes", f"at most {LONGEST_NAME}", "choose another --out")
+        longest = max(len(os.fsencode(part)) for part in file.absolute().parts)
+        if longest > LONGEST_NAME:
+            raise OutputError(
+                f"{file} has a name of {longest} bytes", f"at most {LONGEST_NAME}", "choose another --out"
+            )
+        try:
+            str(file).encode()
+        except UnicodeEncodeError as error:  # GDAL takes names in UTF-8 alone
+            raise OutputError(f"{file} is no name in UTF-8", "a name in UTF-8", "choose another --out") from error
     check_outputs(outputs, inputs)

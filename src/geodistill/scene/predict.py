@@ -7,15 +7,16 @@ from pathlib import Path
 from uuid import uuid4
 
 from geodistill.engine import Engine, run_tasks
-from geodistill.errors import DataError, GeodistillError
+from geodistill.errors import ArtifactError, DataError, GeodistillError
 from geodistill.raster.place import is_local
 from geodistill.scene.blocks import map_in_blocks
 from geodistill.scene.inputs import Scene, find_scenes
 from geodistill.scene.one import SceneMap
 from geodistill.scene.options import Options
 from geodistill.scene.outputs import check_paths, map_paths
+from geodistill.scene.strangers import offline
 from geodistill.scene.stream import check_bands
-from geodistill.scene.task import Task, make_map, open_scene
+from geodistill.scene.task import Task, make_map, open_scene, warn_unlike
 from geodistill.segmenter import Segmenter, find_segmenter, read_description
 from geodistill.spec import Spec
 
@@ -75,11 +76,14 @@ def iter_maps(
 ) -> Iterator[tuple[int, SceneMap]]:
     """As `predict`, giving each scene's position and map as soon as it is made."""
     options = options or Options()
+    if options.local_only and not isinstance(model, Segmenter) and not Path(model).exists():
+        raise ArtifactError(f"no directory {model}", "a model on this machine, for --local-only")
     spec = model.spec if isinstance(model, Segmenter) else read_description(find_segmenter(model))[2]
-    scenes = find_scenes(inputs, stack=stack, bands=options.bands, own=spec.bands)
+    scenes = find_scenes(inputs, stack=stack, bands=options.bands, own=spec.bands, local_only=options.local_only)
     paths = map_paths(scenes, out)
     keep_going = options.settings.keep_going
-    read = check_scenes(scenes, spec, options)
+    with offline(options.local_only):
+        read = check_scenes(scenes, spec, options)
     if not isinstance(model, Segmenter):
         read.append(str(find_segmenter(model)))
     check_paths(paths, options, read)
@@ -126,6 +130,7 @@ def check_scenes(scenes: Sequence[Scene], spec: Spec, options: Options) -> list[
             with open_scene(scene, options, spec) as raster:
                 read.update(raster.files)
                 check_bands(raster, spec.bands)
+                warn_unlike(raster, spec)
         except DataError:
             if not options.settings.keep_going:
                 raise

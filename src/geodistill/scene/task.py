@@ -17,6 +17,8 @@ from geodistill.scene.one import SceneMap, chosen_for, layers_of, map_scene, seg
 from geodistill.scene.options import BACKENDS, PRECISIONS, Options, cut_columns
 from geodistill.scene.place import scene_prompts
 from geodistill.scene.prepare import Prepared, expected_windows, prepare
+from geodistill.scene.radiometry import warn_far
+from geodistill.scene.strangers import offline, refuse_outside
 from geodistill.scene.windows import Area, Plan
 from geodistill.scene.work import PartFiles, about_of, work_folder
 from geodistill.segmenter import Segmenter
@@ -67,7 +69,7 @@ def make_map(task: Task) -> SceneMap:
         GeodistillError: It cannot be mapped.
     """
     model = model_of(task)
-    with open_scene(task.scene, task.options, model.spec) as raster:
+    with offline(task.options.local_only), open_scene(task.scene, task.options, model.spec) as raster:
         segmenter, prompts = placed(model, task, raster)
         ready = prepared(segmenter, task, raster, prompts)
         made = map_scene(segmenter, ready.network, raster, task.path, ready.options)
@@ -82,7 +84,7 @@ def make_block(task: Task) -> int:
     """
     assert task.rows is not None
     model = model_of(task)
-    with open_scene(task.scene, task.options, model.spec) as raster:
+    with offline(task.options.local_only), open_scene(task.scene, task.options, model.spec) as raster:
         segmenter, prompts = placed(model, task, raster)
         ready = prepared(segmenter, task, raster, prompts)
         network, options = ready.network, ready.options
@@ -162,24 +164,35 @@ def open_scene(scene: Scene, options: Options, spec: Spec) -> Raster:
     """Open a scene with the model's bands, at its ground sampling distance where asked for.
 
     Raises:
-        DataError: It cannot be read, or has no such bands.
+        DataError: It cannot be read, has no such bands, or refers to what ``local_only`` forbids.
     """
     bands = scene.bands or options.bands or _named_bands(scene, spec)
     raster = Raster(scene.source, bands, nodata=options.nodata)
-    own, wanted = raster.grid.gsd, spec.gsd
+    if options.local_only:
+        try:
+            refuse_outside(scene, raster)
+        except DataError:
+            raster.close()
+            raise
     if options.resample:
-        if wanted is None:
+        if spec.gsd is None:
             raster.close()
             raise DataError("a model without ground sampling distance", "one to resample to", "drop --resample")
         with raster:
-            return ResampledRaster(raster, wanted)
+            return ResampledRaster(raster, spec.gsd)
+    return raster
+
+
+def warn_unlike(raster: Raster, spec: Spec) -> None:
+    """Warn where a scene's ground sampling distance or samples lie far from those that a model was trained on."""
+    own, wanted = raster.grid.gsd, spec.gsd
     if own is not None and wanted is not None and max(own / wanted, wanted / own) > FAR:
         warnings.warn(
             f"{raster.source} has {own:.3g} m a pixel, the model {wanted:.3g} m; --resample brings it there",
             GeodistillWarning,
             stacklevel=2,
         )
-    return raster
+    warn_far(raster, spec)
 
 
 def _named_bands(scene: Scene, spec: Spec) -> tuple[str, ...] | None:

@@ -68,6 +68,26 @@ def test_polygons_cover_each_pixel_once_and_are_valid(classes: NDArray[np.uint8]
     assert together.area == pytest.approx((classes != IGNORE_INDEX).sum(), abs=1e-9)
 
 
+@settings(max_examples=60)
+@given(classes=maps(), height=st.integers(1, 31), tolerance=st.sampled_from([0.0, 0.7, 1.0, 3.0]))
+def test_polygons_are_a_coverage(classes: NDArray[np.uint8], height: int, tolerance: float) -> None:
+    """Neighbours have the same points along their border, as GIS programs' topology checks ask."""
+    polygons = [region.polygon for region in trace(classes, height, tolerance)]
+    assert shapely.coverage_is_valid(polygons)
+    assert all(polygon.is_valid for polygon in polygons)
+
+
+def test_a_straight_border_has_a_point_where_a_neighbour_has_a_corner_and_no_other() -> None:
+    classes = np.array([[0, 0, 0, 0], [1, 1, 2, 2], [1, 1, 2, 2]], np.uint8)
+    expected = {
+        0: {(0, 0), (4, 0), (4, 1), (2, 1), (0, 1)},
+        1: {(0, 1), (2, 1), (2, 3), (0, 3)},
+        2: {(2, 1), (4, 1), (4, 3), (2, 3)},
+    }
+    for height in (1, 2, 3):
+        assert {r.index: set(r.polygon.exterior.coords) for r in trace(classes, height)} == expected
+
+
 @settings(max_examples=40)
 @given(classes=maps(), heights=st.tuples(st.integers(1, 31), st.integers(1, 31)))
 def test_polygons_do_not_depend_on_the_strips(classes: NDArray[np.uint8], heights: tuple[int, int]) -> None:
@@ -146,4 +166,4 @@ def test_a_finished_region_comes_before_the_rows_below_are_read() -> None:
             yield Strip(np.full((2, 3), index, np.uint8))
 
     for region in trace_regions(watched()):
-        assert seen[-1] <= region.index + 1
+        assert seen[-1] <= region.index + 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 
 import cv2
 import numpy as np
@@ -34,7 +35,8 @@ class Region:
 
     Attributes:
         index: The class.
-        polygon: Its outline with holes: x, y in pixels of the map, the corner of the first pixel at 0, 0.
+        polygon: Its outline with holes: x, y in pixels of the map, the corner of the first pixel at 0, 0. Where a
+            corner of a neighbour lies on a straight line of it, it has a point too: the regions are a coverage.
         pixels: How many.
         confidence: Mean over its pixels, or NaN.
     """
@@ -50,28 +52,41 @@ class _Open:
     """A region that may go on below: what is known of it so far."""
 
     index: int
+    top: int
     pieces: list[shapely.Polygon] = field(default_factory=list)
     pixels: int = 0
     confidence: float = 0.0
 
     def take(self, other: _Open) -> None:
         """Add another part of the same region."""
+        self.top = min(self.top, other.top)
         self.pieces += other.pieces
         self.pixels += other.pixels
         self.confidence += other.confidence
 
-    def close(self) -> Region:
-        """Put the region together."""
-        whole = self.pieces[0] if len(self.pieces) == 1 else shapely.union_all(self.pieces)
-        # Corners on straight lines, such as where strips met, say nothing.
-        straight = shapely.simplify(whole, 0)
-        return Region(self.index, straight, self.pixels, self.confidence / self.pixels)
+    def close(self, seams: dict[int, NDArray[np.bool_]]) -> Region:
+        """Put the region together.
+
+        Args:
+            seams: Which points of each row where strips met are corners of some region.
+        """
+        whole = self.pieces[0]
+        if len(self.pieces) > 1:
+
+            def needed(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.bool_]:
+                answer = np.ones(len(x), bool)
+                for row in seams.keys() & set(y.tolist()):
+                    answer[y == row] = seams[row][x[y == row]]
+                return answer
+
+            whole = thin(np.array([shapely.union_all(self.pieces)], object), needed)[0]
+        return Region(self.index, whole, self.pixels, self.confidence / self.pixels)
 
 
 def trace_regions(strips: Iterable[Strip], simplify: float = 0.0) -> Iterator[Region]:
-    """Give the polygon of each region of a map as soon as no row below can belong to it.
+    """Yield the polygon of each region of a map as soon as no row below can belong to it.
 
-    One strip is in memory, and the outlines of the regions that reach its last row.
+    Two strips are in memory, and the outlines of the regions that reach the first one's last row.
 
     Args:
         strips: All rows of the map in their order, of one width.
@@ -80,20 +95,25 @@ def trace_regions(strips: Iterable[Strip], simplify: float = 0.0) -> Iterator[Re
             meet, corners stay.
 
     Yields:
-        Regions; without simplification their polygons' areas are their pixel counts, and together they cover every
-        pixel with data exactly once.
+        Regions. Their polygons are a coverage: neighbours have the same points along their border. Without
+        simplification the polygons' areas are their pixel counts, and together they cover every pixel with data
+        exactly once.
     """
     open_regions: dict[int, _Open] = {}
+    seams: dict[int, NDArray[np.bool_]] = {}
     edge_ids: NDArray[np.int64] | None = None
-    edge_classes: NDArray[np.uint8] | None = None
+    above: NDArray[np.uint8] | None = None
     row, used = 0, 0
-    for strip in strips:
+    for strip, following in pairwise(chain(strips, [None])):
+        assert strip is not None
         labels, indices = _label(strip.classes)
-        found = _measure(strip, labels, indices, row, simplify)
+        nodes = _nodes(above, strip.classes, None if following is None else following.classes[0])
+        seams[row], seams[row + len(strip.classes)] = nodes[0], nodes[-1]
+        found = _measure(strip, labels, indices, row, nodes, simplify)
         ids = np.arange(len(indices), dtype=np.int64) + used
         used += len(indices)
-        if edge_ids is not None and edge_classes is not None:
-            same = (edge_classes == strip.classes[0]) & (edge_classes != IGNORE_INDEX)
+        if edge_ids is not None and above is not None:
+            same = (above == strip.classes[0]) & (above != IGNORE_INDEX)
             pairs = np.unique(np.stack([edge_ids[same], ids[labels[0, same]]]), axis=1)
             _join(open_regions, ids, found, pairs, used - len(indices))
         for position, region in found.items():
@@ -102,17 +122,66 @@ def trace_regions(strips: Iterable[Strip], simplify: float = 0.0) -> Iterator[Re
                 open_regions[name].take(region)
             else:
                 open_regions[name] = region
-        edge_ids, edge_classes = ids[labels[-1]], strip.classes[-1]
-        reaching = set(np.unique(edge_ids[edge_classes != IGNORE_INDEX]).tolist())
+        edge_ids, above = ids[labels[-1]], strip.classes[-1]
+        reaching = set(np.unique(edge_ids[above != IGNORE_INDEX]).tolist())
         for name in [name for name in open_regions if name not in reaching]:
-            yield open_regions.pop(name).close()
+            yield open_regions.pop(name).close(seams)
         row += len(strip.classes)
+        first = min((region.top for region in open_regions.values()), default=row)
+        seams = {at: seam for at, seam in seams.items() if at >= first}
     for region in open_regions.values():
-        yield region.close()
+        yield region.close(seams)
+
+
+def _nodes(
+    above: NDArray[np.uint8] | None, classes: NDArray[np.uint8], below: NDArray[np.uint8] | None
+) -> NDArray[np.bool_]:
+    """Return which corners of a strip's pixels, ``(rows + 1, W + 1)``, are corners of some region.
+
+    All but those that lie within a region or on a straight border of two. What is off the map has no data.
+    """
+    around = np.pad(classes, 1, constant_values=IGNORE_INDEX)
+    if above is not None:
+        around[0, 1:-1] = above
+    if below is not None:
+        around[-1, 1:-1] = below
+    # Pixels side by side are of one region where they are of one class.
+    beside, over = around[:, :-1] == around[:, 1:], around[:-1] == around[1:]
+    return ~((beside[:-1] & beside[1:]) | (over[:, :-1] & over[:, 1:]))
+
+
+def thin(
+    polygons: NDArray[np.object_], needed: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
+) -> NDArray[np.object_]:
+    """Return polygons without the points on straight lines that nobody needs.
+
+    Args:
+        polygons: ``(N,)``, of points with whole numbers.
+        needed: Says of points on straight lines, x and y ``(P,)``, which are corners of a neighbour.
+    """
+    kind, points, (rings, holders) = shapely.to_ragged_array(polygons)
+    starts, counts = rings[:-1], np.diff(rings) - 1  # the last point of a ring is its first
+    ring = np.repeat(np.arange(len(counts)), counts)
+    at = np.arange(len(ring)) + ring
+    before, after = at - 1, at + 1
+    first = at == starts[ring]
+    before[first] = (starts + counts - 1)[ring[first]]
+    here, (back, on) = points[at], (points[at] - points[before], points[after] - points[at])
+    kept = back[:, 0] * on[:, 1] != back[:, 1] * on[:, 0]
+    x, y = np.rint(here[~kept]).astype(np.int64).T
+    kept[~kept] = needed(x, y)
+    left = np.bincount(ring[kept], minlength=len(counts))
+    ends = np.cumsum(left)
+    chosen = here[kept]
+    closed = np.insert(chosen, ends, chosen[ends - left], axis=0)
+    thinned: NDArray[np.object_] = shapely.from_ragged_array(
+        kind, closed, (np.concatenate([[0], np.cumsum(left + 1)]), holders)
+    )
+    return thinned
 
 
 def _label(classes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Number the regions of a strip from 0, those without data among them; give numbers and the class of each."""
+    """Number the regions of a strip from 0, those without data among them; return numbers and the class of each."""
     labels = np.zeros(classes.shape, np.int32)
     indices: list[int] = []
     for index in np.unique(classes).tolist():
@@ -124,34 +193,37 @@ def _label(classes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.ui
 
 
 def _measure(
-    strip: Strip, labels: NDArray[np.int32], indices: NDArray[np.uint8], row: int, simplify: float
+    strip: Strip,
+    labels: NDArray[np.int32],
+    indices: NDArray[np.uint8],
+    row: int,
+    nodes: NDArray[np.bool_],
+    simplify: float,
 ) -> dict[int, _Open]:
-    """Give what a strip holds of each region with data, by the region's number."""
+    """Return what a strip holds of each region with data, by the region's number."""
     polygons = np.empty(len(indices), object)
     # Without simplification nothing is gained by outlines of what has no data; with it their borders are shared.
     wanted = None if simplify else strip.classes != IGNORE_INDEX
     for shape, value in shapes(labels, wanted, connectivity=4, transform=Affine.translation(0, row)):
         outline, *holes = shape["coordinates"]
         polygons[int(value)] = shapely.Polygon(outline, holes)
-    if simplify:
-        polygons = _simplify(polygons, simplify)
+    made = np.flatnonzero(indices != IGNORE_INDEX) if wanted is not None else np.arange(len(indices))
+    if len(made):
+        # A corner at every pixel: a coverage asks that neighbours have the same corners along their border.
+        matched = shapely.transform(shapely.segmentize(polygons[made], 1.0), np.rint)
+        if simplify:
+            # The strip's own border is left as it is.
+            matched = shapely.coverage_simplify(matched, simplify, simplify_boundary=False)
+        polygons[made] = thin(matched, lambda x, y: nodes[y - row, x])
     flat = labels.ravel()
     pixels = np.bincount(flat, minlength=len(indices))
     confidence = np.full(len(indices), np.nan)
     if strip.confidence is not None:
         confidence = np.bincount(flat, strip.confidence.ravel(), len(indices))
     return {
-        int(i): _Open(int(indices[i]), [polygons[i]], int(pixels[i]), float(confidence[i]))
+        int(i): _Open(int(indices[i]), row, [polygons[i]], int(pixels[i]), float(confidence[i]))
         for i in np.flatnonzero(indices != IGNORE_INDEX)
     }
-
-
-def _simplify(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.object_]:
-    """Simplify the polygons that fill a strip, leaving the strip's own border as it is."""
-    # A corner at every pixel: a coverage asks that neighbours have the same corners along their border.
-    matched = shapely.transform(shapely.segmentize(polygons, 1.0), np.rint)
-    simpler: NDArray[np.object_] = shapely.coverage_simplify(matched, tolerance, simplify_boundary=False)
-    return simpler
 
 
 def _join(

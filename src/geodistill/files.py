@@ -38,7 +38,8 @@ def atomic_path(path: Path | str, kind: str = "folder") -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; rename it to ``path`` at the end, remove it on any failure.
 
     Works for files and folders; the parent folder is made. An existing file is replaced. A folder gets a `MARKER` that
-    lists what was written; an existing folder is replaced only where it is empty or its marker lists all that it holds.
+    lists what was written; an existing folder is replaced only where it is empty, or its marker is of the same kind and
+    lists all that it holds.
     What earlier writers of the same path left when they were killed is removed first.
 
     Args:
@@ -57,12 +58,12 @@ def atomic_path(path: Path | str, kind: str = "folder") -> Iterator[Path]:
             raise PermissionError(errno.EACCES, "not writable", str(path.parent))
         _sweep_beside(path)
         if path.is_dir():
-            refuse_foreign(path)
+            refuse_foreign(path, kind)
         yield part
         if part.is_dir():
             mark_folder(part, kind, map(escape, _names_below(part)))
             if path.is_dir():
-                _exchange(path, part)
+                _exchange(path, part, kind)
         if part.exists():
             part.replace(path)
     except OSError as error:
@@ -71,9 +72,9 @@ def atomic_path(path: Path | str, kind: str = "folder") -> Iterator[Path]:
         _remove(part)
 
 
-def _exchange(path: Path, part: Path) -> None:
+def _exchange(path: Path, part: Path, kind: str) -> None:
     """Put a new folder in the place of an old one; where it is cut short, `_sweep_beside` puts the old one back."""
-    refuse_foreign(path)  # once more: writing may have taken hours
+    refuse_foreign(path, kind)  # once more: writing may have taken hours
     old = _beside(path, "old")
     path.rename(old)
     try:
@@ -215,12 +216,19 @@ def foreign_files(folder: Path) -> list[str]:
     return foreign
 
 
-def refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path, kind: str = "") -> None:
     """Make sure that a folder may be emptied.
 
+    Args:
+        folder: The folder.
+        kind: What is to be written there; results of another kind are not replaced by it.
+
     Raises:
-        OutputError: It holds what is not ours.
+        OutputError: It holds what is not ours, or what is of another kind.
     """
+    marker = read_marker(folder) if kind else None
+    if marker is not None and marker[0] != kind:
+        raise OutputError(f"{folder} holds a {marker[0]}, not a {kind}", "a new folder", "choose another --out")
     if foreign := foreign_files(folder):
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise OutputError(

@@ -27,18 +27,20 @@ SHORT = shlex.split(
 )
 
 
-def test_the_four_commands_lead_from_boxes_to_a_segmenter(
+def test_the_commands_lead_from_boxes_to_a_segmenter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_detection_set(tmp_path / "town", 8)
-    for command in BLOCKS[0]:
+    for command in [*BLOCKS[0], *BLOCKS[1]]:
         assert main(command + (SHORT if command[0] == "fit" else [])) == 0, capsys.readouterr().err
     assert Segmenter.load("runs/town").spec.legend.names == ("ground", "ship", "dock")
+    assert (tmp_path / "town-yolo/data.yaml").is_file()
+    assert (tmp_path / "town-samrs/valid.txt").is_file()
 
 
 def test_the_presets_are_spelt_as_the_page_has_them() -> None:
-    shown = [_settings(parse(_build_parser(), command[2:])) for command in BLOCKS[1]]
+    shown = [_settings(parse(_build_parser(), command[2:])) for command in BLOCKS[2]]
     assert [settings.format for settings in shown] == [preset.format for preset in PRESETS.values()]
 
 

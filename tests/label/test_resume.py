@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from detection_sets import contents, make_detection_set, settings_of
 from dying_labeller import DyingLabeller
-from geodistill.errors import GeodistillWarning, OutputError
+from geodistill.errors import DataError, GeodistillWarning, OutputError
 from geodistill.label import journal as journals
 from geodistill.label.build import Work, build
 from geodistill.label.journal import Journal
@@ -138,3 +139,48 @@ def test_a_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
         assert journal.finished is None
     with Journal(tmp_path) as journal:
         assert journal.finished is None
+
+
+def test_a_batch_of_a_network_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network whose answers depend on what shares the batch: a run in several goes is that in one."""
+    from geodistill.label.postprocess import NO_RULES
+    from geodistill.label.segmenters import sam
+    from promptable import save_promptable
+
+    encode = sam.SamSegmenter._encode
+
+    def shifted(self: sam.SamSegmenter, images: list[Any]) -> list[tuple[Any, ...]]:
+        total = sum(int(image.sum()) % 97 for image in images)  # far more than the last bits
+        return [tuple(level * (1 + total / 1000) for level in levels) for levels in encode(self, images)]
+
+    monkeypatch.setattr(sam.SamSegmenter, "_encode", shifted)
+    monkeypatch.setattr(sam, "batch_size", lambda device: 3)
+    monkeypatch.setattr(sam, "choose_chunk", lambda *_: 2)
+    source = make_detection_set(tmp_path / "set", 5)
+    name = f"sam:{save_promptable('sam', tmp_path / 'weights')}"
+    settings = settings_of(source, segmenter=name, tile=48, rules=NO_RULES)
+    work = Work(device="cpu", batch=3)
+    build(settings, tmp_path / "whole", work=work)
+    whole = contents(tmp_path / "whole")
+    build(settings, tmp_path / "alone", work=Work(device="cpu", batch=1))
+    assert contents(tmp_path / "alone") != whole, "the batch shows in the masks"
+
+    out = tmp_path / "out"
+    build(settings, out, work=work)
+    for path in sorted((out / "gray").glob("*.png"))[::3]:
+        path.unlink()
+    with pytest.warns(GeodistillWarning, match="labelled again"):
+        build(settings, out, work=Work(device="cpu"), resume=True)  # the batch is the run's own
+    assert contents(out) == whole
+    with pytest.raises(OutputError, match="batch was 3, is 2"):
+        build(settings, out, work=Work(device="cpu", batch=2), resume=True)
+
+    image = source / "images/scene_1.png"
+    good, times = image.read_bytes(), image.stat()
+    image.write_bytes(good[: len(good) // 2])
+    with pytest.raises(DataError, match="1 of 5 images failed"):
+        build(settings, tmp_path / "mended", work=work)
+    image.write_bytes(good)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    build(settings, tmp_path / "mended", work=work, resume=True)
+    assert contents(tmp_path / "mended") == whole

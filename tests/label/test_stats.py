@@ -98,8 +98,8 @@ def test_annotations_that_cannot_be_counted(tmp_path: Path, wrong: dict[str, Any
 def test_files_that_are_none(tmp_path: Path) -> None:
     whole = write_coco(tmp_path / "set.json", ANNOTATIONS, streamed=True).read_text()
     for text, message in (
-        (whole[: len(whole) // 4], "malformed"),
-        (whole.replace('"area"', "area", 1), r"set\.json:2 is malformed"),
+        (whole[: len(whole) // 4], "is not JSON"),
+        (whole.replace('"area"', "area", 1), r"set\.json:2 is not JSON"),
         ('{"images": []}', "no COCO file"),
         ('{"annotations": [], "images": [{}], "categories": []}', "images or categories"),
     ):

@@ -1,4 +1,4 @@
-"""``geodistill label``: build, stats, ablate."""
+"""``geodistill label``: build, stats, export, ablate."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodistill.cli.shared import Verb, parse, print_json, refuse_idle, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.outputs import check_outputs
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -201,7 +202,7 @@ def ablate(argv: Sequence[str]) -> None:
     add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
     _add_work(parser)
     args = parse(parser, argv)
-    from geodistill.label.ablation import Question, format_ablation, write_ablation
+    from geodistill.label.ablation import Question, ablation_files, format_ablation, write_ablation
     from geodistill.label.ablation import ablate as run_ablate
     from geodistill.label.postprocess import NO_RULES
     from geodistill.label.prompts import COMBINATIONS, parse_prompt
@@ -217,6 +218,9 @@ def ablate(argv: Sequence[str]) -> None:
         instances=Path(args.instances) if args.instances else None,
         device=args.device,
     )
+    if args.out:
+        places = [args.boxes, args.images, *([args.instances] if args.instances else [])]
+        check_outputs(ablation_files(Path(args.out)), places)
     found = run_ablate(
         args.format,
         Path(args.boxes),
@@ -250,9 +254,13 @@ def stats(argv: Sequence[str]) -> None:
     add("--regions", action="store_true", help="of manifests: count each connected region of a class as an instance")
     add("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
+    from geodistill.label.stats import set_files, set_name
     from geodistill.label.stats import stats as run_stats
-    from geodistill.label.tables import format_comparison, format_statistics, write_statistics
+    from geodistill.label.tables import format_comparison, format_statistics, statistics_files, write_statistics
 
+    if args.out:
+        read = [file for place in args.set for file in set_files(place)]
+        check_outputs(statistics_files([set_name(place) for place in args.set], args.out), read)
     sets = [run_stats(place, regions=args.regions, progress=True) for place in args.set]
     if args.out:
         write_statistics(sets, args.out)
@@ -264,8 +272,34 @@ def stats(argv: Sequence[str]) -> None:
             print(f"\n{format_comparison(sets)}")
 
 
+def export(argv: Sequence[str]) -> None:
+    """Write a label set in another form."""
+    parser = verb_parser(
+        "label export",
+        "A label set in the form that other programs train on: yolo-seg (ultralytics) or samrs (the lists and folders"
+        " of SAMRS's code). Images are copied; the folder appears whole or not at all.",
+        "geodistill label export --labels town-labelled --to yolo-seg --out town-yolo",
+    )
+    add = parser.add_argument
+    add("--labels", required=True, help="finished folder of 'label build'")
+    add("--to", required=True, help="yolo-seg or samrs")
+    add("--out", required=True, help="a new folder, or an earlier export")
+    add("--json", action="store_true", help="print JSON")
+    args = parse(parser, argv)
+    from geodistill.label.export import export_labels
+
+    told = export_labels(args.labels, args.to, args.out, progress=True)
+    if args.json:
+        print_json(told)
+        return
+    splits = ", ".join(f"{split} {count}" for split, count in told["images"].items())
+    left_out = f"; {told['left_out']} images with another number of bands are left out" if told["left_out"] else ""
+    print(f"{args.out}: {sum(told['images'].values())} images copied ({splits}), {told['objects']} objects{left_out}")
+
+
 LABEL_VERBS: dict[str, tuple[str, Verb]] = {
     "build": ("boxes -> masks, instances and a manifest; tells where every box went", build),
     "stats": ("pixels, instances and mask sizes of labelled sets, as table, CSV and pictures", stats),
+    "export": ("a label set as YOLO segmentation or in SAMRS's form", export),
     "ablate": ("prompts compared against true masks", ablate),
 }

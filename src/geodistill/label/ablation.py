@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,6 +28,7 @@ from geodistill.label.segmenters import CroppedMask
 from geodistill.label.settings import check_view
 from geodistill.label.tiling import boxes_in, tile_windows
 from geodistill.raster import Raster, Window
+from geodistill.writing import csv_text, json_text
 
 FLOORS = ("(H-Box filled)", "(R-Box filled)")
 """Rows without any segmenter: what a mask must be better than."""
@@ -271,16 +270,20 @@ def format_ablation(ablation: Ablation) -> str:
     return "\n".join(lines)
 
 
+def ablation_files(folder: Path) -> list[Path]:
+    """Return every file that `write_ablation` writes."""
+    return [folder / "ablation.json", folder / "ablation.csv"]
+
+
 def write_ablation(folder: Path, ablation: Ablation) -> None:
     """Write ``ablation.json``, and ``ablation.csv`` with a line a prompt; shares in 0..1.
 
     Raises:
         OutputError: A file cannot be written.
     """
-    with atomic_path(folder / "ablation.json") as part:
-        part.write_text(json.dumps(ablation.to_dict(), indent=2) + "\n", encoding="utf-8")
-    with atomic_path(folder / "ablation.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["prompt", "instances", "miou_i", "miou_p"])
-        for row in ablation.rows:
-            writer.writerow([row.prompt, row.instances, f"{row.miou_i:.6f}", f"{row.miou_p:.6f}"])
+    about, table = ablation_files(folder)
+    rows = [(row.prompt, row.instances, f"{row.miou_i:.6f}", f"{row.miou_p:.6f}") for row in ablation.rows]
+    with atomic_path(about) as part:
+        part.write_text(json_text(ablation.to_dict(), 2) + "\n", encoding="utf-8")
+    with atomic_path(table) as part:
+        part.write_text(csv_text([("prompt", "instances", "miou_i", "miou_p"), *rows]), encoding="utf-8")

@@ -14,7 +14,7 @@ from geodistill.reading import read_object
 from geodistill.writing import json_text
 
 ABOUT = "settings.json"
-KIND = "labels"
+KIND = "label set"
 OURS = (ABOUT, ACCOUNT, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, *(f"{name}/*" for name in FOLDERS))
 """What of the folder a run writes."""
 

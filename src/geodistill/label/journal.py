@@ -53,7 +53,7 @@ class Journal:
         if self.path.is_symlink():
             raise OutputError(f"{self.path} is a link", "a file of our own", "remove it")
         try:
-            self.path.touch()
+            self.path.open("ab").close()
             self._file: BinaryIO = self.path.open("r+b")
         except OSError as error:
             raise output_error(self.path, error) from error
@@ -73,8 +73,8 @@ class Journal:
             else:
                 self._at[tile_id(record)] = whole
             whole += len(line)
-        self._file.truncate(whole)
-        self._file.seek(whole)
+        if whole < self._file.seek(0, os.SEEK_END):
+            self._file.truncate(whole)
 
     def _parse(self, line: bytes) -> Record | None:
         """Return the record of a line, or ``None`` where it is not as it was written."""

@@ -93,14 +93,9 @@ class _Stamps:
 def _stamp(image: Path) -> Any:
     try:
         with Raster(image) as raster:
-            return plain_stamp(raster.stamp)
+            return raster.stamp
     except (DataError, OSError):
         return None
-
-
-def plain_stamp(value: Any) -> Any:
-    """Return a stamp as JSON gives it back: lists for tuples."""
-    return [plain_stamp(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _damaged(out: Path, record: Record) -> list[str]:

@@ -5,10 +5,9 @@ These are the figures 5 and 6 of the SAMRS paper, and the columns of its table 2
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,11 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.data.masks import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.errors import DataError
-from geodistill.label.boxes.coco import load_json
+from geodistill.label.assemble import INSTANCES, MANIFEST
 from geodistill.label.boxes.rasterise import checked_runs, coco_polygons
 from geodistill.label.boxes.text import points
+from geodistill.label.coco_file import read_instances
+from geodistill.label.labeller import FOLDERS
 from geodistill.label.runs import Runs
 from geodistill.raster import Raster
 from geodistill.spec import Colour, Legend, default_colours, parse_colour
@@ -35,9 +36,6 @@ SMALL_EDGES = tuple(range(0, SMALL + 1, 10))
 LARGE_EDGES = (SMALL, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 EDGES = (*SMALL_EDGES, *LARGE_EDGES[1:])
 """Lower edges of the bins of mask sizes in pixels; the last bin has no upper edge. The first begins at 1."""
-
-_STREAMED = '{"annotations": ['
-"""First line of a COCO file that has one annotation a line, as ``label build`` writes them."""
 
 
 @dataclass
@@ -138,26 +136,43 @@ def stats(
         DataError: The place holds none of these, or a file of it is malformed.
     """
     place = Path(place)
-    if place.is_dir() and (place / "instances.json").is_file():
-        return _coco(place / "instances.json", name or place.resolve().name, place, progress)
-    if place.is_dir() and (place / "manifest.parquet").is_file():
-        return _manifest(Manifest.load(place / "manifest.parquet"), name or place.resolve().name, regions, progress)
+    name = name or set_name(place)
+    if place.is_dir() and (place / INSTANCES).is_file():
+        return _coco(place / INSTANCES, name, place, progress)
+    if place.is_dir() and (place / MANIFEST).is_file():
+        return _manifest(Manifest.load(place / MANIFEST), name, regions, progress)
     if place.suffix.lower() == ".json" and place.is_file():
-        return _coco(place, name or place.stem, None, progress)
+        return _coco(place, name, None, progress)
     if place.suffix.lower() == ".parquet" and place.is_file():
-        return _manifest(Manifest.load(place), name or place.stem, regions, progress)
+        return _manifest(Manifest.load(place), name, regions, progress)
     raise DataError(f"no labelled set at {place}", "a folder of 'label build', a COCO json file, or a manifest")
 
 
+def set_name(place: Path | str) -> str:
+    """Return what a set is called: its folder, or its file without suffix."""
+    place = Path(place)
+    return place.resolve().name if place.is_dir() else place.stem
+
+
+def set_files(place: Path | str) -> list[Path]:
+    """Return the files of a set, and the folders that hold nothing else."""
+    place = Path(place)
+    if not place.is_dir():
+        return [place]
+    return [place / name for name in (INSTANCES, MANIFEST, *FOLDERS)]
+
+
 def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStatistics:
-    annotations, content = _read_coco(file)
+    annotations, content = read_instances(file)
     categories, images = content.get("categories") or (), content.get("images") or ()
     try:
         index = {category["id"]: at for at, category in enumerate(categories)}
         names = tuple(str(category["name"]) for category in categories)
         colours = [parse_colour(category["color"]) for category in categories if "color" in category]
         sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
-    except (KeyError, TypeError, ValueError) as error:
+        values = [int(category.get("mask_value", at)) for at, category in enumerate(categories)]
+        masks = [folder / image["mask"] for image in images if "mask" in image] if folder else []
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{file}: images or categories ({error!r})", "COCO's, with sizes and names") from error
     found = SetStatistics(name, names, tuple(colours) if len(colours) == len(names) else default_colours(len(names)))
     found.images = len(sizes)
@@ -170,44 +185,13 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
             if not item.get("iscrowd"):
                 area = _area(item, sizes[item["image_id"]], source)
                 counted.add(index[item["category_id"]], area, item["image_id"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise DataError(f"{source} ({error!r})", "an annotation of a listed image and category") from error
     counted.give_to(found)
     found.pixels = found.mask_pixels
     if folder is not None:
-        _add_maps(found, [folder / image["mask"] for image in images if "mask" in image], folder, progress)
+        _add_maps(found, masks, values, folder, progress)
     return found
-
-
-def _read_coco(file: Path) -> tuple[Callable[[], Iterator[Any]], dict[str, Any]]:
-    """Give the annotations, to be gone through once, and the rest of the file."""
-    with file.open(encoding="utf-8") as text:
-        if text.readline().strip() == _STREAMED:
-            lines = iter(text)
-            for line in lines:
-                if line.startswith("]"):
-                    break
-            try:
-                return lambda: _streamed(file), json.loads("{" + "".join(lines))
-            except json.JSONDecodeError as error:
-                raise DataError(f"{file} is malformed ({error.msg})", "a file that 'label build' wrote") from error
-    content = load_json(file)
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise DataError(f"{file} is no COCO file", "a mapping with the lists 'images' and 'annotations'")
-    return lambda: iter(content["annotations"]), content
-
-
-def _streamed(file: Path) -> Iterator[Any]:
-    """Read one annotation a line, so that a set of millions needs no memory."""
-    with file.open(encoding="utf-8") as lines:
-        next(lines)
-        for number, line in enumerate(lines, 2):
-            if line.startswith("]"):
-                return
-            try:
-                yield json.loads(line.strip().removesuffix(","))
-            except json.JSONDecodeError as error:
-                raise DataError(f"{file}:{number} is malformed ({error.msg})", "JSON") from error
 
 
 def _area(item: Mapping[str, Any], size: tuple[int, int], source: str) -> int:
@@ -226,18 +210,20 @@ def _area(item: Mapping[str, Any], size: tuple[int, int], source: str) -> int:
     return round(float(item["area"]))
 
 
-def _add_maps(found: SetStatistics, masks: list[Path], folder: Path, progress: bool) -> None:
+def _add_maps(found: SetStatistics, masks: Sequence[Path], values: Sequence[int], folder: Path, progress: bool) -> None:
     """Count pixels as painted, where later instances hide earlier ones; take bands and sampling from the manifest."""
     counts = np.zeros(256, np.int64)
     for mask in _bar(masks, "counting pixels", progress):
         with Raster(mask) as raster:
+            if raster.dtype != np.uint8:
+                raise DataError(f"mask {mask} has samples of {raster.dtype}", "8 bits, as 'label build' writes them")
             pixels, _, _ = raster.read_labels()
             counts += np.bincount(pixels[0].ravel(), minlength=256)
     if masks:
-        found.pixels = tuple(counts[: len(found.classes)].tolist())
+        found.pixels = tuple(int(counts[value]) if 0 <= value < len(counts) else 0 for value in values)
         found.unlabelled = int(counts.sum()) - sum(found.pixels)
-    if (folder / "manifest.parquet").is_file():
-        manifest = Manifest.load(folder / "manifest.parquet")
+    if (folder / MANIFEST).is_file():
+        manifest = Manifest.load(folder / MANIFEST)
         found.channels, found.gsd = len(manifest.bands), _gsd(manifest)
 
 

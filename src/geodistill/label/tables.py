@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -15,8 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.data.statistics import Spread
+from geodistill.label.names import ENDS, flat_names
 from geodistill.label.stats import EDGES, SMALL, SMALL_EDGES, SetStatistics
 from geodistill.raster import atomic_path
+from geodistill.writing import csv_text
 
 TABLES = ("classes.csv", "sizes.csv", "per_image.csv")
 PICTURES = ("classes.png", "sizes.png", "per_image.png")
@@ -37,7 +37,7 @@ def write_statistics(sets: Sequence[SetStatistics], out: Path | str) -> list[Pat
     """
     out = Path(out)
     written: list[Path] = []
-    folders = [out] if len(sets) == 1 else [out / f"{n}-{Path(found.name).name}" for n, found in enumerate(sets, 1)]
+    folders = _folders([found.name for found in sets], out)
     for found, folder in zip(sets, folders, strict=True):
         tables = (_classes(found), _sizes(found), _per_image(found))
         figures = (_classes_figure(found), _sizes_figure(found), _per_image_figure(found))
@@ -50,6 +50,21 @@ def write_statistics(sets: Sequence[SetStatistics], out: Path | str) -> list[Pat
     if len(sets) > 1:
         written.append(_write_csv(out / COMPARISON, [_COLUMNS, *map(_comparison, sets)]))
     return written
+
+
+def statistics_files(names: Sequence[str], out: Path | str) -> list[Path]:
+    """Return every file that `write_statistics` may write for sets of these names."""
+    out = Path(out)
+    files = [folder / name for folder in _folders(names, out) for name in (*TABLES, *PICTURES)]
+    return files if len(names) == 1 else [*files, out / COMPARISON]
+
+
+def _folders(names: Sequence[str], out: Path) -> list[Path]:
+    if len(names) == 1:
+        return [out]
+    return [
+        out / flat_names([f"{n}-{Path(name).name}"], ENDS)[f"{n}-{Path(name).name}"] for n, name in enumerate(names, 1)
+    ]
 
 
 def format_statistics(found: SetStatistics) -> str:
@@ -147,10 +162,8 @@ def _per_image(found: SetStatistics) -> list[Sequence[Any]]:
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
     with atomic_path(path) as part:
-        part.write_text(text.getvalue(), encoding="utf-8")
+        part.write_text(csv_text(rows), encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -1,0 +1,149 @@
+"""``label export``: a label set in the form that other programs train on. Images are copied, never linked."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from geodistill.data.masks import read_mask
+from geodistill.errors import DataError, UnknownNameError
+from geodistill.files import atomic_path
+from geodistill.label.label_set import Labelled, LabelSet, load_label_set
+from geodistill.label.outlines import outline
+from geodistill.label.paint import write_mask, write_picture
+from geodistill.label.pixels import read_tiles
+from geodistill.outputs import check_folder
+from geodistill.raster import Raster, Window
+
+KIND = "label export"
+YOLO_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+"""Images that ultralytics reads, of those that a set may have."""
+SAMRS_LISTS = {"train": "train.txt", "val": "valid.txt", "test": "test.txt"}
+"""List of names of each split, as SAMRS's code calls them."""
+
+
+def export_labels(labels: Path | str, to: str, out: Path | str, *, progress: bool = False) -> dict[str, Any]:
+    """Write a label set in another form; the folder appears whole or not at all.
+
+    Args:
+        labels: Finished folder of ``label build``.
+        to: One of `FORMS`.
+        out: A new folder, or an earlier export.
+        progress: Show a progress bar on a terminal.
+
+    Returns:
+        ``images`` by split, ``objects``, and ``left_out``, the images that the manifest has not.
+
+    Raises:
+        UnknownNameError: No form has that name.
+        DataError: There is no such set, or a file of it is malformed or missing.
+        OutputError: The folder cannot be written, or holds what is not ours.
+    """
+    if to not in FORMS:
+        raise UnknownNameError("form of labels", to, FORMS)
+    found = load_label_set(labels)
+    one_a_folder = {image.image.parent: image.image for image in found.images.values()}
+    check_folder(out, (found.folder, *one_a_folder.values()))
+    with atomic_path(out, KIND) as part:
+        part.mkdir()
+        objects = FORMS[to](found, part, progress)
+    splits = Counter(image.split for image in found.images.values())
+    return {"images": dict(sorted(splits.items())), "objects": objects, "left_out": found.left_out}
+
+
+def write_yolo(found: LabelSet, folder: Path, progress: bool = False) -> int:
+    """Write ``images/SPLIT``, ``labels/SPLIT`` and ``data.yaml``, as ultralytics reads them.
+
+    A line of a label file is the number of a class and the outline of an object in shares of the image's width and
+    height. The background is no class.
+
+    Returns:
+        Number of objects.
+    """
+    kept = [value for value, name in enumerate(found.legend.names) if name != found.background]
+    numbers = {value: number for number, value in enumerate(kept)}
+    splits = sorted({image.split for image in found.images.values()})
+    for kind in ("images", "labels"):
+        for split in splits:
+            (folder / kind / split).mkdir(parents=True)
+    for image in _bar(found.images.values(), "copying images", progress):
+        if image.image.suffix.lower() not in YOLO_SUFFIXES:
+            raise DataError(f"image {image.image}", f"a file {', '.join(YOLO_SUFFIXES)}", "label it with --tile")
+        with Raster(image.image) as raster:
+            _check_size(image, raster)
+        _copy(image.image, folder / "images" / image.split / f"{image.name}{image.image.suffix}")
+        (folder / "labels" / image.split / f"{image.name}.txt").touch()
+    count = 0
+    with ExitStack() as held:
+        last, file = None, None
+        for image, value, runs in _bar(found.objects(), "writing outlines", progress):
+            if not runs.area:
+                continue
+            if image is not last or file is None:
+                held.close()
+                path = folder / "labels" / image.split / f"{image.name}.txt"
+                last, file = image, held.enter_context(path.open("a", encoding="utf-8"))
+            shares = outline(runs) / (image.width, image.height)
+            file.write(" ".join([str(numbers[value]), *(f"{share:.6f}" for share in shares.ravel().tolist())]) + "\n")
+            count += 1
+    about = {split: f"images/{split}" for split in splits}
+    about |= {"val": about.get("val", "images/train"), "train": about.get("train", "images/val")}
+    about["names"] = {number: found.legend.names[value] for number, value in enumerate(kept)}  # type: ignore[assignment]
+    text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
+    (folder / "data.yaml").write_text(text, encoding="utf-8", errors="backslashreplace")
+    return count
+
+
+def write_samrs(found: LabelSet, folder: Path, progress: bool = False) -> int:
+    """Write ``images``, ``gray``, ``color`` (all PNG) and a list of names for each split, as SAMRS's code reads them.
+
+    Images are written as 8-bit RGB, as the segmenter saw them, since that code takes one suffix and three bands.
+
+    Returns:
+        Number of objects.
+    """
+    for image in _bar(found.images.values(), "copying images", progress):
+        name = f"{image.name}.png"
+        with Raster(image.image) as raster:
+            _check_size(image, raster)
+            (tile,) = read_tiles(raster, [Window(0, 0, image.height, image.width)], None)
+        write_picture(folder / "images" / name, tile.rgb)
+        indices = read_mask(image.mask, found.legend)
+        for kind, colour in (("gray", False), ("color", True)):
+            write_mask(folder / kind / name, indices, None, found.legend, colour=colour)
+    for split, name in SAMRS_LISTS.items():
+        names = sorted(image.name for image in found.images.values() if image.split == split)
+        if names or split != "test":
+            (folder / name).write_text("".join(f"{line}\n" for line in names), encoding="utf-8")
+    return sum(1 for _ in found.objects())
+
+
+FORMS: dict[str, Callable[[LabelSet, Path, bool], int]] = {"samrs": write_samrs, "yolo-seg": write_yolo}
+"""Writer of each form by its name; each returns the number of objects."""
+
+
+def _check_size(image: Labelled, raster: Raster) -> None:
+    if (raster.grid.width, raster.grid.height) != (image.width, image.height):
+        raise DataError(
+            f"{image.image} is {raster.grid.width} x {raster.grid.height} pixels",
+            f"{image.width} x {image.height}, as when it was labelled",
+            "label the set anew",
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not source.is_file():
+        raise DataError(f"no image {source}", "the images of the set, where they were when it was labelled")
+    shutil.copyfile(source, target)
+
+
+def _bar(items: Any, name: str, progress: bool) -> Any:
+    return tqdm(items, name, disable=not (progress and sys.stderr.isatty()))

@@ -1,0 +1,120 @@
+"""A finished folder of ``label build``, read back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geodistill.data.manifest import Manifest
+from geodistill.errors import DataError
+from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST
+from geodistill.label.boxes.rasterise import checked_runs
+from geodistill.label.coco_file import read_instances
+from geodistill.label.names import flat_names
+from geodistill.label.runs import Runs
+from geodistill.reading import read_object
+from geodistill.spec import Legend
+
+_SUFFIX = 5
+"""Bytes of the longest suffix: ``.tiff``."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image of a set.
+
+    Attributes:
+        name: One of a kind in the set, without folders and suffix.
+        image: The file.
+        mask: Its class indices.
+        split: ``train``, ``val`` or ``test``.
+        width: Pixels.
+        height: Pixels.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    split: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """What ``label build`` made.
+
+    Attributes:
+        folder: Where it is.
+        legend: Its classes.
+        background: Class for what no box touches, or ``None``.
+        images: Those of its manifest, by their COCO ids.
+        left_out: Number of images that the manifest has not (another number of bands).
+        annotations: Yields the COCO annotations.
+    """
+
+    folder: Path
+    legend: Legend
+    background: str | None
+    images: dict[int, Labelled]
+    left_out: int
+    annotations: Callable[[], Iterator[Any]]
+
+    def objects(self) -> Iterator[tuple[Labelled, int, Runs]]:
+        """Yield each object of the images: its image, the value of its class in the masks, its pixels.
+
+        Raises:
+            DataError: An annotation is not as ``label build`` wrote it.
+        """
+        for number, entry in enumerate(self.annotations(), 1):
+            source = f"{self.folder / INSTANCES}:object {number}"
+            try:
+                image, value = self.images.get(entry["image_id"]), int(entry["mask_value"])
+                runs = entry["segmentation"]
+                if not 0 <= value < len(self.legend):
+                    raise ValueError(f"mask value {value}")
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise DataError(f"{source} ({error!r})", "an annotation that 'label build' wrote") from error
+            if image is not None:
+                yield image, value, Runs.from_coco(checked_runs(runs, image.width, image.height, source))
+
+
+def load_label_set(folder: Path | str) -> LabelSet:
+    """Read a label set.
+
+    Raises:
+        DataError: The folder holds none, or a file of it is malformed.
+    """
+    folder = Path(folder)
+    if not all((folder / name).is_file() for name in (ACCOUNT, INSTANCES, MANIFEST, LEGEND)):
+        raise DataError(f"no label set at {folder}", "the folder of a finished 'label build'")
+    manifest, legend = Manifest.load(folder / MANIFEST), Legend.load(folder / LEGEND)
+    settings = read_object(folder / ACCOUNT).get("settings")
+    rows = {_whole(row.mask): row for row in manifest.entries if row.mask is not None}
+    annotations, content = read_instances(folder / INSTANCES)
+    images = {}
+    try:
+        background = settings["background"]  # type: ignore[index]  # what it holds is not known
+        masks = {entry["id"]: Path(entry["mask"]) for entry in content["images"]}
+        names = flat_names({_key(mask) for mask in masks.values()}, _SUFFIX)
+        for entry in content["images"]:
+            mask = masks[entry["id"]]
+            row = rows.get(_whole(folder / mask))
+            if row is not None:
+                size = int(entry["width"]), int(entry["height"])
+                images[entry["id"]] = Labelled(names[_key(mask)], row.image, folder / mask, row.split, *size)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(f"{folder} ({error!r})", "a folder as 'label build' wrote it") from error
+    return LabelSet(folder, legend, background, images, len(masks) - len(images), annotations)
+
+
+def _key(mask: Path) -> str:
+    """Return the name of a mask below its folder, without suffix."""
+    return mask.with_suffix("").as_posix().partition("/")[2]
+
+
+def _whole(path: Path) -> str:
+    return os.path.realpath(path)

@@ -1,0 +1,191 @@
+"""What stands in the folder of a run is not what was written there: nothing is taken for done that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
+from geodistill.errors import GeodistillError, GeodistillWarning, OutputError
+from geodistill.label.build import build
+from geodistill.label.journal import NAME as JOURNAL
+from geodistill.label.journal import Journal
+from killed_label import TILED
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_detection_set(tmp_path_factory.mktemp("source"), 3)
+
+
+@pytest.fixture(scope="module")
+def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    build(settings_of(source, **TILED), out)
+    return contents(out)
+
+
+def stopped(source: Path, out: Path) -> None:
+    """A run that was killed when all tiles were done."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("geodistill.label.build._close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            build(settings_of(source, **TILED), out)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
+@pytest.mark.parametrize("folder", ["gray", "color", "images"])
+def test_a_damaged_file_is_made_again(
+    folder: str,
+    damage: Callable[[Path], None],
+    finished: bool,
+    source: Path,
+    tmp_path: Path,
+    whole: dict[str, bytes],
+) -> None:
+    out = tmp_path / "out"
+    (build if finished else stopped)(settings_of(source, **TILED) if finished else source, out)  # type: ignore[operator]
+    path = sorted((out / folder).glob("*.png"))[2]
+    damage(path)
+    with pytest.warns(GeodistillWarning, match=f"1 files .{folder}/{path.name}.*labelled again"):
+        build(settings_of(source, **TILED), out, resume=True)
+    assert contents(out) == whole
+
+
+def mutations(line: bytes) -> list[bytes]:
+    """A line of the journal, altered in one place, and made-up ones."""
+    places = range(0, len(line) - 1, max(len(line) // 12, 1))
+    return [line[:at] + bytes([line[at] ^ 1]) + line[at + 1 :] for at in places] + [
+        line.replace(b'"error":""', b'"error": ""'),
+        line[9:],  # as it was before lines had check sums
+        b"\xff\xfe\n",
+        b"null\n",
+        b"%08x null\n" % zlib.crc32(b"null"),
+        b'%08x {"key":"scene_0","window":5,"error":""}\n' % zlib.crc32(b'{"key":"scene_0","window":5,"error":""}'),
+        b"[" * 100_000 + b"\n",
+    ]
+
+
+def test_an_altered_journal_line_is_no_record(source: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    stopped(source, tmp_path / "out")
+    lines = (tmp_path / "out" / JOURNAL).read_bytes().splitlines(keepends=True)
+    for line in mutations(lines[3]):
+        (tmp_path / "j").mkdir(exist_ok=True)
+        (tmp_path / "j" / JOURNAL).write_bytes(b"".join([*lines[:3], line, *lines[4:]]))
+        with Journal(tmp_path / "j") as journal:
+            assert len(journal) == len(lines) - 1 - line.count(b"\n", 0, -1)
+            assert journal.altered == 1
+    (tmp_path / "out" / JOURNAL).write_bytes(b"".join([*lines[:3], mutations(lines[3])[5], *lines[4:]]))
+    with pytest.warns(GeodistillWarning, match="1 lines are not as they were written"):
+        build(settings_of(source, **TILED), tmp_path / "out", resume=True)
+    assert contents(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("name", ["label.json", "instances.json", "legend.yaml", "manifest.parquet"])
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
+def test_files_about_the_set_are_made_again(
+    name: str, damage: Callable[[Path], None], source: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    out = tmp_path / "out"
+    build(settings_of(source, **TILED), out)
+    if name == "manifest.parquet" and damage is not Path.unlink:
+        return  # splits may be set anew, so it is not compared
+    damage(out / name)
+    before = {path: path.stat().st_mtime_ns for path in (out / "gray").glob("*.png")}
+    with pytest.warns(GeodistillWarning, match="made again") if name != "manifest.parquet" else nothing():
+        build(settings_of(source, **TILED), out, resume=True)
+    assert contents(out) == whole
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "no tile was labelled again"
+
+
+def nothing() -> pytest.MonkeyPatch:
+    return pytest.MonkeyPatch.context()  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b"[]", b"{", b'{"a": 1, "a": 2}', b"[" * 100_000])
+def test_settings_that_are_none_are_one_line(text: bytes, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    stopped(source, out)
+    (out / "settings.json").write_bytes(text)
+    with pytest.raises(OutputError, match=r"settings\.json"):
+        build(settings_of(source, **TILED), out, resume=True)
+
+
+def test_a_changed_image_is_labelled_again(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 3)
+    out = tmp_path / "out"
+    stopped(source, out)
+    path = source / "images/scene_1.png"
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    with pytest.warns(GeodistillWarning, match=r"1 files \(.*scene_1\.png\) changed since"):
+        build(settings_of(source, **TILED), out, resume=True)
+    build(settings_of(source, **TILED), tmp_path / "fresh")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_an_image_that_shrank_leaves_no_tile_behind(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 3)
+    data = read_coco(source)
+    data["annotations"] = [one for one in data["annotations"] if one["bbox"][0] + one["bbox"][2] < 48]
+    for image in data["images"]:  # what the file says of sizes may be left out
+        del image["height"], image["width"]
+    write_boxes(source, data)
+    out = tmp_path / "out"
+    stopped(source, out)
+    path = source / "images/scene_1.png"
+    Image.open(path).crop((0, 0, 48, 48)).save(path)
+    with pytest.warns(GeodistillWarning, match="changed since"):
+        build(settings_of(source, **TILED), out, resume=True)
+    build(settings_of(source, **TILED), tmp_path / "fresh")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    from geodistill.label.segmenters.build import weights_stamp
+    from promptable import save_promptable
+
+    name = f"sam:{save_promptable('sam', tmp_path / 'weights')}"
+    before = weights_stamp(name)
+    assert weights_stamp(name) == before
+    os.utime(next((tmp_path / "weights").glob("*.safetensors")), (1, 1))
+    assert weights_stamp(name) != before
+    assert weights_stamp("sam:facebook/sam-vit-huge") == weights_stamp("grabcut") == ""
+
+
+def test_a_chunk_that_is_altered_is_one_line(tmp_path: Path) -> None:
+    from geodistill.label.segmenters.chunks import settled_chunk
+
+    file = tmp_path / ".chunk"
+    assert settled_chunk(file, lambda: 4) == 4
+    for text in (b"", b"8\n", b"\xff", b"0 00000000\n", file.read_bytes().replace(b"4", b"5", 1)):
+        file.write_bytes(text)
+        with pytest.raises(GeodistillError, match=r"\.chunk"):
+            settled_chunk(file, lambda: 4)
+
+
+def test_the_account_of_a_finished_run_is_given_again(source: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    account = build(settings_of(source, **TILED), tmp_path / "out")
+    files = [path for path in (tmp_path / "out").rglob("*.*") if path.name not in ("settings.json", ".geodistill.json")]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert (
+        build(settings_of(source, **TILED), tmp_path / "out", resume=True) == account == json.loads(whole["label.json"])
+    )
+    assert {path: path.stat().st_mtime_ns for path in files} == before

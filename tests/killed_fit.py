@@ -28,9 +28,9 @@ def in_child(work: Callable[[], object]) -> int:
         try:
             work()
             status = 0
-        except BaseException:  # a child must never come back into pytest
-            traceback.print_exc()
-        finally:
+        finally:  # a child must never come back into pytest
+            if status:
+                traceback.print_exc()
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

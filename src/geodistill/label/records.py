@@ -19,6 +19,7 @@ Kind = Literal["hbox", "rbox", "polygon"]
 """``hbox`` horizontal box, ``rbox`` oriented box (any four corners), ``polygon`` outline of the object itself."""
 
 Reason = Literal[
+    "malformed",
     "not finite",
     "zero area",
     "outside the image",
@@ -29,7 +30,8 @@ Reason = Literal[
     "unreadable image",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Why a box that was read is not used."""
+"""Why a box that was read is not used: ``malformed`` where its file writes it in no form that can be read,
+``not finite`` where a coordinate is no number or beyond any image."""
 
 Bounds = tuple[float, float, float, float]
 """xmin, ymin, xmax, ymax in pixels."""

@@ -22,11 +22,11 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.data.masks import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.errors import DataError
-from geodistill.label.boxes.coco import load_json
 from geodistill.label.boxes.rasterise import checked_runs, coco_polygons
 from geodistill.label.boxes.text import points
 from geodistill.label.runs import Runs
 from geodistill.raster import Raster
+from geodistill.reading import ANNOTATION_BYTES, read_json
 from geodistill.spec import Colour, Legend, default_colours, parse_colour
 
 SMALL = 100
@@ -191,7 +191,7 @@ def _read_coco(file: Path) -> tuple[Callable[[], Iterator[Any]], dict[str, Any]]
                 return lambda: _streamed(file), json.loads("{" + "".join(lines))
             except json.JSONDecodeError as error:
                 raise DataError(f"{file} is malformed ({error.msg})", "a file that 'label build' wrote") from error
-    content = load_json(file)
+    content = read_json(file, ANNOTATION_BYTES)
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise DataError(f"{file} is no COCO file", "a mapping with the lists 'images' and 'annotations'")
     return lambda: iter(content["annotations"]), content

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from factories import make_picture
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.boxes import read_boxes
 from geodistill.label.boxes.rasterise import checked_runs, coco_polygons, mask_of
 from geodistill.label.records import Annotations
@@ -97,9 +97,14 @@ def test_a_box_from_its_mask_where_none_is_written(tmp_path: Path) -> None:
         {"size": [HEIGHT, WIDTH], "counts": {"a": 1}},
     ],
 )
-def test_run_lengths_that_lie_are_refused(tmp_path: Path, segmentation: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"boxes\.json:object 2: run lengths"):
-        read(tmp_path, {"bbox": [1, 1, 9, 9]}, {"bbox": [1, 1, 9, 9], "segmentation": segmentation})
+def test_run_lengths_that_lie_are_never_used(tmp_path: Path, segmentation: dict[str, Any]) -> None:
+    odd = {"bbox": [1, 1, 9, 9], "segmentation": segmentation}
+    with pytest.raises(DataError, match=r"boxes\.json:object 1: run lengths"):
+        read(tmp_path, odd)
+    with pytest.warns(GeodistillWarning, match=r"1 annotations cannot .*boxes\.json:object 2: run lengths"):
+        (image,) = read(tmp_path, {"bbox": [1, 1, 9, 9]}, odd).images
+    assert len(image.boxes) == 1
+    assert [(d.reason, d.category) for d in image.dropped] == [("malformed", "house")]
 
 
 @given(text=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30))

@@ -113,7 +113,7 @@ def test_coordinates_that_are_not_finite_or_not_on_earth(tmp_path: Path) -> None
     assert len(found.unmatched) == 3
 
 
-@pytest.mark.parametrize(("word", "read"), [("Infinity", True), ("null", True), ("NaN", False), ("1e999", False)])
+@pytest.mark.parametrize(("word", "read"), [("Infinity", True), ("null", True), ("NaN", True), ("1e999", False)])
 def test_numbers_that_json_may_hold(tmp_path: Path, word: str, read: bool) -> None:
     image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
     place = save(tmp_path / "b.geojson", [on_the_ground(image, box(20, 10, 60, 35))])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from factories import make_picture
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.boxes import read_boxes
 from geodistill.label.boxes.pictures import Pictures
 from geodistill.label.records import ImageBoxes, rectangle, rotated
@@ -46,8 +46,10 @@ def test_dota_headers_versions_and_missing_marks(tmp_path: Path) -> None:
 
 def test_a_class_may_be_called_gsd(tmp_path: Path) -> None:
     text = "10 10 30 10 30 20 10 20 ship 1\ngsd:0.5\n"
-    with pytest.raises(DataError, match=r"a\.txt:2: 1 fields"):
-        one("dota", tmp_path, "a.txt", text)
+    with pytest.warns(GeodistillWarning, match=r"1 annotations cannot be read and are dropped: .*a\.txt:2: 1 fields"):
+        image = one("dota", tmp_path, "a.txt", text)
+    assert len(image.boxes) == 1
+    assert [(d.reason, d.category) for d in image.dropped] == [("malformed", "(no class)")]
 
 
 def test_voc_with_both_boxes_of_an_object(tmp_path: Path) -> None:

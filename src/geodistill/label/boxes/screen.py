@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geodistill.errors import DataError
 from geodistill.label.boxes.found import Entry, Found
-from geodistill.label.geometry import SMALLEST, bounds_of, hulls, regions
+from geodistill.label.geometry import FAR, SMALLEST, bounds_of, hulls, regions
 from geodistill.label.records import Box, Dropped, ImageBoxes, Reason
 
 
@@ -99,8 +99,9 @@ def _reasons(
         for place in places:
             reasons[place] = reasons[place] or reason
 
+    drop([place for place, found in enumerate(objects) if found.fault is not None], "malformed")
     bounds = bounds_of([found.polygon for found in objects])
-    finite = np.isfinite(bounds).all(axis=1)
+    finite = (np.abs(bounds) <= FAR).all(axis=1)  # not so where one is NaN
     drop(np.flatnonzero(~finite).tolist(), "not finite")
     places = np.flatnonzero(finite)
     polygons = [objects[place].polygon for place in places.tolist()]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import geopandas
+import numpy as np
+import pandas
 import pyarrow
 import pyogrio
 import pyproj
@@ -85,7 +88,7 @@ def _features(geometry: Any, category: Any, hard: Any, source: str, column: str 
     """Return the parts of a feature."""
     if geometry.geom_type not in ("Polygon", "MultiPolygon"):
         raise DataError(f"{source} is a {geometry.geom_type}", "polygons", "keep boxes in a layer of their own")
-    if category is None or category != category:  # an empty cell comes as NaN
+    if _is_empty(category) or isinstance(category, list | dict | np.ndarray):
         raise DataError(f"{source} has no {column or 'class'}", "a class for every object")
     parts = list(geometry.geoms) if geometry.geom_type == "MultiPolygon" else [geometry]
     difficult = _difficult(hard, source)
@@ -98,7 +101,9 @@ def _features(geometry: Any, category: Any, hard: Any, source: str, column: str 
 def _table(file: Path) -> geopandas.GeoDataFrame:
     read: Callable[[Path], Any] = geopandas.read_parquet if file.suffix.lower() == ".parquet" else _layer
     try:
-        table = read(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # GDAL's remarks: a feature that comes out without a shape is told by us
+            table = read(file)
     except (
         pyogrio.errors.DataSourceError,
         pyogrio.errors.DataLayerError,
@@ -147,6 +152,11 @@ def _column(table: geopandas.GeoDataFrame, file: Path, options: Options) -> list
 
 
 def _difficult(value: Any, source: str) -> int:
-    if value is None or value != value:  # an empty cell comes as NaN
+    if _is_empty(value):
         return 0
     return difficulty(f"{value:g}" if isinstance(value, float) else str(value), source)
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a cell is empty, which comes as ``None`` or NaN by the kind of its column."""
+    return value is None or (np.ndim(value) == 0 and bool(pandas.isna(value)))

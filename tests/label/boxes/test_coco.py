@@ -101,7 +101,7 @@ def test_run_lengths_that_lie_are_never_used(tmp_path: Path, segmentation: dict[
     odd = {"bbox": [1, 1, 9, 9], "segmentation": segmentation}
     with pytest.raises(DataError, match=r"boxes\.json:object 1: run lengths"):
         read(tmp_path, odd)
-    with pytest.warns(GeodistillWarning, match=r"1 annotations cannot .*boxes\.json:object 2: run lengths"):
+    with pytest.warns(GeodistillWarning, match=r"1 boxes are dropped .*boxes\.json:object 2: run lengths"):
         (image,) = read(tmp_path, {"bbox": [1, 1, 9, 9]}, odd).images
     assert len(image.boxes) == 1
     assert [(d.reason, d.category) for d in image.dropped] == [("malformed", "house")]
@@ -215,7 +215,7 @@ def test_objects_without_any_place_have_no_area(tmp_path: Path, odd: dict[str, A
     ],
 )
 def test_one_odd_object_is_dropped_and_told(tmp_path: Path, odd: dict[str, Any]) -> None:
-    with pytest.warns(GeodistillWarning, match=r"1 annotations cannot be read and are dropped: .*:object 2"):
+    with pytest.warns(GeodistillWarning, match=r"1 boxes are dropped \(malformed\): .*:object 2"):
         (image,) = read(tmp_path, {"bbox": [10, 5, 20, 20]}, odd).images
     assert [box.index for box in image.boxes] == [0]
     assert [dropped.reason for dropped in image.dropped] == ["malformed"]
@@ -228,7 +228,7 @@ def test_objects_of_no_image_are_counted(tmp_path: Path, odd: Any) -> None:
     content["annotations"].append(odd)
     content["images"].append(odd)
     (tmp_path / "boxes.json").write_text(json.dumps(content))
-    with pytest.warns(GeodistillWarning, match="2 annotations cannot be read"):
+    with pytest.warns(GeodistillWarning, match="2 boxes are dropped"):
         found = read_boxes("coco", tmp_path / "boxes.json", tmp_path / "images")
     assert len(found.images[0].boxes) == 1
     assert [name.rpartition(":")[2] for name in found.unmatched] == [

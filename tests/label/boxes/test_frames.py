@@ -83,6 +83,17 @@ def test_another_aspect_ratio_is_refused_with_both_sizes(tmp_path: Path, format:
         read_xml(format, tmp_path, *size)
 
 
+def test_an_image_that_was_cut_is_left_out_and_told(tmp_path: Path) -> None:
+    """At which end it was cut nobody knows, so its boxes have no place; the other images keep theirs."""
+    read_xml("voc", tmp_path, WIDTH, HEIGHT)
+    make_picture(tmp_path / "images" / "b.png", np.zeros((HEIGHT - 20, WIDTH, 3)))
+    (tmp_path / "boxes" / "b.xml").write_text(VOC.format(WIDTH, HEIGHT, ""))
+    with pytest.warns(GeodistillWarning, match=r"1 boxes are dropped \(another size\): .*b\.png has 80 x 40"):
+        whole, cut = read_boxes("voc", tmp_path / "boxes", tmp_path / "images").images
+    assert (len(whole.boxes), len(cut.boxes)) == (1, 0)
+    assert [(dropped.reason, dropped.category) for dropped in cut.dropped] == [("another size", "house")]
+
+
 def test_sides_that_are_exchanged_are_named_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="sides are exchanged"):
         read_coco(tmp_path, {"bbox": [1, 2, 3, 4]}, width=HEIGHT, height=WIDTH)

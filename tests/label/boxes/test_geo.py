@@ -245,7 +245,7 @@ def test_one_odd_feature_is_told_and_counted(tmp_path: Path) -> None:
     good = on_the_ground(image, box(20, 10, 60, 35))
     line = good.exterior
     place = save(tmp_path / "b.gpkg", [good, line, good], **{"class": ["a", "a", None]})
-    with pytest.warns(GeodistillWarning, match=r"2 annotations cannot be read .*object 2 is a LineString"):
+    with pytest.warns(GeodistillWarning, match=r"2 boxes are dropped .*object 2 is a LineString"):
         found = read_boxes("geojson", place, tmp_path / "i")
     assert len(found.images[0].boxes) == 1
     assert [name.rpartition(":")[2] for name in found.unmatched] == [

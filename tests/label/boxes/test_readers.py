@@ -46,7 +46,7 @@ def test_dota_headers_versions_and_missing_marks(tmp_path: Path) -> None:
 
 def test_a_class_may_be_called_gsd(tmp_path: Path) -> None:
     text = "10 10 30 10 30 20 10 20 ship 1\ngsd:0.5\n"
-    with pytest.warns(GeodistillWarning, match=r"1 annotations cannot be read and are dropped: .*a\.txt:2: 1 fields"):
+    with pytest.warns(GeodistillWarning, match=r"1 boxes are dropped \(malformed\): .*a\.txt:2: 1 fields"):
         image = one("dota", tmp_path, "a.txt", text)
     assert len(image.boxes) == 1
     assert [(d.reason, d.category) for d in image.dropped] == [("malformed", "(no class)")]
@@ -221,7 +221,7 @@ def test_words_for_difficult(tmp_path: Path, word: str, number: int) -> None:
 )
 def test_one_odd_object_of_voc_is_dropped_and_told(tmp_path: Path, odd: str) -> None:
     text = f"<annotation>{VOC_OBJECT.format(0, EDGES)}{odd}</annotation>"
-    with pytest.warns(GeodistillWarning, match=r"1 annotations cannot be read .*a\.xml:object 2"):
+    with pytest.warns(GeodistillWarning, match=r"1 boxes are dropped \(malformed\).*a\.xml:object 2"):
         image = one("voc", tmp_path, "a.xml", text)
     assert [box.index for box in image.boxes] == [0]
     assert [dropped.reason for dropped in image.dropped] == ["malformed"]
@@ -237,7 +237,7 @@ def test_cvats_own_format_is_named(tmp_path: Path, format: str, name: str) -> No
 
 def test_xml_nested_without_end(tmp_path: Path) -> None:
     text = f"<annotation>{VOC_OBJECT.format(0, EDGES)}{'<object>' * 20_000}{'</object>' * 20_000}</annotation>"
-    with pytest.warns(GeodistillWarning, match="20000 annotations cannot be read"):
+    with pytest.warns(GeodistillWarning, match="20000 boxes are dropped"):
         assert len(one("voc", tmp_path, "a.xml", text).boxes) == 1
 
 

@@ -56,9 +56,9 @@ def read_boxes(
 
     Raises:
         UnknownNameError: No format has that name.
-        DataError: A place is missing or empty, a file is malformed, no object can be read (with file and line or
-            object; where some can, the others are dropped as ``malformed``), an image has another size than its
-            annotations say and another aspect ratio, or no annotation belongs to any image.
+        DataError: A place is missing or empty, a file is malformed, no annotation belongs to any image, or no object
+            can be used: none can be read, or every image has another size and aspect ratio than its annotations say.
+            (Where others can be used, such objects are dropped as ``malformed`` or ``another size``, with a warning.)
     """
     if format not in FORMATS:
         raise UnknownNameError("format of boxes", format, FORMATS)
@@ -87,20 +87,21 @@ def read_boxes(
 
 
 def _look_at_faults(read: Read) -> None:
-    """Refuse a set of which no object can be read; tell where some cannot, which are dropped and counted."""
-    good, faults = 0, list(read.faults)
+    """Refuse a set of which no object can be used; tell where some cannot, which are dropped and counted."""
+    good = 0
+    faults: dict[str, list[DataError]] = {"malformed": list(read.faults)}
     for entry in read.entries:
         for found in entry.objects:
             if found.fault is None:
                 good += 1
             else:
-                faults.append(found.fault)
-    if faults and not good:
-        raise faults[0]
-    if faults:
-        warnings.warn(
-            f"{len(faults)} annotations cannot be read and are dropped: {faults[0]}", GeodistillWarning, stacklevel=3
-        )
+                faults.setdefault(found.reason, []).append(found.fault)
+    for reason, errors in faults.items():
+        if errors and not good:
+            raise errors[0]
+        if errors:
+            message = f"{len(errors)} boxes are dropped ({reason}): {errors[0]}"
+            warnings.warn(message, GeodistillWarning, stacklevel=3)
 
 
 def tell_unmatched(unmatched: Sequence[str]) -> str:

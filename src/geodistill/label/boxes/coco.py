@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.boxes.found import Entry, Found, Options, Read, Scale, attempt
+from geodistill.label.boxes.found import Entry, Found, Options, Read, Scale, attempt, lost
 from geodistill.label.boxes.frame import SAME, Frames, side
 from geodistill.label.boxes.pictures import Picture, Pictures, files_of
 from geodistill.label.boxes.rasterise import checked_runs, coco_polygons, resampled
@@ -41,12 +41,13 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class _Listed:
-    """An image of the file, with the size that the file gives it."""
+    """An image of the file, with the size that the file gives it, and what is wrong with that."""
 
     picture: Picture
     scale: Scale
     width: int
     height: int
+    misfit: DataError | None = None
 
 
 def read(place: Path, pictures: Pictures, options: Options) -> Read:
@@ -157,7 +158,10 @@ def _entries(
         elif (image := listed[at]) is not None:
             category = _key(item.get("category_id"))
             name = None if category is None else categories.get(category, category)
-            objects[at].append(attempt(partial(_object, item, source, name, image), source, name))
+            if image.misfit is not None:
+                objects[at].append(lost(image.misfit, source, name, "another size"))
+            else:
+                objects[at].append(attempt(partial(_object, item, source, name, image), source, name))
     if strangers and strangers == len(content["annotations"]):
         ids = ", ".join(repr(item.get("id")) for item in content["images"][:3] if isinstance(item, dict))
         raise DataError(
@@ -184,13 +188,20 @@ def _listed(items: list[Any], file: Path, pictures: Pictures, frames: Frames, fo
         if picture is None:
             found.unmatched.append(f"{file}:{item['file_name']}")
             continue
-        width, height = item.get("width"), item.get("height")
-        scale = frames.scale(picture, width, height, file)
-        size = picture.size or (0, 0)
-        if scale != SAME:
-            size = (round(side(width) or 0), round(side(height) or 0))
-        listed[key] = _Listed(picture, scale, *size)
+        listed[key] = _sized(picture, item, frames, file)
     return listed
+
+
+def _sized(picture: Picture, item: Mapping[str, Any], frames: Frames, file: Path) -> _Listed:
+    width, height = item.get("width"), item.get("height")
+    size = picture.size or (0, 0)
+    try:
+        scale = frames.scale(picture, width, height, file)
+    except DataError as error:
+        return _Listed(picture, SAME, *size, misfit=error)
+    if scale != SAME:
+        size = (round(side(width) or 0), round(side(height) or 0))
+    return _Listed(picture, scale, *size)
 
 
 def _object(item: Mapping[str, Any], source: str, category: str | None, image: _Listed) -> Found:

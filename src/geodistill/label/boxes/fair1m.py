@@ -25,8 +25,8 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
         root = parse_xml(file)
         if root.find("objects") is None:
             raise DataError(f"{file} has no <objects>", "FAIR1M's xml", "choose the format that the file has")
-        scale = frames.scale(picture, text_of(root, "size/width"), text_of(root, "size/height"), file)
-        return [found.scaled(scale) for found in _objects(root, file)]
+        size = text_of(root, "size/width"), text_of(root, "size/height")
+        return frames.fit(_objects(root, file), picture, *size, file)
 
     found = read_files(place, pictures, ".xml", objects, image_name=_image_name, progress=options.progress)
     frames.tell()

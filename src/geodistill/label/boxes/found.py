@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geodistill.errors import DataError
 from geodistill.label.boxes.pictures import Picture, Pictures
-from geodistill.label.records import Bounds, Kind
+from geodistill.label.records import Bounds, Kind, Reason
 
 Scale = tuple[float, float]
 """By what x and y of annotations are multiplied to be pixels of the image file."""
@@ -24,7 +24,8 @@ class Found:
 
     Attributes:
         crowd: Whether it stands for a group that nobody counted (COCO).
-        fault: What is wrong with an object that cannot be read at all; its polygon is then nowhere.
+        fault: Why an object cannot be used whatever its polygon, or ``None``.
+        reason: Under which reason one with a fault is counted.
     """
 
     polygon: NDArray[np.float64]
@@ -36,6 +37,7 @@ class Found:
     horizontal: Bounds | None = None
     crowd: bool = False
     fault: DataError | None = None
+    reason: Reason = "malformed"
 
     def scaled(self, scale: Scale) -> Found:
         """Return the object with polygon and horizontal box scaled; a mask is in the frame of the file already."""
@@ -52,7 +54,12 @@ def attempt(make: Callable[[], Found], source: str, category: str | None = None)
     try:
         return make()
     except DataError as error:
-        return Found(np.full((4, 2), np.nan), category or NO_CLASS, source, "hbox", fault=error)
+        return lost(error, source, category)
+
+
+def lost(error: DataError, source: str, category: str | None, reason: Reason = "malformed") -> Found:
+    """Return an object that will be dropped, with no place."""
+    return Found(np.full((4, 2), np.nan), category or NO_CLASS, source, "hbox", fault=error, reason=reason)
 
 
 NO_CLASS = "(no class)"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.boxes.found import Scale
+from geodistill.label.boxes.found import Found, Scale
 from geodistill.label.boxes.pictures import Picture
 
 SAME: Scale = (1.0, 1.0)
@@ -21,6 +23,24 @@ class Frames:
     def __init__(self) -> None:
         self._scaled: list[str] = []
 
+    def fit(
+        self, objects: Iterable[Found], picture: Picture, width: object, height: object, source: Path
+    ) -> list[Found]:
+        """Return the objects of an image in its own pixels, or to be dropped where it has another size.
+
+        Args:
+            objects: As annotated.
+            picture: The image.
+            width: Of the image, as annotations give it, in pixels.
+            height: Of the image, as annotations give it, in pixels.
+            source: The annotation file.
+        """
+        try:
+            scale = self.scale(picture, width, height, source)
+        except DataError as error:
+            return [replace(found, fault=error, reason="another size") for found in objects]
+        return [found.scaled(scale) for found in objects]
+
     def scale(self, picture: Picture, width: object, height: object, source: Path) -> Scale:
         """Return by what annotated x and y are multiplied: the ratios of the sides, where these agree to a pixel.
 
@@ -33,7 +53,8 @@ class Frames:
             source: The annotation file.
 
         Raises:
-            DataError: The image has another aspect ratio, for example because one of the two is turned.
+            DataError: The image has another aspect ratio, for example because one of the two is turned or cut off; at
+                which end it was cut, nobody knows.
         """
         across, down = side(width), side(height)
         if picture.size is None or across is None or down is None or picture.size == (across, down):

@@ -33,8 +33,8 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
         root = parse_xml(file)
         if root.tag != "HRSC_Image":
             raise DataError(f"{file} has the root <{root.tag}>", "<HRSC_Image>", "choose the format that the file has")
-        scale = frames.scale(picture, text_of(root, "Img_SizeWidth"), text_of(root, "Img_SizeHeight"), file)
-        return [found.scaled(scale) for found in _objects(root, file, picture, options.category_field)]
+        size = text_of(root, "Img_SizeWidth"), text_of(root, "Img_SizeHeight")
+        return frames.fit(_objects(root, file, picture, options.category_field), picture, *size, file)
 
     found = read_files(place, pictures, ".xml", objects, image_name=_image_name, progress=options.progress)
     frames.tell()

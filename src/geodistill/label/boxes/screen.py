@@ -93,13 +93,12 @@ def screen(entry: Entry, classes: Classes, keep_difficult: bool) -> ImageBoxes:
 def _reasons(
     objects: Sequence[Found], names: Sequence[str | None], width: int, height: int, keep_difficult: bool
 ) -> list[Reason | None]:
-    reasons: list[Reason | None] = [None] * len(objects)
+    reasons: list[Reason | None] = [None if found.fault is None else found.reason for found in objects]
 
     def drop(places: Iterable[int], reason: Reason) -> None:
         for place in places:
             reasons[place] = reasons[place] or reason
 
-    drop([place for place, found in enumerate(objects) if found.fault is not None], "malformed")
     bounds = bounds_of([found.polygon for found in objects])
     finite = (np.abs(bounds) <= FAR).all(axis=1)  # not so where one is NaN
     drop(np.flatnonzero(~finite).tolist(), "not finite")

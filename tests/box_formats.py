@@ -248,7 +248,7 @@ class GeoPackage(Geo):
 _BROKEN_XML = ("<annotation>\n<object>\n</annotation>", r":3 is malformed")
 _BAD_BBOX = '{"image_id": 0, "category_id": 1, "bbox": [1, 2, "x", 4]}'
 _BROKEN_JSON = [
-    ('{"images": [],\n"annotations": [}', r"\.json:2 is malformed"),
+    ('{"images": [],\n"annotations": [}', r"\.json is not JSON .*line 2"),
     ('{"images": []}', "no COCO file"),
     ('{"images": [{"id": 0}], "annotations": []}', r"\.json:image 1; expected an image with"),
     ('{"images": [], "annotations": [{"bbox": [1, 2, 3, 4]}]}', r"\.json:object 1; expected an annotation"),
@@ -292,7 +292,7 @@ _BROKEN_HRSC = [
     ("<HRSC_Image><HRSC_Object><mbox_cx>3</mbox_cx></HRSC_Object></HRSC_Image>", r"a\.xml:object 1: '3 \(nothing\)"),
 ]
 _BROKEN_GEO = [
-    ('{"type": "FeatureCollection",\n"features": [\n}', r"\.geojson:3 is malformed"),
+    ('{"type": "FeatureCollection",\n"features": [\n}', r"\.geojson is not JSON .*line 3"),
     (
         '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {"category": "a"},'
         ' "geometry": {"type": "Point", "coordinates": [1, 2]}}]}',

@@ -67,7 +67,8 @@ def label(argv: Sequence[str]) -> None:
     """Label a detection data set, count what it holds, or compare prompts."""
     from geodistill.cli.label import LABEL_VERBS
 
-    run_verb(LABEL_VERBS, "geodistill label", argv)
+    with plain_warnings():
+        run_verb(LABEL_VERBS, "geodistill label", argv)
 
 
 def fit(argv: Sequence[str]) -> None:

@@ -52,7 +52,9 @@ class _Worker:
         if now and self._pid.done() and self._pid.exception() is None:
             _send(self._pid.result(), signal.SIGTERM)
             # It may be deep in a library that hears no signals.
-            last = threading.Timer(GRACE_SECONDS, _send, (self._pid.result(), getattr(signal, "SIGKILL", signal.SIGTERM)))
+            last = threading.Timer(
+                GRACE_SECONDS, _send, (self._pid.result(), getattr(signal, "SIGKILL", signal.SIGTERM))
+            )
             last.start()
         self._pool.shutdown(wait=True, cancel_futures=True)
         if last is not None:

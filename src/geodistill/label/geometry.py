@@ -15,6 +15,9 @@ Shapes = NDArray[np.object_]
 SMALLEST = 1e-4
 """Square pixels; what is smaller has no area: a hundredth of a pixel squared, far above the noise of reprojection."""
 
+FAR = 1e8
+"""Pixels; coordinates beyond are on no image, and would overflow in the arithmetic of overlays."""
+
 
 def bounds_of(polygons: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Give ``(N, 4)`` float64: xmin, ymin, xmax, ymax of each polygon ``(V, 2)``; NaN where a vertex is NaN."""

@@ -19,6 +19,8 @@ Kind = Literal["hbox", "rbox", "polygon"]
 """``hbox`` horizontal box, ``rbox`` oriented box (any four corners), ``polygon`` outline of the object itself."""
 
 Reason = Literal[
+    "malformed",
+    "another size",
     "not finite",
     "zero area",
     "outside the image",
@@ -29,7 +31,9 @@ Reason = Literal[
     "unreadable image",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Why a box that was read is not used."""
+"""Why a box that was read is not used: ``malformed`` where its file writes it in no form that can be read, ``another
+size`` where annotations give the image a size that no scaling brings to its own, ``not finite`` where a coordinate is
+no number or beyond any image."""
 
 Bounds = tuple[float, float, float, float]
 """xmin, ymin, xmax, ymax in pixels."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from factories import make_picture
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.boxes import read_boxes
 from geodistill.label.boxes.rasterise import checked_runs, coco_polygons, mask_of
 from geodistill.label.records import Annotations
@@ -97,9 +97,14 @@ def test_a_box_from_its_mask_where_none_is_written(tmp_path: Path) -> None:
         {"size": [HEIGHT, WIDTH], "counts": {"a": 1}},
     ],
 )
-def test_run_lengths_that_lie_are_refused(tmp_path: Path, segmentation: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"boxes\.json:object 2: run lengths"):
-        read(tmp_path, {"bbox": [1, 1, 9, 9]}, {"bbox": [1, 1, 9, 9], "segmentation": segmentation})
+def test_run_lengths_that_lie_are_never_used(tmp_path: Path, segmentation: dict[str, Any]) -> None:
+    odd = {"bbox": [1, 1, 9, 9], "segmentation": segmentation}
+    with pytest.raises(DataError, match=r"boxes\.json:object 1: run lengths"):
+        read(tmp_path, odd)
+    with pytest.warns(GeodistillWarning, match=r"1 boxes are dropped .*boxes\.json:object 2: run lengths"):
+        (image,) = read(tmp_path, {"bbox": [1, 1, 9, 9]}, odd).images
+    assert len(image.boxes) == 1
+    assert [(d.reason, d.category) for d in image.dropped] == [("malformed", "house")]
 
 
 @given(text=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30))
@@ -170,3 +175,143 @@ def test_outlines_with_holes_and_parts_of_no_area() -> None:
     assert Runs.from_coco(touching).area == 0, "an edge in common is not an area"
     assert mask_of([ring * np.nan], [], WIDTH, HEIGHT) is None
     assert coco_polygons([ring + np.inf], WIDTH, HEIGHT) is None
+
+
+def runs_of(mask: np.ndarray) -> dict[str, Any]:
+    packed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(mask.shape), "counts": packed["counts"].decode()}
+
+
+def test_a_box_from_run_lengths_where_none_is_written(tmp_path: Path) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[3:20, 10:33] = True
+    for bbox in ({}, {"bbox": None}, {"bbox": []}):
+        (image,) = read(tmp_path, bbox | {"segmentation": runs_of(mask)}).images
+        assert image.boxes[0].box == (10, 3, 33, 20)
+    (image,) = read(tmp_path, {"bbox": [1, 1, 9, 9]}, {"segmentation": runs_of(mask * 0)}).images
+    assert [dropped.reason for dropped in image.dropped] == ["zero area"]
+
+
+@pytest.mark.parametrize("odd", [{}, {"bbox": [], "segmentation": []}, {"bbox": None, "segmentation": None}])
+def test_objects_without_any_place_have_no_area(tmp_path: Path, odd: dict[str, Any]) -> None:
+    (image,) = read(tmp_path, {"bbox": [10, 5, 20, 20]}, odd).images
+    assert len(image.boxes) == 1
+    assert [(dropped.reason, dropped.category) for dropped in image.dropped] == [("zero area", "house")]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"bbox": [1, 2, 3]},
+        {"bbox": [1, 2, 3, 4, 5]},
+        {"bbox": [None, 1, 2, 3]},
+        {"bbox": "1 2 3 4"},
+        {"bbox": {"x": 1}},
+        {"bbox": [10**400, 1, 9, 9]},
+        {"bbox": [1, 1, 9, 9], "category_id": None},
+        {"bbox": [1, 1, 9, 9], "category_id": [1]},
+        {"bbox": [1, 1, 9, 9], "category_id": {}},
+        {"bbox": [1, 1, 9, 9], "segmentation": [[1, 2, 3]]},
+    ],
+)
+def test_one_odd_object_is_dropped_and_told(tmp_path: Path, odd: dict[str, Any]) -> None:
+    with pytest.warns(GeodistillWarning, match=r"1 boxes are dropped \(malformed\): .*:object 2"):
+        (image,) = read(tmp_path, {"bbox": [10, 5, 20, 20]}, odd).images
+    assert [box.index for box in image.boxes] == [0]
+    assert [dropped.reason for dropped in image.dropped] == ["malformed"]
+
+
+@pytest.mark.parametrize("odd", ["text", None, [], {"image_id": [7]}, {"image_id": None}, {"image_id": {}}])
+def test_objects_of_no_image_are_counted(tmp_path: Path, odd: Any) -> None:
+    read(tmp_path, {"bbox": [1, 1, 9, 9]})
+    content = json.loads((tmp_path / "boxes.json").read_text())
+    content["annotations"].append(odd)
+    content["images"].append(odd)
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    with pytest.warns(GeodistillWarning, match="2 boxes are dropped"):
+        found = read_boxes("coco", tmp_path / "boxes.json", tmp_path / "images")
+    assert len(found.images[0].boxes) == 1
+    assert [name.rpartition(":")[2] for name in found.unmatched] == [
+        "image 2 (no 'id' or no 'file_name')",
+        "object 2 (no image_id)",
+    ]
+
+
+IDS = [7, 7.0, "7", " 7"]
+
+
+@pytest.mark.parametrize("listed", IDS)
+@pytest.mark.parametrize("used", IDS)
+def test_ids_are_compared_as_text(tmp_path: Path, listed: Any, used: Any) -> None:
+    make_picture(tmp_path / "images" / "a.png", np.zeros((HEIGHT, WIDTH, 3)))
+    content = {
+        "images": [{"id": listed, "file_name": "a.png"}],
+        "categories": [{"id": listed, "name": "house"}, {"id": 10, "name": "tree"}, {"id": 2, "name": "road"}],
+        "annotations": [{"image_id": used, "category_id": used, "bbox": [10, 5, 20, 20]}],
+    }
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    found = read_boxes("coco", tmp_path / "b.json", tmp_path / "images")
+    assert [box.category for box in found.images[0].boxes] == ["house"]
+    assert found.categories == ("road", "house", "tree")
+
+
+def test_ids_that_never_meet_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"the first is of image 'seven'; expected ids as those of the images, such as 7"
+    ):
+        read(tmp_path, {"image_id": "seven", "bbox": [1, 1, 9, 9]})
+
+
+def test_one_id_for_two_classes(tmp_path: Path) -> None:
+    make_picture(tmp_path / "images" / "a.png", np.zeros((HEIGHT, WIDTH, 3)))
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": "1", "name": "b"}]}
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="categories 'a' and 'b' have the id 1"):
+        read_boxes("coco", tmp_path / "b.json", tmp_path / "images")
+
+
+def test_a_super_category_without_boxes_is_told(tmp_path: Path) -> None:
+    """Roboflow lists the name of the set as class 0, above the others."""
+    read(tmp_path, {"bbox": [10, 5, 20, 20]})
+    content = json.loads((tmp_path / "boxes.json").read_text())
+    content["categories"] = [
+        {"id": 0, "name": "town", "supercategory": "none"},
+        {"id": 1, "name": "house", "supercategory": "town"},
+        {"id": 2, "name": "tree", "supercategory": "town"},
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    with pytest.warns(GeodistillWarning, match="no box is of the super-category town,"):
+        assert len(read_boxes("coco", tmp_path / "boxes.json", tmp_path / "images").categories) == 3
+    read_boxes("coco", tmp_path / "boxes.json", tmp_path / "images", categories=["house"])
+
+
+@pytest.mark.parametrize(
+    ("content", "whose"),
+    [
+        ({"shapes": []}, "LabelMe's"),
+        ({"items": []}, "Datumaro's"),
+        ({"_via_img_metadata": {}}, "the VGG Image Annotator's"),
+        ({"type": "FeatureCollection", "features": []}, "a GeoJSON"),
+        ([{"annotations": [{"result": []}]}], "Label Studio's own"),
+    ],
+)
+def test_json_of_other_tools_is_named(tmp_path: Path, content: Any, whose: str) -> None:
+    read(tmp_path, {"bbox": [1, 1, 9, 9]})
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"no COCO file but {whose} json; .*export it as COCO"):
+        read_boxes("coco", tmp_path / "boxes.json", tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"images": [], "annotations": [], "annotations": []}', "'annotations' stands twice"),
+        ('{"images": [' + "9" * 5000 + '], "annotations": []}', "is not JSON that can be used"),
+        ("[" * 100_000 + "]" * 100_000, "nested too deep"),
+    ],
+)
+def test_json_that_is_not_taken(tmp_path: Path, text: str, told: str) -> None:
+    read(tmp_path, {"bbox": [1, 1, 9, 9]})
+    (tmp_path / "boxes.json").write_text(text)
+    with pytest.raises(DataError, match=told):
+        read_boxes("coco", tmp_path / "boxes.json", tmp_path / "images")

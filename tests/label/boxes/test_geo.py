@@ -12,7 +12,7 @@ from rasterio.transform import Affine, from_origin
 from shapely import MultiPolygon, Point, Polygon, box, transform
 
 from factories import make_picture, make_raster
-from geodistill.errors import DataError, UnknownNameError
+from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
 from geodistill.label.boxes import read_boxes
 from geodistill.label.records import Box
 from geodistill.label.runs import Runs
@@ -113,7 +113,7 @@ def test_coordinates_that_are_not_finite_or_not_on_earth(tmp_path: Path) -> None
     assert len(found.unmatched) == 3
 
 
-@pytest.mark.parametrize(("word", "read"), [("Infinity", True), ("null", True), ("NaN", False), ("1e999", False)])
+@pytest.mark.parametrize(("word", "read"), [("Infinity", True), ("null", True), ("NaN", True), ("1e999", False)])
 def test_numbers_that_json_may_hold(tmp_path: Path, word: str, read: bool) -> None:
     image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
     place = save(tmp_path / "b.geojson", [on_the_ground(image, box(20, 10, 60, 35))])
@@ -167,3 +167,88 @@ def test_images_and_files_that_cannot_be_used(tmp_path: Path) -> None:
         read_boxes("geojson", save(tmp_path / "d.geojson", [Point(30, 1)]), tmp_path / "i")
     with pytest.raises(DataError, match="difficult '7'"):
         read_boxes("geojson", save(tmp_path / "e.gpkg", [shape], category=["a"], difficult=[7]), tmp_path / "i")
+
+
+def test_metres_in_a_file_that_means_degrees(tmp_path: Path) -> None:
+    make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    place = save(tmp_path / "b.geojson", [box(500_010, 39_970, 500_020, 39_990)], crs=None)
+    with pytest.raises(DataError) as caught:
+        read_boxes("geojson", place, tmp_path / "i")
+    told = str(caught.value)
+    assert "span x 500010 to 500020, y 39970 to 39990 in WGS 84" in told
+    assert "images span x 500000 to 500050, y 39960 to 40000 in WGS 84 / UTM zone 36N" in told
+    assert "these are no degrees" in told
+
+
+def test_another_place_is_told_with_both_extents(tmp_path: Path) -> None:
+    make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH, crs="EPSG:4326")
+    place = save(tmp_path / "b.geojson", [box(5, 6, 7, 8), None, box(1, 2, 3, 4)])
+    with pytest.raises(
+        DataError, match=r"span x 1 to 7, y 2 to 8 in WGS 84, images span x 30 to 30\.001, y 0\.9992 to 1"
+    ):
+        read_boxes("geojson", place, tmp_path / "i")
+
+
+@pytest.mark.parametrize("west", [179.9995, -180.0005])
+def test_images_over_the_antimeridian(tmp_path: Path, west: float) -> None:
+    """100 x 80 pixels of 1e-5 degrees, of which the 50th column begins at 180 degrees."""
+    make_raster(
+        tmp_path / "i" / "a.tif",
+        height=HEIGHT,
+        width=WIDTH,
+        crs="EPSG:4326",
+        transform=from_origin(west, 1, 1e-5, 1e-5),
+    )
+    shapes = [
+        box(179.9996, 0.9998, 179.9998, 0.9999),  # columns 10 to 30, rows 10 to 20
+        box(-179.9999, 0.9998, -179.9997, 0.9999),  # columns 60 to 80
+        Polygon([(179.9999, 0.9996), (-179.9999, 0.9996), (-179.9999, 0.9997), (179.9999, 0.9997)]),  # 40 to 60
+    ]
+    found = read_boxes("geojson", save(tmp_path / "b.geojson", shapes), tmp_path / "i").images[0]
+    boxes = sorted(one.box for one in found.boxes)
+    assert boxes == [pytest.approx(b, abs=0.01) for b in ((10, 10, 30, 20), (40, 30, 60, 40), (60, 10, 80, 20))]
+
+
+@pytest.mark.parametrize("suffix", [".shp", ".fgb", ".parquet", ".geojson", ".gpkg"])
+@pytest.mark.parametrize("by_name", [True, False])
+def test_files_of_vectors_by_name_and_in_folders(tmp_path: Path, suffix: str, by_name: bool) -> None:
+    image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    table = geopandas.GeoDataFrame(
+        {"class": ["house"]}, geometry=[on_the_ground(image, box(20, 10, 60, 35), "EPSG:3857")], crs="EPSG:3857"
+    )
+    place = tmp_path / "v" / f"b{suffix}"
+    place.parent.mkdir()
+    table.to_parquet(place) if suffix == ".parquet" else table.to_file(place)
+    (found,) = read_boxes("geojson", place if by_name else place.parent, tmp_path / "i").images[0].boxes
+    assert (found.category, found.box) == ("house", pytest.approx((20, 10, 60, 35), abs=0.01))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet"])
+def test_parquet_that_is_none(tmp_path: Path, content: bytes) -> None:
+    make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    (tmp_path / "b.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"b\.parquet cannot be read"):
+        read_boxes("geojson", tmp_path / "b.parquet", tmp_path / "i")
+
+
+LOCAL = 'LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+
+
+def test_crs_without_a_way_between_them(tmp_path: Path) -> None:
+    make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH, crs=LOCAL, transform=from_origin(0, 40, 0.5, 0.5))
+    with pytest.raises(DataError, match=r"the CRS of .*b\.geojson \(WGS 84\) cannot be brought to that of the images"):
+        read_boxes("geojson", save(tmp_path / "b.geojson", [box(0, 0, 1, 1)]), tmp_path / "i")
+
+
+def test_one_odd_feature_is_told_and_counted(tmp_path: Path) -> None:
+    image = make_raster(tmp_path / "i" / "a.tif", height=HEIGHT, width=WIDTH)
+    good = on_the_ground(image, box(20, 10, 60, 35))
+    line = good.exterior
+    place = save(tmp_path / "b.gpkg", [good, line, good], **{"class": ["a", "a", None]})
+    with pytest.warns(GeodistillWarning, match=r"2 boxes are dropped .*object 2 is a LineString"):
+        found = read_boxes("geojson", place, tmp_path / "i")
+    assert len(found.images[0].boxes) == 1
+    assert [name.rpartition(":")[2] for name in found.unmatched] == [
+        "object 2 is a LineString (cannot be used)",
+        "object 3 has no class (cannot be used)",
+    ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from factories import make_picture
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.boxes import read_boxes
 from geodistill.label.boxes.pictures import Pictures
 from geodistill.label.records import ImageBoxes, rectangle, rotated
@@ -46,8 +46,10 @@ def test_dota_headers_versions_and_missing_marks(tmp_path: Path) -> None:
 
 def test_a_class_may_be_called_gsd(tmp_path: Path) -> None:
     text = "10 10 30 10 30 20 10 20 ship 1\ngsd:0.5\n"
-    with pytest.raises(DataError, match=r"a\.txt:2: 1 fields"):
-        one("dota", tmp_path, "a.txt", text)
+    with pytest.warns(GeodistillWarning, match=r"1 boxes are dropped \(malformed\): .*a\.txt:2: 1 fields"):
+        image = one("dota", tmp_path, "a.txt", text)
+    assert len(image.boxes) == 1
+    assert [(d.reason, d.category) for d in image.dropped] == [("malformed", "(no class)")]
 
 
 def test_voc_with_both_boxes_of_an_object(tmp_path: Path) -> None:
@@ -167,3 +169,80 @@ def test_corners_of_the_smallest_rectangle() -> None:
     corners = Box(ring, "a", 0, "f", "polygon").corners
     assert corners.min(axis=0) == pytest.approx([1e6, 0], abs=1e-3)
     assert corners.max(axis=0) == pytest.approx([1e6 + 10, 5], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "acquisition date: 2020-01-01",
+        "acquisition dates:2020",
+        "imagesource:GoogleEarth\ngsd:0.146",
+        "GSD: 0.5",
+        "gsd=null",
+        "imagesource: GF 2\nacquisition_date: none\nlevel: 2 b",
+    ],
+)
+def test_header_lines_of_dota(tmp_path: Path, header: str) -> None:
+    assert len(one("dota", tmp_path, "a.txt", f"{header}\n10 10 30 10 30 20 10 20 ship 1\n").boxes) == 1
+
+
+VOC_OBJECT = "<object><name>a</name><difficult>{}</difficult><bndbox>{}</bndbox></object>"
+EDGES = "<xmin>10</xmin><ymin>20</ymin><xmax>50</xmax><ymax>40</ymax>"
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        ("Unspecified", 0),
+        ("unspecified", 0),
+        ("False", 0),
+        ("no", 0),
+        ("", 0),
+        ("0.0", 0),
+        ("True", 1),
+        ("1.0", 1),
+        ("2", 2),
+    ],
+)
+def test_words_for_difficult(tmp_path: Path, word: str, number: int) -> None:
+    (box,) = one("voc", tmp_path, "a.xml", f"<annotation>{VOC_OBJECT.format(word, EDGES)}</annotation>").boxes
+    assert box.difficult == number
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        VOC_OBJECT.format("7", EDGES),
+        VOC_OBJECT.format("0", "<xmin>x</xmin>"),
+        VOC_OBJECT.format("0", ""),
+        f"<object><bndbox>{EDGES}</bndbox></object>",
+        "<object/>",
+    ],
+)
+def test_one_odd_object_of_voc_is_dropped_and_told(tmp_path: Path, odd: str) -> None:
+    text = f"<annotation>{VOC_OBJECT.format(0, EDGES)}{odd}</annotation>"
+    with pytest.warns(GeodistillWarning, match=r"1 boxes are dropped \(malformed\).*a\.xml:object 2"):
+        image = one("voc", tmp_path, "a.xml", text)
+    assert [box.index for box in image.boxes] == [0]
+    assert [dropped.reason for dropped in image.dropped] == ["malformed"]
+
+
+@pytest.mark.parametrize("format", ["voc", "fair1m", "hrsc"])
+@pytest.mark.parametrize("name", ["a.xml", "annotations.xml"])
+def test_cvats_own_format_is_named(tmp_path: Path, format: str, name: str) -> None:
+    text = '<annotations><version>1.1</version><image id="0" name="a.png" width="120" height="90"/></annotations>'
+    with pytest.raises(DataError, match=r"is CVAT's own format .*export from CVAT as 'COCO 1.0'"):
+        one(format, tmp_path, name, text)
+
+
+def test_xml_nested_without_end(tmp_path: Path) -> None:
+    text = f"<annotation>{VOC_OBJECT.format(0, EDGES)}{'<object>' * 20_000}{'</object>' * 20_000}</annotation>"
+    with pytest.warns(GeodistillWarning, match="20000 boxes are dropped"):
+        assert len(one("voc", tmp_path, "a.xml", text).boxes) == 1
+
+
+def test_coordinates_beyond_any_image(tmp_path: Path) -> None:
+    text = f"10 10 30 10 30 20 10 20 ship 0\n{'0 0 1e300 0 1e300 1e300 0 1e300'} ship 0\n"
+    image = one("dota", tmp_path, "a.txt", text)
+    assert len(image.boxes) == 1
+    assert [dropped.reason for dropped in image.dropped] == ["not finite"]

@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_bounds
 
+from geodistill.errors import GeodistillWarning
 from geodistill.label.boxes import read_boxes
 from geodistill.label.records import Annotations
 from geodistill.label.runs import Runs
@@ -42,8 +43,10 @@ def test_trees_with_outlines(shared: Path) -> None:
 
 def test_tree_crowns(shared: Path) -> None:
     folder = shared / "data" / "neon_trees"
-    found = read_boxes("voc", folder / "boxes", folder / "images")
-    assert count(found) == (42, 395, {"outside the image": 1})
+    # Two images were cut at the edge of a flight, one of them on its left: their boxes have no sure place.
+    with pytest.warns(GeodistillWarning, match=r"5 boxes are dropped \(another size\): .*400 x 400 .*400 x 212"):
+        found = read_boxes("voc", folder / "boxes", folder / "images")
+    assert count(found) == (42, 391, {"another size": 5})
 
 
 def test_polygons_over_georeferenced_chips(shared: Path) -> None:

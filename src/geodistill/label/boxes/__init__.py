@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from geodistill.errors import DataError, UnknownNameError
+from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
 from geodistill.label.boxes import coco, dota, fair1m, geo, hrsc, voc, yolo
 from geodistill.label.boxes.found import Entry, Options, Read, Reader
 from geodistill.label.boxes.pictures import Pictures
@@ -24,7 +26,7 @@ FORMATS: Mapping[str, Reader] = {
     "yolo": yolo.read,
     "geojson": geo.read,
 }
-"""Every format by its name. ``voc`` reads DIOR too, ``yolo`` also oriented boxes, ``geojson`` also GeoPackage."""
+"""Every format by its name. ``voc`` reads DIOR too, ``yolo`` also oriented boxes, ``geojson`` any vector file."""
 
 
 def read_boxes(
@@ -54,31 +56,52 @@ def read_boxes(
 
     Raises:
         UnknownNameError: No format has that name.
-        DataError: A place is missing or empty, an annotation is malformed (with file and line or object), or no
-            annotation belongs to any image.
+        DataError: A place is missing or empty, a file is malformed, no annotation belongs to any image, or no object
+            can be used: none can be read, or every image has another size and aspect ratio than its annotations say.
+            (Where others can be used, such objects are dropped as ``malformed`` or ``another size``, with a warning.)
     """
     if format not in FORMATS:
         raise UnknownNameError("format of boxes", format, FORMATS)
     wanted = None if categories is None else tuple(categories)
     classes = Classes(wanted)
     pictures = Pictures(Path(images))
-    read = FORMATS[format](Path(boxes), pictures, Options(wanted, category_field, progress))
-    if read.unmatched and not read.entries:
-        raise _nothing_matches_error(read, pictures)
-    if wanted is None and read.categories is not None:
-        classes = Classes(read.categories)
-    by_key = {entry.picture.key: entry for entry in read.entries}
-    found: list[ImageBoxes] = []
-    quiet = not (progress and sys.stderr.isatty())
-    for picture in tqdm(pictures.all, "opening images", unit="image", disable=quiet):
-        entry = by_key.get(picture.key)
-        if entry is not None:
-            found.append(screen(entry, classes, keep_difficult))
-        else:
-            width, height = picture.size or (0, 0)
-            found.append(ImageBoxes(picture.key, picture.path, width, height, (), (), None))
+    with np.errstate(all="ignore"):  # numbers of any size come in; those that overflow are dropped as not finite
+        read = FORMATS[format](Path(boxes), pictures, Options(wanted, category_field, progress))
+        _look_at_faults(read)
+        if read.unmatched and not read.entries:
+            raise _nothing_matches_error(read, pictures)
+        if wanted is None and read.categories is not None:
+            classes = Classes(read.categories)
+        by_key = {entry.picture.key: entry for entry in read.entries}
+        found: list[ImageBoxes] = []
+        quiet = not (progress and sys.stderr.isatty())
+        for picture in tqdm(pictures.all, "opening images", unit="image", disable=quiet):
+            entry = by_key.get(picture.key)
+            if entry is not None:
+                found.append(screen(entry, classes, keep_difficult))
+            else:
+                width, height = picture.size or (0, 0)
+                found.append(ImageBoxes(picture.key, picture.path, width, height, (), (), None))
     seen = {box.category for image in found for box in image.boxes}
     return Annotations(tuple(found), tuple(read.unmatched), wanted or read.categories or tuple(sorted(seen)))
+
+
+def _look_at_faults(read: Read) -> None:
+    """Refuse a set of which no object can be used; tell where some cannot, which are dropped and counted."""
+    good = 0
+    faults: dict[str, list[DataError]] = {"malformed": list(read.faults)}
+    for entry in read.entries:
+        for found in entry.objects:
+            if found.fault is None:
+                good += 1
+            else:
+                faults.setdefault(found.reason, []).append(found.fault)
+    for reason, errors in faults.items():
+        if errors and not good:
+            raise errors[0]
+        if errors:
+            message = f"{len(errors)} boxes are dropped ({reason}): {errors[0]}"
+            warnings.warn(message, GeodistillWarning, stacklevel=3)
 
 
 def tell_unmatched(unmatched: Sequence[str]) -> str:

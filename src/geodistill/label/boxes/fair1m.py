@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from geodistill.errors import DataError
-from geodistill.label.boxes.found import Found, Options, Read
+from geodistill.label.boxes.found import Found, Options, Read, attempt
+from geodistill.label.boxes.frame import Frames
 from geodistill.label.boxes.pictures import Picture, Pictures
 from geodistill.label.boxes.text import difficulty, numbers, parse_xml, points, read_files, require_text, text_of
 from geodistill.label.records import kind_of_corners
@@ -16,18 +19,33 @@ from geodistill.label.records import kind_of_corners
 
 def read(place: Path, pictures: Pictures, options: Options) -> Read:
     """Read a folder of xml files, each named as its image or naming it in ``<source><filename>``."""
-    return read_files(place, pictures, ".xml", _objects, image_name=_image_name, progress=options.progress)
+    frames = Frames()
+
+    def objects(file: Path, picture: Picture) -> list[Found]:
+        root = parse_xml(file)
+        if root.find("objects") is None:
+            raise DataError(f"{file} has no <objects>", "FAIR1M's xml", "choose the format that the file has")
+        size = text_of(root, "size/width"), text_of(root, "size/height")
+        return frames.fit(_objects(root, file), picture, *size, file)
+
+    found = read_files(place, pictures, ".xml", objects, image_name=_image_name, progress=options.progress)
+    frames.tell()
+    return found
 
 
 def _image_name(file: Path) -> str | None:
     return text_of(parse_xml(file), "source/filename")
 
 
-def _objects(file: Path, _: Picture | None) -> list[Found]:
-    root = parse_xml(file)
-    if root.find("objects") is None:
-        raise DataError(f"{file} has no <objects>", "FAIR1M's xml", "choose the format that the file has")
-    return [_object(element, f"{file}:object {n}") for n, element in enumerate(root.iterfind("objects/object"), 1)]
+def _objects(root: Element, file: Path) -> Iterator[Found]:
+    for n, element in enumerate(root.iterfind("objects/object"), 1):
+        source = f"{file}:object {n}"
+        yield attempt(partial(_object, element, source), source, _name(element))
+
+
+def _name(element: Element) -> str | None:
+    name = text_of(element, "possibleresult/name")
+    return None if name is None else "-".join(name.split())
 
 
 def _object(element: Element, source: str) -> Found:

@@ -1,45 +1,37 @@
-"""GeoJSON and GeoPackage polygons over georeferenced images: brought to each image's CRS, the image never warped."""
+"""Polygons over georeferenced images (GeoJSON, GeoPackage ...): brought to each image's CRS, the image never warped."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
-import pyogrio
+import pyproj
 import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
-from geodistill.errors import DataError, UnknownNameError
-from geodistill.label.boxes.coco import load_json
+from geodistill.errors import DataError
 from geodistill.label.boxes.found import Entry, Found, Options, Read
 from geodistill.label.boxes.pictures import Picture, Pictures, files_of
 from geodistill.label.boxes.rasterise import mask_of
-from geodistill.label.boxes.text import difficulty
+from geodistill.label.boxes.tables import SUFFIXES, Feature, Features, read_features
 from geodistill.label.records import Kind, kind_of_corners
 from geodistill.raster import Grid
 
-SUFFIXES = (".geojson", ".json", ".gpkg")
-CATEGORY_FIELDS = ("category", "class", "label", "class_name")
-"""Columns that are looked for, in this order, where none is named."""
 BOX_SHARE = 0.95
 """Four corners that fill this share of their smallest enclosing rectangle are a box, else an outline."""
 
+_TURN = np.array((360.0, 0.0))
+"""Degrees round the Earth."""
 
-@dataclass(frozen=True)
-class _Feature:
-    """One polygon of a file, in the file's CRS."""
-
-    polygon: Any
-    category: str
-    difficult: int
-    source: str
+Placed = Sequence[tuple[Picture, Grid]]
+Shapes = NDArray[np.object_]
 
 
 def read(place: Path, pictures: Pictures, options: Options) -> Read:
@@ -49,7 +41,8 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
     masks. A feature of several parts is several objects. Features that touch no image are unmatched.
 
     Raises:
-        DataError: A file cannot be read or has no CRS, a feature is no polygon, or an image has no place on the ground.
+        DataError: A file cannot be read or has no CRS, no feature is a polygon, an image has no place on the ground,
+            or no feature lies on any image.
     """
     if not place.exists():
         raise DataError(f"no boxes at {place}", "a GeoJSON or GeoPackage file, or a folder of them")
@@ -60,23 +53,29 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
     found = Read()
     objects: dict[str, list[Found]] = defaultdict(list)
     sources: dict[str, Path] = {}
+    missed: Features | None = None
     for file in files:
-        features, crs, lost = _features(file, options)
-        found.unmatched += lost
+        features = read_features(file, options)
+        found.unmatched += features.lost
+        found.faults += features.faults
         matched: set[int] = set()
         for image_crs, group in _by_crs(placed).items():
-            polygons = geopandas.GeoSeries([f.polygon for f in features], crs=crs).to_crs(image_crs.to_wkt())
-            for picture, grid, hits in _hits(group, np.asarray(polygons.array, object)):
-                matched.update(hits)
+            polygons = _brought(features, image_crs)
+            for picture, grid, shape, at in _hits(group, polygons, image_crs):
+                matched.add(at)
                 sources.setdefault(picture.key, file)
-                objects[picture.key] += [_object(features[at], polygons.iloc[at], grid) for at in hits]
-        found.unmatched += [f.source for at, f in enumerate(features) if at not in matched]
+                objects[picture.key].append(_object(features.items[at], shape, grid))
+        left = [feature.source for at, feature in enumerate(features.items) if at not in matched]
+        found.unmatched += left
+        missed = features if left and missed is None else missed
     found.entries = [Entry(p, sources[p.key], objects[p.key]) for p, _ in placed if p.key in objects]
+    if missed is not None and placed and not found.entries:
+        raise _elsewhere_error(missed, placed, pictures)
     return found
 
 
 def _placed(pictures: Pictures) -> list[tuple[Picture, Grid]]:
-    """Give every image with its grid; images that cannot be opened are left to be counted later."""
+    """Return every image with its grid; images that cannot be opened are left to be counted later."""
     placed = [(picture, picture.grid) for picture in pictures.all if picture.grid is not None]
     lost = [picture.path.name for picture, grid in placed if grid.crs is None or grid.transform.is_identity]
     if lost:
@@ -89,7 +88,7 @@ def _placed(pictures: Pictures) -> list[tuple[Picture, Grid]]:
     return placed
 
 
-def _by_crs(placed: Sequence[tuple[Picture, Grid]]) -> dict[CRS, list[tuple[Picture, Grid]]]:
+def _by_crs(placed: Placed) -> dict[CRS, list[tuple[Picture, Grid]]]:
     groups: dict[CRS, list[tuple[Picture, Grid]]] = defaultdict(list)
     for picture, grid in placed:
         assert grid.crs is not None
@@ -97,24 +96,98 @@ def _by_crs(placed: Sequence[tuple[Picture, Grid]]) -> dict[CRS, list[tuple[Pict
     return groups
 
 
-def _hits(
-    group: Sequence[tuple[Picture, Grid]], polygons: NDArray[np.object_]
-) -> list[tuple[Picture, Grid, list[int]]]:
-    """Give, for each image, the positions of the polygons that meet its footprint, rising."""
+def _brought(features: Features, image_crs: CRS) -> Shapes:
+    """Return the polygons ``(N,)`` in the CRS of images; where it counts degrees, none spans more than half the Earth.
+
+    Raises:
+        DataError: There is no way from one CRS to the other.
+    """
+    shapes = geopandas.GeoSeries([feature.polygon for feature in features.items], crs=features.crs)
+    try:
+        brought: Shapes = np.asarray(shapes.to_crs(image_crs.to_wkt()).array, object)
+    except (pyproj.exceptions.ProjError, CRSError, ValueError) as error:
+        raise DataError(
+            f"the CRS of {features.file} ({_name_of(features.crs)}) cannot be brought to that of the images"
+            f" ({_name_of(image_crs.to_wkt())}): {' '.join(str(error).split())[:200]}",
+            "annotations and images that both say where on Earth they lie, or share their CRS",
+        ) from error
+    if image_crs.is_geographic and len(brought):
+        # A box over the antimeridian has corners near -180 and near 180.
+        bounds = shapely.bounds(brought)
+        across = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180)
+        brought[across] = shapely.transform(brought[across], lambda xy: np.where(xy < (0, -np.inf), xy + _TURN, xy))
+    return brought
+
+
+def _name_of(crs: Any) -> str:
+    try:
+        return str(pyproj.CRS.from_user_input(crs).name)
+    except pyproj.exceptions.ProjError:
+        return " ".join(str(crs).split())[:80]
+
+
+def _hits(group: Placed, polygons: Shapes, crs: CRS) -> list[tuple[Picture, Grid, Any, int]]:
+    """Return, image by image, the polygons that meet its footprint with their positions, rising.
+
+    In degrees, 181 and -179 are one place: polygons are tried a turn to either side too.
+    """
     # What lies beyond the reach of a projection comes out as infinity, and the tree would not bear it.
     finite = np.flatnonzero(np.isfinite(shapely.bounds(polygons)).all(axis=1))
     tree = shapely.STRtree(polygons[finite])
     found = []
     for picture, grid in group:
-        corners = ((0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height))
-        footprint = shapely.Polygon([grid.transform @ corner for corner in corners])
-        hits = sorted(finite[tree.query(footprint, "intersects")].tolist())
-        if hits:
-            found.append((picture, grid, hits))
+        footprint = _footprint(grid)
+        hits: dict[int, Any] = {}
+        for turns in (0, 1, -1) if crs.is_geographic else (0,):
+            for at in finite[tree.query(_turned(footprint, -turns), "intersects")].tolist():
+                hits.setdefault(at, _turned(polygons[at], turns))
+        found += [(picture, grid, hits[at], at) for at in sorted(hits)]
     return found
 
 
-def _object(feature: _Feature, polygon: Any, grid: Grid) -> Found:
+def _turned(shape: Any, turns: int) -> Any:
+    return shapely.transform(shape, lambda xy: xy + turns * _TURN) if turns else shape
+
+
+def _footprint(grid: Grid) -> Any:
+    corners = ((0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height))
+    return shapely.Polygon([grid.transform @ corner for corner in corners])
+
+
+def _elsewhere_error(features: Features, placed: Placed, pictures: Pictures) -> DataError:
+    """Say where annotations and images lie, in the CRS of each, and in that of the annotations where there is a way."""
+    bounds = shapely.bounds(np.array([feature.polygon for feature in features.items], object))
+    finite = bounds[np.isfinite(bounds).all(axis=1)]
+    own = (*finite[:, :2].min(axis=0), *finite[:, 2:].max(axis=0)) if len(finite) else (np.nan,) * 4
+    crs = placed[0][1].crs
+    assert crs is not None
+    footprints = shapely.union_all([_footprint(grid) for _, grid in placed if grid.crs == crs])
+    images = footprints.bounds
+    name = _name_of(crs.to_wkt())
+    told = f"images span {_span(images)} in {name}"
+    try:
+        there = geopandas.GeoSeries([footprints], crs=crs.to_wkt()).to_crs(features.crs).total_bounds
+        if np.isfinite(there).all() and _name_of(features.crs) != name:
+            told += f", which is {_span(tuple(there))} there"
+    except (pyproj.exceptions.ProjError, CRSError, ValueError):
+        pass
+    mend = "give boxes and images of one place; mind the order of x and y"
+    if pyproj.CRS.from_user_input(features.crs).is_geographic and max(map(abs, own)) > 360:
+        mend = "these are no degrees: save the file with its true CRS, such as a GeoPackage in that of the images"
+    return DataError(
+        f"no annotation lies on an image of {pictures.place}: those of {features.file} span {_span(own)} in"
+        f" {_name_of(features.crs)}, {told}",
+        "annotations on the ground that the images show",
+        mend,
+    )
+
+
+def _span(bounds: Sequence[float]) -> str:
+    left, bottom, right, top = (f"{value:.10g}" for value in bounds)
+    return f"x {left} to {right}, y {bottom} to {top}"
+
+
+def _object(feature: Feature, polygon: Any, grid: Grid) -> Found:
     outer = _pixels(polygon.exterior, grid.transform)
     kind = _kind(outer)
     segmentation = None
@@ -125,7 +198,7 @@ def _object(feature: _Feature, polygon: Any, grid: Grid) -> Found:
 
 
 def _pixels(ring: Any, transform: Affine) -> NDArray[np.float64]:
-    """Give the vertices of a closed ring in pixels, without the last, which repeats the first."""
+    """Return the vertices of a closed ring in pixels, without the last, which repeats the first."""
     x, y = shapely.get_coordinates(ring)[:-1].T
     inverse = ~transform
     return np.stack([inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f], axis=1)
@@ -139,69 +212,3 @@ def _kind(ring: NDArray[np.float64]) -> Kind:
     if enclosing > 0 and shape.area < BOX_SHARE * enclosing:
         return "polygon"
     return kind_of_corners(ring)
-
-
-def _features(file: Path, options: Options) -> tuple[list[_Feature], Any, list[str]]:
-    """Give the polygons of a file, its CRS, and the sources of features without a geometry."""
-    table = _table(file)
-    if not len(table):
-        return [], "EPSG:4326", []
-    if table.crs is None:
-        raise DataError(f"{file} has no CRS", "coordinates that say where on the ground they lie", "save it with a CRS")
-    categories = _column(table, file, options)
-    difficult = table["difficult"] if "difficult" in table.columns else None
-    features: list[_Feature] = []
-    lost: list[str] = []
-    for n, (geometry, category) in enumerate(zip(table.geometry, categories, strict=True)):
-        source = f"{file}:object {n + 1}"
-        if geometry is None or geometry.is_empty:
-            lost.append(f"{source} (no geometry)")
-            continue
-        if geometry.geom_type not in ("Polygon", "MultiPolygon"):
-            raise DataError(f"{source} is a {geometry.geom_type}", "polygons", "keep boxes in a layer of their own")
-        parts = list(geometry.geoms) if geometry.geom_type == "MultiPolygon" else [geometry]
-        hard = 0 if difficult is None else _difficult(difficult.iloc[n], source)
-        for m, part in enumerate(parts, 1):
-            named = source if len(parts) == 1 else f"{source}, part {m}"
-            features.append(_Feature(shapely.force_2d(part), category, hard, named))
-    return features, table.crs, lost
-
-
-def _table(file: Path) -> geopandas.GeoDataFrame:
-    try:
-        layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
-        if len(layers) != 1:
-            raise DataError(f"{file} has {len(layers)} layers {', '.join(layers[:5])}", "one", "save the boxes alone")
-        return pyogrio.read_dataframe(file, layer=layers[0])
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.GEOSException) as error:
-        if file.suffix.lower() != ".gpkg":
-            load_json(file)  # names the line, where the text itself is malformed
-        reason = " ".join(str(error).split())
-        raise DataError(f"{file} cannot be read ({reason[:200]})", "a GeoJSON or GeoPackage file") from error
-
-
-def _column(table: geopandas.GeoDataFrame, file: Path, options: Options) -> list[str]:
-    columns = [str(name) for name in table.columns if name != table.geometry.name]
-    field = options.category_field
-    if field is not None and field not in columns:
-        raise UnknownNameError("column", field, columns, f"see the columns of {file}")
-    field = field or next((name for name in CATEGORY_FIELDS if name in columns), None)
-    if field is None and options.categories is not None and len(options.categories) == 1:
-        return [options.categories[0]] * len(table)  # a single class needs no column
-    if field is None:
-        raise DataError(
-            f"{file} has the columns {', '.join(columns) or '(none)'}",
-            f"one of {', '.join(CATEGORY_FIELDS)}",
-            "name the column of the class, or give a single class",
-        )
-    values = table[field]
-    if values.isna().any():
-        at = int(np.flatnonzero(values.isna())[0]) + 1
-        raise DataError(f"{file}:object {at} has no {field}", "a class for every object")
-    return [str(value) for value in values]
-
-
-def _difficult(value: Any, source: str) -> int:
-    if value is None or value != value:  # an empty cell comes as NaN
-        return 0
-    return difficulty(f"{value:g}" if isinstance(value, float) else str(int(value)), source)

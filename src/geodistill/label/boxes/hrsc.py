@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from geodistill.errors import DataError
-from geodistill.label.boxes.found import Found, Options, Read
+from geodistill.label.boxes.found import Found, Options, Read, attempt
+from geodistill.label.boxes.frame import Frames
 from geodistill.label.boxes.instances import ColourMask
 from geodistill.label.boxes.pictures import Picture, Pictures
 from geodistill.label.boxes.text import difficulty, numbers, parse_xml, read_files, require_text, text_of
@@ -24,29 +27,33 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
 
     Every object is a ``ship``, unless ``category_field`` names the tag of its class, such as ``Class_ID``.
     """
+    frames = Frames()
 
-    def objects(file: Path, picture: Picture | None) -> list[Found]:
-        return _objects(file, picture, options.category_field)
+    def objects(file: Path, picture: Picture) -> list[Found]:
+        root = parse_xml(file)
+        if root.tag != "HRSC_Image":
+            raise DataError(f"{file} has the root <{root.tag}>", "<HRSC_Image>", "choose the format that the file has")
+        size = text_of(root, "Img_SizeWidth"), text_of(root, "Img_SizeHeight")
+        return frames.fit(_objects(root, file, picture, options.category_field), picture, *size, file)
 
-    return read_files(place, pictures, ".xml", objects, image_name=_image_name, progress=options.progress)
+    found = read_files(place, pictures, ".xml", objects, image_name=_image_name, progress=options.progress)
+    frames.tell()
+    return found
 
 
 def _image_name(file: Path) -> str | None:
     return text_of(parse_xml(file), "Img_FileName")
 
 
-def _objects(file: Path, picture: Picture | None, category_field: str | None) -> list[Found]:
-    root = parse_xml(file)
-    if root.tag != "HRSC_Image":
-        raise DataError(f"{file} has the root <{root.tag}>", "<HRSC_Image>", "choose the format that the file has")
+def _objects(root: Element, file: Path, picture: Picture, category_field: str | None) -> Iterator[Found]:
     mask_file = file.parent.parent / "LandMask" / f"{file.stem}.png"
     masks = None
-    if mask_file.is_file() and picture is not None and picture.size is not None:
+    if mask_file.is_file() and picture.size is not None:
         masks = ColourMask.load(mask_file, *picture.size)
-    return [
-        _object(element, f"{file}:object {n}", masks, category_field)
-        for n, element in enumerate(root.iter("HRSC_Object"), 1)
-    ]
+    for n, element in enumerate(root.iter("HRSC_Object"), 1):
+        source = f"{file}:object {n}"
+        category = text_of(element, category_field) if category_field else CATEGORY
+        yield attempt(partial(_object, element, source, masks, category_field), source, category)
 
 
 def _object(element: Element, source: str, masks: ColourMask | None, category_field: str | None) -> Found:
@@ -75,5 +82,5 @@ def _colour(text: str | None, source: str) -> Colour | None:
         raise DataError(f"{source}: seg_color {text!r}", "r,g,b")
     try:
         return parse_colour([int(value) for value in values])
-    except DataError as error:
+    except (DataError, ValueError) as error:  # ValueError: a number of thousands of digits
         raise DataError(f"{source}: seg_color {text!r}", "r,g,b in 0..255") from error

@@ -11,8 +11,13 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
+from PIL import Image
+
 from geodistill.errors import DataError
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster
+
+_ORIENTATION = 274
+"""EXIF tag."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,15 @@ class Picture:
     def size(self) -> tuple[int, int] | None:
         """Width and height in pixels, or ``None`` where the file cannot be opened."""
         return None if self.grid is None else (self.grid.width, self.grid.height)
+
+    @property
+    def orientation(self) -> int:
+        """EXIF orientation, 1 to 8; 1, upright, where the file has none."""
+        try:
+            with Image.open(self.path) as file:
+                return int(file.getexif().get(_ORIENTATION, 1))
+        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError):
+            return 1
 
 
 class Pictures:

@@ -12,10 +12,8 @@ from pycocotools import mask as coco
 from rasterio.features import rasterize
 
 from geodistill.errors import DataError
-from geodistill.label.geometry import areal, outlines
+from geodistill.label.geometry import FAR, areal, outlines
 from geodistill.label.runs import Runs
-
-_FAR = 1e8
 
 Ring = NDArray[np.float64]
 
@@ -34,8 +32,7 @@ def mask_of(rings: Sequence[Ring], holes: Sequence[Ring], width: int, height: in
     """
     if not all(np.isfinite(ring).all() for ring in (*rings, *holes)):
         return None
-    # Coordinates far beyond any image would overflow in the arithmetic of overlays.
-    rings, holes = ([ring.clip(-_FAR, _FAR) for ring in which] for which in (rings, holes))
+    rings, holes = ([ring.clip(-FAR, FAR) for ring in which] for which in (rings, holes))
     shape = shapely.union_all(shapely.clip_by_rect(outlines(rings), 0, 0, width, height))
     if holes:
         shape = shapely.difference(shape, shapely.union_all(outlines(holes)))
@@ -81,3 +78,14 @@ def checked_runs(segmentation: Mapping[str, Any], width: int, height: int, sourc
     if len(marks) and (marks[0] < 0 or marks[-1] > width * height or (np.diff(marks) < 0).any()):
         raise DataError(f"{source}: run lengths that leave the image", expected)
     return runs.to_coco()
+
+
+def resampled(segmentation: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
+    """Return run lengths, checked before, for an image of another size: each pixel takes the one its centre lies in."""
+    runs = Runs.from_coco(segmentation)
+    filled = np.zeros(runs.height * runs.width + 1, np.int8)
+    filled[runs.starts], filled[runs.ends] = 1, -1
+    mask = np.cumsum(filled[:-1]).reshape(runs.width, runs.height).T.astype(bool)
+    rows = ((np.arange(height) + 0.5) * runs.height / height).astype(np.int64)
+    cols = ((np.arange(width) + 0.5) * runs.width / width).astype(np.int64)
+    return Runs.of(mask[np.ix_(rows, cols)], 0, 0, height, width).to_coco()

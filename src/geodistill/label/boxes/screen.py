@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geodistill.errors import DataError
 from geodistill.label.boxes.found import Entry, Found
-from geodistill.label.geometry import SMALLEST, bounds_of, hulls, regions
+from geodistill.label.geometry import FAR, SMALLEST, bounds_of, hulls, regions
 from geodistill.label.records import Box, Dropped, ImageBoxes, Reason
 
 
@@ -93,14 +93,14 @@ def screen(entry: Entry, classes: Classes, keep_difficult: bool) -> ImageBoxes:
 def _reasons(
     objects: Sequence[Found], names: Sequence[str | None], width: int, height: int, keep_difficult: bool
 ) -> list[Reason | None]:
-    reasons: list[Reason | None] = [None] * len(objects)
+    reasons: list[Reason | None] = [None if found.fault is None else found.reason for found in objects]
 
     def drop(places: Iterable[int], reason: Reason) -> None:
         for place in places:
             reasons[place] = reasons[place] or reason
 
     bounds = bounds_of([found.polygon for found in objects])
-    finite = np.isfinite(bounds).all(axis=1)
+    finite = (np.abs(bounds) <= FAR).all(axis=1)  # not so where one is NaN
     drop(np.flatnonzero(~finite).tolist(), "not finite")
     places = np.flatnonzero(finite)
     polygons = [objects[place].polygon for place in places.tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,9 +18,13 @@ from tqdm import tqdm
 from geodistill.errors import DataError
 from geodistill.label.boxes.found import Entry, Found, Read
 from geodistill.label.boxes.pictures import Picture, Pictures, files_of
+from geodistill.reading import read_bytes, read_text
 
-FileReader = Callable[[Path, Picture | None], Sequence[Found]]
-"""Reads one annotation file; the image is given where it is known."""
+FILE_BYTES = 256 << 20
+"""Bytes at most of a file of text or XML about one image."""
+
+FileReader = Callable[[Path, Picture], Sequence[Found]]
+"""Reads the annotation file of an image."""
 
 
 def read_files(
@@ -69,21 +74,23 @@ def read_files(
 
 
 def lines_of(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """Give ``file:line`` and the fields of every line that is not blank; any line ends, with or without BOM.
+    """Yield ``file:line`` and the fields of every line that is not blank; any line ends, with or without BOM.
 
     Raises:
-        DataError: The file is not UTF-8.
+        DataError: The file cannot be read, or is not UTF-8.
     """
-    data = file.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{file}:{line} is not UTF-8 text", "UTF-8", "convert the file") from error
-    for number, content in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
-        fields = content.split()
-        if fields:
+    for number, line in enumerate(all_lines(file), 1):
+        if fields := line.split():
             yield f"{file}:{number}", fields
+
+
+def all_lines(file: Path) -> list[str]:
+    """Return every line of a text file, blank ones too.
+
+    Raises:
+        DataError: The file cannot be read, or is not UTF-8.
+    """
+    return read_text(file, FILE_BYTES).replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def numbers(fields: Sequence[str | None], source: str, expected: str) -> list[float]:
@@ -100,24 +107,32 @@ def numbers(fields: Sequence[str | None], source: str, expected: str) -> list[fl
 
 
 def points(values: Sequence[float]) -> NDArray[np.float64]:
-    """Give x1, y1, x2, y2 ... as ``(V, 2)``."""
+    """Return x1, y1, x2, y2 ... as ``(V, 2)``."""
     return np.array(values, np.float64).reshape(-1, 2)
 
 
 def parse_xml(file: Path) -> Element:
-    """Give the root element.
+    """Return the root element.
 
     Raises:
-        DataError: The file is malformed, or declares entities (which could blow it up or fetch other files).
+        DataError: The file cannot be read, is malformed, declares entities (which could blow it up or fetch other
+            files), or is of CVAT's own kind.
     """
+    data = read_bytes(file, FILE_BYTES)
     try:
-        root: Any = defusedxml.ElementTree.parse(file).getroot()
+        root: Any = defusedxml.ElementTree.fromstring(data)
     except ParseError as error:
         raise DataError(f"{file}:{error.position[0]} is malformed ({error})", "XML") from error
     except DefusedXmlException as error:
         raise DataError(f"{file} declares entities, which is refused", "plain XML", "remove its DOCTYPE") from error
     except (ValueError, LookupError) as error:  # an encoding that the parser does not know
         raise DataError(f"{file} is malformed ({error})", "XML in UTF-8", "convert the file") from error
+    if root.tag == "annotations":
+        raise DataError(
+            f"{file} is CVAT's own format (its root is <annotations>)",
+            "one xml file per image",
+            "export from CVAT as 'COCO 1.0' or 'PASCAL VOC 1.1'",
+        )
     return root  # type: ignore[no-any-return]
 
 
@@ -139,13 +154,40 @@ def require_text(element: Element, tag: str, source: str) -> str:
 
 
 def difficulty(text: str | None, source: str) -> int:
-    """Read 0, 1 or 2; nothing counts as 0.
+    """Read 0, 1 or 2, or a word: true and yes are 1; false, no, unspecified and nothing are 0.
 
     Raises:
         DataError: It is another value.
     """
-    if text is None:
+    word = (text or "").strip().lower()
+    if word in _EASY:
         return 0
-    if text not in ("0", "1", "2"):
-        raise DataError(f"{source}: difficult {text!r}", "0, 1 or 2")
-    return int(text)
+    if word in ("true", "yes"):
+        return 1
+    try:
+        number = float(word)
+    except ValueError:
+        number = -1.0
+    if number not in (0, 1, 2):
+        raise DataError(f"{source}: difficult {text!r}", "0, 1 or 2, or true or false")
+    return int(number)
+
+
+_EASY = ("", "false", "no", "none", "unspecified")
+
+
+def radians_of(value: object, source: str) -> float:
+    """Return an angle, written in degrees, in radians below a full turn; 0 where there is none.
+
+    Raises:
+        DataError: It is no number.
+    """
+    if value is None:
+        return 0.0
+    try:
+        angle = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        angle = math.nan
+    if not math.isfinite(angle):
+        raise DataError(f"{source}: rotation {str(value)[:80]}", "degrees")
+    return math.radians(angle % 360)

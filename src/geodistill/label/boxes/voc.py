@@ -1,14 +1,29 @@
-"""Pascal VOC xml, with DIOR's horizontal and oriented boxes in both of their tag styles."""
+"""Pascal VOC xml, with DIOR's horizontal and oriented boxes in both of their tag styles.
+
+CVAT writes a turned box as an upright one with an attribute ``rotation``, degrees clockwise about its centre.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from geodistill.errors import DataError
-from geodistill.label.boxes.found import Found, Options, Read
+from geodistill.label.boxes.found import Found, Options, Read, attempt
+from geodistill.label.boxes.frame import Frames
 from geodistill.label.boxes.pictures import Picture, Pictures
-from geodistill.label.boxes.text import difficulty, numbers, parse_xml, points, read_files, require_text, text_of
+from geodistill.label.boxes.text import (
+    difficulty,
+    numbers,
+    parse_xml,
+    points,
+    radians_of,
+    read_files,
+    require_text,
+    text_of,
+)
 from geodistill.label.records import Bounds, kind_of_corners, rectangle, rotated
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -21,18 +36,28 @@ _STYLES = (_EDGES, _CORNERS, _ANGLED)
 
 def read(place: Path, pictures: Pictures, options: Options) -> Read:
     """Read a folder of xml files, each named as its image or naming it in ``<filename>``."""
-    return read_files(place, pictures, ".xml", _objects, image_name=_image_name, progress=options.progress)
+    frames = Frames()
+
+    def objects(file: Path, picture: Picture) -> list[Found]:
+        root = parse_xml(file)
+        if root.tag.lower() != "annotation":
+            raise DataError(f"{file} has the root <{root.tag}>", "<annotation>", "choose the format that the file has")
+        size = text_of(root, "size/width"), text_of(root, "size/height")
+        return frames.fit(_objects(root, file), picture, *size, file)
+
+    found = read_files(place, pictures, ".xml", objects, image_name=_image_name, progress=options.progress)
+    frames.tell()
+    return found
 
 
 def _image_name(file: Path) -> str | None:
     return text_of(parse_xml(file), "filename")
 
 
-def _objects(file: Path, _: Picture | None) -> list[Found]:
-    root = parse_xml(file)
-    if root.tag.lower() != "annotation":
-        raise DataError(f"{file} has the root <{root.tag}>", "<annotation>", "choose the format that the file has")
-    return [_object(element, f"{file}:object {n}") for n, element in enumerate(root.iter("object"), 1)]
+def _objects(root: Element, file: Path) -> Iterator[Found]:
+    for n, element in enumerate(root.iter("object"), 1):
+        source = f"{file}:object {n}"
+        yield attempt(partial(_object, element, source), source, text_of(element, "name"))
 
 
 def _object(element: Element, source: str) -> Found:
@@ -48,8 +73,12 @@ def _object(element: Element, source: str) -> Found:
             horizontal = _bounds(box, source)
     if values is None:
         raise DataError(f"{source} has no box", "<bndbox> or <robndbox>")
+    turn = _turn(element, source)
     if len(values) == len(_CORNERS):
         corners = points(values)
+    elif len(values) == len(_EDGES) and turn:
+        left, top, right, bottom = values
+        corners = rotated((left + right) / 2, (top + bottom) / 2, abs(right - left), abs(bottom - top), turn)
     elif len(values) == len(_EDGES):
         corners = rectangle(*values)
     else:
@@ -58,7 +87,7 @@ def _object(element: Element, source: str) -> Found:
         polygon=corners,
         category=require_text(element, "name", source),
         source=source,
-        kind="hbox" if len(values) == len(_EDGES) else kind_of_corners(corners),
+        kind="hbox" if len(values) == len(_EDGES) and not turn else kind_of_corners(corners),
         difficult=difficulty(text_of(element, "difficult"), source),
         horizontal=horizontal,
     )
@@ -74,3 +103,11 @@ def _values(box: Element, source: str) -> list[float]:
 def _bounds(box: Element, source: str) -> Bounds:
     left, top, right, bottom = numbers([text_of(box, tag) for tag in _EDGES], source, f"numbers {', '.join(_EDGES)}")
     return left, top, right, bottom
+
+
+def _turn(element: Element, source: str) -> float:
+    """Return the angle of a box that was turned in CVAT, in radians clockwise about its centre; mostly 0."""
+    for attribute in element.iterfind("attributes/attribute"):
+        if text_of(attribute, "name") == "rotation":
+            return radians_of(text_of(attribute, "value"), source)
+    return 0.0

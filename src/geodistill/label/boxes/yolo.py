@@ -1,26 +1,33 @@
 """YOLO text: class number and coordinates as shares of the image's width and height.
 
 Five fields are a horizontal box (centre, size), nine the four corners of an oriented one, and any other odd number
-from seven the outline of the object itself.
+from seven the outline of the object itself, or a box with key points, which are not used. One field more at the end
+is a confidence, which is not used either.
 """
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
+from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.boxes.found import Found, Options, Read
-from geodistill.label.boxes.pictures import Picture, Pictures
+from geodistill.label.boxes.classlist import NAME_FILES, find_class_list
+from geodistill.label.boxes.found import Found, Options, Read, attempt
+from geodistill.label.boxes.pictures import Picture, Pictures, files_of
 from geodistill.label.boxes.rasterise import mask_of
 from geodistill.label.boxes.text import lines_of, numbers, points, read_files
+from geodistill.label.boxes.yolo_rows import Rows, all_of
 from geodistill.label.records import kind_of_corners, rectangle
 
 _FORM = "class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as shares of width and height"
-_NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt", "obj.names")
+_DECIMAL_COMMA = re.compile(r"-?\d*,\d+")
+
+Lines = list[tuple[str, list[str]]]
+"""Source and fields of each line of a file."""
 
 
 def read(place: Path, pictures: Pictures, options: Options) -> Read:
@@ -30,67 +37,92 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
     the two above it; where there is none, the categories asked for are the names in their order, and without them
     the numbers themselves.
     """
-    names = _names(place)
+    listed = find_class_list(place) if place.exists() else None
+    names = None if listed is None else listed.names
     if names is None and options.categories is not None:
         names = dict(enumerate(options.categories))
-
-    def objects(file: Path, picture: Picture | None) -> list[Found]:
-        size = None if picture is None else picture.size
-        return [_object(source, fields, names, size) for source, fields in lines_of(file)]
-
-    found = read_files(
-        place, pictures, ".txt", objects, skip=lambda file: file.name in _NAME_FILES, progress=options.progress
+    # What a row is, the set tells as a whole.
+    lines: dict[Path, Lines] = {}
+    for file in files_of(place, (".txt",)) if place.exists() else []:
+        if not _holds_names(file):
+            lines[file] = [(source, _separated(fields)) for source, fields in lines_of(file)]
+    rows = all_of(
+        (fields for found in lines.values() for _, fields in found), None if listed is None else listed.keypoints
     )
+    poses = rows.pose_counts()
+
+    def objects(file: Path, picture: Picture) -> list[Found]:
+        return [
+            attempt(partial(_object, source, fields, names, picture.size, poses, rows), source, _name(fields, names))
+            for source, fields in lines.pop(file)
+        ]
+
+    found = read_files(place, pictures, ".txt", objects, skip=_holds_names, progress=options.progress)
     found.categories = None if names is None else tuple(dict.fromkeys(names[number] for number in sorted(names)))
     return found
 
 
-def _object(source: str, fields: list[str], names: dict[int, str] | None, size: tuple[int, int] | None) -> Found:
-    count = len(fields)
-    if count != 5 and (count < 7 or count % 2 == 0):
-        raise DataError(f"{source}: {count} fields in {' '.join(fields)[:120]!r}", _FORM)
-    try:
-        number = int(fields[0])
-    except ValueError as error:
-        raise DataError(f"{source}: class {fields[0]!r}", "a whole number") from error
-    values = np.array(numbers(fields[1:], source, _FORM))
+def _holds_names(file: Path) -> bool:
+    return file.name in NAME_FILES
+
+
+def _separated(fields: list[str]) -> list[str]:
+    """Return the fields of a line that may be separated by commas too."""
+    line = " ".join(fields)
+    if "," not in line or (len(fields) >= 5 and any(map(_DECIMAL_COMMA.fullmatch, fields))):
+        return fields
+    return re.split(r"[,\s]+", line.strip(", "))
+
+
+def _object(
+    source: str,
+    fields: list[str],
+    names: dict[int, str] | None,
+    size: tuple[int, int] | None,
+    poses: frozenset[int],
+    rows: Rows,
+) -> Found:
+    name = _name(fields, names)
+    if name is None:
+        raise DataError(f"{source}: class {fields[0][:80]!r}", "a whole number")
+    values = _values(source, fields, poses, rows)
     finite = np.abs(values[np.isfinite(values)])
     if len(finite) and np.median(finite) > 2:  # a box may lie outside its image, but most of its numbers do not
-        raise DataError(f"{source}: {values.tolist()} are pixels", _FORM, "divide by width and height")
+        raise DataError(f"{source}: {str(values.tolist())[:120]} are pixels", _FORM, "divide by width and height")
     # An image that cannot be opened has no size; its boxes are counted and not used.
     width, height = size or (1, 1)
-    if count == 5:
+    if len(values) == 4:
         (x, y), (half_width, half_height) = values[:2], np.maximum(values[2:], 0) / 2
-        polygon = rectangle(x - half_width, y - half_height, x + half_width, y + half_height)
-    else:
-        polygon = points(values.tolist())
-    polygon = polygon * (width, height)
-    name = str(number) if names is None else names.get(number, str(number))
-    if count in (5, 9):
-        return Found(polygon, name, source, "hbox" if count == 5 else kind_of_corners(polygon))
+        polygon = rectangle(x - half_width, y - half_height, x + half_width, y + half_height) * (width, height)
+        return Found(polygon, name, source, "hbox")
+    polygon = points(values.tolist()) * (width, height)
+    if len(values) == 8:
+        return Found(polygon, name, source, kind_of_corners(polygon))
     return Found(polygon, name, source, "polygon", segmentation=mask_of([polygon], [], width, height))
 
 
-def _names(place: Path) -> dict[int, str] | None:
-    """Find the list of class names nearest to the annotations."""
-    folder = place.resolve() if place.is_dir() else place.resolve().parent
-    for where in (folder, *list(folder.parents)[:2]):
-        for name in _NAME_FILES:
-            if (where / name).is_file():
-                return _read_names(where / name)
-    return None
+def _values(source: str, fields: list[str], poses: frozenset[int], rows: Rows) -> NDArray[np.float64]:
+    """Return the numbers of a row's box or outline: without class, key points and confidence."""
+    count = len(fields)
+    if count in poses:
+        return np.array(numbers(fields[1:], source, _FORM)[:4])
+    # An outline that lost a number has an even number of fields too.
+    scored = count in (6, 10) or (count >= 8 and count % 2 == 0 and rows.scored)
+    if not scored and count != 5 and (count < 7 or count % 2 == 0):
+        raise DataError(f"{source}: {count} fields in {' '.join(fields)[:120]!r}", _FORM)
+    values = numbers(fields[1:], source, _FORM)
+    if scored and not 0 <= values[-1] <= 1:
+        raise DataError(f"{source}: the last of {count} fields is {fields[-1][:80]}", "a confidence from 0 to 1")
+    return np.array(values[:-1] if scored else values)
 
 
-def _read_names(file: Path) -> dict[int, str]:
-    if file.suffix not in (".yaml", ".yml"):
-        return {number: " ".join(fields) for number, (_, fields) in enumerate(lines_of(file))}
+def _name(fields: list[str], names: dict[int, str] | None) -> str | None:
+    """Return the class of a row, whose number may be written as 0 or 0.0; ``None`` where it is no whole number."""
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({' '.join(str(error).split())})", "YAML with 'names'") from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names or not all(isinstance(number, int) for number in names):
-        raise DataError(f"{file} has no class names", "'names' as a list, or a mapping from number to name")
-    return {number: str(name) for number, name in names.items()}
+        number = float(fields[0])
+    except ValueError:
+        return None
+    if not number.is_integer() or abs(number) > 1e9:
+        return None
+    key = int(number)
+    return str(key) if names is None else names.get(key, str(key))

@@ -1,0 +1,139 @@
+"""Which rows of YOLO's text are boxes with key points, and which outlines: both are a class and many numbers.
+
+A row of key points is ``class cx cy w h`` and then the same number of points in every row, with two numbers each, or
+three where the visibility (0, 1 or 2) is written too. Where no ``kpt_shape`` tells, the rows themselves do.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geodistill.errors import GeodistillWarning
+
+SAMPLE = 1000
+"""Rows of each length that are looked at."""
+_SHORTEST = 8
+"""Fields of the shortest row of key points: one point with its visibility."""
+_CORNERS = 9
+"""Fields of an oriented box; two key points would have as many, and are told by ``kpt_shape`` alone."""
+_ENOUGH = 6
+"""Rows of one length, each of whose first four numbers span a box around the rest: half of all outlines do so by
+chance, but not that many in a row."""
+
+
+@dataclass
+class Rows:
+    """Collects the rows of a set, and then tells their forms.
+
+    Attributes:
+        keypoints: Key points of an object and numbers a point, where the set says so.
+    """
+
+    keypoints: tuple[int, int] | None
+    _seen: dict[int, list[NDArray[np.float64]]] = field(default_factory=lambda: defaultdict(list))
+    _odd: int = 0
+    _even: int = 0
+
+    def add(self, fields: Sequence[str]) -> None:
+        """Look at one row."""
+        count = len(fields)
+        if count % 2:
+            self._odd += 1
+        else:
+            self._even += 1
+        if count < _SHORTEST or count == _CORNERS or len(self._seen[count]) >= SAMPLE:
+            return
+        try:
+            self._seen[count].append(np.array(fields[1:], np.float64))
+        except ValueError:
+            return  # told when it is read
+
+    @property
+    def scored(self) -> bool:
+        """Whether every row has one number more than a box or outline, which is its confidence."""
+        return self._even > 0 and not self._odd
+
+    def pose_counts(self) -> frozenset[int]:
+        """Return the numbers of fields whose rows are a box and key points."""
+        if self.keypoints is not None:
+            points, numbers = self.keypoints
+            fields = 5 + points * numbers
+            return frozenset((fields, fields + 1))  # with or without a confidence
+        found = {count for count, rows in self._seen.items() if rows and _has_visibility(np.array(rows))}
+        # Key points are the same number everywhere, outlines have as many vertices as they need.
+        scored = int(self.scored)
+        outlines = [count for count, rows in self._seen.items() if rows and (count - scored) % 2 and count not in found]
+        if len(outlines) == 1 and outlines[0] - scored > _CORNERS and not found:
+            (count,) = outlines
+            if _has_keypoints(np.array(self._seen[count])[:, : count - 1 - scored]):
+                found.add(count)
+        return frozenset(found)
+
+
+def _has_visibility(rows: NDArray[np.float64]) -> bool:
+    """Whether each third number after the box is 0, 1 or 2, and the points lie in their boxes: ``(R, n)`` rows."""
+    if (rows.shape[1] - 4) % 3:
+        return False
+    points = rows[:, 4:].reshape(len(rows), -1, 3)
+    seen: NDArray[np.bool_] = points[..., 2] > 0
+    inside = np.logical_or(_inside(rows, points[..., :2]), ~seen)
+    return bool(np.isin(points[..., 2], (0, 1, 2)).all() and inside.all() and seen.any())
+
+
+def _has_keypoints(rows: NDArray[np.float64]) -> bool:
+    """Whether rows ``(R, n)`` of numbers are boxes with key points of two numbers each."""
+    boxes, points = rows[:, :4], rows[:, 4:].reshape(len(rows), -1, 2)
+    seen = (points != 0).any(axis=-1)  # a point that is not marked is written as 0 0
+    if not ((_inside(rows, points) | ~seen).all() and seen.any(axis=1).all()):
+        return False
+    votes = [_is_no_outline(box, part[marked]) for box, part, marked in zip(boxes, points, seen, strict=True)]
+    if len(rows) >= _ENOUGH or np.mean(votes) >= 0.3:
+        return True
+    warnings.warn(
+        f"rows of {rows.shape[1] + 1} numbers are read as outlines, and could be boxes with key points;"
+        " if they are, say so with kpt_shape in data.yaml",
+        GeodistillWarning,
+        stacklevel=5,
+    )
+    return False
+
+
+def _inside(rows: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether points ``(R, K, 2)`` lie in the boxes that their rows begin with, roundings apart."""
+    centres, halves = rows[:, None, :2], rows[:, None, 2:4] / 2
+    inside: NDArray[np.bool_] = (np.abs(points - centres) <= halves * 1.02 + 0.002).all(axis=-1)
+    return inside
+
+
+def _is_no_outline(box: NDArray[np.float64], points: NDArray[np.float64]) -> bool:
+    """Whether a row makes no sense as an outline and some as a box of key points.
+
+    As an outline its first two vertices would be the centre and the size of a box: the line crosses itself then, or
+    the first vertex lies amid the others.
+    """
+    extent = np.ptp(points, axis=0)
+    fill = (extent / np.maximum(box[2:], 1e-9)).min()
+    ring = np.concatenate([box.reshape(2, 2), points])
+    if len(ring) < 4 or not np.isfinite(ring).all():
+        return False
+    if fill > 0.25 and not shapely.is_valid(shapely.Polygon(ring)):
+        return True
+    hull = shapely.MultiPoint(points).convex_hull.buffer(-0.02 * max(extent.max(), 1e-9))
+    size, low, high = box[2:], points.min(axis=0), points.max(axis=0)
+    far = bool(((size < low - extent) | (size > high + extent)).any())
+    return bool(hull.contains(shapely.Point(box[:2])) and (far or fill > 0.5))
+
+
+def all_of(rows: Iterable[Sequence[str]], keypoints: tuple[int, int] | None) -> Rows:
+    """Return the collected rows of a set."""
+    found = Rows(keypoints)
+    for fields in rows:
+        found.add(fields)
+    return found

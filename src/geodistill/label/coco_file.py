@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from geodistill.errors import DataError
-from geodistill.label.boxes.coco import load_json
-from geodistill.reading import parse_json, parse_object
+from geodistill.reading import ANNOTATION_BYTES, parse_json, parse_object, read_json
 
 _STREAMED = b'{"annotations": ['
 """First line of a file that has one annotation a line, as ``label build`` writes them."""
@@ -26,7 +25,7 @@ def read_instances(file: Path) -> tuple[Callable[[], Iterator[Any]], dict[str, A
                 if line.startswith(b"]"):
                     break
             return lambda: _streamed(file), parse_object(b"{" + b"".join(lines), file)
-    content = load_json(file)
+    content = read_json(file, ANNOTATION_BYTES)
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise DataError(f"{file} is no COCO file", "a mapping with the lists 'images' and 'annotations'")
     return lambda: iter(content["annotations"]), content

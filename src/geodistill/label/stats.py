@@ -28,7 +28,6 @@ from geodistill.label.coco_file import read_instances
 from geodistill.label.labeller import FOLDERS
 from geodistill.label.runs import Runs
 from geodistill.raster import Raster
-from geodistill.reading import ANNOTATION_BYTES, read_json
 from geodistill.spec import Colour, Legend, default_colours, parse_colour
 
 SMALL = 100

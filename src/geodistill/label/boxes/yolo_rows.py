@@ -108,7 +108,7 @@ def _has_keypoints(rows: NDArray[np.float64]) -> bool:
 def _inside(rows: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether points ``(R, K, 2)`` lie in the boxes that their rows begin with, roundings apart."""
     centres, halves = rows[:, None, :2], rows[:, None, 2:4] / 2
-    inside: NDArray[np.bool_] = (np.abs(points - centres) <= halves * 1.02 + 0.002).all(axis=-1)
+    inside: NDArray[np.bool_] = np.all(np.abs(points - centres) <= halves * 1.02 + 0.002, axis=-1)
     return inside
 
 

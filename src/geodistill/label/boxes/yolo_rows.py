@@ -82,7 +82,7 @@ def _has_visibility(rows: NDArray[np.float64]) -> bool:
     if (rows.shape[1] - 4) % 3:
         return False
     points = rows[:, 4:].reshape(len(rows), -1, 3)
-    seen: NDArray[np.bool_] = points[..., 2] > 0
+    seen = np.greater(points[..., 2], 0)
     inside = np.logical_or(_inside(rows, points[..., :2]), ~seen)
     return bool(np.isin(points[..., 2], (0, 1, 2)).all() and inside.all() and seen.any())
 
@@ -108,8 +108,7 @@ def _has_keypoints(rows: NDArray[np.float64]) -> bool:
 def _inside(rows: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether points ``(R, K, 2)`` lie in the boxes that their rows begin with, roundings apart."""
     centres, halves = rows[:, None, :2], rows[:, None, 2:4] / 2
-    inside: NDArray[np.bool_] = np.all(np.abs(points - centres) <= halves * 1.02 + 0.002, axis=-1)
-    return inside
+    return np.asarray((np.abs(points - centres) <= halves * 1.02 + 0.002).all(axis=-1), bool)
 
 
 def _is_no_outline(box: NDArray[np.float64], points: NDArray[np.float64]) -> bool:

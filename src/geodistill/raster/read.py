@@ -242,6 +242,11 @@ class Raster:
         return table
 
     @property
+    def turned(self) -> bool:
+        """Whether it is turned for viewing, as its orientation tag asks."""
+        return not self._turn.none
+
+    @property
     def grid(self) -> Grid:
         """Shape and georeferencing."""
         file = self._file

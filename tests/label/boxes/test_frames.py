@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 from pycocotools import mask as coco
 
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.boxes import read_boxes
+from geodistill.label.build import build
 from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.runs import Runs
+from geodistill.label.settings import Settings
 
 WIDTH, HEIGHT = 80, 60
 """Of the image file."""
@@ -196,3 +199,102 @@ def test_the_outline_of_a_turned_box(tmp_path: Path) -> None:
 def test_angles_that_are_none(tmp_path: Path, angle: Any) -> None:
     with pytest.raises(DataError, match=r"boxes\.json:object 1: rotation"):
         read_coco(tmp_path, {"bbox": [10, 20, 40, 20], "attributes": {"rotation": angle}})
+
+
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a camera stores what viewers show, by EXIF orientation: the inverse of the turn that viewers make."""
+
+
+def save_turned(path: Path, orientation: int) -> np.ndarray:
+    """Save a picture that viewers show as 80 x 60 with one bright object, and return where that is shown."""
+    shown = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+    shown[10:30, 50:75] = 220
+    path.parent.mkdir(parents=True)
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = Image.fromarray(shown)
+    stored.transpose(STORED[orientation]).save(path, quality=100, exif=exif)
+    with Image.open(path) as file:
+        seen: np.ndarray = np.asarray(ImageOps.exif_transpose(file))[..., 0] > 128
+    assert seen.shape == (HEIGHT, WIDTH)
+    return seen
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("format", ["coco", "yolo", "voc"])
+def test_boxes_lie_on_the_picture_as_viewers_show_it(
+    tmp_path: Path, format: str, suffix: str, orientation: int
+) -> None:
+    truth = save_turned(tmp_path / "images" / f"a{suffix}", orientation)
+    boxes = tmp_path / "boxes"
+    boxes.mkdir()
+    if format == "coco":
+        item = {"image_id": 1, "category_id": 1, "bbox": [50, 10, 25, 20]}
+        image = {"id": 1, "file_name": f"a{suffix}", "width": WIDTH, "height": HEIGHT}
+        content = {"images": [image], "categories": [{"id": 1, "name": "roof"}], "annotations": [item]}
+        (boxes / "a.json").write_text(json.dumps(content))
+    elif format == "yolo":
+        (boxes / "a.txt").write_text(f"0 {62.5 / WIDTH} {20 / HEIGHT} {25 / WIDTH} {20 / HEIGHT}")
+    else:
+        edges = "<xmin>50</xmin><ymin>10</ymin><xmax>75</xmax><ymax>30</ymax>"
+        size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
+        named = f"<object><name>roof</name><bndbox>{edges}</bndbox></object>"
+        (boxes / "a.xml").write_text(f"<annotation>{size}{named}</annotation>")
+    asked = Settings(format=format, boxes=boxes, images=tmp_path / "images", segmenter="box", background="ground")
+    build(asked, tmp_path / "out")
+    (gray,) = (tmp_path / "out" / "gray").iterdir()
+    with Image.open(gray) as file:
+        labelled = np.asarray(file) == 1
+    assert labelled.shape == truth.shape
+    assert (labelled & truth).sum() / (labelled | truth).sum() > 0.97
+
+
+def test_sizes_of_the_unturned_picture_are_refused(tmp_path: Path) -> None:
+    save_turned(tmp_path / "images" / "a.jpg", 6)
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": HEIGHT, "height": WIDTH}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+    }
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=r"60 x 80 pixels, .*a\.jpg has 80 x 60 when turned as its EXIF orientation asks"
+    ):
+        read_boxes("coco", tmp_path / "b.json", tmp_path / "images")
+
+
+def test_palettes_are_kept_in_colour(tmp_path: Path) -> None:
+    """Grey levels of a shuffled palette would mean nothing: tiles of palette pictures hold its colours."""
+    shown = np.zeros((HEIGHT, WIDTH), np.uint8)
+    shown[10:30, 50:75] = 1
+    palette = [(200, 30, 60), (10, 220, 90)]
+    make_picture(tmp_path / "images" / "a.png", shown, palette)
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "roof"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [50, 10, 25, 20]}],
+    }
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    asked = Settings(
+        format="coco",
+        boxes=tmp_path / "b.json",
+        images=tmp_path / "images",
+        segmenter="box",
+        tile=40,
+        background="ground",
+        empty="keep",
+    )
+    build(asked, tmp_path / "out")
+    seen = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for tile in (tmp_path / "out" / "images").iterdir():
+        row, col = (int(part) for part in tile.stem.split("_")[-2:])
+        with Image.open(tile) as file:
+            part = np.asarray(file)
+        seen[row : row + part.shape[0], col : col + part.shape[1]] = part
+    assert (seen == np.array(palette, np.uint8)[shown]).all()

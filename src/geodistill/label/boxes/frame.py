@@ -107,6 +107,6 @@ def _turned(picture: Picture, across: float, down: float) -> str:
     """Say where a turn by 90 degrees explains the difference."""
     if picture.size is None or not _alike(down, across, *picture.size):
         return ""
-    if picture.orientation > 1:
-        return f" when turned as its EXIF orientation {picture.orientation} says"
+    if picture.turned:
+        return " when turned as its EXIF orientation asks"
     return ": its sides are exchanged, as by a turn that EXIF orientation asked for"

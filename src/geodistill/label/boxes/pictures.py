@@ -11,13 +11,8 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
-from PIL import Image
-
 from geodistill.errors import DataError
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster
-
-_ORIENTATION = 274
-"""EXIF tag."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +42,13 @@ class Picture:
         return None if self.grid is None else (self.grid.width, self.grid.height)
 
     @property
-    def orientation(self) -> int:
-        """EXIF orientation, 1 to 8; 1, upright, where the file has none."""
+    def turned(self) -> bool:
+        """Whether the stored picture lies otherwise than viewers show it, by its EXIF orientation."""
         try:
-            with Image.open(self.path) as file:
-                return int(file.getexif().get(_ORIENTATION, 1))
-        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError):
-            return 1
+            with Raster(self.path) as raster:
+                return raster.turned
+        except DataError:
+            return False
 
 
 class Pictures:

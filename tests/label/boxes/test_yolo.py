@@ -175,3 +175,12 @@ def test_lists_of_names(tmp_path: Path, names: str) -> None:
 def test_lists_of_names_that_are_none(tmp_path: Path, names: str) -> None:
     with pytest.raises(DataError, match=r"(data\.yaml|classes\.txt) has no class names"):
         read(tmp_path, *ROWS, names=names, listed="classes.txt" if names == "\n\n" else "data.yaml")
+
+
+def test_other_text_beside_the_labels_is_not_read(tmp_path: Path) -> None:
+    """CVAT puts lists of images there, others a README in any encoding."""
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "README.txt").write_bytes(b"H\xe4user, labelled 0 1 2 3 4 5 6 7\n")
+    (tmp_path / "labels" / "train.txt").write_text("data/obj_train_data/a.png\n")
+    (box,) = read(tmp_path, "0 .1 .1 .5 .1 .5 .5 .93").boxes
+    assert box.kind == "polygon"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geodistill.errors import DataError
 from geodistill.label.boxes.classlist import NAME_FILES, find_class_list
 from geodistill.label.boxes.found import Found, Options, Read, attempt
-from geodistill.label.boxes.pictures import Picture, Pictures, files_of
+from geodistill.label.boxes.pictures import Picture, Pictures
 from geodistill.label.boxes.rasterise import mask_of
 from geodistill.label.boxes.text import lines_of, numbers, points, read_files
 from geodistill.label.boxes.yolo_rows import Rows, all_of
@@ -41,23 +41,22 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
     names = None if listed is None else listed.names
     if names is None and options.categories is not None:
         names = dict(enumerate(options.categories))
-    # What a row is, the set tells as a whole.
-    lines: dict[Path, Lines] = {}
-    for file in files_of(place, (".txt",)) if place.exists() else []:
-        if not _holds_names(file):
-            lines[file] = [(source, _separated(fields)) for source, fields in lines_of(file)]
-    rows = all_of(
-        (fields for found in lines.values() for _, fields in found), None if listed is None else listed.keypoints
-    )
-    poses = rows.pose_counts()
+    # What a row is, the set tells as a whole: all lines are read first, and made objects of afterwards.
+    waiting: list[tuple[list[Found], Lines, Picture]] = []
 
     def objects(file: Path, picture: Picture) -> list[Found]:
-        return [
-            attempt(partial(_object, source, fields, names, picture.size, poses, rows), source, _name(fields, names))
-            for source, fields in lines.pop(file)
-        ]
+        made: list[Found] = []
+        waiting.append((made, [(source, _separated(fields)) for source, fields in lines_of(file)], picture))
+        return made
 
     found = read_files(place, pictures, ".txt", objects, skip=_holds_names, progress=options.progress)
+    fields_of_all = (fields for _, lines, _ in waiting for _, fields in lines)
+    rows = all_of(fields_of_all, None if listed is None else listed.keypoints)
+    poses = rows.pose_counts()
+    for made, lines, picture in waiting:
+        for source, fields in lines:
+            make = partial(_object, source, fields, names, picture.size, poses, rows)
+            made.append(attempt(make, source, _name(fields, names)))
     found.categories = None if names is None else tuple(dict.fromkeys(names[number] for number in sorted(names)))
     return found
 

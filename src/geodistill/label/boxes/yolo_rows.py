@@ -19,6 +19,8 @@ from geodistill.errors import GeodistillWarning
 
 SAMPLE = 1000
 """Rows of each length that are looked at."""
+_LEAST = 5
+"""Fields of any row: a class and a box."""
 _SHORTEST = 8
 """Fields of the shortest row of key points: one point with its visibility."""
 _CORNERS = 9
@@ -44,6 +46,8 @@ class Rows:
     def add(self, fields: Sequence[str]) -> None:
         """Look at one row."""
         count = len(fields)
+        if count < _LEAST:
+            return
         if count % 2:
             self._odd += 1
         else:

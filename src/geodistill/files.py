@@ -39,8 +39,7 @@ def atomic_path(path: Path | str, kind: str = "folder") -> Iterator[Path]:
 
     Works for files and folders; the parent folder is made. An existing file is replaced. A folder gets a `MARKER` that
     lists what was written; an existing folder is replaced only where it is empty, or its marker is of the same kind and
-    lists all that it holds.
-    What earlier writers of the same path left when they were killed is removed first.
+    lists all that it holds. What earlier writers of the same path left when they were killed is removed first.
 
     Args:
         path: The file or folder to write.

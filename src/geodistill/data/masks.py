@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,7 @@ def decode_mask(
     pixels, valid, hidden = raster.read_labels(window)
     palette = raster.colormap
     if palette is not None and pixels.shape[0] == 1 and _names_colours(palette, legend):
-        table = np.zeros((3, 1 + max(*palette, int(pixels.max(initial=0)))), np.uint8)
-        table[:, list(palette)] = np.array([colour[:3] for colour in palette.values()]).T
-        pixels = table[:, pixels[0].astype(np.int64)]
+        return _decode_palette(pixels[0], valid, hidden, palette, legend)
     if valid.all():
         return _decode(pixels, legend)
     indices = np.full(valid.shape, IGNORE_INDEX, np.uint8)
@@ -86,6 +85,31 @@ def _decode(pixels: NDArray[Any], legend: Legend) -> tuple[NDArray[np.uint8], di
         known, odd_colours = legend.indices_from_colours(pixels)
         odd.update(odd_colours.items())
     return known, odd
+
+
+def _decode_palette(
+    values: NDArray[Any],
+    valid: NDArray[np.bool_],
+    hidden: NDArray[np.bool_],
+    palette: Mapping[int, tuple[int, ...]],
+    legend: Legend,
+) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
+    """Decode each entry of a palette once, instead of each pixel; arguments and result as in `decode_mask`."""
+    colours = np.zeros((3, 1, 1 + max(*palette, int(values.max(initial=0)))), np.uint8)
+    colours[:, 0, list(palette)] = np.array([colour[:3] for colour in palette.values()]).T
+    table, unknown = legend.indices_from_colours(colours)
+    indices = np.where(valid, table[0].take(values), np.uint8(IGNORE_INDEX))
+    if hidden.any():
+        # What no entry names is no label here, and the nearest entry none either.
+        named, _ = replace(legend, nearest=False).indices_from_colours(colours)
+        indices[hidden] = named[0].take(values[hidden])
+    counts = np.bincount(values[valid].ravel(), minlength=colours.shape[2])
+    odd: Counter[int | Colour] = Counter()
+    for value in np.flatnonzero(counts).tolist():
+        red, green, blue = colours[:, 0, value].tolist()
+        if (red, green, blue) in unknown:
+            odd[red, green, blue] += int(counts[value])
+    return indices, dict(odd)
 
 
 def unknown_labels_error(path: Path, odd: dict[int | Colour, int], legend: Legend) -> DataError:

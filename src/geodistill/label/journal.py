@@ -78,11 +78,10 @@ class Journal:
 
     def _parse(self, line: bytes) -> Record | None:
         """Return the record of a line, or ``None`` where it is not as it was written."""
-        told, _, body = line.rstrip(b"\n").partition(b" ")
-        if told != _crc(body):
+        if not _is_whole(line):
             return None
         try:
-            record = parse_object(body, self.path)
+            record = parse_object(line.partition(b" ")[2], self.path)
             window = record.get("window", ())
             right = isinstance(record.get("key"), str) and [type(v) for v in window] == [int] * 4 and "error" in record
         except (DataError, TypeError):
@@ -126,11 +125,17 @@ class Journal:
         Raises:
             OutputError: The file has been altered since it was opened.
         """
-        self._file.seek(self._at[tile])
-        record = self._parse(self._file.readline())
+        record = self._parse(self._line_of(tile))
         if record is None or tile_id(record) != tile:
-            raise OutputError(f"{self.path} was altered by another program", "", "run again with --resume")
+            raise self._altered_error()
         return record
+
+    def _line_of(self, tile: TileId) -> bytes:
+        self._file.seek(self._at[tile])
+        return self._file.readline()
+
+    def _altered_error(self) -> OutputError:
+        return OutputError(f"{self.path} was altered by another program", "", "run again with --resume")
 
     def forget(self, tile: TileId) -> None:
         """Take a tile as not done; the file keeps its line until `keep`."""
@@ -152,7 +157,10 @@ class Journal:
         """
         with atomic_path(self.path) as part, part.open("wb") as file:
             for tile in sorted(tiles):
-                file.write(_line(self.read(tile)))
+                line = self._line_of(tile)
+                if not _is_whole(line):
+                    raise self._altered_error()
+                file.write(line)
             if finished is not None:
                 file.write(_line({"finished": finished}))
             file.flush()
@@ -163,6 +171,11 @@ class Journal:
 def _line(record: Record) -> bytes:
     body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
     return _crc(body) + b" " + body + b"\n"
+
+
+def _is_whole(line: bytes) -> bool:
+    told, _, body = line.rstrip(b"\n").partition(b" ")
+    return told == _crc(body)
 
 
 def _crc(body: bytes) -> bytes:

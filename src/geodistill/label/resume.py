@@ -54,19 +54,25 @@ def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[T
     return done
 
 
-def finished_sums(out: Path) -> Record:
-    """Return what a complete run says of the files about the whole set.
+_WHOLE_SET = (ACCOUNT, INSTANCES, LEGEND, MANIFEST)
 
-    The manifest is not among them: splits may be set anew.
-    """
-    return file_sums(out, (ACCOUNT, INSTANCES, LEGEND))
+
+def finished_sums(out: Path) -> Record:
+    """Return what a complete run says of the files about the whole set."""
+    return file_sums(out, _WHOLE_SET)
 
 
 def is_finished(out: Path, journal: Journal) -> bool:
-    """Whether a run is complete, and its files about the whole set are there and as they were written."""
-    if journal.finished is None or not (out / MANIFEST).is_file():
+    """Whether a run is complete, and its files about the whole set are there and as they were written.
+
+    Another manifest may be a person's work, such as other splits: it stays, and a warning tells of it.
+    """
+    if journal.finished is None:
         return False
-    altered = altered_files(out, dict.fromkeys((ACCOUNT, INSTANCES, LEGEND), ()) | journal.finished)
+    altered = altered_files(out, dict.fromkeys(_WHOLE_SET, ()) | journal.finished)
+    if altered == [MANIFEST] and (out / MANIFEST).is_file():
+        _warn(f"{out / MANIFEST} is not as it was written and stays; to have it made again, remove it first")
+        return True
     if altered:
         _warn(f"{out / altered[0]} is not as it was written and is made again")
     return not altered

@@ -215,8 +215,8 @@ def _add_maps(found: SetStatistics, masks: Sequence[Path], values: Sequence[int]
     counts = np.zeros(256, np.int64)
     for mask in _bar(masks, "counting pixels", progress):
         with Raster(mask) as raster:
-            if raster.dtype != np.uint8:
-                raise DataError(f"mask {mask} has samples of {raster.dtype}", "8 bits, as 'label build' writes them")
+            if raster.label_dtype != np.uint8:
+                raise DataError(f"mask {mask} holds {raster.label_dtype}", "8 bits, as 'label build' writes them")
             pixels, _, _ = raster.read_labels()
             counts += np.bincount(pixels[0].ravel(), minlength=256)
     if masks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geodistill.data.statistics import Statistics
-from geodistill.errors import DataError
+from geodistill.errors import DataError, shown
 from geodistill.raster import Window, atomic_path
+from geodistill.reading import parse_object
 from geodistill.spec import Legend, Spec
 
 SPLITS = ("train", "val", "test", "unlabelled")
@@ -31,7 +33,11 @@ _SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+LONGEST = 2**31
+"""Rows and columns of an image are fewer, in any format that GDAL reads."""
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One image, or one area of an image.
 
@@ -169,24 +175,20 @@ class Manifest:
         raw = (table.schema.metadata or {}).get(b"geodistill")
         if raw is None or set(_SCHEMA.names) - set(table.column_names):
             raise DataError(f"{path} is a Parquet file of another kind", "a manifest that 'data scan' wrote")
-        metadata = json.loads(raw)
-        if metadata.get("format_version") != FORMAT_VERSION:
+        metadata = parse_object(raw, f"what manifest {path} says of itself")
+        version = metadata.get("format_version")
+        if version != FORMAT_VERSION:
             raise DataError(
-                f"manifest {path} of format {metadata.get('format_version')}",
+                f"manifest {path} of format {shown(version)}",
                 f"format {FORMAT_VERSION}",
                 "write it anew with 'geodistill data scan'",
             )
-        folder = Path(os.path.abspath(path.parent))  # noqa: PTH100
-        legend, statistics = metadata["legend"], metadata["statistics"]
-        return cls(
-            entries=tuple(_row(values, folder) for values in table.to_pylist()),
-            bands=tuple(metadata["bands"]),
-            legend=None if legend is None else Legend.from_dict(legend),
-            ignore_unknown=metadata["ignore_unknown"],
-            statistics=None if statistics is None else Statistics.from_dict(statistics),
-            problems=tuple(metadata["problems"]),
-            path=path,
-        )
+        try:
+            described = _described(metadata)
+            entries = _entries(table, Path(os.path.abspath(path.parent)))  # noqa: PTH100
+        except DataError as error:
+            raise DataError(f"manifest {path}: {error.received}", error.expected, "scan again") from error
+        return cls(entries=entries, path=path, **described)
 
     def with_statistics(self, statistics: Statistics) -> Manifest:
         """Give the manifest with these figures, and with the problems found while measuring added to its own."""
@@ -252,11 +254,74 @@ def _stored(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
-def _row(values: dict[str, Any], folder: Path) -> Row:
-    return Row(
-        image=folder / values["image"],
-        mask=folder / values["mask"] if values["mask"] else None,
-        split=values["split"],
-        window=Window(values["row"], values["col"], values["height"], values["width"]),
-        **{name: values[name] for name in ("group", "lon", "lat", "gsd", "date")},
-    )
+def _described(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what a manifest says of itself as fields of `Manifest`.
+
+    Raises:
+        DataError: A key is missing, or holds something else.
+    """
+    kinds = {"bands": list, "legend": dict | None, "ignore_unknown": bool, "statistics": dict | None, "problems": list}
+    for key, kind in kinds.items():
+        if key not in metadata or not isinstance(metadata[key], kind):
+            raise DataError(f"{key} {shown(metadata.get(key, 'missing'))}", f"the {key} that were written")
+    for key in ("bands", "problems"):
+        if not all(isinstance(value, str) for value in metadata[key]):
+            raise DataError(f"{key} {shown(metadata[key])}", "texts")
+    bands, legend, statistics = tuple(metadata["bands"]), metadata["legend"], metadata["statistics"]
+    if not bands:
+        raise DataError("no bands", "at least one")
+    return {
+        "bands": bands,
+        "legend": None if legend is None else Legend.from_dict(legend),
+        "ignore_unknown": metadata["ignore_unknown"],
+        "statistics": None if statistics is None else Statistics.from_dict(statistics, len(bands)),
+        "problems": tuple(metadata["problems"]),
+    }
+
+
+def _entries(table: pa.Table, folder: Path) -> tuple[Row, ...]:
+    """Read the rows of a table, column by column: a set may have millions.
+
+    Raises:
+        DataError: A cell holds what it cannot.
+    """
+    try:
+        columns = {name: table[name].cast(_SCHEMA.field(name).type) for name in _SCHEMA.names}
+        values = {name: column.to_pylist() for name, column in columns.items()}
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"cells of another type ({str(error).splitlines()[0]})", "those that were written") from error
+    for name in ("image", "split", "row", "col", "height", "width"):
+        if columns[name].null_count:
+            raise DataError(f"no {name} in row {values[name].index(None)}", f"a {name} in each")
+    if odd := set(values["split"]) - set(SPLITS):
+        raise DataError(f"split {shown(min(odd))}", f"one of {', '.join(SPLITS)}")
+    for name in ("row", "col", "height", "width"):
+        found = np.array(values[name], np.int64)
+        if ((found < 0) | (found >= LONGEST)).any():
+            worst = int(np.flatnonzero((found < 0) | (found >= LONGEST))[0])
+            raise DataError(f"{name} {found[worst]} in row {worst}", f"0 to {LONGEST - 1}")
+    for name, low, high in (("lon", -540.0, 540.0), ("lat", -90.0, 90.0), ("gsd", 1e-6, 1e7)):
+        for value in values[name]:
+            if value is not None and not low <= value <= high:
+                raise DataError(f"{name} {value}", f"{low:g} to {high:g}, or nothing")
+    at = _Places(folder)
+    windows = map(Window, values["row"], values["col"], values["height"], values["width"])
+    images, masks = map(at, values["image"]), (at(mask) if mask else None for mask in values["mask"])
+    groups = (group or "" for group in values["group"])
+    rest = (values[name] for name in ("lon", "lat", "gsd", "date"))
+    return tuple(map(Row, images, masks, values["split"], windows, groups, *rest))
+
+
+class _Places:
+    """Makes paths of stored names, each folder once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._known = folder, dict[str, Path]()
+
+    def __call__(self, stored: str) -> Path:
+        above, _, name = stored.rpartition("/")
+        if not name or name in (".", ".."):
+            return self._folder / stored
+        if above not in self._known:
+            self._known[above] = self._folder / (above if above or not stored.startswith("/") else "/")
+        return self._known[above] / name

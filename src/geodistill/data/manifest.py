@@ -280,36 +280,48 @@ def _described(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _entries(table: pa.Table, folder: Path) -> tuple[Row, ...]:
-    """Read the rows of a table, column by column: a set may have millions.
+    """Read the rows of a table, part by part: a set may have millions.
 
     Raises:
         DataError: A cell holds what it cannot.
     """
+    at, texts, rows = _Places(folder), dict[str, str](), list[Row]()
     try:
-        columns = {name: table[name].cast(_SCHEMA.field(name).type) for name in _SCHEMA.names}
-        values = {name: column.to_pylist() for name, column in columns.items()}
+        table = table.select(_SCHEMA.names).cast(_SCHEMA)
+        _check_cells(table)
+        for batch in table.to_batches(max_chunksize=1 << 14):
+            cells = {name: batch[name].to_pylist() for name in _SCHEMA.names}
+            windows = map(Window, cells["row"], cells["col"], cells["height"], cells["width"])
+            images, masks = map(at, cells["image"]), (at(mask) if mask else None for mask in cells["mask"])
+            # Each text once in memory, not once a row.
+            splits, groups = (
+                (texts.setdefault(text or "", text or "") for text in cells[k]) for k in ("split", "group")
+            )
+            dates = (text and texts.setdefault(text, text) for text in cells["date"])
+            rows += map(Row, images, masks, splits, windows, groups, cells["lon"], cells["lat"], cells["gsd"], dates)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"cells of another type ({str(error).splitlines()[0]})", "those that were written") from error
+    return tuple(rows)
+
+
+def _check_cells(table: pa.Table) -> None:
+    """Refuse cells that no manifest has.
+
+    Raises:
+        DataError: There is one.
+    """
     for name in ("image", "split", "row", "col", "height", "width"):
-        if columns[name].null_count:
-            raise DataError(f"no {name} in row {values[name].index(None)}", f"a {name} in each")
-    if odd := set(values["split"]) - set(SPLITS):
+        if table[name].null_count:
+            raise DataError(f"no {name} in row {table[name].is_null().to_pylist().index(True)}", f"a {name} in each")
+    if odd := set(table["split"].unique().to_pylist()) - set(SPLITS):
         raise DataError(f"split {shown(min(odd))}", f"one of {', '.join(SPLITS)}")
-    for name in ("row", "col", "height", "width"):
-        found = np.array(values[name], np.int64)
-        if ((found < 0) | (found >= LONGEST)).any():
-            worst = int(np.flatnonzero((found < 0) | (found >= LONGEST))[0])
-            raise DataError(f"{name} {found[worst]} in row {worst}", f"0 to {LONGEST - 1}")
-    for name, low, high in (("lon", -540.0, 540.0), ("lat", -90.0, 90.0), ("gsd", 1e-6, 1e7)):
-        for value in values[name]:
-            if value is not None and not low <= value <= high:
-                raise DataError(f"{name} {value}", f"{low:g} to {high:g}, or nothing")
-    at = _Places(folder)
-    windows = map(Window, values["row"], values["col"], values["height"], values["width"])
-    images, masks = map(at, values["image"]), (at(mask) if mask else None for mask in values["mask"])
-    groups = (group or "" for group in values["group"])
-    rest = (values[name] for name in ("lon", "lat", "gsd", "date"))
-    return tuple(map(Row, images, masks, values["split"], windows, groups, *rest))
+    bounds = {"lon": (-540, 540), "lat": (-90, 90), "gsd": (1e-6, 1e7)}
+    bounds |= dict.fromkeys(("row", "col", "height", "width"), (0, LONGEST - 1))
+    for name, (low, high) in bounds.items():
+        numbers = table[name].drop_null().to_numpy()
+        odd_ones = numbers[~((numbers >= low) & (numbers <= high))]
+        if odd_ones.size:
+            raise DataError(f"{name} {odd_ones[0]}", f"{low:g} to {high:.10g}")
 
 
 class _Places:

@@ -10,7 +10,8 @@ from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.patches import cut_patches, stretched
-from geodistill.errors import DataError, UnknownNameError
+from geodistill.errors import DataError, OutputError, UnknownNameError
+from geodistill.files import MARKER
 from geodistill.raster import Window
 from geodistill.spec import Legend
 
@@ -31,7 +32,7 @@ def test_patches_are_cut_with_their_masks_and_places(tmp_path: Path) -> None:
     cut = cut_patches(scene(tmp_path), tmp_path / "out", 32, ["b4", "b2"])
     assert len(cut.entries) == 2 * 3 - 1  # the corner without data is left out
     assert cut.bands == ("b4", "b2")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["images", "manifest.parquet", "masks"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [MARKER, "images", "manifest.parquet", "masks"]
     row = next(r for r in cut.entries if r.image.stem.endswith("_32_64"))
     assert row.mask is not None
     with rasterio.open(tmp_path / "s/scene.tif") as whole, rasterio.open(row.image) as part:
@@ -40,6 +41,43 @@ def test_patches_are_cut_with_their_masks_and_places(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "s/scene_mask.tif") as whole, rasterio.open(row.mask) as part:
         np.testing.assert_array_equal(part.read(1), whole.read(1)[32:64, 64:96] == 255)
     assert Manifest.load(tmp_path / "out/manifest.parquet").statistics is not None
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_of_other_things_is_refused_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = scene(tmp_path / "town").save(tmp_path / "town" / "manifest.parquet")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("years of work")
+    monkeypatch.chdir(tmp_path / "notes")
+    before = contents(tmp_path)
+    for out in (tmp_path / "town", tmp_path / "town" / "s", tmp_path / "notes", Path(), tmp_path):
+        with pytest.raises(OutputError, match=r"which is read|did not write there"):
+            cut_patches(manifest, out, 32)
+    assert contents(tmp_path) == before
+
+
+def test_an_earlier_result_is_replaced_but_never_what_was_added(tmp_path: Path) -> None:
+    manifest, out = scene(tmp_path), tmp_path / "out"
+    cut_patches(manifest, out, 32)
+    again = cut_patches(manifest, out, 64)
+    assert len(list((out / "images").iterdir())) == len(again.entries) == 1
+    with pytest.raises(OutputError, match="which is read"):
+        cut_patches(Manifest.load(out / "manifest.parquet"), out, 32)
+    (out / "images" / "mine.tif").write_bytes(b"x")
+    before = contents(out)
+    with pytest.raises(OutputError, match=r"did not write there \(images/mine\.tif\)"):
+        cut_patches(manifest, out, 32)
+    assert contents(out) == before
+
+
+def test_scenes_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    manifest = scene(tmp_path / "a")
+    both = Manifest((*manifest.entries, *scene(tmp_path / "b").entries), manifest.bands, LEGEND)
+    with pytest.raises(DataError, match="two scenes called scene in folders called s"):
+        cut_patches(both, tmp_path / "out", 32)
 
 
 def test_stretch_uses_each_patchs_own_range() -> None:

@@ -214,3 +214,35 @@ def test_real_four_bands_with_nodata(tmp_path: Path, shared: Path) -> None:
     assert manifest.statistics is not None
     assert manifest.statistics.gsd is not None
     assert manifest.statistics.gsd.median == pytest.approx(5, rel=0.01)
+
+
+class TestOutput:
+    """A manifest never takes the place of what is read, and says by its name what it is."""
+
+    @pytest.mark.parametrize("name", ["masks/scene_0.tif", "legend.yaml", "new.csv", "images/scene_1.tif"])
+    def test_names_of_other_files_are_refused(self, tmp_path: Path, name: str) -> None:
+        make_dataset(tmp_path, 4)
+        (tmp_path / "legend.yaml").write_text("classes: [a, b, c]")
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(OutputError, match=r"a name that ends in \.parquet"):
+            scan(tmp_path, None, tmp_path / name, legend=tmp_path / "legend.yaml")
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    def test_a_link_to_what_is_read_is_refused(self, tmp_path: Path) -> None:
+        make_dataset(tmp_path, 4)
+        out = tmp_path / "m.parquet"
+        out.hardlink_to(tmp_path / "masks" / "scene_2.tif")
+        with pytest.raises(OutputError, match=r"would be overwritten, and is read"):
+            scan(tmp_path, None, out)
+
+    @pytest.mark.parametrize("name", ["sets", "sets.v2"])
+    def test_a_folder_gets_the_manifest(self, tmp_path: Path, name: str) -> None:
+        make_dataset(tmp_path, 4)
+        (tmp_path / "sets.v2").mkdir()
+        assert scan(tmp_path, None, tmp_path / name).manifest.path == tmp_path / name / "manifest.parquet"
+
+    def test_lists_that_are_not_utf8(self, tmp_path: Path) -> None:
+        make_dataset(tmp_path, 4)
+        (tmp_path / "train.txt").write_bytes(b"sc\xe8ne_0")
+        with pytest.raises(DataError, match=r"train\.txt is not UTF-8"):
+            scan(tmp_path, None, tmp_path / "m.parquet", split="lists", lists=tmp_path)

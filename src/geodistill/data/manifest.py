@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geodistill.data.statistics import Statistics
-from geodistill.errors import DataError
+from geodistill.errors import DataError, shown
 from geodistill.raster import Window, atomic_path
+from geodistill.reading import parse_object
 from geodistill.spec import Legend, Spec
 
 SPLITS = ("train", "val", "test", "unlabelled")
@@ -31,7 +33,11 @@ _SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+LONGEST = 2**31
+"""Rows and columns of an image are fewer, in any format that GDAL reads."""
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One image, or one area of an image.
 
@@ -169,24 +175,20 @@ class Manifest:
         raw = (table.schema.metadata or {}).get(b"geodistill")
         if raw is None or set(_SCHEMA.names) - set(table.column_names):
             raise DataError(f"{path} is a Parquet file of another kind", "a manifest that 'data scan' wrote")
-        metadata = json.loads(raw)
-        if metadata.get("format_version") != FORMAT_VERSION:
+        metadata = parse_object(raw, f"what manifest {path} says of itself")
+        version = metadata.get("format_version")
+        if version != FORMAT_VERSION:
             raise DataError(
-                f"manifest {path} of format {metadata.get('format_version')}",
+                f"manifest {path} of format {shown(version)}",
                 f"format {FORMAT_VERSION}",
                 "write it anew with 'geodistill data scan'",
             )
-        folder = Path(os.path.abspath(path.parent))  # noqa: PTH100
-        legend, statistics = metadata["legend"], metadata["statistics"]
-        return cls(
-            entries=tuple(_row(values, folder) for values in table.to_pylist()),
-            bands=tuple(metadata["bands"]),
-            legend=None if legend is None else Legend.from_dict(legend),
-            ignore_unknown=metadata["ignore_unknown"],
-            statistics=None if statistics is None else Statistics.from_dict(statistics),
-            problems=tuple(metadata["problems"]),
-            path=path,
-        )
+        try:
+            described = _described(metadata)
+            entries = _entries(table, Path(os.path.abspath(path.parent)))  # noqa: PTH100
+        except DataError as error:
+            raise DataError(f"manifest {path}: {error.received}", error.expected, "scan again") from error
+        return cls(entries=entries, path=path, **described)
 
     def with_statistics(self, statistics: Statistics) -> Manifest:
         """Give the manifest with these figures, and with the problems found while measuring added to its own."""
@@ -252,11 +254,86 @@ def _stored(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
-def _row(values: dict[str, Any], folder: Path) -> Row:
-    return Row(
-        image=folder / values["image"],
-        mask=folder / values["mask"] if values["mask"] else None,
-        split=values["split"],
-        window=Window(values["row"], values["col"], values["height"], values["width"]),
-        **{name: values[name] for name in ("group", "lon", "lat", "gsd", "date")},
-    )
+def _described(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what a manifest says of itself as fields of `Manifest`.
+
+    Raises:
+        DataError: A key is missing, or holds something else.
+    """
+    kinds = {"bands": list, "legend": dict | None, "ignore_unknown": bool, "statistics": dict | None, "problems": list}
+    for key, kind in kinds.items():
+        if key not in metadata or not isinstance(metadata[key], kind):
+            raise DataError(f"{key} {shown(metadata.get(key, 'missing'))}", f"the {key} that were written")
+    for key in ("bands", "problems"):
+        if not all(isinstance(value, str) for value in metadata[key]):
+            raise DataError(f"{key} {shown(metadata[key])}", "texts")
+    bands, legend, statistics = tuple(metadata["bands"]), metadata["legend"], metadata["statistics"]
+    if not bands:
+        raise DataError("no bands", "at least one")
+    return {
+        "bands": bands,
+        "legend": None if legend is None else Legend.from_dict(legend),
+        "ignore_unknown": metadata["ignore_unknown"],
+        "statistics": None if statistics is None else Statistics.from_dict(statistics, len(bands)),
+        "problems": tuple(metadata["problems"]),
+    }
+
+
+def _entries(table: pa.Table, folder: Path) -> tuple[Row, ...]:
+    """Read the rows of a table, part by part: a set may have millions.
+
+    Raises:
+        DataError: A cell holds what it cannot.
+    """
+    at, texts, rows = _Places(folder), dict[str, str](), list[Row]()
+    try:
+        table = table.select(_SCHEMA.names).cast(_SCHEMA)
+        _check_cells(table)
+        for batch in table.to_batches(max_chunksize=1 << 14):
+            cells = {name: batch[name].to_pylist() for name in _SCHEMA.names}
+            windows = map(Window, cells["row"], cells["col"], cells["height"], cells["width"])
+            images, masks = map(at, cells["image"]), (at(mask) if mask else None for mask in cells["mask"])
+            # Each text once in memory, not once a row.
+            splits, groups = (
+                (texts.setdefault(text or "", text or "") for text in cells[k]) for k in ("split", "group")
+            )
+            dates = (text and texts.setdefault(text, text) for text in cells["date"])
+            rows += map(Row, images, masks, splits, windows, groups, cells["lon"], cells["lat"], cells["gsd"], dates)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"cells of another type ({str(error).splitlines()[0]})", "those that were written") from error
+    return tuple(rows)
+
+
+def _check_cells(table: pa.Table) -> None:
+    """Refuse cells that no manifest has.
+
+    Raises:
+        DataError: There is one.
+    """
+    for name in ("image", "split", "row", "col", "height", "width"):
+        if table[name].null_count:
+            raise DataError(f"no {name} in row {table[name].is_null().to_pylist().index(True)}", f"a {name} in each")
+    if odd := set(table["split"].unique().to_pylist()) - set(SPLITS):
+        raise DataError(f"split {shown(min(odd))}", f"one of {', '.join(SPLITS)}")
+    bounds = {"lon": (-540, 540), "lat": (-90, 90), "gsd": (1e-6, 1e7)}
+    bounds |= dict.fromkeys(("row", "col", "height", "width"), (0, LONGEST - 1))
+    for name, (low, high) in bounds.items():
+        numbers = table[name].drop_null().to_numpy()
+        odd_ones = numbers[~((numbers >= low) & (numbers <= high))]
+        if odd_ones.size:
+            raise DataError(f"{name} {odd_ones[0]}", f"{low:g} to {high:.10g}")
+
+
+class _Places:
+    """Makes paths of stored names, each folder once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._known = folder, dict[str, Path]()
+
+    def __call__(self, stored: str) -> Path:
+        above, _, name = stored.rpartition("/")
+        if not name or name in (".", ".."):
+            return self._folder / stored
+        if above not in self._known:
+            self._known[above] = self._folder / (above if above or not stored.startswith("/") else "/")
+        return self._known[above] / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.masks import read_mask
 from geodistill.data.stats import stats
-from geodistill.errors import DataError, UnknownNameError
-from geodistill.files import atomic_path
+from geodistill.errors import DataError, OutputError, UnknownNameError
+from geodistill.files import atomic_path, mark_folder, named_path
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
+
+KIND, MANIFEST = "data patches", "manifest.parquet"
 
 
 def cut_patches(
@@ -26,7 +29,7 @@ def cut_patches(
     """Cut the scenes of a manifest into squares without overlap.
 
     Patches without a single valid pixel are left out, and so is what remains at the right and bottom edge. The folder
-    appears whole or not at all.
+    appears whole or not at all; an earlier one of this command is replaced.
 
     Args:
         manifest: The scenes.
@@ -37,9 +40,10 @@ def cut_patches(
             dark mean (the papers' L8 Biome patches).
 
     Raises:
-        DataError: A scene cannot be read, is not labelled, or none is as large as a patch.
+        DataError: A scene cannot be read, is not labelled, two scenes would share names, or none is as large as a
+            patch.
         UnknownNameError: There is no such band.
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, holds what is not ours, or holds what is read.
     """
     if size < 1 or manifest.legend is None:
         raise DataError(f"patches of {size} px of {manifest.path}", "a size above 0 and labelled scenes")
@@ -48,9 +52,10 @@ def cut_patches(
         if name not in manifest.bands:
             raise UnknownNameError("band", name, manifest.bands)
     places = [manifest.bands.index(name) for name in kept]
-    out, entries = Path(out), []
+    out, entries = named_path(out), []
     legend = Legend(manifest.legend.names, manifest.legend.colours)
-    with atomic_path(out) as part:
+    _refuse_inputs(manifest, out)
+    with atomic_path(out, KIND) as part:
         for row in manifest.entries:
             entries += [_moved(made, part, out) for made in _cut(row, manifest, part, size, places, stretch)]
         if not entries:
@@ -58,7 +63,23 @@ def cut_patches(
                 f"no scene of {manifest.path} is {size} x {size} pixels", "larger scenes or smaller patches"
             )
     cut = Manifest(tuple(entries), kept, legend)
-    return cut.with_statistics(stats(cut)).save(out / "manifest.parquet")
+    measured = cut.with_statistics(stats(cut))
+    ours = [escape(path.relative_to(out).as_posix()) for row in entries for path in (row.image, row.mask) if path]
+    mark_folder(out, KIND, [*ours, MANIFEST])
+    return measured.save(out / MANIFEST)
+
+
+def _refuse_inputs(manifest: Manifest, out: Path) -> None:
+    """Refuse a folder that holds what is cut, or the manifest: it would be emptied.
+
+    Raises:
+        OutputError: It is such a folder.
+    """
+    read = [manifest.path, *(path for row in manifest.entries for path in (row.image, row.mask))]
+    place = out.resolve()
+    for path in dict.fromkeys(path for path in read if path is not None):
+        if path.resolve().is_relative_to(place):
+            raise OutputError(f"{out} holds {path}, which is read", "another folder", "choose another --out")
 
 
 def _cut(row: Row, manifest: Manifest, part: Path, size: int, bands: Sequence[int], stretch: bool) -> list[Row]:
@@ -76,6 +97,10 @@ def _cut(row: Row, manifest: Manifest, part: Path, size: int, bands: Sequence[in
                 name = f"{row.split}_{row.image.parent.name}_{row.image.stem}_{window.row}_{window.col}.tif"
                 grid = raster.grid.window(window).profile()
                 image, labels = part / "images" / name, part / "masks" / name
+                if image.exists():
+                    raise DataError(
+                        f"two scenes called {row.image.stem} in folders called {row.image.parent.name}", "one"
+                    )
                 _write(image, stretched(pixels, valid) if stretch else pixels, grid)
                 _write(labels, mask[None], grid)
                 made.append(replace(row, image=image, mask=labels, window=Window(0, 0, size, size)))

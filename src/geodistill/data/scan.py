@@ -21,6 +21,7 @@ from geodistill.data.masks import infer_legend
 from geodistill.data.splits import LEFT_OUT, SplitKind, SplitPlan, divide
 from geodistill.data.stats import label_notes, refuse_elsewhere, size_mismatch_error, stats
 from geodistill.errors import DataError
+from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
 
@@ -125,9 +126,10 @@ def scan(
     Raises:
         DataError: Nothing to scan, no pair found (naming what was tried), images with different numbers of bands,
             or a plan that does not fit.
-        OutputError: The manifest cannot be written.
+        OutputError: The manifest cannot be written, is called otherwise than a Parquet file, or would replace what
+            is read.
     """
-    places = _paths(images)
+    places, target = _paths(images), manifest_path(out)
     plan = SplitPlan(
         split,
         fractions,
@@ -142,6 +144,10 @@ def scan(
     )
     classes = legend if isinstance(legend, Legend | None) else Legend.load(legend)
     layout = find_pairs(places, () if masks is None else _paths(masks), include)
+    inputs = [path for pair in layout.pairs for path in pair if path is not None] + layout.masks_without_image
+    given = [Path(path) for path in (legend, group_file) if isinstance(path, str | Path)]
+    given += [] if lists is None else sorted(Path(lists).glob("*.txt"))
+    check_outputs([target], [*inputs, *given])
     labelled = [(image, mask) for image, mask in layout.pairs if mask is not None]
     without = tuple(image for image, mask in layout.pairs if mask is None)
     if not labelled and not unlabelled:
@@ -159,9 +165,8 @@ def scan(
     manifest = Manifest(tuple(entries), opened.bands, classes, ignore_unknown, problems=tuple(opened.problems))
     if statistics:
         manifest = manifest.with_statistics(stats(manifest, progress=progress))
-    out = Path(out)
     return ScanReport(
-        manifest=manifest.save(out if out.suffix else out / "manifest.parquet"),
+        manifest=manifest.save(target),
         layout_base=layout.base,
         legend_inferred=inferred,
         images_without_mask=without,
@@ -169,6 +174,19 @@ def scan(
         left_out=tuple(row.image for row, split, _ in divided if split == LEFT_OUT),
         groups={s: tuple(sorted({e.group for e in entries if e.split == s and e.group})) for s in SPLITS},
     )
+
+
+def manifest_path(out: Path | str) -> Path:
+    """Return the file that a manifest is written to; a name without suffix is a folder.
+
+    Raises:
+        OutputError: It is the name of a file of another kind.
+    """
+    path = Path(out)
+    if not path.suffix or path.is_dir():
+        return path / "manifest.parquet"
+    check_suffix(path, (".parquet",))
+    return path
 
 
 def _paths(places: Paths) -> list[Path]:

@@ -16,6 +16,7 @@ import numpy as np
 from geodistill.data.manifest import Row
 from geodistill.errors import DataError, UnknownNameError
 from geodistill.raster import Window
+from geodistill.reading import ANNOTATION_BYTES, read_text
 
 SplitKind = Literal["file", "group", "block", "window", "lists"]
 NAMES = ("train", "val", "test")
@@ -189,8 +190,8 @@ def _groups(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
 
 def _group_table(path: Path) -> dict[str, str]:
     try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = list(csv.reader(read_text(path, ANNOTATION_BYTES).splitlines()))
+    except csv.Error as error:
         raise DataError(f"group file {path} cannot be read ({error})", "lines 'image,group'") from error
     lines = [line if len(line) > 1 else line[0].split() for line in lines if line]
     if bad := next((line for line in lines if len(line) != 2), None):
@@ -263,10 +264,7 @@ def _from_lists(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[tuple[
             aliases.setdefault(alias, []).append(index)
     splits = [LEFT_OUT] * len(rows)
     for split, path in files.items():
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"list {path} cannot be read ({error})", "one image name a line") from error
+        lines = [line.strip() for line in read_text(path, ANNOTATION_BYTES).splitlines()]
         for line in filter(None, lines):
             hits = aliases.get(line, [])
             if len(hits) != 1:

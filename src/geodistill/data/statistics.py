@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from geodistill.errors import DataError, listed, shown
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,59 @@ class Statistics:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Statistics:
-        """Read what `to_dict` wrote, also after a turn through JSON."""
+    def from_dict(cls, data: Mapping[str, Any], bands: int | None = None) -> Statistics:
+        """Read what `to_dict` wrote, also after a turn through JSON.
+
+        Args:
+            data: What was written.
+            bands: Number of bands that the band figures must be of, where it is known.
+
+        Raises:
+            DataError: It is something else.
+        """
+        known = {field.name for field in fields(cls)}
+        if set(data) != known:
+            raise DataError(f"statistics with {listed(sorted(set(data) ^ known))} missing or unknown", "all figures")
         values = dict(data)
-        for key in ("splits", "mean", "std", "minimum", "maximum", "problems"):
-            values[key] = tuple(values[key])
+        for key in ("splits", "problems"):
+            values[key] = tuple(_each(data[key], str, key))
+        for key in ("mean", "std", "minimum", "maximum"):
+            values[key] = tuple(_each(data[key], int | float, key))
+            if bands is not None and len(values[key]) not in (0, bands):
+                raise DataError(f"statistics with {len(values[key])} {key}", f"{bands}, one a band")
+        for key in ("images", "pixels", "valid_pixels", "ignored_pixels", "unknown_labels"):
+            _each(_mapping(data[key], key).values(), int, key)
         for key in ("height", "width", "gsd"):
-            values[key] = None if values[key] is None else Spread(**values[key])
-        values["class_pixels"] = {split: tuple(counts) for split, counts in values["class_pixels"].items()}
+            values[key] = None if data[key] is None else _spread(data[key], key)
+        held = _mapping(data["class_pixels"], "class_pixels")
+        values["class_pixels"] = {split: tuple(_each(counts, int, "class_pixels")) for split, counts in held.items()}
         return cls(**values)
+
+
+def _mapping(value: Any, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise DataError(f"statistics with {key} {shown(value)}", "figures by split")
+    return value
+
+
+def _each(values: Any, kind: Any, key: str) -> list[Any]:
+    """Return a list of one kind; numbers must be finite, counts from 0."""
+    found = list(values) if isinstance(values, Collection) and not isinstance(values, str | Mapping) else [None]
+    for value in found:
+        odd = isinstance(value, bool) or not isinstance(value, kind)
+        if (
+            odd
+            or (isinstance(value, int) and kind is int and value < 0)
+            or (isinstance(value, float) and not math.isfinite(value))
+        ):
+            raise DataError(f"statistics with {key} {shown(values)}", "the figures that were measured")
+    return found
+
+
+def _spread(value: Any, key: str) -> Spread:
+    if set(_mapping(value, key)) != {"minimum", "median", "maximum"}:
+        raise DataError(f"statistics with {key} {shown(value)}", "the figures that were measured")
+    return Spread(*_each([value[name] for name in ("minimum", "median", "maximum")], int | float, key))
 
 
 class RunningMoments:

@@ -215,6 +215,17 @@ def test_a_zip_may_not_write_outside_its_folder(name: str, tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.zip"]
 
 
+def test_a_zip_inside_a_zip_is_unpacked_also_where_a_folder_has_its_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as inner:
+        inner.writestr("deep.tif", b"deep")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+        file.write(tmp_path / "in.zip", "in.zip")
+        file.writestr("in/other.tif", b"other")
+    unpack(tmp_path / "set.zip", tmp_path / "into")
+    found = {path.name: path.read_bytes() for path in (tmp_path / "into").rglob("*.*") if path.suffix != ".json"}
+    assert found == {"deep.tif": b"deep", "other.tif": b"other"}
+
+
 def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("a.tif")
     link.external_attr = 0o120777 << 16

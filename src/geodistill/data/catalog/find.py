@@ -9,6 +9,7 @@ from pathlib import Path
 
 from geodistill.data.catalog.benchmark import Benchmark, Layout, pattern
 from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.reading import read_text
 
 SHOWN = 5
 
@@ -158,10 +159,7 @@ def _from_lists(lists: Mapping[str, str], root: Path) -> dict[str, str]:
         path = next(iter(sorted(root.rglob(name))), None)
         if path is None:
             continue
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"list {path} cannot be read ({error})", "one image name a line") from error
+        lines = read_text(path).splitlines()
         found |= {Path(line.strip()).stem: split for line in lines if line.strip()}
     if not found:
         raise DataError(f"none of {', '.join(lists.values())} below {root}", "the set's own lists of its splits")

@@ -9,7 +9,7 @@ from geodistill.data.catalog.benchmark import Benchmark
 from geodistill.data.catalog.find import find_set, list_files, missing_error, recognise
 from geodistill.data.catalog.unpack import unpack
 from geodistill.data.manifest import SPLITS, Manifest
-from geodistill.data.scan import ScanReport, open_all
+from geodistill.data.scan import ScanReport, manifest_path, open_all
 from geodistill.data.stats import stats
 from geodistill.errors import DataError
 
@@ -44,8 +44,7 @@ def scan_set(
         UnknownNameError: There is no such variant.
         OutputError: The manifest cannot be written.
     """
-    out = Path(out)
-    path = out if out.suffix else out / "manifest.parquet"
+    path = manifest_path(out)
     folder = _unpacked(benchmark, Path(root), path.parent)
     _refuse_other(benchmark, folder)
     found = find_set(benchmark, folder, layout, split)

@@ -42,12 +42,20 @@ def unpack(archive: Path, into: Path, depth: int = 0) -> None:
             for member in members:
                 _extract(file, member, part)
             for inner in sorted(part.rglob("*.zip")):
-                unpack(inner, inner.with_suffix(""), depth + 1)
+                unpack(inner, _beside(inner), depth + 1)
                 inner.unlink()
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{archive} is cut short or no zip ({error})", "a whole archive", "fetch it again") from error
     except (NotImplementedError, RuntimeError) as error:
         raise DataError(f"{archive} cannot be unpacked ({error})", "a plain zip without a password") from error
+
+
+def _beside(inner: Path) -> Path:
+    """Return a folder that is not there yet for what a zip inside holds: one of its name may lie beside it."""
+    folder, number = inner.with_suffix(""), 2
+    while folder.exists():
+        folder, number = inner.with_name(f"{inner.stem}-{number}"), number + 1
+    return folder
 
 
 def _wanted(archive: Path, member: zipfile.ZipInfo) -> bool:

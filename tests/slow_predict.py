@@ -24,6 +24,7 @@ from geodistill.scene.options import Options
 from geodistill.scene.predict import predict
 from geodistill.scene.reduce import Wanted
 from geodistill.scene.stream import Settings
+from geodistill.scene.work import work_folder
 from tiny import ContextNetwork, tiny_networks, tiny_segmenter
 
 TILE = 32
@@ -31,7 +32,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["slow_predict"])
 
 
-def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: Path | None = None) -> None:
+def job(source: Path | str, path: Path, seconds: float, flags: dict[str, Any], told: Path | None = None) -> None:
     """Map one raster; tell the error if there is one, and how many windows the network has seen.
 
     With the flag ``hang`` it stops for good where the file of that layer would get its final name; with ``until`` the
@@ -78,9 +79,17 @@ def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: P
         told.write_text("\n".join(lines))
 
 
-def start(source: Path, path: Path, seconds: float = 0.0, *, told: str = "told", **flags: Any) -> BaseProcess:
+def start(
+    source: Path | str,
+    path: Path,
+    seconds: float = 0.0,
+    *,
+    told: str = "told",
+    told_to: Path | None = None,
+    **flags: Any,
+) -> BaseProcess:
     """Start a process that maps a raster; what it ``told`` comes to ``MAP.told`` in the raster's folder."""
-    lines = source.parent / f"{path.parent.name}-{path.name}.{told}"
+    lines = told_to or Path(source).parent / f"{path.parent.name}-{path.name}.{told}"
     process = _SERVER.Process(target=job, args=(source, path, seconds, flags, lines))
     process.start()
     return process
@@ -101,6 +110,20 @@ def kill(process: BaseProcess) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
+
+
+def rows_in_journal(path: Path) -> int:
+    """Say how many rows of windows are finished."""
+    journals = list(work_folder(path).glob("*.jsonl"))
+    return sum(journal.read_bytes().count(b"\n") for journal in journals)
+
+
+def wait_for_rows(process: BaseProcess, path: Path, rows: int) -> None:
+    """Wait until so many are, while the process still runs."""
+    deadline = time.monotonic() + 120
+    while rows_in_journal(path) < rows and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert process.is_alive()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,11 @@ import rasterio
 from factories import make_raster, noise
 from geodistill.scene.windows import Plan
 from geodistill.scene.work import work_folder
-from slow_predict import TILE, kill, run, start
+from slow_predict import TILE, kill, rows_in_journal, run, start, wait_for_rows
 
 HERE = Path(__file__).parent
 HEIGHT, WIDTH = 300, 90
 PLAN = Plan.of(HEIGHT, WIDTH, TILE, 0.25)
-
-
-def rows_in_journal(path: Path) -> int:
-    journals = list(work_folder(path).glob("*.jsonl"))
-    return sum(journal.read_bytes().count(b"\n") for journal in journals)
-
-
-def wait_for_rows(process: BaseProcess, path: Path, rows: int) -> None:
-    deadline = time.monotonic() + 120
-    while rows_in_journal(path) < rows and process.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    assert process.is_alive()
 
 
 @pytest.fixture(scope="module")

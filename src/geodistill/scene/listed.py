@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 from geodistill.errors import DataError
 from geodistill.raster import IMAGE_SUFFIXES
-from geodistill.raster.place import is_local, is_remote, stem_of
+from geodistill.raster.place import is_local, is_own_name, is_remote, stem_of
 from geodistill.reading import parse_json, read_answer, read_bytes
 from geodistill.scene.named import Scene, clean
 
@@ -24,7 +24,8 @@ MOST_BYTES = 256 << 20
 MOST_ROWS = 10_000_000
 """Rows of a tile index at most."""
 
-_SECONDS = 120.0
+SECONDS = 120.0
+"""How long an answer may take."""
 
 
 def from_stac(source: str, bands: Sequence[str], *, asked: bool) -> list[Scene]:
@@ -48,7 +49,7 @@ def from_stac(source: str, bands: Sequence[str], *, asked: bool) -> list[Scene]:
 def _fetch(source: str) -> bytes:
     try:
         with urlopen(source, timeout=30) as answer:
-            return read_answer(answer, source, MOST_BYTES, _SECONDS)
+            return read_answer(answer, source, MOST_BYTES, SECONDS)
     except (OSError, ValueError, HTTPException) as error:
         raise DataError(f"{source} cannot be read ({error})", "a STAC item or item collection") from error
 
@@ -147,7 +148,8 @@ def resolve(href: str, source: str) -> str:
             found = urljoin(source, href) if is_remote(source) else str(Path(source).parent / href)
     except ValueError as error:
         raise DataError(f"{source} refers to {href[:200]!r} ({error})", "an address or a path") from error
-    if not href.strip() or "\0" in href or not (is_remote(found) or is_local(found) or found.startswith("/vsi")):
+    plain = is_remote(found) or is_local(found) or found.startswith("/vsi")
+    if not plain or is_own_name(found) or not href.strip() or href.lstrip().startswith("<") or "\0" in href:
         raise DataError(f"{source} refers to {href[:200]!r}", "an address or a path")
     return found
 

@@ -10,10 +10,11 @@ import torch
 from huggingface_hub import ModelCard
 
 from geodistill.cli import main
+from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import OutputError
 from geodistill.export.hub import CARD, export_hub
 from geodistill.files import MARKER, mark_folder
-from geodistill.segmenter import DESCRIPTION, WEIGHTS, Segmenter
+from geodistill.segmenter import Segmenter
 from tiny import tiny_spec
 
 UNET = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}

@@ -16,10 +16,11 @@ from geodistill.backends.graph import example
 from geodistill.backends.metadata import finish_graph
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
+from geodistill.description import WEIGHTS
 from geodistill.errors import OutputError
 from geodistill.export.onnx import export_onnx
 from geodistill.export.qgis import export_qgis
-from geodistill.segmenter import WEIGHTS, Segmenter
+from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from text_models import zoned_segmenter
 from tiny import tiny_segmenter

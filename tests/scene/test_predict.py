@@ -13,6 +13,7 @@ import torch
 
 from factories import CRSS, DTYPES, make_picture, make_raster, noise, truncate
 from geodistill.cli import main
+from geodistill.description import WEIGHTS
 from geodistill.errors import DataError, GeodistillError, GeodistillWarning, OutputError, RecipeError
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.raster import Raster
@@ -24,7 +25,7 @@ from geodistill.scene.reduce import Wanted
 from geodistill.scene.stream import Settings
 from geodistill.scene.vector import VectorOptions
 from geodistill.scene.windows import Plan
-from geodistill.segmenter import WEIGHTS, Segmenter
+from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
 from tiny import brightest, tiny_networks, tiny_segmenter, tiny_spec
 

@@ -52,9 +52,10 @@ def export(argv: Sequence[str]) -> None:
 
 def _check_outputs(segmenter: Segmenter, args: Namespace) -> None:
     """Make sure that no file of the model, nor what else is named, is written over."""
+    from geodistill.description import DESCRIPTION, WEIGHTS
     from geodistill.export.onnx import int8_beside, text_beside
     from geodistill.outputs import check_outputs
-    from geodistill.segmenter import DESCRIPTION, WEIGHTS, find_segmenter
+    from geodistill.segmenter import find_segmenter
 
     folder, out = find_segmenter(args.model), Path(args.out)
     read = [folder / DESCRIPTION, folder / WEIGHTS, *(Path(file) for file in (args.scores, args.int8) if file)]

@@ -12,10 +12,11 @@ import torch
 
 from geodistill import __version__
 from geodistill.backends.graph import INPUT, OUTPUT, require, to_onnx
+from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.export.card import describe_network, known_scores, origin
 from geodistill.export.folder import model_folder
 from geodistill.files import atomic_path
-from geodistill.segmenter import DESCRIPTION, WEIGHTS, Segmenter
+from geodistill.segmenter import Segmenter
 
 if TYPE_CHECKING:
     import pystac

@@ -147,7 +147,8 @@ def _nodes(
         around[-1, 1:-1] = below
     # Pixels side by side are of one region where they are of one class.
     beside, over = around[:, :-1] == around[:, 1:], around[:-1] == around[1:]
-    return ~((beside[:-1] & beside[1:]) | (over[:, :-1] & over[:, 1:]))
+    nodes: NDArray[np.bool_] = ~((beside[:-1] & beside[1:]) | (over[:, :-1] & over[:, 1:]))
+    return nodes
 
 
 def thin(

@@ -1,54 +1,50 @@
-"""Answers of services through httpx, bounded in size and time."""
+"""The client of a language model's endpoint, whose answers are bounded in size and time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
-import httpx
 
-
-class BoundedTransport(httpx.HTTPTransport):
-    """A transport that breaks off answers which are too large, take too long or come compressed.
+def bounded_client(limit: int, seconds: float) -> Any:
+    """Return an HTTP client for openai's that breaks off answers which are too large, do not end or come compressed.
 
     Args:
         limit: Bytes of an answer at most.
-        seconds: How long one answer may take in all.
+        seconds: How long one answer may take.
     """
+    from openai import DefaultHttpxClient
 
-    def __init__(self, limit: int, seconds: float) -> None:
-        super().__init__()
-        self._limit, self._seconds = limit, seconds
+    # The library below openai's client, whose name changed from one release to another.
+    base = next(kind for kind in DefaultHttpxClient.__mro__ if kind.__name__ == "Client")
+    http: Any = import_module(base.__module__.partition(".")[0])
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and return the answer, its body not yet read.
+    class Bounded(http.SyncByteStream):  # type: ignore[misc]
+        """A stream of bytes with an end."""
 
-        Raises:
-            httpx.ReadError: The answer is compressed: a few bytes can stand for any number.
-        """
-        end = time.monotonic() + self._seconds
-        response = super().handle_request(request)
+        def __init__(self, stream: Any) -> None:
+            self._stream, self._end = stream, time.monotonic() + seconds
+
+        def __iter__(self) -> Iterator[bytes]:
+            size = 0
+            for part in self._stream:
+                size += len(part)
+                if size > limit:
+                    raise http.ReadError(f"more than {limit} bytes")
+                if time.monotonic() > self._end:
+                    raise http.ReadTimeout("an answer that does not end")
+                yield part
+
+        def close(self) -> None:
+            """Close the connection."""
+            self._stream.close()
+
+    def bound(response: Any) -> None:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            response.close()
-            raise httpx.ReadError("a compressed answer", request=request)
-        assert isinstance(response.stream, httpx.SyncByteStream)
-        response.stream = _BoundedStream(response.stream, self._limit, end)
-        return response
+            raise http.ReadError("a compressed answer: a few bytes can stand for any number")
+        response.stream = Bounded(response.stream)
 
-
-class _BoundedStream(httpx.SyncByteStream):
-    def __init__(self, stream: httpx.SyncByteStream, limit: int, end: float) -> None:
-        self._stream, self._limit, self._end = stream, limit, end
-
-    def __iter__(self) -> Iterator[bytes]:
-        size = 0
-        for part in self._stream:
-            size += len(part)
-            if size > self._limit:
-                raise httpx.ReadError(f"more than {self._limit} bytes")
-            if time.monotonic() > self._end:
-                raise httpx.ReadTimeout("an answer that does not end")
-            yield part
-
-    def close(self) -> None:
-        self._stream.close()
+    plain = {"Accept-Encoding": "identity"}
+    return DefaultHttpxClient(timeout=seconds, headers=plain, event_hooks={"response": [bound]})

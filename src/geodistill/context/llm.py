@@ -200,16 +200,12 @@ def _client(url: str, key: str, timeout: float, retries: int) -> OpenAI:
         from openai import OpenAI
     except ImportError as error:
         raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[context]'") from error
-    import httpx
+    from geodistill.context.bounded import bounded_client
 
-    from geodistill.context.bounded import BoundedTransport
-
-    try:
-        transport = BoundedTransport(ANSWER_BYTES, timeout)
-        client = httpx.Client(transport=transport, timeout=timeout, headers={"Accept-Encoding": "identity"})
-        return OpenAI(base_url=url, api_key=key or "none", timeout=timeout, max_retries=retries, http_client=client)
-    except (httpx.InvalidURL, ValueError, TypeError) as error:
-        raise RecipeError("--llm with something that is no address", "such as http://localhost:11434/v1") from error
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise RecipeError("--llm with something that is no address", "one such as http://localhost:11434/v1")
+    client = bounded_client(ANSWER_BYTES, timeout)
+    return OpenAI(base_url=url, api_key=key or "none", timeout=timeout, max_retries=retries, http_client=client)
 
 
 def _failure(what: str) -> ServiceError:
@@ -219,10 +215,11 @@ def _failure(what: str) -> ServiceError:
 def _load(path: Path) -> dict[tuple[str, str], str]:
     if not path.is_file():
         return {}
-    data, held = read_object(path), {}
-    if data.get("format_version") != FORMAT_VERSION:
-        raise DataError(f"{path} of format {data.get('format_version')}", f"format {FORMAT_VERSION}")
-    entries = data.get("answers")
+    held: dict[tuple[str, str], str] = {}
+    data = read_object(path)
+    if "format_version" in data and data["format_version"] != FORMAT_VERSION:
+        raise DataError(f"{path} of format {data['format_version']}", f"format {FORMAT_VERSION}")
+    entries = data.get("answers") if "format_version" in data else None
     for entry in entries if isinstance(entries, list) else [None]:
         fields = [entry.get(name) for name in ("model", "question", "answer")] if isinstance(entry, dict) else []
         if len(fields) != 3 or not all(isinstance(field, str) for field in fields):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,6 +39,16 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif step == "junk":
             self._send(200, b"<html>not json")
+        elif step == "endless":
+            self._drip(b" " * 65536, 0.0)
+        elif step == "drip":
+            self._drip(b" ", 0.05)
+        elif step == "endless500":
+            self._drip(b" " * 65536, 0.0, 500)
+        elif step == "packed":
+            self._send(200, gzip.compress(b" " * 10**8), ("Content-Encoding", "gzip"))
+        elif step.startswith("raw:"):
+            self._send(200, step.removeprefix("raw:").encode())
         elif step == "odd":
             self._send(200, b'{"choices": []}')
         else:
@@ -48,11 +60,24 @@ class Handler(BaseHTTPRequestHandler):
         whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
         return json.dumps(whole).encode()
 
-    def _send(self, status: int, body: bytes) -> None:
+    def _drip(self, part: bytes, wait: float, status: int = 200) -> None:
+        """Send the same over and over, until nobody listens."""
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            for _ in range(2000):
+                self.wfile.write(part)
+                time.sleep(wait)
+
+    def _send(self, status: int, body: bytes, *more: tuple[str, str]) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Retry-After", "0")
+        for name, value in more:
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

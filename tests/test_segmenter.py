@@ -252,7 +252,7 @@ def test_no_such_directory(place: str, monkeypatch: pytest.MonkeyPatch, tmp_path
         Segmenter.load(place)
 
 
-def test_a_hub_id_fetches_the_two_files_and_nothing_else(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_fetches_its_own_files_and_nothing_else(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, list[str]]] = []
 
     def snapshot(name: str, allow_patterns: list[str]) -> str:
@@ -261,7 +261,7 @@ def test_a_hub_id_fetches_the_two_files_and_nothing_else(saved: Path, monkeypatc
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert Segmenter.load("someone/grass").tile == 16
-    assert asked == [("someone/grass", [DESCRIPTION, WEIGHTS])]
+    assert asked == [("someone/grass", [DESCRIPTION, WEIGHTS, "config.json"])]
 
 
 def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

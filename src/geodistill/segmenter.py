@@ -230,8 +230,8 @@ def find_segmenter(path: Path | str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            # Nothing but the two files: what else a repository holds is never fetched.
-            return Path(snapshot_download(str(path), allow_patterns=[DESCRIPTION, WEIGHTS]))
+            # Nothing but the two files, and one that is not read and by which the Hub counts.
+            return Path(snapshot_download(str(path), allow_patterns=[DESCRIPTION, WEIGHTS, "config.json"]))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise ArtifactError(
                 f"no directory {path}, and the hub does not give it ({type(error).__name__})",

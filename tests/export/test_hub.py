@@ -1,5 +1,6 @@
 """The Hub's layout: opens where it lies and from the Hub's own cache, offline; the card says what the model is."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,13 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from geodistill.cli import main
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import OutputError
-from geodistill.export.hub import CARD, export_hub
+from geodistill.errors import DataError, OutputError
+from geodistill.export.card import read_scores
+from geodistill.export.hub import CARD, CONFIG, export_hub
 from geodistill.files import MARKER, mark_folder
 from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend, Spec
 from tiny import tiny_spec
 
 UNET = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
@@ -22,7 +26,7 @@ UNET = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16
 
 def test_the_directory_opens_as_a_segmenter(segmenter: Segmenter, tmp_path: Path) -> None:
     path = export_hub(segmenter, tmp_path / "fields")
-    assert sorted(p.name for p in path.iterdir()) == sorted([CARD, MARKER, WEIGHTS, DESCRIPTION])
+    assert sorted(p.name for p in path.iterdir()) == sorted([CARD, CONFIG, MARKER, WEIGHTS, DESCRIPTION])
     image = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(Segmenter.load(path)(image), segmenter(image))
@@ -38,6 +42,42 @@ def test_the_card_says_what_the_model_is(segmenter: Segmenter, tmp_path: Path) -
     for said in ("# fields", "| 1 | c1 |", "| b2 | 0 | 60 |", "| miou | 75.00 |", "32 x 32 pixels", '"steps": 7'):
         assert said in card.text
     assert "/secret" not in card.content
+
+
+def test_names_are_shown_and_never_obeyed(segmenter: Segmenter, tmp_path: Path) -> None:
+    names = (
+        "<script>alert(1)</script>",
+        "a\n# A heading\n\n---\n",
+        "[x](javascript:alert(1)) ![y](http://example.org/p.png) | cell | `c` www.example.org <img src=x>\x1b[2J\ud800",
+    )
+    segmenter.spec = Spec(Legend(names), ("<b>", "*b*", "b"), gsd=1.0)
+    segmenter.provenance = {"scores": {"<i>x</i>": 0.5, "nan": float("nan")}, "manifest": "/x/```\n<b>.parquet"}
+    card = ModelCard.load(export_hub(segmenter, tmp_path / "[a](b)") / CARD)
+    parser = MarkdownIt("gfm-like", {"html": True, "linkify": False})
+    tokens = parser.parse(card.text)
+    kinds = {token.type for token in tokens} | {child.type for token in tokens for child in token.children or ()}
+    assert not kinds & {"html_inline", "html_block", "link_open", "image", "hr", "em_open"}
+    headings = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
+    assert len(headings) == 3
+    cells = ["".join(c.content for c in t.children or ()) for t in tokens if t.type == "inline"]
+    assert "<script>alert(1)</script>" in cells
+    assert "a # A heading ---" in cells
+    assert "\x1b" not in card.content
+
+
+def test_the_hub_finds_what_it_counts_by(segmenter: Segmenter, tmp_path: Path) -> None:
+    held = json.loads((export_hub(segmenter, tmp_path / "fields") / CONFIG).read_text())
+    assert held["library_name"] == "geodistill"
+    assert held["id2label"] == {"0": "c0", "1": "c1", "2": "c2"}
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 5000, '{"miou": 1e400, "mf1": 0, "oa": 0}', '{"miou": 7, "mf1": 0, "oa": 0}', "{}"]
+)
+def test_scores_that_are_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(DataError, match="metrics"):
+        read_scores(tmp_path / "metrics.json")
 
 
 def test_a_card_without_scores(segmenter: Segmenter, tmp_path: Path) -> None:

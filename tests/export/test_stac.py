@@ -28,6 +28,8 @@ def test_the_item_is_valid_and_complete(segmenter: Segmenter, tmp_path: Path) ->
     model = MLModelProperties.model_validate(data["properties"])
     assert model.name == data["id"] == "fields"
     assert model.input[0].bands == ["b0", "b1", "b2"]
+    # What an input names must be described in the item itself.
+    assert [band["name"] for band in data["properties"]["bands"]] == ["b0", "b1", "b2"]
     assert model.input[0].input.shape == [-1, 3, 32, 32]
     assert model.output[0].result.shape == [-1, 3, 32, 32]
     assert [entry.name for entry in model.output[0].classes] == ["c0", "c1", "c2"]

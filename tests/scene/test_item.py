@@ -1,6 +1,7 @@
 """The STAC item beside a map."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -34,7 +35,13 @@ def test_an_item_names_files_classes_and_place(tmp_path: Path) -> None:
     assert found.assets["classes"].media_type == pystac.MediaType.COG
     assert found.assets["probabilities"].to_dict()["bands"][1]["name"] == "roof"
     classes = found.assets["classes"].extra_fields["classification:classes"]
-    assert classes[1] == {"value": 1, "name": "roof", "color_hint": "C80A14"}
+    assert classes[1] == {
+        "value": 1,
+        "name": "roof",
+        "title": "roof",
+        "description": "roof",
+        "color_hint": "C80A14",
+    }
     assert classes[-1]["nodata"]
     assert found.properties["proj:code"] == "EPSG:32636"
     assert found.properties["proj:shape"] == [200, 300]
@@ -46,11 +53,49 @@ def test_an_item_names_files_classes_and_place(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["town.json"]
 
 
-def test_without_a_date_it_has_the_time_of_writing(tmp_path: Path) -> None:
-    path = write_item({"classes": tmp_path / "a.tif"}, UTM, LEGEND, "s", "m", None)
-    found = pystac.Item.from_file(str(path))
-    assert found.datetime is not None
-    assert found.datetime.isoformat()[:16] == found.properties["created"][:16]
+@pytest.mark.parametrize("acquired", [None, "", "soon"])
+def test_without_a_date_it_says_so_and_is_the_same_at_each_run(acquired: str | None, tmp_path: Path) -> None:
+    path = write_item({"classes": tmp_path / "a.tif"}, UTM, LEGEND, "s", "m", acquired)
+    data = json.loads(path.read_text())
+    LocalValidator().item_validator().validate(data)
+    assert data["properties"]["datetime"] is None
+    assert data["properties"]["geodistill:acquired"] == "unknown"
+    assert data["properties"]["start_datetime"] < data["properties"]["end_datetime"]
+    before = path.read_bytes()
+    assert write_item({"classes": tmp_path / "a.tif"}, UTM, LEGEND, "s", "m", acquired).read_bytes() == before
+
+
+def test_names_of_classes_are_machine_readable_distinct_and_kept_as_titles(tmp_path: Path) -> None:
+    names = ("low vegetation", "low-vegetation", "Straße", "道路", "nodata", "a&b", "a b", "\ud800", "x\x1by")
+    path = write_item({"classes": tmp_path / "a.tif"}, UTM, Legend(names), "s", "m", None)
+    classes = json.loads(path.read_text())["assets"]["classes"]["classification:classes"]
+    slugs = [entry["name"] for entry in classes]
+    assert all(re.fullmatch(r"[0-9A-Za-z-_]+", slug) for slug in slugs)
+    assert len(set(slugs)) == len(slugs) == len(names) + 1
+    assert slugs[0] == "low-vegetation"
+    assert slugs[2] == "Strasse"
+    assert [entry["title"] for entry in classes[:4]] == list(names[:4])
+    assert [entry["title"] for entry in classes[7:9]] == ["\\ud800", "x\\x1by"]
+    assert [entry["value"] for entry in classes] == [*range(len(names)), 255]
+
+
+LOCAL = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]')
+MARS = CRS.from_wkt(
+    'GEOGCS["Mars 2000",DATUM["D_Mars_2000",SPHEROID["Mars_2000_IAU_IAG",3396190,169.894447223612]],'
+    'PRIMEM["Reference_Meridian",0],UNIT["degree",0.0174532925199433]]'
+)
+
+
+@pytest.mark.parametrize("crs", [LOCAL, MARS, None])
+def test_a_grid_that_lies_nowhere_on_earth(crs: CRS | None, tmp_path: Path) -> None:
+    grid = Grid(20, 30, crs, from_origin(2, 1, 1e-3, 1e-3))
+    data = json.loads(write_item({"classes": tmp_path / "a.tif"}, grid, LEGEND, "s", "m", None).read_text())
+    LocalValidator().item_validator().validate(data)
+    assert data["geometry"] is None
+    assert "bbox" not in data or data["bbox"] is None
+    if crs == LOCAL:
+        # WKT2, as the extension says, and not WKT1.
+        assert data["properties"]["proj:wkt2"].startswith("ENGCRS[")
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,18 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import geopandas
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from pyproj import Geod
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_origin
 
+from class_maps import LEGEND, blobs, read, write_map
 from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
@@ -24,35 +22,10 @@ from geodistill.scene import vector
 from geodistill.scene.options import Options
 from geodistill.scene.predict import predict
 from geodistill.scene.vector import FORMATS, VectorOptions, write_vectors
-from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.spec import IGNORE_INDEX
 from tiny import tiny_networks, tiny_segmenter
 
-LEGEND = Legend(("field", "road", "house"))
 ROTATED = Affine.translation(500_000, 40_000) @ Affine.rotation(33) @ Affine.scale(0.5, -0.5)
-
-
-def write_map(
-    path: Path, classes: NDArray[np.uint8], crs: str | None = None, transform: Affine | None = None, **more: Any
-) -> Path:
-    """Write what `predict` would: a map of classes with its legend."""
-    place: dict[str, Any] = {"crs": crs} if crs is not None else {}
-    place |= {"transform": transform} if transform is not None else {}
-    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": classes.shape[0], "width": classes.shape[1]}
-    with rasterio.open(path, "w", **profile, **place, **more) as file:
-        file.write(classes, 1)
-        file.update_tags(LEGEND=json.dumps(LEGEND.to_dict()))
-    return path
-
-
-def blobs(height: int = 40, width: int = 50, seed: int = 0) -> NDArray[np.uint8]:
-    rng = np.random.default_rng(seed)
-    classes = rng.integers(0, 3, (height // 4 + 1, width // 4 + 1)).repeat(4, 0).repeat(4, 1)[:height, :width]
-    classes[:3, :5] = IGNORE_INDEX
-    return classes.astype(np.uint8)
-
-
-def read(path: Path) -> geopandas.GeoDataFrame:
-    return geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -74,7 +47,8 @@ def test_every_format_opens_with_the_same_polygons(kind: str, tmp_path: Path) ->
         assert ground == pytest.approx(0.25 * (classes == index).sum(), rel=1e-3)
         assert own["area_m2"].sum() == pytest.approx(0.25 * (classes == index).sum(), rel=1e-6)
     assert frame["confidence"].isna().all()
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["map.tif", f"map.{kind}"])
+    style = [] if kind == "gpkg" else ["map.qml"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["map.tif", f"map.{kind}", *style])
 
 
 @settings(max_examples=12)

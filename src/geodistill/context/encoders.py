@@ -80,12 +80,12 @@ class TransformersEncoder:
 
         self.name, folder = name, local_directory(name)
         try:
-            config = AutoConfig.from_pretrained(folder)
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             kind: Any = CLIPTextModel if config.model_type.startswith("clip") else AutoModel
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             model: Any = kind.from_pretrained(folder, use_safetensors=True)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            first = str(error).splitlines()[0]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise ArtifactError(
                 f"text encoder {name} cannot be loaded ({first})", "tokenizer and safetensors"
             ) from error

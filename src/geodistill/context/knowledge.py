@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-import yaml
+from geodistill.reading import read_yaml
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Knowledge:
 @cache
 def knowledge() -> Knowledge:
     """Read the table that the package ships."""
-    text = (resources.files("geodistill.context") / "knowledge.yaml").read_text(encoding="utf-8")
-    table = yaml.safe_load(text)
+    with resources.as_file(resources.files("geodistill.context") / "knowledge.yaml") as path:
+        table = read_yaml(path)
     classes = {name: entry["text"] for name, entry in table["classes"].items()}
     aliases = {_letters(name): name for name in classes}
     aliases |= {_letters(alias): name for alias, name in table["aliases"].items()}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from geodistill.errors import DataError, RecipeError, ServiceError
-from geodistill.raster import atomic_path
+from geodistill.files import atomic_path
+from geodistill.reading import read_object
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -19,6 +22,12 @@ KEY_VARIABLES = ("GEODISTILL_LLM_KEY", "OPENAI_API_KEY")
 ANSWER_TOKENS = 120
 MOST_CHARACTERS = 1000
 FORMAT_VERSION = 1
+ANSWER_BYTES = 1 << 20
+"""Bytes of an endpoint's whole answer at most: two sentences take a thousandth of it."""
+
+_PIECE, _LEAST = 12, 6
+"""Letters and digits of a secret that an answer may not repeat in one piece; shorter secrets are none."""
+
 _INSTRUCTION = (
     "You describe land cover for a segmentation model. Answer in at most two plain sentences of English, {words} words "
     "in all, without lists, markup or remarks on the question."
@@ -84,7 +93,9 @@ class LlmWriter:
     ) -> None:
         self.model, self._answers = model, Answers(answers, model)
         self._instruction = _INSTRUCTION.format(words=words)
-        self._client = _client(url, timeout, retries)
+        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "")
+        self._secrets = secrets_of(url, key)
+        self._client = _client(url, key, timeout, retries)
 
     def pending(self, questions: Sequence[str]) -> list[str]:
         """Give the questions that the file has no answer to, each once."""
@@ -107,7 +118,14 @@ class LlmWriter:
             OutputError: The file cannot be written.
         """
         if not self._answers.has(question):
-            self._answers.add(question, clean(self._ask(question), self.model))
+            answer = self._ask(question)
+            if tells(answer, self._secrets):
+                raise ServiceError(
+                    "the language model's answer repeats the key it was asked with",
+                    "an answer to the question",
+                    "use another endpoint, and another key",
+                )
+            self._answers.add(question, clean(answer, self.model))
         return self._answers.get(question)
 
     def _ask(self, question: str) -> str:
@@ -125,9 +143,37 @@ class LlmWriter:
             raise _failure("does not answer in time") from error
         except (openai.APIConnectionError, openai.APIResponseValidationError) as error:
             raise _failure("cannot be reached or breaks off") from error
-        except (json.JSONDecodeError, AttributeError, IndexError, TypeError) as error:
+        except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
             raise _failure("sends something that is no chat completion") from error
+        if content is not None and not isinstance(content, str):
+            raise _failure("sends something that is no chat completion")
         return content or ""
+
+
+def secrets_of(url: str, key: str) -> tuple[str, ...]:
+    """Return what an endpoint is told and nobody else may be: the key, and what the address holds."""
+    parts = urlsplit(url)
+    held = [key, unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query))]
+    return tuple(secret for secret in held if len(_letters(secret)) >= _LEAST)
+
+
+def tells(answer: str, secrets: Sequence[str]) -> bool:
+    """Whether an answer repeats a secret, or a long piece of one: as it is, spaced out, backwards, in base64 or hex."""
+    said = _letters(answer)
+    for secret in secrets:
+        raw = secret.encode(errors="replace")
+        # Base64 of what stands before it in a header begins at any third of it.
+        coded = [base64.b64encode(b"x" * shift + raw).decode()[2 * shift :].rstrip("=")[:-1] for shift in range(3)]
+        for form in (secret, secret[::-1], raw.hex(), *coded):
+            plain = _letters(form)
+            size = min(_PIECE, len(plain))
+            if any(plain[at : at + size] in said for at in range(len(plain) - size + 1)):
+                return True
+    return False
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())
 
 
 def clean(answer: str, model: str) -> str:
@@ -149,13 +195,17 @@ def clean(answer: str, model: str) -> str:
     return text
 
 
-def _client(url: str, timeout: float, retries: int) -> OpenAI:
+def _client(url: str, key: str, timeout: float, retries: int) -> OpenAI:
     try:
         from openai import OpenAI
     except ImportError as error:
         raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[context]'") from error
-    key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "none")
-    return OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
+    from geodistill.context.bounded import bounded_client
+
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise RecipeError("--llm with something that is no address", "one such as http://localhost:11434/v1")
+    client = bounded_client(ANSWER_BYTES, timeout)
+    return OpenAI(base_url=url, api_key=key or "none", timeout=timeout, max_retries=retries, http_client=client)
 
 
 def _failure(what: str) -> ServiceError:
@@ -165,14 +215,21 @@ def _failure(what: str) -> ServiceError:
 def _load(path: Path) -> dict[tuple[str, str], str]:
     if not path.is_file():
         return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["format_version"] != FORMAT_VERSION:
-            raise DataError(f"{path} of format {data['format_version']}", f"format {FORMAT_VERSION}")
-        return {(str(e["model"]), str(e["question"])): str(e["answer"]) for e in data["answers"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is no file of answers ({' '.join(str(error).split())})",
-            "JSON with format_version and answers",
-            "mend it, or move it away to ask anew",
-        ) from error
+    held: dict[tuple[str, str], str] = {}
+    data = read_object(path)
+    if "format_version" in data and data["format_version"] != FORMAT_VERSION:
+        raise DataError(f"{path} of format {data['format_version']}", f"format {FORMAT_VERSION}")
+    entries = data.get("answers") if "format_version" in data else None
+    for entry in entries if isinstance(entries, list) else [None]:
+        fields = [entry.get(name) for name in ("model", "question", "answer")] if isinstance(entry, dict) else []
+        if len(fields) != 3 or not all(isinstance(field, str) for field in fields):
+            raise DataError(
+                f"{path} is no file of answers ({str(entry)[:80]})",
+                "JSON with format_version and answers, each with model, question and answer",
+                "mend it, or move it away to ask anew",
+            )
+        model, question, answer = fields
+        if (model, question) in held:
+            raise DataError(f"{path} with two answers of {model} to '{question[:80]}'", "one", "keep the right one")
+        held[model, question] = answer
+    return held

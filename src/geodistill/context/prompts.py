@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from geodistill.context.climate import ZONES
 from geodistill.context.knowledge import knowledge
 from geodistill.context.setting import Setting
-from geodistill.errors import UnknownNameError
+from geodistill.errors import UnknownNameError, printable
 
 KINDS = ("climate", "no-climate", "plain", "none")
 """``climate``: zone and season speak; ``no-climate``: the classes alone; ``plain``, ``none``: table V's ablations."""
@@ -84,7 +84,9 @@ def write_prompt(
         raise UnknownNameError("climate zone", setting.zone, ZONES)
     if kind in ("plain", "none"):
         return Prompt(setting, kind, (ClassText("", "", PLAIN if kind == "plain" else "", "fixed"),))
-    return Prompt(setting, kind, tuple(_class_text(_seen(setting, kind), name, writer, author) for name in classes))
+    return Prompt(
+        setting, kind, tuple(_class_text(_seen(setting, kind), printable(name), writer, author) for name in classes)
+    )
 
 
 def questions(setting: Setting, classes: Sequence[str], kind: str = "climate") -> list[str]:
@@ -97,7 +99,7 @@ def questions(setting: Setting, classes: Sequence[str], kind: str = "climate") -
     """
     if kind in ("plain", "none"):
         return []
-    return [question(_seen(setting, kind), name) for name in classes]
+    return [question(_seen(setting, kind), printable(name)) for name in classes]
 
 
 def question(setting: Setting, name: str) -> str:

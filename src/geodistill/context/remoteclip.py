@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ MODELS = {
     "RemoteCLIP-ViT-L-14": "openai/clip-vit-large-patch14",
 }
 """Each model's file on the hub, and the model whose tokenizer and shape it shares."""
+
+_ODD = (RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+"""What torch and the renaming below raise where a file holds something else than tensors by name."""
 
 REPOSITORY = "chendelong/RemoteCLIP"
 _PLAIN = {
@@ -55,8 +59,9 @@ class RemoteClipEncoder(TransformersEncoder):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             missing = self._model.load_state_dict(text_tower(state), strict=False).missing_keys
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise ArtifactError(f"{path} holds no RemoteCLIP weights ({error})", f"those of {name}") from error
+        except (OSError, EOFError, pickle.UnpicklingError, *_ODD) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ArtifactError(f"{path} holds no RemoteCLIP weights ({reason})", f"those of {name}") from error
         if lacking := [key for key in missing if "position_ids" not in key]:
             raise ArtifactError(f"{path} lacks {lacking[0]} ({len(lacking)} keys)", f"the weights of {name}")
         self.name, self.fingerprint = name, f"{name}-{path.stat().st_size}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from geodistill.context.encoders import WORD_WIDTH, WORDS, TextEncoder, TransformersEncoder, WordEncoder
@@ -112,7 +112,8 @@ class FeatureStore:
                 self._known[prompt.id] = encode_prompt(self.encoder, prompt, self._most)
                 if path is not None:
                     with atomic_path(path) as part:
-                        save_file({"features": self._known[prompt.id].contiguous()}, part)
+                        # Not save_file, whose files nobody but their owner can read.
+                        part.write_bytes(save({"features": self._known[prompt.id].contiguous()}))
         return self._known[prompt.id]
 
 
@@ -137,7 +138,7 @@ def _read(path: Path, width: int) -> Tensor:
         features = load_file(path)["features"]
     except (SafetensorError, KeyError, OSError) as error:
         raise ArtifactError(f"{path} holds no prompt features", "", "remove it to have it made again") from error
-    if features.ndim != 2 or features.shape[1] != width:
+    if features.ndim != 2 or features.shape[1] != width or not features.is_floating_point():
         raise ArtifactError(
             f"features of shape {tuple(features.shape)} in {path}",
             f"tokens x {width}",

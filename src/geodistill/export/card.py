@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from geodistill import __version__
-from geodistill.errors import DataError
+from geodistill.errors import DataError, printable
+from geodistill.reading import read_object
 from geodistill.segmenter import Segmenter
 
 
@@ -18,19 +22,33 @@ def read_scores(path: Path) -> dict[str, float]:
     Raises:
         DataError: It is not such a file.
     """
+    data = read_object(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        found = {name: data[name] for name in ("miou", "mf1", "oa")}
-        return {name: float(value) for name, value in found.items() if value is not None}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = {name: float(data[name]) for name in ("miou", "mf1", "oa") if data[name] is not None}
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"scores {path} cannot be read ({error!r})", "metrics.json of 'geodistill evaluate'") from error
+    if odd := [name for name, value in found.items() if not 0 <= value <= 1]:
+        raise DataError(f"scores {path} with {odd[0]} {found[odd[0]]}", "shares from 0 to 1")
+    return found
 
 
 def known_scores(segmenter: Segmenter, measured: Mapping[str, float]) -> dict[str, float]:
     """Put together the scores that training left in a model with those measured later; shares in 0..1."""
     held: Mapping[str, Any] = segmenter.provenance.get("scores") or {}
-    own = {name: float(value) for name, value in held.items() if isinstance(value, int | float)}
+    numbers = {name: value for name, value in held.items() if isinstance(value, int | float)}
+    own = {plain(str(name)): float(value) for name, value in numbers.items() if math.isfinite(value)}
     return own | dict(measured)
+
+
+def plain(text: str) -> str:
+    """Return text on one line, without control characters and lone surrogates."""
+    return " ".join(printable(text).split())
+
+
+def markdown(text: str) -> str:
+    """Return text that Markdown and HTML show as it is: on one line, no markup, no link, no further cell."""
+    marked = re.sub(r"[\\`*_{}\[\]()#!|~:@$]", r"\\\g<0>", plain(text))
+    return escape(marked.replace("www.", "www\\."), quote=False)
 
 
 def origin(segmenter: Segmenter) -> dict[str, Any]:
@@ -40,7 +58,7 @@ def origin(segmenter: Segmenter) -> dict[str, Any]:
     manifest = held.get("manifest")
     found = {
         "method": recipe.get("method") if recipe else None,
-        "data": Path(str(manifest)).name if manifest else None,
+        "data": plain(Path(str(manifest)).name) if manifest else None,
         "steps": held.get("step"),
         "versions": held.get("versions"),
     }
@@ -64,17 +82,17 @@ def card_text(segmenter: Segmenter, name: str, scores: Mapping[str, float]) -> s
     """
     spec, parameters = segmenter.spec, sum(p.numel() for p in segmenter.parameters())
     gsd = "unknown" if spec.gsd is None else f"{spec.gsd:g} m per pixel"
-    bands = [f"| {b} | {m:.6g} | {s:.6g} |" for b, m, s in zip(spec.bands, spec.mean, spec.std, strict=True)]
+    bands = [f"| {markdown(b)} | {m:.6g} | {s:.6g} |" for b, m, s in zip(spec.bands, spec.mean, spec.std, strict=True)]
     classes = [
-        f"| {index} | {title} | `#{red:02x}{green:02x}{blue:02x}` |"
+        f"| {index} | {markdown(title)} | `#{red:02x}{green:02x}{blue:02x}` |"
         for index, (title, (red, green, blue)) in enumerate(zip(spec.legend.names, spec.legend.colours, strict=True))
     ]
-    measured = [f"| {key} | {100 * value:.2f} |" for key, value in scores.items()]
+    measured = [f"| {markdown(key)} | {100 * value:.2f} |" for key, value in scores.items()]
     return "\n".join(
         [
-            f"# {name}",
+            f"# {markdown(name)}",
             "",
-            f"Semantic segmentation of georeferenced imagery: {describe_network(segmenter)}, "
+            f"Semantic segmentation of georeferenced imagery: {markdown(describe_network(segmenter))}, "
             f"{parameters / 1e6:.1f} million parameters, made with geodistill {__version__}.",
             "",
             f"Windows of {segmenter.tile} x {segmenter.tile} pixels; ground sampling distance {gsd}. "

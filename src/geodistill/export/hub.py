@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from geodistill.export.card import card_text, known_scores, origin
+from geodistill.export.card import card_text, describe_network, known_scores, origin, plain
 from geodistill.export.folder import model_folder
 from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
 
-CARD = "README.md"
+CARD, CONFIG = "README.md", "config.json"
 KIND = "model for the Hub"
 """What the directory's marker calls it."""
 
@@ -35,7 +37,7 @@ def export_hub(
         OutputError: It cannot be written, or something else lies there.
     """
     folder = model_folder(path, KIND)
-    name = folder.name
+    name = plain(folder.name)
     told = known_scores(segmenter, scores or {})
     header = ModelCardData(
         library_name="geodistill",
@@ -61,4 +63,18 @@ def export_hub(
         segmenter.write(part)
         text = f"---\n{header.to_yaml()}\n---\n\n{card_text(segmenter, name, told)}"
         (part / CARD).write_text(text, encoding="utf-8")
+        # The Hub counts downloads by requests for this file.
+        (part / CONFIG).write_text(json.dumps(_config(segmenter), indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _config(segmenter: Segmenter) -> dict[str, Any]:
+    """Return what the Hub's readers look for beside weights; geodistill itself reads ``segmenter.json`` alone."""
+    names = {str(index): plain(name) for index, name in enumerate(segmenter.spec.legend.names)}
+    return {
+        "library_name": "geodistill",
+        "architecture": plain(describe_network(segmenter)),
+        "id2label": names,
+        "num_channels": segmenter.spec.channels,
+        "image_size": segmenter.tile,
+    }

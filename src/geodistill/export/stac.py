@@ -16,6 +16,8 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.export.card import describe_network, known_scores, origin
 from geodistill.export.folder import model_folder
 from geodistill.files import atomic_path
+from geodistill.scene.item import slugs
+from geodistill.scene.style import plain_name
 from geodistill.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -73,12 +75,18 @@ def make_item(segmenter: Segmenter, name: str, folder: Path, scores: Mapping[str
 
     spec = segmenter.spec
     now = datetime.now(UTC)
+    bands = [
+        {"name": plain_name(band), "statistics": {"mean": mean, "stddev": deviation}}
+        for band, mean, deviation in zip(spec.bands, spec.mean, spec.std, strict=True)
+    ]
     properties: dict[str, Any] = {
-        "description": f"{describe_network(segmenter)} for {', '.join(spec.legend.names)}",
+        "description": f"{describe_network(segmenter)} for {', '.join(map(plain_name, spec.legend.names))}",
         "created": now.isoformat(),
         "geodistill:tile": segmenter.tile,
         "geodistill:scores": dict(scores),
         "geodistill:origin": origin(segmenter),
+        # The model's input names bands, which MLM looks for here.
+        "bands": bands,
     }
     if spec.gsd is not None:
         properties["gsd"] = spec.gsd
@@ -96,10 +104,6 @@ def make_item(segmenter: Segmenter, name: str, folder: Path, scores: Mapping[str
         accelerator=None,
     )
     MLModelExtension.ext(item, add_if_missing=True).apply(model)
-    bands = [
-        {"name": band, "statistics": {"mean": mean, "stddev": deviation}}
-        for band, mean, deviation in zip(spec.bands, spec.mean, spec.std, strict=True)
-    ]
     for key, file, title, kind, roles in (
         ("weights", WEIGHTS, "Weights", "safetensors", ["mlm:model", "mlm:weights", "data"]),
         ("onnx", GRAPH, "ONNX graph, normalisation inside", "onnx", ["mlm:model", "mlm:compiled", "data"]),
@@ -128,7 +132,7 @@ def _input(segmenter: Segmenter) -> Any:
     spec, tile = segmenter.spec, segmenter.tile
     return ModelInput(
         name=INPUT,
-        bands=list(spec.bands),
+        bands=[plain_name(band) for band in spec.bands],
         input=InputStructure(
             shape=[-1, spec.channels, tile, tile], dim_order=["batch", "bands", "height", "width"], data_type="float32"
         ),
@@ -150,8 +154,8 @@ def _output(segmenter: Segmenter) -> Any:
             shape=[-1, len(legend), tile, tile], dim_order=["batch", "class", "height", "width"], data_type="float32"
         ),
         classes=[
-            MLMClassification(value=value, name=name, color_hint=colour)
-            for value, (name, colour) in enumerate(zip(legend.names, colours, strict=True))
+            MLMClassification(value=value, name=slug, description=plain_name(name), color_hint=colour)
+            for value, (slug, name, colour) in enumerate(zip(slugs(legend.names), legend.names, colours, strict=True))
         ],
         post_processing_function=None,
     )

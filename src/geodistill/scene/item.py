@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyproj
 import shapely
+from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.transform import GCPTransformer
 
-from geodistill.errors import RecipeError
+from geodistill.errors import RecipeError, printable
 from geodistill.files import atomic_path
 from geodistill.raster import Grid
 from geodistill.scene.reduce import STEPS
+from geodistill.scene.style import plain_name
 from geodistill.spec import IGNORE_INDEX, Legend
 
 if TYPE_CHECKING:
@@ -34,6 +40,9 @@ VECTORS = {
     ".geojson": "application/geo+json",
 }
 """Media type of each format of polygons, by suffix."""
+
+ANY_TIME = {"start_datetime": "1800-01-01T00:00:00Z", "end_datetime": "9999-12-31T23:59:59Z"}
+"""Span of an item whose scene does not say when it was taken; `geodistill:acquired` is then ``unknown``."""
 
 _ALONG = 21
 """Points along each side of a footprint: sides that are straight in a projection are curves in degrees."""
@@ -64,7 +73,7 @@ def write_item(
         legend: The classes.
         source: The scene.
         model: What made the maps.
-        acquired: Date of the scene, ``YYYY-MM-DD``; where unknown the item holds the time it was written.
+        acquired: Date of the scene, ``YYYY-MM-DD``; where unknown the item's ``datetime`` is null and says so.
 
     Raises:
         OutputError: It cannot be written.
@@ -74,15 +83,15 @@ def write_item(
     import pystac
 
     path = maps["classes"].with_suffix(".json")
-    now = datetime.now(UTC)
-    when = datetime.fromisoformat(acquired).replace(tzinfo=UTC) if acquired else now
     geometry, bbox = footprint(grid)
-    properties: dict[str, Any] = {"created": now.isoformat(), "proj:shape": [grid.height, grid.width]}
+    when = _moment(acquired)
+    properties: dict[str, Any] = {"proj:shape": [grid.height, grid.width]}
+    if when is None:
+        properties |= {**ANY_TIME, "geodistill:acquired": "unknown"}
     if grid.crs is not None:
-        code = grid.crs.to_authority()
-        properties |= {"proj:code": ":".join(code)} if code else {"proj:wkt2": grid.crs.to_wkt()}
+        properties |= _projection(grid.crs)
         properties["proj:transform"] = list(grid.transform)[:6]
-    properties |= {"geodistill:source": source, "geodistill:model": model}
+    properties |= {"geodistill:source": printable(source), "geodistill:model": model}
     item = pystac.Item(path.stem, geometry, bbox, when, properties, stac_extensions=list(EXTENSIONS))
     for layer, file in maps.items():
         item.add_asset(layer, _asset(layer, file, legend))
@@ -93,6 +102,51 @@ def write_item(
     return path
 
 
+def described_classes(legend: Legend) -> list[dict[str, Any]]:
+    """Return the classes in the terms of STAC's classification extension: ``name`` a slug."""
+    return [
+        {
+            "value": value,
+            "name": slug,
+            "title": plain_name(name),
+            "description": plain_name(name),
+            "color_hint": "{:02X}{:02X}{:02X}".format(*colour),
+        }
+        for value, (slug, name, colour) in enumerate(
+            zip(slugs(legend.names), legend.names, legend.colours, strict=True)
+        )
+    ]
+
+
+def slugs(names: Sequence[str]) -> list[str]:
+    """Return distinct machine-readable names, of ASCII letters, digits, ``-`` and ``_`` alone."""
+    found: list[str] = []
+    for index, name in enumerate(names):
+        plain = unicodedata.normalize("NFKD", name.replace("ß", "ss")).encode("ascii", "ignore").decode()
+        slug = re.sub(r"[^0-9A-Za-z_-]+", "-", plain).strip("-") or f"class-{index}"
+        taken = {"nodata", *found}
+        found.append(next(s for s in (slug, f"{slug}-{index}", *(f"{slug}-{index}-{n}" for n in range(256)))
+                          if s not in taken))  # fmt: skip
+    return found
+
+
+def _moment(acquired: str | None) -> datetime | None:
+    """Return the beginning of a day, or ``None`` where it is not known."""
+    try:
+        return datetime.fromisoformat(acquired).replace(tzinfo=UTC) if acquired else None
+    except ValueError:
+        return None
+
+
+def _projection(crs: CRS) -> dict[str, Any]:
+    """Return a CRS in the terms of STAC's projection extension: its code, or WKT2; nothing where it has neither."""
+    try:
+        code = crs.to_authority()
+        return {"proj:code": ":".join(code)} if code else {"proj:wkt2": crs.to_wkt(version="WKT2_2019")}
+    except CRSError:
+        return {"proj:code": None}
+
+
 def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
     import pystac
 
@@ -100,20 +154,17 @@ def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
         return pystac.Asset(str(file.absolute()), layer, None, VECTORS[file.suffix], ["data"])
     extra: dict[str, Any] = {}
     if layer == "classes":
-        classes: list[dict[str, Any]] = [
-            {"value": value, "name": name, "color_hint": "{:02X}{:02X}{:02X}".format(*colour)}
-            for value, (name, colour) in enumerate(zip(legend.names, legend.colours, strict=True))
-        ]
-        extra["classification:classes"] = [*classes, {"value": IGNORE_INDEX, "name": "nodata", "nodata": True}]
+        nodata = {"value": IGNORE_INDEX, "name": "nodata", "title": "no data", "nodata": True}
+        extra["classification:classes"] = [*described_classes(legend), nodata]
         extra["bands"] = [{"name": "class", "data_type": "uint8", "nodata": IGNORE_INDEX}]
     else:
         names = legend.names if layer == "probabilities" else ("confidence",)
-        extra["bands"] = [{"name": name, "description": f"0..1, or 0..{STEPS} as bytes"} for name in names]
+        extra["bands"] = [{"name": plain_name(name), "description": f"0..1, or 0..{STEPS} as bytes"} for name in names]
     return pystac.Asset(str(file.absolute()), layer, None, pystac.MediaType.COG, ["data"], extra)
 
 
 def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
-    """Give a grid's outline as GeoJSON in degrees, and its bounding box; ``None`` where it lies nowhere.
+    """Return a grid's outline as GeoJSON in degrees, and its bounding box; ``None`` where it lies nowhere on Earth.
 
     Across the antimeridian the outline is cut in two and the box goes from a larger longitude to a smaller one, as
     GeoJSON asks.
@@ -130,7 +181,10 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
         crs = grid.crs
     else:
         return None, None
-    lon, lat = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True).transform(xs, ys)
+    try:
+        lon, lat = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True).transform(xs, ys)
+    except (ProjError, CRSError):
+        return None, None  # a local grid, or another planet
     lon = np.unwrap(np.asarray(lon), period=360)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         return None, None

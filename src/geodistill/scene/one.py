@@ -30,6 +30,7 @@ from geodistill.scene.options import Options, cache_bytes, cut_columns
 from geodistill.scene.outputs import map_beside
 from geodistill.scene.read import Hole
 from geodistill.scene.stream import check_bands, stream
+from geodistill.scene.style import write_style
 from geodistill.scene.vector import write_vectors
 from geodistill.scene.windows import Area, Plan
 from geodistill.scene.work import (
@@ -165,7 +166,8 @@ def map_scene(
 def _write_beside(
     made: SceneMap, *, segmenter: Segmenter, raster: Raster, files: Mapping[str, Path], options: Options
 ) -> SceneMap:
-    """Write polygons and the STAC item of a finished map, where asked for."""
+    """Write the style of a finished map, and polygons and the STAC item where asked for."""
+    write_style(made.path, segmenter.spec.legend)
     beside = dict(files)
     if options.vector is not None:
         written = write_vectors(made.path, options.vector, made.confidence)

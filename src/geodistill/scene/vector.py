@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,14 +22,17 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
+from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 from rasterio.transform import GCPTransformer
 
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.files import atomic_path
 from geodistill.raster import Grid, Raster, Window
+from geodistill.reading import parse_object
 from geodistill.scene.reduce import STEPS
 from geodistill.scene.regions import Region, Strip, trace_regions
+from geodistill.scene.style import STAMP, add_layer_style, plain_name, write_qml
 from geodistill.spec import Legend
 
 FORMATS = {"gpkg": "GPKG", "parquet": "Parquet", "fgb": "FlatGeobuf", "geojson": "GeoJSON"}
@@ -36,6 +42,10 @@ STRIP = 512
 """Rows read at once: those of a map's blocks. Fixed, so that simplified outlines do not depend on anything else."""
 
 _BATCH = 5000
+_SHARE = 1e-4
+"""Of a pixel's side: GeoJSON's last decimal, so that no polygon's area moves by a thousandth."""
+
+_FAILURES = (DataLayerError, DataSourceError, FeatureError, GeometryError, pa.ArrowException, sqlite3.Error)
 _SCHEMA = pa.schema(
     [
         ("class", pa.int32()),
@@ -91,7 +101,9 @@ class VectorMap:
 def write_vectors(
     classes: Path, options: VectorOptions, confidence: Path | None = None, path: Path | None = None
 ) -> VectorMap:
-    """Write the regions of a map of classes as polygons in the map's CRS (GeoJSON: longitude and latitude).
+    """Write the regions of a map of classes as polygons in the map's CRS (GeoJSON: longitude and latitude on Earth).
+
+    QGIS shows them in the map's colours: by a table inside a GeoPackage, and by a file ``.qml`` beside the others.
 
     Each has ``class`` (index), ``name``, ``pixels``, ``area_m2`` and ``confidence``, the mean probability of the
     class over its pixels (0..1; null without a map of it). The area is the plane one in a projected CRS, and the
@@ -129,11 +141,16 @@ def write_vectors(
             failures.append(error)
             raise
 
+    layer = plain_name(path.stem)
     with atomic_path(path) as part:
         try:
-            _write(batches(), part, path.stem, options.format, ground.crs)
-        except (DataLayerError, DataSourceError, FeatureError, GeometryError, pa.ArrowException, DataError) as error:
+            _write(batches(), part, layer, options.format, ground)
+            if options.format == "gpkg":
+                add_layer_style(part, layer, legend)
+        except (*_FAILURES, DataError) as error:
             raise failures[0] if failures else OSError(f"{FORMATS[options.format]}: {error}") from error
+    if options.format != "gpkg":
+        write_qml(path.with_suffix(".qml"), legend)
     return VectorMap(path, **counts)
 
 
@@ -142,7 +159,7 @@ def _legend(classes: Path) -> Legend:
         text = file.tags().get("LEGEND")
     if text is None:
         raise DataError(f"{classes} holds no legend", "a map of classes written by 'geodistill predict'")
-    return Legend.from_dict(json.loads(text))
+    return Legend.from_dict(parse_object(text, f"the tag LEGEND of {classes}"))
 
 
 def _strips(classes: Path, confidence: Path | None, grid: Grid) -> Iterator[Strip]:
@@ -170,32 +187,54 @@ class _Ground:
     """
 
     def __init__(self, grid: Grid) -> None:
-        self._transform = grid.transform
+        self._grid, self._transform = grid, grid.transform
         self._points = GCPTransformer(list(grid.gcps)) if grid.gcps and grid.gcps_crs is not None else None
         own = grid.gcps_crs if self._points is not None else grid.crs
         placed = own is not None and (self._points is not None or not grid.transform.is_identity)
-        self.crs: pyproj.CRS | None = pyproj.CRS.from_wkt(own.to_wkt()) if own is not None and placed else None
-        self._to_lonlat: Callable[..., Any] | None = None
-        if self.crs is not None and not _keeps_areas(self.crs):
-            self._to_lonlat = pyproj.Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True).transform
+        self.crs: pyproj.CRS | None = None
+        self.on_earth = False
+        self._to_degrees: Callable[..., Any] | None = None
+        self._ellipsoid = pyproj.Geod(ellps="WGS84")
+        if own is None or not placed:
+            return
+        try:
+            self.crs = pyproj.CRS.from_wkt(own.to_wkt())
+            self._to_degrees = pyproj.Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True).transform
+            self.on_earth = True
+        except ProjError:
+            # A local grid, or another planet: it has places of its own, and none on Earth.
+            geodetic = self.crs.geodetic_crs if self.crs is not None else None
+            if self.crs is not None and geodetic is not None and (ellipsoid := self.crs.get_geod()) is not None:
+                self._to_degrees = pyproj.Transformer.from_crs(self.crs, geodetic, always_xy=True).transform
+                self._ellipsoid = ellipsoid
+
+    @property
+    def decimals(self) -> int:
+        """Decimals of GeoJSON's coordinates, so that rounding moves no point by more than a share of a pixel."""
+        middle, size = np.array([self._grid.width, self._grid.height]) / 2, np.eye(2)
+        ends = self._coordinates(np.stack([middle, *(middle + size)]))
+        if self.on_earth and self._to_degrees is not None:
+            ends = np.column_stack(self._to_degrees(ends[:, 0], ends[:, 1]))
+        side = float(np.hypot(*(ends[1:] - ends[0]).T).min())
+        return min(max(math.ceil(-math.log10(side * _SHARE)), 7), 14) if math.isfinite(side) and side > 0 else 7
 
     def place(self, polygons: NDArray[np.object_]) -> NDArray[np.object_]:
-        """Polygons in pixels -> polygons in the CRS."""
-        placed: NDArray[np.object_] = shapely.transform(polygons, self._coordinates)
+        """Polygons in pixels -> polygons in the CRS, outlines counter-clockwise and holes clockwise."""
+        placed: NDArray[np.object_] = shapely.orient_polygons(shapely.transform(polygons, self._coordinates))
         return placed
 
     def areas(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:
         """Square metres of polygons in the CRS; NaN where there is none."""
         if self.crs is None:
             return np.full(len(polygons), np.nan)
-        if self._to_lonlat is None:
-            unit = self.crs.axis_info[0].unit_conversion_factor
+        to_degrees = self._to_degrees
+        if to_degrees is None or _keeps_areas(self.crs):
+            unit = self.crs.axis_info[0].unit_conversion_factor if self.crs.axis_info else np.nan
             plane: NDArray[np.float64] = shapely.area(polygons) * unit**2
             return plane
-        to_lonlat = self._to_lonlat
-        around = shapely.transform(polygons, lambda xy: np.column_stack(to_lonlat(xy[:, 0], xy[:, 1])))
-        geod = pyproj.Geod(ellps="WGS84")
-        return np.array([abs(geod.geometry_area_perimeter(shapely.orient_polygons(p))[0]) for p in around])
+        around = shapely.transform(polygons, lambda xy: np.column_stack(to_degrees(xy[:, 0], xy[:, 1])))
+        areas = [self._ellipsoid.geometry_area_perimeter(shapely.orient_polygons(p))[0] for p in around]
+        return np.abs(np.array(areas, np.float64))
 
     def _coordinates(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._points is not None:
@@ -218,26 +257,25 @@ def _batch(regions: list[Region], legend: Legend, ground: _Ground, min_area: flo
     areas = ground.areas(placed)
     kept = (areas if ground.crs is not None else pixels) >= min_area
     confidence = np.array([region.confidence for region in regions]) / STEPS
-    columns = [indices, np.array(legend.names, object)[indices], pixels, areas, confidence, shapely.to_wkb(placed)]
+    names = np.array([plain_name(name) for name in legend.names], object)
+    columns = [indices, names[indices], pixels, areas, confidence, shapely.to_wkb(placed)]
     return pa.record_batch(
         [pa.array(column[kept], kind.type, from_pandas=True) for column, kind in zip(columns, _SCHEMA, strict=True)],
         schema=_SCHEMA,
     )
 
 
-def _write(batches: Iterable[pa.RecordBatch], path: Path, layer: str, kind: str, crs: pyproj.CRS | None) -> None:
+def _write(batches: Iterable[pa.RecordBatch], path: Path, layer: str, kind: str, ground: _Ground) -> None:
     """Write batches as they come."""
+    crs = ground.crs
     if kind == "parquet":
-        column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"]}
-        column["crs"] = crs.to_json_dict() if crs is not None else None
-        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-        with pq.ParquetWriter(path, _SCHEMA.with_metadata({"geo": json.dumps(geo)}), compression="zstd") as writer:
-            for batch in batches:
-                writer.write_batch(batch)
+        _write_parquet(batches, path, crs)
         return
-    # RFC 7946: longitude and latitude, seven decimals.
-    options = {"RFC7946": "YES"} if kind == "geojson" and crs is not None else {}
-    with warnings.catch_warnings():
+    options: dict[str, str] = {}
+    if kind == "geojson":
+        # RFC 7946 asks for longitude and latitude; its seven decimals are a centimetre, many pixels of a drone.
+        options = {"COORDINATE_PRECISION": str(ground.decimals)} | ({"RFC7946": "YES"} if ground.on_earth else {})
+    with warnings.catch_warnings(), _fixed_time():
         warnings.filterwarnings("ignore", "'crs' was not provided")
         pyogrio.write_arrow(
             pa.RecordBatchReader.from_batches(_SCHEMA, batches),
@@ -249,3 +287,32 @@ def _write(batches: Iterable[pa.RecordBatch], path: Path, layer: str, kind: str,
             crs=crs.to_wkt() if crs is not None else None,
             layer_options=options,
         )
+
+
+def _write_parquet(batches: Iterable[pa.RecordBatch], path: Path, crs: pyproj.CRS | None) -> None:
+    """Write GeoParquet, whose metadata with the bounding box come last."""
+    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"], "orientation": "counterclockwise"}
+    column["crs"] = crs.to_json_dict() if crs is not None else None
+    boxes = []
+    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            if batch.num_rows:
+                boxes.append(shapely.total_bounds(shapely.from_wkb(batch["geometry"].to_numpy(zero_copy_only=False))))
+        if boxes:
+            held = np.array(boxes)
+            column["bbox"] = [*held[:, :2].min(0).tolist(), *held[:, 2:].max(0).tolist()]
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        writer.add_key_value_metadata({"geo": json.dumps(geo)})
+
+
+@contextmanager
+def _fixed_time() -> Iterator[None]:
+    """Let GDAL write a fixed time of last change, so that the same map gives the same bytes."""
+    key = "OGR_CURRENT_DATE"
+    before = pyogrio.get_gdal_config_option(key)
+    pyogrio.set_gdal_config_options({key: STAMP})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({key: before})

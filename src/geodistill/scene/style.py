@@ -1,0 +1,140 @@
+"""Class names and colours as QGIS and GDAL read them: a QML file, layer styles and a raster attribute table."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from geodistill.errors import printable
+from geodistill.files import atomic_path
+from geodistill.spec import Legend
+
+STAMP = "2000-01-01T00:00:00.000Z"
+"""Time of last change that a GeoPackage states: the real one would make every run's bytes others."""
+
+_HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+
+_TABLE = """CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256),
+f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT,
+styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"""
+
+_COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
+"""Of the attribute table: name, GDAL's type (0 whole number, 2 text) and GDAL's use."""
+
+
+def plain_name(name: str) -> str:
+    """Return a class's name without what XML, Unicode files and terminals cannot hold, as escapes."""
+    return re.sub("[\ufffe\uffff]", "?", " ".join(printable(name).split())) or "?"
+
+
+def style_files(classes: Path) -> tuple[Path, Path]:
+    """Return the files that `write_style` makes beside a map of classes: ``map.qml`` and ``map.tif.aux.xml``."""
+    return classes.with_suffix(".qml"), classes.with_name(f"{classes.name}.aux.xml")
+
+
+def write_style(classes: Path, legend: Legend) -> tuple[Path, Path]:
+    """Write names and colours of the classes beside a finished map of them.
+
+    Args:
+        classes: The map.
+        legend: The classes.
+
+    Returns:
+        ``map.qml``, by which QGIS shows the map, and polygons of the same name, and ``map.tif.aux.xml``, the class
+        names and attribute table that GDAL, ArcGIS and others read.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    style, table = style_files(classes)
+    write_qml(style, legend)
+    with atomic_path(table) as part:
+        part.write_text(_attribute_table(legend), encoding="utf-8")
+    return style, table
+
+
+def write_qml(path: Path, legend: Legend) -> None:
+    """Write a style of QGIS for a map of classes and for polygons with the column ``class``.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with atomic_path(path) as part:
+        part.write_text(qml(legend), encoding="utf-8")
+
+
+def add_layer_style(package: Path, layer: str, legend: Legend) -> None:
+    """Add to a GeoPackage the style by which QGIS shows its layer of polygons.
+
+    Args:
+        package: The file, changed in place.
+        layer: Name of the layer.
+        legend: The classes.
+    """
+    style = (layer, "geometry", "classes", qml(legend), "classes of the map", STAMP)
+    content = ("layer_styles", "attributes", "layer_styles", STAMP)
+    with closing(sqlite3.connect(package)) as file, file:
+        file.execute(_TABLE)
+        file.execute(
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName,"
+            " styleQML, styleSLD, useAsDefault, description, owner, update_time)"
+            " VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '', ?)",
+            style,
+        )
+        file.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id)"
+            " VALUES (?, ?, ?, '', ?, 0)",
+            content,
+        )
+
+
+def qml(legend: Legend) -> str:
+    """Return the style of QGIS: a palette for rasters and, in the same file, categories for polygons."""
+    root = Element("qgis", version="3.22.0", styleCategories="Symbology")
+    entries = [(str(i), plain_name(n), c) for i, (n, c) in enumerate(zip(legend.names, legend.colours, strict=True))]
+    raster = SubElement(
+        SubElement(root, "pipe"),
+        "rasterrenderer",
+        {"type": "paletted", "band": "1", "opacity": "1", "alphaBand": "-1", "nodataColor": ""},
+    )
+    SubElement(raster, "rasterTransparency")
+    palette = SubElement(raster, "colorPalette")
+    vector = SubElement(
+        root, "renderer-v2", {"type": "categorizedSymbol", "attr": "class", "symbollevels": "0", "forceraster": "0"}
+    )
+    categories, symbols = SubElement(vector, "categories"), SubElement(vector, "symbols")
+    for value, name, colour in entries:
+        shade = "#{:02x}{:02x}{:02x}".format(*colour)
+        SubElement(palette, "paletteEntry", {"value": value, "color": shade, "alpha": "255", "label": name})
+        SubElement(categories, "category", {"value": value, "symbol": value, "label": name, "render": "true"})
+        symbol = SubElement(symbols, "symbol", {"type": "fill", "name": value, "alpha": "1", "clip_to_extent": "1"})
+        fill = SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
+        for key, text in (("color", "{},{},{},255".format(*colour)), ("style", "solid"), ("outline_style", "no")):
+            SubElement(fill, "prop", {"k": key, "v": text})
+    # QGIS tells by it a style of polygons from one of lines or points; rasters do not look at it.
+    SubElement(root, "layerGeometryType").text = "2"
+    return _HEAD + _text(root)
+
+
+def _attribute_table(legend: Legend) -> str:
+    root = Element("PAMDataset")
+    band = SubElement(root, "PAMRasterBand", band="1")
+    names, table = SubElement(band, "CategoryNames"), SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    for index, (name, kind, use) in enumerate(_COLUMNS):
+        column = SubElement(table, "FieldDefn", index=str(index))
+        for key, value in (("Name", name), ("Type", str(kind)), ("Usage", str(use))):
+            SubElement(column, key).text = value
+    for index, (name, colour) in enumerate(zip(legend.names, legend.colours, strict=True)):
+        SubElement(names, "Category").text = plain_name(name)
+        row = SubElement(table, "Row", index=str(index))
+        for value in (index, plain_name(name), *colour):
+            SubElement(row, "F").text = str(value)
+    return _text(root)
+
+
+def _text(root: Element) -> str:
+    indent(root)
+    return tostring(root, encoding="unicode") + "\n"

@@ -15,17 +15,28 @@ import numpy as np
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.data.synthetic import LEGEND, REGIONS, draw_scene, write_dataset, write_scene
+from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, OutputError
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.figures import legend_strip, to_rgb, write_png
-from geodistill.raster import Raster, atomic_path
+from geodistill.files import atomic_path, empty_folder, foreign_files, hold_folder, mark_folder, output_error
+from geodistill.raster import Raster
 from geodistill.scene.predict import predict
 from geodistill.training.fit import fit
+from geodistill.training.folder import OURS as RUN_FILES
 from geodistill.training.recipe import load_recipe
 
 ENCODER = "mobilenetv2_050"
-MARKER = ".geodistill-demo"
-"""File that marks a directory as a demo's, which the next one may remove."""
+KIND = "demo"
+
+_MODEL = (DESCRIPTION, WEIGHTS, ".geodistill.json")
+OURS = (
+    *("metrics.json", "scene.tif", "prediction.tif", "demo.png", "work/*.parquet"),
+    *(f"{name}/{file}" for name in ("teacher", "student", "student_without_transfer") for file in _MODEL),
+    *("work/*/images/*.tif", "work/*/masks/*.tif", "work/*/legend.yaml"),
+    *(f"work/runs/*/{pattern}" for pattern in (*RUN_FILES, ".geodistill.json")),
+)
+"""All that a demo writes in its folder, as `mark_folder` takes it."""
 
 SIDE = 512
 SCENE_SIDE = 2048
@@ -79,15 +90,27 @@ def demo(out: Path | str, seed: int = 0, *, size: int = SIDE, scene_size: int = 
     Raises:
         OutputError: The directory holds something else, or cannot be written.
     """
-    started, out = time.monotonic(), Path(out)
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / MARKER).is_file():
-            raise OutputError(
-                f"{out} is not empty and holds no demo", "a new or empty directory", "choose another --out"
-            )
-        shutil.rmtree(out)
-    with atomic_path(out / MARKER) as part:
-        part.write_text("Made by 'geodistill demo', which replaces this directory when it runs again.\n")
+    out = Path(out)
+    _refuse_other(out)
+    with hold_folder(out, "demo"):
+        _refuse_other(out)
+        empty_folder(out)
+        try:
+            mark_folder(out, KIND, OURS)
+        except OSError as error:
+            raise output_error(out, error) from error
+        return _run(out, seed, size, scene_size, steps)
+
+
+def _refuse_other(out: Path) -> None:
+    if out.is_dir() and (foreign := foreign_files(out)):
+        raise OutputError(
+            f"{out} is not empty and holds no demo ({foreign[0]})", "a new or empty directory", "choose another --out"
+        )
+
+
+def _run(out: Path, seed: int, size: int, scene_size: int, steps: int) -> str:
+    started = time.monotonic()
     print("drawing towns ...", flush=True)
     manifests = draw_data(out / "work", seed, size)
     runs = train(out, manifests, seed, steps)

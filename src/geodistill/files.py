@@ -250,6 +250,36 @@ def refuse_foreign(folder: Path, kind: str | None = None) -> None:
         )
 
 
+def claim_files(folder: Path, kind: str, names: Iterable[str], write: bool = True) -> None:
+    """List files in a folder's marker, so that they are ours to write, beside whatever else the folder holds.
+
+    Args:
+        folder: The folder; it is made.
+        kind: What the files are, for a folder without a marker.
+        names: Paths relative to the folder, with ``/``.
+        write: Whether the marker is written, and not only looked at.
+
+    Raises:
+        OutputError: One is there already and the marker does not list it, or the folder cannot be written.
+    """
+    names, marker = list(names), read_marker(folder)
+    listed = () if marker is None else marker[1]
+    for name in names:
+        if (folder / name).exists() and not any(fnmatchcase(name, pattern) for pattern in listed):
+            raise OutputError(
+                f"{folder / name} would be overwritten, and geodistill did not write it",
+                "a new folder, or one of an earlier call",
+                "choose another --out",
+            )
+    if not write:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark_folder(folder, kind if marker is None else marker[0], {*listed, *map(escape, names)})
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
 def empty_folder(folder: Path) -> None:
     """Remove what a folder of ours holds, the marker last; the folder itself stays.
 

@@ -41,7 +41,7 @@ def test_pairs_from_words_and_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "map.yaml").write_text("house: building\n")
     assert read_pairs(str(tmp_path / "map.yaml")) == {"house": "building"}
     for bad in ("house", "=building", str(tmp_path / "none.yaml")):
-        with pytest.raises(DataError, match="class map"):
+        with pytest.raises(DataError, match=r"class map|cannot be read"):
             read_pairs(bad)
     (tmp_path / "map.yaml").write_text("- house\n")
     with pytest.raises(DataError, match="a mapping"):

@@ -91,12 +91,14 @@ def test_it_leaves_tables_pictures_and_the_worst_images(
     out = tmp_path / "out"
     scores = evaluate(segmenter, manifest, "test", out, subset=["c0", "c1"], device="cpu", worst=2)
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*")) == [
+        ".geodistill.json",
         "confusion.png",
         "metrics.csv",
         "metrics.json",
         "per_image.csv",
         "worst",
         "worst.html",
+        "worst/.geodistill.json",
         "worst/001.png",
         "worst/002.png",
     ]
@@ -124,7 +126,7 @@ def test_results_replace_those_before_and_leave_other_files(
     evaluate(segmenter, manifest, "test", out, device="cpu")
     (out / "notes.txt").write_text("mine")
     evaluate(segmenter, manifest, "test", out, device="cpu", worst=1)
-    assert [p.name for p in (out / "worst").iterdir()] == ["001.png"]
+    assert sorted(p.name for p in (out / "worst").iterdir()) == [".geodistill.json", "001.png"]
     assert (out / "notes.txt").read_text() == "mine"
 
 

@@ -147,7 +147,7 @@ def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path, monkeypatch:
     def no_room(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "pwrite", no_room)
+    monkeypatch.setattr("geodistill.methods.cache._write_all", no_room)
     with pytest.warns(GeodistillWarning, match=r"No space left.*training goes on"):
         rounded = full.write(1, parts(1))
     assert torch.equal(rounded[0], parts(1)[0].half())
@@ -222,22 +222,20 @@ def test_processes_that_write_at_once_and_are_killed_leave_only_whole_records(tm
         assert all(torch.equal(a, b.half()) for a, b in zip(record, parts(slot), strict=True))
 
 
-def test_a_record_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
+def test_while_another_process_writes_for_long_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geodistill.methods.cache.LOCK_SECONDS", 0.1)
     own = cache(tmp_path)
     other = run(
-        "import fcntl, os, sys, time\n"
-        "file = os.open(sys.argv[1], os.O_RDWR)\n"
-        "fcntl.lockf(file, fcntl.LOCK_EX, 4, 4 * 1)\n"
-        "print('held', flush=True)\n"
-        "time.sleep(300)\n",
-        str(own.folder / "index.bin"),
+        "import filelock, sys, time\n"
+        "with filelock.FileLock(sys.argv[1]):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(300)\n",
+        str(own.folder / "write.lock"),
     )
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
     own.write(1, parts(1))
-    own.write(2, parts(2))
     assert own.read(1) is None
-    assert own.read(2) is not None
     other.kill()
     other.communicate()
     own.write(1, parts(1))

@@ -137,12 +137,28 @@ def test_a_full_disk_while_caching_is_told_once_and_training_goes_on(
     def no_room(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "pwrite", no_room)
+    monkeypatch.setattr("geodistill.methods.cache._write_all", no_room)
     with pytest.warns(GeodistillWarning, match="training goes on") as told:
         result = fit(load_recipe(recipe), tmp_path / "run")
     assert len(told) == 1
     assert result.steps == 6
     assert sum(looked) == 24
+
+
+def test_a_cache_filled_in_several_goes_gives_the_same_bits(recipe: Path, tmp_path: Path) -> None:
+    def weights(run: str) -> bytes:
+        return (fit(load_recipe(recipe), tmp_path / run).segmenter / "model.safetensors").read_bytes()
+
+    at_once = weights("empty")
+    assert weights("full") == at_once
+    (index,) = (tmp_path / "cache").glob("*/index.bin")
+    whole = index.read_bytes()
+    for keeps in (lambda slot: slot % 2, lambda slot: slot < SLOTS // 2, lambda slot: slot % 3 == 0):
+        index.write_bytes(
+            b"".join(whole[4 * slot : 4 * slot + 4] if keeps(slot) else bytes(4) for slot in range(SLOTS))
+        )
+        assert weights(f"part-{len(list(tmp_path.iterdir()))}") == at_once
+        assert index.read_bytes() == whole
 
 
 def test_two_processes_share_a_cache_and_train_their_projections(recipe: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from geodistill.cli.shared import parse, print_json, refuse_idle, verb_parser
 
@@ -30,6 +31,9 @@ def compare(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--split"], "without --manifest")
     from geodistill.evaluation.compare import compare as run_compare
 
+    if args.csv:
+        _check_csv(args.csv, [*args.runs, *([args.teacher] if args.teacher else [])], args.manifest, args.split)
+
     found = run_compare(
         args.runs,
         teacher=args.teacher,
@@ -46,3 +50,16 @@ def compare(argv: Sequence[str]) -> None:
         print_json(found.to_dict())
     else:
         print(found.to_text())
+
+
+def _check_csv(csv: str, models: Sequence[str], manifest: str | None, split: str) -> None:
+    """Refuse a table that could not be written, or would be over an input, before any model is timed."""
+    from geodistill.data.manifest import Manifest
+    from geodistill.evaluation.evaluate import check_place
+    from geodistill.evaluation.results import model_files, read_files
+    from geodistill.outputs import check_outputs, check_suffix
+
+    check_suffix(csv, (".csv",))
+    check_place(Path(csv).parent)
+    rows = () if manifest is None else Manifest.load(manifest).rows(split)
+    check_outputs([csv], [*read_files(rows, manifest), *(file for model in models for file in model_files(model))])

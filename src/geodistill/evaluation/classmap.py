@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, UnknownNameError
+from geodistill.reading import read_yaml
 from geodistill.spec import IGNORE_INDEX, Legend
 
 OTHER = "(other)"
@@ -76,10 +76,7 @@ def read_pairs(given: str) -> dict[str, str]:
     """
     path = Path(given)
     if path.suffix in (".yaml", ".yml", ".json"):
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"class map {path} cannot be read ({error})", "a YAML mapping") from error
+        data = read_yaml(path)
         if not isinstance(data, dict):
             raise DataError(f"class map {path}", "a mapping of the model's names to the set's")
         return {str(own): str(theirs) for own, theirs in data.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 import sys
@@ -21,6 +20,7 @@ from geodistill.evaluation.evaluate import evaluate
 from geodistill.raster import atomic_path
 from geodistill.scene.network import load_on
 from geodistill.segmenter import Segmenter, find_segmenter
+from geodistill.writing import csv_text
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,9 @@ class Comparison:
         Raises:
             OutputError: The file cannot be written.
         """
-        with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(asdict(self.models[0])))
-            writer.writeheader()
-            writer.writerows(asdict(model) for model in self.models)
+        rows = [list(asdict(self.models[0])), *(list(asdict(model).values()) for model in self.models)]
+        with atomic_path(path) as part:
+            part.write_text(csv_text(rows), encoding="utf-8", newline="")
 
 
 def compare(

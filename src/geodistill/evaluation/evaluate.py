@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -17,6 +18,7 @@ from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
 from geodistill.evaluation.padding import Padding, score_padding
 from geodistill.evaluation.report import format_table, write_csv, write_json, write_per_image
+from geodistill.evaluation.results import claim_results, held_results, model_files, read_files
 from geodistill.evaluation.scoring import ImageScore, Settings, score_image
 from geodistill.evaluation.worst import write_worst
 from geodistill.metrics import ConfusionMatrix, Scores
@@ -74,13 +76,14 @@ def evaluate(
         DataError: The split is empty or holds an image without labels, a file cannot be read, or the legend is not
             the model's.
         ArtifactError: There is no such model, or it is altered.
-        OutputError: The results cannot be written.
+        OutputError: The results cannot be written, or would be written over files that are not ours.
         RecipeError: Overlap, batch size or device cannot be used.
         UnknownNameError: A class of the subset is not in the legend.
     """
     SceneSettings(overlap=overlap, batch=batch_size)  # Numbers out of range are told now.
-    if out is not None:
-        check_place(Path(out))
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_place(folder)
     held = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)
     held.refuse_problems()
     segmenter = load_on(model, device)
@@ -99,38 +102,55 @@ def evaluate(
     images: list[ImageScore] = []
     placed = Placed(segmenter, whereabouts or Whereabouts())
     rows = held.some_rows(split)
-    for row in tqdm(rows, f"evaluate {split}", unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
-        images.append(score_image(placed.at(row), row, own, settings))
-        total += images[-1].matrix
+    inputs = [] if folder is None else [*read_files(rows, held.path), *model_files(model)]
+    with held_results(folder, worst, inputs):
+        for row in tqdm(rows, f"evaluate {split}", unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
+            images.append(score_image(placed.at(row), row, own, settings))
+            total += images[-1].matrix
+            if padding is not None:
+                score_padding(placed.at(row), row, padding, padded, settings)
+        total += padded
+        scores = total.scores(legend, subset)
+        _refuse_unscored(scores, f"split '{split}' of manifest {held.path or ''}")
         if padding is not None:
-            score_padding(placed.at(row), row, padding, padded, settings)
-    total += padded
-    scores = total.scores(legend, subset)
-    if not scores.support.sum():
-        raise DataError(f"split '{split}' of manifest {held.path or ''} has no labelled pixel", "labels to score")
-    if padding is not None:
-        warnings.warn(
-            f"{padded.counts.sum():,} of the {total.counts.sum():,} scored pixels are padding counted as {padding_as}: "
-            "these scores reproduce a fault of published ones and say nothing else",
-            GeodistillWarning,
-            stacklevel=2,
-        )
-    if out is not None:
-        about: dict[str, Any] = {
-            "model": str(model) if isinstance(model, Path | str) else model.name,
-            "manifest": str(held.path or ""),
-            "split": split,
-            "images": len(images),
-            "overlap": overlap,
-            "tta_flips": tta_flips,
-            "class_map": None if class_map is None else dict(class_map),
-            "padding": None,
-        }
-        if padding is not None:
-            about["padding"] = {"as": padding_as, "window": padding.window, "pixels": int(padded.counts.sum())}
-        write_all(Path(out), scores, images, legend, about)
-        write_worst(Path(out), placed, images, own, legend, scores.subset, settings, worst)
+            _warn_of_padding(padded, total, str(padding_as))
+        if folder is not None:
+            about: dict[str, Any] = {
+                "model": str(model) if isinstance(model, Path | str) else model.name,
+                "manifest": str(held.path or ""),
+                "split": split,
+                "images": len(images),
+                "overlap": overlap,
+                "tta_flips": tta_flips,
+                "class_map": None if class_map is None else dict(class_map),
+                "padding": None,
+            }
+            if padding is not None:
+                about["padding"] = {"as": padding_as, "window": padding.window, "pixels": int(padded.counts.sum())}
+            claim_results(folder, worst)
+            write_all(folder, scores, images, legend, about)
+            write_worst(folder, placed, images, own, legend, scores.subset, settings, worst)
     return scores
+
+
+def _refuse_unscored(scores: Scores, what: str) -> None:
+    if not scores.support.sum():
+        raise DataError(f"{what} has no labelled pixel", "labels to score")
+    if math.isnan(scores.miou):
+        raise DataError(
+            f"{what} has no pixel of {', '.join(scores.subset)}, labelled or predicted",
+            "a class to score",
+            "choose other --classes",
+        )
+
+
+def _warn_of_padding(padded: ConfusionMatrix, total: ConfusionMatrix, name: str) -> None:
+    warnings.warn(
+        f"{padded.counts.sum():,} of the {total.counts.sum():,} scored pixels are padding counted as {name}: "
+        "these scores reproduce a fault of published ones and say nothing else",
+        GeodistillWarning,
+        stacklevel=3,
+    )
 
 
 def write_all(out: Path, scores: Scores, images: Sequence[ImageScore], legend: Legend, about: dict[str, Any]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from geodistill.evaluation.scoring import ImageScore
 from geodistill.metrics import Scores
 from geodistill.raster import atomic_path
 from geodistill.spec import Legend
+from geodistill.writing import csv_text, json_text
 
 
 def format_table(scores: Scores) -> str:
@@ -40,7 +39,7 @@ def write_json(path: Path, scores: Scores, about: dict[str, Any]) -> None:
         OutputError: The file cannot be written.
     """
     with atomic_path(path) as part:
-        part.write_text(json.dumps(scores.to_dict() | {"about": about}, indent=2) + "\n", encoding="utf-8")
+        part.write_text(json_text(scores.to_dict() | {"about": about}, indent=2) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, scores: Scores) -> None:
@@ -74,8 +73,8 @@ def write_per_image(path: Path, images: Sequence[ImageScore], legend: Legend, su
 
 
 def _write_lines(path: Path, lines: Iterable[Sequence[Any]]) -> None:
-    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(lines)
+    with atomic_path(path) as part:
+        part.write_text(csv_text(lines), encoding="utf-8", newline="")
 
 
 def _cell(value: float) -> str:

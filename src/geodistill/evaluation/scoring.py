@@ -131,12 +131,13 @@ def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Settin
     """
     area = row.window
     classes = segmenter.spec.classes if settings.mapping is None else len(settings.mapping.legend)
-    matrix, cells = ConfusionMatrix(classes), ErrorCells(area.height, area.width)
+    matrix = ConfusionMatrix(classes)
     with (
         Raster(row.image) as raster,
         _open_mask(row, raster) as mask,
         _stream(segmenter, Area(raster, area), settings) as parts,
     ):
+        cells = ErrorCells(area.height, area.width)  # of an area that the image was found to have
         for part in parts:
             height, width = part.valid.shape
             truth = read_truth(mask, legend, Window(area.row + part.first, area.col, height, width), settings)
@@ -144,7 +145,7 @@ def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Settin
             prediction = settings.prediction(part.classes)
             matrix.update(prediction, truth)
             cells.add(part.first, (prediction != truth) & (truth != IGNORE_INDEX))
-    worst = cells.worst(PART)
+        worst = cells.worst(PART)
     return ImageScore(row, matrix, Window(area.row + worst.row, area.col + worst.col, worst.height, worst.width))
 
 
@@ -202,7 +203,8 @@ def _open_mask(row: Row, image: Raster) -> Raster:
     if row.mask is None:
         raise DataError(f"{row.image} has no mask", "labelled images to score")
     size = (image.grid.height, image.grid.width)
-    if row.window.intersection(*size) != row.window:
+    area = row.window
+    if min(area.height, area.width) < 1 or min(area.row, area.col) < 0 or area.intersection(*size) != area:
         raise DataError(f"{row.image} is {size[1]} x {size[0]}", "the size it had when scanned", "scan again")
     mask = Raster(row.mask)
     if (mask.grid.height, mask.grid.width) != size:

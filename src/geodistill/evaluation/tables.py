@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from geodistill.evaluation.sanity import complaints, heading
 from geodistill.raster import atomic_path
+from geodistill.writing import csv_text
 
 State = Literal["done", "open", "left out"]
 UNKNOWN = "not known"
@@ -158,12 +158,11 @@ class PaperTable:
         Raises:
             OutputError: A file cannot be written.
         """
-        stem = f"{self.name.replace('/', '-')}-{self.scale}"
-        paths = [folder / f"{stem}{end}" for end in (".md", ".csv", ".json")]
+        paths = [folder / name for name in result_names(self.name, self.scale)]
         with atomic_path(paths[0]) as part:
             part.write_text(self.to_markdown(), encoding="utf-8")
-        with atomic_path(paths[1]) as part, part.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(self._lines())
+        with atomic_path(paths[1]) as part:
+            part.write_text(csv_text(self._lines()), encoding="utf-8", newline="")
         with atomic_path(paths[2]) as part:
             part.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
         return paths
@@ -202,6 +201,11 @@ class PaperTable:
         if not wrong and any("miou" in figures for row in self.rows for figures in row.seeds.values()):
             found.append("our figures pass the checks: F1 = 2 IoU / (1 + IoU), background IoU <= OA, mF1 within bounds")
         return found + ([self.note] if self.note else [])
+
+
+def result_names(table: str, scale: str) -> list[str]:
+    """Return the names of the files that a table is written to."""
+    return [f"{table.replace('/', '-')}-{scale}{end}" for end in (".md", ".csv", ".json")]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geodistill.errors import printable
 from geodistill.evaluation.figures import prediction_grid
 from geodistill.evaluation.scoring import PART, ImageScore, Settings, look_at
 from geodistill.raster import atomic_path
@@ -60,7 +61,7 @@ def write_worst(
     """
     chosen = lowest(images, legend, subset, count)
     figures: list[str] = []
-    with atomic_path(out / "worst") as folder:
+    with atomic_path(out / "worst", "worst images") as folder:
         folder.mkdir()
         for place, (image, miou, oa) in enumerate(chosen, 1):
             picture = folder / f"{place:03d}.png"
@@ -77,7 +78,7 @@ def write_worst(
                 f'<figure><img src="data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"'
                 ' alt="image, truth, prediction and errors">'
                 f"<figcaption>{place}. mIoU <b>{100 * miou:.1f}</b>, OA <b>{100 * oa:.1f}</b>: "
-                f"{html.escape(image.row.key)}{where}</figcaption></figure>"
+                f"{html.escape(printable(image.row.key))}{where}</figcaption></figure>"
             )
     note = (
         f"The {len(chosen)} of {len(images)} images with the lowest mIoU, over the classes that an image's labels"

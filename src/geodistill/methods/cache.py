@@ -3,13 +3,12 @@
 A folder a teacher, a data set and a way of cropping: ``meta.json`` (what the records depend on), ``index.bin`` (one
 uint32 a record: the CRC-32 of its bytes, 0 where there is none) and ``shard_*.bin``. A record's bytes are written
 before its checksum and checked against it once in each process, so that one which a killed process or machine left
-half written is never used. Writing goes by `os.pwrite`, which tells of a full disk; a write through a mapping would
+half written is never used. Writing goes by `os.write`, which tells of a full disk; a write through a mapping would
 end the process.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,11 +23,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError
 from geodistill.files import atomic_path, output_error
+from geodistill.reading import read_object
 
 Storage = Literal["float16", "uint8"]
 
@@ -36,6 +37,8 @@ FORMAT = 1
 SHARD_BYTES = 2**30
 PAGE = 4096
 INDEX = "index.bin"
+LOCK, LOCK_SECONDS = "write.lock", 30.0
+"""File that one process at a time writes records under, each in milliseconds, and how long one waits for it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class TeacherCache:
         key = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
         self.folder = Path(root) / key[:16]
         _claim_folder(self.folder, meta)
+        self._lock = FileLock(self.folder / LOCK, timeout=LOCK_SECONDS)  # ends with its process, however that ends
         self._files: dict[str, int] = {}
         self._maps: dict[int, NDArray[np.uint8]] = {}
         weakref.finalize(self, _close, self._files)
@@ -111,6 +115,10 @@ class TeacherCache:
             self._index = np.memmap(self.folder / INDEX, "<u4", "r", shape=(slots,))
         except OSError as error:
             raise output_error(self.folder, error) from error
+        except ValueError as error:  # numpy's word for a file that is none of ours
+            raise ArtifactError(
+                f"the teacher cache {self.folder} has an {INDEX} that cannot be used", "the file as written", _MEND
+            ) from error
         self._whole = np.zeros(slots, bool)
         self._writable = True
 
@@ -123,12 +131,16 @@ class TeacherCache:
 
         They are float16 for that storage, float32 for ``uint8``.
         """
-        if not 0 <= slot < self.size.held or not self._index[slot]:
+        if not self.keeps(slot) or not self._index[slot]:
             return None
         data = self._record(slot)
         if data is None or not self._is_whole(slot, data):
             return None
         return self._unpack(data)
+
+    def keeps(self, slot: int) -> bool:
+        """Whether there is room for a record under the cap."""
+        return 0 <= slot < self.size.held
 
     def write(self, slot: int, parts: Sequence[Tensor]) -> list[Tensor]:
         """Keep a record, and give its tensors as `read` will.
@@ -140,9 +152,9 @@ class TeacherCache:
             RecipeError: A number is beyond float16.
         """
         data = self._pack(parts)
-        if 0 <= slot < self.size.held and self._writable:
+        if self.keeps(slot) and self._writable:
             try:
-                with suppress(BlockingIOError):
+                with suppress(Timeout), self._lock:
                     self._store(slot, data)
             except OSError as error:
                 self._writable = False
@@ -158,17 +170,12 @@ class TeacherCache:
         shard, place = divmod(slot, self._a_shard)
         records = min(self._a_shard, self.size.wanted - shard * self._a_shard)
         file, index = self._file(_shard(shard), records * self.size.record), self._file(INDEX, 4 * self.size.wanted)
-        # A lock of one entry: it ends with the process that holds it, however that ends.
-        fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 4, slot * 4)
-        try:
-            held = self._record(slot) if self._index[slot] else None
-            if held is None or not self._is_whole(slot, held):
-                _write_all(index, bytes(4), slot * 4)
-                _write_all(file, data.data, place * self.size.record)
-                _write_all(index, _checksum(data).to_bytes(4, "little"), slot * 4)
-                self._whole[slot] = True
-        finally:
-            fcntl.lockf(index, fcntl.LOCK_UN, 4, slot * 4)
+        held = self._record(slot) if self._index[slot] else None
+        if held is None or not self._is_whole(slot, held):
+            _write_all(index, bytes(4), slot * 4)
+            _write_all(file, data.data, place * self.size.record)
+            _write_all(index, _checksum(data).to_bytes(4, "little"), slot * 4)
+            self._whole[slot] = True
 
     def _is_whole(self, slot: int, data: NDArray[np.uint8]) -> bool:
         """Whether a record is what was written; looked at once in a process."""
@@ -191,9 +198,10 @@ class TeacherCache:
     def _file(self, name: str, size: int) -> int:
         """Open a file of the cache for writing, at least so large; what is not written yet takes no room."""
         if name not in self._files:
-            self._files[name] = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+            binary = getattr(os, "O_BINARY", 0)
+            self._files[name] = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | binary, 0o666)
         if os.fstat(self._files[name]).st_size < size:
-            os.ftruncate(self._files[name], size)
+            os.truncate(self._files[name], size)
         return self._files[name]
 
     def _pack(self, parts: Sequence[Tensor]) -> NDArray[np.uint8]:
@@ -227,6 +235,9 @@ class TeacherCache:
         return parts
 
 
+_MEND = "remove that folder, or name another teacher.cache"
+
+
 def _claim_folder(folder: Path, meta: dict[str, Any]) -> None:
     """Make the folder of a description, or see that what is there is of that very description."""
     file = folder / "meta.json"
@@ -235,16 +246,17 @@ def _claim_folder(folder: Path, meta: dict[str, Any]) -> None:
         if not file.is_file():
             with atomic_path(file) as part:
                 part.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise output_error(folder, error) from error
-    except ValueError:
-        found = None
+    try:
+        found = read_object(file, error=ArtifactError)
+    except ArtifactError as error:
+        raise ArtifactError(error.received, error.expected, _MEND) from error
     if found != meta:
         raise ArtifactError(
             f"the teacher cache {folder} was written by another teacher, or for other data",
             f"the {file.name} that belongs to its name",
-            "remove that folder, or name another teacher.cache",
+            _MEND,
         )
 
 
@@ -284,9 +296,9 @@ def _shard(number: int) -> str:
 
 
 def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+    os.lseek(file, offset, os.SEEK_SET)
     while data:
-        written = os.pwrite(file, data, offset)
-        data, offset = data[written:], offset + written
+        data = data[os.write(file, data) :]
 
 
 def _close(files: dict[str, int]) -> None:

@@ -170,13 +170,20 @@ class FrozenTeacher:
         return parts
 
     def _cached(self, batch: Batch, cache: TeacherCache) -> list[Tensor]:
-        """Read what is there and compute the rest; what was computed is rounded as if it had been read."""
+        """Read what is there and compute the rest; what was computed is rounded as if it had been read.
+
+        A sample that will be kept goes through the teacher alone: the last bits of its outputs depend on the batch
+        it is in, and which samples are missing from a batch depends on when a run was stopped. What there is no room
+        for is computed together each time.
+        """
         slots = batch["slot"].tolist()
         held = [cache.read(slot) for slot in slots]
         missing = [row for row, parts in enumerate(held) if parts is None]
-        if missing:
-            computed = self._computed(batch, missing)
-            for index, row in enumerate(missing):
+        kept = [row for row in missing if cache.keeps(slots[row])]
+        others = [row for row in missing if not cache.keeps(slots[row])]
+        for rows in [*([row] for row in kept), *([others] if others else [])]:
+            computed = self._computed(batch, rows)
+            for index, row in enumerate(rows):
                 held[row] = cache.write(slots[row], [part[index] for part in computed])
         samples = [parts for parts in held if parts is not None]
         device = batch["image"].device

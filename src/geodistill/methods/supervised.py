@@ -60,6 +60,10 @@ class LossConfig(CommonLosses):
     weights: dict[str, float] = field(default_factory=lambda: {"ce": 1.0})
 
 
+GROUPS = 32
+"""Groups of FPN's group norms, which its channels must be a multiple of."""
+
+
 class SupervisedNetwork(nn.Module):
     """An encoder and a decoder. Its training form is also its inference form.
 
@@ -185,6 +189,11 @@ class SmpDecoder(nn.Module):
 def _decoder(
     architecture: Architecture, encoder: Encoder, strides: tuple[int, ...], classes: int, width: int | None
 ) -> nn.Module:
+    if width is not None and (width < 1 or (architecture == "fpn" and width % GROUPS)):
+        raise RecipeError(
+            f"network.decoder_channels {width} for {architecture}",
+            f"a multiple of {GROUPS}" if architecture == "fpn" else "at least 1",
+        )
     maps = list(encoder.channels)
     if architecture == "unet":
         return UNetDecoder(maps, strides, classes, width or 256)

@@ -8,6 +8,7 @@ import math
 import pickle
 import re
 import struct
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -219,7 +220,9 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             data: Any = load_file(file)
         else:
-            data = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of its unpickler, on files that are none of torch's
+                data = torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise ArtifactError(f"weights {file} cannot be read ({load_reason(error)})", "", mend) from error
     for key in ("state_dict", "model"):

@@ -17,6 +17,7 @@ from geodistill.label.presets import SEGMENTER
 from geodistill.label.prompts import parse_prompt
 from geodistill.label.runs import Runs
 from geodistill.raster import atomic_path
+from geodistill.reading import read_object
 from geodistill.recipes.row import Row
 from geodistill.reproduce.sets import MadeUp, Official, Source
 
@@ -57,7 +58,25 @@ def prompt_figures(
             with atomic_path(places[label]) as part:
                 figures = {"instance_iou": 100 * compared.miou_i, "pixel_iou": 100 * compared.miou_p}
                 part.write_text(json.dumps(figures), encoding="utf-8")
-    return {label: json.loads(place.read_text(encoding="utf-8")) for label, place in places.items()}
+    return {label: kept_figures(place) for label, place in places.items()}
+
+
+def kept_figures(path: Path, key: str | None = None) -> dict[str, float]:
+    """Return the figures of a run that was done before.
+
+    Args:
+        path: JSON, of figures by name.
+        key: Under which they are, where there is more.
+
+    Raises:
+        DataError: The file is not as it was written.
+    """
+    held = read_object(path)
+    figures = held if key is None else held.get(key)
+    try:
+        return {str(name): float(value) for name, value in dict(figures or {}).items()}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path} holds other than figures", "the file as it was written", "remove it") from error
 
 
 def _official(source: Official) -> tuple[str, Path, Path]:

@@ -15,13 +15,14 @@ from geodistill.data.catalog import CATALOG
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.evaluation.compare import flops
 from geodistill.evaluation.evaluate import check_place, evaluate
-from geodistill.evaluation.tables import PaperTable, TableRow
+from geodistill.evaluation.tables import PaperTable, TableRow, result_names
+from geodistill.files import claim_files, hold_folder
 from geodistill.metrics import Scores
 from geodistill.raster import atomic_path
 from geodistill.recipes.row import About
 from geodistill.recipes.tables import Table, find_table
 from geodistill.reproduce.plan import Planner, Run, known_keys, parse_overrides, put, why_open
-from geodistill.reproduce.prompts import prompt_figures
+from geodistill.reproduce.prompts import kept_figures, prompt_figures
 from geodistill.reproduce.sets import MadeUp, Official, Source, identities, with_data
 from geodistill.scene.place import Whereabouts
 from geodistill.segmenter import Segmenter
@@ -29,6 +30,8 @@ from geodistill.training.fit import fit
 from geodistill.training.schema import MetaSegNetRecipe, Recipe
 
 Scale = Literal["smoke", "full"]
+
+KIND = "folder of tables"
 
 
 def reproduce(
@@ -62,7 +65,8 @@ def reproduce(
         RecipeError: ``full`` without a root, no seed, or a row that cannot be run was asked for by name.
         DataError: The root does not hold the set.
         ArtifactError: Weights cannot be had.
-        OutputError: ``out`` cannot be written.
+        OutputError: ``out`` cannot be written, or holds another's table.
+        BusyError: Another command is at work in it.
     """
     table, out = find_table(name), Path(out)
     reasons = {label: why_open(row) for label, row in table.rows.items()}
@@ -70,29 +74,37 @@ def reproduce(
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise RecipeError(f"seeds {' '.join(map(str, seeds)) or '(none)'}", "distinct numbers from 0 on")
     check_place(out)
+    results = result_names(table.name, scale)
+    claim_files(out, KIND, results, write=False)
     wanted = [label for label in table.rows if not reasons[label] and (not rows or label in rows)]
     source = _source(table, scale, root, out)
     given = parse_overrides(overrides)
-    if any(table.rows[label].prompt for label in wanted):
+    prompts = any(table.rows[label].prompt for label in wanted)
+    planner, runs = Planner(scale, identities(source), given), dict[tuple[str, int], Run]()
+    if prompts:
         _check_keys(given, {"segmenter"})
-        compared = prompt_figures({n: table.rows[n] for n in wanted}, source, out / "runs", given.get("segmenter"))
-        figures = {label: dict.fromkeys(seeds[:1], found) for label, found in compared.items()}
-        twins: dict[str, list[str]] = {}
     else:
-        planner = Planner(scale, identities(source), given)
         runs = {(label, seed): planner.run(table, table.rows[label], seed) for label in wanted for seed in seeds}
-        figures = _run_all(table, runs, Work(out / "runs", source, table.about, scale), given)
-        twins = {label: _twins(runs, label, seeds[0]) for label in wanted}
-    done = PaperTable(
-        table.name,
-        table.about.title,
-        table.columns,
-        tuple(_row(table, label, reasons[label], figures, twins.get(label, [])) for label in table.rows),
-        scale,
-        f"{source.words}, for {CATALOG[table.about.dataset].title}" if scale == "smoke" else _words(table),
-        table.about.note,
-    )
-    done.write(out)
+        _check_runs(runs, source, given)
+    with hold_folder(out, "reproduce"):
+        if prompts:
+            compared = prompt_figures({n: table.rows[n] for n in wanted}, source, out / "runs", given.get("segmenter"))
+            figures = {label: dict.fromkeys(seeds[:1], found) for label, found in compared.items()}
+            twins: dict[str, list[str]] = {}
+        else:
+            figures = _run_all(table, runs, Work(out / "runs", source, table.about, scale))
+            twins = {label: _twins(runs, label, seeds[0]) for label in wanted}
+        done = PaperTable(
+            table.name,
+            table.about.title,
+            table.columns,
+            tuple(_row(table, label, reasons[label], figures, twins.get(label, [])) for label in table.rows),
+            scale,
+            f"{source.words}, for {CATALOG[table.about.dataset].title}" if scale == "smoke" else _words(table),
+            table.about.note,
+        )
+        claim_files(out, KIND, results)
+        done.write(out)
     return done
 
 
@@ -137,7 +149,7 @@ class Work:
         digest = hashlib.sha256(json.dumps(how).encode()).hexdigest()[:8]
         path = self.folder / run.folder / f"figures-{digest}.json"
         if path.is_file():
-            return {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8"))["figures"].items()}
+            return kept_figures(path, "figures")
         segmenter = Segmenter.load(self.trained(run) / "segmenter")
         scores = evaluate(
             segmenter,
@@ -211,15 +223,17 @@ def _check_rows(table: Table, rows: Sequence[str], reasons: dict[str, str]) -> N
             raise RecipeError(f"row {label} of {table.name} cannot be run ({reasons[label]})", "another row")
 
 
-def _run_all(
-    table: Table, runs: dict[tuple[str, int], Run], work: Work, given: dict[str, str]
-) -> dict[str, dict[int, dict[str, float]]]:
-    """Give the figures of every run, by row and seed; what is missing is told before the first."""
+def _check_runs(runs: dict[tuple[str, int], Run], source: Source, given: dict[str, str]) -> None:
+    """Tell what is missing before the first of the runs."""
     every = [one for run in runs.values() for one in (*(before.run for before in run.before), run)]
     if every:
         _check_keys(given, {key for run in every for key in known_keys(run.recipe)})
     for one in every:
-        work.source.place_weights(one.recipe)
+        source.place_weights(one.recipe)
+
+
+def _run_all(table: Table, runs: dict[tuple[str, int], Run], work: Work) -> dict[str, dict[int, dict[str, float]]]:
+    """Give the figures of every run, by row and seed."""
     figures: dict[str, dict[int, dict[str, float]]] = {}
     for (label, seed), run in runs.items():
         print(f"{table.name} {label}, seed {seed}: {run.folder}", file=sys.stderr, flush=True)

@@ -66,7 +66,15 @@ def build_method(
         parts |= {"text": recipe.text, "rows": rows}
     if isinstance(recipe, SepRecipe):
         parts["sets"] = sets
-    method: Method = module.build(spec, **parts)
+    try:
+        method: Method = module.build(spec, **parts)
+    except (ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
+        # timm, segmentation-models-pytorch and torch check sizes by errors of their own.
+        raise RecipeError(
+            f"the recipe's network cannot be built ({' '.join(str(error).split())[:300] or type(error).__name__})",
+            "sizes that its parts take",
+            "change the network's keys",
+        ) from error
     return add_bench(method, bench, teachers, recipe.losses)
 
 

@@ -10,10 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.reading import YAML_BYTES, parse_yaml, read_text
 from geodistill.training.schema import METHODS, Recipe
 
 LISTS = ("--data.manifests", "--data.names")
@@ -35,10 +35,7 @@ def recipe_text(name: str | Path) -> str:
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"recipe {path} cannot be read ({error})", "a YAML file") from error
+        return read_text(path, YAML_BYTES, RecipeError)
     if str(name) not in recipe_names():
         raise UnknownNameError("recipe", str(name), recipe_names(), "see 'geodistill recipes', or give a .yaml file")
     return (resources.files("geodistill.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
@@ -101,7 +98,7 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
             base = parser.parse_object(_deep_merge(base.as_dict(), layer))
         parsed: Namespace = parser.parse_args(others, namespace=base)
         recipe: Recipe = kind(**parser.instantiate(parsed).as_dict())
-    except (ArgumentError, ArgumentTypeError, ValueError, TypeError) as error:
+    except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"recipe {config or method}: {_one_line(error)}", "a value of that type") from error
     return recipe
 
@@ -113,10 +110,7 @@ def recipe_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def _mapping(text: str, name: str) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {name} is not YAML ({_one_line(error)})", "a mapping of recipe keys") from error
+    data = parse_yaml(text, f"recipe {name}", RecipeError)
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -166,7 +160,7 @@ def _weight_flags(overrides: Sequence[str], known: set[str]) -> tuple[dict[str, 
             continue
         text = value if given else next(rest, "")
         names = key.split(".") if mapping is None else [*mapping.split("."), key.removeprefix(f"{mapping}.")]
-        part: Any = yaml.safe_load(text) if mapping is None else _number(text)
+        part: Any = parse_yaml(text, f"--{key}", RecipeError) if mapping is None else _number(text)
         for name in reversed(names):
             part = {name: part}
         layer = _deep_merge(layer, part)

@@ -1,0 +1,80 @@
+"""The folder that an evaluation leaves its files in: held, and never written over what is not ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from geodistill.data.manifest import Row
+from geodistill.description import DESCRIPTION, WEIGHTS
+from geodistill.errors import ArtifactError
+from geodistill.files import claim_files, hold_folder, refuse_foreign
+from geodistill.outputs import check_outputs
+from geodistill.raster.sources import every_file
+from geodistill.segmenter import Segmenter, find_segmenter
+
+KIND = "evaluation"
+FILES = ("metrics.json", "metrics.csv", "per_image.csv", "confusion.png", "worst.html")
+_TOGETHER = 5000
+"""Images whose sources are looked up in one go."""
+
+
+@contextmanager
+def held_results(out: Path | None, worst: int, inputs: Sequence[Path | str]) -> Iterator[None]:
+    """Hold the folder of the results, once it is certain that writing them costs nobody a file.
+
+    Args:
+        out: The folder; nothing is done where there is none.
+        worst: Pictures of single images at most.
+        inputs: Every file that is read.
+
+    Raises:
+        OutputError: A result would be written over an input or a file that is not ours, or the folder cannot be
+            written.
+        BusyError: Another command is at work in it.
+    """
+    if out is None:
+        yield
+        return
+    names = _names(worst)
+    check_outputs([out / name for name in names], inputs)
+    claim_files(out, KIND, names, write=False)
+    if (out / "worst").is_dir():
+        refuse_foreign(out / "worst", "worst images")
+    with hold_folder(out, "evaluate"):
+        yield
+
+
+def claim_results(out: Path, worst: int) -> None:
+    """List the results in the folder's marker, before they are written.
+
+    Raises:
+        OutputError: One is there already and is not ours.
+    """
+    claim_files(out, KIND, _names(worst))
+
+
+def read_files(rows: Sequence[Row], *others: Path | str | None) -> list[Path | str]:
+    """Return every local file behind some images and their masks, and ``others`` that are given."""
+    names = [str(path) for row in rows for path in (row.image, row.mask) if path is not None]
+    files: list[Path | str] = [other for other in others if other is not None]
+    for first in range(0, len(names), _TOGETHER):
+        files += every_file(names[first : first + _TOGETHER])
+    return files
+
+
+def model_files(model: Segmenter | Path | str) -> list[Path | str]:
+    """Return the files of a model that was named by its folder or run."""
+    if isinstance(model, Segmenter):
+        return []
+    try:
+        folder = find_segmenter(model)
+    except ArtifactError:
+        return []  # loading it will tell
+    return [folder / DESCRIPTION, folder / WEIGHTS]
+
+
+def _names(worst: int) -> list[str]:
+    pictures = [f"worst/{place:03d}.png" for place in range(1, worst + 1)]
+    return [*FILES, *pictures, "worst/.geodistill.json"]

@@ -87,7 +87,7 @@ RUN = {
     "loose": ("out/run/logs/*", "out/run/checkpoints/*", "out/cache/*"),
     "folders": ("out/run/segmenter", "out/run/encoder"),
 }
-SET = {"resume": ("--resume",), "begun": "out/set/settings.json"}
+SET = {"resume": ("--resume",), "begun": "out/set/settings.json", "loose": ("out/set/.journal*",)}
 BOX_TILES = ("--segmenter", "box", "--tile", "40", "--overlap", "8")
 
 CASES = {

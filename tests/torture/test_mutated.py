@@ -10,7 +10,7 @@ import pytest
 
 from torture.cases import CASES, TORCH, Case
 from torture.mutations import mutate
-from torture.trials import Book, Boxes, Reference, classify, count, differences, files_of, noise, watch
+from torture.trials import Book, Boxes, Reference, classify, count, differences, files_of, leftovers, noise, watch
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,13 @@ def test_a_damaged_file(boxes: Boxes, book: Book, name: str) -> None:
         outcome = classify(done, not others, reference.err)
         if outcome == "line" and not others and "finished" in done.said:
             outcome = "right"
+        left = leftovers(files_of(box))
+        if outcome == "right" and left:
+            outcome = "left"
         good = ("right", "line", "told", *(["silent"] if target.unchecked else []))
-        said = {"silent": (others or [""])[0], "noisy": noise(done.err, reference.err)}.get(outcome, done.said)
+        said = {"silent": (others or [""])[0], "left": (left or [""])[0], "noisy": noise(done.err, reference.err)}.get(
+            outcome, done.said
+        )
         book.add("damaged", name, outcome, good, f"[{what}] {said}" if outcome not in good else "")
     book.finish()
 

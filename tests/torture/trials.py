@@ -200,7 +200,8 @@ def watch(root: Path, log: Path | None = None, at: int = 0, number: int = signal
 def differences(case: Case, found: Files, wanted: Files, but: Collection[str] = ()) -> list[str]:
     """Names whose bytes are not those of the uninterrupted run; logs and leftovers do not count."""
     names = [name for name in found | wanted if not case.is_loose(name) and name not in but]
-    names = [name for name in names if found.get(name) != wanted.get(name) and not LEFT.search(name)]
+    left = leftovers(found)
+    names = [name for name in names if found.get(name) != wanted.get(name) and name not in left]
     return [f"{name} {'missing' if name not in found else 'other' if name in wanted else 'too much'}" for name in names]
 
 

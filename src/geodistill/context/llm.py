@@ -228,7 +228,7 @@ def _load(path: Path) -> dict[tuple[str, str], str]:
                 "JSON with format_version and answers, each with model, question and answer",
                 "mend it, or move it away to ask anew",
             )
-        model, question, answer = fields
+        model, question, answer = map(str, fields)
         if (model, question) in held:
             raise DataError(f"{path} with two answers of {model} to '{question[:80]}'", "one", "keep the right one")
         held[model, question] = answer

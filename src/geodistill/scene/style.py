@@ -125,8 +125,8 @@ def _attribute_table(legend: Legend) -> str:
     names, table = SubElement(band, "CategoryNames"), SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     for index, (name, kind, use) in enumerate(_COLUMNS):
         column = SubElement(table, "FieldDefn", index=str(index))
-        for key, value in (("Name", name), ("Type", str(kind)), ("Usage", str(use))):
-            SubElement(column, key).text = value
+        for key, text in (("Name", name), ("Type", str(kind)), ("Usage", str(use))):
+            SubElement(column, key).text = text
     for index, (name, colour) in enumerate(zip(legend.names, legend.colours, strict=True)):
         SubElement(names, "Category").text = plain_name(name)
         row = SubElement(table, "Row", index=str(index))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from geodistill.context.encoders import TransformersEncoder
 from geodistill.errors import ArtifactError, UnknownNameError
+from geodistill.nn.weights import read_tensors
 
 MODELS = {
     "RemoteCLIP-ViT-B-32": "openai/clip-vit-base-patch32",
@@ -56,10 +55,10 @@ class RemoteClipEncoder(TransformersEncoder):
             raise UnknownNameError("RemoteCLIP model", name, MODELS)
         super().__init__(base or MODELS[name])
         path = weights or _fetch(f"{name}.pt")
+        state = read_tensors(path)
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
             missing = self._model.load_state_dict(text_tower(state), strict=False).missing_keys
-        except (OSError, EOFError, pickle.UnpicklingError, *_ODD) as error:
+        except _ODD as error:
             reason = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{path} holds no RemoteCLIP weights ({reason})", f"those of {name}") from error
         if lacking := [key for key in missing if "position_ids" not in key]:

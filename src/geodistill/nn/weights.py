@@ -93,7 +93,7 @@ def read_weights(path: Path | str) -> LocalWeights:
     file = path / "model.safetensors" if path.is_dir() else path
     if not file.is_file():
         raise ArtifactError(f"weights {file} do not exist", "a safetensors or pt file, or a directory with one")
-    tensors = _read_tensors(file)
+    tensors = read_tensors(file)
     description = file.parent / "segmenter.json"
     if description.is_file():
         return _from_segmenter(file, tensors, read_object(description, error=ArtifactError))
@@ -214,7 +214,12 @@ def load_reason(error: Exception) -> str:
     return "no tensors in torch's format" if odd or not first else first[:200]
 
 
-def _read_tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file or of torch's own format, by name; no pickled object is made.
+
+    Raises:
+        ArtifactError: It is missing, of another kind, or holds anything but tensors.
+    """
     mend = "give a safetensors file, or a pt file that holds tensors only"
     try:
         if file.suffix == ".safetensors":

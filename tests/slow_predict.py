@@ -32,7 +32,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["slow_predict"])
 
 
-def job(source: Path | str, path: Path, seconds: float, flags: dict[str, Any], told: Path | None = None) -> None:
+def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: Path | None = None) -> None:
     """Map one raster; tell the error if there is one, and how many windows the network has seen.
 
     With the flag ``hang`` it stops for good where the file of that layer would get its final name; with ``until`` the
@@ -80,16 +80,15 @@ def job(source: Path | str, path: Path, seconds: float, flags: dict[str, Any], t
 
 
 def start(
-    source: Path | str,
+    source: Path,
     path: Path,
     seconds: float = 0.0,
     *,
     told: str = "told",
-    told_to: Path | None = None,
     **flags: Any,
 ) -> BaseProcess:
     """Start a process that maps a raster; what it ``told`` comes to ``MAP.told`` in the raster's folder."""
-    lines = told_to or Path(source).parent / f"{path.parent.name}-{path.name}.{told}"
+    lines = source.parent / f"{path.parent.name}-{path.name}.{told}"
     process = _SERVER.Process(target=job, args=(source, path, seconds, flags, lines))
     process.start()
     return process

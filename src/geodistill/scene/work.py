@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import BusyError, OutputError
-from geodistill.files import empty_folder, hidden_beside, hold_folder, mark_folder, output_error
+from geodistill.files import MARKER, empty_folder, hidden_beside, hold_folder, mark_folder, output_error
 from geodistill.reading import parse_lines, read_bytes, read_object
 from geodistill.scene.read import Hole
 from geodistill.scene.stream import Edges, SceneRows
@@ -312,5 +313,7 @@ def has_finished_rows(path: Path) -> bool:
 
 def remove_work(path: Path) -> None:
     """Empty the folder of the work on a map, which the caller holds; what is not ours stays."""
-    with suppress(OutputError):
-        empty_folder(work_folder(path))
+    for entry in work_folder(path).iterdir():
+        if any(fnmatchcase(entry.name, ours) for ours in (*_OURS, MARKER)):
+            with suppress(OSError):
+                entry.unlink()

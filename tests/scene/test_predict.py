@@ -246,7 +246,7 @@ def test_many_scenes_go_on_after_one_that_fails(
     assert "expected 3 (b0, b1, b2) for this model; choose some of them with --bands" in lines[1]
     assert "no file" in lines[2]
     assert lines[3].endswith("good1.tif")
-    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["good0.tif", "good1.tif"]
+    assert sorted(path.name for path in (tmp_path / "maps").glob("*.tif")) == ["good0.tif", "good1.tif"]
 
 
 def test_json_tells_of_each_scene(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

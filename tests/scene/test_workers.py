@@ -36,7 +36,7 @@ def test_an_actor_that_dies_costs_no_map(tmp_path: Path) -> None:
     assert [one.error for one in made] == [None] * 3
     for one in made:
         assert one.path.read_bytes() == (tmp_path / "alone" / one.path.name).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["s0.tif", "s1.tif", "s2.tif"]
+    assert sorted(path.name for path in (tmp_path / "maps").glob("*.tif")) == ["s0.tif", "s1.tif", "s2.tif"]
 
 
 @pytest.mark.usefixtures("cluster")

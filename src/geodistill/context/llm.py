@@ -221,8 +221,9 @@ def _load(path: Path) -> dict[tuple[str, str], str]:
         raise DataError(f"{path} of format {data['format_version']}", f"format {FORMAT_VERSION}")
     entries = data.get("answers") if "format_version" in data else None
     for entry in entries if isinstance(entries, list) else [None]:
-        fields = [entry.get(name) for name in ("model", "question", "answer")] if isinstance(entry, dict) else []
-        if len(fields) != 3 or not all(isinstance(field, str) for field in fields):
+        held_in = entry if isinstance(entry, dict) else {}
+        fields = [field for name in ("model", "question", "answer") if isinstance(field := held_in.get(name), str)]
+        if len(fields) != 3:
             raise DataError(
                 f"{path} is no file of answers ({str(entry)[:80]})",
                 "JSON with format_version and answers, each with model, question and answer",

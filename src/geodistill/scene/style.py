@@ -130,8 +130,8 @@ def _attribute_table(legend: Legend) -> str:
     for index, (name, colour) in enumerate(zip(legend.names, legend.colours, strict=True)):
         SubElement(names, "Category").text = plain_name(name)
         row = SubElement(table, "Row", index=str(index))
-        for value in (index, plain_name(name), *colour):
-            SubElement(row, "F").text = str(value)
+        for cell in (str(index), plain_name(name), *map(str, colour)):
+            SubElement(row, "F").text = cell
     return _text(root)
 
 

@@ -5,7 +5,7 @@ OUT ?= demo
 BIN := .venv/bin
 STAMP := .venv/.made-from-pyproject-and-constraints
 
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test quick torture lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -22,8 +22,15 @@ demo: $(STAMP) ## the whole way on made-up scenes: minutes on a CPU, results in 
 	$(BIN)/geodistill demo --out $(OUT)
 
 # One thread a process: two processes of tests use two cores better than one process with two threads.
-test: $(STAMP) ## every test
+test: $(STAMP) ## every test but the torture
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+quick: $(STAMP) ## the tests that take no long runs, in minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow'
+
+# Real commands, killed, on full disks, two at once, fed with broken files. TORTURE=10 for ten times as many trials.
+torture: $(STAMP) ## kill, starve and feed the commands; prints a table of what they did
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/torture -m torture
 
 lint: $(STAMP) ## style, types and the order of the rooms
 	$(BIN)/ruff check .

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from geodistill.data.sample import Batch
-from geodistill.methods.bench import add_bench
 from geodistill.methods.cache import TeacherCache
+from geodistill.methods.distillation import add_bench
 from geodistill.methods.frozen import FrozenTeacher, TeacherOutput
 from geodistill.methods.method import CommonLosses, Method
 from geodistill.methods.supervised import SupervisedNetwork, SupervisedObjective

@@ -21,14 +21,14 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from geodistill.label.masks import Runs
 from geodistill.label.paint import paint
 from geodistill.label.prompts import Prompts
-from geodistill.label.runs import Runs
 from geodistill.label.segmenters import CroppedMask
 from geodistill.label.segmenters.encoder import lighten
-from geodistill.label.segmenters.networks import FAMILIES, Network
 from geodistill.label.segmenters.resample import Frame, bands_back, crop_masks
 from geodistill.label.segmenters.sam import SamSegmenter
+from geodistill.label.segmenters.sam_model import FAMILIES, Network
 
 LEAST_OF_LOOP, LEAST_OF_LOOP_GPU, LEAST_OF_PEERS, MOST_UPSAMPLING, MOST_MEMORY = 0.95, 5.0, 2.2, 0.10, 1.1
 

@@ -21,10 +21,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from geodistill.label.segmenters import decoder as decoder_module
+from geodistill.label.segmenters import sam_decoder as decoder_module
 from geodistill.label.segmenters.attention import ImageSide
-from geodistill.label.segmenters.decoder import Decoder, Scene
 from geodistill.label.segmenters.encoder import lighten
+from geodistill.label.segmenters.sam_decoder import Decoder, Scene
 
 KEPT_FROM = 1.5
 Runner = Callable[[], Any]

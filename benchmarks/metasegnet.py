@@ -19,10 +19,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from geodistill.context.prompts import write_prompt
-from geodistill.context.setting import Setting
-from geodistill.context.text import FeatureStore
 from geodistill.methods.metasegnet import MetaSegNetwork
+from geodistill.text.features import FeatureStore
+from geodistill.text.setting import Setting
+from geodistill.text.templates import write_prompt
 
 MOST = 1.10
 CLASSES = ["background", "bareland", "rangeland", "developed space", "road", "tree", "water", "agriculture", "building"]

@@ -37,17 +37,17 @@ import torch
 from torch import Tensor
 
 from geodistill.backends.run import open_backend
+from geodistill.inference.checkpoint import Layer, PartFiles
+from geodistill.inference.geotiff import MapInfo, write_map
+from geodistill.inference.network import as_network, load_on
+from geodistill.inference.options import Options, cache_bytes
+from geodistill.inference.predict import predict
+from geodistill.inference.prepare import prepare
+from geodistill.inference.sliding import SceneRows, Settings
+from geodistill.inference.strips import read_strips
+from geodistill.inference.windows import Area, Part, Plan
 from geodistill.memory import keep_freed_memory
 from geodistill.raster import Raster, Window
-from geodistill.scene.network import as_network, load_on
-from geodistill.scene.options import Options, cache_bytes
-from geodistill.scene.predict import predict
-from geodistill.scene.prepare import prepare
-from geodistill.scene.read import read_strips
-from geodistill.scene.stream import SceneRows, Settings
-from geodistill.scene.windows import Area, Part, Plan
-from geodistill.scene.work import Layer, PartFiles
-from geodistill.scene.writer import MapInfo, write_map
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend
 from made_scene import make_segmenter, write_scene

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.inference.network import as_network, load_on
+from geodistill.inference.sliding import Settings, stream
+from geodistill.inference.windows import Area, Plan
 from geodistill.raster import Raster
-from geodistill.scene.network import as_network, load_on
-from geodistill.scene.stream import Settings, stream
-from geodistill.scene.windows import Area, Plan
 from geodistill.segmenter import Segmenter
 from made_scene import make_segmenter, write_scene
 

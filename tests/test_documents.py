@@ -11,8 +11,8 @@ import pytest
 import rasterio
 
 from geodistill.cli import main
-from geodistill.data.synthetic import REGIONS, write_dataset
 from geodistill.segmenter import Segmenter
+from geodistill.synthetic import REGIONS, write_dataset
 from shown import shown_blocks
 
 ROOT = Path(__file__).parents[1]

@@ -16,6 +16,7 @@ import pytest
 from engine_tasks import defect, die, refuse_name, refuse_three, square, tell, threads
 from geodistill.engine import TRIES, WorkerError, run_tasks
 from geodistill.errors import DataError, RecipeError, UnknownNameError
+from where import SUPPORT
 
 
 def wait_for(path: Path, seconds: float = 60) -> str:
@@ -126,7 +127,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     )
     script = tmp_path / "parent.py"
     script.write_text(code)
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    env = os.environ | {"PYTHONPATH": str(SUPPORT)}
     parent = subprocess.Popen([sys.executable, str(script)], env=env)
     pids = [int(wait_for(tmp_path / f"{i}.0")) for i in (0, 1)]
     parent.kill()
@@ -164,7 +165,7 @@ def test_ray_does_not_load_with_the_engine() -> None:
 def ray_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Ray's processes find the functions of `engine_tasks`; nothing stays running."""
     ray = pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), *sys.path]))
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else they get nothing done on a busy machine
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     yield

@@ -14,14 +14,14 @@ import numpy as np
 
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
-from geodistill.data.synthetic import LEGEND, REGIONS, draw_scene, write_dataset, write_scene
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, OutputError
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.figures import legend_strip, to_rgb, write_png
 from geodistill.files import atomic_path, empty_folder, foreign_files, hold_folder, mark_folder, output_error
+from geodistill.inference.predict import predict
 from geodistill.raster import Raster
-from geodistill.scene.predict import predict
+from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_dataset, write_scene
 from geodistill.training.fit import fit
 from geodistill.training.folder import OURS as RUN_FILES
 from geodistill.training.recipe import load_recipe

@@ -17,8 +17,8 @@ from factories import make_dataset
 from geodistill.data.batches import DealBatches, split_batch
 from geodistill.data.config import SetsConfig
 from geodistill.data.manifest import Manifest
+from geodistill.data.mixture import SetsDataModule, join_specs
 from geodistill.data.scan import scan
-from geodistill.data.sets import SetsDataModule, join_specs
 from geodistill.errors import DataError, RecipeError
 from geodistill.spec import Legend, Spec
 

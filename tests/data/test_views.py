@@ -16,8 +16,8 @@ from geodistill.data.config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.dataset import RandomCrops
 from geodistill.data.manifest import Manifest
+from geodistill.data.sampling import BLOCK, ViewSchedule
 from geodistill.data.scan import scan
-from geodistill.data.views import BLOCK, ViewSchedule
 from geodistill.spec import Legend
 
 

@@ -17,15 +17,15 @@ from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameEr
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.report import format_table
 from geodistill.evaluation.scoring import ErrorCells, ImageScore, Settings, look_at, score_image
+from geodistill.inference.network import as_network
+from geodistill.inference.options import Options
+from geodistill.inference.predict import predict
+from geodistill.inference.reduce import Wanted
+from geodistill.inference.sliding import Settings as StreamSettings
+from geodistill.inference.sliding import stream
+from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
-from geodistill.scene.network import as_network
-from geodistill.scene.options import Options
-from geodistill.scene.predict import predict
-from geodistill.scene.reduce import Wanted
-from geodistill.scene.stream import Settings as StreamSettings
-from geodistill.scene.stream import stream
-from geodistill.scene.windows import Area
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
 from tiny import brightest, tiny_segmenter

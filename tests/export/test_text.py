@@ -15,12 +15,12 @@ import torch
 from geodistill.backends.graph import INPUT, OUTPUT, example, to_onnx
 from geodistill.backends.text import PRESENT, TEXT, TextSegmenter, prompt_inputs, under_zone, zone_names
 from geodistill.cli import main
-from geodistill.context.climate import ZONES
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.export.onnx import export_onnx
 from geodistill.export.qgis import export_qgis
 from geodistill.segmenter import Segmenter
+from geodistill.text.climate import ZONES
 from text_models import zoned_segmenter
 from tiny import tiny_segmenter
 

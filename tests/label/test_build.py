@@ -13,10 +13,10 @@ from factories import make_picture, make_raster, truncate
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import DataError, OutputError, RecipeError
 from geodistill.label.build import Work, _batch, build
-from geodistill.label.labeller import segmenter_of
 from geodistill.label.postprocess import NO_RULES
 from geodistill.label.segmenters import Embedding
 from geodistill.label.segmenters.box import BoxSegmenter
+from geodistill.label.worker import segmenter_of
 from geodistill.spec import Legend
 
 

@@ -15,11 +15,11 @@ from detection_sets import contents, make_detection_set, read_coco, settings_of,
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, UnknownNameError
 from geodistill.files import foreign_files
-from geodistill.label.boxes import read_boxes
 from geodistill.label.build import build
 from geodistill.label.export import export_labels
+from geodistill.label.formats import read_boxes
+from geodistill.label.masks import Runs
 from geodistill.label.outlines import outline
-from geodistill.label.runs import Runs
 
 
 def filled(

@@ -11,8 +11,8 @@ from PIL import Image
 from factories import make_raster
 from geodistill.data.masks import read_mask
 from geodistill.errors import UnknownNameError
+from geodistill.label.masks import Runs
 from geodistill.label.paint import paint, unlabelled_colour, write_mask
-from geodistill.label.runs import Runs
 from geodistill.raster import Raster
 from geodistill.spec import Legend
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from geodistill.label.plan import ImageTask, annotation_files, batches, image_names, plan
 from geodistill.label.records import Annotations, Box, ImageBoxes, rectangle
-from geodistill.label.tiling import boxes_in
+from geodistill.label.tiles import boxes_in
 
 
 def images(*boxes: tuple[float, float, float, float], key: str = "a", side: int = 100) -> ImageBoxes:

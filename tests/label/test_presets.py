@@ -6,7 +6,7 @@ import pytest
 
 from detection_sets import settings_of
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.label.boxes import FORMATS
+from geodistill.label.formats import FORMATS
 from geodistill.label.postprocess import NO_RULES
 from geodistill.label.presets import COLOURS, PRESETS
 from geodistill.label.prompts import parse_prompt

@@ -13,17 +13,17 @@ import pytest
 from detection_sets import contents, make_detection_set, settings_of
 from dying_labeller import DyingLabeller
 from geodistill.errors import DataError, GeodistillWarning, OutputError
-from geodistill.label import journal as journals
+from geodistill.label import ledger as journals
 from geodistill.label.build import Work, build
-from geodistill.label.journal import Journal
+from geodistill.label.ledger import Journal
 from killed_label import TILED
+from where import SUPPORT
 
 POINTS = ("journal:0", "journal:3", "mask:0", "mask:5", "account:0", "end:0")
-TESTS = Path(__file__).parents[1]
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH"))))}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def uninterrupted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 def killed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs, each killed at its point."""
     results = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, str(TESTS / "killed_label.py"), str(source), str(results), *POINTS]
+    command = [sys.executable, str(SUPPORT / "killed_label.py"), str(source), str(results), *POINTS]
     told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
     assert told.splitlines() == [f"{point} {-signal.SIGKILL}" for point in POINTS]
     return results

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from geodistill.label.runs import Runs
+from geodistill.label.masks import Runs
 
 
 def full(mask: NDArray[np.bool_], top: int, left: int, height: int, width: int) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from PIL import Image
 from factories import make_dataset, make_picture, make_raster
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
-from geodistill.label.runs import Runs
+from geodistill.label.masks import Runs
 from geodistill.label.stats import EDGES, SMALL, stats
 from geodistill.label.tables import COMPARISON, PICTURES, TABLES, format_comparison, format_statistics, write_statistics
 from geodistill.raster import Window

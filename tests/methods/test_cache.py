@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from geodistill.errors import ArtifactError, GeodistillError, GeodistillWarning, RecipeError
 from geodistill.methods.cache import Storage, TeacherCache
 from geodistill.nn.weights import weights_hash
+from where import SUPPORT
 
 SHAPES = [(5, 3, 7), (2, 4, 4)]
 ABOUT: dict[str, Any] = {"weights": "w", "views": {"seed": 0}}
@@ -176,7 +177,7 @@ print(len(told), [slot for slot in range(6) if full.read(slot) is not None])
 
 
 def run(script: str, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", script, *arguments, str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", script, *arguments, str(SUPPORT)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 

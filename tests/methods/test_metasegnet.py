@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from geodistill.context.climate import ZONES
 from geodistill.data.manifest import Row
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, RecipeError, UnknownNameError
 from geodistill.methods.metasegnet import (
@@ -26,6 +25,7 @@ from geodistill.methods.metasegnet.network import ANY, other_prompt
 from geodistill.nn.losses import soft_dice
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend, Spec
+from geodistill.text.climate import ZONES
 
 SPEC = Spec(Legend(("background", "building"), ((0, 0, 0), (255, 0, 0))), ("r", "g", "b"), (90.0,) * 3, (50.0,) * 3)
 SMALL = NetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
@@ -247,8 +247,8 @@ def test_an_image_from_nowhere_needs_a_zone_only_where_prompts_differ(tmp_path: 
 
 
 def test_a_language_models_answers_are_used_and_must_be_there(tmp_path: Path) -> None:
-    from geodistill.context.llm import Answers
-    from geodistill.context.prompts import Setting, question
+    from geodistill.text.llm import Answers
+    from geodistill.text.templates import Setting, question
 
     path = tmp_path / "prompts.json"
     answered = replace(WORDS, answers=str(path), llm_model="m")

@@ -11,7 +11,7 @@ import rasterio.shutil
 from factories import make_raster, noise
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
-from geodistill.raster.place import is_local, is_remote, stem_of, vsi_name
+from geodistill.raster.source import is_local, is_remote, stem_of, vsi_name
 from served import Server, serve
 
 

@@ -12,7 +12,7 @@ import rasterio.shutil
 
 from factories import make_picture, make_raster, noise
 from geodistill.raster import Raster, source_files
-from geodistill.raster.place import stem_of
+from geodistill.raster.source import stem_of
 from served import serve
 
 

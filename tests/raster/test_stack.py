@@ -11,7 +11,7 @@ from rasterio.transform import from_origin
 from factories import make_raster, noise
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
-from geodistill.raster.place import shared_name
+from geodistill.raster.source import shared_name
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import yaml
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.bench import KINDS, BenchObjective, counted_pixels
+from geodistill.methods.distillation import KINDS, BenchObjective, counted_pixels
 from geodistill.methods.method import Method
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig, SegmentationTask
 from geodistill.nn.distillation import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra

@@ -13,6 +13,7 @@ import torch
 
 from factories import make_raster
 from geodistill.data.manifest import Manifest
+from where import SUPPORT
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def uneven(town: Path, tmp_path: Path) -> Path:
 
 
 def gradients(manifest: Path, processes: int, batch_size: int, out: Path) -> dict[str, torch.Tensor]:
-    script = Path(__file__).with_name("ddp_gradients.py")
+    script = SUPPORT / "ddp_gradients.py"
     command = [sys.executable, str(script), str(manifest), str(processes), str(batch_size), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)

@@ -11,12 +11,12 @@ import torch
 
 from factories import make_picture
 from geodistill.cli import main
-from geodistill.context import text
-from geodistill.context.climate import ZONES
-from geodistill.data.synthetic import REGIONS, write_dataset
 from geodistill.errors import ArtifactError, DataError
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
+from geodistill.synthetic import REGIONS, write_dataset
+from geodistill.text import features as text
+from geodistill.text.climate import ZONES
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 from tiny_text import tiny_bert

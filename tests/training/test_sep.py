@@ -27,6 +27,7 @@ from geodistill.training.init import begin_from, heads
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
 from geodistill.training.schema import Recipe
+from where import SUPPORT
 
 SHORT = ["--network.encoder", "test_resnet", "--network.encoder_weights", "null", "--trainer.accelerator", "cpu"]
 SHORT += ["--data.workers", "0", "--data.crop", "32", "--data.batch_size", "6", "--network.decoder_channels", "32"]
@@ -275,13 +276,13 @@ def test_two_processes_equal_one_with_the_doubled_batch(town: Path, tmp_path: Pa
         out = tmp_path / f"{processes}_{batch}.pt"
         command = [
             sys.executable,
-            str(Path(__file__).with_name("ddp_sets.py")),
+            str(SUPPORT / "ddp_sets.py"),
             str(processes),
             str(batch),
             str(out),
             *paths,
         ]
-        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
         assert done.returncode == 0, done.stderr

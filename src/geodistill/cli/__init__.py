@@ -152,7 +152,7 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.classmap import read_pairs
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
     from geodistill.evaluation.evaluate import format_table
-    from geodistill.scene.place import Whereabouts
+    from geodistill.inference.location import Whereabouts
 
     with plain_warnings():
         scores = run_evaluate(
@@ -233,7 +233,7 @@ def inspect(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.decoders:
-        from geodistill.training.decoders import format_decoders, weigh_decoders
+        from geodistill.papers.decoders import format_decoders, weigh_decoders
 
         rows = weigh_decoders(args.target, args.size, 3 if args.channels is None else args.channels, args.classes)
         if args.json:

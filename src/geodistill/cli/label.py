@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
     from geodistill.label.build import Work
+    from geodistill.label.config import Settings
     from geodistill.label.postprocess import Rules
-    from geodistill.label.settings import Settings
 
 
 SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background")
-"""Flags that stand over a preset and over the defaults of `geodistill.label.settings.Settings`."""
+"""Flags that stand over a preset and over the defaults of `geodistill.label.config.Settings`."""
 
 
 def _add_input(parser: ArgumentParser) -> None:
@@ -144,9 +144,9 @@ def build(argv: Sequence[str]) -> None:
 
 def _settings(args: Namespace) -> Settings:
     """Put flags over the preset over the defaults."""
+    from geodistill.label.config import Settings
     from geodistill.label.postprocess import default_rules
     from geodistill.label.presets import PRESETS
-    from geodistill.label.settings import Settings
 
     if args.preset is not None and args.preset not in PRESETS:
         raise UnknownNameError("preset", args.preset, PRESETS)
@@ -202,10 +202,10 @@ def ablate(argv: Sequence[str]) -> None:
     add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
     _add_work(parser)
     args = parse(parser, argv)
-    from geodistill.label.ablation import Question, ablation_files, format_ablation, write_ablation
-    from geodistill.label.ablation import ablate as run_ablate
     from geodistill.label.postprocess import NO_RULES
     from geodistill.label.prompts import COMBINATIONS, parse_prompt
+    from geodistill.papers.ablation import Question, ablation_files, format_ablation, write_ablation
+    from geodistill.papers.ablation import ablate as run_ablate
 
     if not args.format:
         raise RecipeError("label ablate without --format", "--format NAME")

@@ -11,8 +11,8 @@ from geodistill.errors import DataError, RecipeError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.scene.one import SceneMap
-    from geodistill.scene.options import Options
+    from geodistill.inference.options import Options
+    from geodistill.inference.scene_map import SceneMap
 
 
 def predict(argv: Sequence[str]) -> None:
@@ -23,7 +23,7 @@ def predict(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
     if args.vector is None:
         refuse_idle(parser, args, ["--min-area", "--simplify"], "without --vector")
-    from geodistill.scene.predict import iter_maps
+    from geodistill.inference.predict import iter_maps
 
     options = options_of(args)
     failed, told = 0, []
@@ -114,11 +114,11 @@ def options_of(args: Namespace) -> Options:
         RecipeError: A value cannot be used.
         UnknownNameError: A name is not known.
     """
-    from geodistill.scene.options import Options, parse_bytes
-    from geodistill.scene.place import Whereabouts
-    from geodistill.scene.reduce import Wanted
-    from geodistill.scene.stream import Settings
-    from geodistill.scene.vector import VectorOptions
+    from geodistill.inference.location import Whereabouts
+    from geodistill.inference.options import Options, parse_bytes
+    from geodistill.inference.reduce import Wanted
+    from geodistill.inference.sliding import Settings
+    from geodistill.inference.vector import VectorOptions
 
     return Options(
         Settings(

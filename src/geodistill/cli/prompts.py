@@ -13,9 +13,9 @@ from geodistill.errors import RecipeError, ServiceError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.context.prompts import Prompt
-    from geodistill.context.setting import Place, Setting
-    from geodistill.context.survey import Group
+    from geodistill.text.setting import Place, Setting
+    from geodistill.text.survey import Group
+    from geodistill.text.templates import Prompt
 
 _ALONE = ("input", "lonlat", "date", "gsd", "elevation")
 
@@ -68,8 +68,8 @@ def _parser() -> ArgumentParser:
 
 
 def _of_manifest(args: Namespace) -> None:
-    from geodistill.context.survey import group_places, manifest_places
     from geodistill.data.manifest import Manifest
+    from geodistill.text.survey import group_places, manifest_places
 
     if other := [f"--{name}" for name in _ALONE if getattr(args, name) is not None]:
         raise RecipeError(
@@ -92,8 +92,8 @@ def _of_manifest(args: Namespace) -> None:
 
 
 def _of_scenes(args: Namespace) -> None:
-    from geodistill.context.setting import find_place
-    from geodistill.context.survey import group_places
+    from geodistill.text.setting import find_place
+    from geodistill.text.survey import group_places
 
     scenes = args.input or [None]
     places = [
@@ -136,8 +136,8 @@ def _of_scenes(args: Namespace) -> None:
 
 def _tiles(scene: str, args: Namespace) -> dict[str, int]:
     """Zones of the tiles of a raster that lies where it says."""
-    from geodistill.context.survey import zone_shares
     from geodistill.raster import Raster
+    from geodistill.text.survey import zone_shares
 
     if args.zone or args.region or args.lonlat:
         return {}
@@ -164,7 +164,7 @@ def _written(args: Namespace, settings: Sequence[Setting], classes: list[str]) -
         if args.llm:
             raise RecipeError("--llm without classes", "--legend or --classes")
         return [{} for _ in settings]
-    from geodistill.context.text import MOST_TOKENS, open_text_encoder, token_count
+    from geodistill.text.features import MOST_TOKENS, open_text_encoder, token_count
 
     encoder = open_text_encoder(args.text_encoder)
     records = []
@@ -177,14 +177,14 @@ def _written(args: Namespace, settings: Sequence[Setting], classes: list[str]) -
 
 
 def _write(args: Namespace, settings: Sequence[Setting], classes: list[str]) -> list[Prompt]:
-    from geodistill.context.prompts import questions, write_prompt
+    from geodistill.text.templates import questions, write_prompt
 
     if not args.llm:
         return [write_prompt(setting, classes, args.kind) for setting in settings]
     if not args.llm_model:
         raise RecipeError("--llm without --llm-model", "the model's name at that endpoint")
-    from geodistill.context.llm import LlmWriter
-    from geodistill.context.text import fitting_words
+    from geodistill.text.features import fitting_words
+    from geodistill.text.llm import LlmWriter
 
     writer = LlmWriter(args.llm, args.llm_model, Path(args.answers), words=fitting_words(len(classes)))
     asked = [one for setting in settings for one in questions(setting, classes, args.kind)]
@@ -279,7 +279,7 @@ def _told_prompt(record: dict[str, Any]) -> str:
     """Tell of a prompt, from a line of its own on; nothing where none was written."""
     if "id" not in record:
         return ""
-    from geodistill.context.text import MOST_TOKENS
+    from geodistill.text.features import MOST_TOKENS
 
     long = f", more than text.tokens {MOST_TOKENS}" if record["too_long"] else ""
     lines = [f"prompt  {record['id']}, {record['tokens']} tokens of {record['text_encoder']}{long}"]

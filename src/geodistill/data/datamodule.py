@@ -41,7 +41,7 @@ class DataModule(lightning.LightningDataModule):
     Attributes:
         manifest: The loaded manifest.
         spec: Classes, bands and normalisation.
-        sets: Spec of each data set by name, where there are several (`geodistill.data.sets`); none here.
+        sets: Spec of each data set by name, where there are several (`geodistill.data.mixture`); none here.
         notes: What a user should know of the data, a line each: classes without a training pixel, a set that is
             mostly ignored, and what a fraction of the labels holds.
 

@@ -12,7 +12,7 @@ from geodistill.data.augment import Augmentation, Photometric, resample, turn_an
 from geodistill.data.manifest import Manifest, Row, require_statistics
 from geodistill.data.reader import Patch, WindowReader
 from geodistill.data.sample import Sample
-from geodistill.data.views import ViewSchedule
+from geodistill.data.sampling import ViewSchedule
 from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX

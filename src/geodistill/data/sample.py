@@ -16,7 +16,7 @@ class Sample(TypedDict):
         valid: ``(H, W)`` bool.
         key: Names the sample: file and, for a crop, its row and column.
         source: `Row.key` of the manifest's row that it was cut from.
-        slot: Number of the view, where each sample has a few that come back; see `geodistill.data.views`.
+        slot: Number of the view, where each sample has a few that come back; see `geodistill.data.sampling`.
         plain: ``(C, H, W)`` float32, the image before its colours were changed; beside a slot only.
         set: Position of its data set, where a network learns several at once.
     """

@@ -16,15 +16,15 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, GeodistillWarning, OutputError, UnknownNameError
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
-from geodistill.evaluation.padding import Padding, score_padding
 from geodistill.evaluation.report import format_table, write_csv, write_json, write_per_image
 from geodistill.evaluation.results import claim_results, held_results, model_files, read_files
 from geodistill.evaluation.scoring import ImageScore, Settings, score_image
 from geodistill.evaluation.worst import write_worst
+from geodistill.inference.location import Placed, Whereabouts
+from geodistill.inference.network import load_on
+from geodistill.inference.sliding import Settings as SceneSettings
 from geodistill.metrics import ConfusionMatrix, Scores
-from geodistill.scene.network import load_on
-from geodistill.scene.place import Placed, Whereabouts
-from geodistill.scene.stream import Settings as SceneSettings
+from geodistill.papers.padding import Padding, score_padding
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend
 
@@ -69,7 +69,7 @@ def evaluate(
             classes that both have (MetaSegNet's table VI).
         whereabouts: Where images were taken, for a model that asks and a manifest that does not say.
         padding_as: For the reproduction of published figures only: pad each image to a multiple of the window and
-            count the padding as this class (`geodistill.evaluation.padding`). Scores of single images are without it.
+            count the padding as this class (`geodistill.papers.padding`). Scores of single images are without it.
         padding_window: That window in pixels; the model's where not given.
 
     Raises:

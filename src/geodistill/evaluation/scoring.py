@@ -15,12 +15,12 @@ from geodistill.data.masks import decode_mask, unknown_labels_error
 from geodistill.data.stats import size_mismatch_error
 from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
+from geodistill.inference.network import as_network
+from geodistill.inference.sliding import SceneRows, stream
+from geodistill.inference.sliding import Settings as SceneSettings
+from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
-from geodistill.scene.network import as_network
-from geodistill.scene.stream import SceneRows, stream
-from geodistill.scene.stream import Settings as SceneSettings
-from geodistill.scene.windows import Area
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
 

@@ -12,8 +12,8 @@ import numpy as np
 from geodistill.errors import printable
 from geodistill.evaluation.figures import prediction_grid
 from geodistill.evaluation.scoring import PART, ImageScore, Settings, look_at
+from geodistill.inference.location import Placed
 from geodistill.raster import atomic_path
-from geodistill.scene.place import Placed
 from geodistill.spec import Legend
 
 _PAGE = """<!doctype html>

@@ -21,12 +21,12 @@ from geodistill.errors import DataError
 from geodistill.evaluation.evaluate import check_legend
 from geodistill.evaluation.scoring import Settings, read_truth
 from geodistill.files import atomic_path
+from geodistill.inference.network import Network, as_network
+from geodistill.inference.sliding import Settings as SceneSettings
+from geodistill.inference.sliding import stream
+from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
-from geodistill.scene.network import Network, as_network
-from geodistill.scene.stream import Settings as SceneSettings
-from geodistill.scene.stream import stream
-from geodistill.scene.windows import Area
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
 

@@ -16,8 +16,8 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.export.card import describe_network, known_scores, origin
 from geodistill.export.folder import model_folder
 from geodistill.files import atomic_path
-from geodistill.scene.item import slugs
-from geodistill.scene.style import plain_name
+from geodistill.inference.stac import slugs
+from geodistill.inference.style import plain_name
 from geodistill.segmenter import Segmenter
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geodistill.errors import GeodistillError
-from geodistill.label.journal import Record
+from geodistill.label.ledger import Record
 from geodistill.label.postprocess import CHANGES
 from geodistill.label.records import ImageBoxes
 

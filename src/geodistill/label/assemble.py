@@ -18,12 +18,12 @@ from geodistill.data.splits import SplitPlan, divide
 from geodistill.data.stats import stats
 from geodistill.files import atomic_path
 from geodistill.label.accounts import Accounts
-from geodistill.label.journal import Journal, Record
-from geodistill.label.labeller import FOLDERS
+from geodistill.label.config import Settings
+from geodistill.label.ledger import Journal, Record
 from geodistill.label.paint import unlabelled_colour
 from geodistill.label.plan import TileId
 from geodistill.label.records import Annotations, ImageBoxes
-from geodistill.label.settings import Settings
+from geodistill.label.worker import FOLDERS
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import json_text

@@ -15,15 +15,15 @@ from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
 from geodistill.errors import DataError, GeodistillError, RecipeError
 from geodistill.files import hold_folder, sweep
 from geodistill.label.assemble import ACCOUNT, Run, assemble
-from geodistill.label.boxes import read_boxes, tell_unmatched
+from geodistill.label.config import Settings
 from geodistill.label.folder import begin, refuse_other
-from geodistill.label.journal import Journal, Record
-from geodistill.label.labeller import Labeller
+from geodistill.label.formats import read_boxes, tell_unmatched
+from geodistill.label.ledger import Journal, Record
 from geodistill.label.plan import Item, annotation_files, batches, image_names, plan
 from geodistill.label.records import Annotations
 from geodistill.label.resume import finished_sums, is_finished, still_done
 from geodistill.label.segmenters.build import weights_stamp
-from geodistill.label.settings import Settings
+from geodistill.label.worker import Labeller
 from geodistill.outputs import check_folder
 from geodistill.raster import Raster
 from geodistill.reading import read_object

@@ -8,8 +8,8 @@ from typing import Any
 from geodistill.errors import OutputError
 from geodistill.files import HOLDER, LOCK, MARKER, atomic_path, is_leftover, mark_folder, output_error, sweep
 from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST
-from geodistill.label.journal import NAME as JOURNAL
-from geodistill.label.labeller import CHUNK, FOLDERS
+from geodistill.label.ledger import NAME as JOURNAL
+from geodistill.label.worker import CHUNK, FOLDERS
 from geodistill.reading import read_object
 from geodistill.writing import json_text
 

@@ -11,10 +11,10 @@ from typing import Any
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError
 from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST
-from geodistill.label.boxes.rasterise import checked_runs
 from geodistill.label.coco_file import read_instances
+from geodistill.label.formats.rasterise import checked_runs
+from geodistill.label.masks import Runs
 from geodistill.label.names import flat_names
-from geodistill.label.runs import Runs
 from geodistill.reading import read_object
 from geodistill.spec import Legend
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from geodistill.label.runs import Runs
+from geodistill.label.masks import Runs
 
 
 def outline(runs: Runs) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
 from geodistill.errors import UnknownNameError
-from geodistill.label.runs import Runs
+from geodistill.label.masks import Runs
 from geodistill.raster import Grid, atomic_path, output_error
 from geodistill.spec import IGNORE_INDEX, Colour, Legend
 

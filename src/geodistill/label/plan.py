@@ -15,7 +15,7 @@ from geodistill.errors import DataError
 from geodistill.label.geometry import bounds_of
 from geodistill.label.names import ENDS, TILE_ENDS, output_names
 from geodistill.label.records import Annotations, Box
-from geodistill.label.tiling import boxes_in, tile_windows
+from geodistill.label.tiles import boxes_in, tile_windows
 from geodistill.raster import Window
 
 TileId = tuple[str, int, int]

@@ -51,7 +51,7 @@ class Box:
         kind: What the polygon is.
         index: Position among its image's annotations, from 0, counted before anything was dropped.
         segmentation: True mask where the set has one: COCO run lengths ``{"size": [height, width], "counts": text}``
-            in the frame of the image, as `geodistill.label.runs.Runs` reads and writes them.
+            in the frame of the image, as `geodistill.label.masks.Runs` reads and writes them.
         horizontal: The set's own horizontal box where it has one beside an oriented one (HRSC2016), else ``None``.
     """
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST, remove_files
-from geodistill.label.journal import Journal, Record
-from geodistill.label.labeller import FOLDERS
+from geodistill.label.ledger import Journal, Record
 from geodistill.label.plan import ImageTask, TileId
 from geodistill.label.sums import altered_files, file_sums
+from geodistill.label.worker import FOLDERS
 from geodistill.raster import Raster, Window
 
 _MOST = 3

@@ -2,10 +2,10 @@
 
 from geodistill.files import atomic_path, output_error
 from geodistill.raster.grid import Grid, Window
-from geodistill.raster.place import IMAGE_SUFFIXES
-from geodistill.raster.read import Raster
+from geodistill.raster.raster import Raster
 from geodistill.raster.resample import ResampledRaster
-from geodistill.raster.sources import source_files, stamp_of
+from geodistill.raster.source import IMAGE_SUFFIXES
+from geodistill.raster.stamps import source_files, stamp_of
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 
 from geodistill.errors import DataError
 from geodistill.raster.grid import Grid, Window
-from geodistill.raster.read import Raster
+from geodistill.raster.raster import Raster
 
 
 class ResampledRaster(Raster):

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 
 from geodistill.errors import DataError
 from geodistill.raster.orientation import turn_of
-from geodistill.raster.place import open_source, vsi_name
+from geodistill.raster.source import open_source, vsi_name
 
 _TYPES = {
     "uint8": "Byte",

@@ -13,10 +13,10 @@ import torch
 
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Row
-from geodistill.data.sets import SetsDataModule
+from geodistill.data.mixture import SetsDataModule
 from geodistill.errors import RecipeError
-from geodistill.methods.bench import DEFAULT, add_bench, parse_term, split_weights
 from geodistill.methods.cache import TeacherCache
+from geodistill.methods.distillation import DEFAULT, add_bench, parse_term, split_weights
 from geodistill.methods.method import Method
 from geodistill.methods.teacher import FrozenTeacher, SegmenterTeacher, TeacherConfig, build_teacher, teacher_bands
 from geodistill.nn.encoders import Encoder

@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.config import SetsConfig
 from geodistill.data.datamodule import DataModule
-from geodistill.data.sets import SetsDataModule
+from geodistill.data.mixture import SetsDataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.files import output_error

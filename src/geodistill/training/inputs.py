@@ -11,9 +11,9 @@ from typing import Any
 
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.sets import SetsDataModule
+from geodistill.data.mixture import SetsDataModule
 from geodistill.errors import DataError
-from geodistill.raster.sources import every_file, stamp_of
+from geodistill.raster.stamps import every_file, stamp_of
 from geodistill.training.recipe import recipe_dict
 from geodistill.training.schema import Recipe
 

@@ -13,14 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from geodistill.context.text import blank_encoder, text_parameters
 from geodistill.data.config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
-from geodistill.data.sets import join_specs
+from geodistill.data.mixture import join_specs
 from geodistill.errors import RecipeError
-from geodistill.methods.bench import DEFAULT, parse_term, split_weights
+from geodistill.methods.distillation import DEFAULT, parse_term, split_weights
 from geodistill.segmenter import NETWORKS, read_description
 from geodistill.spec import Legend, Spec
+from geodistill.text.features import blank_encoder, text_parameters
 from geodistill.training.build import build_method, teacher_configs
 from geodistill.training.recipe import load_recipe
 from geodistill.training.schema import KdaRecipe, KtdaRecipe, MetaSegNetRecipe, Recipe

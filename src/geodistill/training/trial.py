@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from geodistill.data.datamodule import DataModule, collate
-from geodistill.data.sets import SetsDataModule
+from geodistill.data.mixture import SetsDataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.method import Method, Objective
 from geodistill.methods.task import SegmentationTask

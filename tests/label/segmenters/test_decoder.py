@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from geodistill.label.segmenters import decoder as module
-from geodistill.label.segmenters.decoder import Decoder, in_image_order, in_token_order
+from geodistill.label.segmenters import sam_decoder as module
+from geodistill.label.segmenters.sam_decoder import Decoder, in_image_order, in_token_order
 from promptable import promptable
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.label.segmenters import build_segmenter
-from geodistill.label.segmenters.networks import FAMILIES, Network, load_network
+from geodistill.label.segmenters.sam_model import FAMILIES, Network, load_network
 from promptable import SIDE, promptable, save_promptable
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from geodistill.label.prompts import Prompts
 from geodistill.label.segmenters import CroppedMask
-from geodistill.label.segmenters.networks import FAMILIES, load_network
 from geodistill.label.segmenters.sam import SamSegmenter
+from geodistill.label.segmenters.sam_model import FAMILIES, load_network
 from promptable import SIDE, promptable, save_promptable
 
 SIZES = [(64, 64), (48, 100), (150, 90)]

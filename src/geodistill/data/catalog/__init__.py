@@ -1,9 +1,7 @@
 """The catalogue: benchmark sets as declarations, and how one is read from its official layout."""
 
 from geodistill.data.catalog.benchmark import Benchmark, Layout
-from geodistill.data.catalog.find import Found, find_set
-from geodistill.data.catalog.samrs import SAMRS
-from geodistill.data.catalog.sets import (
+from geodistill.data.catalog.declarations import (
     CAS_LANDSLIDE,
     DETECTION,
     GRASS,
@@ -15,6 +13,8 @@ from geodistill.data.catalog.sets import (
     POTSDAM,
     VAIHINGEN,
 )
+from geodistill.data.catalog.find import Found, find_set
+from geodistill.papers.samrs_sets import SAMRS
 
 CATALOG: dict[str, Benchmark] = {
     found.name: found

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 
 from geodistill.label.prompts import Prompts
 from geodistill.label.records import rectangle
-from geodistill.label.segmenters.protocol import CroppedMask, Embedding
+from geodistill.label.segmenters.base import CroppedMask, Embedding
 
 
 class BoxSegmenter:

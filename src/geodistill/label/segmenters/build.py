@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 from geodistill.errors import UnknownNameError
+from geodistill.label.segmenters.base import PromptableSegmenter
 from geodistill.label.segmenters.box import BoxSegmenter
 from geodistill.label.segmenters.grabcut import GrabCut
-from geodistill.label.segmenters.protocol import PromptableSegmenter
 
 NETWORKS = ("sam", "sam2", "sam3", "edgetam")
 """Families of networks; each is named together with its weights, as ``sam:DIRECTORY``."""

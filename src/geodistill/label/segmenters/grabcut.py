@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from geodistill.label.prompts import Prompts
 from geodistill.label.records import Bounds, rectangle
+from geodistill.label.segmenters.base import CroppedMask, Embedding
 from geodistill.label.segmenters.box import fill, trim
-from geodistill.label.segmenters.protocol import CroppedMask, Embedding
 
 PADDING = 0.5
 """Share of the box's sides that is seen around it, as a sample of the background."""

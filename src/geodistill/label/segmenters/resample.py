@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geodistill.label.segmenters.base import CroppedMask
 from geodistill.label.segmenters.box import trim
-from geodistill.label.segmenters.protocol import CroppedMask
 
 PROMPT_LOGIT = 1000.0
 """Value of mask prompts inside (outside: its negative), as the SAMRS paper's code has it."""

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.label.prompts import Prompts
+from geodistill.label.segmenters.base import CroppedMask, Embedding
 from geodistill.label.segmenters.chunks import choose_chunk, settled_chunk
-from geodistill.label.segmenters.decoder import Decoder, Scene
-from geodistill.label.segmenters.networks import Network, load_network
-from geodistill.label.segmenters.protocol import CroppedMask, Embedding
 from geodistill.label.segmenters.resample import Frame, bands_back, crop_masks, mask_prompt
+from geodistill.label.segmenters.sam_decoder import Decoder, Scene
+from geodistill.label.segmenters.sam_model import Network, load_network
 
 
 def batch_size(device: torch.device) -> int:

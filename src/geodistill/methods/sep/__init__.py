@@ -2,7 +2,7 @@
 
 Any number of sets with any classes; the heads are left behind and the rest is fine-tuned on a set of its own.
 Read `network`, `decoders`, `mask2former`, then `losses`, `mask_losses` and `method`; how a batch is parted among the
-sets is in `geodistill.data.sets`.
+sets is in `geodistill.data.mixture`.
 """
 
 from geodistill.methods.sep.losses import LossConfig

@@ -1,6 +1,0 @@
-"""Made-up georeferenced scenes that look like towns from above, with masks and oriented boxes."""
-
-from geodistill.data.synthetic.region import LEGEND, REGIONS, Region
-from geodistill.data.synthetic.scene import OrientedBox, Scene, draw_scene, write_dataset, write_scene
-
-__all__ = ["LEGEND", "REGIONS", "OrientedBox", "Region", "Scene", "draw_scene", "write_dataset", "write_scene"]

@@ -1,0 +1,265 @@
+"""Finished rows become maps: tiled, compressed, cloud-optimised GeoTIFFs with colours, names and georeferencing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetWriter
+
+from geodistill.files import output_error
+from geodistill.inference.checkpoint import Layer, PartFiles
+from geodistill.inference.reduce import STEPS
+from geodistill.raster import Grid, Window
+from geodistill.spec import IGNORE_INDEX, Legend
+
+BLOCK = 512
+"""Side of the map's blocks in pixels."""
+
+_CACHE = 2**25
+"""Bytes of blocks that GDAL may hold while it copies."""
+
+_ROWS = 128
+"""Rows of which an overview is made at once; an even number."""
+
+_SPARE = 2**20
+"""Bytes that must stay free on the disk beside what is about to be written."""
+
+_KINDS = {"uint8": "Byte", "float32": "Float32"}
+"""Sample types with GDAL's names."""
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """What a map says about itself.
+
+    Attributes:
+        grid: Shape and georeferencing.
+        legend: The classes.
+        tags: Further tags, such as ``MODEL``.
+    """
+
+    grid: Grid
+    legend: Legend
+    tags: Mapping[str, str]
+
+
+def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInfo, folder: Path) -> None:
+    """Put the stored rows of a layer together as a cloud-optimised GeoTIFF, whole or not at all.
+
+    Classes are uint8 with nodata 255, a colour table, and the tags ``CLASS_0``, ``CLASS_1`` ... and ``LEGEND``
+    (JSON), since GDAL keeps category names of a GeoTIFF in a second file only. Confidence and probabilities are
+    uint8 with the scale 1/250 and nodata 255, or float with nodata NaN; probabilities have one band a class, named
+    after it. Georeferencing (CRS with transform, control points, RPCs) is that of the grid.
+
+    Args:
+        path: The GeoTIFF to make.
+        layer: What to write.
+        parts: The finished blocks that cover the scene.
+        info: What the map says about itself.
+        folder: The work's folder, for what is needed meanwhile.
+
+    Raises:
+        OutputError: The place cannot be written or the disk is full.
+    """
+    # Not beside its final name but among the work: what a killed process leaves there is taken away with it.
+    part, view = folder / f"{layer.name}.tif", folder / f"{layer.name}.vrt"
+    try:
+        _write_map(part, view, layer, parts, info)
+        part.replace(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _write_map(target: Path, view: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInfo) -> None:
+    # GDAL would else keep blocks, written ones too, in 5 % of the machine's memory, and no copy is faster for it.
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), _quiet_gdal() as messages:
+        try:
+            view.write_text(_mosaic(layer, parts, info.grid), encoding="utf-8")
+            if layer.name == "classes":
+                view.write_text(_mosaic(layer, parts, info.grid, _class_overviews(view, layer)), encoding="utf-8")
+            with rasterio.open(view, "r+") as file:
+                _place(file, info.grid)
+                _describe(file, layer, info)
+            _to_cog(view, target, layer)
+        except (RasterioError, CPLE_BaseError) as error:
+            # A failed copy takes its unfinished file back, so that what it had needed is free again.
+            needed = sum(file.path(layer).stat().st_size for file in parts) // 4
+            if shutil.disk_usage(target.parent).free < needed + _SPARE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise OSError("; ".join(dict.fromkeys([*messages, str(error)]))) from error
+
+
+def _mosaic(layer: Layer, parts: Sequence[PartFiles], grid: Grid, overviews: Sequence[str] = ()) -> str:
+    """Describe the blocks' files, and those of overviews, as one raster for GDAL."""
+    sources = [""] * layer.bands
+    for part in parts:
+        pixels, name = part.pixels, _raw(part.path(layer), part.pixels.height, part.pixels.width, layer).name
+        inner = f'<SrcRect xOff="0" yOff="0" xSize="{pixels.width}" ySize="{pixels.height}"/>'
+        outer = f'<DstRect xOff="{pixels.col}" yOff="{pixels.row}" xSize="{pixels.width}" ySize="{pixels.height}"/>'
+        for band in range(layer.bands):
+            held = f'<SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>{band + 1}</SourceBand>'
+            sources[band] += f"<SimpleSource>{held}{inner}{outer}</SimpleSource>"
+    smaller = "".join(
+        f'<Overview><SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>1</SourceBand></Overview>'
+        for name in overviews
+    )
+    bands = "".join(
+        f'<VRTRasterBand dataType="{_KINDS[layer.dtype]}" band="{band + 1}">{smaller}{source}</VRTRasterBand>'
+        for band, source in enumerate(sources)
+    )
+    return f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">{bands}</VRTDataset>'
+
+
+def _class_overviews(view: Path, layer: Layer) -> list[str]:
+    """Write every second, fourth ... pixel of the classes: the mean of classes 2 and 4 is not class 3.
+
+    GDAL would do the same, in three times the time.
+    """
+    names: list[str] = []
+    source = view
+    while True:
+        with rasterio.open(source) as file:
+            if max(file.height, file.width) <= BLOCK:
+                return names
+            held = view.with_name(f"overview-{len(names)}.bin")
+            with held.open("wb") as smaller:
+                for top in range(0, file.height, _ROWS):
+                    window = Window(top, 0, min(_ROWS, file.height - top), file.width)
+                    rows = file.read(1, window=window.to_rasterio())
+                    smaller.write(np.ascontiguousarray(rows[::2, ::2]).tobytes())
+            source = _raw(held, -(-file.height // 2), -(-file.width // 2), layer)
+        names.append(source.name)
+
+
+def _raw(path: Path, height: int, width: int, layer: Layer) -> Path:
+    """Say beside a file of bytes how GDAL is to read it; return what it is to open.
+
+    Named so, no bytes are ever taken for a file of another format, whatever they begin with and however few they are.
+    """
+    size = np.dtype(layer.dtype).itemsize
+    bands = "".join(
+        f'<VRTRasterBand dataType="{_KINDS[layer.dtype]}" band="{band + 1}" subClass="VRTRawRasterBand">'
+        f'<SourceFilename relativeToVRT="1">{path.name}</SourceFilename>'
+        f"<ImageOffset>{band * width * size}</ImageOffset><PixelOffset>{size}</PixelOffset>"
+        f"<LineOffset>{layer.bands * width * size}</LineOffset><ByteOrder>LSB</ByteOrder></VRTRasterBand>"
+        for band in range(layer.bands)
+    )
+    view = path.with_suffix(".vrt")
+    text = f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{bands}</VRTDataset>'
+    view.write_text(text, encoding="utf-8")
+    return view
+
+
+def _place(file: DatasetWriter, grid: Grid) -> None:
+    """Put a map where its scene lies; either may lack the CRS, and then the transform or the points stand alone."""
+    if grid.gcps:
+        file.gcps = (list(grid.gcps), grid.gcps_crs if grid.gcps_crs is not None else CRS())
+    elif grid.crs is not None or not grid.transform.is_identity:
+        file.transform = grid.transform
+        if grid.crs is not None:
+            file.crs = grid.crs
+    if grid.rpcs is not None:
+        file.rpcs = grid.rpcs
+
+
+def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
+    legend = info.legend
+    # The map holds class indices, whatever values the masks had.
+    own = Legend(legend.names, legend.colours)
+    file.update_tags(
+        LEGEND=json.dumps(own.to_dict()),
+        **{f"CLASS_{index}": name for index, name in enumerate(legend.names)},
+        **info.tags,
+    )
+    file.nodata = IGNORE_INDEX if layer.dtype == "uint8" else float("nan")
+    if layer.name == "classes":
+        file.descriptions = ("class",)
+        table = {index: (*colour, 255) for index, colour in enumerate(legend.colours)}
+        file.write_colormap(1, {**dict.fromkeys(range(256), (0, 0, 0, 255)), **table, IGNORE_INDEX: (0, 0, 0, 0)})
+        file.colorinterp = [ColorInterp.palette]
+        return
+    file.descriptions = legend.names if layer.name == "probabilities" else ("confidence",)
+    if layer.dtype == "uint8":
+        file.scales = [1 / STEPS] * layer.bands
+
+
+def _to_cog(source: Path, target: Path, layer: Layer) -> None:
+    """Copy into the cloud-optimised layout, with overviews; GDAL does it block by block, in several threads.
+
+    Without GDAL's NBITS=16: under it, GDAL 3.10 leaves what memory held before in the part of the last blocks that lies
+    beyond the map. The zeros that float16 leaves in float32 cost little once compressed.
+    """
+    floating = layer.dtype != "uint8"
+    with _quiet_libtiff():
+        rasterio.shutil.copy(
+            source,
+            target,
+            driver="COG",
+            compress="deflate",
+            # Three times as fast as the default 6, for a file a third larger.
+            level=1,
+            predictor="yes" if floating else "no",
+            blocksize=BLOCK,
+            overview_resampling="nearest" if layer.name == "classes" else "average",
+            bigtiff="if_safer",
+            num_threads=min(os.cpu_count() or 1, 4),
+        )
+        # GDAL reports some failed writes only when the file is read; its last pixels are written last.
+        with rasterio.open(target) as file:
+            file.read(1, window=Window(file.height - 1, file.width - 1, 1, 1).to_rasterio())
+
+
+class _Collector(logging.Handler):
+    """Keeps what GDAL says, in place of printing it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one message."""
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def _quiet_gdal() -> Iterator[list[str]]:
+    """Collect GDAL's error messages: the reason of a failed write is often in an earlier one only."""
+    logger, collector = logging.getLogger("rasterio"), _Collector()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(collector)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            yield collector.messages
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = propagate
+
+
+@contextmanager
+def _quiet_libtiff() -> Iterator[None]:
+    """Keep libtiff, which knows no log, from printing on the terminal before the one line that we print."""
+    terminal = os.dup(2)
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -1,0 +1,227 @@
+"""Reading a scene row by row, ahead of the network, on threads of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geodistill.errors import DataError
+from geodistill.inference.windows import Area, Part, Plan
+from geodistill.raster import Raster, Window
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A rectangle that could not be read, in pixels of the scene, and why; in the map it is nodata."""
+
+    window: Window
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-ready form that `from_dict` reads back."""
+        window = self.window
+        return {
+            "row": window.row,
+            "col": window.col,
+            "height": window.height,
+            "width": window.width,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Hole:
+        """Read what `to_dict` gave."""
+        row, col, height, width = (int(data[key]) for key in ("row", "col", "height", "width"))
+        return cls(Window(row, col, height, width), str(data["reason"]))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The pixels under a row of windows.
+
+    Attributes:
+        row: Position of the row of windows.
+        image: ``(C, size, W)`` in the file's dtype, 0 where not valid. Overwritten by the next strip.
+        valid: ``(size, W)`` bool. Overwritten by the next strip.
+        holes: What could not be read of the rows that came new with this strip.
+    """
+
+    row: int
+    image: NDArray[Any]
+    valid: NDArray[np.bool_]
+    holes: tuple[Hole, ...]
+
+
+_Chunk = tuple[NDArray[Any], NDArray[np.bool_], tuple[Hole, ...]]
+
+
+def read_strips(
+    area: Area, plan: Plan, part: Part, first_row: int, *, threads: int = 1, keep_going: bool = False
+) -> Generator[Strip, None, None]:
+    """Read the strips of a block, each pixel once, while the network works on those before.
+
+    Args:
+        area: The scene.
+        plan: Its windows.
+        part: The block of windows whose pixels are read.
+        first_row: Row of windows to begin with.
+        threads: How many read at once, each with a handle of its own; more than one pays where a source answers
+            late, as over a network.
+        keep_going: Make holes of blocks of the file that cannot be read.
+
+    Yields:
+        The strips from ``first_row`` to the end of the block, in order.
+
+    Raises:
+        DataError: The file is truncated, corrupt or gone, and ``keep_going`` is not set.
+    """
+    left = plan.lefts[part.first_column]
+    width = plan.lefts[part.last_column - 1] + plan.size - left
+    parts = [Window(top, left, bottom - top, width) for top, bottom in _chunks(area, plan, part, first_row)]
+    image: NDArray[Any] | None = None
+    valid = np.zeros((plan.size, width), bool)
+    others = [area.raster.reopen() for _ in range(threads - 1)]
+    handles: SimpleQueue[Raster] = SimpleQueue()
+    for raster in (area.raster, *others):
+        handles.put(raster)
+
+    def read(window: Window) -> _Chunk:
+        raster = handles.get()
+        try:
+            return _read_chunk(Area(raster, area.window), window, keep_going)
+        finally:
+            handles.put(raster)
+
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[_Chunk]] = deque(pool.submit(read, window) for window in parts[:threads])
+        rest = _nothing(area, width)
+        try:
+            for index, row in enumerate(range(first_row, part.last_row)):
+                chunk = ahead.popleft().result()
+                if index + threads < len(parts):
+                    ahead.append(pool.submit(read, parts[index + threads]))
+                end = plan.tops[row] + plan.size
+                new = plan.size if index == 0 else end - plan.tops[row - 1] - plan.size
+                if image is None:
+                    image = np.zeros((chunk[0].shape[0], plan.size, width), chunk[0].dtype)
+                kept, holes = plan.size - new, _above(rest[2] + chunk[2], end)
+                image[:, :kept], valid[:kept] = image[:, new:].copy(), valid[new:].copy()
+                rest = _put(image[:, kept:], valid[kept:], rest, chunk, end)
+                del chunk
+                yield Strip(row, image, valid, holes)
+        finally:
+            for future in ahead:
+                future.cancel()
+            pool.shutdown(wait=True)
+            for raster in others:
+                raster.close()
+
+
+def _chunks(area: Area, plan: Plan, part: Part, first_row: int) -> list[tuple[int, int]]:
+    """Say which rows are read for each strip: those that came new with it, on to the end of the file's blocks.
+
+    So no block is fetched and decoded for two strips, whatever reads them. Blocks higher than windows are not waited
+    for.
+    """
+    block, offset = area.raster.block[0], area.window.row
+    block = block if block <= plan.size else 1
+    last = plan.tops[part.last_row - 1] + plan.size
+    ends = [plan.tops[row] + plan.size + offset for row in range(first_row, part.last_row)]
+    edges = [plan.tops[first_row], *(min(-(-end // block) * block - offset, last) for end in ends)]
+    return list(pairwise(edges))
+
+
+def _put(image: NDArray[Any], valid: NDArray[np.bool_], rest: _Chunk, chunk: _Chunk, end: int) -> _Chunk:
+    """Fill rows that end at row ``end`` of the scene, from what was left over and then from what was read.
+
+    Returns:
+        What is left over now; and as its holes those below ``end``.
+    """
+    first = min(rest[0].shape[1], len(valid))
+    last = len(valid) - first
+    image[:, :first], image[:, first:] = rest[0][:, :first], chunk[0][:, :last]
+    valid[:first], valid[first:] = rest[1][:first], chunk[1][:last]
+    below = tuple(
+        Hole(cut, hole.reason) for hole in rest[2] + chunk[2] if (cut := _rows_of(hole.window, end)).height > 0
+    )
+    return (
+        np.concatenate([rest[0][:, first:], chunk[0][:, last:]], 1),
+        np.concatenate([rest[1][first:], chunk[1][last:]]),
+        below,
+    )
+
+
+def _above(holes: tuple[Hole, ...], end: int) -> tuple[Hole, ...]:
+    """Cut holes off at row ``end`` of the scene."""
+    cuts = [(_rows_of(hole.window, 0, end), hole.reason) for hole in holes]
+    return tuple(Hole(cut, reason) for cut, reason in cuts if cut.height > 0)
+
+
+def _rows_of(window: Window, first: int, last: int | None = None) -> Window:
+    """Give the part of a rectangle from row ``first`` to before row ``last``."""
+    top = max(window.row, first)
+    bottom = window.row + window.height if last is None else min(window.row + window.height, last)
+    return Window(top, window.col, bottom - top, window.width)
+
+
+def _nothing(area: Area, width: int) -> _Chunk:
+    """Give a chunk of no rows."""
+    image: NDArray[Any] = np.zeros((area.raster.channels, 0, width), area.raster.dtype)
+    return image, np.zeros((0, width), bool), ()
+
+
+def _read_chunk(area: Area, part: Window, keep_going: bool) -> _Chunk:
+    if not part.height:
+        return _nothing(area, part.width)
+    try:
+        return *area.read(part), ()
+    except DataError as error:
+        if not keep_going:
+            raise
+        return _read_around(area, part, error)
+
+
+def _read_around(area: Area, part: Window, first: DataError) -> _Chunk:
+    """Read block by block of the file, and make holes of the blocks that cannot be read."""
+    inside = part.intersection(area.window.height, area.window.width)
+    image: NDArray[Any] = np.zeros((area.raster.channels, part.height, part.width), area.raster.dtype)
+    valid = np.zeros((part.height, part.width), bool)
+    holes: list[Hole] = []
+    block_height, block_width = area.raster.block
+    # Blocks are cut where the file cuts them, which is not where the area begins.
+    rows = _cuts(inside.row, inside.row + inside.height, area.window.row, block_height)
+    cols = _cuts(inside.col, inside.col + inside.width, area.window.col, block_width)
+    for top, bottom in rows:
+        for left, right in cols:
+            block = Window(top, left, bottom - top, right - left)
+            where = Window(top - part.row, left - part.col, block.height, block.width)
+            try:
+                image[(..., *where.slices)], valid[where.slices] = area.read(block)
+            except DataError as error:
+                holes.append(Hole(block, error.received))
+    return image, valid, _joined(holes) or (Hole(inside, first.received),)
+
+
+def _cuts(first: int, last: int, offset: int, step: int) -> list[tuple[int, int]]:
+    edges = [first, *(e - offset for e in range((first + offset) // step * step + step, last + offset, step)), last]
+    return list(pairwise(edges))
+
+
+def _joined(holes: list[Hole]) -> tuple[Hole, ...]:
+    """Join neighbours along a row of blocks, so that a file cut short makes a few large holes."""
+    joined: list[Hole] = []
+    for hole in holes:
+        last, here = (joined[-1].window if joined else None), hole.window
+        if last is not None and last.row == here.row and last.col + last.width == here.col:
+            joined[-1] = Hole(Window(last.row, last.col, last.height, last.width + here.width), joined[-1].reason)
+        else:
+            joined.append(hole)
+    return tuple(joined)

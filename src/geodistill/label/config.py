@@ -1,0 +1,122 @@
+"""What a run of ``label build`` is about: everything that its result depends on, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.label.paint import Order
+from geodistill.label.postprocess import Rules
+from geodistill.label.prompts import parse_prompt
+from geodistill.spec import Colour, Legend, default_colours
+
+Empty = Literal["drop", "keep"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the labels depend on. Two runs with equal settings and inputs write equal bytes.
+
+    Attributes:
+        images: Folder of the images.
+        boxes: File or folder of the annotations.
+        format: Name of the annotation format, a key of `geodistill.label.formats.FORMATS`.
+        segmenter: Name for `geodistill.label.segmenters.build_segmenter`.
+        prompt: Prompts joined by ``+``, or ``auto``.
+        classes: Class names in the order of their indices; boxes of others are dropped. By default those found.
+        colours: One colour a class; well separated ones by default.
+        category_field: Where an object's class stands, in formats that leave it open.
+        background: Name of a class 0 for what no box touches; without one it stays unlabelled. Right only where
+            every object of the classes has its box.
+        tile: Side of the tiles in pixels; ``None`` for whole images.
+        overlap: Pixels that neighbouring tiles share.
+        share: Least share of a box's area inside a tile for the box to belong to it.
+        empty: Whether tiles without any label are written.
+        keep_difficult: Whether boxes marked difficult are used.
+        order: What lies on top where instances overlap.
+        rules: How masks are mended.
+        bands: Positions, from 1, of the one or three bands that the segmenter sees; the first three by default.
+        fractions: Shares of train, val and test in the manifest; images are never parted from their own tiles.
+        group_regex: Names the group of an image from its key, for images that must stay in one split.
+        seed: Chooses among equally good splits.
+
+    Raises:
+        RecipeError: A value makes no sense.
+        UnknownNameError: A choice has another name.
+    """
+
+    images: Path
+    boxes: Path
+    format: str
+    segmenter: str = "grabcut"
+    prompt: str = "auto"
+    classes: tuple[str, ...] | None = None
+    colours: tuple[Colour, ...] | None = None
+    category_field: str | None = None
+    background: str | None = None
+    tile: int | None = None
+    overlap: int = 0
+    share: float = 0.7
+    empty: Empty = "drop"
+    keep_difficult: bool = True
+    order: Order = "large-first"
+    rules: Rules = field(default_factory=Rules)
+    bands: tuple[int, ...] | None = None
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    group_regex: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        parse_prompt(self.prompt)
+        for what, value, known in (("empty", self.empty, Empty), ("painting order", self.order, Order)):
+            if value not in get_args(known):
+                raise UnknownNameError(what, value, get_args(known))
+        check_view(self.tile, self.overlap, self.share, self.bands)
+        if self.colours is not None and (self.classes is None or len(self.colours) != len(self.classes)):
+            raise RecipeError(f"{len(self.colours)} colours", "one a class, with the classes named")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give a JSON-ready form; equal settings give equal forms."""
+        data = asdict(self) | {"images": str(self.images.absolute()), "boxes": str(self.boxes.absolute())}
+        return {key: _plain(value) for key, value in data.items()}
+
+    def legend(self, found: tuple[str, ...]) -> Legend:
+        """Give the classes of the masks: the background first where there is one, then those named or found.
+
+        Raises:
+            RecipeError: There is no class at all, or the background's name is a class.
+        """
+        names = self.classes or found
+        if not names:
+            raise RecipeError(f"no class in {self.boxes}", "annotations with classes", "name them with --classes")
+        colours = self.colours or default_colours(len(names))
+        if self.background is None:
+            return Legend(names, colours)
+        if self.background in names:
+            raise RecipeError(f"background {self.background!r}", "a name that no class of boxes has")
+        dark: Colour = next((level, level, level) for level in range(256) if (level, level, level) not in colours)
+        return Legend((self.background, *names), (dark, *colours))
+
+
+def check_view(tile: int | None, overlap: int, share: float, bands: tuple[int, ...] | None) -> None:
+    """Refuse what no image could be seen by: tiles and their overlap in pixels, share of a box, bands from 1.
+
+    Raises:
+        RecipeError: A value makes no sense.
+    """
+    if tile is not None and tile < 16:
+        raise RecipeError(f"tiles of {tile} pixels", "at least 16, or no tiles")
+    if not 0 <= overlap < (tile or 1):
+        raise RecipeError(f"overlap {overlap} of tiles of {tile} pixels", "0 to below the tile's side")
+    if not 0 < share <= 1:
+        raise RecipeError(f"share {share}", "above 0, at most 1")
+    if bands is not None and (len(bands) not in (1, 3) or min(bands) < 1):
+        raise RecipeError(f"bands {list(bands)}", "one or three positions, counted from 1")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,134 @@
+"""Which of the objects that were read can be used, and why not the others."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geodistill.errors import DataError
+from geodistill.label.formats.base import Entry, Found
+from geodistill.label.geometry import FAR, SMALLEST, bounds_of, hulls, regions
+from geodistill.label.records import Box, Dropped, ImageBoxes, Reason
+
+
+class Classes:
+    """Which class names are wanted, however a set writes them: case, blanks, hyphens and underscores do not count.
+
+    Args:
+        names: The names wanted, or ``None`` for all as they are.
+
+    Raises:
+        DataError: Two names differ in these only.
+    """
+
+    def __init__(self, names: Sequence[str] | None) -> None:
+        self._names: Mapping[str, str] | None = None
+        if names is not None:
+            self._names = {fold(name): name for name in names}
+            if len(self._names) != len(names):
+                repeated = [name for name, count in Counter(map(fold, names)).items() if count > 1]
+                raise DataError(f"categories {', '.join(names)}", "distinct names", f"{repeated[0]!r} is there twice")
+
+    def name(self, category: str) -> str | None:
+        """Give the name as it was asked for, or ``None`` where it was not."""
+        return category if self._names is None else self._names.get(fold(category))
+
+
+def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the four corners ``(4, 2)`` of a box so that its sides do not cross: some sets write them in other orders.
+
+    Corners that go round, either way, stay as they are, the first of them first.
+    """
+    points = corners.tolist()
+    x, y = sum(point[0] for point in points) / len(points), sum(point[1] for point in points) / len(points)
+    around = [(point[0] - x, point[1] - y) for point in points]
+    turns = [a[0] * b[1] - a[1] * b[0] for a, b in zip(around, [*around[1:], around[0]], strict=True)]
+    if min(turns) >= 0 or max(turns) <= 0:
+        return corners
+    order = sorted(range(len(points)), key=lambda at: math.atan2(around[at][1], around[at][0]))
+    first = order.index(0)
+    return corners[order[first:] + order[:first]]
+
+
+def screen(entry: Entry, classes: Classes, keep_difficult: bool) -> ImageBoxes:
+    """Judge every object of an image; the first reason that fits is told.
+
+    Args:
+        entry: What was read.
+        classes: Names wanted.
+        keep_difficult: Whether objects marked as difficult are used.
+    """
+    picture, objects = entry.picture, entry.objects
+    names = [classes.name(found.category) for found in objects]
+    width, height = picture.size or (0, 0)
+    if picture.size is None:
+        reasons: list[Reason | None] = ["unreadable image"] * len(objects)
+    else:
+        reasons = _reasons(objects, names, width, height, keep_difficult)
+    boxes, dropped = [], []
+    for index, (found, name, reason) in enumerate(zip(objects, names, reasons, strict=True)):
+        if reason is None and name is not None:
+            boxes.append(
+                Box(
+                    polygon=found.polygon if found.kind == "polygon" else uncrossed(found.polygon),
+                    category=name,
+                    difficult=found.difficult,
+                    source=found.source,
+                    kind=found.kind,
+                    index=index,
+                    segmentation=found.segmentation,
+                    horizontal=found.horizontal,
+                )
+            )
+        else:
+            dropped.append(Dropped(reason or "unknown class", name or found.category, found.source))
+    return ImageBoxes(picture.key, picture.path, width, height, tuple(boxes), tuple(dropped), entry.source)
+
+
+def _reasons(
+    objects: Sequence[Found], names: Sequence[str | None], width: int, height: int, keep_difficult: bool
+) -> list[Reason | None]:
+    reasons: list[Reason | None] = [None if found.fault is None else found.reason for found in objects]
+
+    def drop(places: Iterable[int], reason: Reason) -> None:
+        for place in places:
+            reasons[place] = reasons[place] or reason
+
+    bounds = bounds_of([found.polygon for found in objects])
+    finite = (np.abs(bounds) <= FAR).all(axis=1)  # not so where one is NaN
+    drop(np.flatnonzero(~finite).tolist(), "not finite")
+    places = np.flatnonzero(finite)
+    polygons = [objects[place].polygon for place in places.tolist()]
+    if polygons:
+        drop(places[shapely.area(hulls(polygons)) < SMALLEST].tolist(), "zero area")
+    inside = (bounds[:, :2] >= 0).all(axis=1) & (bounds[:, 2:] <= (width, height)).all(axis=1)
+    doubtful = [place for place in np.flatnonzero(finite & ~inside).tolist() if reasons[place] is None]
+    if doubtful:
+        shapes = regions(
+            [objects[place].polygon for place in doubtful], [objects[place].kind != "polygon" for place in doubtful]
+        )
+        shared = shapely.area(shapely.clip_by_rect(shapes, 0, 0, width, height))
+        drop([place for place, area in zip(doubtful, shared, strict=True) if area < SMALLEST], "outside the image")
+    drop([place for place, name in enumerate(names) if name is None], "unknown class")
+    drop([place for place, found in enumerate(objects) if found.crowd], "crowd")
+    if not keep_difficult:
+        drop([place for place, found in enumerate(objects) if found.difficult], "difficult")
+    seen: set[tuple[str | None, bytes]] = set()
+    for place, found in enumerate(objects):
+        if reasons[place] is None:
+            vertices = np.round(found.polygon, 3) + 0.0  # -0.0 becomes 0.0
+            key = (names[place], vertices[np.lexsort(vertices.T)].tobytes())
+            if key in seen:
+                reasons[place] = "duplicate"
+            seen.add(key)
+    return reasons
+
+
+def fold(name: str) -> str:
+    """Give a class name without what does not count: case, blanks at its ends, and what joins its words."""
+    return name.strip().lower().replace("_", "-").replace(" ", "-")

@@ -1,0 +1,127 @@
+"""YOLO text: class number and coordinates as shares of the image's width and height.
+
+Five fields are a horizontal box (centre, size), nine the four corners of an oriented one, and any other odd number
+from seven the outline of the object itself, or a box with key points, which are not used. One field more at the end
+is a confidence, which is not used either.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geodistill.errors import DataError
+from geodistill.label.formats.base import Found, Options, Read, attempt
+from geodistill.label.formats.classlist import NAME_FILES, find_class_list
+from geodistill.label.formats.images import Picture, Pictures
+from geodistill.label.formats.rasterise import mask_of
+from geodistill.label.formats.text import lines_of, numbers, points, read_files
+from geodistill.label.formats.yolo_rows import Rows, all_of
+from geodistill.label.records import kind_of_corners, rectangle
+
+_FORM = "class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as shares of width and height"
+_DECIMAL_COMMA = re.compile(r"-?\d*,\d+")
+
+Lines = list[tuple[str, list[str]]]
+"""Source and fields of each line of a file."""
+
+
+def read(place: Path, pictures: Pictures, options: Options) -> Read:
+    """Read a folder of text files, each named as its image.
+
+    Class names come from ``data.yaml``, ``dataset.yaml``, ``classes.txt`` or ``obj.names`` in the folder or one of
+    the two above it; where there is none, the categories asked for are the names in their order, and without them
+    the numbers themselves.
+    """
+    listed = find_class_list(place) if place.exists() else None
+    names = None if listed is None else listed.names
+    if names is None and options.categories is not None:
+        names = dict(enumerate(options.categories))
+    # What a row is, the set tells as a whole: all lines are read first, and made objects of afterwards.
+    waiting: list[tuple[list[Found], Lines, Picture]] = []
+
+    def objects(file: Path, picture: Picture) -> list[Found]:
+        made: list[Found] = []
+        waiting.append((made, [(source, _separated(fields)) for source, fields in lines_of(file)], picture))
+        return made
+
+    found = read_files(place, pictures, ".txt", objects, skip=_holds_names, progress=options.progress)
+    fields_of_all = (fields for _, lines, _ in waiting for _, fields in lines)
+    rows = all_of(fields_of_all, None if listed is None else listed.keypoints)
+    poses = rows.pose_counts()
+    for made, lines, picture in waiting:
+        for source, fields in lines:
+            make = partial(_object, source, fields, names, picture.size, poses, rows)
+            made.append(attempt(make, source, _name(fields, names)))
+    found.categories = None if names is None else tuple(dict.fromkeys(names[number] for number in sorted(names)))
+    return found
+
+
+def _holds_names(file: Path) -> bool:
+    return file.name in NAME_FILES
+
+
+def _separated(fields: list[str]) -> list[str]:
+    """Return the fields of a line that may be separated by commas too."""
+    line = " ".join(fields)
+    if "," not in line or (len(fields) >= 5 and any(map(_DECIMAL_COMMA.fullmatch, fields))):
+        return fields
+    return re.split(r"[,\s]+", line.strip(", "))
+
+
+def _object(
+    source: str,
+    fields: list[str],
+    names: dict[int, str] | None,
+    size: tuple[int, int] | None,
+    poses: frozenset[int],
+    rows: Rows,
+) -> Found:
+    name = _name(fields, names)
+    if name is None:
+        raise DataError(f"{source}: class {fields[0][:80]!r}", "a whole number")
+    values = _values(source, fields, poses, rows)
+    finite = np.abs(values[np.isfinite(values)])
+    if len(finite) and np.median(finite) > 2:  # a box may lie outside its image, but most of its numbers do not
+        raise DataError(f"{source}: {str(values.tolist())[:120]} are pixels", _FORM, "divide by width and height")
+    # An image that cannot be opened has no size; its boxes are counted and not used.
+    width, height = size or (1, 1)
+    if len(values) == 4:
+        (x, y), (half_width, half_height) = values[:2], np.maximum(values[2:], 0) / 2
+        polygon = rectangle(x - half_width, y - half_height, x + half_width, y + half_height) * (width, height)
+        return Found(polygon, name, source, "hbox")
+    polygon = points(values.tolist()) * (width, height)
+    if len(values) == 8:
+        return Found(polygon, name, source, kind_of_corners(polygon))
+    return Found(polygon, name, source, "polygon", segmentation=mask_of([polygon], [], width, height))
+
+
+def _values(source: str, fields: list[str], poses: frozenset[int], rows: Rows) -> NDArray[np.float64]:
+    """Return the numbers of a row's box or outline: without class, key points and confidence."""
+    count = len(fields)
+    if count in poses:
+        return np.array(numbers(fields[1:], source, _FORM)[:4])
+    # An outline that lost a number has an even number of fields too.
+    scored = count in (6, 10) or (count >= 8 and count % 2 == 0 and rows.scored)
+    if not scored and count != 5 and (count < 7 or count % 2 == 0):
+        raise DataError(f"{source}: {count} fields in {' '.join(fields)[:120]!r}", _FORM)
+    values = numbers(fields[1:], source, _FORM)
+    if scored and not 0 <= values[-1] <= 1:
+        raise DataError(f"{source}: the last of {count} fields is {fields[-1][:80]}", "a confidence from 0 to 1")
+    return np.array(values[:-1] if scored else values)
+
+
+def _name(fields: list[str], names: dict[int, str] | None) -> str | None:
+    """Return the class of a row, whose number may be written as 0 or 0.0; ``None`` where it is no whole number."""
+    try:
+        number = float(fields[0])
+    except ValueError:
+        return None
+    if not number.is_integer() or abs(number) > 1e9:
+        return None
+    key = int(number)
+    return str(key) if names is None else names.get(key, str(key))

@@ -1,0 +1,351 @@
+"""An open raster: masked windowed reads of chosen bands, in sensor units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+
+from geodistill.errors import DataError
+from geodistill.raster.bands import aliases, choose
+from geodistill.raster.grid import Grid, Window
+from geodistill.raster.orientation import Turn, turn_of
+from geodistill.raster.samples import colour_table, common_type, has_data, holds_alpha, png_is_complete, read_bands
+from geodistill.raster.source import NETWORK, is_local, is_remote, open_source, shared_name, stem_of
+from geodistill.raster.stack import stack
+from geodistill.raster.stamps import every_file, stamp_of
+
+Source = Path | str | Sequence[Path | str]
+
+
+class Raster:
+    """An open image or mask file; use as a context manager.
+
+    Reads are windowed. A window may reach beyond the raster: the part outside is 0 and not valid. Where the file
+    has scale and offset tags, samples are float32 with both applied. A palette is expanded to its colours. Bands of
+    several types are read in their common one. A picture whose orientation tag (EXIF, TIFF 274) asks for it is turned
+    as viewers show it, and all that is said of rows, columns, shapes and windows holds for the turned one.
+
+    Args:
+        source: Any file GDAL reads (GeoTIFF, PNG, JPEG, BMP, VRT ...), a GDAL path such as ``/vsizip/...``, an address
+            (``https://...``, ``s3://...``), or several of them that hold bands of one scene.
+        bands: Bands to read, in this order: a number counted from 1, or a name each. By default all but alpha.
+        overview: Level of the file's overviews to read in place of the whole, from 0.
+        nodata: Value that means no data where all bands have it, for files that do not say so themselves.
+
+    Raises:
+        DataError: The file is missing or cannot be read as a raster, has no such band, has complex samples, or lies on
+            the ground and is to be turned for viewing at once.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        bands: Sequence[str] | None = None,
+        overview: int | None = None,
+        nodata: float | None = None,
+    ) -> None:
+        several = not isinstance(source, Path | str)
+        sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
+        self.source = ", ".join(sources)
+        self.path = Path(sources[0])
+        self._opened = (tuple(sources) if several else sources[0], bands, overview, nodata)
+        self._remote = any(map(is_remote, sources))
+        self._file = open_source(stack(sources) if several else sources[0], overview)
+        try:
+            self._look_at_bands(sources[0], bands)
+            self._look_at_masks(nodata)
+            self._turn = Turn() if several else turn_of(sources[0], self._file, self._tags)
+        except DataError:
+            self._file.close()
+            raise
+
+    def _look_at_bands(self, source: str, bands: Sequence[str] | None) -> None:
+        if self._file.driver == "PNG" and is_local(source) and not png_is_complete(self.path):
+            raise DataError(f"{self.path} is truncated", "a whole PNG file", "fetch or export it again")
+        try:
+            self._descriptions, self._tags = self._file.descriptions, self._file.tags()
+        except UnicodeDecodeError:  # names of bands in another encoding
+            self._descriptions, self._tags = (None,) * self._file.count, {}
+        alpha = [i for i, kind in enumerate(self._file.colorinterp, 1) if kind == ColorInterp.alpha]
+        tagged = bool(alpha)
+        if tagged and self._file.driver == "GTiff" and not holds_alpha(self._file, alpha[0]):
+            alpha = []
+        self._indexes = [i for i in self._file.indexes if i not in alpha] or list(self._file.indexes)
+        # The fourth band of some files is tagged as alpha and holds none: nothing is masked by it.
+        self._false_alpha = tagged and not alpha
+        self._palette = colour_table(self._file, self._indexes[0]) if len(self._indexes) == 1 else None
+        self._colours = [0, 1, 2]
+        if bands is not None and self._palette is not None:
+            named = [(position, {name}) for position, name in enumerate(("red", "green", "blue"))]
+            self._colours = choose(bands, named, self.source)
+        elif bands is not None:
+            self._indexes = choose(bands, [(i, self._names(i)) for i in self._indexes], self.source)
+        self._type = common_type(self._file, self._indexes, self.source)
+
+    def _look_at_masks(self, nodata: float | None) -> None:
+        file, indexes = self._file, self._indexes
+        flags = [file.mask_flag_enums[i - 1] for i in indexes]
+        from_band = [f for f in flags if MaskFlags.all_valid not in f and MaskFlags.nodata not in f]
+        if self._false_alpha:
+            from_band = [f for f in from_band if MaskFlags.alpha not in f]
+        self._mask_bands = [] if not from_band else indexes[:1]
+        self._mask_is_alpha = any(MaskFlags.alpha in f for f in from_band)
+        if from_band and not all(MaskFlags.per_dataset in f for f in from_band):
+            self._mask_bands = indexes
+        self._nodata = [
+            file.nodatavals[i - 1] if MaskFlags.nodata in f else None for i, f in zip(indexes, flags, strict=True)
+        ]
+        if nodata is not None:
+            self._nodata = [nodata] * len(indexes)
+        scales, offsets = [file.scales[i - 1] for i in indexes], [file.offsets[i - 1] for i in indexes]
+        self._scaled = self._palette is None and (any(s != 1 for s in scales) or any(o != 0 for o in offsets))
+        self._scales = np.array(scales, np.float32)[:, None, None]
+        self._offsets = np.array(offsets, np.float32)[:, None, None]
+
+    def __enter__(self) -> Raster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def reopen(self) -> Raster:
+        """Open the same bands of the same source once more, for another thread."""
+        return Raster(*self._opened)
+
+    def _names(self, index: int) -> set[str]:
+        file = self._file
+        description, colour = self._descriptions[index - 1], file.colorinterp[index - 1].name
+        # A band of a stack is called after its file.
+        stacked = not isinstance(self._opened[0], str)
+        named = description if stacked and description else self.path.name
+        told = None if colour in ("undefined", "gray", "palette") else colour
+        return aliases(named, description, told, alone=stacked or file.count == 1)
+
+    @property
+    def name(self) -> str:
+        """What the source is called: its file's name without folder and suffix, or what a stack's files share."""
+        opened = self._opened[0]
+        return stem_of(opened) if isinstance(opened, str) else shared_name([stem_of(s) for s in opened])
+
+    @property
+    def driver(self) -> str:
+        """GDAL's name of the format."""
+        return str(self._file.driver)
+
+    @property
+    def channels(self) -> int:
+        """Number of bands without alpha; the colours of a palette count as bands."""
+        return len(self._indexes) if self._palette is None else len(self._colours)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Sample type that reads give: that of all bands together, or float32 where there are scale or offset tags."""
+        if self._palette is not None:
+            return np.dtype(np.uint8)
+        return np.dtype(np.float32) if self._scaled else self._type
+
+    @property
+    def label_channels(self) -> int:
+        """Number of bands that `read_labels` gives: 1 for a palette."""
+        return len(self._indexes)
+
+    @property
+    def label_dtype(self) -> np.dtype[Any]:
+        """Sample type that `read_labels` gives."""
+        return self._type
+
+    @property
+    def nodata(self) -> float | None:
+        """The file's nodata value; ``None`` for a palette, of which it is no colour."""
+        return None if self._file.nodata is None or self._palette is not None else float(self._file.nodata)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every local file and address that it is read from, sources of virtual rasters and files beside included."""
+        opened = self._opened[0]
+        sources = [opened] if isinstance(opened, str) else list(opened)
+        return every_file([*sources, *self._file.files])
+
+    @property
+    def stamp(self) -> list[list[str | int | None]]:
+        """What tells whether `files` are still those of another day, JSON-ready: see `stamp_of`."""
+        return stamp_of(self.files)
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the file is stored in tiles, so that a window is read without decoding whole rows."""
+        return any(width < self._file.width for _, width in self._file.block_shapes)
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is read over the network."""
+        return self._remote
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Height and width in pixels of the blocks in which the file is stored."""
+        height, width = self._file.block_shapes[self._indexes[0] - 1]
+        return self._turn.shape(int(height), int(width))
+
+    @property
+    def block_row_bytes(self) -> int:
+        """Bytes of a row of these blocks across the file, decoded, of all its bands: they are decoded together."""
+        file = self._file
+        rows = min(max(self.block[0], 64), 2048)
+        return int(rows * self.grid.width * file.count * self._type.itemsize)
+
+    @property
+    def overviews(self) -> list[int]:
+        """By how much each overview level in the file is smaller than the whole, ascending."""
+        return [int(factor) for factor in self._file.overviews(self._indexes[0])]
+
+    @property
+    def acquired(self) -> str | None:
+        """The file's own date tag as ``YYYY-MM-DD``, or ``None`` where it has none."""
+        digits = re.sub(r"\D", "", str(self._tags.get("TIFFTAG_DATETIME", "")))[:8]
+        try:
+            # Cameras that do not know the day write zeros.
+            return date.fromisoformat(digits).isoformat()
+        except ValueError:
+            return None
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Description of each band, or ``band1``, ``band2`` ... where the file names none."""
+        if self._palette is not None:
+            return tuple(f"band{colour + 1}" for colour in self._colours)
+        return tuple(self._descriptions[i - 1] or f"band{i}" for i in self._indexes)
+
+    @property
+    def colormap(self) -> dict[int, tuple[int, int, int, int]] | None:
+        """RGBA colour of each value of a palette file, else ``None``."""
+        if self._palette is None:
+            return None
+        table: dict[int, tuple[int, int, int, int]] = self._file.colormap(self._indexes[0])
+        return table
+
+    @property
+    def turned(self) -> bool:
+        """Whether it is turned for viewing, as its orientation tag asks."""
+        return not self._turn.none
+
+    @property
+    def grid(self) -> Grid:
+        """Shape and georeferencing."""
+        file = self._file
+        gcps, gcps_crs = file.gcps
+        height, width = self._turn.shape(file.height, file.width)
+        return Grid(height, width, file.crs, file.transform, tuple(gcps), gcps_crs, file.rpcs)
+
+    def read(
+        self, window: Window | None = None, bands: Sequence[int] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read pixels and their validity.
+
+        Args:
+            window: The part to read, by default the whole; may reach beyond the raster.
+            bands: Zero-based positions among the raster's bands, by default all.
+
+        Returns:
+            ``(C, H, W)`` in `dtype` (not finite samples become 0) and ``(H, W)`` bool: False outside the raster,
+            where nodata (of all bands), mask band or alpha says so, and where a sample is not finite.
+
+        Raises:
+            DataError: The file is truncated or corrupt, or a band position does not exist.
+        """
+        window = window or Window(0, 0, self.grid.height, self.grid.width)
+        positions = range(self.channels) if bands is None else bands
+        if any(not 0 <= b < self.channels for b in positions):
+            raise DataError(f"{self.source}: bands {list(positions)}", f"positions 0 to {self.channels - 1}")
+        inside = window.intersection(self.grid.height, self.grid.width)
+        if inside == window and inside.height and inside.width:
+            return self._read_inside(inside, list(positions))
+        image: NDArray[Any] = np.zeros((len(positions), window.height, window.width), self.dtype)
+        valid = np.zeros((window.height, window.width), bool)
+        if inside.height and inside.width:
+            part = Window(inside.row - window.row, inside.col - window.col, inside.height, inside.width)
+            image[(..., *part.slices)], valid[part.slices] = self._read_inside(inside, list(positions))
+        return image, valid
+
+    def read_labels(self, window: Window | None = None) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Read a mask as it is stored: the values of a palette, not its colours, and no scale.
+
+        Args:
+            window: The part to read, by default the whole; may reach beyond the raster.
+
+        Returns:
+            ``(C, H, W)`` in `label_dtype`; ``(H, W)`` bool as of `read`; and ``(H, W)`` bool, what only the nodata
+            value or alpha takes from those: the value or colour there may be a label all the same.
+
+        Raises:
+            DataError: The file is truncated or corrupt.
+        """
+        window = window or Window(0, 0, self.grid.height, self.grid.width)
+        inside = window.intersection(self.grid.height, self.grid.width)
+        labels: NDArray[Any] = np.zeros((self.label_channels, window.height, window.width), self._type)
+        valid, hidden = np.zeros((2, window.height, window.width), bool)
+        if inside.height and inside.width:
+            part = Window(inside.row - window.row, inside.col - window.col, inside.height, inside.width)
+            pixels, shown, opaque = self._read_stored(inside, list(range(len(self._indexes))))
+            labels[(..., *part.slices)] = pixels
+            valid[part.slices], hidden[part.slices] = shown & opaque, shown & ~opaque
+        return labels, valid, hidden
+
+    def _read_inside(self, window: Window, positions: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        if self._palette is not None:
+            pixels, shown, opaque = self._read_stored(window, [0])
+            colours = self._palette[pixels[0]]
+            chosen = [self._colours[p] for p in positions]
+            return np.ascontiguousarray(np.moveaxis(colours[..., chosen], -1, 0)), shown & opaque & (
+                colours[..., 3] > 0
+            )
+        pixels, shown, opaque = self._read_stored(window, positions)
+        if self._scaled:
+            pixels = pixels.astype(np.float32) * self._scales[positions] + self._offsets[positions]
+        return pixels, shown & opaque
+
+    def _read_stored(
+        self, window: Window, positions: list[int]
+    ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Read stored samples, whether a mask band shows them and all are finite, and what nodata and alpha say."""
+        file = self._file
+        where, indexes = self._turn.stored(window, file.height, file.width), [self._indexes[p] for p in positions]
+        try:
+            with rasterio.Env(**NETWORK) if self._remote else nullcontext():
+                bands = read_bands(file, indexes, where)
+                masked = np.ones(bands[0].shape, bool)
+                if self._mask_bands:
+                    masked = (file.read_masks(self._mask_bands, window=where.to_rasterio()) != 0).any(axis=0)
+        except RasterioError as error:
+            raise DataError(
+                f"{self.source} is truncated or corrupt at row {window.row}, column {window.col}",
+                "a readable file",
+                "fetch or export it again",
+            ) from error
+        opaque = has_data(bands, [self._nodata[p] for p in positions])
+        shown = np.ones_like(opaque) if self._mask_is_alpha else masked
+        opaque = opaque & masked if self._mask_is_alpha else opaque
+        pixels = (bands if isinstance(bands, np.ndarray) else np.stack(bands)).astype(self._type, copy=False)
+        if pixels.dtype.kind == "f":
+            finite = np.isfinite(pixels)
+            if not finite.all():
+                shown = shown & finite.all(axis=0)
+                pixels = np.where(finite, pixels, 0)
+        return self._turn.apply(pixels), self._turn.apply(shown), self._turn.apply(opaque)

@@ -1,0 +1,147 @@
+"""Features of prompts: made once by the frozen text encoder, and read from then on (MetaSegNet, III-C)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from geodistill.errors import ArtifactError, DataError
+from geodistill.raster import atomic_path
+from geodistill.text.encoders import WORD_WIDTH, WORDS, TextEncoder, TransformersEncoder, WordEncoder
+from geodistill.text.remoteclip import RemoteClipEncoder
+from geodistill.text.templates import Prompt
+
+MOST_TOKENS = 250
+"""The paper's length."""
+
+_KNOWN = {"bert-base-uncased": (768, 109_482_240), "sentence-transformers/all-MiniLM-L6-v2": (384, 22_713_216)}
+"""Width and parameters of text encoders, for weighing a network without having them."""
+
+
+def open_text_encoder(name: str) -> TextEncoder:
+    """Open a text encoder.
+
+    Args:
+        name: ``words`` (no weights; ``words:WIDTH`` for another width than `WORD_WIDTH`), a hub id, a local directory,
+            or ``RemoteCLIP-ViT-B-32``.
+
+    Raises:
+        ArtifactError: It cannot be had.
+    """
+    kind, _, width = name.partition(":")
+    if kind == WORDS and (not width or width.isdigit()):
+        return WordEncoder(int(width or WORD_WIDTH))
+    if name.startswith("RemoteCLIP"):
+        return RemoteClipEncoder(name)
+    return TransformersEncoder(name)
+
+
+def blank_encoder(name: str) -> str:
+    """Name an encoder without weights that is as wide as a known one, for weighing a network."""
+    return name if name.startswith(WORDS) else f"{WORDS}:{_KNOWN.get(name, (768, 0))[0]}"
+
+
+def text_parameters(name: str) -> int:
+    """Give the parameters of a known text encoder, 0 where it has none or is not known."""
+    return _KNOWN.get(name, (0, 0))[1]
+
+
+def token_count(encoder: TextEncoder, prompt: Prompt) -> int:
+    """Count the tokens of a prompt; each class's text is read on its own, so that none is cut."""
+    return sum(encoder.tokens(text) for text in _pieces(prompt))
+
+
+def fitting_words(classes: int) -> int:
+    """Give the words that a class's answer may have for a prompt of so many classes to keep to `MOST_TOKENS`."""
+    # A class's name and the special tokens around its text take about six; an English word is 1.35 tokens of BERT.
+    return min(max(int((MOST_TOKENS / classes - 6) / 1.35), 8), 40)
+
+
+def encode_prompt(encoder: TextEncoder, prompt: Prompt, most: int = MOST_TOKENS) -> Tensor:
+    """Give ``(T, width)`` float32 features of a prompt's tokens, class after class.
+
+    Raises:
+        DataError: The prompt has more than ``most`` tokens, or one of its texts is too long for the encoder.
+    """
+    count = token_count(encoder, prompt)
+    if count > most:
+        longest = max(prompt.parts, key=lambda part: len(part.text))
+        raise DataError(
+            f"a prompt of {count} tokens for {len(prompt.parts)} classes (longest: '{longest.name}')",
+            f"at most {most}",
+            "shorten its texts or raise text.tokens",
+        )
+    return torch.cat([encoder.encode(text) for text in _pieces(prompt)])
+
+
+class FeatureStore:
+    """Prompt features on disk, one safetensors file a prompt and encoder: the encoder runs once per distinct text.
+
+    Args:
+        name: The text encoder, as `open_text_encoder` takes it.
+        folder: Where features are kept; in memory only where not given.
+        most: Longest prompt in tokens.
+    """
+
+    def __init__(self, name: str, folder: Path | None = None, most: int = MOST_TOKENS) -> None:
+        self.encoder = open_text_encoder(name)
+        self._folder, self._most = folder, most
+        self._known: dict[str, Tensor] = {}
+
+    def features(self, prompts: Iterable[Prompt]) -> dict[str, Tensor]:
+        """Give ``(T, width)`` float32 features by prompt id.
+
+        Raises:
+            DataError: A prompt is too long.
+            ArtifactError: A stored file is altered or of another width.
+            OutputError: The folder cannot be written.
+        """
+        return {prompt.id: self._one(prompt) for prompt in prompts}
+
+    def _one(self, prompt: Prompt) -> Tensor:
+        if prompt.id not in self._known:
+            path = self._folder and self._folder / f"{self.encoder.fingerprint}-{prompt.id}.safetensors"
+            if path is not None and path.is_file():
+                self._known[prompt.id] = _read(path, self.encoder.width)
+            else:
+                self._known[prompt.id] = encode_prompt(self.encoder, prompt, self._most)
+                if path is not None:
+                    with atomic_path(path) as part:
+                        # Not save_file, whose files nobody but their owner can read.
+                        part.write_bytes(save({"features": self._known[prompt.id].contiguous()}))
+        return self._known[prompt.id]
+
+
+def padded(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack prompts of different lengths.
+
+    Returns:
+        ``(B, T, D)`` float32, zero after a prompt's end, and ``(B, T)`` bool: True where a token is.
+    """
+    longest = max(len(one) for one in features)
+    text = torch.stack([torch.nn.functional.pad(one, (0, 0, 0, longest - len(one))) for one in features])
+    present = torch.stack([torch.arange(longest) < len(one) for one in features])
+    return text, present
+
+
+def _pieces(prompt: Prompt) -> list[str]:
+    return [part.text for part in prompt.parts]
+
+
+def _read(path: Path, width: int) -> Tensor:
+    try:
+        features = load_file(path)["features"]
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ArtifactError(f"{path} holds no prompt features", "", "remove it to have it made again") from error
+    if features.ndim != 2 or features.shape[1] != width or not features.is_floating_point():
+        raise ArtifactError(
+            f"features of shape {tuple(features.shape)} in {path}",
+            f"tokens x {width}",
+            "remove it to have it made again",
+        )
+    return features

@@ -1,0 +1,77 @@
+"""Shipped MAFLNet recipes and the tables made of them."""
+
+import pytest
+
+from geodistill.methods.task import ScheduleConfig
+from geodistill.papers.maflnet_tables import POTSDAM, TABLES
+from geodistill.papers.reproduce.plan import as_flags, load_row
+from geodistill.training.inspect import inspect
+from geodistill.training.recipe import load_recipe
+from geodistill.training.schema import MaflnetRecipe
+
+
+def test_rows_have_the_length_of_their_set() -> None:
+    for number, rows in TABLES.items():
+        for row in rows.values():
+            if not row.open:
+                recipe = load_row(row.recipe, tuple(as_flags(row.overrides)))
+                assert recipe.trainer.max_steps == (26730 if number == "2" else 26250)
+
+
+def test_a_student_is_behind_the_very_teacher_of_its_table() -> None:
+    for number in ("1", "2"):
+        teacher, student = TABLES[number]["teacher"], TABLES[number]["student"]
+        (step,) = student.before
+        assert (step.recipe, step.overrides) == (teacher.recipe, teacher.overrides)
+        assert (step.into, step.part) == ("teacher.segmenter", "segmenter")
+
+
+def test_table_3_switches_the_modules() -> None:
+    switched = {}
+    for label, row in TABLES["3"].items():
+        recipe = load_recipe(row.recipe, [f"--{key}={value}" for key, value in row.overrides.items()])
+        assert isinstance(recipe, MaflnetRecipe)
+        switched[label] = (recipe.network.maca.enabled, recipe.network.lhfem.enabled)
+    assert switched == {"neither": (False, False), "MACA": (True, False), "LHFEM": (False, True), "both": (True, True)}
+
+
+def test_teacher_and_student_follow_the_paper() -> None:
+    teacher, student = load_recipe("mafl-teacher"), load_recipe("mafl-student")
+    assert isinstance(teacher, MaflnetRecipe)
+    assert isinstance(student, MaflnetRecipe)
+    for recipe in (teacher, student):
+        assert (recipe.optimizer.lr, recipe.optimizer.encoder_lr, recipe.data.batch_size) == (6e-4, 6e-5, 4)
+    assert teacher.losses.weights == {"ce": 1.0, "dice": 1.0, "aux": 1.0}
+    assert student.losses.weights == {"ce": 1.0, "dice": 1.0, "aux": 0.0, "dist_inter": 1.0, "dist_intra": 1.0}
+    assert (teacher.network.maca, teacher.network.lhfem) == (student.network.maca, student.network.lhfem)
+    assert (teacher.schedule, teacher.trainer) == (student.schedule, student.trainer)
+
+
+def test_the_reference_preset_changes_only_the_disputed_choices() -> None:
+    coherent, printed = load_recipe("mafl-teacher"), load_recipe("mafl-teacher", ["--preset", "reference"])
+    assert isinstance(printed, MaflnetRecipe)
+    assert (printed.network.maca.angular_norm, printed.network.maca.temperature) == (False, "divide")
+    assert (printed.network.maca.norm_axis, printed.network.maca.second_map) == ("channels", "same")
+    assert (printed.network.lhfem.norm_before, printed.network.lhfem.residual) == (False, False)
+    assert (printed.losses.dice, printed.losses.ce_mean) == ("pixel", "all")
+    assert (printed.optimizer, printed.schedule, printed.data) == (coherent.optimizer, coherent.schedule, coherent.data)
+    assert printed.network.encoder == "sam2_hiera_large(adapters=block)"
+
+
+def test_the_student_is_weighed_as_published_without_its_teacher_and_without_flags() -> None:
+    assert inspect("mafl-student", size=64).inference_parameters == 12_520_486
+
+
+@pytest.mark.parametrize(("cycles", "epochs"), [(3, [0, 30, 90]), (2, [0, 70])])
+def test_warm_restarts_begin_again_at_the_peak(cycles: int, epochs: list[int]) -> None:
+    schedule, steps = ScheduleConfig(kind="cosine", cycles=cycles), 210
+    assert [step for step in range(steps) if schedule.factor(step, steps) > 0.9999] == epochs
+    ends = [*(epoch for epoch in epochs[1:]), steps]
+    for begin, end in zip(epochs, ends, strict=True):
+        assert schedule.factor((begin + end) // 2, steps) == pytest.approx(0.5)
+        assert schedule.factor(end - 1, steps) < 0.03
+    assert schedule.factor(steps, steps) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_potsdam_has_two_cycles() -> None:
+    assert POTSDAM["schedule.cycles"] == 2

@@ -12,6 +12,7 @@ from geodistill.outputs import check_outputs
 from geodistill.raster import IMAGE_SUFFIXES
 from geodistill.scene.inputs import Scene
 from geodistill.scene.options import Options
+from geodistill.scene.style import style_files
 
 SUFFIXES = (".tif", ".tiff")
 """Suffixes of maps."""
@@ -30,7 +31,7 @@ def outputs_of(path: Path, options: Options) -> tuple[Path, ...]:
         options: What is wanted beside it.
     """
     wanted = options.settings.wanted
-    files = [path]
+    files = [path, *style_files(path)]
     if wanted.confidence:
         files.append(map_beside(path, "confidence"))
     if wanted.probabilities:

@@ -10,6 +10,7 @@ from geodistill.errors import DataError, OutputError
 from geodistill.files import LONGEST_NAME
 from geodistill.inference.inputs import Scene
 from geodistill.inference.options import Options
+from geodistill.inference.style import style_files
 from geodistill.outputs import check_outputs
 from geodistill.raster import IMAGE_SUFFIXES
 
@@ -30,7 +31,7 @@ def outputs_of(path: Path, options: Options) -> tuple[Path, ...]:
         options: What is wanted beside it.
     """
     wanted = options.settings.wanted
-    files = [path]
+    files = [path, *style_files(path)]
     if wanted.confidence:
         files.append(map_beside(path, "confidence"))
     if wanted.probabilities:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -9,7 +10,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from geodistill.errors import printable
-from geodistill.files import atomic_path
+from geodistill.files import LONGEST_NAME, atomic_path
 from geodistill.spec import Legend
 
 STAMP = "2000-01-01T00:00:00.000Z"
@@ -30,12 +31,17 @@ def plain_name(name: str) -> str:
     return re.sub("[\ufffe\uffff]", "?", " ".join(printable(name).split())) or "?"
 
 
-def style_files(classes: Path) -> tuple[Path, Path]:
-    """Return the files that `write_style` makes beside a map of classes: ``map.qml`` and ``map.tif.aux.xml``."""
-    return classes.with_suffix(".qml"), classes.with_name(f"{classes.name}.aux.xml")
+def style_files(classes: Path) -> tuple[Path, ...]:
+    """Return the files that `write_style` makes beside a map of classes: ``map.qml`` and ``map.tif.aux.xml``.
+
+    A map whose own name is nearly as long as a name may be has no second one: no reader would look for another.
+    """
+    table = classes.with_name(f"{classes.name}.aux.xml")
+    fits = len(os.fsencode(table.name)) <= LONGEST_NAME
+    return (classes.with_suffix(".qml"), table) if fits else (classes.with_suffix(".qml"),)
 
 
-def write_style(classes: Path, legend: Legend) -> tuple[Path, Path]:
+def write_style(classes: Path, legend: Legend) -> tuple[Path, ...]:
     """Write names and colours of the classes beside a finished map of them.
 
     Args:
@@ -44,16 +50,17 @@ def write_style(classes: Path, legend: Legend) -> tuple[Path, Path]:
 
     Returns:
         ``map.qml``, by which QGIS shows the map, and polygons of the same name, and ``map.tif.aux.xml``, the class
-        names and attribute table that GDAL, ArcGIS and others read.
+        names and attribute table that GDAL, ArcGIS and others read (see `style_files`).
 
     Raises:
         OutputError: They cannot be written.
     """
-    style, table = style_files(classes)
+    style, *tables = style_files(classes)
     write_qml(style, legend)
-    with atomic_path(table) as part:
-        part.write_text(_attribute_table(legend), encoding="utf-8")
-    return style, table
+    for table in tables:
+        with atomic_path(table) as part:
+            part.write_text(_attribute_table(legend), encoding="utf-8")
+    return (style, *tables)
 
 
 def write_qml(path: Path, legend: Legend) -> None:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from factories import make_dataset
-from geodistill.data.batches import DrawBatches
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import make_spec
 from geodistill.data.sample import Batch
+from geodistill.data.sampling import DrawBatches
 from geodistill.data.scan import scan
 from geodistill.errors import DataError, RecipeError
 from geodistill.spec import Legend

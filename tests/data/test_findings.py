@@ -10,7 +10,7 @@ from rasterio.warp import transform
 
 from factories import make_dataset, make_raster, noise
 from geodistill.data.check import check
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.findings import vanished_labels
 from geodistill.data.scan import format_scan, scan

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import make_raster
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
-from geodistill.data.fraction import cover_classes, images_of, take_fraction
 from geodistill.data.manifest import Manifest
+from geodistill.data.sampling import cover_classes, images_of, take_fraction
 from geodistill.data.scan import scan
 from geodistill.errors import DataError, RecipeError
 from geodistill.spec import Legend

@@ -9,7 +9,7 @@ import pytest
 from rasterio.transform import from_origin
 
 from factories import make_dataset, make_picture, make_raster, noise, truncate
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.data.scan import ScanReport, format_scan, scan

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddp_gradients import SaveGradients
-from geodistill.data.config import SetsConfig
+from geodistill.data.data_config import SetsConfig
 from geodistill.data.mixture import SetsDataModule
 from geodistill.methods.method import Method
 from geodistill.methods.sep.losses import SepObjective

@@ -85,7 +85,7 @@ def scan(argv: Sequence[str]) -> None:
 
 def _scan_set(args: Namespace) -> ScanReport:
     from geodistill.data.catalog import CATALOG
-    from geodistill.data.catalog.scan import scan_set
+    from geodistill.data.catalog.find import scan_set
 
     if args.dataset not in CATALOG:
         raise UnknownNameError("dataset", args.dataset, CATALOG, "see 'geodistill datasets'")
@@ -169,11 +169,10 @@ def stats(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     from geodistill.data.manifest import Manifest
-    from geodistill.data.stats import format_statistics
-    from geodistill.data.stats import stats as run_stats
+    from geodistill.data.measure import format_statistics, measure
 
     manifest = Manifest.load(args.manifest)
-    measured = run_stats(manifest, progress=True)
+    measured = measure(manifest, progress=True)
     manifest.with_statistics(measured).save(args.manifest)
     if args.json:
         print_json(measured.to_dict())
@@ -230,7 +229,7 @@ def datasets(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     from geodistill.data.catalog import CATALOG
-    from geodistill.data.catalog.tell import as_dict, tell
+    from geodistill.data.catalog.benchmark import as_dict, tell
 
     if args.name is not None and args.name not in CATALOG:
         raise UnknownNameError("dataset", args.name, CATALOG, "'geodistill datasets' lists them")

@@ -11,13 +11,12 @@ import lightning
 import torch
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from geodistill.data.batches import DrawBatches
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.findings import vanished_labels
-from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.sample import Batch, Sample
+from geodistill.data.sampling import DrawBatches, take_fraction
 from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
 

@@ -11,12 +11,12 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from geodistill.data.batches import DealBatches, split_batch
-from geodistill.data.config import SetsConfig
+from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule, loading
 from geodistill.data.dataset import RandomCrops
 from geodistill.data.manifest import Manifest
 from geodistill.data.sample import Sample
+from geodistill.data.sampling import DealBatches, split_batch
 from geodistill.errors import DataError
 from geodistill.spec import Legend, Spec
 

@@ -13,8 +13,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.masks import read_mask
-from geodistill.data.stats import stats
+from geodistill.data.mask_files import read_mask
+from geodistill.data.measure import measure
 from geodistill.errors import DataError, OutputError, UnknownNameError
 from geodistill.files import atomic_path, mark_folder, named_path
 from geodistill.raster import Raster, Window
@@ -63,7 +63,7 @@ def cut_patches(
                 f"no scene of {manifest.path} is {size} x {size} pixels", "larger scenes or smaller patches"
             )
     cut = Manifest(tuple(entries), kept, legend)
-    measured = cut.with_statistics(stats(cut))
+    measured = cut.with_statistics(measure(cut))
     ours = [escape(path.relative_to(out).as_posix()) for row in entries for path in (row.image, row.mask) if path]
     mark_folder(out, KIND, [*ours, MANIFEST])
     return measured.save(out / MANIFEST)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
-from geodistill.data.masks import decode_mask, unknown_labels_error
-from geodistill.data.stats import size_mismatch_error
+from geodistill.data.mask_files import decode_mask, unknown_labels_error
+from geodistill.data.measure import size_mismatch_error
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.spec import IGNORE_INDEX, Legend

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from geodistill.data.findings import Seen, compare_companions
 from geodistill.data.layout import find_pairs, no_pair_error
 from geodistill.data.manifest import SPLITS, Manifest, Row
-from geodistill.data.masks import infer_legend
+from geodistill.data.mask_files import infer_legend
+from geodistill.data.measure import label_notes, measure, refuse_elsewhere, size_mismatch_error
 from geodistill.data.splits import LEFT_OUT, SplitKind, SplitPlan, divide
-from geodistill.data.stats import label_notes, refuse_elsewhere, size_mismatch_error, stats
 from geodistill.errors import DataError
 from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Raster, Window
@@ -164,7 +164,7 @@ def scan(
     entries += [replace(row, split="unlabelled") for _, row in opened.rows if row.mask is None]
     manifest = Manifest(tuple(entries), opened.bands, classes, ignore_unknown, problems=tuple(opened.problems))
     if statistics:
-        manifest = manifest.with_statistics(stats(manifest, progress=progress))
+        manifest = manifest.with_statistics(measure(manifest, progress=progress))
     return ScanReport(
         manifest=manifest.save(target),
         layout_base=layout.base,

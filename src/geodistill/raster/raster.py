@@ -21,8 +21,7 @@ from geodistill.raster.bands import aliases, choose
 from geodistill.raster.grid import Grid, Window
 from geodistill.raster.orientation import Turn, turn_of
 from geodistill.raster.samples import colour_table, common_type, has_data, holds_alpha, png_is_complete, read_bands
-from geodistill.raster.source import NETWORK, is_local, is_remote, open_source, shared_name, stem_of
-from geodistill.raster.stack import stack
+from geodistill.raster.source import NETWORK, is_local, is_remote, open_source, shared_name, stack, stem_of
 from geodistill.raster.stamps import every_file, stamp_of
 
 Source = Path | str | Sequence[Path | str]

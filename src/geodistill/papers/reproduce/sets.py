@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from geodistill.data.catalog import CATALOG
-from geodistill.data.catalog.scan import scan_set
+from geodistill.data.catalog.find import scan_set
 from geodistill.data.scan import scan
 from geodistill.errors import ArtifactError, DataError
 from geodistill.papers.reproduce.plan import Run, put

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from geodistill.data.findings import PixelDigest, Seen, compare_companions, compare_grids, vanished_labels
 from geodistill.data.manifest import SPLITS, Manifest, Row
-from geodistill.data.masks import decode_mask, label_counts, label_name, strips, unknown_labels_error
+from geodistill.data.mask_files import decode_mask, label_counts, label_name, strips, unknown_labels_error
 from geodistill.data.statistics import RunningMoments, Spread, Statistics
 from geodistill.errors import DataError
 from geodistill.raster import Raster
@@ -32,7 +32,7 @@ class _Measured:
     seen: Seen | None = None
 
 
-def stats(manifest: Manifest, *, progress: bool = False) -> Statistics:
+def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
     """Measure a data set, reading each file once in strips of bounded memory.
 
     Band figures are of valid pixels of the ``train`` images (of all images where there is no such split), so that

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import make_dataset
-from geodistill.data.batches import DealBatches, split_batch
-from geodistill.data.config import SetsConfig
+from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest
 from geodistill.data.mixture import SetsDataModule, join_specs
+from geodistill.data.sampling import DealBatches, split_batch
 from geodistill.data.scan import scan
 from geodistill.errors import DataError, RecipeError
 from geodistill.spec import Legend, Spec

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from factories import make_dataset
 from geodistill.data.augment import Augmentation
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.dataset import RandomCrops
 from geodistill.data.manifest import Manifest

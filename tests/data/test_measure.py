@@ -14,6 +14,7 @@ from geodistill.data import mask_files
 from geodistill.data.manifest import Manifest
 from geodistill.data.measure import format_statistics, measure
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.data.statistics import RunningMoments, Spread, Statistics
 
 
@@ -60,7 +61,9 @@ def dataset(tmp_path: Path) -> Manifest:
         make_raster(tmp_path / "masks" / f"{i}.tif", pixels=labels)
     (tmp_path / "train.txt").write_text("0\n")
     (tmp_path / "test.txt").write_text("1\n")
-    return scan(tmp_path, None, tmp_path / "m.parquet", split="lists", lists=tmp_path, statistics=False).manifest
+    return scan(
+        tmp_path, None, tmp_path / "m.parquet", split=SplitPlan("lists", lists=tmp_path), statistics=False
+    ).manifest
 
 
 def test_bands_are_measured_on_valid_pixels_of_train_only(dataset: Manifest) -> None:

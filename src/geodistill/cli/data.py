@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geodistill.cli.shared import Verb, parse, print_json, refuse_idle, verb_parser
@@ -104,28 +105,31 @@ def _scan_set(args: Namespace) -> ScanReport:
 
 
 def _scan_folders(args: Namespace) -> ScanReport:
-    from geodistill.data.scan import scan as run_scan
-    from geodistill.data.splits import parse_groups
+    from geodistill.data.scan import scan as scan_folders
+    from geodistill.data.splits import SplitPlan, parse_groups
 
     if not args.images:
         raise RecipeError("data scan without --images", "--images FOLDER, or --dataset NAME --root FOLDER")
-    return run_scan(
+    plan = SplitPlan(
+        kind=args.split,
+        fractions=tuple(args.fractions),
+        group_regex=args.group_regex,
+        group_file=None if args.group_file is None else Path(args.group_file),
+        groups=parse_groups(args.groups or ""),
+        block_size=args.block_size,
+        block_unit=args.block_unit,
+        lists=None if args.lists is None else Path(args.lists),
+        val_from_train=args.val_from_train,
+        seed=args.seed,
+    )
+    return scan_folders(
         args.images,
         args.masks,
         args.out,
         legend=args.legend,
         unlabelled=args.unlabelled,
         include=args.include,
-        split=args.split,
-        fractions=tuple(args.fractions),
-        group_regex=args.group_regex,
-        group_file=args.group_file,
-        groups=parse_groups(args.groups or ""),
-        block_size=args.block_size,
-        block_unit=args.block_unit,
-        lists=args.lists,
-        val_from_train=args.val_from_train,
-        seed=args.seed,
+        split=plan,
         ignore_unknown=args.ignore_unknown,
         statistics=not args.no_statistics,
         progress=True,

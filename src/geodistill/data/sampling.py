@@ -85,28 +85,6 @@ def _order(seed: int, pool: int, turn: int, size: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, pool, turn)).permutation(size)
 
 
-class DrawBatches(Sampler[list[int]]):
-    """Batches of draw numbers without end.
-
-    A step of ``world`` processes uses ``batch_size * world`` draws in a row; process ``rank`` takes every
-    ``world``-th of them. So the processes together see what one process with the larger batch would see.
-
-    Args:
-        batch_size: Draws in a batch of one process.
-        start_draw: First draw of the first step, over all processes.
-        rank: This process.
-        world: Number of processes.
-    """
-
-    def __init__(self, batch_size: int, start_draw: int = 0, rank: int = 0, world: int = 1) -> None:
-        self._batch_size, self._start, self._rank, self._world = batch_size, start_draw, rank, world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        together = self._batch_size * self._world
-        for first in count(self._start + self._rank, together):
-            yield list(range(first, first + together, self._world))
-
-
 def split_batch(total: int, images: Mapping[str, int], processes: int = 1) -> dict[str, int]:
     """Part a batch among sets in proportion to their images, by largest remainder.
 
@@ -142,11 +120,15 @@ def split_batch(total: int, images: Mapping[str, int], processes: int = 1) -> di
     return parts
 
 
-class DealBatches(Sampler[list[tuple[int, int]]]):
+class DrawBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (set, draw) without end; each process gets every part in the proportion of the whole.
 
     The samples of a step stand in a row, set after set, and are dealt to the processes in turn: each gets as many,
-    and of each set as many as any other, give or take one.
+    and of each set as many as any other, give or take one. So the processes together see what one process with the
+    larger batch would see. Parts of 3 and 2 from draws 0 and 0, for 2 processes::
+
+        step 0   (0,0) (0,1) (0,2) (1,0) (1,1)       step 1   (0,3) (0,4) (0,5) (1,2) (1,3)
+        process    0     1     0     1     0
 
     Args:
         parts: Samples of each set in a step of all processes.

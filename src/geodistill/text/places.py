@@ -10,7 +10,8 @@ from pathlib import Path
 
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.raster import Grid, Raster, Window
+from geodistill.raster import Grid, Raster
+from geodistill.raster.grid import place_windows
 from geodistill.text.climate import Position, Zone, position_of, season, tile_zones, zone_at, zone_named
 
 REGIONS: dict[str, tuple[float, float]] = {
@@ -290,9 +291,5 @@ def zone_shares(grid: Grid, side: int = 512) -> dict[str, int]:
         DataError: The raster has no CRS and transform, or all of it lies in the open ocean.
     """
     side = max(side, -(-max(grid.height, grid.width) // MOST_TILES))
-    windows = [
-        Window(row, col, min(side, grid.height - row), min(side, grid.width - col))
-        for row in range(0, grid.height, side)
-        for col in range(0, grid.width, side)
-    ]
+    windows = [w.intersection(grid.height, grid.width) for w in place_windows(grid.height, grid.width, side)]
     return dict(Counter(zone.code for zone in tile_zones(grid, windows)).most_common())

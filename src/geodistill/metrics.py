@@ -61,7 +61,7 @@ class ConfusionMatrix:
         self.counts += counts
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
-        """Give the counts of both together."""
+        """Return the counts of both together."""
         total = ConfusionMatrix(self.classes)
         total.counts = self.counts + other.counts
         return total
@@ -141,7 +141,7 @@ class Scores:
     oa: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form; NaN becomes ``None``."""
+        """Return a JSON-ready form; NaN becomes ``None``."""
         return {
             "miou": _plain(self.miou),
             "mf1": _plain(self.mf1),

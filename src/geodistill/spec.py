@@ -137,7 +137,7 @@ class Legend:
         return painted
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form that `from_dict` reads back."""
+        """Return a JSON-ready form that `from_dict` reads back."""
         lists = {key: value for key, value in asdict(self).items() if key != "nearest"}
         plain: dict[str, Any] = {
             k: [list(v) if isinstance(v, tuple) else v for v in value] for k, value in lists.items()
@@ -304,7 +304,7 @@ class Spec:
         return len(self.legend)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form that `from_dict` reads back."""
+        """Return a JSON-ready form that `from_dict` reads back."""
         return {
             "legend": self.legend.to_dict(),
             "bands": list(self.bands),

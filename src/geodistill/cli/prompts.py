@@ -14,6 +14,7 @@ from geodistill.errors import RecipeError, ServiceError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from geodistill.text.climate import Zone
     from geodistill.text.places import Group, Place, Setting
     from geodistill.text.templates import Prompt
 

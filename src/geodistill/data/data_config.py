@@ -65,7 +65,7 @@ class DataConfig:
     classes: int | None = None
 
     def augmentation(self) -> Augmentation:
-        """Give the fields that change a crop.
+        """Return the fields that change a crop.
 
         Raises:
             RecipeError: A field is out of its range.
@@ -154,7 +154,7 @@ class SetsConfig(DataConfig):
         return self.by_set() if self.manifests else {"": self}
 
     def by_set(self) -> dict[str, DataConfig]:
-        """Give each set's own config by its name, in order; memory for decoded images is shared out evenly.
+        """Return each set's own config by its name, in order; memory for decoded images is shared out evenly.
 
         Raises:
             RecipeError: Names repeat, do not do for files, or are not as many as the manifests.

@@ -21,7 +21,7 @@ from geodistill.spec import IGNORE_INDEX
 
 
 def to_sample(patch: Patch, row: Row, key: str) -> Sample:
-    """Give a patch as a sample of tensors."""
+    """Return a patch as a sample of tensors."""
     return Sample(
         image=torch.from_numpy(np.ascontiguousarray(patch.image)),
         mask=torch.from_numpy(patch.mask.astype(np.int64)),
@@ -96,7 +96,7 @@ class RandomCrops(Dataset[Sample]):
             self.schedule = ViewSchedule(counts, self._views, self._unlabelled_share, self._seed)
 
     def __getitem__(self, draw: int) -> Sample:
-        """Give the crop of a draw number, from 0 without end.
+        """Return the crop of a draw number, from 0 without end.
 
         Raises:
             DataError: A file is corrupt, or has a label outside the legend.
@@ -110,7 +110,7 @@ class RandomCrops(Dataset[Sample]):
         return to_sample(self._colours(patch, rng), row, key)
 
     def _view(self, draw: int, schedule: ViewSchedule) -> Sample:
-        """Give a view, and beside it the image with its colours as they are."""
+        """Return a view, and beside it the image with its colours as they are."""
         view = schedule.view(draw)
         own = self._samples[view.pool][view.sample]
         patch, row, key = self._geometry(self._pools[view.pool], own, np.random.default_rng((self._seed, view.slot)))
@@ -200,7 +200,7 @@ class WholeImages(Dataset[Sample]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        """Give the whole image of a row.
+        """Return the whole image of a row.
 
         Raises:
             DataError: A file is corrupt, or has a label outside the legend.
@@ -250,7 +250,7 @@ class Tiles(Dataset[Sample]):
         return self._length
 
     def __getitem__(self, index: int) -> Sample:
-        """Give a tile, row by row and image by image.
+        """Return a tile, row by row and image by image.
 
         Raises:
             DataError: A file is corrupt, or has a label outside the legend.
@@ -275,12 +275,12 @@ class _Pool:
         self._cumulative = np.cumsum(areas / areas.sum())
 
     def choose(self, rng: np.random.Generator) -> Row:
-        """Give a row with probability by its area."""
+        """Return a row with probability by its area."""
         index = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
         return self._rows[min(index, len(self._rows) - 1)]
 
     def samples(self, crop: int) -> list[Row]:
-        """Give each row as often as crops cover it, at least once."""
+        """Return each row as often as crops cover it, at least once."""
         counts = [max(round(row.window.height * row.window.width / crop**2), 1) for row in self._rows]
         return [row for row, count in zip(self._rows, counts, strict=True) for _ in range(count)]
 

@@ -47,7 +47,7 @@ class PairedFiles:
     base: Path = field(default_factory=Path)
 
     def name(self, image: Path) -> str:
-        """Give an image's path relative to `base`, with forward slashes."""
+        """Return an image's path relative to `base`, with forward slashes."""
         return image.relative_to(self.base).as_posix()
 
 

@@ -41,7 +41,7 @@ class Leak:
     amount: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form."""
+        """Return a JSON-ready form."""
         return asdict(self)
 
 
@@ -66,7 +66,7 @@ def find_leaks(manifest: Manifest, distance: int = 4, *, progress: bool = False)
 
 
 def fingerprint(image: NDArray[Any]) -> int:
-    """Give 64 bits that say where an image grows brighter from left to right, on a grid of 8 x 8.
+    """Return 64 bits that say where an image grows brighter from left to right, on a grid of 8 x 8.
 
     Args:
         image: ``(C, H, W)`` samples of any type.

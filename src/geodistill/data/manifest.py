@@ -100,7 +100,7 @@ class Manifest:
         return float(np.median(gsds)) if gsds else None
 
     def rows(self, split: str | None = None) -> tuple[Row, ...]:
-        """Give the rows of a split, or all of them.
+        """Return the rows of a split, or all of them.
 
         Raises:
             DataError: No split has that name.
@@ -112,7 +112,7 @@ class Manifest:
         return tuple(row for row in self.entries if row.split == split)
 
     def some_rows(self, split: str) -> tuple[Row, ...]:
-        """Give the rows of a split, at least one of them.
+        """Return the rows of a split, at least one of them.
 
         Raises:
             DataError: No split has that name, or it is empty.
@@ -191,7 +191,7 @@ class Manifest:
         return cls(entries=entries, path=path, **described)
 
     def with_statistics(self, statistics: Statistics) -> Manifest:
-        """Give the manifest with these figures, and with the problems found while measuring added to its own."""
+        """Return the manifest with these figures, and with the problems found while measuring added to its own."""
         every = dict.fromkeys((*self.problems, *statistics.problems))
         return replace(self, statistics=statistics, problems=tuple(every))
 
@@ -207,7 +207,7 @@ class Manifest:
 
 
 def make_spec(manifest: Manifest) -> Spec:
-    """Give legend, bands, normalisation and median ground sampling distance, without reading any image.
+    """Return legend, bands, normalisation and median ground sampling distance, without reading any image.
 
     Raises:
         DataError: The manifest has no legend or no statistics.
@@ -226,7 +226,7 @@ def make_spec(manifest: Manifest) -> Spec:
 
 
 def without_labels(manifest: Manifest) -> Manifest:
-    """Give a manifest that is learnt from without labels: every train and unlabelled image, as train images.
+    """Return a manifest that is learnt from without labels: every train and unlabelled image, as train images.
 
     Its legend, which nothing reads, has a single class where there was none.
     """
@@ -236,7 +236,7 @@ def without_labels(manifest: Manifest) -> Manifest:
 
 
 def require_statistics(manifest: Manifest) -> Statistics:
-    """Give the manifest's statistics.
+    """Return the manifest's statistics.
 
     Raises:
         DataError: They have not been measured, or not a single pixel was valid.

@@ -123,6 +123,6 @@ def _write(path: Path, pixels: NDArray[Any], grid: dict[str, Any]) -> None:
 
 
 def _moved(row: Row, part: Path, out: Path) -> Row:
-    """Give a row's files the names they have once the folder is in its place."""
+    """Return a row's files the names they have once the folder is in its place."""
     assert row.mask is not None  # only labelled rows are cut
     return replace(row, image=out / row.image.relative_to(part), mask=out / row.mask.relative_to(part))

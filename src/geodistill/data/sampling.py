@@ -63,14 +63,14 @@ class ViewSchedule:
         return self.views * sum(self.samples)
 
     def view(self, draw: int) -> View:
-        """Give the view of a draw, from 0 without end."""
+        """Return the view of a draw, from 0 without end."""
         pool, ordinal = (0, draw) if len(self.samples) == 1 or self.share == 0 else self._pool(draw)
         size = self.samples[pool] * self.views
         place = int(_order(self.seed, pool, ordinal // size, size)[ordinal % size])
         return View(pool, place // self.views, place + pool * self.samples[0] * self.views)
 
     def _pool(self, draw: int) -> tuple[int, int]:
-        """Give the pool of a draw and how many draws before it were from that pool."""
+        """Return the pool of a draw and how many draws before it were from that pool."""
         block, place = divmod(draw, BLOCK)
         second = round(BLOCK * self.share)
         chosen = _order(self.seed, 2, block, BLOCK) < second
@@ -188,7 +188,7 @@ def take_fraction(manifest: Manifest, fraction: float, seed: int) -> tuple[Manif
 
 
 def images_of(fraction: float, images: int) -> int:
-    """Give the number of images that a fraction is, to the nearest.
+    """Return the number of images that a fraction is, to the nearest.
 
     Raises:
         RecipeError: The fraction is less than one image.

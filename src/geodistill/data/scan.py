@@ -53,7 +53,7 @@ class ScanReport:
     missing: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form that ``data scan --json`` prints."""
+        """Return the JSON form that ``data scan --json`` prints."""
         manifest = self.manifest
         counts = Counter(row.split for row in manifest.entries)
         return {

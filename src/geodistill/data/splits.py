@@ -147,7 +147,7 @@ def _divide(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[tuple[Row,
 
 
 def _by_fractions(groups: Sequence[str], plan: SplitPlan) -> dict[str, str]:
-    """Give each group a split so that shares of rows come near the fractions; no wished split stays empty."""
+    """Return each group a split so that shares of rows come near the fractions; no wished split stays empty."""
     counts = Counter(groups)
     names = sorted(counts)
     wished = [name for name, fraction in zip(NAMES, plan.fractions, strict=True) if fraction > 0]
@@ -200,7 +200,7 @@ def _group_table(path: Path) -> dict[str, str]:
 
 
 def _named(groups: Sequence[str], plan: SplitPlan) -> dict[str, str] | None:
-    """Give groups the splits they are named for; groups called train, val and test need no naming."""
+    """Return groups the splits they are named for; groups called train, val and test need no naming."""
     known = set(groups)
     if not plan.groups:
         return {name: name for name in known} if known <= set(NAMES) and len(known) > 1 else None

@@ -66,7 +66,7 @@ class Statistics:
     problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form that `from_dict` reads back."""
+        """Return a JSON-ready form that `from_dict` reads back."""
         return asdict(self)
 
     @classmethod

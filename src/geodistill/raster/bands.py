@@ -57,7 +57,7 @@ def band_token(text: str) -> str | None:
 
 
 def aliases(file_name: str, description: str | None, colour: str | None, alone: bool) -> set[str]:
-    """Give every name, in lower case, that a band answers to.
+    """Return every name, in lower case, that a band answers to.
 
     Args:
         file_name: Name of its file, which tells the sensor.

@@ -76,7 +76,7 @@ class Position:
 
 
 def zone_named(code: str) -> Zone:
-    """Give the zone of a code, in any spelling of upper and lower case.
+    """Return the zone of a code, in any spelling of upper and lower case.
 
     Raises:
         UnknownNameError: There is no such zone.
@@ -88,7 +88,7 @@ def zone_named(code: str) -> Zone:
 
 
 def zone_at(lon: float, lat: float, of: object = "") -> Zone:
-    """Give the zone of a coordinate; off the coast, that of the nearest land within `REACH_KM`.
+    """Return the zone of a coordinate; off the coast, that of the nearest land within `REACH_KM`.
 
     Args:
         lon: Degrees, -180 to 180.
@@ -148,7 +148,7 @@ def position_of(image: Path | str | Raster) -> Position:
 
 
 def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Zone]:
-    """Give the zone of each part of a large raster; a part in the open ocean takes that of the nearest part ashore.
+    """Return the zone of each part of a large raster; a part in the open ocean takes that of the nearest part ashore.
 
     Args:
         grid: The whole raster's; with a CRS and a transform.
@@ -218,7 +218,7 @@ def _told(of: object) -> str:
 
 
 def _look_up(lon: float, lat: float) -> Zone | None:
-    """Give the zone of a coordinate or of the nearest land, ``None`` in the open ocean."""
+    """Return the zone of a coordinate or of the nearest land, ``None`` in the open ocean."""
     grid, codes = _map()
     row, col = _cell(lon, lat, grid.shape)
     code = codes[int(grid[row, col])]

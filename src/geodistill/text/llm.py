@@ -55,7 +55,7 @@ class Answers:
         return (self._model, question) in self._all
 
     def get(self, question: str) -> str:
-        """Give the answer to a question that `has` one."""
+        """Return the answer to a question that `has` one."""
         return self._all[self._model, question]
 
     def add(self, question: str, answer: str) -> None:
@@ -100,7 +100,7 @@ class LlmWriter:
         self._client = _client(url, key, timeout, retries)
 
     def pending(self, questions: Sequence[str]) -> list[str]:
-        """Give the questions that the file has no answer to, each once."""
+        """Return the questions that the file has no answer to, each once."""
         return [q for q in dict.fromkeys(questions) if not self._answers.has(q)]
 
     def cost(self, questions: Sequence[str]) -> str:

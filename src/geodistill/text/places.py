@@ -184,7 +184,7 @@ def row_place(
 
 
 def region_zone(name: str) -> tuple[Zone, Position]:
-    """Give zone and position of a place that a benchmark set names; a file name such as ``aachen_11.tif`` will do.
+    """Return zone and position of a place that a benchmark set names; a file name such as ``aachen_11.tif`` will do.
 
     Raises:
         UnknownNameError: The place is not in the table.

@@ -89,7 +89,7 @@ def write_prompt(
 
 
 def questions(setting: Setting, classes: Sequence[str], kind: str = "climate") -> list[str]:
-    """Give what a writer is asked for a prompt; nothing for the ablation prompts.
+    """Return what a writer is asked for a prompt; nothing for the ablation prompts.
 
     Args:
         setting: Zone, season and the rest.

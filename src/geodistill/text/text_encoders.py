@@ -37,7 +37,7 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, text: str) -> Tensor:
-        """Give ``(T, width)`` float32 features of a text's tokens.
+        """Return ``(T, width)`` float32 features of a text's tokens.
 
         Raises:
             DataError: The text is longer than the encoder reads at once.
@@ -63,7 +63,7 @@ class WordEncoder:
         return max(len(_words(text)), 1)
 
     def encode(self, text: str) -> Tensor:
-        """Give ``(words, width)`` float32 of unit deviation."""
+        """Return ``(words, width)`` float32 of unit deviation."""
         return torch.stack([_direction(word, self.width) for word in _words(text) or [""]])
 
 
@@ -102,7 +102,7 @@ class TransformersEncoder:
         return len(self._tokenizer(text)["input_ids"])
 
     def encode(self, text: str) -> Tensor:
-        """Give ``(T, width)`` float32: the last hidden state.
+        """Return ``(T, width)`` float32: the last hidden state.
 
         Raises:
             DataError: The text is longer than the encoder reads at once.
@@ -120,7 +120,7 @@ class TransformersEncoder:
 
 
 def local_directory(name: str) -> Path:
-    """Give a model's directory: the one named, or a hub repository's, fetched once.
+    """Return a model's directory: the one named, or a hub repository's, fetched once.
 
     Raises:
         ArtifactError: It cannot be had.

@@ -97,7 +97,7 @@ def pattern(text: str) -> re.Pattern[str]:
 
 
 def as_dict(benchmark: Benchmark) -> dict[str, Any]:
-    """Give a JSON-ready form."""
+    """Return a JSON-ready form."""
     return {
         "name": benchmark.name,
         "title": benchmark.title,

@@ -75,7 +75,7 @@ def find_set(benchmark: Benchmark, root: Path, layout: str | None = None, split:
 
 
 def list_files(root: Path) -> list[str]:
-    """Give every file below a folder, as relative paths with forward slashes, sorted.
+    """Return every file below a folder, as relative paths with forward slashes, sorted.
 
     Raises:
         DataError: There is no such folder.
@@ -145,7 +145,7 @@ def _matching(
 def _splits(
     benchmark: Benchmark, layout: Layout, wanted: str | None, root: Path, images: Mapping[str, tuple[Path, str]]
 ) -> tuple[dict[str, str], bool]:
-    """Give each id's split, and whether the ids are listed, so that others are left out."""
+    """Return each id's split, and whether the ids are listed, so that others are left out."""
     if layout.split is not None:
         known = layout.split
         return {key: known[part.lower()] for key, (_, part) in images.items() if part.lower() in known}, False
@@ -238,7 +238,7 @@ def scan_set(
 
 
 def _unpacked(benchmark: Benchmark, root: Path, beside: Path) -> Path:
-    """Give the folder to look in: the root, or where its zips were unpacked to."""
+    """Return the folder to look in: the root, or where its zips were unpacked to."""
     files = [root.name] if root.is_file() else list_files(root)
     above = root.parent if root.is_file() else root
     archives = [above / name for name in files if name.lower().endswith(".zip")]

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from geodistill.data.data_config import DataConfig
 from geodistill.data.data_source import DataSource
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.in_memory import Datasets, MapDataset
 from geodistill.data.manifest import Manifest
+from geodistill.data.map_datasets import Datasets, MapDataset
 from geodistill.data.sample import Batch, Sample
 from geodistill.data.sampling import DrawBatches, split_batch
 from geodistill.spec import Legend, Spec
@@ -39,7 +39,7 @@ class DataModule(lightning.LightningDataModule):
         views: As for `RandomCrops`. One set only.
         labels: Whether masks are read; without them every train and unlabelled image is drawn.
         processes: Processes that will share each step.
-        datasets: Images and masks in memory, in place of a manifest; see `of_datasets`.
+        datasets: Map-style datasets in place of a manifest; see `of_datasets`.
 
     Attributes:
         manifest: The loaded manifest; all rows of all sets together where there are several.
@@ -71,8 +71,8 @@ class DataModule(lightning.LightningDataModule):
         if datasets is None:
             config.check()
             self._sources = {
-                name: DataSource(own, Manifest.load(own.manifest), spec, seed=seed + i, views=views, labels=labels)
-                for i, (name, own) in enumerate(config.sources().items())
+                name: DataSource(part, Manifest.load(part.manifest), spec, seed=seed + i, views=views, labels=labels)
+                for i, (name, part) in enumerate(config.sources().items())
             }
         else:
             config.check_values()

@@ -34,8 +34,13 @@ def to_sample(patch: Patch, row: Row, key: str) -> Sample:
 class RandomCrops(Dataset[Sample]):
     """Random square crops, numbered by draw: ``crops[draw]`` is a function of seed and draw number alone.
 
-    There is no end and no epoch. Any worker may compute any draw, so a resumed run, or one with other workers,
-    sees the same stream. Every pixel of the split is as likely as any other to be drawn. Images smaller than the
+    There is no end and no epoch. Each draw has a generator of its own, seeded with (seed, draw), from which row, zoom,
+    place, turn and colours are taken in a fixed order. Nothing depends on what was drawn before, so any worker may
+    compute any draw, and a resumed run, or one with other workers, sees the same stream::
+
+        rng(seed, draw) -> row (by area) -> zoom -> place -> read -> [again while useless] -> turn, flip -> colours
+
+    Every pixel of the split is as likely as any other to be drawn. Images smaller than the
     crop are padded with pixels that are not valid.
 
     Args:
@@ -112,32 +117,32 @@ class RandomCrops(Dataset[Sample]):
     def _view(self, draw: int, schedule: ViewSchedule) -> Sample:
         """Return a view, and beside it the image with its colours as they are."""
         view = schedule.view(draw)
-        own = self._samples[view.pool][view.sample]
-        patch, row, key = self._geometry(self._pools[view.pool], own, np.random.default_rng((self._seed, view.slot)))
+        fixed = self._samples[view.pool][view.sample]
+        patch, row, key = self._geometry(self._pools[view.pool], fixed, np.random.default_rng((self._seed, view.slot)))
         sample = to_sample(self._colours(patch, np.random.default_rng((self._seed, view.slot, draw))), row, key)
         sample["slot"], sample["plain"] = view.slot, sample["image"]
         if self._photometric is not None:
             sample["plain"] = torch.from_numpy(np.ascontiguousarray(patch.image))
         return sample
 
-    def _geometry(self, pool: _Pool, own: Row | None, rng: np.random.Generator) -> tuple[Patch, Row, str]:
+    def _geometry(self, pool: _Pool, fixed: Row | None, rng: np.random.Generator) -> tuple[Patch, Row, str]:
         """Draw place, size, turn and flip, from a row or from any of the pool."""
         augmentation = self._augmentation
         if rng.random() < augmentation.mosaic:
             patch, row, key = self._mosaic(pool, rng)
         else:
-            patch, row, key = self._one(pool, own, rng, self._crop, self._crop)
+            patch, row, key = self._one(pool, fixed, rng, self._crop, self._crop)
         return turn_and_flip(patch, rng, turns=augmentation.turns, flips=augmentation.flips), row, key
 
     def _colours(self, patch: Patch, rng: np.random.Generator) -> Patch:
         return patch if self._photometric is None else self._photometric(patch, rng)
 
     def _one(
-        self, pool: _Pool, own: Row | None, rng: np.random.Generator, height: int, width: int
+        self, pool: _Pool, fixed: Row | None, rng: np.random.Generator, height: int, width: int
     ) -> tuple[Patch, Row, str]:
         """Read one scaled window, again while it is useless or too uniform (the last try is taken as it is)."""
         for _ in range(self._augmentation.tries):
-            row = own or pool.choose(rng)
+            row = fixed or pool.choose(rng)
             zoom = float(np.exp(rng.uniform(*np.log(self._augmentation.scale))))
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)

@@ -77,7 +77,7 @@ class Manifest:
 
     Attributes:
         entries: All rows, in a fixed order.
-        bands: One name a band of the images.
+        bands: One name per band of the images.
         legend: The classes, or ``None`` where no image has a mask.
         ignore_unknown: Whether labels in no legend entry are ignored; if not, reading one is an error.
         statistics: What `geodistill.data.measure.measure` measured, or ``None`` where it has not been run.
@@ -120,8 +120,8 @@ class Manifest:
         rows = self.rows(split)
         if not rows:
             counts = Counter(row.split for row in self.entries)
-            held = ", ".join(f"{name} {counts[name]}" for name in SPLITS if counts[name]) or "nothing"
-            raise DataError(f"manifest {self.path or ''} has no '{split}' images (it has {held})", f"some '{split}'")
+            present = ", ".join(f"{name} {counts[name]}" for name in SPLITS if counts[name]) or "nothing"
+            raise DataError(f"manifest {self.path or ''} has no '{split}' images (it has {present})", f"some '{split}'")
         return rows
 
     def save(self, path: Path | str) -> Manifest:
@@ -313,8 +313,8 @@ def _check_cells(table: pa.Table) -> None:
     for name in ("image", "split", "row", "col", "height", "width"):
         if table[name].null_count:
             raise DataError(f"no {name} in row {table[name].is_null().to_pylist().index(True)}", f"a {name} in each")
-    if odd := set(table["split"].unique().to_pylist()) - set(SPLITS):
-        raise DataError(f"split {shown(min(odd))}", f"one of {', '.join(SPLITS)}")
+    if unknown := set(table["split"].unique().to_pylist()) - set(SPLITS):
+        raise DataError(f"split {shown(min(unknown))}", f"one of {', '.join(SPLITS)}")
     bounds = {"lon": (-540, 540), "lat": (-90, 90), "gsd": (1e-6, 1e7)}
     bounds |= dict.fromkeys(("row", "col", "height", "width"), (0, LONGEST - 1))
     for name, (low, high) in bounds.items():

@@ -58,7 +58,7 @@ def cut_patches(
     _refuse_inputs(manifest, out)
     with atomic_path(out, KIND) as part:
         for row in manifest.entries:
-            entries += [_moved(made, part, out) for made in _cut(row, manifest, part, size, places, stretch)]
+            entries += [_moved(patch, part, out) for patch in _cut(row, manifest, part, size, places, stretch)]
         if not entries:
             raise DataError(
                 f"no scene of {manifest.path} is {size} x {size} pixels", "larger scenes or smaller patches"

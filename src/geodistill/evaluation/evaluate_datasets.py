@@ -10,8 +10,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
-from geodistill.data.in_memory import MapDataset, as_patch
 from geodistill.data.manifest import Row
+from geodistill.data.map_datasets import MapDataset, as_patch
 from geodistill.data.reader import Patch
 from geodistill.errors import DataError
 from geodistill.evaluation.scoring import Settings, score_image

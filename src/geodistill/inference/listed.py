@@ -12,7 +12,7 @@ from urllib.request import urlopen
 from geodistill.errors import DataError
 from geodistill.inference.named import Scene, clean
 from geodistill.raster import IMAGE_SUFFIXES
-from geodistill.raster.source import is_local, is_own_name, is_remote, stem_of
+from geodistill.raster.source import is_gdal_name, is_local, is_remote, stem_of
 from geodistill.reading import parse_json, read_answer, read_bytes
 
 LOCATION_COLUMNS = ("location", "path", "href", "url", "image")
@@ -149,7 +149,7 @@ def resolve(href: str, source: str) -> str:
     except ValueError as error:
         raise DataError(f"{source} refers to {href[:200]!r} ({error})", "an address or a path") from error
     plain = is_remote(found) or is_local(found) or found.startswith("/vsi")
-    if not plain or is_own_name(found) or not href.strip() or href.lstrip().startswith("<") or "\0" in href:
+    if not plain or is_gdal_name(found) or not href.strip() or href.lstrip().startswith("<") or "\0" in href:
         raise DataError(f"{source} refers to {href[:200]!r}", "an address or a path")
     return found
 

@@ -37,7 +37,7 @@ def open_text_encoder(name: str) -> TextEncoder:
             or ``RemoteCLIP-ViT-B-32``.
 
     Raises:
-        ArtifactError: It cannot be had.
+        ArtifactError: It is not available.
     """
     kind, _, width = name.partition(":")
     if kind == WORDS and (not width or width.isdigit()):
@@ -86,7 +86,7 @@ def encode_prompt(encoder: TextEncoder, prompt: Prompt, most: int = MOST_TOKENS)
 
 
 class FeatureStore:
-    """Prompt features on disk, one safetensors file a prompt and encoder: the encoder runs once per distinct text.
+    """Prompt features on disk, one safetensors file per prompt and encoder: the encoder runs once per distinct text.
 
     Args:
         name: The text encoder, as `open_text_encoder` takes it.
@@ -118,7 +118,7 @@ class FeatureStore:
                 self._known[prompt.id] = encode_prompt(self.encoder, prompt, self._most)
                 if path is not None:
                     with atomic_path(path) as part:
-                        # Not save_file, whose files nobody but their owner can read.
+                        # Not save_file, whose files only their owner can read.
                         part.write_bytes(save({"features": self._known[prompt.id].contiguous()}))
         return self._known[prompt.id]
 

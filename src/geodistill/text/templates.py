@@ -1,4 +1,4 @@
-"""Prompts: one text for a place and a list of classes, made of one sentence a class (MetaSegNet, section III-B)."""
+"""Prompts: one text for a place and a list of classes, made of one sentence per class (MetaSegNet, section III-B)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Prompt:
     Attributes:
         setting: What it was written for.
         kind: One of `KINDS`.
-        parts: One text a class.
+        parts: One text per class.
     """
 
     setting: Setting

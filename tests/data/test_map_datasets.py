@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
-from geodistill.data.in_memory import Datasets
+from geodistill.data.map_datasets import Datasets
 from geodistill.errors import DataError
 from geodistill.spec import Legend
 from map_style import Towns

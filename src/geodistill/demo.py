@@ -15,10 +15,11 @@ import numpy as np
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillWarning, OutputError
+from geodistill.errors import GeodistillWarning, OutputError, output_error
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.figures import legend_strip, to_rgb, write_png
-from geodistill.files import atomic_path, empty_folder, foreign_files, hold_folder, mark_folder, output_error
+from geodistill.files import atomic_path
+from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder
 from geodistill.inference.predict import predict
 from geodistill.raster import Raster
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_dataset, write_scene

@@ -15,7 +15,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.scoring import Settings, score_image
-from geodistill.files import foreign_files, hold_folder
+from geodistill.folders import foreign_files, hold_folder
 from geodistill.raster import Window
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend

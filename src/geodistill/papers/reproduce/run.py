@@ -15,7 +15,7 @@ from geodistill.data.catalog import CATALOG
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.evaluation.compare import flops
 from geodistill.evaluation.evaluate import check_place, evaluate
-from geodistill.files import claim_files, hold_folder
+from geodistill.folders import claim_files, hold_folder
 from geodistill.inference.location import Whereabouts
 from geodistill.metrics import Scores
 from geodistill.papers.reproduce.plan import Planner, Run, known_keys, parse_overrides, put, why_open

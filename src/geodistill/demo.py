@@ -148,7 +148,7 @@ def format_scores(mious: dict[str, dict[str, float]]) -> str:
 
 
 def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
-    """Draw and scan what the demo trains and tests on; gives manifests by use."""
+    """Draw and scan what the demo trains and tests on; return manifests by use."""
     first = 1000 * seed
     for region in REGIONS.values():
         write_dataset(work / "both", region, 16, size, first + 100)
@@ -166,7 +166,7 @@ def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
 
 
 def train(out: Path, manifests: dict[str, Path], seed: int, steps: int) -> dict[str, Path]:
-    """Train teacher and both students; gives their runs."""
+    """Train teacher and both students; return their runs."""
     runs = {name: out / "work" / "runs" / name for name in ("teacher", "student_without_transfer", "student")}
     print("training the teacher on labelled towns of two regions ...", flush=True)
     teacher = COMMON | {"data.manifest": manifests["both"], "trainer.max_steps": 5 * steps // 2}

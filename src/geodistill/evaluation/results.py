@@ -21,7 +21,7 @@ _TOGETHER = 5000
 
 
 @contextmanager
-def held_results(out: Path | None, worst: int, inputs: Sequence[Path | str]) -> Iterator[None]:
+def hold_results(out: Path | None, worst: int, inputs: Sequence[Path | str]) -> Iterator[None]:
     """Hold the folder of the results, once it is certain that writing them costs nobody a file.
 
     Args:

@@ -22,9 +22,8 @@ import transformers
 from torch import Tensor, nn
 
 from geodistill.label.segmenters import sam_decoder as decoder_module
-from geodistill.label.segmenters.attention import ImageSide
-from geodistill.label.segmenters.encoder import lighten
-from geodistill.label.segmenters.sam_decoder import Decoder, Scene
+from geodistill.label.segmenters.sam_decoder import ImageContext, ImageSide, MaskDecoder
+from geodistill.label.segmenters.sam_model import lighten
 
 KEPT_FROM = 1.5
 Runner = Callable[[], Any]
@@ -64,13 +63,13 @@ class OurDecoding(nn.Module):
     def __init__(self, model: Any) -> None:
         """Take the model by reference."""
         super().__init__()
-        self.model, self.decoder = model, Decoder(model)
+        self.model, self.decoder = model, MaskDecoder(model)
 
     def forward(
         self, tokens: Tensor, seen: Tensor, keys: Tensor, values: Tensor, queries: Tensor, box: Tensor
     ) -> Tensor:
-        """Decode one embedded box ``(1, 2, C)`` on the parts of a `Scene`."""
-        return self.decoder(Scene(tokens, None, None, ImageSide(seen, keys, values, queries)), box, None)[0]
+        """Decode one embedded box ``(1, 2, C)`` on the parts of a `ImageContext`."""
+        return self.decoder(ImageContext(tokens, None, None, ImageSide(seen, keys, values, queries)), box, None)[0]
 
 
 def make_model(layers: int) -> Any:

@@ -157,7 +157,7 @@ def test_an_image_that_shrank_leaves_no_tile_behind(tmp_path: Path) -> None:
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:
-    from geodistill.label.segmenters.build import weights_stamp
+    from geodistill.label.segmenters.base import weights_stamp
     from promptable import save_promptable
 
     name = f"sam:{save_promptable('sam', tmp_path / 'weights')}"
@@ -169,7 +169,7 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_chunk_that_is_altered_is_one_line(tmp_path: Path) -> None:
-    from geodistill.label.segmenters.chunks import settled_chunk
+    from geodistill.label.segmenters.sam import settled_chunk
 
     file = tmp_path / ".chunk"
     assert settled_chunk(file, lambda: 4) == 4

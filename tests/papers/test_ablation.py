@@ -13,7 +13,8 @@ from pycocotools.coco import COCO
 from detection_sets import make_detection_set, read_coco, write_boxes
 from factories import make_picture, truncate
 from geodistill.errors import DataError
-from geodistill.label.postprocess import NO_RULES, Rules
+from geodistill.label.postprocess import NO_RULES
+from geodistill.label.postprocess import Rules
 from geodistill.label.prompts import COMBINATIONS
 from geodistill.papers.ablation import FLOORS, PUBLISHED, Question, Row, ablate, format_ablation, write_ablation
 

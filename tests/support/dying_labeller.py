@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from geodistill.label.ledger import Record
-from geodistill.label.plan import Item
+from geodistill.label.tiles import Item
 from geodistill.label.worker import Labeller
 
 

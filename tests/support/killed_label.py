@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from detection_sets import settings_of
-from geodistill.label import assemble, build, paint
+from geodistill.label import assemble, build
 from geodistill.label import ledger as journal
+from geodistill.label import pixels as paint
 
 TILED = {"tile": 48, "overlap": 16, "share": 0.6, "empty": "keep"}
 

@@ -18,11 +18,11 @@ from geodistill.data.splits import SplitPlan, divide
 from geodistill.data.stats import stats
 from geodistill.files import atomic_path
 from geodistill.label.accounts import Accounts
-from geodistill.label.config import Settings
+from geodistill.label.config import LabelSettings
 from geodistill.label.ledger import Journal, Record
-from geodistill.label.paint import unlabelled_colour
-from geodistill.label.plan import TileId
+from geodistill.label.pixels import unlabelled_colour
 from geodistill.label.records import Annotations, ImageBoxes
+from geodistill.label.tiles import TileId
 from geodistill.label.worker import FOLDERS
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -34,7 +34,7 @@ INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
 
 @dataclass(frozen=True)
-class Run:
+class LabelRun:
     """A run whose tiles are all done.
 
     Attributes:
@@ -47,7 +47,7 @@ class Run:
     """
 
     out: Path
-    settings: Settings
+    settings: LabelSettings
     legend: Legend
     annotations: Annotations
     tiles: int
@@ -63,7 +63,7 @@ class _Written:
     row: Row
 
 
-def assemble(run: Run, journal: Journal, *, progress: bool = False) -> dict[str, Any]:
+def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> dict[str, Any]:
     """Write the files that are about the whole set; the account comes last and says that the run is complete.
 
     Where not one box gave a label there is no set: the account alone is written, and no file stays that looks like one.
@@ -98,7 +98,7 @@ def assemble(run: Run, journal: Journal, *, progress: bool = False) -> dict[str,
     return account
 
 
-def _counted(run: Run, journal: Journal, accounts: Accounts) -> Iterator[tuple[ImageBoxes, Record]]:
+def _counted(run: LabelRun, journal: Journal, accounts: Accounts) -> Iterator[tuple[ImageBoxes, Record]]:
     """Yield the records of images that count, in order; files of failed images are removed."""
     tiles: dict[str, list[TileId]] = {key: list(names) for key, names in groupby(journal.tiles(), key=lambda t: t[0])}
     for image in run.annotations.images:
@@ -136,7 +136,7 @@ def remove_all(out: Path, journal: Journal) -> None:
                 Path(folder).rmdir()
 
 
-def _write_instances(run: Run, records: Iterator[tuple[ImageBoxes, Record]]) -> list[_Written]:
+def _write_instances(run: LabelRun, records: Iterator[tuple[ImageBoxes, Record]]) -> list[_Written]:
     """Write the COCO file piece by piece, since a large set's would not fit into memory; gather manifest rows.
 
     Ids begin at 1, since many readers take 0 for background; what stands in the masks is each class's ``mask_value``.
@@ -213,7 +213,7 @@ def _write_legend(path: Path, legend: Legend) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _write_manifest(run: Run, written: Sequence[_Written], progress: bool) -> dict[str, Any]:
+def _write_manifest(run: LabelRun, written: Sequence[_Written], progress: bool) -> dict[str, Any]:
     """Write the manifest with splits and statistics, and tell how many images are in each split."""
     if not written:
         return {}

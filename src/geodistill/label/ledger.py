@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from geodistill.errors import DataError, OutputError
 from geodistill.files import atomic_path, output_error
-from geodistill.label.plan import TileId
+from geodistill.label.tiles import TileId
 from geodistill.reading import parse_object
 
 NAME = ".journal.jsonl"
-
 Record = dict[str, Any]
 """One tile: ``key``, ``window`` [row, col, height, width], ``error``, and what `labeller.Labeller` adds."""
 
@@ -180,3 +179,38 @@ def _is_whole(line: bytes) -> bool:
 
 def _crc(body: bytes) -> bytes:
     return b"%08x" % zlib.crc32(body)
+
+
+_PART = 1 << 20
+
+
+def file_sum(path: Path) -> list[int]:
+    """Return size in bytes and CRC-32 of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    size, crc = 0, 0
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            size += len(part)
+            crc = zlib.crc32(part, crc)
+    return [size, crc]
+
+
+def file_sums(folder: Path, names: tuple[str, ...]) -> dict[str, list[int]]:
+    """Return the sum of each file of a folder, by its name."""
+    return {name: file_sum(folder / name) for name in names}
+
+
+def altered_files(folder: Path, sums: Mapping[str, Any]) -> list[str]:
+    """Return the names of files that are missing or no longer as `file_sums` found them; links count as missing."""
+    return [name for name, known in sums.items() if not _is_same(folder / name, known)]
+
+
+def _is_same(path: Path, known: Any) -> bool:
+    try:
+        # Most damage shows in the size, which costs nothing to read.
+        return not path.is_symlink() and [path.stat().st_size] == known[:1] and file_sum(path) == known
+    except (OSError, TypeError, ValueError):
+        return False

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from geodistill.label.masks import Mask
 from geodistill.label.prompts import Prompts
-from geodistill.label.segmenters import CroppedMask
 from geodistill.label.segmenters.sam import SamSegmenter
 from geodistill.label.segmenters.sam_model import FAMILIES, load_network
 from promptable import SIDE, promptable, save_promptable
@@ -86,12 +86,12 @@ def by_transformers(family: str, image: NDArray[np.uint8], prompts: Prompts) -> 
     return np.stack(masks), scores
 
 
-def full_size(masks: Iterable[CroppedMask], height: int, width: int) -> NDArray[np.bool_]:
+def full_size(masks: Iterable[Mask], height: int, width: int) -> NDArray[np.bool_]:
     full = []
     for mask in masks:
         full.append(np.zeros((height, width), bool))
-        rows, columns = mask.mask.shape
-        full[-1][mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.mask
+        rows, columns = mask.pixels.shape
+        full[-1][mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.pixels
     return np.stack(full)
 
 
@@ -186,7 +186,7 @@ def test_masks_that_were_taken_are_not_kept() -> None:
     taken: list[weakref.ref[NDArray[np.bool_]]] = []
     most = 0
     for mask in segmenter.masks(segmenter.embed([noise(300, 300)])[0], prompts):
-        taken.append(weakref.ref(mask.mask if mask.mask.base is None else mask.mask.base))
+        taken.append(weakref.ref(mask.pixels if mask.pixels.base is None else mask.pixels.base))
         most = max(most, sum(reference() is not None for reference in taken))
     assert len(taken) == 40
     assert most <= 2

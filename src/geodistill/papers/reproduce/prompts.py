@@ -12,11 +12,11 @@ import numpy as np
 
 from geodistill.errors import DataError
 from geodistill.label.masks import Runs
-from geodistill.label.presets import SEGMENTER
 from geodistill.label.prompts import parse_prompt
 from geodistill.papers.ablation import Question, ablate
 from geodistill.papers.reproduce.sets import MadeUp, Official, Source
 from geodistill.papers.row import Row
+from geodistill.papers.samrs_presets import SEGMENTER
 from geodistill.raster import atomic_path
 from geodistill.reading import read_object
 from geodistill.synthetic import LEGEND, REGIONS, Scene, draw_scene, write_scene

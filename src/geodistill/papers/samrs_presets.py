@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geodistill.label.paint import Order
-from geodistill.label.postprocess import NO_RULES, Rules
+from geodistill.label.postprocess import NO_RULES, Order, Rules
 from geodistill.papers.samrs_sets import COLOURS, FAST, SIOR, SOTA
 from geodistill.spec import Colour
 

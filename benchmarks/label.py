@@ -129,10 +129,10 @@ def upsampling_shares(segmenter: SamSegmenter, embedding: Any, prompts: Prompts,
     """
     device = segmenter.network.device
     frame = segmenter.network.frame(tile, tile)
-    scene = segmenter._look(embedding)
+    context = segmenter._prepare(embedding)
     decoded: list[tuple[torch.Tensor, torch.Tensor]] = []
     decoding = seconds(
-        lambda: decoded.extend(segmenter._decode(scene, prompts.part(i, i + 1), frame) for i in range(len(prompts))),
+        lambda: decoded.extend(segmenter._decode(context, prompts.part(i, i + 1), frame) for i in range(len(prompts))),
         device,
     )
     boxed = []

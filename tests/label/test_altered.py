@@ -35,7 +35,7 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 def stopped(source: Path, out: Path) -> None:
     """A run that was killed when all tiles were done."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geodistill.label.build._close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("geodistill.label.build.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(settings_of(source, **TILED), out)
 

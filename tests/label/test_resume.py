@@ -15,7 +15,9 @@ from dying_labeller import DyingLabeller
 from geodistill.errors import DataError, GeodistillWarning, OutputError
 from geodistill.label import ledger as journals
 from geodistill.label.build import WorkerOptions, build
-from geodistill.label.ledger import Journal
+from geodistill.label.ledger import Journal, TileRecord
+from geodistill.label.tiles import TileId
+from geodistill.raster import Window
 from killed_label import TILED
 from where import SUPPORT
 
@@ -104,7 +106,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
 def test_files_that_are_gone_are_made_again(source: Path, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geodistill.label.build._close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("geodistill.label.build.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(settings_of(source, **TILED), out)
     next((out / "gray").glob("*.png")).unlink()
@@ -114,8 +116,8 @@ def test_files_that_are_gone_are_made_again(source: Path, tmp_path: Path, uninte
     assert contents(out) == uninterrupted
 
 
-def record(key: str, row: int) -> journals.Record:
-    return {"key": key, "window": [row, 0, 8, 8], "error": ""}
+def record(key: str, row: int, error: str = "") -> TileRecord:
+    return TileRecord(key, Window(row, 0, 8, 8), error)
 
 
 def test_a_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
@@ -126,14 +128,14 @@ def test_a_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]
         assert journal.altered == 0
-        journal.append([record("b", 0), {**record("b", 8), "error": "again"}])
-        assert journal.read(("b", 8, 0))["error"] == "again"
+        journal.append([record("b", 0), record("b", 8, "again")])
+        assert journal.read(TileId("b", 8, 0)).error == "again"
         assert len(journal) == 3
-        assert ("b", 0, 0) in journal
-        journal.keep([("b", 8, 0), ("a", 0, 0)], {"label.json": [1, 2]})
+        assert TileId("b", 0, 0) in journal
+        journal.keep([TileId("b", 8, 0), TileId("a", 0, 0)], {"label.json": [1, 2]})
     with Journal(tmp_path) as journal:
         assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]
-        assert journal.read(("b", 8, 0))["error"] == "again"
+        assert journal.read(TileId("b", 8, 0)).error == "again"
         assert journal.finished == {"label.json": [1, 2]}
         journal.append([record("c", 0)])
         assert journal.finished is None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geodistill.errors import GeodistillError
-from geodistill.label.ledger import Record
+from geodistill.label.ledger import TileRecord
 from geodistill.label.postprocess import CHANGES
 from geodistill.label.records import ImageBoxes
 
@@ -55,7 +55,7 @@ class Accounts:
     hidden: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, image: ImageBoxes, records: Sequence[Record], error: str = "") -> bool:
+    def add(self, image: ImageBoxes, records: Sequence[TileRecord], error: str = "") -> bool:
         """Count one source image.
 
         Args:
@@ -66,7 +66,7 @@ class Accounts:
         Returns:
             Whether its labels count; a single tile that does not decode fails the image.
         """
-        error = error or next((record["error"] for record in records if record["error"]), "")
+        error = error or next((record.error for record in records if record.error), "")
         outcomes = {} if error else _outcomes(records)
         for dropped in image.dropped:
             self._class(dropped.category).boxes += 1
@@ -92,15 +92,14 @@ class Accounts:
             self._add_tile(record)
         return True
 
-    def _add_tile(self, record: Record) -> None:
-        labelled = bool(record.get("instances"))
+    def _add_tile(self, record: TileRecord) -> None:
         self.tiles["in"] += 1
-        self.tiles["labelled" if labelled else "empty"] += 1
-        self.tiles["written"] += "masks" in record
-        self.instances += len(record.get("instances", ()))
-        for category, changes in record.get("changes", {}).items():
+        self.tiles["labelled" if record.instances else "empty"] += 1
+        self.tiles["written"] += record.files is not None
+        self.instances += len(record.instances)
+        for category, changes in record.changes.items():
             self._class(category).changes.update(changes)
-        overlapping, between_classes, hidden = record.get("painted", (0, 0, 0))
+        overlapping, between_classes, hidden = record.painted
         self.overlapping += overlapping
         self.between_classes += between_classes
         self.hidden += hidden
@@ -161,11 +160,11 @@ class Accounts:
         }
 
 
-def _outcomes(records: Sequence[Record]) -> dict[int, str]:
+def _outcomes(records: Sequence[TileRecord]) -> dict[int, str]:
     """Give the outcome of each box by its index: labelled (an empty text) if any tile labelled it, else why not."""
     outcomes: dict[int, str] = {}
     for record in records:
-        for index, reason in record.get("outcomes", ()):
+        for index, reason in record.outcomes:
             first = outcomes.setdefault(index, reason)
             outcomes[index] = first if reason else ""
     return outcomes

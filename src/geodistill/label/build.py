@@ -17,7 +17,7 @@ from geodistill.files import hold_folder, sweep
 from geodistill.label.assemble import ACCOUNT, LabelRun, assemble
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats import read_boxes, tell_unmatched
-from geodistill.label.ledger import Journal, Record
+from geodistill.label.ledger import Journal, TileRecord
 from geodistill.label.records import Annotations
 from geodistill.label.resume import begin, finished_sums, is_finished, refuse_other, still_done
 from geodistill.label.segmenters.base import weights_stamp
@@ -136,7 +136,7 @@ def _build(
         _label(labeller, items, work, journal, progress)
         run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons)
         account = assemble(run, journal, progress=progress)
-        _close(out, journal, account)
+        finish_run(out, journal, account)
     return account
 
 
@@ -200,7 +200,7 @@ def _batch(segmenter: str, work: WorkerOptions, earlier: dict[str, Any] | None) 
 
 def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: Journal, progress: bool) -> None:
     tiles = sum(len(task.tiles) for item in items for task in item)
-    results: Iterator[TaskResult[Item, list[Record]]] = run_tasks(
+    results: Iterator[TaskResult[Item, list[TileRecord]]] = run_tasks(
         labeller,
         items,
         engine=work.engine,
@@ -220,13 +220,9 @@ def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: 
             bar.update(sum(len(task.tiles) for task in result.item))
 
 
-def _lost(item: Item, error: GeodistillError) -> list[Record]:
+def _lost(item: Item, error: GeodistillError) -> list[TileRecord]:
     """Return the records of tiles whose worker died each time."""
-    return [
-        {"key": task.key, "window": [w.row, w.col, w.height, w.width], "error": str(error)}
-        for task in item
-        for w in (tile.window for tile in task.tiles)
-    ]
+    return [TileRecord(task.key, tile.window, str(error)) for task in item for tile in task.tiles]
 
 
 def unopened(annotations: Annotations) -> dict[str, str]:
@@ -242,13 +238,13 @@ def unopened(annotations: Annotations) -> dict[str, str]:
     return reasons
 
 
-def _close(out: Path, journal: Journal, account: dict[str, Any]) -> None:
+def finish_run(out: Path, journal: Journal, account: dict[str, Any]) -> None:
     """End a run: the journal keeps what need not be done again, in one order."""
     failed = {failure["key"] for failure in account["failures"]}
     if not account["boxes"]["labelled"]:
         journal.keep([])
     elif failed:
-        journal.keep(tile for tile in journal.tiles() if tile[0] not in failed)
+        journal.keep(tile for tile in journal.tiles() if tile.key not in failed)
     else:
         journal.keep(journal.tiles(), finished_sums(out))
     sweep(out, held=True)

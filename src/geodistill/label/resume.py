@@ -12,7 +12,7 @@ from geodistill.errors import DataError, GeodistillWarning, OutputError
 from geodistill.files import HOLDER, LOCK, MARKER, atomic_path, is_leftover, mark_folder, output_error, sweep
 from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST, remove_files
 from geodistill.label.ledger import NAME as JOURNAL
-from geodistill.label.ledger import Journal, Record, altered_files, file_sums
+from geodistill.label.ledger import FileSums, Journal, TileRecord, altered_files, file_sums
 from geodistill.label.tiles import ImageTask, TileId
 from geodistill.label.worker import CHUNK, FOLDERS
 from geodistill.raster import Raster, Window
@@ -103,8 +103,7 @@ def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[T
     for name in journal.tiles():
         record = journal.read(name)
         task, window = planned.get(name, (None, None))
-        same = window is not None and record["window"] == [window.row, window.col, window.height, window.width]
-        if task is not None and same and not record["error"] and stamps.are_those_of(task, record):
+        if task is not None and record.window == window and not record.error and stamps.are_those_of(task, record):
             damaged = _damaged(out, record)
             altered += damaged
             if not damaged:
@@ -120,7 +119,7 @@ def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[T
 _WHOLE_SET = (ACCOUNT, INSTANCES, LEGEND, MANIFEST)
 
 
-def finished_sums(out: Path) -> Record:
+def finished_sums(out: Path) -> FileSums:
     """Return what a complete run says of the files about the whole set."""
     return file_sums(out, _WHOLE_SET)
 
@@ -148,12 +147,12 @@ class _Stamps:
         self._now: dict[Path, Any] = {}
         self.changed: dict[Path, None] = {}
 
-    def are_those_of(self, task: ImageTask, record: Record) -> bool:
-        if "stamp" not in record:  # no pixel was looked at
+    def are_those_of(self, task: ImageTask, record: TileRecord) -> bool:
+        if record.stamp is None:  # no pixel was looked at
             return True
         if task.image not in self._now:
             self._now[task.image] = _stamp(task.image)
-        if self._now[task.image] == record["stamp"]:
+        if self._now[task.image] == record.stamp:
             return True
         self.changed[task.image] = None
         return False
@@ -167,9 +166,8 @@ def _stamp(image: Path) -> Any:
         return None
 
 
-def _damaged(out: Path, record: Record) -> list[str]:
-    files = record.get("files", {})
-    return altered_files(out, files) if "masks" in record or files else []
+def _damaged(out: Path, record: TileRecord) -> list[str]:
+    return [] if record.files is None else altered_files(out, record.files.sums)
 
 
 def _remove_unrecorded(out: Path, left: Sequence[tuple[ImageTask, Window]]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from glob import escape
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
@@ -101,8 +101,18 @@ def _clip(bounds: Bounds, window: Window) -> Bounds | None:
     return (left, top, right, bottom) if right > left and bottom > top else None
 
 
-TileId = tuple[str, int, int]
-"""Key of the image, first row and first column of the tile."""
+class TileId(NamedTuple):
+    """Names a tile.
+
+    Attributes:
+        key: The image's key.
+        row: First row of the tile in the image.
+        col: First column of the tile in the image.
+    """
+
+    key: str
+    row: int
+    col: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +148,7 @@ class ImageTask:
 
     def ids(self) -> list[TileId]:
         """Return what identifies each tile."""
-        return [(self.key, tile.window.row, tile.window.col) for tile in self.tiles]
+        return [TileId(self.key, tile.window.row, tile.window.col) for tile in self.tiles]
 
     def file_name(self, window: Window) -> str:
         """Return the name of a tile's files without suffix, with forward slashes."""

@@ -140,9 +140,9 @@ def test_an_image_is_encoded_once_and_boxes_are_decoded_as_they_are_taken(monkey
     segmenter = loaded("sam")[2]
     model = segmenter.network.model
     encoded, decoded = [], []
-    encode, draw = model.get_image_embeddings, segmenter.decoder._draw
+    encode, draw = model.get_image_embeddings, segmenter.decoder._upscale
     monkeypatch.setattr(model, "get_image_embeddings", lambda pixels: (encoded.append(len(pixels)), encode(pixels))[1])
-    monkeypatch.setattr(segmenter.decoder, "_draw", lambda *a: (decoded.append(len(a[1])), draw(*a))[1])
+    monkeypatch.setattr(segmenter.decoder, "_upscale", lambda *a: (decoded.append(len(a[1])), draw(*a))[1])
     embedding = segmenter.embed([noise(64, 64)])[0]
     masks = iter(segmenter.masks(embedding, make_prompts(64, 64, "b", 8)))
     assert (encoded, decoded) == ([1], [])

@@ -149,19 +149,19 @@ class SamSegmenter:
     def masks(self, embedding: Embedding, prompts: Prompts) -> Iterator[Mask]:
         """Decode the prompts chunk by chunk, as the masks are taken."""
         frame = self.network.frame(embedding.height, embedding.width)
-        scene = self._look(embedding)
+        context = self._prepare(embedding)
         if self.chunk is None:
-            self.chunk = self._find_chunk(scene, prompts.part(0, 1), frame)
+            self.chunk = self._find_chunk(context, prompts.part(0, 1), frame)
         rows, columns = bands_back(frame)
         for start in range(0, len(prompts), self.chunk):
-            logits, scores = self._decode(scene, prompts.part(start, start + self.chunk), frame)
+            logits, scores = self._decode(context, prompts.part(start, start + self.chunk), frame)
             yield from crop_masks(logits, rows, columns, scores.clamp(0, 1).tolist())
 
-    def _find_chunk(self, scene: ImageContext, prompt: Prompts, frame: TileFrame) -> int:
+    def _find_chunk(self, context: ImageContext, prompt: Prompts, frame: TileFrame) -> int:
         """Take the number that this run settled on before, or measure it on one prompt."""
 
         def measure() -> int:
-            return choose_chunk(lambda size: self._repeat(scene, prompt, frame, size), self.network.device)
+            return choose_chunk(lambda size: self._repeat(context, prompt, frame, size), self.network.device)
 
         return measure() if self.chunk_file is None else settled_chunk(self.chunk_file, measure)
 
@@ -174,20 +174,20 @@ class SamSegmenter:
         return [tuple(level[i : i + 1].clone() for level in levels) for i in range(len(images))]
 
     @torch.inference_mode()
-    def _look(self, embedding: Embedding) -> ImageContext:
-        return self.decoder.look(embedding.features)
+    def _prepare(self, embedding: Embedding) -> ImageContext:
+        return self.decoder.prepare(embedding.features)
 
     @torch.inference_mode()
-    def _decode(self, scene: ImageContext, prompts: Prompts, frame: TileFrame) -> tuple[Tensor, Tensor]:
+    def _decode(self, context: ImageContext, prompts: Prompts, frame: TileFrame) -> tuple[Tensor, Tensor]:
         """Give logits ``(N, m, m)`` and predicted IoU ``(N,)``."""
-        return self.decoder(scene, self._sparse(prompts, frame), self._dense(prompts, frame))
+        return self.decoder(context, self._sparse(prompts, frame), self._dense(prompts, frame))
 
     @torch.inference_mode()
-    def _repeat(self, scene: ImageContext, prompt: Prompts, frame: TileFrame, size: int) -> object:
+    def _repeat(self, context: ImageContext, prompt: Prompts, frame: TileFrame, size: int) -> object:
         """Decode the same prompt several times, for measuring."""
         dense = self._dense(prompt, frame)
         return self.decoder(
-            scene,
+            context,
             self._sparse(prompt, frame).expand(size, -1, -1),
             None if dense is None else dense.expand(size, -1, -1, -1),
         )

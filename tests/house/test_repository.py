@@ -1,0 +1,70 @@
+"""What the repository holds beside the code: files that parse, no paths of one machine, links that lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from house_files import RECIPES, ROOT, at, documents
+
+
+@pytest.mark.parametrize("path", [*RECIPES, ROOT / "mkdocs.yml", ROOT / ".pre-commit-config.yaml"], ids=at)
+def test_yaml_parses_to_a_mapping(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+
+
+def tracked() -> list[Path]:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True)
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_paths_of_one_machine_are_tracked() -> None:
+    pattern = re.compile(rb"(?<![\w.:/-])/(?:home|Users|root|work|mnt)/\w+")
+    paths = [f"{at(path)}: {match[0].decode()}" for path in tracked() for match in pattern.finditer(path.read_bytes())]
+    assert paths == []
+
+
+def test_tracked_files_are_small() -> None:
+    assert [at(path) for path in tracked() if path.stat().st_size > 2_000_000] == []
+
+
+def test_scripts_can_be_run() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_links_of_documents_lead_somewhere() -> None:
+    dead = []
+    for path in documents():
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):
+            if "://" not in target and not (path.parent / target).exists():
+                dead.append(f"{at(path)}: {target}")
+    assert dead == []
+
+
+def test_documented_commands_have_known_verbs() -> None:
+    from geodistill.cli import VERBS
+
+    unknown = []
+    for path in documents():
+        for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+            for verb in re.findall(r"^\s*(?:\$ )?geodistill (\w+)", block, re.MULTILINE):
+                if verb not in VERBS:
+                    unknown.append(f"{at(path)}: {verb}")
+    assert unknown == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_constraints_hold_versions_only() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.+]+", line)] == []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from house_files import RECIPES, ROOT, at, documents
+from house_files import PACKAGE, PYTHON, RECIPES, ROOT, at, documents, trees
 
 
 @pytest.mark.parametrize("path", [*RECIPES, ROOT / "mkdocs.yml", ROOT / ".pre-commit-config.yaml"], ids=at)
@@ -68,3 +70,54 @@ def test_every_page_is_in_the_navigation() -> None:
 def test_constraints_hold_versions_only() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.+]+", line)] == []
+
+
+IMPORTED_AS = {
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+}
+USED_WITHOUT_IMPORT = {
+    "onnxscript": "torch.onnx exports through it",
+    "tensorboard": "Lightning's logger writes through it",
+    "pytest-xdist": "the option -n of pytest",
+    "pandas-stubs": "types for mypy",
+    "types-pyyaml": "types for mypy",
+    "types-tqdm": "types for mypy",
+    **dict.fromkeys(("import-linter", "mypy", "pre-commit", "pytest", "ruff", "mkdocs"), "a command"),
+}
+"""Dependencies that no file imports, and what for."""
+
+
+def imported(files: list[Path]) -> set[str]:
+    """Return the top names of the modules that some files import."""
+    names = set()
+    for _, tree in trees(files):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_every_dependency_is_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    in_package, anywhere = imported(PACKAGE), imported(PYTHON)
+    groups = [(project["dependencies"], in_package)]
+    groups += [(names, anywhere if extra == "dev" else in_package) for extra, names in extras.items()]
+    idle = []
+    for requirements, modules in groups:
+        names = [re.split(r"[\[>=<]", requirement)[0] for requirement in requirements]
+        for name in names:
+            module = IMPORTED_AS.get(name, name.replace("-", "_"))
+            if name not in ("geodistill", *USED_WITHOUT_IMPORT) and module not in modules:
+                idle.append(name)
+    assert idle == []
+
+
+def test_the_version_stands_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "geodistill.version.__version__"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -22,10 +23,16 @@ def at(path: Path, line: int = 0) -> str:
     return f"{name}:{line}" if line else name
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return a file parsed, once for all rules."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def trees(paths: list[Path]) -> Iterator[tuple[Path, ast.Module]]:
     """Yield every file parsed."""
     for path in paths:
-        yield path, ast.parse(path.read_text(encoding="utf-8"))
+        yield path, parsed(path)
 
 
 def documents() -> list[Path]:

@@ -20,7 +20,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, BusyError, OutputError, RecipeError
-from geodistill.files import foreign_files, hold_folder
+from geodistill.folders import foreign_files, hold_folder
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 from geodistill.training.schema import Recipe

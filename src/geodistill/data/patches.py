@@ -16,7 +16,8 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import read_mask
 from geodistill.data.measure import measure
 from geodistill.errors import DataError, OutputError, UnknownNameError
-from geodistill.files import atomic_path, mark_folder, named_path
+from geodistill.files import atomic_path, named_path
+from geodistill.folders import mark_folder
 from geodistill.raster import Raster, Window
 from geodistill.raster.grid import place_windows
 from geodistill.spec import Legend

@@ -46,7 +46,7 @@ def test_nothing_outside_the_ring_imports_it() -> None:
 
 
 def test_the_rings_targets_are_known() -> None:
-    assert "geodistill.papers.reproduce.runner:reproduce" in TARGETS
+    assert "geodistill.papers.command:reproduce" in TARGETS
     assert "geodistill.demo:demo" in TARGETS
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.cli.shared import Verb, parse, print_json, refuse_idle, verb_parser
+from geodistill.cli.shared import Verbs, parse, plain_warnings, print_json, refuse_idle, run_verb, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.outputs import check_outputs
@@ -14,13 +14,13 @@ from geodistill.outputs import check_outputs
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.label.build import Work
-    from geodistill.label.config import Settings
+    from geodistill.label.build import WorkerOptions
+    from geodistill.label.config import LabelSettings
     from geodistill.label.postprocess import Rules
 
 
 SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background")
-"""Flags that stand over a preset and over the defaults of `geodistill.label.config.Settings`."""
+"""Flags that stand over a preset and over the defaults of `geodistill.label.config.LabelSettings`."""
 
 
 def _add_input(parser: ArgumentParser) -> None:
@@ -54,12 +54,12 @@ def _add_work(parser: ArgumentParser) -> None:
     add("--json", action="store_true", help="print JSON")
 
 
-def _work(parser: ArgumentParser, args: Namespace, batch: int | None = None) -> Work:
-    from geodistill.label.build import Work
+def _work(parser: ArgumentParser, args: Namespace, batch: int | None = None) -> WorkerOptions:
+    from geodistill.label.build import WorkerOptions
 
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
-    return Work(args.engine, args.workers, args.address, args.device, batch, args.gpus)
+    return WorkerOptions(args.engine, args.workers, args.address, args.device, batch, args.gpus)
 
 
 def _rules(args: Namespace, default: Rules) -> Rules:
@@ -126,8 +126,8 @@ def build(argv: Sequence[str]) -> None:
     """Label a detection data set."""
     parser = _build_parser()
     args = parse(parser, argv)
+    from geodistill.label.accounts import format_account
     from geodistill.label.build import build as run_build
-    from geodistill.label.report import format_account
 
     account = run_build(
         _settings(args),
@@ -143,15 +143,18 @@ def build(argv: Sequence[str]) -> None:
         print(format_account(account, Path(args.out)))
 
 
-def _settings(args: Namespace) -> Settings:
+def _settings(args: Namespace) -> LabelSettings:
     """Put flags over the preset over the defaults."""
-    from geodistill.label.config import Settings
+    from geodistill.label.config import LabelSettings
     from geodistill.label.postprocess import default_rules
-    from geodistill.label.presets import PRESETS
 
-    if args.preset is not None and args.preset not in PRESETS:
-        raise UnknownNameError("preset", args.preset, PRESETS)
-    preset = PRESETS.get(args.preset)
+    preset = None
+    if args.preset is not None:
+        from geodistill.label.presets import PRESETS
+
+        if args.preset not in PRESETS:
+            raise UnknownNameError("preset", args.preset, PRESETS)
+        preset = PRESETS[args.preset]
     given: dict[str, Any] = {}
     if preset is not None:
         names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order")
@@ -161,7 +164,7 @@ def _settings(args: Namespace) -> Settings:
         raise RecipeError("label build without --format", "--format or --preset")
     if args.difficult not in ("keep", "drop"):
         raise UnknownNameError("choice of --difficult", args.difficult, ("keep", "drop"))
-    return Settings(
+    return LabelSettings(
         images=Path(args.images),
         boxes=Path(args.boxes),
         **given | _classes(args),
@@ -299,9 +302,18 @@ def export(argv: Sequence[str]) -> None:
     print(f"{args.out}: {sum(told['images'].values())} images copied ({splits}), {told['objects']} objects{left_out}")
 
 
-LABEL_VERBS: dict[str, tuple[str, Verb]] = {
-    "build": ("boxes -> masks, instances and a manifest; tells where every box went", build),
-    "stats": ("pixels, instances and mask sizes of labelled sets, as table, CSV and pictures", stats),
-    "export": ("a label set as YOLO segmentation or in SAMRS's form", export),
-    "ablate": ("prompts compared against true masks", ablate),
+LABEL_VERBS: Verbs = {
+    "build": ("boxes -> masks, instances and a manifest; says what became of every box", "geodistill.cli.label:build"),
+    "stats": (
+        "pixels, instances and mask sizes of labelled sets, as table, CSV and pictures",
+        "geodistill.cli.label:stats",
+    ),
+    "export": ("a label set as YOLO segmentation or in SAMRS's form", "geodistill.cli.label:export"),
+    "ablate": ("prompts compared against true masks", "geodistill.cli.label:ablate"),
 }
+
+
+def label(argv: Sequence[str]) -> None:
+    """Label a detection data set, count what it holds, or compare prompts."""
+    with plain_warnings():
+        run_verb(LABEL_VERBS, "geodistill label", argv)

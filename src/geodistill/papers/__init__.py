@@ -4,6 +4,7 @@ Nothing outside this folder imports it; verbs load what they need of it by name 
 
 * Declarations: ``row`` (what a table is declared by), ``PAPER_tables`` (the rows of each paper with their published
   figures), ``registry`` (tables by name, such as ``ktda/II``).
+* The verb ``geodistill reproduce``: ``command``.
 * The runner, ``reproduce/``: ``planner`` (a row as runs), ``smoke`` (the tiny form of a run), ``table_data`` (the
   sets), ``prompt_table`` (SAMRS's table of prompts), ``runner`` (all of it), ``result_table`` (our figures beside the
   paper's), ``listing`` (``--list``).

@@ -1,0 +1,161 @@
+"""Features of a vector file: its polygons with their classes, and what else it holds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas
+import pyarrow
+import pyogrio
+import pyproj
+import shapely
+
+from geodistill.errors import DataError, UnknownNameError
+from geodistill.label.formats.base import ReadOptions, difficulty
+from geodistill.reading import ANNOTATION_BYTES, read_json
+
+SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet")
+"""Of the files that are looked for in a folder; a file that is named may be any that GDAL reads."""
+CATEGORY_FIELDS = ("category", "class", "label", "class_name")
+"""Columns that are looked for, in this order, where none is named."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One polygon of a file, in the file's CRS."""
+
+    polygon: Any
+    category: str
+    difficult: int
+    source: str
+
+
+@dataclass
+class Features:
+    """What a file holds.
+
+    Attributes:
+        file: The file.
+        crs: Its CRS.
+        items: Its polygons.
+        lost: Features that have none, with the reason.
+        faults: What is wrong with those that cannot be used.
+    """
+
+    file: Path
+    crs: Any
+    items: list[Feature] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    faults: list[DataError] = field(default_factory=list)
+
+
+def read_features(file: Path, options: ReadOptions) -> Features:
+    """Read the polygons of a file.
+
+    Raises:
+        DataError: It cannot be read, has no CRS, or its classes are in no known column.
+    """
+    table = _table(file)
+    found = Features(file, table.crs)
+    if not len(table):
+        found.crs = "EPSG:4326"
+        return found
+    if table.crs is None:
+        raise DataError(f"{file} has no CRS", "coordinates that say where on the ground they lie", "save it with a CRS")
+    categories = _column(table, file, options)
+    difficult = list(table["difficult"]) if "difficult" in table.columns else [None] * len(table)
+    for n, (geometry, category, hard) in enumerate(zip(table.geometry, categories, difficult, strict=True), 1):
+        source = f"{file}:object {n}"
+        if geometry is None or geometry.is_empty:
+            found.lost.append(f"{source} (no geometry)")
+            continue
+        try:
+            found.items += _features(geometry, category, hard, source, options.category_field)
+        except DataError as error:
+            found.lost.append(f"{error.received} (cannot be used)")
+            found.faults.append(error)
+    return found
+
+
+def _features(geometry: Any, category: Any, hard: Any, source: str, column: str | None) -> list[Feature]:
+    """Return the parts of a feature."""
+    if geometry.geom_type not in ("Polygon", "MultiPolygon"):
+        raise DataError(f"{source} is a {geometry.geom_type}", "polygons", "keep boxes in a layer of their own")
+    if _is_empty(category) or isinstance(category, list | dict | np.ndarray):
+        raise DataError(f"{source} has no {column or 'class'}", "a class for every object")
+    parts = list(geometry.geoms) if geometry.geom_type == "MultiPolygon" else [geometry]
+    difficult = _difficult(hard, source)
+    return [
+        Feature(shapely.force_2d(part), str(category), difficult, source if len(parts) == 1 else f"{source}, part {m}")
+        for m, part in enumerate(parts, 1)
+    ]
+
+
+def _table(file: Path) -> geopandas.GeoDataFrame:
+    read: Callable[[Path], Any] = geopandas.read_parquet if file.suffix.lower() == ".parquet" else _layer
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # GDAL's remarks: a feature that comes out without a shape is told by us
+            table = read(file)
+    except (
+        pyogrio.errors.DataSourceError,
+        pyogrio.errors.DataLayerError,
+        pyogrio.errors.FeatureError,
+        pyogrio.errors.GeometryError,
+        pyogrio.errors.FieldError,
+        pyproj.exceptions.ProjError,
+        shapely.errors.GEOSException,
+        pyarrow.ArrowException,
+        OSError,
+        ValueError,  # UnicodeError too: a name or text that is not UTF-8
+        TypeError,
+        KeyError,
+        OverflowError,
+    ) as error:
+        if file.suffix.lower() in (".geojson", ".json"):
+            read_json(file, ANNOTATION_BYTES)  # names the line, where the text itself is malformed
+        reason = " ".join(str(error).split())
+        raise DataError(f"{file} cannot be read ({reason[:200]})", "a vector file that GDAL reads") from error
+    return table
+
+
+def _layer(file: Path) -> Any:
+    layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
+    if len(layers) != 1:
+        raise DataError(f"{file} has {len(layers)} layers {', '.join(layers[:5])}", "one", "save the boxes alone")
+    return pyogrio.read_dataframe(file, layer=layers[0], on_invalid="ignore")
+
+
+def _column(table: geopandas.GeoDataFrame, file: Path, options: ReadOptions) -> list[Any]:
+    """Return the class of each feature, ``None`` or NaN where a cell is empty."""
+    columns = [str(name) for name in table.columns if name != table.geometry.name]
+    name = options.category_field
+    if name is not None and name not in columns:
+        raise UnknownNameError("column", name, columns, f"see the columns of {file}")
+    name = name or next((known for known in CATEGORY_FIELDS if known in columns), None)
+    if name is None and options.categories is not None and len(options.categories) == 1:
+        return [options.categories[0]] * len(table)  # a single class needs no column
+    if name is None:
+        raise DataError(
+            f"{file} has the columns {', '.join(columns) or '(none)'}",
+            f"one of {', '.join(CATEGORY_FIELDS)}",
+            "name the column of the class, or give a single class",
+        )
+    return list(table[name])
+
+
+def _difficult(value: Any, source: str) -> int:
+    if _is_empty(value):
+        return 0
+    return difficulty(f"{value:g}" if isinstance(value, float) else str(value), source)
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a cell is empty, which comes as ``None`` or NaN by the kind of its column."""
+    return value is None or (np.ndim(value) == 0 and bool(pandas.isna(value)))

@@ -1,0 +1,213 @@
+"""What a set of YOLO files says as a whole: the names of its classes, and which rows are key points."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geodistill.errors import DataError, GeodistillWarning
+from geodistill.label.formats.base import all_lines
+from geodistill.reading import read_yaml
+
+NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt", "obj.names")
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Classes of a set.
+
+    Attributes:
+        names: Name of each class number.
+        keypoints: Key points of an object, and numbers a point (2, or 3 with its visibility); ``None`` where unknown.
+    """
+
+    names: dict[int, str]
+    keypoints: tuple[int, int] | None = None
+
+
+def find_class_list(place: Path) -> ClassList | None:
+    """Return the class list nearest to the annotations: in their folder or one of the two above it.
+
+    Raises:
+        DataError: It cannot be used.
+    """
+    folder = place.resolve() if place.is_dir() else place.resolve().parent
+    for where in (folder, *list(folder.parents)[:2]):
+        for name in NAME_FILES:
+            if (where / name).is_file():
+                return _class_read(where / name)
+    return None
+
+
+def _class_read(file: Path) -> ClassList:
+    if file.suffix in (".yaml", ".yml"):
+        return _read_yaml(file)
+    # The number of a class is that of its line, so a blank one counts: it is a number without a name.
+    names = {number: " ".join(line.split()) for number, line in enumerate(all_lines(file)) if line.strip()}
+    if not names:
+        raise DataError(f"{file} has no class names", "one name a line")
+    return ClassList(names)
+
+
+def _read_yaml(file: Path) -> ClassList:
+    content: Any = read_yaml(file)
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    expected = "'names' as a list, or a mapping from number to name"
+    if not isinstance(names, dict) or not names:
+        raise DataError(f"{file} has no class names", expected)
+    numbered: dict[int, str] = {}
+    for number, name in names.items():
+        try:
+            key = int(number) if isinstance(number, int | str) and not isinstance(number, bool) else None
+        except ValueError:
+            key = None
+        if key is None or not isinstance(name, str | int | float) or key in numbered:
+            raise DataError(f"{file} has no class names ({str(number)[:40]!r}: {str(name)[:40]!r})", expected)
+        numbered[key] = str(name).strip()
+    return ClassList(numbered, _keypoints(content.get("kpt_shape"), file))
+
+
+def _keypoints(shape: Any, file: Path) -> tuple[int, int] | None:
+    if shape is None:
+        return None
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(value) is int for value in shape)):
+        raise DataError(f"{file}: kpt_shape {str(shape)[:80]}", "[key points, 2 or 3 numbers a point]")
+    count, numbers = shape
+    if not 1 <= count <= 10_000 or numbers not in (2, 3):
+        raise DataError(f"{file}: kpt_shape {shape}", "[key points, 2 or 3 numbers a point]")
+    return count, numbers
+
+
+SAMPLE = 1000
+"""YoloRows of each length that are looked at."""
+_LEAST = 5
+"""Fields of any row: a class and a box."""
+_SHORTEST = 8
+"""Fields of the shortest row of key points: one point with its visibility."""
+_CORNERS = 9
+"""Fields of an oriented box; two key points would have as many, and are told by ``kpt_shape`` alone."""
+_ENOUGH = 6
+"""YoloRows of one length, each of whose first four numbers span a box around the rest: half of all outlines do so by
+chance, but not that many in a row."""
+
+
+@dataclass
+class YoloRows:
+    """Collects the rows of a set, and then tells their forms.
+
+    Attributes:
+        keypoints: Key points of an object and numbers a point, where the set says so.
+    """
+
+    keypoints: tuple[int, int] | None
+    _seen: dict[int, list[NDArray[np.float64]]] = field(default_factory=lambda: defaultdict(list))
+    _odd: int = 0
+    _even: int = 0
+
+    def add(self, fields: Sequence[str]) -> None:
+        """Look at one row."""
+        count = len(fields)
+        if count < _LEAST:
+            return
+        if count % 2:
+            self._odd += 1
+        else:
+            self._even += 1
+        if count < _SHORTEST or count == _CORNERS or len(self._seen[count]) >= SAMPLE:
+            return
+        try:
+            self._seen[count].append(np.array(fields[1:], np.float64))
+        except ValueError:
+            return  # told when it is read
+
+    @property
+    def scored(self) -> bool:
+        """Whether every row has one number more than a box or outline, which is its confidence."""
+        return self._even > 0 and not self._odd
+
+    def pose_counts(self) -> frozenset[int]:
+        """Return the numbers of fields whose rows are a box and key points."""
+        if self.keypoints is not None:
+            points, numbers = self.keypoints
+            fields = 5 + points * numbers
+            return frozenset((fields, fields + 1))  # with or without a confidence
+        found = {count for count, rows in self._seen.items() if rows and _has_visibility(np.array(rows))}
+        # Key points are the same number everywhere, outlines have as many vertices as they need.
+        scored = int(self.scored)
+        outlines = [count for count, rows in self._seen.items() if rows and (count - scored) % 2 and count not in found]
+        if len(outlines) == 1 and outlines[0] - scored > _CORNERS and not found:
+            (count,) = outlines
+            if _has_keypoints(np.array(self._seen[count])[:, : count - 1 - scored]):
+                found.add(count)
+        return frozenset(found)
+
+
+def _has_visibility(rows: NDArray[np.float64]) -> bool:
+    """Whether each third number after the box is 0, 1 or 2, and the points lie in their boxes: ``(R, n)`` rows."""
+    if (rows.shape[1] - 4) % 3:
+        return False
+    points = rows[:, 4:].reshape(len(rows), -1, 3)
+    seen = np.greater(points[..., 2], 0)
+    inside = np.logical_or(_inside(rows, points[..., :2]), ~seen)
+    return bool(np.isin(points[..., 2], (0, 1, 2)).all() and inside.all() and seen.any())
+
+
+def _has_keypoints(rows: NDArray[np.float64]) -> bool:
+    """Whether rows ``(R, n)`` of numbers are boxes with key points of two numbers each."""
+    boxes, points = rows[:, :4], rows[:, 4:].reshape(len(rows), -1, 2)
+    seen = (points != 0).any(axis=-1)  # a point that is not marked is written as 0 0
+    if not ((_inside(rows, points) | ~seen).all() and seen.any(axis=1).all()):
+        return False
+    votes = [_is_no_outline(box, part[marked]) for box, part, marked in zip(boxes, points, seen, strict=True)]
+    if len(rows) >= _ENOUGH or np.mean(votes) >= 0.3:
+        return True
+    warnings.warn(
+        f"rows of {rows.shape[1] + 1} numbers are read as outlines, and could be boxes with key points;"
+        " if they are, say so with kpt_shape in data.yaml",
+        GeodistillWarning,
+        stacklevel=5,
+    )
+    return False
+
+
+def _inside(rows: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether points ``(R, K, 2)`` lie in the boxes that their rows begin with, roundings apart."""
+    centres, halves = rows[:, None, :2], rows[:, None, 2:4] / 2
+    return np.asarray((np.abs(points - centres) <= halves * 1.02 + 0.002).all(axis=-1), bool)
+
+
+def _is_no_outline(box: NDArray[np.float64], points: NDArray[np.float64]) -> bool:
+    """Whether a row makes no sense as an outline and some as a box of key points.
+
+    As an outline its first two vertices would be the centre and the size of a box: the line crosses itself then, or
+    the first vertex lies amid the others.
+    """
+    extent = np.ptp(points, axis=0)
+    fill = (extent / np.maximum(box[2:], 1e-9)).min()
+    ring = np.concatenate([box.reshape(2, 2), points])
+    if len(ring) < 4 or not np.isfinite(ring).all():
+        return False
+    if fill > 0.25 and not shapely.is_valid(shapely.Polygon(ring)):
+        return True
+    hull = shapely.MultiPoint(points).convex_hull.buffer(-0.02 * max(extent.max(), 1e-9))
+    size, low, high = box[2:], points.min(axis=0), points.max(axis=0)
+    far = bool(((size < low - extent) | (size > high + extent)).any())
+    return bool(hull.contains(shapely.Point(box[:2])) and (far or fill > 0.5))
+
+
+def all_of(rows: Iterable[Sequence[str]], keypoints: tuple[int, int] | None) -> YoloRows:
+    """Return the collected rows of a set."""
+    found = YoloRows(keypoints)
+    for fields in rows:
+        found.add(fields)
+    return found

@@ -12,11 +12,11 @@ from geodistill.cli import main
 from geodistill.cli.label import LABEL_VERBS, _build_parser, _settings
 from geodistill.cli.shared import parse
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.label.ablation import PromptAblation
 from geodistill.label.build import WorkerOptions
 from geodistill.label.config import LabelSettings
 from geodistill.label.postprocess import NO_RULES, Rules
-from geodistill.papers.ablation import Question
-from geodistill.papers.samrs_presets import PRESETS
+from geodistill.label.presets import PRESETS
 
 
 def settings_from(*flags: str) -> LabelSettings:
@@ -100,11 +100,11 @@ def test_ablate_takes_what_build_takes(monkeypatch: pytest.MonkeyPatch, capsys: 
         calls.append((given, named))
         raise RecipeError("stop", "")
 
-    monkeypatch.setattr("geodistill.papers.ablation.ablate", stop)
+    monkeypatch.setattr("geodistill.label.ablation.ablate", stop)
     given = ["label", "ablate", "--images", "i", "--boxes", "b", "--format", "geojson"]
     flags = ["--category-field", "kind", "--tile", "64", "--overlap", "8", "--share", "0.25", "--instances", "true"]
     assert main([*given, *flags, "--prompts", "hbox", "--segmenter", "box", "--bands", "1", "--workers", "2"]) == 2
-    question = Question("box", (("hbox",),), tile=64, overlap=8, share=0.25, bands=(1,), instances=Path("true"))
+    question = PromptAblation("box", (("hbox",),), tile=64, overlap=8, share=0.25, bands=(1,), instances=Path("true"))
     (((*place, asked), named),) = calls
     assert (place, asked) == (["geojson", Path("b"), Path("i")], question)
     assert named == {"category_field": "kind", "work": WorkerOptions(workers=2), "progress": True}

@@ -14,8 +14,8 @@ from geodistill.cli.label import _build_parser, _settings
 from geodistill.cli.shared import parse
 from geodistill.label.accounts import NO_TILE, UNREADABLE
 from geodistill.label.postprocess import EMPTY, LEAVES_BOX, MIN_SCORES, Rules
+from geodistill.label.presets import PRESETS
 from geodistill.label.records import REASONS
-from geodistill.papers.samrs_presets import PRESETS
 from geodistill.segmenter import Segmenter
 from shown import shown_blocks
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 from geodistill.cli.shared import Verb, parse, plain_warnings, print_json, run_verb, verb_parser
 from geodistill.cli.terminal import Terminated, ended_by_request, plain_output
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+from geodistill.lazy import load
 from geodistill.memory import keep_freed_memory
 
 
@@ -51,9 +52,7 @@ def demo(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=str, default="demo", help="directory of the results")
     parser.add_argument("--seed", type=int, default=0, help="seed of scenes and training")
     args = parse(parser, argv)
-    from geodistill.demo import demo as run_demo
-
-    print(run_demo(Path(args.out), seed=args.seed))
+    print(load("geodistill.demo:demo")(Path(args.out), seed=args.seed))
 
 
 def data(argv: Sequence[str]) -> None:
@@ -233,13 +232,12 @@ def inspect(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.decoders:
-        from geodistill.papers.decoders import format_decoders, weigh_decoders
-
-        rows = weigh_decoders(args.target, args.size, 3 if args.channels is None else args.channels, args.classes)
+        channels = 3 if args.channels is None else args.channels
+        table = load("geodistill.papers.kda_decoders:weigh_decoders")(args.target, args.size, channels, args.classes)
         if args.json:
-            print_json([row.to_dict() for row in rows])
+            print_json([row.to_dict() for row in table.rows])
         else:
-            print(format_decoders(rows, args.size))
+            print(table.to_text())
         return
     from geodistill.training.inspect import inspect as run_inspect
 

@@ -16,7 +16,8 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.data.masks import read_mask
 from geodistill.data.stats import stats
 from geodistill.errors import DataError, OutputError, UnknownNameError
-from geodistill.files import atomic_path, mark_folder, named_path
+from geodistill.files import atomic_path, named_path
+from geodistill.folders import mark_folder
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
 

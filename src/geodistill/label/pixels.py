@@ -16,8 +16,9 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geodistill.errors import DataError
-from geodistill.raster import Grid, Raster, Window, atomic_path, output_error
+from geodistill.errors import DataError, output_error
+from geodistill.files import atomic_path
+from geodistill.raster import Grid, Raster, Window
 from geodistill.spec import IGNORE_INDEX, Colour, Legend
 
 STRETCH = (2.0, 98.0)

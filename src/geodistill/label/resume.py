@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geodistill.errors import DataError, GeodistillWarning, OutputError
-from geodistill.files import HOLDER, LOCK, MARKER, atomic_path, is_leftover, mark_folder, output_error, sweep
+from geodistill.errors import DataError, GeodistillWarning, OutputError, output_error
+from geodistill.files import atomic_path
+from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, sweep
 from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST, remove_files
 from geodistill.label.ledger import NAME as JOURNAL
 from geodistill.label.ledger import FileSums, Journal, TileRecord, altered_files, file_sums

@@ -34,7 +34,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """One row of a paper's table.
 
     Attributes:

@@ -23,8 +23,7 @@ from geodistill.data.config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.mixture import SetsDataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillWarning, RecipeError
-from geodistill.files import output_error
+from geodistill.errors import GeodistillWarning, RecipeError, output_error
 from geodistill.methods.method import Method, Phase
 from geodistill.methods.task import SegmentationTask
 from geodistill.outputs import check_outputs

@@ -14,7 +14,7 @@ from geodistill.data.catalog.declarations import (
     VAIHINGEN,
 )
 from geodistill.data.catalog.find import Found, find_set
-from geodistill.papers.samrs_sets import SAMRS
+from geodistill.data.catalog.samrs import SAMRS
 
 CATALOG: dict[str, Benchmark] = {
     found.name: found

@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.errors import OutputError
-from geodistill.files import output_error
+from geodistill.errors import OutputError, output_error
 from geodistill.label.masks import Mask
 from geodistill.label.prompts import Prompts
 from geodistill.label.segmenters.base import Embedding

@@ -13,17 +13,17 @@ from typing import Any, Literal
 
 from geodistill.data.catalog import CATALOG
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.evaluation.compare import flops
+from geodistill.evaluation.comparison import flops
 from geodistill.evaluation.evaluate import check_place, evaluate
-from geodistill.files import claim_files, hold_folder
+from geodistill.folders import claim_files, hold_folder
 from geodistill.inference.location import Whereabouts
 from geodistill.metrics import Scores
-from geodistill.papers.reproduce.plan import Planner, Run, known_keys, parse_overrides, put, why_open
-from geodistill.papers.reproduce.prompts import kept_figures, prompt_figures
-from geodistill.papers.reproduce.sets import MadeUp, Official, Source, identities, with_data
-from geodistill.papers.result_tables import PaperTable, TableRow, result_names
+from geodistill.papers.registry import Table, find_table
+from geodistill.papers.reproduce.planner import Planner, TrainingRun, known_keys, parse_overrides, put, why_open
+from geodistill.papers.reproduce.prompt_table import kept_figures, prompt_figures
+from geodistill.papers.reproduce.result_table import PaperTable, TableRow, result_names
+from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source, identities, with_data
 from geodistill.papers.row import About
-from geodistill.papers.tables import Table, find_table
 from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
@@ -64,7 +64,7 @@ def reproduce(
         UnknownNameError: No such table or row, or no recipe of the table has an overridden key.
         RecipeError: ``full`` without a root, no seed, or a row that cannot be run was asked for by name.
         DataError: The root does not hold the set.
-        ArtifactError: Weights cannot be had.
+        ArtifactError: Weights are not available.
         OutputError: ``out`` cannot be written, or holds another's table.
         BusyError: Another command is at work in it.
     """
@@ -80,7 +80,7 @@ def reproduce(
     source = _source(table, scale, root, out)
     given = parse_overrides(overrides)
     prompts = any(table.rows[label].prompt for label in wanted)
-    planner, runs = Planner(scale, identities(source), given), dict[tuple[str, int], Run]()
+    planner, runs = Planner(scale, identities(source), given), dict[tuple[str, int], TrainingRun]()
     if prompts:
         _check_keys(given, {"segmenter"})
     else:
@@ -92,7 +92,7 @@ def reproduce(
             figures = {label: dict.fromkeys(seeds[:1], found) for label, found in compared.items()}
             twins: dict[str, list[str]] = {}
         else:
-            figures = _run_all(table, runs, Work(out / "runs", source, table.about, scale))
+            figures = _run_all(table, runs, Runner(out / "runs", source, table.about, scale))
             twins = {label: _twins(runs, label, seeds[0]) for label in wanted}
         done = PaperTable(
             table.name,
@@ -109,7 +109,7 @@ def reproduce(
 
 
 @dataclass(frozen=True)
-class Work:
+class Runner:
     """Does runs and scores them, each once.
 
     Attributes:
@@ -124,8 +124,8 @@ class Work:
     about: About
     scale: Scale
 
-    def trained(self, run: Run) -> Path:
-        """Train a run after those that it needs, unless that is done; give its directory."""
+    def trained(self, run: TrainingRun) -> Path:
+        """Train a run after those that it needs, unless that is done; return its directory."""
         folder = self.folder / run.folder
         if (folder / ("segmenter" if run.recipe.trainer.max_steps else "encoder")).is_dir():
             return folder
@@ -135,8 +135,8 @@ class Work:
         fit(recipe, folder)
         return folder
 
-    def figures(self, run: Run) -> dict[str, float]:
-        """Train and score a run, unless that is done; give its figures by column, in per cent or as counts."""
+    def figures(self, run: TrainingRun) -> dict[str, float]:
+        """Train and score a run, unless that is done; return its figures by column, in per cent or as counts."""
         smoke = self.scale == "smoke"
         scored = "test" if smoke else self.about.scored
         # The classes of made-up scenes are others than the set's.
@@ -167,7 +167,7 @@ class Work:
         return found
 
     def _whereabouts(self, recipe: Recipe) -> Whereabouts:
-        """Give what is said of where the scored images lie, which their files may not: by the table or the recipe."""
+        """Return what is said of where the scored images lie, which their files may not: by the table or the recipe."""
         if not isinstance(recipe, MetaSegNetRecipe):
             return Whereabouts()
         if self.about.scored_set and self.scale == "full":
@@ -176,7 +176,7 @@ class Work:
 
 
 def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) -> dict[str, float]:
-    """Give all that a table may print, by column: shares in per cent, parameters in millions.
+    """Return all that a table may print, by column: shares in per cent, parameters in millions.
 
     Args:
         scores: Of the segmenter.
@@ -204,15 +204,15 @@ def _source(table: Table, scale: Scale, root: Path | str | None, out: Path) -> S
     if scale == "smoke":
         if root is not None:
             raise RecipeError(f"--root {root} with --scale smoke", "--scale full", "a smoke run draws its own scenes")
-        return MadeUp(out / "data")
+        return MadeUpSets(out / "data")
     benchmark = CATALOG[table.about.dataset]
     if root is None:
         raise RecipeError(
             f"reproduce {table.name} --scale full without --root",
             f"--root DIR with {benchmark.title}",
-            f"it is to be had from {benchmark.source}",
+            f"download it from {benchmark.source}",
         )
-    return Official(Path(root), out / "data", table.about)
+    return OfficialSets(Path(root), out / "data", table.about)
 
 
 def _check_rows(table: Table, rows: Sequence[str], reasons: dict[str, str]) -> None:
@@ -223,7 +223,7 @@ def _check_rows(table: Table, rows: Sequence[str], reasons: dict[str, str]) -> N
             raise RecipeError(f"row {label} of {table.name} cannot be run ({reasons[label]})", "another row")
 
 
-def _check_runs(runs: dict[tuple[str, int], Run], source: Source, given: dict[str, str]) -> None:
+def _check_runs(runs: dict[tuple[str, int], TrainingRun], source: Source, given: dict[str, str]) -> None:
     """Tell what is missing before the first of the runs."""
     every = [one for run in runs.values() for one in (*(before.run for before in run.before), run)]
     if every:
@@ -232,12 +232,14 @@ def _check_runs(runs: dict[tuple[str, int], Run], source: Source, given: dict[st
         source.place_weights(one.recipe)
 
 
-def _run_all(table: Table, runs: dict[tuple[str, int], Run], work: Work) -> dict[str, dict[int, dict[str, float]]]:
-    """Give the figures of every run, by row and seed."""
+def _run_all(
+    table: Table, runs: dict[tuple[str, int], TrainingRun], runner: Runner
+) -> dict[str, dict[int, dict[str, float]]]:
+    """Return the figures of every run, by row and seed."""
     figures: dict[str, dict[int, dict[str, float]]] = {}
     for (label, seed), run in runs.items():
         print(f"{table.name} {label}, seed {seed}: {run.folder}", file=sys.stderr, flush=True)
-        figures.setdefault(label, {})[seed] = work.figures(run)
+        figures.setdefault(label, {})[seed] = runner.figures(run)
     return figures
 
 
@@ -257,8 +259,8 @@ def _row(
     return TableRow(label, state, row.published, figures.get(label, {}), reason, note)
 
 
-def _twins(runs: dict[tuple[str, int], Run], label: str, seed: int) -> list[str]:
-    """Give the other rows that are the very same run: in the paper, or once their networks are tiny."""
+def _twins(runs: dict[tuple[str, int], TrainingRun], label: str, seed: int) -> list[str]:
+    """Return the other rows that are the very same run: in the paper, or once their networks are tiny."""
     own = runs.get((label, seed))
     return [n for (n, s), run in runs.items() if own is not None and n != label and s == seed and run.key == own.key]
 

@@ -14,7 +14,7 @@ from geodistill import __version__
 from geodistill.backends.graph import INPUT, OUTPUT, require, to_onnx
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.export.card import describe_network, known_scores, origin
-from geodistill.export.folder import model_folder
+from geodistill.export.model_folder import model_folder
 from geodistill.files import atomic_path
 from geodistill.inference.stac import slugs
 from geodistill.inference.style import plain_name

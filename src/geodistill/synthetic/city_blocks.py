@@ -10,8 +10,8 @@ import numpy as np
 
 from geodistill.synthetic.canvas import Canvas, shade
 from geodistill.synthetic.objects import CAR_PAINTS, Building, Car, Tree
-from geodistill.synthetic.plan import Block, Plan, Street
-from geodistill.synthetic.region import IMPERVIOUS, LAND_USES, LOW_VEGETATION, SOIL, WATER, Region
+from geodistill.synthetic.region import IMPERVIOUS, LAND_USES, LOW_VEGETATION, SOIL, WATER, TownRegion
+from geodistill.synthetic.town_plan import Block, Street, TownPlan
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Town:
         rng: Source of all chance.
     """
 
-    def __init__(self, canvas: Canvas, plan: Plan, region: Region, rng: np.random.Generator) -> None:
+    def __init__(self, canvas: Canvas, plan: TownPlan, region: TownRegion, rng: np.random.Generator) -> None:
         self.canvas, self.plan, self.region, self.rng = canvas, plan, region, rng
         self.buildings: list[Building] = []
         self.cars: list[Car] = []
@@ -271,6 +271,6 @@ class Town:
 
 
 def _crowded(turn: float, du: float, dv: float) -> bool:
-    """Say whether a car that many metres away stands in the way: 7 metres ahead or behind, 2.2 beside."""
+    """Return whether a car that many metres away stands in the way: 7 metres ahead or behind, 2.2 beside."""
     c, s = math.cos(turn), math.sin(turn)
     return abs(du * c + dv * s) < 7.0 and abs(dv * c - du * s) < 2.2

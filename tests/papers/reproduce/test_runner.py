@@ -11,12 +11,12 @@ import official_sets
 from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.errors import ArtifactError, DataError, OutputError, RecipeError, UnknownNameError
+from geodistill.papers.registry import Table, find_table
 from geodistill.papers.reproduce import list_tables, prompts, reproduce, sets
 from geodistill.papers.reproduce import run as running
-from geodistill.papers.reproduce.sets import MadeUp, Official
-from geodistill.papers.result_tables import PaperTable
-from geodistill.papers.row import About, Row
-from geodistill.papers.tables import Table, find_table
+from geodistill.papers.reproduce.result_table import PaperTable
+from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets
+from geodistill.papers.row import About, PaperRow
 
 TINY = ["trainer.max_steps=2", "data.crop=32", "data.batch_size=2"]
 TINY_PHASE = [*TINY, "losses.phase.steps=2"]
@@ -115,7 +115,9 @@ def test_phase_1_is_run_once_for_all_that_need_it(tmp_path: Path, fits: list[str
     assert all(f"encoder_weights: {tmp_path / 'runs' / fits[0] / 'encoder'}" in text for text in recipes)
     dcf = next(row for row in found.rows if row.label == "DCF")
     assert {"iou", "gflops", "decoder_parameters"} <= set(dcf.seeds[42])
-    assert set(MadeUp(tmp_path).identity("cas-landslide").values()) != set(MadeUp(tmp_path).identity("grass").values())
+    assert set(MadeUpSets(tmp_path).identity("cas-landslide").values()) != set(
+        MadeUpSets(tmp_path).identity("grass").values()
+    )
     assert dcf.wrong_in_ours() == []
 
 
@@ -203,12 +205,12 @@ def test_missing_weights_are_told_before_anything_is_run(tmp_path: Path, fits: l
 
 
 def test_sets_of_a_pre_training_lie_beside_each_other(tmp_path: Path) -> None:
-    source = Official(tmp_path, tmp_path / "out", find_table("samrs/3").about)
+    source = OfficialSets(tmp_path, tmp_path / "out", find_table("samrs/3").about)
     with pytest.raises(DataError, match=r"no folder .*sior; expected SAMRS SIOR, from DIOR"):
         source.manifest("sior")
     names = {source.identity(name)["set"] for name in ("sota", "sior", "fast")}
     assert names == {"sota", "sior", "fast"}
-    drawn = {MadeUp(tmp_path).manifest(name).name for name in ("sota", "sior", "fast")}
+    drawn = {MadeUpSets(tmp_path).manifest(name).name for name in ("sota", "sior", "fast")}
     assert drawn == {"sota.parquet", "sior.parquet", "fast.parquet"}
 
 
@@ -216,7 +218,7 @@ def test_a_model_is_scored_on_a_set_that_it_never_saw(tmp_path: Path, monkeypatc
     about = About(
         "zero-shot", "openearthmap", ("iou:tree",), scored_set="potsdam", class_map={"tree": "tree", "car": "car"}
     )
-    row = Row({"network.encoder": "test_resnet"}, recipe="supervised-folder")
+    row = PaperRow({"network.encoder": "test_resnet"}, recipe="supervised-folder")
     monkeypatch.setattr(running, "find_table", lambda name: Table("x", "I", about, {"ours": row}))
     found = reproduce("x/I", tmp_path, overrides=TINY)
     figures = found.rows[0].seeds[42]

@@ -8,11 +8,12 @@ import pytest
 
 from geodistill.cli import main
 from geodistill.errors import RecipeError
-from geodistill.papers.decoders import PUBLISHED, format_decoders, weigh_decoders
+from geodistill.papers.kda_decoders import PUBLISHED, weigh_decoders
 
 
 def test_decoders_with_a_published_form_have_the_published_counts() -> None:
-    rows = {row.decoder: row for row in weigh_decoders("kda-landslide", size=224)}
+    table = weigh_decoders("kda-landslide", size=224)
+    rows = {row.decoder: row for row in table.rows}
     assert sorted(rows) == ["dcf", "segformer", "segnext", "unet", "upernet"]
     for decoder in ("dcf", "segformer"):
         row = rows[decoder]
@@ -20,7 +21,7 @@ def test_decoders_with_a_published_form_have_the_published_counts() -> None:
         # Two operations a multiply-add; attention is counted here and not in the paper.
         assert 2 * row.macs / 1e9 == pytest.approx(PUBLISHED[decoder][1], rel=0.03)
     assert all(row.whole - row.parameters == 66_140_800 for row in rows.values())
-    text = format_decoders(list(rows.values()), 224)
+    text = table.to_text()
     assert "267,106" in text
     assert len({len(line) for line in text.splitlines()}) == 1
 

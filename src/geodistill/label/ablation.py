@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,9 @@ from geodistill.writing import csv_text, json_text
 FLOORS = ("(H-Box filled)", "(R-Box filled)")
 """Rows without any segmenter: what a mask must be better than."""
 
-PUBLISHED: dict[str, tuple[float, float]] = {"cp": (16.14, 2.72), "hbox": (89.97, 79.40), "rhbox": (88.85, 76.42)}
-"""mIOU_I and mIOU_P in percent of SAM ViT-H on the test images of HRSC2016 (table 1); rows not known here are left
-out."""
-
 
 @dataclass(frozen=True)
-class Question:
+class PromptAblation:
     """What is asked of every image; `geodistill.engine.run_tasks` sends it to its workers.
 
     Attributes:
@@ -110,7 +106,7 @@ class Question:
         return sums
 
     def _with_masks(self, image: ImageBoxes) -> ImageBoxes:
-        """Give an image the true masks of its instance file, where there is one."""
+        """Return an image with the true masks of its instance file, where there is one."""
         if self.instances is None:
             return image
         names = (image.key, Path(image.key).name)
@@ -123,7 +119,7 @@ class Question:
         return with_true_masks(image, instances_of(path, semantic, image.width, image.height))[0]
 
     def _tiles(self, image: ImageBoxes) -> Iterator[tuple[Window, list[Box]]]:
-        """Give tiles with the boxes that have a mask; each box in the first tile that it belongs to."""
+        """Yield tiles with the boxes that have a mask; each box in the first tile that it belongs to."""
         whole = Window(0, 0, image.height, image.width)
         left = boxes_in([_oriented(box) for box in image.boxes if box.segmentation], whole, 0)
         for window in tile_windows(image.height, image.width, self.tile, self.overlap):
@@ -135,7 +131,7 @@ class Question:
 
 
 def _oriented(box: Box) -> Box:
-    """Give a horizontal box an oriented one beside it: the smallest rectangle around its true mask."""
+    """Return a horizontal box with an oriented one: the smallest rectangle around its true mask."""
     if box.kind != "hbox" or box.segmentation is None:
         return box
     runs = Runs.from_coco(box.segmentation)
@@ -157,7 +153,7 @@ def _compare(masks: Iterator[Mask | None], truths: Sequence[Runs]) -> NDArray[np
 
 
 @dataclass(frozen=True)
-class Row:
+class PromptScore:
     """A row of the table.
 
     Attributes:
@@ -174,7 +170,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Ablation:
+class AblationTable:
     """The whole table.
 
     Attributes:
@@ -188,13 +184,13 @@ class Ablation:
 
     segmenter: str
     format: str
-    rows: tuple[Row, ...]
+    rows: tuple[PromptScore, ...]
     images: int
     boxes_without_mask: int
     failures: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
+        """Return the JSON form."""
         return asdict(self)
 
 
@@ -202,12 +198,12 @@ def ablate(
     format: str,
     boxes: Path,
     images: Path,
-    question: Question,
+    question: PromptAblation,
     *,
     category_field: str | None = None,
     work: WorkerOptions | None = None,
     progress: bool = False,
-) -> Ablation:
+) -> AblationTable:
     """Compare prompts on a set with true instance masks.
 
     Args:
@@ -245,24 +241,28 @@ def ablate(
             "COCO segmentations, HRSC2016 with LandMask/, or --instances with an instance a colour",
         )
     rows = tuple(
-        Row(name, int(count), ratios / max(count, 1), common / max(union, 1))
+        PromptScore(name, int(count), ratios / max(count, 1), common / max(union, 1))
         for name, (count, ratios, common, union) in zip(question.rows, sums.tolist(), strict=True)
     )
-    return Ablation(question.segmenter, format, rows, len(items), total - int(sums[0, 0]), tuple(failures))
+    return AblationTable(question.segmenter, format, rows, len(items), total - int(sums[0, 0]), tuple(failures))
 
 
-def format_ablation(ablation: Ablation) -> str:
-    """Write the table in percent, beside the published figures where the set is HRSC2016."""
-    beside = ablation.format == "hrsc"
+def format_ablation(ablation: AblationTable, published: Mapping[str, Sequence[float]] | None = None) -> str:
+    """Return the table in percent.
+
+    Args:
+        ablation: The table.
+        published: mIOU_I and mIOU_P in percent by prompt, of SAM ViT-H on the same set, shown in a last column.
+    """
     width = max(len(row.prompt) for row in ablation.rows)
-    lines = [f"{'prompt':<{width}}  instances  mIOU_I  mIOU_P" + ("  published" if beside else "")]
+    lines = [f"{'prompt':<{width}}  instances  mIOU_I  mIOU_P" + ("" if published is None else "  published")]
     for row in ablation.rows:
-        known = PUBLISHED.get(row.prompt)
-        figures = "" if not beside else f"  {known[0]:.2f} / {known[1]:.2f}" if known else "  -"
+        known = (published or {}).get(row.prompt)
+        figures = "" if published is None else f"  {known[0]:.2f} / {known[1]:.2f}" if known else "  -"
         line = f"{row.prompt:<{width}}  {row.instances:>9}  {100 * row.miou_i:>6.2f}  {100 * row.miou_p:>6.2f}"
         lines.append(line + figures)
     lines.append(f"{ablation.segmenter} on {ablation.images} images, {ablation.boxes_without_mask} boxes without mask")
-    if beside:
+    if published is not None:
         lines.append("published: SAM ViT-H, 124 test images; - where the figure is not known here")
     lines += [f"failed: {failure}" for failure in ablation.failures[:5]]
     if len(ablation.failures) > 5:
@@ -275,7 +275,7 @@ def ablation_files(folder: Path) -> list[Path]:
     return [folder / "ablation.json", folder / "ablation.csv"]
 
 
-def write_ablation(folder: Path, ablation: Ablation) -> None:
+def write_ablation(folder: Path, ablation: AblationTable) -> None:
     """Write ``ablation.json``, and ``ablation.csv`` with a line a prompt; shares in 0..1.
 
     Raises:

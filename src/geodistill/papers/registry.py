@@ -7,7 +7,7 @@ from functools import cache
 
 from geodistill.errors import UnknownNameError
 from geodistill.papers import kda_tables, ktda_tables, maflnet_tables, metasegnet_tables, samrs_tables
-from geodistill.papers.row import About, Row
+from geodistill.papers.row import About, PaperRow
 
 PAPERS = {
     "samrs": samrs_tables,
@@ -35,7 +35,7 @@ class Table:
     paper: str
     number: str
     about: About
-    rows: dict[str, Row]
+    rows: dict[str, PaperRow]
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ import torch
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, DataError, RecipeError
-from geodistill.evaluation.compare import Comparison, compare, flops, images_per_second
+from geodistill.evaluation.comparison import Comparison, compare, flops, images_per_second
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.segmenter import Segmenter
 from tiny import tiny_segmenter

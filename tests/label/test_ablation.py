@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,15 +13,16 @@ from pycocotools.coco import COCO
 
 from detection_sets import make_detection_set, read_coco, write_boxes
 from factories import make_picture, truncate
+from geodistill.cli import main
 from geodistill.errors import DataError
-from geodistill.label.postprocess import NO_RULES
-from geodistill.label.postprocess import Rules
+from geodistill.label.ablation import FLOORS, PromptAblation, PromptScore, ablate, format_ablation, write_ablation
+from geodistill.label.postprocess import NO_RULES, Rules
 from geodistill.label.prompts import COMBINATIONS
-from geodistill.papers.ablation import FLOORS, PUBLISHED, Question, Row, ablate, format_ablation, write_ablation
+from geodistill.papers.samrs_tables import PROMPT_FIGURES
 
 
-def run(source: Path, **changes: object) -> dict[str, Row]:
-    question = Question(**{"segmenter": "box", "prompts": (("hbox",),), **changes})  # type: ignore[arg-type]
+def run(source: Path, **changes: object) -> dict[str, PromptScore]:
+    question = PromptAblation(**{"segmenter": "box", "prompts": (("hbox",),), **changes})  # type: ignore[arg-type]
     found = ablate("coco", source / "boxes.json", source / "images", question)
     return {row.prompt: row for row in found.rows}
 
@@ -117,7 +119,7 @@ def test_masks_from_pictures_with_a_colour_an_instance(tmp_path: Path) -> None:
 def test_an_image_that_does_not_decode_is_told(tmp_path: Path) -> None:
     source = make_detection_set(tmp_path, 3, empty=0, georeferenced=True)
     truncate(source / "images/scene_1.tif", 0.5)
-    question = Question("box", (("hbox",),))
+    question = PromptAblation("box", (("hbox",),))
     found = ablate("coco", source / "boxes.json", source / "images", question)
     assert len(found.failures) == 1
     assert "scene_1.tif" in format_ablation(found)
@@ -127,12 +129,22 @@ def test_an_image_that_does_not_decode_is_told(tmp_path: Path) -> None:
     assert [line["prompt"] for line in lines] == [*FLOORS, "hbox"]
 
 
-def test_published_figures_stand_beside_hrsc_only(tmp_path: Path) -> None:
+def test_published_figures_stand_beside_ours_where_they_are_passed(tmp_path: Path) -> None:
     source = make_detection_set(tmp_path, 1, empty=0)
-    found = ablate("coco", source / "boxes.json", source / "images", Question("box", (("cp",), ("hbox",))))
-    assert "published" not in format_ablation(found)
-    object.__setattr__(found, "format", "hrsc")
-    text = format_ablation(found)
+    ours = ablate("coco", source / "boxes.json", source / "images", PromptAblation("box", (("cp",), ("hbox",))))
+    assert "published" not in format_ablation(ours)
+    text = format_ablation(ours, PROMPT_FIGURES)
     assert "89.97 / 79.40" in text
     assert "16.14 / 2.72" in text
-    assert set(PUBLISHED) == {"cp", "hbox", "rhbox"}
+    assert set(PROMPT_FIGURES) == {"cp", "hbox", "rhbox"}
+
+
+@pytest.mark.parametrize("form", ["coco", "hrsc"])
+def test_the_command_shows_published_figures_of_hrsc_only(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = make_detection_set(tmp_path, 1, empty=0)
+    ours = ablate("coco", source / "boxes.json", source / "images", PromptAblation("box", (("cp",), ("hbox",))))
+    monkeypatch.setattr("geodistill.label.ablation.ablate", lambda *_, **__: replace(ours, format=form))
+    assert main(["label", "ablate", "--images", "i", "--boxes", "b", "--format", form]) == 0
+    assert ("89.97 / 79.40" in capsys.readouterr().out) == (form == "hrsc")

@@ -11,8 +11,8 @@ from stac_model.schema import MLModelProperties
 
 from geodistill.cli import main
 from geodistill.errors import OutputError, RecipeError
-from geodistill.export import stac
-from geodistill.export.stac import export_stac
+from geodistill.export import model_item
+from geodistill.export.model_item import export_stac
 from geodistill.segmenter import Segmenter
 
 
@@ -80,8 +80,8 @@ def test_the_command_line(segmenter: Segmenter, tmp_path: Path, capsys: pytest.C
     (tmp_path / "metrics.json").write_text('{"miou": 0.7, "mf1": 0.8, "oa": null, "classes": {}}')
     command = ["export", "--model", str(tmp_path / "model"), "--to", "stac", "--out", str(tmp_path / "item")]
     assert main([*command, "--scores", str(tmp_path / "metrics.json")]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "item" / stac.ITEM)
-    data = json.loads((tmp_path / "item" / stac.ITEM).read_text())
+    assert capsys.readouterr().out.strip() == str(tmp_path / "item" / model_item.ITEM)
+    data = json.loads((tmp_path / "item" / model_item.ITEM).read_text())
     assert data["properties"]["geodistill:scores"] == {"miou": 0.7, "mf1": 0.8}
     (tmp_path / "metrics.json").write_text("[]")
     assert main([*command, "--scores", str(tmp_path / "metrics.json")]) == 2

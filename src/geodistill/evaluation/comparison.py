@@ -24,7 +24,7 @@ from geodistill.writing import csv_text
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedModel:
     """One model's figures.
 
     Attributes:
@@ -52,15 +52,15 @@ class Comparison:
     """The figures of all models, each teacher before its students.
 
     Attributes:
-        models: One entry a model.
-        size: Side of the square images in pixels that `Compared.flops` and `Compared.images_per_second` are of.
-        batch_size: Images in a pass.
+        models: One entry per model.
+        size: Side in pixels of the square images that operations are counted and passes timed for.
+        batch_size: Images per forward pass.
         device: Where they were timed.
         scored_on: What mIoU is of.
         notes: What could not be compared, and why.
     """
 
-    models: tuple[Compared, ...]
+    models: tuple[ComparedModel, ...]
     size: int
     batch_size: int
     device: str
@@ -68,11 +68,11 @@ class Comparison:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form."""
+        """Return a JSON-ready form."""
         return asdict(self)
 
     def to_text(self) -> str:
-        """Give an aligned table; ``-`` where there is no figure."""
+        """Return an aligned table; ``-`` where there is no figure."""
         width = max(len("model"), *(len(model.name) + 2 for model in self.models))
         lines = [f"{'model':<{width}} {'parameters':>12} {'GFLOPs':>9} {'images/s':>9} {'mIoU':>7} {'kept':>8}"]
         for model in self.models:
@@ -132,7 +132,7 @@ def compare(
     """
     if min(batch_size, repeats, 1 if size is None else size) < 1 or not models:
         raise RecipeError(f"compare with size {size}, batch {batch_size}, repeats {repeats}", "at least 1 and a model")
-    family = Family(models, teacher)
+    family = Lineage(models, teacher)
     loaded = {folder: load_on(segmenter, device) for folder, segmenter in family.segmenters.items()}
     side = size or max(segmenter.tile for segmenter in loaded.values())
     rates = images_per_second(list(loaded.values()), side, batch_size, repeats)
@@ -152,13 +152,13 @@ def compare(
             kept = _share(scores[folder], scores[above])
         parameters = sum(p.numel() for p in segmenter.parameters())
         taught_by = None if above is None else family.names[above]
-        compared.append(Compared(name, taught_by, parameters, flops(segmenter, side), rate, scores[folder], kept))
+        compared.append(ComparedModel(name, taught_by, parameters, flops(segmenter, side), rate, scores[folder], kept))
     scored_on = "mIoU of validation in training" if manifest is None else f"mIoU of {split} in {manifest}"
     used = str(next(iter(loaded.values())).network.mean.device)
     return Comparison(tuple(compared), side, batch_size, used, scored_on, tuple(notes))
 
 
-class Family:
+class Lineage:
     """The models to compare and who taught whom; each teacher before its students.
 
     Args:
@@ -254,7 +254,7 @@ def flops(segmenter: Segmenter, size: int) -> int:
 
 
 def stored_miou(segmenter: Segmenter) -> float | None:
-    """Give the validation mIoU, 0..1, that a Segmenter was saved with."""
+    """Return the validation mIoU, 0..1, that a Segmenter was saved with."""
     scores = segmenter.provenance.get("scores")
     found = scores.get("validation_miou") if isinstance(scores, dict) else None
     return _known(found) if isinstance(found, int | float) else None

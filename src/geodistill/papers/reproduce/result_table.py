@@ -40,16 +40,16 @@ class TableRow:
     note: str = ""
 
     def values(self, column: str) -> list[float]:
-        """Give our figures of a column, one a seed that has it."""
+        """Return our figures of a column, one a seed that has it."""
         return [figures[column] for figures in self.seeds.values() if column in figures]
 
     def mean(self, column: str) -> float | None:
-        """Give the mean over the seeds; ``None`` where there is none."""
+        """Return the mean over the seeds; ``None`` where there is none."""
         values = self.values(column)
         return statistics.fmean(values) if values else None
 
     def spread(self, column: str) -> float | None:
-        """Give the standard deviation over the seeds (of a sample); ``None`` of fewer than two."""
+        """Return the standard deviation over the seeds (of a sample); ``None`` of fewer than two."""
         values = self.values(column)
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -92,7 +92,7 @@ class PaperTable:
         return "SMOKE RUN: tiny networks, few steps, made-up scenes. Ours are NOT comparable with the paper's figures."
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form; figures rounded to four digits, unknown ones ``None``."""
+        """Return a JSON-ready form; figures rounded to four digits, unknown ones ``None``."""
         rows = []
         for row in self.rows:
             figures = {
@@ -179,7 +179,7 @@ class PaperTable:
         return cells
 
     def _lines(self) -> Iterator[Sequence[Any]]:
-        """Give the CSV's lines: the figures of `to_dict`."""
+        """Yield the CSV's lines: the figures of `to_dict`."""
         yield ("row", "column", "ours", "spread", "seeds", "paper", "state", "scale", "reason", "note")
         for row in self.to_dict()["rows"]:
             for column, figure in row["figures"].items():
@@ -188,7 +188,7 @@ class PaperTable:
                 yield (row["row"], column, *cells, row["state"], self.scale, row["reason"], row["note"])
 
     def _remarks(self) -> list[str]:
-        """Give what stands below the table: open rows, notes, what cannot be right."""
+        """Return what stands below the table: open rows, notes, what cannot be right."""
         found = [f"open: {row.label}: {row.reason}" for row in self.rows if row.state == "open"]
         found += [f"{row.label}: {row.note}" for row in self.rows if row.note]
         found += [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geodistill.errors import OutputError
-from geodistill.papers.result_tables import UNKNOWN, PaperTable, TableRow
+from geodistill.papers.reproduce.result_table import UNKNOWN, PaperTable, TableRow
 
 ROWS = (
     TableRow(

@@ -48,11 +48,52 @@ class DecoderRow:
     published_gflops: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form."""
+        """Return a JSON-ready form."""
         return asdict(self)
 
 
-def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int | None = None) -> list[DecoderRow]:
+@dataclass(frozen=True)
+class DecoderTable:
+    """Every decoder on one encoder.
+
+    Attributes:
+        rows: One row per decoder.
+        size: Side of the square input in pixels that operations are counted for.
+    """
+
+    rows: tuple[DecoderRow, ...]
+    size: int
+
+    def to_text(self) -> str:
+        """Return an aligned table."""
+        head = (
+            "decoder",
+            "parameters",
+            "whole model",
+            f"G multiply-adds at {self.size}",
+            "published",
+            "published G, 224",
+        )
+        cells = [
+            (
+                row.decoder,
+                f"{row.parameters:,}",
+                f"{row.whole:,}",
+                f"{row.macs / 1e9:.2f}",
+                "-" if row.published_parameters is None else f"{row.published_parameters:,}",
+                "-" if row.published_gflops is None else f"{row.published_gflops:.2f}",
+            )
+            for row in self.rows
+        ]
+        widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
+        lines = []
+        for first, *others in (head, *cells):
+            right = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
+            lines.append("  ".join([first.ljust(widths[0]), *right]))
+        return "\n".join(lines)
+
+
+def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int | None = None) -> DecoderTable:
     """Weigh every decoder on the encoder of a KDA recipe.
 
     Args:
@@ -69,9 +110,9 @@ def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int
         raise RecipeError(f"--decoders with {target}, a recipe of {recipe.method}", "a recipe of kda", "kda-landslide")
     rows = []
     for decoder in DECODER_WIDTHS:
-        own = decoder == recipe.network.decoder
+        is_recipes_own = decoder == recipe.network.decoder
         config = replace(recipe.network, decoder=decoder, encoder_weights=None)  # type: ignore[arg-type]
-        arguments = asdict(config) | ({} if own else {"decoder_channels": None})
+        arguments = asdict(config) | ({} if is_recipes_own else {"decoder_channels": None})
         with torch.device("meta"), torch.no_grad():
             network = KdaNetwork(channels, classes or 2, **arguments, auxiliary=False).eval()
             with FlopCounterMode(display=False) as flops:
@@ -80,26 +121,4 @@ def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int
         published = PUBLISHED.get(decoder, (None, None))
         whole = sum(parts.values())
         rows.append(DecoderRow(decoder, whole - parts["encoder"], whole, flops.get_total_flops() // 2, *published))
-    return rows
-
-
-def format_decoders(rows: list[DecoderRow], size: int) -> str:
-    """Write the rows as an aligned table."""
-    head = ("decoder", "parameters", "whole model", f"G multiply-adds at {size}", "published", "published G, 224")
-    cells = [
-        (
-            row.decoder,
-            f"{row.parameters:,}",
-            f"{row.whole:,}",
-            f"{row.macs / 1e9:.2f}",
-            "-" if row.published_parameters is None else f"{row.published_parameters:,}",
-            "-" if row.published_gflops is None else f"{row.published_gflops:.2f}",
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
-    lines = []
-    for first, *others in (head, *cells):
-        right = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *right]))
-    return "\n".join(lines)
+    return DecoderTable(tuple(rows), size)

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from geodistill.synthetic.canvas import Points
-from geodistill.synthetic.objects import Frame
-from geodistill.synthetic.region import Region
+from geodistill.synthetic.objects import ObjectFrame
+from geodistill.synthetic.region import TownRegion
 
 PAVEMENT = 2.0
 """Width of the pavement on each side of a street in metres."""
@@ -37,7 +37,7 @@ class Street:
         return math.atan2(self.v1 - self.v0, self.u1 - self.u0)
 
     def at(self, along: float, across: float = 0.0) -> tuple[float, float]:
-        """Give the plan point that many metres along the street and to its right."""
+        """Return the plan point that many metres along the street and to its right."""
         c, s = math.cos(self.turn), math.sin(self.turn)
         return self.u0 + along * c - across * s, self.v0 + along * s + across * c
 
@@ -62,7 +62,7 @@ class Block:
         return self.u1 - self.u0, self.v1 - self.v0
 
     def inset(self, margin: float) -> Block:
-        """Give the block without a margin all round."""
+        """Return the block without a margin all round."""
         return Block(self.u0 + margin, self.v0 + margin, self.u1 - margin, self.v1 - margin)
 
 
@@ -79,15 +79,15 @@ class River:
     def v(
         self, u: float | np.ndarray[tuple[int], np.dtype[np.float64]]
     ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """Give the middle of the river at ``u``."""
+        """Return the middle of the river at ``u``."""
         return np.asarray(self.middle + self.swing * np.sin(2 * np.pi * np.asarray(u) / self.bend + self.phase))
 
     def distance(self, u: float, v: float) -> float:
-        """Give about how many metres of dry land lie between a point and the bank; negative in the water."""
+        """Return about how many metres of dry land lie between a point and the bank; negative in the water."""
         return abs(v - float(self.v(u))) - self.width / 2
 
 
-class Plan:
+class TownPlan:
     """Plan coordinates (u, v: metres from the middle of the scene) and how they lie on the image.
 
     The plan is turned by a random angle and bent by two long waves, so that no street is quite straight.
@@ -99,7 +99,7 @@ class Plan:
         rng: Source of all chance.
     """
 
-    def __init__(self, height: int, width: int, region: Region, rng: np.random.Generator) -> None:
+    def __init__(self, height: int, width: int, region: TownRegion, rng: np.random.Generator) -> None:
         self.gsd = region.gsd
         self._middle = np.array([width / 2, height / 2])
         self._angle = float(rng.uniform(0, math.pi))
@@ -113,14 +113,14 @@ class Plan:
         self.blocks: list[Block] = []
         self._lay_out(region, rng)
 
-    def _river(self, region: Region, rng: np.random.Generator) -> River | None:
+    def _river(self, region: TownRegion, rng: np.random.Generator) -> River | None:
         if rng.random() >= region.river:
             return None
         middle = float(rng.uniform(-0.4, 0.4)) * self.reach
         swing, bend = float(rng.uniform(8, 22)), float(rng.uniform(200, 380))
         return River(middle, swing, bend, float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(14, 34)))
 
-    def _lay_out(self, region: Region, rng: np.random.Generator) -> None:
+    def _lay_out(self, region: TownRegion, rng: np.random.Generator) -> None:
         shortest, longest = region.block
         end = self.reach
         u = -end - float(rng.uniform(0, longest))
@@ -141,11 +141,11 @@ class Plan:
             u = following
 
     def dry(self, u: float, v: float, margin: float) -> bool:
-        """Say whether a point lies at least ``margin`` metres from the river."""
+        """Return whether a point lies at least ``margin`` metres from the river."""
         return self.river is None or self.river.distance(u, v) > margin
 
     def urbanity(self, u: float, v: float) -> float:
-        """Give how central a place is: about evenly spread over 0 to 1, smooth over some 200 metres."""
+        """Return how central a place is: about evenly spread over 0 to 1, smooth over some 200 metres."""
         a, b, c = self._town
         wave = math.sin(u / 95 + a) + math.sin(v / 80 + b) + math.sin((u + v) / 130 + c)
         return 0.5 * (1 + math.erf(wave / math.sqrt(3)))
@@ -161,21 +161,21 @@ class Plan:
         placed[:, 1] = (x * s + y * c) / self.gsd + self._middle[1]
         return placed
 
-    def frame(self, u: float, v: float, turn: float = 0.0) -> Frame:
-        """Give the frame of an object at a plan point, its length turned from u towards v."""
+    def frame(self, u: float, v: float, turn: float = 0.0) -> ObjectFrame:
+        """Return the frame of an object at a plan point, its length turned from u towards v."""
         (x0, y0), (x1, y1) = self.pixels([(u, v), (u + math.cos(turn), v + math.sin(turn))])
-        return Frame(float(x0), float(y0), math.atan2(y1 - y0, x1 - x0), self.gsd)
+        return ObjectFrame(float(x0), float(y0), math.atan2(y1 - y0, x1 - x0), self.gsd)
 
     def strip(
         self, street: Street, across: float, width: float, start: float = 0.0, end: float | None = None
     ) -> Points:
-        """Give a band along a street: its middle ``across`` metres to the right, from ``start`` to ``end``."""
+        """Return a band along a street: its middle ``across`` metres to the right, from ``start`` to ``end``."""
         end = street.length if end is None else end
         steps = np.linspace(start, end, max(2, math.ceil((end - start) / 8)))
         sides = [[street.at(float(t), across + side * width / 2) for t in steps] for side in (-1, 1)]
         return self.pixels(sides[0] + sides[1][::-1])
 
     def rectangle(self, block: Block) -> Points:
-        """Give a block's outline on the image, its long sides bent as the plan is."""
+        """Return a block's outline on the image, its long sides bent as the plan is."""
         middle = (block.v0 + block.v1) / 2
         return self.strip(Street(block.u0, middle, block.u1, middle, 1), 0, block.v1 - block.v0)

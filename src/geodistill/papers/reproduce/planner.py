@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any, TypeVar
 
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.papers.registry import Table
 from geodistill.papers.reproduce.smoke import smoke_overrides
-from geodistill.papers.row import Row, Step
-from geodistill.papers.tables import Table
+from geodistill.papers.row import PaperRow, Step
 from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
 from geodistill.training.schema import Recipe
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Before:
+class Prerequisite:
     """A run that another needs.
 
     Attributes:
@@ -29,11 +29,11 @@ class Before:
     """
 
     step: Step
-    run: Run
+    run: TrainingRun
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training.
 
     Attributes:
@@ -47,7 +47,7 @@ class Run:
     name: str
     recipe: Recipe
     sets: tuple[str, ...]
-    before: tuple[Before, ...]
+    before: tuple[Prerequisite, ...]
     key: str
 
     @property
@@ -70,8 +70,8 @@ class Planner:
     identities: Mapping[str, Any]
     overrides: Mapping[str, str]
 
-    def run(self, table: Table, row: Row, seed: int) -> Run:
-        """Give a row's run, with those it needs.
+    def run(self, table: Table, row: PaperRow, seed: int) -> TrainingRun:
+        """Return a row's run, with those it needs.
 
         Raises:
             RecipeError: A value does not fit its field.
@@ -80,12 +80,17 @@ class Planner:
         before = []
         for step in row.before:
             sets = step.sets or (table.about.dataset,)
-            before.append(Before(step, self._make(step.recipe, step.overrides, sets, seed, ())))
+            before.append(Prerequisite(step, self._make(step.recipe, step.overrides, sets, seed, ())))
         return self._make(row.recipe, row.overrides, (table.about.dataset,), seed, tuple(before))
 
     def _make(
-        self, name: str, overrides: Mapping[str, Any], sets: tuple[str, ...], seed: int, before: tuple[Before, ...]
-    ) -> Run:
+        self,
+        name: str,
+        overrides: Mapping[str, Any],
+        sets: tuple[str, ...],
+        seed: int,
+        before: tuple[Prerequisite, ...],
+    ) -> TrainingRun:
         flags = as_flags(overrides)
         if self.scale == "smoke":
             flags += as_flags(smoke_overrides(load_row(name, tuple(flags)), len(sets)))
@@ -101,7 +106,7 @@ class Planner:
             "before": [(b.step.into, b.step.part, b.run.key) for b in before],
         }
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-        return Run(name, recipe, sets, before, digest[:12])
+        return TrainingRun(name, recipe, sets, before, digest[:12])
 
 
 def as_flags(overrides: Mapping[str, Any]) -> list[str]:
@@ -125,12 +130,12 @@ def _takes(recipe: Recipe, key: str) -> bool:
 
 
 def known_keys(recipe: Recipe) -> set[str]:
-    """Give the keys that a recipe of this kind has."""
+    """Return the keys that a recipe of this kind has."""
     return set(recipe_keys(type(recipe)))
 
 
 def put(recipe: T, key: str, value: Any) -> T:
-    """Give a copy of a (nested) dataclass with one dotted field replaced."""
+    """Return a copy of a (nested) dataclass with one dotted field replaced."""
     first, _, rest = key.partition(".")
     if not rest:
         return replace(recipe, **{first: value})  # type: ignore[type-var]
@@ -140,7 +145,7 @@ def put(recipe: T, key: str, value: Any) -> T:
     return replace(recipe, **{first: put(inner, rest, value)})  # type: ignore[type-var]
 
 
-def why_open(row: Row, *, read: bool = True) -> str:
+def why_open(row: PaperRow, *, read: bool = True) -> str:
     """Say why a row cannot be run; empty where it can.
 
     Args:

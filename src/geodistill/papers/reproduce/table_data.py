@@ -15,7 +15,7 @@ from geodistill.data.catalog import CATALOG
 from geodistill.data.catalog.scan import scan_set
 from geodistill.data.scan import scan
 from geodistill.errors import ArtifactError, DataError
-from geodistill.papers.reproduce.plan import Run, put
+from geodistill.papers.reproduce.planner import TrainingRun, put
 from geodistill.papers.row import About
 from geodistill.spec import Legend
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_scene
@@ -30,7 +30,7 @@ WEIGHT_KEYS = ("network.encoder_weights", "teacher.weights", "losses.phase.discr
 
 
 @dataclass(frozen=True)
-class MadeUp:
+class MadeUpSets:
     """Made-up sets, a town's scenes for each set of the catalogue, with two classes where that has two.
 
     Attributes:
@@ -41,11 +41,11 @@ class MadeUp:
     words: str = "made-up scenes"
 
     def identity(self, name: str) -> dict[str, Any]:
-        """Give what decides what the set holds: sets with one identity are one."""
+        """Return what decides what the set holds: sets with one identity are one."""
         return {"made up": name, "scenes": SCENES, "side": SIDE, "classes": len(self._legend(name))}
 
     def manifest(self, name: str) -> Path:
-        """Draw and scan a set, where that was not done yet; give its manifest."""
+        """Draw and scan a set, where that was not done yet; return its manifest."""
         folder = self.folder / f"made-up-{SCENES}x{SIDE}"
         path, images, legend = folder / f"{name}.parquet", folder / name, self._legend(name)
         if path.is_file():
@@ -61,7 +61,7 @@ class MadeUp:
         return path
 
     def place_weights(self, recipe: Recipe) -> Recipe:
-        """Give the recipe as it is: a smoke run has no weights from anywhere."""
+        """Return the recipe as it is: a smoke run has no weights from anywhere."""
         return recipe
 
     def _legend(self, name: str) -> Legend:
@@ -71,7 +71,7 @@ class MadeUp:
 
 
 @dataclass(frozen=True)
-class Official:
+class OfficialSets:
     """The official sets below a root: in folders of their names, or the root is the one set that is asked for.
 
     Attributes:
@@ -86,13 +86,13 @@ class Official:
     words: str = field(init=False, default="the official set")
 
     def identity(self, name: str) -> dict[str, Any]:
-        """Give what decides what the set holds: sets with one identity are one."""
+        """Return what decides what the set holds: sets with one identity are one."""
         own = name == self.about.dataset
         variants = {"split": self.about.split, "layout": self.about.layout} if own else {"split": None, "layout": None}
         return {"set": name, "root": str(self.root.resolve()), **variants}
 
     def manifest(self, name: str) -> Path:
-        """Scan a set by its official layout and split, where that was not done yet; give its manifest.
+        """Scan a set by its official layout and split, where that was not done yet; return its manifest.
 
         Raises:
             DataError: There is no such folder, it holds another set, or files are missing.
@@ -112,7 +112,7 @@ class Official:
         return path
 
     def place_weights(self, recipe: Recipe) -> Recipe:
-        """Give the recipe with its files of weights found below ``root/weights``.
+        """Return the recipe with its files of weights found below ``root/weights``.
 
         Raises:
             ArtifactError: One is neither there nor where the recipe says.
@@ -142,16 +142,16 @@ class Official:
             raise DataError(
                 f"no folder {self.root / name}",
                 f"{CATALOG[name].title}, which this table needs as well",
-                f"put it there; it is to be had from {CATALOG[name].source}",
+                f"put it there; download it from {CATALOG[name].source}",
             )
         return self.root
 
 
-Source = MadeUp | Official
+Source = MadeUpSets | OfficialSets
 
 
-def with_data(run: Run, source: Source) -> Recipe:
-    """Give a run's recipe with its manifests.
+def with_data(run: TrainingRun, source: Source) -> Recipe:
+    """Return a run's recipe with its manifests.
 
     Raises:
         DataError: A set is not there or not whole.
@@ -163,5 +163,5 @@ def with_data(run: Run, source: Source) -> Recipe:
 
 
 def identities(source: Source) -> Mapping[str, Any]:
-    """Give the identity of every set in the catalogue."""
+    """Return the identity of every set in the catalogue."""
     return {name: source.identity(name) for name in CATALOG}

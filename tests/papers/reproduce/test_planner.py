@@ -8,16 +8,16 @@ import pytest
 
 from geodistill.data.catalog import CATALOG
 from geodistill.errors import RecipeError
-from geodistill.papers.reproduce.plan import Planner, Run, parse_overrides, put, why_open
+from geodistill.papers.registry import find_table
+from geodistill.papers.reproduce.planner import Planner, TrainingRun, parse_overrides, put, why_open
 from geodistill.papers.reproduce.smoke import STEPS, tiny_encoder
-from geodistill.papers.row import Row, Step
-from geodistill.papers.tables import find_table
+from geodistill.papers.row import PaperRow, Step
 from geodistill.training.recipe import load_recipe
 
 IDENTITIES = dict.fromkeys(CATALOG, "a set")
 
 
-def plan(table: str, label: str, scale: str = "smoke", seed: int = 0, **overrides: str) -> Run:
+def plan(table: str, label: str, scale: str = "smoke", seed: int = 0, **overrides: str) -> TrainingRun:
     found = find_table(table)
     return Planner(scale, IDENTITIES, overrides).run(found, found.rows[label], seed)
 
@@ -153,11 +153,11 @@ def test_put_reaches_into_parts() -> None:
 
 
 def test_a_row_is_open_where_it_says_so_or_its_recipe_is_not_there() -> None:
-    assert why_open(Row(recipe="ktda-grass")) == ""
-    assert why_open(Row(open="nobody keeps it")) == "nobody keeps it"
-    assert why_open(Row(recipe="sepia")) == "recipe sepia is not shipped"
-    assert why_open(Row(recipe="ktda-grass", before=(Step("sepia"),))) == "recipe sepia is not shipped"
-    assert why_open(Row({"network.fmm_blok": 2}, recipe="ktda-grass"), read=False) == ""
-    assert why_open(Row(recipe="sepia"), read=False) == "recipe sepia is not shipped"
-    assert "network.fmm_blok" in why_open(Row({"network.fmm_blok": 2}, recipe="ktda-grass"))
-    assert "network.architecture" in why_open(Row({"network.architecture": "vnet"}, recipe="supervised-folder"))
+    assert why_open(PaperRow(recipe="ktda-grass")) == ""
+    assert why_open(PaperRow(open="nobody keeps it")) == "nobody keeps it"
+    assert why_open(PaperRow(recipe="sepia")) == "recipe sepia is not shipped"
+    assert why_open(PaperRow(recipe="ktda-grass", before=(Step("sepia"),))) == "recipe sepia is not shipped"
+    assert why_open(PaperRow({"network.fmm_blok": 2}, recipe="ktda-grass"), read=False) == ""
+    assert why_open(PaperRow(recipe="sepia"), read=False) == "recipe sepia is not shipped"
+    assert "network.fmm_blok" in why_open(PaperRow({"network.fmm_blok": 2}, recipe="ktda-grass"))
+    assert "network.architecture" in why_open(PaperRow({"network.architecture": "vnet"}, recipe="supervised-folder"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from geodistill.errors import OutputError
-from geodistill.files import named_path, refuse_foreign
+from geodistill.files import named_path
+from geodistill.folders import refuse_foreign
 
 
 def model_folder(path: Path, kind: str) -> Path:

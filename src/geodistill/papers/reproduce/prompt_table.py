@@ -11,24 +11,24 @@ import cv2
 import numpy as np
 
 from geodistill.errors import DataError
+from geodistill.label.ablation import PromptAblation, ablate
 from geodistill.label.masks import Runs
 from geodistill.label.prompts import parse_prompt
-from geodistill.papers.ablation import Question, ablate
-from geodistill.papers.reproduce.sets import MadeUp, Official, Source
-from geodistill.papers.row import Row
-from geodistill.papers.samrs_presets import SEGMENTER
+from geodistill.label.presets import SEGMENTER
+from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source
+from geodistill.papers.row import PaperRow
 from geodistill.raster import atomic_path
 from geodistill.reading import read_object
-from geodistill.synthetic import LEGEND, REGIONS, Scene, draw_scene, write_scene
+from geodistill.synthetic import LEGEND, REGIONS, TownScene, draw_scene, write_scene
 
 SCENES, SIDE = 2, 192
 """Made-up scenes of a smoke run, and their side in pixels."""
 
 
 def prompt_figures(
-    rows: dict[str, Row], source: Source, out: Path, segmenter: str | None = None
+    rows: dict[str, PaperRow], source: Source, out: Path, segmenter: str | None = None
 ) -> dict[str, dict[str, float]]:
-    """Compare the prompts of some rows, those that were not compared yet; give ``instance_iou`` and ``pixel_iou``.
+    """Compare the prompts of some rows, those that were not compared yet; return ``instance_iou`` and ``pixel_iou``.
 
     Args:
         rows: The rows by label.
@@ -38,9 +38,9 @@ def prompt_figures(
 
     Raises:
         DataError: HRSC2016 is not there.
-        ArtifactError: The segmenter's weights cannot be had.
+        ArtifactError: The segmenter's weights are not available.
     """
-    smoke = isinstance(source, MadeUp)
+    smoke = isinstance(source, MadeUpSets)
     name = segmenter or ("grabcut" if smoke else SEGMENTER)
     where = {"made up": [SCENES, SIDE]} if smoke else source.identity("hrsc2016")
     places = {}
@@ -49,9 +49,9 @@ def prompt_figures(
         places[label] = out / f"prompts-{hashlib.sha256(decides.encode()).hexdigest()[:12]}" / "figures.json"
     missing = [label for label, place in places.items() if not place.is_file()]
     if missing:
-        form, boxes, images = _draw(source) if isinstance(source, MadeUp) else _official(source)
+        form, boxes, images = _draw(source) if isinstance(source, MadeUpSets) else _official(source)
         prompts = tuple(parse_prompt(rows[label].prompt) for label in missing)
-        ablation = ablate(form, boxes, images, Question(name, prompts), progress=True)
+        ablation = ablate(form, boxes, images, PromptAblation(name, prompts), progress=True)
         found = {one.prompt: one for one in ablation.rows}
         for label, prompt in zip(missing, prompts, strict=True):
             compared = found["+".join(prompt)]
@@ -79,18 +79,18 @@ def kept_figures(path: Path, key: str | None = None) -> dict[str, float]:
         raise DataError(f"{path} holds other than figures", "the file as it was written", "remove it") from error
 
 
-def _official(source: Official) -> tuple[str, Path, Path]:
+def _official(source: OfficialSets) -> tuple[str, Path, Path]:
     for root in (source.root / "hrsc2016", source.root):
         if (root / "Test" / "Annotations").is_dir():
             return "hrsc", root / "Test" / "Annotations", root / "Test" / "AllImages"
     raise DataError(
         f"{source.root} holds no Test/Annotations",
         "HRSC2016 as it is distributed, with Test/AllImages and Test/LandMask",
-        "it is to be had from Kaggle guofeng/hrsc2016",
+        "download it from Kaggle guofeng/hrsc2016",
     )
 
 
-def _draw(source: MadeUp) -> tuple[str, Path, Path]:
+def _draw(source: MadeUpSets) -> tuple[str, Path, Path]:
     """Draw scenes with the true masks of their buildings, trees and cars, as COCO has them."""
     folder = source.folder / "made-up" / f"objects-{SCENES}x{SIDE}"
     boxes = folder / "boxes.json"
@@ -109,8 +109,8 @@ def _draw(source: MadeUp) -> tuple[str, Path, Path]:
     return "coco", boxes, folder / "images"
 
 
-def _objects(scene: Scene) -> Sequence[dict[str, object]]:
-    """Give each object in full view with its pixels: those of its class within its box."""
+def _objects(scene: TownScene) -> Sequence[dict[str, object]]:
+    """Return each object in full view with its pixels: those of its class within its box."""
     found: list[dict[str, object]] = []
     for box in scene.boxes:
         index = LEGEND.names.index(box.category)

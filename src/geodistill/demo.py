@@ -14,6 +14,7 @@ import numpy as np
 
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, OutputError, output_error
 from geodistill.evaluation.evaluate import evaluate
@@ -157,7 +158,12 @@ def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
     manifests = {name: work / f"{name}.parquet" for name in ("both", "labelled", "unlabelled", *REGIONS)}
     for name in ("both", "labelled", *REGIONS):
         fractions = (0.0, 0.0, 1.0) if name in REGIONS else (1.0, 0.0, 0.0)
-        scan(work / name, out=manifests[name], legend=work / name / "legend.yaml", fractions=fractions, seed=seed)
+        scan(
+            work / name,
+            out=manifests[name],
+            legend=work / name / "legend.yaml",
+            split=SplitPlan(fractions=fractions, seed=seed),
+        )
     both = Manifest.load(manifests["both"])
     southern = [row for row in both.entries if row.image.stem.startswith("south")]
     unlabelled = tuple(replace(row, mask=None, split="unlabelled") for row in southern)

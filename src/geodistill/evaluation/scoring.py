@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
-from geodistill.data.masks import decode_mask, unknown_labels_error
-from geodistill.data.stats import size_mismatch_error
+from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown_labels_error
 from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
 from geodistill.inference.network import as_network

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from geodistill.data.catalog import CATALOG
-from geodistill.data.catalog.scan import scan_set
+from geodistill.data.catalog.find import scan_set
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, DataError
 from geodistill.papers.reproduce.planner import TrainingRun, put
 from geodistill.papers.row import About
@@ -57,7 +58,7 @@ class MadeUpSets:
             if legend is not LEGEND:
                 scene = replace(scene, mask=(scene.mask == LEGEND.names.index("building")).astype(np.uint8))
             write_scene(scene, images, f"{name}_{at}")
-        scan(images / "images", images / "masks", path, legend=legend, fractions=(0.5, 1 / 6, 1 / 3))
+        scan(images / "images", images / "masks", path, legend=legend, split=SplitPlan(fractions=(0.5, 1 / 6, 1 / 3)))
         return path
 
     def place_weights(self, recipe: Recipe) -> Recipe:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from factories import make_picture, make_raster
-from geodistill.data.masks import decode_mask, infer_legend, label_counts, read_mask, strips
+from geodistill.data.mask_files import decode_mask, infer_legend, label_counts, read_mask, strips
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import make_dataset, make_raster, noise, truncate
-from geodistill.data import masks
+from geodistill.data import mask_files
 from geodistill.data.manifest import Manifest
+from geodistill.data.measure import format_statistics, measure
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.data.statistics import RunningMoments, Spread, Statistics
-from geodistill.data.stats import format_statistics, stats
 
 
 @given(
@@ -60,11 +61,13 @@ def dataset(tmp_path: Path) -> Manifest:
         make_raster(tmp_path / "masks" / f"{i}.tif", pixels=labels)
     (tmp_path / "train.txt").write_text("0\n")
     (tmp_path / "test.txt").write_text("1\n")
-    return scan(tmp_path, None, tmp_path / "m.parquet", split="lists", lists=tmp_path, statistics=False).manifest
+    return scan(
+        tmp_path, None, tmp_path / "m.parquet", split=SplitPlan("lists", lists=tmp_path), statistics=False
+    ).manifest
 
 
 def test_bands_are_measured_on_valid_pixels_of_train_only(dataset: Manifest) -> None:
-    found = stats(dataset)
+    found = measure(dataset)
     pixels = noise((3, 100, 80), "uint16", 0)[:, 10:].reshape(3, -1).astype(np.float64)
     np.testing.assert_allclose(found.mean, pixels.mean(1))
     np.testing.assert_allclose(found.std, pixels.std(1))
@@ -73,7 +76,7 @@ def test_bands_are_measured_on_valid_pixels_of_train_only(dataset: Manifest) -> 
 
 
 def test_labels_are_counted_by_split_where_the_image_is_valid(dataset: Manifest) -> None:
-    found = stats(dataset)
+    found = measure(dataset)
     assert found.pixels == {"train": 8000, "test": 8000}
     assert found.valid_pixels == {"train": 7200, "test": 8000}
     assert found.class_pixels == {"train": (3200, 3200), "test": (4000, 4000)}
@@ -84,19 +87,19 @@ def test_labels_are_counted_by_split_where_the_image_is_valid(dataset: Manifest)
 
 
 def test_strips_change_nothing(dataset: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = stats(dataset)
+    whole = measure(dataset)
     cut = lambda window: (replace(window, row=window.row + r, height=1) for r in range(window.height))  # noqa: E731
-    monkeypatch.setattr("geodistill.data.stats.strips", cut)
-    parts = stats(dataset)
+    monkeypatch.setattr("geodistill.data.measure.strips", cut)
+    parts = measure(dataset)
     np.testing.assert_allclose(parts.mean, whole.mean)
     np.testing.assert_allclose(parts.std, whole.std)
     assert parts.class_pixels == whole.class_pixels
-    assert masks.STRIP_PIXELS > 8000  # the first run was one strip
+    assert mask_files.STRIP_PIXELS > 8000  # the first run was one strip
 
 
 def test_a_broken_file_is_left_out_and_named(dataset: Manifest) -> None:
     truncate(dataset.entries[1].image)
-    found = stats(dataset)
+    found = measure(dataset)
     assert len(found.problems) == 1
     assert "1.tif" in found.problems[0]
     assert found.valid_pixels == {"train": 7200}
@@ -105,16 +108,16 @@ def test_a_broken_file_is_left_out_and_named(dataset: Manifest) -> None:
 def test_labels_outside_the_legend_are_problems_unless_ignored(dataset: Manifest, tmp_path: Path) -> None:
     labels = np.full((1, 100, 80), 7, np.uint8)
     make_raster(tmp_path / "masks" / "1.tif", pixels=labels)
-    found = stats(dataset)
+    found = measure(dataset)
     assert found.unknown_labels == {"7": 8000}
     assert "label 7 (8000 pixels)" in found.problems[0]
-    found = stats(replace(dataset, ignore_unknown=True))
+    found = measure(replace(dataset, ignore_unknown=True))
     assert not found.problems
     assert found.ignored_pixels["test"] == 8000
 
 
 def test_round_trip_through_json(dataset: Manifest) -> None:
-    found = stats(dataset)
+    found = measure(dataset)
     assert Statistics.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 

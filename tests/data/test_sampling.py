@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from factories import make_dataset
 from geodistill.data.augment import Augmentation
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.dataset import RandomCrops
 from geodistill.data.manifest import Manifest
 from geodistill.data.sampling import BLOCK, ViewSchedule
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.spec import Legend
 
 
@@ -60,7 +61,7 @@ def test_labelled_slots_keep_their_numbers_when_unlabelled_images_are_left_out()
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_dataset(tmp_path_factory.mktemp("views"), 4, height=48, width=64)
     out = folder / "manifest.parquet"
-    scan(folder, out=out, legend=Legend(("a", "b", "c")), fractions=(0.5, 0.25, 0.25))
+    scan(folder, out=out, legend=Legend(("a", "b", "c")), split=SplitPlan(fractions=(0.5, 0.25, 0.25)))
     return out
 
 

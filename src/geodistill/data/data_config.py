@@ -82,14 +82,31 @@ class DataConfig:
             tries=self.crop_tries,
         )
 
+    @property
+    def worker_cache_mb(self) -> int:
+        """Memory of each worker for decoded images, in MiB."""
+        return self.cache_mb // max(self.workers, 1) if self.cache else 0
+
+    def sources(self) -> dict[str, DataConfig]:
+        """Return each data set's config by name; the one set has no name."""
+        return {"": self}
+
     def check(self) -> None:
         """Refuse values that are out of range, before any file is opened.
 
         Raises:
-            RecipeError: A field is out of its range.
+            RecipeError: A field is out of its range, or the manifest is not given.
         """
         if not self.manifest:
             raise RecipeError("data.manifest is not given", "the file that 'geodistill data scan' wrote")
+        self.check_values()
+
+    def check_values(self) -> None:
+        """Refuse values that are out of range, whatever the images come from.
+
+        Raises:
+            RecipeError: A field is out of its range.
+        """
         for name, value, least in (("crop", self.crop, 1), ("batch_size", self.batch_size, 1),
                                    ("workers", self.workers, 0), ("cache_mb", self.cache_mb, 0),
                                    ("seed", self.seed or 0, 0)):  # fmt: skip
@@ -131,6 +148,10 @@ class SetsConfig(DataConfig):
             super().check()
         for config in self.by_set().values():
             config.check()
+
+    def sources(self) -> dict[str, DataConfig]:
+        """Return each data set's config by name; the one set has no name."""
+        return self.by_set() if self.manifests else {"": self}
 
     def by_set(self) -> dict[str, DataConfig]:
         """Give each set's own config by its name, in order; memory for decoded images is shared out evenly.

@@ -5,15 +5,21 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from geodistill.data.findings import PixelDigest, Seen, compare_companions, compare_grids, vanished_labels
+from geodistill.data.findings import PixelDigest, Seen, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.manifest import SPLITS, Manifest, Row
-from geodistill.data.masks import decode_mask, label_counts, label_name, strips, unknown_labels_error
+from geodistill.data.mask_files import (
+    decode_mask,
+    label_counts,
+    label_name,
+    size_mismatch_error,
+    strips,
+    unknown_labels_error,
+)
 from geodistill.data.statistics import RunningMoments, Spread, Statistics
 from geodistill.errors import DataError
 from geodistill.raster import Raster
@@ -32,7 +38,7 @@ class _Measured:
     seen: Seen | None = None
 
 
-def stats(manifest: Manifest, *, progress: bool = False) -> Statistics:
+def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
     """Measure a data set, reading each file once in strips of bounded memory.
 
     Band figures are of valid pixels of the ``train`` images (of all images where there is no such split), so that
@@ -106,26 +112,6 @@ def _measure(row: Row, manifest: Manifest) -> _Measured:
             return _walk(row, image, mask, manifest.legend)
 
 
-def size_mismatch_error(image: Path, size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> DataError:
-    """Say that a mask does not fit its image; sizes are (height, width)."""
-    return DataError(
-        f"mask {mask} is {mask_size[1]} x {mask_size[0]} and its image {image.name} is {size[1]} x {size[0]}",
-        "the same width and height",
-        "export the mask on the image's grid",
-    )
-
-
-def refuse_elsewhere(row: Row, image: Raster, mask: Raster) -> None:
-    """Refuse a mask that lies elsewhere than its image.
-
-    Raises:
-        DataError: It does.
-    """
-    for finding in compare_grids(row, image.grid, mask.grid):
-        if finding.severity == "error":
-            raise DataError(f"mask {finding.line}", "the same place", "warp the mask onto the image's grid")
-
-
 def _walk(row: Row, image: Raster, mask: Raster | None, legend: Legend) -> _Measured:
     found = _Measured(RunningMoments(image.channels), np.zeros(len(legend), np.int64))
     digest = PixelDigest(image, row.window)
@@ -147,14 +133,6 @@ def _walk(row: Row, image: Raster, mask: Raster | None, legend: Legend) -> _Meas
     pixels_of = digest.bytes() if varies else None
     found.seen = Seen(row, str(image.dtype), image.grid.georeferenced, pixels_of)
     return found
-
-
-def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:
-    """Say what of a manifest's labels is not there, a line each: see `vanished_labels`."""
-    measured = statistics or manifest.statistics
-    if manifest.legend is None or measured is None or not measured.class_pixels:
-        return []
-    return vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
 
 
 def format_statistics(statistics: Statistics, manifest: Manifest) -> str:

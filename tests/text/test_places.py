@@ -11,8 +11,7 @@ from factories import make_raster
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.raster import Raster, Window
-from geodistill.text.setting import find_place, row_place
-from geodistill.text.survey import group_places, manifest_places, zone_shares
+from geodistill.text.places import find_place, group_places, manifest_places, row_place, zone_shares
 from places import ZONES, place_files
 
 

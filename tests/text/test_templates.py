@@ -5,10 +5,10 @@ import pytest
 from geodistill.data.catalog import CATALOG
 from geodistill.errors import UnknownNameError
 from geodistill.text.climate import ZONES
-from geodistill.text.encoders import WordEncoder
 from geodistill.text.features import MOST_TOKENS, token_count
 from geodistill.text.knowledge import knowledge
 from geodistill.text.templates import KINDS, PLAIN, Setting, question, rounded, write_prompt
+from geodistill.text.text_encoders import WordEncoder
 
 OPENEARTHMAP = ["bareland", "rangeland", "developed space", "road", "tree", "water", "agriculture", "building"]
 CATALOGUE = sorted({name for found in CATALOG.values() if found.legend for name in found.legend.names})

@@ -126,6 +126,15 @@ def unknown_labels_error(path: Path, odd: dict[int | Colour, int], legend: Legen
     )
 
 
+def size_mismatch_error(image: Path, size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> DataError:
+    """Say that a mask does not fit its image; sizes are (height, width)."""
+    return DataError(
+        f"mask {mask} is {mask_size[1]} x {mask_size[0]} and its image {image.name} is {size[1]} x {size[0]}",
+        "the same width and height",
+        "export the mask on the image's grid",
+    )
+
+
 def read_mask(
     path: Path | str, legend: Legend, window: Window | None = None, *, ignore_unknown: bool = False
 ) -> NDArray[np.uint8]:
@@ -171,7 +180,7 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
                 if raster.label_channels != 1:
                     raise _needs_legend(raster)
                 palette |= {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
-                for strip in strips(Window(0, 0, raster.grid.height, raster.grid.width)):
+                for strip in strips(raster.grid.whole):
                     hidden += _count_values(raster, strip, counts)
         except _LegendNeededError:
             raise

@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import make_dataset
-from geodistill.data.batches import DealBatches, split_batch
-from geodistill.data.config import SetsConfig
+from geodistill.data.data_config import SetsConfig
+from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest
-from geodistill.data.mixture import SetsDataModule, join_specs
+from geodistill.data.mixture import join_specs
+from geodistill.data.sampling import DrawBatches, split_batch
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.errors import DataError, RecipeError
 from geodistill.spec import Legend, Spec
 
@@ -32,7 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, (name, count) in enumerate(IMAGES.items()):
         make_dataset(root / name, count, classes=2 + index, seed=100 * index)
         legend = Legend(tuple(f"c{i}" for i in range(2 + index)))
-        scan(root / name, None, root / name / "manifest.parquet", legend=legend, fractions=(0.5, 0.5, 0))
+        scan(
+            root / name, None, root / name / "manifest.parquet", legend=legend, split=SplitPlan(fractions=(0.5, 0.5, 0))
+        )
     return root
 
 
@@ -83,7 +87,7 @@ def test_a_set_without_a_part_is_an_error_that_names_it() -> None:
     start=st.integers(0, 50),
 )
 def test_processes_share_every_part_evenly_and_no_draw_is_lost(parts: list[int], world: int, start: int) -> None:
-    steps = [list(itertools.islice(DealBatches(parts, [start] * len(parts), rank, world), 3)) for rank in range(world)]
+    steps = [list(itertools.islice(DrawBatches(parts, [start] * len(parts), rank, world), 3)) for rank in range(world)]
     for step in range(3):
         dealt = [steps[rank][step] for rank in range(world)]
         sizes = [len(batch) for batch in dealt]
@@ -98,7 +102,7 @@ def test_processes_share_every_part_evenly_and_no_draw_is_lost(parts: list[int],
 
 
 def test_a_batch_holds_every_set_in_order_with_labels_of_its_own_legend(folder: Path) -> None:
-    module = SetsDataModule(config(folder))
+    module = DataModule(config(folder))
     batch = next(iter(module.train_dataloader()))
     assert batch["set"].tolist() == [0] * 4 + [1] * 2 + [2] * 6
     assert batch["image"].shape == (12, 3, 16, 16)
@@ -110,8 +114,8 @@ def test_a_batch_holds_every_set_in_order_with_labels_of_its_own_legend(folder: 
 
 
 def test_a_resumed_stream_goes_on_where_it_was(folder: Path) -> None:
-    whole = list(itertools.islice(SetsDataModule(config(folder)).train_dataloader(), 4))
-    module = SetsDataModule(config(folder))
+    whole = list(itertools.islice(DataModule(config(folder)).train_dataloader(), 4))
+    module = DataModule(config(folder))
     module.load_state_dict({"draws": [2 * part for part in module.parts.values()]})
     for one, other in zip(whole[2:], module.train_dataloader(), strict=False):
         assert one["key"] == other["key"]
@@ -123,9 +127,7 @@ def test_validation_has_a_loader_for_each_set_that_has_images(folder: Path, tmp_
     few = tmp_path / "port.parquet"
     replace(manifest, entries=manifest.rows("train")).save(few)
     given = config(folder)
-    loaders = SetsDataModule(
-        replace(given, manifests=(given.manifests[0], str(few), given.manifests[2]))
-    ).val_dataloader()
+    loaders = DataModule(replace(given, manifests=(given.manifests[0], str(few), given.manifests[2]))).val_dataloader()
     held = [Counter(int(value) for batch in loader for value in batch["set"]) for loader in loaders]
     assert [list(counts) for counts in held] == [[0], [2]]
 
@@ -193,21 +195,21 @@ def test_sets_of_other_bands_or_units_are_refused(folder: Path, tmp_path: Path) 
     town.save(tmp_path / "town.parquet")
     other = replace(other, manifests=(str(tmp_path / "town.parquet"), *other.manifests[1:]))
     with pytest.raises(DataError, match="'other' with the bands red, green, nir beside 'town' with red, green, blue"):
-        SetsDataModule(other)
+        DataModule(other)
     statistics = Manifest.load(folder / "port" / "manifest.parquet").statistics
     assert statistics is not None
     high = replace(statistics, maximum=tuple(40 * value for value in statistics.maximum))
     other = altered(folder, tmp_path / "b", statistics=high)
     with pytest.raises(DataError, match="the same units in every set"):
-        SetsDataModule(other)
+        DataModule(other)
     # Names that say nothing do not stand in the way of names that do.
-    SetsDataModule(altered(folder, tmp_path / "c", bands=("red", "green", "blue")))
+    DataModule(altered(folder, tmp_path / "c", bands=("red", "green", "blue")))
 
 
 def test_a_class_without_a_training_pixel_is_told(folder: Path, tmp_path: Path) -> None:
     statistics = Manifest.load(folder / "port" / "manifest.parquet").statistics
     assert statistics is not None
     counts = {split: (*pixels[:2], 0) for split, pixels in statistics.class_pixels.items()}
-    module = SetsDataModule(altered(folder, tmp_path, statistics=replace(statistics, class_pixels=counts)))
+    module = DataModule(altered(folder, tmp_path, statistics=replace(statistics, class_pixels=counts)))
     assert "other: no training pixel of c2, which cannot be learnt" in module.notes
     assert "town: 4 training images, 4 of each batch of 12, 2 classes" in module.notes

@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from geodistill.errors import ArtifactError, DataError
-from geodistill.text.encoders import WORD_WIDTH, WordEncoder
 from geodistill.text.features import (
     MOST_TOKENS,
     FeatureStore,
@@ -18,8 +17,8 @@ from geodistill.text.features import (
     padded,
     token_count,
 )
-from geodistill.text.remoteclip import RemoteClipEncoder
 from geodistill.text.templates import ClassText, Prompt, Setting, write_prompt
+from geodistill.text.text_encoders import WORD_WIDTH, RemoteClipEncoder, WordEncoder
 from tiny_text import tiny_bert, tiny_tokenizer
 
 CLASSES = ["building", "tree"]

@@ -22,7 +22,7 @@ SIZES = (20_000, 200_000, 1_000_000)
 MEASURE = """
 import sys, time, resource
 import pyarrow.parquet as pq
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest
 path, what = sys.argv[1:]

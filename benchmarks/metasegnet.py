@@ -21,7 +21,7 @@ from torch import Tensor
 
 from geodistill.methods.metasegnet import MetaSegNetwork
 from geodistill.text.features import FeatureStore
-from geodistill.text.setting import Setting
+from geodistill.text.places import Setting
 from geodistill.text.templates import write_prompt
 
 MOST = 1.10

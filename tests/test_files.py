@@ -8,17 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from geodistill.errors import BusyError, OutputError
-from geodistill.files import (
-    MARKER,
-    atomic_path,
-    empty_folder,
-    foreign_files,
-    hold_folder,
-    mark_folder,
-    output_error,
-    sweep,
-)
+from geodistill.errors import BusyError, OutputError, output_error
+from geodistill.files import atomic_path
+from geodistill.folders import MARKER, empty_folder, foreign_files, hold_folder, mark_folder, sweep
 
 
 class TestAtomicWrites:
@@ -182,7 +174,7 @@ class TestHolding:
     def second(self, folder: Path) -> subprocess.CompletedProcess[str]:
         code = (
             "import sys; from pathlib import Path; from geodistill.errors import BusyError\n"
-            "from geodistill.files import hold_folder\n"
+            "from geodistill.folders import hold_folder\n"
             "try:\n"
             "    with hold_folder(Path(sys.argv[1]), 'label build'): print('held')\n"
             "except BusyError as error: print(error)\n"
@@ -199,7 +191,7 @@ class TestHolding:
 
     def test_a_crash_frees_it(self, tmp_path: Path) -> None:
         code = (
-            "import os, sys; from pathlib import Path; from geodistill.files import hold_folder\n"
+            "import os, sys; from pathlib import Path; from geodistill.folders import hold_folder\n"
             "with hold_folder(Path(sys.argv[1]), 'fit'): os.kill(os.getpid(), 9)\n"
         )
         assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9

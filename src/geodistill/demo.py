@@ -14,11 +14,13 @@ import numpy as np
 
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillWarning, OutputError
+from geodistill.errors import GeodistillWarning, OutputError, output_error
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.figures import legend_strip, to_rgb, write_png
-from geodistill.files import atomic_path, empty_folder, foreign_files, hold_folder, mark_folder, output_error
+from geodistill.files import atomic_path
+from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder
 from geodistill.inference.predict import predict
 from geodistill.raster import Raster
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_dataset, write_scene
@@ -147,7 +149,7 @@ def format_scores(mious: dict[str, dict[str, float]]) -> str:
 
 
 def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
-    """Draw and scan what the demo trains and tests on; gives manifests by use."""
+    """Draw and scan what the demo trains and tests on; return manifests by use."""
     first = 1000 * seed
     for region in REGIONS.values():
         write_dataset(work / "both", region, 16, size, first + 100)
@@ -156,7 +158,12 @@ def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
     manifests = {name: work / f"{name}.parquet" for name in ("both", "labelled", "unlabelled", *REGIONS)}
     for name in ("both", "labelled", *REGIONS):
         fractions = (0.0, 0.0, 1.0) if name in REGIONS else (1.0, 0.0, 0.0)
-        scan(work / name, out=manifests[name], legend=work / name / "legend.yaml", fractions=fractions, seed=seed)
+        scan(
+            work / name,
+            out=manifests[name],
+            legend=work / name / "legend.yaml",
+            split=SplitPlan(fractions=fractions, seed=seed),
+        )
     both = Manifest.load(manifests["both"])
     southern = [row for row in both.entries if row.image.stem.startswith("south")]
     unlabelled = tuple(replace(row, mask=None, split="unlabelled") for row in southern)
@@ -165,7 +172,7 @@ def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
 
 
 def train(out: Path, manifests: dict[str, Path], seed: int, steps: int) -> dict[str, Path]:
-    """Train teacher and both students; gives their runs."""
+    """Train teacher and both students; return their runs."""
     runs = {name: out / "work" / "runs" / name for name in ("teacher", "student_without_transfer", "student")}
     print("training the teacher on labelled towns of two regions ...", flush=True)
     teacher = COMMON | {"data.manifest": manifests["both"], "trainer.max_steps": 5 * steps // 2}

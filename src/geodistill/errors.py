@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 from unicodedata import category
 
@@ -117,3 +119,14 @@ class GeodistillWarning(UserWarning):
 
 class ServiceError(GeodistillError):
     """A service on the network does not answer, or not in a usable way."""
+
+
+_DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Return the error that says in one line why ``path`` could not be written."""
+    if error.errno in _DISK_FULL or "No space left" in str(error):
+        return OutputError(f"the disk is full while writing {path}", "", "free some space or choose another --out")
+    reason = error.strerror or str(error)
+    return OutputError(f"{path} cannot be written ({reason})", "a writable place", "choose another --out")

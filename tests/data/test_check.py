@@ -13,6 +13,7 @@ from geodistill.data.check import check, format_findings
 from geodistill.data.findings import Finding
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.spec import Legend
 
 
@@ -83,7 +84,9 @@ def test_colours_in_no_legend_entry_with_their_counts(tmp_path: Path) -> None:
     labels[0, :5] = (1, 2, 3)
     make_picture(tmp_path / "images" / "a.jpg", np.moveaxis(noise((3, 20, 20)), 0, -1))
     make_picture(tmp_path / "masks" / "a.png", labels)
-    manifest = scan(tmp_path, None, tmp_path / "m.parquet", legend=legend, fractions=(1, 0, 0)).manifest
+    manifest = scan(
+        tmp_path, None, tmp_path / "m.parquet", legend=legend, split=SplitPlan(fractions=(1, 0, 0))
+    ).manifest
     findings = [f for f in check(manifest) if f.kind != "vanished_labels"]  # there is one class only
     assert [f.kind for f in findings] == ["unknown_colour"]
     assert findings[0].message.endswith("#010203 (5 pixels)")
@@ -132,7 +135,9 @@ def test_duplicates_within_and_across_splits(tmp_path: Path) -> None:
         shutil.copy(folder / "images" / "scene_0.tif", folder / "images" / f"scene_{target}.tif")
     (folder / "train.txt").write_text("scene_0\nscene_1\nscene_3\n")
     (folder / "test.txt").write_text("scene_2\n")
-    manifest = scan(folder, None, folder / "m.parquet", split="lists", lists=folder, statistics=False).manifest
+    manifest = scan(
+        folder, None, folder / "m.parquet", split=SplitPlan("lists", lists=folder), statistics=False
+    ).manifest
     findings = [f for f in check(manifest) if f.kind != "grid_mismatch"]
     assert [(f.kind, Path(f.file).stem, f.severity) for f in findings] == [
         ("duplicate", "scene_1", "warning"),

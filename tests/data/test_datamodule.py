@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from factories import make_dataset
-from geodistill.data.batches import DrawBatches
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import make_spec
 from geodistill.data.sample import Batch
+from geodistill.data.sampling import DrawBatches
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.errors import DataError, RecipeError
 from geodistill.spec import Legend
 
@@ -25,7 +26,7 @@ from geodistill.spec import Legend
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     folder = make_dataset(tmp_path_factory.mktemp("set"), 8)
-    report = scan(folder, None, folder / "m.parquet", fractions=(0.7, 0.3, 0))
+    report = scan(folder, None, folder / "m.parquet", split=SplitPlan(fractions=(0.7, 0.3, 0)))
     return DataConfig(manifest=str(report.manifest.path), crop=24, batch_size=3, workers=0, mosaic=0.3)
 
 
@@ -68,10 +69,10 @@ def test_seeds(config: DataConfig) -> None:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_share_the_draws_of_one_larger_batch(world: int) -> None:
-    alone = iter(DrawBatches(4 * world, start_draw=5))
-    together = [iter(DrawBatches(4, 5, rank, world)) for rank in range(world)]
+    alone = ([draw for _, draw in batch] for batch in DrawBatches([4 * world], [5]))
+    together = [iter(DrawBatches([4 * world], [5], rank, world)) for rank in range(world)]
     for _ in range(3):
-        parts = [next(part) for part in together]
+        parts = [[draw for _, draw in next(part)] for part in together]
         assert all(part[0] == parts[0][0] + rank for rank, part in enumerate(parts))
         assert sorted(itertools.chain(*parts)) == next(alone)
 

@@ -10,10 +10,11 @@ from rasterio.warp import transform
 
 from factories import make_dataset, make_raster, noise
 from geodistill.data.check import check
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.findings import vanished_labels
 from geodistill.data.scan import format_scan, scan
+from geodistill.data.splits import SplitPlan
 from geodistill.errors import DataError
 from geodistill.spec import Legend
 
@@ -99,7 +100,7 @@ def test_equal_images_across_splits_are_a_problem(tmp_path: Path) -> None:
     make_raster(folder / "images" / "scene_2.tif", pixels=pixels, transform=OWN)
     (folder / "train.txt").write_text("scene_0\nscene_1\n")
     (folder / "val.txt").write_text("scene_2\nscene_3\n")
-    report = scan(folder, None, folder / "m.parquet", legend=LEGEND, split="lists", lists=folder)
+    report = scan(folder, None, folder / "m.parquet", legend=LEGEND, split=SplitPlan("lists", lists=folder))
     assert len(report.manifest.problems) == 1
     assert "scene_0.tif (train), and is in val" in report.manifest.problems[0]
     errors = [f.line for f in check(report.manifest) if f.severity == "error"]
@@ -123,7 +124,7 @@ def test_labels_that_are_mostly_not_there_are_told_with_shares(tmp_path: Path) -
             pixels=labels,
             transform=from_origin(500_000 + i * 25, 40_000, 0.5, 0.5),
         )
-    report = scan(folder, None, folder / "m.parquet", legend=LEGEND, fractions=(0.5, 0.5, 0))
+    report = scan(folder, None, folder / "m.parquet", legend=LEGEND, split=SplitPlan(fractions=(0.5, 0.5, 0)))
     lines = ["75.0% of the pixels carry no class (train 75.0%, val 75.0%)", "no pixel of class0, class2 in train, val"]
     for line in lines:
         assert line in format_scan(report)
@@ -143,7 +144,7 @@ def test_a_split_without_any_label_is_not_trained_on(tmp_path: Path, split: str)
     for i in names[split]:
         place = from_origin(500_000 + i * 25, 40_000, 0.5, 0.5)
         make_raster(folder / "masks" / f"scene_{i}.tif", pixels=np.full((1, 40, 50), 255, np.uint8), transform=place)
-    report = scan(folder, None, folder / "m.parquet", legend=LEGEND, split="lists", lists=folder)
+    report = scan(folder, None, folder / "m.parquet", legend=LEGEND, split=SplitPlan("lists", lists=folder))
     with pytest.raises(DataError, match=rf"no '{split}' pixel of .* carries a class: 100.0 % of 4,000"):
         DataModule(DataConfig(manifest=str(report.manifest.path)))
 

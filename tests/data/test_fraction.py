@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import make_raster
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
-from geodistill.data.fraction import cover_classes, images_of, take_fraction
 from geodistill.data.manifest import Manifest
+from geodistill.data.sampling import cover_classes, images_of, take_fraction
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.errors import DataError, RecipeError
 from geodistill.spec import Legend
 
@@ -32,7 +33,13 @@ def rare(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
         mask[:, 5:9] = {3: 1, 11: 2}.get(index, 0)
         make_raster(folder / "images" / f"i{index}.tif", pixels=rng.integers(1, 250, (3, 24, 24)).astype(np.uint8))
         make_raster(folder / "masks" / f"i{index}.tif", pixels=mask)
-    scan(folder, None, folder / "m.parquet", legend=Legend(("land", "water", "road")), fractions=(1.0, 0, 0))
+    scan(
+        folder,
+        None,
+        folder / "m.parquet",
+        legend=Legend(("land", "water", "road")),
+        split=SplitPlan(fractions=(1.0, 0, 0)),
+    )
     return Manifest.load(folder / "m.parquet")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from geodistill.data.layout import Layout, find_pairs, no_pair_error
+from geodistill.data.layout import PairedFiles, find_pairs, no_pair_error
 from geodistill.errors import DataError
 
 
@@ -14,7 +14,7 @@ def touch(root: Path, *names: str) -> None:
         (root / name).write_bytes(b"")
 
 
-def names(layout: Layout) -> list[tuple[str, str | None]]:
+def names(layout: PairedFiles) -> list[tuple[str, str | None]]:
     return [
         (layout.name(image), None if mask is None else mask.relative_to(layout.base).as_posix())
         for image, mask in layout.pairs

@@ -11,7 +11,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.patches import cut_patches, stretched
 from geodistill.errors import DataError, OutputError, UnknownNameError
-from geodistill.files import MARKER
+from geodistill.folders import MARKER
 from geodistill.raster import Window
 from geodistill.spec import Legend
 

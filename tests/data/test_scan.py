@@ -9,10 +9,11 @@ import pytest
 from rasterio.transform import from_origin
 
 from factories import make_dataset, make_picture, make_raster, noise, truncate
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.data.scan import ScanReport, format_scan, scan
+from geodistill.data.splits import SplitPlan
 from geodistill.errors import DataError, OutputError
 from geodistill.spec import Legend
 
@@ -65,9 +66,7 @@ def test_colour_masks_through_a_legend_split_by_named_groups(tmp_path: Path) -> 
         None,
         tmp_path / "out",
         legend=folder / "legend.yaml",
-        split="group",
-        group_regex=r"Tile_\d",
-        groups={"val": ["Tile_2"], "test": ["Tile_3"]},
+        split=SplitPlan("group", group_regex=r"Tile_\d", groups={"val": ["Tile_2"], "test": ["Tile_3"]}),
     )
     assert report.manifest.path == tmp_path / "out" / "manifest.parquet"
     assert report.groups["train"] == ("Tile_0", "Tile_1")
@@ -135,7 +134,9 @@ def test_images_of_different_kinds_are_refused(tmp_path: Path) -> None:
 def test_one_scene_cut_into_areas(tmp_path: Path) -> None:
     image = make_raster(tmp_path / "scene.tif", height=120, width=120)
     mask = make_raster(tmp_path / "truth.tif", pixels=np.zeros((1, 120, 120), np.uint8))
-    manifest = scan(image, mask, tmp_path / "m.parquet", split="window", block_size=40, block_unit="pixels").manifest
+    manifest = scan(
+        image, mask, tmp_path / "m.parquet", split=SplitPlan("window", block_size=40, block_unit="pixels")
+    ).manifest
     assert len(manifest.entries) == 9
     assert {row.split for row in manifest.entries} == {"train", "val", "test"}
     assert sum(row.window.height * row.window.width for row in manifest.entries) == 120 * 120
@@ -198,8 +199,7 @@ def test_real_georeferenced_chips(tmp_path: Path, shared: Path) -> None:
         shared / "data" / "hot_kampala" / "chips_tif",
         None,
         tmp_path / "m.parquet",
-        split="group",
-        group_regex="train|val",
+        split=SplitPlan("group", group_regex="train|val"),
     )
     assert Counter(row.split for row in report.manifest.entries) == {"train": 118, "val": 29}
     assert not report.manifest.problems
@@ -245,4 +245,4 @@ class TestOutput:
         make_dataset(tmp_path, 4)
         (tmp_path / "train.txt").write_bytes(b"sc\xe8ne_0")
         with pytest.raises(DataError, match=r"train\.txt is not UTF-8"):
-            scan(tmp_path, None, tmp_path / "m.parquet", split="lists", lists=tmp_path)
+            scan(tmp_path, None, tmp_path / "m.parquet", split=SplitPlan("lists", lists=tmp_path))

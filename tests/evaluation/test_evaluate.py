@@ -15,8 +15,8 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.evaluation.evaluate import evaluate
-from geodistill.evaluation.report import format_table
-from geodistill.evaluation.scoring import ErrorCells, ImageScore, Settings, look_at, score_image
+from geodistill.evaluation.score_tables import format_table
+from geodistill.evaluation.scoring import ErrorCells, ImageScore, ScoringSettings, read_preview, score_image
 from geodistill.inference.network import as_network
 from geodistill.inference.options import Options
 from geodistill.inference.predict import predict
@@ -133,7 +133,7 @@ def test_results_replace_those_before_and_leave_other_files(
 def test_a_row_that_is_a_part_of_a_scene_is_all_that_is_scored(manifest: Manifest, segmenter: Segmenter) -> None:
     row = manifest.entries[2]
     part = replace(row, window=Window(9, 20, 8, 30))
-    matrix = score_image(segmenter, part, segmenter.spec.legend, Settings()).matrix
+    matrix = score_image(segmenter, part, segmenter.spec.legend, ScoringSettings()).matrix
     assert matrix.counts.sum() == 8 * 30
 
 
@@ -151,14 +151,14 @@ def test_the_part_with_most_errors_is_found_in_a_large_image(
         Window(40, 0, 360, 300),
     )
     monkeypatch.setattr("geodistill.evaluation.scoring.PART", 128)
-    score = score_image(segmenter, row, segmenter.spec.legend, Settings())
+    score = score_image(segmenter, row, segmenter.spec.legend, ScoringSettings())
     part = score.part
     assert (part.height, part.width) == (128, 128)
     assert part.row <= 290
     assert part.row + 128 >= 310
     assert part.col <= 150
     assert part.col + 128 >= 170
-    seen = look_at(segmenter, score, segmenter.spec.legend, Settings())
+    seen = read_preview(segmenter, score, segmenter.spec.legend, ScoringSettings())
     np.testing.assert_array_equal(seen.image, pixels[(slice(None), *part.slices)])
     np.testing.assert_array_equal(seen.truth, truth[part.slices])
     assert (seen.truth != seen.prediction).sum() == 400
@@ -244,7 +244,7 @@ def test_files_that_changed_since_the_scan(tmp_path: Path, manifest: Manifest, s
     legend = segmenter.spec.legend
 
     def score(row: Row) -> None:
-        score_image(segmenter, row, legend, Settings())
+        score_image(segmenter, row, legend, ScoringSettings())
 
     with pytest.raises(DataError, match="has no mask"):
         score(replace(first, mask=None))
@@ -255,7 +255,7 @@ def test_files_that_changed_since_the_scan(tmp_path: Path, manifest: Manifest, s
     make_raster(first.mask, pixels=np.full((1, 40, 50), 7, np.uint8))
     with pytest.raises(DataError, match=r"label 7 \(\d+ pixels\) outside the legend"):
         score(first)
-    assert score_image(segmenter, first, legend, Settings(ignore_unknown=True)).matrix.counts.sum() == 0
+    assert score_image(segmenter, first, legend, ScoringSettings(ignore_unknown=True)).matrix.counts.sum() == 0
     with pytest.raises(DataError, match="no labelled pixel"):
         evaluate(segmenter, replace(manifest, entries=(first,), ignore_unknown=True), device="cpu")
     truncate(make_raster(third.image, height=17, width=64, tiled=True), 0.8)

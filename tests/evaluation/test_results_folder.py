@@ -14,8 +14,8 @@ from factories import make_raster
 from geodistill.data.manifest import Manifest
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.evaluation.evaluate import evaluate
-from geodistill.evaluation.scoring import Settings, score_image
-from geodistill.files import foreign_files, hold_folder
+from geodistill.evaluation.scoring import ScoringSettings, score_image
+from geodistill.folders import foreign_files, hold_folder
 from geodistill.raster import Window
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend
@@ -71,7 +71,7 @@ def test_all_that_it_leaves_is_listed_as_its_own(tmp_path: Path, manifest: Manif
 def test_an_area_that_the_image_has_not_is_refused(manifest: Manifest, segmenter: Segmenter, window: Window) -> None:
     row = replace(manifest.rows("test")[0], window=window)
     with pytest.raises(DataError, match="size it had when scanned"):
-        score_image(segmenter, row, segmenter.spec.legend, Settings())
+        score_image(segmenter, row, segmenter.spec.legend, ScoringSettings())
 
 
 def test_names_are_no_formulas_and_no_markup(tmp_path: Path, manifest: Manifest) -> None:

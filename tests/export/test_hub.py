@@ -16,7 +16,7 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, OutputError
 from geodistill.export.card import read_scores
 from geodistill.export.hub import CARD, CONFIG, export_hub
-from geodistill.files import MARKER, mark_folder
+from geodistill.folders import MARKER, mark_folder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from tiny import tiny_spec

@@ -23,7 +23,7 @@ PARSERS = {"json.load", "json.loads", "yaml.load", "yaml.safe_load", "yaml.full_
 READERS = {"read_text", "read_bytes"}
 GUARDED = {
     "reading.py": "the guarded readers themselves",
-    "files.py": "markers and holders, which count as not there where they cannot be read",
+    "folders.py": "markers and holders, which count as not there where they cannot be read",
     "nn/weights.py": "weights: torch.load with weights_only, behind one error",
     "training/checkpoint_io.py": "checkpoints: the same, after their checksums",
     "evaluation/worst.py": "pictures that it has just written itself",

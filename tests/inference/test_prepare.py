@@ -128,6 +128,7 @@ def test_a_finished_map_is_left_without_measuring_again(tmp_path: Path, monkeypa
     assert not anew.finished_before
 
 
+@pytest.mark.filterwarnings("ignore::geodistill.errors.GeodistillWarning")
 def test_a_model_that_sees_the_scene_otherwise_maps_it_again(tmp_path: Path) -> None:
     source, out = make_raster(tmp_path / "scene.tif"), tmp_path / "map.tif"
     options, model = Options(device="cpu", resume=True), tiny_segmenter()

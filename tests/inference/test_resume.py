@@ -228,4 +228,5 @@ def test_a_disk_that_really_fills_up(scene: Path, tmp_path: Path, kilobytes: int
         assert not any(line.startswith("map") for line in lines[2:] if line == "map.tif")
         assert done.stderr == ""
     else:
-        assert sorted(lines[1:]) == ["map.tif", "map_confidence.tif", "map_probabilities.tif"]
+        names = ["map.qml", "map.tif", "map.tif.aux.xml", "map_confidence.tif", "map_probabilities.tif"]
+        assert sorted(lines[1:]) == names

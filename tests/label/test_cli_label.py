@@ -12,11 +12,11 @@ from geodistill.cli import main
 from geodistill.cli.label import LABEL_VERBS, _build_parser, _settings
 from geodistill.cli.shared import parse
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.label.ablation import Question
 from geodistill.label.build import Work
 from geodistill.label.config import Settings
 from geodistill.label.postprocess import NO_RULES, Rules
 from geodistill.label.presets import PRESETS
-from geodistill.papers.ablation import Question
 
 
 def settings_from(*flags: str) -> Settings:
@@ -98,7 +98,7 @@ def test_ablate_takes_what_build_takes(monkeypatch: pytest.MonkeyPatch, capsys: 
         calls.append((given, named))
         raise RecipeError("stop", "")
 
-    monkeypatch.setattr("geodistill.papers.ablation.ablate", stop)
+    monkeypatch.setattr("geodistill.label.ablation.ablate", stop)
     given = ["label", "ablate", "--images", "i", "--boxes", "b", "--format", "geojson"]
     flags = ["--category-field", "kind", "--tile", "64", "--overlap", "8", "--share", "0.25", "--instances", "true"]
     assert main([*given, *flags, "--prompts", "hbox", "--segmenter", "box", "--bands", "1", "--workers", "2"]) == 2

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, UnknownNameError
-from geodistill.files import foreign_files
+from geodistill.folders import foreign_files
 from geodistill.label.build import build
 from geodistill.label.export import export_labels
 from geodistill.label.formats import read_boxes

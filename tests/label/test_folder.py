@@ -12,12 +12,13 @@ import pytest
 from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, OutputError
-from geodistill.files import MARKER, atomic_path, foreign_files, hold_folder
+from geodistill.files import atomic_path
+from geodistill.folders import MARKER, foreign_files, hold_folder
 from geodistill.label.build import build
 
 HOLD = """
 import sys, time
-from geodistill.files import hold_folder
+from geodistill.folders import hold_folder
 with hold_folder(sys.argv[1], "label build"):
     print("held", flush=True)
     time.sleep(60)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from factories import make_raster
-from geodistill.data.masks import read_mask
+from geodistill.data.mask_files import read_mask
 from geodistill.errors import UnknownNameError
 from geodistill.label.masks import Runs
 from geodistill.label.paint import paint, unlabelled_colour, write_mask

@@ -3,7 +3,7 @@
 import pytest
 
 from geodistill.papers.kda_tables import DISTIL, TABLES
-from geodistill.papers.reproduce.plan import as_flags, load_row
+from geodistill.papers.reproduce.planner import as_flags, load_row
 from geodistill.papers.row import Step
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe

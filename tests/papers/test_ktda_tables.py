@@ -3,7 +3,7 @@
 import pytest
 
 from geodistill.papers.ktda_tables import TABLES
-from geodistill.papers.reproduce.plan import as_flags, load_row
+from geodistill.papers.reproduce.planner import as_flags, load_row
 from geodistill.training.recipe import load_recipe
 from geodistill.training.schema import KtdaRecipe, SupervisedRecipe
 

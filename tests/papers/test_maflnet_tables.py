@@ -4,7 +4,7 @@ import pytest
 
 from geodistill.methods.task import ScheduleConfig
 from geodistill.papers.maflnet_tables import POTSDAM, TABLES
-from geodistill.papers.reproduce.plan import as_flags, load_row
+from geodistill.papers.reproduce.planner import as_flags, load_row
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
 from geodistill.training.schema import MaflnetRecipe

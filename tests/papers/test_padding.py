@@ -10,7 +10,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillWarning, RecipeError, UnknownNameError
 from geodistill.evaluation.evaluate import evaluate
-from geodistill.evaluation.scoring import Settings
+from geodistill.evaluation.scoring import ScoringSettings
 from geodistill.metrics import ConfusionMatrix
 from geodistill.papers.padding import Padding, score_padding
 from geodistill.segmenter import Segmenter
@@ -44,10 +44,10 @@ def test_the_network_is_asked_what_it_sees_there(manifest: Manifest, segmenter: 
 
 def test_a_larger_window_pads_more(manifest: Manifest, segmenter: Segmenter) -> None:
     matrix = ConfusionMatrix(3)
-    score_padding(segmenter, manifest.entries[0], Padding(0, 128), matrix, Settings())
+    score_padding(segmenter, manifest.entries[0], Padding(0, 128), matrix, ScoringSettings())
     assert matrix.counts.sum() == 128 * 128 - 40 * 50
     none = ConfusionMatrix(3)
-    score_padding(segmenter, manifest.entries[0], Padding(0, 10), none, Settings())
+    score_padding(segmenter, manifest.entries[0], Padding(0, 10), none, ScoringSettings())
     assert none.counts.sum() == 0
 
 

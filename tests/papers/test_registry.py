@@ -10,10 +10,10 @@ from geodistill.data.catalog import CATALOG
 from geodistill.errors import UnknownNameError
 from geodistill.label.prompts import COMBINATIONS
 from geodistill.nn.encoders import parse_name
-from geodistill.papers.ablation import PUBLISHED
-from geodistill.papers.reproduce.plan import as_flags, load_row, why_open
+from geodistill.papers.registry import PAPERS, all_tables, find_table
+from geodistill.papers.reproduce.planner import as_flags, load_row, why_open
+from geodistill.papers.samrs_tables import PROMPT_FIGURES
 from geodistill.papers.sanity import complaints
-from geodistill.papers.tables import PAPERS, all_tables, find_table
 from geodistill.training.recipe import recipe_names
 
 ROWS = {f"{table.name} {label}": row for table in all_tables().values() for label, row in table.rows.items()}
@@ -113,7 +113,7 @@ def test_samrs_prompts_are_the_combinations_that_ablate_compares() -> None:
     rows = find_table("samrs/1").rows
     assert list(rows) == ["+".join(prompt) for prompt in COMBINATIONS]
     known = {label: tuple(row.published.values()) for label, row in rows.items() if row.published}
-    assert known == PUBLISHED
+    assert known == PROMPT_FIGURES
 
 
 def test_a_printed_figure_that_cannot_be_right_has_a_note() -> None:

@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.methods.method import Method
 from geodistill.methods.supervised import SupervisedObjective

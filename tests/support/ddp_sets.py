@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ddp_gradients import SaveGradients
-from geodistill.data.config import SetsConfig
-from geodistill.data.mixture import SetsDataModule
+from geodistill.data.data_config import SetsConfig
+from geodistill.data.datamodule import DataModule
 from geodistill.methods.method import Method
 from geodistill.methods.sep.losses import SepObjective
 from geodistill.methods.sep.method import sets_of
@@ -37,7 +37,7 @@ def main(processes: int, batch_size: int, out: Path, manifests: list[str]) -> No
     config = SetsConfig(
         manifests=tuple(manifests), names=("a", "b"), crop=48, batch_size=batch_size, workers=0, scale=(1.0, 1.0)
     )
-    data = SetsDataModule(config, seed=3, processes=processes)
+    data = DataModule(config, seed=3, processes=processes)
     names = list(data.sets)
     method = Method("plain", {}, Plain(names), SepObjective({"ce": 1.0}, names), context=sets_of)
     task = SegmentationTask(method, data.spec, OptimizerConfig(), ScheduleConfig(), max_steps=1, sets=data.sets)

@@ -163,7 +163,7 @@ def products(folder: Path, world: Path) -> dict[str, Any]:
     model, scene = folder / "ktda-folder", world / "village" / "images" / "t3.tif"
     found: dict[str, Any] = {}
     run("predict", "--model", model, "--input", scene, "--out", folder / "map.tif", "--confidence", "--probabilities",
-        "float32", "--vector", "gpkg", "--backend", "torch", "--precision", "float32", "--batch", 2)  # fmt: skip
+        "float32", "--vector", "gpkg", "--backend", "torch", "--precision", "fp32", "--batch", 2)  # fmt: skip
     for path in sorted(folder.glob("map*.tif")):
         found[path.name] = pixels_of(path)
     found["map.gpkg"] = features_of(folder / "map.gpkg")

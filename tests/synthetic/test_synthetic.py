@@ -16,14 +16,14 @@ from geodistill.data.scan import scan
 from geodistill.errors import DataError, OutputError
 from geodistill.raster import Raster
 from geodistill.spec import Legend
-from geodistill.synthetic import LEGEND, REGIONS, Scene, draw_scene, write_dataset, write_scene
-from geodistill.synthetic.objects import Building, Frame, Sun
+from geodistill.synthetic import LEGEND, REGIONS, TownScene, draw_scene, write_dataset, write_scene
+from geodistill.synthetic.objects import Building, ObjectFrame, Sun
 
 CLASS = {name: index for index, name in enumerate(LEGEND.names)}
 
 
 @pytest.fixture(scope="module", params=sorted(REGIONS))
-def scene(request: pytest.FixtureRequest) -> Scene:
+def scene(request: pytest.FixtureRequest) -> TownScene:
     return draw_scene(384, REGIONS[request.param], 3)
 
 
@@ -60,7 +60,7 @@ def test_every_class_occurs_in_a_handful_of_scenes(name: str) -> None:
     assert shares.max() < 0.6
 
 
-def test_ground_sampling_distance_and_zone_are_the_regions(scene: Scene) -> None:
+def test_ground_sampling_distance_and_zone_are_the_regions(scene: TownScene) -> None:
     region = next(r for r in REGIONS.values() if scene.grid.crs.to_epsg() == r.epsg)
     assert scene.grid.gsd == pytest.approx(region.gsd, rel=2e-3)
     lon, lat = scene.grid.lonlat or (0.0, 0.0)
@@ -80,7 +80,7 @@ def explained(image: NDArray[np.float64], mask: NDArray[np.uint8]) -> float:
     return 1 - within / float(total)
 
 
-def test_mask_fits_the_image_better_than_any_shifted_mask(scene: Scene) -> None:
+def test_mask_fits_the_image_better_than_any_shifted_mask(scene: TownScene) -> None:
     inner = np.s_[4:-4, 4:-4]
     image = scene.image.astype(float)[:, *inner].reshape(3, -1)
     fits = {
@@ -118,7 +118,7 @@ def inside(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bo
     return drawn.astype(bool)
 
 
-def test_boxes_hold_their_objects(scene: Scene) -> None:
+def test_boxes_hold_their_objects(scene: TownScene) -> None:
     assert {box.category for box in scene.boxes} == {"building", "car", "tree"}
     for box in scene.boxes:
         part = scene.mask[inside(box.points, scene.mask.shape)]
@@ -129,7 +129,7 @@ def test_boxes_hold_their_objects(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("category", ["building", "car", "tree"])
-def test_nearly_every_pixel_of_an_object_lies_in_a_box(scene: Scene, category: str) -> None:
+def test_nearly_every_pixel_of_an_object_lies_in_a_box(scene: TownScene, category: str) -> None:
     covered = np.zeros(scene.mask.shape, bool)
     for box in scene.boxes:
         if box.category == category:
@@ -139,14 +139,14 @@ def test_nearly_every_pixel_of_an_object_lies_in_a_box(scene: Scene, category: s
 
 
 def test_box_of_a_turned_building_is_its_outline() -> None:
-    building = Building(Frame(50.0, 40.0, 0.5, 0.5), ((20.0, 10.0, 0.0, 0.0),), 5.0, "gable", (1, 2, 3))
+    building = Building(ObjectFrame(50.0, 40.0, 0.5, 0.5), ((20.0, 10.0, 0.0, 0.0),), 5.0, "gable", (1, 2, 3))
     box = building.oriented_box()
     sides = sorted(np.linalg.norm(box - np.roll(box, 1, 0), axis=1))
     assert sides == pytest.approx([20, 20, 40, 40], rel=1e-4)
     assert box.mean(0) == pytest.approx([50, 40], rel=1e-4)
 
 
-def test_written_scene_reads_back(scene: Scene, tmp_path: Path) -> None:
+def test_written_scene_reads_back(scene: TownScene, tmp_path: Path) -> None:
     path = write_scene(scene, tmp_path, "town")
     assert path == tmp_path / "images" / "town.tif"
     with Raster(path) as raster:
@@ -160,7 +160,7 @@ def test_written_scene_reads_back(scene: Scene, tmp_path: Path) -> None:
         assert [raster.colormap[i][:3] for i in range(len(LEGEND))] == list(LEGEND.colours)  # type: ignore[index]
 
 
-def test_annotations_are_in_dota_form(scene: Scene, tmp_path: Path) -> None:
+def test_annotations_are_in_dota_form(scene: TownScene, tmp_path: Path) -> None:
     write_scene(scene, tmp_path, "town")
     source, gsd, *lines = (tmp_path / "labelTxt" / "town.txt").read_text().splitlines()
     assert source.startswith("imagesource:")
@@ -183,7 +183,7 @@ def test_written_folder_can_be_scanned_with_its_legend(tmp_path: Path) -> None:
     assert {round(row.gsd or 0, 2) for row in report.manifest.entries} == {0.3, 0.5}
 
 
-def test_impossible_requests_are_told_in_one_line(scene: Scene, tmp_path: Path) -> None:
+def test_impossible_requests_are_told_in_one_line(scene: TownScene, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="8 x 64 pixels; expected at least 16"):
         draw_scene((8, 64), REGIONS["north"], 0)
     (tmp_path / "images").write_text("a file where a folder should be")

@@ -16,13 +16,12 @@ from geodistill.text.climate import (
     REACH_KM,
     ZONES,
     position_of,
-    region_zone,
     season,
     tile_zones,
     zone_at,
     zone_named,
 )
-from geodistill.text.regions import REGIONS
+from geodistill.text.places import REGIONS, region_zone
 
 # Published classes of well-known places (Peel et al. 2007 and later maps agree on these).
 PUBLISHED = {

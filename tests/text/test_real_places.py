@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from geodistill.raster import Raster
-from geodistill.text.climate import region_zone
-from geodistill.text.setting import find_place
-from geodistill.text.survey import zone_shares
+from geodistill.text.places import find_place, region_zone, zone_shares
 
 PLACES = {
     # Folder and files, centre (to a tenth of a degree), zone: the published maps' for the place.

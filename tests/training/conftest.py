@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from towns import LEGEND, write_town
 
 
@@ -15,7 +16,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("town")
     write_town(folder)
     manifest = folder / "manifest.parquet"
-    scan(folder, out=manifest, legend=LEGEND, fractions=(0.5, 0.25, 0.25))
+    scan(folder, out=manifest, legend=LEGEND, split=SplitPlan(fractions=(0.5, 0.25, 0.25)))
     return manifest
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from geodistill.cli import main
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import GeodistillWarning
 from geodistill.methods.frozen import SegmenterTeacher

@@ -17,6 +17,7 @@ from factories import make_dataset
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
@@ -40,7 +41,10 @@ def fields(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fields")
     make_dataset(folder, 8, height=48, width=48, seed=50)
     scan(
-        folder, out=folder / "fields.parquet", legend=Legend(("wheat", "maize", "fallow")), fractions=(0.5, 0.25, 0.25)
+        folder,
+        out=folder / "fields.parquet",
+        legend=Legend(("wheat", "maize", "fallow")),
+        split=SplitPlan(fractions=(0.5, 0.25, 0.25)),
     )
     return folder / "fields.parquet"
 

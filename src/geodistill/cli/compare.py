@@ -29,7 +29,7 @@ def compare(argv: Sequence[str]) -> None:
     args = parse(parser, argv)
     if args.manifest is None:
         refuse_idle(parser, args, ["--split"], "without --manifest")
-    from geodistill.evaluation.compare import compare as run_compare
+    from geodistill.evaluation.comparison import compare as run_compare
 
     if args.csv:
         _check_csv(args.csv, [*args.runs, *([args.teacher] if args.teacher else [])], args.manifest, args.split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geodistill.cli.shared import Verbs, parse, print_json, refuse_idle, run_verb, verb_parser
@@ -85,7 +86,7 @@ def scan(argv: Sequence[str]) -> None:
 
 def _scan_set(args: Namespace) -> ScanReport:
     from geodistill.data.catalog import CATALOG
-    from geodistill.data.catalog.scan import scan_set
+    from geodistill.data.catalog.find import scan_set
 
     if args.dataset not in CATALOG:
         raise UnknownNameError("dataset", args.dataset, CATALOG, "see 'geodistill datasets'")
@@ -104,28 +105,31 @@ def _scan_set(args: Namespace) -> ScanReport:
 
 
 def _scan_folders(args: Namespace) -> ScanReport:
-    from geodistill.data.scan import scan as run_scan
-    from geodistill.data.splits import parse_groups
+    from geodistill.data.scan import scan as scan_folders
+    from geodistill.data.splits import SplitPlan, parse_groups
 
     if not args.images:
         raise RecipeError("data scan without --images", "--images FOLDER, or --dataset NAME --root FOLDER")
-    return run_scan(
+    plan = SplitPlan(
+        kind=args.split,
+        fractions=tuple(args.fractions),
+        group_regex=args.group_regex,
+        group_file=None if args.group_file is None else Path(args.group_file),
+        groups=parse_groups(args.groups or ""),
+        block_size=args.block_size,
+        block_unit=args.block_unit,
+        lists=None if args.lists is None else Path(args.lists),
+        val_from_train=args.val_from_train,
+        seed=args.seed,
+    )
+    return scan_folders(
         args.images,
         args.masks,
         args.out,
         legend=args.legend,
         unlabelled=args.unlabelled,
         include=args.include,
-        split=args.split,
-        fractions=tuple(args.fractions),
-        group_regex=args.group_regex,
-        group_file=args.group_file,
-        groups=parse_groups(args.groups or ""),
-        block_size=args.block_size,
-        block_unit=args.block_unit,
-        lists=args.lists,
-        val_from_train=args.val_from_train,
-        seed=args.seed,
+        split=plan,
         ignore_unknown=args.ignore_unknown,
         statistics=not args.no_statistics,
         progress=True,
@@ -169,11 +173,10 @@ def stats(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     from geodistill.data.manifest import Manifest
-    from geodistill.data.stats import format_statistics
-    from geodistill.data.stats import stats as run_stats
+    from geodistill.data.measure import format_statistics, measure
 
     manifest = Manifest.load(args.manifest)
-    measured = run_stats(manifest, progress=True)
+    measured = measure(manifest, progress=True)
     manifest.with_statistics(measured).save(args.manifest)
     if args.json:
         print_json(measured.to_dict())
@@ -230,7 +233,7 @@ def datasets(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     from geodistill.data.catalog import CATALOG
-    from geodistill.data.catalog.tell import as_dict, tell
+    from geodistill.data.catalog.benchmark import as_dict, tell
 
     if args.name is not None and args.name not in CATALOG:
         raise UnknownNameError("dataset", args.name, CATALOG, "'geodistill datasets' lists them")

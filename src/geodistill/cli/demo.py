@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geodistill.cli.shared import parse, verb_parser
+from geodistill.lazy import load
 
 
 def demo(argv: Sequence[str]) -> None:
@@ -14,6 +15,4 @@ def demo(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=str, default="demo", help="directory of the results")
     parser.add_argument("--seed", type=int, default=0, help="seed of scenes and training")
     args = parse(parser, argv)
-    from geodistill.demo import demo as run_demo
-
-    print(run_demo(Path(args.out), seed=args.seed))
+    print(load("geodistill.demo:demo")(Path(args.out), seed=args.seed))

@@ -101,7 +101,7 @@ def _qgis(segmenter: Segmenter, args: Namespace) -> str:
 
 
 def _stac(segmenter: Segmenter, args: Namespace) -> str:
-    from geodistill.export.stac import export_stac
+    from geodistill.export.model_item import export_stac
 
     return str(export_stac(segmenter, Path(args.out), scores=_scores(args)))
 

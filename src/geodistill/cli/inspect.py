@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geodistill.cli.shared import parse, print_json, verb_parser
+from geodistill.lazy import load
 
 
 def inspect(argv: Sequence[str]) -> None:
@@ -22,13 +23,12 @@ def inspect(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.decoders:
-        from geodistill.papers.decoders import format_decoders, weigh_decoders
-
-        rows = weigh_decoders(args.target, args.size, 3 if args.channels is None else args.channels, args.classes)
+        channels = 3 if args.channels is None else args.channels
+        table = load("geodistill.papers.kda_decoders:weigh_decoders")(args.target, args.size, channels, args.classes)
         if args.json:
-            print_json([row.to_dict() for row in rows])
+            print_json([row.to_dict() for row in table.rows])
         else:
-            print(format_decoders(rows, args.size))
+            print(table.to_text())
         return
     from geodistill.training.inspect import inspect as run_inspect
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodistill.cli.shared import Verbs, parse, plain_warnings, print_json, refuse_idle, run_verb, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.lazy import load
 from geodistill.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -202,15 +203,15 @@ def ablate(argv: Sequence[str]) -> None:
     add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
     _add_work(parser)
     args = parse(parser, argv)
+    from geodistill.label.ablation import PromptAblation, ablation_files, format_ablation, write_ablation
+    from geodistill.label.ablation import ablate as run_ablate
     from geodistill.label.postprocess import NO_RULES
     from geodistill.label.prompts import COMBINATIONS, parse_prompt
-    from geodistill.papers.ablation import Question, ablation_files, format_ablation, write_ablation
-    from geodistill.papers.ablation import ablate as run_ablate
 
     if not args.format:
         raise RecipeError("label ablate without --format", "--format NAME")
     given = {name: getattr(args, name) for name in ("segmenter", "tile", "overlap", "share")}
-    question = Question(
+    question = PromptAblation(
         **{name: value for name, value in given.items() if value is not None},
         prompts=tuple(parse_prompt(text) for text in args.prompts) if args.prompts else COMBINATIONS,
         rules=_rules(args, NO_RULES),
@@ -235,7 +236,8 @@ def ablate(argv: Sequence[str]) -> None:
     if args.json:
         print_json(found.to_dict())
     else:
-        print(format_ablation(found))
+        published = load("geodistill.papers.samrs_tables:PROMPT_FIGURES") if found.format == "hrsc" else None
+        print(format_ablation(found, published))
     if found.failures and not args.keep_going:
         raise DataError(f"{len(found.failures)} images could not be compared ({found.failures[0]})")
 

@@ -13,8 +13,7 @@ from geodistill.errors import RecipeError, ServiceError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.text.setting import Place, Setting
-    from geodistill.text.survey import Group
+    from geodistill.text.places import Group, Place, Setting
     from geodistill.text.templates import Prompt
 
 _ALONE = ("input", "lonlat", "date", "gsd", "elevation")
@@ -69,7 +68,7 @@ def _parser() -> ArgumentParser:
 
 def _of_manifest(args: Namespace) -> None:
     from geodistill.data.manifest import Manifest
-    from geodistill.text.survey import group_places, manifest_places
+    from geodistill.text.places import group_places, manifest_places
 
     if other := [f"--{name}" for name in _ALONE if getattr(args, name) is not None]:
         raise RecipeError(
@@ -92,8 +91,7 @@ def _of_manifest(args: Namespace) -> None:
 
 
 def _of_scenes(args: Namespace) -> None:
-    from geodistill.text.setting import find_place
-    from geodistill.text.survey import group_places
+    from geodistill.text.places import find_place, group_places
 
     scenes = args.input or [None]
     places = [
@@ -137,7 +135,7 @@ def _of_scenes(args: Namespace) -> None:
 def _tiles(scene: str, args: Namespace) -> dict[str, int]:
     """Zones of the tiles of a raster that lies where it says."""
     from geodistill.raster import Raster
-    from geodistill.text.survey import zone_shares
+    from geodistill.text.places import zone_shares
 
     if args.zone or args.region or args.lonlat:
         return {}

@@ -29,8 +29,8 @@ def reproduce(argv: Sequence[str]) -> None:
     add("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.list:
+        from geodistill.papers.registry import find_table
         from geodistill.papers.reproduce.listing import list_tables
-        from geodistill.papers.tables import find_table
 
         listed = list_tables([find_table(args.table).name] if args.table else [])
         if args.json:
@@ -40,7 +40,7 @@ def reproduce(argv: Sequence[str]) -> None:
         return
     if not args.table:
         raise RecipeError("reproduce without a table", "one such as ktda/2", "see 'geodistill reproduce --list'")
-    from geodistill.papers.reproduce.run import reproduce as run_reproduce
+    from geodistill.papers.reproduce.runner import reproduce as run_reproduce
 
     with plain_warnings():
         found = run_reproduce(

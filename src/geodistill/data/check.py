@@ -22,7 +22,7 @@ from geodistill.data.findings import (
     vanished_labels,
 )
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.masks import decode_mask, label_counts, label_name, strips
+from geodistill.data.mask_files import decode_mask, label_counts, label_name, strips
 from geodistill.errors import DataError
 from geodistill.raster import Raster
 from geodistill.spec import Colour

@@ -1,29 +1,30 @@
-"""The loaders of one data set that Lightning's trainer asks for."""
+"""The loaders that Lightning's trainer asks for, of one data set or of several at once."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from geodistill.data.batches import DrawBatches
-from geodistill.data.config import DataConfig
+from geodistill.data.data_config import DataConfig
+from geodistill.data.data_source import DataSource
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.findings import vanished_labels
-from geodistill.data.fraction import take_fraction
-from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
+from geodistill.data.in_memory import Datasets, MapDataset
+from geodistill.data.manifest import Manifest
 from geodistill.data.sample import Batch, Sample
-from geodistill.errors import DataError, listed
-from geodistill.spec import Spec
+from geodistill.data.sampling import DrawBatches, split_batch
+from geodistill.spec import Legend, Spec
 
 
 class DataModule(lightning.LightningDataModule):
-    """Training crops and validation tiles of a manifest.
+    """Training crops and validation tiles of one data set or several.
+
+    A training batch of several sets holds a part of every set, set after set, by `split_batch`; its ``set`` says which
+    is which, and each set that has validation images has a loader of its own. One set is the case of one part.
 
     The trainer must be made with ``use_distributed_sampler=False``: draws are shared among processes here. The
     training loader has no length, so the trainer's ``max_steps`` ends the run. Lightning keeps this module's
@@ -32,23 +33,25 @@ class DataModule(lightning.LightningDataModule):
 
     Args:
         config: The recipe's ``data``.
-        spec: Classes and bands the network is made for; by default those of the manifest.
+        spec: Classes and bands the network is made for; by default those of the manifest. One set only.
         seed: Seed of the crops where the recipe's ``data`` gives none.
         start_step: Steps already done, where no checkpoint says so.
-        views: As for `RandomCrops`.
+        views: As for `RandomCrops`. One set only.
         labels: Whether masks are read; without them every train and unlabelled image is drawn.
+        processes: Processes that will share each step.
+        datasets: Images and masks in memory, in place of a manifest; see `of_datasets`.
 
     Attributes:
-        manifest: The loaded manifest.
-        spec: Classes, bands and normalisation.
-        sets: Spec of each data set by name, where there are several (`geodistill.data.mixture`); none here.
-        notes: What a user should know of the data, a line each: classes without a training pixel, a set that is
-            mostly ignored, and what a fraction of the labels holds.
+        manifest: The loaded manifest; all rows of all sets together where there are several.
+        spec: Classes, bands and normalisation. Of several sets: the classes of all, each as ``set:class``, and the
+            normalisation pooled over the sets by their share of a batch.
+        sets: Spec of each data set by name, with that same normalisation, where there are several; else empty.
+        parts: Samples of each set in a step of all processes.
 
     Raises:
-        DataError: The manifest is missing, has problems that the scan found, does not fit the spec, or not one
-            training (or validation) pixel carries a class.
-        RecipeError: A field of ``data`` is out of its range.
+        DataError: A manifest is missing, has problems that the scan found, does not fit the spec, or not one training
+            (or validation) pixel carries a class; or the sets differ in bands or units.
+        RecipeError: A field of ``data`` is out of its range, or a set would have no part in a batch.
     """
 
     def __init__(
@@ -60,116 +63,206 @@ class DataModule(lightning.LightningDataModule):
         start_step: int = 0,
         views: int | None = None,
         labels: bool = True,
+        processes: int = 1,
+        datasets: Datasets | None = None,
     ) -> None:
         super().__init__()
-        config.check()
         self.config = config
-        manifest = Manifest.load(config.manifest)
-        manifest.refuse_problems()
-        self.manifest = manifest if labels else without_labels(manifest)
-        self.spec = spec or make_spec(self.manifest)
-        self.sets: dict[str, Spec] = {}
-        _check_fit(self.manifest, self.spec)
-        self.notes = label_notes(self.manifest) if labels else []
-        if labels:
-            refuse_unlabelled(self.manifest)
-        self._unlabelled = _unlabelled_rows(config, self.spec)
-        self._start_step, self._draw = start_step, 0
-        self._seed = seed if config.seed is None else config.seed
-        if labels and config.fraction is not None:
-            self.manifest, told = take_fraction(self.manifest, config.fraction, self._seed)
-            self.notes += told
+        if datasets is None:
+            config.check()
+            self._sources = {
+                name: DataSource(own, Manifest.load(own.manifest), spec, seed=seed + i, views=views, labels=labels)
+                for i, (name, own) in enumerate(config.sources().items())
+            }
+        else:
+            config.check_values()
+            reader = datasets.reader()
+            self._sources = {"": DataSource(config, datasets.manifest, spec, seed=seed, reader=reader)}
+        (only, *others) = self._sources.values()
+        self.manifest, self.spec, self.sets = only.manifest, only.spec, dict[str, Spec]()
+        self._images = {name: len(source.manifest.rows("train")) for name, source in self._sources.items()}
+        if others:
+            self._mix()
+        self.parts = split_batch(config.batch_size * processes, self._images, processes)
+        self._start_step, self._draws = start_step, [0] * len(self._sources)
         self._first_step: int | None = None
-        self._train = RandomCrops(
-            self.manifest,
-            "train",
-            config.crop,
-            config.augmentation(),
-            unlabelled=self._unlabelled,
-            unlabelled_share=config.unlabelled_share,
-            views=views,
-            seed=self._seed,
-            cache_mb=self._cache_mb,
-        )
 
-    def use_unlabelled(self, wanted: bool) -> None:
-        """Say whether unlabelled images, where the recipe's ``data`` names any, are to be drawn from now on."""
-        self._train.draw_unlabelled(self.config.unlabelled_share if wanted else 0.0)
+    @classmethod
+    def of_datasets(
+        cls,
+        train: MapDataset,
+        val: MapDataset | None,
+        legend: Legend,
+        config: DataConfig | None = None,
+        *,
+        bands: Sequence[str] = (),
+        seed: int = 0,
+    ) -> DataModule:
+        """Make a DataModule of map-style datasets, such as TorchGeo's.
+
+        Each is read once to measure bands, sizes and classes, and then at every draw: an item must be the same each
+        time. Crops, augmentation and validation tiles are those of a manifest's images.
+
+        Args:
+            train: Gives dicts with ``image``, ``(C, H, W)`` float, and ``mask``, ``(H, W)`` or ``(1, H, W)`` integers.
+            val: The same for validation, or ``None``.
+            legend: What the mask values mean; its ``values``, not its colours, are looked at.
+            config: How crops are drawn; its manifest is not looked at.
+            bands: Names of the bands; ``band1``, ``band2`` ... where not given.
+            seed: Seed of the crops where the config has none.
+
+        Raises:
+            DataError: A dataset is empty, an item has another form, or a mask holds a value outside the legend.
+        """
+        by_split = {"train": train} if val is None else {"train": train, "val": val}
+        return cls(config or DataConfig(), seed=seed, datasets=Datasets.measured(by_split, legend, bands))
+
+    def _mix(self) -> None:
+        """Pool what several sets need in common: classes of all, bands and normalisation."""
+        from geodistill.data.mixture import join_specs, refuse_different_images
+
+        refuse_different_images({name: source.manifest for name, source in self._sources.items()})
+        self.spec, self.sets = join_specs({n: source.spec for n, source in self._sources.items()}, self._images)
+        entries = tuple(row for source in self._sources.values() for row in source.manifest.entries)
+        self.manifest = Manifest(entries, self.spec.bands, self.spec.legend)
 
     @property
-    def _cache_mb(self) -> int:
-        return self.config.cache_mb // max(self.config.workers, 1) if self.config.cache else 0
+    def notes(self) -> list[str]:
+        """What a user should know of the data, one line each.
+
+        Classes without a training pixel, a set that is mostly ignored, what a fraction of the labels holds; of several
+        sets their parts of a batch too.
+        """
+        if not self.sets:
+            return self._only.notes
+        whole = sum(self.parts.values())
+        shares = [
+            f"{name}: {self._images[name]:,} training images, {part} of each batch of {whole}, "
+            f"{self.sets[name].classes} classes"
+            for name, part in self.parts.items()
+        ]
+        return shares + [f"{name}: {note}" for name, source in self._sources.items() for note in source.notes]
+
+    @property
+    def _only(self) -> DataSource:
+        """The one data set; the first of several."""
+        return next(iter(self._sources.values()))
 
     @property
     def _rank_and_world(self) -> tuple[int, int]:
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
+    def use_unlabelled(self, wanted: bool) -> None:
+        """Say whether unlabelled images, where the recipe's ``data`` names any, are to be drawn from now on."""
+        for source in self._sources.values():
+            source.crops.draw_unlabelled(self.config.unlabelled_share if wanted else 0.0)
+
     @property
     def slots(self) -> int:
         """Views of all samples, 0 where every draw is new."""
-        return 0 if self._train.schedule is None else self._train.schedule.slots
+        schedule = self._only.crops.schedule
+        return 0 if schedule is None else schedule.slots
 
     def view_description(self) -> dict[str, Any]:
-        """Give what the views depend on, JSON-able: files, seed, crop, and all that moves pixels but not colours."""
-        files = hashlib.sha256()
-        for row in (*self.manifest.rows("train"), *self._unlabelled):
-            files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
-        moves = ("crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries")
-        return {
-            "files": files.hexdigest(),
-            "legend": self.spec.legend.to_dict(),
-            "seed": self._seed,
-            "views": None if self._train.schedule is None else self._train.schedule.views,
-            **{name: getattr(self.config, name) for name in moves},
-        }
+        """Return what the views depend on, JSON-able; see `DataSource.view_description`. Several sets have no views."""
+        return {} if self.sets else self._only.view_description()
 
     @property
     def crops(self) -> RandomCrops:
-        """The training crops, by draw."""
-        return self._train
+        """The training crops by draw, of the first of several sets."""
+        return self._only.crops
 
     def tiles(self, padded_to: int = 1) -> Tiles:
-        """Give the validation tiles; as many as a multiple of ``padded_to``."""
-        return Tiles(self.manifest, "val", self.config.crop, padded_to=padded_to, cache_mb=self._cache_mb)
+        """Return the validation tiles, of the first of several sets; as many as a multiple of ``padded_to``."""
+        return self._only.tiles(padded_to)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Give the endless loader of training batches, from the next draw on."""
+        """Return the endless loader of training batches, from the next draws on."""
         rank, world = self._rank_and_world
-        if self._start_step and not self._draw:
-            self._draw = self._start_step * self.config.batch_size * world
+        self.parts = split_batch(self.config.batch_size * world, self._images, world)
+        if self._start_step and not any(self._draws):
+            self._draws = [self._start_step * part for part in self.parts.values()]
         self._first_step = 0 if self.trainer is None else self.trainer.global_step
-        batches = DrawBatches(self.config.batch_size, self._draw, rank, world)
-        return DataLoader(self._train, batch_sampler=batches, **loading(self.config))
+        crops = MixedCrops([source.crops for source in self._sources.values()], marked=bool(self.sets))
+        batches = DrawBatches(list(self.parts.values()), self._draws, rank, world)
+        return DataLoader(crops, batch_sampler=batches, **self._loading())
 
-    def val_dataloader(self) -> DataLoader[Sample]:
-        """Give the loader of validation tiles; in a distributed run each process gets an equal part."""
+    def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
+        """Return the loader of validation tiles; of several sets one for each that has any.
+
+        In a distributed run each process gets an equal part.
+        """
+        if not self.sets:
+            return self._tile_loader(self._only, None)
+        return [
+            self._tile_loader(source, position)
+            for position, source in enumerate(self._sources.values())
+            if source.manifest.rows("val")
+        ]
+
+    def _tile_loader(self, source: DataSource, position: int | None) -> DataLoader[Sample]:
         rank, world = self._rank_and_world
-        tiles = self.tiles(padded_to=world)
-        part = Subset(tiles, range(rank, len(tiles), world))
-        return DataLoader(part, batch_size=self.config.batch_size, **loading(self.config))
+        tiles = source.tiles(padded_to=world)
+        samples = tiles if position is None else OneSet(tiles, position)
+        part = Subset(samples, range(rank, len(tiles), world))
+        return DataLoader(part, batch_size=self.config.batch_size, **self._loading())
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the draw after the last finished step, for Lightning's checkpoints."""
+        """Return the draws after the last finished step, for Lightning's checkpoints."""
         if self.trainer is None or self._first_step is None:
-            return {"draw": self._draw}
-        steps = self.trainer.global_step - self._first_step
-        together = self.config.batch_size * self._rank_and_world[1] * self.trainer.accumulate_grad_batches
-        return {"draw": self._draw + steps * together}
+            return {"draws": self._draws}
+        steps = (self.trainer.global_step - self._first_step) * self.trainer.accumulate_grad_batches
+        return {"draws": [first + steps * size for first, size in zip(self._draws, self.parts.values(), strict=True)]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the draw that `state_dict` gave."""
-        self._draw = int(state_dict["draw"])
+        """Go on with the draws that `state_dict` returned."""
+        # A run on one set wrote its draw alone in earlier versions.
+        draws = state_dict["draws"] if "draws" in state_dict else [state_dict["draw"]]
+        self._draws = [int(draw) for draw in draws]
+
+    def _loading(self) -> dict[str, Any]:
+        """Return the arguments of every loader: workers, how samples become a batch, pinned memory."""
+        return {
+            "num_workers": self.config.workers,
+            "collate_fn": collate,
+            "worker_init_fn": _start_worker,
+            "pin_memory": torch.cuda.is_available(),
+        }
 
 
-def loading(config: DataConfig) -> dict[str, Any]:
-    """Give the arguments of every loader: workers, how samples become a batch, pinned memory."""
-    return {
-        "num_workers": config.workers,
-        "collate_fn": collate,
-        "worker_init_fn": _start_worker,
-        "pin_memory": torch.cuda.is_available(),
-    }
+class MixedCrops(Dataset[Sample]):
+    """Random crops of one or several sets: ``crops[position, draw]`` is draw ``draw`` of the set at ``position``.
+
+    Args:
+        crops: Those of each set.
+        marked: Whether samples say the position of their set.
+    """
+
+    def __init__(self, crops: Sequence[RandomCrops], marked: bool) -> None:
+        self._crops, self._marked = tuple(crops), marked
+
+    def __getitem__(self, index: tuple[int, int]) -> Sample:
+        """Return the crop, with its set's position where that is asked for."""
+        position, draw = index
+        sample = self._crops[position][draw]
+        return _marked(sample, position) if self._marked else sample
+
+
+class OneSet(Dataset[Sample]):
+    """The samples of one set among several, each with its set's position."""
+
+    def __init__(self, samples: Dataset[Sample], position: int) -> None:
+        self._samples, self._position = samples, position
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return the sample, with its set's position."""
+        return _marked(self._samples[index], self._position)
+
+
+def _marked(sample: Sample, position: int) -> Sample:
+    sample["set"] = position
+    return sample
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -178,70 +271,6 @@ def collate(samples: list[Sample]) -> Batch:
     return cast(Batch, default_collate([{key: dict(sample)[key] for key in keys} for sample in samples]))
 
 
-def _check_fit(manifest: Manifest, spec: Spec) -> None:
-    name = manifest.path
-    if len(manifest.bands) != spec.channels:
-        raise DataError(
-            f"{len(manifest.bands)}-band images in {name} for a {spec.channels}-band model", "as many bands"
-        )
-    if manifest.legend is None or manifest.legend.names != spec.legend.names:
-        held = "no classes" if manifest.legend is None else f"the classes {', '.join(manifest.legend.names)}"
-        raise DataError(f"manifest {name} has {held}", f"the model's: {', '.join(spec.legend.names)}")
-
-
-def label_notes(manifest: Manifest) -> list[str]:
-    """Say which classes no training pixel has, and whether most pixels of the set carry none, a line each."""
-    statistics, legend = manifest.statistics, manifest.legend
-    if statistics is None or legend is None:
-        return []
-    counts = statistics.class_pixels.get("train", ())
-    unseen = [name for name, pixels in zip(legend.names, counts, strict=False) if not pixels]
-    notes = [f"no training pixel of {listed(unseen)}, which cannot be learnt"] if unseen else []
-    told = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
-    return notes + [line for line in told if not line.startswith("no pixel of")]
-
-
-def refuse_unlabelled(manifest: Manifest) -> None:
-    """Refuse a data set that nothing can be learnt from, or measured on: of a split, not one pixel carries a class.
-
-    Raises:
-        DataError: It is such a set.
-    """
-    statistics = manifest.statistics
-    if statistics is None:
-        return
-    for split in ("train", "val"):
-        counts, ignored = statistics.class_pixels.get(split), statistics.ignored_pixels.get(split, 0)
-        if counts is not None and not sum(counts):
-            share = f"100.0 % of {ignored:,} are ignored" if ignored else "none is valid"
-            raise DataError(
-                f"no '{split}' pixel of {manifest.path} carries a class: {share}",
-                "labels that the legend names",
-                "see 'geodistill data stats', and what the masks call nodata",
-            )
-
-
-def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[Row, ...]:
-    if config.unlabelled is None:
-        return ()
-    manifest = Manifest.load(config.unlabelled)
-    if len(manifest.bands) != spec.channels:
-        raise DataError(
-            f"{len(manifest.bands)}-band images in {config.unlabelled} for a {spec.channels}-band model",
-            "as many bands",
-        )
-    return manifest.rows("unlabelled") or manifest.some_rows("train")
-
-
-def _fingerprint(path: Path) -> str:
-    """Name, size and time of a file: what tells whether its pixels are those of another day."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})", "the file that was scanned") from error
-    return f"{path} {found.st_size} {found.st_mtime_ns}"
-
-
 def _start_worker(worker: int) -> None:
-    """Give GDAL 64 MiB for decoded blocks in each worker, where it would take 5 % of the machine's memory."""
+    """Let GDAL keep 64 MiB for decoded blocks in each worker, where it would take 5 % of the machine's memory."""
     os.environ.setdefault("GDAL_CACHEMAX", "64")

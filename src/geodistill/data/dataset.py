@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,26 +11,24 @@ from torch.utils.data import Dataset
 
 from geodistill.data.augment import Augmentation, Photometric, resample, turn_and_flip
 from geodistill.data.manifest import Manifest, Row, require_statistics
-from geodistill.data.reader import Patch, WindowReader
+from geodistill.data.reader import Patch, PatchReader, WindowReader
 from geodistill.data.sample import Sample
 from geodistill.data.sampling import ViewSchedule
 from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Window
+from geodistill.raster.grid import place_windows
 from geodistill.spec import IGNORE_INDEX
 
 
 def to_sample(patch: Patch, row: Row, key: str) -> Sample:
     """Give a patch as a sample of tensors."""
-    sample = Sample(
+    return Sample(
         image=torch.from_numpy(np.ascontiguousarray(patch.image)),
         mask=torch.from_numpy(patch.mask.astype(np.int64)),
         valid=torch.from_numpy(np.ascontiguousarray(patch.valid)),
         key=key,
         source=row.key,
     )
-    if row.lon is not None and row.lat is not None:
-        sample["lon"], sample["lat"] = row.lon, row.lat
-    return sample
 
 
 class RandomCrops(Dataset[Sample]):
@@ -52,6 +51,7 @@ class RandomCrops(Dataset[Sample]):
         seed: Any integer from 0.
         handles: Files held open by each worker.
         cache_mb: Budget of each worker for decoded images, in MiB.
+        reader: Reads the images; by default from their files.
 
     Raises:
         DataError: The split is empty, holds files that could not be opened, or photometric augmentation is asked
@@ -71,6 +71,7 @@ class RandomCrops(Dataset[Sample]):
         seed: int = 0,
         handles: int = 64,
         cache_mb: int = 0,
+        reader: PatchReader | None = None,
     ) -> None:
         if crop < 1 or seed < 0:
             raise RecipeError(f"crop {crop}, seed {seed}", "a crop of at least 1 pixel and a seed of at least 0")
@@ -84,7 +85,7 @@ class RandomCrops(Dataset[Sample]):
         self._crop, self._seed, self._views = crop, seed, views
         self._samples = [] if views is None else [pool.samples(crop) for pool in self._pools]
         self.draw_unlabelled(unlabelled_share)
-        self._reader = _reader(manifest, handles, cache_mb)
+        self._reader = reader or _reader(manifest, handles, cache_mb)
 
     def draw_unlabelled(self, share: float) -> None:
         """Set the share of the draws taken from the unlabelled rows, where there are any."""
@@ -184,15 +185,16 @@ class WholeImages(Dataset[Sample]):
     Args:
         manifest: The data set.
         split: The split.
+        reader: Reads the images; by default from their files.
 
     Raises:
         DataError: The split is empty or holds files that could not be opened.
     """
 
-    def __init__(self, manifest: Manifest, split: str = "test") -> None:
+    def __init__(self, manifest: Manifest, split: str = "test", reader: PatchReader | None = None) -> None:
         self.rows = manifest.some_rows(split)
         _refuse_unopened(self.rows)
-        self._reader = _reader(manifest, 8, 0)
+        self._reader = reader or _reader(manifest, 8, 0)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -220,24 +222,29 @@ class Tiles(Dataset[Sample]):
         padded_to: Give at least this many tiles, the added ones without labels, so that every process of a
             distributed run has as many.
         cache_mb: Budget for decoded images, in MiB, of each worker.
+        reader: Reads the images; by default from their files.
 
     Raises:
         DataError: The split is empty or holds files that could not be opened.
     """
 
     def __init__(
-        self, manifest: Manifest, split: str = "val", tile: int = 256, *, padded_to: int = 1, cache_mb: int = 0
+        self,
+        manifest: Manifest,
+        split: str = "val",
+        tile: int = 256,
+        *,
+        padded_to: int = 1,
+        cache_mb: int = 0,
+        reader: PatchReader | None = None,
     ) -> None:
         rows = manifest.some_rows(split)
         _refuse_unopened(rows)
         self._tiles = [
-            (row, Window(top, left, tile, tile))
-            for row in rows
-            for top in range(0, row.window.height, tile)
-            for left in range(0, row.window.width, tile)
+            (row, window) for row in rows for window in place_windows(row.window.height, row.window.width, tile)
         ]
         self._length = -(-len(self._tiles) // padded_to) * padded_to
-        self._reader = _reader(manifest, 64, cache_mb)
+        self._reader = reader or _reader(manifest, 64, cache_mb)
 
     def __len__(self) -> int:
         return self._length
@@ -298,7 +305,7 @@ def _reader(manifest: Manifest, handles: int, cache_mb: int) -> WindowReader:
 
 
 def _without_mask(row: Row) -> Row:
-    return Row(row.image, None, "unlabelled", row.window, row.group, row.lon, row.lat, row.gsd, row.date)
+    return replace(row, mask=None, split="unlabelled")
 
 
 def _refuse_unopened(rows: Sequence[Row]) -> None:

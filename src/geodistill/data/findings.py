@@ -13,8 +13,9 @@ import pyproj
 from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
-from geodistill.data.manifest import SPLITS, Row
-from geodistill.errors import listed
+from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.statistics import Statistics
+from geodistill.errors import DataError, listed
 from geodistill.raster import Grid, Raster, Window
 from geodistill.spec import Legend
 
@@ -157,6 +158,17 @@ def compare_grids(row: Row, image: Grid, mask: Grid) -> list[Finding]:
     return [Finding(file, "grid_mismatch", _how_far(found, own, image, name))]
 
 
+def refuse_elsewhere(row: Row, image: Raster, mask: Raster) -> None:
+    """Refuse a mask that lies elsewhere than its image.
+
+    Raises:
+        DataError: It does.
+    """
+    for finding in compare_grids(row, image.grid, mask.grid):
+        if finding.severity == "error":
+            raise DataError(f"mask {finding.line}", "the same place", "warp the mask onto the image's grid")
+
+
 def _how_far(found: NDArray[np.float64], own: NDArray[np.float64], image: Grid, name: str) -> str:
     upside, sideways = own * [1, -1] + [0, image.height], own * [-1, 1] + [image.width, 0]
     both = own * [-1, -1] + [image.width, image.height]
@@ -217,3 +229,11 @@ def vanished_labels(
     if len(legend) == 1:
         lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
     return lines
+
+
+def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:
+    """Say what of a manifest's labels is not there, a line each: see `vanished_labels`."""
+    measured = statistics or manifest.statistics
+    if manifest.legend is None or measured is None or not measured.class_pixels:
+        return []
+    return vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)

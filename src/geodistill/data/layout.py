@@ -33,7 +33,7 @@ IMAGE_ENDINGS = ("", "_image", "_img", "_sat", "_RGB", "_RGBIR", "_IRRG", "-imag
 
 
 @dataclass
-class Layout:
+class PairedFiles:
     """What was found in the folders.
 
     Attributes:
@@ -51,7 +51,7 @@ class Layout:
         return image.relative_to(self.base).as_posix()
 
 
-def find_pairs(images: Sequence[Path], masks: Sequence[Path] = (), include: str = "*") -> Layout:
+def find_pairs(images: Sequence[Path], masks: Sequence[Path] = (), include: str = "*") -> PairedFiles:
     """Find images and pair them with masks by name.
 
     With ``masks``, each place of ``images`` (a folder, searched with its subfolders, or one file) is paired with
@@ -77,7 +77,7 @@ def find_pairs(images: Sequence[Path], masks: Sequence[Path] = (), include: str 
     places: list[tuple[Path, Path | None]] = []
     places += zip(images, masks, strict=True) if masks else (p for root in images for p in _nests(root))
     folders = [p if p.is_dir() else p.parent for p in (*images, *masks)]
-    layout = Layout(base=Path(os.path.commonpath(folders)))
+    layout = PairedFiles(base=Path(os.path.commonpath(folders)))
     for image_place, mask_place in places:
         found = _rasters(image_place)
         if mask_place is None:
@@ -100,7 +100,7 @@ def find_pairs(images: Sequence[Path], masks: Sequence[Path] = (), include: str 
     return layout
 
 
-def no_pair_error(layout: Layout, images: Sequence[Path]) -> DataError:
+def no_pair_error(layout: PairedFiles, images: Sequence[Path]) -> DataError:
     """Say that no image has a mask, and which names were tried."""
     example = layout.pairs[0][0]
     tried = f"{example.stem}.* or {example.stem} with the ending {', '.join(filter(None, MASK_ENDINGS))}"

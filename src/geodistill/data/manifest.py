@@ -80,7 +80,7 @@ class Manifest:
         bands: One name a band of the images.
         legend: The classes, or ``None`` where no image has a mask.
         ignore_unknown: Whether labels in no legend entry are ignored; if not, reading one is an error.
-        statistics: What `geodistill.data.stats.stats` measured, or ``None`` where it has not been run.
+        statistics: What `geodistill.data.measure.measure` measured, or ``None`` where it has not been run.
         problems: What `data scan` found wrong, one line each; training refuses a manifest with problems.
         path: The file it was loaded from or saved to, for messages.
     """

@@ -13,11 +13,13 @@ import rasterio
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.masks import read_mask
-from geodistill.data.stats import stats
+from geodistill.data.mask_files import read_mask
+from geodistill.data.measure import measure
 from geodistill.errors import DataError, OutputError, UnknownNameError
-from geodistill.files import atomic_path, mark_folder, named_path
+from geodistill.files import atomic_path, named_path
+from geodistill.folders import mark_folder
 from geodistill.raster import Raster, Window
+from geodistill.raster.grid import place_windows
 from geodistill.spec import Legend
 
 KIND, MANIFEST = "data patches", "manifest.parquet"
@@ -63,7 +65,7 @@ def cut_patches(
                 f"no scene of {manifest.path} is {size} x {size} pixels", "larger scenes or smaller patches"
             )
     cut = Manifest(tuple(entries), kept, legend)
-    measured = cut.with_statistics(stats(cut))
+    measured = cut.with_statistics(measure(cut))
     ours = [escape(path.relative_to(out).as_posix()) for row in entries for path in (row.image, row.mask) if path]
     mark_folder(out, KIND, [*ours, MANIFEST])
     return measured.save(out / MANIFEST)
@@ -85,26 +87,23 @@ def _refuse_inputs(manifest: Manifest, out: Path) -> None:
 def _cut(row: Row, manifest: Manifest, part: Path, size: int, bands: Sequence[int], stretch: bool) -> list[Row]:
     if row.mask is None or manifest.legend is None:
         return []
-    made = []
+    patches = []
     with Raster(row.image) as raster:
-        for top in range(0, row.window.height - size + 1, size):
-            for left in range(0, row.window.width - size + 1, size):
-                window = Window(row.window.row + top, row.window.col + left, size, size)
-                pixels, valid = raster.read(window, bands)
-                if not valid.any():
-                    continue
-                mask = read_mask(row.mask, manifest.legend, window, ignore_unknown=manifest.ignore_unknown)
-                name = f"{row.split}_{row.image.parent.name}_{row.image.stem}_{window.row}_{window.col}.tif"
-                grid = raster.grid.window(window).profile()
-                image, labels = part / "images" / name, part / "masks" / name
-                if image.exists():
-                    raise DataError(
-                        f"two scenes called {row.image.stem} in folders called {row.image.parent.name}", "one"
-                    )
-                _write(image, stretched(pixels, valid) if stretch else pixels, grid)
-                _write(labels, mask[None], grid)
-                made.append(replace(row, image=image, mask=labels, window=Window(0, 0, size, size)))
-    return made
+        for place in place_windows(row.window.height, row.window.width, size, edge="drop"):
+            window = place.moved(row.window.row, row.window.col)
+            pixels, valid = raster.read(window, bands)
+            if not valid.any():
+                continue
+            mask = read_mask(row.mask, manifest.legend, window, ignore_unknown=manifest.ignore_unknown)
+            name = f"{row.split}_{row.image.parent.name}_{row.image.stem}_{window.row}_{window.col}.tif"
+            grid = raster.grid.window(window).profile()
+            image, labels = part / "images" / name, part / "masks" / name
+            if image.exists():
+                raise DataError(f"two scenes called {row.image.stem} in folders called {row.image.parent.name}", "one")
+            _write(image, stretched(pixels, valid) if stretch else pixels, grid)
+            _write(labels, mask[None], grid)
+            patches.append(replace(row, image=image, mask=labels, window=Window(0, 0, size, size)))
+    return patches
 
 
 def stretched(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:

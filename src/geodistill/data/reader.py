@@ -6,16 +6,16 @@ import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
-from geodistill.data.masks import decode_mask, unknown_labels_error
-from geodistill.data.stats import size_mismatch_error
+from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown_labels_error
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
+from geodistill.raster.grid import read_padded
 from geodistill.spec import IGNORE_INDEX, Legend
 
 SMALL_PIXELS = 1024 * 1024
@@ -35,6 +35,14 @@ class Patch:
     image: NDArray[np.float32]
     mask: NDArray[np.uint8]
     valid: NDArray[np.bool_]
+
+
+class PatchReader(Protocol):
+    """Reads windows of a manifest's rows."""
+
+    def read(self, row: Row, window: Window) -> Patch:
+        """Read a window, relative to the row's own, which may reach beyond it: what lies there is not valid."""
+        ...
 
 
 class WindowReader:
@@ -105,20 +113,21 @@ class WindowReader:
                 has another number of bands, or has a label outside the legend.
         """
         self._check_process()
-        image = np.zeros((self._channels, window.height, window.width), np.float32)
-        mask = np.full((window.height, window.width), IGNORE_INDEX, np.uint8)
-        valid = np.zeros((window.height, window.width), bool)
-        inside = window.intersection(row.window.height, row.window.width)
-        if inside.height and inside.width:
+
+        def read(inside: Window) -> tuple[NDArray[Any], ...]:
             self._check_fit(row)
-            part = Window(inside.row - window.row, inside.col - window.col, inside.height, inside.width).slices
-            source = Window(inside.row + row.window.row, inside.col + row.window.col, inside.height, inside.width)
-            pixels, valid[part] = self._read_image(row.image, source)
-            image[(..., *part)] = np.where(valid[part], pixels, 0)
-            if row.mask is not None and self._legend is not None:
-                labels = self._read_mask(row.mask, self._legend, source)
-                mask[part] = np.where(valid[part], labels, IGNORE_INDEX)
-        return Patch(image, mask, valid)
+            pixels, valid = self._read_image(row.image, inside)
+            image = np.where(valid, pixels, 0).astype(np.float32, copy=False)
+            if row.mask is None or self._legend is None:
+                return image, np.full(valid.shape, IGNORE_INDEX, np.uint8), valid.copy()
+            labels = self._read_mask(row.mask, self._legend, inside)
+            return image, np.where(valid, labels, np.uint8(IGNORE_INDEX)), valid.copy()  # not a part of the cache
+
+        def blank(height: int, width: int) -> tuple[NDArray[Any], ...]:
+            image = np.zeros((self._channels, height, width), np.float32)
+            return image, np.full((height, width), IGNORE_INDEX, np.uint8), np.zeros((height, width), bool)
+
+        return Patch(*read_padded(window.moved(row.window.row, row.window.col), row.window, read, blank))
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
@@ -147,7 +156,7 @@ class WindowReader:
     def _read_image(self, path: Path, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         if path not in self._images:
             raster = self._raster(path)
-            whole = Window(0, 0, raster.grid.height, raster.grid.width)
+            whole = raster.grid.whole
             if window != whole and not self._worth_keeping(raster, self._channels * raster.dtype.itemsize + 1):
                 return raster.read(window)
             pixels, valid = raster.read(whole)
@@ -160,7 +169,7 @@ class WindowReader:
     def _read_mask(self, path: Path, legend: Legend, window: Window) -> NDArray[np.uint8]:
         if path not in self._masks:
             raster = self._raster(path)
-            whole = Window(0, 0, raster.grid.height, raster.grid.width)
+            whole = raster.grid.whole
             if window != whole and not self._worth_keeping(raster, 1):
                 return self._decode(raster, legend, window)
             indices = self._decode(raster, legend, whole)

@@ -26,8 +26,6 @@ class Sample(TypedDict):
     valid: Tensor
     key: str
     source: str
-    lon: NotRequired[float]
-    lat: NotRequired[float]
     slot: NotRequired[int]
     plain: NotRequired[Tensor]
     set: NotRequired[int]

@@ -1,12 +1,23 @@
-"""A finite set of views: each sample in a few seeded ways, so that what was computed for a view can be kept."""
+"""What a run sees of a data set: which images, in which views, and which draws make a batch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import Sampler
+from tqdm import tqdm
+
+from geodistill.data.manifest import Manifest, Row
+from geodistill.data.mask_files import decode_mask, strips
+from geodistill.errors import DataError, RecipeError
+from geodistill.raster import Raster
+from geodistill.spec import IGNORE_INDEX, Legend
 
 BLOCK = 64
 """Draws among which the share of unlabelled ones is exact."""
@@ -72,3 +83,159 @@ class ViewSchedule:
 @lru_cache(maxsize=8)
 def _order(seed: int, pool: int, turn: int, size: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, pool, turn)).permutation(size)
+
+
+def split_batch(total: int, images: Mapping[str, int], processes: int = 1) -> dict[str, int]:
+    """Part a batch among sets in proportion to their images, by largest remainder.
+
+    Each set gets the whole part of its exact share; what is left goes one by one to the largest remainders, the
+    earlier set first where they are equal.
+
+    Args:
+        total: Samples in a step of all processes together.
+        images: Labelled training images of each set.
+        processes: Each must get at least one sample of every set.
+
+    Returns:
+        Samples of each set, which add up to ``total``.
+
+    Raises:
+        RecipeError: A set, or a process, would get none.
+    """
+    whole = sum(images.values())
+    # Integers throughout: shares that are equal must not part by rounding.
+    shares = {name: divmod(total * held, whole) for name, held in images.items()}
+    parts = {name: quotient for name, (quotient, _) in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: -shares[name][1])
+    for name in by_remainder[: total - sum(parts.values())]:
+        parts[name] += 1
+    if short := [name for name, size in parts.items() if size < processes]:
+        name = short[0]
+        raise RecipeError(
+            f"batches of {total} over {processes} process{'es' * (processes > 1)} give set {name!r} {parts[name]} "
+            f"({images[name]} of {whole} images)",
+            f"at least {processes} of every set",
+            "use a larger data.batch_size, or train without that set",
+        )
+    return parts
+
+
+class DrawBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (set, draw) without end; each process gets every part in the proportion of the whole.
+
+    The samples of a step stand in a row, set after set, and are dealt to the processes in turn: each gets as many,
+    and of each set as many as any other, give or take one. So the processes together see what one process with the
+    larger batch would see. Parts of 3 and 2 from draws 0 and 0, for 2 processes::
+
+        step 0   (0,0) (0,1) (0,2) (1,0) (1,1)       step 1   (0,3) (0,4) (0,5) (1,2) (1,3)
+        process    0     1     0     1     0
+
+    Args:
+        parts: Samples of each set in a step of all processes.
+        start: First draw of each set.
+        rank: This process.
+        world: Number of processes.
+    """
+
+    def __init__(self, parts: Sequence[int], start: Sequence[int], rank: int = 0, world: int = 1) -> None:
+        self._parts, self._start, self._rank, self._world = tuple(parts), tuple(start), rank, world
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in count():
+            samples = [
+                (position, first + step * size + index)
+                for position, (first, size) in enumerate(zip(self._start, self._parts, strict=True))
+                for index in range(size)
+            ]
+            yield samples[self._rank :: self._world]
+
+
+def take_fraction(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, list[str]]:
+    """Keep a part of a manifest's labelled training images; all other rows stay.
+
+    Every mask of the training split is read once, to know which classes it holds.
+
+    Args:
+        manifest: The data set.
+        fraction: Share of the labelled training images to keep, above 0 and at most 1.
+        seed: The same seed chooses the same images.
+
+    Returns:
+        The manifest with fewer rows, and what to tell the user, a line each.
+
+    Raises:
+        RecipeError: The fraction is less than one image.
+        DataError: A mask cannot be read, or there are no labelled training images.
+    """
+    rows = [row for row in manifest.some_rows("train") if row.mask is not None]
+    legend = manifest.legend
+    if legend is None or not rows:
+        raise DataError(f"manifest {manifest.path or ''} has no labelled training images", "some, to take a part of")
+    size = images_of(fraction, len(rows))
+    progress = tqdm(rows, "reading masks", unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False)
+    classes = [classes_of(row, legend) for row in progress]
+    kept = [rows[index] for index in cover_classes(classes, size, seed)]
+    chosen = set(map(id, kept))
+    present = frozenset().union(*classes)
+    covered = frozenset().union(*(own for row, own in zip(rows, classes, strict=True) if id(row) in chosen))
+    dropped = {id(row) for row in rows} - chosen
+    entries = tuple(row for row in manifest.entries if id(row) not in dropped)
+    told = f"{len(kept)} of {len(rows):,} labelled training images ({100 * fraction:g} %, seed {seed})"
+    told += f" with {len(covered)} of the {len(present)} classes that all of them hold"
+    if missing := sorted(present - covered):
+        told += f"; without {', '.join(legend.names[index] for index in missing)}"
+    return replace(manifest, entries=entries), [told]
+
+
+def images_of(fraction: float, images: int) -> int:
+    """Give the number of images that a fraction is, to the nearest.
+
+    Raises:
+        RecipeError: The fraction is less than one image.
+    """
+    # A millionth of an image is rounding: 0.01 of 100 images is one.
+    if fraction * images < 1 - 1e-6:
+        raise RecipeError(
+            f"data.fraction {fraction:g} of {images} labelled training images, which is less than one",
+            f"{1 / images:.3g} or more",
+        )
+    return min(round(fraction * images), images)
+
+
+def cover_classes(classes: Sequence[frozenset[int]], count: int, seed: int) -> list[int]:
+    """Choose images at random, but first those that together hold every class, as far as their number allows.
+
+    The greedy rule: the image that holds most of the classes still missing comes next, the first of a random order
+    where several hold as many. Once every class is covered, or cannot be, the random order gives the rest.
+
+    Args:
+        classes: The classes that each image holds.
+        count: Images to choose, at most all.
+        seed: Seed of the order.
+
+    Returns:
+        Their positions, ascending.
+    """
+    left = [int(index) for index in np.random.default_rng(seed).permutation(len(classes))]
+    missing = frozenset().union(*classes)
+    chosen: list[int] = []
+    while missing and len(chosen) < count:
+        best = max(left, key=lambda index: len(classes[index] & missing))
+        left.remove(best)
+        chosen.append(best)
+        missing -= classes[best]
+    return sorted(chosen + left[: count - len(chosen)])
+
+
+def classes_of(row: Row, legend: Legend) -> frozenset[int]:
+    """Read which classes a row's labels hold.
+
+    Raises:
+        DataError: The mask cannot be read.
+    """
+    found = np.zeros(IGNORE_INDEX + 1, bool)
+    assert row.mask is not None  # a labelled row
+    with Raster(row.mask) as mask:
+        for strip in strips(row.window):
+            found[np.unique(decode_mask(mask, legend, strip)[0])] = True
+    return frozenset(int(index) for index in np.flatnonzero(found[:IGNORE_INDEX]))

@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from geodistill.data.findings import Seen, compare_companions
+from geodistill.data.findings import Seen, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.layout import find_pairs, no_pair_error
 from geodistill.data.manifest import SPLITS, Manifest, Row
-from geodistill.data.masks import infer_legend
-from geodistill.data.splits import LEFT_OUT, SplitKind, SplitPlan, divide
-from geodistill.data.stats import label_notes, refuse_elsewhere, size_mismatch_error, stats
+from geodistill.data.mask_files import infer_legend, size_mismatch_error
+from geodistill.data.measure import measure
+from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.errors import DataError
 from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Raster, Window
@@ -80,16 +80,7 @@ def scan(
     legend: Legend | Path | str | None = None,
     unlabelled: bool = False,
     include: str = "*",
-    split: SplitKind = "file",
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
-    group_regex: str | None = None,
-    group_file: Path | str | None = None,
-    groups: Mapping[str, Sequence[str]] | None = None,
-    block_size: float | None = None,
-    block_unit: Literal["metres", "pixels"] = "metres",
-    lists: Path | str | None = None,
-    val_from_train: float = 0.0,
-    seed: int = 0,
+    split: SplitPlan | None = None,
     ignore_unknown: bool = False,
     statistics: bool = True,
     progress: bool = False,
@@ -109,16 +100,7 @@ def scan(
         legend: A legend, or its file; without one, classes are the values found in single-band masks.
         unlabelled: Take images without mask too, as split ``unlabelled``.
         include: Pattern of image file names to take, such as ``*-21.png``.
-        split: How to divide.
-        fractions: Wished shares of train, val and test.
-        group_regex: Names each image's group from its path.
-        group_file: Lines ``image,group`` instead.
-        groups: Groups of each split, where named outright.
-        block_size: Side of the blocks.
-        block_unit: Unit of ``block_size``.
-        lists: Folder of ``train.txt``, ``val.txt``, ``test.txt``.
-        val_from_train: Share of the train files that becomes val, where groups or lists name no val.
-        seed: Chooses among equally good divisions.
+        split: How to divide; by default each file by itself, 70, 15 and 15 of a hundred.
         ignore_unknown: Take labels that are in no legend entry as ignored.
         statistics: Measure the data set as well, which reads every file once.
         progress: Show progress bars on a terminal.
@@ -130,23 +112,12 @@ def scan(
             is read.
     """
     places, target = _paths(images), manifest_path(out)
-    plan = SplitPlan(
-        split,
-        fractions,
-        group_regex,
-        None if group_file is None else Path(group_file),
-        groups or {},
-        block_size,
-        block_unit,
-        None if lists is None else Path(lists),
-        val_from_train,
-        seed,
-    )
+    plan = split or SplitPlan()
     classes = legend if isinstance(legend, Legend | None) else Legend.load(legend)
     layout = find_pairs(places, () if masks is None else _paths(masks), include)
     inputs = [path for pair in layout.pairs for path in pair if path is not None] + layout.masks_without_image
-    given = [Path(path) for path in (legend, group_file) if isinstance(path, str | Path)]
-    given += [] if lists is None else sorted(Path(lists).glob("*.txt"))
+    given = [Path(path) for path in (legend, plan.group_file) if isinstance(path, str | Path)]
+    given += [] if plan.lists is None else sorted(plan.lists.glob("*.txt"))
     check_outputs([target], [*inputs, *given])
     labelled = [(image, mask) for image, mask in layout.pairs if mask is not None]
     without = tuple(image for image, mask in layout.pairs if mask is None)
@@ -160,18 +131,18 @@ def scan(
     elif classes is not None:
         refuse_impossible_values(classes, opened.mask_types)
     divided = divide([(name, row) for name, row in opened.rows if row.mask is not None], plan) if labelled else []
-    entries = [replace(row, split=split, group=group) for row, split, group in divided if split != LEFT_OUT]
+    entries = [replace(row, split=name, group=group) for row, name, group in divided if name != LEFT_OUT]
     entries += [replace(row, split="unlabelled") for _, row in opened.rows if row.mask is None]
     manifest = Manifest(tuple(entries), opened.bands, classes, ignore_unknown, problems=tuple(opened.problems))
     if statistics:
-        manifest = manifest.with_statistics(stats(manifest, progress=progress))
+        manifest = manifest.with_statistics(measure(manifest, progress=progress))
     return ScanReport(
         manifest=manifest.save(target),
         layout_base=layout.base,
         legend_inferred=inferred,
         images_without_mask=without,
         masks_without_image=tuple(layout.masks_without_image),
-        left_out=tuple(row.image for row, split, _ in divided if split == LEFT_OUT),
+        left_out=tuple(row.image for row, name, _ in divided if name == LEFT_OUT),
         groups={s: tuple(sorted({e.group for e in entries if e.split == s and e.group})) for s in SPLITS},
     )
 
@@ -251,7 +222,7 @@ def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], s
 def _row_of(image: Path, mask: Path | None, raster: Raster) -> Row:
     grid = raster.grid
     lon, lat = grid.lonlat or (None, None)
-    window, day = Window(0, 0, grid.height, grid.width), raster.acquired or _date_in(image.stem)
+    window, day = grid.whole, raster.acquired or _date_in(image.stem)
     return Row(image=image, mask=mask, split="", window=window, lon=lon, lat=lat, gsd=grid.gsd, date=day)
 
 

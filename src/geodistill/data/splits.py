@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -247,9 +247,7 @@ def _cut(name: str, row: Row, plan: SplitPlan) -> list[tuple[Row, str]]:
     for i in range(down):
         for j in range(across):
             part = Window(window.row + tops[i], window.col + lefts[j], tops[i + 1] - tops[i], lefts[j + 1] - lefts[j])
-            parts.append(
-                (Row(row.image, row.mask, "", part, "", row.lon, row.lat, row.gsd, row.date), f"{name}:{i},{j}")
-            )
+            parts.append((replace(row, split="", group="", window=part), f"{name}:{i},{j}"))
     return parts
 
 

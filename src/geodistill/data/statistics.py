@@ -29,7 +29,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What `geodistill.data.stats.stats` measures.
+    """What `geodistill.data.measure.measure` measures.
 
     Attributes:
         splits: The splits whose images gave the band figures: ``train`` where there is one.

@@ -16,13 +16,13 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, GeodistillWarning, OutputError, UnknownNameError
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
-from geodistill.evaluation.report import format_table, write_csv, write_json, write_per_image
-from geodistill.evaluation.results import claim_results, held_results, model_files, read_files
-from geodistill.evaluation.scoring import ImageScore, Settings, score_image
+from geodistill.evaluation.results import claim_results, hold_results, model_files, read_files
+from geodistill.evaluation.score_tables import format_table, write_csv, write_json, write_per_image
+from geodistill.evaluation.scoring import ImageScore, ScoringSettings, score_image
 from geodistill.evaluation.worst import write_worst
 from geodistill.inference.location import Placed, Whereabouts
 from geodistill.inference.network import load_on
-from geodistill.inference.sliding import Settings as SceneSettings
+from geodistill.inference.sliding import Settings as SlidingSettings
 from geodistill.metrics import ConfusionMatrix, Scores
 from geodistill.papers.padding import Padding, score_padding
 from geodistill.segmenter import Segmenter
@@ -80,7 +80,7 @@ def evaluate(
         RecipeError: Overlap, batch size or device cannot be used.
         UnknownNameError: A class of the subset is not in the legend.
     """
-    SceneSettings(overlap=overlap, batch=batch_size)  # Numbers out of range are told now.
+    SlidingSettings(overlap=overlap, batch=batch_size)  # Numbers out of range are told now.
     folder = None if out is None else Path(out)
     if folder is not None:
         check_place(folder)
@@ -93,7 +93,7 @@ def evaluate(
     else:
         mapping = make_class_map(class_map, segmenter.spec.legend, own)
         subset = mapping.subset if subset is None else subset
-    settings = Settings(overlap, tta_flips, batch_size, held.ignore_unknown, mapping)
+    settings = ScoringSettings(overlap, tta_flips, batch_size, held.ignore_unknown, mapping)
     legend = own if mapping is None else mapping.legend
     total = ConfusionMatrix(len(legend))
     total.scores(legend, subset)  # Names that are not in the legend are told now, not after an hour.
@@ -103,7 +103,7 @@ def evaluate(
     placed = Placed(segmenter, whereabouts or Whereabouts())
     rows = held.some_rows(split)
     inputs = [] if folder is None else [*read_files(rows, held.path), *model_files(model)]
-    with held_results(folder, worst, inputs):
+    with hold_results(folder, worst, inputs):
         for row in tqdm(rows, f"evaluate {split}", unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
             images.append(score_image(placed.at(row), row, own, settings))
             total += images[-1].matrix
@@ -172,7 +172,7 @@ def _padding(name: str, legend: Legend, window: int) -> Padding:
 
 
 def check_legend(manifest: Manifest, segmenter: Segmenter) -> Legend:
-    """Give a manifest's legend, which must name the Segmenter's classes in its order.
+    """Return a manifest's legend, which must name the Segmenter's classes in its order.
 
     Raises:
         DataError: Their classes differ.

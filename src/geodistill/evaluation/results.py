@@ -9,7 +9,7 @@ from pathlib import Path
 from geodistill.data.manifest import Row
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import ArtifactError
-from geodistill.files import claim_files, hold_folder, refuse_foreign
+from geodistill.folders import claim_files, hold_folder, refuse_foreign
 from geodistill.outputs import check_outputs
 from geodistill.raster.stamps import every_file
 from geodistill.segmenter import Segmenter, find_segmenter
@@ -21,7 +21,7 @@ _TOGETHER = 5000
 
 
 @contextmanager
-def held_results(out: Path | None, worst: int, inputs: Sequence[Path | str]) -> Iterator[None]:
+def hold_results(out: Path | None, worst: int, inputs: Sequence[Path | str]) -> Iterator[None]:
     """Hold the folder of the results, once it is certain that writing them costs nobody a file.
 
     Args:

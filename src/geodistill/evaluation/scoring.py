@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
-from geodistill.data.masks import decode_mask, unknown_labels_error
-from geodistill.data.stats import size_mismatch_error
+from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown_labels_error
 from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
 from geodistill.inference.network import as_network
 from geodistill.inference.sliding import SceneRows, stream
-from geodistill.inference.sliding import Settings as SceneSettings
+from geodistill.inference.sliding import Settings as SlidingSettings
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
@@ -31,7 +30,7 @@ _CELL = 64
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScoringSettings:
     """How images are segmented for scoring.
 
     Attributes:
@@ -49,11 +48,11 @@ class Settings:
     mapping: ClassMap | None = None
 
     def prediction(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Give predicted classes as they are scored."""
+        """Return predicted classes as they are scored."""
         return classes if self.mapping is None else self.mapping.prediction[classes]
 
     def truth(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Give true classes as they are scored."""
+        """Return true classes as they are scored."""
         return classes if self.mapping is None else self.mapping.truth[classes]
 
 
@@ -106,7 +105,7 @@ class ErrorCells:
         np.add.at(self._counts, (first + np.arange(len(wrong))) // _CELL, by_column)
 
     def worst(self, side: int) -> Window:
-        """Give the part of at most ``side`` x ``side`` pixels with most errors, on the grid of cells."""
+        """Return the part of at most ``side`` x ``side`` pixels with most errors, on the grid of cells."""
         height, width = min(side, self._height), min(side, self._width)
         rows, columns = -(-height // _CELL), -(-width // _CELL)
         sums = np.pad(self._counts, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
@@ -116,7 +115,7 @@ class ErrorCells:
         return Window(top, left, height, width)
 
 
-def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Settings) -> ImageScore:
+def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: ScoringSettings) -> ImageScore:
     """Score one image in flat memory: its mask is read row by row as predictions come.
 
     Args:
@@ -150,7 +149,7 @@ def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Settin
 
 
 @dataclass(frozen=True)
-class Look:
+class Preview:
     """What is shown of an image.
 
     Attributes:
@@ -164,8 +163,8 @@ class Look:
     prediction: NDArray[np.uint8]
 
 
-def look_at(segmenter: Segmenter, score: ImageScore, legend: Legend, settings: Settings) -> Look:
-    """Give image, truth and prediction of the worst part of a scored image.
+def read_preview(segmenter: Segmenter, score: ImageScore, legend: Legend, settings: ScoringSettings) -> Preview:
+    """Return image, truth and prediction of the worst part of a scored image.
 
     Raises:
         DataError: A file cannot be read.
@@ -178,10 +177,10 @@ def look_at(segmenter: Segmenter, score: ImageScore, legend: Legend, settings: S
         pixels, valid = raster.read(score.part)
         prediction = np.concatenate([settings.prediction(part.classes) for part in parts])
         truth = read_truth(mask, legend, score.part, settings)
-    return Look(np.where(valid, pixels, 0).astype(np.float32), truth, prediction)
+    return Preview(np.where(valid, pixels, 0).astype(np.float32), truth, prediction)
 
 
-def read_truth(mask: Raster, legend: Legend, window: Window, settings: Settings) -> NDArray[np.uint8]:
+def read_truth(mask: Raster, legend: Legend, window: Window, settings: ScoringSettings) -> NDArray[np.uint8]:
     """Read a part of an open mask as ``(H, W)`` uint8 class indices.
 
     Raises:
@@ -193,10 +192,10 @@ def read_truth(mask: Raster, legend: Legend, window: Window, settings: Settings)
     return settings.truth(truth)
 
 
-def _stream(segmenter: Segmenter, area: Area, settings: Settings) -> closing[Generator[SceneRows, None, None]]:
+def _stream(segmenter: Segmenter, area: Area, settings: ScoringSettings) -> closing[Generator[SceneRows, None, None]]:
     """Stream an area; used in ``with``, so that the reading thread has ended before the raster is closed."""
     network = as_network(segmenter, tta="flips" if settings.flips else "none")
-    return closing(stream(network, area, SceneSettings(overlap=settings.overlap, batch=settings.batch_size)))
+    return closing(stream(network, area, SlidingSettings(overlap=settings.overlap, batch=settings.batch_size)))
 
 
 def _open_mask(row: Row, image: Raster) -> Raster:

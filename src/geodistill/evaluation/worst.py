@@ -11,7 +11,7 @@ import numpy as np
 
 from geodistill.errors import printable
 from geodistill.evaluation.figures import prediction_grid
-from geodistill.evaluation.scoring import PART, ImageScore, Settings, look_at
+from geodistill.evaluation.scoring import PART, ImageScore, ScoringSettings, read_preview
 from geodistill.inference.location import Placed
 from geodistill.raster import atomic_path
 from geodistill.spec import Legend
@@ -39,7 +39,7 @@ def write_worst(
     masks: Legend,
     legend: Legend,
     subset: Sequence[str],
-    settings: Settings,
+    settings: ScoringSettings,
     count: int,
 ) -> None:
     """Write ``worst.html`` and the PNG of each image in ``worst/``: image, truth, prediction and errors.
@@ -66,7 +66,7 @@ def write_worst(
         for place, (image, miou, oa) in enumerate(chosen, 1):
             picture = folder / f"{place:03d}.png"
             segmenter = model.at(image.row)
-            seen = look_at(segmenter, image, masks, settings)
+            seen = read_preview(segmenter, image, masks, settings)
             prediction_grid(
                 [seen.image], [seen.truth], [seen.prediction], legend, picture, segmenter.spec.bands, side=512
             )
@@ -92,6 +92,6 @@ def write_worst(
 def lowest(
     images: Sequence[ImageScore], legend: Legend, subset: Sequence[str], count: int
 ) -> list[tuple[ImageScore, float, float]]:
-    """Give the images of lowest mIoU with mIoU and OA, worst first; those without a score are left out."""
+    """Return the images of lowest mIoU with mIoU and OA, worst first; those without a score are left out."""
     ranked = [(image, image.miou(legend, subset), image.oa) for image in images]
     return sorted((entry for entry in ranked if not np.isnan(entry[1])), key=lambda entry: entry[1:])[:count]

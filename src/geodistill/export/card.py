@@ -52,7 +52,7 @@ def markdown(text: str) -> str:
 
 
 def origin(segmenter: Segmenter) -> dict[str, Any]:
-    """Give what a stranger may know of where a model comes from: no paths of the machine it was trained on."""
+    """Return what a stranger may know of where a model comes from: no paths of the machine it was trained on."""
     held = segmenter.provenance
     recipe = held.get("recipe") if isinstance(held.get("recipe"), dict) else {}
     manifest = held.get("manifest")

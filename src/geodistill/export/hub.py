@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from geodistill.export.card import card_text, describe_network, known_scores, origin, plain
-from geodistill.export.folder import model_folder
+from geodistill.export.model_folder import model_folder
 from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
 

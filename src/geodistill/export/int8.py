@@ -19,10 +19,10 @@ from geodistill.backends.metadata import finish_graph, model_metadata
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
 from geodistill.evaluation.evaluate import check_legend
-from geodistill.evaluation.scoring import Settings, read_truth
+from geodistill.evaluation.scoring import ScoringSettings, read_truth
 from geodistill.files import atomic_path
 from geodistill.inference.network import Network, as_network
-from geodistill.inference.sliding import Settings as SceneSettings
+from geodistill.inference.sliding import Settings as SlidingSettings
 from geodistill.inference.sliding import stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
@@ -110,7 +110,7 @@ def quantise_graph(graph: Path, path: Path, windows: Iterator[NDArray[np.float32
         """Windows in the form that the calibration asks for."""
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            """Give one window, or ``None`` after the last."""
+            """Return one window, or ``None`` after the last."""
             return next(({INPUT: window[None]} for window in windows), None)
 
     level = logging.root.manager.disable
@@ -134,7 +134,7 @@ def quantise_graph(graph: Path, path: Path, windows: Iterator[NDArray[np.float32
 
 
 def calibration_windows(manifest: Manifest, size: int) -> Iterator[NDArray[np.float32]]:
-    """Give `WINDOWS` windows ``(C, S, S)`` of training images, in sensor units, 0 where there is no data."""
+    """Yield `WINDOWS` windows ``(C, S, S)`` of training images, in sensor units, 0 where there is no data."""
     rows = manifest.some_rows("train")
     rng = np.random.default_rng(0)
     for index in rng.permutation(np.arange(WINDOWS) % len(rows)):
@@ -153,7 +153,7 @@ def score(segmenter: Segmenter, graph: Path, manifest: Manifest, split: str, siz
     """
     matrix = ConfusionMatrix(segmenter.spec.classes)
     legend = check_legend(manifest, segmenter)
-    settings = Settings(ignore_unknown=manifest.ignore_unknown)
+    settings = ScoringSettings(ignore_unknown=manifest.ignore_unknown)
     network = replace(as_network(segmenter, forward=run_graph(graph)), size=size)
     for row in manifest.some_rows(split):
         for prediction, truth in _both(network, row, legend, settings):
@@ -164,7 +164,7 @@ def score(segmenter: Segmenter, graph: Path, manifest: Manifest, split: str, siz
 
 
 def run_graph(graph: Path) -> Callable[[Tensor], Tensor]:
-    """Give a function that runs a graph image by image: ``(B, C, H, W)`` -> ``(B, K, H, W)``."""
+    """Return a function that runs a graph image by image: ``(B, C, H, W)`` -> ``(B, K, H, W)``."""
     import onnxruntime
 
     options = quiet_options(torch.get_num_threads())
@@ -178,16 +178,16 @@ def run_graph(graph: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _both(
-    network: Network, row: Row, legend: Legend, settings: Settings
+    network: Network, row: Row, legend: Legend, settings: ScoringSettings
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Give prediction and truth of an image, some rows at a time."""
+    """Yield prediction and truth of an image, some rows at a time."""
     if row.mask is None:
         raise DataError(f"{row.image} has no mask", "labelled images to score")
     area = row.window
     with (
         Raster(row.image) as raster,
         Raster(row.mask) as mask,
-        closing(stream(network, Area(raster, area), SceneSettings())) as parts,
+        closing(stream(network, Area(raster, area), SlidingSettings())) as parts,
     ):
         for part in parts:
             height, width = part.valid.shape

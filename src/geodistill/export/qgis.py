@@ -74,7 +74,7 @@ def export_qgis(segmenter: Segmenter, path: Path, *, resolution: float | None = 
 
 
 def deepness_metadata(segmenter: Segmenter, resolution: float | None, overlap: int) -> dict[str, str]:
-    """Give the plug-in's metadata, a JSON text a key.
+    """Return the plug-in's metadata, a JSON text a key.
 
     Raises:
         RecipeError: The resolution is not known, or a number is out of range.

@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.errors import BusyError, OutputError
-from geodistill.files import MARKER, empty_folder, hidden_beside, hold_folder, mark_folder, output_error
+from geodistill.errors import BusyError, OutputError, output_error
+from geodistill.files import hidden_beside
+from geodistill.folders import MARKER, empty_folder, hold_folder, mark_folder
 from geodistill.inference.sliding import Edges, SceneRows
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Part, Plan

@@ -22,7 +22,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
 
-from geodistill.files import output_error
+from geodistill.errors import output_error
 from geodistill.inference.checkpoint import Layer, PartFiles
 from geodistill.inference.reduce import STEPS
 from geodistill.raster import Grid, Window

@@ -13,7 +13,7 @@ from geodistill.methods.metasegnet import ANY, prompt_row
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from geodistill.text.climate import season, tile_zones
-from geodistill.text.setting import find_place, row_place
+from geodistill.text.places import find_place, row_place
 
 
 @dataclass(frozen=True)

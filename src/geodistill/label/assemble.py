@@ -14,8 +14,8 @@ from typing import Any, TextIO
 import yaml
 
 from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.measure import measure
 from geodistill.data.splits import SplitPlan, divide
-from geodistill.data.stats import stats
 from geodistill.files import atomic_path
 from geodistill.label.accounts import Accounts
 from geodistill.label.config import Settings
@@ -230,7 +230,7 @@ def _write_manifest(run: Run, written: Sequence[_Written], progress: bool) -> di
     entries = tuple(replace(row, split=split, group=group) for row, split, group in divided)
     legend = replace(run.legend, ignore_colours=(unlabelled_colour(run.legend),))
     manifest = Manifest(entries, bands, legend)
-    manifest = manifest.with_statistics(stats(manifest, progress=progress)).save(run.out / MANIFEST)
+    manifest = manifest.with_statistics(measure(manifest, progress=progress)).save(run.out / MANIFEST)
     counts = Counter(entry.split for entry in entries)
     return {
         "splits": {split: counts[split] for split in SPLITS if counts[split]},

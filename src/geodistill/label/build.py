@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
 from geodistill.errors import DataError, GeodistillError, RecipeError
-from geodistill.files import hold_folder, sweep
+from geodistill.folders import hold_folder, sweep
 from geodistill.label.assemble import ACCOUNT, Run, assemble
 from geodistill.label.config import Settings
 from geodistill.label.folder import begin, refuse_other

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from geodistill.data.masks import read_mask
+from geodistill.data.mask_files import read_mask
 from geodistill.errors import DataError, UnknownNameError
 from geodistill.files import atomic_path
 from geodistill.label.label_set import Labelled, LabelSet, load_label_set

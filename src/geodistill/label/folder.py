@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from geodistill.errors import OutputError
-from geodistill.files import HOLDER, LOCK, MARKER, atomic_path, is_leftover, mark_folder, output_error, sweep
+from geodistill.errors import OutputError, output_error
+from geodistill.files import atomic_path
+from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, sweep
 from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST
 from geodistill.label.ledger import NAME as JOURNAL
 from geodistill.label.worker import CHUNK, FOLDERS

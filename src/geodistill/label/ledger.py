@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from geodistill.errors import DataError, OutputError
-from geodistill.files import atomic_path, output_error
+from geodistill.errors import DataError, OutputError, output_error
+from geodistill.files import atomic_path
 from geodistill.label.plan import TileId
 from geodistill.reading import parse_object
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from geodistill.data.catalog.samrs import COLOURS, FAST, SIOR, SOTA
 from geodistill.label.paint import Order
 from geodistill.label.postprocess import NO_RULES, Rules
-from geodistill.papers.samrs_sets import COLOURS, FAST, SIOR, SOTA
 from geodistill.spec import Colour
 
 __all__ = ["COLOURS", "PRESETS", "SEGMENTER", "Preset"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.masks import decode_mask, label_counts, strips
+from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.errors import DataError
 from geodistill.label.assemble import INSTANCES, MANIFEST

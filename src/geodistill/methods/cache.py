@@ -27,8 +27,8 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError
-from geodistill.files import atomic_path, output_error
+from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError, output_error
+from geodistill.files import atomic_path
 from geodistill.reading import read_object
 
 Storage = Literal["float16", "uint8"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geodistill.papers.row import About, Row, Step
+from geodistill.papers.row import About, PaperRow, Step
 
 SUPERVISED: dict[str, Any] = {
     "data.crop": 512,
@@ -31,26 +31,26 @@ _TOO_HIGH = "IoU and mIoU as printed make a background IoU of"
 _BROKEN = "the printed IoU and mIoU make a background IoU above OA, as all 12 rows of the table do"
 
 
-def _supervised(architecture: str, encoder: str, **told: Any) -> Row:
+def _supervised(architecture: str, encoder: str, **told: Any) -> PaperRow:
     network = {"network.architecture": architecture, "network.encoder": encoder}
-    return Row(SUPERVISED | network, recipe="supervised-folder", **told)
+    return PaperRow(SUPERVISED | network, recipe="supervised-folder", **told)
 
 
-def _kda(phase_1: dict[str, Any] | None = None, phase_2: dict[str, Any] | None = None, **told: Any) -> Row:
-    return Row(phase_2 or {}, recipe=LABELS, before=(Step(DISTIL, phase_1 or {}),), **told)
+def _kda(phase_1: dict[str, Any] | None = None, phase_2: dict[str, Any] | None = None, **told: Any) -> PaperRow:
+    return PaperRow(phase_2 or {}, recipe=LABELS, before=(Step(DISTIL, phase_1 or {}),), **told)
 
 
-def _teacher(encoder: str) -> Row:
+def _teacher(encoder: str) -> PaperRow:
     return _kda({"teacher.encoder": encoder}, note=_BROKEN)
 
 
-def _factors(adversarial: float, kl: float) -> Row:
+def _factors(adversarial: float, kl: float) -> PaperRow:
     return _kda({"losses.phase.weights.adversarial": adversarial, "losses.phase.weights.kl": kl})
 
 
 _TINY = {"network.encoder": "pvt_kda_tiny"}
 
-TABLES: dict[str, dict[str, Row]] = {
+TABLES: dict[str, dict[str, PaperRow]] = {
     # Methods
     "II": {
         "FCN": _supervised(
@@ -58,9 +58,9 @@ TABLES: dict[str, dict[str, Row]] = {
         ),
         "U-Net": _supervised("unet", "resnet50", note=_SATELLITE),
         "DeepLabV3+": _supervised("deeplabv3plus", "resnet50", note=_SATELLITE),
-        "MFFENet": Row(open="a network that no library keeps", note=_SATELLITE),
+        "MFFENet": PaperRow(open="a network that no library keeps", note=_SATELLITE),
         "SegFormer": _supervised("segformer", "mit_b0", note=f"{_TOO_HIGH} 100.30 %"),
-        "SegNeXt": Row(open="its encoder MSCAN is in no library that is kept", note=f"{_TOO_HIGH} 100.51 %"),
+        "SegNeXt": PaperRow(open="its encoder MSCAN is in no library that is kept", note=f"{_TOO_HIGH} 100.51 %"),
         "KDA": _kda(miou=86.53, figures={"iou": 70.76}, note=f"{_TOO_HIGH} 102.30 %; F1 and precision are means"),
     },
     # Teachers and students. Only DINOv2-L has the student's 1024 channels; the others pass a 1x1 convolution, which
@@ -73,7 +73,7 @@ TABLES: dict[str, dict[str, Row]] = {
         "ConvNeXt-L": _teacher("convnext_large"),
         "ConvNeXt-XL": _teacher("convnext_xlarge"),
         "tiny student": _kda(_TINY, _TINY, note=_BROKEN),
-        "five other rows": Row(open="the table has 12 rows; which these five are we do not know", note=_BROKEN),
+        "five other rows": PaperRow(open="the table has 12 rows; which these five are we do not know", note=_BROKEN),
     },
     # Decoders
     "IV": {
@@ -101,7 +101,7 @@ TABLES: dict[str, dict[str, Row]] = {
     "V": {f"{share:g} / {1 - share:g}": _factors(share, round(1 - share, 1)) for share in (0.2, 0.4, 0.6, 0.8)},
     # Parts of phase 1, and what is ours
     "VI": {
-        "no phase 1": Row(recipe=LABELS),
+        "no phase 1": PaperRow(recipe=LABELS),
         "divergence alone": _factors(0.0, 1.0),
         "adversary alone": _factors(1.0, 0.0),
         "both": _kda(),

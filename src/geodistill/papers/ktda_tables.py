@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from geodistill.papers.row import About, Row
+from geodistill.papers.row import About, PaperRow
 
-__all__ = ["ABOUT", "TABLES", "Row"]
+__all__ = ["ABOUT", "TABLES", "PaperRow"]
 
 NO_TRANSFER = {"losses.weights.kt_mse": 0.0, "losses.weights.kt_kl": 0.0}
 
@@ -54,14 +54,14 @@ def _grass(
     oa: float | None = None,
     mf1: float | None = None,
     note: str = "",
-) -> Row:
+) -> PaperRow:
     figures = {name: value for name, value in (("oa", oa), ("mf1", mf1)) if value is not None}
-    return Row(overrides or {}, recipe="ktda-grass", miou=miou, figures=figures, note=note)
+    return PaperRow(overrides or {}, recipe="ktda-grass", miou=miou, figures=figures, note=note)
 
 
-TABLES: dict[str, dict[str, Row]] = {
+TABLES: dict[str, dict[str, PaperRow]] = {
     "I": {
-        "all classes": Row(
+        "all classes": PaperRow(
             figures={"pixels": 75_431_936}, open=_COUNTED, note="1151 x 256 x 256: every pixel has a label"
         )
     },
@@ -72,7 +72,7 @@ TABLES: dict[str, dict[str, Row]] = {
         "full": _grass(miou=50.81, oa=74.10, mf1=64.91, note="Tables IV and V print 50.86 / 74.26 / 65.01 for it"),
     },
     "III": {
-        "no FAM": Row(
+        "no FAM": PaperRow(
             FROZEN_DINOV2,
             recipe="supervised-folder",
             miou=47.57,
@@ -90,19 +90,19 @@ TABLES: dict[str, dict[str, Row]] = {
         "N=4": _grass(miou=50.86, oa=74.26, mf1=65.01, note="Table II prints 50.81 / 74.10 / 64.91 for it"),
     },
     "V": {
-        "DINOv2": Row(FROZEN_DINOV2, recipe="supervised-folder", miou=47.57),
-        "other networks": Row(open="which networks the paper has beside these, and their figures, we do not know"),
+        "DINOv2": PaperRow(FROZEN_DINOV2, recipe="supervised-folder", miou=47.57),
+        "other networks": PaperRow(open="which networks the paper has beside these, and their figures, we do not know"),
         "KTDA": _grass(miou=50.86, oa=74.26, mf1=65.01, note="Table II prints 50.81 / 74.10 / 64.91 for it"),
     },
     "VI": {
-        "SCNN": Row(figures={"mf1": 52.41}, open=_NO_LIBRARY, note=f"{_THREE} 39.3"),
-        "CDNetV1": Row(open=_NO_LIBRARY),
-        "CDNetV2": Row(figures={"mf1": 70.33}, open=_NO_LIBRARY, note=f"{_THREE} 52.75"),
-        "MCDNet": Row(open=_NO_LIBRARY),
-        "KappaMask": Row(figures={"mf1": 68.47}, open=_NO_LIBRARY, note=f"{_THREE} 51.35"),
-        "HRCloudNet": Row(figures={"mf1": 71.36}, open=_NO_LIBRARY, note=f"{_THREE} 53.52"),
-        "UNetMobV2": Row(UNET_MOBILENET, recipe="supervised-folder"),
-        "KTDA": Row(
+        "SCNN": PaperRow(figures={"mf1": 52.41}, open=_NO_LIBRARY, note=f"{_THREE} 39.3"),
+        "CDNetV1": PaperRow(open=_NO_LIBRARY),
+        "CDNetV2": PaperRow(figures={"mf1": 70.33}, open=_NO_LIBRARY, note=f"{_THREE} 52.75"),
+        "MCDNet": PaperRow(open=_NO_LIBRARY),
+        "KappaMask": PaperRow(figures={"mf1": 68.47}, open=_NO_LIBRARY, note=f"{_THREE} 51.35"),
+        "HRCloudNet": PaperRow(figures={"mf1": 71.36}, open=_NO_LIBRARY, note=f"{_THREE} 53.52"),
+        "UNetMobV2": PaperRow(UNET_MOBILENET, recipe="supervised-folder"),
+        "KTDA": PaperRow(
             recipe="ktda-cloud",
             miou=51.49,
             figures={"mf1": 60.08, "iou:cloud shadow": 0.0},
@@ -124,7 +124,7 @@ ABOUT: dict[str, About] = {
         "loss terms, on grass",
         "grass",
         _GRASS,
-        note="The columns' names were not to be had: 74.10 is taken for OA as it lies above 2 mIoU / (1 + mIoU), which "
+        note="The columns' names are not known: 74.10 is taken for OA as it lies above 2 mIoU / (1 + mIoU), which "
         f"no mF1 can. {_SELECTED}",
     ),
     "III": About("FAM, its loss and FMM, on grass", "grass", _GRASS, note=_SELECTED),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geodistill.papers.row import ISPRS_FIVE, About, Row, Step
+from geodistill.papers.row import ISPRS_FIVE, About, PaperRow, Step
 
 POTSDAM: dict[str, Any] = {
     "data.crop": 768,
@@ -39,26 +39,26 @@ NO_LHFEM = {"network.lhfem.enabled": False}
 TEACHER, STUDENT = "mafl-teacher", "mafl-student"
 _SURFACE = "impervious surface"
 _UNETFORMER = "UNetFormer is GeoSeg's own code, in no library that is kept"
-_OTHERS = Row(open="which networks the paper has beside these, and their figures, we do not know")
+_OTHERS = PaperRow(open="which networks the paper has beside these, and their figures, we do not know")
 
 
-def _student(overrides: dict[str, Any], **told: Any) -> Row:
+def _student(overrides: dict[str, Any], **told: Any) -> PaperRow:
     """The student, behind the teacher that it learns from."""
     taught = Step(TEACHER, overrides, into="teacher.segmenter", part="segmenter")
-    return Row(overrides, recipe=STUDENT, before=(taught,), **told)
+    return PaperRow(overrides, recipe=STUDENT, before=(taught,), **told)
 
 
-TABLES: dict[str, dict[str, Row]] = {
+TABLES: dict[str, dict[str, PaperRow]] = {
     # Vaihingen
     "1": {
-        "PSPNet": Row(PSPNET, recipe="supervised-folder", miou=80.50),
-        "UNetFormer": Row(
+        "PSPNet": PaperRow(PSPNET, recipe="supervised-folder", miou=80.50),
+        "UNetFormer": PaperRow(
             figures={f"f1:{_SURFACE}": 95.72, "oa": 92.26},
             open=_UNETFORMER,
             note="92.7 and 91.0 in its own publication: the mark of padding that counts as impervious surface",
         ),
         "other networks": _OTHERS,
-        "teacher": Row(
+        "teacher": PaperRow(
             recipe=TEACHER,
             miou=85.06,
             figures={"mf1": 91.92, f"iou:{_SURFACE}": 93.30, f"f1:{_SURFACE}": 94.47},
@@ -69,20 +69,20 @@ TABLES: dict[str, dict[str, Row]] = {
     },
     # Potsdam
     "2": {
-        "PSPNet": Row(PSPNET | POTSDAM, recipe="supervised-folder", miou=83.41),
-        "UNetFormer": Row(
+        "PSPNet": PaperRow(PSPNET | POTSDAM, recipe="supervised-folder", miou=83.41),
+        "UNetFormer": PaperRow(
             miou=79.64, open=_UNETFORMER, note="86.8 in its own publication: this one was not trained to the end"
         ),
         "other networks": _OTHERS,
-        "teacher": Row(POTSDAM, recipe=TEACHER),
+        "teacher": PaperRow(POTSDAM, recipe=TEACHER),
         "student": _student(POTSDAM, figures={"parameters": 12.52}),
     },
     # Vaihingen: the teacher's parts
     "3": {
-        "neither": Row(NO_MACA | NO_LHFEM, recipe=TEACHER, miou=82.14, note="from the printed gain of 3.52"),
-        "MACA": Row(NO_LHFEM, recipe=TEACHER),
-        "LHFEM": Row(NO_MACA, recipe=TEACHER),
-        "both": Row(recipe=TEACHER, miou=85.66, note="Table 1 and the abstract print 85.06 for it"),
+        "neither": PaperRow(NO_MACA | NO_LHFEM, recipe=TEACHER, miou=82.14, note="from the printed gain of 3.52"),
+        "MACA": PaperRow(NO_LHFEM, recipe=TEACHER),
+        "LHFEM": PaperRow(NO_MACA, recipe=TEACHER),
+        "both": PaperRow(recipe=TEACHER, miou=85.66, note="Table 1 and the abstract print 85.06 for it"),
     },
 }
 """Rows by table number and label; a row whose printed figure we do not know has none."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geodistill.papers.row import ISPRS_FIVE, About, Row
+from geodistill.papers.row import ISPRS_FIVE, About, PaperRow
 
 OPENEARTHMAP = "metasegnet-openearthmap"
 
@@ -41,19 +41,19 @@ SEGFORMER: dict[str, Any] = {
 """A baseline under MetaSegNet's own schedule; the paper does not say which SegFormer it is."""
 
 _OWN_CODE = "its publication's own code, in no library that is kept"
-_OTHERS = Row(open="which networks the paper has beside these, and their figures, we do not know")
+_OTHERS = PaperRow(open="which networks the paper has beside these, and their figures, we do not know")
 _VALIDATION = "its Barren lies at 33 to 37 where the others' is 10 to 17: a validation figure in a test table"
 
-TABLES: dict[str, dict[str, Row]] = {
+TABLES: dict[str, dict[str, PaperRow]] = {
     # OpenEarthMap
     "I": {
-        "SegFormer": Row(
+        "SegFormer": PaperRow(
             SEGFORMER, recipe="supervised-folder", miou=66.0, note="printed 66.0; the mean of its classes is 67.56"
         ),
-        "MANet": Row(miou=64.0, open=_OWN_CODE, note="printed 64.0; the mean of its classes is 62.16"),
-        "RS3Mamba": Row(miou=64.5, open=_OWN_CODE, note="underlined as second best, below four others"),
+        "MANet": PaperRow(miou=64.0, open=_OWN_CODE, note="printed 64.0; the mean of its classes is 62.16"),
+        "RS3Mamba": PaperRow(miou=64.5, open=_OWN_CODE, note="underlined as second best, below four others"),
         "other networks": _OTHERS,
-        "MetaSegNet": Row(
+        "MetaSegNet": PaperRow(
             recipe=OPENEARTHMAP,
             miou=70.4,
             figures={"iou:background": 97.5},
@@ -63,35 +63,35 @@ TABLES: dict[str, dict[str, Row]] = {
     # Potsdam
     "II": {
         "other networks": _OTHERS,
-        "MetaSegNet": Row(recipe="metasegnet-potsdam", figures={"mf1": 93.3}),
+        "MetaSegNet": PaperRow(recipe="metasegnet-potsdam", figures={"mf1": 93.3}),
     },
     # LoveDA
     "III": {
-        "RS3Mamba": Row(
+        "RS3Mamba": PaperRow(
             miou=50.9, open=_OWN_CODE, note=f"printed 50.9; the mean of its classes is 46.86; {_VALIDATION}"
         ),
-        "EMRT": Row(open=_OWN_CODE, note=_VALIDATION),
+        "EMRT": PaperRow(open=_OWN_CODE, note=_VALIDATION),
         "other networks": _OTHERS,
-        "MetaSegNet": Row(recipe="metasegnet-loveda", note="its printed figures we do not know"),
+        "MetaSegNet": PaperRow(recipe="metasegnet-loveda", note="its printed figures we do not know"),
     },
     # The decoder's parts; without both nothing reads the text
     "IV": {
-        "neither": Row(NO_ALIGNMENT | NO_FUSION, recipe=OPENEARTHMAP),
-        "alignment": Row(NO_FUSION, recipe=OPENEARTHMAP),
-        "fusion": Row(NO_ALIGNMENT, recipe=OPENEARTHMAP),
-        "both": Row(recipe=OPENEARTHMAP),
+        "neither": PaperRow(NO_ALIGNMENT | NO_FUSION, recipe=OPENEARTHMAP),
+        "alignment": PaperRow(NO_FUSION, recipe=OPENEARTHMAP),
+        "fusion": PaperRow(NO_ALIGNMENT, recipe=OPENEARTHMAP),
+        "both": PaperRow(recipe=OPENEARTHMAP),
     },
     # Prompts: no text, "It is a remote sensing image.", the classes alone, the classes under the climate zone
     "V": {
-        "none": Row({"text.kind": "none"}, recipe=OPENEARTHMAP),
-        "plain": Row({"text.kind": "plain"}, recipe=OPENEARTHMAP),
-        "non-climate": Row({"text.kind": "no-climate"}, recipe=OPENEARTHMAP),
-        "climate": Row(recipe=OPENEARTHMAP),
+        "none": PaperRow({"text.kind": "none"}, recipe=OPENEARTHMAP),
+        "plain": PaperRow({"text.kind": "plain"}, recipe=OPENEARTHMAP),
+        "non-climate": PaperRow({"text.kind": "no-climate"}, recipe=OPENEARTHMAP),
+        "climate": PaperRow(recipe=OPENEARTHMAP),
     },
     # Trained on OpenEarthMap and scored on Potsdam by its class map
     "VI": {
-        "no text": Row(NO_ALIGNMENT | NO_FUSION, recipe=OPENEARTHMAP),
-        "MetaSegNet": Row(recipe=OPENEARTHMAP),
+        "no text": PaperRow(NO_ALIGNMENT | NO_FUSION, recipe=OPENEARTHMAP),
+        "MetaSegNet": PaperRow(recipe=OPENEARTHMAP),
     },
 }
 """Rows by table number and label; a row whose printed figure we do not know has none."""

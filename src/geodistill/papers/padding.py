@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
 from geodistill.errors import RecipeError
-from geodistill.evaluation.scoring import Settings
+from geodistill.evaluation.scoring import ScoringSettings
 from geodistill.inference.network import as_network
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
@@ -45,7 +45,7 @@ class Padding:
 
 
 def score_padding(
-    segmenter: Segmenter, row: Row, padding: Padding, matrix: ConfusionMatrix, settings: Settings
+    segmenter: Segmenter, row: Row, padding: Padding, matrix: ConfusionMatrix, settings: ScoringSettings
 ) -> None:
     """Count what the model sees in an image's padding, window by window; the image's own pixels are not counted.
 
@@ -68,7 +68,7 @@ def score_padding(
 
 
 def _padded_windows(raster: Raster, area: Window, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """Give each window that holds padding: ``(C, size, size)``, and ``(size, size)`` True where it is padding."""
+    """Yield each window that holds padding: ``(C, size, size)``, and ``(size, size)`` True where it is padding."""
     above, left = -area.height % size, -area.width % size
     for top in range(-above, area.height, size):
         for start in range(-left, area.width, size):

@@ -34,7 +34,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """One row of a paper's table.
 
     Attributes:
@@ -77,7 +77,7 @@ class About:
         layout: Variant of the set's files that is trained on; likewise.
         scored: The split that is scored.
         scored_set: Another set that is scored instead, where nothing is trained on it.
-        scored_region: Where that set lies (see `geodistill.text.regions`), or ``file`` where its files are named by
+        scored_region: Where that set lies (see `geodistill.text.places`), or ``file`` where its files are named by
             their region; not given where they say it themselves.
         class_map: Class of that set by class of the one trained on; scores are those of the classes in it.
         classes: Classes the means are over; all where not given.

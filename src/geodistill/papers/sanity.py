@@ -9,12 +9,12 @@ PRINTED = 0.005
 
 
 def f1_of(iou: float) -> float:
-    """Give the F1 of a class, in per cent, that an IoU in per cent means: both are of the same three pixel counts."""
+    """Return the F1 of a class, in per cent, that an IoU in per cent means: both are of the same three pixel counts."""
     return 200 * iou / (100 + iou)
 
 
 def background_iou(miou: float, iou: float) -> float:
-    """Give the background's IoU in per cent that the mean over two classes and the other class's IoU mean."""
+    """Return the background's IoU in per cent that the mean over two classes and the other class's IoU mean."""
     return 2 * miou - iou
 
 
@@ -84,7 +84,7 @@ _COUNTS = ("parameters", "decoder_parameters", "gflops", "pixels", "images", "cl
 
 
 def heading(column: str) -> str:
-    """Give a column as it is printed."""
+    """Return a column as it is printed."""
     kind, _, name = column.partition(":")
     return f"{_HEADINGS.get(kind, kind)} {name}".strip()
 

@@ -1,9 +1,10 @@
 """Georeferenced rasters: where a pixel lies (Grid), a part of one (Window), and masked reads."""
 
-from geodistill.files import atomic_path, output_error
+from geodistill.errors import output_error
+from geodistill.files import atomic_path
 from geodistill.raster.grid import Grid, Window
 from geodistill.raster.raster import Raster
-from geodistill.raster.resample import ResampledRaster
+from geodistill.raster.resampled import ResampledRaster
 from geodistill.raster.source import IMAGE_SUFFIXES
 from geodistill.raster.stamps import source_files, stamp_of
 

@@ -1,13 +1,14 @@
-"""Where the pixels of a raster lie: Grid, and Window, a part of one."""
+"""Where the pixels of a raster lie: Grid; Window, a part of one; and how windows cover a raster or reach beyond it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pyproj
+from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
@@ -31,14 +32,105 @@ class Window:
         return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
 
     def intersection(self, height: int, width: int) -> Window:
-        """Give the part of this window that lies inside a raster of ``height`` x ``width`` (may be empty)."""
-        top, left = max(self.row, 0), max(self.col, 0)
-        bottom, right = min(self.row + self.height, height), min(self.col + self.width, width)
+        """Return the part of this window that lies inside a raster of ``height`` x ``width`` (may be empty)."""
+        return self.common(Window(0, 0, height, width))
+
+    def common(self, other: Window) -> Window:
+        """Return the pixels that both windows hold (may be empty)."""
+        top, left = max(self.row, other.row), max(self.col, other.col)
+        bottom = min(self.row + self.height, other.row + other.height)
+        right = min(self.col + self.width, other.col + other.width)
         return Window(top, left, max(bottom - top, 0), max(right - left, 0))
 
+    def moved(self, rows: int, cols: int) -> Window:
+        """Return a window of the same size, so many rows further down and columns further right."""
+        return Window(self.row + rows, self.col + cols, self.height, self.width)
+
     def to_rasterio(self) -> RasterioWindow:
-        """Give the same rectangle as rasterio writes it."""
+        """Return the same rectangle as rasterio writes it."""
         return RasterioWindow(self.col, self.row, self.width, self.height)
+
+
+Edge = Literal["beyond", "flush", "even", "drop"]
+"""What the last window along an axis does: reach beyond the end, end flush with it, do so with all windows evenly
+spread, or be left out where it would not fit."""
+
+
+def window_starts(length: int, size: int, stride: int | None = None, edge: Edge = "beyond") -> list[int]:
+    """Place windows along one axis.
+
+    For an axis of 10 pixels, windows of 4 and a stride of 3::
+
+        beyond  0 3 6 9    the last reaches to 13
+        flush   0 3 6      the last ends at 10, whatever the stride leaves
+        even    0 3 6      as many as flush, their distances as equal as whole pixels allow
+        drop    0 3 6      those that fit
+
+    Args:
+        length: Pixels of the axis.
+        size: Pixels of a window.
+        stride: Pixels from one start to the next; by default the size, so that windows do not overlap.
+        edge: What the last one does.
+
+    Returns:
+        First pixel of each window, ascending; ``[0]`` for ``flush`` and ``even`` where one window covers the axis.
+    """
+    step = stride or size
+    if edge == "beyond":
+        return list(range(0, length, step))
+    last = length - size
+    if edge == "drop":
+        return list(range(0, last + 1, step))
+    if last <= 0:
+        return [0]
+    if edge == "flush":
+        return [*range(0, last, step), last]
+    count = -(-last // step) + 1
+    return [round(i * last / (count - 1)) for i in range(count)]
+
+
+def place_windows(height: int, width: int, size: int, stride: int | None = None, edge: Edge = "beyond") -> list[Window]:
+    """Place square windows over a raster, row by row; arguments as of `window_starts`."""
+    rows, cols = (window_starts(length, size, stride, edge) for length in (height, width))
+    return [Window(row, col, size, size) for row in rows for col in cols]
+
+
+Arrays = tuple[NDArray[Any], ...]
+"""Arrays ``(..., H, W)`` of one window: pixels, validity, labels."""
+
+
+def read_padded(
+    window: Window, bounds: Window, read: Callable[[Window], Arrays], blank: Callable[[int, int], Arrays]
+) -> Arrays:
+    """Read a window that may reach beyond what there is.
+
+    Only the part inside the bounds is read; it is put where it belongs into arrays of what lies outside::
+
+        window +---------+
+               | blank   |
+               |    +----+------+ bounds
+               |    |read|      |
+               +----+----+      |
+                    +-----------+
+
+    Args:
+        window: What is wanted, in the pixels of ``bounds``.
+        bounds: What there is.
+        read: Reads a part of the bounds.
+        blank: Makes the arrays of a height and width as they are outside the bounds; as many as ``read`` returns.
+
+    Returns:
+        The arrays of the window; those of ``read`` themselves where all of it lies inside.
+    """
+    inside = window.common(bounds)
+    if inside == window and inside.height and inside.width:
+        return read(window)
+    arrays = blank(window.height, window.width)
+    if inside.height and inside.width:
+        part = inside.moved(-window.row, -window.col).slices
+        for whole, pixels in zip(arrays, read(inside), strict=True):
+            whole[(..., *part)] = pixels
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -61,6 +153,11 @@ class Grid:
     gcps: tuple[GroundControlPoint, ...] = ()
     gcps_crs: CRS | None = None
     rpcs: RPC | None = None
+
+    @property
+    def whole(self) -> Window:
+        """The window of all its pixels."""
+        return Window(0, 0, self.height, self.width)
 
     @property
     def georeferenced(self) -> bool:
@@ -114,12 +211,12 @@ class Grid:
         return min(xs), min(ys), max(xs), max(ys)
 
     def window(self, window: Window) -> Grid:
-        """Give the grid of a part of this raster. Control points and RPCs hold for the whole only and are dropped."""
+        """Return the grid of a part of this raster. Control points and RPCs hold for the whole only and are dropped."""
         moved = self.transform @ Affine.translation(window.col, window.row)
         return Grid(window.height, window.width, self.crs, self.transform if self.transform.is_identity else moved)
 
     def profile(self) -> dict[str, Any]:
-        """Give the georeferencing as keyword arguments of ``rasterio.open(..., "w")``."""
+        """Return the georeferencing as keyword arguments of ``rasterio.open(..., "w")``."""
         profile: dict[str, Any] = {"height": self.height, "width": self.width}
         if self.gcps:
             profile |= {"gcps": list(self.gcps), "crs": self.gcps_crs or CRS()}

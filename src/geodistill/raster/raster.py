@@ -18,11 +18,10 @@ from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
 from geodistill.raster.bands import aliases, choose
-from geodistill.raster.grid import Grid, Window
+from geodistill.raster.grid import Grid, Window, read_padded
 from geodistill.raster.orientation import Turn, turn_of
 from geodistill.raster.samples import colour_table, common_type, has_data, holds_alpha, png_is_complete, read_bands
-from geodistill.raster.source import NETWORK, is_local, is_remote, open_source, shared_name, stem_of
-from geodistill.raster.stack import stack
+from geodistill.raster.source import NETWORK, is_local, is_remote, open_source, shared_name, stack, stem_of
 from geodistill.raster.stamps import every_file, stamp_of
 
 Source = Path | str | Sequence[Path | str]
@@ -135,8 +134,8 @@ class Raster:
         # A band of a stack is called after its file.
         stacked = not isinstance(self._opened[0], str)
         named = description if stacked and description else self.path.name
-        told = None if colour in ("undefined", "gray", "palette") else colour
-        return aliases(named, description, told, alone=stacked or file.count == 1)
+        shown = None if colour in ("undefined", "gray", "palette") else colour
+        return aliases(named, description, shown, alone=stacked or file.count == 1)
 
     @property
     def name(self) -> str:
@@ -156,19 +155,19 @@ class Raster:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Sample type that reads give: that of all bands together, or float32 where there are scale or offset tags."""
+        """Sample type of reads: that of all bands together, or float32 where there are scale or offset tags."""
         if self._palette is not None:
             return np.dtype(np.uint8)
         return np.dtype(np.float32) if self._scaled else self._type
 
     @property
     def label_channels(self) -> int:
-        """Number of bands that `read_labels` gives: 1 for a palette."""
+        """Number of bands that `read_labels` returns: 1 for a palette."""
         return len(self._indexes)
 
     @property
     def label_dtype(self) -> np.dtype[Any]:
-        """Sample type that `read_labels` gives."""
+        """Sample type that `read_labels` returns."""
         return self._type
 
     @property
@@ -255,33 +254,32 @@ class Raster:
         return Grid(height, width, file.crs, file.transform, tuple(gcps), gcps_crs, file.rpcs)
 
     def read(
-        self, window: Window | None = None, bands: Sequence[int] | None = None
+        self, window: Window | None = None, bands: Sequence[int] | None = None, within: Window | None = None
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read pixels and their validity.
 
         Args:
             window: The part to read, by default the whole; may reach beyond the raster.
             bands: Zero-based positions among the raster's bands, by default all.
+            within: The part of the raster that nothing is read outside of, by default the whole.
 
         Returns:
-            ``(C, H, W)`` in `dtype` (not finite samples become 0) and ``(H, W)`` bool: False outside the raster,
-            where nodata (of all bands), mask band or alpha says so, and where a sample is not finite.
+            ``(C, H, W)`` in `dtype` (not finite samples become 0) and ``(H, W)`` bool: False outside the raster
+            or ``within``, where nodata (of all bands), mask band or alpha says so, and where a sample is not finite.
 
         Raises:
             DataError: The file is truncated or corrupt, or a band position does not exist.
         """
-        window = window or Window(0, 0, self.grid.height, self.grid.width)
-        positions = range(self.channels) if bands is None else bands
+        positions = list(range(self.channels) if bands is None else bands)
         if any(not 0 <= b < self.channels for b in positions):
-            raise DataError(f"{self.source}: bands {list(positions)}", f"positions 0 to {self.channels - 1}")
-        inside = window.intersection(self.grid.height, self.grid.width)
-        if inside == window and inside.height and inside.width:
-            return self._read_inside(inside, list(positions))
-        image: NDArray[Any] = np.zeros((len(positions), window.height, window.width), self.dtype)
-        valid = np.zeros((window.height, window.width), bool)
-        if inside.height and inside.width:
-            part = Window(inside.row - window.row, inside.col - window.col, inside.height, inside.width)
-            image[(..., *part.slices)], valid[part.slices] = self._read_inside(inside, list(positions))
+            raise DataError(f"{self.source}: bands {positions}", f"positions 0 to {self.channels - 1}")
+        whole = self.grid.whole
+        image, valid = read_padded(
+            window or whole,
+            whole.common(within or whole),
+            lambda inside: self._read_inside(inside, positions),
+            lambda h, w: (np.zeros((len(positions), h, w), self.dtype), np.zeros((h, w), bool)),
+        )
         return image, valid
 
     def read_labels(self, window: Window | None = None) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
@@ -297,15 +295,15 @@ class Raster:
         Raises:
             DataError: The file is truncated or corrupt.
         """
-        window = window or Window(0, 0, self.grid.height, self.grid.width)
-        inside = window.intersection(self.grid.height, self.grid.width)
-        labels: NDArray[Any] = np.zeros((self.label_channels, window.height, window.width), self._type)
-        valid, hidden = np.zeros((2, window.height, window.width), bool)
-        if inside.height and inside.width:
-            part = Window(inside.row - window.row, inside.col - window.col, inside.height, inside.width)
+
+        def read(inside: Window) -> tuple[NDArray[Any], ...]:
             pixels, shown, opaque = self._read_stored(inside, list(range(len(self._indexes))))
-            labels[(..., *part.slices)] = pixels
-            valid[part.slices], hidden[part.slices] = shown & opaque, shown & ~opaque
+            return pixels, shown & opaque, shown & ~opaque
+
+        def blank(height: int, width: int) -> tuple[NDArray[Any], ...]:
+            return np.zeros((self.label_channels, height, width), self._type), *np.zeros((2, height, width), bool)
+
+        labels, valid, hidden = read_padded(window or self.grid.whole, self.grid.whole, read, blank)
         return labels, valid, hidden
 
     def _read_inside(self, window: Window, positions: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -18,7 +18,7 @@ from geodistill.synthetic.region import (
     SOIL,
     TREE,
     WATER,
-    Region,
+    TownRegion,
 )
 
 Points = NDArray[np.float64]
@@ -46,7 +46,7 @@ SHADOW_TINT = (0.40, 0.44, 0.52)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Give a colour that many times as bright."""
+    """Return a colour that many times as bright."""
     r, g, b = (min(255, max(0, round(c * factor))) for c in colour)
     return r, g, b
 
@@ -75,7 +75,7 @@ class Canvas:
         return fixed
 
     def sees(self, points: Points, margin: float = 0.0) -> bool:
-        """Say whether the bounding box of ``points`` comes within ``margin`` pixels of the image."""
+        """Return whether the bounding box of ``points`` comes within ``margin`` pixels of the image."""
         (left, top), (right, bottom) = points.min(0) - margin, points.max(0) + margin
         return bool(left < self.width and right > 0 and top < self.height and bottom > 0)
 
@@ -107,11 +107,11 @@ class Canvas:
         cv2.circle(self.shadow, (int(x), int(y)), size, depth, cv2.FILLED, cv2.LINE_8, SHIFT)
 
     def mask(self) -> NDArray[np.uint8]:
-        """Give the classes at image resolution: ``(H, W)`` uint8."""
+        """Return the classes at image resolution: ``(H, W)`` uint8."""
         return np.ascontiguousarray(self.label[1::OVERSAMPLING, 1::OVERSAMPLING])
 
-    def render(self, region: Region, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Give what the region's sensor sees: texture, shadow, haze, blur and noise; ``(3, H, W)`` uint8."""
+    def render(self, region: TownRegion, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Return what the region's sensor sees: texture, shadow, haze, blur and noise; ``(3, H, W)`` uint8."""
         size = (self.width, self.height)
         image = cv2.resize(self.colour, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         light = 1 + self._texture(region, rng)
@@ -124,7 +124,7 @@ class Canvas:
         seen += region.noise * rng.standard_normal(seen.shape, dtype=np.float32)
         return np.ascontiguousarray(np.rint(np.clip(seen, 0, 255)).astype(np.uint8).transpose(2, 0, 1))
 
-    def _texture(self, region: Region, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _texture(self, region: TownRegion, rng: np.random.Generator) -> NDArray[np.float32]:
         mask = self.mask()
         table = np.array([TEXTURE[label] for label in range(len(LEGEND))], np.float32)
         texture = np.zeros(mask.shape, np.float32)
@@ -136,7 +136,7 @@ class Canvas:
 
 
 def smooth_noise(height: int, width: int, grain: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Give noise of zero mean, about unit deviation and grains of that many pixels: ``(H, W)`` float32."""
+    """Return noise of zero mean, about unit deviation and grains of that many pixels: ``(H, W)`` float32."""
     if grain < 1.5:
         return rng.standard_normal((height, width), dtype=np.float32)
     rows, cols = math.ceil(height / grain) + 3, math.ceil(width / grain) + 3

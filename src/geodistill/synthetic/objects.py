@@ -11,7 +11,7 @@ import numpy as np
 
 from geodistill.spec import Colour
 from geodistill.synthetic.canvas import Canvas, Points, shade
-from geodistill.synthetic.region import BUILDING, CAR, TREE, Region
+from geodistill.synthetic.region import BUILDING, CAR, TREE, TownRegion
 
 CAR_PAINTS: tuple[Colour, ...] = (
     (232, 232, 232), (196, 198, 200), (60, 62, 66), (28, 30, 34), (150, 152, 156), (150, 34, 30), (44, 66, 120),
@@ -21,7 +21,7 @@ GLASS: Colour = (36, 42, 50)
 
 
 @dataclass(frozen=True)
-class Frame:
+class ObjectFrame:
     """A small right-angled frame on the image: metres along an object's length and across it.
 
     Attributes:
@@ -47,14 +47,14 @@ class Frame:
         return np.array([(c, s), (-s, c)])
 
     def box(self, length: float, width: float, at: tuple[float, float] = (0.0, 0.0)) -> Points:
-        """Give the corners of a rectangle centred ``at``: metres in, ``(4, 2)`` pixels out."""
+        """Return the corners of a rectangle centred ``at``: metres in, ``(4, 2)`` pixels out."""
         a, b = length / 2, width / 2
         return self.place([(at[0] + u, at[1] + v) for u, v in ((-a, -b), (a, -b), (a, b), (-a, b))])
 
-    def moved(self, along: float, across: float, turn: float = 0.0) -> Frame:
-        """Give the frame that many metres further on and turned."""
+    def moved(self, along: float, across: float, turn: float = 0.0) -> ObjectFrame:
+        """Return the frame that many metres further on and turned."""
         (x, y), *_ = self.place([(along, across)])
-        return Frame(float(x), float(y), self.angle + turn, self.gsd)
+        return ObjectFrame(float(x), float(y), self.angle + turn, self.gsd)
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Sun:
     reach: float
 
     @classmethod
-    def over(cls, region: Region) -> Sun:
-        """Give the region's sun; north is up."""
+    def over(cls, region: TownRegion) -> Sun:
+        """Return the region's sun; north is up."""
         azimuth, elevation = math.radians(region.sun_azimuth), math.radians(region.sun_elevation)
         return cls(math.sin(azimuth), -math.cos(azimuth), 1 / math.tan(elevation) / region.gsd)
 
@@ -82,7 +82,7 @@ class Sun:
         return points - np.array([self.x, self.y]) * self.reach * height
 
     def light(self, angle: float, slope: float) -> float:
-        """Give the brightness of a roof face that falls towards ``angle``, against a flat one."""
+        """Return the brightness of a roof face that falls towards ``angle``, against a flat one."""
         return 1 + slope * (math.cos(angle) * self.x + math.sin(angle) * self.y)
 
 
@@ -98,18 +98,18 @@ class Building:
         colour: Of the roof.
     """
 
-    frame: Frame
+    frame: ObjectFrame
     wings: tuple[tuple[float, float, float, float], ...]
     height: float
     roof: str
     colour: Colour
 
     def outline(self) -> list[Points]:
-        """Give each wing's corners in pixels."""
+        """Return each wing's corners in pixels."""
         return [self.frame.box(length, width, (u, v)) for length, width, u, v in self.wings]
 
     def oriented_box(self) -> Points:
-        """Give the smallest turned rectangle round all wings: ``(4, 2)`` pixels."""
+        """Return the smallest turned rectangle round all wings: ``(4, 2)`` pixels."""
         corners = np.concatenate(self.outline()).astype(np.float32)
         return np.asarray(cv2.boxPoints(cv2.minAreaRect(corners)), float)
 
@@ -166,13 +166,13 @@ class Building:
 class Car:
     """A car or, when long, a van or lorry; its frame's length is the driving direction."""
 
-    frame: Frame
+    frame: ObjectFrame
     length: float
     width: float
     paint: Colour
 
     def oriented_box(self) -> Points:
-        """Give the corners: ``(4, 2)`` pixels."""
+        """Return the corners: ``(4, 2)`` pixels."""
         return self.frame.box(self.length, self.width)
 
     def draw(self, canvas: Canvas, sun: Sun) -> None:
@@ -215,7 +215,7 @@ class Tree:
     colour: Colour
 
     def oriented_box(self) -> Points:
-        """Give the square round the crown: ``(4, 2)`` pixels."""
+        """Return the square round the crown: ``(4, 2)`` pixels."""
         r = self.radius
         return np.array([(self.x - r, self.y - r), (self.x + r, self.y - r), (self.x + r, self.y + r),
                          (self.x - r, self.y + r)])  # fmt: skip

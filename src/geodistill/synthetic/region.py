@@ -22,7 +22,7 @@ LAND_USES = ("field", "bare", "park", "houses", "flats", "commerce")
 
 
 @dataclass(frozen=True)
-class Region:
+class TownRegion:
     """How scenes of one region look.
 
     Attributes:
@@ -79,7 +79,7 @@ class Region:
 
 
 REGIONS = {
-    "north": Region(
+    "north": TownRegion(
         name="north",
         epsg=32632,
         origin=(500_000.0, 5_540_000.0),
@@ -116,7 +116,7 @@ REGIONS = {
         noise=3.0,
         blur=0.6,
     ),
-    "south": Region(
+    "south": TownRegion(
         name="south",
         epsg=32736,
         origin=(500_000.0, 9_250_000.0),

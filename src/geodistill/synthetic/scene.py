@@ -17,11 +17,11 @@ from rasterio.transform import from_origin
 
 from geodistill.errors import DataError
 from geodistill.raster import Grid, atomic_path
-from geodistill.synthetic.blocks import Town
 from geodistill.synthetic.canvas import Canvas, Points, shade
+from geodistill.synthetic.city_blocks import Town
 from geodistill.synthetic.objects import Sun
-from geodistill.synthetic.plan import PAVEMENT, Plan, Street
-from geodistill.synthetic.region import BUILDING, CAR, IMPERVIOUS, LEGEND, LOW_VEGETATION, TREE, WATER, Region
+from geodistill.synthetic.region import BUILDING, CAR, IMPERVIOUS, LEGEND, LOW_VEGETATION, TREE, WATER, TownRegion
+from geodistill.synthetic.town_plan import PAVEMENT, Street, TownPlan
 
 SMALLEST = 16
 """Fewest rows and columns of a scene."""
@@ -44,7 +44,7 @@ class OrientedBox:
 
 
 @dataclass(frozen=True)
-class Scene:
+class TownScene:
     """A drawn scene.
 
     Attributes:
@@ -60,7 +60,7 @@ class Scene:
     grid: Grid
 
 
-def draw_scene(size: int | tuple[int, int], region: Region, seed: int) -> Scene:
+def draw_scene(size: int | tuple[int, int], region: TownRegion, seed: int) -> TownScene:
     """Draw a town from above; equal arguments give equal scenes.
 
     Args:
@@ -77,7 +77,7 @@ def draw_scene(size: int | tuple[int, int], region: Region, seed: int) -> Scene:
     rng = np.random.default_rng(seed)
     east, north = (float(v) for v in np.round(rng.uniform(-50_000, 50_000, 2) / region.gsd) * region.gsd)
     canvas = Canvas(height, width, region.grass, LOW_VEGETATION)
-    plan = Plan(height, width, region, rng)
+    plan = TownPlan(height, width, region, rng)
     town = Town(canvas, plan, region, rng)
     town.build()
     _draw_river(canvas, plan, region)
@@ -86,10 +86,10 @@ def draw_scene(size: int | tuple[int, int], region: Region, seed: int) -> Scene:
     mask = canvas.mask()
     transform = from_origin(region.origin[0] + east, region.origin[1] + north, region.gsd, region.gsd)
     grid = Grid(height, width, CRS.from_epsg(region.epsg), transform)
-    return Scene(canvas.render(region, rng), mask, tuple(_boxes(town, mask)), grid)
+    return TownScene(canvas.render(region, rng), mask, tuple(_boxes(town, mask)), grid)
 
 
-def _draw_river(canvas: Canvas, plan: Plan, region: Region) -> None:
+def _draw_river(canvas: Canvas, plan: TownPlan, region: TownRegion) -> None:
     if plan.river is None:
         return
     u = np.arange(-plan.reach - 40, plan.reach + 40, 6.0)
@@ -105,7 +105,7 @@ def _draw_river(canvas: Canvas, plan: Plan, region: Region) -> None:
         canvas.fill(plan.pixels(sides), colour, label)
 
 
-def _draw_streets(town: Town, canvas: Canvas, plan: Plan, region: Region, rng: np.random.Generator) -> None:
+def _draw_streets(town: Town, canvas: Canvas, plan: TownPlan, region: TownRegion, rng: np.random.Generator) -> None:
     seen = [s for s in plan.streets if canvas.sees(plan.strip(s, 0, s.width + 2 * PAVEMENT))]
     for street in seen:
         canvas.fill(plan.strip(street, 0, street.width + 2 * PAVEMENT), region.paving, IMPERVIOUS)
@@ -171,7 +171,7 @@ def _boxes(town: Town, mask: NDArray[np.uint8]) -> Iterator[OrientedBox]:
 
 
 def _visible(points: Points, mask: NDArray[np.uint8], label: int) -> float:
-    """Give the share of a box, in and outside the image, where the mask has the class."""
+    """Return the share of a box, in and outside the image, where the mask has the class."""
     left, top = np.floor(points.min(0)).astype(int)
     right, bottom = np.ceil(points.max(0)).astype(int)
     window = mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
@@ -184,7 +184,7 @@ def _visible(points: Points, mask: NDArray[np.uint8], label: int) -> float:
     return float(np.count_nonzero(window[inside == 1] == label)) / max(area, 1.0)
 
 
-def write_scene(scene: Scene, directory: Path | str, name: str) -> Path:
+def write_scene(scene: TownScene, directory: Path | str, name: str) -> Path:
     """Write a scene as ``images/NAME.tif``, ``masks/NAME.tif`` (palette of `LEGEND`) and ``labelTxt/NAME.txt`` (DOTA).
 
     Returns:
@@ -210,7 +210,7 @@ def write_scene(scene: Scene, directory: Path | str, name: str) -> Path:
     return image
 
 
-def _dota(scene: Scene) -> str:
+def _dota(scene: TownScene) -> str:
     lines = ["imagesource:made up", f"gsd:{scene.grid.transform.a:g}"]
     for box in scene.boxes:
         corners = " ".join(f"{value:.1f}" for value in box.points.ravel())
@@ -218,7 +218,7 @@ def _dota(scene: Scene) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_dataset(directory: Path | str, region: Region, count: int, size: int, seed: int = 0) -> list[Path]:
+def write_dataset(directory: Path | str, region: TownRegion, count: int, size: int, seed: int = 0) -> list[Path]:
     """Write ``count`` scenes named ``REGION_SEED`` with seeds from ``seed`` on, and ``legend.yaml`` beside them.
 
     Called again with another region or seed, it adds to the folder.

@@ -19,7 +19,6 @@ from PIL import Image, UnidentifiedImageError
 
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.raster import Grid, Raster, Window
-from geodistill.text.regions import ISLAND_ZONES, REGIONS
 
 ZONES: dict[str, str] = {
     "Af": "tropical rainforest", "Am": "tropical monsoon", "Aw": "tropical savanna",
@@ -146,21 +145,6 @@ def position_of(image: Path | str | Raster) -> Position:
         "a CRS with a transform, control points, RPCs or an EXIF position",
         WAYS,
     )
-
-
-def region_zone(name: str) -> tuple[Zone, Position]:
-    """Give zone and position of a place that a benchmark set names; a file name such as ``aachen_11.tif`` will do.
-
-    Raises:
-        UnknownNameError: The place is not in the table.
-    """
-    key = Path(name).name.lower().removesuffix(".tif")
-    for candidate in (key, key.rpartition("_")[0]):
-        if candidate in REGIONS:
-            position = Position(*REGIONS[candidate], f"region {candidate}")
-            island = ISLAND_ZONES.get(candidate)
-            return (zone_named(island) if island else zone_at(position.lon, position.lat)), position
-    raise UnknownNameError("region", name, REGIONS)
 
 
 def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Zone]:

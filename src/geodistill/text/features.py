@@ -12,9 +12,15 @@ from torch import Tensor
 
 from geodistill.errors import ArtifactError, DataError
 from geodistill.raster import atomic_path
-from geodistill.text.encoders import WORD_WIDTH, WORDS, TextEncoder, TransformersEncoder, WordEncoder
-from geodistill.text.remoteclip import RemoteClipEncoder
 from geodistill.text.templates import Prompt
+from geodistill.text.text_encoders import (
+    WORD_WIDTH,
+    WORDS,
+    RemoteClipEncoder,
+    TextEncoder,
+    TransformersEncoder,
+    WordEncoder,
+)
 
 MOST_TOKENS = 250
 """The paper's length."""

@@ -6,7 +6,9 @@ import base64
 import json
 import os
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -200,7 +202,7 @@ def _client(url: str, key: str, timeout: float, retries: int) -> OpenAI:
         from openai import OpenAI
     except ImportError as error:
         raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[context]'") from error
-    from geodistill.text.bounded import bounded_client
+    from geodistill.text.llm import bounded_client
 
     if urlsplit(url).scheme not in ("http", "https"):
         raise RecipeError("--llm with something that is no address", "one such as http://localhost:11434/v1")
@@ -234,3 +236,45 @@ def _load(path: Path) -> dict[tuple[str, str], str]:
             raise DataError(f"{path} with two answers of {model} to '{question[:80]}'", "one", "keep the right one")
         held[model, question] = answer
     return held
+
+
+def bounded_client(limit: int, seconds: float) -> Any:
+    """Return an HTTP client for openai's that breaks off answers which are too large, do not end or come compressed.
+
+    Args:
+        limit: Bytes of an answer at most.
+        seconds: How long one answer may take.
+    """
+    from openai import DefaultHttpxClient
+
+    # The library below openai's client, whose name changed from one release to another.
+    base = next(kind for kind in DefaultHttpxClient.__mro__ if kind.__name__ == "Client")
+    http: Any = import_module(base.__module__.partition(".")[0])
+
+    class Bounded(http.SyncByteStream):  # type: ignore[misc]
+        """A stream of bytes with an end."""
+
+        def __init__(self, stream: Any) -> None:
+            self._stream, self._end = stream, time.monotonic() + seconds
+
+        def __iter__(self) -> Iterator[bytes]:
+            size = 0
+            for part in self._stream:
+                size += len(part)
+                if size > limit:
+                    raise http.ReadError(f"more than {limit} bytes")
+                if time.monotonic() > self._end:
+                    raise http.ReadTimeout("an answer that does not end")
+                yield part
+
+        def close(self) -> None:
+            """Close the connection."""
+            self._stream.close()
+
+    def bound(response: Any) -> None:
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise http.ReadError("a compressed answer: a few bytes can stand for any number")
+        response.stream = Bounded(response.stream)
+
+    plain = {"Accept-Encoding": "identity"}
+    return DefaultHttpxClient(timeout=seconds, headers=plain, event_hooks={"response": [bound]})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from geodistill.errors import UnknownNameError, printable
 from geodistill.text.climate import ZONES
 from geodistill.text.knowledge import knowledge
-from geodistill.text.setting import Setting
+from geodistill.text.places import Setting, rounded
 
 KINDS = ("climate", "no-climate", "plain", "none")
 """``climate``: zone and season speak; ``no-climate``: the classes alone; ``plain``, ``none``: table V's ablations."""
@@ -114,11 +113,6 @@ def question(setting: Setting, name: str) -> str:
     if setting.elevation is not None:
         words.append(f"at about {rounded(setting.elevation):g} m above the sea")
     return " ".join(words) + ": shape, colour, texture, and what lies beside them?"
-
-
-def rounded(value: float) -> float:
-    """Round to one significant digit, so that images of nearly one resolution share a prompt."""
-    return round(value, -math.floor(math.log10(abs(value)))) if value else 0.0
 
 
 def _seen(setting: Setting, kind: str) -> Setting:

@@ -13,7 +13,6 @@ import torch
 
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Row
-from geodistill.data.mixture import SetsDataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.cache import TeacherCache
 from geodistill.methods.distillation import DEFAULT, add_bench, parse_term, split_weights
@@ -142,7 +141,7 @@ def cached_views(recipe: Recipe) -> int | None:
 def open_caches(
     configs: Mapping[str, TeacherConfig],
     teachers: Mapping[str, FrozenTeacher],
-    data: DataModule | SetsDataModule,
+    data: DataModule,
     accelerator: str,
 ) -> list[str]:
     """Open the cache of each teacher that is to have one.

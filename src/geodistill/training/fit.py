@@ -19,12 +19,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from geodistill.data.config import SetsConfig
+from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
-from geodistill.data.mixture import SetsDataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillWarning, RecipeError
-from geodistill.files import output_error
+from geodistill.errors import GeodistillWarning, RecipeError, output_error
 from geodistill.methods.method import Method, Phase
 from geodistill.methods.task import SegmentationTask
 from geodistill.outputs import check_outputs
@@ -118,7 +116,7 @@ def _train(
     recipe: Recipe,
     method: Method,
     task: SegmentationTask,
-    data: DataModule | SetsDataModule,
+    data: DataModule,
     started: float,
 ) -> FitResult:
     """Run what is left of the phase and of the steps on labels, and save what was learnt."""
@@ -135,7 +133,7 @@ def _train(
     return _finish(run, recipe, method, task, trainer, points, started)
 
 
-def _refuse_inputs(run: Path, recipe: Recipe, data: DataModule | SetsDataModule) -> None:
+def _refuse_inputs(run: Path, recipe: Recipe, data: DataModule) -> None:
     """Refuse a folder in which a run would write over what it reads.
 
     Raises:
@@ -150,15 +148,19 @@ def _refuse_inputs(run: Path, recipe: Recipe, data: DataModule | SetsDataModule)
     check_outputs(outputs, [*named, *near])
 
 
-def make_data(recipe: Recipe) -> DataModule | SetsDataModule:
+def make_data(recipe: Recipe) -> DataModule:
     """Give the recipe's data, in a few views of each sample where a teacher's outputs are kept.
 
     Where no step is on labels, masks are not read and unlabelled images will do.
     """
-    if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
-        return SetsDataModule(recipe.data, seed=recipe.trainer.seed, processes=recipe.trainer.devices)
     labels = recipe.trainer.max_steps > 0
-    return DataModule(recipe.data, seed=recipe.trainer.seed, views=cached_views(recipe), labels=labels)
+    return DataModule(
+        recipe.data,
+        seed=recipe.trainer.seed,
+        views=cached_views(recipe),
+        labels=labels,
+        processes=recipe.trainer.devices,
+    )
 
 
 def run_phase(phase: Phase, recipe: Recipe, run: Path) -> None:

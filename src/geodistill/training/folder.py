@@ -13,18 +13,9 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillError, OutputError, RecipeError
-from geodistill.files import (
-    atomic_path,
-    empty_folder,
-    foreign_files,
-    hold_folder,
-    mark_folder,
-    output_error,
-    read_marker,
-    refuse_foreign,
-    sweep,
-)
+from geodistill.errors import GeodistillError, OutputError, RecipeError, output_error
+from geodistill.files import atomic_path
+from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder, read_marker, refuse_foreign, sweep
 from geodistill.outputs import check_outputs
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
 from geodistill.training.inputs import changed_input

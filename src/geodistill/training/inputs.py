@@ -11,7 +11,6 @@ from typing import Any
 
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.mixture import SetsDataModule
 from geodistill.errors import DataError
 from geodistill.raster.stamps import every_file, stamp_of
 from geodistill.training.recipe import recipe_dict
@@ -39,14 +38,14 @@ def named_files(recipe: Recipe) -> dict[str, list[Path]]:
     return found
 
 
-def input_rows(recipe: Recipe, data: DataModule | SetsDataModule) -> list[Row]:
+def input_rows(recipe: Recipe, data: DataModule) -> list[Row]:
     """Return every row whose image a run may read."""
     rows = [row for row in data.manifest.entries if row.split != "test"]
     other = recipe.data.unlabelled
     return rows if other is None else [*rows, *Manifest.load(other).entries]
 
 
-def describe_inputs(recipe: Recipe, data: DataModule | SetsDataModule) -> dict[str, Any]:
+def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
     """Return what tells whether a run's inputs are those of another day, JSON-ready.
 
     Manifests by the digest of what is in them, models and training images (with their masks, the sources of virtual

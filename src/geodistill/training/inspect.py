@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from geodistill.data.config import SetsConfig
+from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.mixture import join_specs
 from geodistill.errors import RecipeError

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal
 
-from geodistill.data.config import DataConfig, SetsConfig
+from geodistill.data.data_config import DataConfig, SetsConfig
 from geodistill.methods import kda, ktda, maflnet, metasegnet, sep, supervised
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig
 from geodistill.methods.teacher import TeacherConfig

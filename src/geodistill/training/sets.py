@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from geodistill.data.config import SetsConfig
+from geodistill.data.data_config import SetsConfig
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
 

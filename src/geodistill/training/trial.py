@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from geodistill.data.datamodule import DataModule, collate
-from geodistill.data.mixture import SetsDataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.method import Method, Objective
 from geodistill.methods.task import SegmentationTask
@@ -18,7 +17,7 @@ from geodistill.methods.task import SegmentationTask
 _ONE_VALUE = "Expected more than 1 value per channel"
 
 
-def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule | SetsDataModule) -> None:
+def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule) -> None:
     """Run a batch of one image forward, where a run's batches are that small: batch norm may not bear it.
 
     Args:
@@ -29,7 +28,7 @@ def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule | 
     Raises:
         RecipeError: A map is one pixel, of which batch norm can take no deviation.
     """
-    if data.config.batch_size > 1 or isinstance(data, SetsDataModule):
+    if data.config.batch_size > 1 or data.sets:
         return  # several sets are at least as many images
     batch = collate([data.crops[0]])
     modules: list[nn.Module] = [task] if method.phase is None else [task, method.phase]

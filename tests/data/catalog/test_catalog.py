@@ -11,11 +11,10 @@ import pytest
 from geodistill.cli import main
 from geodistill.data.catalog import CATALOG
 from geodistill.data.catalog.benchmark import pattern
-from geodistill.data.catalog.find import find_set
-from geodistill.data.catalog.scan import scan_set
+from geodistill.data.catalog.find import find_set, scan_set
 from geodistill.data.catalog.unpack import unpack
 from geodistill.data.manifest import Manifest
-from geodistill.data.masks import read_mask
+from geodistill.data.mask_files import read_mask
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.spec import IGNORE_INDEX, Legend
 from official_sets import BUILDERS, SIDE, colours, image, write

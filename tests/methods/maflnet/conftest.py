@@ -7,6 +7,7 @@ import pytest
 
 from factories import make_raster
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.spec import Legend
 
 LEGEND = Legend(("ground", "building", "water"), colours=((90, 120, 60), (200, 60, 50), (20, 60, 200)))
@@ -23,5 +24,5 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mask[:4] = 255
         make_raster(folder / "images" / f"t{index}.tif", pixels=image.clip(1, 255).astype(np.uint8))
         make_raster(folder / "masks" / f"t{index}.tif", pixels=mask[None])
-    scan(folder, out=folder / "manifest.parquet", legend=LEGEND, fractions=(0.5, 0.25, 0.25))
+    scan(folder, out=folder / "manifest.parquet", legend=LEGEND, split=SplitPlan(fractions=(0.5, 0.25, 0.25)))
     return folder / "manifest.parquet"

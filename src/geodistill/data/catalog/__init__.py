@@ -13,8 +13,8 @@ from geodistill.data.catalog.declarations import (
     POTSDAM,
     VAIHINGEN,
 )
-from geodistill.data.catalog.find import Found, find_set
-from geodistill.papers.samrs_sets import SAMRS
+from geodistill.data.catalog.find import SetFiles, find_set
+from geodistill.data.catalog.samrs import SAMRS
 
 CATALOG: dict[str, Benchmark] = {
     found.name: found
@@ -25,4 +25,4 @@ CATALOG: dict[str, Benchmark] = {
 }  # fmt: skip
 """Every set by its name."""
 
-__all__ = ["CATALOG", "Benchmark", "Found", "Layout", "find_set"]
+__all__ = ["CATALOG", "Benchmark", "Layout", "SetFiles", "find_set"]

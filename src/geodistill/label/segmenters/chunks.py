@@ -14,8 +14,7 @@ from pathlib import Path
 
 import torch
 
-from geodistill.errors import OutputError
-from geodistill.files import output_error
+from geodistill.errors import OutputError, output_error
 from geodistill.reading import read_text
 
 SIZES = {"cpu": (1, 2, 4, 8), "other": (1, 4, 16, 64, 256)}

@@ -20,7 +20,7 @@ from geodistill.spec import Spec
 from geodistill.text.climate import WAYS, ZONES
 from geodistill.text.features import MOST_TOKENS, FeatureStore
 from geodistill.text.llm import Answers
-from geodistill.text.setting import Setting, row_place
+from geodistill.text.places import Setting, row_place
 from geodistill.text.templates import Prompt, questions, write_prompt
 
 SEASONS = ("spring", "summer", "autumn", "winter")
@@ -61,7 +61,7 @@ class TextConfig:
         tokens: Longest prompt in tokens; the paper's 250.
         seasons: Tell seasons apart too, by each image's date.
         zone: Climate zone of every image, for a set without georeferencing.
-        region: Place of every image (see `geodistill.text.regions`), or ``file`` to take it from file names.
+        region: Place of every image (see `geodistill.text.places`), or ``file`` to take it from file names.
         answers: JSON of a language model's answers, as ``geodistill prompts --llm`` writes it; built-in knowledge
             where not given.
         llm_model: Whose answers of that file are used.

@@ -1,6 +1,6 @@
 """``geodistill reproduce``: a paper's table run row by row and printed beside the published figures."""
 
-from geodistill.papers.reproduce.listing import Listed, list_tables
-from geodistill.papers.reproduce.run import reproduce
+from geodistill.papers.reproduce.listing import ListedTable, list_tables
+from geodistill.papers.reproduce.runner import reproduce
 
-__all__ = ["Listed", "list_tables", "reproduce"]
+__all__ = ["ListedTable", "list_tables", "reproduce"]

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from geodistill.data.catalog import CATALOG
-from geodistill.papers.reproduce.plan import why_open
-from geodistill.papers.row import Row
+from geodistill.papers.registry import Table, all_tables
+from geodistill.papers.reproduce.planner import why_open
+from geodistill.papers.row import PaperRow
 from geodistill.papers.sanity import heading
-from geodistill.papers.tables import Table, all_tables
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ListedRow:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedTable:
     """One table.
 
     Attributes:
@@ -37,7 +37,7 @@ class Listed:
         title: What its rows compare.
         columns: Its columns.
         data: Names of the sets that a full run needs.
-        source: Where its own set is to be had.
+        source: Where its own set can be downloaded.
         rows: Its rows.
     """
 
@@ -54,7 +54,7 @@ class Listed:
         return sum(not row.open for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form."""
+        """Return a JSON-ready form."""
         return asdict(self) | {"runnable": self.runnable}
 
     def to_text(self) -> str:
@@ -70,18 +70,18 @@ class Listed:
         return "\n".join(lines)
 
 
-def list_tables(names: Sequence[str] = ()) -> list[Listed]:
+def list_tables(names: Sequence[str] = ()) -> list[ListedTable]:
     """List the tables of the five papers, or some of them by name."""
     return [_listed(table) for name, table in all_tables().items() if not names or name in names]
 
 
-def _runs(row: Row) -> tuple[str, ...]:
+def _runs(row: PaperRow) -> tuple[str, ...]:
     if row.prompt:
         return ("label ablate",)
     return (*(step.recipe for step in row.before), row.recipe) if row.recipe else ()
 
 
-def _listed(table: Table) -> Listed:
+def _listed(table: Table) -> ListedTable:
     scored = [table.about.scored_set] if table.about.scored_set else []
     sets = [
         table.about.dataset,
@@ -90,4 +90,4 @@ def _listed(table: Table) -> Listed:
     ]
     rows = tuple(ListedRow(label, _runs(row), why_open(row, read=False)) for label, row in table.rows.items())
     data = tuple(dict.fromkeys(sets))
-    return Listed(table.name, table.about.title, table.columns, data, CATALOG[table.about.dataset].source, rows)
+    return ListedTable(table.name, table.about.title, table.columns, data, CATALOG[table.about.dataset].source, rows)

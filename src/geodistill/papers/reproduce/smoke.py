@@ -59,7 +59,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def smoke_overrides(recipe: Recipe, sets: int = 1) -> dict[str, Any]:
-    """Give the keys that make a recipe a smoke run of itself, without weights from anywhere.
+    """Return the keys that make a recipe a smoke run of itself, without weights from anywhere.
 
     Args:
         recipe: The row's recipe.
@@ -86,7 +86,7 @@ def smoke_overrides(recipe: Recipe, sets: int = 1) -> dict[str, Any]:
 
 
 def tiny_encoder(name: str) -> str:
-    """Give the smallest network of an encoder's kind, with its adapters where it has some.
+    """Return the smallest network of an encoder's kind, with its adapters where it has some.
 
     Raises:
         UnknownNameError: There is no such encoder.

@@ -1,0 +1,184 @@
+"""The ``data`` part of a recipe: what is trained on, of one data set or several, and how it is drawn."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from geodistill.data.augment import Augmentation
+from geodistill.errors import RecipeError
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on and how it is drawn.
+
+    Attributes:
+        manifest: The manifest that ``geodistill data scan`` wrote.
+        unlabelled: Manifest of more images that serve feature transfer only; its masks are not read. Its
+            ``unlabelled`` images are taken, or its ``train`` images where it has none of those. May be the same file.
+        unlabelled_share: Share of each batch drawn from `unlabelled`.
+        crop: Side of training crops and validation tiles in pixels.
+        batch_size: Crops in a step of one process.
+        workers: Processes that read; 0 reads in the training process.
+        seed: Seed of the crops; the trainer's seed where not given.
+        fraction: Share of the labelled training images that are used, such as 0.05; which, the seed chooses so that
+            they cover the classes. All where not given.
+        scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
+        flips: Mirror half of the crops.
+        turns: Turn crops by 0, 90, 180 or 270 degrees.
+        brightness: Largest shift, in standard deviations of each band.
+        contrast: Largest relative change of contrast, below 1.
+        gamma: Largest logarithm of the exponent that bends the band's range.
+        mosaic: Probability of a crop put together from four.
+        max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
+        crop_tries: Draws at most for that.
+        cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
+        cache_mb: Memory for that, in MiB, over all workers.
+        classes: Number of classes of the data set that the recipe was written for, which ``geodistill inspect``
+            takes where the manifest is not there; training takes the manifest's.
+    """
+
+    manifest: str = ""
+    unlabelled: str | None = None
+    unlabelled_share: float = 0.5
+    crop: int = 256
+    batch_size: int = 8
+    workers: int = 2
+    seed: int | None = None
+    fraction: float | None = None
+    scale: tuple[float, float] = (0.5, 2.0)
+    flips: bool = True
+    turns: bool = True
+    brightness: float = 0.2
+    contrast: float = 0.2
+    gamma: float = 0.2
+    mosaic: float = 0.0
+    max_class_ratio: float = 1.0
+    crop_tries: int = 10
+    cache: bool = True
+    cache_mb: int = 1024
+    classes: int | None = None
+
+    def augmentation(self) -> Augmentation:
+        """Give the fields that change a crop.
+
+        Raises:
+            RecipeError: A field is out of its range.
+        """
+        return Augmentation(
+            scale=self.scale,
+            flips=self.flips,
+            turns=self.turns,
+            brightness=self.brightness,
+            contrast=self.contrast,
+            gamma=self.gamma,
+            mosaic=self.mosaic,
+            max_class_ratio=self.max_class_ratio,
+            tries=self.crop_tries,
+        )
+
+    @property
+    def worker_cache_mb(self) -> int:
+        """Memory of each worker for decoded images, in MiB."""
+        return self.cache_mb // max(self.workers, 1) if self.cache else 0
+
+    def sources(self) -> dict[str, DataConfig]:
+        """Return each data set's config by name; the one set has no name."""
+        return {"": self}
+
+    def check(self) -> None:
+        """Refuse values that are out of range, before any file is opened.
+
+        Raises:
+            RecipeError: A field is out of its range, or the manifest is not given.
+        """
+        if not self.manifest:
+            raise RecipeError("data.manifest is not given", "the file that 'geodistill data scan' wrote")
+        self.check_values()
+
+    def check_values(self) -> None:
+        """Refuse values that are out of range, whatever the images come from.
+
+        Raises:
+            RecipeError: A field is out of its range.
+        """
+        for name, value, least in (("crop", self.crop, 1), ("batch_size", self.batch_size, 1),
+                                   ("workers", self.workers, 0), ("cache_mb", self.cache_mb, 0),
+                                   ("seed", self.seed or 0, 0)):  # fmt: skip
+            if value < least:
+                raise RecipeError(f"data.{name} {value}", f"at least {least}")
+        if not 0 <= self.unlabelled_share <= 1:
+            raise RecipeError(f"data.unlabelled_share {self.unlabelled_share}", "a share from 0 to 1")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
+        self.augmentation()
+
+
+@dataclass(frozen=True)
+class SetsConfig(DataConfig):
+    """What is trained on: the one ``manifest``, or several ``manifests`` at once, and how it is drawn.
+
+    Attributes:
+        manifests: Manifests of several data sets, each learnt by a head of its own; in place of ``manifest``.
+        names: Name of each, for heads, logs and results; by default that of the manifest's file, or of its folder
+            where the file is called manifest.parquet.
+    """
+
+    manifests: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse values that are out of range, before any file is opened.
+
+        Raises:
+            RecipeError: A field is out of its range or does not go with another.
+        """
+        if self.names and not self.manifests:
+            raise RecipeError("data.names without data.manifests", "one name for each of several manifests")
+        if self.manifests and self.manifest:
+            raise RecipeError("data.manifest beside data.manifests", "one of them", "leave data.manifest empty")
+        if self.manifests and self.unlabelled is not None:
+            raise RecipeError("data.unlabelled beside data.manifests", "labelled images alone")
+        if not self.manifests:
+            super().check()
+        for config in self.by_set().values():
+            config.check()
+
+    def sources(self) -> dict[str, DataConfig]:
+        """Return each data set's config by name; the one set has no name."""
+        return self.by_set() if self.manifests else {"": self}
+
+    def by_set(self) -> dict[str, DataConfig]:
+        """Give each set's own config by its name, in order; memory for decoded images is shared out evenly.
+
+        Raises:
+            RecipeError: Names repeat, do not do for files, or are not as many as the manifests.
+        """
+        names = self.names or tuple(_name_of(Path(path)) for path in self.manifests)
+        if len(names) != len(self.manifests):
+            raise RecipeError(
+                f"{len(names)} data.names for {len(self.manifests)} data.manifests", "one name a manifest"
+            )
+        if odd := [name for name in names if not _NAME.fullmatch(name)]:
+            raise RecipeError(f"data.names with {odd[0]!r}", "names of letters, digits, _ and -")
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
+            which = " and ".join(path for path, name in zip(self.manifests, names, strict=True) if name == twice[0])
+            raise RecipeError(
+                f"two sets with the name {twice[0]!r} ({which})",
+                "a name of its own for each",
+                "name them in the manifests' order with --data.names",
+            )
+        own = {field.name: getattr(self, field.name) for field in fields(DataConfig)}
+        own["cache_mb"] = self.cache_mb // max(len(names), 1)
+        return {name: DataConfig(**own | {"manifest": path}) for name, path in zip(names, self.manifests, strict=True)}
+
+
+def _name_of(path: Path) -> str:
+    """Name of a set by its manifest: of the file, or of its folder where the file has the usual name."""
+    name = path.resolve().parent.name if path.stem == "manifest" else path.stem
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name) or "set"

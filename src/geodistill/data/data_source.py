@@ -1,0 +1,168 @@
+"""One data set as it is trained on: its Spec, its crops by draw, its validation tiles, and what a user should know."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from geodistill.data.data_config import DataConfig
+from geodistill.data.dataset import RandomCrops, Tiles
+from geodistill.data.findings import vanished_labels
+from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
+from geodistill.data.reader import PatchReader
+from geodistill.data.sampling import take_fraction
+from geodistill.errors import DataError, listed
+from geodistill.spec import Spec
+
+
+class DataSource:
+    """Training crops and validation tiles of one manifest.
+
+    Args:
+        config: How it is drawn.
+        manifest: The data set.
+        spec: Classes and bands the network is made for; by default those of the manifest.
+        seed: Seed of the crops where the config has none.
+        views: As for `RandomCrops`.
+        labels: Whether masks are read; without them every train and unlabelled image is drawn.
+        reader: Reads the images; by default from their files.
+
+    Attributes:
+        manifest: The data set, without labels or with a fraction of them where that is asked for.
+        spec: Classes, bands and normalisation.
+        notes: What a user should know of it, one line each.
+        crops: The training crops, by draw.
+
+    Raises:
+        DataError: The manifest has problems that the scan found, does not fit the spec, or not one training (or
+            validation) pixel carries a class.
+        RecipeError: The fraction of labels is less than one image.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        manifest: Manifest,
+        spec: Spec | None = None,
+        *,
+        seed: int = 0,
+        views: int | None = None,
+        labels: bool = True,
+        reader: PatchReader | None = None,
+    ) -> None:
+        manifest.refuse_problems()
+        self.manifest = manifest if labels else without_labels(manifest)
+        self.spec = spec or make_spec(self.manifest)
+        _check_fit(self.manifest, self.spec)
+        self.notes = training_notes(self.manifest) if labels else []
+        if labels:
+            refuse_unlabelled(self.manifest)
+        self._config, self._reader = config, reader
+        self._unlabelled = _unlabelled_rows(config, self.spec)
+        self._seed = seed if config.seed is None else config.seed
+        if labels and config.fraction is not None:
+            self.manifest, notes = take_fraction(self.manifest, config.fraction, self._seed)
+            self.notes += notes
+        self.crops = RandomCrops(
+            self.manifest,
+            "train",
+            config.crop,
+            config.augmentation(),
+            unlabelled=self._unlabelled,
+            unlabelled_share=config.unlabelled_share,
+            views=views,
+            seed=self._seed,
+            cache_mb=config.worker_cache_mb,
+            reader=reader,
+        )
+
+    def tiles(self, padded_to: int = 1) -> Tiles:
+        """Return the validation tiles; as many as a multiple of ``padded_to``."""
+        config = self._config
+        return Tiles(
+            self.manifest,
+            "val",
+            config.crop,
+            padded_to=padded_to,
+            cache_mb=config.worker_cache_mb,
+            reader=self._reader,
+        )
+
+    def view_description(self) -> dict[str, Any]:
+        """Return what the views depend on, JSON-able: files, seed, crop, and all that moves pixels but not colours."""
+        files = hashlib.sha256()
+        for row in (*self.manifest.rows("train"), *self._unlabelled):
+            files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
+        moves = ("crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries")
+        return {
+            "files": files.hexdigest(),
+            "legend": self.spec.legend.to_dict(),
+            "seed": self._seed,
+            "views": None if self.crops.schedule is None else self.crops.schedule.views,
+            **{name: getattr(self._config, name) for name in moves},
+        }
+
+
+def _check_fit(manifest: Manifest, spec: Spec) -> None:
+    name = manifest.path
+    if len(manifest.bands) != spec.channels:
+        raise DataError(
+            f"{len(manifest.bands)}-band images in {name} for a {spec.channels}-band model", "as many bands"
+        )
+    if manifest.legend is None or manifest.legend.names != spec.legend.names:
+        held = "no classes" if manifest.legend is None else f"the classes {', '.join(manifest.legend.names)}"
+        raise DataError(f"manifest {name} has {held}", f"the model's: {', '.join(spec.legend.names)}")
+
+
+def training_notes(manifest: Manifest) -> list[str]:
+    """Say which classes no training pixel has, and whether most pixels of the set carry none, a line each."""
+    statistics, legend = manifest.statistics, manifest.legend
+    if statistics is None or legend is None:
+        return []
+    counts = statistics.class_pixels.get("train", ())
+    unseen = [name for name, pixels in zip(legend.names, counts, strict=False) if not pixels]
+    notes = [f"no training pixel of {listed(unseen)}, which cannot be learnt"] if unseen else []
+    told = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
+    return notes + [line for line in told if not line.startswith("no pixel of")]
+
+
+def refuse_unlabelled(manifest: Manifest) -> None:
+    """Refuse a data set that nothing can be learnt from, or measured on: of a split, not one pixel carries a class.
+
+    Raises:
+        DataError: It is such a set.
+    """
+    statistics = manifest.statistics
+    if statistics is None:
+        return
+    for split in ("train", "val"):
+        counts, ignored = statistics.class_pixels.get(split), statistics.ignored_pixels.get(split, 0)
+        if counts is not None and not sum(counts):
+            share = f"100.0 % of {ignored:,} are ignored" if ignored else "none is valid"
+            raise DataError(
+                f"no '{split}' pixel of {manifest.path} carries a class: {share}",
+                "labels that the legend names",
+                "see 'geodistill data stats', and what the masks call nodata",
+            )
+
+
+def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[Row, ...]:
+    if config.unlabelled is None:
+        return ()
+    manifest = Manifest.load(config.unlabelled)
+    if len(manifest.bands) != spec.channels:
+        raise DataError(
+            f"{len(manifest.bands)}-band images in {config.unlabelled} for a {spec.channels}-band model",
+            "as many bands",
+        )
+    return manifest.rows("unlabelled") or manifest.some_rows("train")
+
+
+def _fingerprint(path: Path) -> str:
+    """Name, size and time of a file: what tells whether its pixels are those of another day."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})", "the file that was scanned") from error
+    return f"{path} {found.st_size} {found.st_mtime_ns}"

@@ -1,0 +1,256 @@
+"""Mask files to class indices: single-band values, palette PNG, or RGB colours through a legend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geodistill.errors import DataError
+from geodistill.raster import Raster, Window
+from geodistill.spec import IGNORE_INDEX, Colour, Legend
+
+MAX_INFERRED_CLASSES = 64
+"""A mask without legend and with more distinct values than this is taken for a picture, not for labels."""
+
+STRIP_PIXELS = 4_000_000
+"""Pixels read at once where a whole file is walked through."""
+
+
+def strips(window: Window) -> Iterator[Window]:
+    """Cut a window into full-width strips of at most about `STRIP_PIXELS`, so that memory stays bounded."""
+    # Multiples of 512 rows keep to the tile rows of common files: no tile is decoded twice.
+    rows = max(STRIP_PIXELS // max(window.width, 1) // 512 * 512, 512 if window.width <= 32_768 else 64)
+    for top in range(0, window.height, rows):
+        yield Window(window.row + top, window.col, min(rows, window.height - top), window.width)
+
+
+def label_name(label: int | Colour) -> str:
+    """Write a mask value or colour for a message: ``7`` or ``#3c1098``."""
+    return str(label) if isinstance(label, int) else "#{:02x}{:02x}{:02x}".format(*label)
+
+
+def decode_mask(
+    raster: Raster, legend: Legend, window: Window | None = None
+) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
+    """Read a part of an open mask file as class indices.
+
+    A palette file whose palette holds every colour of the legend is read through its colours, any other palette
+    file through its values. A pixel that the file calls nodata, or transparent, is ignored, unless the legend names
+    its value or colour: the background of a mask is often written so.
+
+    Args:
+        raster: One band of values (with or without palette), or three bands of 8-bit colours.
+        legend: The classes.
+        window: The part to read, by default the whole.
+
+    Returns:
+        ``(H, W)`` uint8 class indices, `IGNORE_INDEX` where ignored, not valid or unknown; and the number of valid
+        pixels of each value or colour that is in no legend entry.
+
+    Raises:
+        DataError: The file has another number of bands or cannot be read.
+    """
+    if raster.label_channels not in (1, 3) or (raster.label_channels == 3 and raster.label_dtype != np.uint8):
+        raise DataError(
+            f"mask {raster.path} with {raster.label_channels} bands of {raster.label_dtype}",
+            "one band of class values or three 8-bit bands of colours",
+        )
+    pixels, valid, hidden = raster.read_labels(window)
+    palette = raster.colormap
+    if palette is not None and pixels.shape[0] == 1 and _names_colours(palette, legend):
+        return _decode_palette(pixels[0], valid, hidden, palette, legend)
+    if valid.all():
+        return _decode(pixels, legend)
+    indices = np.full(valid.shape, IGNORE_INDEX, np.uint8)
+    indices[valid], odd = _decode(pixels[:, valid], legend)
+    if hidden.any():
+        # What no entry names is no label here, and the nearest entry none either.
+        indices[hidden], _ = _decode(pixels[:, hidden], replace(legend, nearest=False))
+    return indices, odd
+
+
+def _decode(pixels: NDArray[Any], legend: Legend) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
+    """Turn ``(1, ...)`` values or ``(3, ...)`` colours into class indices; also give the unknown ones' counts."""
+    odd: dict[int | Colour, int] = {}
+    if pixels.shape[0] == 1:
+        known, odd_values = legend.indices_from_values(pixels[0])
+        odd.update(odd_values.items())
+    else:
+        known, odd_colours = legend.indices_from_colours(pixels)
+        odd.update(odd_colours.items())
+    return known, odd
+
+
+def _decode_palette(
+    values: NDArray[Any],
+    valid: NDArray[np.bool_],
+    hidden: NDArray[np.bool_],
+    palette: Mapping[int, tuple[int, ...]],
+    legend: Legend,
+) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
+    """Decode each entry of a palette once, instead of each pixel; arguments and result as in `decode_mask`."""
+    colours = np.zeros((3, 1, 1 + max(*palette, int(values.max(initial=0)))), np.uint8)
+    colours[:, 0, list(palette)] = np.array([colour[:3] for colour in palette.values()]).T
+    table, unknown = legend.indices_from_colours(colours)
+    indices = np.where(valid, table[0].take(values), np.uint8(IGNORE_INDEX))
+    if hidden.any():
+        # What no entry names is no label here, and the nearest entry none either.
+        named, _ = replace(legend, nearest=False).indices_from_colours(colours)
+        indices[hidden] = named[0].take(values[hidden])
+    counts = np.bincount(values[valid].ravel(), minlength=colours.shape[2])
+    odd: Counter[int | Colour] = Counter()
+    for value in np.flatnonzero(counts).tolist():
+        red, green, blue = colours[:, 0, value].tolist()
+        if (red, green, blue) in unknown:
+            odd[red, green, blue] += int(counts[value])
+    return indices, dict(odd)
+
+
+def unknown_labels_error(path: Path, odd: dict[int | Colour, int], legend: Legend) -> DataError:
+    """Say which labels of a mask are in no legend entry."""
+    most = sorted(odd, key=lambda label: -odd[label])[:4]
+    named = ", ".join(f"{label_name(label)} ({odd[label]} pixels)" for label in most)
+    more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
+    kind = "label" if isinstance(most[0], int) else "colour"
+    known = legend.values if kind == "label" else tuple(label_name(c) for c in legend.colours)
+    return DataError(
+        f"mask {path} has {kind} {named}{more} outside the legend",
+        f"{kind}s among {', '.join(str(v) for v in known)}",
+        "name them in the legend, as classes or under 'ignore'",
+    )
+
+
+def size_mismatch_error(image: Path, size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> DataError:
+    """Say that a mask does not fit its image; sizes are (height, width)."""
+    return DataError(
+        f"mask {mask} is {mask_size[1]} x {mask_size[0]} and its image {image.name} is {size[1]} x {size[0]}",
+        "the same width and height",
+        "export the mask on the image's grid",
+    )
+
+
+def read_mask(
+    path: Path | str, legend: Legend, window: Window | None = None, *, ignore_unknown: bool = False
+) -> NDArray[np.uint8]:
+    """Read a mask file, or a window of it, as class indices.
+
+    Args:
+        path: The mask file.
+        legend: The classes.
+        window: The part to read, by default the whole; what lies outside the file is ignored.
+        ignore_unknown: Take labels that are in no legend entry as ignored instead of refusing them.
+
+    Returns:
+        ``(H, W)`` uint8 class indices with `IGNORE_INDEX` where ignored.
+
+    Raises:
+        DataError: The file cannot be read, or has labels outside the legend.
+    """
+    with Raster(path) as raster:
+        indices, odd = decode_mask(raster, legend, window)
+    if odd and not ignore_unknown:
+        raise unknown_labels_error(Path(path), odd, legend)
+    return indices
+
+
+def infer_legend(paths: Iterable[Path]) -> Legend:
+    """Make a legend from the values found in single-band masks.
+
+    Names and colours come from the masks' palette where they have one, else names are ``class0``, ``class1`` ...
+    A value 255 beside others means "ignored", but exactly 0 and 255 mean background and foreground. A value 0 that the
+    files call nodata, or leave transparent, is the class ``background``: tools that burn shapes into a raster write it
+    so. Files that cannot be read are passed over here; they are reported where the data are measured.
+
+    Raises:
+        DataError: The masks are colours, or have too many values to be classes.
+    """
+    counts: dict[int, int] = {}
+    palette: dict[int, Colour] = {}
+    first: Path | None = None
+    hidden = 0
+    for path in paths:
+        try:
+            with Raster(path) as raster:
+                if raster.label_channels != 1:
+                    raise _needs_legend(raster)
+                palette |= {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
+                for strip in strips(raster.grid.whole):
+                    hidden += _count_values(raster, strip, counts)
+        except _LegendNeededError:
+            raise
+        except DataError:
+            continue
+        first = first or path
+    if not counts:
+        raise DataError(f"masks without a single label{f', such as {first}' if first else ''}", "labelled masks")
+    background = bool(hidden) and 0 not in counts
+    return _legend_of_values(sorted({*counts, 0} if background else counts), palette, background)
+
+
+def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> int:
+    """Add the pixels of each value to ``counts``; return those of value 0 that nodata or alpha hides.
+
+    Raises:
+        DataError: The values are no classes.
+    """
+    pixels, valid, hidden = raster.read_labels(strip)
+    values, numbers = np.unique(pixels[0][valid], return_counts=True)
+    for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+        counts[int(value)] = counts.get(int(value), 0) + number
+    whole = bool((values == np.floor(values)).all())
+    if len(counts) > MAX_INFERRED_CLASSES or values.min(initial=0) < 0 or not whole:
+        raise _LegendNeededError(
+            f"mask {raster.path} has values such as {', '.join(map(str, values[:8].tolist()))}",
+            f"up to {MAX_INFERRED_CLASSES} class values from 0",
+            "give a legend if these are labels",
+        )
+    return int(np.count_nonzero(pixels[0][hidden] == 0))
+
+
+class _LegendNeededError(DataError):
+    """No legend can be made from these masks."""
+
+
+def _needs_legend(raster: Raster) -> _LegendNeededError:
+    """Refuse a colour mask, naming the colours its first rows hold so that a legend is soon written."""
+    window = Window(0, 0, min(raster.grid.height, 2048), min(raster.grid.width, 2048))
+    found = ""
+    if raster.label_channels == 3 and raster.label_dtype == np.uint8:
+        pixels, _, _ = raster.read_labels(window)
+        colours, numbers = np.unique(pixels.reshape(3, -1), axis=1, return_counts=True)
+        order = np.argsort(-numbers)[:6]
+        names = [label_name((int(r), int(g), int(b))) for r, g, b in colours[:, order].T]
+        found = f" (its colours: {', '.join(names)})"
+    return _LegendNeededError(
+        f"mask {raster.path} has {raster.label_channels} bands{found} and no legend is given",
+        "a legend file that names each colour's class",
+        "write 'classes: {name: \"#rrggbb\", ...}' to a YAML file and give it as the legend",
+    )
+
+
+def _names_colours(palette: dict[int, tuple[int, int, int, int]], legend: Legend) -> bool:
+    return set(legend.colours) <= {colour[:3] for colour in palette.values()}
+
+
+def _legend_of_values(values: list[int], palette: dict[int, Colour], background: bool) -> Legend:
+    if values == [0, 255]:
+        return Legend(("background", "foreground"), values=(0, 255))
+    ignored = (IGNORE_INDEX,) if IGNORE_INDEX in values and len(values) > 1 else ()
+    classes = tuple(value for value in values if value not in ignored)
+    colours = tuple(palette.get(value, (0, 0, 0)) for value in classes)
+    if palette and len(set(colours)) == len(colours):
+        return Legend(tuple(label_name(c) for c in colours), colours, classes, ignored)
+    names = tuple("background" if background and value == 0 else f"class{value}" for value in classes)
+    return Legend(names, values=classes, ignore_values=ignored)
+
+
+def label_counts(indices: NDArray[np.uint8], classes: int) -> tuple[NDArray[np.int64], int]:
+    """Count ``(N,)`` class indices: pixels of each class, and ignored ones."""
+    counts: NDArray[Any] = np.bincount(indices.reshape(-1), minlength=256)
+    return counts[:classes].astype(np.int64), int(counts[classes:].sum())

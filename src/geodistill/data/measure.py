@@ -1,0 +1,171 @@
+"""``data stats``: class balance, band mean and deviation, sizes and ground sampling distance of a data set."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from geodistill.data.findings import PixelDigest, Seen, compare_companions, label_notes, refuse_elsewhere
+from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.mask_files import (
+    decode_mask,
+    label_counts,
+    label_name,
+    size_mismatch_error,
+    strips,
+    unknown_labels_error,
+)
+from geodistill.data.statistics import RunningMoments, Spread, Statistics
+from geodistill.errors import DataError
+from geodistill.raster import Raster
+from geodistill.spec import Colour, Legend
+
+
+@dataclass
+class _Measured:
+    """Figures of one row."""
+
+    moments: RunningMoments
+    classes: NDArray[np.int64]
+    valid: int = 0
+    ignored: int = 0
+    unknown: dict[int | Colour, int] = field(default_factory=dict)
+    seen: Seen | None = None
+
+
+def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
+    """Measure a data set, reading each file once in strips of bounded memory.
+
+    Band figures are of valid pixels of the ``train`` images (of all images where there is no such split), so that
+    nothing of the test images enters the normalisation. An image that cannot be measured is left out and named
+    among `Statistics.problems`, and so is all that `data check` calls an error.
+
+    Args:
+        manifest: The data set.
+        progress: Show a progress bar on a terminal.
+    """
+    labelled = manifest.legend is not None
+    splits = ("train",) if manifest.rows("train") else tuple(s for s in SPLITS if manifest.rows(s))
+    moments = RunningMoments(len(manifest.bands))
+    images, pixels, valid, ignored = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    classes: dict[str, NDArray[np.int64]] = {}
+    unknown = Counter[str]()
+    problems: list[str] = []
+    seen: list[Seen] = []
+    for row in tqdm(manifest.entries, "measuring", unit="image", disable=not (progress and sys.stderr.isatty())):
+        images[row.split] += 1
+        pixels[row.split] += row.window.height * row.window.width
+        try:
+            found = _measure(row, manifest)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        valid[row.split] += found.valid
+        seen += [] if found.seen is None else [found.seen]
+        if row.split in splits:
+            moments.merge(found.moments)
+        if row.mask is not None and manifest.legend is not None:
+            ignored[row.split] += found.ignored
+            classes[row.split] = classes.get(row.split, 0) + found.classes
+            unknown.update({label_name(label): count for label, count in found.unknown.items()})
+            if found.unknown and not manifest.ignore_unknown:
+                problems.append(str(unknown_labels_error(row.mask, found.unknown, manifest.legend)))
+    problems += [finding.line for finding in compare_companions(seen) if finding.severity == "error"]
+    figures = (moments.mean, moments.std, moments.minimum, moments.maximum) if moments.count else ((), (), (), ())
+    mean, std, minimum, maximum = (tuple(float(v) for v in figure) for figure in figures)
+    readable = [row for row in manifest.entries if row.window.height]
+    return Statistics(
+        splits=splits,
+        mean=mean,
+        std=std,
+        minimum=minimum,
+        maximum=maximum,
+        images=dict(images),
+        pixels=dict(pixels),
+        valid_pixels=dict(valid),
+        class_pixels={split: tuple(counts.tolist()) for split, counts in classes.items()} if labelled else {},
+        ignored_pixels=dict(ignored),
+        unknown_labels=dict(unknown),
+        height=Spread.of([row.window.height for row in readable]),
+        width=Spread.of([row.window.width for row in readable]),
+        gsd=Spread.of([row.gsd for row in manifest.entries if row.gsd is not None]),
+        problems=tuple(problems),
+    )
+
+
+def _measure(row: Row, manifest: Manifest) -> _Measured:
+    with Raster(row.image) as image:
+        if image.channels != len(manifest.bands):
+            raise DataError(f"{row.image} has {image.channels} bands", f"{len(manifest.bands)} as its companions")
+        if row.mask is None or manifest.legend is None:
+            return _walk(row, image, None, Legend(("none",)))
+        with Raster(row.mask) as mask:
+            size, mask_size = (image.grid.height, image.grid.width), (mask.grid.height, mask.grid.width)
+            if size != mask_size:
+                raise size_mismatch_error(row.image, size, row.mask, mask_size)
+            refuse_elsewhere(row, image, mask)
+            return _walk(row, image, mask, manifest.legend)
+
+
+def _walk(row: Row, image: Raster, mask: Raster | None, legend: Legend) -> _Measured:
+    found = _Measured(RunningMoments(image.channels), np.zeros(len(legend), np.int64))
+    digest = PixelDigest(image, row.window)
+    for strip in strips(row.window):
+        pixels, valid = image.read(strip)
+        digest.add(pixels)
+        everywhere = bool(valid.all())
+        found.moments.update(pixels.reshape(len(pixels), -1) if everywhere else pixels[:, valid])
+        found.valid += int(valid.sum())
+        if mask is not None:
+            indices, odd = decode_mask(mask, legend, strip)
+            counts, ignored = label_counts(indices if everywhere else indices[valid], len(legend))
+            found.classes += counts
+            found.ignored += ignored
+            for label, count in odd.items():
+                found.unknown[label] = found.unknown.get(label, 0) + count
+    moments = found.moments
+    varies = bool(moments.count and (moments.minimum < moments.maximum).any())
+    pixels_of = digest.bytes() if varies else None
+    found.seen = Seen(row, str(image.dtype), image.grid.georeferenced, pixels_of)
+    return found
+
+
+def format_statistics(statistics: Statistics, manifest: Manifest) -> str:
+    """Write statistics as the text that ``data stats`` prints."""
+    lines = ["split       images     pixels   valid"]
+    for split in (s for s in SPLITS if s in statistics.images):
+        share = statistics.valid_pixels.get(split, 0) / max(statistics.pixels[split], 1)
+        lines.append(
+            f"{split:10s} {statistics.images[split]:7d} {statistics.pixels[split] / 1e6:8.2f} M {100 * share:6.1f}%"
+        )
+    if manifest.legend is not None:
+        held = [split for split in SPLITS if split in statistics.class_pixels]
+        width = max(len("class"), *(len(name) for name in manifest.legend.names), len("(ignored)"))
+        lines += ["", f"{'class':{width}s}" + "".join(f"{split:>9s}" for split in held)]
+        for index, name in enumerate((*manifest.legend.names, "(ignored)")):
+            shares = ""
+            for split in held:
+                counts = (*statistics.class_pixels[split], statistics.ignored_pixels.get(split, 0))
+                shares += f"{100 * counts[index] / max(sum(counts), 1):8.2f}%"
+            lines.append(f"{name:{width}s}{shares}")
+    lines += ["", f"band{'':12s}     mean      std      min      max   (of {', '.join(statistics.splits)})"]
+    for figures in zip(
+        manifest.bands, statistics.mean, statistics.std, statistics.minimum, statistics.maximum, strict=False
+    ):
+        lines.append(f"{figures[0]:16s}" + "".join(f" {value:8.6g}" for value in figures[1:]))
+    lines.append("")
+    for name, spread in (("height", statistics.height), ("width", statistics.width), ("gsd m/px", statistics.gsd)):
+        if spread is not None:
+            lines.append(f"{name}: {spread.minimum:g} to {spread.maximum:g}, median {spread.median:g}")
+    if statistics.unknown_labels:
+        most = sorted(statistics.unknown_labels.items(), key=lambda item: -item[1])
+        named = ", ".join(f"{label} ({count} pixels)" for label, count in most[:6])
+        lines.append(f"labels in no legend entry: {named}{f' and {len(most) - 6} more' if len(most) > 6 else ''}")
+    lines += [f"note: {line}" for line in label_notes(manifest, statistics)]
+    lines += [f"problem: {problem}" for problem in statistics.problems]
+    return "\n".join(lines)

@@ -1,0 +1,272 @@
+"""`compare`: students beside their teacher, what each costs and what it scores."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from geodistill.errors import RecipeError
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.inference.network import load_on
+from geodistill.raster import atomic_path
+from geodistill.segmenter import Segmenter, find_segmenter
+from geodistill.writing import csv_text
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """One model's figures.
+
+    Attributes:
+        name: Its directory or hub id, as given.
+        teacher: Name of its teacher among the compared; ``None`` for a teacher, and where there is none.
+        parameters: Number of parameters.
+        flops: Floating point operations of one image; a multiply-add is two.
+        images_per_second: On this machine.
+        miou: 0..1; ``None`` where it was never scored.
+        kept: Share of the teacher's mIoU; ``None`` without a teacher, or where the two were not scored on the same
+            images.
+    """
+
+    name: str
+    teacher: str | None
+    parameters: int
+    flops: int
+    images_per_second: float
+    miou: float | None
+    kept: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The figures of all models, each teacher before its students.
+
+    Attributes:
+        models: One entry per model.
+        size: Side in pixels of the square images that operations are counted and passes timed for.
+        batch_size: Images per forward pass.
+        device: Where they were timed.
+        scored_on: What mIoU is of.
+        notes: What could not be compared, and why.
+    """
+
+    models: tuple[ComparedModel, ...]
+    size: int
+    batch_size: int
+    device: str
+    scored_on: str
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready form."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """Return an aligned table; ``-`` where there is no figure."""
+        width = max(len("model"), *(len(model.name) + 2 for model in self.models))
+        lines = [f"{'model':<{width}} {'parameters':>12} {'GFLOPs':>9} {'images/s':>9} {'mIoU':>7} {'kept':>8}"]
+        for model in self.models:
+            miou = "-" if model.miou is None else f"{100 * model.miou:.2f}"
+            kept = "-" if model.kept is None else f"{100 * model.kept:.1f} %"
+            name = model.name if model.teacher is None else f"  {model.name}"
+            lines.append(
+                f"{name:<{width}} {model.parameters:>12,} {model.flops / 1e9:>9.2f} {model.images_per_second:>9.2f}"
+                f" {miou:>7} {kept:>8}"
+            )
+        lines.append(
+            f"{self.size} x {self.size} pixels, {self.batch_size} at a time on {self.device}; {self.scored_on}"
+        )
+        return "\n".join([*lines, *self.notes])
+
+    def write_csv(self, path: Path | str) -> None:
+        """Write a line a model.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        rows = [list(asdict(self.models[0])), *(list(asdict(model).values()) for model in self.models)]
+        with atomic_path(path) as part:
+            part.write_text(csv_text(rows), encoding="utf-8", newline="")
+
+
+def compare(
+    models: Sequence[Path | str],
+    *,
+    teacher: Path | str | None = None,
+    manifest: Path | str | None = None,
+    split: str = "test",
+    size: int | None = None,
+    batch_size: int = 4,
+    repeats: int = 5,
+    device: str = "auto",
+) -> Comparison:
+    """Put students beside their teacher.
+
+    A student names its teacher in its recipe; where that Segmenter is on this machine it is compared too, named or
+    not. Models are timed in turn, so that whatever else the machine does slows all of them alike.
+
+    Args:
+        models: Segmenter directories, runs or hub ids.
+        teacher: The teacher of all of them, instead of what their recipes say.
+        manifest: Score every model on this data set, instead of taking the validation score it was trained with.
+        split: The manifest's split.
+        size: Side of the square images timed, in pixels; the largest tile of the models where not given.
+        batch_size: Images in a pass.
+        repeats: Timed passes of each model.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Raises:
+        ArtifactError: There is no such model, or it is altered.
+        DataError: The manifest cannot be scored on.
+        RecipeError: A number is out of its range, or there is no such device.
+    """
+    if min(batch_size, repeats, 1 if size is None else size) < 1 or not models:
+        raise RecipeError(f"compare with size {size}, batch {batch_size}, repeats {repeats}", "at least 1 and a model")
+    family = Lineage(models, teacher)
+    loaded = {folder: load_on(segmenter, device) for folder, segmenter in family.segmenters.items()}
+    side = size or max(segmenter.tile for segmenter in loaded.values())
+    rates = images_per_second(list(loaded.values()), side, batch_size, repeats)
+    scores = {
+        folder: stored_miou(segmenter)
+        if manifest is None
+        else _known(evaluate(segmenter, manifest, split, batch_size=batch_size, device=device).miou)
+        for folder, segmenter in loaded.items()
+    }
+    compared, notes = [], list(family.notes)
+    for (folder, segmenter), rate in zip(loaded.items(), rates, strict=True):
+        above = family.teachers[folder]
+        kept, name = None, family.names[folder]
+        if above is not None and manifest is None and _data(segmenter) != _data(loaded[above]):
+            notes.append(f"{name} and {family.names[above]} were validated on different data: give --manifest")
+        elif above is not None:
+            kept = _share(scores[folder], scores[above])
+        parameters = sum(p.numel() for p in segmenter.parameters())
+        taught_by = None if above is None else family.names[above]
+        compared.append(ComparedModel(name, taught_by, parameters, flops(segmenter, side), rate, scores[folder], kept))
+    scored_on = "mIoU of validation in training" if manifest is None else f"mIoU of {split} in {manifest}"
+    used = str(next(iter(loaded.values())).network.mean.device)
+    return Comparison(tuple(compared), side, batch_size, used, scored_on, tuple(notes))
+
+
+class Lineage:
+    """The models to compare and who taught whom; each teacher before its students.
+
+    Args:
+        models: Segmenter directories, runs or hub ids.
+        teacher: The teacher of all of them, instead of what their recipes say.
+
+    Attributes:
+        segmenters: By directory.
+        names: As given, or as a student's recipe names it.
+        teachers: Directory of each one's teacher, or ``None``.
+        notes: Teachers that are not on this machine.
+
+    Raises:
+        ArtifactError: There is no such model, or it is altered.
+    """
+
+    def __init__(self, models: Sequence[Path | str], teacher: Path | str | None) -> None:
+        given = [*([] if teacher is None else [teacher]), *models]
+        self.names = {find_segmenter(name).resolve(): str(name) for name in given}
+        self.notes: list[str] = []
+        found = {folder: Segmenter.load(folder) for folder in self.names}
+        if teacher is not None:
+            shared = find_segmenter(teacher).resolve()
+            self.teachers: dict[Path, Path | None] = {f: None if f == shared else shared for f in found}
+        else:
+            self.teachers = {folder: self._named_teacher(folder, segmenter) for folder, segmenter in found.items()}
+            for folder in {f for f in self.teachers.values() if f is not None} - set(found):
+                found[folder], self.teachers[folder] = Segmenter.load(folder), None
+        self.segmenters = {folder: found[folder] for folder in self._arranged()}
+
+    def _named_teacher(self, folder: Path, segmenter: Segmenter) -> Path | None:
+        """Find the teacher that a student's recipe names."""
+        recipe = segmenter.provenance.get("recipe")
+        config = recipe.get("teacher") if isinstance(recipe, dict) else None
+        named = config.get("segmenter") if isinstance(config, dict) else None
+        if not isinstance(named, str):
+            return None
+        if not Path(named).is_dir():
+            self.notes.append(f"{self.names[folder]} learned from {named}, which is not here: name it with --teacher")
+            return None
+        teacher = find_segmenter(named).resolve()
+        self.names.setdefault(teacher, named)
+        return teacher
+
+    def _arranged(self) -> list[Path]:
+        """Each teacher, followed by its students."""
+        order: list[Path] = []
+        waiting = [folder for folder, teacher in self.teachers.items() if teacher is None]
+        while waiting:
+            order.append(waiting.pop(0))
+            waiting = [folder for folder, teacher in self.teachers.items() if teacher == order[-1]] + waiting
+        return [*order, *(folder for folder in self.teachers if folder not in order)]
+
+
+@torch.inference_mode()
+def images_per_second(segmenters: Sequence[Segmenter], size: int, batch_size: int = 4, repeats: int = 5) -> list[float]:
+    """Time models in turn on random images.
+
+    Args:
+        segmenters: On their device, ready for inference.
+        size: Side of the square images in pixels.
+        batch_size: Images in a pass.
+        repeats: Timed passes of each model, behind one that is not timed.
+
+    Returns:
+        Images per second of each: of the median pass.
+    """
+    inputs = []
+    for segmenter in segmenters:
+        image = torch.rand(batch_size, segmenter.spec.channels, size, size, device=segmenter.network.mean.device)
+        inputs.append(image.contiguous(memory_format=torch.channels_last))
+    seconds: list[list[float]] = [[] for _ in segmenters]
+    turns = range(repeats + 1)
+    for turn in tqdm(turns, "timing", unit="turn", disable=not sys.stderr.isatty(), delay=2, leave=False):
+        for index, (segmenter, image) in enumerate(zip(segmenters, inputs, strict=True)):
+            start = time.perf_counter()
+            segmenter(image)
+            if image.is_cuda:
+                torch.cuda.synchronize()
+            if turn:
+                seconds[index].append(time.perf_counter() - start)
+    return [batch_size / statistics.median(each) for each in seconds]
+
+
+def flops(segmenter: Segmenter, size: int) -> int:
+    """Count the floating point operations of one square image; a multiply-add is two."""
+    with torch.device("meta"):
+        copy = Segmenter(segmenter.name, segmenter.arguments, segmenter.spec, segmenter.tile, {})
+        image = torch.zeros(1, segmenter.spec.channels, size, size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        copy(image)
+    return int(counter.get_total_flops())
+
+
+def stored_miou(segmenter: Segmenter) -> float | None:
+    """Return the validation mIoU, 0..1, that a Segmenter was saved with."""
+    scores = segmenter.provenance.get("scores")
+    found = scores.get("validation_miou") if isinstance(scores, dict) else None
+    return _known(found) if isinstance(found, int | float) else None
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _data(segmenter: Segmenter) -> object:
+    return segmenter.provenance.get("manifest")
+
+
+def _share(own: float | None, best: float | None) -> float | None:
+    return own / best if own is not None and best else None

@@ -1,0 +1,289 @@
+"""``label ablate``: how good the masks of each prompt are against true instance masks (SAMRS paper, table 1)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from geodistill.engine import run_tasks
+from geodistill.errors import DataError
+from geodistill.files import atomic_path
+from geodistill.label.build import Work, unopened
+from geodistill.label.config import check_view
+from geodistill.label.formats import read_boxes
+from geodistill.label.formats.true_masks import instances_of, with_true_masks
+from geodistill.label.masks import Runs
+from geodistill.label.pixels import read_tiles
+from geodistill.label.postprocess import NO_RULES, Rules, fill_polygon, finish
+from geodistill.label.prompts import COMBINATIONS, build_prompts
+from geodistill.label.records import Box, ImageBoxes, rectangle
+from geodistill.label.segmenters import CroppedMask
+from geodistill.label.tiles import boxes_in, tile_windows
+from geodistill.label.worker import segmenter_of
+from geodistill.raster import Raster, Window
+from geodistill.writing import csv_text, json_text
+
+FLOORS = ("(H-Box filled)", "(R-Box filled)")
+"""Rows without any segmenter: what a mask must be better than."""
+
+
+@dataclass(frozen=True)
+class PromptAblation:
+    """What is asked of every image; `geodistill.engine.run_tasks` sends it to its workers.
+
+    Attributes:
+        segmenter: Name for `geodistill.label.segmenters.build_segmenter`.
+        prompts: The combinations to compare.
+        rules: How masks are mended before they are compared; not at all in the paper.
+        tile: Side of the tiles in pixels, or ``None``.
+        overlap: Pixels that tiles share.
+        share: Least share of a box inside a tile.
+        bands: Bands that the segmenter sees.
+        instances: Folder of pictures with an instance a colour, where the annotations hold no masks: ``KEY.png``, or
+            iSAID's ``KEY_instance_id_RGB.png`` with ``KEY_instance_color_RGB.png`` for the classes.
+        device: Where the segmenter runs.
+
+    Raises:
+        RecipeError: A value makes no sense.
+    """
+
+    segmenter: str = "grabcut"
+    prompts: tuple[tuple[str, ...], ...] = COMBINATIONS
+    rules: Rules = NO_RULES
+    tile: int | None = None
+    overlap: int = 0
+    share: float = 0.7
+    bands: tuple[int, ...] | None = None
+    instances: Path | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_view(self.tile, self.overlap, self.share, self.bands)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the rows: the floors, then the prompts."""
+        return (*FLOORS, *("+".join(prompt) for prompt in self.prompts))
+
+    def __call__(self, image: ImageBoxes) -> NDArray[np.float64]:
+        """Compare all prompts on one image.
+
+        Returns:
+            ``(rows, 4)`` float64: instances with a union, sum of their IoU, sum of intersections, sum of unions.
+
+        Raises:
+            DataError: The image or its instance file cannot be read.
+        """
+        image = self._with_masks(image)
+        sums = np.zeros((len(self.rows), 4))
+        if not any(box.segmentation for box in image.boxes):
+            return sums
+        with Raster(image.image) as raster:
+            for window, boxes in self._tiles(image):
+                tile = next(read_tiles(raster, [window], self.bands))
+                segmenter = segmenter_of(self.segmenter, self.device)
+                (embedding,) = segmenter.embed([tile.rgb])
+                truths = [Runs.from_coco(box.segmentation or {}) for box in boxes]
+                height, width = window.height, window.width
+                filled = ([rectangle(*(b.horizontal or b.box)) for b in boxes], [b.corners for b in boxes])
+                for row, polygons in enumerate(filled):
+                    masks = (fill_polygon(polygon, height, width) for polygon in polygons)
+                    sums[row] += _compare(masks, truths)
+                for row, prompt in enumerate(self.prompts, len(FLOORS)):
+                    found = segmenter.masks(embedding, build_prompts(boxes, prompt))
+                    mended = (
+                        finish(mask, box, self.rules, height, width).mask
+                        for mask, box in zip(found, boxes, strict=True)
+                    )
+                    sums[row] += _compare(mended, truths)
+        return sums
+
+    def _with_masks(self, image: ImageBoxes) -> ImageBoxes:
+        """Return an image with the true masks of its instance file, where there is one."""
+        if self.instances is None:
+            return image
+        names = (image.key, Path(image.key).name)
+        files = [self.instances / f"{name}{end}.png" for name in names for end in ("", "_instance_id_RGB")]
+        path = next((path for path in files if path.is_file()), None)
+        if path is None:
+            return image
+        classes = path.with_name(path.name.replace("_instance_id_RGB", "_instance_color_RGB"))
+        semantic = classes if classes != path and classes.is_file() else None
+        return with_true_masks(image, instances_of(path, semantic, image.width, image.height))[0]
+
+    def _tiles(self, image: ImageBoxes) -> Iterator[tuple[Window, list[Box]]]:
+        """Yield tiles with the boxes that have a mask; each box in the first tile that it belongs to."""
+        whole = Window(0, 0, image.height, image.width)
+        left = boxes_in([_oriented(box) for box in image.boxes if box.segmentation], whole, 0)
+        for window in tile_windows(image.height, image.width, self.tile, self.overlap):
+            inside = boxes_in(left, window, self.share)
+            taken = {box.index for box in inside}
+            left = [box for box in left if box.index not in taken]
+            if inside:
+                yield window, inside
+
+
+def _oriented(box: Box) -> Box:
+    """Return a horizontal box with an oriented one: the smallest rectangle around its true mask."""
+    if box.kind != "hbox" or box.segmentation is None:
+        return box
+    runs = Runs.from_coco(box.segmentation)
+    if not runs.area:
+        return box
+    return replace(box, polygon=runs.smallest_rectangle(), kind="rbox", horizontal=box.horizontal or box.box)
+
+
+def _compare(masks: Iterator[CroppedMask | None], truths: Sequence[Runs]) -> NDArray[np.float64]:
+    """Sum up ``(4,)``: instances with a union, their IoU, intersections, unions."""
+    sums = np.zeros(4)
+    for mask, truth in zip(masks, truths, strict=True):
+        found = None if mask is None else Runs.of(mask.mask, mask.top, mask.left, truth.height, truth.width)
+        common = 0 if found is None else found.overlap(truth)
+        union = truth.area + (0 if found is None else found.area) - common
+        if union:
+            sums += (1, common / union, common, union)
+    return sums
+
+
+@dataclass(frozen=True)
+class PromptScore:
+    """A row of the table.
+
+    Attributes:
+        prompt: Name of the combination, or one of `FLOORS`.
+        instances: Instances compared.
+        miou_i: Mean of the instances' IoU, 0 to 1.
+        miou_p: Sum of intersections over sum of unions, 0 to 1.
+    """
+
+    prompt: str
+    instances: int
+    miou_i: float
+    miou_p: float
+
+
+@dataclass(frozen=True)
+class AblationTable:
+    """The whole table.
+
+    Attributes:
+        segmenter: Its name.
+        format: Format of the annotations.
+        rows: The floors, then the prompts.
+        images: Images read.
+        boxes_without_mask: Boxes left out because the set has no true mask of them.
+        failures: Images that could not be read, with the reason.
+    """
+
+    segmenter: str
+    format: str
+    rows: tuple[PromptScore, ...]
+    images: int
+    boxes_without_mask: int
+    failures: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+def ablate(
+    format: str,
+    boxes: Path,
+    images: Path,
+    question: PromptAblation,
+    *,
+    category_field: str | None = None,
+    work: Work | None = None,
+    progress: bool = False,
+) -> AblationTable:
+    """Compare prompts on a set with true instance masks.
+
+    Args:
+        format: Annotation format.
+        boxes: File or folder of the annotations.
+        images: Folder of the images.
+        question: What to compare.
+        category_field: Where an object's class stands, in formats that leave it open.
+        work: Engine and workers.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        DataError: Not a single box has a true mask.
+    """
+    work = work or Work()
+    annotations = read_boxes(format, boxes, images, category_field=category_field)
+    items = [image for image in annotations.images if image.boxes]
+    sums = np.zeros((len(question.rows), 4))
+    failures = list(unopened(annotations).values())
+    results = run_tasks(
+        question, items, engine=work.engine, workers=work.workers, address=work.address, keep_going=True, gpus=work.gpus
+    )
+    for result in tqdm(results, "comparing", len(items), unit="image", disable=not (progress and sys.stderr.isatty())):
+        if result.value is not None:
+            sums += result.value
+        elif isinstance(result.error, DataError):
+            failures.append(str(result.error))
+        elif result.error is not None:
+            raise result.error
+    total = sum(len(image.boxes) for image in items)
+    if not sums[:, 0].any():
+        because = f" ({failures[0]})" if failures else ""
+        raise DataError(
+            f"none of {total} boxes in {boxes} has a true mask{because}",
+            "COCO segmentations, HRSC2016 with LandMask/, or --instances with an instance a colour",
+        )
+    rows = tuple(
+        PromptScore(name, int(count), ratios / max(count, 1), common / max(union, 1))
+        for name, (count, ratios, common, union) in zip(question.rows, sums.tolist(), strict=True)
+    )
+    return AblationTable(question.segmenter, format, rows, len(items), total - int(sums[0, 0]), tuple(failures))
+
+
+def format_ablation(ablation: AblationTable, published: Mapping[str, Sequence[float]] | None = None) -> str:
+    """Return the table in percent.
+
+    Args:
+        ablation: The table.
+        published: mIOU_I and mIOU_P in percent by prompt, of SAM ViT-H on the same set, shown in a last column.
+    """
+    width = max(len(row.prompt) for row in ablation.rows)
+    lines = [f"{'prompt':<{width}}  instances  mIOU_I  mIOU_P" + ("" if published is None else "  published")]
+    for row in ablation.rows:
+        known = (published or {}).get(row.prompt)
+        figures = "" if published is None else f"  {known[0]:.2f} / {known[1]:.2f}" if known else "  -"
+        line = f"{row.prompt:<{width}}  {row.instances:>9}  {100 * row.miou_i:>6.2f}  {100 * row.miou_p:>6.2f}"
+        lines.append(line + figures)
+    lines.append(f"{ablation.segmenter} on {ablation.images} images, {ablation.boxes_without_mask} boxes without mask")
+    if published is not None:
+        lines.append("published: SAM ViT-H, 124 test images; - where the figure is not known here")
+    lines += [f"failed: {failure}" for failure in ablation.failures[:5]]
+    if len(ablation.failures) > 5:
+        lines.append(f"... and {len(ablation.failures) - 5} more")
+    return "\n".join(lines)
+
+
+def ablation_files(folder: Path) -> list[Path]:
+    """Return every file that `write_ablation` writes."""
+    return [folder / "ablation.json", folder / "ablation.csv"]
+
+
+def write_ablation(folder: Path, ablation: AblationTable) -> None:
+    """Write ``ablation.json``, and ``ablation.csv`` with a line a prompt; shares in 0..1.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    about, table = ablation_files(folder)
+    rows = [(row.prompt, row.instances, f"{row.miou_i:.6f}", f"{row.miou_p:.6f}") for row in ablation.rows]
+    with atomic_path(about) as part:
+        part.write_text(json_text(ablation.to_dict(), 2) + "\n", encoding="utf-8")
+    with atomic_path(table) as part:
+        part.write_text(csv_text([("prompt", "instances", "miou_i", "miou_p"), *rows]), encoding="utf-8")

@@ -1,0 +1,124 @@
+"""KDA's decoder table (the paper's Table IV): every decoder on one encoder, weighed without training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from geodistill.errors import RecipeError
+from geodistill.methods.kda import KdaNetwork
+from geodistill.methods.kda.network import DECODER_WIDTHS
+from geodistill.training.recipe import load_recipe
+from geodistill.training.schema import KdaRecipe
+
+PUBLISHED = {
+    "dcf": (267_106, 22.26),
+    "unet": (12_155_586, 35.52),
+    "segformer": (758_018, 24.08),
+    "upernet": (972_674, 23.04),
+}
+"""Parameters of the released code's decoder, and the printed G operations of the whole model at 224 pixels.
+
+The paper counts two operations a multiply-add, norms too, and transposed convolutions four times over. Its U-Net and
+UPerNet are not the publications' own, so ours differ from them; its SegNeXt head's count is not known to us.
+"""
+
+
+@dataclass(frozen=True)
+class DecoderRow:
+    """One decoder.
+
+    Attributes:
+        decoder: Its name.
+        parameters: Its own.
+        whole: Parameters of encoder and decoder.
+        macs: Multiply-adds of the whole model on one image (convolutions, linear layers and attention).
+        published_parameters: The released code's, on the paper's encoder and with 2 classes, where known.
+        published_gflops: Printed for the whole model at 224 pixels, where known.
+    """
+
+    decoder: str
+    parameters: int
+    whole: int
+    macs: int
+    published_parameters: int | None
+    published_gflops: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready form."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class DecoderTable:
+    """Every decoder on one encoder.
+
+    Attributes:
+        rows: One row per decoder.
+        size: Side of the square input in pixels that operations are counted for.
+    """
+
+    rows: tuple[DecoderRow, ...]
+    size: int
+
+    def to_text(self) -> str:
+        """Return an aligned table."""
+        head = (
+            "decoder",
+            "parameters",
+            "whole model",
+            f"G multiply-adds at {self.size}",
+            "published",
+            "published G, 224",
+        )
+        cells = [
+            (
+                row.decoder,
+                f"{row.parameters:,}",
+                f"{row.whole:,}",
+                f"{row.macs / 1e9:.2f}",
+                "-" if row.published_parameters is None else f"{row.published_parameters:,}",
+                "-" if row.published_gflops is None else f"{row.published_gflops:.2f}",
+            )
+            for row in self.rows
+        ]
+        widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
+        lines = []
+        for first, *others in (head, *cells):
+            right = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
+            lines.append("  ".join([first.ljust(widths[0]), *right]))
+        return "\n".join(lines)
+
+
+def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int | None = None) -> DecoderTable:
+    """Weigh every decoder on the encoder of a KDA recipe.
+
+    Args:
+        target: Recipe, file or shipped name.
+        size: Side of the square input in pixels.
+        channels: Bands of the input.
+        classes: Classes of the output; 2, as in the paper, where not given.
+
+    Raises:
+        RecipeError: The recipe is of another method.
+    """
+    recipe = load_recipe(target)
+    if not isinstance(recipe, KdaRecipe):
+        raise RecipeError(f"--decoders with {target}, a recipe of {recipe.method}", "a recipe of kda", "kda-landslide")
+    rows = []
+    for decoder in DECODER_WIDTHS:
+        is_recipes_own = decoder == recipe.network.decoder
+        config = replace(recipe.network, decoder=decoder, encoder_weights=None)  # type: ignore[arg-type]
+        arguments = asdict(config) | ({} if is_recipes_own else {"decoder_channels": None})
+        with torch.device("meta"), torch.no_grad():
+            network = KdaNetwork(channels, classes or 2, **arguments, auxiliary=False).eval()
+            with FlopCounterMode(display=False) as flops:
+                network(torch.zeros(1, channels, size, size))
+        parts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
+        published = PUBLISHED.get(decoder, (None, None))
+        whole = sum(parts.values())
+        rows.append(DecoderRow(decoder, whole - parts["encoder"], whole, flops.get_total_flops() // 2, *published))
+    return DecoderTable(tuple(rows), size)

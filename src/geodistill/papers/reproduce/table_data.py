@@ -1,0 +1,168 @@
+"""The data of a table: made-up scenes for a smoke run, the official sets for a full one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.find import scan_set
+from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
+from geodistill.errors import ArtifactError, DataError
+from geodistill.papers.reproduce.planner import TrainingRun, put
+from geodistill.papers.row import About
+from geodistill.spec import Legend
+from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_scene
+from geodistill.training.recipe import recipe_keys
+from geodistill.training.schema import Recipe
+
+SCENES, SIDE = 6, 160
+"""Made-up scenes of a set, and their side in pixels."""
+
+WEIGHT_KEYS = ("network.encoder_weights", "teacher.weights", "losses.phase.discriminator.weights")
+"""Recipe keys that may name a file of weights."""
+
+
+@dataclass(frozen=True)
+class MadeUpSets:
+    """Made-up sets, a town's scenes for each set of the catalogue, with two classes where that has two.
+
+    Attributes:
+        folder: Where they are drawn.
+    """
+
+    folder: Path
+    words: str = "made-up scenes"
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """Return what decides what the set holds: sets with one identity are one."""
+        return {"made up": name, "scenes": SCENES, "side": SIDE, "classes": len(self._legend(name))}
+
+    def manifest(self, name: str) -> Path:
+        """Draw and scan a set, where that was not done yet; return its manifest."""
+        folder = self.folder / f"made-up-{SCENES}x{SIDE}"
+        path, images, legend = folder / f"{name}.parquet", folder / name, self._legend(name)
+        if path.is_file():
+            return path
+        number = sorted(CATALOG).index(name)
+        region = list(REGIONS.values())[number % len(REGIONS)]
+        for at in range(SCENES):
+            scene = draw_scene(SIDE, region, 100 * number + at)
+            if legend is not LEGEND:
+                scene = replace(scene, mask=(scene.mask == LEGEND.names.index("building")).astype(np.uint8))
+            write_scene(scene, images, f"{name}_{at}")
+        scan(images / "images", images / "masks", path, legend=legend, split=SplitPlan(fractions=(0.5, 1 / 6, 1 / 3)))
+        return path
+
+    def place_weights(self, recipe: Recipe) -> Recipe:
+        """Return the recipe as it is: a smoke run has no weights from anywhere."""
+        return recipe
+
+    def _legend(self, name: str) -> Legend:
+        real = CATALOG[name].legend
+        two = real is not None and len(real) == 2
+        return Legend(("background", "building"), LEGEND.colours[:2]) if two else LEGEND
+
+
+@dataclass(frozen=True)
+class OfficialSets:
+    """The official sets below a root: in folders of their names, or the root is the one set that is asked for.
+
+    Attributes:
+        root: The folder; ``root/weights`` holds the files of weights that rows name.
+        folder: Where manifests are written.
+        about: The table's variants of its own set.
+    """
+
+    root: Path
+    folder: Path
+    about: About
+    words: str = field(init=False, default="the official set")
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """Return what decides what the set holds: sets with one identity are one."""
+        own = name == self.about.dataset
+        variants = {"split": self.about.split, "layout": self.about.layout} if own else {"split": None, "layout": None}
+        return {"set": name, "root": str(self.root.resolve()), **variants}
+
+    def manifest(self, name: str) -> Path:
+        """Scan a set by its official layout and split, where that was not done yet; return its manifest.
+
+        Raises:
+            DataError: There is no such folder, it holds another set, or files are missing.
+        """
+        identity = self.identity(name)
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        path = self.folder / digest / f"{name}.parquet"
+        if not path.is_file():
+            scan_set(
+                CATALOG[name],
+                self._place(name),
+                path,
+                split=identity["split"],
+                layout=identity["layout"],
+                progress=True,
+            )
+        return path
+
+    def place_weights(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with its files of weights found below ``root/weights``.
+
+        Raises:
+            ArtifactError: One is neither there nor where the recipe says.
+        """
+        known = recipe_keys(type(recipe))
+        for key in WEIGHT_KEYS:
+            value: Any = recipe
+            for part in key.split(".") if key in known else ():
+                value = getattr(value, part, None)
+            if key not in known or value in (None, "pretrained") or Path(value).exists():
+                continue
+            file = self.root / "weights" / value
+            if not file.exists():
+                raise ArtifactError(
+                    f"weights {value} ({key}) are neither here nor at {file}",
+                    "the checkpoint of their publication",
+                    f"put it there, or name another with --set {key}=FILE",
+                )
+            recipe = put(recipe, key, str(file))
+        return recipe
+
+    def _place(self, name: str) -> Path:
+        for place in (self.root / name, self.root / f"{name}.zip"):
+            if place.exists():
+                return place
+        if name != self.about.dataset:
+            raise DataError(
+                f"no folder {self.root / name}",
+                f"{CATALOG[name].title}, which this table needs as well",
+                f"put it there; download it from {CATALOG[name].source}",
+            )
+        return self.root
+
+
+Source = MadeUpSets | OfficialSets
+
+
+def with_data(run: TrainingRun, source: Source) -> Recipe:
+    """Return a run's recipe with its manifests.
+
+    Raises:
+        DataError: A set is not there or not whole.
+    """
+    manifests = [str(source.manifest(name)) for name in run.sets]
+    if len(manifests) > 1:
+        return put(run.recipe, "data.manifests", tuple(manifests))
+    return put(run.recipe, "data.manifest", manifests[0])
+
+
+def identities(source: Source) -> Mapping[str, Any]:
+    """Return the identity of every set in the catalogue."""
+    return {name: source.identity(name) for name in CATALOG}

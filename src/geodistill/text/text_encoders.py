@@ -1,0 +1,251 @@
+"""Frozen text encoders: texts become token features (MetaSegNet, III-C)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from geodistill.errors import ArtifactError, DataError, UnknownNameError
+from geodistill.nn.weights import read_tensors
+
+WORDS = "words"
+WORD_WIDTH = 128
+
+
+class TextEncoder(Protocol):
+    """Turns texts into token features.
+
+    Attributes:
+        name: What was asked for.
+        fingerprint: Changes whenever name or weights do.
+        width: Channels of a token.
+    """
+
+    name: str
+    fingerprint: str
+    width: int
+
+    def tokens(self, text: str) -> int:
+        """Count the tokens that `encode` gives of a text."""
+        ...
+
+    def encode(self, text: str) -> Tensor:
+        """Give ``(T, width)`` float32 features of a text's tokens.
+
+        Raises:
+            DataError: The text is longer than the encoder reads at once.
+        """
+        ...
+
+
+class WordEncoder:
+    """Text features without any weights: each word is a fixed random direction, drawn from its own spelling.
+
+    Texts that share words share features, which is all that a segmenter trained on a few dozen prompts can use; what
+    words mean is known to a trained text encoder only.
+
+    Args:
+        width: Channels of a word.
+    """
+
+    def __init__(self, width: int = WORD_WIDTH) -> None:
+        self.name, self.fingerprint, self.width = WORDS, f"{WORDS}-{width}", width
+
+    def tokens(self, text: str) -> int:
+        """Count words; an empty text has one."""
+        return max(len(_words(text)), 1)
+
+    def encode(self, text: str) -> Tensor:
+        """Give ``(words, width)`` float32 of unit deviation."""
+        return torch.stack([_direction(word, self.width) for word in _words(text) or [""]])
+
+
+class TransformersEncoder:
+    """The text side of a transformers model, frozen: BERT, MiniLM, CLIP ...; special tokens included.
+
+    Args:
+        name: Hub id or local directory with a tokenizer and safetensors weights.
+
+    Raises:
+        ArtifactError: It cannot be had or holds no text encoder.
+    """
+
+    def __init__(self, name: str) -> None:
+        from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel
+
+        self.name, folder = name, local_directory(name)
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            kind: Any = CLIPTextModel if config.model_type.startswith("clip") else AutoModel
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            model: Any = kind.from_pretrained(folder, use_safetensors=True)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ArtifactError(
+                f"text encoder {name} cannot be loaded ({first})", "tokenizer and safetensors"
+            ) from error
+        self._model = model.eval().requires_grad_(False)
+        text = getattr(model.config, "text_config", model.config)
+        self.width = int(text.hidden_size)
+        self._longest = int(getattr(text, "max_position_embeddings", 512))
+        self.fingerprint = f"{config.model_type}-{_weights_hash(folder)}"
+
+    def tokens(self, text: str) -> int:
+        """Count tokens, with the special ones."""
+        return len(self._tokenizer(text)["input_ids"])
+
+    def encode(self, text: str) -> Tensor:
+        """Give ``(T, width)`` float32: the last hidden state.
+
+        Raises:
+            DataError: The text is longer than the encoder reads at once.
+        """
+        ids = self._tokenizer(text, return_tensors="pt")["input_ids"]
+        if ids.shape[1] > self._longest:
+            raise DataError(
+                f"a text of {ids.shape[1]} tokens for {self.name}",
+                f"at most {self._longest}",
+                "shorten it: " + text[:60],
+            )
+        with torch.inference_mode():
+            hidden: Tensor = self._model(input_ids=ids).last_hidden_state
+        return hidden[0].float().clone()
+
+
+def local_directory(name: str) -> Path:
+    """Give a model's directory: the one named, or a hub repository's, fetched once.
+
+    Raises:
+        ArtifactError: It cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ArtifactError(
+            f"text encoder {name} cannot be fetched", "a directory, or a hub id with a connection",
+            "give a local directory, or 'words' which needs none",
+        ) from error  # fmt: skip
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in text.lower()).split()
+
+
+def _direction(word: str, width: int) -> Tensor:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(width).astype(np.float32))
+
+
+def _weights_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+MODELS = {
+    "RemoteCLIP-ViT-B-32": "openai/clip-vit-base-patch32",
+    "RemoteCLIP-ViT-L-14": "openai/clip-vit-large-patch14",
+}
+"""Each model's file on the hub, and the model whose tokenizer and shape it shares."""
+
+_ODD = (RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+"""What torch and the renaming below raise where a file holds something else than tensors by name."""
+
+REPOSITORY = "chendelong/RemoteCLIP"
+_PLAIN = {
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
+_BLOCK = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+class RemoteClipEncoder(TransformersEncoder):
+    """CLIP's text tower with RemoteCLIP's weights.
+
+    Args:
+        name: Key of `MODELS`.
+        weights: The ``.pt`` file; fetched where not given.
+        base: Directory or hub id that gives tokenizer and shape; the model's own where not given.
+
+    Raises:
+        UnknownNameError: There is no such model.
+        ArtifactError: The weights cannot be had or do not fit.
+    """
+
+    def __init__(self, name: str, weights: Path | None = None, base: str | None = None) -> None:
+        if name not in MODELS:
+            raise UnknownNameError("RemoteCLIP model", name, MODELS)
+        super().__init__(base or MODELS[name])
+        path = weights or _fetch(f"{name}.pt")
+        state = read_tensors(path)
+        try:
+            missing = self._model.load_state_dict(text_tower(state), strict=False).missing_keys
+        except _ODD as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ArtifactError(f"{path} holds no RemoteCLIP weights ({reason})", f"those of {name}") from error
+        if lacking := [key for key in missing if "position_ids" not in key]:
+            raise ArtifactError(f"{path} lacks {lacking[0]} ({len(lacking)} keys)", f"the weights of {name}")
+        self.name, self.fingerprint = name, f"{name}-{path.stat().st_size}"
+
+
+def text_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename open_clip's text weights to those of transformers' ``CLIPTextModel``.
+
+    Attention's three projections are one matrix there and three here.
+    """
+    prefix = "text_model." if _nested() else ""
+    renamed: dict[str, Tensor] = {prefix + new: state[old] for old, new in _PLAIN.items()}
+    for key, value in state.items():
+        if not key.startswith("transformer.resblocks."):
+            continue
+        number, _, rest = key.removeprefix("transformer.resblocks.").partition(".")
+        layer = f"{prefix}encoder.layers.{number}."
+        module, _, kind = rest.rpartition(".")
+        if kind.startswith("in_proj_"):
+            for name, part in zip("qkv", value.chunk(3), strict=True):
+                renamed[f"{layer}self_attn.{name}_proj.{kind.removeprefix('in_proj_')}"] = part
+        else:
+            renamed[f"{layer}{_BLOCK[module]}.{kind}"] = value
+    return renamed
+
+
+def _nested() -> bool:
+    """Whether this release of transformers keeps the tower under ``text_model``."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    tiny: Any = CLIPTextModel(CLIPTextConfig(vocab_size=4, hidden_size=4, intermediate_size=4, num_hidden_layers=1,
+                                             num_attention_heads=1, max_position_embeddings=4))  # fmt: skip
+    return any(key.startswith("text_model.") for key in tiny.state_dict())
+
+
+def _fetch(file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(REPOSITORY, file))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ArtifactError(f"{file} cannot be fetched from {REPOSITORY}", "a connection to the hub") from error

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from factories import make_picture, make_raster
+from geodistill.data.mask_files import decode_mask, infer_legend, label_counts, read_mask, strips
+from geodistill.errors import DataError
+from geodistill.raster import Raster, Window
+from geodistill.spec import Legend
+
+TOWN = Legend(("ground", "roof", "tree"), ((10, 10, 10), (200, 0, 0), (0, 200, 0)), ignore_colours=((0, 0, 0),))
+INDICES = np.array([[0, 1, 2, 255], [2, 2, 1, 0]], np.uint8)
+
+
+class TestReadMask:
+    @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+    def test_indices(self, tmp_path: Path, suffix: str) -> None:
+        path = make_picture(tmp_path / f"m{suffix}", INDICES)
+        assert np.array_equal(read_mask(path, TOWN), INDICES)
+
+    @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+    def test_colours(self, tmp_path: Path, suffix: str) -> None:
+        path = make_picture(tmp_path / f"m{suffix}", TOWN.paint(INDICES))
+        assert np.array_equal(read_mask(path, TOWN), INDICES)
+
+    def test_transparent_pixels_of_a_colour_mask_are_ignored_unless_a_class_has_their_colour(
+        self, tmp_path: Path
+    ) -> None:
+        pixels = np.concatenate([TOWN.paint(INDICES), np.full((2, 4, 1), 255, np.uint8)], axis=-1)
+        pixels[0, 0] = (1, 2, 3, 0)
+        pixels[1, 0, 3] = 0  # a tree all the same
+        path = make_picture(tmp_path / "m.png", pixels)
+        assert read_mask(path, TOWN).tolist() == [[255, 1, 2, 255], [2, 2, 1, 0]]
+        nearest = Legend(TOWN.names, TOWN.colours, nearest=True)
+        assert read_mask(path, nearest, ignore_unknown=True).tolist()[0][0] == 255
+
+    def test_a_background_that_is_nodata_or_transparent_stays_a_class(self, tmp_path: Path) -> None:
+        legend = Legend(("ground", "roof"), ((0, 0, 0), (200, 0, 0)))
+        labels = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
+        colours = legend.paint(labels)
+        rgba = np.concatenate([colours, 255 * labels[..., None]], -1)
+        planes = np.moveaxis(colours, -1, 0)
+        palette = Image.fromarray(labels, "P")
+        palette.putpalette([0, 0, 0, 200, 0, 0])
+        palette.save(tmp_path / "palette.png", transparency=0)
+        paths = [
+            make_picture(tmp_path / "rgba.png", rgba),
+            make_raster(tmp_path / "rgb.tif", pixels=planes, nodata=0),
+            make_raster(tmp_path / "rgba.tif", pixels=planes, alpha=labels > 0),
+            make_raster(tmp_path / "values.tif", pixels=labels[None], nodata=0),
+            tmp_path / "palette.png",
+        ]
+        for path in paths:
+            assert np.array_equal(read_mask(path, legend), labels), path.name
+            beyond = read_mask(path, legend, Window(0, -1, 1, 3))
+            assert beyond.tolist() == [[255, 0, 1]], path.name
+
+    def test_what_a_mask_band_hides_is_ignored(self, tmp_path: Path) -> None:
+        shown = np.array([[True, False, True]])
+        path = make_raster(tmp_path / "m.tif", pixels=np.array([[[0, 1, 2]]], np.uint8), mask_band=shown)
+        assert read_mask(path, TOWN).tolist() == [[0, 255, 2]]
+
+    def test_palette_of_other_colours_is_read_by_index(self, tmp_path: Path) -> None:
+        palette = [(i, 50, 50) for i in range(256)]
+        path = make_picture(tmp_path / "m.png", INDICES, palette)
+        assert np.array_equal(read_mask(path, TOWN), INDICES)
+
+    @pytest.mark.parametrize("name", ["m.png", "m.tif"])
+    def test_palette_in_another_order_is_read_by_the_legends_colours(self, tmp_path: Path, name: str) -> None:
+        palette = [(0, 0, 0), *TOWN.colours[::-1]]
+        stored = np.where(INDICES == 255, 0, 3 - INDICES).astype(np.uint8)
+        path = tmp_path / name
+        if name.endswith("png"):
+            make_picture(path, stored, palette)
+        else:
+            make_raster(path, pixels=stored[None], palette=palette)
+        assert np.array_equal(read_mask(path, TOWN), INDICES)
+
+    def test_other_values_as_classes(self, tmp_path: Path) -> None:
+        path = make_raster(tmp_path / "m.tif", pixels=np.array([[[0, 255, 1000]]], np.uint16))
+        assert read_mask(path, Legend(("a", "b"), values=(255, 1000), ignore_values=(0,))).tolist() == [[255, 0, 1]]
+
+    def test_nodata_is_ignored_unless_it_is_a_class(self, tmp_path: Path) -> None:
+        path = make_raster(tmp_path / "m.tif", pixels=np.array([[[0, 1, 9]]], np.uint8), nodata=9)
+        assert read_mask(path, TOWN).tolist() == [[0, 1, 255]]
+        path = make_raster(tmp_path / "n.tif", pixels=np.array([[[0, 1, 2]]], np.uint8), nodata=0)
+        assert read_mask(path, TOWN).tolist() == [[0, 1, 2]]
+
+    def test_window_beyond_the_file_is_ignored_there(self, tmp_path: Path) -> None:
+        path = make_picture(tmp_path / "m.png", INDICES)
+        assert read_mask(path, TOWN, Window(-1, 2, 3, 3)).tolist() == [[255] * 3, [2, 255, 255], [1, 0, 255]]
+
+    def test_label_outside_the_legend_is_an_error_of_one_line(self, tmp_path: Path) -> None:
+        path = make_picture(tmp_path / "m.png", np.array([[0, 7, 7, 5]]))
+        with pytest.raises(DataError, match=r"m\.png has label 7 \(2 pixels\), 5 \(1 pixels\) outside.*among 0, 1, 2"):
+            read_mask(path, TOWN)
+        assert read_mask(path, TOWN, ignore_unknown=True).tolist() == [[0, 255, 255, 255]]
+
+    def test_colour_outside_the_legend_is_named(self, tmp_path: Path) -> None:
+        path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))
+        with pytest.raises(DataError, match=r"#0102ff \(4 pixels\)"):
+            read_mask(path, TOWN)
+        with Raster(path) as raster:
+            assert decode_mask(raster, TOWN)[1] == {(1, 2, 255): 4}
+
+    @pytest.mark.parametrize(("channels", "dtype"), [(2, "uint8"), (3, "uint16")])
+    def test_refuses_what_is_no_mask(self, tmp_path: Path, channels: int, dtype: str) -> None:
+        path = make_raster(tmp_path / "m.tif", channels=channels, dtype=dtype)
+        with pytest.raises(DataError, match=f"{channels} bands of {dtype}"):
+            read_mask(path, TOWN)
+
+
+class TestInferLegend:
+    def infer(self, tmp_path: Path, *values: list[int], palette: list[tuple[int, int, int]] | None = None) -> Legend:
+        paths = [make_picture(tmp_path / f"{i}.png", np.array([v]), palette) for i, v in enumerate(values)]
+        return infer_legend(paths)
+
+    def test_values_over_all_files(self, tmp_path: Path) -> None:
+        legend = self.infer(tmp_path, [0, 3], [3, 1])
+        assert legend.values == (0, 1, 3)
+        assert legend.names == ("class0", "class1", "class3")
+
+    def test_black_and_white(self, tmp_path: Path) -> None:
+        legend = self.infer(tmp_path, [0, 255])
+        assert (legend.names, legend.values) == (("background", "foreground"), (0, 255))
+
+    def test_255_beside_classes_is_ignored(self, tmp_path: Path) -> None:
+        legend = self.infer(tmp_path, [0, 1, 255])
+        assert (legend.values, legend.ignore_values) == ((0, 1), (255,))
+
+    @pytest.mark.parametrize(
+        ("values", "nodata", "names", "classes"),
+        [
+            ([0, 1], 0, ("background", "class1"), (0, 1)),
+            ([0, 1, 4], 0, ("background", "class1", "class4"), (0, 1, 4)),
+            ([0, 255], 0, ("background", "foreground"), (0, 255)),
+            ([0, 1, 9], 9, ("class0", "class1"), (0, 1)),
+        ],
+    )
+    def test_a_background_that_is_nodata(
+        self, tmp_path: Path, values: list[int], nodata: int, names: tuple[str, ...], classes: tuple[int, ...]
+    ) -> None:
+        path = make_raster(tmp_path / "m.tif", pixels=np.array([[values]], np.uint8), nodata=nodata)
+        legend = infer_legend([path])
+        assert (legend.names, legend.values) == (names, classes)
+        assert read_mask(path, legend).tolist() == [
+            [classes.index(value) if value in classes else 255 for value in values]
+        ]
+
+    def test_palette_gives_names_and_colours(self, tmp_path: Path) -> None:
+        legend = self.infer(tmp_path, [0, 1], palette=[(60, 16, 152), (132, 41, 246)])
+        assert legend.names == ("#3c1098", "#8429f6")
+        assert legend.colours == ((60, 16, 152), (132, 41, 246))
+
+    def test_colours_need_a_legend_and_are_named(self, tmp_path: Path) -> None:
+        path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))
+        with pytest.raises(DataError, match=r"#0102ff.*no legend is given"):
+            infer_legend([path])
+
+    @pytest.mark.parametrize("pixels", [np.arange(100.0), np.array([0.5, 1]), np.array([-1.0, 1])])
+    def test_pictures_are_no_labels(self, tmp_path: Path, pixels: np.ndarray) -> None:
+        path = make_raster(tmp_path / "m.tif", pixels=pixels.reshape(1, 1, -1).astype(np.float32))
+        with pytest.raises(DataError, match="give a legend"):
+            infer_legend([path])
+
+    def test_a_broken_mask_does_not_hide_the_others(self, tmp_path: Path) -> None:
+        (tmp_path / "bad.png").write_bytes(b"no")
+        good = make_picture(tmp_path / "good.png", np.array([[0, 1]]))
+        assert infer_legend([tmp_path / "bad.png", good]).values == (0, 1)
+        with pytest.raises(DataError, match="without a single label"):
+            infer_legend([tmp_path / "bad.png"])
+
+
+@given(st.integers(0, 3000), st.integers(1, 50_000), st.integers(0, 5))
+@settings(deadline=None, max_examples=30)
+def test_strips_cover_a_window_once(height: int, width: int, row: int) -> None:
+    parts = list(strips(Window(row, 7, height, width)))
+    assert [p.row for p in parts] == [row + sum(q.height for q in parts[:i]) for i in range(len(parts))]
+    assert sum(p.height for p in parts) == height
+    assert all(p.col == 7 and p.width == width for p in parts)
+    assert all(p.height * p.width <= 512 * 32_768 for p in parts)
+
+
+def test_label_counts() -> None:
+    counts, ignored = label_counts(INDICES, 3)
+    assert (counts.tolist(), ignored) == ([2, 2, 3], 1)

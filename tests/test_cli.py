@@ -88,7 +88,7 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     def stop(argv: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(VERBS, "fit", ("", stop))
+    monkeypatch.setattr("geodistill.cli.fit.fit", stop)
     assert main(["fit"]) == 130
     assert capsys.readouterr().err == "geodistill: stopped\n"
 
@@ -97,6 +97,6 @@ def test_our_own_errors_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(argv: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setitem(VERBS, "fit", ("", fail))
+    monkeypatch.setattr("geodistill.cli.fit.fit", fail)
     with pytest.raises(RuntimeError, match="ours"):
         main(["fit"])

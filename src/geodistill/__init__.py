@@ -1,3 +1,5 @@
 """geodistill: boxes, images and vision foundation models in; a small remote-sensing segmenter and maps out."""
 
-__version__ = "0.1.0"
+from geodistill.version import __version__
+
+__all__ = ["__version__"]

@@ -1,7 +1,7 @@
 """Reading text, JSON and YAML from outside: bounded in size and depth, and one clear line where it is not right.
 
-Every file that a person, a service or an earlier run has left comes in through here; `tests/test_house.py` holds that
-nothing else in the package calls the parsers below.
+Every file that a person, a service or an earlier run has left comes in through here; `tests/house/test_code.py` holds
+that nothing else in the package calls the parsers below.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from geodistill import __version__
 from geodistill.segmenter import Segmenter
+from geodistill.version import __version__
 
 AXES = ("batch", "bands", "height", "width")
 """Names of the axes of images and logits, as free ones are called in a graph."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geodistill.cli.shared import Verb, parse, print_json, refuse_idle, verb_parser
+from geodistill.cli.shared import Verbs, parse, print_json, refuse_idle, run_verb, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -248,10 +248,15 @@ def datasets(argv: Sequence[str]) -> None:
             print(f"{benchmark.name:<18} {classes:<11} {benchmark.title}")
 
 
-DATA_VERBS: dict[str, tuple[str, Verb]] = {
-    "scan": ("folder of images and masks -> manifest", scan),
-    "check": ("broken files, unknown labels, duplicates across splits", check),
-    "stats": ("class balance, band statistics, sizes", stats),
-    "leakage": ("images of different splits that show the same ground", leakage),
-    "patches": ("scenes -> patches with masks, as the papers cut them", patches),
+DATA_VERBS: Verbs = {
+    "scan": ("folder of images and masks -> manifest", "geodistill.cli.data:scan"),
+    "check": ("broken files, unknown labels, duplicates across splits", "geodistill.cli.data:check"),
+    "stats": ("class balance, band statistics, sizes", "geodistill.cli.data:stats"),
+    "leakage": ("images of different splits that show the same ground", "geodistill.cli.data:leakage"),
+    "patches": ("scenes -> patches with masks, as the papers cut them", "geodistill.cli.data:patches"),
 }
+
+
+def data(argv: Sequence[str]) -> None:
+    """Scan, check or count a data set."""
+    run_verb(DATA_VERBS, "geodistill data", argv)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.cli.shared import Verb, parse, print_json, refuse_idle, verb_parser
+from geodistill.cli.shared import Verbs, parse, plain_warnings, print_json, refuse_idle, run_verb, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.outputs import check_outputs
@@ -302,9 +302,18 @@ def export(argv: Sequence[str]) -> None:
     print(f"{args.out}: {sum(told['images'].values())} images copied ({splits}), {told['objects']} objects{left_out}")
 
 
-LABEL_VERBS: dict[str, tuple[str, Verb]] = {
-    "build": ("boxes -> masks, instances and a manifest; tells where every box went", build),
-    "stats": ("pixels, instances and mask sizes of labelled sets, as table, CSV and pictures", stats),
-    "export": ("a label set as YOLO segmentation or in SAMRS's form", export),
-    "ablate": ("prompts compared against true masks", ablate),
+LABEL_VERBS: Verbs = {
+    "build": ("boxes -> masks, instances and a manifest; says what became of every box", "geodistill.cli.label:build"),
+    "stats": (
+        "pixels, instances and mask sizes of labelled sets, as table, CSV and pictures",
+        "geodistill.cli.label:stats",
+    ),
+    "export": ("a label set as YOLO segmentation or in SAMRS's form", "geodistill.cli.label:export"),
+    "ablate": ("prompts compared against true masks", "geodistill.cli.label:ablate"),
 }
+
+
+def label(argv: Sequence[str]) -> None:
+    """Label a detection data set, count what it holds, or compare prompts."""
+    with plain_warnings():
+        run_verb(LABEL_VERBS, "geodistill label", argv)

@@ -6,20 +6,22 @@ import json
 import sys
 import warnings
 from argparse import ArgumentError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from geodistill import __version__
-from geodistill.errors import GeodistillWarning, RecipeError, UnknownNameError, printable
+from geodistill.errors import GeodistillWarning, RecipeError, printable
+from geodistill.lazy import choose
+from geodistill.version import __version__
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-Verb = Callable[[Sequence[str]], None]
+Verbs = Mapping[str, tuple[str, str]]
+"""Of each verb its line in the help, and ``module:function`` of what runs it on the arguments behind its name."""
 
 
-def run_verb(verbs: dict[str, tuple[str, Verb]], prog: str, argv: Sequence[str]) -> None:
+def run_verb(verbs: Verbs, prog: str, argv: Sequence[str]) -> None:
     """Run the verb that ``argv`` begins with, or list all of them.
 
     Raises:
@@ -31,14 +33,13 @@ def run_verb(verbs: dict[str, tuple[str, Verb]], prog: str, argv: Sequence[str])
         print(f"usage: {prog} VERB ...\n\n" + "\n".join(lines) + f"\n\n'{prog} VERB --help' explains a verb.")
     elif argv[0] == "--version":
         print(f"geodistill {__version__}")
-    elif argv[0] in verbs:
-        verbs[argv[0]][1](argv[1:])
     else:
-        raise UnknownNameError("verb", argv[0], verbs, f"see '{prog} --help'")
+        targets = {name: target for name, (_, target) in verbs.items()}
+        choose("verb", argv[0], targets, f"see '{prog} --help'")(argv[1:])
 
 
 def verb_parser(verb: str, description: str, example: str) -> ArgumentParser:
-    """Give a parser whose help ends with an example."""
+    """Return a parser whose help ends with an example."""
     from jsonargparse import ArgumentParser
 
     return ArgumentParser(
@@ -60,8 +61,8 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     try:
         args: Namespace = parser.parse_args(list(argv))
     except ArgumentError as error:
-        told = " ".join(str(error).split())
-        raise RecipeError(f"{parser.prog}: {told}", "", f"see '{parser.prog} --help'") from error
+        message = " ".join(str(error).split())
+        raise RecipeError(f"{parser.prog}: {message}", "", f"see '{parser.prog} --help'") from error
     return args
 
 
@@ -95,13 +96,13 @@ def print_json(data: object) -> None:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Tell our own warnings, each once on one line, and no others."""
-    told: set[str] = set()
+    """Print our own warnings, each once on one line, and no others."""
+    shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         # Python's own memory of what was shown is emptied whenever a library changes the filters.
-        if issubclass(category, GeodistillWarning) and str(message) not in told:
-            told.add(str(message))
+        if issubclass(category, GeodistillWarning) and str(message) not in shown:
+            shown.add(str(message))
             print(f"geodistill: {printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():

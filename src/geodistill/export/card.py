@@ -10,10 +10,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from geodistill import __version__
 from geodistill.errors import DataError, printable
 from geodistill.reading import read_object
 from geodistill.segmenter import Segmenter
+from geodistill.version import __version__
 
 
 def read_scores(path: Path) -> dict[str, float]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from geodistill import __version__
 from geodistill.backends.graph import INPUT, OUTPUT, require, to_onnx
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.export.card import describe_network, known_scores, origin
@@ -19,6 +18,7 @@ from geodistill.files import atomic_path
 from geodistill.inference.stac import slugs
 from geodistill.inference.style import plain_name
 from geodistill.segmenter import Segmenter
+from geodistill.version import __version__
 
 if TYPE_CHECKING:
     import pystac

@@ -20,7 +20,6 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from tqdm import tqdm
 
-from geodistill import __version__
 from geodistill.errors import BusyError, DataError, GeodistillError, OutputError
 from geodistill.inference.checkpoint import (
     Layer,
@@ -45,6 +44,7 @@ from geodistill.inference.windows import Area, Plan
 from geodistill.raster import Raster, Window
 from geodistill.reading import parse_json, parse_object
 from geodistill.segmenter import Segmenter
+from geodistill.version import __version__
 
 CHOSEN = "CHOSEN"
 """Tag of a map: what was measured and chosen for it, as JSON, so that ``--resume`` need not measure again."""

@@ -1,0 +1,71 @@
+"""``geodistill fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from geodistill.cli.shared import parse, plain_warnings, verb_parser
+from geodistill.errors import RecipeError
+
+
+def fit(argv: Sequence[str]) -> None:
+    """Train a recipe."""
+    parser = verb_parser(
+        "fit",
+        "Train a recipe; leaves OUT/segmenter. Every key of the recipe is a flag too, such as --trainer.max_steps 100;"
+        " --print_config shows them all. Run again after an interruption, it continues.",
+        "geodistill fit --config ktda-folder --data.manifest manifest.parquet --out runs/student",
+    )
+    parser.add_argument("--config", type=str, help="a YAML recipe or the name of a shipped one (geodistill recipes)")
+    parser.add_argument("--out", type=str, help="directory of the run")
+    parser.add_argument("--restart", action="store_true", help="overwrite an existing run")
+    parser.add_argument("--verbose", action="store_true", help="show library logs")
+    parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
+    flags, overrides = split_flags(argv, ("config", "out", "restart", "verbose", "print_config"))
+    args = parse(parser, flags)
+    from geodistill.training.recipe import load_recipe, recipe_dict
+
+    recipe = load_recipe(args.config, overrides)
+    if args.print_config:
+        import yaml
+
+        print(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), end="")
+        return
+    if not args.out:
+        raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from geodistill.training.fit import fit as run_fit
+
+    with plain_warnings():
+        result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
+    score = "no validation split" if result.miou is None else f"validation mIoU {100 * result.miou:.2f}"
+    if recipe.trainer.max_steps == 0:
+        score = "an encoder for network.encoder_weights,"
+    # Every process of a run on several devices comes here.
+    line = f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes"
+    rank_zero_only(print)(line)
+
+
+def split_flags(argv: Sequence[str], names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Part a verb's flags from recipe keys; a flag's value follows it or stands behind ``=``.
+
+    A token that begins with ``-`` is a flag, unless a digit follows as in ``-0.5``; every other token is a value and
+    goes where the flag before it went.
+
+    Args:
+        argv: Such as ``--out runs/a --data.crop 64``.
+        names: The verb's flags without dashes; help counts among them.
+
+    Returns:
+        The verb's flags with their values, and all others, both in order.
+    """
+    verb_names = {*names, "h", "help"}
+    verb_flags: list[str] = []
+    recipe_flags: list[str] = []
+    target = verb_flags
+    for token in argv:
+        if token.startswith("-") and not token.lstrip("-")[:1].isdigit():
+            target = verb_flags if token.lstrip("-").partition("=")[0] in verb_names else recipe_flags
+        target.append(token)
+    return verb_flags, recipe_flags

@@ -14,8 +14,8 @@ from geodistill.outputs import check_outputs
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.label.build import WorkerOptions
     from geodistill.label.config import LabelSettings
+    from geodistill.label.labelling import WorkerOptions
     from geodistill.label.postprocess import Rules
 
 
@@ -55,7 +55,7 @@ def _add_work(parser: ArgumentParser) -> None:
 
 
 def _work(parser: ArgumentParser, args: Namespace, batch: int | None = None) -> WorkerOptions:
-    from geodistill.label.build import WorkerOptions
+    from geodistill.label.labelling import WorkerOptions
 
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
@@ -114,7 +114,7 @@ def _build_parser() -> ArgumentParser:
     _add_rules(parser, "yes", "0.75 for grabcut, else none")
     add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
     add("--group-regex", help="names the group of an image from its key; a group stays in one split")
-    add("--seed", type=int, default=0, help="chooses among equally good splits")
+    add("--seed", type=int, default=0, help="random seed of the split")
     add("--batch-size", type=int, help="tiles that go through the segmenter's encoder at once (8 on a GPU, else 1)")
     add("--resume", action="store_true", help="continue a run that was stopped")
     add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
@@ -127,7 +127,7 @@ def build(argv: Sequence[str]) -> None:
     parser = _build_parser()
     args = parse(parser, argv)
     from geodistill.label.accounts import format_account
-    from geodistill.label.build import build as run_build
+    from geodistill.label.labelling import build as run_build
 
     account = run_build(
         _settings(args),
@@ -194,7 +194,7 @@ def ablate(argv: Sequence[str]) -> None:
     parser = verb_parser(
         "label ablate",
         "How good the masks of each prompt are against true instance masks: the SAMRS paper's table 1 for any set with"
-        " COCO segmentations, HRSC2016's LandMask, or pictures with an instance a colour.",
+        " COCO segmentations, HRSC2016's LandMask, or pictures with one colour per instance.",
         "geodistill label ablate --images town/images --boxes town/boxes.json --format coco --out town-prompts",
     )
     _add_input(parser)
@@ -225,7 +225,7 @@ def ablate(argv: Sequence[str]) -> None:
     if args.out:
         places = [args.boxes, args.images, *([args.instances] if args.instances else [])]
         check_outputs(ablation_files(Path(args.out)), places)
-    found = run_ablate(
+    ablation = run_ablate(
         args.format,
         Path(args.boxes),
         Path(args.images),
@@ -235,14 +235,14 @@ def ablate(argv: Sequence[str]) -> None:
         progress=True,
     )
     if args.out:
-        write_ablation(Path(args.out), found)
+        write_ablation(Path(args.out), ablation)
     if args.json:
-        print_json(found.to_dict())
+        print_json(ablation.to_dict())
     else:
-        published = load("geodistill.papers.samrs_tables:PROMPT_FIGURES") if found.format == "hrsc" else None
-        print(format_ablation(found, published))
-    if found.failures and not args.keep_going:
-        raise DataError(f"{len(found.failures)} images could not be compared ({found.failures[0]})")
+        published = load("geodistill.papers.samrs_tables:PROMPT_FIGURES") if ablation.format == "hrsc" else None
+        print(format_ablation(ablation, published))
+    if ablation.failures and not args.keep_going:
+        raise DataError(f"{len(ablation.failures)} images could not be compared ({ablation.failures[0]})")
 
 
 def stats(argv: Sequence[str]) -> None:
@@ -270,9 +270,9 @@ def stats(argv: Sequence[str]) -> None:
     if args.out:
         write_statistics(sets, args.out)
     if args.json:
-        print_json([found.to_dict() for found in sets])
+        print_json([one.to_dict() for one in sets])
     else:
-        print("\n\n".join(format_statistics(found) for found in sets))
+        print("\n\n".join(format_statistics(one) for one in sets))
         if len(sets) > 1:
             print(f"\n{format_comparison(sets)}")
 
@@ -293,13 +293,16 @@ def export(argv: Sequence[str]) -> None:
     args = parse(parser, argv)
     from geodistill.label.export import export_labels
 
-    told = export_labels(args.labels, args.to, args.out, progress=True)
+    summary = export_labels(args.labels, args.to, args.out, progress=True)
     if args.json:
-        print_json(told)
+        print_json(summary)
         return
-    splits = ", ".join(f"{split} {count}" for split, count in told["images"].items())
-    left_out = f"; {told['left_out']} images with another number of bands are left out" if told["left_out"] else ""
-    print(f"{args.out}: {sum(told['images'].values())} images copied ({splits}), {told['objects']} objects{left_out}")
+    splits = ", ".join(f"{split} {count}" for split, count in summary["images"].items())
+    left_out = ""
+    if summary["left_out"]:
+        left_out = f"; {summary['left_out']} images with another number of bands are left out"
+    images = sum(summary["images"].values())
+    print(f"{args.out}: {images} images copied ({splits}), {summary['objects']} objects{left_out}")
 
 
 LABEL_VERBS: Verbs = {

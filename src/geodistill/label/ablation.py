@@ -15,10 +15,11 @@ from tqdm import tqdm
 from geodistill.engine import run_tasks
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
-from geodistill.label.build import WorkerOptions, unopened
 from geodistill.label.config import check_view
 from geodistill.label.formats import read_boxes
 from geodistill.label.formats.true_masks import instances_of, with_true_masks
+from geodistill.label.labeller import segmenter_of
+from geodistill.label.labelling import WorkerOptions, unopened
 from geodistill.label.masks import Mask, Runs
 from geodistill.label.pixels import read_tiles
 from geodistill.label.polygons import fill_polygon
@@ -26,7 +27,6 @@ from geodistill.label.postprocess import NO_RULES, Rules, finish
 from geodistill.label.prompts import COMBINATIONS, build_prompts
 from geodistill.label.records import Box, ImageBoxes, rectangle
 from geodistill.label.tiles import boxes_in, tile_windows
-from geodistill.label.worker import segmenter_of
 from geodistill.raster import Raster, Window
 from geodistill.writing import csv_text, json_text
 
@@ -144,9 +144,9 @@ def _compare(masks: Iterator[Mask | None], truths: Sequence[Runs]) -> NDArray[np
     """Sum up ``(4,)``: instances with a union, their IoU, intersections, unions."""
     sums = np.zeros(4)
     for mask, truth in zip(masks, truths, strict=True):
-        predicted = None if mask is None else mask.runs(truth.height, truth.width)
-        common = 0 if predicted is None else predicted.overlap(truth)
-        union = truth.area + (0 if predicted is None else predicted.area) - common
+        runs = None if mask is None else mask.runs(truth.height, truth.width)
+        common = 0 if runs is None else runs.overlap(truth)
+        union = truth.area + (0 if runs is None else runs.area) - common
         if union:
             sums += (1, common / union, common, union)
     return sums

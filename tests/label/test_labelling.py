@@ -12,11 +12,11 @@ from detection_sets import contents, make_detection_set, read_coco, settings_of,
 from factories import make_picture, make_raster, truncate
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import DataError, OutputError, RecipeError
-from geodistill.label.build import WorkerOptions, _batch, build
+from geodistill.label.labeller import segmenter_of
+from geodistill.label.labelling import WorkerOptions, _batch, build
 from geodistill.label.postprocess import NO_RULES
-from geodistill.label.segmenters.base import Embedding
 from geodistill.label.segmenters.box import BoxSegmenter
-from geodistill.label.worker import segmenter_of
+from geodistill.label.segmenters.promptable import Embedding
 from geodistill.spec import Legend
 
 

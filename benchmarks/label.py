@@ -21,14 +21,12 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from geodistill.label.masks import Runs
-from geodistill.label.paint import paint
+from geodistill.label.masks import Mask
+from geodistill.label.postprocess import paint
 from geodistill.label.prompts import Prompts
-from geodistill.label.segmenters import CroppedMask
-from geodistill.label.segmenters.encoder import lighten
-from geodistill.label.segmenters.resample import Frame, bands_back, crop_masks
+from geodistill.label.segmenters.resample import TileFrame, bands_back, crop_masks
 from geodistill.label.segmenters.sam import SamSegmenter
-from geodistill.label.segmenters.sam_model import FAMILIES, Network
+from geodistill.label.segmenters.sam_model import FAMILIES, SamNetwork, lighten
 
 LEAST_OF_LOOP, LEAST_OF_LOOP_GPU, LEAST_OF_PEERS, MOST_UPSAMPLING, MOST_MEMORY = 0.95, 5.0, 2.2, 0.10, 1.1
 
@@ -45,7 +43,7 @@ def make_segmenter(layers: int, device: torch.device) -> tuple[Any, SamSegmenter
     ours.load_state_dict(theirs.state_dict())
     theirs, ours = (model.eval().requires_grad_(False).to(device) for model in (theirs, ours))
     lighten(ours)
-    network = Network(ours, transformers.SamImageProcessor(), FAMILIES["sam"], device)
+    network = SamNetwork(ours, transformers.SamImageProcessor(), FAMILIES["sam"], device)
     return theirs, SamSegmenter("sam", network)
 
 
@@ -120,7 +118,7 @@ def measure_decoding(
 
 
 def _consume(masks: Any) -> int:
-    return sum(mask.mask.size for mask in masks)
+    return sum(mask.pixels.size for mask in masks)
 
 
 def upsampling_shares(segmenter: SamSegmenter, embedding: Any, prompts: Prompts, tile: int) -> tuple[float, float]:
@@ -131,10 +129,10 @@ def upsampling_shares(segmenter: SamSegmenter, embedding: Any, prompts: Prompts,
     """
     device = segmenter.network.device
     frame = segmenter.network.frame(tile, tile)
-    scene = segmenter._look(embedding)
+    context = segmenter._prepare(embedding)
     decoded: list[tuple[torch.Tensor, torch.Tensor]] = []
     decoding = seconds(
-        lambda: decoded.extend(segmenter._decode(scene, prompts.part(i, i + 1), frame) for i in range(len(prompts))),
+        lambda: decoded.extend(segmenter._decode(context, prompts.part(i, i + 1), frame) for i in range(len(prompts))),
         device,
     )
     boxed = []
@@ -148,16 +146,16 @@ def upsampling_shares(segmenter: SamSegmenter, embedding: Any, prompts: Prompts,
     return drawn / decoding, scattered / decoding
 
 
-def draw(decoded: Iterable[tuple[torch.Tensor, torch.Tensor]], frame: Frame) -> Iterator[CroppedMask]:
+def draw(decoded: Iterable[tuple[torch.Tensor, torch.Tensor]], frame: TileFrame) -> Iterator[Mask]:
     """Bring logits to the tile."""
     rows, columns = bands_back(frame)
     for logits, score in decoded:
         yield from crop_masks(logits, rows, columns, score.tolist())
 
 
-def draw_and_paint(decoded: Iterable[tuple[torch.Tensor, torch.Tensor]], frame: Frame, tile: int) -> None:
+def draw_and_paint(decoded: Iterable[tuple[torch.Tensor, torch.Tensor]], frame: TileFrame, tile: int) -> None:
     """Bring logits to the tile and paint them."""
-    runs = [Runs.of(mask.mask, mask.top, mask.left, tile, tile) for mask in draw(decoded, frame)]
+    runs = [mask.runs(tile, tile) for mask in draw(decoded, frame)]
     paint(runs, [0] * len(runs), tile, tile)
 
 

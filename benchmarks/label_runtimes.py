@@ -22,9 +22,8 @@ import transformers
 from torch import Tensor, nn
 
 from geodistill.label.segmenters import sam_decoder as decoder_module
-from geodistill.label.segmenters.attention import ImageSide
-from geodistill.label.segmenters.encoder import lighten
-from geodistill.label.segmenters.sam_decoder import Decoder, Scene
+from geodistill.label.segmenters.sam_decoder import ImageContext, MaskDecoder, SharedKeys
+from geodistill.label.segmenters.sam_model import lighten
 
 KEPT_FROM = 1.5
 Runner = Callable[[], Any]
@@ -64,13 +63,11 @@ class OurDecoding(nn.Module):
     def __init__(self, model: Any) -> None:
         """Take the model by reference."""
         super().__init__()
-        self.model, self.decoder = model, Decoder(model)
+        self.model, self.decoder = model, MaskDecoder(model)
 
-    def forward(
-        self, tokens: Tensor, seen: Tensor, keys: Tensor, values: Tensor, queries: Tensor, box: Tensor
-    ) -> Tensor:
-        """Decode one embedded box ``(1, 2, C)`` on the parts of a `Scene`."""
-        return self.decoder(Scene(tokens, None, None, ImageSide(seen, keys, values, queries)), box, None)[0]
+    def forward(self, keys: Tensor, shared: Tensor, k: Tensor, v: Tensor, q: Tensor, box: Tensor) -> Tensor:
+        """Decode one embedded box ``(1, 2, C)`` on the parts of an `ImageContext`."""
+        return self.decoder(ImageContext(keys, None, None, SharedKeys(shared, k, v, q)), box, None)[0]
 
 
 def make_model(layers: int) -> Any:
@@ -139,8 +136,8 @@ def main() -> None:
         compare(f"encoder, {options.layers} layers, {threads} threads", "ours", runners, options.repeats)
         features, box = torch.randn(1, 256, 64, 64), torch.tensor([[[100.0, 120.0, 180.0, 200.0]]])
         ours, theirs = OurDecoding(light), TheirDecoding(model)
-        scene = ours.decoder.look((features,))
-        inputs = (scene.tokens, *scene.side, light.prompt_encoder(None, None, box, None)[0][0])
+        context = ours.decoder.prepare((features,))
+        inputs = (context.keys, *context.shared, light.prompt_encoder(None, None, box, None)[0][0])
         runners = {"ours": lambda: ours(*inputs), "transformers": lambda: theirs(features, box)}
         block = decoder_module.CPU_BLOCK
         decoder_module.CPU_BLOCK = 1 << 20  # an exported graph is one block

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from geodistill.label.accounts import NO_TILE, UNREADABLE, AccountingError, Accounts
+from geodistill.label.ledger import GroundPlace, TileFiles, TileRecord
 from geodistill.label.records import Box, Dropped, ImageBoxes, rectangle
+from geodistill.raster import Window
 
 
 def image(key: str, boxes: int, dropped: tuple[str, ...] = ()) -> ImageBoxes:
@@ -15,10 +16,10 @@ def image(key: str, boxes: int, dropped: tuple[str, ...] = ()) -> ImageBoxes:
     return ImageBoxes(key, Path(f"{key}.png"), 8, 8, made, lost, None)
 
 
-def tile(outcomes: list[tuple[int, str]], **more: Any) -> dict[str, Any]:
-    record: dict[str, Any] = {"error": "", "outcomes": outcomes, "painted": [3, 2, 1]} | more
+def tile(outcomes: list[tuple[int, str]], changes: dict[str, dict[str, int]] | None = None) -> TileRecord:
     labelled = [index for index, reason in outcomes if not reason]
-    return record | ({"masks": ["gray/a.png"], "instances": [{}] * len(labelled)} if labelled else {})
+    files = TileFiles("", ("gray/a.png",), {}, ("red",), GroundPlace(), ({},) * len(labelled)) if labelled else None
+    return TileRecord("a", Window(0, 0, 8, 8), "", [], tuple(outcomes), changes or {}, (3, 2, 1), files)
 
 
 def test_a_box_in_two_tiles_is_one_box() -> None:
@@ -41,7 +42,7 @@ def test_everything_the_reader_dropped_is_in_the_sums() -> None:
     images = [image("a", 1, ("duplicate", "zero area")), image("b", 0, ("duplicate",)), image("c", 2)]
     accounts.add(images[0], [tile([(0, "")])])
     accounts.add(images[1], [tile([])])
-    assert not accounts.add(images[2], [tile([(0, "")]), {"error": "it is truncated"}])
+    assert not accounts.add(images[2], [tile([(0, "")]), TileRecord("c", Window(0, 0, 8, 8), "it is truncated")])
     accounts.check(images, 4)
     told = accounts.to_dict()
     assert told["images"] == {"in": 3, "labelled": 1, "empty": 1, "failed": 1}

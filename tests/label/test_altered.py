@@ -35,7 +35,7 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 def stopped(source: Path, out: Path) -> None:
     """A run that was killed when all tiles were done."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geodistill.label.build._close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("geodistill.label.build.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(settings_of(source, **TILED), out)
 
@@ -157,7 +157,7 @@ def test_an_image_that_shrank_leaves_no_tile_behind(tmp_path: Path) -> None:
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:
-    from geodistill.label.segmenters.build import weights_stamp
+    from geodistill.label.segmenters.base import weights_stamp
     from promptable import save_promptable
 
     name = f"sam:{save_promptable('sam', tmp_path / 'weights')}"
@@ -169,7 +169,7 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_chunk_that_is_altered_is_one_line(tmp_path: Path) -> None:
-    from geodistill.label.segmenters.chunks import settled_chunk
+    from geodistill.label.segmenters.sam import settled_chunk
 
     file = tmp_path / ".chunk"
     assert settled_chunk(file, lambda: 4) == 4

@@ -12,9 +12,9 @@ from detection_sets import contents, make_detection_set, read_coco, settings_of,
 from factories import make_picture, make_raster, truncate
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import DataError, OutputError, RecipeError
-from geodistill.label.build import Work, _batch, build
+from geodistill.label.build import WorkerOptions, _batch, build
 from geodistill.label.postprocess import NO_RULES
-from geodistill.label.segmenters import Embedding
+from geodistill.label.segmenters.base import Embedding
 from geodistill.label.segmenters.box import BoxSegmenter
 from geodistill.label.worker import segmenter_of
 from geodistill.spec import Legend
@@ -109,7 +109,7 @@ def test_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         return embed(self, images)
 
     monkeypatch.setattr(BoxSegmenter, "embed", counted)
-    build(settings, tmp_path / "many", work=Work(batch=3))
+    build(settings, tmp_path / "many", work=WorkerOptions(batch=3))
     assert max(sizes) == 3
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
@@ -120,8 +120,8 @@ def test_networks_of_the_sam_family_label_tiles_in_batches(tmp_path: Path) -> No
     source = make_detection_set(tmp_path / "set", 3)
     name = f"sam:{save_promptable('sam', tmp_path / 'weights')}"
     settings = settings_of(source, segmenter=name, prompt="hbox+hbox-mask", tile=48, overlap=16, rules=NO_RULES)
-    one = build(settings, tmp_path / "one", work=Work(device="cpu"))
-    many = build(settings, tmp_path / "many", work=Work(device="cpu", batch=3))
+    one = build(settings, tmp_path / "one", work=WorkerOptions(device="cpu"))
+    many = build(settings, tmp_path / "many", work=WorkerOptions(device="cpu", batch=3))
     assert one["boxes"]["in"] == 8 == one["boxes"]["labelled"] + sum(one["boxes"]["dropped"].values())
     assert one["images"]["failed"] == 0
     assert many["boxes"] == one["boxes"]
@@ -141,11 +141,11 @@ def test_a_continued_run_decodes_as_many_prompts_at_once_as_before(
     image.write_bytes(whole[: len(whole) // 2])
     monkeypatch.setattr(sam, "choose_chunk", lambda *_: 2)
     with pytest.raises(DataError, match="1 of"):
-        build(settings, tmp_path / "out", work=Work(device="cpu"))
+        build(settings, tmp_path / "out", work=WorkerOptions(device="cpu"))
     image.write_bytes(whole)
     segmenter_of.cache_clear()
     monkeypatch.setattr(sam, "choose_chunk", lambda *_: pytest.fail("measured again"))
-    assert build(settings, tmp_path / "out", work=Work(device="cpu"), resume=True)["images"]["failed"] == 0
+    assert build(settings, tmp_path / "out", work=WorkerOptions(device="cpu"), resume=True)["images"]["failed"] == 0
     names = {path.name for path in (tmp_path / "out").glob(".*")}
     assert names == {".chunk", ".geodistill.json", ".journal.jsonl"}
 
@@ -153,20 +153,20 @@ def test_a_continued_run_decodes_as_many_prompts_at_once_as_before(
 @pytest.mark.parametrize(
     ("segmenter", "work", "expected"),
     [
-        ("grabcut", Work(), 1),
-        ("sam:DIR", Work(device="cpu"), 1),
-        ("sam:DIR", Work(engine="ray", gpus=1), 8),
-        ("box", Work(batch=4), 4),
+        ("grabcut", WorkerOptions(), 1),
+        ("sam:DIR", WorkerOptions(device="cpu"), 1),
+        ("sam:DIR", WorkerOptions(engine="ray", gpus=1), 8),
+        ("box", WorkerOptions(batch=4), 4),
     ],
 )
-def test_batches_are_for_networks_on_a_gpu(segmenter: str, work: Work, expected: int) -> None:
+def test_batches_are_for_networks_on_a_gpu(segmenter: str, work: WorkerOptions, expected: int) -> None:
     assert _batch(segmenter, work, None) == expected
     assert _batch(segmenter, work, {"batch": 5}) == (4 if work.batch else 5), "a continued run keeps its own"
 
 
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(RecipeError, match="batches of 0"):
-        _batch("grabcut", Work(batch=0), None)
+        _batch("grabcut", WorkerOptions(batch=0), None)
 
 
 def test_bands_are_chosen(tmp_path: Path) -> None:

@@ -12,20 +12,20 @@ from geodistill.cli import main
 from geodistill.cli.label import LABEL_VERBS, _build_parser, _settings
 from geodistill.cli.shared import parse
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.label.ablation import Question
-from geodistill.label.build import Work
-from geodistill.label.config import Settings
+from geodistill.label.ablation import PromptAblation
+from geodistill.label.build import WorkerOptions
+from geodistill.label.config import LabelSettings
 from geodistill.label.postprocess import NO_RULES, Rules
 from geodistill.label.presets import PRESETS
 
 
-def settings_from(*flags: str) -> Settings:
+def settings_from(*flags: str) -> LabelSettings:
     return _settings(parse(_build_parser(), ["--images", "i", "--boxes", "b", "--out", "o", *flags]))
 
 
 def test_defaults() -> None:
     settings = settings_from("--format", "coco")
-    assert settings == Settings(Path("i"), Path("b"), "coco", rules=Rules(min_score=0.75))
+    assert settings == LabelSettings(Path("i"), Path("b"), "coco", rules=Rules(min_score=0.75))
     assert settings_from("--format", "coco", "--segmenter", "box").rules == Rules()
     assert settings_from("--format", "coco", "--min-score", "none").rules == Rules()
 
@@ -66,7 +66,9 @@ WORK: list[tuple[list[str], dict[str, Any]]] = [
 @pytest.mark.parametrize(("flags", "changed"), FLAGS, ids=str)
 def test_each_flag_reaches_its_setting(flags: list[str], changed: dict[str, Any]) -> None:
     rules = Rules() if "--segmenter" in flags else Rules(min_score=0.75)
-    assert settings_from("--format", "coco", *flags) == Settings(Path("i"), Path("b"), "coco", rules=rules, **changed)
+    assert settings_from("--format", "coco", *flags) == LabelSettings(
+        Path("i"), Path("b"), "coco", rules=rules, **changed
+    )
 
 
 @pytest.mark.parametrize(("flags", "changed"), WORK, ids=str)
@@ -80,7 +82,7 @@ def test_each_flag_reaches_the_work(flags: list[str], changed: dict[str, Any], m
     monkeypatch.setattr("geodistill.label.build.build", stop)
     given = ["--images", "i", "--boxes", "b", "--out", "o", "--format", "coco"]
     assert main(["label", "build", *given, *flags, "--resume", "--keep-going"]) == 2
-    assert calls == [{"work": Work(**changed), "resume": True, "keep_going": True, "progress": True}]
+    assert calls == [{"work": WorkerOptions(**changed), "resume": True, "keep_going": True, "progress": True}]
 
 
 def test_no_flag_of_build_is_left_out_here() -> None:
@@ -102,10 +104,10 @@ def test_ablate_takes_what_build_takes(monkeypatch: pytest.MonkeyPatch, capsys: 
     given = ["label", "ablate", "--images", "i", "--boxes", "b", "--format", "geojson"]
     flags = ["--category-field", "kind", "--tile", "64", "--overlap", "8", "--share", "0.25", "--instances", "true"]
     assert main([*given, *flags, "--prompts", "hbox", "--segmenter", "box", "--bands", "1", "--workers", "2"]) == 2
-    question = Question("box", (("hbox",),), tile=64, overlap=8, share=0.25, bands=(1,), instances=Path("true"))
+    question = PromptAblation("box", (("hbox",),), tile=64, overlap=8, share=0.25, bands=(1,), instances=Path("true"))
     (((*place, asked), named),) = calls
     assert (place, asked) == (["geojson", Path("b"), Path("i")], question)
-    assert named == {"category_field": "kind", "work": Work(workers=2), "progress": True}
+    assert named == {"category_field": "kind", "work": WorkerOptions(workers=2), "progress": True}
     assert main([*given, "--share", "0"]) == 2
     assert "share 0.0; expected above 0, at most 1" in capsys.readouterr().err
 

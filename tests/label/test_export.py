@@ -16,10 +16,9 @@ from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, UnknownNameError
 from geodistill.folders import foreign_files
 from geodistill.label.build import build
-from geodistill.label.export import export_labels
+from geodistill.label.export import export_labels, outline
 from geodistill.label.formats import read_boxes
 from geodistill.label.masks import Runs
-from geodistill.label.outlines import outline
 
 
 def filled(

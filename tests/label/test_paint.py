@@ -12,7 +12,8 @@ from factories import make_raster
 from geodistill.data.mask_files import read_mask
 from geodistill.errors import UnknownNameError
 from geodistill.label.masks import Runs
-from geodistill.label.paint import paint, unlabelled_colour, write_mask
+from geodistill.label.pixels import unlabelled_colour, write_mask
+from geodistill.label.postprocess import paint
 from geodistill.raster import Raster
 from geodistill.spec import Legend
 

@@ -10,28 +10,20 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError
-from geodistill.label.postprocess import (
-    EMPTY,
-    LEAVES_BOX,
-    NO_RULES,
-    Rules,
-    fill_polygon,
-    finish,
-    outside_share,
-    trim,
-)
+from geodistill.label.masks import Mask
+from geodistill.label.polygons import fill_polygon
+from geodistill.label.postprocess import EMPTY, LEAVES_BOX, NO_RULES, Rules, finish, outside_share
 from geodistill.label.records import Box, rectangle
-from geodistill.label.segmenters import CroppedMask
 
 
 def box(left: float, top: float, right: float, bottom: float) -> Box:
     return Box(rectangle(left, top, right, bottom), "ship", 0, "made up", "hbox")
 
 
-def crop(text: str, left: int = 0, top: int = 0, score: float = 1.0) -> CroppedMask:
+def crop(text: str, left: int = 0, top: int = 0, score: float = 1.0) -> Mask:
     """Read a mask from a drawing."""
     rows = [[character == "#" for character in line.strip()] for line in text.strip().splitlines()]
-    return CroppedMask(left, top, np.array(rows, bool), score)
+    return Mask(left, top, np.array(rows, bool), score)
 
 
 def drawn(mask: NDArray[np.bool_]) -> list[str]:
@@ -42,14 +34,14 @@ def test_without_rules_a_mask_stays_as_it_is() -> None:
     mask = crop("#.#\n...\n#.#")
     done = finish(mask, box(0, 0, 1, 1), NO_RULES, 3, 3)
     assert done.mask is not None
-    assert (done.mask.mask == mask.mask).all()
+    assert (done.mask.pixels == mask.pixels).all()
     assert (done.reason, done.changes) == ("", ())
 
 
 def test_the_piece_at_the_boxs_centre_is_kept() -> None:
     done = finish(crop("##.#\n##.#\n...#"), box(0, 0, 2, 2), Rules(fill_holes=False, max_outside=None), 3, 4)
     assert done.mask is not None
-    assert drawn(done.mask.mask) == ["##..", "##..", "...."]
+    assert drawn(done.mask.pixels) == ["##..", "##..", "...."]
     assert done.changes == ("kept one component",)
 
 
@@ -62,19 +54,19 @@ def test_without_a_pixel_at_the_centre_the_largest_piece_inside_the_box_is_kept(
     mask = crop("#...##\n....##\n....##")
     done = finish(mask, box(0, 0, 4, 3), Rules(max_outside=None), 3, 6)
     assert done.mask is not None
-    assert drawn(done.mask.mask) == ["#.....", "......", "......"]
+    assert drawn(done.mask.pixels) == ["#.....", "......", "......"]
 
 
 def test_without_a_pixel_inside_the_box_the_largest_piece_is_kept() -> None:
     done = finish(crop("#...##\n....##\n....##"), box(1, 0, 4, 3), Rules(max_outside=None), 3, 6)
     assert done.mask is not None
-    assert drawn(done.mask.mask)[1] == "....##"
+    assert drawn(done.mask.pixels)[1] == "....##"
 
 
 def test_holes_are_filled_and_bays_are_not() -> None:
     done = finish(crop("#####\n#.#.#\n###.#"), box(0, 0, 5, 3), Rules(max_outside=None), 3, 5)
     assert done.mask is not None
-    assert drawn(done.mask.mask) == ["#####", "###.#", "###.#"]
+    assert drawn(done.mask.pixels) == ["#####", "###.#", "###.#"]
     assert done.changes == ("filled holes",)
 
 
@@ -87,10 +79,10 @@ def test_masks_that_leave_their_box_are_dropped(limit: float | None, kept: bool)
 
 def test_outside_is_measured_against_the_oriented_box() -> None:
     diamond = replace(box(0, 0, 4, 4), polygon=np.array([(2, 0), (4, 2), (2, 4), (0, 2)], float), kind="rbox")
-    everything = CroppedMask(0, 0, np.ones((4, 4), bool), 1.0)
+    everything = Mask(0, 0, np.ones((4, 4), bool), 1.0)
     assert outside_share(everything, box(0, 0, 4, 4)) == 0
     assert outside_share(everything, diamond) == pytest.approx(0.5, abs=0.26)
-    assert outside_share(CroppedMask(0, 0, np.zeros((0, 0), bool), 1.0), diamond) == 0
+    assert outside_share(Mask(0, 0, np.zeros((0, 0), bool), 1.0), diamond) == 0
 
 
 def test_below_a_score_the_oriented_box_is_filled() -> None:
@@ -98,22 +90,22 @@ def test_below_a_score_the_oriented_box_is_filled() -> None:
     done = finish(crop("#", score=0.3), diamond, Rules(min_score=0.5), 9, 9)
     assert done.changes == ("fell back to the box",)
     assert done.mask is not None
-    assert 36 <= done.mask.mask.sum() <= 46
-    assert not done.mask.mask[0, 0]
+    assert 36 <= done.mask.pixels.sum() <= 46
+    assert not done.mask.pixels[0, 0]
 
 
 def test_an_empty_mask_is_dropped_or_falls_back() -> None:
-    nothing = CroppedMask(0, 0, np.zeros((0, 0), bool), 0.9)
+    nothing = Mask(0, 0, np.zeros((0, 0), bool), 0.9)
     assert finish(nothing, box(0, 0, 2, 2), Rules(), 4, 4).reason == EMPTY
     done = finish(nothing, box(0, 0, 2, 2), Rules(min_score=0.0), 4, 4)
     assert done.mask is not None
-    assert done.mask.mask.sum() == 4
+    assert done.mask.pixels.sum() == 4
 
 
 def test_what_lies_outside_the_tile_is_cut_off() -> None:
-    inside = trim(CroppedMask(-2, -1, np.ones((4, 5), bool), 1.0), 2, 10)
-    assert (inside.left, inside.top, inside.mask.shape) == (0, 0, (2, 3))
-    assert trim(CroppedMask(20, 0, np.ones((2, 2), bool), 1.0), 5, 5).mask.size == 0
+    inside = Mask(-2, -1, np.ones((4, 5), bool), 1.0).within(2, 10)
+    assert (inside.left, inside.top, inside.pixels.shape) == (0, 0, (2, 3))
+    assert Mask(20, 0, np.ones((2, 2), bool), 1.0).within(5, 5).pixels.size == 0
 
 
 @settings(max_examples=80)
@@ -127,7 +119,7 @@ def test_a_polygon_holds_the_pixels_whose_centre_is_inside(corners: list[tuple[f
     expected = Outline(polygon).contains_points(centres).reshape(9, 12)
     mask = fill_polygon(polygon, 9, 12)
     frame = np.zeros((9, 12), bool)
-    frame[mask.top : mask.top + mask.mask.shape[0], mask.left : mask.left + mask.mask.shape[1]] = mask.mask
+    frame[mask.top : mask.top + mask.pixels.shape[0], mask.left : mask.left + mask.pixels.shape[1]] = mask.pixels
     if expected.any():
         assert (frame == expected).all()
     else:
@@ -136,7 +128,7 @@ def test_a_polygon_holds_the_pixels_whose_centre_is_inside(corners: list[tuple[f
 
 def test_a_polygon_between_pixel_centres_has_the_pixel_it_lies_in() -> None:
     mask = fill_polygon(rectangle(3.6, 2.6, 3.9, 2.8), 9, 9)
-    assert (mask.left, mask.top, mask.mask.tolist()) == (3, 2, [[True]])
+    assert (mask.left, mask.top, mask.pixels.tolist()) == (3, 2, [[True]])
 
 
 @pytest.mark.parametrize("wrong", [{"max_outside": 1.5}, {"min_score": -0.1}])

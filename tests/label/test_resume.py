@@ -14,8 +14,10 @@ from detection_sets import contents, make_detection_set, settings_of
 from dying_labeller import DyingLabeller
 from geodistill.errors import DataError, GeodistillWarning, OutputError
 from geodistill.label import ledger as journals
-from geodistill.label.build import Work, build
-from geodistill.label.ledger import Journal
+from geodistill.label.build import WorkerOptions, build
+from geodistill.label.ledger import Journal, TileRecord
+from geodistill.label.tiles import TileId
+from geodistill.raster import Window
 from killed_label import TILED
 from where import SUPPORT
 
@@ -73,9 +75,9 @@ def test_several_processes_killed_from_outside_go_on_to_the_same_bytes(
     script = tmp_path / "run.py"
     script.write_text(
         "import sys; from pathlib import Path; from detection_sets import settings_of; from killed_label import TILED\n"
-        "from geodistill.label.build import Work, build\n"
+        "from geodistill.label.build import WorkerOptions, build\n"
         "if __name__ == '__main__':\n"
-        "    build(settings_of(Path(sys.argv[1]), **TILED), sys.argv[2], work=Work(workers=2))\n"
+        "    build(settings_of(Path(sys.argv[1]), **TILED), sys.argv[2], work=WorkerOptions(workers=2))\n"
     )
     process = subprocess.Popen([sys.executable, str(script), str(source), str(out)], env=environment())
     end = time.monotonic() + 120
@@ -96,7 +98,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("geodistill.label.build.Labeller", DyingLabeller)
-    build(settings_of(source, **TILED), tmp_path / "out", work=Work(engine="ray", workers=2))
+    build(settings_of(source, **TILED), tmp_path / "out", work=WorkerOptions(engine="ray", workers=2))
     assert (tmp_path / "died").is_file()
     assert contents(tmp_path / "out") == uninterrupted
 
@@ -104,7 +106,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
 def test_files_that_are_gone_are_made_again(source: Path, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geodistill.label.build._close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("geodistill.label.build.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(settings_of(source, **TILED), out)
     next((out / "gray").glob("*.png")).unlink()
@@ -114,8 +116,8 @@ def test_files_that_are_gone_are_made_again(source: Path, tmp_path: Path, uninte
     assert contents(out) == uninterrupted
 
 
-def record(key: str, row: int) -> journals.Record:
-    return {"key": key, "window": [row, 0, 8, 8], "error": ""}
+def record(key: str, row: int, error: str = "") -> TileRecord:
+    return TileRecord(key, Window(row, 0, 8, 8), error)
 
 
 def test_a_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
@@ -126,14 +128,14 @@ def test_a_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]
         assert journal.altered == 0
-        journal.append([record("b", 0), {**record("b", 8), "error": "again"}])
-        assert journal.read(("b", 8, 0))["error"] == "again"
+        journal.append([record("b", 0), record("b", 8, "again")])
+        assert journal.read(TileId("b", 8, 0)).error == "again"
         assert len(journal) == 3
-        assert ("b", 0, 0) in journal
-        journal.keep([("b", 8, 0), ("a", 0, 0)], {"label.json": [1, 2]})
+        assert TileId("b", 0, 0) in journal
+        journal.keep([TileId("b", 8, 0), TileId("a", 0, 0)], {"label.json": [1, 2]})
     with Journal(tmp_path) as journal:
         assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]
-        assert journal.read(("b", 8, 0))["error"] == "again"
+        assert journal.read(TileId("b", 8, 0)).error == "again"
         assert journal.finished == {"label.json": [1, 2]}
         journal.append([record("c", 0)])
         assert journal.finished is None
@@ -159,10 +161,10 @@ def test_a_batch_of_a_network_is_made_whole(tmp_path: Path, monkeypatch: pytest.
     source = make_detection_set(tmp_path / "set", 5)
     name = f"sam:{save_promptable('sam', tmp_path / 'weights')}"
     settings = settings_of(source, segmenter=name, tile=48, rules=NO_RULES)
-    work = Work(device="cpu", batch=3)
+    work = WorkerOptions(device="cpu", batch=3)
     build(settings, tmp_path / "whole", work=work)
     whole = contents(tmp_path / "whole")
-    build(settings, tmp_path / "alone", work=Work(device="cpu", batch=1))
+    build(settings, tmp_path / "alone", work=WorkerOptions(device="cpu", batch=1))
     assert contents(tmp_path / "alone") != whole, "the batch shows in the masks"
 
     out = tmp_path / "out"
@@ -170,10 +172,10 @@ def test_a_batch_of_a_network_is_made_whole(tmp_path: Path, monkeypatch: pytest.
     for path in sorted((out / "gray").glob("*.png"))[::3]:
         path.unlink()
     with pytest.warns(GeodistillWarning, match="labelled again"):
-        build(settings, out, work=Work(device="cpu"), resume=True)  # the batch is the run's own
+        build(settings, out, work=WorkerOptions(device="cpu"), resume=True)  # the batch is the run's own
     assert contents(out) == whole
     with pytest.raises(OutputError, match="batch was 3, is 2"):
-        build(settings, out, work=Work(device="cpu", batch=2), resume=True)
+        build(settings, out, work=WorkerOptions(device="cpu", batch=2), resume=True)
 
     image = source / "images/scene_1.png"
     good, times = image.read_bytes(), image.stat()

@@ -11,7 +11,7 @@ import numpy as np
 from rasterio.transform import from_origin
 
 from factories import make_picture, make_raster
-from geodistill.label.config import Settings
+from geodistill.label.config import LabelSettings
 
 CLASSES = ("ship", "dock")
 
@@ -75,10 +75,10 @@ def write_boxes(folder: Path, data: dict[str, Any]) -> None:
     (folder / "boxes.json").write_text(json.dumps(data), encoding="utf-8")
 
 
-def settings_of(folder: Path, **changes: Any) -> Settings:
+def settings_of(folder: Path, **changes: Any) -> LabelSettings:
     """Give settings for a made-up set; filled boxes unless another segmenter is asked for."""
     given: dict[str, Any] = {"segmenter": "box", "format": "coco"} | changes
-    return Settings(images=folder / "images", boxes=folder / "boxes.json", **given)
+    return LabelSettings(images=folder / "images", boxes=folder / "boxes.json", **given)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 
-from geodistill.label.ledger import Record
-from geodistill.label.plan import Item
+from geodistill.label.ledger import TileRecord
+from geodistill.label.tiles import Item
 from geodistill.label.worker import Labeller
 
 
 class DyingLabeller(Labeller):
     """Ends its process on the last image, the first time; ``died`` beside the output folder remembers it."""
 
-    def __call__(self, item: Item) -> list[Record]:
+    def __call__(self, item: Item) -> list[TileRecord]:
         records = super().__call__(item)
         mark = self.out.parent / "died"
         if item[0].key == "scene_2" and not mark.exists():

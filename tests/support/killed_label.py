@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from detection_sets import settings_of
-from geodistill.label import assemble, build, paint
-from geodistill.label import ledger as journal
+from geodistill.label import assemble, build, ledger, pixels
 
 TILED = {"tile": 48, "overlap": 16, "share": 0.6, "empty": "keep"}
 
@@ -42,21 +41,21 @@ def die_at(point: str) -> None:
         return wrapped
 
     if place == "journal":
-        whole = journal._line
+        whole = ledger.record_line
 
-        def half_line(record: journal.Record) -> bytes:
+        def half_line(record: Any) -> bytes:
             line = whole(record)
             if due():
-                paths = list(Path(sys.argv[2]).glob(f"*/{journal.NAME}"))
+                paths = list(Path(sys.argv[2]).glob(f"*/{ledger.NAME}"))
                 newest = max(paths, key=lambda path: path.stat().st_mtime_ns)
                 with newest.open("ab") as file:
                     file.write(line[: len(line) // 2])
                 die()
             return line
 
-        journal._line = half_line
+        ledger.record_line = half_line
     elif place == "mask":
-        save = paint.Image.Image.save
+        save = pixels.Image.Image.save
 
         def half_file(picture: Any, path: Path, format: str) -> None:
             save(picture, path, format=format)
@@ -64,11 +63,11 @@ def die_at(point: str) -> None:
                 os.truncate(path, path.stat().st_size // 2)
                 die()
 
-        paint.Image.Image.save = half_file  # type: ignore[assignment]
+        pixels.Image.Image.save = half_file  # type: ignore[assignment]
     elif place == "account":
-        assemble._write_legend = before(assemble._write_legend)
+        assemble.write_legend = before(assemble.write_legend)
     elif place == "end":
-        build._close = before(build._close)
+        build.finish_run = before(build.finish_run)
 
 
 def main() -> None:

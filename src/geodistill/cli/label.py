@@ -14,13 +14,13 @@ from geodistill.outputs import check_outputs
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.label.build import Work
-    from geodistill.label.config import Settings
+    from geodistill.label.build import WorkerOptions
+    from geodistill.label.config import LabelSettings
     from geodistill.label.postprocess import Rules
 
 
 SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background")
-"""Flags that stand over a preset and over the defaults of `geodistill.label.config.Settings`."""
+"""Flags that stand over a preset and over the defaults of `geodistill.label.config.LabelSettings`."""
 
 
 def _add_input(parser: ArgumentParser) -> None:
@@ -54,12 +54,12 @@ def _add_work(parser: ArgumentParser) -> None:
     add("--json", action="store_true", help="print JSON")
 
 
-def _work(parser: ArgumentParser, args: Namespace, batch: int | None = None) -> Work:
-    from geodistill.label.build import Work
+def _work(parser: ArgumentParser, args: Namespace, batch: int | None = None) -> WorkerOptions:
+    from geodistill.label.build import WorkerOptions
 
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
-    return Work(args.engine, args.workers, args.address, args.device, batch, args.gpus)
+    return WorkerOptions(args.engine, args.workers, args.address, args.device, batch, args.gpus)
 
 
 def _rules(args: Namespace, default: Rules) -> Rules:
@@ -126,8 +126,8 @@ def build(argv: Sequence[str]) -> None:
     """Label a detection data set."""
     parser = _build_parser()
     args = parse(parser, argv)
+    from geodistill.label.accounts import format_account
     from geodistill.label.build import build as run_build
-    from geodistill.label.report import format_account
 
     account = run_build(
         _settings(args),
@@ -143,15 +143,18 @@ def build(argv: Sequence[str]) -> None:
         print(format_account(account, Path(args.out)))
 
 
-def _settings(args: Namespace) -> Settings:
+def _settings(args: Namespace) -> LabelSettings:
     """Put flags over the preset over the defaults."""
-    from geodistill.label.config import Settings
+    from geodistill.label.config import LabelSettings
     from geodistill.label.postprocess import default_rules
-    from geodistill.label.presets import PRESETS
 
-    if args.preset is not None and args.preset not in PRESETS:
-        raise UnknownNameError("preset", args.preset, PRESETS)
-    preset = PRESETS.get(args.preset)
+    preset = None
+    if args.preset is not None:
+        from geodistill.label.presets import PRESETS
+
+        if args.preset not in PRESETS:
+            raise UnknownNameError("preset", args.preset, PRESETS)
+        preset = PRESETS[args.preset]
     given: dict[str, Any] = {}
     if preset is not None:
         names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order")
@@ -161,7 +164,7 @@ def _settings(args: Namespace) -> Settings:
         raise RecipeError("label build without --format", "--format or --preset")
     if args.difficult not in ("keep", "drop"):
         raise UnknownNameError("choice of --difficult", args.difficult, ("keep", "drop"))
-    return Settings(
+    return LabelSettings(
         images=Path(args.images),
         boxes=Path(args.boxes),
         **given | _classes(args),

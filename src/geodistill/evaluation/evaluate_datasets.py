@@ -14,7 +14,7 @@ from geodistill.data.in_memory import MapDataset, as_patch
 from geodistill.data.manifest import Row
 from geodistill.data.reader import Patch
 from geodistill.errors import DataError
-from geodistill.evaluation.scoring import Settings, score_image
+from geodistill.evaluation.scoring import ScoringSettings, score_image
 from geodistill.metrics import ConfusionMatrix, Scores
 from geodistill.raster import Window
 from geodistill.segmenter import Segmenter
@@ -22,7 +22,7 @@ from geodistill.spec import Legend
 
 
 def evaluate_dataset(
-    segmenter: Segmenter, dataset: MapDataset, legend: Legend | None = None, settings: Settings | None = None
+    segmenter: Segmenter, dataset: MapDataset, legend: Legend | None = None, settings: ScoringSettings | None = None
 ) -> Scores:
     """Segment every item of a dataset as `evaluate` does the images of a manifest, and score it.
 
@@ -36,7 +36,7 @@ def evaluate_dataset(
         DataError: The dataset is empty, the legend has other classes than the model, an item has another form, or a
             mask holds a value outside the legend.
     """
-    known, settings = segmenter.spec.legend, settings or Settings()
+    known, settings = segmenter.spec.legend, settings or ScoringSettings()
     if legend is not None and legend.names != known.names:
         raise DataError(f"a legend of {', '.join(legend.names)}", f"the model's classes {', '.join(known.names)}")
     matrix = ConfusionMatrix(len(known))
@@ -48,7 +48,7 @@ def evaluate_dataset(
     return matrix.scores(known)
 
 
-def _score(segmenter: Segmenter, patch: Patch, settings: Settings) -> ConfusionMatrix:
+def _score(segmenter: Segmenter, patch: Patch, settings: ScoringSettings) -> ConfusionMatrix:
     """Score one item through files in memory, so that it is cut into windows and blended as any image is."""
     height, width = patch.valid.shape
     with MemoryFile(ext=".tif") as image, MemoryFile(ext=".tif") as mask:

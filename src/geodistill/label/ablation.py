@@ -15,16 +15,16 @@ from tqdm import tqdm
 from geodistill.engine import run_tasks
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
-from geodistill.label.build import Work, unopened
+from geodistill.label.build import WorkerOptions, unopened
 from geodistill.label.config import check_view
 from geodistill.label.formats import read_boxes
 from geodistill.label.formats.true_masks import instances_of, with_true_masks
-from geodistill.label.masks import Runs
+from geodistill.label.masks import Mask, Runs
 from geodistill.label.pixels import read_tiles
-from geodistill.label.postprocess import NO_RULES, Rules, fill_polygon, finish
+from geodistill.label.polygons import fill_polygon
+from geodistill.label.postprocess import NO_RULES, Rules, finish
 from geodistill.label.prompts import COMBINATIONS, build_prompts
 from geodistill.label.records import Box, ImageBoxes, rectangle
-from geodistill.label.segmenters import CroppedMask
 from geodistill.label.tiles import boxes_in, tile_windows
 from geodistill.label.worker import segmenter_of
 from geodistill.raster import Raster, Window
@@ -140,11 +140,11 @@ def _oriented(box: Box) -> Box:
     return replace(box, polygon=runs.smallest_rectangle(), kind="rbox", horizontal=box.horizontal or box.box)
 
 
-def _compare(masks: Iterator[CroppedMask | None], truths: Sequence[Runs]) -> NDArray[np.float64]:
+def _compare(masks: Iterator[Mask | None], truths: Sequence[Runs]) -> NDArray[np.float64]:
     """Sum up ``(4,)``: instances with a union, their IoU, intersections, unions."""
     sums = np.zeros(4)
     for mask, truth in zip(masks, truths, strict=True):
-        found = None if mask is None else Runs.of(mask.mask, mask.top, mask.left, truth.height, truth.width)
+        found = None if mask is None else mask.runs(truth.height, truth.width)
         common = 0 if found is None else found.overlap(truth)
         union = truth.area + (0 if found is None else found.area) - common
         if union:
@@ -201,7 +201,7 @@ def ablate(
     question: PromptAblation,
     *,
     category_field: str | None = None,
-    work: Work | None = None,
+    work: WorkerOptions | None = None,
     progress: bool = False,
 ) -> AblationTable:
     """Compare prompts on a set with true instance masks.
@@ -218,7 +218,7 @@ def ablate(
     Raises:
         DataError: Not a single box has a true mask.
     """
-    work = work or Work()
+    work = work or WorkerOptions()
     annotations = read_boxes(format, boxes, images, category_field=category_field)
     items = [image for image in annotations.images if image.boxes]
     sums = np.zeros((len(question.rows), 4))

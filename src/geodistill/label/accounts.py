@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from geodistill.errors import GeodistillError
-from geodistill.label.ledger import Record
+from geodistill.label.ledger import TileRecord
 from geodistill.label.postprocess import CHANGES
 from geodistill.label.records import ImageBoxes
 
@@ -54,7 +55,7 @@ class Accounts:
     hidden: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, image: ImageBoxes, records: Sequence[Record], error: str = "") -> bool:
+    def add(self, image: ImageBoxes, records: Sequence[TileRecord], error: str = "") -> bool:
         """Count one source image.
 
         Args:
@@ -65,7 +66,7 @@ class Accounts:
         Returns:
             Whether its labels count; a single tile that does not decode fails the image.
         """
-        error = error or next((record["error"] for record in records if record["error"]), "")
+        error = error or next((record.error for record in records if record.error), "")
         outcomes = {} if error else _outcomes(records)
         for dropped in image.dropped:
             self._class(dropped.category).boxes += 1
@@ -91,15 +92,14 @@ class Accounts:
             self._add_tile(record)
         return True
 
-    def _add_tile(self, record: Record) -> None:
-        labelled = bool(record.get("instances"))
+    def _add_tile(self, record: TileRecord) -> None:
         self.tiles["in"] += 1
-        self.tiles["labelled" if labelled else "empty"] += 1
-        self.tiles["written"] += "masks" in record
-        self.instances += len(record.get("instances", ()))
-        for category, changes in record.get("changes", {}).items():
+        self.tiles["labelled" if record.instances else "empty"] += 1
+        self.tiles["written"] += record.files is not None
+        self.instances += len(record.instances)
+        for category, changes in record.changes.items():
             self._class(category).changes.update(changes)
-        overlapping, between_classes, hidden = record.get("painted", (0, 0, 0))
+        overlapping, between_classes, hidden = record.painted
         self.overlapping += overlapping
         self.between_classes += between_classes
         self.hidden += hidden
@@ -160,11 +160,57 @@ class Accounts:
         }
 
 
-def _outcomes(records: Sequence[Record]) -> dict[int, str]:
+def _outcomes(records: Sequence[TileRecord]) -> dict[int, str]:
     """Give the outcome of each box by its index: labelled (an empty text) if any tile labelled it, else why not."""
     outcomes: dict[int, str] = {}
     for record in records:
-        for index, reason in record.get("outcomes", ()):
+        for index, reason in record.outcomes:
             first = outcomes.setdefault(index, reason)
             outcomes[index] = first if reason else ""
     return outcomes
+
+
+def format_account(account: dict[str, Any], out: Path) -> str:
+    """Write what ``label.json`` holds as a few lines and a table of the classes.
+
+    Args:
+        account: What `geodistill.label.build.build` returned.
+        out: The output folder.
+    """
+    images, boxes, tiles = account["images"], account["boxes"], account["tiles"]
+    lines = [
+        f"{out}: {images['in']} images in: {images['labelled']} labelled, {images['empty']} empty,"
+        f" {images['failed']} failed",
+        f"{tiles['in']} tiles: {tiles['labelled']} labelled, {tiles['empty']} empty, {tiles['failed']} failed;"
+        f" {tiles['written']} written",
+        f"{boxes['in']} boxes in: {boxes['labelled']} labelled{_counts(boxes['dropped'], ', dropped: ')}",
+        f"{account['instances']} instances; {account['overlaps']['pixels']} pixels claimed more than once"
+        f" ({account['overlaps']['pixels_between_classes']} by different classes),"
+        f" {account['overlaps']['hidden_instances']} instances hidden",
+    ]
+    width = max((len(name) for name in account["classes"]), default=0)
+    for name, entry in account["classes"].items():
+        told = _counts(entry["dropped"], "; dropped ") + _counts(entry["changed"], "; ")
+        lines.append(f"  {name:<{width}} {entry['in']:>8} in {entry['labelled']:>8} labelled{told}")
+    without = account["annotations_without_image"]
+    if without["count"]:
+        more = (
+            f" and {without['count'] - len(without['first'])} more" if without["count"] > len(without["first"]) else ""
+        )
+        lines.append(f"{without['count']} annotations without an image: {', '.join(without['first'])}{more}")
+    manifest = account["manifest"]
+    if manifest:
+        splits = ", ".join(f"{name} {count}" for name, count in manifest["splits"].items())
+        lines.append(f"{out / 'manifest.parquet'}: {splits}")
+        if manifest["other_bands_left_out"]:
+            lines.append(f"{manifest['other_bands_left_out']} images with another number of bands are not in it")
+        lines += [f"problem: {problem}" for problem in manifest["problems"][:5]]
+    lines += [f"failed: {failure['error']}" for failure in account["failures"][:5]]
+    if len(account["failures"]) > 5:
+        lines.append(f"... and {len(account['failures']) - 5} more failed")
+    return "\n".join(lines)
+
+
+def _counts(counts: dict[str, int], before: str) -> str:
+    named = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return before + named if named else ""

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,11 +18,11 @@ from geodistill.data.measure import measure
 from geodistill.data.splits import SplitPlan, divide
 from geodistill.files import atomic_path
 from geodistill.label.accounts import Accounts
-from geodistill.label.config import Settings
-from geodistill.label.ledger import Journal, Record
-from geodistill.label.paint import unlabelled_colour
-from geodistill.label.plan import TileId
+from geodistill.label.config import LabelSettings
+from geodistill.label.ledger import Journal, TileFiles, TileRecord
+from geodistill.label.pixels import unlabelled_colour
 from geodistill.label.records import Annotations, ImageBoxes
+from geodistill.label.tiles import TileId
 from geodistill.label.worker import FOLDERS
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -34,7 +34,7 @@ INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
 
 @dataclass(frozen=True)
-class Run:
+class LabelRun:
     """A run whose tiles are all done.
 
     Attributes:
@@ -47,7 +47,7 @@ class Run:
     """
 
     out: Path
-    settings: Settings
+    settings: LabelSettings
     legend: Legend
     annotations: Annotations
     tiles: int
@@ -63,7 +63,7 @@ class _Written:
     row: Row
 
 
-def assemble(run: Run, journal: Journal, *, progress: bool = False) -> dict[str, Any]:
+def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> dict[str, Any]:
     """Write the files that are about the whole set; the account comes last and says that the run is complete.
 
     Where not one box gave a label there is no set: the account alone is written, and no file stays that looks like one.
@@ -73,12 +73,12 @@ def assemble(run: Run, journal: Journal, *, progress: bool = False) -> dict[str,
         OutputError: A file cannot be written.
     """
     accounts = Accounts()
-    records = _counted(run, journal, accounts)
-    written = _write_instances(run, records)
+    tiles = _counted(run, journal, accounts)
+    written = _write_instances(run, tiles)
     accounts.check(run.annotations.images, run.tiles)
     manifest: dict[str, Any] = {}
     if accounts.boxes()["labelled"]:
-        _write_legend(run.out / LEGEND, run.legend)
+        write_legend(run.out / LEGEND, run.legend)
         manifest = _write_manifest(run, written, progress)
     else:
         remove_all(run.out, journal)
@@ -98,27 +98,29 @@ def assemble(run: Run, journal: Journal, *, progress: bool = False) -> dict[str,
     return account
 
 
-def _counted(run: Run, journal: Journal, accounts: Accounts) -> Iterator[tuple[ImageBoxes, Record]]:
-    """Yield the records of images that count, in order; files of failed images are removed."""
-    tiles: dict[str, list[TileId]] = {key: list(names) for key, names in groupby(journal.tiles(), key=lambda t: t[0])}
+def _counted(run: LabelRun, journal: Journal, accounts: Accounts) -> Iterator[tuple[ImageBoxes, Window, TileFiles]]:
+    """Yield the tiles with files of images that count, in order; files of failed images are removed."""
+    by_image: dict[str, list[TileId]] = {
+        key: list(names) for key, names in groupby(journal.tiles(), key=lambda t: t[0])
+    }
     for image in run.annotations.images:
-        records = [journal.read(tile) for tile in tiles.get(image.key, ())]
+        records = [journal.read(tile) for tile in by_image.get(image.key, ())]
         if accounts.add(image, records, run.unopened.get(image.key, "") or _changed_meanwhile(image, records)):
-            yield from ((image, record) for record in records if "masks" in record)
+            yield from ((image, one.window, one.files) for one in records if one.files is not None)
         else:
             for record in records:
                 remove_files(run.out, record)
 
 
-def _changed_meanwhile(image: ImageBoxes, records: Sequence[Record]) -> str:
+def _changed_meanwhile(image: ImageBoxes, records: Sequence[TileRecord]) -> str:
     """Say that an image's tiles are not of one state of it."""
-    stamps = [record["stamp"] for record in records if "stamp" in record]
+    stamps = [record.stamp for record in records if record.stamp is not None]
     return "" if all(stamp == stamps[0] for stamp in stamps) else f"{image.image} changed while it was labelled"
 
 
-def remove_files(out: Path, record: Record) -> None:
+def remove_files(out: Path, record: TileRecord) -> None:
     """Remove the files of a tile."""
-    for name in record.get("files", ()):
+    for name in record.files.sums if record.files is not None else ():
         if name.split("/")[0] in FOLDERS and ".." not in name.split("/"):
             with suppress(FileNotFoundError, NotADirectoryError):
                 (out / name).unlink()
@@ -136,7 +138,7 @@ def remove_all(out: Path, journal: Journal) -> None:
                 Path(folder).rmdir()
 
 
-def _write_instances(run: Run, records: Iterator[tuple[ImageBoxes, Record]]) -> list[_Written]:
+def _write_instances(run: LabelRun, tiles: Iterator[tuple[ImageBoxes, Window, TileFiles]]) -> list[_Written]:
     """Write the COCO file piece by piece, since a large set's would not fit into memory; gather manifest rows.
 
     Ids begin at 1, since many readers take 0 for background; what stands in the masks is each class's ``mask_value``.
@@ -146,13 +148,13 @@ def _write_instances(run: Run, records: Iterator[tuple[ImageBoxes, Record]]) -> 
     with atomic_path(run.out / INSTANCES) as part, part.open("w", encoding="utf-8") as file:
         file.write('{"annotations": [')
         number = 0
-        for image, record in records:
-            images.append(_coco_image(len(images) + 1, image, record, run.settings.images))
-            for instance in record["instances"]:
+        for image, window, files in tiles:
+            images.append(_coco_image(len(images) + 1, image, window, files, run.settings.images))
+            for instance in files.instances:
                 number += 1
                 ids = {"id": number, "image_id": len(images), "category_id": category_id(instance["mask_value"])}
                 _item(file, number, ids | instance)
-            written.append(_Written(image.key, tuple(record["bands"]), _row(run.out, image, record)))
+            written.append(_Written(image.key, files.bands, _row(run.out, image, window, files)))
         file.write('\n],\n"images": [')
         for position, entry in enumerate(images, 1):
             _item(file, position, entry)
@@ -174,18 +176,17 @@ def _item(file: TextIO, position: int, entry: dict[str, Any]) -> None:
     file.write(("\n" if position == 1 else ",\n") + json_text(entry))
 
 
-def _coco_image(number: int, image: ImageBoxes, record: Record, images: Path) -> dict[str, Any]:
-    row, col, height, width = record["window"]
+def _coco_image(number: int, image: ImageBoxes, window: Window, files: TileFiles, images: Path) -> dict[str, Any]:
     source = _below(image.image, images)
     return {
         "id": number,
-        "file_name": record["image"] or source,
-        "width": width,
-        "height": height,
-        "mask": record["masks"][0],
+        "file_name": files.image or source,
+        "width": window.width,
+        "height": window.height,
+        "mask": files.masks[0],
         "source": source,
-        "source_row": row,
-        "source_col": col,
+        "source_row": window.row,
+        "source_col": window.col,
     }
 
 
@@ -195,13 +196,13 @@ def _below(path: Path, images: Path) -> str:
     return path.relative_to(root).as_posix() if path != root and path.is_relative_to(root) else path.name
 
 
-def _row(out: Path, image: ImageBoxes, record: Record) -> Row:
-    _, _, height, width = record["window"]
-    source = out / record["image"] if record["image"] else image.image.absolute()
-    return Row(source, out / record["masks"][0], "", Window(0, 0, height, width), **record["place"])
+def _row(out: Path, image: ImageBoxes, window: Window, files: TileFiles) -> Row:
+    source = out / files.image if files.image else image.image.absolute()
+    whole = Window(0, 0, window.height, window.width)
+    return Row(source, out / files.masks[0], "", whole, **asdict(files.place))
 
 
-def _write_legend(path: Path, legend: Legend) -> None:
+def write_legend(path: Path, legend: Legend) -> None:
     """Write what ``data scan --legend`` reads, for index and colour masks alike."""
     classes = {
         name: {"colour": "#{:02x}{:02x}{:02x}".format(*colour), "value": value}
@@ -213,7 +214,7 @@ def _write_legend(path: Path, legend: Legend) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _write_manifest(run: Run, written: Sequence[_Written], progress: bool) -> dict[str, Any]:
+def _write_manifest(run: LabelRun, written: Sequence[_Written], progress: bool) -> dict[str, Any]:
     """Write the manifest with splits and statistics, and tell how many images are in each split."""
     if not written:
         return {}

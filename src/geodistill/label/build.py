@@ -14,15 +14,14 @@ from tqdm import tqdm
 from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
 from geodistill.errors import DataError, GeodistillError, RecipeError
 from geodistill.folders import hold_folder, sweep
-from geodistill.label.assemble import ACCOUNT, Run, assemble
-from geodistill.label.config import Settings
-from geodistill.label.folder import begin, refuse_other
+from geodistill.label.assemble import ACCOUNT, LabelRun, assemble
+from geodistill.label.config import LabelSettings
 from geodistill.label.formats import read_boxes, tell_unmatched
-from geodistill.label.ledger import Journal, Record
-from geodistill.label.plan import Item, annotation_files, batches, image_names, plan
+from geodistill.label.ledger import Journal, TileRecord
 from geodistill.label.records import Annotations
-from geodistill.label.resume import finished_sums, is_finished, still_done
-from geodistill.label.segmenters.build import weights_stamp
+from geodistill.label.resume import begin, finished_sums, is_finished, refuse_other, still_done
+from geodistill.label.segmenters.base import weights_stamp
+from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
 from geodistill.label.worker import Labeller
 from geodistill.outputs import check_folder
 from geodistill.raster import Raster
@@ -34,7 +33,7 @@ GPU_BATCH = 8
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerOptions:
     """How the work is done; nothing of it changes the result.
 
     Attributes:
@@ -56,10 +55,10 @@ class Work:
 
 
 def build(
-    settings: Settings,
+    settings: LabelSettings,
     out: Path | str,
     *,
-    work: Work | None = None,
+    work: WorkerOptions | None = None,
     resume: bool = False,
     keep_going: bool = False,
     progress: bool = False,
@@ -90,7 +89,7 @@ def build(
         OutputError: The folder holds another run or anything else, is in use, or cannot be written.
         AccountingError: An image or box got lost.
     """
-    out, work = Path(out), work or Work()
+    out, work = Path(out), work or WorkerOptions()
     check_folder(out, (settings.images, settings.boxes))
     refuse_other(out, resume)
     annotations = read_boxes(
@@ -110,7 +109,13 @@ def build(
 
 
 def _build(
-    settings: Settings, legend: Legend, annotations: Annotations, out: Path, work: Work, resume: bool, progress: bool
+    settings: LabelSettings,
+    legend: Legend,
+    annotations: Annotations,
+    out: Path,
+    work: WorkerOptions,
+    resume: bool,
+    progress: bool,
 ) -> dict[str, Any]:
     earlier = refuse_other(out, resume)
     batch = _batch(settings.segmenter, work, earlier)
@@ -129,13 +134,13 @@ def _build(
         (out / ACCOUNT).unlink(missing_ok=True)
         labeller = Labeller(settings, legend, out.absolute(), work.device, batch)
         _label(labeller, items, work, journal, progress)
-        run = Run(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons)
+        run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons)
         account = assemble(run, journal, progress=progress)
-        _close(out, journal, account)
+        finish_run(out, journal, account)
     return account
 
 
-def _refuse_boxless(annotations: Annotations, settings: Settings) -> None:
+def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
     """Refuse a set of which no box can be used, before anything is written.
 
     Raises:
@@ -177,7 +182,7 @@ def _told(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any
     return account
 
 
-def _batch(segmenter: str, work: Work, earlier: dict[str, Any] | None) -> int:
+def _batch(segmenter: str, work: WorkerOptions, earlier: dict[str, Any] | None) -> int:
     """Return the number of tiles that a worker takes at once; a run that is continued keeps its own."""
     if work.batch is not None:
         if work.batch < 1:
@@ -193,9 +198,9 @@ def _batch(segmenter: str, work: Work, earlier: dict[str, Any] | None) -> int:
     return GPU_BATCH if work.gpus or torch.cuda.is_available() else 1
 
 
-def _label(labeller: Labeller, items: list[Item], work: Work, journal: Journal, progress: bool) -> None:
+def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: Journal, progress: bool) -> None:
     tiles = sum(len(task.tiles) for item in items for task in item)
-    results: Iterator[TaskResult[Item, list[Record]]] = run_tasks(
+    results: Iterator[TaskResult[Item, list[TileRecord]]] = run_tasks(
         labeller,
         items,
         engine=work.engine,
@@ -215,13 +220,9 @@ def _label(labeller: Labeller, items: list[Item], work: Work, journal: Journal, 
             bar.update(sum(len(task.tiles) for task in result.item))
 
 
-def _lost(item: Item, error: GeodistillError) -> list[Record]:
+def _lost(item: Item, error: GeodistillError) -> list[TileRecord]:
     """Return the records of tiles whose worker died each time."""
-    return [
-        {"key": task.key, "window": [w.row, w.col, w.height, w.width], "error": str(error)}
-        for task in item
-        for w in (tile.window for tile in task.tiles)
-    ]
+    return [TileRecord(task.key, tile.window, str(error)) for task in item for tile in task.tiles]
 
 
 def unopened(annotations: Annotations) -> dict[str, str]:
@@ -237,13 +238,13 @@ def unopened(annotations: Annotations) -> dict[str, str]:
     return reasons
 
 
-def _close(out: Path, journal: Journal, account: dict[str, Any]) -> None:
+def finish_run(out: Path, journal: Journal, account: dict[str, Any]) -> None:
     """End a run: the journal keeps what need not be done again, in one order."""
     failed = {failure["key"] for failure in account["failures"]}
     if not account["boxes"]["labelled"]:
         journal.keep([])
     elif failed:
-        journal.keep(tile for tile in journal.tiles() if tile[0] not in failed)
+        journal.keep(tile for tile in journal.tiles() if tile.key not in failed)
     else:
         journal.keep(journal.tiles(), finished_sums(out))
     sweep(out, held=True)

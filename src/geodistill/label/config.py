@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.label.paint import Order
-from geodistill.label.postprocess import Rules
+from geodistill.label.postprocess import Order, Rules
 from geodistill.label.prompts import parse_prompt
 from geodistill.spec import Colour, Legend, default_colours
 
@@ -16,7 +15,7 @@ Empty = Literal["drop", "keep"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class LabelSettings:
     """What the labels depend on. Two runs with equal settings and inputs write equal bytes.
 
     Attributes:

@@ -10,16 +10,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import yaml
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from geodistill.data.mask_files import read_mask
 from geodistill.errors import DataError, UnknownNameError
 from geodistill.files import atomic_path
 from geodistill.label.label_set import Labelled, LabelSet, load_label_set
-from geodistill.label.outlines import outline
-from geodistill.label.paint import write_mask, write_picture
-from geodistill.label.pixels import read_tiles
+from geodistill.label.masks import Runs
+from geodistill.label.pixels import read_tiles, write_mask, write_picture
 from geodistill.outputs import check_folder
 from geodistill.raster import Raster, Window
 
@@ -147,3 +150,41 @@ def _copy(source: Path, target: Path) -> None:
 
 def _bar(items: Any, name: str, progress: bool) -> Any:
     return tqdm(items, name, disable=not (progress and sys.stderr.isatty()))
+
+
+def outline(runs: Runs) -> NDArray[np.float64]:
+    """Return one ring around all pixels of an object.
+
+    The ring runs through the centres of the outermost pixels, so that filling it with its border (``cv2.fillPoly``)
+    gives the mask back. Pieces and holes are joined to it by a way there and back, where they lie nearest; between
+    pieces that way is all that filling adds. Of an object too thin for three corners it is the border of its pixels.
+
+    Args:
+        runs: The object, with at least one pixel.
+
+    Returns:
+        ``(V, 2)`` float64, V >= 3, x and y in pixels of the frame; pixel (0, 0) covers [0, 1) x [0, 1).
+    """
+    crop = runs.crop()
+    origin = np.array((crop.left, crop.top), np.float64)
+    rings, _ = cv2.findContours(crop.pixels.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parts = [ring[:, 0].astype(np.int64) for ring in rings]
+    parts.sort(key=len, reverse=True)
+    ring = parts[0]
+    for part in parts[1:]:
+        ring = _bridged(ring, part)
+    if len(ring) < 3:
+        low, high = ring.min(axis=0), ring.max(axis=0) + 1
+        corners = np.array(((low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1])), np.float64)
+        return corners + origin
+    found: NDArray[np.float64] = ring + 0.5 + origin
+    return found
+
+
+def _bridged(ring: NDArray[np.int64], part: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Walk along ``ring`` to its corner nearest to ``part``, all around that, back, and on."""
+    distances, nearest = cKDTree(part).query(ring)
+    at = int(distances.argmin())
+    start = int(nearest[at])
+    around = np.concatenate([part[start:], part[: start + 1]])
+    return np.concatenate([ring[: at + 1], around, ring[at:]])

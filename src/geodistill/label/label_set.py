@@ -1,4 +1,4 @@
-"""A finished folder of ``label build``, read back."""
+"""A finished folder of ``label build``, or a COCO file, read back."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError
 from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST
-from geodistill.label.coco_file import read_instances
-from geodistill.label.formats.rasterise import checked_runs
-from geodistill.label.masks import Runs
+from geodistill.label.masks import Runs, checked_runs
 from geodistill.label.names import flat_names
-from geodistill.reading import read_object
+from geodistill.reading import ANNOTATION_BYTES, parse_json, parse_object, read_json, read_object
 from geodistill.spec import Legend
 
 _SUFFIX = 5
@@ -118,3 +116,42 @@ def _key(mask: Path) -> str:
 
 def _whole(path: Path) -> str:
     return os.path.realpath(path)
+
+
+_STREAMED = b'{"annotations": ['
+"""First line of a file that has one annotation a line, as ``label build`` writes them."""
+
+
+def read_instances(file: Path) -> tuple[Callable[[], Iterator[Any]], dict[str, Any]]:
+    """Return a function that yields the annotations, to be gone through once, and the rest of the file.
+
+    Raises:
+        DataError: The file is no COCO file, or is malformed; the function raises it too.
+    """
+    with _opened(file) as lines:
+        if lines.readline(len(_STREAMED) + 2).strip() == _STREAMED:
+            for line in lines:
+                if line.startswith(b"]"):
+                    break
+            return lambda: _streamed(file), parse_object(b"{" + b"".join(lines), file)
+    content = read_json(file, ANNOTATION_BYTES)
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise DataError(f"{file} is no COCO file", "a mapping with the lists 'images' and 'annotations'")
+    return lambda: iter(content["annotations"]), content
+
+
+def _streamed(file: Path) -> Iterator[Any]:
+    """Read one annotation a line, so that a set of millions needs no memory."""
+    with _opened(file) as lines:
+        next(lines)
+        for number, line in enumerate(lines, 2):
+            if line.startswith(b"]"):
+                return
+            yield parse_json(line.strip().removesuffix(b","), f"{file}:{number}")
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})", "a readable file") from error

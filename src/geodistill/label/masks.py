@@ -1,15 +1,66 @@
-"""Masks of single objects as run lengths: a thousand of them fit where one full-size mask would not."""
+"""Masks of single objects: a cropped array as a segmenter gives it, and run lengths to keep.
+
+A thousand run-length masks fit into memory where one mask of the full size would not.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
+
+from geodistill.errors import DataError
+from geodistill.raster import Window
+
+if TYPE_CHECKING:
+    pass  # GrabCut's workers need none of it, and it takes seconds to import
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """The mask of one object in a frame, such as a tile: False everywhere outside its crop.
+
+    Attributes:
+        left: Column of the frame where the crop begins; may be negative.
+        top: Row of the frame where the crop begins; may be negative.
+        pixels: ``(h, w)`` bool; ``(0, 0)`` where no pixel belongs to the object.
+        score: A segmenter's own estimate of the mask's quality, 0 to 1 (SAM: predicted IoU; not calibrated).
+    """
+
+    left: int
+    top: int
+    pixels: NDArray[np.bool_]
+    score: float = 1.0
+
+    @classmethod
+    def tight(cls, pixels: NDArray[np.bool_], left: int, top: int, score: float) -> Mask:
+        """Return the mask of pixels ``(h, w)`` bool at ``left, top``, cropped to those that belong to the object."""
+        column, row, columns, rows = cv2.boundingRect(pixels.view(np.uint8))
+        part = np.ascontiguousarray(pixels[row : row + rows, column : column + columns])
+        return cls(left + column, top + row, part, score)
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Rows and columns of the frame that the crop covers; the crop must lie inside the frame."""
+        rows, columns = self.pixels.shape
+        return slice(self.top, self.top + rows), slice(self.left, self.left + columns)
+
+    def within(self, height: int, width: int) -> Mask:
+        """Return the mask without what lies outside a frame of ``height`` x ``width`` pixels."""
+        rows, columns = self.pixels.shape
+        top, left = max(self.top, 0), max(self.left, 0)
+        bottom, right = max(min(self.top + rows, height), top), max(min(self.left + columns, width), left)
+        part = self.pixels[top - self.top : bottom - self.top, left - self.left : right - self.left]
+        return replace(self, left=left, top=top, pixels=part)
+
+    def runs(self, height: int, width: int) -> Runs:
+        """Return the run lengths in a frame of ``height`` x ``width`` pixels; the score is lost."""
+        return Runs.of(self.pixels, self.top, self.left, height, width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +142,16 @@ class Runs:
             return 0, left, self.height, right
         return int(first.min()), left, int(last.max()) + 1, right
 
-    def crop(self) -> tuple[int, int, NDArray[np.bool_]]:
-        """Give top row, left column and the mask ``(h, w)`` bool of the smallest rectangle that holds the object."""
+    def crop(self) -> Mask:
+        """Return the pixels of the smallest rectangle that holds the object.
+
+        With ``rows = 3``, the runs of a crop are laid out column by column, +1 where one begins and -1 where it ends;
+        the running sum is 1 inside a run and 0 elsewhere, and a reshape makes columns of it::
+
+            pixel   0  1  2 | 3  4  5 | 6  7  8        0 3 6      . # #
+            steps   .  + -  | +  .  . | .  - .    ->   1 4 7  ->  # # .
+            sum     0  1  0 | 1  1  1 | 1  0  0        2 5 8      . # .
+        """
         top, left, bottom, right = self.bounds
         rows, columns = bottom - top, right - left
         # A run that goes on into the next column makes the rectangle as high as the frame, so this holds for it too.
@@ -101,18 +160,19 @@ class Runs:
         np.add.at(steps, begins, 1)
         np.add.at(steps, begins + self.ends - self.starts, -1)
         flat = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
-        return top, left, flat.reshape(columns, rows).T
+        return Mask(left, top, flat.reshape(columns, rows).T)
 
     def smallest_rectangle(self) -> NDArray[np.float64]:
         """Give the corners ``(4, 2)`` (x, y) of the smallest rectangle, at any angle, around the pixels."""
-        top, left, mask = self.crop()
+        crop = self.crop()
+        mask = crop.pixels
         columns = np.flatnonzero(mask.any(axis=0))
         first, last = mask.argmax(axis=0)[columns], len(mask) - mask[::-1].argmax(axis=0)[columns]
         # The corners of each column's outermost pixels: their centres would make it a pixel too small.
         points = np.concatenate([np.stack([columns + side, rows], 1) for side in (0, 1) for rows in (first, last)])
         corners = cv2.boxPoints(cv2.minAreaRect(points.astype(np.float32)))
-        found: NDArray[np.float64] = np.asarray(corners, np.float64) + np.array((left, top))
-        return found
+        placed: NDArray[np.float64] = np.asarray(corners, np.float64) + np.array((crop.left, crop.top))
+        return placed
 
     def overlap(self, other: Runs) -> int:
         """Count the pixels that lie in both; the frames must be equal."""
@@ -146,3 +206,57 @@ def _decompress(packed: bytes) -> NDArray[np.int64]:
             counts.append(value)
             value, shift = 0, 0
     return np.asarray(counts, np.int64)
+
+
+def crop_runs(runs: Runs, window: Window) -> Runs:
+    """Give the part of an object inside a window, in the window's frame, without painting the image."""
+    first = max(window.col * runs.height, 0)
+    last = min(window.col + window.width, runs.width) * runs.height
+    begin = int(np.searchsorted(runs.ends, first, "right"))
+    end = int(np.searchsorted(runs.starts, last, "left"))
+    starts, ends = runs.starts[begin:end].clip(first, None), runs.ends[begin:end].clip(None, last)
+    # A run may go on through several columns: one piece a column, then each is cut to the window's rows.
+    firsts, lasts = starts // runs.height, (ends - 1) // runs.height
+    pieces = lasts - firsts + 1
+    which = np.repeat(np.arange(len(starts)), pieces)
+    columns = firsts[which] + np.arange(len(which)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    tops = np.maximum(starts[which] - columns * runs.height, max(window.row, 0))
+    bottoms = np.minimum(np.minimum(ends[which] - columns * runs.height, runs.height), window.row + window.height)
+    kept = bottoms > tops
+    base = (columns[kept] - window.col) * window.height - window.row
+    new_starts, new_ends = base + tops[kept], base + bottoms[kept]
+    joined = np.flatnonzero(new_starts[1:] == new_ends[:-1])
+    return Runs(window.height, window.width, np.delete(new_starts, joined + 1), np.delete(new_ends, joined))
+
+
+def checked_runs(segmentation: Mapping[str, Any], width: int, height: int, source: str) -> dict[str, Any]:
+    """Give run lengths anew after a look at every one of them: code in C trusts them.
+
+    Raises:
+        DataError: They are malformed, or of another size than the image.
+    """
+    expected = f"size [{height}, {width}] and counts that fill it"
+    try:
+        if [int(side) for side in segmentation["size"]] != [height, width]:
+            raise DataError(f"{source}: run lengths of size {segmentation['size']}", expected)
+        counts = segmentation["counts"]
+        if isinstance(counts, list) and (min(counts, default=0) < 0 or sum(counts) != width * height):
+            raise DataError(f"{source}: run lengths that do not fill the image", expected)
+        runs = Runs.from_coco(segmentation)
+    except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
+        raise DataError(f"{source}: run lengths that cannot be read ({error!r})", expected) from error
+    marks = np.stack([runs.starts, runs.ends], axis=1).ravel()
+    if len(marks) and (marks[0] < 0 or marks[-1] > width * height or (np.diff(marks) < 0).any()):
+        raise DataError(f"{source}: run lengths that leave the image", expected)
+    return runs.to_coco()
+
+
+def resampled(segmentation: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
+    """Return run lengths, checked before, for an image of another size: each pixel takes the one its centre lies in."""
+    runs = Runs.from_coco(segmentation)
+    filled = np.zeros(runs.height * runs.width + 1, np.int8)
+    filled[runs.starts], filled[runs.ends] = 1, -1
+    mask = np.cumsum(filled[:-1]).reshape(runs.width, runs.height).T.astype(bool)
+    rows = ((np.arange(height) + 0.5) * runs.height / height).astype(np.int64)
+    cols = ((np.arange(width) + 0.5) * runs.width / width).astype(np.int64)
+    return Runs.of(mask[np.ix_(rows, cols)], 0, 0, height, width).to_coco()

@@ -1,4 +1,4 @@
-"""Pixels of a source image: what the segmenter sees (8-bit RGB) and the tile as it is kept for training."""
+"""Rasters in and out: tiles of a source image as the segmenter sees them and as they are kept, and mask files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geodistill.errors import DataError
-from geodistill.label.paint import write_picture
 from geodistill.raster import Grid, Raster, Window, atomic_path, output_error
+from geodistill.spec import IGNORE_INDEX, Colour, Legend
 
 STRETCH = (2.0, 98.0)
 """Percentiles of an image that become 0 and 255 where its samples are no bytes."""
@@ -153,3 +155,67 @@ def write_tile(path: Path, tile: Tile, raster: Raster) -> None:
 def band_names(raster: Raster) -> tuple[str, ...]:
     """Give the names of the bands as they are kept."""
     return ("band1", "band2", "band3") if is_grey(raster) else raster.band_names
+
+
+def unlabelled_colour(legend: Legend) -> Colour:
+    """Give the colour of unlabelled pixels in colour masks: white as in the paper, or another no class has."""
+    choices: tuple[Colour, ...] = ((255, 255, 255), (0, 0, 0), (128, 128, 128))
+    others = ((level, level, level) for level in range(1, 255))
+    return next(colour for colour in (*choices, *others) if colour not in legend.colours)
+
+
+def colour_table(legend: Legend) -> NDArray[np.uint8]:
+    """Give ``(256, 3)`` uint8 colours of the values of an index mask."""
+    table = np.full((256, 3), unlabelled_colour(legend), np.uint8)
+    table[: len(legend)] = legend.colours
+    return table
+
+
+def write_mask(path: Path, indices: NDArray[np.uint8], grid: Grid | None, legend: Legend, *, colour: bool) -> None:
+    """Write an index or colour mask whole or not at all; an index mask shows the legend's colours.
+
+    Args:
+        path: A PNG, or a GeoTIFF where a grid is given.
+        indices: ``(H, W)`` uint8 class indices, `IGNORE_INDEX` where unlabelled.
+        grid: Where the pixels lie; ``None`` for PNG.
+        legend: Gives the colours.
+        colour: Write RGB colours instead of indices.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    pixels = colour_table(legend)[indices] if colour else indices
+    if grid is None:
+        write_picture(path, pixels, None if colour else colour_table(legend))
+        return
+    planes = np.moveaxis(pixels, -1, 0) if colour else pixels[None]
+    profile = grid.profile() | {"driver": "GTiff", "dtype": "uint8", "count": len(planes), "compress": "deflate"}
+    profile |= {"photometric": "RGB"} if colour else {"nodata": IGNORE_INDEX}
+    with atomic_path(path) as part:
+        try:
+            with rasterio.open(part, "w", **profile) as file:
+                file.write(planes)
+                if not colour:
+                    file.colorinterp = [ColorInterp.palette]
+                    file.write_colormap(1, {i: (*colour_, 255) for i, colour_ in enumerate(legend.colours)})
+        except RasterioError as error:
+            raise output_error(path, OSError(str(error))) from error
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> None:
+    """Write ``(H, W)`` or ``(H, W, 3)`` uint8 as PNG, whole or not at all.
+
+    Args:
+        path: The file.
+        pixels: Grey or colour; with a palette, places in it.
+        palette: ``(256, 3)`` uint8, the colour in which each value is shown; `IGNORE_INDEX` is transparent.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    picture = Image.fromarray(pixels)
+    if palette is not None:
+        picture.putpalette(palette.tobytes())
+        picture.info["transparency"] = IGNORE_INDEX  # GDAL takes one transparent entry for nodata
+    with atomic_path(path) as part:
+        picture.save(part, format="PNG")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from geodistill.data.catalog.samrs import COLOURS, FAST, SIOR, SOTA
-from geodistill.label.paint import Order
-from geodistill.label.postprocess import NO_RULES, Rules
+from geodistill.label.postprocess import NO_RULES, Order, Rules
 from geodistill.spec import Colour
 
 __all__ = ["COLOURS", "PRESETS", "SEGMENTER", "Preset"]

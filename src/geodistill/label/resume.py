@@ -1,4 +1,4 @@
-"""What of an earlier run still stands: its tiles whose files and image are as they were."""
+"""The output folder of ``label build``: whose it is, which run it holds, and which of its tiles still stand."""
 
 from __future__ import annotations
 
@@ -8,13 +8,77 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geodistill.errors import DataError, GeodistillWarning
+from geodistill.errors import DataError, GeodistillWarning, OutputError, output_error
+from geodistill.files import atomic_path
+from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, sweep
 from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST, remove_files
-from geodistill.label.ledger import Journal, Record
-from geodistill.label.plan import ImageTask, TileId
-from geodistill.label.sums import altered_files, file_sums
-from geodistill.label.worker import FOLDERS
+from geodistill.label.ledger import NAME as JOURNAL
+from geodistill.label.ledger import FileSums, Journal, TileRecord, altered_files, file_sums
+from geodistill.label.tiles import ImageTask, TileId
+from geodistill.label.worker import CHUNK, FOLDERS
 from geodistill.raster import Raster, Window
+from geodistill.reading import read_object
+from geodistill.writing import json_text
+
+ABOUT = "settings.json"
+KIND = "label set"
+OURS = (ABOUT, ACCOUNT, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, *(f"{name}/*" for name in FOLDERS))
+"""What of the folder a run writes."""
+_TOLD = {
+    "annotations": "the annotation files or their classes are others",
+    "image_names": "images were added, removed or renamed",
+    "weights": "the segmenter's weights have changed",
+}
+
+
+def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
+    """Return what the run in a folder is about; ``None`` where the folder is new or empty.
+
+    Raises:
+        OutputError: It holds something else, a link in place of a file of ours, or a run that is not to be continued.
+    """
+    own = (MARKER, LOCK, HOLDER)
+    entries = list(out.iterdir()) if out.is_dir() else []
+    held = [entry for entry in entries if entry.name not in own and not is_leftover(entry.name)]
+    path = out / ABOUT
+    if held and not path.is_file():
+        raise OutputError(f"{out} is not empty and holds no run of 'label build'", "a new folder")
+    if not path.is_file():
+        return None
+    if not resume:
+        raise OutputError(f"{out} holds a run already", "a new folder", "continue that run with --resume")
+    for entry in held:
+        if entry.is_symlink():
+            raise OutputError(f"{entry} is a link", "files of our own", "use a new folder")
+    return read_object(path, error=OutputError)
+
+
+def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> None:
+    """Write down what a run is about and whose the folder is; remove what killed processes left there.
+
+    Args:
+        out: The folder.
+        about: What the run's result depends on, JSON-ready.
+        earlier: The same of the run that is continued, or ``None``.
+
+    Raises:
+        OutputError: They differ, or the folder cannot be written.
+    """
+    if earlier is not None and (changed := [k for k in {**earlier, **about} if earlier.get(k) != about.get(k)]):
+        was = ", ".join(_difference(key, earlier.get(key), about.get(key)) for key in sorted(changed)[:3])
+        raise OutputError(f"{out} holds a run with other settings ({was})", "the same settings", "use a new folder")
+    sweep(out, held=True)
+    with atomic_path(out / ABOUT) as part:
+        part.write_text(json_text(about, 2) + "\n", encoding="utf-8")
+    try:
+        mark_folder(out, KIND, OURS)
+    except OSError as error:
+        raise output_error(out / MARKER, error) from error
+
+
+def _difference(key: str, was: Any, now: Any) -> str:
+    return _TOLD[key] if key in _TOLD and was is not None else f"{key} was {was!r}, is {now!r}"
+
 
 _MOST = 3
 """Names that a warning lists."""
@@ -40,8 +104,7 @@ def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[T
     for name in journal.tiles():
         record = journal.read(name)
         task, window = planned.get(name, (None, None))
-        same = window is not None and record["window"] == [window.row, window.col, window.height, window.width]
-        if task is not None and same and not record["error"] and stamps.are_those_of(task, record):
+        if task is not None and record.window == window and not record.error and stamps.are_those_of(task, record):
             damaged = _damaged(out, record)
             altered += damaged
             if not damaged:
@@ -57,7 +120,7 @@ def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[T
 _WHOLE_SET = (ACCOUNT, INSTANCES, LEGEND, MANIFEST)
 
 
-def finished_sums(out: Path) -> Record:
+def finished_sums(out: Path) -> FileSums:
     """Return what a complete run says of the files about the whole set."""
     return file_sums(out, _WHOLE_SET)
 
@@ -85,12 +148,12 @@ class _Stamps:
         self._now: dict[Path, Any] = {}
         self.changed: dict[Path, None] = {}
 
-    def are_those_of(self, task: ImageTask, record: Record) -> bool:
-        if "stamp" not in record:  # no pixel was looked at
+    def are_those_of(self, task: ImageTask, record: TileRecord) -> bool:
+        if record.stamp is None:  # no pixel was looked at
             return True
         if task.image not in self._now:
             self._now[task.image] = _stamp(task.image)
-        if self._now[task.image] == record["stamp"]:
+        if self._now[task.image] == record.stamp:
             return True
         self.changed[task.image] = None
         return False
@@ -104,9 +167,8 @@ def _stamp(image: Path) -> Any:
         return None
 
 
-def _damaged(out: Path, record: Record) -> list[str]:
-    files = record.get("files", {})
-    return altered_files(out, files) if "masks" in record or files else []
+def _damaged(out: Path, record: TileRecord) -> list[str]:
+    return [] if record.files is None else altered_files(out, record.files.sums)
 
 
 def _remove_unrecorded(out: Path, left: Sequence[tuple[ImageTask, Window]]) -> None:

@@ -22,10 +22,10 @@ from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.errors import DataError
 from geodistill.label.assemble import INSTANCES, MANIFEST
-from geodistill.label.coco_file import read_instances
-from geodistill.label.formats.rasterise import checked_runs, coco_polygons
-from geodistill.label.formats.text import points
-from geodistill.label.masks import Runs
+from geodistill.label.formats.base import points
+from geodistill.label.label_set import read_instances
+from geodistill.label.masks import Runs, checked_runs
+from geodistill.label.polygons import coco_polygons
 from geodistill.label.worker import FOLDERS
 from geodistill.raster import Raster
 from geodistill.spec import Colour, Legend, default_colours, parse_colour

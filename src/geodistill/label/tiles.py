@@ -1,18 +1,23 @@
-"""Windows over a large image, and which boxes belong to each of them."""
+"""Tiles: windows over a large image, the boxes of each, and the plan of all tiles before any pixel is read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from glob import escape
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
 
-from geodistill.errors import RecipeError
-from geodistill.label.geometry import SMALLEST, areal, outer_ring, regions
-from geodistill.label.masks import Runs
-from geodistill.label.records import Bounds, Box
+from geodistill.errors import DataError, RecipeError
+from geodistill.label.masks import Runs, crop_runs
+from geodistill.label.names import ENDS, TILE_ENDS, output_names
+from geodistill.label.polygons import SMALLEST, areal, bounds_of, outer_ring, regions
+from geodistill.label.records import Annotations, Bounds, Box
 from geodistill.raster import Window
 
 
@@ -96,22 +101,141 @@ def _clip(bounds: Bounds, window: Window) -> Bounds | None:
     return (left, top, right, bottom) if right > left and bottom > top else None
 
 
-def crop_runs(runs: Runs, window: Window) -> Runs:
-    """Give the part of an object inside a window, in the window's frame, without painting the image."""
-    first = max(window.col * runs.height, 0)
-    last = min(window.col + window.width, runs.width) * runs.height
-    begin = int(np.searchsorted(runs.ends, first, "right"))
-    end = int(np.searchsorted(runs.starts, last, "left"))
-    starts, ends = runs.starts[begin:end].clip(first, None), runs.ends[begin:end].clip(None, last)
-    # A run may go on through several columns: one piece a column, then each is cut to the window's rows.
-    firsts, lasts = starts // runs.height, (ends - 1) // runs.height
-    pieces = lasts - firsts + 1
-    which = np.repeat(np.arange(len(starts)), pieces)
-    columns = firsts[which] + np.arange(len(which)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    tops = np.maximum(starts[which] - columns * runs.height, max(window.row, 0))
-    bottoms = np.minimum(np.minimum(ends[which] - columns * runs.height, runs.height), window.row + window.height)
-    kept = bottoms > tops
-    base = (columns[kept] - window.col) * window.height - window.row
-    new_starts, new_ends = base + tops[kept], base + bottoms[kept]
-    joined = np.flatnonzero(new_starts[1:] == new_ends[:-1])
-    return Runs(window.height, window.width, np.delete(new_starts, joined + 1), np.delete(new_ends, joined))
+class TileId(NamedTuple):
+    """Names a tile.
+
+    Attributes:
+        key: The image's key.
+        row: First row of the tile in the image.
+        col: First column of the tile in the image.
+    """
+
+    key: str
+    row: int
+    col: int
+
+
+@dataclass(frozen=True, eq=False)
+class TileTask:
+    """One tile.
+
+    Attributes:
+        window: Where it lies in its image.
+        boxes: Boxes that touch it, in the frame of the image; not all of them belong to it.
+    """
+
+    window: Window
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTask:
+    """Tiles of one image that are read together: one row of tiles.
+
+    Attributes:
+        key: The image's key.
+        name: What its files are called, without suffix.
+        image: The file.
+        tiled: Whether the image is cut, so that its tiles become files of their own.
+        tiles: The tiles, from left to right.
+    """
+
+    key: str
+    name: str
+    image: Path
+    tiled: bool
+    tiles: tuple[TileTask, ...]
+
+    def ids(self) -> list[TileId]:
+        """Return what identifies each tile."""
+        return [TileId(self.key, tile.window.row, tile.window.col) for tile in self.tiles]
+
+    def file_name(self, window: Window) -> str:
+        """Return the name of a tile's files without suffix, with forward slashes."""
+        return f"{self.name}_{window.row:05d}_{window.col:05d}" if self.tiled else self.name
+
+
+Item = tuple[ImageTask, ...]
+"""What a worker takes at once: enough tiles to fill one batch of the segmenter's encoder."""
+
+
+def plan(annotations: Annotations, tile: int | None, overlap: int) -> Iterator[ImageTask]:
+    """Yield every row of tiles of every image that can be opened, in the order of their keys."""
+    names = output_names([image.key for image in annotations.images], ENDS if tile is None else TILE_ENDS)
+    for image in annotations.images:
+        if not image.width or not image.height:
+            continue
+        # True masks have no part in labelling and are heavy. What lies outside the image is nobody's share of a box.
+        boxes = [replace(box, segmentation=None) for box in image.boxes]
+        boxes = boxes_in(boxes, Window(0, 0, image.height, image.width), 0)
+        bounds = bounds_of([box.polygon for box in boxes])
+        windows = tile_windows(image.height, image.width, tile, overlap)
+        for _, row in groupby(sorted(windows, key=lambda w: (w.row, w.col)), key=lambda w: w.row):
+            tasks = tuple(TileTask(window, _touching(boxes, bounds, window)) for window in row)
+            yield ImageTask(image.key, names[image.key], image.image, tile is not None, tasks)
+
+
+def _touching(
+    boxes: Sequence[Box], bounds: np.ndarray[tuple[int, ...], np.dtype[np.float64]], window: Window
+) -> tuple[Box, ...]:
+    left, top, right, bottom = bounds.T
+    hit = (left < window.col + window.width) & (right > window.col)
+    hit &= (top < window.row + window.height) & (bottom > window.row)
+    return tuple(boxes[i] for i in np.nonzero(hit)[0].tolist())
+
+
+def batches(tasks: Iterator[ImageTask], done: Collection[TileId], size: int) -> list[Item]:
+    """Gather tasks into items of at least ``size`` tiles and leave out what is done.
+
+    Where tiles share a network's batch, the last bits of their masks depend on all of it. What shares an item follows
+    from the plan alone, and an item with any tile missing is done whole: a continued run gives the same masks.
+    """
+    items: list[Item] = []
+    gathered: list[ImageTask] = []
+    for task in tasks:
+        gathered.append(task)
+        if sum(len(one.tiles) for one in gathered) >= size:
+            items.append(tuple(gathered))
+            gathered = []
+    left = [_missing(item, done, size) for item in (*items, tuple(gathered))]
+    return [item for item in left if item]
+
+
+def _missing(item: Item, done: Collection[TileId], size: int) -> Item:
+    """Return what of an item is to do: all or nothing, or tile by tile where each is a batch of its own."""
+    if size > 1:
+        return item if any(name not in done for task in item for name in task.ids()) else ()
+    left = []
+    for task in item:
+        tiles = tuple(t for t, name in zip(task.tiles, task.ids(), strict=True) if name not in done)
+        left += [replace(task, tiles=tiles)] if tiles else []
+    return tuple(left)
+
+
+def image_names(annotations: Annotations) -> str:
+    """Return a digest of the images' names: it changes where one comes, goes or is renamed."""
+    digest = hashlib.sha256()
+    for image in annotations.images:
+        digest.update(image.key.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
+
+
+def annotation_files(annotations: Annotations) -> str:
+    """Return a digest of what the annotation files hold, and of the classes found.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in annotations.categories:
+        digest.update(name.encode("utf-8", "surrogatepass") + b"\n")
+    for source in sorted({image.source for image in annotations.images if image.source is not None}):
+        # A shapefile is one of several files of one name.
+        beside = sorted(source.parent.glob(f"{escape(source.stem)}.*")) if source.suffix.lower() == ".shp" else [source]
+        for path in beside:
+            try:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise DataError(f"{path} cannot be read ({error.strerror})", "a readable file") from error
+    return digest.hexdigest()

@@ -14,18 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.config import Settings
-from geodistill.label.ledger import Record
-from geodistill.label.masks import Runs
-from geodistill.label.paint import paint, write_mask
-from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_tile
-from geodistill.label.plan import ImageTask, Item, TileTask
-from geodistill.label.postprocess import EMPTY, fill_polygon, finish
+from geodistill.label.config import LabelSettings
+from geodistill.label.ledger import GroundPlace, TileFiles, TileRecord, file_sums
+from geodistill.label.masks import Mask, Runs
+from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_mask, write_tile
+from geodistill.label.polygons import fill_polygon
+from geodistill.label.postprocess import EMPTY, finish, paint
 from geodistill.label.prompts import build_prompts, parse_prompt
 from geodistill.label.records import Box
-from geodistill.label.segmenters import CroppedMask, PromptableSegmenter, build_segmenter
-from geodistill.label.sums import file_sums
-from geodistill.label.tiles import boxes_in
+from geodistill.label.segmenters.base import PromptableSegmenter, build_segmenter
+from geodistill.label.tiles import ImageTask, Item, TileTask, boxes_in
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -43,7 +41,7 @@ def segmenter_of(name: str, device: str, chunk_file: Path | None = None) -> Prom
 
 
 @dataclass(frozen=True, eq=False)
-class _Work:
+class _TileJob:
     task: ImageTask
     raster: Raster
     tile: Tile
@@ -74,28 +72,28 @@ class Labeller:
         batch: Tiles that go through the segmenter's encoder at once.
     """
 
-    settings: Settings
+    settings: LabelSettings
     legend: Legend
     out: Path
     device: str = "auto"
     batch: int = 1
 
-    def __call__(self, item: Item) -> list[Record]:
+    def __call__(self, item: Item) -> list[TileRecord]:
         """Label some tiles and return a record of each; an image that cannot be read has its error in them.
 
         Raises:
             GeodistillError: Anything that is no fault of an image: no such segmenter, a full disk.
         """
-        records: list[Record] = []
+        records: list[TileRecord] = []
         with ExitStack() as open_files:
-            waiting: list[_Work] = []
+            waiting: list[_TileJob] = []
             for task in item:
                 try:
                     work = list(self._read(task, open_files))
                 except DataError as error:
-                    records += [_record(task, tile, error=str(error)) for tile in task.tiles]
+                    records += [TileRecord(task.key, tile.window, error=str(error)) for tile in task.tiles]
                     continue
-                records += [_record(task, tile) for tile in task.tiles if self._skips(tile)]
+                records += [TileRecord(task.key, tile.window) for tile in task.tiles if self._skips(tile)]
                 waiting += work
                 while len(waiting) >= self.batch:
                     records += self._label(waiting[: self.batch])
@@ -107,7 +105,7 @@ class Labeller:
         """Whether a tile needs no reading: nothing touches it and empty tiles are not wanted."""
         return not tile.boxes and self.settings.empty == "drop"
 
-    def _read(self, task: ImageTask, open_files: ExitStack) -> Iterator[_Work]:
+    def _read(self, task: ImageTask, open_files: ExitStack) -> Iterator[_TileJob]:
         tiles = [tile for tile in task.tiles if not self._skips(tile)]
         if not tiles:
             return
@@ -115,9 +113,9 @@ class Labeller:
         windows = [tile.window for tile in tiles]
         for tile, pixels in zip(tiles, read_tiles(raster, windows, self.settings.bands), strict=True):
             boxes = tuple(boxes_in(tile.boxes, tile.window, self.settings.share))
-            yield _Work(task, raster, pixels, tile.boxes, boxes)
+            yield _TileJob(task, raster, pixels, tile.boxes, boxes)
 
-    def _label(self, works: Sequence[_Work]) -> Iterator[Record]:
+    def _label(self, works: Sequence[_TileJob]) -> Iterator[TileRecord]:
         prompted = [work for work in works if work.boxes]
         results: dict[int, list[_Result]] = {}
         if prompted:
@@ -129,7 +127,7 @@ class Labeller:
         for work in works:
             yield self._write(work, results.get(id(work), []))
 
-    def _finish(self, work: _Work, masks: Iterable[CroppedMask]) -> Iterator[_Result]:
+    def _finish(self, work: _TileJob, masks: Iterable[Mask]) -> Iterator[_Result]:
         """Mend each mask as it comes and keep its run lengths only; no object has pixels where the file has no data."""
         height, width = work.tile.valid.shape
         whole = bool(work.tile.valid.all())
@@ -138,10 +136,10 @@ class Labeller:
             kept, reason = done.mask, done.reason
             if kept is not None and not whole:
                 kept, reason = _with_data(kept, work.tile.valid)
-            runs = None if kept is None else Runs.of(kept.mask, kept.top, kept.left, height, width)
+            runs = None if kept is None else kept.runs(height, width)
             yield _Result(box, runs, mask.score, reason, done.changes)
 
-    def _write(self, work: _Work, results: Sequence[_Result]) -> Record:
+    def _write(self, work: _TileJob, results: Sequence[_Result]) -> TileRecord:
         """Turn the masks of a tile into its files and its record."""
         height, width = work.tile.valid.shape
         instances = [
@@ -152,18 +150,22 @@ class Labeller:
         masks = [result.runs for result in results if result.runs is not None]
         classes = [instance["mask_value"] for instance in instances]
         painted = paint(masks, classes, height, width, self.settings.order)
-        record = _record(work.task, TileTask(work.tile.window, ())) | {"stamp": work.raster.stamp}
-        record["outcomes"] = [[result.box.index, result.reason] for result in results]
-        record["changes"] = _changes(results)
-        record["painted"] = [painted.overlapping, painted.between_classes, painted.hidden]
+        files = None
         if instances or self.settings.empty == "keep":
             indices = self._with_background(painted.indices, work, {instance["box"] for instance in instances})
             indices[~work.tile.valid] = IGNORE_INDEX
-            record |= self._write_files(work, indices)
-            record["instances"] = instances
-        return record
+            files = self._write_files(work, indices, instances)
+        return TileRecord(
+            work.task.key,
+            work.tile.window,
+            stamp=work.raster.stamp,
+            outcomes=tuple((result.box.index, result.reason) for result in results),
+            changes=_changes(results),
+            painted=(painted.overlapping, painted.between_classes, painted.hidden),
+            files=files,
+        )
 
-    def _with_background(self, indices: NDArray[np.uint8], work: _Work, labelled: set[int]) -> NDArray[np.uint8]:
+    def _with_background(self, indices: NDArray[np.uint8], work: _TileJob, labelled: set[int]) -> NDArray[np.uint8]:
         """Call everything else background, except where a box lies that gave no label here."""
         if self.settings.background is None:
             return indices
@@ -173,16 +175,16 @@ class Labeller:
         for box in work.candidates:
             if box.index not in labelled:
                 mask = fill_polygon(box.polygon - origin, height, width)
-                unknown[mask.top : mask.top + mask.mask.shape[0], mask.left : mask.left + mask.mask.shape[1]] |= (
-                    mask.mask
-                )
+                unknown[mask.place] |= mask.pixels
         return np.where((indices == IGNORE_INDEX) & ~unknown, np.uint8(0), indices)
 
-    def _write_files(self, work: _Work, indices: NDArray[np.uint8]) -> Record:
+    def _write_files(
+        self, work: _TileJob, indices: NDArray[np.uint8], instances: Sequence[dict[str, Any]]
+    ) -> TileFiles:
         task, grid = work.task, work.tile.grid
         name = task.file_name(work.tile.window)
         suffix = ".png" if grid is None else ".tif"
-        masks = [f"{folder}/{name}{suffix}" for folder in FOLDERS[:2]]
+        masks = tuple(f"{folder}/{name}{suffix}" for folder in FOLDERS[:2])
         for path, colour in zip(masks, (False, True), strict=True):
             write_mask(self.out / path, indices, grid, self.legend, colour=colour)
         image = ""
@@ -190,25 +192,20 @@ class Labeller:
             image = f"{FOLDERS[2]}/{name}{tile_suffix(work.raster)}"
             write_tile(self.out / image, work.tile, work.raster)
         lon, lat = (grid.lonlat if grid else None) or (None, None)
-        return {
-            "image": image,
-            "masks": masks,
-            "files": file_sums(self.out, (*masks, image) if image else tuple(masks)),
-            "bands": list(band_names(work.raster)),
-            "place": {"lon": lon, "lat": lat, "gsd": grid.gsd if grid else None, "date": work.raster.acquired},
-        }
+        return TileFiles(
+            image=image,
+            masks=masks,
+            sums=file_sums(self.out, (*masks, image) if image else masks),
+            bands=tuple(band_names(work.raster)),
+            place=GroundPlace(lon, lat, grid.gsd if grid else None, work.raster.acquired),
+            instances=tuple(instances),
+        )
 
 
-def _with_data(mask: CroppedMask, valid: NDArray[np.bool_]) -> tuple[CroppedMask | None, str]:
+def _with_data(mask: Mask, valid: NDArray[np.bool_]) -> tuple[Mask | None, str]:
     """Return a mask without the pixels that hold no data, and why nothing is left of it."""
-    rows, columns = mask.mask.shape
-    held = mask.mask & valid[mask.top : mask.top + rows, mask.left : mask.left + columns]
-    return (replace(mask, mask=held), "") if held.any() else (None, EMPTY)
-
-
-def _record(task: ImageTask, tile: TileTask, error: str = "") -> Record:
-    window = tile.window
-    return {"key": task.key, "window": [window.row, window.col, window.height, window.width], "error": error}
+    left = mask.pixels & valid[mask.place]
+    return (replace(mask, pixels=left), "") if left.any() else (None, EMPTY)
 
 
 def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:

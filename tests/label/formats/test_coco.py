@@ -13,8 +13,8 @@ from pycocotools import mask as coco
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.formats import read_boxes
-from geodistill.label.formats.rasterise import checked_runs, coco_polygons, mask_of
-from geodistill.label.masks import Runs
+from geodistill.label.masks import Runs, checked_runs
+from geodistill.label.polygons import coco_polygons, mask_of
 from geodistill.label.records import Annotations
 
 WIDTH, HEIGHT = 60, 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import sys
@@ -139,7 +140,7 @@ def test_altered_values(written: tuple[Format, Path, Path], data: st.DataObject)
             part = value
             for key in outer:
                 part = part[key]
-            part[last] = data.draw(st.sampled_from(VALUES))
+            part[last] = copy.deepcopy(data.draw(st.sampled_from(VALUES)))
         sys.set_int_max_str_digits(0)
         try:
             return json.dumps(value).encode("utf-8", "surrogatepass")

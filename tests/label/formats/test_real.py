@@ -92,8 +92,8 @@ def test_tiles_whose_place_stands_in_their_names(shared: Path, tmp_path: Path) -
         for box in image.boxes:
             painted |= fill(box.polygon, 256, 256)
         for box in truth[image.key].boxes:
-            top, left, mask = Runs.from_coco(box.segmentation or {}).crop()
-            true[top : top + mask.shape[0], left : left + mask.shape[1]] |= mask
+            crop = Runs.from_coco(box.segmentation or {}).crop()
+            true[crop.place] |= crop.pixels
         if true.any():
             assert (painted & true).sum() / (painted | true).sum() > 0.9, image.key
 

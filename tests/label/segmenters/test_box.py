@@ -8,18 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geodistill.label.masks import Mask
+from geodistill.label.polygons import rasterise
 from geodistill.label.prompts import Prompts, build_prompts
 from geodistill.label.records import Box, rectangle
-from geodistill.label.segmenters import CroppedMask, build_segmenter
-from geodistill.label.segmenters.box import BoxSegmenter, fill, trim
+from geodistill.label.segmenters.base import build_segmenter
+from geodistill.label.segmenters.box import BoxSegmenter
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 
 
-def whole(mask: CroppedMask, height: int = 30, width: int = 40) -> NDArray[np.bool_]:
+def whole(mask: Mask, height: int = 30, width: int = 40) -> NDArray[np.bool_]:
     full = np.zeros((height, width), bool)
-    rows, columns = mask.mask.shape
-    full[mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.mask
+    rows, columns = mask.pixels.shape
+    full[mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.pixels
     return full
 
 
@@ -35,7 +37,7 @@ def test_a_pixel_belongs_to_a_shape_if_its_centre_does(
     spin = np.array(((np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn))))
     half = np.array(sides) / 2
     corners = rectangle(*-half, *half) @ spin.T + middle
-    mask = whole(fill(corners, 30, 40))
+    mask = whole(rasterise(corners, 30, 40))
     centres = np.stack(np.meshgrid(np.arange(40) + 0.5, np.arange(30) + 0.5), -1)
     # In the rectangle's own axes a pixel is inside where both coordinates are below half the sides.
     margin = (half - np.abs((centres - middle) @ spin)).min(axis=-1)
@@ -44,8 +46,8 @@ def test_a_pixel_belongs_to_a_shape_if_its_centre_does(
 
 
 def test_a_shape_beyond_the_image_is_cut() -> None:
-    mask = fill(rectangle(-7, -3, 5, 4), 30, 40)
-    assert (mask.left, mask.top, mask.mask.shape, bool(mask.mask.all())) == (0, 0, (4, 5), True)
+    mask = rasterise(rectangle(-7, -3, 5, 4), 30, 40)
+    assert (mask.left, mask.top, mask.pixels.shape, bool(mask.pixels.all())) == (0, 0, (4, 5), True)
 
 
 def test_the_oriented_shape_is_filled_rather_than_its_bounds() -> None:
@@ -53,7 +55,7 @@ def test_the_oriented_shape_is_filled_rather_than_its_bounds() -> None:
     prompts = build_prompts([Box(diamond, "ship", 0, "a:1", "rbox")], ("hbox",))
     segmenter = build_segmenter("box")
     [mask] = segmenter.masks(segmenter.embed([IMAGE])[0], prompts)
-    assert mask.mask.sum() == pytest.approx(200, abs=21)
+    assert mask.pixels.sum() == pytest.approx(200, abs=21)
     assert mask.score == 1
 
 
@@ -70,20 +72,20 @@ def test_the_oriented_shape_is_filled_rather_than_its_bounds() -> None:
 def test_without_an_annotated_shape_the_best_prompt_is_filled(prompts: Prompts, pixels: int) -> None:
     segmenter = BoxSegmenter()
     [mask] = segmenter.masks(segmenter.embed([IMAGE])[0], prompts)
-    assert mask.mask.sum() == pixels
+    assert mask.pixels.sum() == pixels
 
 
 @pytest.mark.parametrize("place", [(5.2, 6.3), (0, 0), (40, 30), (39.9, 12)])
 def test_a_shape_below_a_pixel_has_the_pixel_it_lies_in(place: tuple[float, float]) -> None:
-    mask = fill(np.array(place) + np.array(((0, 0), (0.1, 0), (0, 0.1))), 30, 40)
+    mask = rasterise(np.array(place) + np.array(((0, 0), (0.1, 0), (0, 0.1))), 30, 40)
     column, row = (min(int(value), side - 1) for value, side in zip(place, (40, 30), strict=True))
-    assert (mask.left, mask.top, mask.mask.tolist()) == (column, row, [[True]])
+    assert (mask.left, mask.top, mask.pixels.tolist()) == (column, row, [[True]])
 
 
 def test_trimming_keeps_the_pixels_where_they_are() -> None:
     mask = np.zeros((6, 7), bool)
     mask[2, 3] = mask[4, 5] = True
-    trimmed = trim(mask, 10, 20, 0.5)
-    assert (trimmed.left, trimmed.top, trimmed.mask.shape, trimmed.score) == (13, 22, (3, 3), 0.5)
-    assert trimmed.mask.sum() == 2
-    assert trim(np.zeros((3, 4), bool), 0, 0, 0.0).mask.shape == (0, 0)
+    trimmed = Mask.tight(mask, 10, 20, 0.5)
+    assert (trimmed.left, trimmed.top, trimmed.pixels.shape, trimmed.score) == (13, 22, (3, 3), 0.5)
+    assert trimmed.pixels.sum() == 2
+    assert Mask.tight(np.zeros((3, 4), bool), 0, 0, 0.0).pixels.shape == (0, 0)

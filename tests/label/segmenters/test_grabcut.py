@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from geodistill.label.masks import Mask
 from geodistill.label.prompts import Prompts
-from geodistill.label.segmenters import CroppedMask, grabcut
+from geodistill.label.segmenters import grabcut
 from geodistill.label.segmenters.box import BoxSegmenter
 from geodistill.label.segmenters.grabcut import GrabCut, cut_out, first_guess
 
@@ -27,14 +28,14 @@ def scene(
     return image.clip(0, 255).astype(np.uint8), truth > 0
 
 
-def whole(mask: CroppedMask, height: int, width: int) -> NDArray[np.bool_]:
+def whole(mask: Mask, height: int, width: int) -> NDArray[np.bool_]:
     full = np.zeros((height, width), bool)
-    rows, columns = mask.mask.shape
-    full[mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.mask
+    rows, columns = mask.pixels.shape
+    full[mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.pixels
     return full
 
 
-def iou(mask: CroppedMask, truth: NDArray[np.bool_]) -> float:
+def iou(mask: Mask, truth: NDArray[np.bool_]) -> float:
     full = whole(mask, *truth.shape)
     return float((full & truth).sum() / (full | truth).sum())
 
@@ -61,7 +62,7 @@ def test_an_object_is_cut_out_of_its_box(prompts: Prompts) -> None:
 def test_an_object_larger_than_the_working_size_keeps_its_outline() -> None:
     image, truth = scene(DIAMOND * 7, 800, 800)
     mask = cut_out(image, tuple(7 * side for side in BOX))  # type: ignore[arg-type]
-    assert max(mask.mask.shape) > grabcut.WORKING_SIDE
+    assert max(mask.pixels.shape) > grabcut.WORKING_SIDE
     assert iou(mask, truth) > 0.95
 
 
@@ -83,7 +84,7 @@ def test_the_same_prompt_gives_the_same_mask_whatever_came_before() -> None:
     cut_out(image, (5.0, 5.0, 40.0, 50.0))
     again = cut_out(image, BOX)
     assert (first.left, first.top, first.score) == (again.left, again.top, again.score)
-    assert np.array_equal(first.mask, again.mask)
+    assert np.array_equal(first.pixels, again.pixels)
 
 
 def test_nothing_outside_the_box_belongs_to_the_object() -> None:
@@ -104,7 +105,7 @@ def test_where_the_first_core_fails_the_larger_one_is_tried(monkeypatch: pytest.
     flat[58:62, 58:62] = 0
     mask = cut_out(flat, BOX)
     assert cores == [0.5, 0.5, 0.75]
-    assert mask.mask.any()
+    assert mask.pixels.any()
 
 
 @pytest.mark.parametrize(
@@ -125,11 +126,11 @@ def test_odd_boxes_and_images_give_a_mask_inside_the_image(
 ) -> None:
     image = np.full((120, 130, 3), 90, np.uint8) if flat else scene()[0]
     mask = cut_out(image, bounds)
-    rows, columns = mask.mask.shape
+    rows, columns = mask.pixels.shape
     assert 0 <= mask.left <= mask.left + columns <= 130
     assert 0 <= mask.top <= mask.top + rows <= 120
     assert 0 <= mask.score <= 1
-    assert mask.mask.any()
+    assert mask.pixels.any()
 
 
 def test_a_mask_prompt_says_what_is_probably_the_object() -> None:

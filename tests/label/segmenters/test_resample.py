@@ -11,22 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from geodistill.label.segmenters.resample import Band, Frame, bands_back, crop_masks, interpolation, mask_prompt
+from geodistill.label.segmenters.resample import Band, TileFrame, bands_back, crop_masks, interpolation, mask_prompt
 
 SIDE, MASKS = 64, 16
 
 
-def make_frame(height: int, width: int, padded: bool) -> Frame:
+def make_frame(height: int, width: int, padded: bool) -> TileFrame:
     scale = SIDE / max(height, width)
     inner = (int(height * scale + 0.5), int(width * scale + 0.5)) if padded else (SIDE, SIDE)
-    return Frame(height, width, SIDE, inner, MASKS, padded)
+    return TileFrame(height, width, SIDE, inner, MASKS, padded)
 
 
 def bilinear(values: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(values[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
-def full_size(logits: Tensor, frame: Frame) -> Tensor:
+def full_size(logits: Tensor, frame: TileFrame) -> Tensor:
     if frame.through_input:
         logits = bilinear(logits, (SIDE, SIDE))[: frame.inner[0], : frame.inner[1]]
     return bilinear(logits, (frame.height, frame.width))
@@ -51,12 +51,12 @@ def test_cropped_masks_are_those_of_full_size_interpolation(
     [mask] = crop_masks(logits[None], *bands_back(frame), [0.5])
     expected = full_size(logits, frame)
     drawn = np.zeros((height, width), bool)
-    rows, columns = mask.mask.shape
-    drawn[mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.mask
+    rows, columns = mask.pixels.shape
+    drawn[mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.pixels
     clear = expected.abs().numpy() > 1e-5
     assert np.array_equal(drawn[clear], (expected > 0).numpy()[clear])
     assert rows == 0 or (
-        mask.mask[0].any() and mask.mask[-1].any() and mask.mask[:, 0].any() and mask.mask[:, -1].any()
+        mask.pixels[0].any() and mask.pixels[-1].any() and mask.pixels[:, 0].any() and mask.pixels[:, -1].any()
     )
 
 
@@ -73,13 +73,13 @@ def test_a_small_object_is_interpolated_only_around_itself(monkeypatch: pytest.M
     logits = torch.full((1, MASKS, MASKS), -1.0)
     logits[0, 5, 7] = 3.0
     [mask] = crop_masks(logits, *bands_back(make_frame(640, 640, True)), [1.0])
-    assert mask.mask.any()
+    assert mask.pixels.any()
     assert sum(read) < 640 * 640 / 20
 
 
 def test_no_positive_logit_gives_an_empty_mask() -> None:
     [mask] = crop_masks(torch.full((1, MASKS, MASKS), -1.0), *bands_back(make_frame(50, 60, True)), [0.2])
-    assert (mask.mask.shape, mask.score) == ((0, 0), 0.2)
+    assert (mask.pixels.shape, mask.score) == ((0, 0), 0.2)
 
 
 @pytest.mark.parametrize(("source", "target"), [(16, 64), (64, 16), (16, 16), (64, 50), (1, 7)])

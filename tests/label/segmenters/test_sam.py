@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from geodistill.label.masks import Mask
 from geodistill.label.prompts import Prompts
-from geodistill.label.segmenters import CroppedMask
 from geodistill.label.segmenters.sam import SamSegmenter
 from geodistill.label.segmenters.sam_model import FAMILIES, load_network
 from promptable import SIDE, promptable, save_promptable
@@ -86,12 +86,12 @@ def by_transformers(family: str, image: NDArray[np.uint8], prompts: Prompts) -> 
     return np.stack(masks), scores
 
 
-def full_size(masks: Iterable[CroppedMask], height: int, width: int) -> NDArray[np.bool_]:
+def full_size(masks: Iterable[Mask], height: int, width: int) -> NDArray[np.bool_]:
     full = []
     for mask in masks:
         full.append(np.zeros((height, width), bool))
-        rows, columns = mask.mask.shape
-        full[-1][mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.mask
+        rows, columns = mask.pixels.shape
+        full[-1][mask.top : mask.top + rows, mask.left : mask.left + columns] = mask.pixels
     return np.stack(full)
 
 
@@ -140,9 +140,9 @@ def test_an_image_is_encoded_once_and_boxes_are_decoded_as_they_are_taken(monkey
     segmenter = loaded("sam")[2]
     model = segmenter.network.model
     encoded, decoded = [], []
-    encode, draw = model.get_image_embeddings, segmenter.decoder._draw
+    encode, draw = model.get_image_embeddings, segmenter.decoder._upscale
     monkeypatch.setattr(model, "get_image_embeddings", lambda pixels: (encoded.append(len(pixels)), encode(pixels))[1])
-    monkeypatch.setattr(segmenter.decoder, "_draw", lambda *a: (decoded.append(len(a[1])), draw(*a))[1])
+    monkeypatch.setattr(segmenter.decoder, "_upscale", lambda *a: (decoded.append(len(a[1])), draw(*a))[1])
     embedding = segmenter.embed([noise(64, 64)])[0]
     masks = iter(segmenter.masks(embedding, make_prompts(64, 64, "b", 8)))
     assert (encoded, decoded) == ([1], [])
@@ -186,7 +186,7 @@ def test_masks_that_were_taken_are_not_kept() -> None:
     taken: list[weakref.ref[NDArray[np.bool_]]] = []
     most = 0
     for mask in segmenter.masks(segmenter.embed([noise(300, 300)])[0], prompts):
-        taken.append(weakref.ref(mask.mask if mask.mask.base is None else mask.mask.base))
+        taken.append(weakref.ref(mask.pixels if mask.pixels.base is None else mask.pixels.base))
         most = max(most, sum(reference() is not None for reference in taken))
     assert len(taken) == 40
     assert most <= 2

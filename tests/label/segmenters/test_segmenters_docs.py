@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from geodistill.label.segmenters.build import NETWORKS
+from geodistill.label.segmenters.base import NETWORKS
 from geodistill.label.segmenters.sam_model import FAMILIES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "segmenters.md").read_text(encoding="utf-8")

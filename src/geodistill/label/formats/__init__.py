@@ -10,23 +10,26 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
-from geodistill.label.formats import coco, dota, fair1m, geo, hrsc, voc, yolo
-from geodistill.label.formats.base import Entry, Options, Read, Reader
+from geodistill.errors import DataError, GeodistillWarning
+from geodistill.label.formats.base import Reader, ReadOptions, ReadResult
 from geodistill.label.formats.images import Pictures
 from geodistill.label.formats.screen import Classes, screen
 from geodistill.label.records import Annotations, ImageBoxes
+from geodistill.lazy import choose
 
-FORMATS: Mapping[str, Reader] = {
-    "dota": dota.read,
-    "voc": voc.read,
-    "fair1m": fair1m.read,
-    "hrsc": hrsc.read,
-    "coco": coco.read,
-    "yolo": yolo.read,
-    "geojson": geo.read,
+FORMATS: Mapping[str, str] = {
+    "dota": "geodistill.label.formats.txt:read_dota",
+    "voc": "geodistill.label.formats.xml:read_voc",
+    "fair1m": "geodistill.label.formats.xml:read_fair1m",
+    "hrsc": "geodistill.label.formats.xml:read_hrsc",
+    "coco": "geodistill.label.formats.coco:read",
+    "yolo": "geodistill.label.formats.txt:read_yolo",
+    "geojson": "geodistill.label.formats.geo:read",
 }
-"""Every format by its name. ``voc`` reads DIOR too, ``yolo`` also oriented boxes, ``geojson`` any vector file."""
+"""Reader of every format, ``module:attribute`` of a `geodistill.label.formats.base.Reader`, imported when asked for.
+
+``voc`` reads DIOR too, ``yolo`` also oriented boxes, ``geojson`` any vector file.
+"""
 
 
 def read_boxes(
@@ -60,13 +63,12 @@ def read_boxes(
             can be used: none can be read, or every image has another size and aspect ratio than its annotations say.
             (Where others can be used, such objects are dropped as ``malformed`` or ``another size``, with a warning.)
     """
-    if format not in FORMATS:
-        raise UnknownNameError("format of boxes", format, FORMATS)
+    reader: Reader = choose("format of boxes", format, FORMATS)
     wanted = None if categories is None else tuple(categories)
     classes = Classes(wanted)
     pictures = Pictures(Path(images))
     with np.errstate(all="ignore"):  # numbers of any size come in; those that overflow are dropped as not finite
-        read = FORMATS[format](Path(boxes), pictures, Options(wanted, category_field, progress))
+        read = reader(Path(boxes), pictures, ReadOptions(wanted, category_field, progress))
         _look_at_faults(read)
         if read.unmatched and not read.entries:
             raise _nothing_matches_error(read, pictures)
@@ -86,7 +88,7 @@ def read_boxes(
     return Annotations(tuple(found), tuple(read.unmatched), wanted or read.categories or tuple(sorted(seen)))
 
 
-def _look_at_faults(read: Read) -> None:
+def _look_at_faults(read: ReadResult) -> None:
     """Refuse a set of which no object can be used; tell where some cannot, which are dropped and counted."""
     good = 0
     faults: dict[str, list[DataError]] = {"malformed": list(read.faults)}
@@ -110,12 +112,9 @@ def tell_unmatched(unmatched: Sequence[str]) -> str:
     return ", ".join(unmatched[:5]) + more
 
 
-def _nothing_matches_error(read: Read, pictures: Pictures) -> DataError:
+def _nothing_matches_error(read: ReadResult, pictures: Pictures) -> DataError:
     return DataError(
         f"no annotation belongs to an image of {pictures.place}: {tell_unmatched(read.unmatched)}",
         f"images named as the annotations name them, not as {pictures.all[0].path.name}",
         "give the folder that holds the images of these boxes",
     )
-
-
-__all__ = ["FORMATS", "Annotations", "Entry", "Pictures", "read_boxes", "tell_unmatched"]

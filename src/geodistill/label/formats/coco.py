@@ -19,13 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.formats.base import Entry, Found, Options, Read, Scale, attempt, lost
-from geodistill.label.formats.frame import SAME, Frames, side
-from geodistill.label.formats.images import Picture, Pictures, files_of
-from geodistill.label.formats.rasterise import checked_runs, coco_polygons, resampled
-from geodistill.label.formats.text import points, radians_of
-from geodistill.label.geometry import bounds_of
-from geodistill.label.masks import Runs
+from geodistill.label.formats.base import (
+    ImageAnnotations,
+    RawBox,
+    ReadOptions,
+    ReadResult,
+    attempt,
+    lost,
+    points,
+    radians_of,
+)
+from geodistill.label.formats.images import SAME, Frames, Picture, Pictures, Scale, files_of, side
+from geodistill.label.masks import Runs, checked_runs, resampled
+from geodistill.label.polygons import bounds_of, coco_polygons
 from geodistill.label.records import Kind, kind_of_corners, rectangle, rotated
 from geodistill.reading import ANNOTATION_BYTES, read_json
 
@@ -50,14 +56,14 @@ class _Listed:
     misfit: DataError | None = None
 
 
-def read(place: Path, pictures: Pictures, options: Options) -> Read:
+def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read one json file, or every json file of a folder; categories are in the order of their ids."""
     if not place.exists():
         raise DataError(f"no boxes at {place}", "a COCO json file, or a folder of them")
     files = sorted(files_of(place, (".json",)))
     if not files:
         raise DataError(f"no annotation in {place}", ".json files")
-    found = Read()
+    found = ReadResult()
     taken: dict[str, Path] = {}
     names: list[str] = []
     parents: set[str] = set()
@@ -80,7 +86,7 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
     return found
 
 
-def _tell_idle_parents(found: Read, parents: set[str]) -> None:
+def _tell_idle_parents(found: ReadResult, parents: set[str]) -> None:
     """Tell of super-categories that are listed as classes and have no box, as Roboflow writes them."""
     used = {one.category for entry in found.entries for one in entry.objects}
     if idle := [name for name in found.categories or () if name in parents and name not in used]:
@@ -141,10 +147,10 @@ def _entries(
     file: Path,
     pictures: Pictures,
     frames: Frames,
-    found: Read,
-) -> list[Entry]:
+    found: ReadResult,
+) -> list[ImageAnnotations]:
     listed = _listed(content["images"], file, pictures, frames, found)
-    objects: dict[str, list[Found]] = {key: [] for key, image in listed.items() if image is not None}
+    objects: dict[str, list[RawBox]] = {key: [] for key, image in listed.items() if image is not None}
     strangers = 0
     for n, item in enumerate(content["annotations"], 1):
         source = f"{file}:object {n}"
@@ -169,10 +175,12 @@ def _entries(
             f" {content['annotations'][0]['image_id']!r}",
             f"ids as those of the images, such as {ids or '(there is no image)'}",
         )
-    return [Entry(image.picture, file, objects[at]) for at, image in listed.items() if image is not None]
+    return [ImageAnnotations(image.picture, file, objects[at]) for at, image in listed.items() if image is not None]
 
 
-def _listed(items: list[Any], file: Path, pictures: Pictures, frames: Frames, found: Read) -> dict[str, _Listed | None]:
+def _listed(
+    items: list[Any], file: Path, pictures: Pictures, frames: Frames, found: ReadResult
+) -> dict[str, _Listed | None]:
     """Return the images of a file by their ids, ``None`` where there is no such image."""
     listed: dict[str, _Listed | None] = {}
     for n, item in enumerate(items, 1):
@@ -204,7 +212,7 @@ def _sized(picture: Picture, item: Mapping[str, Any], frames: Frames, file: Path
     return _Listed(picture, scale, *size)
 
 
-def _object(item: Mapping[str, Any], source: str, category: str | None, image: _Listed) -> Found:
+def _object(item: Mapping[str, Any], source: str, category: str | None, image: _Listed) -> RawBox:
     if category is None:
         raise DataError(f"{source}: category_id {str(item.get('category_id'))[:80]}", "the id of a category")
     outline = item.get("segmentation")
@@ -219,7 +227,7 @@ def _object(item: Mapping[str, Any], source: str, category: str | None, image: _
         if kind == "rbox" and _is_box_itself(item, polygons, image.scale):
             polygons = [box]
         segmentation = coco_polygons(polygons, *image.picture.size)
-    return Found(box, category, source, kind, segmentation=segmentation, crowd=item.get("iscrowd") in (1, "1"))
+    return RawBox(box, category, source, kind, segmentation=segmentation, crowd=item.get("iscrowd") in (1, "1"))
 
 
 def _polygons(segmentation: Any, source: str) -> list[NDArray[np.float64]]:

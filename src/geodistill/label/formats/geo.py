@@ -17,10 +17,10 @@ from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
-from geodistill.label.formats.base import Entry, Found, Options, Read
+from geodistill.label.formats.base import ImageAnnotations, RawBox, ReadOptions, ReadResult
+from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
 from geodistill.label.formats.images import Picture, Pictures, files_of
-from geodistill.label.formats.rasterise import mask_of
-from geodistill.label.formats.tables import SUFFIXES, Feature, Features, read_features
+from geodistill.label.polygons import mask_of
 from geodistill.label.records import Kind, kind_of_corners
 from geodistill.raster import Grid
 
@@ -34,7 +34,7 @@ Placed = Sequence[tuple[Picture, Grid]]
 Shapes = NDArray[np.object_]
 
 
-def read(place: Path, pictures: Pictures, options: Options) -> Read:
+def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read one file, or every file of a folder; each polygon belongs to every image that it touches.
 
     Polygons of four corners that are nearly a rectangle are boxes; others are outlines, which also serve as true
@@ -50,8 +50,8 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
     if not files:
         raise DataError(f"no annotation in {place}", f"files {', '.join(SUFFIXES)}")
     placed = _placed(pictures)
-    found = Read()
-    objects: dict[str, list[Found]] = defaultdict(list)
+    found = ReadResult()
+    objects: dict[str, list[RawBox]] = defaultdict(list)
     sources: dict[str, Path] = {}
     missed: Features | None = None
     for file in files:
@@ -68,7 +68,7 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
         left = [feature.source for at, feature in enumerate(features.items) if at not in matched]
         found.unmatched += left
         missed = features if left and missed is None else missed
-    found.entries = [Entry(p, sources[p.key], objects[p.key]) for p, _ in placed if p.key in objects]
+    found.entries = [ImageAnnotations(p, sources[p.key], objects[p.key]) for p, _ in placed if p.key in objects]
     if missed is not None and placed and not found.entries:
         raise _elsewhere_error(missed, placed, pictures)
     return found
@@ -187,14 +187,14 @@ def _span(bounds: Sequence[float]) -> str:
     return f"x {left} to {right}, y {bottom} to {top}"
 
 
-def _object(feature: Feature, polygon: Any, grid: Grid) -> Found:
+def _object(feature: Feature, polygon: Any, grid: Grid) -> RawBox:
     outer = _pixels(polygon.exterior, grid.transform)
     kind = _kind(outer)
     segmentation = None
     if kind == "polygon":
         holes = [_pixels(ring, grid.transform) for ring in polygon.interiors]
         segmentation = mask_of([outer], holes, grid.width, grid.height)
-    return Found(outer, feature.category, feature.source, kind, feature.difficult, segmentation)
+    return RawBox(outer, feature.category, feature.source, kind, feature.difficult, segmentation)
 
 
 def _pixels(ring: Any, transform: Affine) -> NDArray[np.float64]:

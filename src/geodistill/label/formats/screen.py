@@ -11,8 +11,8 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.formats.base import Entry, Found
-from geodistill.label.geometry import FAR, SMALLEST, bounds_of, hulls, regions
+from geodistill.label.formats.base import ImageAnnotations, RawBox
+from geodistill.label.polygons import FAR, SMALLEST, bounds_of, hulls, regions
 from geodistill.label.records import Box, Dropped, ImageBoxes, Reason
 
 
@@ -55,7 +55,7 @@ def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return corners[order[first:] + order[:first]]
 
 
-def screen(entry: Entry, classes: Classes, keep_difficult: bool) -> ImageBoxes:
+def screen(entry: ImageAnnotations, classes: Classes, keep_difficult: bool) -> ImageBoxes:
     """Judge every object of an image; the first reason that fits is told.
 
     Args:
@@ -91,7 +91,7 @@ def screen(entry: Entry, classes: Classes, keep_difficult: bool) -> ImageBoxes:
 
 
 def _reasons(
-    objects: Sequence[Found], names: Sequence[str | None], width: int, height: int, keep_difficult: bool
+    objects: Sequence[RawBox], names: Sequence[str | None], width: int, height: int, keep_difficult: bool
 ) -> list[Reason | None]:
     reasons: list[Reason | None] = [None if found.fault is None else found.reason for found in objects]
 

@@ -1,6 +1,5 @@
 """Promptable segmenters: SAM and its kin, GrabCut, and filling the box itself."""
 
-from geodistill.label.segmenters.base import CroppedMask, Embedding, PromptableSegmenter
-from geodistill.label.segmenters.build import build_segmenter
+from geodistill.label.segmenters.base import Embedding, PromptableSegmenter, build_segmenter
 
-__all__ = ["CroppedMask", "Embedding", "PromptableSegmenter", "build_segmenter"]
+__all__ = ["Embedding", "PromptableSegmenter", "build_segmenter"]

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.label.masks import Mask
+from geodistill.label.polygons import rasterise
 from geodistill.label.prompts import Prompts
 from geodistill.label.records import Bounds, rectangle
-from geodistill.label.segmenters.base import CroppedMask, Embedding
-from geodistill.label.segmenters.box import fill, trim
+from geodistill.label.segmenters.base import Embedding
 
 PADDING = 0.5
 """Share of the box's sides that is seen around it, as a sample of the background."""
@@ -53,7 +54,7 @@ class GrabCut:
         """Keep the pixels of images ``(H, W, 3)`` uint8 RGB."""
         return [Embedding(image.shape[0], image.shape[1], np.ascontiguousarray(image)) for image in images]
 
-    def masks(self, embedding: Embedding, prompts: Prompts) -> Iterator[CroppedMask]:
+    def masks(self, embedding: Embedding, prompts: Prompts) -> Iterator[Mask]:
         """Cut the objects out one by one; the same prompt gives the same mask whatever came before."""
         assert embedding.image is not None, "an embedding of another segmenter"
         for index in range(len(prompts)):
@@ -70,7 +71,7 @@ def cut_out(
     polygon: NDArray[np.float64] | None = None,
     point: NDArray[np.float32] | None = None,
     cores: Sequence[float] = CORES,
-) -> CroppedMask:
+) -> Mask:
     """Cut one object out of an image.
 
     Args:
@@ -83,7 +84,7 @@ def cut_out(
     height, width = image.shape[:2]
     box = np.clip(np.rint(bounds), 0, (width, height, width, height)).astype(int)
     if (box[2:] - box[:2]).min() < SMALLEST:
-        return fill(rectangle(*bounds), height, width)
+        return rasterise(rectangle(*bounds), height, width)
     pad = np.maximum((box[2:] - box[:2]) * PADDING, LEAST_PADDING).astype(int)
     left, top = np.maximum(box[:2] - pad, 0).tolist()
     right, bottom = np.minimum(box[2:] + pad, (width, height)).tolist()
@@ -92,12 +93,12 @@ def cut_out(
     place = box - np.tile(origin, 2)
     outline = None if polygon is None else polygon - origin
     spot = None if point is None else point - origin
-    best = CroppedMask(0, 0, np.zeros((0, 0), bool), -1.0)
+    best = Mask(0, 0, np.zeros((0, 0), bool), -1.0)
     for core in cores:
         labels = first_guess((bottom - top, right - left), place, outline, spot, core)
         mask, likeness = _separate(seen, labels)
-        found = trim(mask, left, top, 0.0)
-        filled = found.mask.size / float((box[2] - box[0]) * (box[3] - box[1]))
+        found = Mask.tight(mask, left, top, 0.0)
+        filled = found.pixels.size / float((box[2] - box[0]) * (box[3] - box[1]))
         best = max(best, replace(found, score=likeness * min(filled, 1.0)), key=lambda one: one.score)
         if best.score >= LEAST_SCORE:
             break
@@ -133,9 +134,8 @@ def first_guess(
         inside[:] = cv2.GC_PR_BGD
         middle_of = polygon.mean(axis=0)
         for share, label in ((1.0, cv2.GC_PR_FGD), (core, cv2.GC_FGD)):
-            held = fill((polygon - middle_of) * share + middle_of - (left, top), *inside.shape)
-            rows, columns = held.mask.shape
-            inside[held.top : held.top + rows, held.left : held.left + columns][held.mask] = label
+            part = rasterise((polygon - middle_of) * share + middle_of - (left, top), *inside.shape)
+            inside[part.place][part.pixels] = label
     if point is not None:
         radius = max(1, min(right - left, bottom - top) // 8)
         cv2.circle(labels, (int(point[0]), int(point[1])), radius, cv2.GC_FGD, cv2.FILLED)

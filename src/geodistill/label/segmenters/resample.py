@@ -21,8 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.label.segmenters.base import CroppedMask
-from geodistill.label.segmenters.box import trim
+from geodistill.label.masks import Mask
 
 PROMPT_LOGIT = 1000.0
 """Value of mask prompts inside (outside: its negative), as the SAMRS paper's code has it."""
@@ -84,7 +83,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Frame:
+class TileFrame:
     """Where a tile lies in a network's square input, and how its masks come back.
 
     Attributes:
@@ -105,7 +104,7 @@ class Frame:
 
 
 @lru_cache(maxsize=16)
-def bands_back(frame: Frame) -> tuple[Band, Band]:
+def bands_back(frame: TileFrame) -> tuple[Band, Band]:
     """Give the interpolations from the network's logits to rows and to columns of the tile."""
 
     def band(length: int, inner: int) -> Band:
@@ -117,7 +116,7 @@ def bands_back(frame: Frame) -> tuple[Band, Band]:
 
 
 @lru_cache(maxsize=16)
-def matrices_forth(frame: Frame) -> tuple[Tensor, Tensor]:
+def matrices_forth(frame: TileFrame) -> tuple[Tensor, Tensor]:
     """Give the matrices ``(m, n)`` from rows and from columns of a tile to those of a mask prompt."""
 
     def matrix(length: int, inner: int) -> Tensor:
@@ -127,7 +126,7 @@ def matrices_forth(frame: Frame) -> tuple[Tensor, Tensor]:
     return matrix(frame.height, frame.inner[0]), matrix(frame.width, frame.inner[1])
 
 
-def crop_masks(logits: Tensor, rows: Band, columns: Band, scores: Sequence[float]) -> Iterator[CroppedMask]:
+def crop_masks(logits: Tensor, rows: Band, columns: Band, scores: Sequence[float]) -> Iterator[Mask]:
     """Bring logits to the tile and keep where they are positive.
 
     Args:
@@ -140,13 +139,13 @@ def crop_masks(logits: Tensor, rows: Band, columns: Band, scores: Sequence[float
     held = torch.stack([positive.any(2), positive.any(1)]).cpu().numpy()
     for index, score in enumerate(scores):
         if not held[0, index].any():
-            yield CroppedMask(0, 0, np.zeros((0, 0), bool), score)
+            yield Mask(0, 0, np.zeros((0, 0), bool), score)
             continue
         down, across = (band.touching(*_ends(line[index])) for band, line in zip((rows, columns), held, strict=True))
         # Rows, then columns as the rows of the transposed: whole rows are read in both steps.
         tall = rows.rows(logits[index], down)
         mask = columns.positive(tall.t().contiguous(), across).t()
-        yield trim(mask.contiguous().cpu().numpy(), across.start, down.start, score)
+        yield Mask.tight(mask.contiguous().cpu().numpy(), across.start, down.start, score)
 
 
 def _ends(line: NDArray[np.bool_]) -> tuple[int, int]:
@@ -154,7 +153,7 @@ def _ends(line: NDArray[np.bool_]) -> tuple[int, int]:
     return int(line.argmax()), len(line) - int(line[::-1].argmax())
 
 
-def mask_prompt(polygon: NDArray[np.float64], frame: Frame) -> Tensor:
+def mask_prompt(polygon: NDArray[np.float64], frame: TileFrame) -> Tensor:
     """Draw a mask prompt ``(m, m)`` float32: +1000 inside a polygon, -1000 outside, interpolated to the network's size.
 
     Equal to filling a map of the tile's size, resizing it to the input, padding with -1000 and resizing again. As in

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import transformers
 from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError
-from geodistill.label.segmenters.encoder import lighten
-from geodistill.label.segmenters.resample import Frame
+from geodistill.label.segmenters.resample import TileFrame
 
 
 @dataclass(frozen=True)
-class Family:
+class SamFamily:
     """One family of networks.
 
     Attributes:
@@ -33,16 +34,16 @@ class Family:
 
 
 FAMILIES = {
-    "sam": Family("SamModel", "SamImageProcessor", ("sam",), padded=True),
-    "sam2": Family("Sam2Model", "Sam2ImageProcessor", ("sam2", "sam2_video")),
-    "sam3": Family("Sam3TrackerModel", "Sam3ImageProcessor", ("sam3_tracker", "sam3_tracker_video", "sam3_video")),
-    "edgetam": Family("EdgeTamModel", "Sam2ImageProcessor", ("edgetam", "edgetam_video")),
+    "sam": SamFamily("SamModel", "SamImageProcessor", ("sam",), padded=True),
+    "sam2": SamFamily("Sam2Model", "Sam2ImageProcessor", ("sam2", "sam2_video")),
+    "sam3": SamFamily("Sam3TrackerModel", "Sam3ImageProcessor", ("sam3_tracker", "sam3_tracker_video", "sam3_video")),
+    "edgetam": SamFamily("EdgeTamModel", "Sam2ImageProcessor", ("edgetam", "edgetam_video")),
 }
 """Families by the names `build_segmenter` knows."""
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class SamNetwork:
     """A loaded network.
 
     Attributes:
@@ -54,7 +55,7 @@ class Network:
 
     model: Any
     processor: Any
-    family: Family
+    family: SamFamily
     device: torch.device
 
     @property
@@ -63,17 +64,17 @@ class Network:
         side: int = self.model.prompt_encoder.input_image_size
         return side
 
-    def frame(self, height: int, width: int) -> Frame:
+    def frame(self, height: int, width: int) -> TileFrame:
         """Tell how a tile lies in the network's input."""
         inner = (self.side, self.side)
         if self.family.padded:
             scale = self.side / max(height, width)
             inner = (int(height * scale + 0.5), int(width * scale + 0.5))
         masks = 4 * self.model.prompt_encoder.image_embedding_size[0]
-        return Frame(height, width, self.side, inner, masks, self.family.padded)
+        return TileFrame(height, width, self.side, inner, masks, self.family.padded)
 
 
-def load_network(family: str, weights: str, device: str) -> Network:
+def load_network(family: str, weights: str, device: str) -> SamNetwork:
     """Load a network.
 
     Args:
@@ -113,7 +114,7 @@ def load_network(family: str, weights: str, device: str) -> Network:
     model = model.eval().requires_grad_(False)
     lighten(model)
     model = model.to(place)
-    return Network(model, processor, chosen, place)
+    return SamNetwork(model, processor, chosen, place)
 
 
 def _device(name: str) -> torch.device:
@@ -131,7 +132,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _processor(family: Family, source: str, local: bool, model: Any) -> Any:
+def _processor(family: SamFamily, source: str, local: bool, model: Any) -> Any:
     """Give what prepares images: as stored with the weights, else the family's own at the network's size."""
     kind = getattr(transformers, family.processor)
     side = model.prompt_encoder.input_image_size
@@ -158,3 +159,52 @@ def _unreadable(weights: str, local: bool, error: BaseException) -> ArtifactErro
         f"{weights} cannot be had from the hub ({first})",
         mend="fetch it where there is a network and give its local directory",
     )
+
+
+ROWS = 4
+"""Rows of tokens whose relative positions exist at once."""
+
+
+class GlobalAttention(nn.Module):
+    """Takes the place of a global ``SamVisionAttention`` and uses its weights."""
+
+    def __init__(self, attention: Any) -> None:
+        """Take the weights by reference."""
+        super().__init__()
+        self.qkv, self.proj = attention.qkv, attention.proj
+        self.heads: int = attention.num_attention_heads
+        side = (len(attention.rel_pos_h) + 1) // 2, (len(attention.rel_pos_w) + 1) // 2
+        vertical, horizontal = (
+            attention.get_rel_pos(length, length, table).transpose(1, 2).contiguous()
+            for length, table in zip(side, (attention.rel_pos_h, attention.rel_pos_w), strict=True)
+        )
+        self.register_buffer("vertical", vertical)  # (h, E, h)
+        self.register_buffer("horizontal", horizontal)  # (w, E, w)
+
+    def forward(self, hidden_states: Tensor) -> tuple[Tensor, None]:
+        """Attend ``(B, h, w, C)``; gives the same shape, and no weights."""
+        batch, height, width, channels = hidden_states.shape
+        split = self.qkv(hidden_states).view(batch, height * width, 3, self.heads, -1)
+        query, key, value = split.permute(2, 0, 3, 1, 4).contiguous()
+        query = query.view(batch, self.heads, height, width, -1)
+        down = query @ self.vertical
+        across = (query.transpose(2, 3) @ self.horizontal).transpose(2, 3)
+        seen = torch.empty_like(query)
+        buffer = query.new_empty(batch, self.heads, min(ROWS, height), width, height, width)
+        for first in range(0, height, ROWS):
+            part = slice(first, min(first + ROWS, height))
+            rows = part.stop - first
+            places = torch.add(down[:, :, part, :, :, None], across[:, :, part, :, None, :], out=buffer[:, :, :rows])
+            seen[:, :, part] = F.scaled_dot_product_attention(
+                query[:, :, part].flatten(2, 3), key, value, attn_mask=places.flatten(4).flatten(2, 3)
+            ).view(batch, self.heads, rows, width, -1)
+        joined = seen.permute(0, 2, 3, 1, 4).reshape(batch, height, width, channels)
+        return self.proj(joined), None
+
+
+def lighten(model: Any) -> None:
+    """Replace the global attention of a ``SamModel`` in place; other families have no relative positions."""
+    for layer in getattr(model.vision_encoder, "layers", ()):
+        attention = getattr(layer, "attn", None)
+        if getattr(layer, "window_size", None) == 0 and getattr(attention, "use_rel_pos", False):
+            layer.attn = GlobalAttention(attention)

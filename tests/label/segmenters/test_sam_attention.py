@@ -8,8 +8,8 @@ import pytest
 import torch
 import transformers
 
-from geodistill.label.segmenters import encoder
-from geodistill.label.segmenters.encoder import GlobalAttention, lighten
+from geodistill.label.segmenters import sam_model as encoder
+from geodistill.label.segmenters.sam_model import GlobalAttention, lighten
 from promptable import promptable
 
 

@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.build import build
-from geodistill.label.config import Settings
+from geodistill.label.config import LabelSettings
 from geodistill.label.formats import read_boxes
 from geodistill.label.masks import Runs
 from geodistill.label.records import Annotations, ImageBoxes
@@ -135,7 +135,7 @@ def test_boxes_outlines_and_run_lengths_of_coco_are_scaled(tmp_path: Path) -> No
 
 
 def test_run_lengths_are_brought_to_any_size() -> None:
-    from geodistill.label.formats.rasterise import resampled
+    from geodistill.label.masks import resampled
 
     mask = np.zeros((10, 20), bool)
     mask[:, 10:] = True
@@ -247,7 +247,7 @@ def test_boxes_lie_on_the_picture_as_viewers_show_it(
         size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
         named = f"<object><name>roof</name><bndbox>{edges}</bndbox></object>"
         (boxes / "a.xml").write_text(f"<annotation>{size}{named}</annotation>")
-    asked = Settings(format=format, boxes=boxes, images=tmp_path / "images", segmenter="box", background="ground")
+    asked = LabelSettings(format=format, boxes=boxes, images=tmp_path / "images", segmenter="box", background="ground")
     build(asked, tmp_path / "out")
     (gray,) = (tmp_path / "out" / "gray").iterdir()
     with Image.open(gray) as file:
@@ -281,7 +281,7 @@ def test_palettes_are_kept_in_colour(tmp_path: Path) -> None:
         "annotations": [{"image_id": 1, "category_id": 1, "bbox": [50, 10, 25, 20]}],
     }
     (tmp_path / "b.json").write_text(json.dumps(content))
-    asked = Settings(
+    asked = LabelSettings(
         format="coco",
         boxes=tmp_path / "b.json",
         images=tmp_path / "images",

@@ -1,9 +1,4 @@
-"""YOLO text: class number and coordinates as shares of the image's width and height.
-
-Five fields are a horizontal box (centre, size), nine the four corners of an oriented one, and any other odd number
-from seven the outline of the object itself, or a box with key points, which are not used. One field more at the end
-is a confidence, which is not used either.
-"""
+"""Text of one file per image, one object per line: DOTA and YOLO."""
 
 from __future__ import annotations
 
@@ -15,22 +10,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.formats.base import Found, Options, Read, attempt
-from geodistill.label.formats.classlist import NAME_FILES, find_class_list
+from geodistill.label.formats.base import (
+    RawBox,
+    ReadOptions,
+    ReadResult,
+    attempt,
+    difficulty,
+    lines_of,
+    numbers,
+    points,
+    read_files,
+)
 from geodistill.label.formats.images import Picture, Pictures
-from geodistill.label.formats.rasterise import mask_of
-from geodistill.label.formats.text import lines_of, numbers, points, read_files
-from geodistill.label.formats.yolo_rows import Rows, all_of
+from geodistill.label.formats.yolo_set import NAME_FILES, YoloRows, all_of, find_class_list
+from geodistill.label.polygons import mask_of
 from geodistill.label.records import kind_of_corners, rectangle
 
-_FORM = "class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as shares of width and height"
-_DECIMAL_COMMA = re.compile(r"-?\d*,\d+")
+_DOTA_HEADER = re.compile(r"(imagesource|gsd|acquisition[ _]?dates?)\b|[a-z][\w ]*[:=]", re.IGNORECASE)
+_DOTA_FORM = "x1 y1 x2 y2 x3 y3 x4 y4 category difficult"
 
+
+def read_dota(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
+    """Read a folder of text files, each named as its image."""
+    return read_files(place, pictures, ".txt", _dota_objects, progress=options.progress)
+
+
+def _dota_objects(file: Path, _: Picture) -> list[RawBox]:
+    found: list[RawBox] = []
+    for source, fields in lines_of(file):
+        if not found and _DOTA_HEADER.match(" ".join(fields)):
+            continue
+        found.append(attempt(partial(_dota_object, fields, source), source, fields[8] if len(fields) > 8 else None))
+    return found
+
+
+def _dota_object(fields: list[str], source: str) -> RawBox:
+    if len(fields) not in (9, 10):
+        raise DataError(f"{source}: {len(fields)} fields in {' '.join(fields)[:120]!r}", _DOTA_FORM)
+    corners = points(numbers(fields[:8], source, _DOTA_FORM))
+    return RawBox(
+        polygon=corners,
+        category=fields[8],
+        source=source,
+        kind=kind_of_corners(corners),
+        difficult=difficulty(fields[9] if len(fields) == 10 else None, source),
+    )
+
+
+_YOLO_FORM = "class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as shares of width and height"
+_DECIMAL_COMMA = re.compile(r"-?\d*,\d+")
 Lines = list[tuple[str, list[str]]]
 """Source and fields of each line of a file."""
 
 
-def read(place: Path, pictures: Pictures, options: Options) -> Read:
+def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read a folder of text files, each named as its image.
 
     Class names come from ``data.yaml``, ``dataset.yaml``, ``classes.txt`` or ``obj.names`` in the folder or one of
@@ -41,11 +74,11 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
     names = None if listed is None else listed.names
     if names is None and options.categories is not None:
         names = dict(enumerate(options.categories))
-    # What a row is, the set tells as a whole: all lines are read first, and made objects of afterwards.
-    waiting: list[tuple[list[Found], Lines, Picture]] = []
+    # What a row is, the set tells as a whole: all lines are read_yolo first, and made objects of afterwards.
+    waiting: list[tuple[list[RawBox], Lines, Picture]] = []
 
-    def objects(file: Path, picture: Picture) -> list[Found]:
-        made: list[Found] = []
+    def objects(file: Path, picture: Picture) -> list[RawBox]:
+        made: list[RawBox] = []
         waiting.append((made, [(source, _separated(fields)) for source, fields in lines_of(file)], picture))
         return made
 
@@ -55,8 +88,8 @@ def read(place: Path, pictures: Pictures, options: Options) -> Read:
     poses = rows.pose_counts()
     for made, lines, picture in waiting:
         for source, fields in lines:
-            make = partial(_object, source, fields, names, picture.size, poses, rows)
-            made.append(attempt(make, source, _name(fields, names)))
+            make = partial(_yolo_object, source, fields, names, picture.size, poses, rows)
+            made.append(attempt(make, source, _yolo_name(fields, names)))
     found.categories = None if names is None else tuple(dict.fromkeys(names[number] for number in sorted(names)))
     return found
 
@@ -73,49 +106,49 @@ def _separated(fields: list[str]) -> list[str]:
     return re.split(r"[,\s]+", line.strip(", "))
 
 
-def _object(
+def _yolo_object(
     source: str,
     fields: list[str],
     names: dict[int, str] | None,
     size: tuple[int, int] | None,
     poses: frozenset[int],
-    rows: Rows,
-) -> Found:
-    name = _name(fields, names)
+    rows: YoloRows,
+) -> RawBox:
+    name = _yolo_name(fields, names)
     if name is None:
         raise DataError(f"{source}: class {fields[0][:80]!r}", "a whole number")
-    values = _values(source, fields, poses, rows)
+    values = _yolo_values(source, fields, poses, rows)
     finite = np.abs(values[np.isfinite(values)])
     if len(finite) and np.median(finite) > 2:  # a box may lie outside its image, but most of its numbers do not
-        raise DataError(f"{source}: {str(values.tolist())[:120]} are pixels", _FORM, "divide by width and height")
+        raise DataError(f"{source}: {str(values.tolist())[:120]} are pixels", _YOLO_FORM, "divide by width and height")
     # An image that cannot be opened has no size; its boxes are counted and not used.
     width, height = size or (1, 1)
     if len(values) == 4:
         (x, y), (half_width, half_height) = values[:2], np.maximum(values[2:], 0) / 2
         polygon = rectangle(x - half_width, y - half_height, x + half_width, y + half_height) * (width, height)
-        return Found(polygon, name, source, "hbox")
+        return RawBox(polygon, name, source, "hbox")
     polygon = points(values.tolist()) * (width, height)
     if len(values) == 8:
-        return Found(polygon, name, source, kind_of_corners(polygon))
-    return Found(polygon, name, source, "polygon", segmentation=mask_of([polygon], [], width, height))
+        return RawBox(polygon, name, source, kind_of_corners(polygon))
+    return RawBox(polygon, name, source, "polygon", segmentation=mask_of([polygon], [], width, height))
 
 
-def _values(source: str, fields: list[str], poses: frozenset[int], rows: Rows) -> NDArray[np.float64]:
+def _yolo_values(source: str, fields: list[str], poses: frozenset[int], rows: YoloRows) -> NDArray[np.float64]:
     """Return the numbers of a row's box or outline: without class, key points and confidence."""
     count = len(fields)
     if count in poses:
-        return np.array(numbers(fields[1:], source, _FORM)[:4])
+        return np.array(numbers(fields[1:], source, _YOLO_FORM)[:4])
     # An outline that lost a number has an even number of fields too.
     scored = count in (6, 10) or (count >= 8 and count % 2 == 0 and rows.scored)
     if not scored and count != 5 and (count < 7 or count % 2 == 0):
-        raise DataError(f"{source}: {count} fields in {' '.join(fields)[:120]!r}", _FORM)
-    values = numbers(fields[1:], source, _FORM)
+        raise DataError(f"{source}: {count} fields in {' '.join(fields)[:120]!r}", _YOLO_FORM)
+    values = numbers(fields[1:], source, _YOLO_FORM)
     if scored and not 0 <= values[-1] <= 1:
         raise DataError(f"{source}: the last of {count} fields is {fields[-1][:80]}", "a confidence from 0 to 1")
     return np.array(values[:-1] if scored else values)
 
 
-def _name(fields: list[str], names: dict[int, str] | None) -> str | None:
+def _yolo_name(fields: list[str], names: dict[int, str] | None) -> str | None:
     """Return the class of a row, whose number may be written as 0 or 0.0; ``None`` where it is no whole number."""
     try:
         number = float(fields[0])

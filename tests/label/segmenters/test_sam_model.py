@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.label.segmenters import build_segmenter
-from geodistill.label.segmenters.sam_model import FAMILIES, Network, load_network
+from geodistill.label.segmenters.base import build_segmenter
+from geodistill.label.segmenters.sam_model import FAMILIES, SamNetwork, load_network
 from promptable import SIDE, promptable, save_promptable
 
 
@@ -37,7 +37,7 @@ def test_how_a_tile_lies_in_the_input() -> None:
     frames = {}
     for family in ("sam", "sam2"):
         model, processor = promptable(family)
-        network = Network(model, processor.image_processor, FAMILIES[family], torch.device("cpu"))
+        network = SamNetwork(model, processor.image_processor, FAMILIES[family], torch.device("cpu"))
         frames[family] = network.frame(100, 48)
     assert frames["sam"].inner == (64, 31)
     assert frames["sam2"].inner == (64, 64)

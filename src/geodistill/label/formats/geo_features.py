@@ -17,8 +17,7 @@ import pyproj
 import shapely
 
 from geodistill.errors import DataError, UnknownNameError
-from geodistill.label.formats.base import Options
-from geodistill.label.formats.text import difficulty
+from geodistill.label.formats.base import ReadOptions, difficulty
 from geodistill.reading import ANNOTATION_BYTES, read_json
 
 SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet")
@@ -56,7 +55,7 @@ class Features:
     faults: list[DataError] = field(default_factory=list)
 
 
-def read_features(file: Path, options: Options) -> Features:
+def read_features(file: Path, options: ReadOptions) -> Features:
     """Read the polygons of a file.
 
     Raises:
@@ -133,7 +132,7 @@ def _layer(file: Path) -> Any:
     return pyogrio.read_dataframe(file, layer=layers[0], on_invalid="ignore")
 
 
-def _column(table: geopandas.GeoDataFrame, file: Path, options: Options) -> list[Any]:
+def _column(table: geopandas.GeoDataFrame, file: Path, options: ReadOptions) -> list[Any]:
     """Return the class of each feature, ``None`` or NaN where a cell is empty."""
     columns = [str(name) for name in table.columns if name != table.geometry.name]
     name = options.category_field

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from geodistill.errors import OutputError
-from geodistill.label.segmenters import chunks
-from geodistill.label.segmenters.chunks import choose_chunk, settled_chunk
+from geodistill.label.segmenters import sam as chunks
+from geodistill.label.segmenters.sam import choose_chunk, settled_chunk
 
 CPU = torch.device("cpu")
 

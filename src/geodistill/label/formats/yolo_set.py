@@ -1,8 +1,4 @@
-"""Which rows of YOLO's text are boxes with key points, and which outlines: both are a class and many numbers.
-
-A row of key points is ``class cx cy w h`` and then the same number of points in every row, with two numbers each, or
-three where the visibility (0, 1 or 2) is written too. Where no ``kpt_shape`` tells, the rows themselves do.
-"""
+"""What a set of YOLO files says as a whole: the names of its classes, and which rows are key points."""
 
 from __future__ import annotations
 
@@ -10,15 +6,90 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geodistill.errors import GeodistillWarning
+from geodistill.errors import DataError, GeodistillWarning
+from geodistill.label.formats.base import all_lines
+from geodistill.reading import read_yaml
+
+NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt", "obj.names")
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Classes of a set.
+
+    Attributes:
+        names: Name of each class number.
+        keypoints: Key points of an object, and numbers a point (2, or 3 with its visibility); ``None`` where unknown.
+    """
+
+    names: dict[int, str]
+    keypoints: tuple[int, int] | None = None
+
+
+def find_class_list(place: Path) -> ClassList | None:
+    """Return the class list nearest to the annotations: in their folder or one of the two above it.
+
+    Raises:
+        DataError: It cannot be used.
+    """
+    folder = place.resolve() if place.is_dir() else place.resolve().parent
+    for where in (folder, *list(folder.parents)[:2]):
+        for name in NAME_FILES:
+            if (where / name).is_file():
+                return _class_read(where / name)
+    return None
+
+
+def _class_read(file: Path) -> ClassList:
+    if file.suffix in (".yaml", ".yml"):
+        return _read_yaml(file)
+    # The number of a class is that of its line, so a blank one counts: it is a number without a name.
+    names = {number: " ".join(line.split()) for number, line in enumerate(all_lines(file)) if line.strip()}
+    if not names:
+        raise DataError(f"{file} has no class names", "one name a line")
+    return ClassList(names)
+
+
+def _read_yaml(file: Path) -> ClassList:
+    content: Any = read_yaml(file)
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    expected = "'names' as a list, or a mapping from number to name"
+    if not isinstance(names, dict) or not names:
+        raise DataError(f"{file} has no class names", expected)
+    numbered: dict[int, str] = {}
+    for number, name in names.items():
+        try:
+            key = int(number) if isinstance(number, int | str) and not isinstance(number, bool) else None
+        except ValueError:
+            key = None
+        if key is None or not isinstance(name, str | int | float) or key in numbered:
+            raise DataError(f"{file} has no class names ({str(number)[:40]!r}: {str(name)[:40]!r})", expected)
+        numbered[key] = str(name).strip()
+    return ClassList(numbered, _keypoints(content.get("kpt_shape"), file))
+
+
+def _keypoints(shape: Any, file: Path) -> tuple[int, int] | None:
+    if shape is None:
+        return None
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(value) is int for value in shape)):
+        raise DataError(f"{file}: kpt_shape {str(shape)[:80]}", "[key points, 2 or 3 numbers a point]")
+    count, numbers = shape
+    if not 1 <= count <= 10_000 or numbers not in (2, 3):
+        raise DataError(f"{file}: kpt_shape {shape}", "[key points, 2 or 3 numbers a point]")
+    return count, numbers
+
 
 SAMPLE = 1000
-"""Rows of each length that are looked at."""
+"""YoloRows of each length that are looked at."""
 _LEAST = 5
 """Fields of any row: a class and a box."""
 _SHORTEST = 8
@@ -26,12 +97,12 @@ _SHORTEST = 8
 _CORNERS = 9
 """Fields of an oriented box; two key points would have as many, and are told by ``kpt_shape`` alone."""
 _ENOUGH = 6
-"""Rows of one length, each of whose first four numbers span a box around the rest: half of all outlines do so by
+"""YoloRows of one length, each of whose first four numbers span a box around the rest: half of all outlines do so by
 chance, but not that many in a row."""
 
 
 @dataclass
-class Rows:
+class YoloRows:
     """Collects the rows of a set, and then tells their forms.
 
     Attributes:
@@ -134,9 +205,9 @@ def _is_no_outline(box: NDArray[np.float64], points: NDArray[np.float64]) -> boo
     return bool(hull.contains(shapely.Point(box[:2])) and (far or fill > 0.5))
 
 
-def all_of(rows: Iterable[Sequence[str]], keypoints: tuple[int, int] | None) -> Rows:
+def all_of(rows: Iterable[Sequence[str]], keypoints: tuple[int, int] | None) -> YoloRows:
     """Return the collected rows of a set."""
-    found = Rows(keypoints)
+    found = YoloRows(keypoints)
     for fields in rows:
         found.add(fields)
     return found

@@ -39,8 +39,8 @@ def test_runs_are_what_pycocotools_writes(
     reference = coco.encode(np.asfortranarray(frame.astype(np.uint8)))
     assert runs.to_coco() == {"size": [height, width], "counts": reference["counts"].decode()}
     assert runs.area == frame.sum()
-    top_, left_, crop = runs.crop()
-    assert (full(crop, top_, left_, height, width) == frame).all()
+    crop = runs.crop()
+    assert (full(crop.pixels, crop.top, crop.left, height, width) == frame).all()
     again = Runs.from_coco(reference)
     assert (again.starts == runs.starts).all()
     assert (again.ends == runs.ends).all()
@@ -60,8 +60,8 @@ def test_overlap_counts_common_pixels(first: NDArray[np.bool_], second: NDArray[
 
 def test_plain_counts_are_read() -> None:
     runs = Runs.from_coco({"size": [2, 3], "counts": [1, 2, 3]})
-    assert runs.crop()[2].tolist() == [[False, True], [True, False]]
-    assert runs.crop()[:2] == (0, 0)
+    assert runs.crop().pixels.tolist() == [[False, True], [True, False]]
+    assert (runs.crop().top, runs.crop().left) == (0, 0)
 
 
 @pytest.mark.parametrize("side", [1, 1000])

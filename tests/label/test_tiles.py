@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError
-from geodistill.label.masks import Runs
+from geodistill.label.masks import Runs, crop_runs
 from geodistill.label.records import Box, rectangle, rotated
-from geodistill.label.tiles import boxes_in, crop_runs, tile_windows
+from geodistill.label.tiles import boxes_in, tile_windows
 from geodistill.raster import Window
 
 SIDES = st.integers(1, 90)

@@ -15,7 +15,7 @@ from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
-from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.inference.location import Placed, Whereabouts, scene_prompts
 from geodistill.inference.network import as_network
 from geodistill.inference.reduce import Wanted
@@ -119,7 +119,9 @@ def test_scores_take_each_image_under_its_own_zone(model: Segmenter, tmp_path: P
     def scored(lon: float | None, lat: float | None, said: Whereabouts | None = None) -> list[list[int]]:
         row = Row(image, mask, "test", Window(0, 0, 32, 32), lon=lon, lat=lat)
         manifest = Manifest((row,), model.spec.bands, legend)
-        counts: list[list[int]] = evaluate(model, manifest, device="cpu", whereabouts=said).counts.tolist()
+        counts: list[list[int]] = evaluate(
+            model, manifest, options=EvaluateOptions(device="cpu", location=said)
+        ).counts.tolist()
         return counts
 
     desert, snow = scored(31.2, 25.0), scored(106.8, -78.5)

@@ -1,4 +1,4 @@
-"""``geodistill reproduce``: a paper's table, ours beside the published figures."""
+"""The verb ``reproduce``: a paper's table, our figures beside the published ones (`geodistill.papers`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
 from geodistill.errors import RecipeError
+from geodistill.lazy import load
 
 
 def reproduce(argv: Sequence[str]) -> None:
@@ -29,10 +30,8 @@ def reproduce(argv: Sequence[str]) -> None:
     add("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.list:
-        from geodistill.papers.registry import find_table
-        from geodistill.papers.reproduce.listing import list_tables
-
-        listed = list_tables([find_table(args.table).name] if args.table else [])
+        names = [load("geodistill.papers.registry:find_table")(args.table).name] if args.table else []
+        listed = load("geodistill.papers.reproduce.listing:list_tables")(names)
         if args.json:
             print_json([table.to_dict() for table in listed])
         else:
@@ -40,10 +39,8 @@ def reproduce(argv: Sequence[str]) -> None:
         return
     if not args.table:
         raise RecipeError("reproduce without a table", "one such as ktda/2", "see 'geodistill reproduce --list'")
-    from geodistill.papers.reproduce.runner import reproduce as run_reproduce
-
     with plain_warnings():
-        found = run_reproduce(
+        table = load("geodistill.papers.reproduce.runner:reproduce")(
             args.table,
             args.out,
             scale=args.scale,
@@ -53,6 +50,6 @@ def reproduce(argv: Sequence[str]) -> None:
             overrides=args.set,
         )
     if args.json:
-        print_json(found.to_dict())
+        print_json(table.to_dict())
     else:
-        print(found.to_text())
+        print(table.to_text())

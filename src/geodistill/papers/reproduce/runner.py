@@ -14,7 +14,8 @@ from typing import Any, Literal
 from geodistill.data.catalog import CATALOG
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.evaluation.comparison import flops
-from geodistill.evaluation.evaluate import check_place, evaluate
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
 from geodistill.inference.location import Whereabouts
 from geodistill.metrics import Scores
@@ -155,18 +156,20 @@ class Runner:
             segmenter,
             self.source.manifest(data),
             scored,
-            tta_flips=self.about.flips,
-            subset=classes or None,
-            class_map=mapping,
-            device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
-            whereabouts=self._whereabouts(run.recipe),
+            options=EvaluateOptions(
+                flips=self.about.flips,
+                subset=classes or None,
+                class_map=mapping,
+                device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
+                location=self._location(run.recipe),
+            ),
         )
         found = figures_of(scores, segmenter, weighed)
         with atomic_path(path) as part:
             part.write_text(json.dumps({"how": how, "figures": found}, indent=2) + "\n", encoding="utf-8")
         return found
 
-    def _whereabouts(self, recipe: Recipe) -> Whereabouts:
+    def _location(self, recipe: Recipe) -> Whereabouts:
         """Return what is said of where the scored images lie, which their files may not: by the table or the recipe."""
         if not isinstance(recipe, MetaSegNetRecipe):
             return Whereabouts()

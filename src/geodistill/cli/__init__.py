@@ -152,7 +152,7 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.classmap import read_pairs
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
     from geodistill.evaluation.evaluate import format_table
-    from geodistill.inference.location import Whereabouts
+    from geodistill.inference.location import LocationHint
 
     with plain_warnings():
         scores = run_evaluate(
@@ -164,7 +164,7 @@ def evaluate(argv: Sequence[str]) -> None:
             tta_flips=args.flips,
             subset=args.classes,
             class_map=read_pairs(args.class_map) if args.class_map else None,
-            whereabouts=Whereabouts(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
+            whereabouts=LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
             batch_size=args.batch_size,
             device=args.device,
             padding_as=args.padding_as,

@@ -20,9 +20,9 @@ from geodistill.evaluation.report import format_table, write_csv, write_json, wr
 from geodistill.evaluation.results import claim_results, held_results, model_files, read_files
 from geodistill.evaluation.scoring import ImageScore, Settings, score_image
 from geodistill.evaluation.worst import write_worst
-from geodistill.inference.location import Placed, Whereabouts
+from geodistill.inference.location import LocationHint, PerPlaceModel
 from geodistill.inference.network import load_on
-from geodistill.inference.sliding import Settings as SceneSettings
+from geodistill.inference.options import PredictOptions
 from geodistill.metrics import ConfusionMatrix, Scores
 from geodistill.papers.padding import Padding, score_padding
 from geodistill.segmenter import Segmenter
@@ -44,7 +44,7 @@ def evaluate(
     device: str = "auto",
     worst: int = 12,
     class_map: Mapping[str, str] | None = None,
-    whereabouts: Whereabouts | None = None,
+    whereabouts: LocationHint | None = None,
     padding_as: str | None = None,
     padding_window: int | None = None,
 ) -> Scores:
@@ -80,7 +80,7 @@ def evaluate(
         RecipeError: Overlap, batch size or device cannot be used.
         UnknownNameError: A class of the subset is not in the legend.
     """
-    SceneSettings(overlap=overlap, batch=batch_size)  # Numbers out of range are told now.
+    PredictOptions(overlap=overlap, batch=batch_size)  # Numbers out of range are told now.
     folder = None if out is None else Path(out)
     if folder is not None:
         check_place(folder)
@@ -100,7 +100,7 @@ def evaluate(
     padding = None if padding_as is None else _padding(padding_as, legend, padding_window or segmenter.tile)
     padded = ConfusionMatrix(len(legend))
     images: list[ImageScore] = []
-    placed = Placed(segmenter, whereabouts or Whereabouts())
+    placed = PerPlaceModel(segmenter, whereabouts or LocationHint())
     rows = held.some_rows(split)
     inputs = [] if folder is None else [*read_files(rows, held.path), *model_files(model)]
     with held_results(folder, worst, inputs):

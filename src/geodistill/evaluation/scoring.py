@@ -16,8 +16,8 @@ from geodistill.data.stats import size_mismatch_error
 from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
 from geodistill.inference.network import as_network
+from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import SceneRows, stream
-from geodistill.inference.sliding import Settings as SceneSettings
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
@@ -196,7 +196,9 @@ def read_truth(mask: Raster, legend: Legend, window: Window, settings: Settings)
 def _stream(segmenter: Segmenter, area: Area, settings: Settings) -> closing[Generator[SceneRows, None, None]]:
     """Stream an area; used in ``with``, so that the reading thread has ended before the raster is closed."""
     network = as_network(segmenter, tta="flips" if settings.flips else "none")
-    return closing(stream(network, area, SceneSettings(overlap=settings.overlap, batch=settings.batch_size)))
+    windows = area.windows(network.size, settings.overlap)
+    options = SlidingOptions(overlap=settings.overlap)
+    return closing(stream(network, area, windows, options, batch=settings.batch_size))
 
 
 def _open_mask(row: Row, image: Raster) -> Raster:

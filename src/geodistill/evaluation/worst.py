@@ -12,7 +12,7 @@ import numpy as np
 from geodistill.errors import printable
 from geodistill.evaluation.figures import prediction_grid
 from geodistill.evaluation.scoring import PART, ImageScore, Settings, look_at
-from geodistill.inference.location import Placed
+from geodistill.inference.location import PerPlaceModel
 from geodistill.raster import atomic_path
 from geodistill.spec import Legend
 
@@ -34,7 +34,7 @@ b {{ font-variant-numeric: tabular-nums; }}
 
 def write_worst(
     out: Path,
-    model: Placed,
+    model: PerPlaceModel,
     images: Sequence[ImageScore],
     masks: Legend,
     legend: Legend,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +22,8 @@ from geodistill.evaluation.evaluate import check_legend
 from geodistill.evaluation.scoring import Settings, read_truth
 from geodistill.files import atomic_path
 from geodistill.inference.network import Network, as_network
-from geodistill.inference.sliding import Settings as SceneSettings
-from geodistill.inference.sliding import stream
+from geodistill.inference.options import SlidingOptions
+from geodistill.inference.sliding import SceneRows, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
@@ -187,9 +187,15 @@ def _both(
     with (
         Raster(row.image) as raster,
         Raster(row.mask) as mask,
-        closing(stream(network, Area(raster, area), SceneSettings())) as parts,
+        closing(_stream(network, Area(raster, area))) as parts,
     ):
         for part in parts:
             height, width = part.valid.shape
             truth = read_truth(mask, legend, Window(area.row + part.first, area.col, height, width), settings)
             yield part.classes, np.where(part.valid, truth, np.uint8(IGNORE_INDEX))
+
+
+def _stream(network: Network, area: Area) -> Generator[SceneRows, None, None]:
+    """Segment an image as a map is made by default."""
+    options = SlidingOptions()
+    return stream(network, area, area.windows(network.size, options.overlap), options, batch=4)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geodistill.backends.graph import OPSET, to_onnx
-from geodistill.backends.text import save_prompts
+from geodistill.backends.text_inputs import save_prompts
 from geodistill.data.manifest import Manifest
 from geodistill.errors import RecipeError
 from geodistill.export.int8 import Int8, check_data, quantise

@@ -16,7 +16,7 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.evaluation.compare import flops
 from geodistill.evaluation.evaluate import check_place, evaluate
 from geodistill.files import claim_files, hold_folder
-from geodistill.inference.location import Whereabouts
+from geodistill.inference.location import LocationHint
 from geodistill.metrics import Scores
 from geodistill.papers.reproduce.plan import Planner, Run, known_keys, parse_overrides, put, why_open
 from geodistill.papers.reproduce.prompts import kept_figures, prompt_figures
@@ -166,13 +166,13 @@ class Work:
             part.write_text(json.dumps({"how": how, "figures": found}, indent=2) + "\n", encoding="utf-8")
         return found
 
-    def _whereabouts(self, recipe: Recipe) -> Whereabouts:
+    def _whereabouts(self, recipe: Recipe) -> LocationHint:
         """Give what is said of where the scored images lie, which their files may not: by the table or the recipe."""
         if not isinstance(recipe, MetaSegNetRecipe):
-            return Whereabouts()
+            return LocationHint()
         if self.about.scored_set and self.scale == "full":
-            return Whereabouts(region=self.about.scored_region)
-        return Whereabouts(zone=recipe.text.zone, region=recipe.text.region)
+            return LocationHint(region=self.about.scored_region)
+        return LocationHint(zone=recipe.text.zone, region=recipe.text.region)
 
 
 def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) -> dict[str, float]:

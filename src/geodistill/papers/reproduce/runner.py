@@ -17,7 +17,7 @@ from geodistill.evaluation.comparison import flops
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
-from geodistill.inference.location import Whereabouts
+from geodistill.inference.location import LocationHint
 from geodistill.metrics import Scores
 from geodistill.papers.registry import Table, find_table
 from geodistill.papers.reproduce.planner import Planner, TrainingRun, known_keys, parse_overrides, put, why_open
@@ -169,13 +169,13 @@ class Runner:
             part.write_text(json.dumps({"how": how, "figures": figures}, indent=2) + "\n", encoding="utf-8")
         return figures
 
-    def _location(self, recipe: Recipe) -> Whereabouts:
+    def _location(self, recipe: Recipe) -> LocationHint:
         """Return where the scored images lie, by the table or the recipe, since their files may not say it."""
         if not isinstance(recipe, MetaSegNetRecipe):
-            return Whereabouts()
+            return LocationHint()
         if self.about.scored_set and self.scale == "full":
-            return Whereabouts(region=self.about.scored_region)
-        return Whereabouts(zone=recipe.text.zone, region=recipe.text.region)
+            return LocationHint(region=self.about.scored_region)
+        return LocationHint(zone=recipe.text.zone, region=recipe.text.region)
 
 
 def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) -> dict[str, float]:

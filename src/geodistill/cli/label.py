@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background")
-"""Flags that stand over a preset and over the defaults of `geodistill.label.config.LabelSettings`."""
+"""Flags that override a preset and the defaults of `geodistill.label.config.LabelSettings`."""
 
 
 def _add_input(parser: ArgumentParser) -> None:
@@ -93,17 +93,18 @@ def _share(flag: str, text: str | None, default: float | None) -> float | None:
         raise RecipeError(f"{flag} {text}", "a share from 0 to 1, or none") from error
 
 
-def _build_parser() -> ArgumentParser:
+def build_parser() -> ArgumentParser:
+    """Return the parser of ``label build``."""
     parser = verb_parser(
         "label build",
         "Masks for every box of a detection data set, with COCO instances, a manifest for 'fit' and label.json, which"
-        " tells where every image and box went. A killed run is continued with --resume.",
+        " accounts for every image and box. A killed run is continued with --resume.",
         "geodistill label build --images town/images --boxes town/boxes.json --format coco --out town-labelled",
     )
     _add_input(parser)
     add = parser.add_argument
     add("--out", required=True, help="a new folder, or with --resume that of an earlier run")
-    add("--preset", help="sota, sior or fast: the settings of the SAMRS paper's sets; flags given beside it win")
+    add("--preset", help="sota, sior or fast: the settings of the SAMRS paper's sets; other flags override it")
     add("--prompt", help="auto, or cp, hbox, rhbox, hbox-mask, rbox-mask, rhbox-mask joined by + (auto)")
     add("--classes", nargs="+", help="classes in the order of their indices; boxes of others are dropped and counted")
     add("--legend", help="YAML or JSON file of classes and colours, instead of --classes")
@@ -124,13 +125,13 @@ def _build_parser() -> ArgumentParser:
 
 def build(argv: Sequence[str]) -> None:
     """Label a detection data set."""
-    parser = _build_parser()
+    parser = build_parser()
     args = parse(parser, argv)
     from geodistill.label.accounts import format_account
     from geodistill.label.labelling import build as run_build
 
     account = run_build(
-        _settings(args),
+        settings_of(args),
         args.out,
         work=_work(parser, args, args.batch_size),
         resume=args.resume,
@@ -143,8 +144,13 @@ def build(argv: Sequence[str]) -> None:
         print(format_account(account, Path(args.out)))
 
 
-def _settings(args: Namespace) -> LabelSettings:
-    """Put flags over the preset over the defaults."""
+def settings_of(args: Namespace) -> LabelSettings:
+    """Return the settings: flags override the preset, which overrides the defaults.
+
+    Raises:
+        RecipeError: No format is given, or a flag has a value of another form.
+        UnknownNameError: There is no such preset or choice.
+    """
     from geodistill.label.config import LabelSettings
     from geodistill.label.postprocess import default_rules
 

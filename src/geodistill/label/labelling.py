@@ -118,7 +118,7 @@ def _build(
     progress: bool,
 ) -> dict[str, Any]:
     earlier = refuse_other(out, resume)
-    batch = _batch(settings.segmenter, work, earlier)
+    batch = tiles_at_once(settings.segmenter, work, earlier)
     about = settings.to_dict() | {"annotations": annotation_files(annotations), "image_names": image_names(annotations)}
     if ":" in settings.segmenter:
         # Both change the last bits of a network's masks, or more.
@@ -182,7 +182,7 @@ def _told(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any
     return account
 
 
-def _batch(segmenter: str, work: WorkerOptions, earlier: dict[str, Any] | None) -> int:
+def tiles_at_once(segmenter: str, work: WorkerOptions, earlier: dict[str, Any] | None) -> int:
     """Return the number of tiles that a worker takes at once; a run that is continued keeps its own."""
     if work.batch is not None:
         if work.batch < 1:

@@ -29,7 +29,7 @@ def evaluate_dataset(
 
     Args:
         segmenter: The model.
-        dataset: Gives dicts with ``image``, ``(C, H, W)`` float in sensor units, and ``mask``, ``(H, W)`` integers.
+        dataset: Yields dicts with ``image``, ``(C, H, W)`` float in sensor units, and ``mask``, ``(H, W)`` integers.
         legend: What the mask values mean; by default that of the model.
         settings: How images are segmented.
 

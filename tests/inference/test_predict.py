@@ -24,7 +24,7 @@ from geodistill.inference.scene_map import SceneMap
 from geodistill.inference.sliding import Settings
 from geodistill.inference.vector import VectorOptions
 from geodistill.inference.windows import Plan
-from geodistill.methods.supervised import SupervisedNetwork
+from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX

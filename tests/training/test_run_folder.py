@@ -20,9 +20,9 @@ from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.errors import ArtifactError, BusyError, OutputError, RecipeError
 from geodistill.files import foreign_files, hold_folder
+from geodistill.methods.schema import Recipe
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import Recipe
 from killed_fit import fit_killed
 from towns import LEGEND, write_town
 

@@ -92,9 +92,14 @@ class DataModule(lightning.LightningDataModule):
             cache_mb=self._cache_mb,
         )
 
-    def use_unlabelled(self, wanted: bool) -> None:
-        """Say whether unlabelled images, where the recipe's ``data`` names any, are to be drawn from now on."""
-        self._train.draw_unlabelled(self.config.unlabelled_share if wanted else 0.0)
+    def restart(self, unlabelled: bool) -> None:
+        """Begin with the first draw again, for another training task.
+
+        Args:
+            unlabelled: Whether unlabelled images, where the recipe's ``data`` names any, are drawn from now on.
+        """
+        self._draw, self._first_step = 0, None
+        self._train.draw_unlabelled(self.config.unlabelled_share if unlabelled else 0.0)
 
     @property
     def _cache_mb(self) -> int:

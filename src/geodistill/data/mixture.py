@@ -107,8 +107,9 @@ class SetsDataModule(lightning.LightningDataModule):
         """There are no views."""
         return {}
 
-    def use_unlabelled(self, wanted: bool) -> None:
-        """There are no unlabelled images."""
+    def restart(self, unlabelled: bool) -> None:
+        """Begin with the first draws again, for another training task; there are no unlabelled images."""
+        self._draws, self._first_step = [0] * len(self._draws), None
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Give the endless loader of training batches, from the next draws on."""

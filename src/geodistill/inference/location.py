@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
 from geodistill.inference.windows import Plan
-from geodistill.methods.metasegnet import ANY, prompt_row
+from geodistill.methods.metasegnet.network import ANY
+from geodistill.methods.metasegnet.training import prompt_row
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from geodistill.text.climate import season, tile_zones
@@ -97,5 +98,5 @@ class Placed:
         found = row_place(row, lonlat=said.lonlat, zone=said.zone, region=said.region, day=said.day).setting
         prompt = prompt_row(self._segmenter.prompts, found.zone, found.season)
         if prompt not in self._made:
-            self._made[prompt] = self._segmenter.under(prompt).eval()
+            self._made[prompt] = self._segmenter.for_prompt(prompt).eval()
         return self._made[prompt]

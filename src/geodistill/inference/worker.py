@@ -123,7 +123,7 @@ def placed(model: Segmenter, task: Task, raster: Raster) -> tuple[Segmenter, NDA
     if (prompts != first).any():
         return model, prompts
     if first not in _held.placed:
-        _held.placed[first] = model.under(first).eval()
+        _held.placed[first] = model.for_prompt(first).eval()
     return _held.placed[first], None
 
 

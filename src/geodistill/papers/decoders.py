@@ -9,10 +9,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from geodistill.errors import RecipeError
-from geodistill.methods.kda import KdaNetwork
-from geodistill.methods.kda.network import DECODER_WIDTHS
+from geodistill.methods.kda.network import DECODER_WIDTHS, KdaNetwork
+from geodistill.methods.kda.training import KdaRecipe
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import KdaRecipe
 
 PUBLISHED = {
     "dcf": (267_106, 22.26),

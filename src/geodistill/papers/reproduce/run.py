@@ -17,6 +17,8 @@ from geodistill.evaluation.compare import flops
 from geodistill.evaluation.evaluate import check_place, evaluate
 from geodistill.files import claim_files, hold_folder
 from geodistill.inference.location import Whereabouts
+from geodistill.methods.metasegnet.training import MetaSegNetRecipe
+from geodistill.methods.schema import Recipe
 from geodistill.metrics import Scores
 from geodistill.papers.reproduce.plan import Planner, Run, known_keys, parse_overrides, put, why_open
 from geodistill.papers.reproduce.prompts import kept_figures, prompt_figures
@@ -27,7 +29,6 @@ from geodistill.papers.tables import Table, find_table
 from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
-from geodistill.training.schema import MetaSegNetRecipe, Recipe
 
 Scale = Literal["smoke", "full"]
 

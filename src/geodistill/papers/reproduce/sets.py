@@ -15,12 +15,12 @@ from geodistill.data.catalog import CATALOG
 from geodistill.data.catalog.scan import scan_set
 from geodistill.data.scan import scan
 from geodistill.errors import ArtifactError, DataError
+from geodistill.methods.schema import Recipe
 from geodistill.papers.reproduce.plan import Run, put
 from geodistill.papers.row import About
 from geodistill.spec import Legend
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_scene
 from geodistill.training.recipe import recipe_keys
-from geodistill.training.schema import Recipe
 
 SCENES, SIDE = 6, 160
 """Made-up scenes of a set, and their side in pixels."""

@@ -60,8 +60,8 @@ def test_a_placed_model_gives_what_its_prompt_gives(model: Segmenter) -> None:
     row = list(ZONES).index("BWh")
     with torch.inference_mode():
         expected = model(image, torch.tensor([row, row]))
-        assert torch.allclose(model.under(row)(image), expected, atol=1e-5)
-    assert model.under(row).prompts == ("BWh",)
+        assert torch.allclose(model.for_prompt(row)(image), expected, atol=1e-5)
+    assert model.for_prompt(row).prompts == ("BWh",)
 
 
 def classes(path: Path) -> np.ndarray:

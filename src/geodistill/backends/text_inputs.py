@@ -109,7 +109,7 @@ def under_zone(segmenter: Segmenter, zone: str) -> Segmenter:
         raise RecipeError(f"--zone {zone} for a model that takes images alone", "no --zone")
     for row, key in enumerate(segmenter.prompts):
         if key.lower() == zone.lower():
-            return segmenter.under(row).eval()
+            return segmenter.for_prompt(row).eval()
     raise UnknownNameError("prompt of the model", zone, segmenter.prompts)
 
 

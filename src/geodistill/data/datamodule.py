@@ -153,10 +153,15 @@ class DataModule(lightning.LightningDataModule):
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
-    def use_unlabelled(self, wanted: bool) -> None:
-        """Say whether unlabelled images, where the recipe's ``data`` names any, are to be drawn from now on."""
+    def restart(self, unlabelled: bool) -> None:
+        """Begin with the first draw again, for another training task.
+
+        Args:
+            unlabelled: Whether unlabelled images, where the recipe's ``data`` names any, are drawn from now on.
+        """
+        self._draws, self._first_step = [0] * len(self._draws), None
         for source in self._sources.values():
-            source.crops.draw_unlabelled(self.config.unlabelled_share if wanted else 0.0)
+            source.crops.draw_unlabelled(self.config.unlabelled_share if unlabelled else 0.0)
 
     @property
     def slots(self) -> int:

@@ -57,7 +57,8 @@ def scene_prompts(
     if not segmenter.prompts:
         return None
     # A model of images alone never comes here, and needs neither the climate zones nor their texts.
-    from geodistill.methods.metasegnet import ANY, prompt_row
+    from geodistill.methods.metasegnet.network import ANY
+    from geodistill.methods.metasegnet.training import prompt_row
     from geodistill.text.climate import season, tile_zones
     from geodistill.text.places import find_place
 
@@ -97,15 +98,15 @@ class PerPlaceModel:
         """
         if len(self._segmenter.prompts) < 2:
             return self._segmenter
-        from geodistill.methods.metasegnet import prompt_row
+        from geodistill.methods.metasegnet.training import prompt_row
         from geodistill.text.places import row_place
 
         hint = self._hint
         place = row_place(row, lonlat=hint.lonlat, zone=hint.zone, region=hint.region, day=hint.date).setting
-        return self.under(prompt_row(self._segmenter.prompts, place.zone, place.season))
+        return self.for_prompt(prompt_row(self._segmenter.prompts, place.zone, place.season))
 
-    def under(self, prompt: int) -> Segmenter:
+    def for_prompt(self, prompt: int) -> Segmenter:
         """Return the model under one of its prompts alone."""
         if prompt not in self._by_prompt:
-            self._by_prompt[prompt] = self._segmenter.under(prompt).eval()
+            self._by_prompt[prompt] = self._segmenter.for_prompt(prompt).eval()
         return self._by_prompt[prompt]

@@ -161,7 +161,7 @@ class Worker:
         if (prompts != prompts[0, 0]).any():
             return segmenter, prompts
         self._places = self._places or PerPlaceModel(segmenter, hint)
-        return self._places.under(int(prompts[0, 0])), None
+        return self._places.for_prompt(int(prompts[0, 0])), None
 
 
 def _settle(

@@ -9,11 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from geodistill.errors import RecipeError
-from geodistill.methods.kda import KdaNetwork
-from geodistill.methods.kda.network import DECODER_WIDTHS
+from geodistill.methods.kda.network import DECODER_WIDTHS, KdaNetwork
+from geodistill.methods.kda.training import KdaRecipe
 from geodistill.papers.kda_tables import TABLES
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import KdaRecipe
 
 RELEASED_PARAMETERS = {"dcf": 267_106, "unet": 12_155_586, "segformer": 758_018, "upernet": 972_674}
 """Parameters of the released code's decoders; the count of its SegNeXt head is not known to us.

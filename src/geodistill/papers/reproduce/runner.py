@@ -18,6 +18,8 @@ from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
 from geodistill.inference.location import LocationHint
+from geodistill.methods.metasegnet.training import MetaSegNetRecipe
+from geodistill.methods.schema import Recipe
 from geodistill.metrics import Scores
 from geodistill.papers.registry import Table, find_table
 from geodistill.papers.reproduce.planner import Planner, TrainingRun, known_keys, parse_overrides, put, why_open
@@ -28,7 +30,6 @@ from geodistill.papers.row import About
 from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
-from geodistill.training.schema import MetaSegNetRecipe, Recipe
 
 Scale = Literal["smoke", "full"]
 

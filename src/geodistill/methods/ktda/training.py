@@ -1,4 +1,4 @@
-"""KTDA's objective: cross-entropy on both heads, and the transfer terms under a frozen teacher (paper Eq. 3-5)."""
+"""KTDA's training: cross-entropy on both heads, and the transfer terms under a frozen teacher (paper Eq. 3-5)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
-from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.method import CommonLosses
-from geodistill.methods.teacher import FrozenTeacher
+from geodistill.errors import RecipeError
+from geodistill.lazy import load
+from geodistill.methods.ktda.network import KtdaNetwork, KtdaNetworkConfig
+from geodistill.methods.method import CommonLosses, Method, Objective
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Recipe, all_weights
+from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.nn.losses import (
     KlAxis,
     KlReduction,
@@ -49,7 +52,7 @@ class TransferPhase:
 
 
 @dataclass(frozen=True)
-class LossConfig(CommonLosses):
+class KtdaLossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
@@ -77,11 +80,29 @@ class LossConfig(CommonLosses):
     phase: TransferPhase = field(default_factory=TransferPhase)
 
 
-class KtdaObjective:
+@dataclass(frozen=True)
+class KtdaRecipe(Recipe):
+    """KTDA: a frozen encoder's features transferred into a student."""
+
+    needs_teacher = True
+
+    method: Literal["ktda"] = "ktda"
+    preset: Literal["coherent", "reference"] = "coherent"
+    network: KtdaNetworkConfig = field(default_factory=KtdaNetworkConfig)
+    losses: KtdaLossConfig = field(default_factory=KtdaLossConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+
+    @property
+    def phase_steps(self) -> int:
+        """Steps of the transfer alone."""
+        return self.losses.phase.steps
+
+
+class KtdaObjective(Objective):
     """The terms ``ce``, ``aux``, ``kt_mse`` and ``kt_kl``.
 
     Args:
-        teacher: Gives the targets; runs only at steps where the transfer has a factor.
+        teacher: Returns the targets; runs only at steps where the transfer has a factor.
         levels: Teacher level of each of the network's aligned maps.
         config: Weights and choices.
         raw: Whether the student's maps stand for the teacher's raw ones, without a projection that could take the
@@ -94,10 +115,10 @@ class KtdaObjective:
 
     label_free = frozenset({"kt_mse", "kt_kl"})
 
-    def __init__(self, teacher: FrozenTeacher, levels: Sequence[int], config: LossConfig, raw: bool = False) -> None:
-        for name in config.weights:
-            if name not in WEIGHTS:
-                raise UnknownNameError("loss term", name, WEIGHTS)
+    def __init__(
+        self, teacher: FrozenTeacher, levels: Sequence[int], config: KtdaLossConfig, raw: bool = False
+    ) -> None:
+        super().__init__(all_weights(WEIGHTS, config.weights))
         if config.transfer_decay != "none" and (config.transfer_end or 0) < 1:
             raise RecipeError(
                 f"losses.transfer_decay {config.transfer_decay} with transfer_end {config.transfer_end}",
@@ -105,12 +126,11 @@ class KtdaObjective:
                 "set losses.transfer_end",
             )
         teacher.ask(levels)
-        self.weights = WEIGHTS | dict(config.weights)
         self._teacher, self._levels, self._config, self._raw = teacher, list(levels), config, raw
         self._statistics = [RunningStatistics(teacher.channels[level]) for level in self._levels]
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Give the unweighted terms of one batch in training form."""
+        """Return the unweighted terms of one batch in training form."""
         terms = {
             "ce": cross_entropy(output.logits, batch["mask"]),
             "aux": cross_entropy(output.aux["aux"], batch["mask"]),
@@ -123,22 +143,24 @@ class KtdaObjective:
         return terms | self.transfer_terms(student, self.targets(batch))
 
     def targets(self, batch: Batch) -> list[Tensor]:
-        """Give the teacher's raw map for each of the network's aligned maps."""
+        """Return the teacher's raw map for each of the network's aligned maps."""
         features = self._teacher.targets(batch).features
         return [features[level] for level in self._levels]
 
     def transfer_terms(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Give ``kt_mse`` (Eq. 3) and ``kt_kl`` (Eq. 4), the mean over levels.
+        """Return ``kt_mse`` (Eq. 3) and ``kt_kl`` (Eq. 4), the mean over levels.
 
         Args:
             student: ``(B, Ci, Hi, Wi)`` a level.
             targets: The teacher's raw maps, same shapes.
         """
         config, pairs = self._config, []
-        for own, target, statistics in zip(student, targets, self._statistics, strict=True):
+        for features, target, statistics in zip(student, targets, self._statistics, strict=True):
             if config.target_norm == "standardised":
                 statistics.update(target)
-            pairs.append((self._normalise(own, statistics) if self._raw else own, self._normalise(target, statistics)))
+            pairs.append(
+                (self._normalise(features, statistics) if self._raw else features, self._normalise(target, statistics))
+            )
         divergence = [kl(s, t, config.kl_axis, config.kl_reduction, config.temperature) for s, t in pairs]
         return {
             "kt_mse": torch.stack([mse(s, t) for s, t in pairs]).mean(),
@@ -146,7 +168,7 @@ class KtdaObjective:
         }
 
     def weight(self, name: str, step: int) -> float:
-        """Give the factor of a term at ``step``: the transfer may decay."""
+        """Return the factor of a term at ``step``: the transfer may decay."""
         config, weight = self._config, self.weights[name]
         if name in ("ce", "aux") or config.transfer_decay == "none" or config.transfer_end is None:
             return weight
@@ -160,11 +182,11 @@ class KtdaObjective:
             statistics.to(device)
 
     def teacher_module(self) -> nn.Module | None:
-        """Give the teacher's encoder, for counting."""
+        """Return the teacher's encoder, for counting."""
         return self._teacher.module
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the targets' running statistics."""
+        """Return the targets' running statistics."""
         return {str(i): dict(statistics.state_dict()) for i, statistics in enumerate(self._statistics)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -176,3 +198,67 @@ class KtdaObjective:
         if self._config.target_norm == "standardised":
             return statistics.standardise(maps)
         return layer_normalise(maps) if self._config.target_norm == "layernorm" else maps
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "coherent": {},
+    # The released code: FMM on the neck's rescaled maps (16 times the tokens at level 1), auxiliary head behind it,
+    # softmax over the image's width, and the sum of all rows over the batch size.
+    "reference": {
+        "network": {"order": "neck_fmm", "aux_from": "fmm"},
+        "losses": {"kl_axis": "width", "kl_reduction": "batchmean"},
+    },
+}
+"""Recipe values by preset, laid under the recipe's own."""
+
+
+def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
+    """Return student, objective and the transfer phase where it has steps.
+
+    Raises:
+        UnknownNameError: Unknown encoder, choice or loss term.
+        RecipeError: Student and teacher do not fit each other.
+        ArtifactError: Weights are not available or do not fit.
+    """
+    spec, network, losses = context.spec, recipe.network, recipe.losses
+    frozen = context.teachers[DEFAULT_TEACHER]
+    arguments: dict[str, Any] = {
+        "encoder": network.encoder,
+        "teacher_channels": list(frozen.channels),
+        "teacher_strides": list(frozen.strides),
+        "decode_from": network.decode_from,
+        "align": network.align,
+        "fmm_blocks": network.fmm_blocks,
+        "fmm_heads": network.fmm_heads,
+        "order": network.order,
+        "aux_from": network.aux_from,
+        "decoder": network.decoder,
+        "decoder_channels": network.decoder_channels,
+    }
+    student = KtdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
+    # The encoder's own name may hold more: the padding that its weights were trained with.
+    arguments["encoder"] = student.encoder.name
+    levels = [level for _, level in student.pairs]
+    objective = KtdaObjective(frozen, levels, losses, raw=network.align == "none")
+    method = Method("ktda", arguments, student, objective, teachers={DEFAULT_TEACHER: frozen})
+    if losses.phase.steps == 0:
+        return method
+    if losses.phase.forced > 0:
+        _check_forcing(student)
+    transfer = load("geodistill.methods.ktda.transfer:transfer_task")
+    method.phase = transfer(student, objective, losses.phase, spec)
+    return method
+
+
+def _check_forcing(student: KtdaNetwork) -> None:
+    """Refuse teacher forcing where the teacher's maps cannot stand in for every level of the student's."""
+    if student.fam is not None or len(student.pairs) < len(student.encoder.strides):
+        raise RecipeError(
+            f"losses.phase.forced with levels {[s for s, _ in student.pairs]} matched",
+            "network.align none and every student level matched",
+            "set losses.phase.forced: 0",
+        )
+    student.encoder.check_given()
+
+
+METHOD = MethodPlug(KtdaRecipe, build, PRESETS)

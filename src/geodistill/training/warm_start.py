@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from geodistill.errors import ArtifactError
 from geodistill.methods.method import Method
 from geodistill.nn.encoders import parse_name
-from geodistill.segmenter import NETWORKS, Segmenter
+from geodistill.segmenter import Segmenter, inference_network
 from geodistill.spec import Spec
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Begun:
+class WarmStart:
     """What was taken over, each as tensors' names and numbers of parameters (0 for running statistics).
 
     Attributes:
         source: The Segmenter.
         loaded: Taken into the new network.
         skipped: Its heads, left behind.
-        fresh: What the new network has of its own: its heads, and parts that only training has.
+        fresh: New parts of the network: its heads, and parts that only training has.
     """
 
     source: str
@@ -35,7 +35,7 @@ class Begun:
     fresh: dict[str, int]
 
     def lines(self) -> list[str]:
-        """Give what `fit` prints."""
+        """Return what `fit` prints."""
         return [
             f"from {self.source}: loaded {_count(self.loaded)}",
             f"  skipped {_count(self.skipped)}{_parts(self.skipped)}",
@@ -43,7 +43,7 @@ class Begun:
         ]
 
 
-def begin_from(path: str, method: Method, spec: Spec) -> Begun:
+def warm_start(path: str, method: Method, spec: Spec) -> WarmStart:
     """Load a trained Segmenter's weights into a method's network; heads stay as they were initialised.
 
     A head is every tensor whose shape depends on the number of classes. All others must be the same in both networks.
@@ -57,14 +57,14 @@ def begin_from(path: str, method: Method, spec: Spec) -> Begun:
         ArtifactError: There is no such Segmenter, or it differs from the network in more than heads.
     """
     segmenter = Segmenter.load(path)
-    given = {key: value.detach().cpu() for key, value in segmenter.network.network.state_dict().items()}
-    theirs = _shapes(given.items())
-    their_heads = heads(segmenter.name, segmenter.arguments, segmenter.spec)
+    weights_given = {key: value.detach().cpu() for key, value in segmenter.network.network.state_dict().items()}
+    theirs = _shapes(weights_given.items())
+    old_heads = heads(segmenter.name, segmenter.arguments, segmenter.spec)
     # The form that a Segmenter of the new run would have; what else is in the network only training uses.
-    wanted = _shapes(_blank(method.name, method.arguments, spec.channels, spec.classes).state_dict().items())
-    own_heads = heads(method.name, method.arguments, spec)
-    old = {key: shape for key, shape in theirs.items() if key not in their_heads}
-    new = {key: shape for key, shape in wanted.items() if key not in own_heads}
+    expected = _shapes(_blank(method.name, method.arguments, spec.channels, spec.classes).state_dict().items())
+    new_heads = heads(method.name, method.arguments, spec)
+    old = {key: shape for key, shape in theirs.items() if key not in old_heads}
+    new = {key: shape for key, shape in expected.items() if key not in new_heads}
     if old != new:
         what = f"init {path}, a {_named(segmenter.name, segmenter.arguments)}"
         raise ArtifactError(
@@ -74,28 +74,28 @@ def begin_from(path: str, method: Method, spec: Spec) -> Begun:
         )
     _refuse_other_padding(path, segmenter.arguments.get("encoder"), method.arguments.get("encoder"))
     state = method.network.state_dict()
-    method.network.load_state_dict({**state, **{key: given[key] for key in new}})
-    weights, own = (
+    method.network.load_state_dict({**state, **{key: weights_given[key] for key in new}})
+    old_sizes, new_sizes = (
         {key: value.numel() for key, value in network.named_parameters()}
         for network in (segmenter.network.network, method.network)
     )
-    return Begun(
+    return WarmStart(
         path,
-        {key: own.get(key, 0) for key in new},
-        {_set_named(key, segmenter.arguments): weights.get(key, 0) for key in theirs if key in their_heads},
-        {_set_named(key, method.arguments): own.get(key, 0) for key in state if key not in new},
+        {key: new_sizes.get(key, 0) for key in new},
+        {_set_named(key, segmenter.arguments): old_sizes.get(key, 0) for key in theirs if key in old_heads},
+        {_set_named(key, method.arguments): new_sizes.get(key, 0) for key in state if key not in new},
     )
 
 
 def heads(name: str, arguments: Mapping[str, Any], spec: Spec) -> set[str]:
-    """Name the tensors of a network whose shapes depend on the number of classes.
+    """Return the names of the tensors of a network whose shapes depend on the number of classes.
 
     Args:
-        name: Key of the network in `NETWORKS`.
+        name: Key of the network in `geodistill.segmenter.NETWORKS`.
         arguments: Those of its inference form.
         spec: Bands and classes.
     """
-    if "sets" in arguments:  # a head a set, and the number of classes is their sum
+    if "sets" in arguments:  # a head per set, and the number of classes is their sum
         one = {key: value for key, value in arguments.items() if key != "sets"}
         marks = heads(name, one, spec)
         count = len(arguments["sets"])
@@ -108,8 +108,7 @@ def heads(name: str, arguments: Mapping[str, Any], spec: Spec) -> set[str]:
 
 def _blank(name: str, arguments: Mapping[str, Any], channels: int, classes: int) -> nn.Module:
     with torch.device("meta"):
-        network: nn.Module = NETWORKS[name](channels, classes, **arguments, auxiliary=False)
-    return network
+        return inference_network(name, arguments, channels, classes)
 
 
 def _shapes(items: Iterable[tuple[str, Tensor]]) -> Shapes:
@@ -139,14 +138,14 @@ def _set_named(key: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _differences(old: Shapes, new: Shapes) -> str:
-    """Name the first tensors that are not the same, in the order of the new network."""
-    found = [
+    """Return the first tensors that are not the same, in the order of the new network."""
+    differences = [
         f"{key} is {old[key]}, not {new[key]}" if key in old and key in new else f"{key} is missing"
         for key in new
         if old.get(key) != new[key]
     ]
-    found += [f"{key} is left over" for key in old if key not in new]
-    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    differences += [f"{key} is left over" for key in old if key not in new]
+    return ", ".join(differences[:3]) + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
 
 
 def _named(name: str, arguments: Mapping[str, Any]) -> str:
@@ -159,7 +158,7 @@ def _count(tensors: Mapping[str, int]) -> str:
 
 
 def _parts(tensors: Mapping[str, int]) -> str:
-    """Name the modules that hold the tensors."""
+    """Return the modules that hold the tensors."""
     modules = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors))
     return (
         f" ({', '.join(modules[:4])}{f' and {len(modules) - 4} more' if len(modules) > 4 else ''})" if modules else ""

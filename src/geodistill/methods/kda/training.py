@@ -1,17 +1,19 @@
-"""KDA's objectives: phase 2's cross-entropy and focal terms, and what phase 1 is set by."""
+"""KDA's training: phase 2's cross-entropy and focal terms, and what phase 1 (`distil`) is set by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
-import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.method import CommonLosses
+from geodistill.lazy import load
+from geodistill.methods.kda.network import KdaNetwork, KdaNetworkConfig
+from geodistill.methods.method import CommonLosses, Method, Objective
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Recipe, all_weights
 from geodistill.nn.discriminator import Form
 from geodistill.nn.losses import KlAxis, TargetNorm, cross_entropy, focal
 from geodistill.nn.output import SegmentationOutput
@@ -83,7 +85,7 @@ class DistilPhase:
     patience: int = 50
 
     def factors(self) -> dict[str, float]:
-        """Give the factor of every term.
+        """Return the factor of every term.
 
         Raises:
             UnknownNameError: A weight of no such term.
@@ -102,7 +104,7 @@ class DistilPhase:
 
 
 @dataclass(frozen=True)
-class LossConfig(CommonLosses):
+class KdaLossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
@@ -117,7 +119,30 @@ class LossConfig(CommonLosses):
     phase: DistilPhase = field(default_factory=DistilPhase)
 
 
-class KdaObjective:
+@dataclass(frozen=True)
+class KdaRecipe(Recipe):
+    """KDA: an encoder that learns a teacher's features against a discriminator, then a decoder on labels."""
+
+    needs_teacher = True
+
+    method: Literal["kda"] = "kda"
+    preset: Literal["coherent", "printed"] = "coherent"
+    network: KdaNetworkConfig = field(default_factory=KdaNetworkConfig)
+    losses: KdaLossConfig = field(default_factory=KdaLossConfig)
+
+    @property
+    def phase_steps(self) -> int:
+        """Steps of phase 1."""
+        return self.losses.phase.steps
+
+    def without_weights(self) -> Self:
+        """Return the recipe with network and discriminator randomly initialised."""
+        discriminator = replace(self.losses.phase.discriminator, weights=None)
+        losses = replace(self.losses, phase=replace(self.losses.phase, discriminator=discriminator))
+        return replace(super().without_weights(), losses=losses)
+
+
+class KdaObjective(Objective):
     """The terms ``ce`` and ``focal``.
 
     Args:
@@ -129,36 +154,61 @@ class KdaObjective:
         UnknownNameError: A weight of no such term.
     """
 
-    label_free: frozenset[str] = frozenset()
-
     def __init__(self, weights: Mapping[str, float], gamma: float = 2.0, teacher: nn.Module | None = None) -> None:
-        for name in weights:
-            if name not in WEIGHTS:
-                raise UnknownNameError("loss term", name, WEIGHTS)
-        self.weights = WEIGHTS | dict(weights)
+        super().__init__(all_weights(WEIGHTS, weights))
         self._gamma, self._teacher = gamma, teacher
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Give the unweighted terms of one batch."""
+        """Return the unweighted terms of one batch."""
         return {
             "ce": cross_entropy(output.logits, batch["mask"]),
             "focal": focal(output.logits, batch["mask"], self._gamma),
         }
 
-    def weight(self, name: str, step: int) -> float:
-        """Give the factor of a term, the same at every step."""
-        return self.weights[name]
-
-    def to(self, device: torch.device | str) -> None:
-        """Nothing to move: phase 1 moves its teacher itself."""
-
     def teacher_module(self) -> nn.Module | None:
-        """Give phase 1's teacher, for counting."""
+        """Return phase 1's teacher, for counting."""
         return self._teacher
 
-    def state_dict(self) -> dict[str, Any]:
-        """There is no state."""
-        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """There is no state."""
+PRESETS: dict[str, dict[str, Any]] = {
+    # The released code's form, which the published parameter count is of.
+    "coherent": {},
+    # The paper as printed: Eq. 1's convolutions, which make the decoder 2.25 M parameters, and judgements a position.
+    "printed": {
+        "network": {"project": "conv3x3_bn_relu"},
+        "losses": {"phase": {"discriminator": {"form": "patch"}}},
+    },
+}
+"""Recipe values by preset, laid under the recipe's own."""
+
+
+def build(recipe: KdaRecipe, context: BuildContext) -> Method:
+    """Return student and objective, and phase 1 where it has steps.
+
+    Raises:
+        UnknownNameError: Unknown encoder, choice or loss term.
+        RecipeError: Phase 1 without a teacher, or student, teacher and data do not fit each other.
+        ArtifactError: Weights are not available or do not fit.
+    """
+    network, losses, spec = recipe.network, recipe.losses, context.spec
+    arguments: dict[str, Any] = {
+        "encoder": network.encoder,
+        "decoder": network.decoder,
+        "decoder_channels": network.decoder_channels,
+        "project": network.project,
+        "upsample": network.upsample,
+    }
+    student = KdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
+    # The encoder's own name may hold more: the padding that its weights were trained with.
+    arguments["encoder"] = student.encoder.name
+    if losses.phase.steps == 0:
+        return Method("kda", arguments, student, KdaObjective(losses.weights, losses.gamma))
+    frozen = context.teachers.get(DEFAULT_TEACHER)
+    if frozen is None:
+        raise RecipeError("losses.phase.steps without a teacher", "the model to learn from", "set teacher.encoder")
+    objective = KdaObjective(losses.weights, losses.gamma, frozen.module)
+    phase = load("geodistill.methods.kda.distil:DistilTask")(student.encoder, frozen, losses.phase, spec)
+    return Method("kda", arguments, student, objective, phase, teachers={DEFAULT_TEACHER: frozen})
+
+
+METHOD = MethodPlug(KdaRecipe, build, PRESETS)

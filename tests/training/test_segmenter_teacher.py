@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, TrainingError, UnknownNameError
 from geodistill.methods.cache import Storage, TeacherCache
-from geodistill.methods.frozen import FrozenTeacher, SegmenterTeacher
-from geodistill.methods.teacher import TeacherConfig, build_teacher, teacher_bands
+from geodistill.methods.encoder_teacher import EncoderTeacher, build_teacher
+from geodistill.methods.teacher import TeacherConfig, teacher_bands
 from geodistill.nn.encoders import build_encoder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import open_teacher
+from geodistill.training.segmenter_teacher import SegmenterTeacher
 
 RGB = ("red", "green", "blue")
 SENTINEL = (*(f"B{i}" for i in range(1, 10)), "green", "blue", "red", "nir")
@@ -146,7 +147,7 @@ def test_any_model_with_the_same_call_can_teach_logits() -> None:
 
 
 def test_a_value_that_is_not_finite_names_the_image() -> None:
-    teacher = FrozenTeacher(build_encoder("test_resnet"), (0.0,) * 3, (1.0,) * 3, (0, 1, 2))
+    teacher = EncoderTeacher(build_encoder("test_resnet"), (0.0,) * 3, (1.0,) * 3, (0, 1, 2))
     teacher.ask([2])
     given = batch(count=3)
     given["image"][1, 0, 5, 5] = float("nan")
@@ -156,7 +157,7 @@ def test_a_value_that_is_not_finite_names_the_image() -> None:
 
 def test_half_precision_is_used_where_asked_for() -> None:
     encoder = build_encoder("test_resnet")
-    exact, half = (FrozenTeacher(encoder, (100.0,) * 3, (50.0,) * 3, (0, 1, 2), p) for p in ("auto", "bf16"))
+    exact, half = (EncoderTeacher(encoder, (100.0,) * 3, (50.0,) * 3, (0, 1, 2), p) for p in ("auto", "bf16"))
     image = batch()["image"]
     for own, rounded in zip(exact(image), half(image), strict=True):
         assert rounded.dtype == torch.float32

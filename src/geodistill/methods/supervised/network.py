@@ -1,9 +1,9 @@
-"""Supervised baselines: one encoder, one of the common decoders, cross-entropy."""
+"""The supervised network: any encoder under one of the common decoders."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,10 @@ from segmentation_models_pytorch.decoders.pspnet.decoder import PSPDecoder
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 from torch import Tensor, nn
 
-from geodistill.data.sample import Batch
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
-from geodistill.methods.method import CommonLosses, Method
 from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, resize
 from geodistill.nn.encoders import Encoder, build_encoder, format_name, parse_name, wants_output_norms
-from geodistill.nn.losses import cross_entropy
 from geodistill.nn.output import SegmentationOutput
-from geodistill.spec import Spec
 
 Architecture = Literal["unet", "upernet", "deeplabv3plus", "pspnet", "fcn", "segformer", "fpn"]
 
@@ -30,7 +26,7 @@ OUTPUT_STRIDES = {"deeplabv3plus": 16, "pspnet": 8, "fcn": 8}
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class SupervisedNetworkConfig:
     """The network.
 
     Attributes:
@@ -47,17 +43,6 @@ class NetworkConfig:
     encoder_weights: str | None = None
     frozen_encoder: bool = False
     decoder_channels: int | None = None
-
-
-@dataclass(frozen=True)
-class LossConfig(CommonLosses):
-    """The loss terms.
-
-    Attributes:
-        weights: Factor of each term: ``ce``, and any of the bench's under a teacher.
-    """
-
-    weights: dict[str, float] = field(default_factory=lambda: {"ce": 1.0})
 
 
 GROUPS = 32
@@ -163,7 +148,7 @@ class SmpDecoder(nn.Module):
 
     Args:
         decoder: Takes the image, the map at stride 2 (empty where there is none), 4, 8 ...
-        out_channels: Channels it gives.
+        out_channels: Channels it returns.
         classes: Number of classes.
         strides: Stride of each encoder level.
     """
@@ -241,59 +226,3 @@ def _dilated(encoder: str, architecture: str) -> str:
                 "or use architecture unet, upernet, segformer or fpn",
             ) from error
     return dilated
-
-
-class SupervisedObjective:
-    """Cross-entropy on the logits.
-
-    Args:
-        weights: Factor of ``ce``.
-    """
-
-    label_free: frozenset[str] = frozenset()
-
-    def __init__(self, weights: dict[str, float]) -> None:
-        self.weights = weights
-
-    def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Give ``ce``."""
-        return {"ce": cross_entropy(output.logits, batch["mask"])}
-
-    def weight(self, name: str, step: int) -> float:
-        """Give the factor of a term, the same at every step."""
-        return self.weights[name]
-
-    def to(self, device: torch.device | str) -> None:
-        """Nothing to move."""
-
-    def teacher_module(self) -> nn.Module | None:
-        """There is no teacher."""
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        """There is no state."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """There is no state."""
-
-
-def build(spec: Spec, network: NetworkConfig, losses: LossConfig) -> Method:
-    """Build network and objective for data of a Spec.
-
-    Raises:
-        UnknownNameError: Unknown encoder, architecture or loss term.
-    """
-    for name in losses.weights:
-        if name != "ce":
-            raise UnknownNameError("loss term", name, ["ce"])
-    arguments: dict[str, Any] = {
-        "architecture": network.architecture,
-        "encoder": network.encoder,
-        "frozen_encoder": network.frozen_encoder,
-        "decoder_channels": network.decoder_channels,
-    }
-    module = SupervisedNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
-    # The encoder's own name may hold more: the padding that its weights were trained with.
-    arguments["encoder"] = module.encoder.name
-    return Method("supervised", arguments, module, SupervisedObjective({"ce": 1.0} | dict(losses.weights)))

@@ -9,9 +9,11 @@ import yaml
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.distillation import KINDS, BenchObjective, counted_pixels
+from geodistill.methods.distillation import KINDS, DistillationObjective, counted_pixels
 from geodistill.methods.method import Method
-from geodistill.methods.task import OptimizerConfig, ScheduleConfig, SegmentationTask
+from geodistill.methods.optimiser import OptimizerConfig, ScheduleConfig
+from geodistill.methods.schema import BuildContext
+from geodistill.methods.task import SegmentationTask
 from geodistill.nn.distillation import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
@@ -46,7 +48,7 @@ def method(tmp_path: Path, student: str, weights: dict[str, float], teachers: di
     recipe = {**STUDENTS[student], **teachers, "losses": {"weights": weights}}
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    return build_method(load_recipe(path), SPEC)
+    return build_method(load_recipe(path), BuildContext(SPEC))
 
 
 def batch(unlabelled: bool = False) -> Batch:
@@ -90,7 +92,7 @@ def test_terms_are_those_of_the_formulas(tmp_path: Path, trained: Path) -> None:
     given = batch()
     output, found = terms(built, given)
     teacher, objective = built.teachers["teacher"], built.objective
-    assert isinstance(objective, BenchObjective)
+    assert isinstance(objective, DistillationObjective)
     target = teacher.targets(given)
     assert target.logits is not None
     own = torch.nn.functional.avg_pool2d(output.logits, 4)
@@ -152,7 +154,7 @@ def test_weightings_are_trained_and_saved_beside_the_network(tmp_path: Path, tra
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    built = build_method(load_recipe(path), SPEC)
+    built = build_method(load_recipe(path), BuildContext(SPEC))
     task = SegmentationTask(built, SPEC, OptimizerConfig(), ScheduleConfig(), 10)
     trained_keys = {name.split(".")[0] for name in task.state_dict()}
     assert trained_keys == {"network", "adapters"} | ({"weighting"} if weighting != "fixed" else set())

@@ -1,4 +1,4 @@
-"""MAFLNet's loss terms: cross-entropy, Dice and the auxiliary head's cross-entropy (Eq. 20-24).
+"""MAFLNet's training: cross-entropy, Dice and the auxiliary head's cross-entropy (Eq. 20-24).
 
 The student's relations with its teacher (Eq. 25-27) are the terms ``dist_inter`` and ``dist_intra`` that every recipe
 can switch on.
@@ -6,16 +6,17 @@ can switch on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.method import CommonLosses
+from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
+from geodistill.methods.method import CommonLosses, Method, Objective
+from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
 from geodistill.nn.losses import cross_entropy, labelled_pixels, soft_dice
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import IGNORE_INDEX
@@ -28,7 +29,7 @@ WEIGHTS = {"ce": 1.0, "dice": 1.0, "aux": 1.0}
 
 
 @dataclass(frozen=True)
-class LossConfig(CommonLosses):
+class MaflLossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
@@ -48,7 +49,17 @@ class LossConfig(CommonLosses):
     ce_mean: CeMean = "labelled"
 
 
-class MaflObjective:
+@dataclass(frozen=True)
+class MaflnetRecipe(Recipe):
+    """SAM2-MAFLNet, teacher or student."""
+
+    method: Literal["maflnet"] = "maflnet"
+    preset: Literal["coherent", "reference"] = "coherent"
+    network: MaflNetworkConfig = field(default_factory=MaflNetworkConfig)
+    losses: MaflLossConfig = field(default_factory=MaflLossConfig)
+
+
+class MaflObjective(Objective):
     """The terms ``ce``, ``dice`` and, where its factor is not 0, ``aux``.
 
     Args:
@@ -59,12 +70,8 @@ class MaflObjective:
         RecipeError: The smoothing is out of its range.
     """
 
-    label_free: frozenset[str] = frozenset()
-
-    def __init__(self, config: LossConfig) -> None:
-        for name in config.weights:
-            if name not in WEIGHTS:
-                raise UnknownNameError("loss term", name, WEIGHTS)
+    def __init__(self, config: MaflLossConfig) -> None:
+        super().__init__(all_weights(WEIGHTS, config.weights))
         for name, value, known in (
             ("dice", config.dice, get_args(Dice)),
             ("ce_mean", config.ce_mean, get_args(CeMean)),
@@ -73,37 +80,18 @@ class MaflObjective:
                 raise UnknownNameError(name, value, known)
         if not 0 <= config.smoothing < 1:
             raise RecipeError(f"losses.smoothing {config.smoothing}", "a number from 0 to below 1")
-        self.weights = WEIGHTS | dict(config.weights)
         if self.weights["aux"] == 0:
             del self.weights["aux"]
         self._config = config
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Give the unweighted terms of one batch in training form."""
+        """Return the unweighted terms of one batch in training form."""
         mask = batch["mask"]
         dice = soft_dice if self._config.dice == "region" else pixel_dice
         terms = {"ce": self._cross_entropy(output.logits, mask), "dice": dice(output.logits, mask)}
         if "aux" in output.aux:
             terms["aux"] = self._cross_entropy(output.aux["aux"], mask)
         return terms
-
-    def weight(self, name: str, step: int) -> float:
-        """Give the factor of a term, the same at every step."""
-        return self.weights[name]
-
-    def to(self, device: torch.device | str) -> None:
-        """Nothing to move."""
-
-    def teacher_module(self) -> nn.Module | None:
-        """These terms need no teacher."""
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        """There is no state."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """There is no state."""
 
     def _cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
         mean = cross_entropy(logits, mask, smoothing=self._config.smoothing)
@@ -125,3 +113,44 @@ def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:
     labelled = mask != IGNORE_INDEX
     true = logits.float().softmax(1).gather(1, mask.where(labelled, 0)[:, None])[:, 0]
     return ((1 - 2 * true / (1 + true)) * labelled).sum() / labelled_pixels(mask)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "coherent": {},
+    # The equations as they are printed, where they can be computed at all.
+    "reference": {
+        "network": {
+            "maca": {
+                "angular_norm": False,
+                "temperature": "divide",
+                "norm_axis": "channels",
+                "second_map": "same",
+            },
+            "lhfem": {"norm_before": False, "residual": False},
+        },
+        "losses": {"dice": "pixel", "ce_mean": "all"},
+    },
+}
+"""Recipe values by preset, laid under the recipe's own."""
+
+
+def build(recipe: MaflnetRecipe, context: BuildContext) -> Method:
+    """Return network and objective, the same for teacher and student.
+
+    Raises:
+        UnknownNameError: Unknown encoder, choice or loss term.
+        RecipeError: The encoder or the choices do not fit each other.
+        ArtifactError: Weights are not available or do not fit.
+    """
+    network, spec = recipe.network, context.spec
+    objective = MaflObjective(recipe.losses)
+    if "aux" not in objective.weights:
+        network = replace(network, aux_head="none")
+    arguments = network.arguments()
+    module = MaflNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
+    # The encoder's own name may hold more: the padding that its weights were trained with.
+    arguments["encoder"] = module.encoder.name
+    return Method("maflnet", arguments, module, objective)
+
+
+METHOD = MethodPlug(MaflnetRecipe, build, PRESETS)

@@ -21,7 +21,7 @@ VERBS: Verbs = {
     "compare": ("students compared with their teacher: size, speed, scores", "geodistill.cli.compare:compare"),
     "reproduce": (
         "a paper's table: its rows run by recipe, and the published figures",
-        "geodistill.cli.reproduce:reproduce",
+        "geodistill.papers.command:reproduce",
     ),
     "predict": ("rasters of any size -> georeferenced maps", "geodistill.cli.predict:predict"),
     "export": ("a Segmenter as ONNX, for QGIS, as a STAC item, in the Hub's layout", "geodistill.cli.export:export"),

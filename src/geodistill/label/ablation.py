@@ -36,7 +36,7 @@ FLOORS = ("(H-Box filled)", "(R-Box filled)")
 
 @dataclass(frozen=True)
 class PromptAblation:
-    """What is asked of every image; `geodistill.engine.run_tasks` sends it to its workers.
+    """The prompts to compare, and how; run on each image: `geodistill.engine.run_tasks` sends it to its workers.
 
     Attributes:
         segmenter: Name for `geodistill.label.segmenters.build_segmenter`.

@@ -56,7 +56,7 @@ def test_a_background_comes_first_and_has_a_colour_of_its_own() -> None:
         ({"share": 0.0}, "share 0"),
         ({"bands": (1, 2)}, "one or three"),
         ({"bands": (0,)}, "counted from 1"),
-        ({"colours": ((1, 2, 3),)}, "one a class"),
+        ({"colours": ((1, 2, 3),)}, "one per class"),
     ],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, object], told: str) -> None:

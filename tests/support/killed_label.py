@@ -41,7 +41,7 @@ def die_at(point: str) -> None:
         return wrapped
 
     if place == "journal":
-        whole = ledger.record_line
+        whole = ledger.encode
 
         def half_line(record: Any) -> bytes:
             line = whole(record)
@@ -53,7 +53,7 @@ def die_at(point: str) -> None:
                 die()
             return line
 
-        ledger.record_line = half_line
+        ledger.encode = half_line
     elif place == "mask":
         save = pixels.Image.Image.save
 

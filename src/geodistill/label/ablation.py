@@ -92,7 +92,7 @@ class PromptAblation:
                 (embedding,) = segmenter.embed([tile.rgb])
                 truths = [Runs.from_coco(box.segmentation or {}) for box in boxes]
                 height, width = window.height, window.width
-                filled = ([rectangle(*(b.horizontal or b.box)) for b in boxes], [b.corners for b in boxes])
+                filled = ([rectangle(*b.hbox) for b in boxes], [b.corners for b in boxes])
                 for row, polygons in enumerate(filled):
                     masks = (fill_polygon(polygon, height, width) for polygon in polygons)
                     sums[row] += _compare(masks, truths)
@@ -137,7 +137,7 @@ def _oriented(box: Box) -> Box:
     runs = Runs.from_coco(box.segmentation)
     if not runs.area:
         return box
-    return replace(box, polygon=runs.smallest_rectangle(), kind="rbox", horizontal=box.horizontal or box.box)
+    return replace(box, polygon=runs.smallest_rectangle(), kind="rbox", horizontal=box.hbox)
 
 
 def _compare(masks: Iterator[Mask | None], truths: Sequence[Runs]) -> NDArray[np.float64]:

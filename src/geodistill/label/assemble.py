@@ -55,7 +55,7 @@ class LabelRun:
 
 
 @dataclass(frozen=True)
-class _Written:
+class _WrittenTile:
     """A tile that has files, as the manifest takes it."""
 
     key: str
@@ -138,12 +138,12 @@ def remove_all(out: Path, journal: Journal) -> None:
                 Path(folder).rmdir()
 
 
-def _write_instances(run: LabelRun, tiles: Iterator[tuple[ImageBoxes, Window, TileFiles]]) -> list[_Written]:
+def _write_instances(run: LabelRun, tiles: Iterator[tuple[ImageBoxes, Window, TileFiles]]) -> list[_WrittenTile]:
     """Write the COCO file piece by piece, since a large set's would not fit into memory; gather manifest rows.
 
     Ids begin at 1, since many readers take 0 for background; what stands in the masks is each class's ``mask_value``.
     """
-    written: list[_Written] = []
+    written: list[_WrittenTile] = []
     images: list[dict[str, Any]] = []
     with atomic_path(run.out / INSTANCES) as part, part.open("w", encoding="utf-8") as file:
         file.write('{"annotations": [')
@@ -154,7 +154,7 @@ def _write_instances(run: LabelRun, tiles: Iterator[tuple[ImageBoxes, Window, Ti
                 number += 1
                 ids = {"id": number, "image_id": len(images), "category_id": category_id(instance["mask_value"])}
                 _item(file, number, ids | instance)
-            written.append(_Written(image.key, files.bands, _row(run.out, image, window, files)))
+            written.append(_WrittenTile(image.key, files.bands, _row(run.out, image, window, files)))
         file.write('\n],\n"images": [')
         for position, entry in enumerate(images, 1):
             _item(file, position, entry)
@@ -214,7 +214,7 @@ def write_legend(path: Path, legend: Legend) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _write_manifest(run: LabelRun, written: Sequence[_Written], progress: bool) -> dict[str, Any]:
+def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bool) -> dict[str, Any]:
     """Write the manifest with splits and statistics, and tell how many images are in each split."""
     if not written:
         return {}

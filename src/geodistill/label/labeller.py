@@ -1,4 +1,4 @@
-"""What a worker does: tiles are read, prompted, segmented, mended, painted and written; a record tells of each."""
+"""What a worker does: tiles are read, prompted, segmented, mended, painted and written; each gets a record."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def segmenter_of(name: str, device: str, chunk_file: Path | None = None) -> Prom
 
 @dataclass(frozen=True, eq=False)
 class _TileJob:
+    """A tile that was read: ``candidates`` touch it, ``boxes`` belong to it, in its own frame."""
+
     task: ImageTask
     raster: Raster
     tile: Tile
@@ -115,17 +117,21 @@ class Labeller:
             boxes = tuple(boxes_in(tile.boxes, tile.window, self.settings.share))
             yield _TileJob(task, raster, pixels, tile.boxes, boxes)
 
-    def _label(self, works: Sequence[_TileJob]) -> Iterator[TileRecord]:
-        prompted = [work for work in works if work.boxes]
-        results: dict[int, list[_Result]] = {}
-        if prompted:
-            segmenter = segmenter_of(self.settings.segmenter, self.device, self.out / CHUNK)
-            kinds = parse_prompt(self.settings.prompt)
-            for work, embedding in zip(prompted, segmenter.embed([w.tile.rgb for w in prompted]), strict=True):
-                masks = segmenter.masks(embedding, build_prompts(work.boxes, kinds))
-                results[id(work)] = list(self._finish(work, masks))
-        for work in works:
-            yield self._write(work, results.get(id(work), []))
+    def _label(self, jobs: Sequence[_TileJob]) -> Iterator[TileRecord]:
+        """Embed the tiles that have boxes, all at once, and yield the record of each tile."""
+        prompted = [job for job in jobs if job.boxes]
+        if not prompted:
+            yield from (self._write(job, []) for job in jobs)
+            return
+        segmenter = segmenter_of(self.settings.segmenter, self.device, self.out / CHUNK)
+        kinds = parse_prompt(self.settings.prompt)
+        embeddings = iter(segmenter.embed([job.tile.rgb for job in prompted]))
+        for job in jobs:
+            results: list[_Result] = []
+            if job.boxes:
+                masks = segmenter.masks(next(embeddings), build_prompts(job.boxes, kinds))
+                results = list(self._finish(job, masks))
+            yield self._write(job, results)
 
     def _finish(self, work: _TileJob, masks: Iterable[Mask]) -> Iterator[_Result]:
         """Mend each mask as it comes and keep its run lengths only; no object has pixels where the file has no data."""
@@ -218,7 +224,7 @@ def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
 
 def _instance(box: Box, value: int, score: float, runs: Runs) -> dict[str, Any]:
     """Return a COCO annotation without its ids; the oriented box is measured where none was annotated."""
-    left, top, right, bottom = box.horizontal or box.box
+    left, top, right, bottom = box.hbox
     first_row, first_column, end_row, end_column = runs.bounds
     return {
         "box": box.index,

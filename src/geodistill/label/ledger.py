@@ -1,12 +1,10 @@
 """What has been done: one line per tile, written when its files stand; a killed run goes on after the last whole line.
 
-A line is the CRC-32 of its record (eight hexadecimal digits), a blank, and the record as JSON. A line that is not as
-it was written is no record: its tile is labelled again.
+Lines are those of `geodistill.journal`. A line that is not as it was written is no record: its tile is labelled again.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping
@@ -15,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from geodistill.errors import DataError, OutputError, output_error
+from geodistill.errors import OutputError, output_error
 from geodistill.files import atomic_path
+from geodistill.journal import decode, encode
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window
-from geodistill.reading import parse_object
 
 NAME = ".journal.jsonl"
 FileSums = dict[str, list[int]]
@@ -195,14 +193,14 @@ class Journal:
 
     def _parse(self, line: bytes) -> TileRecord | FileSums | None:
         """Return the record of a line, or the sums of a finished run, or ``None`` where it is not as it was written."""
-        if not _is_whole(line):
+        data = decode(line)
+        if data is None:
             return None
         try:
-            data = parse_object(line.partition(b" ")[2], self.path)
             if isinstance(finished := data.get("finished"), dict):
                 return finished
             return TileRecord.from_json(data)
-        except (DataError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             return None
 
     def __enter__(self) -> Journal:
@@ -230,7 +228,7 @@ class Journal:
             self._file.seek(0, os.SEEK_END)
             for record in records:
                 self._at[record.tile] = self._file.tell()
-                self._file.write(record_line(record.to_json()))
+                self._file.write(encode(record.to_json()))
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -275,29 +273,14 @@ class Journal:
         with atomic_path(self.path) as part, part.open("wb") as file:
             for tile in sorted(tiles):
                 line = self._line_of(tile)
-                if not _is_whole(line):
+                if decode(line) is None:
                     raise self._altered_error()
                 file.write(line)
             if finished is not None:
-                file.write(record_line({"finished": finished}))
+                file.write(encode({"finished": finished}))
             file.flush()
             os.fsync(file.fileno())
         self._file.close()
-
-
-def record_line(content: Mapping[str, Any]) -> bytes:
-    """Return the line of a record: check sum, blank, JSON, line feed."""
-    body = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-    return _crc(body) + b" " + body + b"\n"
-
-
-def _is_whole(line: bytes) -> bool:
-    crc, _, body = line.rstrip(b"\n").partition(b" ")
-    return crc == _crc(body)
-
-
-def _crc(body: bytes) -> bytes:
-    return b"%08x" % zlib.crc32(body)
 
 
 _PART = 1 << 20

@@ -7,7 +7,7 @@ Axes: ``N`` boxes, ``V`` vertices; x to the right and y downwards, in pixels of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,14 +115,21 @@ def build_prompts(boxes: Sequence[Box], kinds: tuple[str, ...]) -> Prompts:
         raise ValueError("no boxes to make prompts of")
     points, bounds, polygons = None, None, None
     for kind in ("hbox",) if kinds == (AUTO,) else kinds:
-        if kind == "cp":
-            points = np.array([_centre(box.box) for box in boxes], np.float32)
-        elif kind in _BOUNDS:
-            bounds = np.array([_BOUNDS[kind](box) for box in boxes], np.float32)
-        elif kind in _OUTLINES:
-            polygons = tuple(_OUTLINES[kind](box) for box in boxes)
-        else:
-            raise UnknownNameError("prompt", kind, (*PROMPTS, AUTO))
+        match kind:
+            case "cp":
+                points = np.array([_centre(box.box) for box in boxes], np.float32)
+            case "hbox":
+                bounds = np.array([box.hbox for box in boxes], np.float32)
+            case "rhbox":
+                bounds = np.array([box.box for box in boxes], np.float32)
+            case "hbox-mask":
+                polygons = tuple(rectangle(*box.hbox) for box in boxes)
+            case "rbox-mask":
+                polygons = tuple(box.corners for box in boxes)
+            case "rhbox-mask":
+                polygons = tuple(rectangle(*box.box) for box in boxes)
+            case _:
+                raise UnknownNameError("prompt", kind, (*PROMPTS, AUTO))
     return Prompts(points, bounds, polygons, tuple(box.polygon for box in boxes))
 
 
@@ -133,23 +140,3 @@ def _group(kind: str) -> str:
 def _centre(bounds: Bounds) -> tuple[float, float]:
     left, top, right, bottom = bounds
     return (left + right) / 2, (top + bottom) / 2
-
-
-def _horizontal(box: Box) -> Bounds:
-    return box.horizontal or box.box
-
-
-def _bounds(box: Box) -> Bounds:
-    return box.box
-
-
-def _corners(box: Box) -> NDArray[np.float64]:
-    return box.corners
-
-
-_BOUNDS: dict[str, Callable[[Box], Bounds]] = {"hbox": _horizontal, "rhbox": _bounds}
-_OUTLINES: dict[str, Callable[[Box], NDArray[np.float64]]] = {
-    "hbox-mask": lambda box: rectangle(*_horizontal(box)),
-    "rbox-mask": _corners,
-    "rhbox-mask": lambda box: rectangle(*_bounds(box)),
-}

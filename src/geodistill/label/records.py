@@ -71,6 +71,11 @@ class Box:
         return left, top, right, bottom
 
     @property
+    def hbox(self) -> Bounds:
+        """The set's own horizontal box where it has one, else the bounds of the vertices: the papers' H-Box."""
+        return self.horizontal or self.box
+
+    @property
     def corners(self) -> NDArray[np.float64]:
         """Four corners ``(4, 2)`` of the oriented box: the polygon itself, or its smallest enclosing rectangle."""
         if len(self.polygon) == 4:

@@ -156,7 +156,7 @@ def with_true_masks(
         The image with masks where a pair was found, the number of boxes without one, and of objects without a box.
     """
     boxes: list[Box] = list(image.boxes)
-    rows, cols, iou = _overlaps([box.horizontal or box.box for box in boxes], [one.box for one in instances])
+    rows, cols, iou = _overlaps([box.hbox for box in boxes], [one.box for one in instances])
     free_rows, free_cols = set(range(len(boxes))), set(range(len(instances)))
     for at in np.argsort(-iou, kind="stable").tolist():
         row, col = int(rows[at]), int(cols[at])

@@ -1,7 +1,7 @@
 """SAM, SAM2, SAM3 and EdgeTAM: transformers' encoders, and a mask decoder made for thousands of boxes on a tile.
 
 The masks are those of transformers' own processor and model with ``multimask_output=False`` (tests hold them to one
-pixel in ten thousand); time and memory are not: `decoder` and `resample` say why.
+pixel in ten thousand); time and memory are not: `sam_decoder` and `resample` say why.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def parse_colour(text: str | Sequence[int]) -> Colour:
 
 
 def default_colours(count: int) -> tuple[Colour, ...]:
-    """Give ``count`` well separated colours (golden-angle hues), for legends that name none."""
+    """Return ``count`` well separated colours (golden-angle hues), for legends that name none."""
     colours: list[Colour] = []
     for i in range(count):
         r, g, b = colorsys.hsv_to_rgb((i * 0.618034 + 0.08) % 1.0, 0.55 + 0.3 * (i % 2), 0.9 - 0.25 * (i % 3))

@@ -55,8 +55,8 @@ def foreign_files(folder: Path) -> list[str]:
     patterns = () if marker is None else marker[1]
     foreign = []
     for name in names_below(folder):
-        own = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2])
-        if not own and not any(fnmatchcase(name, pattern) for pattern in patterns):
+        is_ours = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2])
+        if not is_ours and not any(fnmatchcase(name, pattern) for pattern in patterns):
             foreign.append(name)
     return foreign
 
@@ -143,7 +143,7 @@ def hold_folder(folder: Path, verb: str) -> Iterator[None]:
 
     Args:
         folder: The folder that is written to.
-        verb: What holds it, such as ``"label build"``: told to whoever comes second.
+        verb: What holds it, such as ``"label build"``: named to whoever comes second.
 
     Raises:
         BusyError: Another command holds it.
@@ -192,17 +192,17 @@ def _holder(folder: Path) -> str:
         return "another command"
 
 
-def sweep(folder: Path, held: bool = False) -> None:
+def sweep(folder: Path, locked: bool = False) -> None:
     """Remove what killed processes were writing anywhere in a folder of ours.
 
     Args:
         folder: The folder.
-        held: Whether this process holds it (`hold_folder`) and none of its workers is writing: then nobody else is,
+        locked: Whether this process holds it (`hold_folder`) and none of its workers is writing: then nobody else is,
             and what is left goes although a process of that number runs (on this machine, or dead and not yet reaped).
     """
     for entry in sorted(folder.rglob(".*")) if folder.is_dir() else []:
-        found = LEFTOVER.match(entry.name)
-        if found is not None and (held or not is_running(int(found["process"]))):
+        leftover = LEFTOVER.match(entry.name)
+        if leftover is not None and (locked or not is_running(int(leftover["process"]))):
             remove(entry)
 
 

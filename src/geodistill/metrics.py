@@ -51,8 +51,8 @@ class ConfusionMatrix:
         for start in range(0, true.size, _CHUNK):
             part = [true[start : start + _CHUNK], predicted[start : start + _CHUNK]]
             # One pass over both arrays; twice as fast as numpy.bincount, which wants one 64-bit key a pixel.
-            found = cv2.calcHist(part, [0, 1], None, [classes, classes], [0, classes, 0, classes])
-            counts += found.astype(np.int64).reshape(classes, classes)
+            histogram = cv2.calcHist(part, [0, 1], None, [classes, classes], [0, classes, 0, classes])
+            counts += histogram.astype(np.int64).reshape(classes, classes)
         # Out-of-range values are in no bin.
         if counts.sum() + np.count_nonzero(true == IGNORE_INDEX) != true.size:
             labelled = true != IGNORE_INDEX
@@ -61,7 +61,7 @@ class ConfusionMatrix:
         self.counts += counts
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
-        """Give the counts of both together."""
+        """Return the counts of both together."""
         total = ConfusionMatrix(self.classes)
         total.counts = self.counts + other.counts
         return total
@@ -79,7 +79,7 @@ class ConfusionMatrix:
             UnknownNameError: A class of the subset is not in the legend.
         """
         if len(legend) != self.classes:
-            raise DataError(f"a legend of {len(legend)} classes for {self.classes} rows", "one class a row")
+            raise DataError(f"a legend of {len(legend)} classes for {self.classes} rows", "one class per row")
         names = tuple(subset) if subset else legend.names
         for name in names:
             if name not in legend.names:
@@ -114,7 +114,7 @@ class Scores:
     """Scores of one evaluation, all in 0..1, NaN where there was nothing to divide by.
 
     Attributes:
-        names: Class names; the arrays below have one value a class.
+        names: Class names; the arrays below have one value per class.
         iou: Intersection over union.
         f1: Harmonic mean of precision and recall.
         precision: Share of predicted pixels that are right.
@@ -141,7 +141,7 @@ class Scores:
     oa: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form; NaN becomes ``None``."""
+        """Return a JSON-ready form; NaN becomes ``None``."""
         return {
             "miou": _plain(self.miou),
             "mf1": _plain(self.mf1),
@@ -181,8 +181,8 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 def _mean(values: NDArray[np.float64], nan_policy: NanPolicy) -> float:
     if nan_policy == "zero":
         values = np.nan_to_num(values)
-    held = values[~np.isnan(values)]
-    return float(held.mean()) if held.size else float("nan")
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
 
 
 def _plain(value: float) -> float | None:

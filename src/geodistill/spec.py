@@ -137,7 +137,7 @@ class Legend:
         return painted
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form that `from_dict` reads back."""
+        """Return a JSON-ready form that `from_dict` reads back."""
         lists = {key: value for key, value in asdict(self).items() if key != "nearest"}
         plain: dict[str, Any] = {
             k: [list(v) if isinstance(v, tuple) else v for v in value] for k, value in lists.items()
@@ -241,8 +241,8 @@ def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _repeated(items: Sequence[Any]) -> list[Any]:
-    seen: set[Any] = set()
-    return [item for item in items if item in seen or seen.add(item)]  # type: ignore[func-returns-value]
+    known: set[Any] = set()
+    return [item for item in items if item in known or known.add(item)]  # type: ignore[func-returns-value]
 
 
 _LARGEST = 1e30
@@ -258,7 +258,7 @@ class Spec:
 
     Attributes:
         legend: The classes.
-        bands: One name a band, in the order of the image's channels.
+        bands: One name per band, in the order of the image's channels.
         mean: Mean of each band in sensor units; the network subtracts it.
         std: Standard deviation of each band in sensor units, above 0; the network divides by it.
         gsd: Ground sampling distance in metres per pixel, or ``None`` where unknown.
@@ -304,7 +304,7 @@ class Spec:
         return len(self.legend)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form that `from_dict` reads back."""
+        """Return a JSON-ready form that `from_dict` reads back."""
         return {
             "legend": self.legend.to_dict(),
             "bands": list(self.bands),

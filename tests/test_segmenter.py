@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from geodistill.description import DESCRIPTION, WEIGHTS, sealed
 from geodistill.errors import ArtifactError, GeodistillError, OutputError, UnknownNameError
-from geodistill.folders import MARKER
-from geodistill.methods.ktda import KtdaNetwork
-from geodistill.methods.supervised import SupervisedNetwork
+from geodistill.files import MARKER
+from geodistill.methods.ktda.network import KtdaNetwork
+from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.nn.normalise import Normalised
 from geodistill.segmenter import Segmenter, _sha256, find_segmenter, read_description
 from tiny import tiny_networks, tiny_segmenter, tiny_spec

@@ -133,9 +133,9 @@ def _run(out: Path, seed: int, size: int, scene_size: int, steps: int) -> str:
         report = {name: {r: score.to_dict() for r, score in by_region.items()} for name, by_region in scores.items()}
         part.write_text(json.dumps({"minutes": minutes, **report}, indent=2) + "\n", encoding="utf-8")
     mious = {name: {r: 100 * score.miou for r, score in by_region.items()} for name, by_region in scores.items()}
-    steps_line = f"both students: {steps} labelled steps; transfer: {steps} steps without labels before them"
-    left = f"map: {out / 'prediction.tif'}, picture: {out / 'demo.png'} ({minutes:.1f} minutes)"
-    return "\n".join([format_scores(mious), steps_line, left])
+    budget = f"both students: {steps} labelled steps; transfer: {steps} steps without labels before them"
+    places = f"map: {out / 'prediction.tif'}, picture: {out / 'demo.png'} ({minutes:.1f} minutes)"
+    return "\n".join([format_scores(mious), budget, places])
 
 
 def format_scores(mious: dict[str, dict[str, float]]) -> str:

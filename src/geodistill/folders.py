@@ -55,8 +55,8 @@ def foreign_files(folder: Path) -> list[str]:
     patterns = () if marker is None else marker[1]
     foreign = []
     for name in names_below(folder):
-        is_ours = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2])
-        if not is_ours and not any(fnmatchcase(name, pattern) for pattern in patterns):
+        own = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2])
+        if not own and not any(fnmatchcase(name, pattern) for pattern in patterns):
             foreign.append(name)
     return foreign
 
@@ -143,7 +143,7 @@ def hold_folder(folder: Path, verb: str) -> Iterator[None]:
 
     Args:
         folder: The folder that is written to.
-        verb: What holds it, such as ``"label build"``: named to whoever comes second.
+        verb: What holds it, such as ``"label build"``, for the message that a second command gets.
 
     Raises:
         BusyError: Another command holds it.

@@ -70,7 +70,7 @@ class ConfusionMatrix:
         """Read the scores off the counts.
 
         Args:
-            legend: The classes, one a row.
+            legend: The classes, one per row.
             subset: Names of the classes the means are taken over, by default all (for ISPRS sets: without clutter).
             nan_policy: What a score without any pixel to divide by counts as in the means: left out, or 0.
 
@@ -181,8 +181,8 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 def _mean(values: NDArray[np.float64], nan_policy: NanPolicy) -> float:
     if nan_policy == "zero":
         values = np.nan_to_num(values)
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else float("nan")
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _plain(value: float) -> float | None:

@@ -101,8 +101,8 @@ def parse_json(text: str | bytes, source: Path | str, error: type[GeodistillErro
         if len(text) <= SETTINGS_BYTES:  # of the millions of values of annotations only known fields are looked at
             _refuse_large(value, len(text))
     except (ValueError, RecursionError) as reason:
-        problem = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
-        raise error(f"{source} is not JSON that can be used ({problem})", "a JSON file") from reason
+        reason_text = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
+        raise error(f"{source} is not JSON that can be used ({reason_text})", "a JSON file") from reason
     return value
 
 
@@ -159,8 +159,8 @@ def parse_yaml(text: str, source: Path | str, error: type[GeodistillError] = Dat
         value = yaml.load(text, _SingleKeys)
         _refuse_large(value, NODES)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as reason:
-        problem = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
-        raise error(f"{source} is not YAML that can be used ({problem})", "a YAML file") from reason
+        reason_text = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
+        raise error(f"{source} is not YAML that can be used ({reason_text})", "a YAML file") from reason
     return value
 
 
@@ -168,15 +168,15 @@ class _SingleKeys(yaml.SafeLoader):
     """A safe loader that refuses a key twice in one mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = set()
+        seen = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
             try:
-                if key in keys:
+                if key in seen:
                     raise ValueError(f"the key {key!r} stands twice, line {key_node.start_mark.line + 1}")
-                keys.add(key)
+                seen.add(key)
             except TypeError as reason:
                 raise ValueError(f"a key is a list or mapping, line {key_node.start_mark.line + 1}") from reason
         return super().construct_mapping(node, deep)

@@ -17,28 +17,20 @@ from torch import Tensor, nn
 from geodistill.description import DESCRIPTION, UNFIT, WEIGHTS, check_tile, load_description, write_description
 from geodistill.errors import ArtifactError, UnknownNameError
 from geodistill.files import atomic_path
-from geodistill.methods.kda import KdaNetwork
-from geodistill.methods.ktda import KtdaNetwork
-from geodistill.methods.maflnet import MaflNetwork
-from geodistill.methods.metasegnet import MetaSegNetwork
-from geodistill.methods.sep import SepNetwork
-from geodistill.methods.supervised import SupervisedNetwork
+from geodistill.lazy import choose
 from geodistill.nn.normalise import Normalised
 from geodistill.nn.weights import weights_hash
 from geodistill.spec import Spec
 
-NETWORKS: dict[str, type[nn.Module]] = {
-    "supervised": SupervisedNetwork,
-    "ktda": KtdaNetwork,
-    "kda": KdaNetwork,
-    "maflnet": MaflNetwork,
-    "metasegnet": MetaSegNetwork,
-    "sep": SepNetwork,
+NETWORKS: dict[str, str] = {
+    "supervised": "geodistill.methods.supervised.network:SupervisedNetwork",
+    "ktda": "geodistill.methods.ktda.network:KtdaNetwork",
+    "kda": "geodistill.methods.kda.network:KdaNetwork",
+    "maflnet": "geodistill.methods.maflnet.network:MaflNetwork",
+    "metasegnet": "geodistill.methods.metasegnet.network:MetaSegNetwork",
+    "sep": "geodistill.methods.sep.network:SepNetwork",
 }
-"""Every network a Segmenter can hold. Names in files resolve here and nowhere else."""
-
-PROMPT_TABLE = ("text", "present")
-"""Weights that have a row a prompt."""
+"""Every network a Segmenter can hold, imported when its name is asked for. Names in files resolve here alone."""
 
 _MOST_PARTS = 10_000
 """Parameters and buffers that a network may make beside four times those of its weights file: heads that go again."""
@@ -74,7 +66,7 @@ class Segmenter(nn.Module):
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """Key of each prompt that the network holds (see `geodistill.methods.metasegnet`); none for most networks."""
+        """Name of each prompt that the network holds (MetaSegNet's are climate zones); none for most networks."""
         prompts: tuple[str, ...] = getattr(self.network.network, "prompts", ())
         return prompts
 
@@ -101,15 +93,15 @@ class Segmenter(nn.Module):
         return logits
 
     def fingerprint(self) -> str:
-        """Give the SHA-256 of all that its outputs follow from: network, weights, classes, bands, normalisation."""
+        """Return the SHA-256 of all that its outputs follow from: network, weights, classes, bands, normalisation."""
         about = {"name": self.name, "arguments": self.arguments, "spec": self.spec.to_dict(), "tile": self.tile}
         return hashlib.sha256(f"{json.dumps(about, sort_keys=True)} {weights_hash(self)}".encode()).hexdigest()
 
-    def under(self, prompt: int) -> Segmenter:
-        """Give the model for a place: a network that holds the prompt at this position of `prompts` alone."""
-        kept = slice(prompt, prompt + 1)
-        state = {k: v[kept] if k in PROMPT_TABLE else v for k, v in self.network.network.state_dict().items()}
-        arguments = self.arguments | {"prompts": [self.prompts[prompt]]}
+    def for_prompt(self, prompt: int) -> Segmenter:
+        """Return a model that holds one of `prompts` alone, by its position: what maps the scenes of one place."""
+        network: Any = self.network.network
+        arguments, state = network.for_prompt(prompt)
+        arguments = self.arguments | arguments
         placed = Segmenter.from_network(self.name, arguments, self.spec, state, self.tile, self.provenance)
         device = next(self.parameters()).device
         return placed.to(device=device).to(memory_format=torch.channels_last)
@@ -216,7 +208,7 @@ class Segmenter(nn.Module):
 
 
 def find_segmenter(path: Path | str) -> Path:
-    """Give the directory of a Segmenter: as named, inside a run, or fetched from the hub.
+    """Return the directory of a Segmenter: as named, inside a run, or fetched from the hub.
 
     Raises:
         ArtifactError: There is none.
@@ -240,6 +232,22 @@ def find_segmenter(path: Path | str) -> Path:
     raise ArtifactError(f"no Segmenter in {path}", f"a directory with {DESCRIPTION}", "make one with 'geodistill fit'")
 
 
+def inference_network(name: str, arguments: Mapping[str, Any], channels: int, classes: int) -> nn.Module:
+    """Return a new network without the parts that only training needs, on torch's current device.
+
+    Args:
+        name: Key of the network in `NETWORKS`.
+        arguments: JSON-able keyword arguments of its inference form.
+        channels: Bands of the image.
+        classes: Number of classes.
+
+    Raises:
+        UnknownNameError: No network has that name.
+    """
+    network: nn.Module = choose("network", name, NETWORKS)(channels, classes, **arguments, auxiliary=False)
+    return network
+
+
 def _build(name: str, arguments: Mapping[str, Any], spec: Spec) -> nn.Module:
     """Build a network in its inference form, on torch's current device.
 
@@ -250,7 +258,7 @@ def _build(name: str, arguments: Mapping[str, Any], spec: Spec) -> nn.Module:
         # A file from a stranger must not make us fetch or open another one.
         raise ArtifactError(f"network {name} with encoder_weights", "the Segmenter's own weights only")
     try:
-        return NETWORKS[name](spec.channels, spec.classes, **arguments, auxiliary=False)
+        return inference_network(name, arguments, spec.channels, spec.classes)
     except UNFIT as error:
         raise ArtifactError(f"network {name} with the arguments {arguments} ({error!r})", "known ones") from error
 
@@ -311,7 +319,7 @@ def _few_parts(most: int) -> Iterator[None]:
 
 
 def read_description(path: Path | str) -> tuple[str, dict[str, Any], Spec]:
-    """Give network name, arguments and Spec of a Segmenter without its weights.
+    """Return network name, arguments and Spec of a Segmenter without its weights.
 
     Raises:
         ArtifactError: The description is missing, altered, or of another format version.

@@ -30,7 +30,7 @@ class Legend:
 
     Attributes:
         names: Class names; the position is the class index.
-        colours: One RGB colour in 0..255 a class, for RGB masks, maps and pictures.
+        colours: One RGB colour in 0..255 per class, for RGB masks, maps and pictures.
         values: The pixel value of each class in single-band mask files; the class index where not given.
         ignore_values: Pixel values of single-band mask files that mean "no label".
         ignore_colours: RGB colours of mask files that mean "no label".
@@ -59,13 +59,13 @@ class Legend:
             object.__setattr__(self, "colours", default_colours(len(self.names)))
         if not self.values:
             object.__setattr__(self, "values", tuple(range(len(self.names))))
-        if odd := [value for value in (*self.values, *self.ignore_values) if value not in _VALUES]:
-            raise DataError(f"legend with the mask value {shown(odd[0])}", "whole numbers of up to 32 bits")
+        if unfit := [value for value in (*self.values, *self.ignore_values) if value not in _VALUES]:
+            raise DataError(f"legend with the mask value {shown(unfit[0])}", "whole numbers of up to 32 bits")
         if not self.ignore_values and IGNORE_INDEX not in self.values:
             object.__setattr__(self, "ignore_values", (IGNORE_INDEX,))
         for label, given in (("colour", self.colours), ("value", self.values)):
             if len(given) != len(self.names):
-                raise DataError(f"legend with {len(given)} {label}s for {len(self.names)} classes", "one a class")
+                raise DataError(f"legend with {len(given)} {label}s for {len(self.names)} classes", "one per class")
             if repeated := _repeated(given):
                 raise DataError(f"legend with the {label} {repeated[0]} for two classes", f"distinct {label}s")
         if set(self.values) & set(self.ignore_values) or set(self.colours) & set(self.ignore_colours):
@@ -92,8 +92,8 @@ class Legend:
             known |= hit
         for value in self.ignore_values:
             known |= values == value
-        odd, counts = np.unique(values[~known], return_counts=True)
-        return indices, {int(v): int(n) for v, n in zip(odd, counts, strict=True)}
+        unknown, counts = np.unique(values[~known], return_counts=True)
+        return indices, {int(v): int(n) for v, n in zip(unknown, counts, strict=True)}
 
     def indices_from_colours(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], dict[Colour, int]]:
         """Turn an RGB mask into class indices.
@@ -114,11 +114,11 @@ class Legend:
             known |= hit
         for colour in self.ignore_colours:
             known |= packed == _pack(np.array(colour, np.uint32))
-        odd, which, counts = np.unique(packed[~known], return_inverse=True, return_counts=True)
+        unknown, which, counts = np.unique(packed[~known], return_inverse=True, return_counts=True)
         if self.nearest:
-            indices[~known] = self._nearest(odd)[which]
+            indices[~known] = self._nearest(unknown)[which]
         return indices, {
-            (int(v) >> 16, int(v) >> 8 & 255, int(v) & 255): int(n) for v, n in zip(odd, counts, strict=True)
+            (int(v) >> 16, int(v) >> 8 & 255, int(v) & 255): int(n) for v, n in zip(unknown, counts, strict=True)
         }
 
     def _nearest(self, packed: NDArray[np.uint32]) -> NDArray[np.uint8]:
@@ -155,8 +155,8 @@ class Legend:
         if not isinstance(data, Mapping) or set(data) - known or "names" not in data:
             raise DataError(f"legend {shown(data)}", f"a mapping with keys among {', '.join(sorted(known))}")
         lists = {key: data.get(key, ()) for key in known - {"nearest"}}
-        if odd := [key for key, value in lists.items() if not isinstance(value, list | tuple)]:
-            raise DataError(f"legend with {odd[0]} {shown(lists[odd[0]])}", "a list")
+        if not_lists := [key for key, value in lists.items() if not isinstance(value, list | tuple)]:
+            raise DataError(f"legend with {not_lists[0]} {shown(lists[not_lists[0]])}", "a list")
         return cls(
             names=tuple(lists["names"]),
             colours=tuple(parse_colour(c) for c in lists["colours"]),
@@ -241,8 +241,8 @@ def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _repeated(items: Sequence[Any]) -> list[Any]:
-    known: set[Any] = set()
-    return [item for item in items if item in known or known.add(item)]  # type: ignore[func-returns-value]
+    earlier: set[Any] = set()
+    return [item for item in items if item in earlier or earlier.add(item)]  # type: ignore[func-returns-value]
 
 
 _LARGEST = 1e30

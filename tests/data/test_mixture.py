@@ -181,7 +181,7 @@ def test_settings_that_do_not_go_together_are_refused(folder: Path, values: dict
 
 
 def altered(folder: Path, tmp_path: Path, **values: object) -> SetsConfig:
-    """Give the sets with the second's manifest changed."""
+    """Return the sets with the second's manifest changed."""
     path = tmp_path / "other.parquet"
     manifest = Manifest.load(folder / "port" / "manifest.parquet")
     replace(manifest, **values).save(path)  # type: ignore[arg-type]

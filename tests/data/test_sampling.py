@@ -134,7 +134,7 @@ def test_unlabelled_images_are_drawn_only_where_they_are_of_use(manifest: Path) 
         data = DataModule(config(manifest, unlabelled=True), views=views)
         shares = []
         for wanted in (True, False):
-            data.use_unlabelled(wanted)
+            data.restart(unlabelled=wanted)
             loader = iter(data.train_dataloader())
             masks = torch.cat([next(loader)["mask"] for _ in range(8)])
             shares.append(float((masks == 255).flatten(1).all(1).float().mean()))

@@ -18,10 +18,8 @@ from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.evaluation.score_tables import format_table
 from geodistill.evaluation.scoring import ErrorCells, ImageScore, ScoringSettings, read_preview, score_image
 from geodistill.inference.network import as_network
-from geodistill.inference.options import Options
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.reduce import Wanted
-from geodistill.inference.sliding import Settings as StreamSettings
 from geodistill.inference.sliding import stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
@@ -61,10 +59,11 @@ def test_evaluate_and_predict_see_the_same_numbers(tmp_path: Path, manifest: Man
     matrix = ConfusionMatrix(3)
     for i, row in enumerate(manifest.entries):
         assert row.mask is not None
-        settings = StreamSettings(overlap=0.5, wanted=Wanted(probabilities="float32"))
-        (made,) = predict(segmenter, [row.image], tmp_path / f"p{i}.tif", Options(settings, device="cpu"))
+        options = PredictOptions(overlap=0.5, probabilities="float32", device="cpu")
+        (made,) = predict(segmenter, [row.image], tmp_path / f"p{i}.tif", options)
         with Raster(row.image) as raster:
-            parts = list(stream(as_network(segmenter), Area(raster, row.window), settings))
+            area = Area(raster, row.window)
+            parts = list(stream(as_network(segmenter), area, area.windows(16, 0.5), options, batch=4))
         scored = np.concatenate([part.layers["probabilities"] for part in parts], 1)
         valid = np.concatenate([part.valid for part in parts])
         assert made.probabilities is not None

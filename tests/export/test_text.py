@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from geodistill.backends.graph import INPUT, OUTPUT, example, to_onnx
-from geodistill.backends.text import PRESENT, TEXT, TextSegmenter, prompt_inputs, under_zone, zone_names
+from geodistill.backends.text_inputs import PRESENT, TEXT, TextSegmenter, prompt_inputs, under_zone, zone_names
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError

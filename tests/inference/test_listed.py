@@ -34,7 +34,7 @@ def refused_or_read(path: Path) -> None:
     for bands in (None, RGB, ("1", "2")):
         told = ""
         try:
-            assert find_scenes([path], bands=bands, own=RGB)
+            assert find_scenes([path], bands=bands, model_bands=RGB)
         except DataError as error:
             told = str(error)
         assert "\n" not in told

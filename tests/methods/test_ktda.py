@@ -6,19 +6,21 @@ import pytest
 import torch
 from torch import nn
 
+from built import build_ktda
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods import ktda
-from geodistill.methods.ktda import FAM, FMM, KtdaNetwork, LossConfig, NetworkConfig, TeacherConfig, TransferPhase
-from geodistill.methods.ktda.losses import KtdaObjective
+from geodistill.methods.ktda.network import FMM, KtdaNetwork, KtdaNetworkConfig
+from geodistill.methods.ktda.training import PRESETS, KtdaLossConfig, KtdaObjective, TransferPhase
 from geodistill.methods.method import Method
+from geodistill.methods.teacher import TeacherConfig
+from geodistill.nn.alignment import FAM, pair_levels
 from geodistill.nn.losses import kl, mse
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import Legend, Spec
 
 GRASS = Spec(Legend(("low", "middle-low", "middle", "middle-high", "high")), ("r", "g", "b"), (110.0,) * 3, (50.0,) * 3)
-TINY = NetworkConfig("test_resnet", None, fmm_blocks=1, decoder_channels=16)
-LIGHT = NetworkConfig("test_resnet", None, decode_from="encoder", decoder="unet", decoder_channels=16)
-TWIN = NetworkConfig(
+TINY = KtdaNetworkConfig("test_resnet", None, fmm_blocks=1, decoder_channels=16)
+LIGHT = KtdaNetworkConfig("test_resnet", None, decode_from="encoder", decoder="unet", decoder_channels=16)
+TWIN = KtdaNetworkConfig(
     "test_efficientnet", None, decode_from="encoder", align="none", decoder="unet", decoder_channels=16
 )
 
@@ -39,7 +41,9 @@ def run(method: Method, data: Any, step: int = 0) -> dict[str, torch.Tensor]:
 
 def test_published_parameter_counts() -> None:
     with torch.device("meta"):
-        method = ktda.build(GRASS, NetworkConfig(encoder_weights=None), TeacherConfig(weights=None), LossConfig())
+        method = build_ktda(
+            GRASS, KtdaNetworkConfig(encoder_weights=None), TeacherConfig(weights=None), KtdaLossConfig()
+        )
     student, teacher = method.network, method.objective.teacher_module()
     assert isinstance(student, KtdaNetwork)
     assert count(student.encoder) == 87_568_256
@@ -55,7 +59,9 @@ def test_published_parameter_counts() -> None:
 
 def test_published_shapes_at_512() -> None:
     with torch.device("meta"):
-        method = ktda.build(GRASS, NetworkConfig(encoder_weights=None), TeacherConfig(weights=None), LossConfig())
+        method = build_ktda(
+            GRASS, KtdaNetworkConfig(encoder_weights=None), TeacherConfig(weights=None), KtdaLossConfig()
+        )
         output = method.network.train()(torch.zeros(1, 3, 512, 512).expand(2, -1, -1, -1))
     assert [tuple(m.shape[1:]) for m in output.features["aligned"]] == [(768, 37, 37)] * 4
     assert output.logits.shape == (2, 5, 512, 512)
@@ -131,22 +137,22 @@ def test_fmm_of_no_blocks_is_the_identity_and_odd_heads_are_refused() -> None:
     ],
 )
 def test_levels_pair_by_stride_or_by_depth(student: Any, teacher: Any, pairs: Any) -> None:
-    assert ktda.pair_levels(student, teacher) == pairs
+    assert pair_levels(student, teacher) == pairs
 
 
 def test_levels_without_a_common_stride_are_refused() -> None:
     with pytest.raises(
         RecipeError, match=r"strides \[4, 8\] under teacher maps at \[16, 32\].*in common.*teacher\.indices"
     ):
-        ktda.pair_levels((4, 8), (16, 32))
+        pair_levels((4, 8), (16, 32))
 
 
 @pytest.mark.parametrize("teacher", ["test_vit", "test_resnet", "mit_b0"])
 @pytest.mark.parametrize("student", ["test_resnet", "test_vit", "test_convnext"])
 @pytest.mark.parametrize("decode_from", ["aligned", "encoder"])
 def test_any_encoder_learns_from_any_encoder(student: str, teacher: str, decode_from: Any) -> None:
-    network = NetworkConfig(student, None, decode_from, fmm_blocks=1, decoder_channels=8)
-    method = ktda.build(GRASS, network, TeacherConfig(teacher, None), LossConfig())
+    network = KtdaNetworkConfig(student, None, decode_from, fmm_blocks=1, decoder_channels=8)
+    method = build_ktda(GRASS, network, TeacherConfig(teacher, None), KtdaLossConfig())
     terms = run(method, batch())
     assert list(terms) == ["ce", "aux", "kt_mse", "kt_kl"]
     assert all(torch.isfinite(term) for term in terms.values())
@@ -155,8 +161,8 @@ def test_any_encoder_learns_from_any_encoder(student: str, teacher: str, decode_
 
 
 def test_terms_are_the_mean_over_levels_of_their_definitions() -> None:
-    config = LossConfig(kl_axis="width", kl_reduction="batchmean")
-    method = ktda.build(GRASS, TINY, TeacherConfig("test_vit", None), config)
+    config = KtdaLossConfig(kl_axis="width", kl_reduction="batchmean")
+    method = build_ktda(GRASS, TINY, TeacherConfig("test_vit", None), config)
     data = batch()
     output = method.network.eval()((data["image"] - 110) / 50)
     terms = method.objective(output, data, 0)
@@ -169,7 +175,7 @@ def test_terms_are_the_mean_over_levels_of_their_definitions() -> None:
 
 @pytest.mark.parametrize("norm", ["raw", "standardised", "layernorm"])
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn_under_any_target(norm: Any) -> None:
-    method = ktda.build(GRASS, TWIN, TeacherConfig("test_efficientnet", None), LossConfig(target_norm=norm))
+    method = build_ktda(GRASS, TWIN, TeacherConfig("test_efficientnet", None), KtdaLossConfig(target_norm=norm))
     objective, data = method.objective, batch()
     assert isinstance(objective, KtdaObjective)
     targets = objective.targets(data)
@@ -179,7 +185,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn_under_any_target(no
 
 
 def test_standardised_targets_have_the_size_of_one_whatever_the_teachers() -> None:
-    method = ktda.build(GRASS, TINY, TeacherConfig("test_vit", None), LossConfig(target_norm="standardised"))
+    method = build_ktda(GRASS, TINY, TeacherConfig("test_vit", None), KtdaLossConfig(target_norm="standardised"))
     objective, data = method.objective, batch()
     assert isinstance(objective, KtdaObjective)
     targets = [1000 * t + 500 for t in objective.targets(data)]
@@ -188,15 +194,15 @@ def test_standardised_targets_have_the_size_of_one_whatever_the_teachers() -> No
 
 
 def test_unlabelled_images_serve_the_transfer_alone() -> None:
-    method = ktda.build(GRASS, LIGHT, TeacherConfig("test_resnet", None), LossConfig())
+    method = build_ktda(GRASS, LIGHT, TeacherConfig("test_resnet", None), KtdaLossConfig())
     terms = run(method, batch(labelled=False))
     assert terms["ce"].item() == terms["aux"].item() == 0.0
     assert terms["kt_mse"].item() > 0
 
 
 def test_without_transfer_weights_the_teacher_does_not_run_and_gradients_remain_defined() -> None:
-    losses = LossConfig(weights={"kt_mse": 0.0, "kt_kl": 0.0})
-    method = ktda.build(GRASS, LIGHT, TeacherConfig("test_resnet", None), losses)
+    losses = KtdaLossConfig(weights={"kt_mse": 0.0, "kt_kl": 0.0})
+    method = build_ktda(GRASS, LIGHT, TeacherConfig("test_resnet", None), losses)
     calls: list[int] = []
     method.objective.teacher_module().register_forward_hook(lambda *args: calls.append(1))
     terms = run(method, batch())
@@ -208,8 +214,8 @@ def test_without_transfer_weights_the_teacher_does_not_run_and_gradients_remain_
 
 @pytest.mark.parametrize(("decay", "halfway"), [("linear", 0.25), ("cosine", 0.25), ("none", 0.5)])
 def test_the_transfers_weight_decays_to_its_end(decay: Any, halfway: float) -> None:
-    losses = LossConfig(transfer_decay=decay, transfer_end=100)
-    objective = ktda.build(GRASS, TINY, TeacherConfig("test_vit", None), losses).objective
+    losses = KtdaLossConfig(transfer_decay=decay, transfer_end=100)
+    objective = build_ktda(GRASS, TINY, TeacherConfig("test_vit", None), losses).objective
     assert objective.weight("kt_mse", 0) == 0.5
     assert objective.weight("kt_mse", 50) == pytest.approx(halfway)
     assert objective.weight("kt_mse", 200) == pytest.approx(0.5 if decay == "none" else 0.0)
@@ -217,14 +223,14 @@ def test_the_transfers_weight_decays_to_its_end(decay: Any, halfway: float) -> N
 
 
 def test_the_objectives_state_resumes() -> None:
-    losses = LossConfig(target_norm="standardised")
+    losses = KtdaLossConfig(target_norm="standardised")
     torch.manual_seed(0)
-    method = ktda.build(GRASS, TINY, TeacherConfig("test_vit", None), losses)
+    method = build_ktda(GRASS, TINY, TeacherConfig("test_vit", None), losses)
     method.network.eval()
     run(method, batch())
     state = method.objective.state_dict()
     torch.manual_seed(0)
-    other = ktda.build(GRASS, TINY, TeacherConfig("test_vit", None), losses)
+    other = build_ktda(GRASS, TINY, TeacherConfig("test_vit", None), losses)
     other.network.eval()
     other.objective.load_state_dict(state)
     first, second = run(method, batch()), run(other, batch())
@@ -233,7 +239,7 @@ def test_the_objectives_state_resumes() -> None:
 
 
 def test_inference_has_neither_teacher_nor_side_parts() -> None:
-    method = ktda.build(GRASS, LIGHT, TeacherConfig("test_vit", None), LossConfig())
+    method = build_ktda(GRASS, LIGHT, TeacherConfig("test_vit", None), KtdaLossConfig())
     network = KtdaNetwork(3, 5, **method.arguments, auxiliary=False)
     assert network.fam is None
     assert network.aux_head is None
@@ -243,31 +249,33 @@ def test_inference_has_neither_teacher_nor_side_parts() -> None:
 
 
 def test_the_reference_preset_holds_the_released_codes_choices() -> None:
-    preset = ktda.PRESETS["reference"]
-    network = NetworkConfig(
+    preset = PRESETS["reference"]
+    network = KtdaNetworkConfig(
         **{"encoder": "test_resnet", "encoder_weights": None, "decoder_channels": 8} | preset["network"]
     )
-    method = ktda.build(GRASS, network, TeacherConfig("test_vit", None), LossConfig(**preset["losses"]))
+    method = build_ktda(GRASS, network, TeacherConfig("test_vit", None), KtdaLossConfig(**preset["losses"]))
     assert (method.network.order, method.network.aux_from) == ("neck_fmm", "fmm")
     assert all(torch.isfinite(term) for term in run(method, batch()).values())
-    assert ktda.PRESETS["coherent"] == {}
+    assert PRESETS["coherent"] == {}
 
 
 def test_wrong_choices_are_refused() -> None:
     teacher = TeacherConfig("test_resnet", None)
     with pytest.raises(UnknownNameError, match="kt_mse"):
-        ktda.build(GRASS, TINY, teacher, LossConfig(weights={"kt_mes": 1.0}))
+        build_ktda(GRASS, TINY, teacher, KtdaLossConfig(weights={"kt_mes": 1.0}))
     with pytest.raises(RecipeError, match="transfer_end"):
-        ktda.build(GRASS, TINY, teacher, LossConfig(transfer_decay="linear"))
+        build_ktda(GRASS, TINY, teacher, KtdaLossConfig(transfer_decay="linear"))
     with pytest.raises(UnknownNameError, match="fmm_neck"):
-        ktda.build(GRASS, NetworkConfig("test_resnet", None, order="neck"), teacher, LossConfig())  # type: ignore[arg-type]
+        build_ktda(GRASS, KtdaNetworkConfig("test_resnet", None, order="neck"), teacher, KtdaLossConfig())  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match=r"network\.align: conv"):
-        ktda.build(GRASS, TWIN, teacher, LossConfig())
+        build_ktda(GRASS, TWIN, teacher, KtdaLossConfig())
     with pytest.raises(RecipeError, match=r"phase\.forced"):
-        ktda.build(GRASS, LIGHT, teacher, LossConfig(phase=TransferPhase(steps=5, forced=0.5)))
+        build_ktda(GRASS, LIGHT, teacher, KtdaLossConfig(phase=TransferPhase(steps=5, forced=0.5)))
 
 
 def test_each_output_is_whole() -> None:
-    output = ktda.build(GRASS, TINY, TeacherConfig("test_vit", None), LossConfig()).network(torch.randn(2, 3, 65, 97))
+    output = build_ktda(GRASS, TINY, TeacherConfig("test_vit", None), KtdaLossConfig()).network(
+        torch.randn(2, 3, 65, 97)
+    )
     assert isinstance(output, SegmentationOutput)
     assert [tuple(m.shape[-2:]) for m in output.features["aligned"]] == [(5, 7)] * 4

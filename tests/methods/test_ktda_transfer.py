@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from built import build_ktda
 from geodistill.errors import TrainingError
-from geodistill.methods import ktda
-from geodistill.methods.ktda import LossConfig, NetworkConfig, TeacherConfig, TransferPhase
-from geodistill.methods.ktda.losses import KtdaObjective
+from geodistill.methods.ktda.network import KtdaNetworkConfig
+from geodistill.methods.ktda.training import KtdaLossConfig, KtdaObjective, TransferPhase
 from geodistill.methods.method import Method
+from geodistill.methods.teacher import TeacherConfig
 from geodistill.nn.losses import explained_variance
 from geodistill.spec import Legend, Spec
 
@@ -21,9 +22,9 @@ SPEC = Spec(Legend(("a", "b")), ("r", "g", "b"), (120.0,) * 3, (60.0,) * 3)
 
 def build(steps: int, forced: float = 0.5, align: Any = "none", teacher: str = "test_efficientnet") -> Method:
     torch.manual_seed(0)
-    network = NetworkConfig("test_efficientnet", None, "encoder", align, decoder="unet", decoder_channels=16)
-    losses = LossConfig({"kt_mse": 0.0, "kt_kl": 0.0}, "standardised", phase=TransferPhase(steps, 2e-2, forced))
-    return ktda.build(SPEC, network, TeacherConfig(teacher, None), losses)
+    network = KtdaNetworkConfig("test_efficientnet", None, "encoder", align, decoder="unet", decoder_channels=16)
+    losses = KtdaLossConfig({"kt_mse": 0.0, "kt_kl": 0.0}, "standardised", phase=TransferPhase(steps, 2e-2, forced))
+    return build_ktda(SPEC, network, TeacherConfig(teacher, None), losses)
 
 
 def batches(count: int) -> list[Any]:

@@ -8,27 +8,35 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from built import build_metasegnet
 from geodistill.data.manifest import Row
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, RecipeError, UnknownNameError
-from geodistill.methods.metasegnet import (
-    LossConfig,
-    MetaSegNetObjective,
+from geodistill.methods.metasegnet.matching import MatchingQueue, contrast
+from geodistill.methods.metasegnet.network import (
+    ANY,
+    Alignment,
+    CrossmodalAttention,
     MetaSegNetwork,
-    NetworkConfig,
-    TextConfig,
-    build,
+    TextFusion,
+    mean_of_tokens,
+    other_prompt,
 )
-from geodistill.methods.metasegnet.fusion import Alignment, CrossmodalAttention, Fusion, mean_of_tokens
-from geodistill.methods.metasegnet.losses import MatchingQueue, contrast
-from geodistill.methods.metasegnet.method import place_of, prompt_keys, prompt_row
-from geodistill.methods.metasegnet.network import ANY, other_prompt
+from geodistill.methods.metasegnet.training import (
+    MetaSegNetLossConfig,
+    MetaSegNetObjective,
+    MetaSegNetworkConfig,
+    TextConfig,
+    place_of,
+    prompt_keys,
+    prompt_row,
+)
 from geodistill.nn.losses import soft_dice
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend, Spec
 from geodistill.text.climate import ZONES
 
 SPEC = Spec(Legend(("background", "building"), ((0, 0, 0), (255, 0, 0))), ("r", "g", "b"), (90.0,) * 3, (50.0,) * 3)
-SMALL = NetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
+SMALL = MetaSegNetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
 WORDS = TextConfig(encoder="words")
 
 
@@ -109,7 +117,7 @@ def test_alignment_reads_the_updated_image_and_any_grid() -> None:
 
 
 def test_fusion_weighs_channels_by_the_mean_of_present_tokens() -> None:
-    fusion = Fusion(4)
+    fusion = TextFusion(4)
     nn.init.eye_(fusion.prior.weight)
     nn.init.zeros_(fusion.prior.bias)
     text = torch.tensor([[[1.0, 2, 3, 4], [3, 4, 5, 6], [99, 99, 99, 99]]])
@@ -156,7 +164,7 @@ def test_contrast_takes_every_entry_of_the_same_prompt_as_positive() -> None:
 
 def terms(prompts: list[list[int]], weights: dict[str, float] | None = None) -> list[Tensor]:
     """Image-text matching over some batches."""
-    net, objective = network(), MetaSegNetObjective(LossConfig(weights=weights or {}))
+    net, objective = network(), MetaSegNetObjective(MetaSegNetLossConfig(weights=weights or {}))
     found = []
     for step, batch in enumerate(prompts):
         output = net(torch.randn(len(batch), 3, 64, 64), torch.tensor(batch))
@@ -205,7 +213,7 @@ def test_dice_by_hand_and_ignored_pixels() -> None:
 
 def test_unknown_terms_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="itm"):
-        MetaSegNetObjective(LossConfig(weights={"imt": 1.0}))
+        MetaSegNetObjective(MetaSegNetLossConfig(weights={"imt": 1.0}))
 
 
 # Prompts of images ----------------------------------------------------------------------------------------------------
@@ -213,7 +221,7 @@ def test_unknown_terms_are_refused() -> None:
 
 def test_each_image_takes_the_prompt_of_its_place() -> None:
     rows = [row("kampala.tif"), row("dubai.tif", 55.2, 25.1)]
-    method = build(SPEC, SMALL, WORDS, LossConfig(), rows)
+    method = build_metasegnet(SPEC, SMALL, WORDS, MetaSegNetLossConfig(), rows)
     assert method.arguments["prompts"] == list(ZONES)
     batch = {"source": [rows[1].key, rows[0].key, rows[1].key]}
     chosen = method.context(batch)["prompt"].tolist()  # type: ignore[arg-type]
@@ -238,10 +246,10 @@ def test_an_image_from_nowhere_needs_a_zone_only_where_prompts_differ(tmp_path: 
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
     nowhere = [row(str(tmp_path / "x.png"), None, None)]
     with pytest.raises(DataError, match=r"x\.png does not say where it lies"):
-        build(SPEC, SMALL, WORDS, LossConfig(), nowhere)
+        build_metasegnet(SPEC, SMALL, WORDS, MetaSegNetLossConfig(), nowhere)
     without = replace(SMALL, align=False, fuse=False)
     for small, words in ((SMALL, replace(WORDS, kind="plain")), (without, WORDS)):
-        assert build(SPEC, small, words, LossConfig(), nowhere).arguments["prompts"] == [ANY]
+        assert build_metasegnet(SPEC, small, words, MetaSegNetLossConfig(), nowhere).arguments["prompts"] == [ANY]
     with pytest.raises(DataError, match="--zone CODE"):
         prompt_row(prompt_keys(WORDS), None)
 
@@ -253,12 +261,12 @@ def test_a_language_models_answers_are_used_and_must_be_there(tmp_path: Path) ->
     path = tmp_path / "prompts.json"
     answered = replace(WORDS, answers=str(path), llm_model="m")
     with pytest.raises(DataError, match="zone Af"):
-        build(SPEC, SMALL, answered, LossConfig(), [row("kampala.tif")])
+        build_metasegnet(SPEC, SMALL, answered, MetaSegNetLossConfig(), [row("kampala.tif")])
     for name in SPEC.legend.names:
         Answers(path, "m").add(question(Setting("Af"), name), "Rusty sheets.")
-    method = build(SPEC, SMALL, answered, LossConfig(), [row("kampala.tif")])
-    plain = build(SPEC, SMALL, WORDS, LossConfig(), [row("kampala.tif")])
+    method = build_metasegnet(SPEC, SMALL, answered, MetaSegNetLossConfig(), [row("kampala.tif")])
+    plain = build_metasegnet(SPEC, SMALL, WORDS, MetaSegNetLossConfig(), [row("kampala.tif")])
     zone = list(ZONES).index("Af")
     assert int(method.network.present[zone].sum()) < int(plain.network.present[zone].sum())  # type: ignore[index, union-attr]
     with pytest.raises(RecipeError, match="llm_model"):
-        build(SPEC, SMALL, replace(answered, llm_model=None), LossConfig(), [])
+        build_metasegnet(SPEC, SMALL, replace(answered, llm_model=None), MetaSegNetLossConfig(), [])

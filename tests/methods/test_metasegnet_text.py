@@ -11,17 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from built import build_metasegnet
 from geodistill.data.manifest import Row
 from geodistill.errors import ArtifactError, DataError, RecipeError
-from geodistill.methods.metasegnet import LossConfig, MetaSegNetObjective, MetaSegNetwork, TextConfig, build
-from geodistill.methods.metasegnet.method import NetworkConfig
+from geodistill.methods.metasegnet.network import MetaSegNetwork
+from geodistill.methods.metasegnet.training import (
+    MetaSegNetLossConfig,
+    MetaSegNetObjective,
+    MetaSegNetworkConfig,
+    TextConfig,
+)
 from geodistill.raster import Window
 from geodistill.spec import Legend, Spec
 
 TOKENS, WIDTH = 9, 12
 GARBAGE = 1e3
 SPEC = Spec(Legend(("background", "building")), ("r", "g", "b"), (90.0,) * 3, (50.0,) * 3)
-SMALL = NetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
+SMALL = MetaSegNetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
 
 
 def network(lengths: list[int], seed: int = 0, **choices: bool) -> MetaSegNetwork:
@@ -78,7 +84,7 @@ def test_every_parameter_has_a_gradient_as_ddp_asks(align: bool, fuse: bool, pro
     net = network([3, 5], align=align, fuse=fuse).train()
     output = net(torch.randn(2, 3, 32, 32), torch.tensor(prompt))
     mask = torch.zeros(2, 32, 32, dtype=torch.long)
-    terms = MetaSegNetObjective(LossConfig())(output, {"mask": mask}, 0)  # type: ignore[typeddict-item]
+    terms = MetaSegNetObjective(MetaSegNetLossConfig())(output, {"mask": mask}, 0)  # type: ignore[typeddict-item]
     torch.stack(list(terms.values())).sum().backward()
     assert [name for name, parameter in net.named_parameters() if parameter.grad is None] == []
     if prompt == [0, 0] or not align:
@@ -98,8 +104,8 @@ def test_a_text_encoder_of_another_width_is_refused(tmp_path: Path) -> None:
     """Features stored for one encoder are not another's, and a table is filled by the encoder it was made for."""
     rows = [Row(Path("kampala.tif"), None, "train", Window(0, 0, 64, 64), lon=32.6, lat=0.35)]
     narrow, wide = (TextConfig(encoder=f"words:{width}", store=str(tmp_path)) for width in (8, 16))
-    one = build(SPEC, SMALL, narrow, LossConfig(), rows)
-    other = build(SPEC, SMALL, wide, LossConfig(), rows)
+    one = build_metasegnet(SPEC, SMALL, narrow, MetaSegNetLossConfig(), rows)
+    other = build_metasegnet(SPEC, SMALL, wide, MetaSegNetLossConfig(), rows)
     assert (one.arguments["text_width"], other.arguments["text_width"]) == (8, 16)
     table = other.network.text[0][other.network.present[0]].float()  # type: ignore[index, union-attr]
     with pytest.raises(ArtifactError, match=r"x 8; use the text encoder that the network was built for"):
@@ -109,13 +115,13 @@ def test_a_text_encoder_of_another_width_is_refused(tmp_path: Path) -> None:
 def test_answers_without_climate_must_be_there_too(tmp_path: Path) -> None:
     missing = TextConfig(encoder="words", kind="no-climate", answers=str(tmp_path / "p.json"), llm_model="m")
     with pytest.raises(DataError, match="for prompts without climate"):
-        build(SPEC, SMALL, missing, LossConfig())
-    build(SPEC, SMALL, replace(missing, kind="none"), LossConfig())  # nothing is asked for these
+        build_metasegnet(SPEC, SMALL, missing, MetaSegNetLossConfig())
+    build_metasegnet(SPEC, SMALL, replace(missing, kind="none"), MetaSegNetLossConfig())  # nothing is asked for these
     with pytest.raises(RecipeError, match="llm_model"):
-        build(SPEC, SMALL, replace(missing, llm_model=None), LossConfig())
+        build_metasegnet(SPEC, SMALL, replace(missing, llm_model=None), MetaSegNetLossConfig())
 
 
 def test_a_prompt_that_is_too_long_is_refused_and_not_cut() -> None:
     many = Spec(Legend(tuple(f"class {i}" for i in range(200))), ("r", "g", "b"), (90.0,) * 3, (50.0,) * 3)
     with pytest.raises(DataError, match=r"a prompt of \d+ tokens for 200 classes .*at most 250"):
-        build(many, SMALL, TextConfig(encoder="words"), LossConfig())
+        build_metasegnet(many, SMALL, TextConfig(encoder="words"), MetaSegNetLossConfig())

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from geodistill.methods import maflnet
-from geodistill.methods.kda import KdaNetwork
-from geodistill.methods.ktda import KtdaNetwork
-from geodistill.methods.maflnet import MaflNetwork
-from geodistill.methods.sep import SepNetwork
-from geodistill.methods.supervised import SupervisedNetwork
+from geodistill.methods.kda.network import KdaNetwork
+from geodistill.methods.ktda.network import KtdaNetwork
+from geodistill.methods.maflnet.network import MaflNetwork
+from geodistill.methods.maflnet.training import PRESETS
+from geodistill.methods.sep.network import SepNetwork
+from geodistill.methods.supervised.network import SupervisedNetwork
 
 CLASSES = 3
 FLAT = {"teacher_channels": [16] * 4, "teacher_strides": [16] * 4}
@@ -64,7 +64,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     ),
     "maflnet-reference": (
         MaflNetwork,
-        {"encoder": "test_resnet", "width": 16, **maflnet.PRESETS["reference"]["network"]},
+        {"encoder": "test_resnet", "width": 16, **PRESETS["reference"]["network"]},
     ),
 }
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from built import build_supervised
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods import supervised
-from geodistill.methods.supervised import LossConfig, NetworkConfig, SupervisedNetwork
+from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
+from geodistill.methods.supervised.training import SupervisedLossConfig
 from geodistill.nn.encoders import build_encoder
 from geodistill.spec import Legend, Spec
 
@@ -62,7 +63,9 @@ def test_convnext_under_a_head_gets_output_norms_unless_frozen() -> None:
 
 
 def test_a_method_can_be_rebuilt_from_its_arguments() -> None:
-    method = supervised.build(SPEC, NetworkConfig("unet", "test_resnet", decoder_channels=16), LossConfig())
+    method = build_supervised(
+        SPEC, SupervisedNetworkConfig("unet", "test_resnet", decoder_channels=16), SupervisedLossConfig()
+    )
     rebuilt = SupervisedNetwork(3, 2, **method.arguments, auxiliary=False)
     rebuilt.load_state_dict(method.network.state_dict())
     assert method.name == "supervised"
@@ -71,7 +74,9 @@ def test_a_method_can_be_rebuilt_from_its_arguments() -> None:
 
 def test_steps_on_labels_lower_the_loss_and_unlabelled_images_give_zero() -> None:
     torch.manual_seed(0)
-    method = supervised.build(SPEC, NetworkConfig("unet", "test_resnet", decoder_channels=16), LossConfig())
+    method = build_supervised(
+        SPEC, SupervisedNetworkConfig("unet", "test_resnet", decoder_channels=16), SupervisedLossConfig()
+    )
     image = torch.randn(4, 3, 32, 32)
     batch = {"image": image, "mask": (image[:, 0] > 0).long(), "valid": torch.ones(4, 32, 32) > 0, "key": ["a"] * 4}
     optimiser = torch.optim.AdamW(method.network.parameters(), 3e-3)
@@ -91,7 +96,9 @@ def test_unknown_names_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="unet"):
         SupervisedNetwork(3, 2, architecture="unett", encoder="test_resnet")
     with pytest.raises(UnknownNameError, match="ce"):
-        supervised.build(SPEC, NetworkConfig(encoder="test_resnet"), LossConfig(weights={"dice": 1.0}))
+        build_supervised(
+            SPEC, SupervisedNetworkConfig(encoder="test_resnet"), SupervisedLossConfig(weights={"dice": 1.0})
+        )
 
 
 def test_odd_sizes_do_not_depend_on_what_surrounds_them() -> None:

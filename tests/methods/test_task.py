@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from geodistill.errors import RecipeError
-from geodistill.methods.task import OptimizerConfig, ScheduleConfig, parameter_groups
+from geodistill.methods.optimiser import OptimizerConfig, ScheduleConfig, parameter_groups
 from geodistill.nn.encoders import build_encoder
 
 

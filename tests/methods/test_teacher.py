@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from geodistill.errors import RecipeError
-from geodistill.methods.teacher import FrozenTeacher, TeacherConfig, build_teacher
+from geodistill.methods.encoder_teacher import EncoderTeacher, build_teacher
+from geodistill.methods.teacher import TeacherConfig
 from geodistill.nn.encoders import build_encoder
 from geodistill.spec import Legend, Spec
 
@@ -21,7 +22,7 @@ def spec(bands: int, mean: float = 100.0, std: float = 50.0) -> Spec:
 
 def test_it_gives_float32_maps_of_normalised_bands_without_gradients() -> None:
     encoder = build_encoder("test_resnet")
-    teacher = FrozenTeacher(encoder, (10.0, 20.0, 30.0), (2.0, 4.0, 5.0), (3, 0, 1))
+    teacher = EncoderTeacher(encoder, (10.0, 20.0, 30.0), (2.0, 4.0, 5.0), (3, 0, 1))
     image = 50 * torch.randn(1, 4, 33, 47)
     seen = (image[:, [3, 0, 1]] - torch.tensor([10.0, 20.0, 30.0]).view(3, 1, 1)) / torch.tensor([2.0, 4.0, 5.0]).view(
         3, 1, 1
@@ -36,7 +37,7 @@ def test_it_gives_float32_maps_of_normalised_bands_without_gradients() -> None:
 
 def test_it_stays_frozen_and_in_evaluation_mode() -> None:
     encoder = build_encoder("test_resnet").train()
-    teacher = FrozenTeacher(encoder, (0.0,) * 3, (1.0,) * 3, (0, 1, 2))
+    teacher = EncoderTeacher(encoder, (0.0,) * 3, (1.0,) * 3, (0, 1, 2))
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     teacher(torch.randn(2, 3, 32, 32))
     assert not encoder.training

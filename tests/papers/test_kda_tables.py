@@ -2,12 +2,12 @@
 
 import pytest
 
+from geodistill.methods.kda.training import KdaRecipe
 from geodistill.papers.kda_tables import DISTIL, TABLES
 from geodistill.papers.reproduce.planner import as_flags, load_row
 from geodistill.papers.row import Step
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import KdaRecipe
 
 
 def test_every_row_is_phase_1_then_the_published_length_on_labels() -> None:

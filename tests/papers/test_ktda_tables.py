@@ -2,10 +2,11 @@
 
 import pytest
 
+from geodistill.methods.ktda.training import KtdaRecipe
+from geodistill.methods.supervised.training import SupervisedRecipe
 from geodistill.papers.ktda_tables import TABLES
 from geodistill.papers.reproduce.planner import as_flags, load_row
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import KtdaRecipe, SupervisedRecipe
 
 
 def test_rows_on_grass_have_its_length_and_those_on_clouds_theirs() -> None:

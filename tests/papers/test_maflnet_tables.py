@@ -2,12 +2,12 @@
 
 import pytest
 
-from geodistill.methods.task import ScheduleConfig
+from geodistill.methods.maflnet.training import MaflnetRecipe
+from geodistill.methods.optimiser import ScheduleConfig
 from geodistill.papers.maflnet_tables import POTSDAM, TABLES
 from geodistill.papers.reproduce.planner import as_flags, load_row
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import MaflnetRecipe
 
 
 def test_rows_have_the_length_of_their_set() -> None:

@@ -4,10 +4,10 @@ import pytest
 
 from geodistill.data.catalog import CATALOG
 from geodistill.evaluation.classmap import make_class_map
+from geodistill.methods.metasegnet.training import MetaSegNetRecipe
 from geodistill.papers.metasegnet_tables import ABOUT, TABLES
 from geodistill.text.templates import KINDS
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import MetaSegNetRecipe
 
 ROWS = {
     f"{table} {label}": (table, row)

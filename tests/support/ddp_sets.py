@@ -11,10 +11,10 @@ from ddp_gradients import SaveGradients
 from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.methods.method import Method
-from geodistill.methods.sep.losses import SepObjective
-from geodistill.methods.sep.method import sets_of
+from geodistill.methods.optimiser import OptimizerConfig, ScheduleConfig
 from geodistill.methods.sep.network import SepOutput
-from geodistill.methods.task import OptimizerConfig, ScheduleConfig, SegmentationTask
+from geodistill.methods.sep.training import SepObjective, sets_of
+from geodistill.methods.task import SegmentationTask
 
 
 class Plain(nn.Module):

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from geodistill.methods.schema import Recipe
 from geodistill.training import checkpoint_io
 from geodistill.training.fit import fit
-from geodistill.training.schema import Recipe
 
 MOMENTS = ("before", "in", "after")
 """Before a checkpoint is written, once it is written beside the file and not renamed, and just after."""

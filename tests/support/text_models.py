@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from geodistill.methods.metasegnet import MetaSegNetwork
+from geodistill.methods.metasegnet.network import MetaSegNetwork
 from geodistill.segmenter import Segmenter
 from geodistill.text.climate import ZONES
 from tiny import tiny_spec

@@ -61,7 +61,7 @@ def tiny_spec(channels: int = 3, classes: int = 3, std: float = 1.0) -> Spec:
 @contextmanager
 def tiny_networks() -> Iterator[None]:
     """Let Segmenters hold the networks of this module, as ``band`` and ``context``."""
-    own: dict[str, type[nn.Module]] = {"band": BandNetwork, "context": ContextNetwork}
+    own = {"band": "tiny:BandNetwork", "context": "tiny:ContextNetwork"}
     NETWORKS.update(own)
     try:
         yield

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rasterio.transform import from_origin
 
+from built import build_metasegnet
 from factories import make_raster
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
-from geodistill.methods.metasegnet import TextConfig
-from geodistill.methods.metasegnet.method import build
+from geodistill.methods.metasegnet.training import TextConfig
 from geodistill.raster import Window
 from geodistill.spec import Legend, Spec
 from places import ZONES, place_files
@@ -160,11 +160,11 @@ def test_what_a_model_answers_for_a_manifest_is_what_training_asks_for(
     assert SECRET not in answers.read_text()
     held = Manifest.load(manifest)
     spec = Spec(LEGEND, ("r", "g", "b"), (90.0,) * 3, (50.0,) * 3, held.gsd)
-    from geodistill.methods.metasegnet import LossConfig, NetworkConfig
+    from geodistill.methods.metasegnet.training import MetaSegNetLossConfig, MetaSegNetworkConfig
 
-    small = NetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
+    small = MetaSegNetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
     text = TextConfig(encoder="words", answers=str(answers), llm_model="m")
-    build(spec, small, text, LossConfig(), held.entries)  # refuses where a question has no answer
+    build_metasegnet(spec, small, text, MetaSegNetLossConfig(), held.entries)  # refuses where a question has no answer
     assert as_json(capsys, *asked, "--yes") == found
     assert len(server.asked) == 4
 

@@ -15,13 +15,14 @@ from geodistill.cli import main
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import GeodistillWarning
-from geodistill.methods.frozen import SegmenterTeacher
 from geodistill.methods.method import Method
+from geodistill.methods.schema import BuildContext
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, open_caches, teacher_configs
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe, recipe_names
+from geodistill.training.segmenter_teacher import SegmenterTeacher
 
 SLOTS = 12
 """Three training images of 96 x 96, two samples of 64 x 64 each, two views of each."""
@@ -105,7 +106,7 @@ def built(recipe: Path, flags: list[str]) -> tuple[Method, DataModule]:
     loaded = load_recipe(recipe, flags)
     data = DataModule(loaded.data, views=2)
     torch.manual_seed(0)
-    method = build_method(loaded, data.spec)
+    method = build_method(loaded, BuildContext(data.spec))
     open_caches(teacher_configs(loaded), method.teachers, data, "cpu")
     method.network.eval()
     return method, data
@@ -182,7 +183,7 @@ def test_unlabelled_images_are_left_out_where_nothing_learns_from_them(
     recipe: Path, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(DataModule, "use_unlabelled", lambda self, wanted: asked.append(wanted))
+    monkeypatch.setattr(DataModule, "restart", lambda self, unlabelled: asked.append(unlabelled))
     flags = ["--data.unlabelled", str(town), "--trainer.max_steps", "1"]
     fit(load_recipe(recipe, flags), tmp_path / "with")
     fit(load_recipe(recipe, [*flags, "--losses.weights.kd", "0", "--losses.weights.feature", "0"]), tmp_path / "none")

@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+from geodistill.methods.ktda.training import KtdaRecipe
+from geodistill.methods.schema import METHODS
+from geodistill.methods.supervised.training import SupervisedRecipe
 from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
-from geodistill.training.schema import METHODS, KtdaRecipe, SupervisedRecipe
 
 
 @pytest.mark.parametrize("name", recipe_names())

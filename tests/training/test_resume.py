@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from geodistill.methods.schema import Recipe
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import Recipe
 from killed_fit import MOMENTS, fit_killed, left
 
 KEYS: dict[str, dict[str, Any]] = {

@@ -19,15 +19,15 @@ from geodistill.data.manifest import Manifest, make_spec
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, RecipeError
+from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method
 from geodistill.training.callbacks import SeedSteps
 from geodistill.training.fit import fit
-from geodistill.training.init import begin_from, heads
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import Recipe
+from geodistill.training.warm_start import heads, warm_start
 from where import SUPPORT
 
 SHORT = ["--network.encoder", "test_resnet", "--network.encoder_weights", "null", "--trainer.accelerator", "cpu"]
@@ -138,9 +138,9 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
 def test_all_but_the_heads_is_taken_over(run: Path, fields: Path) -> None:
     recipe = load_recipe("sep-finetune", ["--data.manifest", str(fields), *SHORT])
     spec = make_spec(Manifest.load(fields))
-    method = build_method(recipe, spec)
+    method = build_method(recipe, BuildContext(spec))
     before = {key: value.clone() for key, value in method.network.state_dict().items()}
-    begun = begin_from(str(run / "segmenter"), method, spec)
+    begun = warm_start(str(run / "segmenter"), method, spec)
     source = Segmenter.load(run).network.network.state_dict()
     after = method.network.state_dict()
     fresh = {"heads.0.classifier.weight", "heads.0.classifier.bias"}
@@ -171,7 +171,7 @@ def test_a_supervised_run_begins_from_a_supervised_one(town: Path, fields: Path,
     fit(load_recipe("supervised-folder", ["--data.manifest", str(town), *first]), tmp_path / "first")
     recipe = load_recipe("supervised-folder", ["--data.manifest", str(fields), *first])
     spec = make_spec(Manifest.load(fields))
-    begun = begin_from(str(tmp_path / "first"), build_method(recipe, spec), spec)
+    begun = warm_start(str(tmp_path / "first"), build_method(recipe, BuildContext(spec)), spec)
     assert set(begun.fresh) == {"decoder.head.classifier.weight", "decoder.head.classifier.bias"}
 
 
@@ -188,7 +188,7 @@ def test_of_every_methods_network_a_few_tensors_are_the_head(name: str, teacher:
     flags = ["--network.encoder", "test_resnet", "--network.encoder_weights", "null", *teacher]
     spec = Spec(Legend(("a", "b", "c")), ("r", "g", "b"))
     with torch.device("meta"):
-        method = build_method(load_recipe(name, flags), spec)
+        method = build_method(load_recipe(name, flags), BuildContext(spec))
     found = heads(method.name, method.arguments, spec)
     assert 1 <= len(found) <= 4
     assert found < set(method.network.state_dict())
@@ -212,21 +212,21 @@ def test_more_than_other_heads_is_an_error_that_names_the_first_tensors(
 ) -> None:
     recipe = load_recipe(config, ["--data.manifest", str(town), *SHORT, *flags])
     spec = make_spec(Manifest.load(town))
-    method = build_method(recipe, spec)
+    method = build_method(recipe, BuildContext(spec))
     before = {key: value.clone() for key, value in method.network.state_dict().items()}
     with pytest.raises(ArtifactError, match=says):
-        begin_from(str(run), method, spec)
+        warm_start(str(run), method, spec)
     assert all(torch.equal(value, before[key]) for key, value in method.network.state_dict().items())
 
 
 def test_an_encoder_that_pads_otherwise_is_refused_though_its_weights_fit(town: Path, tmp_path: Path) -> None:
     spec = make_spec(Manifest.load(town))
     flags = ["--data.manifest", str(town), *SHORT, "--network.encoder"]
-    old = build_method(load_recipe("sep-finetune", [*flags, "test_efficientnet(pad_type=same)"]), spec)
+    old = build_method(load_recipe("sep-finetune", [*flags, "test_efficientnet(pad_type=same)"]), BuildContext(spec))
     Segmenter.from_network(old.name, old.arguments, spec, old.network.state_dict(), 32, {}).save(tmp_path / "old")
-    new = build_method(load_recipe("sep-finetune", [*flags, "test_efficientnet"]), spec)
+    new = build_method(load_recipe("sep-finetune", [*flags, "test_efficientnet"]), BuildContext(spec))
     with pytest.raises(ArtifactError, match=r"use --network.encoder 'test_efficientnet\(pad_type=same\)'"):
-        begin_from(str(tmp_path / "old"), new, spec)
+        warm_start(str(tmp_path / "old"), new, spec)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def _scan_parser() -> ArgumentParser:
     add("--block-unit", default="metres", help="metres or pixels")
     add("--lists", help="folder of train.txt, val.txt and test.txt")
     add("--val-from-train", type=float, default=0.0, help="share of train that becomes val where none is named")
-    add("--seed", type=int, default=0, help="chooses among equally good divisions")
+    add("--seed", type=int, default=0, help="random seed of the split")
     add("--ignore-unknown", action="store_true", help="take labels in no legend entry as ignored")
     add("--no-statistics", action="store_true", help="leave band statistics to 'data stats'")
     add("--json", action="store_true", help="print JSON")
@@ -222,18 +222,18 @@ def patches(argv: Sequence[str]) -> None:
     from geodistill.data.manifest import Manifest
     from geodistill.data.patches import cut_patches
 
-    made = cut_patches(Manifest.load(args.manifest), args.out, args.size, args.bands, stretch=args.stretch)
-    print(f"{made.path}: {len(made.entries)} patches")
+    cut = cut_patches(Manifest.load(args.manifest), args.out, args.size, args.bands, stretch=args.stretch)
+    print(f"{cut.path}: {len(cut.entries)} patches")
 
 
 def datasets(argv: Sequence[str]) -> None:
-    """List the benchmark sets, or tell about one."""
+    """List the benchmark sets, or describe one."""
     parser = verb_parser("datasets", "The benchmark sets, or all about one.", "geodistill datasets potsdam")
-    parser.add_argument("name", nargs="?", help="tell about this set")
+    parser.add_argument("name", nargs="?", help="describe this set")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     from geodistill.data.catalog import CATALOG
-    from geodistill.data.catalog.benchmark import as_dict, tell
+    from geodistill.data.catalog.benchmark import as_dict, describe
 
     if args.name is not None and args.name not in CATALOG:
         raise UnknownNameError("dataset", args.name, CATALOG, "'geodistill datasets' lists them")
@@ -241,7 +241,7 @@ def datasets(argv: Sequence[str]) -> None:
     if args.json:
         print_json([as_dict(benchmark) for benchmark in chosen])
     elif args.name:
-        print(tell(chosen[0]))
+        print(describe(chosen[0]))
     else:
         for benchmark in chosen:
             classes = "boxes" if benchmark.legend is None else f"{len(benchmark.legend)} classes"

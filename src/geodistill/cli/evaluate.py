@@ -48,14 +48,14 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
     from geodistill.evaluation.score_tables import format_table
-    from geodistill.inference.location import Whereabouts
+    from geodistill.inference.location import LocationHint
 
     options = EvaluateOptions(
         overlap=args.overlap,
         flips=args.flips,
         subset=args.classes,
         class_map=read_pairs(args.class_map) if args.class_map else None,
-        location=Whereabouts(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
+        location=LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
         batch_size=args.batch_size,
         device=args.device,
     )

@@ -75,7 +75,7 @@ def _model(args: Namespace) -> Segmenter:
     segmenter = Segmenter.load(args.model)
     if args.zone is None:
         return segmenter
-    from geodistill.backends.text import under_zone
+    from geodistill.backends.text_inputs import under_zone
 
     return under_zone(segmenter, args.zone)
 

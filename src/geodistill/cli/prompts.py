@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from geodistill.errors import RecipeError, ServiceError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from geodistill.text.climate import Zone
     from geodistill.text.places import Group, Place, Setting
     from geodistill.text.templates import Prompt
 
@@ -44,7 +46,7 @@ def _parser() -> ArgumentParser:
     )
     add = parser.add_argument
     add("scenes", nargs="*", help="rasters that say where they lie")
-    add("--input", nargs="+", help="the same")
+    add("--input", nargs="+", help="rasters, as the first argument takes them")
     add("--manifest", help="a manifest: every distinct prompt among its images, as training asks for them")
     add("--lonlat", type=float, nargs=2, help="longitude and latitude in degrees")
     add("--zone", help="a climate zone's code, such as Cfb")
@@ -66,6 +68,84 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """A scene that was asked for: its file, where it lies, and the zones of its tiles by count."""
+
+    file: str | None
+    place: Place
+    tiles: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; without file and tiles where there is no file."""
+        place = self.place
+        return {
+            "zone": place.zone.code,
+            "climate": place.zone.name,
+            "from": place.source,
+            "km_from_land_cell": round(place.zone.distance, 1),
+            "lon": place.lon,
+            "lat": place.lat,
+            "season": place.setting.season,
+            "gsd": place.setting.gsd,
+        } | ({} if self.file is None else {"scene": self.file, "tiles": self.tiles})
+
+    @property
+    def origin(self) -> str:
+        """What gave the place, with its coordinate and how far off the coast it lies."""
+        place, distance = self.place, round(self.place.zone.distance, 1)
+        at = "" if place.lon is None else f" at {place.lon:.4f}, {place.lat:.4f}"
+        return f"from {place.source}{at}" + (f", {distance:.0f} km off its land" if distance else "")
+
+    @property
+    def zone_counts(self) -> str:
+        """Tiles by zone, where they lie in several."""
+        return _counts(self.tiles) if len(self.tiles) > 1 else ""
+
+    def to_line(self) -> str:
+        """Return the place on one line."""
+        setting, zone = self.place.setting, self.place.zone
+        parts = [f"{zone.code} ({zone.name})", setting.season, f"{setting.gsd:.3g} m" if setting.gsd else None]
+        parts += [self.origin, f"tiles {self.zone_counts}" if self.zone_counts else None]
+        return ", ".join(part for part in parts if part)
+
+    def to_text(self) -> str:
+        """Return the place on several lines."""
+        setting = self.place.setting
+        season = setting.season or "not used (no date, or in the tropics)"
+        return _lines(self.place.zone, self.origin, season, setting.gsd, self.zone_counts)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A prompt with its length in the tokens of a text encoder."""
+
+    prompt: Prompt
+    tokens: int
+    encoder: str
+
+    @property
+    def too_long(self) -> bool:
+        """Whether it has more tokens than a prompt may have."""
+        from geodistill.text.features import MOST_TOKENS
+
+        return self.tokens > MOST_TOKENS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        parts = [{"name": part.name, "text": part.text, "source": part.source} for part in self.prompt.parts]
+        record = {"id": self.prompt.id, "tokens": self.tokens, "text_encoder": self.encoder, "classes": parts}
+        return record | {"too_long": self.too_long}
+
+    def to_text(self) -> str:
+        """Return the prompt, one line per class."""
+        from geodistill.text.features import MOST_TOKENS
+
+        more = f", more than text.tokens {MOST_TOKENS}" if self.too_long else ""
+        lines = [f"prompt  {self.prompt.id}, {self.tokens} tokens of {self.encoder}{more}"]
+        return "\n".join([*lines, *(f"  [{p.source}] {p.text or '(no text)'}" for p in self.prompt.parts)])
+
+
 def _of_manifest(args: Namespace) -> None:
     from geodistill.data.manifest import Manifest
     from geodistill.text.places import group_places, manifest_places
@@ -78,25 +158,22 @@ def _of_manifest(args: Namespace) -> None:
     legend = manifest.legend.names if manifest.legend else ()
     classes = _classes(args) or list(legend)
     groups = group_places(manifest_places(manifest, zone=args.zone, region=args.region), seasons=args.seasons)
-    records = [
-        _record_of_group(group) | written
-        for group, written in zip(groups, _written(args, [group.setting for group in groups], classes), strict=True)
-    ]
+    written = _written(args, [group.setting for group in groups], classes)
     if args.json:
-        print_json(records)
+        print_json([_group_dict(group) | _json(prompt) for group, prompt in zip(groups, written, strict=True)])
         return
     print(f"{args.manifest}: {len(manifest.entries)} images, {len(groups)} settings")
-    for record in records:
-        print(f"\n{_told_of_group(record)}{_told_prompt(record)}")
+    for group, prompt in zip(groups, written, strict=True):
+        print(f"\n{_with_prompt(_group_text(group), prompt)}")
 
 
 def _of_scenes(args: Namespace) -> None:
     from geodistill.text.places import find_place, group_places
 
-    scenes = args.input or [None]
-    places = [
-        find_place(
-            scene,
+    scenes = []
+    for file in args.input or [None]:
+        place = find_place(
+            file,
             lonlat=tuple(args.lonlat) if args.lonlat else None,
             zone=args.zone,
             region=args.region,
@@ -104,36 +181,29 @@ def _of_scenes(args: Namespace) -> None:
             gsd=args.gsd,
             elevation=args.elevation,
         )
-        for scene in scenes
-    ]
+        scenes.append(_Scene(file, place, {} if file is None else _tiles(file, args)))
     classes = _classes(args)
-    records = [
-        _record(place) | ({} if scene is None else {"scene": scene, "tiles": _tiles(scene, args)})
-        for scene, place in zip(scenes, places, strict=True)
-    ]
     if len(scenes) == 1:
-        record = records[0] | _written(args, [places[0].setting], classes)[0]
+        (scene,), (prompt,) = scenes, _written(args, [scenes[0].place.setting], classes)
         if args.json:
-            print_json(record)
+            print_json(scene.to_dict() | _json(prompt))
         else:
-            print(f"{_told(record)}{_told_prompt(record)}")
+            print(_with_prompt(scene.to_text(), prompt))
         return
-    groups = group_places(places)
-    settings = [
-        _record_of_group(group) | written
-        for group, written in zip(groups, _written(args, [group.setting for group in groups], classes), strict=True)
-    ]
+    groups = group_places(scene.place for scene in scenes)
+    settings = list(zip(groups, _written(args, [group.setting for group in groups], classes), strict=True))
     if args.json:
-        print_json({"scenes": records, "settings": settings if classes else []})
+        written = [_group_dict(group) | _json(prompt) for group, prompt in settings] if classes else []
+        print_json({"scenes": [scene.to_dict() for scene in scenes], "settings": written})
         return
-    width = max(len(str(scene)) for scene in scenes)
-    print("\n".join(f"{record['scene']:<{width}}  {_line(record)}" for record in records))
+    width = max(len(str(scene.file)) for scene in scenes)
+    print("\n".join(f"{scene.file:<{width}}  {scene.to_line()}" for scene in scenes))
     if classes:
-        print("".join(f"\n{_told_of_group(record)}{_told_prompt(record)}\n" for record in settings), end="")
+        print("".join(f"\n{_with_prompt(_group_text(group), prompt)}\n" for group, prompt in settings), end="")
 
 
 def _tiles(scene: str, args: Namespace) -> dict[str, int]:
-    """Zones of the tiles of a raster that lies where it says."""
+    """Count the tiles of a georeferenced raster by zone."""
     from geodistill.raster import Raster
     from geodistill.text.places import zone_shares
 
@@ -156,22 +226,17 @@ def _classes(args: Namespace) -> list[str]:
     return list(Legend.load(Path(args.legend)).names)
 
 
-def _written(args: Namespace, settings: Sequence[Setting], classes: list[str]) -> list[dict[str, Any]]:
-    """Write the prompt of each setting, as JSON; nothing without classes."""
+def _written(args: Namespace, settings: Sequence[Setting], classes: list[str]) -> list[_Written | None]:
+    """Write the prompt of each setting; none without classes."""
     if not classes:
         if args.llm:
             raise RecipeError("--llm without classes", "--legend or --classes")
-        return [{} for _ in settings]
-    from geodistill.text.features import MOST_TOKENS, open_text_encoder, token_count
+        return [None for _ in settings]
+    from geodistill.text.features import open_text_encoder, token_count
 
     encoder = open_text_encoder(args.text_encoder)
-    records = []
-    for prompt in _write(args, settings, classes):
-        tokens = token_count(encoder, prompt)
-        parts = [{"name": part.name, "text": part.text, "source": part.source} for part in prompt.parts]
-        record = {"id": prompt.id, "tokens": tokens, "text_encoder": args.text_encoder, "classes": parts}
-        records.append(record | {"too_long": tokens > MOST_TOKENS})
-    return records
+    prompts = _write(args, settings, classes)
+    return [_Written(prompt, token_count(encoder, prompt), args.text_encoder) for prompt in prompts]
 
 
 def _write(args: Namespace, settings: Sequence[Setting], classes: list[str]) -> list[Prompt]:
@@ -190,36 +255,24 @@ def _write(args: Namespace, settings: Sequence[Setting], classes: list[str]) -> 
         print(writer.cost(asked), file=sys.stderr)
         if not sys.stdin.isatty() or input("ask? [y/N] ").strip().lower() != "y":
             raise RecipeError("the language model was not asked", "--yes, or y at the question")
-    prompts, down = [], False
+    prompts, failed = [], False
     for setting in settings:
         # An endpoint that is down is not waited for again, but what it answered before is used.
-        if not (down and writer.pending(questions(setting, classes, args.kind))):
+        if not (failed and writer.pending(questions(setting, classes, args.kind))):
             try:
                 prompts.append(write_prompt(setting, classes, args.kind, writer, args.llm_model))
                 continue
             except ServiceError as error:
                 if not args.llm_fallback:
                     raise
-                down = True
+                failed = True
                 print(f"geodistill: {error}; built-in knowledge is used", file=sys.stderr)
         prompts.append(write_prompt(setting, classes, args.kind))
     return prompts
 
 
-def _record(place: Place) -> dict[str, Any]:
-    return {
-        "zone": place.zone.code,
-        "climate": place.zone.name,
-        "from": place.source,
-        "km_from_land_cell": round(place.zone.distance, 1),
-        "lon": place.lon,
-        "lat": place.lat,
-        "season": place.setting.season,
-        "gsd": place.setting.gsd,
-    }
-
-
-def _record_of_group(group: Group) -> dict[str, Any]:
+def _group_dict(group: Group) -> dict[str, Any]:
+    """Return the JSON form of images that share a prompt."""
     return {
         "zone": group.setting.zone,
         "climate": group.places[0].zone.name,
@@ -231,55 +284,31 @@ def _record_of_group(group: Group) -> dict[str, Any]:
     }
 
 
-def _counts(found: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in found.items())
+def _group_text(group: Group) -> str:
+    """Return what images that share a prompt have in common, on several lines."""
+    season = group.setting.season or "not used (no dates, or in the tropics)"
+    if not group.setting.season and group.seasons:
+        season = f"not told apart: {_counts(group.seasons)}"
+    origin = f"{len(group.places)} images: {_counts(group.sources)}"
+    return _lines(group.places[0].zone, origin, season, group.setting.gsd)
 
 
-def _line(record: dict[str, Any]) -> str:
-    """Tell of a scene's place on one line."""
-    parts = [f"{record['zone']} ({record['climate']})", record["season"]]
-    parts.append(f"{record['gsd']:.3g} m" if record["gsd"] else None)
-    at = "" if record["lon"] is None else f" at {record['lon']:.4f}, {record['lat']:.4f}"
-    parts.append(f"from {record['from']}{at}")
-    if record["km_from_land_cell"]:
-        parts.append(f"{record['km_from_land_cell']:.0f} km off its land")
-    if len(record["tiles"]) > 1:
-        parts.append(f"tiles {_counts(record['tiles'])}")
-    return ", ".join(part for part in parts if part)
-
-
-def _told(record: dict[str, Any]) -> str:
-    at = "" if record["lon"] is None else f" at {record['lon']:.4f}, {record['lat']:.4f}"
-    off = f", {record['km_from_land_cell']:.0f} km off its land" if record["km_from_land_cell"] else ""
-    lines = [f"zone    {record['zone']} ({record['climate']}), from {record['from']}{at}{off}"]
-    if len(record.get("tiles", ())) > 1:
-        lines.append(f"tiles   {_counts(record['tiles'])}")
-    lines.append(f"season  {record['season'] or 'not used (no date, or in the tropics)'}")
-    if record["gsd"]:
-        lines.append(f"gsd     {record['gsd']:.3g} m")
+def _lines(zone: Zone, origin: str, season: str, gsd: float | None, tiles: str = "") -> str:
+    """Write a setting, one line for each thing known of it."""
+    lines = [f"zone    {zone.code} ({zone.name}), {origin}"]
+    lines += [f"tiles   {tiles}"] if tiles else []
+    lines.append(f"season  {season}")
+    lines += [f"gsd     {gsd:.3g} m"] if gsd else []
     return "\n".join(lines)
 
 
-def _told_of_group(record: dict[str, Any]) -> str:
-    lines = [f"zone    {record['zone']} ({record['climate']}), {record['images']} images: {_counts(record['from'])}"]
-    if record["season"]:
-        lines.append(f"season  {record['season']}")
-    elif record["seasons"]:
-        lines.append(f"season  not told apart: {_counts(record['seasons'])}")
-    else:
-        lines.append("season  not used (no dates, or in the tropics)")
-    if record["gsd"]:
-        lines.append(f"gsd     {record['gsd']:.3g} m")
-    return "\n".join(lines)
+def _counts(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in numbers.items())
 
 
-def _told_prompt(record: dict[str, Any]) -> str:
-    """Tell of a prompt, from a line of its own on; nothing where none was written."""
-    if "id" not in record:
-        return ""
-    from geodistill.text.features import MOST_TOKENS
+def _json(prompt: _Written | None) -> dict[str, Any]:
+    return {} if prompt is None else prompt.to_dict()
 
-    long = f", more than text.tokens {MOST_TOKENS}" if record["too_long"] else ""
-    lines = [f"prompt  {record['id']}, {record['tokens']} tokens of {record['text_encoder']}{long}"]
-    lines += [f"  [{part['source']}] {part['text'] or '(no text)'}" for part in record["classes"]]
-    return "\n" + "\n".join(lines)
+
+def _with_prompt(text: str, prompt: _Written | None) -> str:
+    return text if prompt is None else f"{text}\n{prompt.to_text()}"

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from geodistill.data.findings import (
     Finding,
+    ImageSummary,
     Kind,
     PixelDigest,
-    Seen,
     compare_companions,
     compare_grids,
     vanished_labels,
@@ -34,7 +34,7 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
     Found are: unreadable and truncated files, masks of another size or another place on the ground than their
     image, labels and colours in no legend entry with their counts, masks without a labelled pixel, constant
     images, images without a valid pixel, missing CRS, odd band counts and sample types, and images with equal
-    pixels, in one split (a warning) or across splits (an error). Labels that are not there are told of too: a set that
+    pixels, in one split (a warning) or across splits (an error). Labels that are not there are reported too: a set that
     is mostly ignored, and classes without a pixel.
 
     Args:
@@ -46,26 +46,26 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
         The findings, in the manifest's order; empty where all is well.
     """
     findings: list[Finding] = []
-    seen: list[Seen] = []
+    images: list[ImageSummary] = []
     counts: dict[str, NDArray[np.int64]] = {}
     for row in tqdm(manifest.entries, "checking", unit="image", disable=not (progress and sys.stderr.isatty())):
         # A row that cannot be read still gets its mask looked at: both may be broken.
         image = _check_image(row, len(manifest.bands), findings)
         if image is not None:
-            seen.append(image)
+            images.append(image)
         if row.mask is not None:
             findings += _check_mask(row, row.mask, manifest, counts)
-    findings += compare_companions(seen, expect_crs)
+    findings += compare_companions(images, expect_crs)
     if manifest.legend is not None and counts:
-        held = {split: found[:-1].tolist() for split, found in counts.items()}
-        ignored = {split: int(found[-1]) for split, found in counts.items()}
-        told = vanished_labels(manifest.legend, held, ignored)
-        findings += [Finding(str(manifest.path or ""), "vanished_labels", line, "warning") for line in told]
+        class_counts = {split: of_split[:-1].tolist() for split, of_split in counts.items()}
+        ignored = {split: int(of_split[-1]) for split, of_split in counts.items()}
+        lines = vanished_labels(manifest.legend, class_counts, ignored)
+        findings += [Finding(str(manifest.path or ""), "vanished_labels", line, "warning") for line in lines]
     order = {str(path): i for i, row in enumerate(manifest.entries) for path in (row.image, row.mask) if path}
     return sorted(dict.fromkeys(findings), key=lambda finding: order.get(finding.file, 0))
 
 
-def _check_image(row: Row, bands: int, findings: list[Finding]) -> Seen | None:
+def _check_image(row: Row, bands: int, findings: list[Finding]) -> ImageSummary | None:
     file = str(row.image)
     low = high = None
     valid_pixels = 0
@@ -100,15 +100,15 @@ def _check_image(row: Row, bands: int, findings: list[Finding]) -> Seen | None:
         value = ", ".join(f"{v:g}" for v in low.tolist())
         findings.append(Finding(file, "constant_image", f"is constant: every pixel is {value}", "warning"))
     else:
-        return Seen(row, kind, grid.georeferenced, digest.bytes())
-    return Seen(row, kind, grid.georeferenced)
+        return ImageSummary(row, kind, grid.georeferenced, digest.bytes())
+    return ImageSummary(row, kind, grid.georeferenced)
 
 
 def _check_mask(row: Row, path: Path, manifest: Manifest, counts: dict[str, NDArray[np.int64]]) -> list[Finding]:
     """Look at a mask; ``counts`` gets its pixels of each class and, last, its ignored ones, by split."""
     findings: list[Finding] = []
     file, legend = str(path), manifest.legend
-    odd: Counter[int | Colour] = Counter()
+    unnamed: Counter[int | Colour] = Counter()
     labelled = 0
     try:
         with Raster(path) as mask:
@@ -121,16 +121,16 @@ def _check_mask(row: Row, path: Path, manifest: Manifest, counts: dict[str, NDAr
                 return findings
             for strip in strips(row.window.intersection(mask.grid.height, mask.grid.width)):
                 indices, unknown = decode_mask(mask, legend, strip)
-                odd.update(unknown)
-                held, ignored = label_counts(indices, len(legend))
-                counts[row.split] = counts.get(row.split, 0) + np.append(held, ignored)
-                labelled += int(held.sum())
+                unnamed.update(unknown)
+                labelled_counts, ignored = label_counts(indices, len(legend))
+                counts[row.split] = counts.get(row.split, 0) + np.append(labelled_counts, ignored)
+                labelled += int(labelled_counts.sum())
     except DataError as error:
         return [*findings, Finding(file, "unreadable", str(error))]
     severity: Literal["error", "warning"] = "warning" if manifest.ignore_unknown else "error"
-    if odd:
-        kind: Kind = "unknown_label" if isinstance(next(iter(odd)), int) else "unknown_colour"
-        findings.append(Finding(file, kind, _unknown_message(odd), severity))
+    if unnamed:
+        kind: Kind = "unknown_label" if isinstance(next(iter(unnamed)), int) else "unknown_colour"
+        findings.append(Finding(file, kind, _unknown_message(unnamed), severity))
     if not labelled:
         findings.append(Finding(file, "unlabelled_mask", "has no labelled pixel: all is ignored", "warning"))
     return findings

@@ -65,7 +65,7 @@ class DataConfig:
     classes: int | None = None
 
     def augmentation(self) -> Augmentation:
-        """Give the fields that change a crop.
+        """Return the fields that change a crop.
 
         Raises:
             RecipeError: A field is out of its range.
@@ -154,7 +154,7 @@ class SetsConfig(DataConfig):
         return self.by_set() if self.manifests else {"": self}
 
     def by_set(self) -> dict[str, DataConfig]:
-        """Give each set's own config by its name, in order; memory for decoded images is shared out evenly.
+        """Return each set's own config by its name, in order; memory for decoded images is shared out evenly.
 
         Raises:
             RecipeError: Names repeat, do not do for files, or are not as many as the manifests.
@@ -162,10 +162,10 @@ class SetsConfig(DataConfig):
         names = self.names or tuple(_name_of(Path(path)) for path in self.manifests)
         if len(names) != len(self.manifests):
             raise RecipeError(
-                f"{len(names)} data.names for {len(self.manifests)} data.manifests", "one name a manifest"
+                f"{len(names)} data.names for {len(self.manifests)} data.manifests", "one name per manifest"
             )
-        if odd := [name for name in names if not _NAME.fullmatch(name)]:
-            raise RecipeError(f"data.names with {odd[0]!r}", "names of letters, digits, _ and -")
+        if unfit := [name for name in names if not _NAME.fullmatch(name)]:
+            raise RecipeError(f"data.names with {unfit[0]!r}", "names of letters, digits, _ and -")
         if twice := [name for name, times in Counter(names).items() if times > 1]:
             which = " and ".join(path for path, name in zip(self.manifests, names, strict=True) if name == twice[0])
             raise RecipeError(
@@ -173,9 +173,11 @@ class SetsConfig(DataConfig):
                 "a name of its own for each",
                 "name them in the manifests' order with --data.names",
             )
-        own = {field.name: getattr(self, field.name) for field in fields(DataConfig)}
-        own["cache_mb"] = self.cache_mb // max(len(names), 1)
-        return {name: DataConfig(**own | {"manifest": path}) for name, path in zip(names, self.manifests, strict=True)}
+        values = {field.name: getattr(self, field.name) for field in fields(DataConfig)}
+        values["cache_mb"] = self.cache_mb // max(len(names), 1)
+        return {
+            name: DataConfig(**values | {"manifest": path}) for name, path in zip(names, self.manifests, strict=True)
+        }
 
 
 def _name_of(path: Path) -> str:

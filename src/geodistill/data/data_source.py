@@ -111,20 +111,20 @@ def _check_fit(manifest: Manifest, spec: Spec) -> None:
             f"{len(manifest.bands)}-band images in {name} for a {spec.channels}-band model", "as many bands"
         )
     if manifest.legend is None or manifest.legend.names != spec.legend.names:
-        held = "no classes" if manifest.legend is None else f"the classes {', '.join(manifest.legend.names)}"
-        raise DataError(f"manifest {name} has {held}", f"the model's: {', '.join(spec.legend.names)}")
+        classes = "no classes" if manifest.legend is None else f"the classes {', '.join(manifest.legend.names)}"
+        raise DataError(f"manifest {name} has {classes}", f"the model's: {', '.join(spec.legend.names)}")
 
 
 def training_notes(manifest: Manifest) -> list[str]:
-    """Say which classes no training pixel has, and whether most pixels of the set carry none, a line each."""
+    """Say which classes no training pixel has, and whether most pixels of the set carry none, one line each."""
     statistics, legend = manifest.statistics, manifest.legend
     if statistics is None or legend is None:
         return []
     counts = statistics.class_pixels.get("train", ())
     unseen = [name for name, pixels in zip(legend.names, counts, strict=False) if not pixels]
     notes = [f"no training pixel of {listed(unseen)}, which cannot be learnt"] if unseen else []
-    told = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
-    return notes + [line for line in told if not line.startswith("no pixel of")]
+    lines = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
+    return notes + [line for line in lines if not line.startswith("no pixel of")]
 
 
 def refuse_unlabelled(manifest: Manifest) -> None:
@@ -162,7 +162,7 @@ def _unlabelled_rows(config: DataConfig, spec: Spec) -> tuple[Row, ...]:
 def _fingerprint(path: Path) -> str:
     """Name, size and time of a file: what tells whether its pixels are those of another day."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})", "the file that was scanned") from error
-    return f"{path} {found.st_size} {found.st_mtime_ns}"
+    return f"{path} {status.st_size} {status.st_mtime_ns}"

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from geodistill.data.data_config import DataConfig
 from geodistill.data.data_source import DataSource
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.in_memory import Datasets, MapDataset
 from geodistill.data.manifest import Manifest
+from geodistill.data.map_datasets import Datasets, MapDataset
 from geodistill.data.sample import Batch, Sample
 from geodistill.data.sampling import DrawBatches, split_batch
 from geodistill.spec import Legend, Spec
@@ -39,7 +39,7 @@ class DataModule(lightning.LightningDataModule):
         views: As for `RandomCrops`. One set only.
         labels: Whether masks are read; without them every train and unlabelled image is drawn.
         processes: Processes that will share each step.
-        datasets: Images and masks in memory, in place of a manifest; see `of_datasets`.
+        datasets: Map-style datasets in place of a manifest; see `of_datasets`.
 
     Attributes:
         manifest: The loaded manifest; all rows of all sets together where there are several.
@@ -71,8 +71,8 @@ class DataModule(lightning.LightningDataModule):
         if datasets is None:
             config.check()
             self._sources = {
-                name: DataSource(own, Manifest.load(own.manifest), spec, seed=seed + i, views=views, labels=labels)
-                for i, (name, own) in enumerate(config.sources().items())
+                name: DataSource(part, Manifest.load(part.manifest), spec, seed=seed + i, views=views, labels=labels)
+                for i, (name, part) in enumerate(config.sources().items())
             }
         else:
             config.check_values()
@@ -153,10 +153,15 @@ class DataModule(lightning.LightningDataModule):
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
-    def use_unlabelled(self, wanted: bool) -> None:
-        """Say whether unlabelled images, where the recipe's ``data`` names any, are to be drawn from now on."""
+    def restart(self, unlabelled: bool) -> None:
+        """Begin with the first draw again, for another training task.
+
+        Args:
+            unlabelled: Whether unlabelled images, where the recipe's ``data`` names any, are drawn from now on.
+        """
+        self._draws, self._first_step = [0] * len(self._draws), None
         for source in self._sources.values():
-            source.crops.draw_unlabelled(self.config.unlabelled_share if wanted else 0.0)
+            source.crops.draw_unlabelled(self.config.unlabelled_share if unlabelled else 0.0)
 
     @property
     def slots(self) -> int:

@@ -21,7 +21,7 @@ from geodistill.spec import IGNORE_INDEX
 
 
 def to_sample(patch: Patch, row: Row, key: str) -> Sample:
-    """Give a patch as a sample of tensors."""
+    """Return a patch as a sample of tensors."""
     return Sample(
         image=torch.from_numpy(np.ascontiguousarray(patch.image)),
         mask=torch.from_numpy(patch.mask.astype(np.int64)),
@@ -34,8 +34,13 @@ def to_sample(patch: Patch, row: Row, key: str) -> Sample:
 class RandomCrops(Dataset[Sample]):
     """Random square crops, numbered by draw: ``crops[draw]`` is a function of seed and draw number alone.
 
-    There is no end and no epoch. Any worker may compute any draw, so a resumed run, or one with other workers,
-    sees the same stream. Every pixel of the split is as likely as any other to be drawn. Images smaller than the
+    There is no end and no epoch. Each draw has a generator of its own, seeded with (seed, draw), from which row, zoom,
+    place, turn and colours are taken in a fixed order. Nothing depends on what was drawn before, so any worker may
+    compute any draw, and a resumed run, or one with other workers, sees the same stream::
+
+        rng(seed, draw) -> row (by area) -> zoom -> place -> read -> [again while useless] -> turn, flip -> colours
+
+    Every pixel of the split is as likely as any other to be drawn. Images smaller than the
     crop are padded with pixels that are not valid.
 
     Args:
@@ -96,7 +101,7 @@ class RandomCrops(Dataset[Sample]):
             self.schedule = ViewSchedule(counts, self._views, self._unlabelled_share, self._seed)
 
     def __getitem__(self, draw: int) -> Sample:
-        """Give the crop of a draw number, from 0 without end.
+        """Return the crop of a draw number, from 0 without end.
 
         Raises:
             DataError: A file is corrupt, or has a label outside the legend.
@@ -110,34 +115,34 @@ class RandomCrops(Dataset[Sample]):
         return to_sample(self._colours(patch, rng), row, key)
 
     def _view(self, draw: int, schedule: ViewSchedule) -> Sample:
-        """Give a view, and beside it the image with its colours as they are."""
+        """Return a view, and beside it the image with its colours as they are."""
         view = schedule.view(draw)
-        own = self._samples[view.pool][view.sample]
-        patch, row, key = self._geometry(self._pools[view.pool], own, np.random.default_rng((self._seed, view.slot)))
+        fixed = self._samples[view.pool][view.sample]
+        patch, row, key = self._geometry(self._pools[view.pool], fixed, np.random.default_rng((self._seed, view.slot)))
         sample = to_sample(self._colours(patch, np.random.default_rng((self._seed, view.slot, draw))), row, key)
         sample["slot"], sample["plain"] = view.slot, sample["image"]
         if self._photometric is not None:
             sample["plain"] = torch.from_numpy(np.ascontiguousarray(patch.image))
         return sample
 
-    def _geometry(self, pool: _Pool, own: Row | None, rng: np.random.Generator) -> tuple[Patch, Row, str]:
+    def _geometry(self, pool: _Pool, fixed: Row | None, rng: np.random.Generator) -> tuple[Patch, Row, str]:
         """Draw place, size, turn and flip, from a row or from any of the pool."""
         augmentation = self._augmentation
         if rng.random() < augmentation.mosaic:
             patch, row, key = self._mosaic(pool, rng)
         else:
-            patch, row, key = self._one(pool, own, rng, self._crop, self._crop)
+            patch, row, key = self._one(pool, fixed, rng, self._crop, self._crop)
         return turn_and_flip(patch, rng, turns=augmentation.turns, flips=augmentation.flips), row, key
 
     def _colours(self, patch: Patch, rng: np.random.Generator) -> Patch:
         return patch if self._photometric is None else self._photometric(patch, rng)
 
     def _one(
-        self, pool: _Pool, own: Row | None, rng: np.random.Generator, height: int, width: int
+        self, pool: _Pool, fixed: Row | None, rng: np.random.Generator, height: int, width: int
     ) -> tuple[Patch, Row, str]:
         """Read one scaled window, again while it is useless or too uniform (the last try is taken as it is)."""
         for _ in range(self._augmentation.tries):
-            row = own or pool.choose(rng)
+            row = fixed or pool.choose(rng)
             zoom = float(np.exp(rng.uniform(*np.log(self._augmentation.scale))))
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)
@@ -200,7 +205,7 @@ class WholeImages(Dataset[Sample]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        """Give the whole image of a row.
+        """Return the whole image of a row.
 
         Raises:
             DataError: A file is corrupt, or has a label outside the legend.
@@ -250,7 +255,7 @@ class Tiles(Dataset[Sample]):
         return self._length
 
     def __getitem__(self, index: int) -> Sample:
-        """Give a tile, row by row and image by image.
+        """Return a tile, row by row and image by image.
 
         Raises:
             DataError: A file is corrupt, or has a label outside the legend.
@@ -275,12 +280,12 @@ class _Pool:
         self._cumulative = np.cumsum(areas / areas.sum())
 
     def choose(self, rng: np.random.Generator) -> Row:
-        """Give a row with probability by its area."""
+        """Return a row with probability by its area."""
         index = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
         return self._rows[min(index, len(self._rows) - 1)]
 
     def samples(self, crop: int) -> list[Row]:
-        """Give each row as often as crops cover it, at least once."""
+        """Return each row as often as crops cover it, at least once."""
         counts = [max(round(row.window.height * row.window.width / crop**2), 1) for row in self._rows]
         return [row for row, count in zip(self._rows, counts, strict=True) for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the files of a data set: one finding a line, the same in scan, stats and check."""
+"""What can be wrong with the files of a data set: one finding per line, the same in scan, stats and check."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FAR = 0.5
 """Pixels by which a mask may lie off its image."""
 
 MOST_IGNORED = 0.5
-"""Share of ignored pixels above which a set is told about."""
+"""Share of ignored pixels above which a set is reported."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageSummary:
     """What is kept of each row to compare rows with each other.
 
     Attributes:
@@ -107,19 +107,19 @@ class PixelDigest:
         return self._digest.digest()
 
 
-def compare_companions(seen: Sequence[Seen], expect_crs: bool | None = None) -> list[Finding]:
+def compare_companions(images: Sequence[ImageSummary], expect_crs: bool | None = None) -> list[Finding]:
     """Compare images with each other: CRS, sample type, equal pixels.
 
     Args:
-        seen: What is known of them.
+        images: What is known of them.
         expect_crs: Whether each should have a CRS; by default if any of them has one.
     """
     findings: list[Finding] = []
     if expect_crs is None:
-        expect_crs = any(image.georeferenced for image in seen)
-    usual = Counter(image.dtype for image in seen).most_common(1)
+        expect_crs = any(image.georeferenced for image in images)
+    usual = Counter(image.dtype for image in images).most_common(1)
     first: dict[bytes, Row] = {}
-    for image in seen:
+    for image in images:
         file = str(image.row.image)
         if expect_crs and not image.georeferenced:
             findings.append(Finding(file, "missing_crs", "has no CRS or no transform"))
@@ -146,16 +146,16 @@ def compare_grids(row: Row, image: Grid, mask: Grid) -> list[Finding]:
     if image.transform.is_identity or mask.transform.is_identity or image.transform.determinant == 0:
         return []
     width, height = image.width, image.height
-    own = np.array([(0, 0), (width, 0), (0, height), (width, height), (width / 2, height / 2)], np.float64)
-    found = _in_pixels(own, mask, image)
-    if found is None:
+    image_points = np.array([(0, 0), (width, 0), (0, height), (width, height), (width / 2, height / 2)], np.float64)
+    mask_points = _in_pixels(image_points, mask, image)
+    if mask_points is None:
         if np.allclose(image.transform[:6], mask.transform[:6]):
             return []
         message = f"is in another coordinate system than its image {name}, and cannot be compared with it"
         return [Finding(file, "grid_mismatch", message, "warning")]
-    if _largest(found - own) <= FAR:
+    if _largest(mask_points - image_points) <= FAR:
         return []
-    return [Finding(file, "grid_mismatch", _how_far(found, own, image, name))]
+    return [Finding(file, "grid_mismatch", _how_far(mask_points, image_points, image, name))]
 
 
 def refuse_elsewhere(row: Row, image: Raster, mask: Raster) -> None:
@@ -169,22 +169,22 @@ def refuse_elsewhere(row: Row, image: Raster, mask: Raster) -> None:
             raise DataError(f"mask {finding.line}", "the same place", "warp the mask onto the image's grid")
 
 
-def _how_far(found: NDArray[np.float64], own: NDArray[np.float64], image: Grid, name: str) -> str:
-    upside, sideways = own * [1, -1] + [0, image.height], own * [-1, 1] + [image.width, 0]
-    both = own * [-1, -1] + [image.width, image.height]
+def _how_far(mask_points: NDArray[np.float64], image_points: NDArray[np.float64], image: Grid, name: str) -> str:
+    upside, sideways = image_points * [1, -1] + [0, image.height], image_points * [-1, 1] + [image.width, 0]
+    both = image_points * [-1, -1] + [image.width, image.height]
     for how, expected in (("upside down", upside), ("mirrored", sideways), ("turned by 180 degrees", both)):
-        if _largest(found - expected) <= FAR:
+        if _largest(mask_points - expected) <= FAR:
             return f"is {how} against its image {name}, by its transform"
-    away = float(np.hypot(*(found[-1] - own[-1])))
+    away = float(np.hypot(*(mask_points[-1] - image_points[-1])))
     if away > FAR:
         metres = "" if image.gsd is None else f"{away * image.gsd:.3g} m "
         return f"lies {metres}away from its image {name} ({away:.3g} pixels)"
-    off = _largest(found - own)
+    off = _largest(mask_points - image_points)
     return f"has pixels of another size or direction than its image {name} (corners {off:.3g} pixels off)"
 
 
 def _in_pixels(points: NDArray[np.float64], mask: Grid, image: Grid) -> NDArray[np.float64] | None:
-    """Bring ``(N, 2)`` points from pixels of the mask to those of the image; ``None`` where no one knows how."""
+    """Bring ``(N, 2)`` points from pixels of the mask to those of the image; ``None`` where that is not known."""
     x, y = mask.transform @ (points[:, 0], points[:, 1])
     if mask.crs is not None and image.crs is not None and mask.crs != image.crs:
         try:
@@ -212,27 +212,28 @@ def vanished_labels(
         splits: The splits to look at.
 
     Returns:
-        A line each; none where all is well.
+        One line each; none where all is well.
     """
-    held = [split for split in splits if split in counts]
-    labelled = {split: sum(counts[split]) for split in held}
-    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in held)
+    counted = [split for split in splits if split in counts]
+    labelled = {split: sum(counts[split]) for split in counted}
+    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in counted)
     lines = []
     if lost > MOST_IGNORED * max(total + lost, 1):
         each = ", ".join(
-            f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}" for split in held
+            f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}"
+            for split in counted
         )
         lines.append(f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown")
-    absent = [name for k, name in enumerate(legend.names) if held and not any(counts[split][k] for split in held)]
+    absent = [name for k, name in enumerate(legend.names) if counted and not any(counts[split][k] for split in counted)]
     if absent:
-        lines.append(f"no pixel of {listed(absent)} in {', '.join(held)}")
+        lines.append(f"no pixel of {listed(absent)} in {', '.join(counted)}")
     if len(legend) == 1:
         lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
     return lines
 
 
 def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:
-    """Say what of a manifest's labels is not there, a line each: see `vanished_labels`."""
+    """Say what of a manifest's labels is not there, one line each: see `vanished_labels`."""
     measured = statistics or manifest.statistics
     if manifest.legend is None or measured is None or not measured.class_pixels:
         return []

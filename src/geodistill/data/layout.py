@@ -47,7 +47,7 @@ class PairedFiles:
     base: Path = field(default_factory=Path)
 
     def name(self, image: Path) -> str:
-        """Give an image's path relative to `base`, with forward slashes."""
+        """Return an image's path relative to `base`, with forward slashes."""
         return image.relative_to(self.base).as_posix()
 
 
@@ -79,16 +79,16 @@ def find_pairs(images: Sequence[Path], masks: Sequence[Path] = (), include: str 
     folders = [p if p.is_dir() else p.parent for p in (*images, *masks)]
     layout = PairedFiles(base=Path(os.path.commonpath(folders)))
     for image_place, mask_place in places:
-        found = _rasters(image_place)
+        files = _rasters(image_place)
         if mask_place is None:
-            candidates = [f for f in found if _is_mask_name(f, found)]
-            found = [f for f in found if f not in set(candidates)]
+            candidates = [f for f in files if _is_mask_name(f, files)]
+            files = [f for f in files if f not in set(candidates)]
         else:
             candidates = _rasters(mask_place)
         if mask_place is not None and image_place.is_file() and mask_place.is_file():
             pairs: list[tuple[Path, Path | None]] = [(image_place, mask_place)]
         else:
-            pairs = _pair(found, image_place, candidates, mask_place or image_place)
+            pairs = _pair(files, image_place, candidates, mask_place or image_place)
         taken = {mask for _, mask in pairs if mask}
         layout.pairs += [pair for pair in pairs if fnmatch(pair[0].name, include)]
         layout.masks_without_image += [m for m in candidates if m not in taken]
@@ -115,8 +115,8 @@ def no_pair_error(layout: PairedFiles, images: Sequence[Path]) -> DataError:
 def _rasters(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
-    found = [f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
-    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(place).parts))
+    files = [f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
+    return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(place).parts))
 
 
 def _nests(root: Path) -> list[tuple[Path, Path | None]]:
@@ -154,14 +154,16 @@ def _pair(
             raise DataError(f"{index[key].name} and {mask.name} in {mask.parent}", "one mask of that name")
         index[key] = mask
     pairs: list[tuple[Path, Path | None]] = []
-    seen: dict[Path, Path] = {}
+    users: dict[Path, Path] = {}
     for image in images:
-        found = next((index[key] for key in _mask_keys(image, image_root) if key in index), None)
-        if found is not None and found in seen:
-            raise DataError(f"{seen[found].name} and {image.name} in {image.parent} share the mask {found.name}", "one")
-        if found is not None:
-            seen[found] = image
-        pairs.append((image, found))
+        mask_file = next((index[key] for key in _mask_keys(image, image_root) if key in index), None)
+        if mask_file is not None and mask_file in users:
+            raise DataError(
+                f"{users[mask_file].name} and {image.name} in {image.parent} share the mask {mask_file.name}", "one"
+            )
+        if mask_file is not None:
+            users[mask_file] = image
+        pairs.append((image, mask_file))
     return pairs
 
 

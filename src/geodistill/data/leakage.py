@@ -41,7 +41,7 @@ class Leak:
     amount: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form."""
+        """Return a JSON-ready form."""
         return asdict(self)
 
 
@@ -59,14 +59,14 @@ def find_leaks(manifest: Manifest, distance: int = 4, *, progress: bool = False)
     rows = [row for row in manifest.entries if row.split != "unlabelled" and row.window.height]
     prints, grounds = [], []
     for row in tqdm(rows, "fingerprints", unit="image", disable=not (progress and sys.stderr.isatty())):
-        found, ground = _look(row)
-        prints.append(found)
+        print_of_row, ground = _look(row)
+        prints.append(print_of_row)
         grounds.append(ground)
     return [*_overlaps(rows, grounds), *_alike(rows, np.array(prints, np.uint64), distance)]
 
 
 def fingerprint(image: NDArray[Any]) -> int:
-    """Give 64 bits that say where an image grows brighter from left to right, on a grid of 8 x 8.
+    """Return 64 bits that say where an image grows brighter from left to right, on a grid of 8 x 8.
 
     Args:
         image: ``(C, H, W)`` samples of any type.
@@ -80,13 +80,13 @@ def format_leaks(leaks: Sequence[Leak], manifest: Manifest, shown: int = 5) -> s
     counts = Counter(row.split for row in manifest.entries)
     lines = []
     for kind, what in (("overlap", "share ground"), ("alike", "look alike")):
-        found = [leak for leak in leaks if leak.kind == kind]
-        touched = {name for leak in found for name, split in zip((leak.first, leak.second), leak.splits, strict=True)
+        of_kind = [leak for leak in leaks if leak.kind == kind]
+        touched = {name for leak in of_kind for name, split in zip((leak.first, leak.second), leak.splits, strict=True)
                    if split == "test"}  # fmt: skip
         share = f" ({len(touched)} of {counts['test']} test images)" if counts["test"] else ""
-        lines.append(f"{len(found)} pairs of different splits {what}{share}")
-        lines += [f"  {k.splits[0]} {k.first} | {k.splits[1]} {k.second} ({k.amount:.3g})" for k in found[:shown]]
-        lines += [f"  ... and {len(found) - shown} more"] if len(found) > shown else []
+        lines.append(f"{len(of_kind)} pairs of different splits {what}{share}")
+        lines += [f"  {k.splits[0]} {k.first} | {k.splits[1]} {k.second} ({k.amount:.3g})" for k in of_kind[:shown]]
+        lines += [f"  ... and {len(of_kind) - shown} more"] if len(of_kind) > shown else []
     if leaks:
         lines.append("scores on such images are too good: divide by group, block or site")
     return "\n".join(lines)

@@ -77,7 +77,7 @@ class Manifest:
 
     Attributes:
         entries: All rows, in a fixed order.
-        bands: One name a band of the images.
+        bands: One name per band of the images.
         legend: The classes, or ``None`` where no image has a mask.
         ignore_unknown: Whether labels in no legend entry are ignored; if not, reading one is an error.
         statistics: What `geodistill.data.measure.measure` measured, or ``None`` where it has not been run.
@@ -100,7 +100,7 @@ class Manifest:
         return float(np.median(gsds)) if gsds else None
 
     def rows(self, split: str | None = None) -> tuple[Row, ...]:
-        """Give the rows of a split, or all of them.
+        """Return the rows of a split, or all of them.
 
         Raises:
             DataError: No split has that name.
@@ -112,7 +112,7 @@ class Manifest:
         return tuple(row for row in self.entries if row.split == split)
 
     def some_rows(self, split: str) -> tuple[Row, ...]:
-        """Give the rows of a split, at least one of them.
+        """Return the rows of a split, at least one of them.
 
         Raises:
             DataError: No split has that name, or it is empty.
@@ -120,8 +120,8 @@ class Manifest:
         rows = self.rows(split)
         if not rows:
             counts = Counter(row.split for row in self.entries)
-            held = ", ".join(f"{name} {counts[name]}" for name in SPLITS if counts[name]) or "nothing"
-            raise DataError(f"manifest {self.path or ''} has no '{split}' images (it has {held})", f"some '{split}'")
+            present = ", ".join(f"{name} {counts[name]}" for name in SPLITS if counts[name]) or "nothing"
+            raise DataError(f"manifest {self.path or ''} has no '{split}' images (it has {present})", f"some '{split}'")
         return rows
 
     def save(self, path: Path | str) -> Manifest:
@@ -191,7 +191,7 @@ class Manifest:
         return cls(entries=entries, path=path, **described)
 
     def with_statistics(self, statistics: Statistics) -> Manifest:
-        """Give the manifest with these figures, and with the problems found while measuring added to its own."""
+        """Return the manifest with these figures, and with the problems found while measuring added to its own."""
         every = dict.fromkeys((*self.problems, *statistics.problems))
         return replace(self, statistics=statistics, problems=tuple(every))
 
@@ -207,7 +207,7 @@ class Manifest:
 
 
 def make_spec(manifest: Manifest) -> Spec:
-    """Give legend, bands, normalisation and median ground sampling distance, without reading any image.
+    """Return legend, bands, normalisation and median ground sampling distance, without reading any image.
 
     Raises:
         DataError: The manifest has no legend or no statistics.
@@ -226,7 +226,7 @@ def make_spec(manifest: Manifest) -> Spec:
 
 
 def without_labels(manifest: Manifest) -> Manifest:
-    """Give a manifest that is learnt from without labels: every train and unlabelled image, as train images.
+    """Return a manifest that is learnt from without labels: every train and unlabelled image, as train images.
 
     Its legend, which nothing reads, has a single class where there was none.
     """
@@ -236,7 +236,7 @@ def without_labels(manifest: Manifest) -> Manifest:
 
 
 def require_statistics(manifest: Manifest) -> Statistics:
-    """Give the manifest's statistics.
+    """Return the manifest's statistics.
 
     Raises:
         DataError: They have not been measured, or not a single pixel was valid.
@@ -313,8 +313,8 @@ def _check_cells(table: pa.Table) -> None:
     for name in ("image", "split", "row", "col", "height", "width"):
         if table[name].null_count:
             raise DataError(f"no {name} in row {table[name].is_null().to_pylist().index(True)}", f"a {name} in each")
-    if odd := set(table["split"].unique().to_pylist()) - set(SPLITS):
-        raise DataError(f"split {shown(min(odd))}", f"one of {', '.join(SPLITS)}")
+    if unknown := set(table["split"].unique().to_pylist()) - set(SPLITS):
+        raise DataError(f"split {shown(min(unknown))}", f"one of {', '.join(SPLITS)}")
     bounds = {"lon": (-540, 540), "lat": (-90, 90), "gsd": (1e-6, 1e7)}
     bounds |= dict.fromkeys(("row", "col", "height", "width"), (0, LONGEST - 1))
     for name, (low, high) in bounds.items():

@@ -23,8 +23,15 @@ STRIP_PIXELS = 4_000_000
 
 
 def strips(window: Window) -> Iterator[Window]:
-    """Cut a window into full-width strips of at most about `STRIP_PIXELS`, so that memory stays bounded."""
-    # Multiples of 512 rows keep to the tile rows of common files: no tile is decoded twice.
+    """Cut a window into full-width strips of at most about `STRIP_PIXELS`, so that memory stays bounded.
+
+    GDAL decodes whole tiles, or whole strips of rows, and keeps few of them. A strip whose height is a multiple of
+    the tile's ends on a border between tiles, so each tile is decoded for one strip alone::
+
+        tiles of 512 rows  |-----|-----|-----|-----|
+        strips             |-----------|-----------|    1024 rows: 4 tile rows decoded, not 5
+    """
+    # Common files have tiles of 256 or 512 rows.
     rows = max(STRIP_PIXELS // max(window.width, 1) // 512 * 512, 512 if window.width <= 32_768 else 64)
     for top in range(0, window.height, rows):
         yield Window(window.row + top, window.col, min(rows, window.height - top), window.width)
@@ -68,23 +75,23 @@ def decode_mask(
     if valid.all():
         return _decode(pixels, legend)
     indices = np.full(valid.shape, IGNORE_INDEX, np.uint8)
-    indices[valid], odd = _decode(pixels[:, valid], legend)
+    indices[valid], unnamed = _decode(pixels[:, valid], legend)
     if hidden.any():
         # What no entry names is no label here, and the nearest entry none either.
         indices[hidden], _ = _decode(pixels[:, hidden], replace(legend, nearest=False))
-    return indices, odd
+    return indices, unnamed
 
 
 def _decode(pixels: NDArray[Any], legend: Legend) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
     """Turn ``(1, ...)`` values or ``(3, ...)`` colours into class indices; also give the unknown ones' counts."""
-    odd: dict[int | Colour, int] = {}
+    unnamed: dict[int | Colour, int] = {}
     if pixels.shape[0] == 1:
-        known, odd_values = legend.indices_from_values(pixels[0])
-        odd.update(odd_values.items())
+        known, unnamed_values = legend.indices_from_values(pixels[0])
+        unnamed.update(unnamed_values.items())
     else:
-        known, odd_colours = legend.indices_from_colours(pixels)
-        odd.update(odd_colours.items())
-    return known, odd
+        known, unnamed_colours = legend.indices_from_colours(pixels)
+        unnamed.update(unnamed_colours.items())
+    return known, unnamed
 
 
 def _decode_palette(
@@ -104,19 +111,19 @@ def _decode_palette(
         named, _ = replace(legend, nearest=False).indices_from_colours(colours)
         indices[hidden] = named[0].take(values[hidden])
     counts = np.bincount(values[valid].ravel(), minlength=colours.shape[2])
-    odd: Counter[int | Colour] = Counter()
+    unnamed: Counter[int | Colour] = Counter()
     for value in np.flatnonzero(counts).tolist():
         red, green, blue = colours[:, 0, value].tolist()
         if (red, green, blue) in unknown:
-            odd[red, green, blue] += int(counts[value])
-    return indices, dict(odd)
+            unnamed[red, green, blue] += int(counts[value])
+    return indices, dict(unnamed)
 
 
-def unknown_labels_error(path: Path, odd: dict[int | Colour, int], legend: Legend) -> DataError:
+def unknown_labels_error(path: Path, unnamed: dict[int | Colour, int], legend: Legend) -> DataError:
     """Say which labels of a mask are in no legend entry."""
-    most = sorted(odd, key=lambda label: -odd[label])[:4]
-    named = ", ".join(f"{label_name(label)} ({odd[label]} pixels)" for label in most)
-    more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
+    most = sorted(unnamed, key=lambda label: -unnamed[label])[:4]
+    named = ", ".join(f"{label_name(label)} ({unnamed[label]} pixels)" for label in most)
+    more = f" and {len(unnamed) - 4} more" if len(unnamed) > 4 else ""
     kind = "label" if isinstance(most[0], int) else "colour"
     known = legend.values if kind == "label" else tuple(label_name(c) for c in legend.colours)
     return DataError(
@@ -153,9 +160,9 @@ def read_mask(
         DataError: The file cannot be read, or has labels outside the legend.
     """
     with Raster(path) as raster:
-        indices, odd = decode_mask(raster, legend, window)
-    if odd and not ignore_unknown:
-        raise unknown_labels_error(Path(path), odd, legend)
+        indices, unnamed = decode_mask(raster, legend, window)
+    if unnamed and not ignore_unknown:
+        raise unknown_labels_error(Path(path), unnamed, legend)
     return indices
 
 
@@ -220,15 +227,15 @@ class _LegendNeededError(DataError):
 def _needs_legend(raster: Raster) -> _LegendNeededError:
     """Refuse a colour mask, naming the colours its first rows hold so that a legend is soon written."""
     window = Window(0, 0, min(raster.grid.height, 2048), min(raster.grid.width, 2048))
-    found = ""
+    listed_colours = ""
     if raster.label_channels == 3 and raster.label_dtype == np.uint8:
         pixels, _, _ = raster.read_labels(window)
         colours, numbers = np.unique(pixels.reshape(3, -1), axis=1, return_counts=True)
         order = np.argsort(-numbers)[:6]
         names = [label_name((int(r), int(g), int(b))) for r, g, b in colours[:, order].T]
-        found = f" (its colours: {', '.join(names)})"
+        listed_colours = f" (its colours: {', '.join(names)})"
     return _LegendNeededError(
-        f"mask {raster.path} has {raster.label_channels} bands{found} and no legend is given",
+        f"mask {raster.path} has {raster.label_channels} bands{listed_colours} and no legend is given",
         "a legend file that names each colour's class",
         "write 'classes: {name: \"#rrggbb\", ...}' to a YAML file and give it as the legend",
     )

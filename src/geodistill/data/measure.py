@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from geodistill.data.findings import PixelDigest, Seen, compare_companions, label_notes, refuse_elsewhere
+from geodistill.data.findings import ImageSummary, PixelDigest, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.manifest import SPLITS, Manifest, Row
 from geodistill.data.mask_files import (
     decode_mask,
@@ -35,7 +35,7 @@ class _Measured:
     valid: int = 0
     ignored: int = 0
     unknown: dict[int | Colour, int] = field(default_factory=dict)
-    seen: Seen | None = None
+    summary: ImageSummary | None = None
 
 
 def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
@@ -56,26 +56,26 @@ def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
     classes: dict[str, NDArray[np.int64]] = {}
     unknown = Counter[str]()
     problems: list[str] = []
-    seen: list[Seen] = []
+    images_read: list[ImageSummary] = []
     for row in tqdm(manifest.entries, "measuring", unit="image", disable=not (progress and sys.stderr.isatty())):
         images[row.split] += 1
         pixels[row.split] += row.window.height * row.window.width
         try:
-            found = _measure(row, manifest)
+            figures_of_row = _measure(row, manifest)
         except DataError as error:
             problems.append(str(error))
             continue
-        valid[row.split] += found.valid
-        seen += [] if found.seen is None else [found.seen]
+        valid[row.split] += figures_of_row.valid
+        images_read += [] if figures_of_row.summary is None else [figures_of_row.summary]
         if row.split in splits:
-            moments.merge(found.moments)
+            moments.merge(figures_of_row.moments)
         if row.mask is not None and manifest.legend is not None:
-            ignored[row.split] += found.ignored
-            classes[row.split] = classes.get(row.split, 0) + found.classes
-            unknown.update({label_name(label): count for label, count in found.unknown.items()})
-            if found.unknown and not manifest.ignore_unknown:
-                problems.append(str(unknown_labels_error(row.mask, found.unknown, manifest.legend)))
-    problems += [finding.line for finding in compare_companions(seen) if finding.severity == "error"]
+            ignored[row.split] += figures_of_row.ignored
+            classes[row.split] = classes.get(row.split, 0) + figures_of_row.classes
+            unknown.update({label_name(label): count for label, count in figures_of_row.unknown.items()})
+            if figures_of_row.unknown and not manifest.ignore_unknown:
+                problems.append(str(unknown_labels_error(row.mask, figures_of_row.unknown, manifest.legend)))
+    problems += [finding.line for finding in compare_companions(images_read) if finding.severity == "error"]
     figures = (moments.mean, moments.std, moments.minimum, moments.maximum) if moments.count else ((), (), (), ())
     mean, std, minimum, maximum = (tuple(float(v) for v in figure) for figure in figures)
     readable = [row for row in manifest.entries if row.window.height]
@@ -113,26 +113,26 @@ def _measure(row: Row, manifest: Manifest) -> _Measured:
 
 
 def _walk(row: Row, image: Raster, mask: Raster | None, legend: Legend) -> _Measured:
-    found = _Measured(RunningMoments(image.channels), np.zeros(len(legend), np.int64))
+    figures = _Measured(RunningMoments(image.channels), np.zeros(len(legend), np.int64))
     digest = PixelDigest(image, row.window)
     for strip in strips(row.window):
         pixels, valid = image.read(strip)
         digest.add(pixels)
         everywhere = bool(valid.all())
-        found.moments.update(pixels.reshape(len(pixels), -1) if everywhere else pixels[:, valid])
-        found.valid += int(valid.sum())
+        figures.moments.update(pixels.reshape(len(pixels), -1) if everywhere else pixels[:, valid])
+        figures.valid += int(valid.sum())
         if mask is not None:
-            indices, odd = decode_mask(mask, legend, strip)
+            indices, unnamed = decode_mask(mask, legend, strip)
             counts, ignored = label_counts(indices if everywhere else indices[valid], len(legend))
-            found.classes += counts
-            found.ignored += ignored
-            for label, count in odd.items():
-                found.unknown[label] = found.unknown.get(label, 0) + count
-    moments = found.moments
+            figures.classes += counts
+            figures.ignored += ignored
+            for label, count in unnamed.items():
+                figures.unknown[label] = figures.unknown.get(label, 0) + count
+    moments = figures.moments
     varies = bool(moments.count and (moments.minimum < moments.maximum).any())
     pixels_of = digest.bytes() if varies else None
-    found.seen = Seen(row, str(image.dtype), image.grid.georeferenced, pixels_of)
-    return found
+    figures.summary = ImageSummary(row, str(image.dtype), image.grid.georeferenced, pixels_of)
+    return figures
 
 
 def format_statistics(statistics: Statistics, manifest: Manifest) -> str:
@@ -144,12 +144,12 @@ def format_statistics(statistics: Statistics, manifest: Manifest) -> str:
             f"{split:10s} {statistics.images[split]:7d} {statistics.pixels[split] / 1e6:8.2f} M {100 * share:6.1f}%"
         )
     if manifest.legend is not None:
-        held = [split for split in SPLITS if split in statistics.class_pixels]
+        splits = [split for split in SPLITS if split in statistics.class_pixels]
         width = max(len("class"), *(len(name) for name in manifest.legend.names), len("(ignored)"))
-        lines += ["", f"{'class':{width}s}" + "".join(f"{split:>9s}" for split in held)]
+        lines += ["", f"{'class':{width}s}" + "".join(f"{split:>9s}" for split in splits)]
         for index, name in enumerate((*manifest.legend.names, "(ignored)")):
             shares = ""
-            for split in held:
+            for split in splits:
                 counts = (*statistics.class_pixels[split], statistics.ignored_pixels.get(split, 0))
                 shares += f"{100 * counts[index] / max(sum(counts), 1):8.2f}%"
             lines.append(f"{name:{width}s}{shares}")

@@ -54,17 +54,17 @@ def refuse_different_images(manifests: Mapping[str, Manifest]) -> None:
     """
     (first, known), *others = manifests.items()
     for name, manifest in others:
-        own, theirs = known.bands, manifest.bands
-        pairs = zip(own, theirs, strict=False)
+        first_bands, bands = known.bands, manifest.bands
+        pairs = zip(first_bands, bands, strict=False)
         named = ((a, b) for a, b in pairs if not _UNNAMED.fullmatch(a) and not _UNNAMED.fullmatch(b))
-        if len(own) != len(theirs) or any(a.lower() != b.lower() for a, b in named):
+        if len(first_bands) != len(bands) or any(a.lower() != b.lower() for a, b in named):
             raise DataError(
-                f"set {name!r} with the bands {', '.join(theirs)} beside {first!r} with {', '.join(own)}",
+                f"set {name!r} with the bands {', '.join(bands)} beside {first!r} with {', '.join(first_bands)}",
                 "the same bands in every set",
                 "choose and order the bands when you scan, or train without that set",
             )
         high, higher = (m.statistics.maximum if m.statistics else () for m in (known, manifest))
-        for band, low, top in zip(own, high, higher, strict=False):
+        for band, low, top in zip(first_bands, high, higher, strict=False):
             if max(low, top) > MOST_RANGE * max(min(low, top), 1e-12):
                 raise DataError(
                     f"set {name!r} with samples up to {top:g} in {band} beside {first!r} with up to {low:g}",

@@ -59,7 +59,7 @@ def cut_patches(
     _refuse_inputs(manifest, out)
     with atomic_path(out, KIND) as part:
         for row in manifest.entries:
-            entries += [_moved(made, part, out) for made in _cut(row, manifest, part, size, places, stretch)]
+            entries += [_moved(patch, part, out) for patch in _cut(row, manifest, part, size, places, stretch)]
         if not entries:
             raise DataError(
                 f"no scene of {manifest.path} is {size} x {size} pixels", "larger scenes or smaller patches"
@@ -124,6 +124,6 @@ def _write(path: Path, pixels: NDArray[Any], grid: dict[str, Any]) -> None:
 
 
 def _moved(row: Row, part: Path, out: Path) -> Row:
-    """Give a row's files the names they have once the folder is in its place."""
+    """Return a row's files the names they have once the folder is in its place."""
     assert row.mask is not None  # only labelled rows are cut
     return replace(row, image=out / row.image.relative_to(part), mask=out / row.mask.relative_to(part))

@@ -83,8 +83,8 @@ class WindowReader:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files and cached pixels behind when a worker is spawned."""
-        own = ("_open", "_images", "_masks", "_held", "_fitting", "_pid")
-        return {key: value for key, value in self.__dict__.items() if key not in own}
+        of_this_process = ("_open", "_images", "_masks", "_held", "_fitting", "_pid")
+        return {key: value for key, value in self.__dict__.items() if key not in of_this_process}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -179,9 +179,9 @@ class WindowReader:
         return self._masks[path][window.slices]
 
     def _decode(self, raster: Raster, legend: Legend, window: Window) -> NDArray[np.uint8]:
-        indices, odd = decode_mask(raster, legend, window)
-        if odd and not self._ignore_unknown:
-            raise unknown_labels_error(raster.path, odd, legend)
+        indices, unnamed = decode_mask(raster, legend, window)
+        if unnamed and not self._ignore_unknown:
+            raise unknown_labels_error(raster.path, unnamed, legend)
         return indices
 
     def _worth_keeping(self, raster: Raster, pixel_bytes: int) -> bool:

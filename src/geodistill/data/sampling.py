@@ -63,14 +63,14 @@ class ViewSchedule:
         return self.views * sum(self.samples)
 
     def view(self, draw: int) -> View:
-        """Give the view of a draw, from 0 without end."""
+        """Return the view of a draw, from 0 without end."""
         pool, ordinal = (0, draw) if len(self.samples) == 1 or self.share == 0 else self._pool(draw)
         size = self.samples[pool] * self.views
         place = int(_order(self.seed, pool, ordinal // size, size)[ordinal % size])
         return View(pool, place // self.views, place + pool * self.samples[0] * self.views)
 
     def _pool(self, draw: int) -> tuple[int, int]:
-        """Give the pool of a draw and how many draws before it were from that pool."""
+        """Return the pool of a draw and how many draws before it were from that pool."""
         block, place = divmod(draw, BLOCK)
         second = round(BLOCK * self.share)
         chosen = _order(self.seed, 2, block, BLOCK) < second
@@ -104,7 +104,7 @@ def split_batch(total: int, images: Mapping[str, int], processes: int = 1) -> di
     """
     whole = sum(images.values())
     # Integers throughout: shares that are equal must not part by rounding.
-    shares = {name: divmod(total * held, whole) for name, held in images.items()}
+    shares = {name: divmod(total * number, whole) for name, number in images.items()}
     parts = {name: quotient for name, (quotient, _) in shares.items()}
     by_remainder = sorted(shares, key=lambda name: -shares[name][1])
     for name in by_remainder[: total - sum(parts.values())]:
@@ -161,7 +161,7 @@ def take_fraction(manifest: Manifest, fraction: float, seed: int) -> tuple[Manif
         seed: The same seed chooses the same images.
 
     Returns:
-        The manifest with fewer rows, and what to tell the user, a line each.
+        The manifest with fewer rows, and what to tell the user, one line each.
 
     Raises:
         RecipeError: The fraction is less than one image.
@@ -177,18 +177,18 @@ def take_fraction(manifest: Manifest, fraction: float, seed: int) -> tuple[Manif
     kept = [rows[index] for index in cover_classes(classes, size, seed)]
     chosen = set(map(id, kept))
     present = frozenset().union(*classes)
-    covered = frozenset().union(*(own for row, own in zip(rows, classes, strict=True) if id(row) in chosen))
+    covered = frozenset().union(*(of_row for row, of_row in zip(rows, classes, strict=True) if id(row) in chosen))
     dropped = {id(row) for row in rows} - chosen
     entries = tuple(row for row in manifest.entries if id(row) not in dropped)
-    told = f"{len(kept)} of {len(rows):,} labelled training images ({100 * fraction:g} %, seed {seed})"
-    told += f" with {len(covered)} of the {len(present)} classes that all of them hold"
+    note = f"{len(kept)} of {len(rows):,} labelled training images ({100 * fraction:g} %, seed {seed})"
+    note += f" with {len(covered)} of the {len(present)} classes that all of them hold"
     if missing := sorted(present - covered):
-        told += f"; without {', '.join(legend.names[index] for index in missing)}"
-    return replace(manifest, entries=entries), [told]
+        note += f"; without {', '.join(legend.names[index] for index in missing)}"
+    return replace(manifest, entries=entries), [note]
 
 
 def images_of(fraction: float, images: int) -> int:
-    """Give the number of images that a fraction is, to the nearest.
+    """Return the number of images that a fraction is, to the nearest.
 
     Raises:
         RecipeError: The fraction is less than one image.
@@ -233,9 +233,9 @@ def classes_of(row: Row, legend: Legend) -> frozenset[int]:
     Raises:
         DataError: The mask cannot be read.
     """
-    found = np.zeros(IGNORE_INDEX + 1, bool)
+    present = np.zeros(IGNORE_INDEX + 1, bool)
     assert row.mask is not None  # a labelled row
     with Raster(row.mask) as mask:
         for strip in strips(row.window):
-            found[np.unique(decode_mask(mask, legend, strip)[0])] = True
-    return frozenset(int(index) for index in np.flatnonzero(found[:IGNORE_INDEX]))
+            present[np.unique(decode_mask(mask, legend, strip)[0])] = True
+    return frozenset(int(index) for index in np.flatnonzero(present[:IGNORE_INDEX]))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from geodistill.data.findings import Seen, compare_companions, label_notes, refuse_elsewhere
+from geodistill.data.findings import ImageSummary, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.layout import find_pairs, no_pair_error
 from geodistill.data.manifest import SPLITS, Manifest, Row
 from geodistill.data.mask_files import infer_legend, size_mismatch_error
@@ -53,7 +53,7 @@ class ScanReport:
     missing: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form that ``data scan --json`` prints."""
+        """Return the JSON form that ``data scan --json`` prints."""
         manifest = self.manifest
         counts = Counter(row.split for row in manifest.entries)
         return {
@@ -171,7 +171,7 @@ class Opened:
     Attributes:
         rows: Name and row of each image (height and width 0 where it cannot be opened).
         bands: Names of the bands.
-        problems: A line each.
+        problems: One line each.
         mask_types: Sample types of the masks, where all are of values; empty where any is of colours.
     """
 
@@ -192,7 +192,7 @@ def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], s
     Raises:
         DataError: None can be opened, or they have different numbers of bands.
     """
-    opened, seen, types = Opened(), list[Seen](), set[str]()
+    opened, images_read, types = Opened(), list[ImageSummary](), set[str]()
     bands: dict[int, tuple[tuple[str, ...], Path, int]] = {}
     for image, mask in tqdm(pairs, "scanning", unit="image", disable=not (progress and sys.stderr.isatty())):
         names: tuple[str, ...] = ()
@@ -200,7 +200,7 @@ def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], s
         try:
             with Raster(image) as raster:
                 row, names = _row_of(image, mask, raster), raster.band_names
-                seen.append(Seen(row, str(raster.dtype), raster.grid.georeferenced))
+                images_read.append(ImageSummary(row, str(raster.dtype), raster.grid.georeferenced))
                 if mask is not None:
                     types.add(_open_mask(row, raster, mask))
         except DataError as error:
@@ -214,7 +214,7 @@ def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], s
     if len(bands) > 1:
         kinds = ", ".join(f"{n} with {k} bands such as {p}" for k, (_, p, n) in sorted(bands.items()))
         raise DataError(f"images of different kinds: {kinds}", "one number of bands", "scan them apart, see 'include'")
-    opened.problems += [finding.line for finding in compare_companions(seen) if finding.severity == "error"]
+    opened.problems += [finding.line for finding in compare_companions(images_read) if finding.severity == "error"]
     opened.bands, opened.mask_types = next(iter(bands.values()))[0], set() if "" in types else types
     return opened
 
@@ -260,9 +260,9 @@ def refuse_impossible_values(legend: Legend, mask_types: set[str]) -> None:
 
 def _date_in(name: str) -> str | None:
     """Find a day written as 20200831, 2020-08-31 or 2020_08_31 in a file name."""
-    for found in re.finditer(r"(?<!\d)((?:19|20)\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d)", name):
+    for match in re.finditer(r"(?<!\d)((?:19|20)\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d)", name):
         try:
-            return date(int(found[1]), int(found[3]), int(found[4])).isoformat()
+            return date(int(match[1]), int(match[3]), int(match[4])).isoformat()
         except ValueError:
             continue
     return None
@@ -272,8 +272,8 @@ def format_scan(report: ScanReport) -> str:
     """Write a scan's report as the text that ``data scan`` prints."""
     manifest = report.manifest
     counts = Counter(row.split for row in manifest.entries)
-    held = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
-    lines = [f"{manifest.path}: {len(manifest.entries)} images ({held}), bands {', '.join(manifest.bands)}"]
+    per_split = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
+    lines = [f"{manifest.path}: {len(manifest.entries)} images ({per_split}), bands {', '.join(manifest.bands)}"]
     for split, names in report.groups.items():
         if names:
             lines.append(f"{split} groups: " + (", ".join(names) if len(names) <= 12 else str(len(names))))

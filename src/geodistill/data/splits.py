@@ -99,8 +99,8 @@ def parse_groups(text: str) -> dict[str, list[str]]:
     """
     groups: dict[str, list[str]] = {}
     for part in text.split():
-        split, found, names = part.partition("=")
-        if not found or not names:
+        split, equals, names = part.partition("=")
+        if not equals or not names:
             raise DataError(f"group assignment {part!r}", "split=group,group such as 'val=Tile_4 test=Tile_7'")
         groups.setdefault(split, []).extend(name for name in names.split(",") if name)
     return groups
@@ -147,7 +147,7 @@ def _divide(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[tuple[Row,
 
 
 def _by_fractions(groups: Sequence[str], plan: SplitPlan) -> dict[str, str]:
-    """Give each group a split so that shares of rows come near the fractions; no wished split stays empty."""
+    """Return each group a split so that shares of rows come near the fractions; no wished split stays empty."""
     counts = Counter(groups)
     names = sorted(counts)
     wished = [name for name, fraction in zip(NAMES, plan.fractions, strict=True) if fraction > 0]
@@ -158,21 +158,21 @@ def _by_fractions(groups: Sequence[str], plan: SplitPlan) -> dict[str, str]:
     # Large groups first: the small ones then even out the shares.
     order.sort(key=lambda name: -counts[name])
     target = {name: f * len(groups) for name, f in zip(NAMES, plan.fractions, strict=True) if f > 0}
-    held = dict.fromkeys(target, 0)
+    taken = dict.fromkeys(target, 0)
     result: dict[str, str] = {}
     for position, group in enumerate(order):
-        empty = [name for name in target if held[name] == 0]
+        empty = [name for name in target if taken[name] == 0]
         forced = len(order) - position <= len(empty)
-        split = max(empty if forced else target, key=lambda name: target[name] - held[name])
+        split = max(empty if forced else target, key=lambda name: target[name] - taken[name])
         result[group] = split
-        held[split] += counts[group]
+        taken[split] += counts[group]
     return result
 
 
 def _groups(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
     if plan.group_file is not None:
         table = _group_table(plan.group_file)
-        found = [next((table[key] for key in _aliases(name) if key in table), None) for name, _ in rows]
+        names = [next((table[key] for key in _aliases(name) if key in table), None) for name, _ in rows]
         source = f"group file {plan.group_file}"
     else:
         try:
@@ -180,12 +180,12 @@ def _groups(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
         except re.error as error:
             raise DataError(f"group pattern {plan.group_regex!r} ({error})", "a regular expression") from error
         matches = [pattern.search(name) for name, _ in rows]
-        found = [None if m is None else (m.group(1) if pattern.groups else m.group(0)) for m in matches]
+        names = [None if m is None else (m.group(1) if pattern.groups else m.group(0)) for m in matches]
         source = f"group pattern {plan.group_regex!r}"
-    without = [name for (name, _), group in zip(rows, found, strict=True) if not group]
+    without = [name for (name, _), group in zip(rows, names, strict=True) if not group]
     if without:
         raise DataError(f"{source} finds no group for {len(without)} images such as {without[0]}", "one for each")
-    return [group for group in found if group]
+    return [group for group in names if group]
 
 
 def _group_table(path: Path) -> dict[str, str]:
@@ -200,7 +200,7 @@ def _group_table(path: Path) -> dict[str, str]:
 
 
 def _named(groups: Sequence[str], plan: SplitPlan) -> dict[str, str] | None:
-    """Give groups the splits they are named for; groups called train, val and test need no naming."""
+    """Return groups the splits they are named for; groups called train, val and test need no naming."""
     known = set(groups)
     if not plan.groups:
         return {name: name for name in known} if known <= set(NAMES) and len(known) > 1 else None
@@ -210,7 +210,7 @@ def _named(groups: Sequence[str], plan: SplitPlan) -> dict[str, str] | None:
             if name not in known:
                 raise UnknownNameError("group", name, known)
             if name in result:
-                raise DataError(f"group {name!r} in both {result[name]} and {split}", "one split a group")
+                raise DataError(f"group {name!r} in both {result[name]} and {split}", "one split per group")
             result[name] = split
     rest = LEFT_OUT if "train" in plan.groups else "train"
     return {name: result.get(name, rest) for name in known}
@@ -268,7 +268,7 @@ def _from_lists(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[tuple[
             if len(hits) != 1:
                 raise DataError(f"list {path} names {line!r}, which fits {len(hits)} images", "exactly one image")
             if splits[hits[0]] not in (LEFT_OUT, split):
-                raise DataError(f"{line!r} is in the lists {splits[hits[0]]} and {split}", "one list an image")
+                raise DataError(f"{line!r} is in the lists {splits[hits[0]]} and {split}", "one list per image")
             splits[hits[0]] = split
     return [(row, split, "") for (_, row), split in zip(rows, splits, strict=True)]
 

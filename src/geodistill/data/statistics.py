@@ -66,7 +66,7 @@ class Statistics:
     problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form that `from_dict` reads back."""
+        """Return a JSON-ready form that `from_dict` reads back."""
         return asdict(self)
 
     @classmethod
@@ -89,13 +89,15 @@ class Statistics:
         for key in ("mean", "std", "minimum", "maximum"):
             values[key] = tuple(_each(data[key], int | float, key))
             if bands is not None and len(values[key]) not in (0, bands):
-                raise DataError(f"statistics with {len(values[key])} {key}", f"{bands}, one a band")
+                raise DataError(f"statistics with {len(values[key])} {key}", f"{bands}, one per band")
         for key in ("images", "pixels", "valid_pixels", "ignored_pixels", "unknown_labels"):
             _each(_mapping(data[key], key).values(), int, key)
         for key in ("height", "width", "gsd"):
             values[key] = None if data[key] is None else _spread(data[key], key)
-        held = _mapping(data["class_pixels"], "class_pixels")
-        values["class_pixels"] = {split: tuple(_each(counts, int, "class_pixels")) for split, counts in held.items()}
+        by_split = _mapping(data["class_pixels"], "class_pixels")
+        values["class_pixels"] = {
+            split: tuple(_each(counts, int, "class_pixels")) for split, counts in by_split.items()
+        }
         return cls(**values)
 
 
@@ -107,16 +109,16 @@ def _mapping(value: Any, key: str) -> Mapping[str, Any]:
 
 def _each(values: Any, kind: Any, key: str) -> list[Any]:
     """Return a list of one kind; numbers must be finite, counts from 0."""
-    found = list(values) if isinstance(values, Collection) and not isinstance(values, str | Mapping) else [None]
-    for value in found:
-        odd = isinstance(value, bool) or not isinstance(value, kind)
+    items = list(values) if isinstance(values, Collection) and not isinstance(values, str | Mapping) else [None]
+    for value in items:
+        other_kind = isinstance(value, bool) or not isinstance(value, kind)
         if (
-            odd
+            other_kind
             or (isinstance(value, int) and kind is int and value < 0)
             or (isinstance(value, float) and not math.isfinite(value))
         ):
             raise DataError(f"statistics with {key} {shown(values)}", "the figures that were measured")
-    return found
+    return items
 
 
 def _spread(value: Any, key: str) -> Spread:

@@ -19,9 +19,9 @@ from geodistill.evaluation.results import check_place, claim_results, hold_resul
 from geodistill.evaluation.score_tables import write_csv, write_json, write_per_image
 from geodistill.evaluation.scoring import ExtraPixels, ImageScore, ScoringSettings, score_image, scoring_network
 from geodistill.evaluation.worst import lowest, write_worst
-from geodistill.inference.location import Placed, Whereabouts
+from geodistill.inference.location import LocationHint, PerPlaceModel
 from geodistill.inference.network import load_on
-from geodistill.inference.sliding import Settings as SlidingSettings
+from geodistill.inference.options import PredictOptions
 from geodistill.metrics import ConfusionMatrix, Scores
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend
@@ -53,10 +53,10 @@ class EvaluateOptions:
     device: str = "auto"
     worst: int = 12
     class_map: Mapping[str, str] | None = None
-    location: Whereabouts = field(default_factory=Whereabouts)
+    location: LocationHint = field(default_factory=LocationHint)
 
     def __post_init__(self) -> None:
-        SlidingSettings(overlap=self.overlap, batch=self.batch_size)
+        PredictOptions(overlap=self.overlap, batch=self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _Task:
         window: Side of the model's windows in pixels.
     """
 
-    model: Placed
+    model: PerPlaceModel
     rows: Sequence[Row]
     masks: Legend
     legend: Legend
@@ -158,7 +158,7 @@ def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, opti
     legend = masks if mapping is None else mapping.legend
     ConfusionMatrix(len(legend)).scores(legend, subset)  # Refuses names that are not in the legend.
     return _Task(
-        Placed(segmenter, options.location),
+        PerPlaceModel(segmenter, options.location),
         manifest.some_rows(split),
         masks,
         legend,

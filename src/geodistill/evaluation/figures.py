@@ -1,4 +1,4 @@
-"""Pictures a person looks at: image, truth and prediction side by side, and the confusion matrix."""
+"""Pictures of scores: image, truth and prediction side by side, and the confusion matrix."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown
 from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
 from geodistill.inference.network import Network, as_network
+from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import SceneRows, stream
-from geodistill.inference.sliding import Settings as SlidingSettings
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
@@ -222,7 +222,9 @@ def read_truth(mask: Raster, legend: Legend, window: Window, settings: ScoringSe
 
 def _stream(network: Network, area: Area, settings: ScoringSettings) -> closing[Generator[SceneRows, None, None]]:
     """Stream an area; used in ``with``, so that the reading thread has ended before the raster is closed."""
-    return closing(stream(network, area, SlidingSettings(overlap=settings.overlap, batch=settings.batch_size)))
+    windows = area.windows(network.size, settings.overlap)
+    options = SlidingOptions(overlap=settings.overlap)
+    return closing(stream(network, area, windows, options, batch=settings.batch_size))
 
 
 def _open_mask(row: Row, image: Raster) -> Raster:

@@ -13,7 +13,7 @@ import numpy as np
 from geodistill.errors import printable
 from geodistill.evaluation.figures import prediction_grid
 from geodistill.evaluation.scoring import PART, ImageScore, ScoringSettings, read_preview, scoring_network
-from geodistill.inference.location import Placed
+from geodistill.inference.location import PerPlaceModel
 from geodistill.raster import atomic_path
 from geodistill.spec import Legend
 
@@ -44,7 +44,7 @@ class RankedImage:
 
 def write_worst(
     out: Path,
-    model: Placed,
+    model: PerPlaceModel,
     worst: Sequence[RankedImage],
     scored: int,
     masks: Legend,

@@ -16,7 +16,7 @@ from geodistill.export.card import describe_network, known_scores, origin
 from geodistill.export.exporters import ExportOptions
 from geodistill.export.model_folder import model_folder
 from geodistill.files import atomic_path
-from geodistill.inference.stac import slugs
+from geodistill.inference.stac_item import slugs
 from geodistill.inference.style import plain_name
 from geodistill.segmenter import Segmenter
 from geodistill.version import __version__

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from geodistill.backends.graph import to_onnx
-from geodistill.backends.text import save_prompts
+from geodistill.backends.text_inputs import save_prompts
 from geodistill.errors import RecipeError
 from geodistill.export.exporters import ExportOptions
 from geodistill.export.int8 import Int8, check_data, quantise

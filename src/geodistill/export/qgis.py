@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geodistill.backends.graph import parity, plain_copy, require, write_graph
 from geodistill.backends.metadata import finish_graph
-from geodistill.backends.text import one_prompt
+from geodistill.backends.text_inputs import one_prompt
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.export.exporters import ExportOptions
 from geodistill.files import atomic_path

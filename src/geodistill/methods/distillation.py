@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.frozen import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.methods.method import CommonLosses, Method, Objective
+from geodistill.methods.schema import DEFAULT_TEACHER
+from geodistill.methods.teacher import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.nn.alignment import FAM, FeatureTap, map_grids, pair_levels
 from geodistill.nn.discriminator import FeatureDiscriminator
 from geodistill.nn.distillation import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
@@ -36,15 +37,12 @@ LOGIT_LOSSES: dict[str, LogitLoss] = {
 }
 FEATURE_LOSSES = ("feature", "adversarial")
 KINDS = (*LOGIT_LOSSES, *FEATURE_LOSSES)
-"""Every term of the bench."""
-
-DEFAULT = "teacher"
-"""Name of the recipe's ``teacher`` among its teachers."""
+"""Every kind of distillation term."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """A term of the bench.
+    """A distillation term.
 
     Attributes:
         name: As in ``losses.weights``.
@@ -58,18 +56,19 @@ class Term:
 
 
 def split_weights(weights: Mapping[str, float], own: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """Part a recipe's ``losses.weights`` into the method's own terms and the bench's.
+    """Part a recipe's ``losses.weights`` into the method's own terms and the distillation terms.
 
     Raises:
         UnknownNameError: A term is neither.
     """
-    bench: dict[str, float] = {}
+    distilled: dict[str, float] = {}
     for name, weight in weights.items():
         if name not in own:
-            if name.rpartition(".")[2] not in KINDS:
-                raise UnknownNameError("loss term", name, [*own, *KINDS])
-            bench[name] = weight
-    return {name: weight for name, weight in weights.items() if name not in bench}, bench
+            kinds = (*LOGIT_LOSSES, *FEATURE_LOSSES)
+            if name.rpartition(".")[2] not in kinds:
+                raise UnknownNameError("loss term", name, [*own, *kinds])
+            distilled[name] = weight
+    return {name: weight for name, weight in weights.items() if name not in distilled}, distilled
 
 
 def parse_term(name: str, teachers: Sequence[str]) -> Term:
@@ -79,7 +78,7 @@ def parse_term(name: str, teachers: Sequence[str]) -> Term:
         RecipeError: Its teacher is not in the recipe.
     """
     prefix, _, kind = name.rpartition(".")
-    teacher = prefix or DEFAULT
+    teacher = prefix or DEFAULT_TEACHER
     if teacher not in teachers:
         where = f"teachers.{prefix}" if prefix else "teacher"
         raise RecipeError(f"loss term {name} in a recipe without {where}", "that teacher", f"set {where}.segmenter")
@@ -92,11 +91,11 @@ class FeatureMatch(nn.Module):
     Args:
         student: The student's encoder.
         teacher: The teacher; it is asked for the levels that are matched.
-        kinds: Which of `FEATURE_LOSSES` are wanted. ``adversarial`` alone matches the last level only; it judges the
+        kinds: Which of `FEATURE_LOSSES` are wanted. ``adversarial`` alone matches the last level only; it sees the
             maps through the teacher's own encoder.
 
     Raises:
-        RecipeError: No level of the student meets one of the teacher, or the teacher's encoder cannot judge.
+        RecipeError: No level of the student meets one of the teacher, or the teacher has no encoder of 3 bands.
     """
 
     def __init__(self, student: Encoder, teacher: FrozenTeacher, kinds: Sequence[str]) -> None:
@@ -109,10 +108,10 @@ class FeatureMatch(nn.Module):
         self.strides = [teacher.strides[level] for level in levels]
         targets = [teacher.channels[level] for level in levels]
         self.align = FAM([student.channels[own] for own, _ in self.pairs], targets)
-        self.judge = FeatureDiscriminator(targets[-1], _judging(teacher)) if "adversarial" in kinds else None
+        self.discriminator = FeatureDiscriminator(targets[-1], _view_of(teacher)) if "adversarial" in kinds else None
 
     def terms(self, maps: Sequence[Tensor], targets: TeacherOutput, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Give the losses on features by kind.
+        """Return the losses on features by kind.
 
         Args:
             maps: ``(B, Ci, Hi, Wi)``, every level of the student.
@@ -120,22 +119,22 @@ class FeatureMatch(nn.Module):
             size: Height and width of the image.
         """
         aligned = self.align([maps[own] for own, _ in self.pairs], map_grids(*size, self.strides))
-        wanted = [targets.features[level] for _, level in self.pairs]
-        terms = {"feature": feature_kd(aligned, wanted)} if self.whole else {}
-        if self.judge is not None:
-            of_teacher, of_student = self.judge.compare(layer_normalise(wanted[-1]), aligned[-1])
+        matched = [targets.features[level] for _, level in self.pairs]
+        terms = {"feature": feature_kd(aligned, matched)} if self.whole else {}
+        if self.discriminator is not None:
+            of_teacher, of_student = self.discriminator.compare(layer_normalise(matched[-1]), aligned[-1])
             terms["adversarial"] = mse(of_teacher, of_student)
         return terms
 
 
-class BenchObjective:
-    """A method's own terms, and the bench's beside them.
+class DistillationObjective(Objective):
+    """A method's own terms, and distillation terms beside them.
 
     Args:
         inner: The method's own objective.
-        weights: Factor of each of the bench's terms.
+        weights: Factor of each distillation term.
         teachers: By name.
-        network: The student; its encoder is listened to where a term is on features.
+        network: The student; its encoder's maps are taken where a term is on features.
         losses: Temperatures.
 
     Attributes:
@@ -153,9 +152,9 @@ class BenchObjective:
         network: nn.Module,
         losses: CommonLosses,
     ) -> None:
+        super().__init__(inner.weights | dict(weights))
         self._inner, self._losses = inner, losses
         self._terms = [parse_term(name, list(teachers)) for name in weights]
-        self.weights = inner.weights | dict(weights)
         self.label_free = inner.label_free | frozenset(weights)
         self._teachers = {term.teacher: teachers[term.teacher] for term in self._terms}
         self.matches = nn.ModuleDict()
@@ -168,29 +167,29 @@ class BenchObjective:
         self._tap = FeatureTap(_encoder(network)) if len(self.matches) else None
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Give the unweighted terms of one batch."""
+        """Return the unweighted terms of one batch."""
         terms = self._inner(output, batch, step)
         height, width = batch["image"].shape[-2:]
         maps = [] if self._tap is None else self._tap.take(height, width)
         mask = counted_pixels(batch)
-        found: dict[str, dict[str, Tensor]] = {}
+        computed: dict[str, dict[str, Tensor]] = {}
         for name, teacher in self._teachers.items():
             targets = teacher.targets(batch)
-            found[name] = {}
+            computed[name] = {}
             if name in self.matches:
                 match = self.matches[name]
                 assert isinstance(match, FeatureMatch)
-                found[name] |= match.terms(maps, targets, (height, width))
+                computed[name] |= match.terms(maps, targets, (height, width))
             if targets.logits is not None:
                 stride = teacher.logits_stride
-                own, seen = pool_logits(output.logits.float(), stride), mask[:, ::stride, ::stride]
+                student, counted = pool_logits(output.logits.float(), stride), mask[:, ::stride, ::stride]
                 kinds = {term.kind for term in self._terms if term.teacher == name}
                 for kind in kinds & set(LOGIT_LOSSES):
-                    found[name][kind] = LOGIT_LOSSES[kind](own, targets.logits, seen, self._losses)
-        return terms | {term.name: found[term.teacher][term.kind] for term in self._terms}
+                    computed[name][kind] = LOGIT_LOSSES[kind](student, targets.logits, counted, self._losses)
+        return terms | {term.name: computed[term.teacher][term.kind] for term in self._terms}
 
     def weight(self, name: str, step: int) -> float:
-        """Give the factor of a term; the bench's are the same at every step."""
+        """Return the factor of a term; distillation terms have the same at every step."""
         return self._inner.weight(name, step) if name in self._inner.weights else self.weights[name]
 
     def to(self, device: torch.device | str) -> None:
@@ -200,12 +199,12 @@ class BenchObjective:
             teacher.to(device)
 
     def teacher_module(self) -> nn.Module | None:
-        """Give all teachers' modules together, each once."""
+        """Return all teachers' modules together, each once."""
         modules = [self._inner.teacher_module(), *(teacher.module for teacher in self._teachers.values())]
         return nn.ModuleList([module for module in modules if module is not None])
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the method's own state: the bench has none."""
+        """Return the method's own state: distillation terms have none."""
         return self._inner.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -213,14 +212,14 @@ class BenchObjective:
         self._inner.load_state_dict(state)
 
 
-def add_bench(
+def add_distillation(
     method: Method, weights: Mapping[str, float], teachers: Mapping[str, FrozenTeacher], losses: CommonLosses
 ) -> Method:
-    """Give a method with the bench's terms, where any has a factor, and with the recipe's weighting.
+    """Return a method with distillation terms, where any has a factor, and with the recipe's weighting.
 
     Args:
         method: With its own terms.
-        weights: Factor of each of the bench's terms; those of 0 are left out.
+        weights: Factor of each distillation term; those of 0 are left out.
         teachers: The recipe's, by name.
         losses: Temperatures and weighting.
 
@@ -230,14 +229,14 @@ def add_bench(
     """
     used = {name: weight for name, weight in weights.items() if weight != 0}
     if used:
-        objective = BenchObjective(method.objective, used, teachers, method.network, losses)
+        objective = DistillationObjective(method.objective, used, teachers, method.network, losses)
         adapters = objective.matches if len(objective.matches) else None
         method = replace(method, objective=objective, adapters=adapters, teachers={**method.teachers, **teachers})
     return replace(method, weighting=build_weighting(losses.weighting, tuple(method.objective.weights)))
 
 
 def counted_pixels(batch: Batch) -> Tensor:
-    """Give the pixels that terms on logits look at, as a mask: the labelled ones.
+    """Return the pixels that terms on logits look at, as a mask: the labelled ones.
 
     Of an image without any label, every valid pixel: a teacher needs no labels, but where a labelled image leaves a
     pixel out, its classes are not among the legend's.
@@ -257,14 +256,14 @@ def _encoder(network: nn.Module) -> Encoder:
     return encoder
 
 
-def _judging(teacher: FrozenTeacher) -> Encoder:
-    """Give the teacher's encoder as a discriminator looks through it: the same weights, and no one listening."""
+def _view_of(teacher: FrozenTeacher) -> Encoder:
+    """Return the teacher's encoder for a discriminator to look through: the same weights, without forward hooks."""
     if len(teacher.bands) != 3 or teacher.encoder is None:
         raise RecipeError(
             f"the loss 'adversarial' under a teacher of {len(teacher.bands)} bands",
             "a teacher of 3 bands with an encoder, through which the discriminator looks",
         )
-    own = teacher.encoder
-    judging = Encoder(own.name, own.body, own.channels, own.strides)
-    judging.norms = own.norms
-    return judging
+    encoder = teacher.encoder
+    view = Encoder(encoder.name, encoder.body, encoder.channels, encoder.strides)
+    view.norms = encoder.norms
+    return view

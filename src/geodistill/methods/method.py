@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-import lightning
 import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
-from geodistill.methods.frozen import FrozenTeacher
+from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
 from geodistill.nn.weighting import Weighting
+
+if TYPE_CHECKING:
+    from geodistill.methods.task import Phase  # Lightning takes seconds to import
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,57 +37,46 @@ class CommonLosses:
     dist_temperature: float = 1.0
 
 
-class Objective(Protocol):
+class Objective:
     """The named loss terms of a method, with any frozen teacher they need.
 
-    It is no part of the network, so a teacher stays out of the optimiser, of DDP and of checkpoints.
+    It is no part of the network, so a teacher stays out of the optimiser, of DDP and of checkpoints. A method gives
+    the terms; all else has a default: factors that stay the same, nothing to move, no teacher, no state.
+
+    Args:
+        weights: The factor of each term.
 
     Attributes:
         weights: The factor of each term before any schedule.
         label_free: The terms that images without labels serve as well.
     """
 
-    weights: dict[str, float]
-    label_free: frozenset[str]
+    label_free: frozenset[str] = frozenset()
 
+    def __init__(self, weights: dict[str, float]) -> None:
+        self.weights = weights
+
+    @abstractmethod
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Give the unweighted terms of one batch: scalars with a graph, under the same names at every step."""
-        ...
+        """Return the unweighted terms of one batch: scalars with a graph, under the same names at every step."""
 
     def weight(self, name: str, step: int) -> float:
-        """Give the factor of a term at ``step`` (from 0)."""
-        ...
+        """Return the factor of a term at ``step`` (from 0); the same at every step here."""
+        return self.weights[name]
 
     def to(self, device: torch.device | str) -> None:
         """Move the teacher, if any."""
-        ...
 
     def teacher_module(self) -> nn.Module | None:
-        """Give the frozen teacher's encoder, for counting; ``None`` where there is none."""
-        ...
+        """Return the frozen teacher's module, for counting; ``None`` where there is none."""
+        return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a resumed run needs, such as running statistics; no teacher weights."""
-        ...
+        """Return what a resumed run needs, such as running statistics; no teacher weights."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take `state_dict`'s result back."""
-        ...
-
-
-class Phase(lightning.LightningModule):
-    """A training task of its own that runs before the main one, on the same data.
-
-    Attributes:
-        name: For the progress line.
-        steps: Its length in optimiser steps.
-    """
-
-    name: str
-    steps: int
-
-    def finish(self, run: Path) -> None:
-        """Leave in a run's directory what the phase made, beside the checkpoints; nothing here."""
 
 
 Context = Callable[[Batch], dict[str, Tensor]]
@@ -93,7 +84,7 @@ Context = Callable[[Batch], dict[str, Tensor]]
 
 
 def no_context(batch: Batch) -> dict[str, Tensor]:
-    """Give nothing: the network takes images alone."""
+    """Return nothing: the network takes images alone."""
     return {}
 
 

@@ -1,21 +1,25 @@
-"""A recipe's teacher: what it is, which bands it sees, in which units, and where its outputs are kept."""
+"""Frozen teachers: their settings, and how they give a student its targets; never trained, wrapped or saved."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.cache import Storage
-from geodistill.methods.frozen import FrozenTeacher, Precision, SegmenterTeacher, TeacherOutput
-from geodistill.nn.encoders import build_encoder
-from geodistill.nn.weights import read_weights
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geodistill.data.sample import Batch
+from geodistill.errors import RecipeError, TrainingError, UnknownNameError
+from geodistill.methods.cache import Storage, TeacherCache
+from geodistill.nn.alignment import map_grids
+from geodistill.nn.encoders import Encoder
 from geodistill.spec import Spec
 
-__all__ = ["FrozenTeacher", "SegmenterTeacher", "TeacherConfig", "TeacherOutput", "build_teacher", "teacher_bands"]
-
-RGB = ("red", "green", "blue")
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -57,34 +61,172 @@ class TeacherConfig:
     views: int = 8
 
 
-def build_teacher(config: TeacherConfig | FrozenTeacher, spec: Spec) -> FrozenTeacher:
-    """Build an encoder as the teacher for images of a Spec; a teacher that is built already is given back.
+@dataclass
+class TeacherOutput:
+    """A teacher's targets of a batch, float32 and without gradients.
 
-    A Segmenter as teacher is opened by `geodistill.training.build.open_teacher`, a room that knows Segmenters.
-
-    Raises:
-        RecipeError: The bands do not fit, or the data is not in the units that the encoder's statistics are in.
-        ArtifactError: The weights cannot be had or do not fit.
-        UnknownNameError: No such encoder or band.
+    Attributes:
+        features: ``(B, Ci, ceil(H / si), ceil(W / si))`` by level, for the levels asked for.
+        logits: ``(B, K, ceil(H / stride), ceil(W / stride))`` in the student's order of classes, where asked for.
     """
-    if isinstance(config, FrozenTeacher):
-        return config
-    if config.segmenter is not None:
-        raise RecipeError(f"the Segmenter {config.segmenter} where an encoder is built", "teacher.segmenter not given")
-    local = None
-    if config.weights is not None and config.weights != "pretrained":
-        local = read_weights(config.weights)
-    channels = 3 if local is None or local.channels is None else local.channels
-    names = RGB if local is None or local.bands is None else local.bands
-    bands = teacher_bands(config.bands, spec, channels, names)
-    encoder = build_encoder(config.encoder, channels, config.weights, indices=config.indices)
-    if config.statistics == "data":
-        mean, std = [spec.mean[b] for b in bands], [spec.std[b] for b in bands]
-    else:
-        if local is None or local.channels is None:
-            _check_units(spec, bands)
-        mean, std = (list(values) for values in encoder.pretrained_statistics)
-    return FrozenTeacher(encoder, mean, std, bands, config.precision)
+
+    features: dict[int, Tensor]
+    logits: Tensor | None = None
+
+
+class FrozenTeacher(ABC):
+    """Returns the targets of a batch, from images in sensor units, without gradients and in float32.
+
+    It is no module of the student, so it stays out of the optimiser, of DDP and of checkpoints.
+
+    Args:
+        module: What is run; put in evaluation mode and frozen.
+        encoder: The encoder in it, or ``None`` where it has none.
+        levels: Channels and stride of each level that it can return.
+        bands: Position in the image of each of its input channels.
+        precision: Of the computation.
+
+    Attributes:
+        module: As given.
+        encoder: As given.
+        channels: Channels of each level that it can return.
+        strides: Stride of each level in pixels.
+        logits_stride: Stride of the logits in `targets`.
+        cache: Keeps its outputs, where it is set.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        encoder: Encoder | None,
+        levels: Sequence[tuple[int, int]],
+        bands: Sequence[int],
+        precision: Precision,
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.encoder = encoder
+        self.channels = tuple(channels for channels, _ in levels)
+        self.strides = tuple(stride for _, stride in levels)
+        self.bands, self.logits_stride = list(bands), 1
+        self.cache: TeacherCache | None = None
+        self.levels: list[int] = []
+        self.asked_logits = False
+        self._precision = precision
+        self._last: tuple[Batch, TeacherOutput] | None = None
+
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        """``(B, C, H, W)`` float32 sensor units -> ``(B, Ci, ceil(H / si), ceil(W / si))`` float32, every level."""
+        return self._outputs(image)[0]
+
+    @abstractmethod
+    def description(self, device: torch.device) -> dict[str, object]:
+        """Return what its outputs on a device depend on besides its weights, JSON-able."""
+
+    @abstractmethod
+    def _check_logits(self) -> None:
+        """Refuse where it cannot return the logits of the student's classes."""
+
+    @abstractmethod
+    def _outputs(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """Return every level, and logits in the student's order of classes where there are any."""
+
+    def to(self, device: torch.device | str) -> None:
+        """Move all that it computes with."""
+        self.module.to(device)
+
+    def ask(self, levels: Sequence[int] = (), logits: bool = False) -> None:
+        """Say what `targets` is to return, besides what was asked for before.
+
+        Raises:
+            RecipeError: The teacher has no such output.
+        """
+        if wrong := [level for level in levels if not 0 <= level < len(self.channels)]:
+            raise RecipeError(f"teacher level {wrong[0]}", f"one of its {len(self.channels)}, from 0")
+        if logits:
+            self._check_logits()
+        self.levels = sorted({*self.levels, *levels})
+        self.asked_logits |= logits
+
+    def targets(self, batch: Batch) -> TeacherOutput:
+        """Return what was asked for, from the cache where it holds the view, else computed and kept there.
+
+        With a cache the teacher sees a sample before its colours were changed.
+
+        Raises:
+            TrainingError: The teacher returns a value that is not finite; the message names the sample.
+        """
+        if self._last is not None and self._last[0] is batch:
+            return self._last[1]
+        parts = self._computed(batch) if self.cache is None else self._cached(batch, self.cache)
+        features = dict(zip(self.levels, parts, strict=False))
+        output = TeacherOutput(features, parts[-1] if self.asked_logits else None)
+        self._last = (batch, output)
+        return output
+
+    def output_shapes(self, size: int, classes: int) -> list[tuple[int, ...]]:
+        """Return the shapes of what was asked for, without the batch, for square images: levels, then logits."""
+        places = map_grids(size, size, self.strides)
+        shapes: list[tuple[int, ...]] = [(self.channels[level], *places[level]) for level in self.levels]
+        side = -(-size // self.logits_stride)
+        return [*shapes, (classes, side, side)] if self.asked_logits else shapes
+
+    def _computed(self, batch: Batch, rows: Sequence[int] | None = None) -> list[Tensor]:
+        """Compute what was asked for, for some samples of a batch or for all."""
+        image = batch["plain"] if "plain" in batch else batch["image"]
+        keys = batch["key"]
+        if rows is not None:
+            image, keys = image[list(rows)], [keys[row] for row in rows]
+        features, logits = self._outputs(image)
+        parts = [features[level] for level in self.levels]
+        if self.asked_logits:
+            assert logits is not None
+            parts.append(pool_logits(logits, self.logits_stride))
+        for part in parts:
+            finite = torch.isfinite(part).flatten(1).all(1).tolist()
+            if not all(finite):
+                raise TrainingError(
+                    f"the teacher's output is not finite on {keys[finite.index(False)]}",
+                    "finite numbers",
+                    "check this image, or set teacher.precision: fp32",
+                )
+        return parts
+
+    def _cached(self, batch: Batch, cache: TeacherCache) -> list[Tensor]:
+        """Read what is there and compute the rest; what was computed is rounded as if it had been read.
+
+        A sample that will be kept goes through the teacher alone: the last bits of its outputs depend on the batch
+        it is in, and which samples are missing from a batch depends on when a run was stopped. What there is no room
+        for is computed together each time.
+        """
+        slots = batch["slot"].tolist()
+        records = [cache.read(slot) for slot in slots]
+        missing = [row for row, parts in enumerate(records) if parts is None]
+        kept = [row for row in missing if cache.keeps(slots[row])]
+        others = [row for row in missing if not cache.keeps(slots[row])]
+        for rows in [*([row] for row in kept), *([others] if others else [])]:
+            computed = self._computed(batch, rows)
+            for index, row in enumerate(rows):
+                records[row] = cache.write(slots[row], [part[index] for part in computed])
+        samples = [parts for parts in records if parts is not None]
+        device = batch["image"].device
+        return [torch.stack(parts).to(device).float() for parts in zip(*samples, strict=True)]
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        dtype = self._dtype(device)
+        enabled = dtype != torch.float32
+        return torch.autocast(device.type, dtype if enabled else None, enabled=enabled)
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        if self._precision == "auto" and device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._precision, torch.float32)
+
+
+def pool_logits(logits: Tensor, stride: int) -> Tensor:
+    """``(B, K, H, W)`` -> means over squares, ``(B, K, ceil(H / stride), ceil(W / stride))``."""
+    if stride == 1:
+        return logits
+    return F.avg_pool2d(logits, stride, ceil_mode=True, count_include_pad=False)
 
 
 def teacher_bands(
@@ -106,14 +248,14 @@ def teacher_bands(
         RecipeError: There are too few, or a position is outside the image.
         UnknownNameError: No band has that name.
     """
-    held = [band.lower() for band in spec.bands]
+    known = [band.lower() for band in spec.bands]
     if given is not None:
         for band in given:
-            if isinstance(band, str) and band.lower() not in held:
+            if isinstance(band, str) and band.lower() not in known:
                 raise UnknownNameError("band", band, spec.bands, "set teacher.bands")
-        bands = tuple(held.index(band.lower()) if isinstance(band, str) else band for band in given)
-    elif len(names) == channels and all(name.lower() in held for name in names):
-        bands = tuple(held.index(name.lower()) for name in names)
+        bands = tuple(known.index(band.lower()) if isinstance(band, str) else band for band in given)
+    elif len(names) == channels and all(name.lower() in known for name in names):
+        bands = tuple(known.index(name.lower()) for name in names)
     elif spec.channels == 1:
         bands = (0,) * channels
     else:
@@ -125,14 +267,3 @@ def teacher_bands(
             "set teacher.bands",
         )
     return bands
-
-
-def _check_units(spec: Spec, bands: Sequence[int]) -> None:
-    """Refuse data that is plainly not 8-bit: the teacher would see flat black or white."""
-    highest = max(spec.mean[b] for b in bands)
-    reach = max(spec.mean[b] + 2 * spec.std[b] for b in bands)
-    if highest > 255 or reach < 1.5:
-        means = ", ".join(f"{spec.mean[b]:.4g}" for b in bands)
-        raise RecipeError(
-            f"band means {means} under a teacher that expects 8-bit images", "0..255", "set teacher.statistics: data"
-        )

@@ -14,16 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.nn.adapters import place_name
-from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, BodyRequest, PyramidBody, build_body, timm_family
-from geodistill.nn.weights import LocalWeights, load_own_weights, read_weights
+from geodistill.lazy import load
+from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, Body, BodyRequest, build_body, timm_family
+from geodistill.nn.checkpoints import load_own_weights
+from geodistill.nn.weights import LocalWeights, read_weights
+
+
+def _adapters(text: str) -> Any:
+    return load("geodistill.nn.adapters:place_name")(text)
+
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "pad_type": str,
     "output_stride": int,
     "drop_path_rate": float,
     "ls_init_value": float,
-    "adapters": place_name,
+    "adapters": _adapters,
 }
 """What may stand in brackets behind a timm name, as in ``resnet50(output_stride=8)``."""
 
@@ -50,7 +56,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         name: str,
-        body: nn.Module,
+        body: Body,
         channels: Sequence[int],
         strides: Sequence[int],
         statistics: tuple[tuple[float, ...], tuple[float, ...]] = _IMAGENET,
@@ -82,14 +88,23 @@ class Encoder(nn.Module):
         padded = F.pad(image, (0, -width % multiple, 0, -height % multiple))
         if given is None:
             maps: list[Tensor] = self.body(padded)
-        elif isinstance(self.body, PyramidBody) and self.norms is None:
-            maps = self.body.forward_given(padded, given)
         else:
-            raise RecipeError(f"teacher forcing of {self.name}", "a convolutional encoder", "set its share to 0")
+            self.check_given()
+            maps = self.body.forward_given(padded, given)
         cropped = [m[..., : -(-height // s), : -(-width // s)] for m, s in zip(maps, self.strides, strict=True)]
         if self.norms is None:
             return cropped
         return [norm(m.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, m in zip(self.norms, cropped, strict=True)]
+
+    def check_given(self) -> None:
+        """Make sure that `forward` can be given maps.
+
+        Raises:
+            RecipeError: The stages cannot be told apart.
+        """
+        if self.norms is not None:
+            raise RecipeError(f"teacher forcing of {self.name}", "a convolutional encoder", "set its share to 0")
+        self.body.level_modules()
 
 
 def build_encoder(
@@ -128,7 +143,7 @@ def build_encoder(
         raise ArtifactError(f"weights {local.path} are of {local.encoder}", full_name, "name that encoder")
     request = BodyRequest(base, in_channels, options, hub, local, None if indices is None else tuple(indices))
     try:
-        body, channels, strides = build_body(request)
+        body = build_body(request)
     except (TypeError, AssertionError, NotImplementedError, IndexError) as error:
         raise RecipeError(f"encoder {name} cannot give these feature maps ({_first_line(error)})", "another") from error
     except (RuntimeError, OSError, ValueError) as error:
@@ -140,7 +155,7 @@ def build_encoder(
             "give a local weights file",
         ) from error
     normed = output_norms or (local is not None and local.encoder is not None and "norms.0.weight" in local.tensors)
-    encoder = Encoder(full_name, body, channels, strides, _statistics(body, local), normed)
+    encoder = Encoder(full_name, body, body.channels, body.strides, _statistics(body, local), normed)
     if local is not None and local.encoder is not None:
         load_own_weights(encoder, local, strict=indices is None)
     return encoder

@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
+from geodistill.errors import ArtifactError
+from geodistill.nn.bodies import Body, BodyRequest
+
 STRIDES = (4, 8, 16, 32)
 TRAINED_SIDE = 224
 """Side in pixels of the image that the position embeddings are kept for."""
@@ -126,7 +129,7 @@ class PvtStage(nn.Module):
         return given
 
     def position(self, height: int, width: int) -> Tensor:
-        """Give the embedding for a grid, ``(1, height * width, C)``, interpolated bilinearly from the kept one."""
+        """Return the embedding for a grid, ``(1, height * width, C)``, interpolated bilinearly from the kept one."""
         kept = self.pos_embed[:, self.spare :]
         if (height, width) == (self.grid, self.grid):
             return kept
@@ -134,7 +137,7 @@ class PvtStage(nn.Module):
         return F.interpolate(square, (height, width), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
 
 
-class PvtBody(nn.Module):
+class PvtBody(Body):
     """The four stages.
 
     Args:
@@ -144,7 +147,7 @@ class PvtBody(nn.Module):
     """
 
     def __init__(self, in_channels: int, size: PvtSize, drop_path_rate: float = 0.1) -> None:
-        super().__init__()
+        super().__init__(size.widths, STRIDES)
         depth = sum(size.depths)
         rates = iter([drop_path_rate * i / max(depth - 1, 1) for i in range(depth)])
         before = (in_channels, *size.widths[:-1])
@@ -170,3 +173,21 @@ class PvtBody(nn.Module):
         for stage in self.stages:
             maps.append(stage(maps[-1] if maps else image))
         return maps
+
+
+def build_pvt(request: BodyRequest) -> PvtBody:
+    """Return KDA's Pyramid Vision Transformer.
+
+    Raises:
+        IndexError: Other levels than all four are asked for.
+        ArtifactError: Pretrained weights are asked for.
+    """
+    if request.indices not in (None, (0, 1, 2, 3)):
+        raise IndexError(f"levels {request.indices}, not all four")
+    if request.hub:
+        raise ArtifactError(
+            f"pretrained weights of {request.base}", "none: nobody published any", "train it, or use null"
+        )
+    body = PvtBody(request.in_channels, PVT_SIZES[request.base], **request.options)
+    request.load(body)
+    return body

@@ -19,11 +19,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as save_bytes
-from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError
-from geodistill.nn.checkpoints import fit_positions, timm_names
 from geodistill.reading import read_object
 
 UNREADABLE = (
@@ -45,7 +43,6 @@ UNREADABLE = (
 )
 """What torch's and safetensors' readers raise on files that are not theirs, or are altered."""
 
-_HEADS = {"head", "head_dist", "classifier", "fc", "fc_norm"}
 _SEGMENTER_KEY = re.compile(r"^(?:network\.)?encoder\.(.+)$")
 
 
@@ -139,61 +136,6 @@ def write_encoder(
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def load_timm_weights(model: nn.Module, weights: LocalWeights, in_channels: int, strict: bool = True) -> None:
-    """Load the weights of a whole timm model into it or into its feature-extracting form.
-
-    Feature forms rename ``stages.0`` to ``stages_0``, so keys are compared with dots for underscores. What follows
-    the encoder in the file (pooling, classifier) is left over on purpose; anything else must fit exactly. Checkpoints
-    of other projects are renamed, and position tables resampled, by `geodistill.nn.checkpoints`.
-
-    Args:
-        model: Takes the weights.
-        weights: As read from disk.
-        in_channels: Bands of the image; an RGB stem is adapted.
-        strict: Whether keys inside the model's parts may not be left over either.
-
-    Raises:
-        ArtifactError: Keys are missing, left over or of another shape; the message names them.
-    """
-    given = {_flat(key): (key, tensor) for key, tensor in timm_names(weights.tensors).items()}
-    parts = {re.sub(r"_\d+$", "", name) for name, _ in model.named_children()} - _HEADS
-    own = model.state_dict()
-    chosen: dict[str, Tensor] = {}
-    problems: list[str] = []
-    for key, target in own.items():
-        found = given.pop(_flat(key), None)
-        if found is None:
-            if not key.endswith("num_batches_tracked"):
-                problems.append(f"{key} is missing")
-            continue
-        tensor = fit_positions(key, _adapt_stem(found[1], target, in_channels), model)
-        if tensor.shape != target.shape:
-            problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(target.shape)}")
-        chosen[key] = tensor
-    if strict:
-        problems += [f"{key} is left over" for key, _ in given.values() if key.split(".")[0] in parts]
-    _refuse(weights.path, problems)
-    # Some encoders of segmentation-models-pytorch override load_state_dict with another signature.
-    nn.Module.load_state_dict(model, chosen, strict=False)
-
-
-def load_own_weights(module: nn.Module, weights: LocalWeights, strict: bool = True) -> None:
-    """Load tensors whose keys are the module's own; without ``strict`` some may be left over.
-
-    Raises:
-        ArtifactError: Keys are missing, left over or of another shape; the message names them.
-    """
-    own = module.state_dict()
-    problems = [f"{key} is missing" for key in own if key not in weights.tensors]
-    for key, tensor in weights.tensors.items():
-        if key not in own and strict:
-            problems.append(f"{key} is left over")
-        elif key in own and tensor.shape != own[key].shape:
-            problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(own[key].shape)}")
-    _refuse(weights.path, problems)
-    module.load_state_dict(weights.tensors, strict=strict)
-
-
 def weights_hash(module: nn.Module) -> str:
     """SHA-256 of every parameter and buffer with its name, type and shape."""
     digest = hashlib.sha256()
@@ -268,22 +210,3 @@ def _numbers(values: Any) -> tuple[float, ...]:
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"{values} are not all finite")
     return numbers
-
-
-def _flat(key: str) -> str:
-    return key.removeprefix("model.").replace("_", ".")
-
-
-def _adapt_stem(tensor: Tensor, target: Tensor, in_channels: int) -> Tensor:
-    """Fit an RGB stem kernel to another number of bands: summed for one, repeated and scaled for more."""
-    stem = tensor.ndim == 4 and tensor.shape[1] == 3 and target.ndim == 4 and target.shape[1] == in_channels
-    if stem and in_channels != 3 and tensor.shape[2:] == target.shape[2:]:
-        adapted: Tensor = adapt_input_conv(in_channels, tensor)
-        return adapted
-    return tensor
-
-
-def _refuse(path: Path, problems: list[str]) -> None:
-    if problems:
-        shown = ", ".join(problems[:4]) + (f" and {len(problems) - 4} more" if len(problems) > 4 else "")
-        raise ArtifactError(f"weights {path} do not fit the encoder: {shown}", "weights of this very encoder")

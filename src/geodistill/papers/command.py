@@ -1,4 +1,4 @@
-"""The verb ``reproduce``: a paper's table, our figures beside the published ones (`geodistill.papers`)."""
+"""``geodistill reproduce``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
 from geodistill.errors import RecipeError
-from geodistill.lazy import load
 
 
 def reproduce(argv: Sequence[str]) -> None:
@@ -30,8 +29,10 @@ def reproduce(argv: Sequence[str]) -> None:
     add("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.list:
-        names = [load("geodistill.papers.registry:find_table")(args.table).name] if args.table else []
-        listed = load("geodistill.papers.reproduce.listing:list_tables")(names)
+        from geodistill.papers.registry import find_table
+        from geodistill.papers.reproduce.listing import list_tables
+
+        listed = list_tables([find_table(args.table).name] if args.table else [])
         if args.json:
             print_json([table.to_dict() for table in listed])
         else:
@@ -39,8 +40,10 @@ def reproduce(argv: Sequence[str]) -> None:
         return
     if not args.table:
         raise RecipeError("reproduce without a table", "one such as ktda/2", "see 'geodistill reproduce --list'")
+    from geodistill.papers.reproduce.runner import reproduce as run_reproduce
+
     with plain_warnings():
-        table = load("geodistill.papers.reproduce.runner:reproduce")(
+        table = run_reproduce(
             args.table,
             args.out,
             scale=args.scale,

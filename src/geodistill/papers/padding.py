@@ -1,4 +1,4 @@
-"""A published fault on request: padding at the edge of images that is scored as a class.
+"""A published fault, reproduced on request: padding at the edge of images that is scored as a class.
 
 GeoSeg's splitters, which several published ISPRS figures come from, pad each tile of the ground to a multiple of the
 window with black and then read the padded labels as class 0, impervious surfaces. A network that has learnt from such

@@ -52,12 +52,12 @@ _TOKEN = re.compile(r"(?i)(?<![A-Z0-9])B(?:and)?[ _]?0?(\d{1,2}A?)(?![A-Z0-9])")
 def band_token(text: str) -> str | None:
     """Find a band's number in a file's name or a band's description: ``LC08_..._B4.TIF`` -> ``b4``, or ``None``."""
     # File names part their words by underscores, which a regular expression takes for letters.
-    found = _TOKEN.findall(text.replace("_", " ").replace(".", " "))
-    return f"b{found[-1].lower()}" if found else None
+    tokens = _TOKEN.findall(text.replace("_", " ").replace(".", " "))
+    return f"b{tokens[-1].lower()}" if tokens else None
 
 
 def aliases(file_name: str, description: str | None, colour: str | None, alone: bool) -> set[str]:
-    """Give every name, in lower case, that a band answers to.
+    """Return every name, in lower case, that a band answers to.
 
     Args:
         file_name: Name of its file, which tells the sensor.
@@ -79,11 +79,11 @@ def aliases(file_name: str, description: str | None, colour: str | None, alone: 
     return names
 
 
-def choose(wanted: Sequence[str], known: Sequence[tuple[int, set[str]]], source: str) -> list[int]:
+def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: str) -> list[int]:
     """Find bands.
 
     Args:
-        wanted: A number, counted from 1, or a name each.
+        asked: For each band a number, counted from 1, or a name.
         known: Index, and every name, of each band there is.
         source: The file, for messages.
 
@@ -94,7 +94,7 @@ def choose(wanted: Sequence[str], known: Sequence[tuple[int, set[str]]], source:
         DataError: A band does not exist, or a name fits several.
     """
     chosen = []
-    for name in wanted:
+    for name in asked:
         if name.strip().isdigit():
             position = int(name)
             if not 1 <= position <= len(known):
@@ -104,7 +104,7 @@ def choose(wanted: Sequence[str], known: Sequence[tuple[int, set[str]]], source:
         fitting = [index for index, names in known if name.strip().lower() in names]
         if len(fitting) != 1:
             has = ", ".join("/".join(sorted(names)) or str(index) for index, names in known)
-            found = f"{len(fitting)} bands named {name!r}" if fitting else f"no band {name!r}"
-            raise DataError(f"{source}: {found}", f"one of {has}", "name bands by their number, counted from 1")
+            matches = f"{len(fitting)} bands named {name!r}" if fitting else f"no band {name!r}"
+            raise DataError(f"{source}: {matches}", f"one of {has}", "name bands by their number, counted from 1")
         chosen.append(fitting[0])
     return chosen

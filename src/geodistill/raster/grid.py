@@ -114,7 +114,7 @@ def read_padded(
                     +-----------+
 
     Args:
-        window: What is wanted, in the pixels of ``bounds``.
+        window: The window to read, in the pixels of ``bounds``.
         bounds: What there is.
         read: Reads a part of the bounds.
         blank: Makes the arrays of a height and width as they are outside the bounds; as many as ``read`` returns.
@@ -175,8 +175,8 @@ class Grid:
         col, row = self.width / 2, self.height / 2
         points = [self.transform @ at for at in ((col, row), (col + 1, row), (col, row + 1))]
         placed, geod = _lonlat(self.crs, points), pyproj.Geod(ellps="WGS84")
-        if placed is None and (own := _own_lonlat(self.crs, points)):
-            placed, geod = own  # on another planet
+        if placed is None and (elsewhere := _lonlat_of_body(self.crs, points)):
+            placed, geod = elsewhere  # on another planet
         if placed is None:
             unit = _metres(self.crs)
             side = math.sqrt(abs(self.transform.determinant)) if math.isfinite(self.transform.determinant) else 0.0
@@ -237,16 +237,16 @@ def _lonlat(crs: CRS, points: Sequence[tuple[float, float]]) -> tuple[list[float
     return (lon, lat) if _are_degrees(lon, lat) else None
 
 
-def _own_lonlat(
+def _lonlat_of_body(
     crs: CRS, points: Sequence[tuple[float, float]]
 ) -> tuple[tuple[list[float], list[float]], pyproj.Geod] | None:
     """Return longitudes and latitudes of points on the CRS's own ellipsoid, and that, where it has one."""
     try:
-        own = pyproj.CRS.from_wkt(crs.to_wkt())
-        body, geod = own.geodetic_crs, own.get_geod()
+        pyproj_crs = pyproj.CRS.from_wkt(crs.to_wkt())
+        body, geod = pyproj_crs.geodetic_crs, pyproj_crs.get_geod()
         if body is None or geod is None:
             return None
-        lon, lat = pyproj.Transformer.from_crs(own, body, always_xy=True).transform(
+        lon, lat = pyproj.Transformer.from_crs(pyproj_crs, body, always_xy=True).transform(
             [p[0] for p in points], [p[1] for p in points]
         )
     except (pyproj.exceptions.ProjError, CRSError):
@@ -260,7 +260,7 @@ def _are_degrees(lon: Sequence[float], lat: Sequence[float]) -> bool:
 
 
 def _metres(crs: CRS) -> float:
-    """Return metres of a unit of a plane CRS that lies nowhere on an ellipsoid; 0 where that is unknown."""
+    """Return metres of a unit of a plane CRS without an ellipsoid; 0 where that is unknown."""
     try:
         axes = pyproj.CRS.from_wkt(crs.to_wkt()).axis_info
     except (pyproj.exceptions.ProjError, CRSError):

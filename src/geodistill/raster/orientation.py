@@ -23,6 +23,15 @@ _TAG, _MOST_ENTRIES, _MOST_EXIF = 274, 4096, 1 << 20
 class Turn:
     """How stored pixels become those that viewers show: rows and columns reversed, then exchanged.
 
+    Tag 6, a camera held upright, reverses the rows and exchanges::
+
+        stored    a b c    rows     d e f    exchanged    d a
+                  d e f  ------->   a b c  ------------>  e b
+                                                          f c
+
+    Reads go the other way, so that only the pixels asked for are decoded: `stored` turns the window back (exchanged
+    first, then reversed within the stored shape), and `apply` turns what was read.
+
     Attributes:
         rows: Whether the order of the stored rows is reversed.
         cols: Whether the order of the stored columns is reversed.
@@ -94,8 +103,8 @@ def turn_of(source: str, file: DatasetReader, tags: dict[str, str]) -> Turn:
 
 
 def _orientation(path: Path, driver: str, tags: dict[str, str]) -> int:
-    told = tags.get("EXIF_Orientation", "").strip()
-    value = int(told) if told.isascii() and told.isdigit() else 1
+    tag = tags.get("EXIF_Orientation", "").strip()
+    value = int(tag) if tag.isascii() and tag.isdigit() else 1
     finder = {"JPEG": _in_jpeg, "PNG": _in_png, "WEBP": _in_webp, "GTiff": _in_tiff}.get(driver)
     if finder is not None:
         try:
@@ -123,9 +132,9 @@ def _in_tiff(file: BinaryIO, base: int = 0) -> int | None:
         entry = file.read(20 if big else 12)
         tag, kind = struct.unpack(f"{order}HH", entry[:4])
         if tag == _TAG:
-            held = entry[12 if big else 8 :]
+            field = entry[12 if big else 8 :]
             value: int = (
-                struct.unpack(f"{order}H", held[:2])[0] if kind == 3 else struct.unpack(f"{order}L", held[:4])[0]
+                struct.unpack(f"{order}H", field[:2])[0] if kind == 3 else struct.unpack(f"{order}L", field[:4])[0]
             )
             return value
         if tag > _TAG:  # tags ascend

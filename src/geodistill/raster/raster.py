@@ -38,7 +38,7 @@ class Raster:
     Args:
         source: Any file GDAL reads (GeoTIFF, PNG, JPEG, BMP, VRT ...), a GDAL path such as ``/vsizip/...``, an address
             (``https://...``, ``s3://...``), or several of them that hold bands of one scene.
-        bands: Bands to read, in this order: a number counted from 1, or a name each. By default all but alpha.
+        bands: Bands to read, in this order: for each a number counted from 1, or a name. By default all but alpha.
         overview: Level of the file's overviews to read in place of the whole, from 0.
         nodata: Value that means no data where all bands have it, for files that do not say so themselves.
 

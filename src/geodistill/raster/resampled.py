@@ -25,28 +25,28 @@ class ResampledRaster(Raster):
 
     Args:
         raster: The raster; it is opened anew.
-        gsd: Metres a pixel that are wanted.
+        gsd: Ground sampling distance asked for, in metres per pixel.
 
     Raises:
         DataError: The raster's own ground sampling distance is unknown.
     """
 
     def __init__(self, raster: Raster, gsd: float) -> None:
-        own = raster.grid.gsd
-        if own is None:
+        native = raster.grid.gsd
+        if native is None:
             raise DataError(
                 f"{raster.source} has no ground sampling distance",
                 "a CRS and transform to resample by",
                 "drop --resample",
             )
         source, bands, _, nodata = raster._opened
-        levels = [factor for factor in raster.overviews if factor <= gsd / own]
+        levels = [factor for factor in raster.overviews if factor <= gsd / native]
         super().__init__(source, bands, len(levels) - 1 if levels else None, nodata)
         self._gsd, self._whole = gsd, raster.grid
-        height, width = (max(round(n * own / gsd), 1) for n in (self._whole.height, self._whole.width))
-        held = super().grid
-        self._row_taps = _taps(height, held.height)
-        self._col_taps = _taps(width, held.width)
+        height, width = (max(round(n * native / gsd), 1) for n in (self._whole.height, self._whole.width))
+        stored = super().grid
+        self._row_taps = _taps(height, stored.height)
+        self._col_taps = _taps(width, stored.width)
 
     def reopen(self) -> Raster:
         """Open the same once more, for another thread."""
@@ -63,8 +63,8 @@ class ResampledRaster(Raster):
     def block(self) -> tuple[int, int]:
         """Height and width in the new pixels of the file's blocks, about."""
         height, width = super().block
-        held = super().grid
-        return max(height * self.grid.height // held.height, 1), max(width * self.grid.width // held.width, 1)
+        stored = super().grid
+        return max(height * self.grid.height // stored.height, 1), max(width * self.grid.width // stored.width, 1)
 
     @property
     def block_row_bytes(self) -> int:
@@ -90,12 +90,12 @@ class ResampledRaster(Raster):
         down = np.zeros((len(stacked), window.height, under.width), np.float32)
         for tap in range(rows.shape[1]):
             down += row_weights[:, tap, None] * stacked[:, rows[:, tap] - top]
-        made = np.zeros((len(stacked), window.height, window.width), np.float32)
+        summed = np.zeros((len(stacked), window.height, window.width), np.float32)
         for tap in range(cols.shape[1]):
-            made += col_weights[:, tap] * down[:, :, cols[:, tap] - left]
+            summed += col_weights[:, tap] * down[:, :, cols[:, tap] - left]
         # The weights sum to 1 but for rounding.
-        seen: NDArray[np.bool_] = made[-1] >= 0.5 - 1e-4
-        return np.where(seen, made[:-1] / np.maximum(made[-1], 1e-6), 0), seen
+        covered: NDArray[np.bool_] = summed[-1] >= 0.5 - 1e-4
+        return np.where(covered, summed[:-1] / np.maximum(summed[-1], 1e-6), 0), covered
 
 
 def _taps(new: int, old: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

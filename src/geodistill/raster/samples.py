@@ -61,11 +61,11 @@ def colour_table(file: DatasetReader, index: int) -> NDArray[np.uint8] | None:
     if file.colorinterp[index - 1] != ColorInterp.palette or file.dtypes[index - 1] not in ("uint8", "uint16"):
         return None
     try:
-        held = file.colormap(index)
+        colours = file.colormap(index)
     except (ValueError, RasterioError):  # called a palette, and has none
         return None
     table = np.zeros((np.iinfo(file.dtypes[index - 1]).max + 1, 4), np.uint8)
-    for value, colour in held.items():
+    for value, colour in colours.items():
         table[value] = colour
     return table
 
@@ -73,7 +73,7 @@ def colour_table(file: DatasetReader, index: int) -> NDArray[np.uint8] | None:
 def holds_alpha(file: DatasetReader, index: int) -> bool:
     """Whether a band tagged as alpha holds opacity: mostly 0 or the largest value, in five sampled places.
 
-    GDAL tags the fourth band of any 8-bit TIFF as alpha unless told otherwise, near infrared too.
+    GDAL tags the fourth band of any 8-bit TIFF as alpha unless its tags say otherwise, near infrared too.
     """
     extremes, total = 0, 0
     kind = np.dtype(file.dtypes[index - 1])

@@ -52,17 +52,17 @@ def is_remote(source: str) -> bool:
     """Whether a source is read over the network."""
     if _SCHEME.match(source):
         return True
-    return (source.startswith("/vsi") or is_own_name(source)) and bool(_NETWORK_NAME.search(source))
+    return (source.startswith("/vsi") or is_gdal_name(source)) and bool(_NETWORK_NAME.search(source))
 
 
-def is_own_name(source: str) -> bool:
+def is_gdal_name(source: str) -> bool:
     """Whether a source is named as GDAL names parts of files and services."""
     return bool(_OWN_NAME.match(source)) and not Path(source).exists()
 
 
 def is_local(source: str) -> bool:
     """Whether a source is a plain file on this machine."""
-    return not is_remote(source) and not source.startswith(("/vsi", "<")) and not is_own_name(source)
+    return not is_remote(source) and not source.startswith(("/vsi", "<")) and not is_gdal_name(source)
 
 
 def vsi_name(source: str) -> str:
@@ -70,17 +70,17 @@ def vsi_name(source: str) -> str:
     if re.match(r"^https?://", source, re.IGNORECASE):
         return f"/vsicurl/{source}"
     schemes = {"s3": "vsis3", "gs": "vsigs", "az": "vsiaz", "oss": "vsioss", "swift": "vsiswift"}
-    if found := _SCHEME.match(source):
-        return f"/{schemes[found[1].lower()]}/{source[found.end() :]}"
+    if match := _SCHEME.match(source):
+        return f"/{schemes[match[1].lower()]}/{source[match.end() :]}"
     return str(Path(source).absolute()) if is_local(source) else source
 
 
 def address_of(source: str) -> str:
     """Return a remote source as an address, whichever of GDAL's names for it is given."""
-    found = re.search(r"https?://.*", source, re.IGNORECASE)
-    if found is None:
+    match = re.search(r"https?://.*", source, re.IGNORECASE)
+    if match is None:
         return source
-    address = found[0].split('"', 1)[0]
+    address = match[0].split('"', 1)[0]
     return unquote(address) if source.startswith("/vsicurl?") else address
 
 
@@ -91,17 +91,17 @@ def local_files(source: str, base: Path) -> list[str]:
         source: A name as GDAL knows it.
         base: Folder that relative names are relative to; the current one is tried too.
     """
-    parts, own = [source], is_own_name(source)
-    if own:
+    parts, gdal_name = [source], is_gdal_name(source)
+    if gdal_name:
         plain = source.removeprefix("vrt://").split("?", 1)[0]
         words = plain.replace('"', "").split(":")
         parts = [plain, *(":".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))]
     files = []
     for part in parts:
-        while found := re.match(r"^/vsi(zip|tar|gzip|7z|rar|cached|sparse|subfile|crypt)/", part):
-            part = part[found.end() :].strip("{}") if found[1] != "subfile" else part.partition(",")[2]
+        while match := re.match(r"^/vsi(zip|tar|gzip|7z|rar|cached|sparse|subfile|crypt)/", part):
+            part = part[match.end() :].strip("{}") if match[1] != "subfile" else part.partition(",")[2]
         for place in dict.fromkeys((base / part, Path(part))) if part else ():
-            files += _file_on(place, folders=not own or bool(place.suffix))
+            files += _file_on(place, folders=not gdal_name or bool(place.suffix))
     return list(dict.fromkeys(files))
 
 
@@ -118,7 +118,7 @@ def _file_on(place: Path, folders: bool) -> list[str]:
 
 def stem_of(source: str) -> str:
     """Return the name of a source without folder, query and suffix: what its map is called after."""
-    if not is_own_name(source):
+    if not is_gdal_name(source):
         plain = source.split("?", 1)[0] if is_remote(source) else source
         return Path(plain).stem
     words = [word for word in re.split(r'[:"?]+', source)[1:] if word.strip("/")]
@@ -127,7 +127,9 @@ def stem_of(source: str) -> str:
 
 def shared_name(names: Sequence[str]) -> str:
     """Return what names begin with, without the separator before they part: what a scene's band files are called."""
-    common = "".join(letters[0] for letters in takewhile(lambda found: len(set(found)) == 1, zip(*names, strict=False)))
+    common = "".join(
+        letters[0] for letters in takewhile(lambda letters_at: len(set(letters_at)) == 1, zip(*names, strict=False))
+    )
     return re.sub(r"[_.-]+(?:(?:SR_)?(?:B|band)_?\d*)?$", "", common, flags=re.IGNORECASE) or names[0]
 
 
@@ -156,9 +158,9 @@ def open_source(source: str, overview: int | None = None) -> DatasetReader:
     if not file.count:
         parts = file.subdatasets
         file.close()
-        told = ", ".join(parts[:6]) + (f" and {len(parts) - 6} more" if len(parts) > 6 else "")
+        names = ", ".join(parts[:6]) + (f" and {len(parts) - 6} more" if len(parts) > 6 else "")
         raise DataError(
-            f"{source} has no bands of its own" + (f", but {len(parts)} rasters inside: {told}" if parts else ""),
+            f"{source} has no bands of its own" + (f", but {len(parts)} rasters inside: {names}" if parts else ""),
             "one raster",
             "name one of them, or several together as one scene" if parts else "",
         )
@@ -247,9 +249,9 @@ def _band(number: int, source: str, file: DatasetReader, index: int, place: tupl
     part = f'<SrcRect xOff="0" yOff="0" xSize="{file.width}" ySize="{file.height}"/>'
     part += f'<DstRect xOff="{x!r}" yOff="{y!r}" xSize="{width!r}" ySize="{height!r}"/>'
     name = escape(vsi_name(source))
-    held = f'<SourceFilename relativeToVRT="0">{name}</SourceFilename><SourceBand>{index}</SourceBand>{part}'
-    held += f"<NODATA>{nodata!r}</NODATA>" if nodata is not None else ""
+    content = f'<SourceFilename relativeToVRT="0">{name}</SourceFilename><SourceBand>{index}</SourceBand>{part}'
+    content += f"<NODATA>{nodata!r}</NODATA>" if nodata is not None else ""
     return (
         f'<VRTRasterBand dataType="{kind}" band="{number}">{tags}'
-        f'<ComplexSource resampling="bilinear">{held}</ComplexSource></VRTRasterBand>'
+        f'<ComplexSource resampling="bilinear">{content}</ComplexSource></VRTRasterBand>'
     )

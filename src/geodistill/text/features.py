@@ -37,7 +37,7 @@ def open_text_encoder(name: str) -> TextEncoder:
             or ``RemoteCLIP-ViT-B-32``.
 
     Raises:
-        ArtifactError: It cannot be had.
+        ArtifactError: It is not available.
     """
     kind, _, width = name.partition(":")
     if kind == WORDS and (not width or width.isdigit()):
@@ -53,7 +53,7 @@ def blank_encoder(name: str) -> str:
 
 
 def text_parameters(name: str) -> int:
-    """Give the parameters of a known text encoder, 0 where it has none or is not known."""
+    """Return the parameters of a known text encoder, 0 where it has none or is not known."""
     return _KNOWN.get(name, (0, 0))[1]
 
 
@@ -63,13 +63,13 @@ def token_count(encoder: TextEncoder, prompt: Prompt) -> int:
 
 
 def fitting_words(classes: int) -> int:
-    """Give the words that a class's answer may have for a prompt of so many classes to keep to `MOST_TOKENS`."""
+    """Return the words that a class's answer may have for a prompt of so many classes to keep to `MOST_TOKENS`."""
     # A class's name and the special tokens around its text take about six; an English word is 1.35 tokens of BERT.
     return min(max(int((MOST_TOKENS / classes - 6) / 1.35), 8), 40)
 
 
 def encode_prompt(encoder: TextEncoder, prompt: Prompt, most: int = MOST_TOKENS) -> Tensor:
-    """Give ``(T, width)`` float32 features of a prompt's tokens, class after class.
+    """Return ``(T, width)`` float32 features of a prompt's tokens, class after class.
 
     Raises:
         DataError: The prompt has more than ``most`` tokens, or one of its texts is too long for the encoder.
@@ -86,7 +86,7 @@ def encode_prompt(encoder: TextEncoder, prompt: Prompt, most: int = MOST_TOKENS)
 
 
 class FeatureStore:
-    """Prompt features on disk, one safetensors file a prompt and encoder: the encoder runs once per distinct text.
+    """Prompt features on disk, one safetensors file per prompt and encoder: the encoder runs once per distinct text.
 
     Args:
         name: The text encoder, as `open_text_encoder` takes it.
@@ -100,7 +100,7 @@ class FeatureStore:
         self._known: dict[str, Tensor] = {}
 
     def features(self, prompts: Iterable[Prompt]) -> dict[str, Tensor]:
-        """Give ``(T, width)`` float32 features by prompt id.
+        """Return ``(T, width)`` float32 features by prompt id.
 
         Raises:
             DataError: A prompt is too long.
@@ -118,7 +118,7 @@ class FeatureStore:
                 self._known[prompt.id] = encode_prompt(self.encoder, prompt, self._most)
                 if path is not None:
                     with atomic_path(path) as part:
-                        # Not save_file, whose files nobody but their owner can read.
+                        # Not save_file, whose files only their owner can read.
                         part.write_bytes(save({"features": self._known[prompt.id].contiguous()}))
         return self._known[prompt.id]
 

@@ -29,11 +29,11 @@ class Knowledge:
     aliases: dict[str, str]
 
     def known(self, name: str) -> str | None:
-        """Give the class that a legend's ``name`` means, or ``None`` where the table does not know it."""
+        """Return the class that a legend's ``name`` means, or ``None`` where the table does not know it."""
         return self.aliases.get(_letters(name))
 
     def describe(self, name: str, zone: str | None, season: str | None) -> str:
-        """Give one sentence on a class; a class that the table does not know is described by its name alone."""
+        """Return one sentence on a class; a class that the table does not know is described by its name alone."""
         known = self.known(name)
         if known is None:
             return f"{name}."

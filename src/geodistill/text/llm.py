@@ -55,7 +55,7 @@ class Answers:
         return (self._model, question) in self._all
 
     def get(self, question: str) -> str:
-        """Give the answer to a question that `has` one."""
+        """Return the answer to a question that `has` one."""
         return self._all[self._model, question]
 
     def add(self, question: str, answer: str) -> None:
@@ -75,7 +75,7 @@ class LlmWriter:
     """Answers questions through an endpoint, and from the file of answers where they were asked before.
 
     An edited answer is used as it stands. The key comes from the environment (`KEY_VARIABLES`) and is neither
-    written nor told.
+    written nor shown.
 
     Args:
         url: Base address of the endpoint, such as ``http://localhost:11434/v1``.
@@ -100,7 +100,7 @@ class LlmWriter:
         self._client = _client(url, key, timeout, retries)
 
     def pending(self, questions: Sequence[str]) -> list[str]:
-        """Give the questions that the file has no answer to, each once."""
+        """Return the questions that the file has no answer to, each once."""
         return [q for q in dict.fromkeys(questions) if not self._answers.has(q)]
 
     def cost(self, questions: Sequence[str]) -> str:
@@ -153,10 +153,10 @@ class LlmWriter:
 
 
 def secrets_of(url: str, key: str) -> tuple[str, ...]:
-    """Return what an endpoint is told and nobody else may be: the key, and what the address holds."""
+    """Return what an endpoint is told and must not repeat: the key, and what the address holds."""
     parts = urlsplit(url)
-    held = [key, unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query))]
-    return tuple(secret for secret in held if len(_letters(secret)) >= _LEAST)
+    secrets = [key, unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query))]
+    return tuple(secret for secret in secrets if len(_letters(secret)) >= _LEAST)
 
 
 def tells(answer: str, secrets: Sequence[str]) -> bool:
@@ -217,14 +217,14 @@ def _failure(what: str) -> ServiceError:
 def _load(path: Path) -> dict[tuple[str, str], str]:
     if not path.is_file():
         return {}
-    held: dict[tuple[str, str], str] = {}
+    answers: dict[tuple[str, str], str] = {}
     data = read_object(path)
     if "format_version" in data and data["format_version"] != FORMAT_VERSION:
         raise DataError(f"{path} of format {data['format_version']}", f"format {FORMAT_VERSION}")
     entries = data.get("answers") if "format_version" in data else None
     for entry in entries if isinstance(entries, list) else [None]:
-        held_in = entry if isinstance(entry, dict) else {}
-        fields = [field for name in ("model", "question", "answer") if isinstance(field := held_in.get(name), str)]
+        fields_of = entry if isinstance(entry, dict) else {}
+        fields = [field for name in ("model", "question", "answer") if isinstance(field := fields_of.get(name), str)]
         if len(fields) != 3:
             raise DataError(
                 f"{path} is no file of answers ({str(entry)[:80]})",
@@ -232,10 +232,10 @@ def _load(path: Path) -> dict[tuple[str, str], str]:
                 "mend it, or move it away to ask anew",
             )
         model, question, answer = map(str, fields)
-        if (model, question) in held:
+        if (model, question) in answers:
             raise DataError(f"{path} with two answers of {model} to '{question[:80]}'", "one", "keep the right one")
-        held[model, question] = answer
-    return held
+        answers[model, question] = answer
+    return answers
 
 
 def bounded_client(limit: int, seconds: float) -> Any:

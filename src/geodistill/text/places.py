@@ -135,16 +135,16 @@ def find_place(
         lat = lonlat[1] if lonlat else None
         return Place(Setting(zone_named(zone).code, season(day, lat), gsd, elevation), zone_named(zone), "named")
     if region is not None:
-        found, position = region_zone(_region(region, file))
+        found_zone, position = region_zone(_region(region, file))
     elif lonlat is not None:
         position = Position(*lonlat, "coordinate")
-        found = zone_at(*lonlat)
+        found_zone = zone_at(*lonlat)
     elif image is not None:
         position = position_of(image)
-        found = zone_at(position.lon, position.lat, file)
+        found_zone = zone_at(position.lon, position.lat, file)
     else:
         raise RecipeError("no scene", "an image, a coordinate, a zone or a region")
-    return _at(found, position, day, gsd, elevation)
+    return _at(found_zone, position, day, gsd, elevation)
 
 
 def row_place(
@@ -172,19 +172,19 @@ def row_place(
         UnknownNameError: There is no such zone or region.
     """
     day = day or row.date
-    own = None if row.lon is None or row.lat is None else (row.lon, row.lat)
+    position_in_manifest = None if row.lon is None or row.lat is None else (row.lon, row.lat)
     if zone is not None:
-        return find_place(lonlat=lonlat or own, zone=zone, day=day, gsd=gsd)
+        return find_place(lonlat=lonlat or position_in_manifest, zone=zone, day=day, gsd=gsd)
     if region is not None:
         return find_place(region=_region(region, row.image), day=day, gsd=gsd)
     if lonlat is not None:
         return find_place(lonlat=lonlat, day=day, gsd=gsd)
-    position = position_of(row.image) if own is None else Position(*own, "manifest")
+    position = position_of(row.image) if position_in_manifest is None else Position(*position_in_manifest, "manifest")
     return _at(zone_at(position.lon, position.lat, row.image), position, day, gsd, None)
 
 
 def region_zone(name: str) -> tuple[Zone, Position]:
-    """Give zone and position of a place that a benchmark set names; a file name such as ``aachen_11.tif`` will do.
+    """Return zone and position of a place that a benchmark set names; a file name such as ``aachen_11.tif`` will do.
 
     Raises:
         UnknownNameError: The place is not in the table.
@@ -226,7 +226,7 @@ class Group:
 
     Attributes:
         setting: What the prompt is written for.
-        places: One an image.
+        places: One per image.
     """
 
     setting: Setting
@@ -247,10 +247,10 @@ def group_places(places: Iterable[Place], *, seasons: bool = True) -> list[Group
     """Bring places of one prompt together, those with most images first.
 
     Args:
-        places: One an image.
+        places: One per image.
         seasons: Tell seasons apart.
     """
-    held: dict[Setting, list[Place]] = {}
+    by_setting: dict[Setting, list[Place]] = {}
     for place in places:
         setting = place.setting
         key = replace(
@@ -260,8 +260,8 @@ def group_places(places: Iterable[Place], *, seasons: bool = True) -> list[Group
             gsd=None if setting.gsd is None else rounded(setting.gsd),
             elevation=None if setting.elevation is None else rounded(setting.elevation),
         )
-        held.setdefault(key, []).append(place)
-    groups = [Group(setting, tuple(found)) for setting, found in held.items()]
+        by_setting.setdefault(key, []).append(place)
+    groups = [Group(setting, tuple(members)) for setting, members in by_setting.items()]
     return sorted(groups, key=lambda group: (-len(group.places), group.setting.zone or ""))
 
 

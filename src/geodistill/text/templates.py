@@ -1,4 +1,4 @@
-"""Prompts: one text for a place and a list of classes, made of one sentence a class (MetaSegNet, section III-B)."""
+"""Prompts: one text for a place and a list of classes, made of one sentence per class (MetaSegNet, section III-B)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Prompt:
     Attributes:
         setting: What it was written for.
         kind: One of `KINDS`.
-        parts: One text a class.
+        parts: One text per class.
     """
 
     setting: Setting
@@ -89,7 +89,7 @@ def write_prompt(
 
 
 def questions(setting: Setting, classes: Sequence[str], kind: str = "climate") -> list[str]:
-    """Give what a writer is asked for a prompt; nothing for the ablation prompts.
+    """Return what a writer is asked for a prompt; nothing for the ablation prompts.
 
     Args:
         setting: Zone, season and the rest.

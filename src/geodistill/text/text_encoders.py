@@ -37,7 +37,7 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, text: str) -> Tensor:
-        """Give ``(T, width)`` float32 features of a text's tokens.
+        """Return ``(T, width)`` float32 features of a text's tokens.
 
         Raises:
             DataError: The text is longer than the encoder reads at once.
@@ -63,7 +63,7 @@ class WordEncoder:
         return max(len(_words(text)), 1)
 
     def encode(self, text: str) -> Tensor:
-        """Give ``(words, width)`` float32 of unit deviation."""
+        """Return ``(words, width)`` float32 of unit deviation."""
         return torch.stack([_direction(word, self.width) for word in _words(text) or [""]])
 
 
@@ -74,7 +74,7 @@ class TransformersEncoder:
         name: Hub id or local directory with a tokenizer and safetensors weights.
 
     Raises:
-        ArtifactError: It cannot be had or holds no text encoder.
+        ArtifactError: It is not available or holds no text encoder.
     """
 
     def __init__(self, name: str) -> None:
@@ -102,7 +102,7 @@ class TransformersEncoder:
         return len(self._tokenizer(text)["input_ids"])
 
     def encode(self, text: str) -> Tensor:
-        """Give ``(T, width)`` float32: the last hidden state.
+        """Return ``(T, width)`` float32: the last hidden state.
 
         Raises:
             DataError: The text is longer than the encoder reads at once.
@@ -120,10 +120,10 @@ class TransformersEncoder:
 
 
 def local_directory(name: str) -> Path:
-    """Give a model's directory: the one named, or a hub repository's, fetched once.
+    """Return a model's directory: the one named, or a hub repository's, fetched once.
 
     Raises:
-        ArtifactError: It cannot be had.
+        ArtifactError: It is not available.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -157,16 +157,16 @@ def _weights_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-MODELS = {
+REMOTE_CLIP = {
     "RemoteCLIP-ViT-B-32": "openai/clip-vit-base-patch32",
     "RemoteCLIP-ViT-L-14": "openai/clip-vit-large-patch14",
 }
 """Each model's file on the hub, and the model whose tokenizer and shape it shares."""
 
-_ODD = (RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+_UNFIT = (RuntimeError, ValueError, LookupError, TypeError, AttributeError)
 """What torch and the renaming below raise where a file holds something else than tensors by name."""
 
-REPOSITORY = "chendelong/RemoteCLIP"
+_REPOSITORY = "chendelong/RemoteCLIP"
 _PLAIN = {
     "token_embedding.weight": "embeddings.token_embedding.weight",
     "positional_embedding": "embeddings.position_embedding.weight",
@@ -186,24 +186,24 @@ class RemoteClipEncoder(TransformersEncoder):
     """CLIP's text tower with RemoteCLIP's weights.
 
     Args:
-        name: Key of `MODELS`.
+        name: Key of `REMOTE_CLIP`.
         weights: The ``.pt`` file; fetched where not given.
         base: Directory or hub id that gives tokenizer and shape; the model's own where not given.
 
     Raises:
         UnknownNameError: There is no such model.
-        ArtifactError: The weights cannot be had or do not fit.
+        ArtifactError: The weights are not available or do not fit.
     """
 
     def __init__(self, name: str, weights: Path | None = None, base: str | None = None) -> None:
-        if name not in MODELS:
-            raise UnknownNameError("RemoteCLIP model", name, MODELS)
-        super().__init__(base or MODELS[name])
+        if name not in REMOTE_CLIP:
+            raise UnknownNameError("RemoteCLIP model", name, REMOTE_CLIP)
+        super().__init__(base or REMOTE_CLIP[name])
         path = weights or _fetch(f"{name}.pt")
         state = read_tensors(path)
         try:
             missing = self._model.load_state_dict(text_tower(state), strict=False).missing_keys
-        except _ODD as error:
+        except _UNFIT as error:
             reason = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{path} holds no RemoteCLIP weights ({reason})", f"those of {name}") from error
         if lacking := [key for key in missing if "position_ids" not in key]:
@@ -246,6 +246,6 @@ def _fetch(file: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(REPOSITORY, file))
+        return Path(hf_hub_download(_REPOSITORY, file))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ArtifactError(f"{file} cannot be fetched from {REPOSITORY}", "a connection to the hub") from error
+        raise ArtifactError(f"{file} cannot be fetched from {_REPOSITORY}", "a connection to the hub") from error

@@ -1,72 +1,47 @@
-"""A recipe put together: teachers, the method's network and objective, the bench's terms, the teachers' caches."""
+"""A recipe put together: teachers, the method, the distillation terms, and the caches of the teachers."""
 
 from __future__ import annotations
 
-import inspect
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from geodistill.data.datamodule import DataModule
-from geodistill.data.manifest import Row
 from geodistill.errors import RecipeError
+from geodistill.lazy import load
 from geodistill.methods.cache import TeacherCache
-from geodistill.methods.distillation import DEFAULT, add_bench, parse_term, split_weights
+from geodistill.methods.distillation import add_distillation, parse_term, split_weights
 from geodistill.methods.method import Method
-from geodistill.methods.teacher import FrozenTeacher, SegmenterTeacher, TeacherConfig, build_teacher, teacher_bands
-from geodistill.nn.encoders import Encoder
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, find_method
+from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.nn.weights import weights_hash
-from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
-from geodistill.training.schema import METHODS, MetaSegNetRecipe, Recipe, SepRecipe
 
 
-def build_method(
-    recipe: Recipe, spec: Spec, rows: Sequence[Row] = (), sets: Mapping[str, Spec] | None = None
-) -> Method:
+def build_method(recipe: Recipe, context: BuildContext) -> Method:
     """Build the network, the objective and the teachers that a recipe names.
 
     Args:
         recipe: The recipe.
-        spec: Classes, bands and normalisation.
-        rows: The labelled images that will be seen, for a method that asks where each was taken.
-        sets: Spec of each data set by name, where the network learns several at once.
+        context: What it is built for; its teachers are opened here.
 
     Raises:
         RecipeError: Parts do not fit each other, or a teacher is named that no term asks.
         UnknownNameError: Unknown encoder, choice, loss term, band or weighting.
-        ArtifactError: Weights or a Segmenter cannot be had.
+        ArtifactError: Weights or a Segmenter are not available.
     """
-    module = METHODS[recipe.method][1]
-    own, bench = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
-    if sets and bench:
-        raise RecipeError(f"loss term {next(iter(bench))} with data.manifests", "one data set", "use data.manifest")
+    own, distilled = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
+    if context.sets and distilled:
+        raise RecipeError(f"loss term {next(iter(distilled))} with data.manifests", "one data set", "use data.manifest")
+    asked = _asked_teachers(recipe, distilled)
     configs = teacher_configs(recipe)
-    method_asks = "teacher" in inspect.signature(module.build).parameters
-    named = {parse_term(name, list(configs)).teacher for name in bench}
-    if unasked := sorted(set(configs) - named - ({DEFAULT} if method_asks else set())):
-        raise RecipeError(
-            f"the recipe's teacher {unasked[0]!r}, which no loss term asks",
-            "a term such as kd, cwd, dist_inter, dist_intra or feature",
-            "give it a factor in losses.weights",
-        )
-    asked = {parse_term(name, list(configs)).teacher for name, weight in bench.items() if weight != 0}
-    if method_asks and DEFAULT in configs:
-        asked.add(DEFAULT)
-    teachers = {name: open_teacher(configs[name], spec) for name in sorted(asked)}
-    parts: dict[str, Any] = {"network": recipe.network, "losses": replace(recipe.losses, weights=own)}
-    if method_asks:
-        parts["teacher"] = teachers.get(DEFAULT)
-    if isinstance(recipe, MetaSegNetRecipe):
-        parts |= {"text": recipe.text, "rows": rows}
-    if isinstance(recipe, SepRecipe):
-        parts["sets"] = sets
+    teachers = {name: open_teacher(configs[name], context.spec) for name in sorted(asked)}
+    of_method = replace(recipe, losses=replace(recipe.losses, weights=own))
     try:
-        method: Method = module.build(spec, **parts)
+        method = find_method(recipe.method).build(of_method, replace(context, teachers=teachers))
     except (ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
         # timm, segmentation-models-pytorch and torch check sizes by errors of their own.
         raise RecipeError(
@@ -74,19 +49,37 @@ def build_method(
             "sizes that its parts take",
             "change the network's keys",
         ) from error
-    return add_bench(method, bench, teachers, recipe.losses)
+    return add_distillation(method, distilled, teachers, recipe.losses)
+
+
+def _asked_teachers(recipe: Recipe, distilled: Mapping[str, float]) -> set[str]:
+    """Return the names of the teachers that the method or a distillation term with a factor asks.
+
+    Raises:
+        RecipeError: A teacher is named that neither asks.
+    """
+    configs = teacher_configs(recipe)
+    of_method = {DEFAULT_TEACHER} & set(configs) if recipe.needs_teacher else set()
+    terms = {parse_term(name, list(configs)): weight for name, weight in distilled.items()}
+    if unasked := sorted(set(configs) - {term.teacher for term in terms} - of_method):
+        raise RecipeError(
+            f"the recipe's teacher {unasked[0]!r}, which no loss term asks",
+            "a term such as kd, cwd, dist_inter, dist_intra or feature",
+            "give it a factor in losses.weights",
+        )
+    return of_method | {term.teacher for term, weight in terms.items() if weight != 0}
 
 
 def teacher_configs(recipe: Recipe) -> dict[str, TeacherConfig]:
-    """Give the recipe's teachers by name; its ``teacher`` is called ``teacher``.
+    """Return the recipe's teachers by name; its ``teacher`` is called ``teacher``.
 
     Raises:
         RecipeError: One of ``teachers`` has a name that a loss term cannot hold.
     """
     for name in recipe.teachers:
-        if name == DEFAULT or not name.isidentifier():
-            raise RecipeError(f"teachers.{name}", f"a name of letters and digits that is not {DEFAULT!r}")
-    return ({} if recipe.teacher is None else {DEFAULT: recipe.teacher}) | recipe.teachers
+        if name == DEFAULT_TEACHER or not name.isidentifier():
+            raise RecipeError(f"teachers.{name}", f"a name of letters and digits that is not {DEFAULT_TEACHER!r}")
+    return ({} if recipe.teacher is None else {DEFAULT_TEACHER: recipe.teacher}) | recipe.teachers
 
 
 def open_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
@@ -94,40 +87,21 @@ def open_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
 
     Raises:
         RecipeError: Bands, units or settings do not fit.
-        ArtifactError: Weights or a Segmenter cannot be had.
+        ArtifactError: Weights or a Segmenter are not available.
         UnknownNameError: No such encoder or band.
     """
     if config.logits_stride < 1 or config.views < 1:
         raise RecipeError(f"teacher.logits_stride {config.logits_stride}, views {config.views}", "at least 1")
     if config.segmenter is None:
-        return build_teacher(config, spec)
-    if config.statistics == "data":
-        raise RecipeError("teacher.statistics data beside teacher.segmenter", "encoder: a Segmenter has its own")
-    segmenter = Segmenter.load(config.segmenter)
-    own = segmenter.spec
-    if config.bands is None and own.channels != spec.channels and not set(own.bands) <= set(spec.bands):
-        raise RecipeError(
-            f"a teacher of the bands {', '.join(own.bands)} for images of {', '.join(spec.bands)}",
-            "bands by the same names",
-            "say which of the image's bands those are with teacher.bands",
-        )
-    bands = teacher_bands(config.bands, spec, own.channels, own.bands)
-    encoder = getattr(segmenter.network.network, "encoder", None)
-    return SegmenterTeacher(
-        segmenter,
-        own,
-        spec,
-        bands,
-        encoder if isinstance(encoder, Encoder) else None,
-        config.indices,
-        config.logits_stride,
-        config.precision,
-        {"network": segmenter.name, "arguments": segmenter.arguments},
-    )
+        opener = "geodistill.methods.encoder_teacher:build_teacher"
+    else:
+        opener = "geodistill.training.segmenter_teacher:open_segmenter_teacher"
+    teacher: FrozenTeacher = load(opener)(config, spec)
+    return teacher
 
 
 def cached_views(recipe: Recipe) -> int | None:
-    """Give how many views of each sample a run shows; ``None`` where no teacher has a cache.
+    """Return how many views of each sample a run shows; ``None`` where no teacher has a cache.
 
     Raises:
         RecipeError: Two cached teachers differ in it.
@@ -153,7 +127,7 @@ def open_caches(
         accelerator: The recipe's: a teacher computes in another precision on another device.
 
     Returns:
-        A line for each: what it will take, what it holds, and what room the disk has.
+        One line per cache: its size, the records in it, and the free space of the disk.
 
     Raises:
         RecipeError: Not one record fits under ``cache_gb``.

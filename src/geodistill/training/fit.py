@@ -8,8 +8,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +17,22 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, RecipeError, output_error
-from geodistill.methods.method import Method, Phase
-from geodistill.methods.task import SegmentationTask
+from geodistill.methods.method import Method
+from geodistill.methods.schema import BuildContext, Recipe
+from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.outputs import check_outputs
-from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
 from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
-from geodistill.training.checkpoint_io import SafeCheckpointIO, read_checkpoint, saved_step
+from geodistill.training.checkpoint_io import SafeCheckpointIO, saved_step
 from geodistill.training.folder import CHECKPOINTS, held_run, prepare_run, refuse_other_folders, run_identity
-from geodistill.training.init import begin_from
 from geodistill.training.inputs import describe_inputs, named_files
-from geodistill.training.recipe import recipe_dict
+from geodistill.training.outcome import FitResult, save_outcome
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints
-from geodistill.training.schema import Recipe
-from geodistill.training.sets import save_set_segmenters
 from geodistill.training.trial import one_value_error, try_batch_of_one
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a run leaves.
-
-    Attributes:
-        segmenter: Directory of the Segmenter; of the encoder where there were no steps on labels.
-        miou: Validation mIoU in 0..1 of the Segmenter, or ``None`` without a validation split.
-        step: Step its weights are from.
-        steps: Steps trained in all.
-        minutes: Wall time of this call in minutes.
-    """
-
-    segmenter: Path
-    miou: float | None
-    step: int
-    steps: int
-    minutes: float
+from geodistill.training.warm_start import warm_start
 
 
 def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool = False) -> FitResult:
@@ -70,8 +46,8 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
     Args:
         recipe: What to train; ``recipe.data.manifest`` names the data.
         out: Directory of the run.
-        restart: Throw an earlier run in ``out`` away.
-        verbose: Let the libraries talk.
+        restart: Overwrite an earlier run in ``out``.
+        verbose: Show library logs.
 
     Raises:
         RecipeError: ``out`` holds a run of another recipe, or a finished one, and ``restart`` is not given.
@@ -85,11 +61,11 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
         data = make_data(recipe)
         _refuse_inputs(run, recipe, data)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
-        method = build_method(recipe, data.spec, rows, data.sets)
+        method = build_method(recipe, BuildContext(data.spec, rows=rows, sets=data.sets))
         last = run / CHECKPOINTS / "last.ckpt"
         resumes = last.is_file() and not restart  # then the weights to begin with are long left behind
-        begun = None if recipe.init is None or resumes else begin_from(recipe.init, method, data.spec)
-        data.use_unlabelled(method.uses_unlabelled())
+        start = None if recipe.init is None or resumes else warm_start(recipe.init, method, data.spec)
+        data.restart(unlabelled=method.uses_unlabelled())
         task = SegmentationTask(
             method,
             data.spec,
@@ -99,13 +75,13 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
             recipe.trainer.gradient_norms_every,
             data.sets,
         )
-        if recipe.trainer.max_steps == 0 and method.phase is None:
+        if not recipe.stages:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         if not resumes:
             try_batch_of_one(task, method, data)
         with held_run(run):
             prepare_run(run, recipe, restart, lambda: describe_inputs(recipe, data))
-            lines = [*data.notes, *([] if begun is None else begun.lines())]
+            lines = [*data.notes, *([] if start is None else start.lines())]
             for line in lines + open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
                 rank_zero_only(print)(line, file=sys.stderr)
             return _train(run, recipe, method, task, data, started)
@@ -123,14 +99,15 @@ def _train(
     last, identity = run / CHECKPOINTS / "last.ckpt", run_identity(recipe)
     start_step = saved_step(last, identity)  # the file is checked before anything else is done
     if method.phase is not None and not last.is_file():
-        run_phase(method.phase, recipe, run)
-    if method.phase is not None and recipe.trainer.max_steps == 0:
-        steps, minutes = method.phase.steps, (time.monotonic() - started) / 60
+        run_phase(method.phase, recipe, run, data)
+        data.restart(unlabelled=method.uses_unlabelled())
+    if "labels" not in recipe.stages:
+        steps, minutes = recipe.phase_steps, (time.monotonic() - started) / 60
         return FitResult(run / "encoder", None, steps, steps, minutes)
     points = resume_points(recipe, run, validates=bool(data.manifest.rows("val")))
     trainer = make_trainer(recipe, run, start_step, points)
     run_trainer(trainer, task, data, last)
-    return _finish(run, recipe, method, task, trainer, points, started)
+    return save_outcome(run, recipe, method, task, points, started)
 
 
 def _refuse_inputs(run: Path, recipe: Recipe, data: DataModule) -> None:
@@ -149,22 +126,25 @@ def _refuse_inputs(run: Path, recipe: Recipe, data: DataModule) -> None:
 
 
 def make_data(recipe: Recipe) -> DataModule:
-    """Give the recipe's data, in a few views of each sample where a teacher's outputs are kept.
+    """Return the recipe's data, in a few views of each sample where a teacher's outputs are kept.
 
     Where no step is on labels, masks are not read and unlabelled images will do.
     """
-    labels = recipe.trainer.max_steps > 0
     return DataModule(
         recipe.data,
         seed=recipe.trainer.seed,
         views=cached_views(recipe),
-        labels=labels,
+        labels="labels" in recipe.stages,
         processes=recipe.trainer.devices,
     )
 
 
-def run_phase(phase: Phase, recipe: Recipe, run: Path) -> None:
-    """Run what comes before the main training, or take its weights where it has been run already."""
+def run_phase(phase: Phase, recipe: Recipe, run: Path, data: DataModule) -> None:
+    """Run what comes before the main training, or take its weights where it has been run already.
+
+    It learns from images alone, so that it draws the unlabelled ones whatever the steps on labels do.
+    """
+    data.restart(unlabelled=True)
     identity = run_identity(recipe)
     checkpoint = run / CHECKPOINTS / f"{phase.name}.ckpt"
     step = saved_step(checkpoint, identity)
@@ -181,7 +161,7 @@ def run_phase(phase: Phase, recipe: Recipe, run: Path) -> None:
             ProgressLine(f"{phase.name} {run.name}"),
         ],
     )
-    run_trainer(trainer, phase, make_data(recipe), checkpoint)
+    run_trainer(trainer, phase, data, checkpoint)
     if step < phase.steps:
         trainer.save_checkpoint(checkpoint)
     if trainer.is_global_zero:
@@ -204,8 +184,8 @@ def run_trainer(
     except OSError as error:  # of the logs: pixels and checkpoints have their own errors
         raise output_error(checkpoint.parent.parent, error) from error
     except ValueError as error:
-        if told := one_value_error(error):
-            raise told from error
+        if refusal := one_value_error(error):
+            raise refusal from error
         raise
 
 
@@ -223,7 +203,7 @@ def resume_points(recipe: Recipe, run: Path, validates: bool) -> ResumePoints:
 
 
 def make_trainer(recipe: Recipe, run: Path, start_step: int, points: ResumePoints) -> lightning.Trainer:
-    """Set Lightning's Trainer up: best and last checkpoints, early stop, CSV and TensorBoard logs, one progress line.
+    """Return Lightning's Trainer with checkpoints, early stop, CSV and TensorBoard logs and one progress line.
 
     Args:
         recipe: What is trained.
@@ -249,7 +229,7 @@ def make_trainer(recipe: Recipe, run: Path, start_step: int, points: ResumePoint
 
 
 def _machine(recipe: Recipe) -> dict[str, Any]:
-    """Give Lightning's arguments that hold for every phase: device, processes, precision, and no chatter."""
+    """Return Lightning's arguments that hold for every phase: device, processes, precision, and no chatter."""
     config = recipe.trainer
     many = config.devices > 1
     return {
@@ -273,39 +253,6 @@ def _loggers(folder: Path, start_step: int) -> list[Logger]:
     """Log to CSV and TensorBoard; each call of a resumed run has a folder of its own."""
     part = f"from_{start_step:06d}"
     return [CSVLogger(folder, "csv", part, flush_logs_every_n_steps=1), TensorBoardLogger(folder, "tensorboard", part)]
-
-
-def _finish(
-    run: Path,
-    recipe: Recipe,
-    method: Method,
-    task: SegmentationTask,
-    trainer: lightning.Trainer,
-    points: ResumePoints,
-    started: float,
-) -> FitResult:
-    """Turn the best weights, or the last where nothing was validated, into a Segmenter directory."""
-    prefix, score, step = "network.network.", None, trainer.global_step
-    state, set_miou = task.state_dict(), task.set_miou
-    if points.best is not None:
-        saved = read_checkpoint(points.folder / points.best.name, run_identity(recipe))
-        state, score, step = saved["state_dict"], points.best.score, int(saved["global_step"])
-        set_miou = saved["set_miou"]
-    minutes = (time.monotonic() - started) / 60
-    provenance = {
-        "recipe": recipe_dict(recipe),
-        "manifest": ", ".join(getattr(recipe.data, "manifests", ())) or recipe.data.manifest,
-        "scores": {"validation_miou": score},
-        "step": step,
-        "versions": {name: version(name) for name in ("geodistill", "torch", "timm", "segmentation-models-pytorch")},
-    }
-    weights = {k.removeprefix(prefix): v.detach().cpu() for k, v in state.items() if k.startswith(prefix)}
-    segmenter = Segmenter.from_network(method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)
-    if trainer.is_global_zero:
-        if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
-            save_set_segmenters(run / "segmenters", segmenter, task.sets, set_miou, recipe.data)
-        segmenter.save(run / "segmenter")
-    return FitResult(run / "segmenter", score, step, trainer.global_step, minutes)
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillError, OutputError, RecipeError, output_error
 from geodistill.files import atomic_path
 from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder, read_marker, refuse_foreign, sweep
+from geodistill.methods.schema import Recipe
 from geodistill.outputs import check_outputs
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
 from geodistill.training.inputs import changed_input
 from geodistill.training.recipe import recipe_dict
-from geodistill.training.schema import Recipe
 
 KIND = "run of fit"
 RECIPE, INPUTS, CHECKPOINTS = "recipe.yaml", "inputs.json", "checkpoints"
@@ -122,15 +122,15 @@ _MEND = "use --restart to begin again, or another --out"
 
 def _refuse_finished(run: Path, recipe: Recipe) -> None:
     made = [name for name in ("segmenter", "encoder") if (run / name).is_dir()]
-    if "segmenter" in made or (made and recipe.trainer.max_steps == 0):
-        same = (run / RECIPE).is_file() and _held_recipe(run) == recipe_dict(recipe)
+    if "segmenter" in made or (made and "labels" not in recipe.stages):
+        same = (run / RECIPE).is_file() and _saved_recipe(run) == recipe_dict(recipe)
         if not same:
             raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
         raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", _MEND)
 
 
 def _refuse_changed(run: Path, recipe: Recipe, describe: Callable[[], Mapping[str, Any]]) -> None:
-    if _held_recipe(run) != recipe_dict(recipe):
+    if _saved_recipe(run) != recipe_dict(recipe):
         raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
     try:
         before = read_object(run / INPUTS, ANNOTATION_BYTES, RecipeError)
@@ -147,7 +147,7 @@ def _refuse_changed(run: Path, recipe: Recipe, describe: Callable[[], Mapping[st
         )
 
 
-def _held_recipe(run: Path) -> Any:
+def _saved_recipe(run: Path) -> Any:
     try:
         return read_yaml(run / RECIPE, RecipeError)
     except GeodistillError as error:

@@ -12,9 +12,9 @@ from typing import Any
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
+from geodistill.methods.schema import Recipe
 from geodistill.raster.stamps import every_file, stamp_of
 from geodistill.training.recipe import recipe_dict
-from geodistill.training.schema import Recipe
 
 _MANIFESTS = ("manifest", "manifests", "unlabelled")
 _MODELS = ("init", "weights", "encoder_weights", "segmenter", "answers")
@@ -28,14 +28,14 @@ def named_files(recipe: Recipe) -> dict[str, list[Path]]:
 
     Of a folder, its weights and descriptions.
     """
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for key, value in _strings(recipe_dict(recipe)):
         name, path = key.rpartition(".")[2], Path(value)
         if name in _MANIFESTS or (name in _MODELS and path.is_file()):
-            found.setdefault(key, []).append(path)
+            files.setdefault(key, []).append(path)
         elif path.is_dir() and (name in _MODELS or key == "text.encoder"):
-            found.setdefault(key, []).extend(sorted(file for kind in _MODEL_FILES for file in path.glob(kind)))
-    return found
+            files.setdefault(key, []).extend(sorted(file for kind in _MODEL_FILES for file in path.glob(kind)))
+    return files
 
 
 def input_rows(recipe: Recipe, data: DataModule) -> list[Row]:
@@ -64,13 +64,13 @@ def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
 
 def changed_input(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Say which input is another than it was, by two results of `describe_inputs`; ``None`` where none is."""
-    for key, held in now["named"].items():
+    for key, stamps in now["named"].items():
         old = before.get("named", {}).get(key, {})
-        if changed := _first_difference(old, held):
+        if changed := _first_difference(old, stamps):
             return f"{changed} ({key})"
     then = before.get("images", {})
-    for folder, held in now["images"].items():
-        if changed := _first_difference(then.get(folder, {}), held):
+    for folder, stamps in now["images"].items():
+        if changed := _first_difference(then.get(folder, {}), stamps):
             return f"{folder}/{changed}"
     gone = [folder for folder in then if folder not in now["images"]]
     return gone[0] if gone else None

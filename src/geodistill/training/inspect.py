@@ -17,13 +17,12 @@ from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.mixture import join_specs
 from geodistill.errors import RecipeError
-from geodistill.methods.distillation import DEFAULT, parse_term, split_weights
-from geodistill.segmenter import NETWORKS, read_description
+from geodistill.methods.distillation import parse_term, split_weights
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe
+from geodistill.segmenter import inference_network, read_description
 from geodistill.spec import Legend, Spec
-from geodistill.text.features import blank_encoder, text_parameters
 from geodistill.training.build import build_method, teacher_configs
 from geodistill.training.recipe import load_recipe
-from geodistill.training.schema import KdaRecipe, KtdaRecipe, MetaSegNetRecipe, Recipe
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,11 @@ class Inspection:
     modules: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form."""
+        """Return a JSON-ready form."""
         return asdict(self)
 
     def to_text(self) -> str:
-        """Give an aligned table."""
+        """Return an aligned table."""
         mib = {key: value / 2**20 for key, value in self.activation_bytes.items()}
         rows = [
             ("parameters", f"{self.parameters:,}"),
@@ -134,16 +133,16 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
         raise RecipeError("channels or classes for a recipe whose manifest is there", "none: the manifest has them")
     spec, sets = known or (_made_up_spec(3 if channels is None else channels, classes or recipe.data.classes or 2), {})
     with torch.device("meta"):
-        method = build_method(_without_weights(recipe), spec, sets=sets)
+        method = build_method(_without_weights(recipe), BuildContext(spec, sets=sets))
     network, teacher = method.network, method.objective.teacher_module()
     inference = _build(method.name, method.arguments, spec)
     modules = {name: _count(child) for name, child in network.named_children()}
     frozen = (0 if teacher is None else _count(teacher)) + _trained_teachers(recipe)
     if frozen:
         modules["teacher (frozen, not kept)"] = frozen
-    if isinstance(recipe, MetaSegNetRecipe) and (words := text_parameters(recipe.text.encoder)):
-        modules["text encoder (frozen, not kept)"] = words
-        frozen += words
+    for name, parameters in recipe.frozen_parts().items():
+        modules[f"{name} (frozen, not kept)"] = parameters
+        frozen += parameters
     adapters = 0 if method.adapters is None else _count(method.adapters)
     if adapters:
         modules["for losses alone (not kept)"] = adapters
@@ -198,12 +197,11 @@ def _context(network: nn.Module, count: int) -> dict[str, torch.Tensor]:
 
 def _build(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
     with torch.device("meta"):
-        network: nn.Module = NETWORKS[name](spec.channels, spec.classes, **arguments, auxiliary=False)
-    return network
+        return inference_network(name, arguments, spec.channels, spec.classes)
 
 
 def _known_spec(recipe: Recipe) -> tuple[Spec, dict[str, Spec]] | None:
-    """Give the Spec of the recipe's data, and of each of its sets, where the manifests are there."""
+    """Return the Spec of the recipe's data, and of each of its sets, where the manifests are there."""
     if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
         configs = recipe.data.by_set()
         if all(Path(config.manifest).is_file() for config in configs.values()):
@@ -212,7 +210,7 @@ def _known_spec(recipe: Recipe) -> tuple[Spec, dict[str, Spec]] | None:
             return join_specs({name: make_spec(manifest) for name, manifest in manifests.items()}, images)
     if recipe.data.manifest and Path(recipe.data.manifest).is_file():
         manifest = Manifest.load(recipe.data.manifest)
-        return make_spec(without_labels(manifest) if recipe.trainer.max_steps == 0 else manifest), {}
+        return make_spec(without_labels(manifest) if "labels" not in recipe.stages else manifest), {}
     return None
 
 
@@ -221,34 +219,29 @@ def _made_up_spec(channels: int, classes: int) -> Spec:
 
 
 def _without_weights(recipe: Recipe) -> Recipe:
-    """Drop initial weights: figures do not depend on them and they may not be on this machine.
+    """Return the recipe without initial weights: figures do not depend on them and they may not be on this machine.
 
-    Trained teachers are dropped for the same reason, with the terms that ask them, but where the method itself needs
-    one.
+    Trained teachers are dropped for the same reason, with the terms that ask them.
     """
-    network: Any = replace(recipe.network, encoder_weights=None)
-    recipe = replace(recipe, network=network)
-    if isinstance(recipe, KtdaRecipe):
-        return replace(recipe, teacher=replace(recipe.teacher, weights=None))
-    if isinstance(recipe, MetaSegNetRecipe):
-        recipe = replace(recipe, text=replace(recipe.text, encoder=blank_encoder(recipe.text.encoder), store=None))
     configs = teacher_configs(recipe)
-    kept = {name: replace(config, weights=None) for name, config in configs.items() if config.segmenter is None}
-    weights, bench = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
-    weights |= {name: weight for name, weight in bench.items() if parse_term(name, list(configs)).teacher in kept}
-    losses: Any = replace(recipe.losses, weights=weights)
-    if isinstance(recipe, KdaRecipe):
-        judge = replace(losses.phase.discriminator, weights=None)
-        losses = replace(losses, phase=replace(losses.phase, discriminator=judge))
-    return replace(recipe, losses=losses, teacher=kept.pop(DEFAULT, None), teachers=kept)
+    kept = {name: replace(config, weights=None) for name, config in configs.items() if not _is_dropped(recipe, name)}
+    weights, distilled = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
+    weights |= {name: weight for name, weight in distilled.items() if parse_term(name, list(configs)).teacher in kept}
+    blank = recipe.without_weights()
+    losses = replace(blank.losses, weights=weights)
+    return replace(blank, losses=losses, teacher=kept.pop(DEFAULT_TEACHER, None), teachers=kept)
+
+
+def _is_dropped(recipe: Recipe, teacher: str) -> bool:
+    """Whether a teacher is a trained model, but where the method cannot be built without it."""
+    required = teacher == DEFAULT_TEACHER and type(recipe)().teacher is not None
+    return teacher_configs(recipe)[teacher].segmenter is not None and not required
 
 
 def _trained_teachers(recipe: Recipe) -> int:
     """Parameters of the teachers that `_without_weights` drops and that are on this machine."""
-    if isinstance(recipe, KtdaRecipe):
-        return 0
-    found = {config.segmenter for config in teacher_configs(recipe).values()}
-    folders = [name for name in found if name is not None and Path(name).is_dir()]
+    dropped = {config.segmenter for name, config in teacher_configs(recipe).items() if _is_dropped(recipe, name)}
+    folders = [name for name in dropped if name is not None and Path(name).is_dir()]
     return sum(_count(_build(*read_description(folder))) for folder in folders)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentError, ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,21 +13,21 @@ from typing import Any, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, Namespace
 
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.methods.schema import Recipe, find_method
 from geodistill.reading import YAML_BYTES, parse_yaml, read_text
-from geodistill.training.schema import METHODS, Recipe
 
 LISTS = ("--data.manifests", "--data.names")
 """Flags whose values may simply follow, also where there is one only."""
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes shipped with the package."""
+    """Return the names of the recipes shipped with the package."""
     folder = resources.files("geodistill.recipes")
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
 def recipe_text(name: str | Path) -> str:
-    """Text of a recipe: a YAML file, or the name of one shipped with the package.
+    """Return the text of a recipe: a YAML file, or the name of one shipped with the package.
 
     Raises:
         RecipeError: The file cannot be read.
@@ -42,7 +42,7 @@ def recipe_text(name: str | Path) -> str:
 
 
 def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:
-    """Every dotted key of a recipe dataclass, such as ``data.crop``; ``NAME`` where the user names the part."""
+    """Return every dotted key of a recipe dataclass, such as ``data.crop``; ``NAME`` where the user names the part."""
     keys: list[str] = []
     for name, hint in get_type_hints(kind).items():
         key = f"{prefix}{name}"
@@ -55,7 +55,7 @@ def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:
 
 
 def recipe_parser(kind: type[Any]) -> ArgumentParser:
-    """Give the parser that reads every field of ``kind`` as a flag; its help is the field's documentation."""
+    """Return the parser that reads every field of ``kind`` as a flag; its help is the field's documentation."""
     parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
     parser.add_class_arguments(kind, sub_configs=False)
     return parser
@@ -79,32 +79,30 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
     overrides = _join_lists(overrides)
     flags = _flags(overrides)
     method = str(flags.get("method", data.get("method", "supervised")))
-    if method not in METHODS:
-        raise UnknownNameError("method", method, METHODS)
-    kind, module = METHODS[method]
+    plug = find_method(method)
+    kind = plug.recipe
     known = set(recipe_keys(kind))
     for key in [*_dotted(data, known), *flags]:
         if not _is_known(key, known):
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
     preset = str(flags.get("preset", data.get("preset", "coherent")))
-    presets: dict[str, dict[str, Any]] = getattr(module, "PRESETS", {"coherent": {}})
-    if preset not in presets:
-        raise UnknownNameError("preset", preset, presets)
+    if preset not in plug.presets:
+        raise UnknownNameError("preset", preset, plug.presets)
     parser = recipe_parser(kind)
     try:
         base = parser.get_defaults()
         weights, others = _weight_flags(overrides, known)
-        for layer in (presets[preset], data, weights):
+        for layer in (plug.presets[preset], data, weights):
             base = parser.parse_object(_deep_merge(base.as_dict(), layer))
         parsed: Namespace = parser.parse_args(others, namespace=base)
-        recipe: Recipe = kind(**parser.instantiate(parsed).as_dict())
+        recipe = kind(**parser.instantiate(parsed).as_dict())
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"recipe {config or method}: {_one_line(error)}", "a value of that type") from error
     return recipe
 
 
 def recipe_dict(recipe: Recipe) -> dict[str, Any]:
-    """Give a YAML- and JSON-ready form of a recipe that `load_recipe` reads back."""
+    """Return a YAML- and JSON-ready form of a recipe that `load_recipe` reads back."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return plain
 
@@ -144,7 +142,7 @@ def _flags(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _weight_flags(overrides: Sequence[str], known: set[str]) -> tuple[dict[str, Any], list[str]]:
-    """Part flags that the parser cannot merge from the others.
+    """Separate flags that the parser cannot merge from the others.
 
     These set one factor, where a term's name may hold a dot, or one field of a teacher that may be absent.
     """
@@ -191,7 +189,7 @@ def _dotted(data: dict[str, Any], known: set[str], prefix: str = "") -> list[str
     return keys
 
 
-def _deep_merge(base: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:
+def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in layer.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)

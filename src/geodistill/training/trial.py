@@ -18,12 +18,12 @@ _ONE_VALUE = "Expected more than 1 value per channel"
 
 
 def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule) -> None:
-    """Run a batch of one image forward, where a run's batches are that small: batch norm may not bear it.
+    """Run a batch of one image forward, where a run's batches are that small: batch norm may not take it.
 
     Args:
         task: What is trained on labels; its state is as before afterwards.
         method: What it trains.
-        data: Gives the image.
+        data: Holds the image.
 
     Raises:
         RecipeError: A map is one pixel, of which batch norm can take no deviation.
@@ -38,8 +38,8 @@ def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule) -
             if method.phase is not None and isinstance(network := getattr(method.phase, "network", None), nn.Module):
                 network.train()(batch["image"])
         except ValueError as error:
-            if told := one_value_error(error):
-                raise told from error
+            if refusal := one_value_error(error):
+                raise refusal from error
             raise
 
 
@@ -58,12 +58,12 @@ def one_value_error(error: ValueError) -> RecipeError | None:
 def _unchanged(modules: list[nn.Module], objective: Objective) -> Iterator[None]:
     """Put running statistics and modes back."""
     state = deepcopy(objective.state_dict())
-    held = [(module, module.training) for root in modules for module in root.modules()]
+    modes = [(module, module.training) for root in modules for module in root.modules()]
     buffers = [(buffer, buffer.clone()) for root in modules for buffer in root.buffers()]
     try:
         yield
     finally:
-        for module, mode in held:
+        for module, mode in modes:
             module.training = mode
         for buffer, value in buffers:
             buffer.copy_(value)

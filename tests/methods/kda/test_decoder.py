@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.kda.decoder import DcfDecoder, DySample
+from geodistill.methods.kda.network import DcfDecoder, DySample
 
 PVT = ((128, 256, 512, 1024), (4, 8, 16, 32))
 

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from built import build_kda
 from geodistill.errors import GeodistillWarning, RecipeError, TrainingError, UnknownNameError
-from geodistill.methods import kda
-from geodistill.methods.kda import DiscriminatorConfig, DistilPhase, DistilTask, LossConfig, NetworkConfig
-from geodistill.methods.kda.distil import DistilledEncoder
-from geodistill.methods.kda.stability import CollapseWatch, JudgementStatistics, MapStatistics
+from geodistill.methods.kda.distil import DistilledEncoder, DistilTask
+from geodistill.methods.kda.network import KdaNetworkConfig
+from geodistill.methods.kda.stability import CollapseWatch, MapStatistics, ScoreStatistics
+from geodistill.methods.kda.training import DiscriminatorConfig, DistilPhase, KdaLossConfig
 from geodistill.methods.teacher import TeacherConfig
 from geodistill.nn.encoders import build_encoder
 from geodistill.spec import Legend, Spec
@@ -28,9 +29,9 @@ JUDGE = DiscriminatorConfig("patch", "test_vit", None, 16)
 def task(student: str = "test_resnet", teacher: str = "test_vit", **phase: Any) -> DistilTask:
     torch.manual_seed(0)
     values: dict[str, Any] = {"steps": 20, "lr": 1e-3, "discriminator_lr": 1e-4, "discriminator": JUDGE} | phase
-    network = NetworkConfig(student, decoder_channels=16)
-    losses = LossConfig(phase=DistilPhase(**values))
-    method = kda.build(SPEC, network, losses, TeacherConfig(teacher, None))
+    network = KdaNetworkConfig(student, decoder_channels=16)
+    losses = KdaLossConfig(phase=DistilPhase(**values))
+    method = build_kda(SPEC, network, losses, TeacherConfig(teacher, None))
     assert isinstance(method.phase, DistilTask)
     return method.phase
 
@@ -195,11 +196,11 @@ def test_features_without_size_or_without_bound_are_named(size: float, word: str
 @pytest.mark.parametrize(
     ("judged", "words"),
     [
-        (JudgementStatistics(0.5, 0.0, 1e-5), "judges everything alike"),
-        (JudgementStatistics(1.0, 0.99, 0.5), "has won"),
+        (ScoreStatistics(0.5, 0.0, 1e-5), "judges everything alike"),
+        (ScoreStatistics(1.0, 0.99, 0.5), "has won"),
     ],
 )
-def test_a_discriminator_out_of_play_is_told_of_once(judged: JudgementStatistics, words: str) -> None:
+def test_a_discriminator_out_of_play_is_told_of_once(judged: ScoreStatistics, words: str) -> None:
     good = MapStatistics(0.0, 1.0, 1.0, 0.5)
     watch = CollapseWatch(2)
     watch.look(0, good, good, judged)
@@ -218,7 +219,7 @@ def test_statistics_of_maps_and_judgements() -> None:
     assert figures.deviation == pytest.approx(1, abs=0.1)
     assert figures.diversity == pytest.approx(0.1, abs=0.02)
     assert MapStatistics.of(torch.ones(2, 3, 4, 4)).diversity == 0.0
-    judged = JudgementStatistics.of(torch.full((4, 1), 0.9), torch.full((4, 1), 0.2))
+    judged = ScoreStatistics.of(torch.full((4, 1), 0.9), torch.full((4, 1), 0.2))
     assert (judged.accuracy, judged.distance) == (1.0, pytest.approx(0.7))
 
 
@@ -261,4 +262,4 @@ def test_maps_that_cannot_be_aligned_are_refused_with_their_shapes() -> None:
     with pytest.raises(UnknownNameError, match="adversarial"):
         task(weights={"adversary": 1.0})
     with pytest.raises(RecipeError, match="without a teacher"):
-        kda.build(SPEC, NetworkConfig("test_resnet"), LossConfig(phase=DistilPhase(steps=1)))
+        build_kda(SPEC, KdaNetworkConfig("test_resnet"), KdaLossConfig(phase=DistilPhase(steps=1)))

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from built import build_kda
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods import kda
-from geodistill.methods.kda import DcfDecoder, KdaNetwork, LossConfig, NetworkConfig
-from geodistill.methods.kda.losses import KdaObjective
-from geodistill.methods.kda.network import DECODER_WIDTHS
+from geodistill.methods.kda.network import DECODER_WIDTHS, DcfDecoder, KdaNetwork, KdaNetworkConfig
+from geodistill.methods.kda.training import PRESETS, KdaLossConfig, KdaObjective
 from geodistill.nn.losses import cross_entropy, focal
 from geodistill.spec import Legend, Spec
 
@@ -61,7 +60,7 @@ def test_widths_are_those_of_table_iv_where_not_given() -> None:
 
 
 def test_the_terms_are_cross_entropy_and_focal_with_the_published_factors() -> None:
-    method = kda.build(SPEC, NetworkConfig("test_resnet", decoder_channels=16), LossConfig(gamma=3.0))
+    method = build_kda(SPEC, KdaNetworkConfig("test_resnet", decoder_channels=16), KdaLossConfig(gamma=3.0))
     torch.manual_seed(0)
     image, mask = torch.randn(2, 3, 32, 32), torch.randint(0, 2, (2, 32, 32))
     batch: Any = {"image": image, "mask": mask, "valid": mask < 9, "key": ["a", "b"], "source": ["a", "b"]}
@@ -75,8 +74,8 @@ def test_the_terms_are_cross_entropy_and_focal_with_the_published_factors() -> N
 
 
 def test_the_printed_preset_is_the_papers_equation() -> None:
-    preset = kda.PRESETS["printed"]
-    method = kda.build(SPEC, NetworkConfig("test_resnet", **preset["network"]), LossConfig())
+    preset = PRESETS["printed"]
+    method = build_kda(SPEC, KdaNetworkConfig("test_resnet", **preset["network"]), KdaLossConfig())
     assert isinstance(method.network, KdaNetwork)
     assert isinstance(method.network.decoder, DcfDecoder)
     first = method.network.decoder.projections[0]

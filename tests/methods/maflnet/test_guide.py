@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from geodistill.cli import main
-from geodistill.methods.maflnet import MaflNetwork
+from geodistill.methods.maflnet.network import MaflNetwork
+from geodistill.methods.maflnet.training import MaflnetRecipe
 from geodistill.segmenter import Segmenter
 from geodistill.training.recipe import recipe_keys
-from geodistill.training.schema import MaflnetRecipe
 from shown import shown_blocks
 
 GUIDE = Path(__file__).parents[3] / "docs" / "maflnet.md"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.maflnet.losses import LossConfig, MaflObjective, pixel_dice
+from geodistill.methods.maflnet.training import MaflLossConfig, MaflObjective, pixel_dice
 from geodistill.nn.output import SegmentationOutput
 
 
@@ -22,7 +22,7 @@ def drawn(seed: int = 0, classes: int = 4) -> tuple[Tensor, Tensor]:
     return logits, mask
 
 
-def terms(config: LossConfig, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def terms(config: MaflLossConfig, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
     batch: Any = {"mask": mask, "key": ["a", "b"]}
     return MaflObjective(config)(SegmentationOutput(logits, {"aux": 2 * logits}), batch, 0)
 
@@ -35,8 +35,8 @@ def test_cross_entropy_is_geosegs_over_labelled_pixels_or_over_all() -> None:
         pixel = log[b, :, y, x]
         total += float(-(0.95 * pixel[mask[b, y, x]] + 0.05 / 4 * pixel.sum()))
     labelled = int((mask != 255).sum())
-    assert terms(LossConfig(), logits, mask)["ce"].item() == pytest.approx(total / labelled, rel=1e-5)
-    everything = terms(LossConfig(ce_mean="all"), logits, mask)
+    assert terms(MaflLossConfig(), logits, mask)["ce"].item() == pytest.approx(total / labelled, rel=1e-5)
+    everything = terms(MaflLossConfig(ce_mean="all"), logits, mask)
     assert everything["ce"].item() == pytest.approx(total / mask.numel(), rel=1e-5)
     assert everything["aux"].item() != pytest.approx(everything["ce"].item())
 
@@ -49,7 +49,7 @@ def test_region_dice_is_geosegs() -> None:
         p, y = shares[:, k][keep], (mask == k)[keep].float()
         dice = (2 * (p * y).sum() + 0.05) / (p.sum() + y.sum() + 0.05)
         losses.append((1 - dice) * (y.sum() > 0))
-    assert terms(LossConfig(), logits, mask)["dice"].item() == pytest.approx(float(sum(losses)) / 4, rel=1e-5)
+    assert terms(MaflLossConfig(), logits, mask)["dice"].item() == pytest.approx(float(sum(losses)) / 4, rel=1e-5)
 
 
 def test_pixel_dice_is_equation_21() -> None:
@@ -59,7 +59,7 @@ def test_pixel_dice_is_equation_21() -> None:
         label = F.one_hot(mask[b, y, x], 4)
         p = shares[b, :, y, x]
         found.append(float(1 - 2 * (p * label / (p + label)).sum()))
-    assert terms(LossConfig(dice="pixel"), logits, mask)["dice"].item() == pytest.approx(
+    assert terms(MaflLossConfig(dice="pixel"), logits, mask)["dice"].item() == pytest.approx(
         sum(found) / len(found), rel=1e-5
     )
 
@@ -70,16 +70,16 @@ def test_the_two_dices_differ_where_a_class_is_rare() -> None:
     mask[0, 0, 0] = 1
     logits = torch.zeros(1, 2, 20, 20)
     logits[:, 0] = 6.0  # right everywhere but at the one pixel
-    found = {kind: terms(LossConfig(dice=kind), logits, mask)["dice"].item() for kind in ("region", "pixel")}  # type: ignore[arg-type]
+    found = {kind: terms(MaflLossConfig(dice=kind), logits, mask)["dice"].item() for kind in ("region", "pixel")}  # type: ignore[arg-type]
     assert found["region"] > 0.4
     assert found["pixel"] < 0.01
 
 
-@pytest.mark.parametrize("config", [LossConfig(), LossConfig(dice="pixel", ce_mean="all")])
-def test_a_perfect_prediction_owes_nothing_and_ignored_pixels_owe_nothing(config: LossConfig) -> None:
+@pytest.mark.parametrize("config", [MaflLossConfig(), MaflLossConfig(dice="pixel", ce_mean="all")])
+def test_a_perfect_prediction_owes_nothing_and_ignored_pixels_owe_nothing(config: MaflLossConfig) -> None:
     _, mask = drawn()
     logits = 40 * F.one_hot(mask.where(mask != 255, 0), 4).permute(0, 3, 1, 2).float()
-    exact = MaflObjective(LossConfig(smoothing=0.0, dice=config.dice, ce_mean=config.ce_mean))
+    exact = MaflObjective(MaflLossConfig(smoothing=0.0, dice=config.dice, ce_mean=config.ce_mean))
     batch: Any = {"mask": mask, "key": ["a", "b"]}
     assert all(t.item() == pytest.approx(0.0, abs=2e-3) for t in exact(SegmentationOutput(logits), batch, 0).values())
     other, mask = drawn()
@@ -95,7 +95,7 @@ def test_terms_are_finite_and_have_gradients(seed: int, unlabelled: bool) -> Non
     logits, mask = drawn(seed)
     if unlabelled:
         mask[:] = 255
-    found = terms(LossConfig(dice="pixel" if seed % 2 else "region"), logits, mask)
+    found = terms(MaflLossConfig(dice="pixel" if seed % 2 else "region"), logits, mask)
     sum(found.values()).backward()
     assert torch.isfinite(logits.grad).all()
     assert all((term.item() == 0) == unlabelled for term in found.values())
@@ -110,8 +110,8 @@ def test_logits_of_another_size_are_resized() -> None:
 
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="dice"):
-        MaflObjective(LossConfig(weights={"dise": 1.0}))
+        MaflObjective(MaflLossConfig(weights={"dise": 1.0}))
     with pytest.raises(UnknownNameError, match="region"):
-        MaflObjective(LossConfig(dice="regional"))  # type: ignore[arg-type]
+        MaflObjective(MaflLossConfig(dice="regional"))  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="smoothing"):
-        MaflObjective(LossConfig(smoothing=1.0))
+        MaflObjective(MaflLossConfig(smoothing=1.0))

@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.maflnet.maca import (
-    MACA,
-    CrossCovarianceAttention,
-    Fusion,
-    LinearAngularAttention,
-    MacaConfig,
-)
+from geodistill.methods.maflnet.maca import MACA, CrossCovarianceAttention, Fusion, LinearAngularAttention, MacaConfig
 
 GRID = (4, 5)
 PLAIN = MacaConfig(heads=2)
@@ -190,7 +184,7 @@ def test_the_position_weight_fades_with_the_softmax_at_high_resolution() -> None
 
 
 def test_only_biases_and_the_temperature_do_not_decay() -> None:
-    from geodistill.methods.task import OptimizerConfig, parameter_groups
+    from geodistill.methods.optimiser import OptimizerConfig, parameter_groups
 
     module = MACA(8, PLAIN)
     groups = parameter_groups(module, None, OptimizerConfig(weight_decay=0.1))

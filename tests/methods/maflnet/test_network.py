@@ -7,17 +7,20 @@ import pytest
 import torch
 from torch import nn
 
+from built import build_maflnet
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods import maflnet
-from geodistill.methods.maflnet import LhfemConfig, LossConfig, MacaConfig, MaflNetwork, NetworkConfig
+from geodistill.methods.maflnet.lhfem import LhfemConfig
+from geodistill.methods.maflnet.maca import MacaConfig
+from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
+from geodistill.methods.maflnet.training import PRESETS, MaflLossConfig
 from geodistill.methods.method import Method
 from geodistill.nn.adapters import adapters_of
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 
 SPEC = Spec(Legend(("a", "b", "c")), ("r", "g", "b"), (110.0,) * 3, (50.0,) * 3)
-TINY = NetworkConfig("test_resnet", None, width=16)
-TEACHER = NetworkConfig("sam2_hiera_tiny(adapters=block)", None, trained="adapters", width=16)
+TINY = MaflNetworkConfig("test_resnet", None, width=16)
+TEACHER = MaflNetworkConfig("sam2_hiera_tiny(adapters=block)", None, trained="adapters", width=16)
 OFF = {"enabled": False}
 
 
@@ -89,7 +92,7 @@ def test_maca_and_lhfem_can_be_switched_off(maca: Any, lhfem: Any, parameters: i
 
 def test_only_adapters_of_a_frozen_trunk_learn() -> None:
     torch.manual_seed(0)
-    method = maflnet.build(SPEC, TEACHER, LossConfig())
+    method = build_maflnet(SPEC, TEACHER, MaflLossConfig())
     network = method.network.train()
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.5)
@@ -136,10 +139,10 @@ def test_the_auxiliary_head_reads_the_sum_of_the_inner_maps() -> None:
 
 
 def test_terms_and_auxiliary_head_follow_the_weights() -> None:
-    teacher = maflnet.build(SPEC, TINY, LossConfig())
+    teacher = build_maflnet(SPEC, TINY, MaflLossConfig())
     assert list(run(teacher, batch())) == ["ce", "dice", "aux"]
     assert teacher.objective.weights == {"ce": 1.0, "dice": 1.0, "aux": 1.0}
-    student = maflnet.build(SPEC, TINY, LossConfig(weights={"aux": 0.0}))
+    student = build_maflnet(SPEC, TINY, MaflLossConfig(weights={"aux": 0.0}))
     assert list(run(student, batch())) == ["ce", "dice"]
     assert student.network.aux_head is None
     assert student.objective.weights == {"ce": 1.0, "dice": 1.0}
@@ -149,7 +152,7 @@ def test_terms_and_auxiliary_head_follow_the_weights() -> None:
 
 
 def test_a_trained_network_becomes_a_segmenter_and_comes_back(tmp_path: Any) -> None:
-    method = maflnet.build(SPEC, replace(TINY, maca=MacaConfig(heads=4, neighbourhood="grid")), LossConfig())
+    method = build_maflnet(SPEC, replace(TINY, maca=MacaConfig(heads=4, neighbourhood="grid")), MaflLossConfig())
     segmenter = Segmenter.from_network("maflnet", method.arguments, SPEC, method.network.state_dict(), 64, {})
     segmenter.save(tmp_path / "s")
     image = batch()["image"]
@@ -160,34 +163,34 @@ def test_a_trained_network_becomes_a_segmenter_and_comes_back(tmp_path: Any) -> 
 
 
 def test_the_reference_preset_holds_the_printed_equations() -> None:
-    preset = maflnet.PRESETS["reference"]
+    preset = PRESETS["reference"]
     printed = replace(
         TINY, maca=MacaConfig(**preset["network"]["maca"]), lhfem=LhfemConfig(**preset["network"]["lhfem"])
     )
     for key, value in preset["network"]["maca"].items():
         assert getattr(MacaConfig(), key) != value
     torch.manual_seed(0)
-    coherent = maflnet.build(SPEC, TINY, LossConfig())
-    reference = maflnet.build(SPEC, printed, LossConfig(**preset["losses"]))
+    coherent = build_maflnet(SPEC, TINY, MaflLossConfig())
+    reference = build_maflnet(SPEC, printed, MaflLossConfig(**preset["losses"]))
     assert count(coherent.network) == count(reference.network)
     state = coherent.network.state_dict()
     reference.network.load_state_dict({key: state[key] for key in reference.network.state_dict()})
     ours, theirs = run(coherent, batch()), run(reference, batch())
     assert all(torch.isfinite(term) for term in theirs.values())
     assert abs(ours["ce"].item() - theirs["ce"].item()) > 1e-3
-    assert maflnet.PRESETS["coherent"] == {}
+    assert PRESETS["coherent"] == {}
 
 
 def test_wrong_choices_are_refused() -> None:
     for wrong in ({"trained": "head"}, {"aux_head": "deep"}):
         with pytest.raises(UnknownNameError):
-            maflnet.build(SPEC, replace(TINY, **wrong), LossConfig())  # type: ignore[arg-type]
+            build_maflnet(SPEC, replace(TINY, **wrong), MaflLossConfig())  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="heads"):
-        maflnet.build(SPEC, replace(TINY, width=20), LossConfig())
+        build_maflnet(SPEC, replace(TINY, width=20), MaflLossConfig())
 
 
 def test_adapters_survive_in_a_segmenter(tmp_path: Any) -> None:
-    method = maflnet.build(SPEC, TEACHER, LossConfig())
+    method = build_maflnet(SPEC, TEACHER, MaflLossConfig())
     Segmenter.from_network("maflnet", method.arguments, SPEC, method.network.state_dict(), 64, {}).save(tmp_path / "s")
     loaded = adapters_of(Segmenter.load(tmp_path / "s"))
     own = adapters_of(method.network)

@@ -11,6 +11,7 @@ import yaml
 
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import RecipeError
+from geodistill.methods.schema import BuildContext
 from geodistill.nn.adapters import adapters_of
 from geodistill.nn.distillation import relation_inter, relation_intra
 from geodistill.segmenter import Segmenter
@@ -63,7 +64,7 @@ def test_a_student_is_trained_under_its_teacher(town: Path, teacher: Path, tmp_p
 def test_the_students_terms_are_the_papers(town: Path, teacher: Path) -> None:
     """Eq. 24-27: cross-entropy and Dice of labels, relations with the teacher's logits, no auxiliary term."""
     recipe = student_recipe(town, teacher)
-    method = build_method(recipe, make_spec(Manifest.load(town)))
+    method = build_method(recipe, BuildContext(make_spec(Manifest.load(town))))
     torch.manual_seed(0)
     image = torch.rand(2, 3, 32, 32) * 200
     mask = torch.randint(0, 3, (2, 32, 32))
@@ -86,7 +87,7 @@ def test_the_students_terms_are_the_papers(town: Path, teacher: Path) -> None:
 
 
 def test_gradients_of_the_relations_reach_the_student_alone(town: Path, teacher: Path) -> None:
-    method = build_method(student_recipe(town, teacher), make_spec(Manifest.load(town)))
+    method = build_method(student_recipe(town, teacher), BuildContext(make_spec(Manifest.load(town))))
     mask = torch.randint(0, 3, (2, 32, 32))
     image = torch.rand(2, 3, 32, 32)
     batch: Any = {"image": image, "mask": mask, "valid": mask >= 0, "key": ["a", "b"], "source": ["a", "b"]}
@@ -98,14 +99,16 @@ def test_gradients_of_the_relations_reach_the_student_alone(town: Path, teacher:
 
 def test_without_relations_the_teacher_is_not_needed(town: Path, tmp_path: Path) -> None:
     off = ["--losses.weights.dist_inter", "0", "--losses.weights.dist_intra", "0"]
-    method = build_method(student_recipe(town, tmp_path / "none", *off), make_spec(Manifest.load(town)))
+    method = build_method(student_recipe(town, tmp_path / "none", *off), BuildContext(make_spec(Manifest.load(town))))
     assert list(method.objective.weights) == ["ce", "dice"]
 
 
 def test_a_teacher_without_classes_is_refused(town: Path) -> None:
     recipe = student_recipe(town, town, "--teacher.segmenter", "null", "--teacher.encoder", "test_resnet")
     with pytest.raises(RecipeError, match=r"teacher\.segmenter"):
-        build_method(replace(recipe, teacher=replace(recipe.teacher, weights=None)), make_spec(Manifest.load(town)))
+        build_method(
+            replace(recipe, teacher=replace(recipe.teacher, weights=None)), BuildContext(make_spec(Manifest.load(town)))
+        )
 
 
 def test_a_recipe_is_weighed_with_the_teacher_that_is_here(town: Path, teacher: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from geodistill.methods.sep.decoders import Queries
-from geodistill.methods.sep.mask_losses import Targets, match, query_losses, sample_labels, sample_logits
+from geodistill.methods.sep.mask2former import Targets, match, query_losses, sample_labels, sample_logits
+from geodistill.methods.sep.network import Queries
 from geodistill.spec import IGNORE_INDEX
 
 SIDE = 16

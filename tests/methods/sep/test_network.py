@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from built import build_sep
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.methods.sep import LossConfig, NetworkConfig, SepNetwork, build
-from geodistill.methods.sep.network import SepOutput
+from geodistill.methods.sep.network import SepNetwork, SepNetworkConfig, SepOutput
+from geodistill.methods.sep.training import SepLossConfig
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend, Spec
 
@@ -123,13 +124,13 @@ def test_encoders_and_widths_that_do_not_do_are_refused_by_name() -> None:
     with pytest.raises(ArtifactError, match="classes that add up"):
         SepNetwork(3, 5, encoder="test_resnet", sets=SETS)
     with pytest.raises(UnknownNameError, match="dice"):
-        build(TOWN, NetworkConfig(encoder="test_resnet"), LossConfig(weights={"dise": 1.0}))
+        build_sep(TOWN, SepNetworkConfig(encoder="test_resnet"), SepLossConfig(weights={"dise": 1.0}))
 
 
 def steps(architecture: str, count: int) -> list[dict[str, float]]:
     torch.manual_seed(0)
-    config = NetworkConfig(architecture, "test_resnet", decoder_channels=64)  # type: ignore[arg-type]
-    method = build(BOTH, config, LossConfig(), {"town": TOWN, "port": PORT})
+    config = SepNetworkConfig(architecture, "test_resnet", decoder_channels=64)  # type: ignore[arg-type]
+    method = build_sep(BOTH, config, SepLossConfig(), {"town": TOWN, "port": PORT})
     image = 2 * torch.randn(4, 3, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
     mask = (image[:, 0] > 0).long()
     mask[2:] += 2 * (image[2:, 1] > 0)
@@ -164,8 +165,11 @@ def test_mask2formers_losses_fall() -> None:
 
 
 def test_a_part_without_a_labelled_pixel_adds_nothing_and_keeps_its_graph() -> None:
-    method = build(
-        BOTH, NetworkConfig(encoder="test_resnet", decoder_channels=32), LossConfig(), {"town": TOWN, "port": PORT}
+    method = build_sep(
+        BOTH,
+        SepNetworkConfig(encoder="test_resnet", decoder_channels=32),
+        SepLossConfig(),
+        {"town": TOWN, "port": PORT},
     )
     mask = torch.zeros(4, 32, 32, dtype=torch.int64)
     mask[2:] = IGNORE_INDEX
@@ -178,8 +182,11 @@ def test_a_part_without_a_labelled_pixel_adds_nothing_and_keeps_its_graph() -> N
 
 
 def test_all_heads_and_one_head_are_segmenters() -> None:
-    method = build(
-        BOTH, NetworkConfig(encoder="test_resnet", decoder_channels=32), LossConfig(), {"town": TOWN, "port": PORT}
+    method = build_sep(
+        BOTH,
+        SepNetworkConfig(encoder="test_resnet", decoder_channels=32),
+        SepLossConfig(),
+        {"town": TOWN, "port": PORT},
     )
     whole = Segmenter.from_network("sep", method.arguments, BOTH, method.network.state_dict(), 32, {})
     assert whole(torch.randn(1, 3, 40, 40)).shape == (1, 6, 40, 40)

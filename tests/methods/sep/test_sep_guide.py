@@ -11,11 +11,11 @@ import torch
 from detection_sets import make_detection_set
 from geodistill.cli import main
 from geodistill.methods.sep.network import DECODERS
+from geodistill.methods.sep.training import SepRecipe
 from geodistill.nn.encoders import build_encoder
 from geodistill.segmenter import Segmenter
 from geodistill.synthetic import REGIONS, write_dataset
 from geodistill.training.recipe import load_recipe, recipe_keys
-from geodistill.training.schema import SepRecipe
 from shown import shown_blocks
 
 PAGE = Path(__file__).parents[3] / "docs" / "sep.md"

@@ -56,7 +56,7 @@ class Benchmark:
         splits: Split by variant, the first the default: ids, or a function of the ids found; none where the layout
             has folders or lists.
         unlabelled: Splits whose masks are withheld.
-        source: Where it is to be had.
+        source: Where to download it.
         licence: Its terms.
         note: What to know before comparing figures.
         labels: For a detection set: the arguments of ``label build``.
@@ -80,7 +80,7 @@ class Benchmark:
 def pattern(text: str) -> re.Pattern[str]:
     """Compile a layout's pattern; it must fit the end of a path, from a folder's border on."""
     parts = re.split(r"(\{\w+\}|\*\*/|\*)", text)
-    seen: set[str] = set()
+    fields_used: set[str] = set()
     words = []
     for part in parts:
         if part == "**/":
@@ -89,15 +89,15 @@ def pattern(text: str) -> re.Pattern[str]:
             words.append("[^/]*")
         elif part.startswith("{"):
             name = part[1:-1]
-            words.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)")
-            seen.add(name)
+            words.append(f"(?P={name})" if name in fields_used else f"(?P<{name}>[^/]+?)")
+            fields_used.add(name)
         else:
             words.append(re.escape(part))
     return re.compile(f"(?:^|.*?/){''.join(words)}$", re.IGNORECASE)
 
 
 def as_dict(benchmark: Benchmark) -> dict[str, Any]:
-    """Give a JSON-ready form."""
+    """Return a JSON-ready form."""
     return {
         "name": benchmark.name,
         "title": benchmark.title,
@@ -125,19 +125,19 @@ def as_dict(benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def tell(benchmark: Benchmark) -> str:
+def describe(benchmark: Benchmark) -> str:
     """Write all about a set."""
     data = as_dict(benchmark)
     lines = [f"{benchmark.title} ({benchmark.name})", f"source   {benchmark.source}", f"licence  {benchmark.licence}"]
     if benchmark.kind == "boxes":
-        made = f"geodistill label build {benchmark.labels} --images ... --boxes ... --out ..."
-        return "\n".join([*lines, f"masks    {made}"])
+        command = f"geodistill label build {benchmark.labels} --images ... --boxes ... --out ..."
+        return "\n".join([*lines, f"masks    {command}"])
     lines += [f"classes  {', '.join(data['classes'])}", f"bands    {', '.join(benchmark.bands)}"]
     lines += [f"gsd      {benchmark.gsd:g} m"] if benchmark.gsd else []
     for name, layout in benchmark.layouts.items():
         lines.append(f"layout   {name}: {layout.images[0]} + {layout.masks[0]}")
     for name, split in data["splits"].items():
-        told = split if isinstance(split, str) else ", ".join(f"{part} {count}" for part, count in split.items())
-        lines.append(f"split    {name}: {told}")
+        parts = split if isinstance(split, str) else ", ".join(f"{part} {count}" for part, count in split.items())
+        lines.append(f"split    {name}: {parts}")
     lines += [f"withheld masks of {', '.join(benchmark.unlabelled)}"] if benchmark.unlabelled else []
     return "\n".join([*lines, *([f"note     {benchmark.note}"] if benchmark.note else [])])

@@ -16,16 +16,16 @@ RGB = ("red", "green", "blue")
 def drawn(*shares: float, seed: int = 42) -> Divide:
     """Divide at random, as the papers' scripts do: a test share is drawn first, from ids in sorted order.
 
-    The scripts list folders in whatever order the disk gives, so their very files cannot be had again.
+    The scripts list folders in whatever order the disk gives, so their very files cannot be drawn again.
     """
 
     def divide(ids: Sequence[str]) -> Split:
         order = [sorted(ids)[i] for i in np.random.RandomState(seed).permutation(len(ids))]
-        held = math.ceil((1 - shares[0]) * len(order) - 1e-9)
-        rest, train = order[:held], order[held:]
+        rest_count = math.ceil((1 - shares[0]) * len(order) - 1e-9)
+        rest, train = order[:rest_count], order[rest_count:]
         if len(shares) == 2:
             return {"train": train, "test": rest}
-        test = math.ceil(held * shares[2] / (shares[1] + shares[2]))
+        test = math.ceil(rest_count * shares[2] / (shares[1] + shares[2]))
         return {"train": train, "val": rest[test:], "test": rest[:test]}
 
     return divide
@@ -37,7 +37,7 @@ def by_site(*shares: float) -> Divide:
     def divide(ids: Sequence[str]) -> Split:
         sites = sorted({name.rpartition("/")[0] for name in ids})
         of_site = drawn(*shares)(sites)
-        return {split: [name for name in ids if name.rpartition("/")[0] in held] for split, held in of_site.items()}
+        return {split: [name for name in ids if name.rpartition("/")[0] in chosen] for split, chosen in of_site.items()}
 
     return divide
 
@@ -48,8 +48,8 @@ def per_site(*shares: float) -> Divide:
     def divide(ids: Sequence[str]) -> Split:
         total: dict[str, list[str]] = {}
         for site in sorted({name.rpartition("/")[0] for name in ids}):
-            for split, held in drawn(*shares)([n for n in ids if n.rpartition("/")[0] == site]).items():
-                total.setdefault(split, []).extend(held)
+            for split, drawn_names in drawn(*shares)([n for n in ids if n.rpartition("/")[0] == site]).items():
+                total.setdefault(split, []).extend(drawn_names)
         return total
 
     return divide

@@ -75,17 +75,17 @@ def find_set(benchmark: Benchmark, root: Path, layout: str | None = None, split:
 
 
 def list_files(root: Path) -> list[str]:
-    """Give every file below a folder, as relative paths with forward slashes, sorted.
+    """Return every file below a folder, as relative paths with forward slashes, sorted.
 
     Raises:
         DataError: There is no such folder.
     """
     if not root.is_dir():
         raise DataError(f"no folder {root}", "the folder that the set was unpacked into")
-    found = []
+    paths = []
     for folder, _, names in os.walk(root, followlinks=True):
-        found += [(Path(folder) / name).relative_to(root).as_posix() for name in names]
-    return sorted(found)
+        paths += [(Path(folder) / name).relative_to(root).as_posix() for name in names]
+    return sorted(paths)
 
 
 def recognise(benchmarks: Iterable[Benchmark], root: Path) -> list[str]:
@@ -107,23 +107,23 @@ def missing_error(benchmark: Benchmark, root: Path, missing: Sequence[str]) -> D
     return DataError(
         f"{len(missing)} files of {benchmark.name} are missing below {root}: {'; '.join(missing[:SHOWN])}{more}",
         "the whole set",
-        f"it is to be had from {benchmark.source}; --partial goes on without them",
+        f"download it from {benchmark.source}, or go on without them with --partial",
     )
 
 
-def _variant(kind: str, wanted: str | None, known: Mapping[str, object]) -> str:
-    if wanted is None:
+def _variant(kind: str, name: str | None, known: Mapping[str, object]) -> str:
+    if name is None:
         return next(iter(known))
-    if wanted not in known:
-        raise UnknownNameError(kind, wanted, known)
-    return wanted
+    if name not in known:
+        raise UnknownNameError(kind, name, known)
+    return name
 
 
 def _matching(
     patterns: Sequence[str], key: str, files: Sequence[str], root: Path, strict: bool = True
 ) -> dict[str, tuple[Path, str]]:
     """Match files to a layout's patterns; give path and split field by id."""
-    found: dict[str, tuple[Path, str]] = {}
+    matched: dict[str, tuple[Path, str]] = {}
     for text in patterns:
         compiled = pattern(text)
         here: dict[str, tuple[Path, str]] = {}
@@ -138,36 +138,36 @@ def _matching(
                     f"{here[identity][0].relative_to(root)} and {name} below {root} are both {identity}", "one of them"
                 )
             here[identity] = (root / name, fields.get("part", ""))
-        found = here | found
-    return found
+        matched = here | matched
+    return matched
 
 
 def _splits(
-    benchmark: Benchmark, layout: Layout, wanted: str | None, root: Path, images: Mapping[str, tuple[Path, str]]
+    benchmark: Benchmark, layout: Layout, variant: str | None, root: Path, images: Mapping[str, tuple[Path, str]]
 ) -> tuple[dict[str, str], bool]:
-    """Give each id's split, and whether the ids are listed, so that others are left out."""
+    """Return each id's split, and whether the ids are listed, so that others are left out."""
     if layout.split is not None:
         known = layout.split
         return {key: known[part.lower()] for key, (_, part) in images.items() if part.lower() in known}, False
     if layout.lists is not None:
         return _from_lists(layout.lists, root), True
-    given = benchmark.splits[_variant("split", wanted, benchmark.splits)]
+    given = benchmark.splits[_variant("split", variant, benchmark.splits)]
     if callable(given):
         return {key: name for name, ids in given(sorted(images)).items() for key in ids}, False
     return {key: name for name, ids in given.items() for key in ids}, True
 
 
 def _from_lists(lists: Mapping[str, str], root: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for split, name in lists.items():
         path = next(iter(sorted(root.rglob(name))), None)
         if path is None:
             continue
         lines = read_text(path).splitlines()
-        found |= {Path(line.strip()).stem: split for line in lines if line.strip()}
-    if not found:
+        splits |= {Path(line.strip()).stem: split for line in lines if line.strip()}
+    if not splits:
         raise DataError(f"none of {', '.join(lists.values())} below {root}", "the set's own lists of its splits")
-    return found
+    return splits
 
 
 def _example(text: str, key: str) -> str:
@@ -207,12 +207,12 @@ def scan_set(
     path = manifest_path(out)
     folder = _unpacked(benchmark, Path(root), path.parent)
     _refuse_other(benchmark, folder)
-    found = find_set(benchmark, folder, layout, split)
-    if found.missing and not partial:
-        raise missing_error(benchmark, folder, found.missing)
-    splits = {image: name for _, image, _, name in found.pairs}
-    names = found.layout.bands or benchmark.bands
-    opened = open_all([(image, mask) for _, image, mask, _ in found.pairs], lambda p: p.name, progress)
+    files = find_set(benchmark, folder, layout, split)
+    if files.missing and not partial:
+        raise missing_error(benchmark, folder, files.missing)
+    splits = {image: name for _, image, _, name in files.pairs}
+    names = files.layout.bands or benchmark.bands
+    opened = open_all([(image, mask) for _, image, mask, _ in files.pairs], lambda p: p.name, progress)
     if len(opened.bands) != len(names):
         raise DataError(
             f"images of {benchmark.name} with {len(opened.bands)} bands",
@@ -231,14 +231,14 @@ def scan_set(
         manifest=manifest.save(path),
         layout_base=folder,
         legend_inferred=False,
-        left_out=found.unlisted,
+        left_out=files.unlisted,
         groups=dict.fromkeys(SPLITS, ()),
-        missing=found.missing,
+        missing=files.missing,
     )
 
 
 def _unpacked(benchmark: Benchmark, root: Path, beside: Path) -> Path:
-    """Give the folder to look in: the root, or where its zips were unpacked to."""
+    """Return the folder to look in: the root, or where its zips were unpacked to."""
     files = [root.name] if root.is_file() else list_files(root)
     above = root.parent if root.is_file() else root
     archives = [above / name for name in files if name.lower().endswith(".zip")]

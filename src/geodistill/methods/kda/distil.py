@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, TrainingError
 from geodistill.files import atomic_path
-from geodistill.methods.frozen import FrozenTeacher
-from geodistill.methods.kda.losses import DistilPhase
-from geodistill.methods.kda.stability import CollapseWatch, JudgementStatistics, MapStatistics
-from geodistill.methods.method import Phase
-from geodistill.methods.task import OptimizerConfig, parameter_groups
+from geodistill.methods.kda.stability import CollapseWatch, MapStatistics, ScoreStatistics
+from geodistill.methods.kda.training import DistilPhase
+from geodistill.methods.optimiser import OptimizerConfig, parameter_groups
+from geodistill.methods.task import Phase
+from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.discriminator import FeatureDiscriminator
 from geodistill.nn.distillation import feature_kd
@@ -147,11 +147,11 @@ class DistilTask(Phase):
         target = self._normalise(targets[self._last])
         top, aligned = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
         terms = {"kl": kl(top, target, self._config.kl_axis, "mean", self._config.temperature)}
-        judged: JudgementStatistics | None = None
+        judged: ScoreStatistics | None = None
         if self.discriminator is not None:
             of_teacher, of_student = self.discriminator.compare(target, top)
             terms["adversarial"] = mse(of_teacher, of_student)
-            judged = JudgementStatistics.of(of_teacher, of_student)
+            judged = ScoreStatistics.of(of_teacher, of_student)
         if aligned:
             terms["feature"] = feature_kd(aligned, [targets[t] for _, t in self.pairs])
         self._refuse_odd(terms, batch["key"])
@@ -177,7 +177,7 @@ class DistilTask(Phase):
                     "check these samples, lower losses.phase.lr or set losses.phase.clip_norm",
                 )
 
-    def _watch_over(self, top: Tensor, target: Tensor, judged: JudgementStatistics | None, size: int) -> None:
+    def _watch_over(self, top: Tensor, target: Tensor, judged: ScoreStatistics | None, size: int) -> None:
         """Log the state of both sides, and call a collapse by its name."""
         student, teacher = MapStatistics.of(top), MapStatistics.of(target)
         figures = {

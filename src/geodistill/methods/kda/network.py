@@ -1,31 +1,197 @@
-"""KDA's student: any encoder, and the DCF decoder or one of those that Table IV compares it with."""
+"""KDA's student: any encoder, and the DCF decoder or one of those that Table IV compares it with.
+
+DCF, dynamic cross-layer fusion, is built on a learnt upsampler that moves its sampling points.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geodistill.errors import UnknownNameError
-from geodistill.methods.kda.decoder import DcfDecoder, Project, Upsample
-from geodistill.nn.decoders import MultiLevelNeck, UNetDecoder, UPerHead, resize
+from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.lazy import load
+from geodistill.nn.decoders import MultiLevelNeck, UNetDecoder, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
-from geodistill.nn.heads import HamHead, SegFormerHead
 from geodistill.nn.output import SegmentationOutput
+
+Project = Literal["conv1x1_gelu", "conv1x1_bn_gelu", "conv3x3_bn_relu"]
+Upsample = Literal["dysample", "bilinear"]
+
+SQUEEZE = 16
+"""Factor by which the channel attention narrows its hidden layer."""
+
+
+class DySample(nn.Module):
+    """Learned upsampling that moves the sampling points (Liu et al. 2023, the static-scope "lp" form).
+
+    A 1x1 convolution gives each output pixel an offset, a quarter of whose value moves the point of the input map
+    that bilinear interpolation reads; the channels share it in ``groups`` groups. It begins as bilinear
+    interpolation.
+
+    Args:
+        channels: Channels of the map; a multiple of ``groups``.
+        scale: Factor of height and width.
+        groups: Groups of channels with offsets of their own.
+    """
+
+    start: Tensor
+
+    def __init__(self, channels: int, scale: int, groups: int = 4) -> None:
+        super().__init__()
+        self.scale, self.groups = scale, groups
+        self.offset = nn.Conv2d(channels, 2 * groups * scale**2, 1)
+        nn.init.normal_(self.offset.weight, std=1e-3)
+        nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
+        # Where bilinear interpolation reads for each of the scale x scale pixels that one input pixel becomes.
+        steps = (torch.arange(scale) - (scale - 1) / 2) / scale
+        rows, cols = torch.meshgrid(steps, steps, indexing="ij")
+        start = torch.stack([cols, rows]).reshape(2, 1, scale**2).repeat(1, groups, 1)
+        self.register_buffer("start", start.reshape(1, -1, 1, 1), persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, C, scale * H, scale * W)``."""
+        batch, channels, height, width = maps.shape
+        # Places in float32: half precision could not tell the pixels of a wide map apart.
+        moved = 0.25 * self.offset(maps).float() + self.start
+        fine = F.pixel_shuffle(moved, self.scale)
+        points = fine.view(batch, 2, self.groups, self.scale * height, self.scale * width)
+        x = points[:, 0] + self._centres(width, maps).view(1, 1, 1, -1)
+        y = points[:, 1] + self._centres(height, maps).view(1, 1, -1, 1)
+        places = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1).flatten(0, 1)
+        grouped = maps.float().reshape(batch * self.groups, channels // self.groups, height, width)
+        sampled = F.grid_sample(grouped, places, mode="bilinear", padding_mode="border", align_corners=False)
+        result: Tensor = sampled.view(batch, channels, self.scale * height, self.scale * width)
+        return result.to(maps.dtype)
+
+    def _centres(self, count: int, maps: Tensor) -> Tensor:
+        """Centres of the input pixels that the output pixels of one side lie in, in input pixels."""
+        return (torch.arange(count, device=maps.device, dtype=torch.float32) + 0.5).repeat_interleave(self.scale)
+
+
+class ChannelAttention(nn.Module):
+    """Squeeze and excitation of one scale, up to the sigmoid: global mean, two linear layers without bias.
+
+    Args:
+        width: Channels of the map.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = max(width // SQUEEZE, 1)
+        self.layers = nn.Sequential(
+            nn.Linear(width, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, width, bias=False), nn.Sigmoid()
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, C)`` in 0..1."""
+        attention: Tensor = self.layers(maps.mean((2, 3)))
+        return attention
+
+
+class DcfDecoder(nn.Module):
+    """Dynamic cross-layer fusion: scales weighted against each other, then added from the coarsest to the finest.
+
+    Args:
+        channels: Channels of each map, finest first.
+        strides: Stride of each map; each divides the next.
+        classes: Number of classes.
+        width: Channels inside; a multiple of 4.
+        project: What brings the maps to ``width``: ``conv1x1_gelu``, the released code's form that gives the
+            published 0.27 M parameters, in which a map that has them already is taken as it is; its variant
+            ``conv1x1_bn_gelu``; or the printed Eq. 1, ``conv3x3_bn_relu``, which cannot give 0.27 M.
+        upsample: `DySample`, or bilinear interpolation.
+
+    Raises:
+        RecipeError: The strides or the width do not do.
+        UnknownNameError: No such choice.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        classes: int,
+        width: int = 128,
+        project: Project = "conv1x1_gelu",
+        upsample: Upsample = "dysample",
+    ) -> None:
+        super().__init__()
+        for kind, value, known in (("project", project, get_args(Project)), ("upsample", upsample, get_args(Upsample))):
+            if value not in known:
+                raise UnknownNameError(f"network.{kind}", value, known)
+        if width % 4 or any(coarse % fine for fine, coarse in pairwise(strides)):
+            raise RecipeError(
+                f"DCF of {width} channels on maps at strides {list(strides)}",
+                "a multiple of 4 channels, and strides that divide each other",
+            )
+        self.projections = nn.ModuleList(_projection(c, width, project) for c in channels)
+        self.attentions = nn.ModuleList(ChannelAttention(width) for _ in channels)
+        steps = [coarse // fine for fine, coarse in pairwise(strides)]
+        self.ups = nn.ModuleList(_upsampler(width, step, upsample) for step in (strides[0], *steps))
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """``(B, Ci, Hi, Wi)`` a level, finest first -> ``(B, K, *size)`` logits."""
+        even = [project(level) for project, level in zip(self.projections, maps, strict=True)]
+        attentions = [attend(level) for attend, level in zip(self.attentions, even, strict=True)]
+        # "GSoftmax": the scales compete for each channel.
+        shares = torch.stack(attentions).softmax(0)[..., None, None]
+        weighted = [level * share for level, share in zip(even, shares, strict=True)]
+        fused = weighted[-1]
+        for up, finer in zip(list(self.ups)[:0:-1], weighted[-2::-1], strict=True):
+            fused = _cropped(up(fused), finer.shape[-2:]) + finer
+        logits: Tensor = self.classifier(_cropped(self.ups[0](fused), size))
+        return logits
+
+
+def _projection(channels: int, width: int, kind: Project) -> nn.Module:
+    if kind == "conv1x1_gelu":
+        return nn.Identity() if channels == width else nn.Sequential(nn.Conv2d(channels, width, 1), nn.GELU())
+    if kind == "conv1x1_bn_gelu":
+        return nn.Sequential(nn.Conv2d(channels, width, 1), nn.BatchNorm2d(width), nn.GELU())
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+    )
+
+
+def _upsampler(width: int, scale: int, kind: Upsample) -> nn.Module:
+    if scale == 1:
+        return nn.Identity()
+    return (
+        DySample(width, scale)
+        if kind == "dysample"
+        else nn.Upsample(scale_factor=scale, mode="bilinear", align_corners=False)
+    )
+
+
+def _cropped(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Leave out what an odd size made too much at the bottom and right."""
+    return maps[..., : size[0], : size[1]]
+
 
 Decoder = Literal["dcf", "unet", "segformer", "segnext", "upernet"]
 
 DECODER_WIDTHS: dict[str, int] = {"dcf": 128, "unet": 256, "segformer": 256, "segnext": 256, "upernet": 512}
 """Width of each decoder where the recipe gives none: DCF's and SegFormer's are those of the paper's Table IV."""
 
+_HEADS = {
+    "segformer": "geodistill.nn.heads:SegFormerHead",
+    "segnext": "geodistill.nn.heads:HamHead",
+    "upernet": "geodistill.nn.decoders:UPerHead",
+}
+
 LEVELS = 4
 """Maps that a decoder reads: an encoder's last four."""
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class KdaNetworkConfig:
     """The student.
 
     Attributes:
@@ -54,7 +220,7 @@ class KdaNetwork(nn.Module):
         classes: Number of classes.
         encoder: Encoder's name.
         encoder_weights: As `build_encoder` takes them.
-        decoder: See `NetworkConfig`, as for the arguments below.
+        decoder: See `KdaNetworkConfig`, as for the arguments below.
         decoder_channels: Width of the decoder.
         project: How DCF brings the maps to one width.
         upsample: How DCF enlarges them.
@@ -96,8 +262,7 @@ class KdaNetwork(nn.Module):
         elif decoder == "unet":
             self.decoder = UNetDecoder(maps, strides, classes, width)
         else:
-            kind = {"segformer": SegFormerHead, "segnext": HamHead, "upernet": UPerHead}[decoder]
-            self.decoder = kind(maps, classes, width)
+            self.decoder = load(_HEADS[decoder])(maps, classes, width)
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``."""

@@ -51,7 +51,7 @@ class MapStatistics:
 
 
 @dataclass(frozen=True)
-class JudgementStatistics:
+class ScoreStatistics:
     """Figures of a discriminator's judgements of one batch.
 
     Attributes:
@@ -65,7 +65,7 @@ class JudgementStatistics:
     spread: float
 
     @classmethod
-    def of(cls, teacher: Tensor, student: Tensor) -> JudgementStatistics:
+    def of(cls, teacher: Tensor, student: Tensor) -> ScoreStatistics:
         """Measure judgements in 0..1, any shape."""
         teacher, student = teacher.detach().float(), student.detach().float()
         everything = torch.cat([teacher.flatten(), student.flatten()])
@@ -89,9 +89,7 @@ class CollapseWatch:
         self._lasted: dict[str, int] = {}
         self._told: set[str] = set()
 
-    def look(
-        self, step: int, student: MapStatistics, teacher: MapStatistics, judged: JudgementStatistics | None
-    ) -> None:
+    def look(self, step: int, student: MapStatistics, teacher: MapStatistics, judged: ScoreStatistics | None) -> None:
         """Take one step's figures in.
 
         Raises:
@@ -116,7 +114,7 @@ class CollapseWatch:
         if judged is not None:
             self._look_at_judgements(step, judged)
 
-    def _look_at_judgements(self, step: int, judged: JudgementStatistics) -> None:
+    def _look_at_judgements(self, step: int, judged: ScoreStatistics) -> None:
         if self._lasts("silent", judged.spread < LEAST_SPREAD):
             self._warn(
                 "silent",

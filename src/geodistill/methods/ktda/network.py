@@ -23,7 +23,7 @@ Align = Literal["conv", "none"]
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class KtdaNetworkConfig:
     """The student.
 
     Attributes:
@@ -96,7 +96,7 @@ class KtdaNetwork(nn.Module):
         encoder_weights: As `build_encoder` takes them.
         teacher_channels: Channels of each teacher map; they and the strides stand in for the teacher at inference.
         teacher_strides: Stride of each teacher map in pixels.
-        decode_from: See `NetworkConfig`, as for the arguments below.
+        decode_from: See `KtdaNetworkConfig`, as for the arguments below.
         fmm_blocks: Blocks of FMM a level.
         fmm_heads: Attention heads of each.
         order: Order of FMM and neck.
@@ -163,11 +163,11 @@ class KtdaNetwork(nn.Module):
         each of `pairs`, ``(B, teacher channels, ceil(H / teacher stride), ceil(W / teacher stride))``.
         """
         height, width = image.shape[-2:]
-        own = self.encoder(image)
-        aligned = [own[s] for s, _ in self.pairs]
+        levels = self.encoder(image)
+        aligned = [levels[s] for s, _ in self.pairs]
         if self.fam is not None:
             aligned = self.fam(aligned, [(-(-height // stride), -(-width // stride)) for stride in self.target_strides])
-        read = self._refine(aligned) if self.decode_from == "aligned" else self._to_pyramid(own)
+        read = self._refine(aligned) if self.decode_from == "aligned" else self._to_pyramid(levels)
         logits = self._decode(read, image)
         if self.aux_head is None:
             return SegmentationOutput(logits)

@@ -1,7 +1,7 @@
 """KTDA's transfer phase: the student's encoder learns the teacher's features before it sees labels.
 
 Not in the paper. Transfer beside the labels leaves most of the teacher unlearnt in a short run; alone, at a learning
-rate that labels would not bear, and with each stage fed by the teacher, it gets far closer.
+rate far above what labels allow, and with each stage fed by the teacher, it gets far closer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import TrainingError
-from geodistill.methods.ktda.losses import KtdaObjective, TransferPhase
-from geodistill.methods.method import Phase
+from geodistill.methods.ktda.network import KtdaNetwork
+from geodistill.methods.ktda.training import KtdaObjective, TransferPhase
+from geodistill.methods.task import Phase
 from geodistill.nn.losses import explained_variance
 from geodistill.nn.normalise import Normalised
 from geodistill.spec import Spec
@@ -43,8 +44,8 @@ class AlignedEncoder(nn.Module):
 
     def forward(self, image: Tensor, given: Sequence[Tensor] | None = None) -> list[Tensor]:
         """``(B, C, H, W)`` normalised -> maps like the targets; ``given`` as `Encoder.forward` takes it."""
-        own: list[Tensor] = self.encoder(image, given)
-        used = [own[student] for student, _ in self.pairs]
+        levels: list[Tensor] = self.encoder(image, given)
+        used = [levels[student] for student, _ in self.pairs]
         if self.fam is None:
             return used
         height, width = image.shape[-2:]
@@ -53,11 +54,11 @@ class AlignedEncoder(nn.Module):
 
 
 class TransferTask(Phase):
-    """Trains an `AlignedEncoder` to give the teacher's maps; logs each level's explained variance.
+    """Trains an `AlignedEncoder` to compute the teacher's maps; logs each level's explained variance.
 
     Args:
         network: Takes normalised images; shares its modules with the network that labels train later.
-        objective: Gives targets and terms.
+        objective: Returns targets and terms.
         config: Length, rate and forcing.
         spec: Bands and normalisation.
     """
@@ -93,8 +94,8 @@ class TransferTask(Phase):
                 )
             self.log(f"transfer/{name}", term.detach(), batch_size=size)
         if self.global_step % 10 == 0:
-            for level, (own, target) in enumerate(zip(student, targets, strict=True)):
-                self.log(f"transfer/r2_{level}", explained_variance(own.detach(), target), batch_size=size)
+            for level, (aligned, target) in enumerate(zip(student, targets, strict=True)):
+                self.log(f"transfer/r2_{level}", explained_variance(aligned.detach(), target), batch_size=size)
         loss = torch.stack([self._config.weights.get(name, 0.0) * term for name, term in terms.items()]).sum()
         self.log("transfer/loss", loss.detach(), prog_bar=True, batch_size=size)
         return loss
@@ -107,7 +108,7 @@ class TransferTask(Phase):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def rate_factor(self, step: int) -> float:
-        """Give the learning rate at ``step`` (from 0) as a factor of its peak."""
+        """Return the learning rate at ``step`` (from 0) as a factor of its peak."""
         if step < WARMUP_STEPS:
             return (step + 1) / WARMUP_STEPS
         done = (step - WARMUP_STEPS) / max(self.steps - WARMUP_STEPS, 1)
@@ -120,3 +121,9 @@ class TransferTask(Phase):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the targets' statistics back."""
         self._objective.load_state_dict(checkpoint["objective"])
+
+
+def transfer_task(student: KtdaNetwork, objective: KtdaObjective, config: TransferPhase, spec: Spec) -> TransferTask:
+    """Return the phase that trains a student's encoder, and its FAM where it has one, in place."""
+    part = AlignedEncoder(student.encoder, student.fam, student.pairs, student.target_strides)
+    return TransferTask(part, objective, config, spec)

@@ -28,7 +28,7 @@ LEVELS = 4
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class MaflNetworkConfig:
     """The network, teacher or student.
 
     Attributes:
@@ -53,7 +53,7 @@ class NetworkConfig:
     aux_head: AuxHead = "linear"
 
     def arguments(self) -> dict[str, Any]:
-        """Give `MaflNetwork`'s JSON-able arguments, without the weights."""
+        """Return `MaflNetwork`'s JSON-able arguments, without the weights."""
         plain = asdict(self)
         del plain["encoder_weights"]
         return plain

@@ -2,39 +2,154 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from segmentation_models_pytorch.base.initialization import initialize_decoder
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.methods.sep.decoders import Decoder, Head, Hidden, Queries, UNetBlocks, UPerBlocks
-from geodistill.nn.decoders import MultiLevelNeck
+from geodistill.lazy import load
+from geodistill.nn.decoders import MultiLevelNeck, UPerFusion, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 
 Architecture = Literal["unet", "upernet", "mask2former"]
 
-
-def _mask2former(channels: Sequence[int], width: int | None) -> Decoder:
-    from geodistill.methods.sep.mask2former import MaskBlocks  # transformers takes seconds to import
-
-    return MaskBlocks(channels, width)
-
-
-DECODERS: dict[str, Callable[[Sequence[int], int | None], Decoder]] = {
-    "unet": UNetBlocks,
-    "upernet": UPerBlocks,
-    "mask2former": _mask2former,
+DECODERS: dict[str, str] = {
+    "unet": "geodistill.methods.sep.network:UNetBlocks",
+    "upernet": "geodistill.methods.sep.network:UPerBlocks",
+    "mask2former": "geodistill.methods.sep.mask2former:MaskBlocks",
 }
+"""The shared decoder of each architecture."""
+
 _STRIDES = (4, 8, 16, 32)
 
 
+Hidden = tuple[Tensor, ...]
+"""What a decoder returns: tensors whose first dimension is the batch, so that each set's part can be taken out."""
+
+
+@dataclass
+class Queries:
+    """What a set's head makes of Mask2Former's queries, layer by layer.
+
+    Attributes:
+        classes: ``(B, Q, K + 1)`` logits; the last is "no object".
+        masks: ``(B, Q, h, w)`` logits.
+    """
+
+    classes: list[Tensor]
+    masks: list[Tensor]
+
+
+class SepHead(nn.Module):
+    """What a set has of its own."""
+
+    @abstractmethod
+    def forward(self, hidden: Hidden, size: Sequence[int]) -> Tensor:
+        """What the decoder returns of an image of ``size`` -> ``(B, K, H, W)`` logits."""
+
+    def queries(self, hidden: Hidden) -> Queries | None:
+        """Return what losses on queries are taken of; ``None`` where pixels are classified."""
+        return None
+
+
+class SepDecoder(nn.Module):
+    """The shared part behind the encoder."""
+
+    @abstractmethod
+    def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Hidden:
+        """Maps ``(B, Ci, Hi, Wi)`` at strides 4, 8, 16 and 32 of an image of ``size`` -> what the heads read."""
+
+    @abstractmethod
+    def make_head(self, classes: int) -> SepHead:
+        """Make the head of a set."""
+
+
+class UNetBlocks(SepDecoder):
+    """U-Net's decoder as SAMRS has it: four blocks from stride 32 to stride 2, the last without a skip connection.
+
+    Args:
+        channels: Channels of the maps at strides 4, 8, 16 and 32.
+        width: Channels of the first block; each of the others has half as many, at least 16. 512 in SAMRS.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int | None = None) -> None:
+        super().__init__()
+        widths = [max((width or 512) >> i, 16) for i in range(4)]
+        self.blocks = UnetDecoder([0, *channels], widths, n_blocks=4)
+        initialize_decoder(self.blocks)
+        self.width = widths[-1]
+
+    def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Hidden:
+        """Maps -> one ``(B, width, ceil(H / 2), ceil(W / 2))``."""
+        half = maps[0].new_empty((maps[0].shape[0], 0, *((side + 1) // 2 for side in size)))
+        return (self.blocks([half, *maps]),)
+
+    def make_head(self, classes: int) -> SepHead:
+        """Make a 3x3 convolution on the map brought to the image's size; no ReLU, which would cut logits off."""
+        return UNetHead(self.width, classes)
+
+
+class UNetHead(SepHead):
+    """Bilinear enlargement and a 3x3 convolution."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Conv2d(width, classes, 3, padding=1)
+
+    def forward(self, hidden: Hidden, size: Sequence[int]) -> Tensor:
+        """``(B, width, h, w)`` -> ``(B, K, H, W)`` logits."""
+        logits: Tensor = self.classifier(resize(hidden[0], size))
+        return logits
+
+
+class UPerBlocks(SepDecoder):
+    """UPerNet up to its fused map.
+
+    Args:
+        channels: Channels of the maps at strides 4, 8, 16 and 32.
+        width: Channels inside; those of the second map where not given, as in SAMRS.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int | None = None) -> None:
+        super().__init__()
+        self.width = width or channels[1]
+        self.fusion = UPerFusion(channels, self.width)
+
+    def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Hidden:
+        """Maps -> one ``(B, width, H / 4, W / 4)``."""
+        return (self.fusion.fused(maps),)
+
+    def make_head(self, classes: int) -> SepHead:
+        """Make a 1x1 convolution behind dropout."""
+        return UPerClassifier(self.width, classes)
+
+
+class UPerClassifier(SepHead):
+    """Dropout of channels, a 1x1 convolution and bilinear enlargement.
+
+    SAMRS enlarges first; the two linear maps commute, and this order costs a sixteenth.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(0.1)
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def forward(self, hidden: Hidden, size: Sequence[int]) -> Tensor:
+        """``(B, width, h, w)`` -> ``(B, K, H, W)`` logits."""
+        return resize(self.classifier(self.dropout(hidden[0])), size)
+
+
 @dataclass(frozen=True)
-class NetworkConfig:
+class SepNetworkConfig:
     """The network.
 
     Attributes:
@@ -72,7 +187,7 @@ class SepOutput(SegmentationOutput):
 class SepNetwork(nn.Module):
     """An encoder and a decoder shared by all sets, with a head for each. Its training form is its inference form.
 
-    With one head it is an ordinary segmenter. With several, and images that are of no set, it gives every set's
+    With one head it is an ordinary segmenter. With several, and images that are of no set, it returns every set's
     classes, each set's logits as logarithms of its own softmax: the largest is the class that its set is surest of.
 
     Args:
@@ -83,7 +198,7 @@ class SepNetwork(nn.Module):
         encoder_weights: As `build_encoder` takes them.
         decoder_channels: Width of the decoder.
         sets: Classes of each set by its name; one head without a name where not given.
-        pass_per_set: See `NetworkConfig`.
+        pass_per_set: See `SepNetworkConfig`.
         auxiliary: Accepted for the common form; there are no auxiliary parts.
 
     Raises:
@@ -122,7 +237,7 @@ class SepNetwork(nn.Module):
                 f"{architecture} on {self.encoder.name} with strides {list(strides)}",
                 f"an encoder with strides {list(_STRIDES)}, or a plain vision transformer of four blocks or more",
             )
-        self.decoder = DECODERS[architecture](maps, decoder_channels)
+        self.decoder = load(DECODERS[architecture])(maps, decoder_channels)
         self.heads = nn.ModuleList(self.decoder.make_head(count) for count in self.sets.values() or [classes])
 
     def forward(self, image: Tensor, sets: Tensor | None = None) -> SegmentationOutput:
@@ -140,10 +255,10 @@ class SepNetwork(nn.Module):
             hidden = self._hidden(image)
             every = [self._logits(head, hidden, size).log_softmax(1) for head in self.heads]
             return SegmentationOutput(torch.cat(every, 1))
-        held, counts = [0], [len(image)]
+        positions, counts = [0], [len(image)]
         if sets is not None:
-            held, counts = (values.tolist() for values in torch.unique_consecutive(sets, return_counts=True))
-        if len(set(held)) < len(held):
+            positions, counts = (values.tolist() for values in torch.unique_consecutive(sets, return_counts=True))
+        if len(set(positions)) < len(positions):
             raise RecipeError("a batch whose sets take turns", "the images of a set together")
         if self.pass_per_set:
             parts = [self._hidden(part) for part in torch.split(image, counts)]
@@ -151,9 +266,9 @@ class SepNetwork(nn.Module):
             parts = list(zip(*(torch.split(tensor, counts) for tensor in self._hidden(image)), strict=True))
         output = SepOutput(image)
         names = list(self.sets) or [""]
-        for position, part in zip(held, parts, strict=True):
+        for position, part in zip(positions, parts, strict=True):
             head = self.heads[position]
-            assert isinstance(head, Head)
+            assert isinstance(head, SepHead)
             output.by_set[names[position]] = self._logits(head, part, size)
             queries = head.queries(part)
             if queries is not None:

@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any, TypeVar
 
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.methods.schema import Recipe
 from geodistill.papers.registry import Table
 from geodistill.papers.reproduce.smoke import smoke_overrides
 from geodistill.papers.row import PaperRow, Step
 from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
-from geodistill.training.schema import Recipe
 
 T = TypeVar("T")
 
@@ -182,10 +182,10 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
     Raises:
         RecipeError: One has another form.
     """
-    found = {}
+    overrides = {}
     for pair in pairs:
         key, equals, value = pair.removeprefix("--").partition("=")
         if not equals or not key:
             raise RecipeError(f"--set {pair}", "KEY=VALUE, such as trainer.max_steps=100")
-        found[key] = value
-    return found
+        overrides[key] = value
+    return overrides

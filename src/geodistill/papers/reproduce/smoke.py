@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from geodistill.methods.schema import Recipe
 from geodistill.nn.encoders import format_name, parse_name
-from geodistill.training.schema import Recipe
 
 STEPS = 80
 """Optimiser steps of a smoke run on labels."""

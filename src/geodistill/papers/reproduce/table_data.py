@@ -16,12 +16,12 @@ from geodistill.data.catalog.find import scan_set
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, DataError
+from geodistill.methods.schema import Recipe
 from geodistill.papers.reproduce.planner import TrainingRun, put
 from geodistill.papers.row import About
 from geodistill.spec import Legend
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_scene
 from geodistill.training.recipe import recipe_keys
-from geodistill.training.schema import Recipe
 
 SCENES, SIDE = 6, 160
 """Made-up scenes of a set, and their side in pixels."""

@@ -1,0 +1,241 @@
+"""What a worker does: tiles are read, prompted, segmented, mended, painted and written; a record tells of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geodistill.errors import DataError
+from geodistill.label.config import LabelSettings
+from geodistill.label.ledger import GroundPlace, TileFiles, TileRecord, file_sums
+from geodistill.label.masks import Mask, Runs
+from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_mask, write_tile
+from geodistill.label.polygons import fill_polygon
+from geodistill.label.postprocess import EMPTY, finish, paint
+from geodistill.label.prompts import build_prompts, parse_prompt
+from geodistill.label.records import Box
+from geodistill.label.segmenters.promptable import PromptableSegmenter, build_segmenter
+from geodistill.label.tiles import ImageTask, Item, TileTask, boxes_in
+from geodistill.raster import Raster
+from geodistill.spec import IGNORE_INDEX, Legend
+
+CHUNK = ".chunk"
+"""How many prompts are decoded at once, in the output folder, so that a run which goes on does the same."""
+
+FOLDERS = ("gray", "color", "images")
+"""Folders of the output folder that tiles are written to."""
+
+
+@lru_cache(maxsize=1)
+def segmenter_of(name: str, device: str, chunk_file: Path | None = None) -> PromptableSegmenter:
+    """Build a segmenter once per process; arguments as those of `build_segmenter`."""
+    return build_segmenter(name, device=device, chunk_file=chunk_file)
+
+
+@dataclass(frozen=True, eq=False)
+class _TileJob:
+    task: ImageTask
+    raster: Raster
+    tile: Tile
+    candidates: tuple[Box, ...]
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """What became of one box in one tile; ``runs`` is ``None`` where it was dropped for ``reason``."""
+
+    box: Box
+    runs: Runs | None
+    score: float
+    reason: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Labels tiles; called by `geodistill.engine.run_tasks`, so it is a value that can be sent to another machine.
+
+    Attributes:
+        settings: What to do.
+        legend: The classes.
+        out: The output folder.
+        device: Where the segmenter runs.
+        batch: Tiles that go through the segmenter's encoder at once.
+    """
+
+    settings: LabelSettings
+    legend: Legend
+    out: Path
+    device: str = "auto"
+    batch: int = 1
+
+    def __call__(self, item: Item) -> list[TileRecord]:
+        """Label some tiles and return a record of each; an image that cannot be read has its error in them.
+
+        Raises:
+            GeodistillError: Anything that is no fault of an image: no such segmenter, a full disk.
+        """
+        records: list[TileRecord] = []
+        with ExitStack() as open_files:
+            waiting: list[_TileJob] = []
+            for task in item:
+                try:
+                    work = list(self._read(task, open_files))
+                except DataError as error:
+                    records += [TileRecord(task.key, tile.window, error=str(error)) for tile in task.tiles]
+                    continue
+                records += [TileRecord(task.key, tile.window) for tile in task.tiles if self._skips(tile)]
+                waiting += work
+                while len(waiting) >= self.batch:
+                    records += self._label(waiting[: self.batch])
+                    waiting = waiting[self.batch :]
+            records += self._label(waiting)
+        return records
+
+    def _skips(self, tile: TileTask) -> bool:
+        """Whether a tile needs no reading: nothing touches it and empty tiles are not wanted."""
+        return not tile.boxes and self.settings.empty == "drop"
+
+    def _read(self, task: ImageTask, open_files: ExitStack) -> Iterator[_TileJob]:
+        tiles = [tile for tile in task.tiles if not self._skips(tile)]
+        if not tiles:
+            return
+        raster = open_files.enter_context(Raster(task.image))
+        windows = [tile.window for tile in tiles]
+        for tile, pixels in zip(tiles, read_tiles(raster, windows, self.settings.bands), strict=True):
+            boxes = tuple(boxes_in(tile.boxes, tile.window, self.settings.share))
+            yield _TileJob(task, raster, pixels, tile.boxes, boxes)
+
+    def _label(self, works: Sequence[_TileJob]) -> Iterator[TileRecord]:
+        prompted = [work for work in works if work.boxes]
+        results: dict[int, list[_Result]] = {}
+        if prompted:
+            segmenter = segmenter_of(self.settings.segmenter, self.device, self.out / CHUNK)
+            kinds = parse_prompt(self.settings.prompt)
+            for work, embedding in zip(prompted, segmenter.embed([w.tile.rgb for w in prompted]), strict=True):
+                masks = segmenter.masks(embedding, build_prompts(work.boxes, kinds))
+                results[id(work)] = list(self._finish(work, masks))
+        for work in works:
+            yield self._write(work, results.get(id(work), []))
+
+    def _finish(self, work: _TileJob, masks: Iterable[Mask]) -> Iterator[_Result]:
+        """Mend each mask as it comes and keep its run lengths only; no object has pixels where the file has no data."""
+        height, width = work.tile.valid.shape
+        whole = bool(work.tile.valid.all())
+        for box, mask in zip(work.boxes, masks, strict=True):
+            done = finish(mask, box, self.settings.rules, height, width)
+            kept, reason = done.mask, done.reason
+            if kept is not None and not whole:
+                kept, reason = _with_data(kept, work.tile.valid)
+            runs = None if kept is None else kept.runs(height, width)
+            yield _Result(box, runs, mask.score, reason, done.changes)
+
+    def _write(self, work: _TileJob, results: Sequence[_Result]) -> TileRecord:
+        """Turn the masks of a tile into its files and its record."""
+        height, width = work.tile.valid.shape
+        instances = [
+            _instance(result.box, self.legend.names.index(result.box.category), result.score, result.runs)
+            for result in results
+            if result.runs is not None
+        ]
+        masks = [result.runs for result in results if result.runs is not None]
+        classes = [instance["mask_value"] for instance in instances]
+        painted = paint(masks, classes, height, width, self.settings.order)
+        files = None
+        if instances or self.settings.empty == "keep":
+            indices = self._with_background(painted.indices, work, {instance["box"] for instance in instances})
+            indices[~work.tile.valid] = IGNORE_INDEX
+            files = self._write_files(work, indices, instances)
+        return TileRecord(
+            work.task.key,
+            work.tile.window,
+            stamp=work.raster.stamp,
+            outcomes=tuple((result.box.index, result.reason) for result in results),
+            changes=_changes(results),
+            painted=(painted.overlapping, painted.between_classes, painted.hidden),
+            files=files,
+        )
+
+    def _with_background(self, indices: NDArray[np.uint8], work: _TileJob, labelled: set[int]) -> NDArray[np.uint8]:
+        """Call everything else background, except where a box lies that gave no label here."""
+        if self.settings.background is None:
+            return indices
+        height, width = indices.shape
+        unknown = np.zeros_like(indices, bool)
+        origin = np.array((work.tile.window.col, work.tile.window.row), np.float64)
+        for box in work.candidates:
+            if box.index not in labelled:
+                mask = fill_polygon(box.polygon - origin, height, width)
+                unknown[mask.place] |= mask.pixels
+        return np.where((indices == IGNORE_INDEX) & ~unknown, np.uint8(0), indices)
+
+    def _write_files(
+        self, work: _TileJob, indices: NDArray[np.uint8], instances: Sequence[dict[str, Any]]
+    ) -> TileFiles:
+        task, grid = work.task, work.tile.grid
+        name = task.file_name(work.tile.window)
+        suffix = ".png" if grid is None else ".tif"
+        masks = tuple(f"{folder}/{name}{suffix}" for folder in FOLDERS[:2])
+        for path, colour in zip(masks, (False, True), strict=True):
+            write_mask(self.out / path, indices, grid, self.legend, colour=colour)
+        image = ""
+        if task.tiled or is_grey(work.raster):
+            image = f"{FOLDERS[2]}/{name}{tile_suffix(work.raster)}"
+            write_tile(self.out / image, work.tile, work.raster)
+        lon, lat = (grid.lonlat if grid else None) or (None, None)
+        return TileFiles(
+            image=image,
+            masks=masks,
+            sums=file_sums(self.out, (*masks, image) if image else masks),
+            bands=tuple(band_names(work.raster)),
+            place=GroundPlace(lon, lat, grid.gsd if grid else None, work.raster.acquired),
+            instances=tuple(instances),
+        )
+
+
+def _with_data(mask: Mask, valid: NDArray[np.bool_]) -> tuple[Mask | None, str]:
+    """Return a mask without the pixels that hold no data, and why nothing is left of it."""
+    left = mask.pixels & valid[mask.place]
+    return (replace(mask, pixels=left), "") if left.any() else (None, EMPTY)
+
+
+def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
+    """Count what happened to the masks, by class."""
+    counts: dict[str, Counter[str]] = {}
+    for result in results:
+        counts.setdefault(result.box.category, Counter()).update(result.changes)
+    return {category: dict(sorted(counter.items())) for category, counter in sorted(counts.items()) if counter}
+
+
+def _instance(box: Box, value: int, score: float, runs: Runs) -> dict[str, Any]:
+    """Return a COCO annotation without its ids; the oriented box is measured where none was annotated."""
+    left, top, right, bottom = box.horizontal or box.box
+    first_row, first_column, end_row, end_column = runs.bounds
+    return {
+        "box": box.index,
+        "mask_value": value,
+        "bbox": [first_column, first_row, end_column - first_column, end_row - first_row],
+        "annotated_bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
+        "rbox": [round(v, 2) for v in _corners(box, runs).ravel().tolist()],
+        "segmentation": runs.to_coco(),
+        "area": runs.area,
+        "score": round(float(score), 4),
+        "difficult": box.difficult,
+        "iscrowd": 0,
+    }
+
+
+def _corners(box: Box, runs: Runs) -> NDArray[np.float64]:
+    """Corners ``(4, 2)`` of the oriented box: as annotated, or the smallest rectangle around the mask."""
+    if box.kind != "hbox":
+        return box.corners
+    return runs.smallest_rectangle()

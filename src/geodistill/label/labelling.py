@@ -1,0 +1,259 @@
+"""``label build``: a detection data set becomes a segmentation data set, with an account of every box."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
+from geodistill.errors import DataError, GeodistillError, RecipeError
+from geodistill.folders import hold_folder, sweep
+from geodistill.label.assemble import ACCOUNT, LabelRun, assemble
+from geodistill.label.config import LabelSettings
+from geodistill.label.formats import read_boxes, tell_unmatched
+from geodistill.label.labeller import Labeller
+from geodistill.label.ledger import Journal, TileRecord
+from geodistill.label.output_folder import begin, finished_sums, is_finished, refuse_other, still_done
+from geodistill.label.records import Annotations
+from geodistill.label.segmenters.promptable import weights_stamp
+from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
+from geodistill.outputs import check_folder
+from geodistill.raster import Raster
+from geodistill.reading import read_object
+from geodistill.spec import Legend
+
+GPU_BATCH = 8
+"""Tiles at once that keep a GPU busy with any of the encoders; their features take 4 MiB each."""
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How the work is done; nothing of it changes the result.
+
+    Attributes:
+        engine: ``local`` or ``ray``.
+        workers: Items at once.
+        address: Ray cluster to join.
+        device: Where the segmenter runs.
+        batch: Tiles that go through the segmenter's encoder at once; by default `GPU_BATCH` for a network on a GPU and
+            1 otherwise, so that a killed run loses little.
+        gpus: GPUs, or share of one, that Ray sets aside for each item.
+    """
+
+    engine: Engine = "local"
+    workers: int = 1
+    address: str | None = None
+    device: str = "auto"
+    batch: int | None = None
+    gpus: float = 0
+
+
+def build(
+    settings: LabelSettings,
+    out: Path | str,
+    *,
+    work: WorkerOptions | None = None,
+    resume: bool = False,
+    keep_going: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Label every image of a detection data set.
+
+    The folder then holds ``gray/`` and ``color/`` (masks), ``images/`` (tiles, where images were cut),
+    ``instances.json`` (COCO), ``manifest.parquet`` (for ``fit``), ``legend.yaml``, ``settings.json`` and
+    ``label.json`` (where every image and box went). A killed run is continued with ``resume`` and ends with the same
+    bytes as one that was not killed; images that failed or have changed, and tiles of which a file is no longer as it
+    was written, are done again.
+
+    Args:
+        settings: What to do.
+        out: A new folder, or with ``resume`` that of an earlier run.
+        work: How.
+        resume: Continue.
+        keep_going: Accept images that do not decode, which the account lists; otherwise they make the run end in an
+            error, after everything else has been labelled.
+        progress: Show progress bars on a terminal.
+
+    Returns:
+        What ``label.json`` holds.
+
+    Raises:
+        DataError: Annotations or images cannot be used, an image failed and ``keep_going`` is not set, or not one box
+            gave a label.
+        OutputError: The folder holds another run or anything else, is in use, or cannot be written.
+        AccountingError: An image or box got lost.
+    """
+    out, work = Path(out), work or WorkerOptions()
+    check_folder(out, (settings.images, settings.boxes))
+    refuse_other(out, resume)
+    annotations = read_boxes(
+        settings.format,
+        settings.boxes,
+        settings.images,
+        categories=settings.classes,
+        keep_difficult=settings.keep_difficult,
+        category_field=settings.category_field,
+        progress=progress,
+    )
+    legend = settings.legend(annotations.categories)
+    _refuse_boxless(annotations, settings)
+    with hold_folder(out, "label build"):
+        account = _build(settings, legend, annotations, out, work, resume, progress)
+    return _told(account, out, keep_going)
+
+
+def _build(
+    settings: LabelSettings,
+    legend: Legend,
+    annotations: Annotations,
+    out: Path,
+    work: WorkerOptions,
+    resume: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    earlier = refuse_other(out, resume)
+    batch = tiles_at_once(settings.segmenter, work, earlier)
+    about = settings.to_dict() | {"annotations": annotation_files(annotations), "image_names": image_names(annotations)}
+    if ":" in settings.segmenter:
+        # Both change the last bits of a network's masks, or more.
+        about |= {"batch": batch, "weights": weights_stamp(settings.segmenter)}
+    begin(out, about, earlier)
+    with Journal(out) as journal:
+        tasks = list(plan(annotations, settings.tile, settings.overlap))
+        done = still_done(out, journal, tasks)
+        items = batches(iter(tasks), done, batch)
+        reasons = unopened(annotations)
+        if not items and not reasons and is_finished(out, journal):
+            return read_account(out)
+        (out / ACCOUNT).unlink(missing_ok=True)
+        labeller = Labeller(settings, legend, out.absolute(), work.device, batch)
+        _label(labeller, items, work, journal, progress)
+        run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons)
+        account = assemble(run, journal, progress=progress)
+        finish_run(out, journal, account)
+    return account
+
+
+def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
+    """Refuse a set of which no box can be used, before anything is written.
+
+    Raises:
+        DataError: There is none.
+    """
+    if any(image.boxes for image in annotations.images):
+        return
+    reasons = Counter(box.reason for image in annotations.images for box in image.dropped)
+    counted = ", ".join(f"{name} {count}" for name, count in sorted(reasons.items()))
+    summary = f"{sum(reasons.values())} read, none of use: {counted}" if reasons else "none read"
+    unmatched = f"; without an image: {tell_unmatched(annotations.unmatched)}" if annotations.unmatched else ""
+    raise DataError(
+        f"no box in {settings.boxes} to label the {len(annotations.images)} images by ({summary}{unmatched})",
+        f"at least one box, of {', '.join(settings.classes)}" if settings.classes else "at least one box",
+    )
+
+
+def _told(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any]:
+    """Return the account of a run that came to something.
+
+    Raises:
+        DataError: An image failed and this is not all right, or not one box gave a label.
+    """
+    failures = account["failures"]
+    if failures and not keep_going:
+        names = tell_unmatched([failure["image"] for failure in failures])
+        raise DataError(
+            f"{len(failures)} of {account['images']['in']} images failed: {names} ({failures[0]['error']})",
+            "",
+            f"the rest is in {out}; mend them and run again with --resume, or accept it with --keep-going",
+        )
+    if not account["boxes"]["labelled"]:
+        counted = ", ".join(f"{name} {count}" for name, count in account["boxes"]["dropped"].items())
+        raise DataError(
+            f"not one of {account['boxes']['in']} boxes gave a label ({counted})",
+            "at least one",
+            f"{out / ACCOUNT} tells of each class; nothing else was written",
+        )
+    return account
+
+
+def tiles_at_once(segmenter: str, work: WorkerOptions, earlier: dict[str, Any] | None) -> int:
+    """Return the number of tiles that a worker takes at once; a run that is continued keeps its own."""
+    if work.batch is not None:
+        if work.batch < 1:
+            raise RecipeError(f"batches of {work.batch} tiles", "at least 1")
+        return work.batch
+    kept = (earlier or {}).get("batch")
+    if isinstance(kept, int) and kept >= 1:
+        return kept
+    if ":" not in segmenter or work.device == "cpu":
+        return 1
+    import torch  # only networks need it, and it takes seconds to import
+
+    return GPU_BATCH if work.gpus or torch.cuda.is_available() else 1
+
+
+def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: Journal, progress: bool) -> None:
+    tiles = sum(len(task.tiles) for item in items for task in item)
+    results: Iterator[TaskResult[Item, list[TileRecord]]] = run_tasks(
+        labeller,
+        items,
+        engine=work.engine,
+        workers=work.workers,
+        address=work.address,
+        keep_going=True,
+        gpus=work.gpus,
+    )
+    with tqdm(total=tiles, desc="labelling", unit="tile", disable=not (progress and sys.stderr.isatty())) as bar:
+        for result in results:
+            if result.value is not None:
+                journal.append(result.value)
+            elif isinstance(result.error, WorkerError):
+                journal.append(_lost(result.item, result.error))
+            elif result.error is not None:
+                raise result.error
+            bar.update(sum(len(task.tiles) for task in result.item))
+
+
+def _lost(item: Item, error: GeodistillError) -> list[TileRecord]:
+    """Return the records of tiles whose worker died each time."""
+    return [TileRecord(task.key, tile.window, str(error)) for task in item for tile in task.tiles]
+
+
+def unopened(annotations: Annotations) -> dict[str, str]:
+    """Say by its key why each image without a size cannot be opened."""
+    reasons = {}
+    for image in annotations.images:
+        if not image.width or not image.height:
+            try:
+                Raster(image.image).close()
+                reasons[image.key] = f"{image.image} could not be opened when the boxes were read"
+            except DataError as error:
+                reasons[image.key] = str(error)
+    return reasons
+
+
+def finish_run(out: Path, journal: Journal, account: dict[str, Any]) -> None:
+    """End a run: the journal keeps what need not be done again, in one order."""
+    failed = {failure["key"] for failure in account["failures"]}
+    if not account["boxes"]["labelled"]:
+        journal.keep([])
+    elif failed:
+        journal.keep(tile for tile in journal.tiles() if tile.key not in failed)
+    else:
+        journal.keep(journal.tiles(), finished_sums(out))
+    sweep(out, locked=True)
+
+
+def read_account(folder: Path | str) -> dict[str, Any]:
+    """Return the account of a finished run.
+
+    Raises:
+        DataError: The folder holds none.
+    """
+    return read_object(Path(folder) / ACCOUNT)

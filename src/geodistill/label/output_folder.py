@@ -1,0 +1,207 @@
+"""The output folder of ``label build``: whose it is, which run it holds, and which of its tiles still stand."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from geodistill.errors import DataError, GeodistillWarning, OutputError, output_error
+from geodistill.files import atomic_path
+from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, sweep
+from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST, remove_files
+from geodistill.label.labeller import CHUNK, FOLDERS
+from geodistill.label.ledger import NAME as JOURNAL
+from geodistill.label.ledger import FileSums, Journal, TileRecord, altered_files, file_sums
+from geodistill.label.tiles import ImageTask, TileId
+from geodistill.raster import Raster, Window
+from geodistill.reading import read_object
+from geodistill.writing import json_text
+
+ABOUT = "settings.json"
+KIND = "label set"
+OURS = (ABOUT, ACCOUNT, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, *(f"{name}/*" for name in FOLDERS))
+"""What of the folder a run writes."""
+_TOLD = {
+    "annotations": "the annotation files or their classes are others",
+    "image_names": "images were added, removed or renamed",
+    "weights": "the segmenter's weights have changed",
+}
+
+
+def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
+    """Return what the run in a folder is about; ``None`` where the folder is new or empty.
+
+    Raises:
+        OutputError: It holds something else, a link in place of a file of ours, or a run that is not to be continued.
+    """
+    markers = (MARKER, LOCK, HOLDER)
+    entries = list(out.iterdir()) if out.is_dir() else []
+    others = [entry for entry in entries if entry.name not in markers and not is_leftover(entry.name)]
+    path = out / ABOUT
+    if others and not path.is_file():
+        raise OutputError(f"{out} is not empty and holds no run of 'label build'", "a new folder")
+    if not path.is_file():
+        return None
+    if not resume:
+        raise OutputError(f"{out} holds a run already", "a new folder", "continue that run with --resume")
+    for entry in others:
+        if entry.is_symlink():
+            raise OutputError(f"{entry} is a link", "files of our own", "use a new folder")
+    return read_object(path, error=OutputError)
+
+
+def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> None:
+    """Write down what a run is about and whose the folder is; remove what killed processes left there.
+
+    Args:
+        out: The folder.
+        about: What the run's result depends on, JSON-ready.
+        earlier: The same of the run that is continued, or ``None``.
+
+    Raises:
+        OutputError: They differ, or the folder cannot be written.
+    """
+    if earlier is not None and (changed := [k for k in {**earlier, **about} if earlier.get(k) != about.get(k)]):
+        was = ", ".join(_difference(key, earlier.get(key), about.get(key)) for key in sorted(changed)[:3])
+        raise OutputError(f"{out} holds a run with other settings ({was})", "the same settings", "use a new folder")
+    sweep(out, locked=True)
+    with atomic_path(out / ABOUT) as part:
+        part.write_text(json_text(about, 2) + "\n", encoding="utf-8")
+    try:
+        mark_folder(out, KIND, OURS)
+    except OSError as error:
+        raise output_error(out / MARKER, error) from error
+
+
+def _difference(key: str, was: Any, now: Any) -> str:
+    return _TOLD[key] if key in _TOLD and was is not None else f"{key} was {was!r}, is {now!r}"
+
+
+_MOST = 3
+"""Names that a warning lists."""
+
+
+def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[TileId]:
+    """Return the tiles that need no more work, and remove the files of all others.
+
+    A tile is done again where its record or a file of it is not as it was written, or where its image has changed
+    since; a warning tells how many and names some.
+
+    Args:
+        out: The output folder.
+        journal: What was done.
+        tasks: What is to do.
+    """
+    planned: dict[TileId, tuple[ImageTask, Window]] = {
+        name: (task, tile.window) for task in tasks for name, tile in zip(task.ids(), task.tiles, strict=True)
+    }
+    stamps = _Stamps()
+    done: set[TileId] = set()
+    altered: list[str] = []
+    for name in journal.tiles():
+        record = journal.read(name)
+        task, window = planned.get(name, (None, None))
+        if task is not None and record.window == window and not record.error and stamps.are_those_of(task, record):
+            damaged = _damaged(out, record)
+            altered += damaged
+            if not damaged:
+                done.add(name)
+                continue
+        remove_files(out, record)
+        journal.forget(name)
+    _remove_unrecorded(out, [task_window for name, task_window in planned.items() if name not in done])
+    _tell(journal, altered, stamps.changed)
+    return done
+
+
+_WHOLE_SET = (ACCOUNT, INSTANCES, LEGEND, MANIFEST)
+
+
+def finished_sums(out: Path) -> FileSums:
+    """Return what a complete run says of the files about the whole set."""
+    return file_sums(out, _WHOLE_SET)
+
+
+def is_finished(out: Path, journal: Journal) -> bool:
+    """Whether a run is complete, and its files about the whole set are there and as they were written.
+
+    Another manifest may be a person's work, such as other splits: it stays, and a warning tells of it.
+    """
+    if journal.finished is None:
+        return False
+    altered = altered_files(out, dict.fromkeys(_WHOLE_SET, ()) | journal.finished)
+    if altered == [MANIFEST] and (out / MANIFEST).is_file():
+        _warn(f"{out / MANIFEST} is not as it was written and stays; to have it made again, remove it first")
+        return True
+    if altered:
+        _warn(f"{out / altered[0]} is not as it was written and is made again")
+    return not altered
+
+
+class _Stamps:
+    """What images are now, each looked at once."""
+
+    def __init__(self) -> None:
+        self._now: dict[Path, Any] = {}
+        self.changed: dict[Path, None] = {}
+
+    def are_those_of(self, task: ImageTask, record: TileRecord) -> bool:
+        if record.stamp is None:  # no pixel was looked at
+            return True
+        if task.image not in self._now:
+            self._now[task.image] = _stamp(task.image)
+        if self._now[task.image] == record.stamp:
+            return True
+        self.changed[task.image] = None
+        return False
+
+
+def _stamp(image: Path) -> Any:
+    try:
+        with Raster(image) as raster:
+            return raster.stamp
+    except (DataError, OSError):
+        return None
+
+
+def _damaged(out: Path, record: TileRecord) -> list[str]:
+    return [] if record.files is None else altered_files(out, record.files.sums)
+
+
+def _remove_unrecorded(out: Path, left: Sequence[tuple[ImageTask, Window]]) -> None:
+    """Remove files of tiles that a killed run had written and not yet written down."""
+    present = {
+        (Path(folder) / file).relative_to(out).as_posix()
+        for name in FOLDERS
+        for folder, _, files in os.walk(out / name)
+        for file in files
+    }
+    if not present:
+        return
+    for task, window in left:
+        for folder in FOLDERS:
+            for suffix in (".png", ".tif"):
+                name = f"{folder}/{task.file_name(window)}{suffix}"
+                if name in present:
+                    (out / name).unlink(missing_ok=True)
+
+
+def _tell(journal: Journal, altered: Sequence[str], changed: dict[Path, None]) -> None:
+    if journal.altered:
+        _warn(f"{journal.path}: {journal.altered} lines are not as they were written; their tiles are labelled again")
+    if altered:
+        _warn(f"{_named(altered)} are missing or not as they were written; their tiles are labelled again")
+    if changed:
+        _warn(f"{_named([str(path) for path in changed])} changed since; their tiles are labelled again")
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f"{len(names)} files ({', '.join(names[:_MOST])}{more})"
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, GeodistillWarning, stacklevel=2)

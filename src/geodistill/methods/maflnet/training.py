@@ -1,0 +1,156 @@
+"""MAFLNet's training: cross-entropy, Dice and the auxiliary head's cross-entropy (Eq. 20-24).
+
+The student's relations with its teacher (Eq. 25-27) are the terms ``dist_inter`` and ``dist_intra`` that every recipe
+can switch on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from geodistill.data.sample import Batch
+from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
+from geodistill.methods.method import CommonLosses, Method, Objective
+from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
+from geodistill.nn.losses import cross_entropy, labelled_pixels, soft_dice
+from geodistill.nn.output import SegmentationOutput
+from geodistill.spec import IGNORE_INDEX
+
+Dice = Literal["region", "pixel"]
+CeMean = Literal["labelled", "all"]
+
+WEIGHTS = {"ce": 1.0, "dice": 1.0, "aux": 1.0}
+"""The paper's factors (Eq. 23)."""
+
+
+@dataclass(frozen=True)
+class MaflLossConfig(CommonLosses):
+    """The loss terms.
+
+    Attributes:
+        weights: Factor of each term: ``ce``, ``dice`` and ``aux`` (the auxiliary head's cross-entropy), and any of
+            the bench's under a teacher. A term left out keeps its default; with ``aux`` at 0 there is no auxiliary
+            head.
+        smoothing: Label smoothing of the cross-entropies.
+        dice: ``region`` is soft Dice over all pixels of a class in the batch (GeoSeg), ``pixel`` is Eq. 21 as
+            printed, which for one-hot labels is 1 - 2p / (1 + p) of the true class's probability p.
+        ce_mean: The cross-entropies' mean over ``labelled`` pixels, or over ``all`` (GeoSeg's code), where ignored
+            ones weigh as zeros.
+    """
+
+    weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    smoothing: float = 0.05
+    dice: Dice = "region"
+    ce_mean: CeMean = "labelled"
+
+
+@dataclass(frozen=True)
+class MaflnetRecipe(Recipe):
+    """SAM2-MAFLNet, teacher or student."""
+
+    method: Literal["maflnet"] = "maflnet"
+    preset: Literal["coherent", "reference"] = "coherent"
+    network: MaflNetworkConfig = field(default_factory=MaflNetworkConfig)
+    losses: MaflLossConfig = field(default_factory=MaflLossConfig)
+
+
+class MaflObjective(Objective):
+    """The terms ``ce``, ``dice`` and, where its factor is not 0, ``aux``.
+
+    Args:
+        config: Weights and choices.
+
+    Raises:
+        UnknownNameError: A weight of no such term, or no such choice.
+        RecipeError: The smoothing is out of its range.
+    """
+
+    def __init__(self, config: MaflLossConfig) -> None:
+        super().__init__(all_weights(WEIGHTS, config.weights))
+        for name, value, known in (
+            ("dice", config.dice, get_args(Dice)),
+            ("ce_mean", config.ce_mean, get_args(CeMean)),
+        ):
+            if value not in known:
+                raise UnknownNameError(name, value, known)
+        if not 0 <= config.smoothing < 1:
+            raise RecipeError(f"losses.smoothing {config.smoothing}", "a number from 0 to below 1")
+        if self.weights["aux"] == 0:
+            del self.weights["aux"]
+        self._config = config
+
+    def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Return the unweighted terms of one batch in training form."""
+        mask = batch["mask"]
+        dice = soft_dice if self._config.dice == "region" else pixel_dice
+        terms = {"ce": self._cross_entropy(output.logits, mask), "dice": dice(output.logits, mask)}
+        if "aux" in output.aux:
+            terms["aux"] = self._cross_entropy(output.aux["aux"], mask)
+        return terms
+
+    def _cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
+        mean = cross_entropy(logits, mask, smoothing=self._config.smoothing)
+        return mean if self._config.ce_mean == "labelled" else mean * labelled_pixels(mask) / mask.numel()
+
+
+def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:
+    """Eq. 21 as printed: the mean over pixels of 1 - 2 sum_k p y / (p + y), which is no Dice of regions.
+
+    Args:
+        logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
+        mask: ``(B, H, W)`` int64; pixels of ``IGNORE_INDEX`` are left out.
+
+    Returns:
+        A scalar in 0..1; exactly 0, with a graph, where no pixel is labelled.
+    """
+    if logits.shape[-2:] != mask.shape[-2:]:
+        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    labelled = mask != IGNORE_INDEX
+    true = logits.float().softmax(1).gather(1, mask.where(labelled, 0)[:, None])[:, 0]
+    return ((1 - 2 * true / (1 + true)) * labelled).sum() / labelled_pixels(mask)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "coherent": {},
+    # The equations as they are printed, where they can be computed at all.
+    "reference": {
+        "network": {
+            "maca": {
+                "angular_norm": False,
+                "temperature": "divide",
+                "norm_axis": "channels",
+                "second_map": "same",
+            },
+            "lhfem": {"norm_before": False, "residual": False},
+        },
+        "losses": {"dice": "pixel", "ce_mean": "all"},
+    },
+}
+"""Recipe values by preset, laid under the recipe's own."""
+
+
+def build(recipe: MaflnetRecipe, context: BuildContext) -> Method:
+    """Return network and objective, the same for teacher and student.
+
+    Raises:
+        UnknownNameError: Unknown encoder, choice or loss term.
+        RecipeError: The encoder or the choices do not fit each other.
+        ArtifactError: Weights are not available or do not fit.
+    """
+    network, spec = recipe.network, context.spec
+    objective = MaflObjective(recipe.losses)
+    if "aux" not in objective.weights:
+        network = replace(network, aux_head="none")
+    arguments = network.arguments()
+    module = MaflNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
+    # The encoder's own name may hold more: the padding that its weights were trained with.
+    arguments["encoder"] = module.encoder.name
+    return Method("maflnet", arguments, module, objective)
+
+
+METHOD = MethodPlug(MaflnetRecipe, build, PRESETS)

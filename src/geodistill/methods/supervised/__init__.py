@@ -1,0 +1,1 @@
+"""Supervised baselines: one encoder, one of the common decoders, cross-entropy."""

@@ -1,0 +1,228 @@
+"""The supervised network: any encoder under one of the common decoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.base.initialization import initialize_decoder
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
+from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
+from segmentation_models_pytorch.decoders.pspnet.decoder import PSPDecoder
+from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
+from torch import Tensor, nn
+
+from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, resize
+from geodistill.nn.encoders import Encoder, build_encoder, format_name, parse_name, wants_output_norms
+from geodistill.nn.output import SegmentationOutput
+
+Architecture = Literal["unet", "upernet", "deeplabv3plus", "pspnet", "fcn", "segformer", "fpn"]
+
+OUTPUT_STRIDES = {"deeplabv3plus": 16, "pspnet": 8, "fcn": 8}
+"""Architectures that read the deepest map at a finer stride, from an encoder dilated to it."""
+
+
+@dataclass(frozen=True)
+class SupervisedNetworkConfig:
+    """The network.
+
+    Attributes:
+        architecture: The decoder.
+        encoder: Any encoder's name, as ``geodistill encoders`` lists them.
+        encoder_weights: ``pretrained`` (from the hub), a weights file or directory, or a Segmenter directory;
+            random where not given.
+        frozen_encoder: Train the decoder alone, as the "DINOv2" rows of the papers do.
+        decoder_channels: Width of the decoder; that of its publication where not given.
+    """
+
+    architecture: Architecture = "unet"
+    encoder: str = "mobilenetv2_100"
+    encoder_weights: str | None = None
+    frozen_encoder: bool = False
+    decoder_channels: int | None = None
+
+
+GROUPS = 32
+"""Groups of FPN's group norms, which its channels must be a multiple of."""
+
+
+class SupervisedNetwork(nn.Module):
+    """An encoder and a decoder. Its training form is also its inference form.
+
+    Args:
+        channels: Bands of the image.
+        classes: Number of classes.
+        architecture: The decoder. ``unet``, ``deeplabv3plus``, ``pspnet``, ``segformer`` and ``fpn`` are those of
+            segmentation-models-pytorch; ``upernet`` and ``fcn`` follow mmseg and take any encoder.
+        encoder: Encoder's name.
+        encoder_weights: As `build_encoder` takes them.
+        frozen_encoder: Keep the encoder as it is, in evaluation mode.
+        decoder_channels: Width of the decoder.
+        auxiliary: Accepted for the common form; there are no auxiliary parts.
+
+    Raises:
+        RecipeError: The architecture cannot read this encoder's maps.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        architecture: Architecture = "unet",
+        encoder: str = "mobilenetv2_100",
+        encoder_weights: str | None = None,
+        frozen_encoder: bool = False,
+        decoder_channels: int | None = None,
+        auxiliary: bool = True,
+    ) -> None:
+        super().__init__()
+        if architecture not in get_args(Architecture):
+            raise UnknownNameError("architecture", architecture, get_args(Architecture))
+        norms = wants_output_norms(encoder) and not frozen_encoder
+        self.encoder = build_encoder(_dilated(encoder, architecture), channels, encoder_weights, output_norms=norms)
+        self.frozen_encoder = frozen_encoder
+        if frozen_encoder:
+            self.encoder.requires_grad_(False)
+        maps = self.encoder.channels
+        self.neck: MultiLevelNeck | None = None
+        strides = self.encoder.strides
+        if self.encoder.isotropic and architecture in ("unet", "upernet", "segformer"):
+            scales = [2.0 ** (len(maps) - 2 - level) for level in range(len(maps))]
+            self.neck = MultiLevelNeck(maps, maps[-1], scales)
+            strides = tuple(4 << level for level in range(len(maps)))
+        self.decoder = _decoder(architecture, self.encoder, strides, classes, decoder_channels)
+
+    def train(self, mode: bool = True) -> SupervisedNetwork:
+        """Set the mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen_encoder:
+            self.encoder.eval()
+        return self
+
+    def forward(self, image: Tensor) -> SegmentationOutput:
+        """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``."""
+        height, width = image.shape[-2:]
+        # Some decoders double sizes step by step, so every map must halve evenly; zero is the mean.
+        multiple = max(32, *self.encoder.strides) if self.neck is None and not self.encoder.isotropic else 1
+        padded = F.pad(image, (0, -width % multiple, 0, -height % multiple))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_encoder):
+            maps = self.encoder(padded)
+        if self.neck is not None:
+            maps = self.neck(maps)
+        logits = resize(self.decoder(maps, padded.shape[-2:]), padded.shape[-2:])
+        return SegmentationOutput(logits[..., :height, :width])
+
+
+class UPerDecoder(nn.Module):
+    """UPerNet's head on the last four levels."""
+
+    def __init__(self, encoder: Encoder, classes: int, width: int) -> None:
+        super().__init__()
+        self.head = UPerHead(encoder.channels[-4:], classes, width)
+
+    def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
+        """Maps -> logits at the first used level's size."""
+        logits: Tensor = self.head(maps[-4:])
+        return logits
+
+
+class FCNDecoder(nn.Module):
+    """mmseg's FCN head, two convolutions, on the deepest level."""
+
+    def __init__(self, encoder: Encoder, classes: int, width: int) -> None:
+        super().__init__()
+        self.head = FCNHead(encoder.channels[-1], classes, width, convs=2)
+
+    def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
+        """Maps -> logits at the deepest level's size."""
+        logits: Tensor = self.head(maps[-1])
+        return logits
+
+
+class SmpDecoder(nn.Module):
+    """A decoder of segmentation-models-pytorch with a 1x1 classifier.
+
+    Args:
+        decoder: Takes the image, the map at stride 2 (empty where there is none), 4, 8 ...
+        out_channels: Channels it returns.
+        classes: Number of classes.
+        strides: Stride of each encoder level.
+    """
+
+    def __init__(self, decoder: nn.Module, out_channels: int, classes: int, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        initialize_decoder(decoder)
+        self.decoder = decoder
+        self.classifier = nn.Conv2d(out_channels, classes, 1)
+        self.half_missing = strides[0] >= 4
+
+    def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
+        """Maps -> logits, mostly at stride 4."""
+        height, width = size
+        batch = maps[0].shape[0]
+        empty = [maps[0].new_empty((batch, 0, height, width))]
+        if self.half_missing:
+            empty.append(maps[0].new_empty((batch, 0, height // 2, width // 2)))
+        logits: Tensor = self.classifier(self.decoder([*empty, *maps]))
+        return logits
+
+
+def _decoder(
+    architecture: Architecture, encoder: Encoder, strides: tuple[int, ...], classes: int, width: int | None
+) -> nn.Module:
+    if width is not None and (width < 1 or (architecture == "fpn" and width % GROUPS)):
+        raise RecipeError(
+            f"network.decoder_channels {width} for {architecture}",
+            f"a multiple of {GROUPS}" if architecture == "fpn" else "at least 1",
+        )
+    maps = list(encoder.channels)
+    if architecture == "unet":
+        return UNetDecoder(maps, strides, classes, width or 256)
+    if architecture == "upernet":
+        return UPerDecoder(encoder, classes, width or 512)
+    if architecture == "fcn":
+        return FCNDecoder(encoder, classes, width or 512)
+    if architecture == "pspnet":
+        width = width or 512
+        return SmpDecoder(PSPDecoder([maps[-1]], out_channels=width), width, classes, strides)
+    needed = (4, 8, 16) if architecture == "deeplabv3plus" else (4, 8, 16, 32)
+    if not set(needed) <= set(strides):
+        raise RecipeError(
+            f"{architecture} on {encoder.name} with strides {list(strides)}",
+            f"an encoder with strides {list(needed)}",
+            "use architecture unet, upernet or fcn",
+        )
+    levels = [0, *([0] if strides[0] >= 4 else []), *maps]
+    if architecture == "segformer":
+        width = width or 256
+        return SmpDecoder(SegformerDecoder(levels, 5, width), width, classes, strides)
+    if architecture == "fpn":
+        width = width or 128
+        return SmpDecoder(FPNDecoder(levels, 5, 2 * width, width), width, classes, strides)
+    width = width or 256
+    decoder = DeepLabV3PlusDecoder(levels, 5, width, (12, 24, 36), 16, aspp_separable=True, aspp_dropout=0.5)
+    return SmpDecoder(decoder, width, classes, strides)
+
+
+def _dilated(encoder: str, architecture: str) -> str:
+    """Ask an encoder that would shrink further for the stride its architecture reads."""
+    base, options = parse_name(encoder)
+    if architecture not in OUTPUT_STRIDES or "output_stride" in options:
+        return encoder
+    dilated = format_name(base, options | {"output_stride": OUTPUT_STRIDES[architecture]})
+    with torch.device("meta"):
+        if max(build_encoder(encoder).strides) <= 16:
+            return encoder
+        try:
+            build_encoder(dilated)
+        except GeodistillError as error:
+            raise RecipeError(
+                f"{architecture} on {encoder}, which cannot be dilated to stride {OUTPUT_STRIDES[architecture]}",
+                "an encoder such as resnet50",
+                "or use architecture unet, upernet, segformer or fpn",
+            ) from error
+    return dilated

@@ -1,0 +1,115 @@
+"""A trained model as the teacher: logits in the student's order of classes, and its encoder's maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from geodistill.errors import RecipeError
+from geodistill.methods.teacher import FrozenTeacher, Precision, TeacherConfig, teacher_bands
+from geodistill.nn.alignment import FeatureTap
+from geodistill.nn.encoders import Encoder
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Spec
+
+
+class SegmenterTeacher(FrozenTeacher):
+    """Returns the logits of a trained model in the student's order of classes, and its encoder's maps.
+
+    Args:
+        model: Called with ``(B, C, H, W)`` float32 sensor units it returns ``(B, K, H, W)`` logits; it normalises for
+            itself.
+        known: The model's Spec.
+        spec: The student's Spec.
+        bands: Position in the student's image of each of the model's bands.
+        encoder: The encoder inside the model; without one there are no features.
+        indices: The encoder's levels to return; all where not given.
+        logits_stride: Stride in pixels of the logits returned.
+        precision: Of the computation.
+        about: What else, JSON-able, the model's outputs depend on besides its weights and Spec.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        known: Spec,
+        spec: Spec,
+        bands: Sequence[int],
+        encoder: Encoder | None,
+        indices: Sequence[int] | None = None,
+        logits_stride: int = 1,
+        precision: Precision = "auto",
+        about: Mapping[str, object] | None = None,
+    ) -> None:
+        channels, strides = (encoder.channels, encoder.strides) if encoder is not None else ((), ())
+        chosen = tuple(range(len(channels))) if indices is None else tuple(indices)
+        if not all(0 <= level < len(channels) for level in chosen):
+            raise RecipeError(f"teacher.indices {list(chosen)}", f"levels below {len(channels)}")
+        super().__init__(model, encoder, [(channels[level], strides[level]) for level in chosen], bands, precision)
+        self.logits_stride, self._chosen = logits_stride, chosen
+        self._known, self._classes = known.legend.names, spec.legend.names
+        self._about = {"spec": known.to_dict(), **(about or {})}
+        self._columns = [self._known.index(name) for name in self._classes if name in self._known]
+        self._tap = None if encoder is None else FeatureTap(encoder)
+
+    def description(self, device: torch.device) -> dict[str, object]:
+        """Return what its outputs on a device depend on besides its weights, JSON-able."""
+        return {
+            "kind": "SegmenterTeacher",
+            "model": self._about,
+            "levels": [self._chosen[level] for level in self.levels],
+            "strides": list(self.strides),
+            "bands": self.bands,
+            "classes": self._columns if self.asked_logits else None,
+            "logits_stride": self.logits_stride,
+            "precision": str(self._dtype(device)),
+        }
+
+    def _check_logits(self) -> None:
+        if missing := [name for name in self._classes if name not in self._known]:
+            raise RecipeError(
+                f"a teacher of the classes {', '.join(self._known)} for a student of {', '.join(self._classes)}",
+                f"a teacher that knows {', '.join(missing)} by that name",
+                "rename the classes in the data's legend, or learn from its features alone",
+            )
+
+    def _outputs(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        with torch.no_grad(), self._autocast(image.device):
+            logits = self.module(image[:, self.bands].float())[:, self._columns].float()
+        maps = [] if self._tap is None else self._tap.take(*image.shape[-2:])
+        return [maps[level].float() for level in self._chosen], logits
+
+
+def open_segmenter_teacher(config: TeacherConfig, spec: Spec) -> SegmenterTeacher:
+    """Return the trained Segmenter that a recipe's teacher names, for images of a Spec.
+
+    Raises:
+        RecipeError: Bands or settings do not fit.
+        ArtifactError: There is no such Segmenter.
+        UnknownNameError: No such band.
+    """
+    if config.statistics == "data":
+        raise RecipeError("teacher.statistics data beside teacher.segmenter", "encoder: a Segmenter has its own")
+    segmenter = Segmenter.load(config.segmenter or "")
+    known = segmenter.spec
+    if config.bands is None and known.channels != spec.channels and not set(known.bands) <= set(spec.bands):
+        raise RecipeError(
+            f"a teacher of the bands {', '.join(known.bands)} for images of {', '.join(spec.bands)}",
+            "bands by the same names",
+            "say which of the image's bands those are with teacher.bands",
+        )
+    bands = teacher_bands(config.bands, spec, known.channels, known.bands)
+    encoder = getattr(segmenter.network.network, "encoder", None)
+    return SegmenterTeacher(
+        segmenter,
+        known,
+        spec,
+        bands,
+        encoder if isinstance(encoder, Encoder) else None,
+        config.indices,
+        config.logits_stride,
+        config.precision,
+        {"network": segmenter.name, "arguments": segmenter.arguments},
+    )

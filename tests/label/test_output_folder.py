@@ -1,0 +1,118 @@
+"""The output folder: whose it is, who is at work in it, and what is left where nothing came out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
+from geodistill.cli import main
+from geodistill.errors import BusyError, DataError, OutputError
+from geodistill.files import atomic_path
+from geodistill.folders import MARKER, foreign_files, hold_folder
+from geodistill.label.labelling import build
+
+HOLD = """
+import sys, time
+from geodistill.folders import hold_folder
+with hold_folder(sys.argv[1], "label build"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
+    with hold_folder(out, "label build"), pytest.raises(BusyError, match=r"'geodistill label build' \(process \d+"):
+        build(settings_of(source), out)
+    build(settings_of(source), out)
+
+
+def test_a_crash_frees_the_folder(tmp_path: Path) -> None:
+    source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
+    build(settings_of(source), tmp_path / "whole")
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD.replace("sys.argv[1]", "__import__('pathlib').Path(sys.argv[1])"), str(out)],
+        stdout=subprocess.PIPE,
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"held\n"
+    with pytest.raises(BusyError, match=f"process {other.pid}"):
+        build(settings_of(source), out)
+    other.kill()
+    other.communicate()
+    build(settings_of(source), out)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_the_folder_is_marked_and_no_other_verb_replaces_it(tmp_path: Path) -> None:
+    source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
+    build(settings_of(source, tile=48), out)
+    assert foreign_files(out) == []
+    assert json.loads((out / MARKER).read_text())["kind"] == "label set"
+    with pytest.raises(OutputError, match="holds a label set"), atomic_path(out) as part:
+        part.mkdir()
+    assert (out / "label.json").is_file()
+
+
+@pytest.mark.parametrize("place", ["set/images", "set/images/deep", "set", "set/boxes.json"])
+def test_results_do_not_lie_among_the_inputs(place: str, tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 2)
+    before = contents(source)
+    with pytest.raises(OutputError, match="which is read"):
+        build(settings_of(source), tmp_path / place)
+    assert contents(source) == before
+
+
+def test_links_in_the_folder_are_not_followed(tmp_path: Path) -> None:
+    source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
+    build(settings_of(source), out)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/scene_0.png").write_text("mine")
+    for path in (out / "gray").iterdir():
+        path.unlink()
+    (out / "gray").rmdir()
+    (out / "gray").symlink_to(tmp_path / "precious")
+    with pytest.raises(OutputError, match="is a link"):
+        build(settings_of(source), out, resume=True)
+    assert (tmp_path / "precious/scene_0.png").read_text() == "mine"
+
+
+def run(source: Path, *more: str) -> int:
+    where = ["--images", str(source / "images"), "--boxes", str(source / "boxes.json"), "--format", "coco"]
+    return main(["label", "build", *where, "--segmenter", "box", "--out", str(source / "../out"), *more])
+
+
+def test_no_annotated_image_is_status_2_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_detection_set(tmp_path / "set", 2, objects=0)
+    assert run(source) == 2
+    assert "no box in" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
+
+
+def test_no_usable_box_is_status_2_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make_detection_set(tmp_path / "set", 2)
+    assert run(source, "--classes", "house", "--keep-going") == 2
+    assert "4 read, none of use: unknown class 4" in " ".join(capsys.readouterr().err.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
+
+
+@pytest.mark.parametrize("empty", ["drop", "keep"])
+def test_where_no_box_gives_a_label_only_the_account_stays(empty: str, tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 2, height=64, width=64, objects=0)
+    data = read_coco(source)
+    box = {"id": 1, "image_id": 0, "category_id": 0, "bbox": [20, 5, 24, 10], "iscrowd": 0}
+    data["annotations"] = [box]
+    write_boxes(source, data)
+    settings = settings_of(source, tile=32, share=0.9, empty=empty)
+    for resume in (False, True):
+        with pytest.raises(DataError, match=r"not one of 1 boxes gave a label \(in no tile 1\).*label\.json"):
+            build(settings, tmp_path / "out", resume=resume, keep_going=True)
+        kept = {path.name for path in (tmp_path / "out").iterdir()}
+        assert kept == {"label.json", "settings.json", ".journal.jsonl", MARKER}
+    account = json.loads((tmp_path / "out/label.json").read_text())
+    assert account["boxes"] == {"in": 1, "labelled": 0, "dropped": {"in no tile": 1}}

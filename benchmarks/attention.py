@@ -52,7 +52,7 @@ def table_bytes(size: int, heads: int) -> int:
 
 
 def measure(modules: dict[str, nn.Module], maps: Tensor, repeats: int) -> dict[str, tuple[float, float]]:
-    """Give peak MiB of tensors and median seconds of each module's forward pass, timed in turn."""
+    """Return peak MiB of tensors and median seconds of each module's forward pass, timed in turn."""
     peaks: dict[str, float] = {}
     seconds: dict[str, list[float]] = {name: [] for name in modules}
     with torch.inference_mode():
@@ -69,7 +69,7 @@ def measure(modules: dict[str, nn.Module], maps: Tensor, repeats: int) -> dict[s
 
 
 def network_memory(size: int) -> float:
-    """Give peak MiB of one image in the whole student at inference, counted without computing it."""
+    """Return peak MiB of one image in the whole student at inference, counted without computing it."""
     with torch.device("meta"):
         network = MaflNetwork(3, 6, auxiliary=False).eval()
         image = torch.zeros(1, 3, size, size)
@@ -98,10 +98,12 @@ def main() -> int:
         modules: dict[str, nn.Module] = {"maca": maca}
         if table_bytes(size, options.heads) <= options.limit * 2**30:
             modules["quadratic"] = yardstick
-        found = measure(modules, maps, options.repeats)
-        peak, seconds = found["maca"]
+        measured = measure(modules, maps, options.repeats)
+        peak, seconds = measured["maca"]
         each.append(1024 * peak / side**2)
-        beside = "{:>13,.0f} {:>7.2f}".format(*found["quadratic"]) if "quadratic" in found else f"{'does not fit':>21}"
+        beside = (
+            "{:>13,.0f} {:>7.2f}".format(*measured["quadratic"]) if "quadratic" in measured else f"{'does not fit':>21}"
+        )
         print(
             f"{size:>5}  {side**2:>9,}  {peak:>9,.0f}  {each[-1]:>12.2f}  {seconds:>5.2f}   {beside}"
             f"  {network_memory(size):>12,.0f}",

@@ -75,10 +75,10 @@ def measure(encoder: str, size: int, options: argparse.Namespace, folder: Path) 
                             options.storage)  # fmt: skip
 
     kept = open_cache()
-    held: list[TeacherOutput] = []
+    outputs: list[TeacherOutput] = []
     for batch in batches:
         teacher.cache = kept
-        held.append(teacher.targets(batch))
+        outputs.append(teacher.targets(batch))
     ask = teacher.targets
 
     def step(batch: Batch, targets: Callable[[Batch], TeacherOutput]) -> tuple[float, float]:
@@ -109,7 +109,7 @@ def measure(encoder: str, size: int, options: argparse.Namespace, folder: Path) 
         for kind in times:
             teacher.cache = kept if kind == "cached" else None
             batch = batches[place].copy()
-            source = (lambda given, place=place: held[place]) if kind == "ceiling" else ask
+            source = (lambda given, place=place: outputs[place]) if kind == "ceiling" else ask
             seconds, asked = step(batch, source)
             if turn:  # the first round warms up
                 times[kind].append(seconds)

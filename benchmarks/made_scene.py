@@ -54,7 +54,7 @@ def write_scene(path: Path, height: int, width: int) -> None:
 
 
 def untrained(name: str, arguments: dict[str, Any], tile: int, classes: int) -> Segmenter:
-    """Give a Segmenter with fresh weights, as fast as a trained one."""
+    """Return a Segmenter with fresh weights, as fast as a trained one."""
     torch.manual_seed(0)
     legend = Legend(tuple(f"class {i}" for i in range(classes)))
     spec = Spec(legend, ("red", "green", "blue"), (120.0,) * 3, (40.0,) * 3)
@@ -62,7 +62,7 @@ def untrained(name: str, arguments: dict[str, Any], tile: int, classes: int) -> 
 
 
 def make_segmenter(model: str, tile: int, classes: int) -> Segmenter:
-    """Give the Segmenter in a directory, ``fast``, or an untrained network on a named encoder."""
+    """Return the Segmenter in a directory, ``fast``, or an untrained network on a named encoder."""
     if Path(model).is_dir():
         segmenter = Segmenter.load(model)
         segmenter.tile = tile

@@ -29,7 +29,7 @@ CLASSES = ["background", "bareland", "rangeland", "developed space", "road", "tr
 
 
 def make_network(encoder: str, width: int, text: bool, device: str) -> tuple[Callable[[Tensor], Tensor], int]:
-    """Give an untrained network with a real prompt, or without the parts that read it, and the prompt's tokens."""
+    """Return an untrained network with a real prompt, or without the parts that read it, and the prompt's tokens."""
     torch.manual_seed(0)
     prompt = write_prompt(Setting("Cfb"), CLASSES)
     features = FeatureStore("words").features([prompt])[prompt.id].repeat(1, 6)  # as wide as BERT's

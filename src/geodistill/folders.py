@@ -192,17 +192,17 @@ def _holder(folder: Path) -> str:
         return "another command"
 
 
-def sweep(folder: Path, held: bool = False) -> None:
+def sweep(folder: Path, locked: bool = False) -> None:
     """Remove what killed processes were writing anywhere in a folder of ours.
 
     Args:
         folder: The folder.
-        held: Whether this process holds it (`hold_folder`) and none of its workers is writing: then nobody else is,
+        locked: Whether this process holds it (`hold_folder`) and none of its workers is writing: then nobody else is,
             and what is left goes although a process of that number runs (on this machine, or dead and not yet reaped).
     """
     for entry in sorted(folder.rglob(".*")) if folder.is_dir() else []:
         leftover = LEFTOVER.match(entry.name)
-        if leftover is not None and (held or not is_running(int(leftover["process"]))):
+        if leftover is not None and (locked or not is_running(int(leftover["process"]))):
             remove(entry)
 
 

@@ -247,7 +247,7 @@ def finish_run(out: Path, journal: Journal, account: dict[str, Any]) -> None:
         journal.keep(tile for tile in journal.tiles() if tile.key not in failed)
     else:
         journal.keep(journal.tiles(), finished_sums(out))
-    sweep(out, held=True)
+    sweep(out, locked=True)
 
 
 def read_account(folder: Path | str) -> dict[str, Any]:

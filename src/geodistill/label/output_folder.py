@@ -67,7 +67,7 @@ def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> N
     if earlier is not None and (changed := [k for k in {**earlier, **about} if earlier.get(k) != about.get(k)]):
         was = ", ".join(_difference(key, earlier.get(key), about.get(key)) for key in sorted(changed)[:3])
         raise OutputError(f"{out} holds a run with other settings ({was})", "the same settings", "use a new folder")
-    sweep(out, held=True)
+    sweep(out, locked=True)
     with atomic_path(out / ABOUT) as part:
         part.write_text(json_text(about, 2) + "\n", encoding="utf-8")
     try:

@@ -64,8 +64,9 @@ def split_weights(weights: Mapping[str, float], own: Sequence[str]) -> tuple[dic
     distilled: dict[str, float] = {}
     for name, weight in weights.items():
         if name not in own:
-            if name.rpartition(".")[2] not in KINDS:
-                raise UnknownNameError("loss term", name, [*own, *KINDS])
+            kinds = (*LOGIT_LOSSES, *FEATURE_LOSSES)
+            if name.rpartition(".")[2] not in kinds:
+                raise UnknownNameError("loss term", name, [*own, *kinds])
             distilled[name] = weight
     return {name: weight for name, weight in weights.items() if name not in distilled}, distilled
 

@@ -99,7 +99,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
     if _follows():
         return
     refuse_other_folders(run, restart)
-    sweep(run, held=True)
+    sweep(run, locked=True)
     saved = not restart and any((run / CHECKPOINTS).glob("*.ckpt"))
     if not restart:
         _refuse_finished(run, recipe)

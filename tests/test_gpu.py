@@ -1,0 +1,37 @@
+"""What a GPU alone can show: lower precision beside float32, on one small network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from geodistill.segmenter import Segmenter
+from tiny import tiny_spec
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+]
+UNET = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.inference_mode()
+def test_autocast_is_close_to_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    segmenter = Segmenter("supervised", UNET, tiny_spec(3, 4), 64, {}).eval().cuda()
+    images = torch.rand(2, 3, 96, 64, device="cuda")
+    exact = segmenter(images)
+    with torch.autocast("cuda", dtype):
+        lower = segmenter(images)
+    assert lower.shape == exact.shape
+    assert (lower.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@torch.inference_mode()
+def test_a_processor_and_a_gpu_give_the_same_logits() -> None:
+    torch.manual_seed(0)
+    segmenter = Segmenter("supervised", UNET, tiny_spec(3, 4), 64, {}).eval()
+    images = torch.rand(2, 3, 64, 64)
+    on_processor = segmenter(images)
+    torch.testing.assert_close(segmenter.cuda()(images.cuda()).cpu(), on_processor, rtol=1e-3, atol=1e-3)

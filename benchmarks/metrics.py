@@ -21,7 +21,7 @@ EXPECTED_RATE = 200.0
 
 
 def best_rate(action: Callable[[], object], pixels: int, repeats: int) -> float:
-    """Give Mpixel/s of the fastest of ``repeats`` runs."""
+    """Return Mpixel/s of the fastest of ``repeats`` runs."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -153,10 +153,10 @@ class DataModule(lightning.LightningDataModule):
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
-    def use_unlabelled(self, wanted: bool) -> None:
+    def use_unlabelled(self, drawn: bool) -> None:
         """Say whether unlabelled images, where the recipe's ``data`` names any, are to be drawn from now on."""
         for source in self._sources.values():
-            source.crops.draw_unlabelled(self.config.unlabelled_share if wanted else 0.0)
+            source.crops.draw_unlabelled(self.config.unlabelled_share if drawn else 0.0)
 
     @property
     def slots(self) -> int:

@@ -60,8 +60,8 @@ def measure(count: int, outlines: bool) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_set(folder, count, outlines)
-        found = read_boxes("coco", folder / "coco.json", folder / "images")
-        if sum(len(image.boxes) + len(image.dropped) for image in found.images) != count:
+        annotations = read_boxes("coco", folder / "coco.json", folder / "images")
+        if sum(len(image.boxes) + len(image.dropped) for image in annotations.images) != count:
             raise SystemExit("boxes got lost")
         plain = seconds_of(lambda: json.loads((folder / "coco.json").read_text()))
         ours = seconds_of(lambda: read_boxes("coco", folder / "coco.json", folder / "images"))

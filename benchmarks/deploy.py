@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geodistill.backends import available, open_backend
+from geodistill.backends.backend import available, open_backend, open_graph, precisions
 from geodistill.backends.graph import example, to_onnx
-from geodistill.backends.run import open_graph, precisions
 from geodistill.export.int8 import quantise_graph
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter

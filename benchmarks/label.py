@@ -32,7 +32,7 @@ LEAST_OF_LOOP, LEAST_OF_LOOP_GPU, LEAST_OF_PEERS, MOST_UPSAMPLING, MOST_MEMORY =
 
 
 def make_segmenter(layers: int, device: torch.device) -> tuple[Any, SamSegmenter]:
-    """Give SAM ViT-B's model as transformers has it, with so many encoder layers, and ours over the same weights."""
+    """Return SAM ViT-B's model as transformers has it, with so many encoder layers, and ours over the same weights."""
     torch.manual_seed(0)
     vision = {"num_hidden_layers": layers, "global_attn_indexes": list(range(2, layers, 3))}
     theirs, ours = (transformers.SamModel(transformers.SamConfig(vision_config=vision)) for _ in range(2))
@@ -48,7 +48,7 @@ def make_segmenter(layers: int, device: torch.device) -> tuple[Any, SamSegmenter
 
 
 def make_input(tile: int, boxes: int) -> tuple[NDArray[np.uint8], Prompts]:
-    """Give a tile of noise and boxes of 16 to 120 pixels."""
+    """Return a tile of noise and boxes of 16 to 120 pixels."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, tile * 0.85, (boxes, 2))
     ends = corners + rng.uniform(tile / 64, tile / 8, (boxes, 2))
@@ -174,7 +174,7 @@ def measure_encoding(theirs: Any, segmenter: SamSegmenter, options: argparse.Nam
 
 
 def peak_memory(options: argparse.Namespace, boxes: int) -> float:
-    """Give the peak memory in GB of a process of its own that embeds a tile and takes the masks of so many boxes."""
+    """Return the peak memory in GB of a process of its own that embeds a tile and takes the masks of so many boxes."""
     arguments = ["--only-memory", "--boxes", str(boxes), "--layers", str(options.layers), "--tile", str(options.tile)]
     done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])

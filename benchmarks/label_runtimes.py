@@ -71,7 +71,7 @@ class OurDecoding(nn.Module):
 
 
 def make_model(layers: int) -> Any:
-    """Give SAM ViT-B with so many encoder layers and random weights whose activations are of a sane size."""
+    """Return SAM ViT-B with so many encoder layers and random weights whose activations are of a sane size."""
     torch.manual_seed(0)
     vision = {"num_hidden_layers": layers, "global_attn_indexes": list(range(2, layers, 3))}
     model = transformers.SamModel(transformers.SamConfig(vision_config=vision)).eval().requires_grad_(False)
@@ -82,7 +82,7 @@ def make_model(layers: int) -> Any:
 
 
 def exported(module: nn.Module, inputs: tuple[Tensor, ...], folder: Path, threads: int) -> dict[str, Runner]:
-    """Give runners of a module in both runtimes, in float32."""
+    """Return runners of a module in both runtimes, in float32."""
     path = folder / f"{type(module).__name__}.onnx"
     torch.onnx.export(module.eval(), inputs, path, opset_version=18, dynamo=True, verbose=False)
     options = onnxruntime.SessionOptions()

@@ -36,16 +36,16 @@ import rasterio
 import torch
 from torch import Tensor
 
-from geodistill.backends.run import open_backend
+from geodistill.backends.backend import open_backend
 from geodistill.inference.checkpoint import Layer, PartFiles
 from geodistill.inference.geotiff import MapInfo, write_map
-from geodistill.inference.network import as_network, load_on
-from geodistill.inference.options import Options, cache_bytes
+from geodistill.inference.network import as_network, cache_bytes, load_on
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.inference.prepare import prepare
-from geodistill.inference.sliding import SceneRows, Settings
+from geodistill.inference.sliding import SceneRows
 from geodistill.inference.strips import read_strips
-from geodistill.inference.windows import Area, Part, Plan
+from geodistill.inference.windows import Area, Part, WindowPlan
 from geodistill.memory import keep_freed_memory
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
@@ -59,7 +59,7 @@ PREDICT, PLAIN, CHOOSE = "predict", "predict, memory not kept", "choosing"
 """What is timed in a process of its own."""
 
 
-def bare_forward(forward: Forward, path: Path, plan: Plan, batch: int) -> float:
+def bare_forward(forward: Forward, path: Path, plan: WindowPlan, batch: int) -> float:
     """Give the seconds of the network alone on all windows; a row of windows is in memory at a time."""
     seconds = 0.0
     with Raster(path) as raster, torch.inference_mode():
@@ -75,7 +75,7 @@ def bare_forward(forward: Forward, path: Path, plan: Plan, batch: int) -> float:
     return seconds
 
 
-def read_and_write(path: Path, out: Path, plan: Plan) -> float:
+def read_and_write(path: Path, out: Path, plan: WindowPlan) -> float:
     """Give the seconds of reading a scene and writing a map of its size, as `predict` does, without any network."""
     start = time.perf_counter()
     layer, part = Layer("classes", 1, "uint8"), Part.whole(plan)
@@ -107,7 +107,7 @@ def open_forward(segmenter: Segmenter, options: argparse.Namespace) -> Forward:
     return open_backend(options.backend, segmenter, device="cpu", **how)
 
 
-def timed(segmenter: Segmenter, scene: Path, out: Path, how: Options) -> float:
+def timed(segmenter: Segmenter, scene: Path, out: Path, how: PredictOptions) -> float:
     """Give the seconds of `predict`."""
     start = time.perf_counter()
     predict(segmenter, [scene], out, how)
@@ -118,7 +118,7 @@ def ratio(options: argparse.Namespace, folder: Path) -> bool:
     """Compare the bare forward and `predict` at each size; tell whether every median ratio is small enough."""
     passed = True
     for size in options.sizes or [2048]:
-        scene, plan = folder / f"{size}.tif", Plan.of(size, size, options.tile, options.overlap)
+        scene, plan = folder / f"{size}.tif", WindowPlan.of(size, size, options.tile, options.overlap)
         write_scene(scene, size, size)
         ratios = []
         for _ in range(options.repeats):
@@ -158,21 +158,26 @@ def child(options: argparse.Namespace) -> None:
         keep_freed_memory()
     segmenter = load_on(make_segmenter(options.model, options.tile, options.classes), "cpu")
     with Raster(options.scene) as raster:
-        plan = Plan.of(raster.grid.height, raster.grid.width, options.tile, options.overlap)
+        plan = WindowPlan.of(raster.grid.height, raster.grid.width, options.tile, options.overlap)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         if options.backend != "auto":
             forward = open_forward(segmenter, options)
             forward(torch.zeros(options.batch, 3, options.tile, options.tile))
         out, before = Path(folder) / "map.tif", status("VmRSS")
-        settings = Settings(overlap=options.overlap)
-        how = Options(settings, batch=options.batch, device="cpu", backend=options.backend, precision=options.precision)
+        how = PredictOptions(
+            overlap=options.overlap,
+            batch=options.batch,
+            device="cpu",
+            backend=options.backend,
+            precision=options.precision,
+        )
         choice: dict[str, str] = {}
 
         def choose() -> float:
             start = time.perf_counter()
             with Raster(options.scene) as raster:
-                ready = prepare(segmenter, how, Area.whole(raster))
-            choice.update(told=ready.told, name=ready.options.backend, precision=ready.options.precision)
+                ready = prepare(segmenter, how, Area.whole(raster), plan)
+            choice.update(notes="; ".join(ready.notes), name=ready.backend, precision=ready.precision)
             return time.perf_counter() - start
 
         ways: dict[str, Callable[[], float]] = {
@@ -202,7 +207,7 @@ def around(options: argparse.Namespace, folder: Path) -> bool:
     for _ in range(options.repeats):
         for way in ways:
             found[way].append(in_process(options, way, folder / "scene.tif"))
-    count = len(Plan.of(size, size, options.tile, options.overlap).tops) ** 2
+    count = len(WindowPlan.of(size, size, options.tile, options.overlap).tops) ** 2
     print(f"{size} x {size}, {count} windows, {torch.get_num_threads()} threads")
     for way, told in found.items():
         seconds = statistics.median(one["seconds"] for one in told)
@@ -245,8 +250,8 @@ def backends(options: argparse.Namespace, folder: Path) -> bool:
 
     made, kept = (took(CHOOSE, "auto", options.precision) for _ in range(2))
     first, choosing = made["seconds"], kept["seconds"]
-    told = kept["told"] or "torch, for so few windows"
-    print(f"choosing takes {choosing:.1f} s a call, {first:.1f} s a model's first: {told}", flush=True)
+    notes = kept["notes"] or "torch, for so few windows"
+    print(f"choosing takes {choosing:.1f} s a call, {first:.1f} s a model's first: {notes}", flush=True)
     rows = []
     for _ in range(options.repeats):
         ways = (PLAIN, "torch", "fp32"), (PREDICT, "auto", options.precision), (BARE, kept["name"], kept["precision"])

@@ -19,27 +19,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.inference.network import as_network, load_on
-from geodistill.inference.sliding import Settings, stream
-from geodistill.inference.windows import Area, Plan
+from geodistill.inference.options import SlidingOptions
+from geodistill.inference.sliding import stream
+from geodistill.inference.windows import Area, WindowPlan
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 from made_scene import make_segmenter, write_scene
 
 WAYS = {
-    "none": Settings(overlap=0.0, blend="none"),
-    "centre crop": Settings(overlap=0.25, blend="none"),
-    "cosine": Settings(overlap=0.25, blend="cosine"),
+    "none": SlidingOptions(overlap=0.0, blend="none"),
+    "centre crop": SlidingOptions(overlap=0.25, blend="none"),
+    "cosine": SlidingOptions(overlap=0.25, blend="cosine"),
 }
-REFERENCE = Settings(overlap=0.75, blend="cosine")
+REFERENCE = SlidingOptions(overlap=0.75, blend="cosine")
 
 
-def classes_of(segmenter: Segmenter, path: Path, settings: Settings) -> NDArray[np.uint8]:
+def classes_of(segmenter: Segmenter, path: Path, settings: SlidingOptions) -> NDArray[np.uint8]:
     """Give ``(H, W)`` classes of a scene."""
     with Raster(path) as raster:
-        return np.concatenate([rows.classes for rows in stream(as_network(segmenter), Area.whole(raster), settings)])
+        network, area = as_network(segmenter), Area.whole(raster)
+        windows = area.windows(network.size, settings.overlap)
+        return np.concatenate([rows.classes for rows in stream(network, area, windows, settings, batch=4)])
 
 
-def near_seams(plan: Plan, near: int) -> NDArray[np.bool_]:
+def near_seams(plan: WindowPlan, near: int) -> NDArray[np.bool_]:
     """Mark pixels within ``near`` of a line on which the nearest window changes."""
 
     def along(starts: tuple[int, ...], length: int) -> NDArray[np.bool_]:
@@ -68,7 +71,7 @@ def main() -> None:
         reference = classes_of(segmenter, path, REFERENCE)
         print(f"{'joined by':<14}{'at seams':>10}{'elsewhere':>11}{'anywhere':>10}   share of classes that differ")
         for name, settings in WAYS.items():
-            plan = Plan.of(*reference.shape, segmenter.tile, settings.overlap)
+            plan = WindowPlan.of(*reference.shape, segmenter.tile, settings.overlap)
             seams = near_seams(plan, options.near) & (reference != 255)
             rest = ~seams & (reference != 255)
             differs = classes_of(segmenter, path, settings) != reference

@@ -130,20 +130,20 @@ def _run(out: Path, seed: int, size: int, scene_size: int, steps: int) -> str:
     draw_picture(out)
     minutes = (time.monotonic() - started) / 60
     with atomic_path(out / "metrics.json") as part:
-        report = {name: {r: score.to_dict() for r, score in held.items()} for name, held in scores.items()}
+        report = {name: {r: score.to_dict() for r, score in by_region.items()} for name, by_region in scores.items()}
         part.write_text(json.dumps({"minutes": minutes, **report}, indent=2) + "\n", encoding="utf-8")
-    mious = {name: {r: 100 * score.miou for r, score in held.items()} for name, held in scores.items()}
-    told = f"both students: {steps} labelled steps; transfer: {steps} steps without labels before them"
-    left = f"map: {out / 'prediction.tif'}, picture: {out / 'demo.png'} ({minutes:.1f} minutes)"
-    return "\n".join([format_scores(mious), told, left])
+    mious = {name: {r: 100 * score.miou for r, score in by_region.items()} for name, by_region in scores.items()}
+    budget = f"both students: {steps} labelled steps; transfer: {steps} steps without labels before them"
+    places = f"map: {out / 'prediction.tif'}, picture: {out / 'demo.png'} ({minutes:.1f} minutes)"
+    return "\n".join([format_scores(mious), budget, places])
 
 
 def format_scores(mious: dict[str, dict[str, float]]) -> str:
     """Write the mIoUs in percent, by network and region, as a table, with what transfer adds."""
     gain = {r: mious["student"][r] - mious["student_without_transfer"][r] for r in ("south", "north")}
     lines = [f"{'mIoU on new towns, percent':<28}{'south':>12}{'north':>12}"]
-    for name, held in mious.items():
-        lines.append(f"{name.replace('_', ' '):<28}{held['south']:>12.1f}{held['north']:>12.1f}")
+    for name, by_region in mious.items():
+        lines.append(f"{name.replace('_', ' '):<28}{by_region['south']:>12.1f}{by_region['north']:>12.1f}")
     lines.append(f"{'transfer adds':<28}{gain['south']:>+12.1f}{gain['north']:>+12.1f}")
     return "\n".join(lines)
 

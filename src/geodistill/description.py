@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ _KINDS: dict[str, type] = {
     "weights_sha256": str,
     "provenance": dict,
 }
+
+
+def network_words(name: str, arguments: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Return a network in words, such as ``ktda mobilenetv2_050``: its name and those of its ``keys`` that it has."""
+    return " ".join(str(part) for part in (name, *map(arguments.get, keys)) if part)
 
 
 def sealed(description: Mapping[str, Any]) -> dict[str, Any]:

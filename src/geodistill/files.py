@@ -131,6 +131,6 @@ def _sweep_beside(path: Path) -> None:
 @lru_cache(maxsize=64)
 def _leftovers(folder: Path) -> tuple[tuple[Path, str, str], ...]:
     """Return each leftover of a killed process in a folder, with stem and suffix of what it was to become."""
-    found = [(entry, LEFTOVER.match(entry.name)) for entry in folder.glob(".*")]
-    dead = [(entry, match) for entry, match in found if match is not None and not is_running(int(match["process"]))]
+    entries = [(entry, LEFTOVER.match(entry.name)) for entry in folder.glob(".*")]
+    dead = [(entry, match) for entry, match in entries if match is not None and not is_running(int(match["process"]))]
     return tuple((entry, match["stem"], match["suffix"]) for entry, match in dead)

@@ -143,7 +143,7 @@ def hold_folder(folder: Path, verb: str) -> Iterator[None]:
 
     Args:
         folder: The folder that is written to.
-        verb: What holds it, such as ``"label build"``: told to whoever comes second.
+        verb: What holds it, such as ``"label build"``, for the message that a second command gets.
 
     Raises:
         BusyError: Another command holds it.
@@ -201,8 +201,8 @@ def sweep(folder: Path, held: bool = False) -> None:
             and what is left goes although a process of that number runs (on this machine, or dead and not yet reaped).
     """
     for entry in sorted(folder.rglob(".*")) if folder.is_dir() else []:
-        found = LEFTOVER.match(entry.name)
-        if found is not None and (held or not is_running(int(found["process"]))):
+        leftover = LEFTOVER.match(entry.name)
+        if leftover is not None and (held or not is_running(int(leftover["process"]))):
             remove(entry)
 
 

@@ -101,8 +101,8 @@ def parse_json(text: str | bytes, source: Path | str, error: type[GeodistillErro
         if len(text) <= SETTINGS_BYTES:  # of the millions of values of annotations only known fields are looked at
             _refuse_large(value, len(text))
     except (ValueError, RecursionError) as reason:
-        told = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
-        raise error(f"{source} is not JSON that can be used ({told})", "a JSON file") from reason
+        reason_text = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
+        raise error(f"{source} is not JSON that can be used ({reason_text})", "a JSON file") from reason
     return value
 
 
@@ -159,8 +159,8 @@ def parse_yaml(text: str, source: Path | str, error: type[GeodistillError] = Dat
         value = yaml.load(text, _SingleKeys)
         _refuse_large(value, NODES)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as reason:
-        told = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
-        raise error(f"{source} is not YAML that can be used ({told})", "a YAML file") from reason
+        reason_text = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
+        raise error(f"{source} is not YAML that can be used ({reason_text})", "a YAML file") from reason
     return value
 
 

@@ -11,7 +11,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, UnknownNameError
 from geodistill.evaluation.classmap import OTHER, make_class_map, read_pairs
-from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -51,14 +51,16 @@ def test_pairs_from_words_and_from_a_file(tmp_path: Path) -> None:
 def test_scores_on_common_classes_are_those_of_the_whole_matrix(
     manifest: Manifest, segmenter: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = evaluate(segmenter, manifest, device="cpu")
+    whole = evaluate(segmenter, manifest, options=EvaluateOptions(device="cpu"))
     names = segmenter.spec.legend.names
     legend = manifest.legend
     assert legend is not None
     renamed = replace(manifest, legend=replace(legend, names=("x", "y", "z")))
     with pytest.raises(DataError, match="--class-map"):
-        evaluate(segmenter, renamed, device="cpu")
-    scores = evaluate(segmenter, renamed, device="cpu", class_map={names[1]: "y"}, out=tmp_path / "out")
+        evaluate(segmenter, renamed, options=EvaluateOptions(device="cpu"))
+    scores = evaluate(
+        segmenter, renamed, out=tmp_path / "out", options=EvaluateOptions(device="cpu", class_map={names[1]: "y"})
+    )
     # Pixels of the two other classes count as wrong where the model calls them its second class, and nowhere else.
     assert scores.names == ("y", OTHER)
     assert scores.subset == ("y",)

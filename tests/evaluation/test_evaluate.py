@@ -14,14 +14,12 @@ from factories import make_raster, truncate
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
-from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.evaluation.score_tables import format_table
 from geodistill.evaluation.scoring import ErrorCells, ImageScore, ScoringSettings, read_preview, score_image
 from geodistill.inference.network import as_network
-from geodistill.inference.options import Options
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.reduce import Wanted
-from geodistill.inference.sliding import Settings as StreamSettings
 from geodistill.inference.sliding import stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
@@ -50,7 +48,7 @@ def counts_by_hand(manifest: Manifest) -> NDArray[np.int64]:
 def test_scores_are_those_of_one_matrix_over_the_split(
     manifest: Manifest, segmenter: Segmenter, overlap: float
 ) -> None:
-    scores = evaluate(segmenter, manifest, overlap=overlap, device="cpu")
+    scores = evaluate(segmenter, manifest, options=EvaluateOptions(overlap=overlap, device="cpu"))
     np.testing.assert_array_equal(scores.counts, counts_by_hand(manifest))
     assert scores.oa == np.trace(scores.counts) / scores.counts.sum()
     assert 0.8 < scores.miou < 1
@@ -61,10 +59,11 @@ def test_evaluate_and_predict_see_the_same_numbers(tmp_path: Path, manifest: Man
     matrix = ConfusionMatrix(3)
     for i, row in enumerate(manifest.entries):
         assert row.mask is not None
-        settings = StreamSettings(overlap=0.5, wanted=Wanted(probabilities="float32"))
-        (made,) = predict(segmenter, [row.image], tmp_path / f"p{i}.tif", Options(settings, device="cpu"))
+        options = PredictOptions(overlap=0.5, probabilities="float32", device="cpu")
+        (made,) = predict(segmenter, [row.image], tmp_path / f"p{i}.tif", options)
         with Raster(row.image) as raster:
-            parts = list(stream(as_network(segmenter), Area(raster, row.window), settings))
+            area = Area(raster, row.window)
+            parts = list(stream(as_network(segmenter), area, area.windows(16, 0.5), options, batch=4))
         scored = np.concatenate([part.layers["probabilities"] for part in parts], 1)
         valid = np.concatenate([part.valid for part in parts])
         assert made.probabilities is not None
@@ -73,14 +72,14 @@ def test_evaluate_and_predict_see_the_same_numbers(tmp_path: Path, manifest: Man
         with rasterio.open(made.path) as file, rasterio.open(row.mask) as mask:
             classes, truth = file.read(1), mask.read(1)
         matrix.update(classes, np.where(classes == IGNORE_INDEX, np.uint8(IGNORE_INDEX), truth))
-    scores = evaluate(segmenter, manifest, overlap=0.5, device="cpu")
+    scores = evaluate(segmenter, manifest, options=EvaluateOptions(overlap=0.5, device="cpu"))
     np.testing.assert_array_equal(scores.counts, matrix.counts)
 
 
 def test_mirrors_change_the_scores_of_a_network_with_context(manifest: Manifest) -> None:
     segmenter = tiny_segmenter("context", tile=16)
-    plain = evaluate(segmenter, manifest, device="cpu")
-    mirrored = evaluate(segmenter, manifest, tta_flips=True, device="cpu")
+    plain = evaluate(segmenter, manifest, options=EvaluateOptions(device="cpu"))
+    mirrored = evaluate(segmenter, manifest, options=EvaluateOptions(flips=True, device="cpu"))
     assert plain.support.tolist() == mirrored.support.tolist()
     assert not np.array_equal(plain.counts, mirrored.counts)
 
@@ -89,7 +88,7 @@ def test_it_leaves_tables_pictures_and_the_worst_images(
     tmp_path: Path, manifest: Manifest, segmenter: Segmenter
 ) -> None:
     out = tmp_path / "out"
-    scores = evaluate(segmenter, manifest, "test", out, subset=["c0", "c1"], device="cpu", worst=2)
+    scores = evaluate(segmenter, manifest, "test", out, EvaluateOptions(subset=["c0", "c1"], device="cpu", worst=2))
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*")) == [
         ".geodistill.json",
         "confusion.png",
@@ -123,9 +122,9 @@ def test_results_replace_those_before_and_leave_other_files(
     tmp_path: Path, manifest: Manifest, segmenter: Segmenter
 ) -> None:
     out = tmp_path / "out"
-    evaluate(segmenter, manifest, "test", out, device="cpu")
+    evaluate(segmenter, manifest, "test", out, EvaluateOptions(device="cpu"))
     (out / "notes.txt").write_text("mine")
-    evaluate(segmenter, manifest, "test", out, device="cpu", worst=1)
+    evaluate(segmenter, manifest, "test", out, EvaluateOptions(device="cpu", worst=1))
     assert sorted(p.name for p in (out / "worst").iterdir()) == [".geodistill.json", "001.png"]
     assert (out / "notes.txt").read_text() == "mine"
 
@@ -133,7 +132,7 @@ def test_results_replace_those_before_and_leave_other_files(
 def test_a_row_that_is_a_part_of_a_scene_is_all_that_is_scored(manifest: Manifest, segmenter: Segmenter) -> None:
     row = manifest.entries[2]
     part = replace(row, window=Window(9, 20, 8, 30))
-    matrix = score_image(segmenter, part, segmenter.spec.legend, ScoringSettings()).matrix
+    matrix = score_image(as_network(segmenter), part, segmenter.spec.legend, ScoringSettings()).matrix
     assert matrix.counts.sum() == 8 * 30
 
 
@@ -151,14 +150,14 @@ def test_the_part_with_most_errors_is_found_in_a_large_image(
         Window(40, 0, 360, 300),
     )
     monkeypatch.setattr("geodistill.evaluation.scoring.PART", 128)
-    score = score_image(segmenter, row, segmenter.spec.legend, ScoringSettings())
+    score = score_image(as_network(segmenter), row, segmenter.spec.legend, ScoringSettings())
     part = score.part
     assert (part.height, part.width) == (128, 128)
     assert part.row <= 290
     assert part.row + 128 >= 310
     assert part.col <= 150
     assert part.col + 128 >= 170
-    seen = read_preview(segmenter, score, segmenter.spec.legend, ScoringSettings())
+    seen = read_preview(as_network(segmenter), score, segmenter.spec.legend, ScoringSettings())
     np.testing.assert_array_equal(seen.image, pixels[(slice(None), *part.slices)])
     np.testing.assert_array_equal(seen.truth, truth[part.slices])
     assert (seen.truth != seen.prediction).sum() == 400
@@ -226,11 +225,11 @@ def test_what_cannot_be_scored_is_refused(tmp_path: Path, manifest: Manifest, se
     with pytest.raises(DataError, match="the classes a, b; expected the model's: c0, c1, c2"):
         evaluate(segmenter, replace(manifest, legend=type(legend)(("a", "b"))))
     with pytest.raises(UnknownNameError, match="unknown class 'clutter'"):
-        evaluate(segmenter, manifest, subset=["clutter"])
+        evaluate(segmenter, manifest, options=EvaluateOptions(subset=["clutter"]))
     with pytest.raises(RecipeError, match="overlap"):
-        evaluate(segmenter, manifest, overlap=1)
+        evaluate(segmenter, manifest, options=EvaluateOptions(overlap=1))
     with pytest.raises(DataError, match="has 3 bands; expected 4"):
-        evaluate(tiny_segmenter(channels=4), manifest, device="cpu")
+        evaluate(tiny_segmenter(channels=4), manifest, options=EvaluateOptions(device="cpu"))
     with pytest.raises(DataError, match="something is wrong"):
         evaluate(segmenter, replace(manifest, problems=("something is wrong",)))
     (tmp_path / "file").write_text("")
@@ -244,7 +243,7 @@ def test_files_that_changed_since_the_scan(tmp_path: Path, manifest: Manifest, s
     legend = segmenter.spec.legend
 
     def score(row: Row) -> None:
-        score_image(segmenter, row, legend, ScoringSettings())
+        score_image(as_network(segmenter), row, legend, ScoringSettings())
 
     with pytest.raises(DataError, match="has no mask"):
         score(replace(first, mask=None))
@@ -255,9 +254,13 @@ def test_files_that_changed_since_the_scan(tmp_path: Path, manifest: Manifest, s
     make_raster(first.mask, pixels=np.full((1, 40, 50), 7, np.uint8))
     with pytest.raises(DataError, match=r"label 7 \(\d+ pixels\) outside the legend"):
         score(first)
-    assert score_image(segmenter, first, legend, ScoringSettings(ignore_unknown=True)).matrix.counts.sum() == 0
+    assert (
+        score_image(as_network(segmenter), first, legend, ScoringSettings(ignore_unknown=True)).matrix.counts.sum() == 0
+    )
     with pytest.raises(DataError, match="no labelled pixel"):
-        evaluate(segmenter, replace(manifest, entries=(first,), ignore_unknown=True), device="cpu")
+        evaluate(
+            segmenter, replace(manifest, entries=(first,), ignore_unknown=True), options=EvaluateOptions(device="cpu")
+        )
     truncate(make_raster(third.image, height=17, width=64, tiled=True), 0.8)
     with pytest.raises(DataError, match="truncated"):
         score(third)

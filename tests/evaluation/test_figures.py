@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import OutputError
-from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.evaluation.figures import confusion_picture, error_map, legend_strip, prediction_grid, to_rgb
 from geodistill.metrics import ConfusionMatrix
 from geodistill.segmenter import Segmenter
@@ -118,7 +118,7 @@ class Tags(HTMLParser):
 def test_the_page_of_the_worst_images_needs_nothing_but_itself(
     tmp_path: Path, manifest: Manifest, segmenter: Segmenter
 ) -> None:
-    evaluate(segmenter, manifest, "test", tmp_path / "out", device="cpu")
+    evaluate(segmenter, manifest, "test", tmp_path / "out", EvaluateOptions(device="cpu"))
     page = Tags()
     page.feed((tmp_path / "out" / "worst.html").read_text(encoding="utf-8"))
     assert page.tags.count("img") == 3

@@ -13,9 +13,10 @@ import pytest
 from factories import make_raster
 from geodistill.data.manifest import Manifest
 from geodistill.errors import BusyError, DataError, OutputError
-from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.evaluation.scoring import ScoringSettings, score_image
 from geodistill.folders import foreign_files, hold_folder
+from geodistill.inference.network import as_network
 from geodistill.raster import Window
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend
@@ -28,7 +29,7 @@ def test_a_persons_file_of_that_name_is_left_alone(
 ) -> None:
     (tmp_path / name).write_text("years of work")
     with pytest.raises(OutputError, match=name):
-        evaluate(segmenter, manifest, "test", tmp_path, device="cpu")
+        evaluate(segmenter, manifest, "test", tmp_path, EvaluateOptions(device="cpu"))
     assert (tmp_path / name).read_text() == "years of work"
 
 
@@ -36,11 +37,11 @@ def test_a_persons_folder_of_that_name_is_left_alone(tmp_path: Path, manifest: M
     (tmp_path / "out" / "worst").mkdir(parents=True)
     (tmp_path / "out" / "worst" / "mine.txt").write_text("years of work")
     with pytest.raises(OutputError, match=r"mine\.txt"):
-        evaluate(segmenter, manifest, "test", tmp_path / "out", device="cpu")
-    evaluate(segmenter, manifest, "test", tmp_path / "other", device="cpu")
+        evaluate(segmenter, manifest, "test", tmp_path / "out", EvaluateOptions(device="cpu"))
+    evaluate(segmenter, manifest, "test", tmp_path / "other", EvaluateOptions(device="cpu"))
     (tmp_path / "other" / "worst" / "mine.txt").write_text("years of work")
     with pytest.raises(OutputError, match=r"mine\.txt"):
-        evaluate(segmenter, manifest, "test", tmp_path / "other", device="cpu")
+        evaluate(segmenter, manifest, "test", tmp_path / "other", EvaluateOptions(device="cpu"))
     assert (tmp_path / "other" / "worst" / "mine.txt").read_text() == "years of work"
 
 
@@ -51,17 +52,17 @@ def test_an_image_in_the_place_of_a_result_is_left_alone(
     image = tmp_path / "confusion.png"
     image.hardlink_to(row.image)
     with pytest.raises(OutputError, match=r"confusion\.png"):
-        evaluate(segmenter, manifest, "test", tmp_path, device="cpu")
+        evaluate(segmenter, manifest, "test", tmp_path, EvaluateOptions(device="cpu"))
     assert image.read_bytes() == row.image.read_bytes()
 
 
 def test_a_second_evaluation_is_told_who_is_at_work(tmp_path: Path, manifest: Manifest, segmenter: Segmenter) -> None:
     with hold_folder(tmp_path / "out", "evaluate"), pytest.raises(BusyError, match=f"process {os.getpid()}"):
-        evaluate(segmenter, manifest, "test", tmp_path / "out", device="cpu")
+        evaluate(segmenter, manifest, "test", tmp_path / "out", EvaluateOptions(device="cpu"))
 
 
 def test_all_that_it_leaves_is_listed_as_its_own(tmp_path: Path, manifest: Manifest, segmenter: Segmenter) -> None:
-    evaluate(segmenter, manifest, "test", tmp_path / "out", device="cpu")
+    evaluate(segmenter, manifest, "test", tmp_path / "out", EvaluateOptions(device="cpu"))
     assert foreign_files(tmp_path / "out") == []
 
 
@@ -71,7 +72,7 @@ def test_all_that_it_leaves_is_listed_as_its_own(tmp_path: Path, manifest: Manif
 def test_an_area_that_the_image_has_not_is_refused(manifest: Manifest, segmenter: Segmenter, window: Window) -> None:
     row = replace(manifest.rows("test")[0], window=window)
     with pytest.raises(DataError, match="size it had when scanned"):
-        score_image(segmenter, row, segmenter.spec.legend, ScoringSettings())
+        score_image(as_network(segmenter), row, segmenter.spec.legend, ScoringSettings())
 
 
 def test_names_are_no_formulas_and_no_markup(tmp_path: Path, manifest: Manifest) -> None:
@@ -83,7 +84,7 @@ def test_names_are_no_formulas_and_no_markup(tmp_path: Path, manifest: Manifest)
     image = tmp_path / "<b>\x1b[31m.tif"
     image.write_bytes(row.image.read_bytes())
     held = replace(manifest, entries=(replace(row, image=image),), legend=Legend(names))
-    evaluate(odd, held, "test", tmp_path / "out", device="cpu")
+    evaluate(odd, held, "test", tmp_path / "out", EvaluateOptions(device="cpu"))
     text = (tmp_path / "out" / "metrics.csv").read_text()
     assert "\x1b" not in text
     with (tmp_path / "out" / "metrics.csv").open(newline="") as file:
@@ -103,5 +104,5 @@ def test_nothing_to_score_is_an_error_that_writes_nothing(
     mask = make_raster(tmp_path / "mask.tif", pixels=np.full((1, height, width), 255, np.uint8))
     held = replace(manifest, entries=(replace(row, mask=mask),))
     with pytest.raises(DataError, match="no labelled pixel"):
-        evaluate(segmenter, held, "test", tmp_path / "out", device="cpu")
+        evaluate(segmenter, held, "test", tmp_path / "out", EvaluateOptions(device="cpu"))
     assert not (tmp_path / "out" / "metrics.json").exists()

@@ -15,6 +15,7 @@ from geodistill.cli import main
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, OutputError
 from geodistill.export.card import read_scores
+from geodistill.export.exporters import ExportOptions
 from geodistill.export.hub import CARD, CONFIG, export_hub
 from geodistill.folders import MARKER, mark_folder
 from geodistill.segmenter import Segmenter
@@ -25,7 +26,7 @@ UNET = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16
 
 
 def test_the_directory_opens_as_a_segmenter(segmenter: Segmenter, tmp_path: Path) -> None:
-    path = export_hub(segmenter, tmp_path / "fields")
+    path = export_hub(segmenter, tmp_path / "fields", ExportOptions())
     assert sorted(p.name for p in path.iterdir()) == sorted([CARD, CONFIG, MARKER, WEIGHTS, DESCRIPTION])
     image = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
@@ -34,7 +35,9 @@ def test_the_directory_opens_as_a_segmenter(segmenter: Segmenter, tmp_path: Path
 
 def test_the_card_says_what_the_model_is(segmenter: Segmenter, tmp_path: Path) -> None:
     segmenter.provenance = {"manifest": "/secret/fields.parquet", "scores": {"validation_miou": None}, "step": 7}
-    card = ModelCard.load(export_hub(segmenter, tmp_path / "fields", licence="mit", scores={"miou": 0.75}) / CARD)
+    card = ModelCard.load(
+        export_hub(segmenter, tmp_path / "fields", ExportOptions(licence="mit", scores={"miou": 0.75})) / CARD
+    )
     assert card.data.library_name == "geodistill"
     assert card.data.license == "mit"
     (result,) = card.data.eval_results
@@ -52,7 +55,7 @@ def test_names_are_shown_and_never_obeyed(segmenter: Segmenter, tmp_path: Path) 
     )
     segmenter.spec = Spec(Legend(names), ("<b>", "*b*", "b"), gsd=1.0)
     segmenter.provenance = {"scores": {"<i>x</i>": 0.5, "nan": float("nan")}, "manifest": "/x/```\n<b>.parquet"}
-    card = ModelCard.load(export_hub(segmenter, tmp_path / "[a](b)") / CARD)
+    card = ModelCard.load(export_hub(segmenter, tmp_path / "[a](b)", ExportOptions()) / CARD)
     parser = MarkdownIt("gfm-like", {"html": True, "linkify": False})
     tokens = parser.parse(card.text)
     kinds = {token.type for token in tokens} | {child.type for token in tokens for child in token.children or ()}
@@ -66,7 +69,7 @@ def test_names_are_shown_and_never_obeyed(segmenter: Segmenter, tmp_path: Path) 
 
 
 def test_the_hub_finds_what_it_counts_by(segmenter: Segmenter, tmp_path: Path) -> None:
-    held = json.loads((export_hub(segmenter, tmp_path / "fields") / CONFIG).read_text())
+    held = json.loads((export_hub(segmenter, tmp_path / "fields", ExportOptions()) / CONFIG).read_text())
     assert held["library_name"] == "geodistill"
     assert held["id2label"] == {"0": "c0", "1": "c1", "2": "c2"}
 
@@ -81,7 +84,7 @@ def test_scores_that_are_none(text: str, tmp_path: Path) -> None:
 
 
 def test_a_card_without_scores(segmenter: Segmenter, tmp_path: Path) -> None:
-    card = ModelCard.load(export_hub(segmenter, tmp_path / "fields") / CARD)
+    card = ModelCard.load(export_hub(segmenter, tmp_path / "fields", ExportOptions()) / CARD)
     assert "model-index" not in card.content
     assert "| score |" not in card.text
 
@@ -90,7 +93,7 @@ def test_it_opens_by_name_from_the_hubs_cache_offline(tmp_path: Path) -> None:
     """As ``snapshot_download`` left it on a machine that has no way to the Hub now."""
     segmenter = Segmenter("supervised", UNET, tiny_spec(), 32, {})
     cached = tmp_path / "hub" / "models--someone--fields"
-    export_hub(segmenter, cached / "snapshots" / "abc123")
+    export_hub(segmenter, cached / "snapshots" / "abc123", ExportOptions())
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("abc123")
     code = "from geodistill.segmenter import Segmenter; print(Segmenter.load('someone/fields').tile)"
@@ -100,8 +103,8 @@ def test_it_opens_by_name_from_the_hubs_cache_offline(tmp_path: Path) -> None:
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(segmenter: Segmenter, tmp_path: Path) -> None:
-    export_hub(segmenter, tmp_path / "fields", licence="mit")
-    export_hub(segmenter, tmp_path / "fields", licence="apache-2.0")
+    export_hub(segmenter, tmp_path / "fields", ExportOptions(licence="mit"))
+    export_hub(segmenter, tmp_path / "fields", ExportOptions(licence="apache-2.0"))
     assert "apache-2.0" in (tmp_path / "fields" / CARD).read_text()
     (tmp_path / "file").write_text("")
     segmenter.save(tmp_path / "model")
@@ -115,7 +118,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(segmenter: Segmenter, tm
         (tmp_path / "run", "holds a run of fit"),
     ):
         with pytest.raises(OutputError, match=says):
-            export_hub(segmenter, place)
+            export_hub(segmenter, place, ExportOptions())
     assert (tmp_path / "run" / "last.ckpt").read_text() == "days of work"
 
 

@@ -18,6 +18,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.description import WEIGHTS
 from geodistill.errors import OutputError
+from geodistill.export.exporters import ExportOptions
 from geodistill.export.onnx import export_onnx
 from geodistill.export.qgis import export_qgis
 from geodistill.segmenter import Segmenter
@@ -53,9 +54,11 @@ def paths_in(file: Path) -> list[str]:
 
 
 def test_no_graph_holds_paths_or_lines_of_this_machine(named: Segmenter, manifest: Manifest, tmp_path: Path) -> None:
-    made = export_onnx(tiny_segmenter("band", tile=32), tmp_path / "m.onnx", size=32, calibration=manifest)
-    export_qgis(named, tmp_path / "q.onnx")
-    export_onnx(zoned_segmenter(), tmp_path / "zones.onnx", size=32, batch=None)
+    made = export_onnx(
+        tiny_segmenter("band", tile=32), tmp_path / "m.onnx", ExportOptions(size=32, calibration=manifest)
+    )
+    export_qgis(named, tmp_path / "q.onnx", ExportOptions())
+    export_onnx(zoned_segmenter(), tmp_path / "zones.onnx", ExportOptions(size=32, batch="any"))
     assert made.int8 is not None
     assert held_in(made.int8.path) == held_in(made.path)
     for file in (made.path, made.int8.path, tmp_path / "q.onnx", tmp_path / "zones.onnx"):
@@ -68,7 +71,7 @@ def held_in(file: Path) -> dict[str, Any]:
 
 
 def test_a_graph_says_what_the_model_is(named: Segmenter, tmp_path: Path) -> None:
-    export_onnx(named, tmp_path / "m.onnx", size=32)
+    export_onnx(named, tmp_path / "m.onnx", ExportOptions(size=32))
     told = held_in(tmp_path / "m.onnx")
     assert told.pop("version").startswith("geodistill ")
     assert told == {
@@ -93,17 +96,17 @@ def test_free_axes_have_names(tmp_path: Path) -> None:
     free = ["batch", 3, "height", "width"]
     unet = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
     segmenter = Segmenter("supervised", unet, tiny_segmenter().spec, 64, {}).eval()
-    export_onnx(segmenter, tmp_path / "any.onnx", size=None, batch=None)
+    export_onnx(segmenter, tmp_path / "any.onnx", ExportOptions(size="any", batch="any"))
     assert axes_of(tmp_path / "any.onnx") == {"image": free, "logits": free}
-    export_onnx(segmenter, tmp_path / "batch.onnx", size=64, batch=None)
+    export_onnx(segmenter, tmp_path / "batch.onnx", ExportOptions(size=64, batch="any"))
     assert axes_of(tmp_path / "batch.onnx") == {"image": ["batch", 3, 64, 64], "logits": ["batch", 3, 64, 64]}
-    export_onnx(segmenter, tmp_path / "size.onnx", size=None, batch=2)
+    export_onnx(segmenter, tmp_path / "size.onnx", ExportOptions(size="any", batch=2))
     assert axes_of(tmp_path / "size.onnx")["logits"] == [2, 3, "height", "width"]
     session = onnxruntime.InferenceSession(tmp_path / "any.onnx", providers=["CPUExecutionProvider"])
     images = example(segmenter.spec, (3, 70, 41))
     with torch.no_grad():
         np.testing.assert_allclose(session.run(None, {"image": images.numpy()})[0], segmenter(images), atol=1e-4)
-    export_onnx(zoned_segmenter(), tmp_path / "zones.onnx", size=32, batch=None)
+    export_onnx(zoned_segmenter(), tmp_path / "zones.onnx", ExportOptions(size=32, batch="any"))
     assert {shape[0] for shape in axes_of(tmp_path / "zones.onnx").values()} == {"batch"}
 
 
@@ -146,14 +149,14 @@ def test_nothing_that_is_read_is_written_over(
     named: Segmenter, manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(OutputError, match=r"ends in \.onnx"):
-        export_onnx(named, tmp_path / "m.bin", size=32)
+        export_onnx(named, tmp_path / "m.bin", ExportOptions(size=32))
     with pytest.raises(OutputError, match=r"ends in \.onnx"):
-        export_qgis(named, tmp_path / "m")
+        export_qgis(named, tmp_path / "m", ExportOptions())
     image = manifest.entries[0].image
     twin = image.with_name("twin.onnx")
     twin.hardlink_to(image)
     with pytest.raises(OutputError, match="is read"):
-        export_onnx(tiny_segmenter("band", tile=32), twin, size=32, calibration=manifest)
+        export_onnx(tiny_segmenter("band", tile=32), twin, ExportOptions(size=32, calibration=manifest))
     named.save(tmp_path / "model")
     (tmp_path / "model" / WEIGHTS).rename(tmp_path / "w.onnx")
     (tmp_path / "model" / WEIGHTS).symlink_to(tmp_path / "w.onnx")

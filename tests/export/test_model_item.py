@@ -12,6 +12,7 @@ from stac_model.schema import MLModelProperties
 from geodistill.cli import main
 from geodistill.errors import OutputError, RecipeError
 from geodistill.export import model_item
+from geodistill.export.exporters import ExportOptions
 from geodistill.export.model_item import export_stac
 from geodistill.segmenter import Segmenter
 
@@ -22,7 +23,7 @@ def test_the_item_is_valid_and_complete(segmenter: Segmenter, tmp_path: Path) ->
         "recipe": {"method": "ktda"},
         "manifest": "/secret/place/b.pq",
     }
-    path = export_stac(segmenter, tmp_path / "fields", scores={"miou": 0.75})
+    path = export_stac(segmenter, tmp_path / "fields", ExportOptions(scores={"miou": 0.75}))
     data = json.loads(path.read_text())
     LocalValidator().item_validator().validate(data)
     model = MLModelProperties.model_validate(data["properties"])
@@ -41,7 +42,7 @@ def test_the_item_is_valid_and_complete(segmenter: Segmenter, tmp_path: Path) ->
 
 
 def test_its_links_lead_to_a_model_that_runs(segmenter: Segmenter, tmp_path: Path) -> None:
-    path = export_stac(segmenter, tmp_path / "fields")
+    path = export_stac(segmenter, tmp_path / "fields", ExportOptions())
     moved = tmp_path / "elsewhere"
     path.parent.rename(moved)
     item = pystac.Item.from_file(moved / path.name)
@@ -65,14 +66,14 @@ def test_nothing_but_an_earlier_export_is_replaced(segmenter: Segmenter, tmp_pat
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="what geodistill did not write there"):
-        export_stac(segmenter, tmp_path / "home")
+        export_stac(segmenter, tmp_path / "home", ExportOptions())
     assert (tmp_path / "home" / "thesis.txt").is_file()
 
 
 def test_missing_packages(segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geodistill.backends.graph.importlib.util.find_spec", lambda name: None)
     with pytest.raises(RecipeError, match="pystac, stac_model not installed"):
-        export_stac(segmenter, tmp_path / "fields")
+        export_stac(segmenter, tmp_path / "fields", ExportOptions())
 
 
 def test_the_command_line(segmenter: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,4 +86,4 @@ def test_the_command_line(segmenter: Segmenter, tmp_path: Path, capsys: pytest.C
     assert data["properties"]["geodistill:scores"] == {"miou": 0.7, "mf1": 0.8}
     (tmp_path / "metrics.json").write_text("[]")
     assert main([*command, "--scores", str(tmp_path / "metrics.json")]) == 2
-    assert "metrics.json cannot be read" in capsys.readouterr().err
+    assert "metrics.json holds a list; expected a JSON object" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError
 from geodistill.evaluation.evaluate import evaluate
+from geodistill.export.exporters import ExportOptions
 from geodistill.export.int8 import WINDOWS, calibration_windows, score
 from geodistill.export.onnx import export_onnx
 from geodistill.segmenter import Segmenter
@@ -21,7 +22,7 @@ from tiny import tiny_segmenter
 
 
 def test_it_opens_in_both_runtimes_with_torchs_logits(segmenter: Segmenter, tmp_path: Path) -> None:
-    made = export_onnx(segmenter, tmp_path / "model.onnx", size=32, batch=2)
+    made = export_onnx(segmenter, tmp_path / "model.onnx", ExportOptions(size=32, batch=2))
     images = example(segmenter.spec, (2, 32, 32))
     with torch.no_grad():
         expected = segmenter(images).numpy()
@@ -36,7 +37,7 @@ def test_it_opens_in_both_runtimes_with_torchs_logits(segmenter: Segmenter, tmp_
 def test_eight_bits_tell_what_they_cost(manifest: Manifest, tmp_path: Path) -> None:
     """The network is right everywhere in float32; rounding its numbers to 256 steps leaves nearly all of it."""
     segmenter = tiny_segmenter("band", tile=32)
-    made = export_onnx(segmenter, tmp_path / "model.onnx", size=32, calibration=manifest)
+    made = export_onnx(segmenter, tmp_path / "model.onnx", ExportOptions(size=32, calibration=manifest))
     assert made.int8 is not None
     assert made.int8.before == pytest.approx(1.0)
     assert 0.9 < made.int8.after <= 1.0
@@ -48,7 +49,7 @@ def test_eight_bits_tell_what_they_cost(manifest: Manifest, tmp_path: Path) -> N
 
 
 def test_the_score_is_that_of_evaluate(segmenter: Segmenter, manifest: Manifest, tmp_path: Path) -> None:
-    export_onnx(segmenter, tmp_path / "model.onnx", size=32)
+    export_onnx(segmenter, tmp_path / "model.onnx", ExportOptions(size=32))
     found = score(segmenter, tmp_path / "model.onnx", manifest, "val", 32)
     assert found == pytest.approx(evaluate(segmenter, manifest, "val").miou, abs=1e-3)
 
@@ -64,9 +65,11 @@ def test_calibration_sees_training_images_alone(manifest: Manifest) -> None:
 
 def test_data_of_other_classes_are_refused(manifest: Manifest, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="classes"):
-        export_onnx(tiny_segmenter(classes=2), tmp_path / "model.onnx", size=16, calibration=manifest)
+        export_onnx(tiny_segmenter(classes=2), tmp_path / "model.onnx", ExportOptions(size=16, calibration=manifest))
     with pytest.raises(DataError, match="no 'test' images"):
-        export_onnx(tiny_segmenter("band"), tmp_path / "model.onnx", size=16, calibration=manifest, split="test")
+        export_onnx(
+            tiny_segmenter("band"), tmp_path / "model.onnx", ExportOptions(size=16, calibration=manifest, split="test")
+        )
     assert not (tmp_path / "model.onnx").exists()
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from geodistill.cli import main
 from geodistill.errors import ArtifactError, RecipeError
+from geodistill.export.exporters import ExportOptions
 from geodistill.export.qgis import export_qgis
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
@@ -79,7 +80,7 @@ def with_gsd(segmenter: Segmenter, gsd: float) -> Segmenter:
 
 @pytest.mark.parametrize("standardises", [True, False])
 def test_the_plug_in_reads_it_and_maps_an_image(segmenter: Segmenter, standardises: bool, tmp_path: Path) -> None:
-    assert export_qgis(with_gsd(segmenter, 0.3), tmp_path / "model.onnx") < 1e-4
+    assert export_qgis(with_gsd(segmenter, 0.3), tmp_path / "model.onnx", ExportOptions()).difference < 1e-4
     plugin = Plugin(tmp_path / "model.onnx", standardises)
     assert plugin.classes == ["c0", "c1", "c2"]
     assert plugin.metadata["model_type"] == "Segmentor"
@@ -94,7 +95,7 @@ def test_the_plug_in_reads_it_and_maps_an_image(segmenter: Segmenter, standardis
 
 def test_its_loop_over_tiles_gives_a_whole_map(tmp_path: Path) -> None:
     """A network that looks at one pixel gives one map, however it is cut."""
-    export_qgis(tiny_segmenter("band", tile=32), tmp_path / "model.onnx", resolution=10, overlap=30)
+    export_qgis(tiny_segmenter("band", tile=32), tmp_path / "model.onnx", ExportOptions(resolution=10, overlap=30))
     image = np.random.default_rng(1).integers(0, 256, (90, 70, 3)).astype(np.uint8)
     image[..., 1] = 255 - image[..., 0]
     assert (Plugin(tmp_path / "model.onnx", True).run(image) == image.argmax(2)).mean() > 0.99
@@ -103,15 +104,15 @@ def test_its_loop_over_tiles_gives_a_whole_map(tmp_path: Path) -> None:
 def test_what_the_plug_in_could_not_use_is_refused(segmenter: Segmenter, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     with pytest.raises(RecipeError, match="without ground sampling distance"):
-        export_qgis(segmenter, path)
+        export_qgis(segmenter, path, ExportOptions())
     with pytest.raises(RecipeError, match="resolution -1"):
-        export_qgis(segmenter, path, resolution=-1)
+        export_qgis(segmenter, path, ExportOptions(resolution=-1))
     with pytest.raises(RecipeError, match="overlap 90"):
-        export_qgis(segmenter, path, resolution=10, overlap=90)
+        export_qgis(segmenter, path, ExportOptions(resolution=10, overlap=90))
     spec = tiny_spec()
     segmenter.spec = Spec(spec.legend, spec.bands, (900.0, 800.0, 700.0), spec.std)
     with pytest.raises(ArtifactError, match="8-bit bands"):
-        export_qgis(segmenter, path, resolution=10)
+        export_qgis(segmenter, path, ExportOptions(resolution=10))
     assert list(tmp_path.iterdir()) == []
 
 

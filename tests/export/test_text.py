@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from geodistill.backends.graph import INPUT, OUTPUT, example, to_onnx
-from geodistill.backends.text import PRESENT, TEXT, TextSegmenter, prompt_inputs, under_zone, zone_names
+from geodistill.backends.text_inputs import PRESENT, TEXT, TextSegmenter, prompt_inputs, under_zone, zone_names
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
+from geodistill.export.exporters import ExportOptions
 from geodistill.export.onnx import export_onnx
 from geodistill.export.qgis import export_qgis
 from geodistill.segmenter import Segmenter
@@ -36,7 +37,7 @@ def model() -> Segmenter:
 def exported(model: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the graph for one image a call and its prompts, as ``model.onnx`` and ``model_text.npz``."""
     folder = tmp_path_factory.mktemp("exported")
-    made = export_onnx(model, folder / "model.onnx", size=32)
+    made = export_onnx(model, folder / "model.onnx", ExportOptions(size=32))
     assert made.prompts == folder / "model_text.npz"
     assert made.difference < 1e-4
     assert str(made).splitlines()[1] == f"{made.prompts}: the inputs text and present of each climate zone"
@@ -124,13 +125,13 @@ def test_where_images_are_all_a_graph_takes_the_zones_are_named(
     model: Segmenter, manifest: Manifest, tmp_path: Path
 ) -> None:
     for refused in (
-        lambda: export_qgis(model, tmp_path / "q.onnx", resolution=10),
+        lambda: export_qgis(model, tmp_path / "q.onnx", ExportOptions(resolution=10)),
         lambda: to_onnx(model, tmp_path / "n.onnx", size=32, batch=1),
     ):
         with pytest.raises(RecipeError, match=r"Af, Am, Aw.*ET, EF; expected one of them.*--zone CODE"):
             refused()
     with pytest.raises(RecipeError, match="8-bit integers of a model that takes text"):
-        export_onnx(model, tmp_path / "i.onnx", size=32, calibration=manifest)
+        export_onnx(model, tmp_path / "i.onnx", ExportOptions(size=32, calibration=manifest))
     assert list(tmp_path.glob("*.onnx")) == []
     with pytest.raises(UnknownNameError, match="Cfb"):
         under_zone(model, "Cfx")

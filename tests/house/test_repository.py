@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from house_files import PACKAGE, PYTHON, RECIPES, ROOT, at, documents, trees
+from house_files import PACKAGE, PYTHON, RECIPES, ROOT, SOURCE, at, documents, trees
 
 
 @pytest.mark.parametrize("path", [*RECIPES, ROOT / "mkdocs.yml", ROOT / ".pre-commit-config.yaml"], ids=at)
@@ -121,3 +121,11 @@ def test_the_version_stands_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "version" in project["project"]["dynamic"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "geodistill.version.__version__"}
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = project["tool"]["importlinter"]["contracts"]
+    ordered = {layer.strip("()") for layer in contract["layers"]}
+    rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in PACKAGE} - {"__init__", "recipes"}
+    assert {f"geodistill.{room}" for room in rooms} - ordered == set()

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geodistill.inference.blend import Blender, axis_weights
-from geodistill.inference.windows import Part, Plan
+from geodistill.inference.windows import Blender, Part, WindowPlan, axis_weights
 
 
-def random_windows(plan: Plan, missing: float = 0.0) -> NDArray[np.float32]:
+def random_windows(plan: WindowPlan, missing: float = 0.0) -> NDArray[np.float32]:
     """``(rows, columns, 3, size, size)`` random windows, some of them all NaN: those that are never computed."""
     rng = np.random.default_rng(0)
     windows = rng.random((len(plan.tops), len(plan.lefts), 3, plan.size, plan.size), np.float32)
@@ -21,7 +20,7 @@ def random_windows(plan: Plan, missing: float = 0.0) -> NDArray[np.float32]:
     return windows
 
 
-def blended_whole(windows: NDArray[np.float32], plan: Plan, blend: str) -> NDArray[np.float64]:
+def blended_whole(windows: NDArray[np.float32], plan: WindowPlan, blend: str) -> NDArray[np.float64]:
     """Blend with sums as large as the scene, in float64."""
     size = plan.size
     total = np.zeros((windows.shape[2], plan.tops[-1] + size, plan.lefts[-1] + size))
@@ -35,7 +34,7 @@ def blended_whole(windows: NDArray[np.float32], plan: Plan, blend: str) -> NDArr
 
 
 def blended(
-    windows: NDArray[np.float32], plan: Plan, part: Part, blend: str, edges: dict[tuple[int, int], torch.Tensor]
+    windows: NDArray[np.float32], plan: WindowPlan, part: Part, blend: str, edges: dict[tuple[int, int], torch.Tensor]
 ) -> NDArray[np.float32]:
     """Blend a block, as the stream does; ``edges`` hold what blocks pass to the right, by row and column."""
     blender = Blender(3, plan, part, blend)
@@ -59,7 +58,7 @@ def blended(
 
 
 plans = st.builds(
-    Plan.of,
+    WindowPlan.of,
     st.integers(1, 90),
     st.integers(1, 90),
     st.integers(2, 40),
@@ -69,7 +68,7 @@ plans = st.builds(
 
 @given(plans, st.sampled_from(["cosine", "none"]), st.sampled_from([0.0, 0.3]))
 @settings(max_examples=60)
-def test_sums_held_for_one_window_equal_sums_over_the_whole_scene(plan: Plan, blend: str, missing: float) -> None:
+def test_sums_held_for_one_window_equal_sums_over_the_whole_scene(plan: WindowPlan, blend: str, missing: float) -> None:
     windows = random_windows(plan, missing)
     result = blended(windows, plan, Part.whole(plan), blend, {})
     np.testing.assert_allclose(result, blended_whole(windows, plan, blend), rtol=2e-5, atol=1e-6)
@@ -77,7 +76,7 @@ def test_sums_held_for_one_window_equal_sums_over_the_whole_scene(plan: Plan, bl
 
 @given(plans, st.integers(1, 4), st.integers(1, 4))
 @settings(max_examples=40)
-def test_a_scene_cut_in_blocks_gives_the_same_bits(plan: Plan, rows: int, columns: int) -> None:
+def test_a_scene_cut_in_blocks_gives_the_same_bits(plan: WindowPlan, rows: int, columns: int) -> None:
     windows = random_windows(plan, 0.2)
     whole = blended(windows, plan, Part.whole(plan), "cosine", {})
     down = [*range(0, len(plan.tops), rows), len(plan.tops)]
@@ -110,7 +109,7 @@ def test_cosine_weights_are_highest_in_the_middle_and_positive(size: int) -> Non
 )
 @settings(max_examples=100)
 def test_weights_sum_to_one_at_each_pixel(length: int, size: int, overlap: float, blend: str) -> None:
-    starts = Plan.of(length, 1, size, overlap).tops
+    starts = WindowPlan.of(length, 1, size, overlap).tops
     sums = np.zeros(starts[-1] + size)
     for weights, start in zip(axis_weights(starts, size, blend), starts, strict=True):
         sums[start : start + size] += weights

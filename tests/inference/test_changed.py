@@ -17,7 +17,7 @@ from torch import Tensor
 from factories import make_raster, noise
 from geodistill.errors import GeodistillError
 from geodistill.inference.checkpoint import work_folder
-from geodistill.inference.options import Options
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from served import serve
 from slow_predict import rows_in_journal
@@ -66,7 +66,7 @@ def run(source: Path | str, path: Path, windows: int | None = None, **flags: Any
                 tiny_segmenter("context", tile=32),
                 [source],
                 path,
-                Options(device="cpu", backend="torch", batch=2, **flags),
+                PredictOptions(device="cpu", backend="torch", batch=2, **flags),
             )
         except GeodistillError as error:
             lines.append(str(error))
@@ -165,7 +165,8 @@ def nested_deep(folder: Path) -> None:
 def first_journal_line(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (journal,) = folder.glob("*.jsonl")
     lines = journal.read_bytes().splitlines(keepends=True)
-    lines[0] = json.dumps(change(json.loads(lines[0]))).encode() + b"\n"
+    check_sum, _, record = lines[0].partition(b" ")
+    lines[0] = check_sum + b" " + json.dumps(change(json.loads(record))).encode() + b"\n"
     journal.write_bytes(b"".join(lines))
 
 

@@ -8,11 +8,7 @@ import pytest
 from geodistill.cli import main
 from geodistill.cli.predict import flags, options_of
 from geodistill.cli.shared import parse
-from geodistill.inference.location import Whereabouts
-from geodistill.inference.options import Options
-from geodistill.inference.reduce import Wanted
-from geodistill.inference.sliding import Settings
-from geodistill.inference.vector import VectorOptions
+from geodistill.inference.options import PredictOptions
 
 GIVEN = ["--model", "m", "--input", "a.tif", "b.tif", "--out", "o"]
 
@@ -31,18 +27,16 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--blocks", "5"], {"blocks": 5}),
     (["--stac"], {"stac": True}),
     (["--local-only"], {"local_only": True}),
-    (["--vector", "gpkg", "--min-area", "2.5", "--simplify", "1"], {"vector": VectorOptions("gpkg", 2.5, 1.0)}),
-    (["--lonlat", "-3.5", "50"], {"whereabouts": Whereabouts((-3.5, 50.0))}),
-    (["--zone", "Cfb", "--date", "2020-06-01"], {"whereabouts": Whereabouts(None, "Cfb", None, "2020-06-01")}),
-    (["--region", "potsdam"], {"whereabouts": Whereabouts(region="potsdam")}),
-]
-SETTINGS: list[tuple[list[str], dict[str, Any]]] = [
+    (["--vector", "gpkg", "--min-area", "2.5", "--simplify", "1"], {"vector": "gpkg", "min_area": 2.5, "simplify": 1}),
+    (["--lonlat", "-3.5", "50"], {"lonlat": (-3.5, 50.0)}),
+    (["--zone", "Cfb", "--date", "2020-06-01"], {"zone": "Cfb", "date": "2020-06-01"}),
+    (["--region", "potsdam"], {"region": "potsdam"}),
     (["--overlap", "0.5"], {"overlap": 0.5}),
     (["--blend", "none"], {"blend": "none"}),
     (["--tta", "d4"], {"tta": "d4"}),
-    (["--probabilities", "uint8"], {"wanted": Wanted(probabilities="uint8")}),
-    (["--confidence"], {"wanted": Wanted(confidence=True)}),
-    (["--readers", "3"], {"threads": 3}),
+    (["--probabilities", "uint8"], {"probabilities": "uint8"}),
+    (["--confidence"], {"confidence": True}),
+    (["--readers", "3"], {"readers": 3}),
     (["--keep-going"], {"keep_going": True}),
 ]
 CALL: list[tuple[list[str], dict[str, Any]]] = [
@@ -54,22 +48,17 @@ CALL: list[tuple[list[str], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def options(*given: str) -> Options:
+def options(*given: str) -> PredictOptions:
     return options_of(parse(flags(), [*GIVEN, *given]))
 
 
 def test_without_flags_all_is_as_in_python() -> None:
-    assert options() == Options()
+    assert options() == PredictOptions()
 
 
 @pytest.mark.parametrize(("given", "changed"), OPTIONS, ids=lambda value: str(value))
 def test_flags_of_options(given: list[str], changed: dict[str, Any]) -> None:
-    assert options(*given) == replace(Options(), **changed)
-
-
-@pytest.mark.parametrize(("given", "changed"), SETTINGS, ids=lambda value: str(value))
-def test_flags_of_settings(given: list[str], changed: dict[str, Any]) -> None:
-    assert options(*given).settings == replace(Settings(), **changed)
+    assert options(*given) == replace(PredictOptions(), **changed)
 
 
 @pytest.mark.parametrize(("given", "changed"), CALL, ids=lambda value: str(value))
@@ -80,13 +69,13 @@ def test_flags_of_the_call(given: list[str], changed: dict[str, Any], monkeypatc
     )
     assert main(["predict", *GIVEN, *given]) == 0
     ((arguments, named),) = calls
-    assert arguments == ("m", ["a.tif", "b.tif"], "o", Options())
+    assert arguments == ("m", ["a.tif", "b.tif"], "o", PredictOptions())
     assert changed.items() <= named.items()
 
 
 def test_no_flag_is_left_out_here() -> None:
-    tried = {flag for table in (OPTIONS, SETTINGS, CALL) for given, _ in table for flag in given if flag[:2] == "--"}
+    tried = {flag for table in (OPTIONS, CALL) for given, _ in table for flag in given if flag[:2] == "--"}
     known = {flag for action in flags()._actions for flag in action.option_strings if flag.startswith("--")}
     assert known - tried == {"--help", "--model", "--input", "--out", "--json"}
     # And no option that a user of Python has is without its flag.
-    assert {name for _, changed in OPTIONS for name in changed} == {f.name for f in fields(Options)} - {"settings"}
+    assert {name for _, changed in OPTIONS for name in changed} == {f.name for f in fields(PredictOptions)}

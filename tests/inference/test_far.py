@@ -15,10 +15,9 @@ from rasterio.env import Env
 from factories import make_raster
 from geodistill.errors import DataError
 from geodistill.inference.checkpoint import work_folder
-from geodistill.inference.options import Options
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.sliding import Settings
-from geodistill.inference.windows import Plan
+from geodistill.inference.windows import WindowPlan
 from geodistill.segmenter import Segmenter
 from served import Server, serve
 from tiny import BandNetwork, tiny_networks, tiny_segmenter
@@ -54,7 +53,7 @@ def seen(segmenter: Segmenter) -> int:
 
 
 def test_a_cog_is_mapped_from_its_address_by_ranges(server: Server, tmp_path: Path) -> None:
-    options, size = Options(device="cpu"), (server.folder / "scene.tif").stat().st_size
+    options, size = PredictOptions(device="cpu"), (server.folder / "scene.tif").stat().st_size
     predict(tiny_segmenter(tile=TILE), [server.folder / "scene.tif"], tmp_path / "near.tif", options)
     predict(tiny_segmenter(tile=TILE), [f"{server.address}/scene.tif"], tmp_path / "far.tif", options)
     np.testing.assert_array_equal(classes(tmp_path / "far.tif"), classes(tmp_path / "near.tif"))
@@ -65,7 +64,7 @@ def test_a_cog_is_mapped_from_its_address_by_ranges(server: Server, tmp_path: Pa
 
 
 def test_a_source_that_vanishes_in_the_middle_and_comes_back(server: Server, tmp_path: Path) -> None:
-    source, path, options = f"{server.address}/scene.tif", tmp_path / "map.tif", Options(device="cpu")
+    source, path, options = f"{server.address}/scene.tif", tmp_path / "map.tif", PredictOptions(device="cpu")
     predict(tiny_segmenter(tile=TILE), [server.folder / "scene.tif"], tmp_path / "near.tif", options)
     server.limit = (server.folder / "scene.tif").stat().st_size // 3
     with pytest.raises(DataError, match=r"scene.tif is truncated or corrupt at row \d+.* with --resume goes on"):
@@ -73,17 +72,19 @@ def test_a_source_that_vanishes_in_the_middle_and_comes_back(server: Server, tmp
     assert not path.exists()
     finished = sum(file.read_bytes().count(b"\n") for file in work_folder(path).glob("*.jsonl"))
     server.limit = float("inf")
-    segmenter, plan = tiny_segmenter(tile=TILE), Plan.of(HEIGHT, WIDTH, TILE, 0.25)
+    segmenter, plan = tiny_segmenter(tile=TILE), WindowPlan.of(HEIGHT, WIDTH, TILE, 0.25)
     assert 0 < finished < len(plan.tops)
-    predict(segmenter, [source], path, Options(device="cpu", resume=True))
+    predict(segmenter, [source], path, PredictOptions(device="cpu", resume=True))
     np.testing.assert_array_equal(classes(path), classes(tmp_path / "near.tif"))
     assert seen(segmenter) <= (len(plan.tops) - finished + 1) * len(plan.lefts)
 
 
 def test_a_source_that_vanishes_leaves_recorded_holes_where_asked_for(server: Server, tmp_path: Path) -> None:
-    predict(tiny_segmenter(tile=TILE), [server.folder / "scene.tif"], tmp_path / "near.tif", Options(device="cpu"))
+    predict(
+        tiny_segmenter(tile=TILE), [server.folder / "scene.tif"], tmp_path / "near.tif", PredictOptions(device="cpu")
+    )
     server.limit = (server.folder / "scene.tif").stat().st_size // 3
-    going = Options(Settings(keep_going=True), device="cpu")
+    going = PredictOptions(keep_going=True, device="cpu")
     (made,) = predict(tiny_segmenter(tile=TILE), [f"{server.address}/scene.tif"], tmp_path / "map.tif", going)
     unread = np.zeros((HEIGHT, WIDTH), bool)
     for hole in made.holes:

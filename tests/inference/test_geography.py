@@ -18,9 +18,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_origin
 
 from factories import make_raster, noise, rational_polynomials
-from geodistill.inference.options import Options
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.vector import VectorOptions
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX
 from tiny import brightest, tiny_networks, tiny_segmenter
@@ -57,7 +56,7 @@ def write_scene(path: Path, pixels: NDArray[Any], **profile: Any) -> Path:
 
 def classes_of(source: Any, path: Path, **options: Any) -> NDArray[np.uint8]:
     """Map a scene with the network whose class is the brightest band."""
-    (made,) = predict(tiny_segmenter(), [source], path, Options(device="cpu", **options))
+    (made,) = predict(tiny_segmenter(), [source], path, PredictOptions(device="cpu", **options))
     with rasterio.open(made.path) as file:
         classes: NDArray[np.uint8] = file.read(1)
     return classes
@@ -68,7 +67,7 @@ def classes_of(source: Any, path: Path, **options: Any) -> NDArray[np.uint8]:
 def test_a_map_lies_where_its_scene_lies(place: str, tmp_path: Path) -> None:
     pixels = noise((3, 40, 50))
     source = write_scene(tmp_path / "scene.tif", pixels, **PLACES[place])
-    options = Options(device="cpu", stac=True, vector=VectorOptions("geojson"))
+    options = PredictOptions(device="cpu", stac=True, vector="geojson")
     (made,) = predict(tiny_segmenter(), [source], tmp_path / "map.tif", options)
     with Raster(source) as scene, Raster(made.path) as found:
         assert (found.grid.crs, found.grid.transform) == (scene.grid.crs, scene.grid.transform)
@@ -112,7 +111,7 @@ def test_what_has_no_data_in_any_way_that_files_say_it(tmp_path: Path) -> None:
         names.append(make_raster(tmp_path / f"bands_B{band + 1}.tif", pixels=pixels, nodata=value))
     classes = {name: classes_of(path, tmp_path / "maps" / f"{name}.tif") for name, path in sources.items()}
     classes["told"] = classes_of(sources["told"], tmp_path / "maps" / "told.tif", nodata=0.0)
-    (made,) = predict(tiny_segmenter(), names, tmp_path / "maps" / "b.tif", Options(device="cpu"), stack=True)
+    (made,) = predict(tiny_segmenter(), names, tmp_path / "maps" / "b.tif", PredictOptions(device="cpu"), stack=True)
     with rasterio.open(made.path) as file:
         classes["a value a band"] = file.read(1)
     for name, found in classes.items():
@@ -148,7 +147,7 @@ def test_archives_mosaics_and_folders_of_bands(tmp_path: Path) -> None:
     segmenter = tiny_segmenter()
     segmenter.spec = replace(segmenter.spec, bands=("red", "green", "blue"))
     inputs = [f"/vsizip/{tmp_path}/scenes.zip/deep/scene.tif", tmp_path / "mosaic.vrt", folder]
-    made = predict(segmenter, inputs, tmp_path / "maps", Options(device="cpu"))
+    made = predict(segmenter, inputs, tmp_path / "maps", PredictOptions(device="cpu"))
     assert [one.path.name for one in made] == ["scene.tif", "mosaic.tif", "LC08_L1TP_193025.tif"]
     for one in made:
         with rasterio.open(one.path) as file:

@@ -13,7 +13,7 @@ import shapely
 
 from factories import make_raster, noise
 from geodistill.errors import DataError
-from geodistill.inference.inputs import Scene, find_scenes
+from geodistill.inference.inputs import InputScene, find_scenes
 from geodistill.raster import Raster
 
 RGB = ("red", "green", "blue")
@@ -23,7 +23,7 @@ def band_file(path: Path, number: int, height: int = 20) -> Path:
     return make_raster(path, pixels=np.full((1, height, height), number, np.uint8))
 
 
-def values(scene: Scene) -> list[int]:
+def values(scene: InputScene) -> list[int]:
     """The value of each band, in the order a model gets them."""
     with Raster(scene.source, scene.bands) as raster:
         return [int(v) for v in raster.read()[0][:, 0, 0]]
@@ -35,13 +35,13 @@ def test_a_landsat_folder(tmp_path: Path) -> None:
         band_file(folder / f"LC08_L1TP_193025_B{number}.TIF", number)
     (folder / "LC08_MTL.txt").write_text("")
     band_file(folder / "LC08_L1TP_193025_QA_PIXEL.TIF", 99)
-    (scene,) = find_scenes([folder], own=RGB)
+    (scene,) = find_scenes([folder], model_bands=RGB)
     assert scene.name == "LC08_L1TP_193025"
     assert values(scene) == [4, 3, 2]
-    (scene,) = find_scenes([folder], bands=("5", "B1", "swir16"), own=RGB)
+    (scene,) = find_scenes([folder], bands=("5", "B1", "swir16"), model_bands=RGB)
     assert values(scene) == [5, 1, 6]
     with pytest.raises(DataError, match=r"has no file of band 'b9'; expected one of b1, b2"):
-        find_scenes([folder], own=("b9",))
+        find_scenes([folder], model_bands=("b9",))
 
 
 def test_a_sentinel_folder_takes_the_finest_of_a_band(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_sentinel_folder_takes_the_finest_of_a_band(tmp_path: Path) -> None:
             side = 200 // metres
             pixels = np.full((1, side, side), number * 10 + metres // 10, np.uint8)
             make_raster(path, pixels=pixels, transform=_grid(metres))
-    (scene,) = find_scenes([safe], own=RGB)
+    (scene,) = find_scenes([safe], model_bands=RGB)
     assert scene.name == "S2A_MSIL2A"
     assert values(scene) == [41, 31, 21]
 
@@ -108,7 +108,7 @@ def test_a_stac_collection_of_items(tmp_path: Path) -> None:
             ],
         },
     )
-    by_band, whole, only = find_scenes([path], own=RGB)
+    by_band, whole, only = find_scenes([path], model_bands=RGB)
     # An item's id comes from outside: it must not lead the map anywhere else.
     assert by_band.name == "by_band_.._x"
     assert values(by_band) == [4, 3, 2]
@@ -129,7 +129,7 @@ def test_what_is_no_stac_item(tmp_path: Path, data: Any, says: str) -> None:
     path = tmp_path / "items.json"
     path.write_text(data if isinstance(data, str) else json.dumps(data))
     with pytest.raises(DataError, match=says):
-        find_scenes([path], own=("b0", "b1"))
+        find_scenes([path], model_bands=("b0", "b1"))
 
 
 def test_a_band_that_an_item_lacks_is_named_where_it_was_asked_for(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_stac_geoparquet(tmp_path: Path) -> None:
     rows = [item("one", red={"href": "1r.tif"}, green={"href": "1g.tif"}), item("two", red={"href": "2r.tif"})]
     table = pyarrow.Table.from_pylist([{"id": row["id"], "assets": row["assets"]} for row in rows])
     pyarrow.parquet.write_table(table, tmp_path / "items.parquet")
-    one, two = find_scenes([tmp_path / "items.parquet"], own=("red",))
+    one, two = find_scenes([tmp_path / "items.parquet"], model_bands=("red",))
     assert (one.name, one.source, one.bands) == ("one", str(tmp_path / "1r.tif"), ("1",))
     assert two.source == str(tmp_path / "2r.tif")
 

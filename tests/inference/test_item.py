@@ -14,8 +14,8 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
 from geodistill.errors import RecipeError
-from geodistill.inference.stac import VECTORS, footprint, require_pystac, write_item
-from geodistill.inference.vector import FORMATS
+from geodistill.inference.options import VECTOR_FORMATS
+from geodistill.inference.stac_item import VECTORS, footprint, require_pystac, write_item
 from geodistill.raster import Grid
 from geodistill.spec import Legend
 
@@ -138,7 +138,7 @@ def test_the_item_is_valid_by_the_schemas(grid: Grid, tmp_path: Path) -> None:
     data = json.loads(write_item(maps, grid, LEGEND, "s", "m", "2021-06-30").read_text())
     LocalValidator().item_validator().validate(data)
     assert data["assets"]["polygons"]["type"] == "application/vnd.flatgeobuf"
-    assert set(VECTORS) == {f".{kind}" for kind in FORMATS}
+    assert set(VECTORS) == {f".{kind}" for kind in VECTOR_FORMATS}
 
 
 def test_without_pystac_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,19 +20,16 @@ from rasterio.transform import Affine, from_origin
 
 from factories import make_picture, make_raster, noise
 from geodistill.errors import DataError, GeodistillError, RecipeError
-from geodistill.inference.options import Options
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.reduce import Wanted
 from geodistill.inference.scene_map import SceneMap
-from geodistill.inference.sliding import Settings
-from geodistill.inference.vector import VectorOptions
 from geodistill.raster import Raster
 from tiny import brightest, tiny_networks, tiny_segmenter
 
 LOCAL = 'LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
 ENGINEERING = 'ENGCRS["site",EDATUM["stake"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
 MOON = 'GEOGCS["Moon",DATUM["Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference",0],UNIT["degree",0.0174532925199433]]'
-ALL = Options(Settings(wanted=Wanted(True, "float16")), backend="torch", device="cpu", stac=True)
+ALL = PredictOptions(confidence=True, probabilities="float16", backend="torch", device="cpu", stac=True)
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +38,8 @@ def _networks() -> Iterator[None]:
         yield
 
 
-def mapped(source: Path | str, path: Path, options: Options = ALL, kind: str = "geojson") -> SceneMap:
-    (made,) = predict(tiny_segmenter(), [source], path, replace(options, vector=VectorOptions(kind)))
+def mapped(source: Path | str, path: Path, options: PredictOptions = ALL, kind: str = "geojson") -> SceneMap:
+    (made,) = predict(tiny_segmenter(), [source], path, replace(options, vector=kind))
     return made
 
 
@@ -143,7 +140,9 @@ def huge(path: Path, height: int, width: int) -> Path:
 def test_a_scene_far_too_large_is_refused_at_once(tmp_path: Path, height: int, width: int) -> None:
     begun = time.monotonic()
     with pytest.raises(GeodistillError, match=r"with a side of 2147483647 pixels, which is \d+ windows"):
-        predict(tiny_segmenter(), [huge(tmp_path / "s.vrt", height, width)], tmp_path / "m.tif", Options(batch=2))
+        predict(
+            tiny_segmenter(), [huge(tmp_path / "s.vrt", height, width)], tmp_path / "m.tif", PredictOptions(batch=2)
+        )
     assert time.monotonic() - begun < 10
     assert [path.name for path in tmp_path.iterdir()] == ["s.vrt"]
 
@@ -155,6 +154,6 @@ def test_a_strip_larger_than_all_memory_is_refused_at_once(tmp_path: Path, monke
             tiny_segmenter(),
             [huge(tmp_path / "s.vrt", 64, 100_000)],
             tmp_path / "m.tif",
-            Options(backend="torch", batch=2),
+            PredictOptions(backend="torch", batch=2),
         )
     assert [path.name for path in tmp_path.iterdir()] == ["s.vrt"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,14 @@ import shapely
 
 from factories import make_raster
 from geodistill.errors import OutputError
-from geodistill.inference.options import Options
-from geodistill.inference.outputs import outputs_of
-from geodistill.inference.predict import predict
-from geodistill.inference.reduce import Wanted
-from geodistill.inference.sliding import Settings
-from geodistill.inference.vector import FORMATS, VectorOptions
+from geodistill.inference.options import VECTOR_FORMATS, PredictOptions
+from geodistill.inference.predict import outputs_of, predict
 from tiny import tiny_networks, tiny_segmenter
 
-CONFIDENCE = Options(Settings(wanted=Wanted(confidence=True)), backend="torch")
-ALL = Options(Settings(wanted=Wanted(True, "uint8")), backend="torch", stac=True, vector=VectorOptions("gpkg"))
+CONFIDENCE = PredictOptions(confidence=True, backend="torch")
+ALL = PredictOptions(confidence=True, probabilities="uint8", backend="torch", stac=True, vector="gpkg")
 
-Made = tuple[list[Path], Path, Options]
+Made = tuple[list[Path], Path, PredictOptions]
 """Inputs, output and options of a call that would overwrite something."""
 
 
@@ -53,12 +50,12 @@ def item(path: Path, name: str, href: str) -> Path:
     return path
 
 
-def layer_on_input(folder: Path, layer: str, options: Options) -> Made:
+def layer_on_input(folder: Path, layer: str, options: PredictOptions) -> Made:
     return [make_raster(folder / f"m_{layer}.tif")], folder / "m.tif", options
 
 
 def source_of_mosaic(folder: Path) -> Made:
-    return [vrt(folder / "v.vrt", make_raster(folder / "s.tif"))], folder / "s.tif", Options()
+    return [vrt(folder / "v.vrt", make_raster(folder / "s.tif"))], folder / "s.tif", PredictOptions()
 
 
 def source_of_source(folder: Path) -> Made:
@@ -68,24 +65,24 @@ def source_of_source(folder: Path) -> Made:
 
 def member_of_stack(folder: Path) -> Made:
     files = [make_raster(folder / f"B{i}.tif", channels=1) for i in (1, 2, 3)]
-    return files, folder / "B2.tif", Options()
+    return files, folder / "B2.tif", PredictOptions()
 
 
 def the_item(folder: Path) -> Made:
     make_raster(folder / "far" / "r.tif")
-    return [item(folder / "m.json", "m", "far/r.tif")], folder, Options(stac=True)
+    return [item(folder / "m.json", "m", "far/r.tif")], folder, PredictOptions(stac=True)
 
 
 def raster_of_item(folder: Path) -> Made:
     make_raster(folder / "m.tif")
-    return [item(folder / "items.json", "m", "m.tif")], folder, Options()
+    return [item(folder / "items.json", "m", "m.tif")], folder, PredictOptions()
 
 
 def the_index(folder: Path) -> Made:
     make_raster(folder / "far" / "m.tif")
     table = geopandas.GeoDataFrame({"location": ["far/m.tif"]}, geometry=[shapely.box(0, 0, 1, 1)], crs=4326)
     table.to_parquet(folder / "m.parquet")
-    return [folder / "m.parquet"], folder, Options(vector=VectorOptions("parquet"))
+    return [folder / "m.parquet"], folder, PredictOptions(vector="parquet")
 
 
 def mask_beside(folder: Path) -> Made:
@@ -94,12 +91,12 @@ def mask_beside(folder: Path) -> Made:
         file.write_mask(np.ones((40, 50), bool))
     (folder / "m.tif.msk").rename(folder / "map.tif")
     (folder / "m.tif.msk").symlink_to(folder / "map.tif")
-    return [source], folder / "map.tif", Options()
+    return [source], folder / "map.tif", PredictOptions()
 
 
 def through_a_link(folder: Path) -> Made:
     (folder / "link.tif").symlink_to(make_raster(folder / "s.tif"))
-    return [folder / "s.tif"], folder / "link.tif", Options()
+    return [folder / "s.tif"], folder / "link.tif", PredictOptions()
 
 
 def through_a_hard_link(folder: Path) -> Made:
@@ -118,7 +115,7 @@ def layer_of_one_is_the_layer_of_another(folder: Path) -> Made:
 
 CASES: dict[str, Callable[[Path], Made]] = {
     "confidence": lambda folder: layer_on_input(folder, "confidence", CONFIDENCE),
-    "confidence for polygons": lambda f: layer_on_input(f, "confidence", Options(vector=VectorOptions("fgb"))),
+    "confidence for polygons": lambda f: layer_on_input(f, "confidence", PredictOptions(vector="fgb")),
     "probabilities": lambda folder: layer_on_input(folder, "probabilities", ALL),
     **{
         function.__name__.replace("_", " "): function
@@ -135,12 +132,7 @@ CASES: dict[str, Callable[[Path], Made]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_would_be_overwritten_is_refused_before_any_work(tmp_path: Path, case: str, keep_going: bool) -> None:
     inputs, out, options = CASES[case](tmp_path)
-    options = Options(
-        Settings(wanted=options.settings.wanted, keep_going=keep_going),
-        stac=options.stac,
-        vector=options.vector,
-        backend="torch",
-    )
+    options = replace(options, keep_going=keep_going, backend="torch")
     before = snapshot(tmp_path)
     with pytest.raises(OutputError, match="would be"):
         predict(tiny_segmenter(), inputs, out, options, stack=case == "member of stack")
@@ -151,14 +143,14 @@ def test_a_model_is_not_overwritten_by_an_item(tmp_path: Path) -> None:
     tiny_segmenter().save(tmp_path / "model")
     source, before = make_raster(tmp_path / "s.tif"), snapshot(tmp_path / "model")
     with pytest.raises(OutputError, match=r"segmenter\.json would be overwritten"):
-        predict(tmp_path / "model", [source], tmp_path / "model" / "segmenter.tif", Options(stac=True))
+        predict(tmp_path / "model", [source], tmp_path / "model" / "segmenter.tif", PredictOptions(stac=True))
     assert snapshot(tmp_path / "model") == before
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 def test_every_file_that_is_written_was_known_before(tmp_path: Path, kind: str) -> None:
-    options = Options(
-        Settings(wanted=Wanted(True, "float16")), stac=True, vector=VectorOptions(kind), backend="torch", device="cpu"
+    options = PredictOptions(
+        confidence=True, probabilities="float16", stac=True, vector=kind, backend="torch", device="cpu"
     )
     predict(tiny_segmenter(), [make_raster(tmp_path / "s.tif")], tmp_path / "out" / "m.tif", options)
     written = set((tmp_path / "out").iterdir())
@@ -177,7 +169,7 @@ def test_maps_may_lie_beside_their_scenes(tmp_path: Path) -> None:
 def test_names_up_to_the_longest_work_and_longer_ones_are_refused(tmp_path: Path, length: int) -> None:
     source = make_raster(tmp_path / "s.tif", height=8, width=8)
     path = tmp_path / ("é" * ((length - 4) // 2) + "x" * ((length - 4) % 2) + ".tif")
-    options: Any = Options(backend="torch", device="cpu")
+    options: Any = PredictOptions(backend="torch", device="cpu")
     if length <= 255:
         (made,) = predict(tiny_segmenter(), [source], path, options)
         assert made.path.is_file()

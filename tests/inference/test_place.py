@@ -15,12 +15,12 @@ from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
-from geodistill.evaluation.evaluate import evaluate
-from geodistill.inference.location import Placed, Whereabouts, scene_prompts
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.inference.location import LocationHint, PerPlaceModel, scene_prompts
 from geodistill.inference.network import as_network
-from geodistill.inference.reduce import Wanted
-from geodistill.inference.sliding import Settings, stream
-from geodistill.inference.windows import Area, Plan
+from geodistill.inference.options import SlidingOptions
+from geodistill.inference.sliding import stream
+from geodistill.inference.windows import Area, WindowPlan
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from geodistill.text.climate import ZONES
@@ -39,10 +39,10 @@ def nile(path: Path, north: float = 17.0, degrees: float = 10.0) -> Path:
     return make_raster(path, pixels=pixels, crs="EPSG:4326", transform=transform)
 
 
-def zones_of(model: Segmenter, path: Path, said: Whereabouts | None = None) -> list[str]:
+def zones_of(model: Segmenter, path: Path, said: LocationHint | None = None) -> list[str]:
     with Raster(path) as raster:
-        plan = Plan.of(raster.grid.height, raster.grid.width, model.tile, 0.25)
-        prompts = scene_prompts(model, raster, plan, said or Whereabouts())
+        plan = WindowPlan.of(raster.grid.height, raster.grid.width, model.tile, 0.25)
+        prompts = scene_prompts(model, raster, plan, said or LocationHint())
     assert prompts is not None
     assert prompts.shape == (len(plan.tops), len(plan.lefts))
     return [model.prompts[i] for i in prompts.ravel()]
@@ -51,8 +51,8 @@ def zones_of(model: Segmenter, path: Path, said: Whereabouts | None = None) -> l
 def test_each_window_takes_the_zone_it_lies_in(model: Segmenter, tmp_path: Path) -> None:
     assert len(set(zones_of(model, nile(tmp_path / "a.tif")))) > 1
     assert set(zones_of(model, nile(tmp_path / "b.tif", 28.0, 0.1))) == {"BWh"}
-    assert set(zones_of(model, nile(tmp_path / "c.tif"), Whereabouts(zone="cfb"))) == {"Cfb"}
-    assert set(zones_of(model, nile(tmp_path / "d.tif"), Whereabouts(region="potsdam"))) == {"Cfb"}
+    assert set(zones_of(model, nile(tmp_path / "c.tif"), LocationHint(zone="cfb"))) == {"Cfb"}
+    assert set(zones_of(model, nile(tmp_path / "d.tif"), LocationHint(region="potsdam"))) == {"Cfb"}
 
 
 def test_a_placed_model_gives_what_its_prompt_gives(model: Segmenter) -> None:
@@ -116,19 +116,21 @@ def test_scores_take_each_image_under_its_own_zone(model: Segmenter, tmp_path: P
     mask = make_raster(tmp_path / "m.tif", pixels=noise((1, 32, 32), seed=2) % 3, crs=None)
     legend = model.spec.legend
 
-    def scored(lon: float | None, lat: float | None, said: Whereabouts | None = None) -> list[list[int]]:
+    def scored(lon: float | None, lat: float | None, said: LocationHint | None = None) -> list[list[int]]:
         row = Row(image, mask, "test", Window(0, 0, 32, 32), lon=lon, lat=lat)
         manifest = Manifest((row,), model.spec.bands, legend)
-        counts: list[list[int]] = evaluate(model, manifest, device="cpu", whereabouts=said).counts.tolist()
+        counts: list[list[int]] = evaluate(
+            model, manifest, options=EvaluateOptions(device="cpu", location=said)
+        ).counts.tolist()
         return counts
 
     desert, snow = scored(31.2, 25.0), scored(106.8, -78.5)
     assert desert != snow
-    assert scored(None, None, Whereabouts(zone="BWh")) == desert
+    assert scored(None, None, LocationHint(zone="BWh")) == desert
     with pytest.raises(DataError, match="--zone CODE"):
         scored(None, None)
     plain = tiny_segmenter_without_prompts()
-    assert Placed(plain, Whereabouts()).at(Row(image, mask, "test", Window(0, 0, 8, 8))) is plain
+    assert PerPlaceModel(plain, LocationHint()).at(Row(image, mask, "test", Window(0, 0, 8, 8))) is plain
 
 
 def tiny_segmenter_without_prompts() -> Segmenter:
@@ -143,15 +145,16 @@ def steps_between_rows(model: Segmenter, scene: Path, blend: str, zone: str | No
 
     Also gives the zone of each row of windows; with ``zone``, that one holds for all of them.
     """
-    settings = Settings(blend=blend, wanted=Wanted(False, "float32"))
+    settings = SlidingOptions(blend=blend, confidence=False, probabilities="float32")
     with Raster(scene) as raster:
         area = Area.whole(raster)
-        plan = Plan.of(area.window.height, area.window.width, model.tile, settings.overlap)
-        own = scene_prompts(model, raster, plan, Whereabouts())
+        plan = WindowPlan.of(area.window.height, area.window.width, model.tile, settings.overlap)
+        own = scene_prompts(model, raster, plan, LocationHint())
         assert own is not None
         prompts = own if zone is None else np.full_like(own, model.prompts.index(zone))
         network = as_network(model, prompts=prompts)
-        rows = np.concatenate([part.layers["probabilities"] for part in stream(network, area, settings)], 1)
+        parts = stream(network, area, plan, settings, batch=4)
+        rows = np.concatenate([part.layers["probabilities"] for part in parts], 1)
     zones = [model.prompts[i] for i in own[:, 0]]
     border = next(i for i in range(len(zones) - 1) if zones[i] != zones[i + 1])
     steps = np.abs(np.diff(rows, axis=1).mean(2)).max(0)
@@ -182,16 +185,18 @@ def test_a_scene_that_reaches_far_out_to_sea_is_mapped(model: Segmenter, tmp_pat
     )
     with pytest.raises(DataError, match=r"lost\.tif: -29.*open ocean"):
         zones_of(model, lost)
-    assert set(zones_of(model, lost, Whereabouts(zone="Af"))) == {"Af"}
+    assert set(zones_of(model, lost, LocationHint(zone="Af"))) == {"Af"}
 
 
 def test_images_named_by_their_region(model: Segmenter, tmp_path: Path) -> None:
     scene = make_raster(tmp_path / "aachen_11.tif", crs=None)
-    assert set(zones_of(model, scene, Whereabouts(region="file"))) == {"Cfb"}
+    assert set(zones_of(model, scene, LocationHint(region="file"))) == {"Cfb"}
     row = Row(scene, None, "test", Window(0, 0, 40, 50))
-    assert Placed(model, Whereabouts(region="file")).at(row).prompts == ("Cfb",)
+    assert PerPlaceModel(model, LocationHint(region="file")).at(row).prompts == ("Cfb",)
     georeferenced = make_raster(tmp_path / "kampala.tif")
-    assert Placed(model, Whereabouts()).at(Row(georeferenced, None, "test", Window(0, 0, 8, 8))).prompts == ("Af",)
+    assert PerPlaceModel(model, LocationHint()).at(Row(georeferenced, None, "test", Window(0, 0, 8, 8))).prompts == (
+        "Af",
+    )
 
 
 def test_evaluate_takes_a_coordinate(model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,15 +15,12 @@ from factories import CRSS, DTYPES, make_picture, make_raster, noise, truncate
 from geodistill.cli import main
 from geodistill.description import WEIGHTS
 from geodistill.errors import DataError, GeodistillError, GeodistillWarning, OutputError, RecipeError
-from geodistill.inference.inputs import Scene
-from geodistill.inference.options import Options, cut_columns, parse_bytes
-from geodistill.inference.outputs import map_paths
-from geodistill.inference.predict import predict
-from geodistill.inference.reduce import Wanted
+from geodistill.inference.inputs import InputScene
+from geodistill.inference.network import RunPlan, as_network
+from geodistill.inference.options import PredictOptions, parse_bytes
+from geodistill.inference.predict import map_paths, predict
 from geodistill.inference.scene_map import SceneMap
-from geodistill.inference.sliding import Settings
-from geodistill.inference.vector import VectorOptions
-from geodistill.inference.windows import Plan
+from geodistill.inference.windows import WindowPlan
 from geodistill.methods.supervised import SupervisedNetwork
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
@@ -43,11 +40,9 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def mapped(
-    model: Path, sources: list[Any], out: Path, settings: Settings | None = None, **options: Any
-) -> list[SceneMap]:
+def mapped(model: Path, sources: list[Any], out: Path, **options: Any) -> list[SceneMap]:
     """Predict on the CPU with torch."""
-    return predict(model, sources, out, Options(settings or Settings(), device="cpu", backend="torch", **options))
+    return predict(model, sources, out, PredictOptions(device="cpu", backend="torch", **options))
 
 
 @pytest.mark.parametrize("crs", CRSS)
@@ -92,7 +87,7 @@ def test_probabilities_and_confidence_are_the_softmax_of_the_model(
     pixels = noise((3, 50, 40))
     pixels[:, 10:20] = 0
     source = make_raster(tmp_path / "scene.tif", pixels=pixels, nodata=0)
-    (made,) = mapped(model, [source], tmp_path / "map.tif", Settings(wanted=Wanted(True, kind)))
+    (made,) = mapped(model, [source], tmp_path / "map.tif", confidence=True, probabilities=kind)
     with torch.no_grad():
         expected = Segmenter.load(model)(torch.from_numpy(pixels[None]).float()).softmax(1)[0].numpy()
     assert made.probabilities is not None
@@ -124,8 +119,8 @@ def test_several_rasters_go_into_a_directory(tmp_path: Path, model: Path) -> Non
             assert file.height == 20 + i
 
 
-def scenes(*sources: str) -> list[Scene]:
-    return [Scene(Path(source).stem, source) for source in sources]
+def scenes(*sources: str) -> list[InputScene]:
+    return [InputScene(Path(source).stem, source) for source in sources]
 
 
 def test_where_maps_go(tmp_path: Path) -> None:
@@ -156,9 +151,9 @@ def test_a_map_never_overwrites_a_raster_it_is_made_from(tmp_path: Path, model: 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"settings": {"overlap": 0.9}}, "overlap"),
-        ({"settings": {"threads": 0}}, "0 reading threads"),
-        ({"settings": {"tta": "rotate"}}, "unknown test-time averaging 'rotate'"),
+        ({"overlap": 0.9}, "overlap"),
+        ({"readers": 0}, "0 reading threads"),
+        ({"tta": "rotate"}, "unknown test-time averaging 'rotate'"),
         ({"batch": 0}, "batch size 0"),
         ({"device": "warp"}, "device 'warp'"),
         ({"backend": "tensorrt"}, "unknown backend 'tensorrt'"),
@@ -172,9 +167,7 @@ def test_a_map_never_overwrites_a_raster_it_is_made_from(tmp_path: Path, model: 
 def test_wrong_settings_write_nothing(tmp_path: Path, model: Path, options: dict[str, Any], says: str) -> None:
     source = make_raster(tmp_path / "scene.tif")
     with pytest.raises(GeodistillError, match=says):
-        predict(
-            model, [source], tmp_path / "new" / "map.tif", Options(Settings(**options.pop("settings", {})), **options)
-        )
+        predict(model, [source], tmp_path / "new" / "map.tif", PredictOptions(**options))
     assert not (tmp_path / "new").exists() or list((tmp_path / "new").iterdir()) == []
 
 
@@ -271,7 +264,7 @@ def test_bands_by_number_and_by_name(tmp_path: Path, model: Path) -> None:
     # A model that knows its bands by name finds them without being told.
     own = tiny_segmenter()
     own.spec = replace(own.spec, bands=("nir", "red", "green"))
-    (made,) = predict(own, [source], tmp_path / "own.tif", Options(backend="torch"))
+    (made,) = predict(own, [source], tmp_path / "own.tif", PredictOptions(backend="torch"))
     with rasterio.open(made.path) as file:
         np.testing.assert_array_equal(file.read(1), brightest(pixels[[3, 2, 1]]))
 
@@ -282,15 +275,15 @@ def test_blocks_of_rows_and_of_columns_give_the_same_file(tmp_path: Path) -> Non
     arguments = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
     model = tmp_path / "model"
     Segmenter.from_network("supervised", arguments, tiny_spec(std=60), network.state_dict(), 32, {}).save(model)
-    wanted = Settings(wanted=Wanted(True, "uint8"))
-    options = Options(wanted, device="cpu", backend="torch", batch=1)
+    options = PredictOptions(confidence=True, probabilities="uint8", device="cpu", backend="torch", batch=1)
     (whole,) = predict(model, [source], tmp_path / "whole" / "map.tif", options)
     cut: dict[str, SceneMap] = {}
     (cut["rows"],) = predict(model, [source], tmp_path / "rows" / "map.tif", replace(options, blocks=3), workers=2)
     narrow = replace(options, max_memory=int(4.6 * 2**20))
     with Raster(source) as raster:
-        alone = replace(narrow, settings=replace(wanted, batch=1))
-        assert len(cut_columns(Plan.of(300, 400, 32, 0.25), alone, 3, raster)) == 3
+        network = as_network(Segmenter.load(model))
+        plan = RunPlan(narrow, network, WindowPlan.of(300, 400, 32, 0.25), 1, "torch", "fp32")
+        assert len(plan.column_blocks(raster)) == 3
     (cut["columns"],) = predict(model, [source], tmp_path / "columns" / "map.tif", narrow)
     (cut["both"],) = predict(model, [source], tmp_path / "both" / "map.tif", replace(narrow, blocks=2))
     for name, made in cut.items():
@@ -312,8 +305,8 @@ def test_a_ground_sampling_distance_far_from_the_models(tmp_path: Path) -> None:
     pixels = np.repeat(np.repeat(noise((3, 20, 30)), 2, 1), 2, 2)
     source = make_raster(tmp_path / "scene.tif", pixels=pixels)  # of 0.5 m
     with pytest.warns(GeodistillWarning, match=r"scene.tif has 0.5 m a pixel, the model 1 m; --resample"):
-        predict(own, [source], tmp_path / "map.tif", Options(backend="torch"))
-    (made,) = predict(own, [source], tmp_path / "map.tif", Options(backend="torch", resample=True))
+        predict(own, [source], tmp_path / "map.tif", PredictOptions(backend="torch"))
+    (made,) = predict(own, [source], tmp_path / "map.tif", PredictOptions(backend="torch", resample=True))
     with Raster(made.path) as file, Raster(source) as scene:
         assert (file.grid.height, file.grid.width) == (20, 30)
         np.testing.assert_allclose(file.grid.bounds, scene.grid.bounds)
@@ -336,10 +329,9 @@ def test_the_warning_is_one_line_of_the_command(tmp_path: Path, capsys: pytest.C
 
 def test_what_lies_beside_a_finished_map_can_come_later(tmp_path: Path, model: Path) -> None:
     source = make_raster(tmp_path / "scene.tif")
-    settings = Settings(wanted=Wanted(confidence=True))
-    (first,) = mapped(model, [source], tmp_path / "map.tif", settings)
+    (first,) = mapped(model, [source], tmp_path / "map.tif", confidence=True)
     before = first.path.read_bytes()
-    (again,) = mapped(model, [source], tmp_path / "map.tif", settings, resume=True, stac=True, vector=VectorOptions())
+    (again,) = mapped(model, [source], tmp_path / "map.tif", confidence=True, resume=True, stac=True, vector="gpkg")
     assert again.finished_before
     assert first.path.read_bytes() == before
     assert again.stac is not None

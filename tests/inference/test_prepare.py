@@ -13,18 +13,16 @@ import torch
 from torch import Tensor
 
 from factories import make_raster, noise, truncate
-from geodistill.backends import available, choose
+from geodistill.backends import choose
+from geodistill.backends.backend import available
 from geodistill.cli import main
 from geodistill.inference.checkpoint import open_work
-from geodistill.inference.inputs import Scene
-from geodistill.inference.network import as_images, as_network
-from geodistill.inference.options import Options, cut_columns
+from geodistill.inference.network import SPAN, RunPlan, as_images, as_network
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.inference.prepare import fastest_batch, first_windows, prepare
-from geodistill.inference.reduce import Wanted
-from geodistill.inference.sliding import SPAN, Settings
-from geodistill.inference.windows import Area, Part, Plan
-from geodistill.inference.worker import Task, as_begun
+from geodistill.inference.windows import Area, Part, WindowPlan
+from geodistill.inference.worker import as_begun
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 from tiny import sparse_raster, tiny_networks, tiny_segmenter
@@ -34,6 +32,11 @@ from tiny import sparse_raster, tiny_networks, tiny_segmenter
 def _networks() -> Iterator[None]:
     with tiny_networks():
         yield
+
+
+def prepared(options: PredictOptions, raster: Raster) -> RunPlan:
+    segmenter, area = tiny_segmenter(), Area.whole(raster)
+    return prepare(segmenter, options, area, area.windows(segmenter.tile, options.overlap))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
@@ -62,25 +65,25 @@ def test_windows_are_tried_where_there_is_data(tmp_path: Path) -> None:
     pixels = np.zeros((3, 200, 200), np.uint8)
     pixels[:, 150:, 150:] = 9
     with Raster(make_raster(tmp_path / "a.tif", pixels=pixels, nodata=0)) as raster:
-        windows = first_windows(Area.whole(raster), 32, 0.25)
+        windows = first_windows(Area.whole(raster), Area.whole(raster).windows(32, 0.25))
     assert 1 <= len(windows) <= 4
     assert all(window.any() for window in windows)
     with Raster(make_raster(tmp_path / "b.tif", pixels=0 * pixels, nodata=0)) as raster:
-        (window,) = first_windows(Area.whole(raster), 32, 0.25)
+        (window,) = first_windows(Area.whole(raster), Area.whole(raster).windows(32, 0.25))
     assert not window.any()
 
 
 def test_what_cannot_be_read_is_passed_over_where_windows_are_tried(tmp_path: Path) -> None:
     path = truncate(make_raster(tmp_path / "a.tif", height=400, width=400, tiled=True))
     with Raster(path) as raster:
-        windows = first_windows(Area.whole(raster), 64, 0.25, 8)
+        windows = first_windows(Area.whole(raster), Area.whole(raster).windows(64, 0.25), 8)
     assert len(windows) == 8
     assert all(window.any() for window in windows)
     # So the map has its holes, whatever was to be measured before.
-    options = Options(Settings(keep_going=True), batch="auto", device="cpu")
+    options = PredictOptions(keep_going=True, batch="auto", device="cpu")
     (made,) = predict(tiny_segmenter(), [path], tmp_path / "map.tif", options)
     assert made.holes
-    assert made.told.startswith("batch size ")
+    assert made.notes[0].startswith("batch size ")
 
 
 def test_the_fastest_batch_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,30 +97,30 @@ def test_the_fastest_batch_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_measured_is_kept_with_the_work(tmp_path: Path) -> None:
-    asked = Options(batch="auto", precision="auto", device="cpu", resume=True)
-    task = Task("m", Scene("a", "a.tif"), tmp_path / "a.tif", asked, "run")
-    assert as_begun(task) == asked
+    asked = PredictOptions(batch="auto", precision="auto", device="cpu", resume=True)
+    path = tmp_path / "a.tif"
+    assert as_begun(path, asked) == asked
     about = {"batch": 7, "backend": "openvino", "precision": "bf16", "device": "cpu"}
-    with open_work(task.path, about, resume=False):
-        begun = as_begun(task)
+    with open_work(path, about, resume=False):
+        begun = as_begun(path, asked)
         assert (begun.batch, begun.backend, begun.precision) == (7, "openvino", "bf16")
-        other = replace(task, options=replace(asked, batch=3, backend="torch"))
-        assert (as_begun(other).batch, as_begun(other).backend) == (3, "torch")
+        other = as_begun(path, replace(asked, batch=3, backend="torch"))
+        assert (other.batch, other.backend) == (3, "torch")
         # Another precision than asked for is no choice of ours.
-        exact = as_begun(replace(task, options=replace(asked, precision="fp32")))
+        exact = as_begun(path, replace(asked, precision="fp32"))
         assert (exact.batch, exact.backend, exact.precision) == (7, "auto", "fp32")
-        anew = Options(batch="auto")
-        assert as_begun(replace(task, options=anew)) == anew
-    with open_work(task.path, about | {"device": "cuda"}, resume=False):
-        assert as_begun(task) == asked
+        anew = PredictOptions(batch="auto")
+        assert as_begun(path, anew) == anew
+    with open_work(path, about | {"device": "cuda"}, resume=False):
+        assert as_begun(path, asked) == asked
 
 
 def test_a_finished_map_is_left_without_measuring_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = make_raster(tmp_path / "scene.tif"), tmp_path / "map.tif"
     monkeypatch.setattr("geodistill.inference.prepare.fastest_batch", lambda network, windows: 3)
-    options = Options(batch="auto", device="cpu")
+    options = PredictOptions(batch="auto", device="cpu")
     (first,) = predict(tiny_segmenter(), [source], out, options)
-    assert "batch size 3" in first.told
+    assert "batch size 3" in first.notes
     before = out.stat().st_mtime_ns
     monkeypatch.setattr("geodistill.inference.prepare.fastest_batch", lambda network, windows: 5)
     (again,) = predict(tiny_segmenter(), [source], out, replace(options, resume=True))
@@ -131,7 +134,7 @@ def test_a_finished_map_is_left_without_measuring_again(tmp_path: Path, monkeypa
 @pytest.mark.filterwarnings("ignore::geodistill.errors.GeodistillWarning")
 def test_a_model_that_sees_the_scene_otherwise_maps_it_again(tmp_path: Path) -> None:
     source, out = make_raster(tmp_path / "scene.tif"), tmp_path / "map.tif"
-    options, model = Options(device="cpu", resume=True), tiny_segmenter()
+    options, model = PredictOptions(device="cpu", resume=True), tiny_segmenter()
     predict(model, [source], out, options)
     # The weights are the same, what they are given is not.
     moved = replace(model.spec, mean=(9.0, 0.0, 0.0))
@@ -164,21 +167,21 @@ def test_the_choice_of_a_backend_is_printed_with_its_tolerance(
     assert all(f"{name} fp32 " in told for name in available("cpu"))
     # It was tried on windows of this scene.
     with Raster(source) as raster:
-        first = first_windows(Area.whole(raster), 16, 0.25, 2)
+        first = first_windows(Area.whole(raster), Area.whole(raster).windows(16, 0.25), 2)
     np.testing.assert_array_equal(seen[0].numpy(), np.stack(first).astype(np.float32))
 
 
 @pytest.mark.parametrize(
-    ("asked", "wanted", "tried"),
+    ("asked", "tried"),
     [
-        ({}, Wanted(confidence=True), "auto"),
-        ({}, Wanted(probabilities="float16"), "fp32"),
-        ({"precision": "bf16"}, Wanted(probabilities="float16"), "bf16"),
-        ({"precision": "fp32"}, Wanted(), "fp32"),
+        ({"confidence": True}, "auto"),
+        ({"probabilities": "float16"}, "fp32"),
+        ({"precision": "bf16", "probabilities": "float16"}, "bf16"),
+        ({"precision": "fp32"}, "fp32"),
     ],
 )
 def test_lower_precision_is_tried_where_classes_are_what_counts(
-    asked: dict[str, str], wanted: Wanted, tried: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: dict[str, Any], tried: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     plain = choose.choose_backend
@@ -189,7 +192,7 @@ def test_lower_precision_is_tried_where_classes_are_what_counts(
 
     monkeypatch.setattr(choose, "choose_backend", note)
     with Raster(make_raster(tmp_path / "scene.tif", height=48, width=48)) as raster:
-        prepare(tiny_segmenter(), Options(Settings(wanted=wanted), device="cpu", **asked), Area.whole(raster))  # type: ignore[arg-type]
+        prepared(PredictOptions(device="cpu", **asked), raster)
     assert seen == [tried]
 
 
@@ -199,7 +202,7 @@ def test_other_backends_make_the_same_map(tmp_path: Path, backend: str) -> None:
     segmenter = tiny_segmenter("context", tile=32)
     source = make_raster(tmp_path / "scene.tif", height=90, width=120)
     made = {
-        name: predict(segmenter, [source], tmp_path / f"{name}.tif", Options(device="cpu", backend=name))[0]
+        name: predict(segmenter, [source], tmp_path / f"{name}.tif", PredictOptions(device="cpu", backend=name))[0]
         for name in ("torch", backend)
     }
     with rasterio.open(made["torch"].path) as one, rasterio.open(made[backend].path) as other:
@@ -216,24 +219,24 @@ def test_compiling_is_torchs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch, "compile", compile_nothing)
     with Raster(make_raster(tmp_path / "a.tif")) as raster:
-        ready = prepare(tiny_segmenter(), Options(device="cpu", compile=True), Area.whole(raster))
+        ready = prepared(PredictOptions(device="cpu", compile=True), raster)
         assert compiled == [True]
-        assert ready.options.backend == "torch"
+        assert ready.backend == "torch"
         # Sizes of batches are tried before: each that is compiled takes minutes.
         network = as_network(tiny_segmenter())
         monkeypatch.setattr("geodistill.inference.prepare.fastest_batch", lambda tried, _: 7 - len(compiled))
-        ready = prepare(tiny_segmenter(), Options(device="cpu", compile=True, batch="auto"), Area.whole(raster))
-    assert (ready.options.batch, ready.options.settings.batch, ready.told) == (6, 6, "batch size 6")
+        ready = prepared(PredictOptions(device="cpu", compile=True, batch="auto"), raster)
+    assert (ready.batch, ready.notes) == (6, ("batch size 6",))
     assert network.size == ready.network.size
 
 
 def test_a_wide_scene_is_cut_where_batches_end(tmp_path: Path) -> None:
-    plan = Plan.of(2000, 400 * 48 + 16, 64, 0.25)
+    plan = WindowPlan.of(2000, 400 * 48 + 16, 64, 0.25)
     assert len(plan.lefts) == 400
-    options = Options(Settings(batch=2))
+    run = RunPlan(PredictOptions(), as_network(tiny_segmenter(classes=5)), plan, 2, "torch", "fp32")
     with Raster(sparse_raster(tmp_path / "wide.tif", plan.height, plan.width)) as raster:
-        assert cut_columns(plan, options, 5, raster) == [Part.whole(plan)]
-        cut = [cut_columns(plan, replace(options, max_memory=m * 2**20), 5, raster) for m in (8, 16, 32)]
+        assert run.column_blocks(raster) == [Part.whole(plan)]
+        cut = [replace(run, options=PredictOptions(max_memory=m * 2**20)).column_blocks(raster) for m in (8, 16, 32)]
     for parts in cut:
         assert parts[0].first_column == 0
         assert parts[-1].last_column == 400

@@ -11,9 +11,9 @@ import pytest
 
 from factories import make_raster
 from geodistill.errors import GeodistillWarning
-from geodistill.inference.options import Options
+from geodistill.inference.inputs import how_far, sample_moments
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.radiometry import how_far, sample_moments
 from geodistill.raster import Raster
 from geodistill.spec import Spec
 from tiny import tiny_networks, tiny_segmenter, tiny_spec
@@ -72,7 +72,7 @@ def test_predict_tells_once_in_one_line_and_maps(tmp_path: Path) -> None:
         own = tiny_segmenter()
         own.spec = MODEL
         with pytest.warns(GeodistillWarning, match="s.tif has samples of .* where the model was trained on") as told:
-            (made,) = predict(own, [source], tmp_path / "m.tif", Options(backend="torch", device="cpu"))
+            (made,) = predict(own, [source], tmp_path / "m.tif", PredictOptions(backend="torch", device="cpu"))
     assert len(told) == 1
     assert made.path.is_file()
 

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geodistill.inference.regions import Region, Strip, trace_regions
+from geodistill.inference.regions import MapStrip, Region, trace_regions
 from geodistill.spec import IGNORE_INDEX
 
 
-def strips(classes: NDArray[np.uint8], height: int, confidence: NDArray[np.uint8] | None = None) -> Iterator[Strip]:
+def strips(classes: NDArray[np.uint8], height: int, confidence: NDArray[np.uint8] | None = None) -> Iterator[MapStrip]:
     for top in range(0, len(classes), height):
         rows = slice(top, top + height)
-        yield Strip(classes[rows], None if confidence is None else confidence[rows])
+        yield MapStrip(classes[rows], None if confidence is None else confidence[rows])
 
 
 def trace(classes: NDArray[np.uint8], height: int, simplify: float = 0.0) -> list[Region]:
@@ -140,13 +140,13 @@ def test_a_map_without_data_has_no_region() -> None:
 def test_memory_does_not_grow_with_the_height() -> None:
     """Fields with gaps between them, on and on: what is finished is given away."""
 
-    def field_strips(count: int) -> Iterator[Strip]:
+    def field_strips(count: int) -> Iterator[MapStrip]:
         rows = np.full((128, 1024), IGNORE_INDEX, np.uint8)
         rows[:100, :500], rows[:100, 520:] = 0, 1
         rows[10:20, 10:20] = 1
         for _ in range(count):
             gc.collect(1)  # rasterio leaves cycles behind, which Python takes away at its own times.
-            yield Strip(rows)
+            yield MapStrip(rows)
 
     peaks = []
     for count in (6, 60):
@@ -160,10 +160,10 @@ def test_memory_does_not_grow_with_the_height() -> None:
 def test_a_finished_region_comes_before_the_rows_below_are_read() -> None:
     seen = []
 
-    def watched() -> Iterator[Strip]:
+    def watched() -> Iterator[MapStrip]:
         for index in range(4):
             seen.append(index)
-            yield Strip(np.full((2, 3), index, np.uint8))
+            yield MapStrip(np.full((2, 3), index, np.uint8))
 
     for region in trace_regions(watched()):
         assert seen[-1] <= region.index + 2

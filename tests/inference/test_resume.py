@@ -17,12 +17,12 @@ import rasterio
 
 from factories import make_raster, noise
 from geodistill.inference.checkpoint import work_folder
-from geodistill.inference.windows import Plan
+from geodistill.inference.windows import WindowPlan
 from slow_predict import TILE, kill, rows_in_journal, run, start, wait_for_rows
 from where import SUPPORT
 
 HEIGHT, WIDTH = 300, 90
-PLAN = Plan.of(HEIGHT, WIDTH, TILE, 0.25)
+PLAN = WindowPlan.of(HEIGHT, WIDTH, TILE, 0.25)
 
 
 @pytest.fixture(scope="module")

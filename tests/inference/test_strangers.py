@@ -15,13 +15,13 @@ import shapely
 
 from factories import make_raster
 from geodistill.errors import GeodistillError
-from geodistill.inference.options import Options
+from geodistill.inference.local_only import OFFLINE
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.strangers import OFFLINE
 from served import serve
 from tiny import tiny_networks, tiny_segmenter
 
-LOCAL = Options(backend="torch", device="cpu", local_only=True)
+LOCAL = PredictOptions(backend="torch", device="cpu", local_only=True)
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from factories import make_raster, noise, truncate
 from geodistill.errors import DataError, RecipeError, UnknownNameError
-from geodistill.inference.blend import axis_weights
 from geodistill.inference.network import as_network
-from geodistill.inference.reduce import Wanted
-from geodistill.inference.sliding import Edges, Settings, stream
-from geodistill.inference.windows import Area, Part, Plan, window_starts
+from geodistill.inference.options import PredictOptions, SlidingOptions
+from geodistill.inference.sliding import Edges, stream
+from geodistill.inference.windows import Area, Part, WindowPlan, axis_weights, window_starts
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
@@ -44,8 +43,10 @@ def segment(
     network = as_network(segmenter, tta=settings.pop("tta", "none"))
     with Raster(path) as raster:
         area = Area.whole(raster) if window is None else Area(raster, window)
-        asked = Settings(wanted=Wanted(probabilities="float32"), **settings)
-        parts = list(stream(network, area, asked, part=part, edges=edges))
+        batch = PredictOptions(batch=settings.pop("batch", 4)).batch
+        asked = SlidingOptions(probabilities="float32", **settings)
+        windows = area.windows(network.size, asked.overlap)
+        parts = list(stream(network, area, windows, asked, batch=batch, part=part, edges=edges))
     first = parts[0].first
     assert [p.first - first for p in parts] == np.cumsum([0, *(p.valid.shape[0] for p in parts)])[:-1].tolist()
     for found in parts:
@@ -202,7 +203,8 @@ def test_a_file_that_ends_in_the_middle_of_the_scene(tmp_path: Path) -> None:
 
 def test_the_reader_has_ended_when_a_stream_is_closed_early(tmp_path: Path) -> None:
     with Raster(make_raster(tmp_path / "a.tif", height=300, width=50)) as raster:
-        rows = stream(as_network(tiny_segmenter()), Area.whole(raster))
+        area, options = Area.whole(raster), SlidingOptions()
+        rows = stream(as_network(tiny_segmenter()), area, area.windows(16, 0.25), options, batch=4)
         next(rows)
         rows.close()
         assert raster.read(Window(0, 0, 5, 5))[1].all()
@@ -225,7 +227,7 @@ def test_turns_and_mirrors_average_over_eight(tmp_path: Path) -> None:
 def test_any_number_of_readers_gives_the_same_bits(tmp_path: Path, threads: int) -> None:
     path = make_raster(tmp_path / "a.tif", height=300, width=90, tiled=True)
     segmenter = tiny_segmenter("context", tile=32)
-    found, _ = segment(segmenter, path, threads=threads)
+    found, _ = segment(segmenter, path, readers=threads)
     np.testing.assert_array_equal(found, segment(segmenter, path)[0])
 
 
@@ -234,7 +236,7 @@ def test_rows_from_the_middle_are_the_same_bits(tmp_path: Path, overlap: float) 
     path = make_raster(tmp_path / "a.tif", height=200, width=90)
     segmenter = tiny_segmenter("context", tile=32)
     whole, _ = segment(segmenter, path, overlap=overlap)
-    plan = Plan.of(200, 90, 32, overlap)
+    plan = WindowPlan.of(200, 90, 32, overlap)
     for first in (1, 4, len(plan.tops) - 1):
         part = Part(first, len(plan.tops), 0, len(plan.lefts))
         found, _ = segment(segmenter, path, part=part, overlap=overlap)
@@ -245,7 +247,8 @@ def test_what_cannot_be_read_becomes_a_hole_where_asked_for(tmp_path: Path) -> N
     path = make_raster(tmp_path / "a.tif", height=300, width=200, tiled=True)
     whole, _ = segment(tiny_segmenter(), path)
     with Raster(truncate(path)) as raster:
-        parts = list(stream(as_network(tiny_segmenter()), Area.whole(raster), Settings(keep_going=True)))
+        area, options = Area.whole(raster), SlidingOptions(keep_going=True)
+        parts = list(stream(as_network(tiny_segmenter()), area, area.windows(16, 0.25), options, batch=4))
     holes = [hole for part in parts for hole in part.holes]
     unread = np.zeros((300, 200), bool)
     for hole in holes:
@@ -262,10 +265,10 @@ def test_what_cannot_be_read_becomes_a_hole_where_asked_for(tmp_path: Path) -> N
 
 def test_holes_are_told_with_the_rows_they_lie_in_wherever_a_run_begins(tmp_path: Path) -> None:
     path = truncate(make_raster(tmp_path / "a.tif", height=300, width=200, tiled=True), 0.4)
-    segmenter, settings = tiny_segmenter(tile=48), Settings(keep_going=True)
+    segmenter, settings = tiny_segmenter(tile=48), SlidingOptions(keep_going=True)
     with Raster(path) as raster:
-        area, plan = Area.whole(raster), Plan.of(300, 200, 48, 0.25)
-        told = {rows.row: rows.holes for rows in stream(as_network(segmenter), area, settings)}
+        area, plan = Area.whole(raster), WindowPlan.of(300, 200, 48, 0.25)
+        told = {rows.row: rows.holes for rows in stream(as_network(segmenter), area, plan, settings, batch=4)}
         assert len([row for row, holes in told.items() if holes]) > 3
         # Each new row is told of once: with the first strip that has it.
         bottoms = [top + plan.size for top in plan.tops]
@@ -274,7 +277,7 @@ def test_holes_are_told_with_the_rows_they_lie_in_wherever_a_run_begins(tmp_path
             assert all(first <= h.window.row and h.window.row + h.window.height <= bottoms[row] for h in holes)
         for begun in (1, 4, len(plan.tops) - 1):
             part = Part(begun, len(plan.tops), 0, len(plan.lefts))
-            for rows in stream(as_network(segmenter), area, settings, part=part):
+            for rows in stream(as_network(segmenter), area, plan, settings, batch=4, part=part):
                 assert rows.holes == told[rows.row]
 
 

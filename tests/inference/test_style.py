@@ -14,8 +14,9 @@ import shapely
 from rasterio.transform import from_origin
 
 from class_maps import blobs, read, write_map
+from geodistill.inference.options import VECTOR_FORMATS
 from geodistill.inference.style import plain_name, style_files, write_style
-from geodistill.inference.vector import FORMATS, VectorOptions, write_vectors
+from geodistill.inference.vector import write_vectors
 from geodistill.spec import Legend
 
 LEGEND = Legend(
@@ -58,11 +59,11 @@ def test_a_style_has_exactly_the_classes(tmp_path: Path) -> None:
         assert str(files[1]) in file.files
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 def test_polygons_carry_it(kind: str, tmp_path: Path) -> None:
     place = from_origin(500_000, 40_000, 0.5, 0.5)
     made = write_map(tmp_path / "map.tif", blobs(), "EPSG:32636", place, legend=LEGEND)
-    written = write_vectors(made, VectorOptions(kind)).path
+    written = write_vectors(made, kind).path
     assert set(read(written)["name"]) == set(NAMES)
     if kind != "gpkg":
         assert len(entries((tmp_path / "map.qml").read_text(encoding="utf-8"))[1]) == 3
@@ -76,20 +77,20 @@ def test_polygons_carry_it(kind: str, tmp_path: Path) -> None:
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 def test_the_same_map_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
     made = write_map(tmp_path / "map.tif", blobs(), "EPSG:32636", from_origin(500_000, 40_000, 0.5, 0.5))
-    first, second = (write_vectors(made, VectorOptions(kind)).path.read_bytes() for _ in range(2))
+    first, second = (write_vectors(made, kind).path.read_bytes() for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize("simplify", [0.0, 1.0])
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 @pytest.mark.parametrize("gsd", [0.005, 0.05, 0.3, 10.0])
 def test_outlines_keep_their_areas_and_borders(kind: str, simplify: float, gsd: float, tmp_path: Path) -> None:
     """Areas recomputed from the file, on the plane of the map, against those of the pixels: within a thousandth."""
     made = write_map(tmp_path / "map.tif", blobs(60, 70), "EPSG:32636", from_origin(500_000, 4_000_000, gsd, gsd))
-    frame = read(write_vectors(made, VectorOptions(kind, simplify=simplify)).path)
+    frame = read(write_vectors(made, kind, simplify=simplify).path)
     assert shapely.coverage_is_valid(frame.geometry.to_numpy())
     exteriors = shapely.get_exterior_ring(frame.geometry.to_numpy())
     assert shapely.is_ccw(exteriors).all() or not shapely.is_ccw(exteriors).any()
@@ -106,18 +107,18 @@ MARS = (
 )
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 @pytest.mark.parametrize(("crs", "pixel", "ground"), [(LOCAL, 0.5, 0.25), (MARS, 1e-3, (3.396e6 * 1.7453e-5) ** 2)])
 def test_a_grid_that_lies_nowhere_on_earth(kind: str, crs: str, pixel: float, ground: float, tmp_path: Path) -> None:
     made = write_map(tmp_path / "map.tif", blobs(), crs, from_origin(2, 1, pixel, pixel))
-    frame = read(write_vectors(made, VectorOptions(kind)).path)
+    frame = read(write_vectors(made, kind).path)
     assert frame["area_m2"].sum() == pytest.approx(frame["pixels"].sum() * ground, rel=0.02)
     assert frame.total_bounds == pytest.approx([2, 1 - 40 * pixel, 2 + 50 * pixel, 1], abs=pixel / 100)
 
 
 def test_the_parquet_file_says_where_it_lies(tmp_path: Path) -> None:
     made = write_map(tmp_path / "map.tif", blobs(), "EPSG:32636", from_origin(500_000, 40_000, 0.5, 0.5))
-    path = write_vectors(made, VectorOptions("parquet")).path
+    path = write_vectors(made, "parquet").path
     column = json.loads(pq.read_metadata(path).metadata[b"geo"])["columns"]["geometry"]
     assert column["bbox"] == pytest.approx([500_000, 40_000 - 20, 500_025, 40_000])
     assert column["orientation"] == "counterclockwise"

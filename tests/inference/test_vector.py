@@ -19,20 +19,20 @@ from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.inference import vector
-from geodistill.inference.options import Options
+from geodistill.inference.options import VECTOR_FORMATS, PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.vector import FORMATS, VectorOptions, write_vectors
+from geodistill.inference.vector import write_vectors
 from geodistill.spec import IGNORE_INDEX
 from tiny import tiny_networks, tiny_segmenter
 
 ROTATED = Affine.translation(500_000, 40_000) @ Affine.rotation(33) @ Affine.scale(0.5, -0.5)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 def test_every_format_opens_with_the_same_polygons(kind: str, tmp_path: Path) -> None:
     classes = blobs()
     made = write_map(tmp_path / "map.tif", classes, "EPSG:32636", from_origin(500_000, 40_000, 0.5, 0.5))
-    written = write_vectors(made, VectorOptions(kind))
+    written = write_vectors(made, kind)
     frame = read(written.path)
     assert written.path == tmp_path / f"map.{kind}"
     assert written.polygons == len(frame) > 20
@@ -67,7 +67,7 @@ def test_areas_are_pixel_counts_for_any_transform(
     made = write_map(tmp_path_factory.mktemp("map") / "map.tif", classes, "EPSG:32636", transform)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vector, "STRIP", strip)
-        frame = read(write_vectors(made, VectorOptions("parquet")).path)
+        frame = read(write_vectors(made, "parquet").path)
     pixel = abs(transform.determinant)
     assert frame.is_valid.all()
     for index in range(3):
@@ -90,7 +90,7 @@ def test_areas_are_pixel_counts_for_any_transform(
 def test_areas_are_on_the_ground_where_the_crs_distorts_them(crs: str, transform: Affine, tmp_path: Path) -> None:
     """At 60 degrees a Mercator metre is half a metre."""
     classes = np.zeros((30, 40), np.uint8)
-    frame = read(write_vectors(write_map(tmp_path / "map.tif", classes, crs, transform), VectorOptions()).path)
+    frame = read(write_vectors(write_map(tmp_path / "map.tif", classes, crs, transform)).path)
     outline = frame.to_crs(4326).geometry.iloc[0]
     assert frame["area_m2"].iloc[0] == pytest.approx(abs(Geod(ellps="WGS84").geometry_area_perimeter(outline)[0]))
     if crs == "EPSG:3857":
@@ -99,7 +99,7 @@ def test_areas_are_on_the_ground_where_the_crs_distorts_them(crs: str, transform
 
 def test_feet_become_square_metres(tmp_path: Path) -> None:
     made = write_map(tmp_path / "map.tif", np.zeros((10, 10), np.uint8), "EPSG:2263", from_origin(9e5, 2e5, 1, 1))
-    frame = read(write_vectors(made, VectorOptions()).path)
+    frame = read(write_vectors(made).path)
     assert frame["area_m2"].sum() == pytest.approx(100 * 0.3048006096**2)
 
 
@@ -107,7 +107,7 @@ def test_control_points_place_the_polygons(tmp_path: Path) -> None:
     corners = ((0, 0, 30.0, 50.0), (0, 50, 30.5, 50.0), (40, 0, 30.0, 49.6), (40, 50, 30.5, 49.6))
     points = [GroundControlPoint(row, col, x, y) for row, col, x, y in corners]
     made = write_map(tmp_path / "map.tif", blobs(), "EPSG:4326", gcps=points)
-    frame = read(write_vectors(made, VectorOptions()).path)
+    frame = read(write_vectors(made).path)
     assert frame.crs.to_epsg() == 4326
     np.testing.assert_allclose(frame.total_bounds, [30.0, 49.6, 30.5, 50.0], atol=1e-6)
 
@@ -115,7 +115,7 @@ def test_control_points_place_the_polygons(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_map_that_lies_nowhere_has_pixels_and_no_square_metres(tmp_path: Path) -> None:
     made = write_map(tmp_path / "map.tif", blobs())
-    frame = read(write_vectors(made, VectorOptions("fgb", min_area=20)).path)
+    frame = read(write_vectors(made, "fgb", min_area=20).path)
     assert frame.crs is None
     assert frame["area_m2"].isna().all()
     assert frame["pixels"].min() >= 20
@@ -123,8 +123,8 @@ def test_a_map_that_lies_nowhere_has_pixels_and_no_square_metres(tmp_path: Path)
 
 def test_smaller_polygons_are_left_out_and_counted(tmp_path: Path) -> None:
     made = write_map(tmp_path / "map.tif", blobs(), "EPSG:32636", ROTATED)
-    whole = write_vectors(made, VectorOptions())
-    some = write_vectors(made, VectorOptions(min_area=10.0))
+    whole = write_vectors(made)
+    some = write_vectors(made, min_area=10.0)
     frame = read(some.path)
     assert frame["area_m2"].min() >= 10.0
     assert some.left_out > 0
@@ -133,21 +133,21 @@ def test_smaller_polygons_are_left_out_and_counted(tmp_path: Path) -> None:
 
 def test_a_map_without_data_gives_an_empty_file(tmp_path: Path) -> None:
     classes = np.full((5, 6), IGNORE_INDEX, np.uint8)
-    for kind in FORMATS:
+    for kind in VECTOR_FORMATS:
         made = write_map(tmp_path / "map.tif", classes, "EPSG:32636", ROTATED)
-        assert len(read(write_vectors(made, VectorOptions(kind)).path)) == 0
+        assert len(read(write_vectors(made, kind).path)) == 0
 
 
 def test_what_is_no_map_or_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no legend"):
-        write_vectors(make_raster(tmp_path / "photo.tif"), VectorOptions())
+        write_vectors(make_raster(tmp_path / "photo.tif"))
     with pytest.raises(UnknownNameError, match="unknown vector format 'shp'"):
-        VectorOptions("shp")
+        PredictOptions(vector="shp")
     with pytest.raises(RecipeError, match="simplify -1"):
-        VectorOptions(simplify=-1)
+        PredictOptions(vector="gpkg", simplify=-1)
     made = write_map(tmp_path / "map.tif", blobs(), "EPSG:32636", ROTATED)
     with pytest.raises(OutputError):
-        write_vectors(made, VectorOptions(), path=tmp_path / "photo.tif" / "out.gpkg")
+        write_vectors(made, path=tmp_path / "photo.tif" / "out.gpkg")
 
 
 @pytest.mark.parametrize("kind", ["gpkg", "parquet"])
@@ -157,7 +157,7 @@ def test_a_corrupt_map_is_told_and_leaves_nothing(kind: str, tmp_path: Path) -> 
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
     made.write_bytes(data)
     with pytest.raises(DataError, match=r"map\.tif"):
-        write_vectors(made, VectorOptions(kind))
+        write_vectors(made, kind)
     assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]
 
 
@@ -170,7 +170,7 @@ def _networks() -> Iterator[None]:
 @pytest.mark.usefixtures("_networks")
 def test_predict_writes_polygons_with_their_confidence(tmp_path: Path) -> None:
     scene = make_raster(tmp_path / "scene.tif", height=60, width=70, nodata=0)
-    made = predict(tiny_segmenter(), [scene], tmp_path / "map.tif", Options(vector=VectorOptions()))[0]
+    made = predict(tiny_segmenter(), [scene], tmp_path / "map.tif", PredictOptions(vector="gpkg"))[0]
     assert made.vectors == tmp_path / "map.gpkg"
     frame = read(made.vectors)
     with rasterio.open(made.path) as file, rasterio.open(made.confidence) as sure:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import make_raster
-from geodistill.inference.windows import Area, Part, Plan, window_starts
+from geodistill.inference.windows import Area, Part, WindowPlan, window_starts
 from geodistill.raster import Raster, Window
 
 
@@ -57,7 +57,7 @@ def test_rows_of_an_area(tmp_path: Path, dtype: str, nodata: float | None) -> No
 @given(st.integers(1, 400), st.integers(5, 60), st.sampled_from([0.0, 0.25, 0.5, 0.75]), st.data())
 @settings(max_examples=60)
 def test_blocks_finish_each_pixel_once(length: int, size: int, overlap: float, data: st.DataObject) -> None:
-    plan = Plan.of(length, length // 2 + 1, size, overlap)
+    plan = WindowPlan.of(length, length // 2 + 1, size, overlap)
     cut = data.draw(st.integers(0, len(plan.tops)))
     seen = np.zeros((plan.height, plan.width), int)
     for a, b in ((0, cut), (cut, len(plan.tops))):

@@ -11,12 +11,13 @@ import pytest
 from dying_network import dying_segmenter
 from factories import make_raster
 from geodistill.inference import predict as module
-from geodistill.inference.blocks import for_gpus
-from geodistill.inference.options import Options
-from geodistill.inference.predict import predict
+from geodistill.inference.options import PredictOptions
+from geodistill.inference.predict import for_gpus, predict
+from geodistill.inference.scene_map import SceneMap
+from geodistill.inference.worker import SceneTask, Worker
 from tiny import tiny_networks, tiny_segmenter
 
-OPTIONS = Options(device="cpu", backend="torch", batch=2)
+OPTIONS = PredictOptions(device="cpu", backend="torch", batch=2)
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +56,9 @@ def test_scenes_are_cut_in_blocks_only_where_workers_would_be_idle(
 ) -> None:
     cut: list[int] = []
 
-    def note(task: Any, blocks: int, **_: Any) -> Any:
+    def note(worker: Worker, task: SceneTask, blocks: int, **_: Any) -> SceneMap:
         cut.append(blocks)
-        return module.make_map(task)
+        return worker.map(task)
 
     monkeypatch.setattr(module, "map_in_blocks", note)
     monkeypatch.setattr(module, "run_tasks", lambda *_, **__: iter(()))
@@ -69,7 +70,7 @@ def test_scenes_are_cut_in_blocks_only_where_workers_would_be_idle(
 
 
 def test_a_machine_without_a_gpu_leaves_the_choice_to_workers_that_have_one() -> None:
-    chosen = for_gpus(Options(batch="auto", precision="auto"))
+    chosen = for_gpus(PredictOptions(batch="auto", precision="auto"))
     assert (chosen.backend, chosen.precision, chosen.batch, chosen.device) == ("torch", "fp32", 16, "auto")
-    asked = for_gpus(Options(batch=3, backend="onnx", precision="bf16"))
+    asked = for_gpus(PredictOptions(batch=3, backend="onnx", precision="bf16"))
     assert (asked.backend, asked.precision, asked.batch) == ("onnx", "bf16", 3)

@@ -27,7 +27,7 @@ from geodistill.errors import OutputError
 from geodistill.inference.checkpoint import Layer, PartFiles
 from geodistill.inference.geotiff import MapInfo, write_map
 from geodistill.inference.sliding import SceneRows
-from geodistill.inference.windows import Part, Plan
+from geodistill.inference.windows import Part, WindowPlan
 from geodistill.raster import Grid, Raster
 from geodistill.spec import IGNORE_INDEX, Legend
 from where import SUPPORT
@@ -58,7 +58,7 @@ def write(
     folder.mkdir(parents=True)
     layer = Layer(name, len(values), str(values.dtype))
     starts = range(0, grid.height, rows)
-    plan = Plan(grid.height, grid.width, max(rows, grid.width), tuple(starts), (0,))
+    plan = WindowPlan(grid.height, grid.width, max(rows, grid.width), tuple(starts), (0,))
     with PartFiles(folder, plan, Part.whole(plan), (layer,)) as files:
         for row, top in enumerate(starts):
             part = values[:, top : top + rows]
@@ -294,7 +294,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     (tmp_path / "file").write_text("")
-    plan = Plan(20, 20, 20, (0,), (0,))
+    plan = WindowPlan(20, 20, 20, (0,), (0,))
     layer = Layer("classes", 1, "uint8")
     with PartFiles(work, plan, Part.whole(plan), (layer,)) as files:
         files.append(SceneRows(0, 0, {"classes": classes(20, 20)}, np.ones((20, 20), bool), 1, ()))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.errors import GeodistillError, GeodistillWarning, OutputError
-from geodistill.label.build import build
+from geodistill.label.labelling import build
 from geodistill.label.ledger import NAME as JOURNAL
 from geodistill.label.ledger import Journal
 from killed_label import TILED
@@ -35,7 +35,7 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 def stopped(source: Path, out: Path) -> None:
     """A run that was killed when all tiles were done."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geodistill.label.build.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("geodistill.label.labelling.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(settings_of(source, **TILED), out)
 
@@ -157,7 +157,7 @@ def test_an_image_that_shrank_leaves_no_tile_behind(tmp_path: Path) -> None:
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:
-    from geodistill.label.segmenters.base import weights_stamp
+    from geodistill.label.segmenters.promptable import weights_stamp
     from promptable import save_promptable
 
     name = f"sam:{save_promptable('sam', tmp_path / 'weights')}"

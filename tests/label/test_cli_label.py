@@ -9,18 +9,18 @@ import pytest
 from detection_sets import make_detection_set
 from factories import truncate
 from geodistill.cli import main
-from geodistill.cli.label import LABEL_VERBS, _build_parser, _settings
+from geodistill.cli.label import LABEL_VERBS, build_parser, settings_of
 from geodistill.cli.shared import parse
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.label.ablation import PromptAblation
-from geodistill.label.build import WorkerOptions
 from geodistill.label.config import LabelSettings
+from geodistill.label.labelling import WorkerOptions
 from geodistill.label.postprocess import NO_RULES, Rules
 from geodistill.label.presets import PRESETS
 
 
 def settings_from(*flags: str) -> LabelSettings:
-    return _settings(parse(_build_parser(), ["--images", "i", "--boxes", "b", "--out", "o", *flags]))
+    return settings_of(parse(build_parser(), ["--images", "i", "--boxes", "b", "--out", "o", *flags]))
 
 
 def test_defaults() -> None:
@@ -79,7 +79,7 @@ def test_each_flag_reaches_the_work(flags: list[str], changed: dict[str, Any], m
         calls.append(named)
         raise RecipeError("stop", "")
 
-    monkeypatch.setattr("geodistill.label.build.build", stop)
+    monkeypatch.setattr("geodistill.label.labelling.build", stop)
     given = ["--images", "i", "--boxes", "b", "--out", "o", "--format", "coco"]
     assert main(["label", "build", *given, *flags, "--resume", "--keep-going"]) == 2
     assert calls == [{"work": WorkerOptions(**changed), "resume": True, "keep_going": True, "progress": True}]
@@ -87,7 +87,7 @@ def test_each_flag_reaches_the_work(flags: list[str], changed: dict[str, Any], m
 
 def test_no_flag_of_build_is_left_out_here() -> None:
     tried = {flag for flags, _ in FLAGS + WORK for flag in flags if flag.startswith("--")}
-    known = {flag for action in _build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
+    known = {flag for action in build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
     elsewhere = {"--help", "--images", "--boxes", "--out", "--format", "--json", "--resume", "--keep-going"}
     rules = {"--keep-component", "--fill-holes", "--max-outside", "--min-score"}
     assert known - tried == elsewhere | rules | {"--preset", "--classes", "--legend"}

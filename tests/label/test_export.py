@@ -15,9 +15,9 @@ from detection_sets import contents, make_detection_set, read_coco, settings_of,
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, UnknownNameError
 from geodistill.folders import foreign_files
-from geodistill.label.build import build
 from geodistill.label.export import export_labels, outline
 from geodistill.label.formats import read_boxes
+from geodistill.label.labelling import build
 from geodistill.label.masks import Runs
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from detection_sets import make_detection_set
 from geodistill.cli import main
-from geodistill.cli.label import _build_parser, _settings
+from geodistill.cli.label import build_parser, settings_of
 from geodistill.cli.shared import parse
 from geodistill.label.accounts import NO_TILE, UNREADABLE
+from geodistill.label.formats import FORMATS, read_boxes
 from geodistill.label.postprocess import EMPTY, LEAVES_BOX, MIN_SCORES, Rules
 from geodistill.label.presets import PRESETS
 from geodistill.label.records import REASONS
@@ -40,7 +41,7 @@ def test_the_commands_lead_from_boxes_to_a_segmenter(
 
 
 def test_the_presets_are_spelt_as_the_page_has_them() -> None:
-    shown = [_settings(parse(_build_parser(), command[2:])) for command in BLOCKS[2]]
+    shown = [settings_of(parse(build_parser(), command[2:])) for command in BLOCKS[2]]
     assert [settings.format for settings in shown] == [preset.format for preset in PRESETS.values()]
 
 
@@ -54,3 +55,17 @@ def test_the_defaults_are_those_of_the_page() -> None:
     assert MIN_SCORES == {"grabcut": 0.75}
     assert re.search(r"`--max-outside` .*\| 0.5 \|", PAGE)
     assert re.search(r"`--min-score` .*\| 0.75 for `grabcut`, else none \|", PAGE)
+
+
+def test_the_format_shown_is_a_plug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "corners.py").write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(FORMATS, "corners", "corners:read")  # type: ignore[arg-type]
+    source = make_detection_set(tmp_path / "town", 2)
+    (tmp_path / "boxes").mkdir()
+    (tmp_path / "boxes/scene_1.txt").write_text("ship 3 4 20 30\ndock 5 5 5 9\n", encoding="utf-8")
+    annotations = read_boxes("corners", tmp_path / "boxes", source / "images")
+    [image] = [image for image in annotations.images if image.boxes]
+    assert (image.key, [box.box for box in image.boxes]) == ("scene_1", [(3, 4, 20, 30)])
+    assert [dropped.reason for dropped in image.dropped] == ["zero area"]

@@ -14,7 +14,7 @@ from detection_sets import contents, make_detection_set, settings_of
 from dying_labeller import DyingLabeller
 from geodistill.errors import DataError, GeodistillWarning, OutputError
 from geodistill.label import ledger as journals
-from geodistill.label.build import WorkerOptions, build
+from geodistill.label.labelling import WorkerOptions, build
 from geodistill.label.ledger import Journal, TileRecord
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window
@@ -75,7 +75,7 @@ def test_several_processes_killed_from_outside_go_on_to_the_same_bytes(
     script = tmp_path / "run.py"
     script.write_text(
         "import sys; from pathlib import Path; from detection_sets import settings_of; from killed_label import TILED\n"
-        "from geodistill.label.build import WorkerOptions, build\n"
+        "from geodistill.label.labelling import WorkerOptions, build\n"
         "if __name__ == '__main__':\n"
         "    build(settings_of(Path(sys.argv[1]), **TILED), sys.argv[2], work=WorkerOptions(workers=2))\n"
     )
@@ -97,7 +97,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("geodistill.label.build.Labeller", DyingLabeller)
+    monkeypatch.setattr("geodistill.label.labelling.Labeller", DyingLabeller)
     build(settings_of(source, **TILED), tmp_path / "out", work=WorkerOptions(engine="ray", workers=2))
     assert (tmp_path / "died").is_file()
     assert contents(tmp_path / "out") == uninterrupted
@@ -106,7 +106,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
 def test_files_that_are_gone_are_made_again(source: Path, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geodistill.label.build.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("geodistill.label.labelling.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(settings_of(source, **TILED), out)
     next((out / "gray").glob("*.png")).unlink()

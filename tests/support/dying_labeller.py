@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from geodistill.label.labeller import Labeller
 from geodistill.label.ledger import TileRecord
 from geodistill.label.tiles import Item
-from geodistill.label.worker import Labeller
 
 
 class DyingLabeller(Labeller):

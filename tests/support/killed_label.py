@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from detection_sets import settings_of
-from geodistill.label import assemble, build, ledger, pixels
+from geodistill.label import assemble, labelling, ledger, pixels
 
 TILED = {"tile": 48, "overlap": 16, "share": 0.6, "empty": "keep"}
 
@@ -67,7 +67,7 @@ def die_at(point: str) -> None:
     elif place == "account":
         assemble.write_legend = before(assemble.write_legend)
     elif place == "end":
-        build.finish_run = before(build.finish_run)
+        labelling.finish_run = before(labelling.finish_run)
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
         process = os.fork()
         if not process:
             die_at(point)
-            build.build(settings_of(source, **TILED), results / point.replace(":", "-"))
+            labelling.build(settings_of(source, **TILED), results / point.replace(":", "-"))
             os._exit(0)
         _, status = os.waitpid(process, 0)
         print(point, os.waitstatus_to_exitcode(status))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from geodistill.inference.options import Options, parse_bytes
+from geodistill.inference.options import PredictOptions, parse_bytes
 from geodistill.inference.predict import predict
 from tiny import tiny_networks, tiny_segmenter
 
@@ -37,7 +37,7 @@ def main() -> None:
         before = status("VmRSS")
         allowed = int((status("VmData") + cap) * 2**20)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
-        predict(segmenter, [source], target, Options(device="cpu", backend="torch", max_memory=most))
+        predict(segmenter, [source], target, PredictOptions(device="cpu", backend="torch", max_memory=most))
     print(status("VmHWM") - before)
 
 

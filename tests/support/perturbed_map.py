@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from geodistill.inference.checkpoint import Layer, PartFiles
 from geodistill.inference.geotiff import MapInfo, write_map
 from geodistill.inference.sliding import SceneRows
-from geodistill.inference.windows import Part, Plan
+from geodistill.inference.windows import Part, WindowPlan
 from geodistill.raster import Grid
 from geodistill.spec import Legend
 
@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
         ):
             work, layer = folder / "work", Layer(name, len(values), str(values.dtype))
             work.mkdir()
-            plan = Plan(height, width, max(height, width), (0,), (0,))
+            plan = WindowPlan(height, width, max(height, width), (0,), (0,))
             grid = Grid(height, width, None, from_origin(0, 0, 1, 1))
             with PartFiles(work, plan, Part.whole(plan), (layer,)) as files:
                 files.append(SceneRows(0, 0, {name: values}, np.ones((height, width), bool), 1, ()))

@@ -21,10 +21,8 @@ from torch import Tensor
 
 from geodistill.errors import GeodistillError
 from geodistill.inference.checkpoint import work_folder
-from geodistill.inference.options import Options
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.inference.reduce import Wanted
-from geodistill.inference.sliding import Settings
 from tiny import ContextNetwork, tiny_networks, tiny_segmenter
 
 TILE = 32
@@ -61,11 +59,7 @@ def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: P
         return plain(self, image)
 
     ContextNetwork.forward = slow  # type: ignore[assignment,method-assign]
-    settings = Settings(
-        keep_going=flags.pop("keep_going", False),
-        wanted=Wanted(confidence=flags.pop("confidence", False), probabilities=flags.pop("probabilities", None)),
-    )
-    options = Options(settings, device="cpu", backend="torch", batch=2, **flags)
+    options = PredictOptions(device="cpu", backend="torch", batch=2, **flags)
     lines = []
     with tiny_networks():
         try:

@@ -1,6 +1,15 @@
-"""Ways to run a Segmenter's network: torch, ONNX Runtime, OpenVINO."""
+"""Ways to run a Segmenter's network: torch, ONNX Runtime, OpenVINO; each is imported when its name is asked for."""
 
-from geodistill.backends.choose import Choice, choose_backend
-from geodistill.backends.run import BACKENDS, PRECISIONS, Backend, available, open_backend
+from __future__ import annotations
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "Choice", "available", "choose_backend", "open_backend"]
+from typing import Literal, get_args
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+BACKENDS = {
+    "torch": "geodistill.backends.torch_backend:TorchBackend",
+    "onnx": "geodistill.backends.onnx_backend:OnnxBackend",
+    "openvino": "geodistill.backends.openvino_backend:OpenvinoBackend",
+}
+"""Every backend, see `geodistill.backends.backend`."""

@@ -9,8 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from geodistill.backends.kept import kept_graph
-from geodistill.backends.run import Backend, Precision, TorchBackend, available, open_graph, precisions
+from geodistill.backends import Precision
+from geodistill.backends.backend import Backend, available, open_graph, precisions
+from geodistill.backends.graph_cache import kept_graph
+from geodistill.backends.torch_backend import TorchBackend
 from geodistill.errors import ArtifactError
 from geodistill.segmenter import Segmenter
 
@@ -61,10 +63,10 @@ class Choice:
     reason: str = ""
 
     def __str__(self) -> str:
-        told = "; ".join(map(str, self.tried))
+        measured = "; ".join(map(str, self.tried))
         bound = f" (tolerance {100 * TOLERANCE:.1f} %)" if self.tried else ""
         return f"backend {self.name} {self.precision}" + "".join(
-            f": {part}" for part in (f"{told}{bound}" if told else "", self.reason) if part
+            f": {part}" for part in (f"{measured}{bound}" if measured else "", self.reason) if part
         )
 
 
@@ -95,9 +97,9 @@ def choose_backend(
     plain = TorchBackend(segmenter, "fp32", len(windows), False)
     reference, seconds = plain(windows).argmax(1), _seconds(plain, windows)
     if expected is not None and seconds * expected / len(windows) < _PAYS:
-        own: Precision = "fp32" if precision == "auto" else precision
-        chosen = plain if own == "fp32" else TorchBackend(segmenter, own, len(windows), False)
-        return chosen, Choice("torch", own, reason=f"{expected} windows take torch less than {_PAYS:.0f} s")
+        plain_precision: Precision = "fp32" if precision == "auto" else precision
+        chosen = plain if plain_precision == "fp32" else TorchBackend(segmenter, plain_precision, len(windows), False)
+        return chosen, Choice("torch", plain_precision, reason=f"{expected} windows take torch less than {_PAYS:.0f} s")
     backends: list[Backend] = [plain] if precision in ("auto", "fp32") else []
     opened, reason = _open_others(segmenter, windows, torch.device(device), precision)
     measured = []
@@ -117,17 +119,17 @@ def _open_others(
 ) -> tuple[list[Backend], str]:
     """Open every backend beside plain torch that has the precision."""
     batch, names = len(windows), available(device)
-    wanted = [
+    others = [
         (name, kind)
         for name in names
         for kind in precisions(name, device)
         if precision in ("auto", kind) and (name, kind) != ("torch", "fp32")
     ]
-    if device.type == "cpu" and any(name != "torch" for name, _ in wanted):
+    if device.type == "cpu" and any(name != "torch" for name, _ in others):
         # On processors torch's lower precisions have never been the fastest where another backend is installed.
-        wanted = [pair for pair in wanted if pair[0] != "torch"]
-    opened: list[Backend] = [TorchBackend(segmenter, kind, batch, False) for name, kind in wanted if name == "torch"]
-    graphs = [(name, kind) for name, kind in wanted if name != "torch"]
+        others = [pair for pair in others if pair[0] != "torch"]
+    opened: list[Backend] = [TorchBackend(segmenter, kind, batch, False) for name, kind in others if name == "torch"]
+    graphs = [(name, kind) for name, kind in others if name != "torch"]
     if not graphs:
         return opened, "" if len(names) > 1 else "nothing but torch is installed for this device"
     try:

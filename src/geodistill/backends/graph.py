@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geodistill.backends.metadata import finish_graph, model_metadata
-from geodistill.backends.text import TextSegmenter, one_prompt, prompt_inputs
+from geodistill.backends.text_inputs import TextSegmenter, one_prompt, prompt_inputs
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter
@@ -52,7 +53,7 @@ def to_onnx(
         path: The file to make; it says what the model is (`model_metadata`), and nothing of this machine.
         size: Side in pixels of the images that the graph takes; ``None`` for any height and width, which networks
             with position embeddings or pooling to a grid do not survive (they are refused).
-        batch: Images a call; ``None`` for any number.
+        batch: Images per call; ``None`` for any number.
         opset: Version of ONNX's operators, 18 or above.
         with_text: The features of each image's prompt are inputs too (see `prompt_inputs`).
 
@@ -178,10 +179,10 @@ def parity(model: nn.Module, path: Path, images: Tensor, context: Mapping[str, T
     what = f"the exported graph on images of {tuple(images.shape)}"
     try:
         given = {INPUT: images, **(context or {})}
-        found = session.run(None, {name: value.numpy() for name, value in given.items()})[0]
+        logits = session.run(None, {name: value.numpy() for name, value in given.items()})[0]
     except runtime_errors() as error:
         raise ArtifactError(f"{what} fails ({first_line(error)})", "a fixed size", "export with --size") from error
-    difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    difference = float(np.abs(logits - expected).max()) if logits.shape == expected.shape else float("inf")
     bound = PARITY * max(1.0, float(np.abs(expected).max()))
     if not difference <= bound:
         raise ArtifactError(
@@ -191,7 +192,7 @@ def parity(model: nn.Module, path: Path, images: Tensor, context: Mapping[str, T
 
 
 def example(spec: Spec, shape: Sequence[int]) -> Tensor:
-    """Noise with each band's mean and deviation: a shape ``(B, H, W)`` -> ``(B, C, H, W)`` float32, sensor units."""
+    """Return noise with each band's mean and deviation: ``(B, H, W)`` -> ``(B, C, H, W)`` float32, sensor units."""
     batch, height, width = shape
     noise = torch.randn(batch, spec.channels, height, width, generator=torch.Generator().manual_seed(0))
     return noise * torch.tensor(spec.std)[:, None, None] + torch.tensor(spec.mean)[:, None, None]
@@ -209,8 +210,14 @@ def require(*packages: str) -> None:
         )
 
 
+def as_pixels(images: Tensor) -> NDArray[np.float32]:
+    """Return images as a graph takes them: on the CPU, each band and row after the other."""
+    pixels: NDArray[np.float32] = images.detach().cpu().contiguous().numpy()
+    return pixels
+
+
 def quiet_options(threads: int = 0) -> Any:
-    """Options of an ONNX Runtime session that prints fatal errors only; ``threads`` 0 lets it choose."""
+    """Return the options of an ONNX Runtime session that prints fatal errors only; ``threads`` 0 lets it choose."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -220,7 +227,7 @@ def quiet_options(threads: int = 0) -> Any:
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
-    """Give the errors with which ONNX Runtime refuses a graph or an input."""
+    """Return the errors with which ONNX Runtime refuses a graph or an input."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
@@ -228,12 +235,12 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: BaseException) -> str:
-    """Give an error's first line, at most 200 characters."""
+    """Return an error's first line, at most 200 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _shapes(size: int | None, batch: int | None, tile: int) -> list[tuple[int, int, int]]:
-    """Shapes at which a graph is compared: its own, and others where axes are free, odd ones among them."""
+    """Return the shapes at which a graph is compared: its own, and others where axes are free, odd ones among them."""
     count = batch or 2
     if size is not None:
         return [(count, size, size)] + ([(1, size, size), (3, size, size)] if batch is None else [])

@@ -16,7 +16,7 @@ AXES = ("batch", "bands", "height", "width")
 
 
 def model_metadata(segmenter: Segmenter) -> dict[str, str]:
-    """Return what a graph's reader must know of a model, a JSON text a key.
+    """Return what a graph's reader must know of a model, one JSON text per key.
 
     ``names`` and ``colours`` (``#rrggbb``) by class index, ``bands`` with ``mean`` and ``std`` in sensor units (the
     graph normalises by them itself), ``gsd`` in metres per pixel or null, ``tile`` in pixels, ``task`` and
@@ -65,7 +65,7 @@ def _nodes(holders: Iterable[Any]) -> Iterator[Any]:
         yield from holder.value_info
         for node in holder.node:
             yield node
-            yield from _held(node)
+            yield from _inside(node)
 
 
 def _parts(graph: Any) -> Iterator[Any]:
@@ -73,10 +73,10 @@ def _parts(graph: Any) -> Iterator[Any]:
     yield from (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for node in graph.node:
         yield node
-        yield from _held(node)
+        yield from _inside(node)
 
 
-def _held(node: Any) -> Iterator[Any]:
+def _inside(node: Any) -> Iterator[Any]:
     for attribute in node.attribute:
         yield attribute
         for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
@@ -97,7 +97,7 @@ def _name_axes(model: Any, context: Sequence[str]) -> None:
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param:
                 dimension.dim_param = re.sub(
-                    r"[A-Za-z_]\w*", lambda found: names.get(found[0], found[0]), dimension.dim_param
+                    r"[A-Za-z_]\w*", lambda symbol: names.get(symbol[0], symbol[0]), dimension.dim_param
                 )
     # As `parity` finds them: of the images' size, however the exporter reckons it.
     for dimension, name in zip(model.graph.output[0].type.tensor_type.shape.dim, AXES, strict=False):

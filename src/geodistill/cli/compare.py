@@ -1,4 +1,4 @@
-"""The verb ``compare``: students beside their teacher."""
+"""The verb ``compare``: students compared with their teacher."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def compare(argv: Sequence[str]) -> None:
     """Print what each model costs and scores."""
     parser = verb_parser(
         "compare",
-        "Students beside their teacher: parameters, operations, images per second on this machine, mIoU, and the share"
-        " of the teacher's mIoU that each keeps. A student's teacher is taken from its recipe.",
+        "Compare students with their teacher: parameters, operations, images per second on this machine, mIoU, and the"
+        " share of the teacher's mIoU that each keeps. A student's teacher is taken from its recipe.",
         "geodistill compare runs/mafl-student runs/alone --manifest town/manifest.parquet --csv compared.csv",
     )
     parser.add_argument("runs", nargs="+", help="runs, Segmenter directories or hub ids")
@@ -21,10 +21,10 @@ def compare(argv: Sequence[str]) -> None:
     parser.add_argument("--manifest", help="score on this data, instead of the validation scores of training")
     parser.add_argument("--split", default="test", help="train, val or test of the manifest")
     parser.add_argument("--size", type=int, help="side in pixels of the images timed; by default the largest tile")
-    parser.add_argument("--batch-size", type=int, default=4, help="images in a pass")
+    parser.add_argument("--batch-size", type=int, default=4, help="batch size (images per forward pass)")
     parser.add_argument("--repeats", type=int, default=5, help="timed passes of each model")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    parser.add_argument("--csv", help="write the table here too")
+    parser.add_argument("--csv", help="also write the table to this file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.manifest is None:
@@ -34,7 +34,7 @@ def compare(argv: Sequence[str]) -> None:
     if args.csv:
         _check_csv(args.csv, [*args.runs, *([args.teacher] if args.teacher else [])], args.manifest, args.split)
 
-    found = run_compare(
+    comparison = run_compare(
         args.runs,
         teacher=args.teacher,
         manifest=args.manifest,
@@ -45,18 +45,17 @@ def compare(argv: Sequence[str]) -> None:
         device=args.device,
     )
     if args.csv:
-        found.write_csv(args.csv)
+        comparison.write_csv(args.csv)
     if args.json:
-        print_json(found.to_dict())
+        print_json(comparison.to_dict())
     else:
-        print(found.to_text())
+        print(comparison.to_text())
 
 
 def _check_csv(csv: str, models: Sequence[str], manifest: str | None, split: str) -> None:
     """Refuse a table that could not be written, or would be over an input, before any model is timed."""
     from geodistill.data.manifest import Manifest
-    from geodistill.evaluation.evaluate import check_place
-    from geodistill.evaluation.results import model_files, read_files
+    from geodistill.evaluation.results import check_place, model_files, read_files
     from geodistill.outputs import check_outputs, check_suffix
 
     check_suffix(csv, (".csv",))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
 from geodistill.errors import RecipeError
+from geodistill.lazy import load
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -44,26 +45,25 @@ def evaluate(argv: Sequence[str]) -> None:
     if args.padding_window is not None and args.padding_as is None:
         raise RecipeError("evaluate --padding-window without --padding-as", "the class that padding counts as")
     from geodistill.evaluation.classmap import read_pairs
+    from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
-    from geodistill.evaluation.evaluate import format_table
-    from geodistill.inference.location import Whereabouts
+    from geodistill.evaluation.score_tables import format_table
+    from geodistill.inference.location import LocationHint
 
+    options = EvaluateOptions(
+        overlap=args.overlap,
+        flips=args.flips,
+        subset=args.classes,
+        class_map=read_pairs(args.class_map) if args.class_map else None,
+        location=LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    extra = None
+    if args.padding_as is not None:
+        extra = load("geodistill.papers.padding:Padding")(args.padding_as, args.padding_window)
     with plain_warnings():
-        scores = run_evaluate(
-            args.model,
-            args.manifest,
-            args.split,
-            args.out,
-            overlap=args.overlap,
-            tta_flips=args.flips,
-            subset=args.classes,
-            class_map=read_pairs(args.class_map) if args.class_map else None,
-            whereabouts=Whereabouts(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
-            batch_size=args.batch_size,
-            device=args.device,
-            padding_as=args.padding_as,
-            padding_window=args.padding_window,
-        )
+        scores = run_evaluate(args.model, args.manifest, args.split, args.out, options, extra=extra)
     if args.json:
         print_json(scores.to_dict())
     else:

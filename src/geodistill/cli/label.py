@@ -14,13 +14,13 @@ from geodistill.outputs import check_outputs
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.label.build import WorkerOptions
     from geodistill.label.config import LabelSettings
+    from geodistill.label.labelling import WorkerOptions
     from geodistill.label.postprocess import Rules
 
 
 SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background")
-"""Flags that stand over a preset and over the defaults of `geodistill.label.config.LabelSettings`."""
+"""Flags that override a preset and the defaults of `geodistill.label.config.LabelSettings`."""
 
 
 def _add_input(parser: ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def _add_work(parser: ArgumentParser) -> None:
 
 
 def _work(parser: ArgumentParser, args: Namespace, batch: int | None = None) -> WorkerOptions:
-    from geodistill.label.build import WorkerOptions
+    from geodistill.label.labelling import WorkerOptions
 
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
@@ -93,17 +93,18 @@ def _share(flag: str, text: str | None, default: float | None) -> float | None:
         raise RecipeError(f"{flag} {text}", "a share from 0 to 1, or none") from error
 
 
-def _build_parser() -> ArgumentParser:
+def build_parser() -> ArgumentParser:
+    """Return the parser of ``label build``."""
     parser = verb_parser(
         "label build",
         "Masks for every box of a detection data set, with COCO instances, a manifest for 'fit' and label.json, which"
-        " tells where every image and box went. A killed run is continued with --resume.",
+        " accounts for every image and box. A killed run is continued with --resume.",
         "geodistill label build --images town/images --boxes town/boxes.json --format coco --out town-labelled",
     )
     _add_input(parser)
     add = parser.add_argument
     add("--out", required=True, help="a new folder, or with --resume that of an earlier run")
-    add("--preset", help="sota, sior or fast: the settings of the SAMRS paper's sets; flags given beside it win")
+    add("--preset", help="sota, sior or fast: the settings of the SAMRS paper's sets; other flags override it")
     add("--prompt", help="auto, or cp, hbox, rhbox, hbox-mask, rbox-mask, rhbox-mask joined by + (auto)")
     add("--classes", nargs="+", help="classes in the order of their indices; boxes of others are dropped and counted")
     add("--legend", help="YAML or JSON file of classes and colours, instead of --classes")
@@ -114,7 +115,7 @@ def _build_parser() -> ArgumentParser:
     _add_rules(parser, "yes", "0.75 for grabcut, else none")
     add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
     add("--group-regex", help="names the group of an image from its key; a group stays in one split")
-    add("--seed", type=int, default=0, help="chooses among equally good splits")
+    add("--seed", type=int, default=0, help="random seed of the split")
     add("--batch-size", type=int, help="tiles that go through the segmenter's encoder at once (8 on a GPU, else 1)")
     add("--resume", action="store_true", help="continue a run that was stopped")
     add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
@@ -124,13 +125,13 @@ def _build_parser() -> ArgumentParser:
 
 def build(argv: Sequence[str]) -> None:
     """Label a detection data set."""
-    parser = _build_parser()
+    parser = build_parser()
     args = parse(parser, argv)
     from geodistill.label.accounts import format_account
-    from geodistill.label.build import build as run_build
+    from geodistill.label.labelling import build as run_build
 
     account = run_build(
-        _settings(args),
+        settings_of(args),
         args.out,
         work=_work(parser, args, args.batch_size),
         resume=args.resume,
@@ -143,8 +144,13 @@ def build(argv: Sequence[str]) -> None:
         print(format_account(account, Path(args.out)))
 
 
-def _settings(args: Namespace) -> LabelSettings:
-    """Put flags over the preset over the defaults."""
+def settings_of(args: Namespace) -> LabelSettings:
+    """Return the settings: flags override the preset, which overrides the defaults.
+
+    Raises:
+        RecipeError: No format is given, or a flag has a value of another form.
+        UnknownNameError: There is no such preset or choice.
+    """
     from geodistill.label.config import LabelSettings
     from geodistill.label.postprocess import default_rules
 
@@ -194,7 +200,7 @@ def ablate(argv: Sequence[str]) -> None:
     parser = verb_parser(
         "label ablate",
         "How good the masks of each prompt are against true instance masks: the SAMRS paper's table 1 for any set with"
-        " COCO segmentations, HRSC2016's LandMask, or pictures with an instance a colour.",
+        " COCO segmentations, HRSC2016's LandMask, or pictures with one colour per instance.",
         "geodistill label ablate --images town/images --boxes town/boxes.json --format coco --out town-prompts",
     )
     _add_input(parser)
@@ -225,7 +231,7 @@ def ablate(argv: Sequence[str]) -> None:
     if args.out:
         places = [args.boxes, args.images, *([args.instances] if args.instances else [])]
         check_outputs(ablation_files(Path(args.out)), places)
-    found = run_ablate(
+    ablation = run_ablate(
         args.format,
         Path(args.boxes),
         Path(args.images),
@@ -235,14 +241,14 @@ def ablate(argv: Sequence[str]) -> None:
         progress=True,
     )
     if args.out:
-        write_ablation(Path(args.out), found)
+        write_ablation(Path(args.out), ablation)
     if args.json:
-        print_json(found.to_dict())
+        print_json(ablation.to_dict())
     else:
-        published = load("geodistill.papers.samrs_tables:PROMPT_FIGURES") if found.format == "hrsc" else None
-        print(format_ablation(found, published))
-    if found.failures and not args.keep_going:
-        raise DataError(f"{len(found.failures)} images could not be compared ({found.failures[0]})")
+        published = load("geodistill.papers.samrs_tables:PROMPT_FIGURES") if ablation.format == "hrsc" else None
+        print(format_ablation(ablation, published))
+    if ablation.failures and not args.keep_going:
+        raise DataError(f"{len(ablation.failures)} images could not be compared ({ablation.failures[0]})")
 
 
 def stats(argv: Sequence[str]) -> None:
@@ -270,9 +276,9 @@ def stats(argv: Sequence[str]) -> None:
     if args.out:
         write_statistics(sets, args.out)
     if args.json:
-        print_json([found.to_dict() for found in sets])
+        print_json([one.to_dict() for one in sets])
     else:
-        print("\n\n".join(format_statistics(found) for found in sets))
+        print("\n\n".join(format_statistics(one) for one in sets))
         if len(sets) > 1:
             print(f"\n{format_comparison(sets)}")
 
@@ -293,13 +299,16 @@ def export(argv: Sequence[str]) -> None:
     args = parse(parser, argv)
     from geodistill.label.export import export_labels
 
-    told = export_labels(args.labels, args.to, args.out, progress=True)
+    summary = export_labels(args.labels, args.to, args.out, progress=True)
     if args.json:
-        print_json(told)
+        print_json(summary)
         return
-    splits = ", ".join(f"{split} {count}" for split, count in told["images"].items())
-    left_out = f"; {told['left_out']} images with another number of bands are left out" if told["left_out"] else ""
-    print(f"{args.out}: {sum(told['images'].values())} images copied ({splits}), {told['objects']} objects{left_out}")
+    splits = ", ".join(f"{split} {count}" for split, count in summary["images"].items())
+    left_out = ""
+    if summary["left_out"]:
+        left_out = f"; {summary['left_out']} images with another number of bands are left out"
+    images = sum(summary["images"].values())
+    print(f"{args.out}: {images} images copied ({splits}), {summary['objects']} objects{left_out}")
 
 
 LABEL_VERBS: Verbs = {

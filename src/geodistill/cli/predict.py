@@ -1,8 +1,8 @@
-"""``geodistill predict``: its flags, and what it tells of each scene."""
+"""``geodistill predict``: its flags, and what it prints of each scene."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from geodistill.cli.shared import parse, plain_warnings, print_json, refuse_idle, verb_parser
@@ -11,7 +11,7 @@ from geodistill.errors import DataError, RecipeError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from geodistill.inference.options import Options
+    from geodistill.inference.options import PredictOptions
     from geodistill.inference.scene_map import SceneMap
 
 
@@ -26,7 +26,7 @@ def predict(argv: Sequence[str]) -> None:
     from geodistill.inference.predict import iter_maps
 
     options = options_of(args)
-    failed, told = 0, []
+    scene_maps: list[SceneMap] = []
     maps = iter_maps(
         args.model,
         args.input,
@@ -39,19 +39,22 @@ def predict(argv: Sequence[str]) -> None:
         gpus=args.gpus,
     )
     with plain_warnings():
-        for _, made in maps:
-            failed += made.error is not None
-            told.append(summary(made))
+        for _, scene_map in maps:
+            scene_maps.append(scene_map)
             if not args.json:
-                print(line(made), flush=True)
+                print(line(scene_map), flush=True)
     if args.json:
-        print_json(told)
+        print_json([summary(scene_map) for scene_map in scene_maps])
+    failed = sum(scene_map.error is not None for scene_map in scene_maps)
     if failed:
-        raise DataError(f"{failed} of {len(told)} scenes have no map", "", "see the lines above")
+        raise DataError(f"{failed} of {len(scene_maps)} scenes have no map", "", "see the lines above")
 
 
 def flags() -> ArgumentParser:
-    """Give the verb's parser."""
+    """Return the verb's parser; defaults are those of `PredictOptions`."""
+    from geodistill.inference.options import AVERAGES, BACKENDS, BLENDS, PRECISIONS, SAMPLES, VECTOR_FORMATS
+    from geodistill.inference.options import PredictOptions as Default
+
     parser = verb_parser(
         "predict",
         "Classify scenes of any size into georeferenced maps, in memory that does not grow with the height.",
@@ -70,29 +73,42 @@ def flags() -> ArgumentParser:
     add(
         "--local-only",
         action="store_true",
-        help="nothing over the network, and of inputs nothing outside their folder: for files from strangers",
+        help="read nothing over the network, nor files outside the folder of each input: for untrusted files",
     )
     add("--stack", action="store_true", help="the inputs are band files of one scene")
     add("--bands", help="bands by number from 1 or by name, such as 4,3,2 or red,green,blue")
     add("--nodata", type=float, help="value that means no data, for scenes that do not say so themselves")
     add("--resample", action="store_true", help="bring scenes to the model's ground sampling distance")
-    add("--lonlat", type=float, nargs=2, help="longitude and latitude of the scenes, for a model that asks where")
-    add("--zone", help="climate zone of the scenes, for such a model")
-    add("--region", help="place of the scenes, such as potsdam, for such a model; file where files are named by it")
-    add("--date", help="day of acquisition, YYYY-MM-DD, for a model that tells seasons apart")
-    add("--overlap", type=float, default=0.25, help="overlap of neighbouring windows, 0 to 0.75")
-    add("--blend", default="cosine", help="cosine or none")
-    add("--tta", default="none", help="average over none, flips (4 mirrors) or d4 (8 mirrors and turns)")
-    add("--probabilities", help="also write one band a class: uint8, float16 or float32")
+    add("--lonlat", type=float, nargs=2, help="longitude and latitude of the scenes (MetaSegNet only)")
+    add("--zone", help="climate zone of the scenes (MetaSegNet only)")
+    add("--region", help="place of the scenes, such as potsdam, or file for the files' names (MetaSegNet only)")
+    add("--date", help="day of acquisition, YYYY-MM-DD (MetaSegNet with seasons only)")
+    add("--overlap", type=float, default=Default.overlap, help="overlap of neighbouring windows, 0 to 0.75")
+    add("--blend", default=Default.blend, help=_one_of(BLENDS))
+    add("--tta", default=Default.tta, help=f"test-time averaging: {_one_of(AVERAGES)} (4 mirrors, 8 mirrors and turns)")
+    add("--probabilities", help=f"also write one band per class: {_one_of(SAMPLES)}")
     add("--confidence", action="store_true", help="also write the probability of the class")
     add("--stac", action="store_true", help="also write a STAC item")
-    add("--vector", help="also write polygons, and confidence: gpkg, parquet, fgb or geojson")
-    add("--min-area", type=float, default=0.0, help="leave smaller polygons out, square metres")
-    add("--simplify", type=float, default=0.0, help="how coarse outlines may become, pixels; shared borders stay so")
-    add("--batch", help="windows a forward pass, or auto to measure; by default what suits the device")
-    add("--device", default="auto", help="auto, cpu, cuda ...")
-    add("--precision", default="auto", help="fp32, bf16, fp16, or auto: the fastest that gives the classes of fp32")
-    add("--backend", default="auto", help="auto (the fastest that gives torch's classes), torch, onnx or openvino")
+    add("--vector", help=f"also write polygons, and confidence: {_one_of(VECTOR_FORMATS)}")
+    add("--min-area", type=float, default=Default.min_area, help="leave smaller polygons out, square metres")
+    add(
+        "--simplify",
+        type=float,
+        default=Default.simplify,
+        help="simplification tolerance in pixels (topology-preserving)",
+    )
+    add("--batch", help="batch size (windows per forward pass), or auto to measure; by default what suits the device")
+    add("--device", default=Default.device, help="auto, cpu, cuda ...")
+    add(
+        "--precision",
+        default=Default.precision,
+        help=f"{_one_of(PRECISIONS)}; auto is the fastest that gives the classes of fp32",
+    )
+    add(
+        "--backend",
+        default=Default.backend,
+        help=f"{_one_of(BACKENDS)}; auto is the fastest that gives torch's classes",
+    )
     add("--compile", action="store_true", help="compile the network with torch")
     add("--max-memory", help="most memory a scene takes beside the network, such as 2GB; wider ones are cut in columns")
     add("--readers", type=int, help="threads that read; by default 1, or 4 for sources on the network")
@@ -107,28 +123,28 @@ def flags() -> ArgumentParser:
     return parser
 
 
-def options_of(args: Namespace) -> Options:
-    """Make options of flags.
+def _one_of(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
+
+
+def options_of(args: Namespace) -> PredictOptions:
+    """Return the options of flags.
 
     Raises:
         RecipeError: A value cannot be used.
         UnknownNameError: A name is not known.
     """
-    from geodistill.inference.location import Whereabouts
-    from geodistill.inference.options import Options, parse_bytes
-    from geodistill.inference.reduce import Wanted
-    from geodistill.inference.sliding import Settings
-    from geodistill.inference.vector import VectorOptions
+    from geodistill.inference.options import PredictOptions, parse_bytes
 
-    return Options(
-        Settings(
-            overlap=args.overlap,
-            blend=args.blend,
-            tta=args.tta,
-            wanted=Wanted(args.confidence, args.probabilities),
-            threads=args.readers,
-            keep_going=args.keep_going,
-        ),
+    return PredictOptions(
+        overlap=args.overlap,
+        blend=args.blend,
+        tta=args.tta,
+        confidence=args.confidence,
+        probabilities=args.probabilities,
+        readers=args.readers,
+        keep_going=args.keep_going,
         batch=_batch(args.batch),
         device=args.device,
         backend=args.backend,
@@ -141,9 +157,14 @@ def options_of(args: Namespace) -> Options:
         resume=args.resume,
         blocks=args.blocks,
         stac=args.stac,
+        lonlat=tuple(args.lonlat) if args.lonlat else None,
+        zone=args.zone,
+        region=args.region,
+        date=args.date,
+        vector=args.vector,
+        min_area=args.min_area,
+        simplify=args.simplify,
         local_only=args.local_only,
-        whereabouts=Whereabouts(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region, args.date),
-        vector=VectorOptions(args.vector, args.min_area, args.simplify) if args.vector else None,
     )
 
 
@@ -155,33 +176,43 @@ def _batch(text: str | None) -> int | Literal["auto"] | None:
     return int(text)
 
 
-def summary(made: SceneMap) -> dict[str, Any]:
-    """Give what was made of a scene in a JSON-ready form."""
-    files = {"map": made.path, "confidence": made.confidence, "probabilities": made.probabilities, "stac": made.stac}
-    files["vectors"] = made.vectors
+def summary(scene_map: SceneMap) -> dict[str, Any]:
+    """Return a scene's map in a JSON-ready form."""
+    files = {
+        "map": scene_map.path,
+        "confidence": scene_map.confidence,
+        "probabilities": scene_map.probabilities,
+        "stac": scene_map.stac,
+        "vectors": scene_map.vectors,
+    }
     return {
-        "source": made.source,
-        **{key: str(path) for key, path in files.items() if path is not None and made.error is None},
-        "windows": made.windows,
-        "holes": [hole.to_dict() for hole in made.holes],
-        "finished_before": made.finished_before,
-        "chosen": made.told,
-        "error": str(made.error) if made.error is not None else None,
+        "source": scene_map.source,
+        **{key: str(path) for key, path in files.items() if path is not None and scene_map.error is None},
+        "windows": scene_map.windows,
+        "holes": [hole.to_dict() for hole in scene_map.holes],
+        "finished_before": scene_map.finished_before,
+        "chosen": "; ".join(scene_map.notes),
+        "error": str(scene_map.error) if scene_map.error is not None else None,
     }
 
 
-def line(made: SceneMap) -> str:
-    """Tell of a scene on one line, and on another what was chosen for it."""
-    if made.error is not None:
-        return f"{made.path}: failed: {made.error}"
-    parts = [
-        str(path)
-        for path in (made.path, made.confidence, made.probabilities, made.stac, made.vectors)
-        if path is not None
-    ]
-    told = " ".join(parts) + (" (finished before)" if made.finished_before else "")
-    if made.holes:
-        pixels = sum(hole.window.height * hole.window.width for hole in made.holes)
-        first = made.holes[0]
-        told += f"\n  {len(made.holes)} holes, {pixels} pixels: {first.reason}"
-    return told + (f"\n  {made.told}" if made.told else "")
+def line(scene_map: SceneMap) -> str:
+    """Return a line on a scene's map, and others on its holes and on what was chosen for it."""
+    if scene_map.error is not None:
+        return f"{scene_map.path}: failed: {scene_map.error}"
+    files = (
+        scene_map.path,
+        scene_map.confidence,
+        scene_map.probabilities,
+        scene_map.stac,
+        scene_map.vectors,
+    )
+    lines = [" ".join(str(path) for path in files if path is not None)]
+    if scene_map.finished_before:
+        lines[0] += " (finished before)"
+    if scene_map.holes:
+        pixels = sum(hole.window.height * hole.window.width for hole in scene_map.holes)
+        lines.append(f"  {len(scene_map.holes)} holes, {pixels} pixels: {scene_map.holes[0].reason}")
+    if scene_map.notes:
+        lines.append(f"  {'; '.join(scene_map.notes)}")
+    return "\n".join(lines)

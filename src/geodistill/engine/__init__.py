@@ -4,7 +4,6 @@ A worker that dies (out of memory, machine lost) costs its item another try and 
 exactly one result. Because an item can be begun twice, a function that writes files writes them whole (`atomic_path`).
 """
 
-from geodistill.engine.run import ENGINES, Engine, run_tasks
-from geodistill.engine.task import TRIES, TaskResult, WorkerError
+from geodistill.engine.tasks import ENGINES, TRIES, Engine, TaskResult, WorkerError, run_tasks
 
 __all__ = ["ENGINES", "TRIES", "Engine", "TaskResult", "WorkerError", "run_tasks"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from geodistill.engine.task import TRIES, Outcome, TaskResult, WorkerError, attempt, died, result_of
+from geodistill.engine.tasks import TRIES, Outcome, TaskResult, WorkerError, attempt, died, result_of
 from geodistill.errors import RecipeError
 from geodistill.memory import keep_freed_memory
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class _Actor:
-    """A process of a Ray cluster: it holds its GPU, and what the function has loaded, between items."""
+    """A process of a Ray cluster: it keeps its GPU, and what the function has loaded, between items."""
 
     def __init__(self, function: Callable[[Any], Any], folder: str) -> None:
         keep_freed_memory()
@@ -50,8 +50,10 @@ def over_ray(
     deaths = (lost.RayActorError, lost.WorkerCrashedError, lost.OutOfMemoryError, lost.NodeDiedError)
     actors: list[Any] = []
     try:
-        if (held := ray.cluster_resources().get("GPU", 0)) < gpus:
-            raise RecipeError(f"{gpus:g} GPUs an item and {held:g} in the Ray cluster", "as many", "ask for fewer GPUs")
+        if (present := ray.cluster_resources().get("GPU", 0)) < gpus:
+            raise RecipeError(
+                f"{gpus:g} GPUs an item and {present:g} in the Ray cluster", "as many", "ask for fewer GPUs"
+            )
         # An actor that dies is started again, anywhere in the cluster, and its item given to it once more.
         start = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1)(_Actor).remote
         shipped = ray.put(function)
@@ -99,7 +101,7 @@ def over_ray(
 
 
 def _join(workers: int, address: str | None) -> tuple[Any, bool]:
-    """Give the ray module, connected, and whether it was connected here."""
+    """Return the ray module, connected, and whether it was connected here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

@@ -1,9 +1,10 @@
-"""Items in this process, or in several on this machine."""
+"""Items in several processes on this machine."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -12,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from functools import partial
+from functools import cache
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from geodistill.engine.task import TRIES, Outcome, TaskResult, attempt, died, result_of
+from geodistill.engine.tasks import TRIES, Outcome, TaskResult, attempt, died, result_of
 from geodistill.memory import keep_freed_memory
 
 T = TypeVar("T")
@@ -26,25 +27,21 @@ GRACE_SECONDS = 10.0
 """How long a worker that is to end may clean up."""
 
 
-def in_this_process(function: Callable[[T], R], items: Sequence[T], keep_going: bool) -> Iterator[TaskResult[T, R]]:
-    """Do the items one after another, up to the first failure unless ``keep_going``."""
-    for index, item in enumerate(items):
-        result: TaskResult[T, R] = result_of(index, item, attempt(function, item))
-        yield result
-        if result.error is not None and not keep_going:
-            return
+class _Process:
+    """One process. Each has a pool of its own, so that its death concerns no other item.
 
+    Args:
+        function: What it applies to items, pickled.
+        threads: Threads that its libraries may use.
+    """
 
-class _Worker:
-    """One process. Each has a pool of its own, so that its death concerns no other item."""
-
-    def __init__(self, threads: int) -> None:
+    def __init__(self, function: bytes, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # GDAL and OpenMP do not survive a fork
-        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare, initargs=(threads,))
+        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare, initargs=(function, threads))
         self._pid = self._pool.submit(os.getpid)
 
-    def submit(self, call: Callable[[T], Outcome], item: T) -> Future[Outcome]:
-        return self._pool.submit(call, item)
+    def submit(self, item: Any) -> Future[Outcome]:
+        return self._pool.submit(_apply, item)
 
     def stop(self, now: bool) -> None:
         """End the process; ``now`` without waiting for the item under way, which may still clean up behind it."""
@@ -71,8 +68,24 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _prepare(threads: int) -> None:
+_sent: list[bytes] = []
+"""In a worker's process: the function it was started for."""
+
+
+@cache
+def _function() -> Callable[[Any], Any]:
+    """Return the function, loaded at the first item: what it has loaded itself stays from item to item."""
+    function: Callable[[Any], Any] = pickle.loads(_sent[0])
+    return function
+
+
+def _apply(item: Any) -> Outcome:
+    return attempt(_function(), item)
+
+
+def _prepare(function: bytes, threads: int) -> None:
     """Make a new process a good worker; runs in it before the function is loaded."""
+    _sent.append(function)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     signal.signal(signal.SIGTERM, _end)
@@ -99,18 +112,19 @@ def in_processes(
     """Do the items in processes of their own, and an item again whose process died."""
     threads = max((os.cpu_count() or 1) // workers, 1)
     waiting = deque((index, 1) for index in range(len(items)))
-    idle = [_Worker(threads) for _ in range(min(workers, len(items)))]
-    busy: dict[Future[Outcome], tuple[_Worker, int, int]] = {}
+    sent = pickle.dumps(function)
+    idle = [_Process(sent, threads) for _ in range(min(workers, len(items)))]
+    busy: dict[Future[Outcome], tuple[_Process, int, int]] = {}
     finished = False
     try:
         while waiting or busy:
             while waiting and idle:
                 worker, (index, tries) = idle.pop(), waiting.popleft()
                 try:
-                    busy[worker.submit(partial(attempt, function), items[index])] = (worker, index, tries)
+                    busy[worker.submit(items[index])] = (worker, index, tries)
                 except BrokenProcessPool:  # it died while idle
                     worker.stop(now=False)
-                    idle.append(_Worker(threads))
+                    idle.append(_Process(sent, threads))
                     waiting.appendleft((index, tries))
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 worker, index, tries = busy.pop(future)
@@ -119,7 +133,7 @@ def in_processes(
                     idle.append(worker)
                 except BrokenProcessPool:
                     worker.stop(now=False)
-                    idle.append(_Worker(threads))
+                    idle.append(_Process(sent, threads))
                     if tries < TRIES:
                         waiting.appendleft((index, tries + 1))
                         continue

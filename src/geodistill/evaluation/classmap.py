@@ -37,50 +37,50 @@ class ClassMap:
         return self.legend.names[:-1]
 
 
-def make_class_map(pairs: Mapping[str, str], model: Legend, held: Legend) -> ClassMap:
+def make_class_map(pairs: Mapping[str, str], model: Legend, dataset: Legend) -> ClassMap:
     """Map the model's classes to a set's.
 
     Args:
         pairs: Class of the set by class of the model; several classes of the model may stand for one of the set.
         model: The model's legend.
-        held: The set's legend.
+        dataset: The set's legend.
 
     Raises:
         UnknownNameError: A name is in neither legend.
         DataError: No pair, or the set has a class of `OTHER`'s name.
     """
-    if not pairs or OTHER in held.names:
+    if not pairs or OTHER in dataset.names:
         raise DataError(f"a class map of {len(pairs)} pairs", f"at least one, and no class named {OTHER}")
-    for own, theirs in pairs.items():
-        for kind, name, legend in (("class of the model", own, model), ("class of the set", theirs, held)):
+    for ours, theirs in pairs.items():
+        for kind, name, legend in (("class of the model", ours, model), ("class of the set", theirs, dataset)):
             if name not in legend.names:
                 raise UnknownNameError(kind, name, legend.names)
-    common = [name for name in held.names if name in pairs.values()]
-    colours = [held.colours[held.names.index(name)] for name in common]
+    common = [name for name in dataset.names if name in pairs.values()]
+    colours = [dataset.colours[dataset.names.index(name)] for name in common]
     grey = next((v, v, v) for v in range(128, 256) if (v, v, v) not in colours)
     prediction, truth = (np.full(256, len(common), np.uint8) for _ in range(2))
     prediction[IGNORE_INDEX] = truth[IGNORE_INDEX] = IGNORE_INDEX
-    for own, theirs in pairs.items():
-        prediction[model.names.index(own)] = common.index(theirs)
-    for index, name in enumerate(held.names):
+    for ours, theirs in pairs.items():
+        prediction[model.names.index(ours)] = common.index(theirs)
+    for index, name in enumerate(dataset.names):
         if name in common:
             truth[index] = common.index(name)
     return ClassMap(Legend((*common, OTHER), (*colours, grey)), prediction, truth)
 
 
-def read_pairs(given: str) -> dict[str, str]:
+def read_pairs(text: str) -> dict[str, str]:
     """Read ``"building=house tree=tree"``, or a YAML file that maps the model's names to the set's.
 
     Raises:
         DataError: It is neither.
     """
-    path = Path(given)
+    path = Path(text)
     if path.suffix in (".yaml", ".yml", ".json"):
         data = read_yaml(path)
         if not isinstance(data, dict):
             raise DataError(f"class map {path}", "a mapping of the model's names to the set's")
-        return {str(own): str(theirs) for own, theirs in data.items()}
-    pairs = {part: part.partition("=") for part in given.split()}
-    if bad := [part for part, (own, _, theirs) in pairs.items() if not own or not theirs]:
+        return {str(ours): str(theirs) for ours, theirs in data.items()}
+    pairs = {part: part.partition("=") for part in text.split()}
+    if bad := [part for part, (ours, _, theirs) in pairs.items() if not ours or not theirs]:
         raise DataError(f"class map part {bad[0]!r}", "model=set, such as 'building=house', or a YAML file")
-    return {own: theirs for own, _, theirs in pairs.values()}
+    return {ours: theirs for ours, _, theirs in pairs.values()}

@@ -1,4 +1,4 @@
-"""`compare`: students beside their teacher, what each costs and what it scores."""
+"""`compare`: students and their teacher, what each costs and what it scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from geodistill.errors import RecipeError
-from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.inference.network import load_on
 from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter, find_segmenter
@@ -89,7 +89,7 @@ class Comparison:
         return "\n".join([*lines, *self.notes])
 
     def write_csv(self, path: Path | str) -> None:
-        """Write a line a model.
+        """Write one line per model.
 
         Raises:
             OutputError: The file cannot be written.
@@ -110,7 +110,7 @@ def compare(
     repeats: int = 5,
     device: str = "auto",
 ) -> Comparison:
-    """Put students beside their teacher.
+    """Compare students with their teacher.
 
     A student names its teacher in its recipe; where that Segmenter is on this machine it is compared too, named or
     not. Models are timed in turn, so that whatever else the machine does slows all of them alike.
@@ -121,7 +121,7 @@ def compare(
         manifest: Score every model on this data set, instead of taking the validation score it was trained with.
         split: The manifest's split.
         size: Side of the square images timed, in pixels; the largest tile of the models where not given.
-        batch_size: Images in a pass.
+        batch_size: Batch size (images per forward pass).
         repeats: Timed passes of each model.
         device: ``auto``, ``cpu``, ``cuda`` ...
 
@@ -136,10 +136,11 @@ def compare(
     loaded = {folder: load_on(segmenter, device) for folder, segmenter in family.segmenters.items()}
     side = size or max(segmenter.tile for segmenter in loaded.values())
     rates = images_per_second(list(loaded.values()), side, batch_size, repeats)
+    options = EvaluateOptions(batch_size=batch_size, device=device)
     scores = {
         folder: stored_miou(segmenter)
         if manifest is None
-        else _known(evaluate(segmenter, manifest, split, batch_size=batch_size, device=device).miou)
+        else _known(evaluate(segmenter, manifest, split, options=options).miou)
         for folder, segmenter in loaded.items()
     }
     compared, notes = [], list(family.notes)
@@ -147,7 +148,7 @@ def compare(
         above = family.teachers[folder]
         kept, name = None, family.names[folder]
         if above is not None and manifest is None and _data(segmenter) != _data(loaded[above]):
-            notes.append(f"{name} and {family.names[above]} were validated on different data: give --manifest")
+            notes.append(f"{name} and {family.names[above]} were validated on different data: name one with --manifest")
         elif above is not None:
             kept = _share(scores[folder], scores[above])
         parameters = sum(p.numel() for p in segmenter.parameters())
@@ -176,18 +177,18 @@ class Lineage:
     """
 
     def __init__(self, models: Sequence[Path | str], teacher: Path | str | None) -> None:
-        given = [*([] if teacher is None else [teacher]), *models]
-        self.names = {find_segmenter(name).resolve(): str(name) for name in given}
+        asked = [*([] if teacher is None else [teacher]), *models]
+        self.names = {find_segmenter(name).resolve(): str(name) for name in asked}
         self.notes: list[str] = []
-        found = {folder: Segmenter.load(folder) for folder in self.names}
+        loaded = {folder: Segmenter.load(folder) for folder in self.names}
         if teacher is not None:
             shared = find_segmenter(teacher).resolve()
-            self.teachers: dict[Path, Path | None] = {f: None if f == shared else shared for f in found}
+            self.teachers: dict[Path, Path | None] = {f: None if f == shared else shared for f in loaded}
         else:
-            self.teachers = {folder: self._named_teacher(folder, segmenter) for folder, segmenter in found.items()}
-            for folder in {f for f in self.teachers.values() if f is not None} - set(found):
-                found[folder], self.teachers[folder] = Segmenter.load(folder), None
-        self.segmenters = {folder: found[folder] for folder in self._arranged()}
+            self.teachers = {folder: self._named_teacher(folder, segmenter) for folder, segmenter in loaded.items()}
+            for folder in {f for f in self.teachers.values() if f is not None} - set(loaded):
+                loaded[folder], self.teachers[folder] = Segmenter.load(folder), None
+        self.segmenters = {folder: loaded[folder] for folder in self._arranged()}
 
     def _named_teacher(self, folder: Path, segmenter: Segmenter) -> Path | None:
         """Find the teacher that a student's recipe names."""
@@ -220,7 +221,7 @@ def images_per_second(segmenters: Sequence[Segmenter], size: int, batch_size: in
     Args:
         segmenters: On their device, ready for inference.
         size: Side of the square images in pixels.
-        batch_size: Images in a pass.
+        batch_size: Batch size (images per forward pass).
         repeats: Timed passes of each model, behind one that is not timed.
 
     Returns:
@@ -256,8 +257,8 @@ def flops(segmenter: Segmenter, size: int) -> int:
 def stored_miou(segmenter: Segmenter) -> float | None:
     """Return the validation mIoU, 0..1, that a Segmenter was saved with."""
     scores = segmenter.provenance.get("scores")
-    found = scores.get("validation_miou") if isinstance(scores, dict) else None
-    return _known(found) if isinstance(found, int | float) else None
+    miou = scores.get("validation_miou") if isinstance(scores, dict) else None
+    return _known(miou) if isinstance(miou, int | float) else None
 
 
 def _known(value: float) -> float | None:
@@ -268,5 +269,5 @@ def _data(segmenter: Segmenter) -> object:
     return segmenter.provenance.get("manifest")
 
 
-def _share(own: float | None, best: float | None) -> float | None:
-    return own / best if own is not None and best else None
+def _share(miou: float | None, best: float | None) -> float | None:
+    return miou / best if miou is not None and best else None

@@ -14,7 +14,8 @@ from geodistill.data.manifest import Row
 from geodistill.data.map_datasets import MapDataset, as_patch
 from geodistill.data.reader import Patch
 from geodistill.errors import DataError
-from geodistill.evaluation.scoring import ScoringSettings, score_image
+from geodistill.evaluation.scoring import ScoringSettings, score_image, scoring_network
+from geodistill.inference.network import Network
 from geodistill.metrics import ConfusionMatrix, Scores
 from geodistill.raster import Window
 from geodistill.segmenter import Segmenter
@@ -28,7 +29,7 @@ def evaluate_dataset(
 
     Args:
         segmenter: The model.
-        dataset: Gives dicts with ``image``, ``(C, H, W)`` float in sensor units, and ``mask``, ``(H, W)`` integers.
+        dataset: Yields dicts with ``image``, ``(C, H, W)`` float in sensor units, and ``mask``, ``(H, W)`` integers.
         legend: What the mask values mean; by default that of the model.
         settings: How images are segmented.
 
@@ -39,16 +40,16 @@ def evaluate_dataset(
     known, settings = segmenter.spec.legend, settings or ScoringSettings()
     if legend is not None and legend.names != known.names:
         raise DataError(f"a legend of {', '.join(legend.names)}", f"the model's classes {', '.join(known.names)}")
-    matrix = ConfusionMatrix(len(known))
+    network, matrix = scoring_network(segmenter, settings), ConfusionMatrix(len(known))
     if not len(dataset):
         raise DataError("an empty dataset", "at least one item")
     for index in range(len(dataset)):
         patch = as_patch(dataset[index], Path(str(index)), legend or known)
-        matrix += _score(segmenter, patch, settings)
+        matrix += _score(network, patch, known, settings)
     return matrix.scores(known)
 
 
-def _score(segmenter: Segmenter, patch: Patch, settings: ScoringSettings) -> ConfusionMatrix:
+def _score(network: Network, patch: Patch, legend: Legend, settings: ScoringSettings) -> ConfusionMatrix:
     """Score one item through files in memory, so that it is cut into windows and blended as any image is."""
     height, width = patch.valid.shape
     with MemoryFile(ext=".tif") as image, MemoryFile(ext=".tif") as mask:
@@ -56,7 +57,7 @@ def _score(segmenter: Segmenter, patch: Patch, settings: ScoringSettings) -> Con
         _write(image, np.where(patch.valid, patch.image, np.float32(np.nan)))
         _write(mask, patch.mask[None])
         row = Row(Path(image.name), Path(mask.name), "test", Window(0, 0, height, width))
-        return score_image(segmenter, row, Legend(segmenter.spec.legend.names), settings).matrix
+        return score_image(network, row, Legend(legend.names), settings).matrix
 
 
 def _write(file: MemoryFile, pixels: NDArray[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Pictures a person looks at: image, truth and prediction side by side, and the confusion matrix."""
+"""Pictures of scores: image, truth and prediction side by side, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def to_rgb(image: NDArray[Any], bands: Sequence[str] = ()) -> NDArray[np.uint8]:
     colours = [names.index(name) for name in ("red", "green", "blue") if name in names]
     chosen = colours if len(colours) == 3 else ([0, 1, 2] if len(image) >= 3 else [0, 0, 0])
     shown = image[chosen].astype(np.float32)
-    seen = shown[:, image.any(axis=0)]
-    low, high = np.percentile(seen, (1, 99)) if seen.size else (0, 1)
+    valid = shown[:, image.any(axis=0)]
+    low, high = np.percentile(valid, (1, 99)) if valid.size else (0, 1)
     stretched = (shown - low) / max(float(high - low), 1e-6) * 255
     return np.ascontiguousarray(stretched.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
@@ -67,7 +67,7 @@ def prediction_grid(
     bands: Sequence[str] = (),
     side: int = 256,
 ) -> None:
-    """Write a PNG with one row a sample: image, truth, prediction, errors; the legend stands below.
+    """Write a PNG with one row per sample: image, truth, prediction, errors; the legend stands below.
 
     Args:
         images: ``(C, H, W)`` each, sensor units.

@@ -1,14 +1,15 @@
-"""The folder that an evaluation leaves its files in: held, and never written over what is not ours."""
+"""The folder of an evaluation's files: locked while it is written, and never written over what is not ours."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from geodistill.data.manifest import Row
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import ArtifactError
+from geodistill.errors import ArtifactError, OutputError
 from geodistill.folders import claim_files, hold_folder, refuse_foreign
 from geodistill.outputs import check_outputs
 from geodistill.raster.stamps import every_file
@@ -18,6 +19,20 @@ KIND = "evaluation"
 FILES = ("metrics.json", "metrics.csv", "per_image.csv", "confusion.png", "worst.html")
 _TOGETHER = 5000
 """Images whose sources are looked up in one go."""
+
+
+def check_place(out: Path) -> None:
+    """Refuse a directory that cannot be made or written, before any work is done.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        reason = "not writable" if nearest.is_dir() else "not a directory"
+        raise OutputError(
+            f"{out} cannot be written ({nearest} is {reason})", "a writable place", "choose another --out"
+        )
 
 
 @contextmanager

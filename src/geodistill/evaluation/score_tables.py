@@ -43,7 +43,7 @@ def write_json(path: Path, scores: Scores, about: dict[str, Any]) -> None:
 
 
 def write_csv(path: Path, scores: Scores) -> None:
-    """Write a line a class, then the means over the subset and overall accuracy; shares in 0..1.
+    """Write one line per class, then the means over the subset and overall accuracy; shares in 0..1.
 
     Raises:
         OutputError: The file cannot be written.
@@ -59,7 +59,7 @@ def write_csv(path: Path, scores: Scores) -> None:
 
 
 def write_per_image(path: Path, images: Sequence[ImageScore], legend: Legend, subset: Sequence[str]) -> None:
-    """Write a line an image: mIoU over the classes that its labels hold, OA, and the IoU of each class.
+    """Write one line per image: mIoU over the classes that its labels hold, OA, and the IoU of each class.
 
     Raises:
         OutputError: The file cannot be written.

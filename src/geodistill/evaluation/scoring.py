@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,9 @@ from geodistill.data.manifest import Row
 from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown_labels_error
 from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
-from geodistill.inference.network import as_network
+from geodistill.inference.network import Network, as_network
+from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import SceneRows, stream
-from geodistill.inference.sliding import Settings as SlidingSettings
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
@@ -36,8 +37,8 @@ class ScoringSettings:
     Attributes:
         overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
         flips: Average over horizontal and vertical mirrors.
-        batch_size: Windows a forward pass.
-        ignore_unknown: Take labels in no legend entry as ignored instead of refusing them.
+        batch_size: Batch size (windows per forward pass).
+        ignore_unknown: Ignore labels that the legend does not list instead of refusing them.
         mapping: Scores on the classes that model and set have in common; on the model's own where not given.
     """
 
@@ -58,7 +59,7 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """What was found for one image.
+    """The score of one image.
 
     Attributes:
         row: The manifest's row.
@@ -77,8 +78,8 @@ class ImageScore:
         image of one class.
         """
         scores = self.matrix.scores(legend, subset)
-        held = [k for k, name in enumerate(legend.names) if name in subset and scores.support[k]]
-        return float(scores.iou[held].mean()) if held else math.nan
+        present = [k for k, name in enumerate(legend.names) if name in subset and scores.support[k]]
+        return float(scores.iou[present].mean()) if present else math.nan
 
     @property
     def oa(self) -> float:
@@ -115,11 +116,38 @@ class ErrorCells:
         return Window(top, left, height, width)
 
 
-def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: ScoringSettings) -> ImageScore:
+class ExtraPixels(Protocol):
+    """Pixels that no image has and that are scored all the same, as some published figures were.
+
+    `evaluate` knows none; `geodistill.papers.padding` has the one kind that there is.
+    """
+
+    def check(self, legend: Legend) -> None:
+        """Refuse what does not fit the scored classes, before any image is scored."""
+
+    def count(self, network: Network, row: Row, legend: Legend, settings: ScoringSettings) -> ConfusionMatrix:
+        """Return the counts of an image's extra pixels over the scored classes."""
+
+    def report(self, extra: ConfusionMatrix, total: ConfusionMatrix, window: int) -> dict[str, Any]:
+        """Warn of the pixels, and return what ``metrics.json`` says of them.
+
+        Args:
+            extra: Their counts.
+            total: All counts, theirs included.
+            window: Side of the model's windows in pixels.
+        """
+
+
+def scoring_network(segmenter: Segmenter, settings: ScoringSettings) -> Network:
+    """Return a model as `score_image` runs it."""
+    return as_network(segmenter, tta="flips" if settings.flips else "none")
+
+
+def score_image(network: Network, row: Row, legend: Legend, settings: ScoringSettings) -> ImageScore:
     """Score one image in flat memory: its mask is read row by row as predictions come.
 
     Args:
-        segmenter: The model.
+        network: The model (`scoring_network`), or its graph in another runtime.
         row: An image with a mask.
         legend: How the mask encodes the classes.
         settings: How the image is segmented.
@@ -129,12 +157,12 @@ def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Scorin
             legend.
     """
     area = row.window
-    classes = segmenter.spec.classes if settings.mapping is None else len(settings.mapping.legend)
+    classes = network.classes if settings.mapping is None else len(settings.mapping.legend)
     matrix = ConfusionMatrix(classes)
     with (
         Raster(row.image) as raster,
         _open_mask(row, raster) as mask,
-        _stream(segmenter, Area(raster, area), settings) as parts,
+        _stream(network, Area(raster, area), settings) as parts,
     ):
         cells = ErrorCells(area.height, area.width)  # of an area that the image was found to have
         for part in parts:
@@ -150,7 +178,7 @@ def score_image(segmenter: Segmenter, row: Row, legend: Legend, settings: Scorin
 
 @dataclass(frozen=True)
 class Preview:
-    """What is shown of an image.
+    """A part of an image with its true and predicted classes, for a picture.
 
     Attributes:
         image: ``(C, H, W)`` float32, sensor units, 0 where not valid.
@@ -163,7 +191,7 @@ class Preview:
     prediction: NDArray[np.uint8]
 
 
-def read_preview(segmenter: Segmenter, score: ImageScore, legend: Legend, settings: ScoringSettings) -> Preview:
+def read_preview(network: Network, score: ImageScore, legend: Legend, settings: ScoringSettings) -> Preview:
     """Return image, truth and prediction of the worst part of a scored image.
 
     Raises:
@@ -172,7 +200,7 @@ def read_preview(segmenter: Segmenter, score: ImageScore, legend: Legend, settin
     with (
         Raster(score.row.image) as raster,
         _open_mask(score.row, raster) as mask,
-        _stream(segmenter, Area(raster, score.part), settings) as parts,
+        _stream(network, Area(raster, score.part), settings) as parts,
     ):
         pixels, valid = raster.read(score.part)
         prediction = np.concatenate([settings.prediction(part.classes) for part in parts])
@@ -192,10 +220,11 @@ def read_truth(mask: Raster, legend: Legend, window: Window, settings: ScoringSe
     return settings.truth(truth)
 
 
-def _stream(segmenter: Segmenter, area: Area, settings: ScoringSettings) -> closing[Generator[SceneRows, None, None]]:
+def _stream(network: Network, area: Area, settings: ScoringSettings) -> closing[Generator[SceneRows, None, None]]:
     """Stream an area; used in ``with``, so that the reading thread has ended before the raster is closed."""
-    network = as_network(segmenter, tta="flips" if settings.flips else "none")
-    return closing(stream(network, area, SlidingSettings(overlap=settings.overlap, batch=settings.batch_size)))
+    windows = area.windows(network.size, settings.overlap)
+    options = SlidingOptions(overlap=settings.overlap)
+    return closing(stream(network, area, windows, options, batch=settings.batch_size))
 
 
 def _open_mask(row: Row, image: Raster) -> Raster:

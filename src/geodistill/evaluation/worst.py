@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from geodistill.errors import printable
 from geodistill.evaluation.figures import prediction_grid
-from geodistill.evaluation.scoring import PART, ImageScore, ScoringSettings, read_preview
-from geodistill.inference.location import Placed
+from geodistill.evaluation.scoring import PART, ImageScore, ScoringSettings, read_preview, scoring_network
+from geodistill.inference.location import PerPlaceModel
 from geodistill.raster import atomic_path
 from geodistill.spec import Legend
 
@@ -32,15 +33,23 @@ b {{ font-variant-numeric: tabular-nums; }}
 """
 
 
+@dataclass(frozen=True)
+class RankedImage:
+    """An image's score with its mIoU and overall accuracy, both 0..1."""
+
+    image: ImageScore
+    miou: float
+    oa: float
+
+
 def write_worst(
     out: Path,
-    model: Placed,
-    images: Sequence[ImageScore],
+    model: PerPlaceModel,
+    worst: Sequence[RankedImage],
+    scored: int,
     masks: Legend,
     legend: Legend,
-    subset: Sequence[str],
     settings: ScoringSettings,
-    count: int,
 ) -> None:
     """Write ``worst.html`` and the PNG of each image in ``worst/``: image, truth, prediction and errors.
 
@@ -49,27 +58,25 @@ def write_worst(
     Args:
         out: Directory of the results.
         model: The model, for wherever an image was taken.
-        images: What was found for each image.
+        worst: The images to show (`lowest`).
+        scored: Number of images that they were chosen from.
         masks: How the masks encode their classes.
         legend: The classes that are scored.
-        subset: Classes the mIoU is taken over.
         settings: How images are segmented.
-        count: Images shown at most.
 
     Raises:
         OutputError: The directory cannot be written.
     """
-    chosen = lowest(images, legend, subset, count)
     figures: list[str] = []
     with atomic_path(out / "worst", "worst images") as folder:
         folder.mkdir()
-        for place, (image, miou, oa) in enumerate(chosen, 1):
+        for place, ranked in enumerate(worst, 1):
+            image = ranked.image
             picture = folder / f"{place:03d}.png"
             segmenter = model.at(image.row)
-            seen = read_preview(segmenter, image, masks, settings)
-            prediction_grid(
-                [seen.image], [seen.truth], [seen.prediction], legend, picture, segmenter.spec.bands, side=512
-            )
+            preview = read_preview(scoring_network(segmenter, settings), image, masks, settings)
+            panels = ([preview.image], [preview.truth], [preview.prediction])
+            prediction_grid(*panels, legend, picture, segmenter.spec.bands, side=512)
             part, area = image.part, image.row.window
             where = (
                 "" if (part.height, part.width) == (area.height, area.width) else f", part at {part.row}, {part.col}"
@@ -77,11 +84,11 @@ def write_worst(
             figures.append(
                 f'<figure><img src="data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"'
                 ' alt="image, truth, prediction and errors">'
-                f"<figcaption>{place}. mIoU <b>{100 * miou:.1f}</b>, OA <b>{100 * oa:.1f}</b>: "
+                f"<figcaption>{place}. mIoU <b>{100 * ranked.miou:.1f}</b>, OA <b>{100 * ranked.oa:.1f}</b>: "
                 f"{html.escape(printable(image.row.key))}{where}</figcaption></figure>"
             )
     note = (
-        f"The {len(chosen)} of {len(images)} images with the lowest mIoU, over the classes that an image's labels"
+        f"The {len(worst)} of {scored} images with the lowest mIoU, over the classes that an image's labels"
         f" hold. Of an image larger than {PART} pixels the part with most wrong pixels is shown, given by"
         " its first row and column."
     )
@@ -89,9 +96,7 @@ def write_worst(
         part_file.write_text(_PAGE.format(note=note, figures="\n".join(figures)), encoding="utf-8")
 
 
-def lowest(
-    images: Sequence[ImageScore], legend: Legend, subset: Sequence[str], count: int
-) -> list[tuple[ImageScore, float, float]]:
-    """Return the images of lowest mIoU with mIoU and OA, worst first; those without a score are left out."""
-    ranked = [(image, image.miou(legend, subset), image.oa) for image in images]
-    return sorted((entry for entry in ranked if not np.isnan(entry[1])), key=lambda entry: entry[1:])[:count]
+def lowest(images: Sequence[ImageScore], legend: Legend, subset: Sequence[str], count: int) -> list[RankedImage]:
+    """Return the ``count`` images of lowest mIoU, then OA, worst first; those without a score are left out."""
+    ranked = [RankedImage(image, image.miou(legend, subset), image.oa) for image in images]
+    return sorted((one for one in ranked if not np.isnan(one.miou)), key=lambda one: (one.miou, one.oa))[:count]

@@ -1,1 +1,1 @@
-"""Models that leave the building: ONNX, QGIS, STAC, the Hub."""
+"""Export of a Segmenter: ONNX, QGIS, STAC, the Hub."""

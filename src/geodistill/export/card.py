@@ -1,4 +1,4 @@
-"""What a model says of itself to a reader: a summary of scores, and a model card."""
+"""The model card of a Segmenter, and its scores in short."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from geodistill.description import network_words
 from geodistill.errors import DataError, printable
 from geodistill.reading import read_object
 from geodistill.segmenter import Segmenter
@@ -24,20 +25,20 @@ def read_scores(path: Path) -> dict[str, float]:
     """
     data = read_object(path)
     try:
-        found = {name: float(data[name]) for name in ("miou", "mf1", "oa") if data[name] is not None}
+        scores = {name: float(data[name]) for name in ("miou", "mf1", "oa") if data[name] is not None}
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"scores {path} cannot be read ({error!r})", "metrics.json of 'geodistill evaluate'") from error
-    if odd := [name for name, value in found.items() if not 0 <= value <= 1]:
-        raise DataError(f"scores {path} with {odd[0]} {found[odd[0]]}", "shares from 0 to 1")
-    return found
+    if odd := [name for name, value in scores.items() if not 0 <= value <= 1]:
+        raise DataError(f"scores {path} with {odd[0]} {scores[odd[0]]}", "shares from 0 to 1")
+    return scores
 
 
 def known_scores(segmenter: Segmenter, measured: Mapping[str, float]) -> dict[str, float]:
-    """Put together the scores that training left in a model with those measured later; shares in 0..1."""
-    held: Mapping[str, Any] = segmenter.provenance.get("scores") or {}
-    numbers = {name: value for name, value in held.items() if isinstance(value, int | float)}
-    own = {plain(str(name)): float(value) for name, value in numbers.items() if math.isfinite(value)}
-    return own | dict(measured)
+    """Return the scores that training left in a model and those measured later; shares in 0..1."""
+    stored: Mapping[str, Any] = segmenter.provenance.get("scores") or {}
+    numbers = {name: value for name, value in stored.items() if isinstance(value, int | float)}
+    finite = {plain(str(name)): float(value) for name, value in numbers.items() if math.isfinite(value)}
+    return finite | dict(measured)
 
 
 def plain(text: str) -> str:
@@ -52,24 +53,22 @@ def markdown(text: str) -> str:
 
 
 def origin(segmenter: Segmenter) -> dict[str, Any]:
-    """Return what a stranger may know of where a model comes from: no paths of the machine it was trained on."""
-    held = segmenter.provenance
-    recipe = held.get("recipe") if isinstance(held.get("recipe"), dict) else {}
-    manifest = held.get("manifest")
-    found = {
+    """Return where a model comes from, without the paths of the machine it was trained on."""
+    provenance = segmenter.provenance
+    recipe = provenance.get("recipe") if isinstance(provenance.get("recipe"), dict) else {}
+    manifest = provenance.get("manifest")
+    known = {
         "method": recipe.get("method") if recipe else None,
         "data": plain(Path(str(manifest)).name) if manifest else None,
-        "steps": held.get("step"),
-        "versions": held.get("versions"),
+        "steps": provenance.get("step"),
+        "versions": provenance.get("versions"),
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def describe_network(segmenter: Segmenter) -> str:
     """Name network, decoder and encoder, as far as there are such."""
-    arguments = segmenter.arguments
-    parts = [segmenter.name, arguments.get("architecture"), arguments.get("decoder"), arguments.get("encoder")]
-    return " ".join(str(part) for part in parts if part)
+    return network_words(segmenter.name, segmenter.arguments, ("architecture", "decoder", "encoder"))
 
 
 def card_text(segmenter: Segmenter, name: str, scores: Mapping[str, float]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from geodistill.export.card import card_text, describe_network, known_scores, origin, plain
+from geodistill.export.exporters import ExportOptions
 from geodistill.export.model_folder import model_folder
 from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
@@ -19,16 +19,13 @@ KIND = "model for the Hub"
 """What the directory's marker calls it."""
 
 
-def export_hub(
-    segmenter: Segmenter, path: Path, *, licence: str | None = None, scores: Mapping[str, float] | None = None
-) -> Path:
+def export_hub(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path:
     """Write a directory that `Segmenter.load` opens where it is, and by ``owner/name`` once it is uploaded.
 
     Args:
         segmenter: The model.
         path: The directory; its name is the model's. An earlier export is replaced.
-        licence: The Hub's name of the licence of the weights, such as ``apache-2.0``.
-        scores: Measured scores, shares in 0..1, beside those that the model holds.
+        options: Licence of the weights, and measured scores.
 
     Returns:
         The directory.
@@ -38,14 +35,14 @@ def export_hub(
     """
     folder = model_folder(path, KIND)
     name = plain(folder.name)
-    told = known_scores(segmenter, scores or {})
+    scores = known_scores(segmenter, options.scores)
     header = ModelCardData(
         library_name="geodistill",
         pipeline_tag="image-segmentation",
-        license=licence,
+        license=options.licence,
         tags=["remote-sensing", "semantic-segmentation", segmenter.name],
         # A name alone would leave an index of models without a result.
-        model_name=name if told else None,
+        model_name=name if scores else None,
         eval_results=[
             EvalResult(
                 task_type="image-segmentation",
@@ -54,14 +51,14 @@ def export_hub(
                 metric_type=metric,
                 metric_value=value,
             )
-            for metric, value in told.items()
+            for metric, value in scores.items()
         ]
         or None,
     )
     with atomic_path(folder, KIND) as part:
         part.mkdir()
         segmenter.write(part)
-        text = f"---\n{header.to_yaml()}\n---\n\n{card_text(segmenter, name, told)}"
+        text = f"---\n{header.to_yaml()}\n---\n\n{card_text(segmenter, name, scores)}"
         (part / CARD).write_text(text, encoding="utf-8")
         # The Hub counts downloads by requests for this file.
         (part / CONFIG).write_text(json.dumps(_config(segmenter), indent=2) + "\n", encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,19 +15,16 @@ from torch import Tensor
 
 from geodistill.backends.graph import INPUT, quiet_options, require
 from geodistill.backends.metadata import finish_graph, model_metadata
-from geodistill.data.manifest import Manifest, Row
+from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError
 from geodistill.evaluation.evaluate import check_legend
-from geodistill.evaluation.scoring import ScoringSettings, read_truth
+from geodistill.evaluation.scoring import ScoringSettings, score_image
 from geodistill.files import atomic_path
-from geodistill.inference.network import Network, as_network
-from geodistill.inference.sliding import Settings as SlidingSettings
-from geodistill.inference.sliding import stream
+from geodistill.inference.network import as_network
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
-from geodistill.spec import IGNORE_INDEX, Legend
 
 WINDOWS = 64
 """Windows of the training images that the ranges of numbers are read from."""
@@ -151,13 +147,12 @@ def score(segmenter: Segmenter, graph: Path, manifest: Manifest, split: str, siz
     Raises:
         DataError: The split holds no labels, or an image or mask cannot be read.
     """
-    matrix = ConfusionMatrix(segmenter.spec.classes)
     legend = check_legend(manifest, segmenter)
     settings = ScoringSettings(ignore_unknown=manifest.ignore_unknown)
     network = replace(as_network(segmenter, forward=run_graph(graph)), size=size)
+    matrix = ConfusionMatrix(len(legend))
     for row in manifest.some_rows(split):
-        for prediction, truth in _both(network, row, legend, settings):
-            matrix.update(prediction, truth)
+        matrix += score_image(network, row, legend, settings).matrix
     if not matrix.counts.sum():
         raise DataError(f"split '{split}' of {manifest.path or 'the manifest'} has no labelled pixel", "labels")
     return matrix.scores(legend).miou
@@ -175,21 +170,3 @@ def run_graph(graph: Path) -> Callable[[Tensor], Tensor]:
         return torch.from_numpy(np.concatenate(parts))
 
     return forward
-
-
-def _both(
-    network: Network, row: Row, legend: Legend, settings: ScoringSettings
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Yield prediction and truth of an image, some rows at a time."""
-    if row.mask is None:
-        raise DataError(f"{row.image} has no mask", "labelled images to score")
-    area = row.window
-    with (
-        Raster(row.image) as raster,
-        Raster(row.mask) as mask,
-        closing(stream(network, Area(raster, area), SlidingSettings())) as parts,
-    ):
-        for part in parts:
-            height, width = part.valid.shape
-            truth = read_truth(mask, legend, Window(area.row + part.first, area.col, height, width), settings)
-            yield part.classes, np.where(part.valid, truth, np.uint8(IGNORE_INDEX))

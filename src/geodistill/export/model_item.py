@@ -13,9 +13,10 @@ import torch
 from geodistill.backends.graph import INPUT, OUTPUT, require, to_onnx
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.export.card import describe_network, known_scores, origin
+from geodistill.export.exporters import ExportOptions
 from geodistill.export.model_folder import model_folder
 from geodistill.files import atomic_path
-from geodistill.inference.stac import slugs
+from geodistill.inference.stac_item import slugs
 from geodistill.inference.style import plain_name
 from geodistill.segmenter import Segmenter
 from geodistill.version import __version__
@@ -31,7 +32,7 @@ _FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
 
-def export_stac(segmenter: Segmenter, path: Path, *, scores: Mapping[str, float] | None = None) -> Path:
+def export_stac(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path:
     """Write a directory with the item, the Segmenter and its ONNX graph; all links are relative.
 
     Where on Earth a model may be used is nothing it knows, so the item has no geometry.
@@ -39,7 +40,7 @@ def export_stac(segmenter: Segmenter, path: Path, *, scores: Mapping[str, float]
     Args:
         segmenter: The model.
         path: The directory; its name is the item's id. An earlier export is replaced.
-        scores: Measured scores, shares in 0..1, beside those that the model holds.
+        options: Measured scores.
 
     Returns:
         The item's file.
@@ -55,7 +56,7 @@ def export_stac(segmenter: Segmenter, path: Path, *, scores: Mapping[str, float]
         part.mkdir()
         segmenter.write(part)
         to_onnx(segmenter, part / GRAPH, size=segmenter.tile, batch=1)
-        item = make_item(segmenter, folder.name, part, known_scores(segmenter, scores or {}))
+        item = make_item(segmenter, folder.name, part, known_scores(segmenter, options.scores))
         text = json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), indent=2)
         (part / ITEM).write_text(text + "\n", encoding="utf-8")
     return path / ITEM
@@ -136,7 +137,7 @@ def _input(segmenter: Segmenter) -> Any:
         input=InputStructure(
             shape=[-1, spec.channels, tile, tile], dim_order=["batch", "bands", "height", "width"], data_type="float32"
         ),
-        # None: the network normalises for itself, and is given what the sensor gives.
+        # None: normalisation is part of the network, whose input is in sensor units.
         pre_processing_function=None,
     )
 

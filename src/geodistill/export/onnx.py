@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from geodistill.backends.graph import OPSET, to_onnx
-from geodistill.backends.text import save_prompts
-from geodistill.data.manifest import Manifest
+from geodistill.backends.graph import to_onnx
+from geodistill.backends.text_inputs import save_prompts
 from geodistill.errors import RecipeError
+from geodistill.export.exporters import ExportOptions
 from geodistill.export.int8 import Int8, check_data, quantise
 from geodistill.outputs import check_outputs, check_suffix
 from geodistill.segmenter import Segmenter
@@ -31,22 +32,13 @@ class OnnxExport:
     prompts: Path | None = None
 
     def __str__(self) -> str:
-        told = f"{self.path}: largest difference to torch {self.difference:.2g}"
+        lines = [f"{self.path}: largest difference to torch {self.difference:.2g}"]
         if self.prompts is not None:
-            told += f"\n{self.prompts}: the inputs text and present of each climate zone"
-        return told if self.int8 is None else f"{told}\n{self.int8}"
+            lines.append(f"{self.prompts}: the inputs text and present of each climate zone")
+        return "\n".join(lines if self.int8 is None else [*lines, str(self.int8)])
 
 
-def export_onnx(
-    segmenter: Segmenter,
-    path: Path,
-    *,
-    size: int | None,
-    batch: int | None = 1,
-    opset: int = OPSET,
-    calibration: Manifest | None = None,
-    split: str = "val",
-) -> OnnxExport:
+def export_onnx(segmenter: Segmenter, path: Path, options: ExportOptions) -> OnnxExport:
     """Write a Segmenter as ONNX: ``image`` in sensor units in, ``logits`` out, normalisation inside.
 
     The graph of a model that asks where an image was taken takes the features of the image's prompt too, as ``text``
@@ -55,11 +47,7 @@ def export_onnx(
     Args:
         segmenter: The model.
         path: The file to make; that of 8-bit integers lies beside it as ``NAME_int8.onnx``.
-        size: Side of its images in pixels; ``None`` for any.
-        batch: Images a call; ``None`` for any.
-        opset: Version of ONNX's operators.
-        calibration: Labelled data: makes the file of 8-bit integers too.
-        split: The part of the data that tells what 8-bit integers cost; they are calibrated on ``train``.
+        options: Size, batch, operators, and the data that 8-bit integers are calibrated on.
 
     Raises:
         RecipeError: A setting cannot be used, a package is missing, or 8-bit integers are asked for of a model with
@@ -69,6 +57,8 @@ def export_onnx(
         OutputError: A file cannot be written, would overwrite one that is read, or the graph's is not named ``.onnx``.
     """
     check_suffix(path, (".onnx",))
+    size = segmenter.tile if options.size is None else _limit(options.size)
+    batch, calibration = _limit(options.batch), options.calibration
     with_text = len(segmenter.prompts) > 1
     if calibration is not None:
         if with_text:
@@ -78,16 +68,21 @@ def export_onnx(
         images = [file for row in calibration.entries for file in (row.image, row.mask) if file is not None]
         read = [*images, *([calibration.path] if calibration.path is not None else [])]
         check_outputs([path, int8_beside(path)], read)
-        check_data(segmenter, calibration, split)
-    difference = to_onnx(segmenter, path, size=size, batch=batch, opset=opset, with_text=with_text)
+        check_data(segmenter, calibration, options.split)
+    difference = to_onnx(segmenter, path, size=size, batch=batch, opset=options.opset, with_text=with_text)
     if with_text:
         prompts = text_beside(path)
         save_prompts(segmenter, prompts)
         return OnnxExport(path, difference, prompts=prompts)
     if calibration is None:
         return OnnxExport(path, difference)
-    smaller = quantise(segmenter, path, int8_beside(path), calibration, split, size or segmenter.tile)
+    smaller = quantise(segmenter, path, int8_beside(path), calibration, options.split, size or segmenter.tile)
     return OnnxExport(path, difference, smaller)
+
+
+def _limit(number: int | Literal["any"]) -> int | None:
+    """Return a dimension of the graph; ``None`` where it is open."""
+    return None if number == "any" else number
 
 
 def text_beside(path: Path) -> Path:

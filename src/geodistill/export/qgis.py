@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from geodistill.backends.graph import parity, plain_copy, require, write_graph
 from geodistill.backends.metadata import finish_graph
-from geodistill.backends.text import one_prompt
+from geodistill.backends.text_inputs import one_prompt
 from geodistill.errors import ArtifactError, RecipeError
+from geodistill.export.exporters import ExportOptions
 from geodistill.files import atomic_path
 from geodistill.outputs import check_suffix
 from geodistill.segmenter import Segmenter
@@ -21,7 +23,7 @@ BRIGHTEST = 255
 
 
 class DeepnessNetwork(nn.Module):
-    """What the plug-in wants of a network: bands in 0..1 in, class probabilities out.
+    """A network as the plug-in runs it: bands in 0..1 in, class probabilities out.
 
     Args:
         segmenter: The model.
@@ -37,17 +39,29 @@ class DeepnessNetwork(nn.Module):
         return logits.softmax(1)
 
 
-def export_qgis(segmenter: Segmenter, path: Path, *, resolution: float | None = None, overlap: int = 25) -> float:
+@dataclass(frozen=True)
+class QgisExport:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        difference: Largest absolute difference of its probabilities to torch's.
+    """
+
+    path: Path
+    difference: float
+
+    def __str__(self) -> str:
+        return f"{self.path}: largest difference to torch {self.difference:.2g}"
+
+
+def export_qgis(segmenter: Segmenter, path: Path, options: ExportOptions) -> QgisExport:
     """Write an ONNX file with the metadata that Deepness reads.
 
     Args:
         segmenter: The model, of 8-bit bands.
         path: The file to make.
-        resolution: Centimetres per pixel; by default the model's own ground sampling distance.
-        overlap: Percent of a tile that its neighbour covers too.
-
-    Returns:
-        The largest absolute difference of its probabilities to torch's.
+        options: Resolution, by default the model's own, and overlap of tiles.
 
     Raises:
         RecipeError: The resolution is not known, the overlap is out of range, a package is missing, or the model
@@ -58,7 +72,7 @@ def export_qgis(segmenter: Segmenter, path: Path, *, resolution: float | None = 
     require("onnx", "onnxscript", "onnxruntime")
     check_suffix(path, (".onnx",))
     one_prompt(segmenter)
-    metadata = deepness_metadata(segmenter, resolution, overlap)
+    metadata = deepness_metadata(segmenter, options.resolution, options.overlap)
     if max(segmenter.spec.mean) > BRIGHTEST:
         raise ArtifactError(
             f"a model whose bands have means up to {max(segmenter.spec.mean):.0f}",
@@ -70,11 +84,12 @@ def export_qgis(segmenter: Segmenter, path: Path, *, resolution: float | None = 
     with atomic_path(path) as part:
         write_graph(network, images, part, "probabilities")
         finish_graph(part, metadata)
-        return parity(network, part, images)
+        difference = parity(network, part, images)
+    return QgisExport(path, difference)
 
 
 def deepness_metadata(segmenter: Segmenter, resolution: float | None, overlap: int) -> dict[str, str]:
-    """Return the plug-in's metadata, a JSON text a key.
+    """Return the plug-in's metadata, one JSON text per key.
 
     Raises:
         RecipeError: The resolution is not known, or a number is out of range.

@@ -1,9 +1,19 @@
 """The work under way on a map: finished rows as plain bytes, and a journal by which an interrupted run goes on.
 
-Beside a map ``town.tif`` lies, while it is made, the folder ``.town.tif.work``. A block of the scene keeps there a
-file of bytes a layer, appended row by row, and a journal with a line a finished strip: the row of windows, the rows,
-the check sum of each layer's bytes, and what could not be read. Whatever moment the process dies at, the lines whose
-bytes agree with their check sums are finished work.
+Beside a map ``town.tif`` lies, while it is made, a folder; each block of the scene has files of its own in it::
+
+    .town.tif.work/
+      about.json                                  all that the map's bytes follow from: another run's work is not ours
+      rows-00000-00012-columns-00000-00040.jsonl  the block's journal: one line per finished strip
+      rows-...-columns-....classes.bin            the finished rows of each layer as bytes, appended strip by strip
+      edge-00000-00012-00040.bin                  sums that the block to the right adds to (wide scenes only)
+
+A strip is stored in two steps, bytes first and then the line that vouches for them::
+
+    classes.bin   |strip 0|strip 1|str          <- cut off at the end of strip 1 when the work goes on
+    journal       |line 0 |line 1 |                line: row of windows, rows, CRC-32 of each layer's bytes, holes
+
+Whatever moment the process dies at, the lines whose bytes agree with their check sums are finished work.
 """
 
 from __future__ import annotations
@@ -11,7 +21,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,16 +37,15 @@ from geodistill.files import hidden_beside
 from geodistill.folders import MARKER, empty_folder, hold_folder, mark_folder
 from geodistill.inference.sliding import Edges, SceneRows
 from geodistill.inference.strips import Hole
-from geodistill.inference.windows import Part, Plan
-from geodistill.reading import parse_lines, read_bytes, read_object
+from geodistill.inference.windows import Part, WindowPlan
+from geodistill.journal import JournalFile
+from geodistill.reading import read_object
 
 ABOUT = "about.json"
 """File of the work's folder that holds all that the map's bytes follow from."""
 
 _OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", "classes.*", "confidence.*", "probabilities.*")
 """What a run leaves in the work's folder; nothing else is ever removed from it."""
-
-_JOURNAL_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -64,18 +73,18 @@ class PartFiles:
         layers: What is stored.
     """
 
-    def __init__(self, folder: Path, plan: Plan, part: Part, layers: tuple[Layer, ...]) -> None:
+    def __init__(self, folder: Path, plan: WindowPlan, part: Part, layers: tuple[Layer, ...]) -> None:
         self.folder, self.part, self.layers = folder, part, layers
         self.pixels = part.pixels(plan)
-        self._stem = part_stem(part)
-        self._journal = folder / f"{self._stem}.jsonl"
         self.next_row = part.first_row
         self.windows = 0
         self.holes: list[Hole] = []
+        self._rows = 0
+        self._stem = part_stem(part)
         self._files: dict[str, BinaryIO] = {}
 
     def path(self, layer: Layer) -> Path:
-        """Give the file of a layer's bytes: rows of bands of columns."""
+        """Return the file of a layer's bytes: rows of bands of columns."""
         return self.folder / f"{self._stem}.{layer.name}.bin"
 
     @property
@@ -89,27 +98,29 @@ class PartFiles:
         return self.next_row == self.part.last_row
 
     def __enter__(self) -> PartFiles:
-        self._rows, kept = 0, 0
-        data = read_bytes(self._journal, _JOURNAL_BYTES, OutputError) if self._journal.exists() else b""
-        for line in parse_lines(data):
-            if not (_is_ours(line) and line["row"] == self.next_row and self._agrees(line)):
-                break
-            self._rows += line["rows"]
-            self.next_row, self.windows = line["row"] + 1, self.windows + line["windows"]
-            self.holes += [Hole.from_dict(hole) for hole in line["holes"]]
-            kept += 1
-        told = data.splitlines(keepends=True)[:kept]
-        self._journal.write_bytes(b"".join(told))
-        self._log = self._journal.open("ab")
-        for layer in self.layers:
-            file = self.path(layer).open("ab")
-            file.truncate(self._rows * self._row_bytes(layer))
-            self._files[layer.name] = file
+        with ExitStack() as opened:
+            self._journal = opened.enter_context(JournalFile(self.folder / f"{self._stem}.jsonl"))
+            self._continue()
+            for layer in self.layers:
+                file = opened.enter_context(self.path(layer).open("ab"))
+                file.truncate(self._rows * self._row_bytes(layer))
+                self._files[layer.name] = file
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in [*self._files.values(), self._log]:
-            file.close()
+        self._opened.close()
+
+    def _continue(self) -> None:
+        """Take in the strips of an earlier run whose bytes agree; from the first that do not, all is done again."""
+        end = 0
+        for line in self._journal.lines():
+            strip = StoredStrip.from_record(line.record)
+            if strip is None or strip.row != self.next_row or not self._agrees(strip):
+                break
+            self._count(strip)
+            end = line.end
+        self._journal.cut(end)
 
     def append(self, rows: SceneRows) -> None:
         """Store finished rows, then say so in the journal.
@@ -123,41 +134,69 @@ class PartFiles:
             self._files[layer.name].write(data)
             self._files[layer.name].flush()
             sums[layer.name] = zlib.crc32(data)
-        count = rows.valid.shape[0]
-        holes = [hole.to_dict() for hole in rows.holes]
-        line = {"row": rows.row, "rows": count, "windows": rows.windows, "holes": holes, "sums": sums}
-        self._log.write(json.dumps(line | {"crc": _sum_of(line)}).encode() + b"\n")
-        self._log.flush()
-        self.next_row, self._rows, self.windows = rows.row + 1, self._rows + count, self.windows + rows.windows
-        self.holes += rows.holes
+        strip = StoredStrip(rows.row, len(rows.valid), rows.windows, rows.holes, sums)
+        self._journal.append([strip.to_record()])
+        self._count(strip)
+
+    def _count(self, strip: StoredStrip) -> None:
+        self.next_row, self._rows = strip.row + 1, self._rows + strip.rows
+        self.windows += strip.windows
+        self.holes += strip.holes
 
     def _row_bytes(self, layer: Layer) -> int:
         return layer.bands * self.pixels.width * np.dtype(layer.dtype).itemsize
 
-    def _agrees(self, line: Mapping[str, Any]) -> bool:
+    def _agrees(self, strip: StoredStrip) -> bool:
         for layer in self.layers:
             if not self.path(layer).exists():
                 return False
+            size = self._row_bytes(layer)
             with self.path(layer).open("rb") as file:
-                file.seek(self._rows * self._row_bytes(layer))
-                data = file.read(line["rows"] * self._row_bytes(layer))
-            if len(data) != line["rows"] * self._row_bytes(layer) or zlib.crc32(data) != line["sums"].get(layer.name):
+                file.seek(self._rows * size)
+                data = file.read(strip.rows * size)
+            if len(data) != strip.rows * size or zlib.crc32(data) != strip.sums.get(layer.name):
                 return False
         return True
 
 
-def _sum_of(line: Mapping[str, Any]) -> int:
-    """Return the check sum of a journal's line, which stands in it as ``crc``."""
-    return zlib.crc32(json.dumps({key: line[key] for key in sorted(line) if key != "crc"}).encode())
+@dataclass(frozen=True)
+class StoredStrip:
+    """A strip that is stored: one line of the journal.
 
+    Attributes:
+        row: The row of windows.
+        rows: How many rows of the scene.
+        windows: Windows that the network computed for them.
+        holes: What could not be read of them.
+        sums: CRC-32 of each layer's bytes.
+    """
 
-def _is_ours(line: Any) -> bool:
-    """Whether a journal's line is as it was written."""
-    return isinstance(line, dict) and "crc" in line and line["crc"] == _sum_of(line)
+    row: int
+    rows: int
+    windows: int
+    holes: tuple[Hole, ...]
+    sums: dict[str, int]
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the journal's record."""
+        holes = [hole.to_dict() for hole in self.holes]
+        return {"row": self.row, "rows": self.rows, "windows": self.windows, "holes": holes, "sums": self.sums}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any] | None) -> StoredStrip | None:
+        """Read what `to_record` returned; ``None`` where a line was altered and says something else."""
+        if record is None:
+            return None
+        try:
+            row, rows, windows = (int(record[key]) for key in ("row", "rows", "windows"))
+            holes = tuple(Hole.from_dict(hole) for hole in record["holes"])
+            return cls(row, rows, windows, holes, dict(record["sums"]))
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 def part_stem(part: Part) -> str:
-    """Give the name that all files of a block begin with."""
+    """Return the name that all files of a block begin with."""
     return f"rows-{part.first_row:05}-{part.last_row:05}-columns-{part.first_column:05}-{part.last_column:05}"
 
 
@@ -200,13 +239,13 @@ class EdgeFile:
         """
         with self._path.open("rb") as file:
             file.seek((row - self._first) * self._record)
-            data, told = file.read(self._bytes), file.read(4)
-        if len(data) != self._bytes or zlib.crc32(data).to_bytes(4, "little") != told:
+            data, check_sum = file.read(self._bytes), file.read(4)
+        if len(data) != self._bytes or zlib.crc32(data).to_bytes(4, "little") != check_sum:
             raise OtherWorkError(f"{self._path} was altered", "the file as it was written", "run without --resume")
         return torch.from_numpy(np.frombuffer(bytearray(data), np.float32).reshape(self._shape))
 
 
-def edges_of(folder: Path, plan: Plan, part: Part, classes: int) -> Edges:
+def edges_of(folder: Path, plan: WindowPlan, part: Part, classes: int) -> Edges:
     """Say where a block gets its left sums from and leaves its right ones; none at the edges of the scene."""
     first = plan.reaching(part.first_row)
 
@@ -227,7 +266,7 @@ def work_folder(path: Path) -> Path:
 
 @contextmanager
 def open_work(path: Path, about: Mapping[str, Any], resume: bool) -> Iterator[Path]:
-    """Hold the folder of the work on a map, which no other run can hold meanwhile; it is left as it is at the end.
+    """Lock the folder of the work on a map, which no other run can lock meanwhile; it is left as it is at the end.
 
     Args:
         path: The map.
@@ -241,7 +280,7 @@ def open_work(path: Path, about: Mapping[str, Any], resume: bool) -> Iterator[Pa
     """
     folder = work_folder(path)
     try:
-        with _held(folder):
+        with _locked(folder):
             _begin(folder, about, resume)
             yield folder
     except OSError as error:
@@ -256,7 +295,7 @@ class OtherWorkError(OutputError):
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     if folder.is_symlink():
         raise OutputError(f"{folder} is a link", "a folder of our own", "remove it, or choose another --out")
     with hold_folder(folder, "predict"):
@@ -267,19 +306,19 @@ def _begin(folder: Path, about: Mapping[str, Any], resume: bool) -> None:
     for entry in folder.iterdir():
         if entry.is_symlink():  # what we keep here is never one
             entry.unlink()
-    found, wanted = about_of(folder), json.loads(json.dumps(about))
-    if found is not None and resume and found != wanted:
-        other = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    earlier, now = about_of(folder), json.loads(json.dumps(about))
+    if earlier is not None and resume and earlier != now:
+        other = sorted(key for key in {*earlier, *now} if earlier.get(key) != now.get(key))
         raise OtherWorkError(
             f"{folder} holds work with other {', '.join(other[:12])}",
             "the same as before",
             "run without --resume, which begins anew",
         )
-    if found is None or not resume:
+    if earlier is None or not resume:
         empty_folder(folder)
         mark_folder(folder, "work of predict", _OURS)
         part = folder / f"{ABOUT}.part"
-        part.write_text(json.dumps(wanted), encoding="utf-8")
+        part.write_text(json.dumps(now), encoding="utf-8")
         part.replace(folder / ABOUT)
 
 
@@ -301,7 +340,7 @@ def discard_work(path: Path, about: Mapping[str, Any]) -> None:
     folder = work_folder(path)
     if about_of(folder) != json.loads(json.dumps(about)):
         return
-    with suppress(BusyError), _held(folder):
+    with suppress(BusyError), _locked(folder):
         remove_work(path)
     with suppress(OSError):
         folder.rmdir()
@@ -313,7 +352,7 @@ def has_finished_rows(path: Path) -> bool:
 
 
 def remove_work(path: Path) -> None:
-    """Empty the folder of the work on a map, which the caller holds; what is not ours stays."""
+    """Empty the folder of the work on a map, which the caller has locked; what is not ours stays."""
     for entry in work_folder(path).iterdir():
         if any(fnmatchcase(entry.name, ours) for ours in (*_OURS, MARKER)):
             with suppress(OSError):

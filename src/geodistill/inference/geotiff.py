@@ -24,7 +24,7 @@ from rasterio.io import DatasetWriter
 
 from geodistill.errors import output_error
 from geodistill.inference.checkpoint import Layer, PartFiles
-from geodistill.inference.reduce import STEPS
+from geodistill.inference.sliding import STEPS
 from geodistill.raster import Grid, Window
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -40,7 +40,7 @@ _ROWS = 128
 _SPARE = 2**20
 """Bytes that must stay free on the disk beside what is about to be written."""
 
-_KINDS = {"uint8": "Byte", "float32": "Float32"}
+_GDAL_TYPES = {"uint8": "Byte", "float32": "Float32"}
 """Sample types with GDAL's names."""
 
 
@@ -59,12 +59,17 @@ class MapInfo:
     tags: Mapping[str, str]
 
 
+def map_beside(path: Path, layer: str) -> Path:
+    """Return the file of a layer beside the map of classes: ``town_confidence.tif`` for ``town.tif``."""
+    return path if layer == "classes" else path.with_name(f"{path.stem}_{layer}{path.suffix}")
+
+
 def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInfo, folder: Path) -> None:
     """Put the stored rows of a layer together as a cloud-optimised GeoTIFF, whole or not at all.
 
     Classes are uint8 with nodata 255, a colour table, and the tags ``CLASS_0``, ``CLASS_1`` ... and ``LEGEND``
     (JSON), since GDAL keeps category names of a GeoTIFF in a second file only. Confidence and probabilities are
-    uint8 with the scale 1/250 and nodata 255, or float with nodata NaN; probabilities have one band a class, named
+    uint8 with the scale 1/250 and nodata 255, or float with nodata NaN; probabilities have one band per class, named
     after it. Georeferencing (CRS with transform, control points, RPCs) is that of the grid.
 
     Args:
@@ -78,83 +83,112 @@ def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInf
         OutputError: The place cannot be written or the disk is full.
     """
     # Not beside its final name but among the work: what a killed process leaves there is taken away with it.
-    part, view = folder / f"{layer.name}.tif", folder / f"{layer.name}.vrt"
+    part = folder / f"{layer.name}.tif"
     try:
-        _write_map(part, view, layer, parts, info)
+        _write_map(part, Mosaic(folder / f"{layer.name}.vrt", layer, parts, info.grid), info)
         part.replace(path)
     except OSError as error:
         raise output_error(path, error) from error
 
 
-def _write_map(target: Path, view: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInfo) -> None:
+def _write_map(target: Path, mosaic: Mosaic, info: MapInfo) -> None:
     # GDAL would else keep blocks, written ones too, in 5 % of the machine's memory, and no copy is faster for it.
     with rasterio.Env(GDAL_CACHEMAX=_CACHE), _quiet_gdal() as messages:
         try:
-            view.write_text(_mosaic(layer, parts, info.grid), encoding="utf-8")
-            if layer.name == "classes":
-                view.write_text(_mosaic(layer, parts, info.grid, _class_overviews(view, layer)), encoding="utf-8")
-            with rasterio.open(view, "r+") as file:
+            mosaic.write()
+            with rasterio.open(mosaic.path, "r+") as file:
                 _place(file, info.grid)
-                _describe(file, layer, info)
-            _to_cog(view, target, layer)
+                _describe(file, mosaic.layer, info)
+            _to_cog(mosaic.path, target, mosaic.layer)
         except (RasterioError, CPLE_BaseError) as error:
             # A failed copy takes its unfinished file back, so that what it had needed is free again.
-            needed = sum(file.path(layer).stat().st_size for file in parts) // 4
+            needed = sum(part.path(mosaic.layer).stat().st_size for part in mosaic.parts) // 4
             if shutil.disk_usage(target.parent).free < needed + _SPARE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise OSError("; ".join(dict.fromkeys([*messages, str(error)]))) from error
 
 
-def _mosaic(layer: Layer, parts: Sequence[PartFiles], grid: Grid, overviews: Sequence[str] = ()) -> str:
-    """Describe the blocks' files, and those of overviews, as one raster for GDAL."""
-    sources = [""] * layer.bands
-    for part in parts:
-        pixels, name = part.pixels, _raw(part.path(layer), part.pixels.height, part.pixels.width, layer).name
-        inner = f'<SrcRect xOff="0" yOff="0" xSize="{pixels.width}" ySize="{pixels.height}"/>'
-        outer = f'<DstRect xOff="{pixels.col}" yOff="{pixels.row}" xSize="{pixels.width}" ySize="{pixels.height}"/>'
-        for band in range(layer.bands):
-            held = f'<SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>{band + 1}</SourceBand>'
-            sources[band] += f"<SimpleSource>{held}{inner}{outer}</SimpleSource>"
-    smaller = "".join(
-        f'<Overview><SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>1</SourceBand></Overview>'
-        for name in overviews
-    )
-    bands = "".join(
-        f'<VRTRasterBand dataType="{_KINDS[layer.dtype]}" band="{band + 1}">{smaller}{source}</VRTRasterBand>'
-        for band, source in enumerate(sources)
-    )
-    return f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">{bands}</VRTDataset>'
+@dataclass(frozen=True)
+class Mosaic:
+    """The stored bytes of a layer as one raster that GDAL can read, without a copy of them.
 
+    Three kinds of files lie in the work's folder, each naming those to its right::
 
-def _class_overviews(view: Path, layer: Layer) -> list[str]:
-    """Write every second, fourth ... pixel of the classes: the mean of classes 2 and 4 is not class 3.
+        classes.vrt  the mosaic: where in the scene each block lies
+          |-- rows-...-columns-....classes.vrt  how GDAL is to read bytes: rows, columns, bands, sample type
+          |     `-- rows-...-columns-....classes.bin  a block's bytes, as `PartFiles` appended them
+          `-- overview-0.vrt -> overview-0.bin, ...  every second pixel, every fourth ... (classes only)
 
-    GDAL would do the same, in three times the time.
+    From the mosaic GDAL copies the finished GeoTIFF, block by block and in several threads.
+
+    Attributes:
+        path: The mosaic's file.
+        layer: What it shows.
+        parts: The finished blocks that cover the scene.
+        grid: Shape of the scene.
     """
-    names: list[str] = []
-    source = view
-    while True:
-        with rasterio.open(source) as file:
-            if max(file.height, file.width) <= BLOCK:
-                return names
-            held = view.with_name(f"overview-{len(names)}.bin")
-            with held.open("wb") as smaller:
-                for top in range(0, file.height, _ROWS):
-                    window = Window(top, 0, min(_ROWS, file.height - top), file.width)
-                    rows = file.read(1, window=window.to_rasterio())
-                    smaller.write(np.ascontiguousarray(rows[::2, ::2]).tobytes())
-            source = _raw(held, -(-file.height // 2), -(-file.width // 2), layer)
-        names.append(source.name)
+
+    path: Path
+    layer: Layer
+    parts: Sequence[PartFiles]
+    grid: Grid
+
+    def write(self) -> None:
+        """Write the mosaic; of classes with overviews, which are read from it."""
+        self.path.write_text(self._xml(), encoding="utf-8")
+        if self.layer.name == "classes":
+            self.path.write_text(self._xml(self._overviews()), encoding="utf-8")
+
+    def _xml(self, overviews: Sequence[str] = ()) -> str:
+        sources = [""] * self.layer.bands
+        for part in self.parts:
+            pixels = part.pixels
+            name = _raw_view(part.path(self.layer), pixels.height, pixels.width, self.layer).name
+            inner = f'<SrcRect xOff="0" yOff="0" xSize="{pixels.width}" ySize="{pixels.height}"/>'
+            outer = f'<DstRect xOff="{pixels.col}" yOff="{pixels.row}" xSize="{pixels.width}" ySize="{pixels.height}"/>'
+            for band in range(self.layer.bands):
+                file = f'<SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>{band + 1}</SourceBand>'
+                sources[band] += f"<SimpleSource>{file}{inner}{outer}</SimpleSource>"
+        smaller = "".join(
+            f'<Overview><SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>1</SourceBand></Overview>'
+            for name in overviews
+        )
+        kind = _GDAL_TYPES[self.layer.dtype]
+        bands = "".join(
+            f'<VRTRasterBand dataType="{kind}" band="{band + 1}">{smaller}{source}</VRTRasterBand>'
+            for band, source in enumerate(sources)
+        )
+        return f'<VRTDataset rasterXSize="{self.grid.width}" rasterYSize="{self.grid.height}">{bands}</VRTDataset>'
+
+    def _overviews(self) -> list[str]:
+        """Write every second, fourth ... pixel of the classes: the mean of classes 2 and 4 is not class 3.
+
+        GDAL would do the same, in three times the time.
+        """
+        names: list[str] = []
+        source = self.path
+        while True:
+            with rasterio.open(source) as file:
+                if max(file.height, file.width) <= BLOCK:
+                    return names
+                pixels = self.path.with_name(f"overview-{len(names)}.bin")
+                with pixels.open("wb") as smaller:
+                    for top in range(0, file.height, _ROWS):
+                        window = Window(top, 0, min(_ROWS, file.height - top), file.width)
+                        rows = file.read(1, window=window.to_rasterio())
+                        smaller.write(np.ascontiguousarray(rows[::2, ::2]).tobytes())
+                source = _raw_view(pixels, -(-file.height // 2), -(-file.width // 2), self.layer)
+            names.append(source.name)
 
 
-def _raw(path: Path, height: int, width: int, layer: Layer) -> Path:
-    """Say beside a file of bytes how GDAL is to read it; return what it is to open.
+def _raw_view(path: Path, height: int, width: int, layer: Layer) -> Path:
+    """Write beside a file of bytes how GDAL is to read it; return what it is to open.
 
-    Named so, no bytes are ever taken for a file of another format, whatever they begin with and however few they are.
+    So no bytes are ever taken for a file of another format, whatever they begin with and however few they are.
     """
     size = np.dtype(layer.dtype).itemsize
     bands = "".join(
-        f'<VRTRasterBand dataType="{_KINDS[layer.dtype]}" band="{band + 1}" subClass="VRTRawRasterBand">'
+        f'<VRTRasterBand dataType="{_GDAL_TYPES[layer.dtype]}" band="{band + 1}" subClass="VRTRawRasterBand">'
         f'<SourceFilename relativeToVRT="1">{path.name}</SourceFilename>'
         f"<ImageOffset>{band * width * size}</ImageOffset><PixelOffset>{size}</PixelOffset>"
         f"<LineOffset>{layer.bands * width * size}</LineOffset><ByteOrder>LSB</ByteOrder></VRTRasterBand>"
@@ -181,9 +215,9 @@ def _place(file: DatasetWriter, grid: Grid) -> None:
 def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
     legend = info.legend
     # The map holds class indices, whatever values the masks had.
-    own = Legend(legend.names, legend.colours)
+    by_index = Legend(legend.names, legend.colours)
     file.update_tags(
-        LEGEND=json.dumps(own.to_dict()),
+        LEGEND=json.dumps(by_index.to_dict()),
         **{f"CLASS_{index}": name for index, name in enumerate(legend.names)},
         **info.tags,
     )

@@ -1,20 +1,71 @@
-"""What `--input` may name: rasters, folders of band files, STAC items, tile indexes; each becomes scenes."""
+"""What `--input` names: rasters, folders of band files, STAC items, tile indexes; each becomes scenes, opened here."""
 
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
-from geodistill.errors import DataError
-from geodistill.inference.listed import from_index, from_stac
-from geodistill.inference.named import Scene, clean
-from geodistill.inference.strangers import refuse_remote
-from geodistill.raster import IMAGE_SUFFIXES, Raster
+import numpy as np
+
+from geodistill.errors import DataError, GeodistillWarning
+from geodistill.inference.options import PredictOptions
+from geodistill.raster import IMAGE_SUFFIXES, Raster, Window
 from geodistill.raster.bands import aliases, band_token
 from geodistill.raster.source import is_local, shared_name, stem_of
+from geodistill.spec import Spec
 
-__all__ = ["Scene", "find_scenes"]
+FAR = 1.5
+"""A scene whose ground sampling distance differs from the model's by more than this factor is worth a warning."""
+
+MOST_DEVIATIONS = 5.0
+"""How far a scene's mean may lie from the model's, in the model's standard deviations, on average over the bands.
+
+Between drone and aerial images of Dubai, Kampala, Zanzibar, two forests of the United States and farmland of Minnesota,
+each taken as the model's for all others, single images reach 4.7; eight bits stretched to sixteen, 500.
+"""
+
+LEAST_SHARE = 1 / 8
+"""What share of the model's mean, and of its deviation, a scene's may at least have; one of the two is enough.
+
+Between those images the mean falls to 0.17 and the deviation, over a field, to 0.05; reflectances of 0..1 under a model
+of 8 bits have 0.003 of both.
+"""
+
+_SIDE = 64
+_PLACES = (1 / 8, 1 / 2, 7 / 8)
+
+
+@dataclass(frozen=True)
+class InputScene:
+    """One scene to map.
+
+    Attributes:
+        name: What its map is called.
+        source: A raster, or several that hold its bands.
+        bands: Its bands where the input names them.
+        listed: The STAC item or tile index that names it, where it was not named itself.
+    """
+
+    name: str
+    source: str | tuple[str, ...]
+    bands: tuple[str, ...] | None = None
+    listed: str | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every raster that it is named by."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+
+def clean_name(name: str) -> str:
+    """Return an identifier from outside as a file's name: no folders, nothing hidden."""
+    # Composed, else the accents of a name from a Mac would be taken for odd characters.
+    return re.sub(r"[^\w.-]+", "_", normalize("NFC", name)).lstrip(".") or "scene"
 
 
 def find_scenes(
@@ -22,9 +73,9 @@ def find_scenes(
     *,
     stack: bool = False,
     bands: Sequence[str] | None = None,
-    own: Sequence[str] = (),
+    model_bands: Sequence[str] = (),
     local_only: bool = False,
-) -> list[Scene]:
+) -> list[InputScene]:
     """Find the scenes that inputs name.
 
     Args:
@@ -32,7 +83,7 @@ def find_scenes(
             with a STAC item or item collection, ``.parquet`` tile indexes.
         stack: All inputs are band files of one scene.
         bands: Bands asked for.
-        own: Bands of the model, looked for by name where none are asked for.
+        model_bands: Bands of the model, looked for by name where none are asked for.
         local_only: Refuse whatever is on the network.
 
     Raises:
@@ -42,26 +93,32 @@ def find_scenes(
     if not sources:
         raise DataError("no input raster", "at least one")
     if local_only:
+        from geodistill.inference.local_only import refuse_remote
+
         refuse_remote(sources)
     if stack:
-        return [Scene(clean(shared_name([stem_of(source) for source in sources])), tuple(sources))]
-    scenes: list[Scene] = []
+        return [InputScene(clean_name(shared_name([stem_of(source) for source in sources])), tuple(sources))]
+    scenes: list[InputScene] = []
     for source in sources:
         suffix = Path(source.split("?", 1)[0]).suffix.lower()
         if is_local(source) and os.path.isdir(source):  # noqa: PTH112 - a name too long is no folder
-            scenes.append(from_folder(Path(source), bands or own))
+            scenes.append(from_folder(Path(source), bands or model_bands))
         elif suffix in (".json", ".geojson"):
-            scenes += from_stac(source, bands or own, asked=bands is not None)
+            from geodistill.inference.listed import from_stac
+
+            scenes += from_stac(source, bands or model_bands, asked=bands is not None)
         elif suffix in (".parquet", ".geoparquet"):
-            scenes += from_index(source, bands or own, asked=bands is not None)
+            from geodistill.inference.listed import from_index
+
+            scenes += from_index(source, bands or model_bands, asked=bands is not None)
         else:
-            scenes.append(Scene(clean(stem_of(source)), source))
+            scenes.append(InputScene(clean_name(stem_of(source)), source))
     if local_only:
         refuse_remote([source for scene in scenes for source in scene.sources])
     return scenes
 
 
-def from_folder(folder: Path, bands: Sequence[str]) -> Scene:
+def from_folder(folder: Path, bands: Sequence[str]) -> InputScene:
     """Find the band files of one scene, such as a Landsat folder or a Sentinel-2 ``.SAFE``.
 
     Raises:
@@ -75,21 +132,111 @@ def from_folder(folder: Path, bands: Sequence[str]) -> Scene:
     if not files:
         raise DataError(f"{folder} is a folder without band files", "rasters named ..._B4.TIF", "name the rasters")
     chosen = {token: min(paths, key=_pixel_size) for token, paths in files.items()}
-    found = []
+    band_files = []
     for name in bands:
-        wanted = f"b{int(name)}" if name.isdigit() else name.lower()
-        fitting = [path for path in chosen.values() if wanted in aliases(path.name, None, None, alone=True)]
+        alias = f"b{int(name)}" if name.isdigit() else name.lower()
+        fitting = [path for path in chosen.values() if alias in aliases(path.name, None, None, alone=True)]
         if len(fitting) != 1:
             raise DataError(
                 f"{folder} has no file of band {name!r}",
                 f"one of {', '.join(sorted(chosen))}",
                 "name them with --bands",
             )
-        found.append(str(fitting[0]))
-    return Scene(clean(folder.name.removesuffix(".SAFE")), tuple(found), tuple(str(i + 1) for i in range(len(found))))
+        band_files.append(str(fitting[0]))
+    numbers = tuple(str(i + 1) for i in range(len(band_files)))
+    return InputScene(clean_name(folder.name.removesuffix(".SAFE")), tuple(band_files), numbers)
 
 
 def _pixel_size(path: Path) -> float:
-    """Sentinel-2 gives some bands at 10, 20 and 60 m: the finest is meant."""
+    """Return the area of a pixel: Sentinel-2 has some bands at 10, 20 and 60 m, and the finest is meant."""
     with Raster(path) as raster:
         return abs(float(raster.grid.transform.determinant))
+
+
+def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster:
+    """Open a scene with the model's bands, at its ground sampling distance where asked for.
+
+    Raises:
+        DataError: It cannot be read, has no such bands, or refers to what ``local_only`` forbids.
+    """
+    bands = scene.bands or options.bands
+    if bands is not None:
+        raster = Raster(scene.source, bands, nodata=options.nodata)
+    else:
+        try:
+            raster = Raster(scene.source, spec.bands, nodata=options.nodata)
+        except DataError:  # it has no bands of all these names: they are taken in their order
+            raster = Raster(scene.source, nodata=options.nodata)
+    try:
+        if options.local_only:
+            from geodistill.inference.local_only import refuse_outside
+
+            refuse_outside(scene, raster)
+        return _resampled(raster, spec) if options.resample else raster
+    except DataError:
+        raster.close()
+        raise
+
+
+def _resampled(raster: Raster, spec: Spec) -> Raster:
+    from geodistill.raster import ResampledRaster
+
+    if spec.gsd is None:
+        raise DataError("a model without ground sampling distance", "one to resample to", "drop --resample")
+    with raster:
+        return ResampledRaster(raster, spec.gsd)
+
+
+def warn_unlike(raster: Raster, spec: Spec) -> None:
+    """Warn where a scene's ground sampling distance or samples lie far from those that a model was trained on."""
+    gsd, trained = raster.grid.gsd, spec.gsd
+    if gsd is not None and trained is not None and max(gsd / trained, trained / gsd) > FAR:
+        warnings.warn(
+            f"{raster.source} has {gsd:.3g} m a pixel, the model {trained:.3g} m; --resample brings it there",
+            GeodistillWarning,
+            stacklevel=2,
+        )
+    moments = sample_moments(raster) if any(spec.mean) else None
+    difference = how_far(spec, *moments) if moments is not None else None
+    if difference is not None:
+        warnings.warn(f"{raster.source} has {difference}", GeodistillWarning, stacklevel=2)
+
+
+def sample_moments(raster: Raster) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return mean and standard deviation of each band over nine small windows; ``None`` where none has data."""
+    grid, pixels = raster.grid, []
+    for row in _PLACES:
+        for col in _PLACES:
+            window = Window(int(row * grid.height) - _SIDE // 2, int(col * grid.width) - _SIDE // 2, _SIDE, _SIDE)
+            try:
+                image, valid = raster.read(window.intersection(grid.height, grid.width))
+            except DataError:
+                continue  # mapping the scene will come upon it
+            pixels.append(image[:, valid].astype(np.float64))
+    samples = np.concatenate(pixels, 1) if pixels else np.zeros((raster.channels, 0))
+    if not samples.shape[1]:
+        return None
+    return tuple(samples.mean(1).tolist()), tuple(samples.std(1).tolist())
+
+
+def how_far(spec: Spec, mean: Sequence[float], std: Sequence[float]) -> str | None:
+    """Say how far samples lie from those that a model was trained on; ``None`` where they might be of its kind.
+
+    Args:
+        spec: The model's; without statistics (all means 0) nothing can be said.
+        mean: Mean of each band, sensor units.
+        std: Standard deviation of each band.
+    """
+    ours, theirs = np.array([mean, std], np.float64), np.array([spec.mean, spec.std], np.float64)
+    if not theirs[0].any() or ours.shape != theirs.shape:
+        return None
+    deviations = float(np.mean(np.abs(ours[0] - theirs[0]) / theirs[1]))
+    shares = np.abs(ours).mean(1) / np.abs(theirs).mean(1)
+    if deviations <= MOST_DEVIATIONS and (shares >= LEAST_SHARE).any():
+        return None
+    (mean_here, std_here), (mean_there, std_there) = ours.mean(1), theirs.mean(1)
+    return (
+        f"samples of {mean_here:.4g} on average, deviation {std_here:.3g}, where the model was trained on "
+        f"{mean_there:.4g}, deviation {std_there:.3g} ({deviations:.2g} standard deviations apart): "
+        "another sample type or scaling, and the classes may mean nothing"
+    )

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urljoin
 from urllib.request import urlopen
 
 from geodistill.errors import DataError
-from geodistill.inference.named import Scene, clean
+from geodistill.inference.inputs import InputScene, clean_name
 from geodistill.raster import IMAGE_SUFFIXES
 from geodistill.raster.source import is_gdal_name, is_local, is_remote, stem_of
 from geodistill.reading import parse_json, read_answer, read_bytes
@@ -28,7 +28,7 @@ SECONDS = 120.0
 """How long an answer may take."""
 
 
-def from_stac(source: str, bands: Sequence[str], *, asked: bool) -> list[Scene]:
+def from_stac(source: str, bands: Sequence[str], *, asked: bool) -> list[InputScene]:
     """Read a STAC item, or a collection of items (``FeatureCollection``).
 
     Args:
@@ -54,13 +54,13 @@ def _fetch(source: str) -> bytes:
         raise DataError(f"{source} cannot be read ({error})", "a STAC item or item collection") from error
 
 
-def _from_item(item: Any, source: str, bands: Sequence[str], asked: bool) -> Scene:
+def _from_item(item: Any, source: str, bands: Sequence[str], asked: bool) -> InputScene:
     if not isinstance(item, dict) or not isinstance(item.get("id"), str | int) or "assets" not in item:
         raise DataError(f"{source} holds something that is not a STAC item", "items with an id and assets")
     return _from_assets(str(item["id"]), item["assets"], source, bands, asked)
 
 
-def _from_assets(name: str, assets: Any, source: str, bands: Sequence[str], asked: bool) -> Scene:
+def _from_assets(name: str, assets: Any, source: str, bands: Sequence[str], asked: bool) -> InputScene:
     if not isinstance(assets, dict):
         raise DataError(f"item {name} in {source} with the assets {assets!r}", "a mapping from name to asset")
     rasters = {
@@ -68,26 +68,26 @@ def _from_assets(name: str, assets: Any, source: str, bands: Sequence[str], aske
     }
     by_band = [_asset_of(band.lower(), rasters, source) for band in bands if not band.isdigit()]
     if by_band and len(by_band) == len(bands) and all(by_band):
-        found = [pair for pair in by_band if pair is not None]
-        hrefs = [resolve(str(rasters[key]["href"]), source) for key, _ in found]
+        positions = [pair for pair in by_band if pair is not None]
+        hrefs = [resolve(str(rasters[key]["href"]), source) for key, _ in positions]
         if len(set(hrefs)) == 1:
-            return Scene(clean(name), hrefs[0], tuple(str(position) for _, position in found), source)
-        if all(position == 1 for _, position in found):
-            return Scene(clean(name), tuple(hrefs), tuple(str(i + 1) for i in range(len(hrefs))), source)
+            return InputScene(clean_name(name), hrefs[0], tuple(str(position) for _, position in positions), source)
+        if all(position == 1 for _, position in positions):
+            return InputScene(clean_name(name), tuple(hrefs), tuple(str(i + 1) for i in range(len(hrefs))), source)
     elif asked and by_band:
         missing = [band for band, pair in zip(bands, by_band, strict=False) if pair is None]
         raise DataError(f"item {name} in {source} has no asset for {_few(missing)}", f"one of {_few(rasters)}")
     for role in ("data", "visual"):
         fitting = [a for key, a in rasters.items() if role in _list(a, "roles", source) or key == role]
         if len(fitting) == 1:
-            return Scene(clean(name), resolve(str(fitting[0]["href"]), source), listed=source)
+            return InputScene(clean_name(name), resolve(str(fitting[0]["href"]), source), listed=source)
     if len(rasters) != 1:
         raise DataError(
             f"item {name} in {source} has {len(rasters)} raster assets ({_few(rasters)})",
             "one, or assets of the model's bands",
             "name them with --bands",
         )
-    return Scene(clean(name), resolve(str(next(iter(rasters.values()))["href"]), source), listed=source)
+    return InputScene(clean_name(name), resolve(str(next(iter(rasters.values()))["href"]), source), listed=source)
 
 
 def _few(names: Mapping[str, Any] | Sequence[str]) -> str:
@@ -143,18 +143,18 @@ def resolve(href: str, source: str) -> str:
         href = unquote(href.removeprefix("file://"))
     try:
         if is_remote(href) or href.startswith("/"):
-            found = href
+            target = href
         else:
-            found = urljoin(source, href) if is_remote(source) else str(Path(source).parent / href)
+            target = urljoin(source, href) if is_remote(source) else str(Path(source).parent / href)
     except ValueError as error:
         raise DataError(f"{source} refers to {href[:200]!r} ({error})", "an address or a path") from error
-    plain = is_remote(found) or is_local(found) or found.startswith("/vsi")
-    if not plain or is_gdal_name(found) or not href.strip() or href.lstrip().startswith("<") or "\0" in href:
+    plain = is_remote(target) or is_local(target) or target.startswith("/vsi")
+    if not plain or is_gdal_name(target) or not href.strip() or href.lstrip().startswith("<") or "\0" in href:
         raise DataError(f"{source} refers to {href[:200]!r}", "an address or a path")
-    return found
+    return target
 
 
-def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[Scene]:
+def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[InputScene]:
     """Read a GeoParquet tile index: a column says where each raster is, or STAC assets as stac-geoparquet writes.
 
     Args:
@@ -167,7 +167,7 @@ def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[Scene]
     """
     columns, rows = _rows(source)
     if not rows:
-        raise DataError(f"{source} has no rows", "a tile index with a row a raster")
+        raise DataError(f"{source} has no rows", "a tile index with one row per raster")
     if "assets" in columns:
         return [_from_assets(str(row["id"]), _present(row["assets"]), source, bands, asked) for row in rows]
     column = next(name for name in LOCATION_COLUMNS if name in columns)
@@ -176,7 +176,9 @@ def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[Scene]
         if not isinstance(row[column], str):
             raise DataError(f"{source}: {column} of row {number} is {row[column]!r}", "an address or a path")
         place = resolve(row[column], source)
-        scenes.append(Scene(clean(str(row["id"]) if "id" in columns else stem_of(place)), place, listed=source))
+        scenes.append(
+            InputScene(clean_name(str(row["id"]) if "id" in columns else stem_of(place)), place, listed=source)
+        )
     return scenes
 
 

@@ -1,9 +1,11 @@
-"""The network as a scene sees it: windows of pixels in, probabilities out, on whatever runs it fastest."""
+"""The network as a scene sees it, windows of pixels in and probabilities out; and the plan of a run."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import RecipeError
+from geodistill.inference.options import PredictOptions, SlidingOptions
+from geodistill.inference.windows import Part, WindowPlan
+from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 
-TTA = ("none", "flips", "d4")
+SPAN = 8
+"""Batches are filled within groups of this many times the batch size of window columns. Blocks of a wide scene end
+with a group, so that cutting a scene in blocks changes no batch and thereby no bit."""
 
 MIRRORS: dict[str, tuple[tuple[int, bool], ...]] = {
     "none": ((0, False),),
@@ -35,8 +42,8 @@ class Network:
         bands: Names of its bands.
         classes: Number of classes.
         size: Side of its windows in pixels.
-        device: Where windows are wanted and probabilities come.
-        tta: What it averages over, among `TTA`.
+        device: Where windows go and probabilities come from.
+        tta: What it averages over, among `AVERAGES`.
         prompts: ``(rows, columns)`` of windows: position of each one's prompt, for a scene that spans climate zones
             under a network that asks for them; ``forward`` then takes a batch's prompts too.
     """
@@ -64,15 +71,15 @@ class Network:
         context = self._context(len(windows), places)
         total: Tensor | None = None
         for turns, mirrored in MIRRORS[self.tta]:
-            seen = images.flip(3) if mirrored else images
-            seen = torch.rot90(seen, turns, (2, 3)) if turns else seen
+            turned = images.flip(3) if mirrored else images
+            turned = torch.rot90(turned, turns, (2, 3)) if turns else turned
             # Class by class in memory: networks answer pixel by pixel, which makes the sums ten times as slow.
-            found = self.forward(seen, *context).float().contiguous()
+            probabilities = self.forward(turned, *context).float().contiguous()
             # In place: to ask the system for fresh memory costs more than the sums.
-            torch.softmax(found, 1, out=found)
-            found = torch.rot90(found, -turns, (2, 3)) if turns else found
-            found = found.flip(3) if mirrored else found
-            total = found if total is None else total.add_(found)
+            torch.softmax(probabilities, 1, out=probabilities)
+            probabilities = torch.rot90(probabilities, -turns, (2, 3)) if turns else probabilities
+            probabilities = probabilities.flip(3) if mirrored else probabilities
+            total = probabilities if total is None else total.add_(probabilities)
         assert total is not None
         return total if self.tta == "none" else total.div_(len(MIRRORS[self.tta]))
 
@@ -84,7 +91,7 @@ class Network:
 
 
 def as_images(windows: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
-    """Put windows together as ``(B, C, H, W)`` float32; they travel to a GPU in their own, smaller sample type."""
+    """Join windows as ``(B, C, H, W)`` float32; they travel to a GPU in their own, smaller sample type."""
     first = windows[0]
     kind = first.dtype if first.dtype in (np.uint8, np.int16, np.uint16, np.float32) else np.dtype(np.float32)
     if device.type == "cpu":
@@ -102,7 +109,7 @@ def as_network(
     forward: Callable[[Tensor], Tensor] | None = None,
     prompts: NDArray[np.int64] | None = None,
 ) -> Network:
-    """Give a Segmenter, on its device, as a Network; ``forward`` runs it by other means than torch eager."""
+    """Return a Segmenter, on its device, as a Network; ``forward`` runs it by other means than torch eager."""
     device = next(segmenter.parameters()).device
     spec = segmenter.spec
 
@@ -114,7 +121,7 @@ def as_network(
 
 
 def device_name(asked: str) -> str:
-    """Give the device that ``auto`` stands for on this machine: its GPU, if it has one."""
+    """Return the device that ``auto`` stands for on this machine: its GPU, if it has one."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
@@ -132,3 +139,124 @@ def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:
         first = str(error).splitlines()[0]
         raise RecipeError(f"device {device!r} ({first})", "auto, cpu, or an accelerator of this machine") from error
     return segmenter.eval().to(memory_format=torch.channels_last)
+
+
+def passes(windows: WindowPlan, tta: str) -> int:
+    """Return how often the network is to segment a window of a scene."""
+    return windows.count * len(MIRRORS[tta])
+
+
+def default_batch(device: torch.device) -> int:
+    """Return the batch size that suits a device.
+
+    A processor gains nothing beyond a window per core, and larger arrays cost it more memory from the system.
+    """
+    return min(torch.get_num_threads(), 4) if device.type == "cpu" else 16
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How a scene is mapped, with everything settled that the options leave open.
+
+    Attributes:
+        options: What was asked for.
+        network: The network, ready to run.
+        windows: The windows over the scene.
+        batch: Windows per forward pass.
+        backend: What runs the network.
+        precision: Of its arithmetic.
+        notes: What was chosen and why, for the user; empty where nothing was to choose.
+    """
+
+    options: PredictOptions
+    network: Network
+    windows: WindowPlan
+    batch: int
+    backend: str
+    precision: str
+    notes: tuple[str, ...] = ()
+
+    def settled(self, resume: bool) -> PredictOptions:
+        """Return the options with nothing left open, so that another process chooses the same."""
+        return replace(self.options, batch=self.batch, backend=self.backend, precision=self.precision, resume=resume)
+
+    def column_blocks(self, raster: Raster, rows: range | None = None) -> list[Part]:
+        """Cut a scene in column blocks that keep within ``max_memory``; one block where there is no need.
+
+        Args:
+            raster: The scene.
+            rows: Rows of windows to cut, by default all.
+
+        Raises:
+            RecipeError: Not even the narrowest block fits, or without ``max_memory`` a strip is larger than all memory.
+        """
+        rows = rows or range(len(self.windows.tops))
+        columns, limit = len(self.windows.lefts), self.options.max_memory
+        fixed, per_column = self.strip_bytes(raster)
+        if limit is None:
+            needed, memory = fixed + columns * per_column, _memory()
+            if needed > memory:
+                raise RecipeError(
+                    f"{raster.source}, {raster.grid.width} pixels wide, takes about {needed / 2**30:.1f} GiB at once",
+                    f"at most the {memory / 2**30:.1f} GiB of this machine",
+                    "bound it with --max-memory",
+                )
+            return [Part(rows.start, rows.stop, 0, columns)]
+        span = SPAN * self.batch
+        fitting = int((limit - fixed) / per_column)
+        if fitting < min(span, columns):
+            needed = fixed + min(span, columns) * per_column
+            raise RecipeError(
+                f"--max-memory of {limit / 2**20:.1f} MiB",
+                f"at least {needed / 2**20:.1f} MiB for this scene and batch size",
+                "use a smaller --batch",
+            )
+        width = columns if fitting >= columns else fitting // span * span
+        cuts = [*range(0, columns, width), columns]
+        return [Part(rows.start, rows.stop, a, b) for a, b in pairwise(cuts)]
+
+    def strip_bytes(self, raster: Raster) -> tuple[int, int]:
+        """Estimate the memory of a block: what does not depend on its width, and what each column of windows adds."""
+        windows, size, classes = self.windows, self.windows.size, self.network.classes
+        channels, itemsize = raster.channels, raster.dtype.itemsize
+        step = size if len(windows.lefts) == 1 else -(-(windows.lefts[-1]) // (len(windows.lefts) - 1))
+        down = size if len(windows.tops) == 1 else -(-(windows.tops[-1]) // (len(windows.tops) - 1))
+        window = classes * size * size * 4
+        images = self.batch * channels * size * size * 4
+        cached = cache_bytes(raster, 0), cache_bytes(raster, step)
+        fixed = 2 * images + (3 * self.batch + 3) * window + cached[0]
+        # The strip, the rows that move up in it, and those being read, with their validity.
+        block = raster.block[0] if raster.block[0] <= size else 0
+        readers = reader_threads(self.options, raster)
+        pixel = (channels * itemsize + 1) * (size + (size - down) + (2 + readers) * down + (1 + readers) * block)
+        waiting = classes * 4 * (size - down)
+        layer = 1 + self.options.with_confidence
+        if self.options.probabilities:
+            layer += classes * (1 if self.options.probabilities == "uint8" else 4)
+        # On the device, on the host, and on its way to the disk.
+        layers = layer * (size + 2 * down)
+        return fixed, (pixel + waiting + layers) * step + cached[1] - cached[0]
+
+
+def cache_bytes(raster: Raster, columns: int) -> int:
+    """Return the bytes of decoded blocks that GDAL may keep while a block of columns is read.
+
+    About two rows of blocks of the raster, so that a strip's border is not decoded twice; of tiles those under the
+    columns, of whole rows all.
+    """
+    block, width = raster.block[1], raster.grid.width
+    share = min((columns + 2 * block) / width, 1.0) if raster.tiled else 1.0
+    return 2**22 + int(2 * share * raster.block_row_bytes)
+
+
+def reader_threads(options: SlidingOptions, raster: Raster) -> int:
+    """Return how many threads read a raster."""
+    return options.readers or (4 if raster.remote else 1)
+
+
+def _memory() -> float:
+    """Return the bytes of memory that this machine has; no bound where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")

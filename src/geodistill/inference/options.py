@@ -1,37 +1,90 @@
-"""What a user can ask of `predict`, checked before any work begins."""
+"""What a user can ask of `predict`, checked before any work begins; every default and list of choices stands here."""
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Literal
 
+from geodistill import backends
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.inference.location import Whereabouts
-from geodistill.inference.sliding import SPAN, Settings
-from geodistill.inference.vector import VectorOptions
-from geodistill.inference.windows import Part, Plan
-from geodistill.raster import Raster
 
-BACKENDS = ("auto", "torch", "onnx", "openvino")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+BACKENDS = ("auto", *backends.BACKENDS)
+PRECISIONS = ("auto", *backends.PRECISIONS)
+
+BLENDS = ("cosine", "none")
+"""How overlapping windows become one map: see `axis_weights`."""
+
+AVERAGES = ("none", "flips", "d4")
+"""What test-time averaging averages over: the image as it is, 4 mirrors, or 8 mirrors and turns."""
+
+SAMPLES = ("uint8", "float16", "float32")
+"""Sample types of probabilities. Float16 is float32 that float16 can hold, which compresses better."""
+
+VECTOR_FORMATS = {"gpkg": "GPKG", "parquet": "Parquet", "fgb": "FlatGeobuf", "geojson": "GeoJSON"}
+"""Formats of polygons by suffix, with GDAL's names."""
+
+MAX_OVERLAP = 0.75
+"""Beyond it a scene costs more than sixteen times its pixels."""
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
-@dataclass(frozen=True)
-class Options:
-    """How maps are made.
+@dataclass(frozen=True, kw_only=True)
+class SlidingOptions:
+    """How windows slide over a scene, and what is made of them.
 
     Attributes:
-        settings: How a scene is segmented; its batch size is replaced by that below.
-        batch: Windows a forward pass; ``auto`` measures which is fastest, ``None`` takes what suits the device.
+        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
+        blend: ``cosine`` (of probabilities) or ``none`` (each pixel from the window whose centre is nearest).
+        tta: Average over ``none`` (the image as it is), ``flips`` (4 mirrors) or ``d4`` (8 mirrors and turns).
+        confidence: Make a layer of the probability of the chosen class, uint8.
+        probabilities: Sample type of a layer with one band per class, among `SAMPLES`; ``None`` for no such layer.
+        readers: Threads that read at once; by default 1, or 4 for a source on the network.
+        keep_going: Make recorded holes of what cannot be read.
+
+    Raises:
+        RecipeError: A number is out of range.
+        UnknownNameError: A name is not among the choices.
+    """
+
+    overlap: float = 0.25
+    blend: str = "cosine"
+    tta: str = "none"
+    confidence: bool = False
+    probabilities: str | None = None
+    readers: int | None = None
+    keep_going: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= MAX_OVERLAP:
+            raise RecipeError(f"overlap {self.overlap}", f"a share from 0 to {MAX_OVERLAP}")
+        if self.blend not in BLENDS:
+            raise UnknownNameError("blending", self.blend, BLENDS)
+        if self.tta not in AVERAGES:
+            raise UnknownNameError("test-time averaging", self.tta, AVERAGES)
+        if self.probabilities is not None and self.probabilities not in SAMPLES:
+            raise UnknownNameError("sample type of probabilities", self.probabilities, SAMPLES)
+        if self.readers is not None and self.readers < 1:
+            raise RecipeError(f"{self.readers} reading threads", "at least 1")
+
+    @property
+    def with_confidence(self) -> bool:
+        """Whether the layer of confidence is made."""
+        return self.confidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(SlidingOptions):
+    """How maps are made: what the user asked for, beside `SlidingOptions`.
+
+    Attributes:
+        batch: Batch size (windows per forward pass); ``auto`` measures which is fastest, ``None`` takes what suits the
+            device.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
         backend: What runs the network, among `BACKENDS`; ``auto`` takes the fastest that gives torch's classes.
         precision: Arithmetic of the network, among `PRECISIONS`; ``auto`` takes, with the backend, the fastest that
-            gives the classes of fp32, but for one pixel in a thousand, and fp32 where probabilities are wanted.
+            gives the classes of fp32, but for one pixel in a thousand, and fp32 where probabilities are written.
         compile: Compile the network with torch first.
         bands: Bands of the scenes to use, each by number from 1 or by name; by default by the model's names where
             the scene has them, else all in their order.
@@ -42,16 +95,21 @@ class Options:
         blocks: In how many blocks of rows each scene is cut for several workers; by default as many as keep all
             workers busy.
         stac: Write a STAC item beside each map.
-        whereabouts: What the user says of where and when scenes were taken, for a network that asks.
-        vector: Write polygons beside each map, and the map of confidence that they take theirs from.
+        lonlat: Longitude and latitude of the scenes in degrees (MetaSegNet only, as the three that follow).
+        zone: A climate zone's code.
+        region: A place of a benchmark set, or ``file`` where the file's name is one.
+        date: Day of acquisition, ``YYYY-MM-DD``.
+        vector: Write polygons beside each map, in one of `VECTOR_FORMATS`, and the map of confidence that they take
+            theirs from.
+        min_area: Leave smaller polygons out: square metres, or pixels where the map is not georeferenced.
+        simplify: Simplification tolerance of polygons in pixels (topology-preserving).
         local_only: Refuse scenes that are read over the network, or from outside the folder of what names them.
 
     Raises:
         RecipeError: A number is out of range.
-        UnknownNameError: There is no such backend or precision.
+        UnknownNameError: A name is not among the choices.
     """
 
-    settings: Settings = field(default_factory=Settings)
     batch: int | Literal["auto"] | None = None
     device: str = "auto"
     backend: str = "auto"
@@ -64,14 +122,17 @@ class Options:
     resume: bool = False
     blocks: int | None = None
     stac: bool = False
-    whereabouts: Whereabouts = field(default_factory=Whereabouts)
-    vector: VectorOptions | None = None
+    lonlat: tuple[float, float] | None = None
+    zone: str | None = None
+    region: str | None = None
+    date: str | None = None
+    vector: str | None = None
+    min_area: float = 0.0
+    simplify: float = 0.0
     local_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.vector is not None:
-            wanted = replace(self.settings.wanted, confidence=True)
-            object.__setattr__(self, "settings", replace(self.settings, wanted=wanted))
+        super().__post_init__()
         if self.backend not in BACKENDS:
             raise UnknownNameError("backend", self.backend, BACKENDS)
         if self.precision not in PRECISIONS:
@@ -82,6 +143,25 @@ class Options:
             raise RecipeError(f"{self.blocks} blocks", "at least 1")
         if self.max_memory is not None and self.max_memory < 1:
             raise RecipeError(f"--max-memory {self.max_memory}", "a number of bytes above 0, such as 2GB")
+        check_vector(self.vector, self.min_area, self.simplify)
+
+    @property
+    def with_confidence(self) -> bool:
+        """Whether the map of confidence is made: where it is asked for, and where polygons take theirs from it."""
+        return self.confidence or self.vector is not None
+
+
+def check_vector(vector: str | None, min_area: float, simplify: float) -> None:
+    """Refuse what no polygons can be written by.
+
+    Raises:
+        UnknownNameError: There is no such format.
+        RecipeError: A number is negative.
+    """
+    if vector is not None and vector not in VECTOR_FORMATS:
+        raise UnknownNameError("vector format", vector, VECTOR_FORMATS)
+    if min_area < 0 or simplify < 0:
+        raise RecipeError(f"min area {min_area}, simplify {simplify}", "numbers of at least 0")
 
 
 def parse_bytes(text: str) -> int:
@@ -90,92 +170,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         RecipeError: It is not such a size.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
-    if not found:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
+    if not match:
         raise RecipeError(f"size {text!r}", "a size such as 2GB or 500M")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
-
-
-def cut_columns(
-    plan: Plan, options: Options, classes: int, raster: Raster, rows: tuple[int, int] | None = None
-) -> list[Part]:
-    """Cut a scene in column blocks that keep within ``max_memory``; one block where there is no need.
-
-    Args:
-        plan: The windows.
-        options: With the batch size that is used.
-        classes: Number of classes.
-        raster: The scene.
-        rows: Rows of windows to cut, by default all.
-
-    Raises:
-        RecipeError: Not even the narrowest block fits, or without ``max_memory`` a strip is larger than all memory.
-    """
-    first_row, last_row = rows or (0, len(plan.tops))
-    columns = len(plan.lefts)
-    if options.max_memory is None:
-        fixed, a_column = strip_bytes(plan, options, classes, raster)
-        if fixed + columns * a_column > (memory := _memory()):
-            raise RecipeError(
-                f"{raster.source}, {raster.grid.width} pixels wide, takes about "
-                f"{(fixed + columns * a_column) / 2**30:.1f} GiB at once",
-                f"at most the {memory / 2**30:.1f} GiB of this machine",
-                "bound it with --max-memory",
-            )
-        return [Part(first_row, last_row, 0, columns)]
-    span = SPAN * options.settings.batch
-    fixed, a_column = strip_bytes(plan, options, classes, raster)
-    fitting = int((options.max_memory - fixed) / a_column)
-    if fitting < min(span, columns):
-        needed = fixed + min(span, columns) * a_column
-        raise RecipeError(
-            f"--max-memory of {options.max_memory / 2**20:.1f} MiB",
-            f"at least {needed / 2**20:.1f} MiB for this scene and batch size",
-            "use a smaller --batch",
-        )
-    width = columns if fitting >= columns else fitting // span * span
-    cuts = [*range(0, columns, width), columns]
-    return [Part(first_row, last_row, a, b) for a, b in pairwise(cuts)]
-
-
-def _memory() -> float:
-    """Return the bytes of memory that this machine has; no bound where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
-
-
-def cache_bytes(raster: Raster, columns: int) -> int:
-    """Bytes of decoded blocks that GDAL may hold while a block of columns is read.
-
-    About two rows of blocks of the raster, so that a strip's border is not decoded twice; of tiles those under the
-    columns, of whole rows all.
-    """
-    own, width = raster.block[1], raster.grid.width
-    share = min((columns + 2 * own) / width, 1.0) if raster.tiled else 1.0
-    return 2**22 + int(2 * share * raster.block_row_bytes)
-
-
-def strip_bytes(plan: Plan, options: Options, classes: int, raster: Raster) -> tuple[int, int]:
-    """Estimate the memory of a block: what does not depend on its width, and what each column of windows adds."""
-    settings, size = options.settings, plan.size
-    channels, itemsize = raster.channels, raster.dtype.itemsize
-    step = size if len(plan.lefts) == 1 else -(-(plan.lefts[-1]) // (len(plan.lefts) - 1))
-    down = size if len(plan.tops) == 1 else -(-(plan.tops[-1]) // (len(plan.tops) - 1))
-    window = classes * size * size * 4
-    images = settings.batch * channels * size * size * 4
-    cached = cache_bytes(raster, 0), cache_bytes(raster, step)
-    fixed = 2 * images + (3 * settings.batch + 3) * window + cached[0]
-    # The strip, the rows that move up in it, and those being read, with their validity.
-    block = raster.block[0] if raster.block[0] <= size else 0
-    readers = settings.readers(raster)
-    pixel = (channels * itemsize + 1) * (size + (size - down) + (2 + readers) * down + (1 + readers) * block)
-    waiting = classes * 4 * (size - down)
-    wanted = settings.wanted
-    layer = 1 + wanted.confidence
-    if wanted.probabilities:
-        layer += classes * (1 if wanted.probabilities == "uint8" else 4)
-    # On the device, on the host, and on its way to the disk.
-    made = layer * (size + 2 * down)
-    return fixed, (pixel + waiting + made) * step + cached[1] - cached[0]
+    return int(float(match[1]) * _UNITS[match[2].lower()])

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
+
+import torch
 
 from geodistill.engine import Engine, run_tasks
-from geodistill.errors import ArtifactError, DataError, GeodistillError
-from geodistill.inference.blocks import map_in_blocks
-from geodistill.inference.inputs import Scene, find_scenes
-from geodistill.inference.options import Options
-from geodistill.inference.outputs import check_paths, map_paths
-from geodistill.inference.scene_map import SceneMap
+from geodistill.errors import ArtifactError, DataError, GeodistillError, OutputError
+from geodistill.files import LONGEST_NAME
+from geodistill.inference.geotiff import map_beside
+from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
+from geodistill.inference.network import default_batch, device_name
+from geodistill.inference.options import PredictOptions
+from geodistill.inference.scene_map import SceneMap, map_scene
 from geodistill.inference.sliding import check_bands
-from geodistill.inference.strangers import offline
-from geodistill.inference.worker import Task, make_map, open_scene, warn_unlike
+from geodistill.inference.style import style_files
+from geodistill.inference.worker import SceneTask, Worker, offline_where
+from geodistill.outputs import check_outputs
+from geodistill.raster import IMAGE_SUFFIXES
 from geodistill.raster.source import is_local
 from geodistill.segmenter import Segmenter, find_segmenter, read_description
 from geodistill.spec import Spec
+
+SUFFIXES = (".tif", ".tiff")
+"""Suffixes of maps."""
+
+LEAST_ROWS = 4
+"""Rows of windows of the lowest block: each block but the first computes one row more, that above it."""
 
 
 def predict(
     model: Segmenter | Path | str,
     inputs: Sequence[Path | str],
     out: Path | str,
-    options: Options | None = None,
+    options: PredictOptions | None = None,
     *,
     stack: bool = False,
     engine: Engine = "local",
@@ -39,7 +51,7 @@ def predict(
         model: A Segmenter, its directory or hub id.
         inputs: See `find_scenes`: rasters, folders of band files, STAC items, tile indexes.
         out: The map, a name that ends in ``.tif``; or a directory, which gets a map by the name of each scene.
-        options: How, by default those of `Options`.
+        options: How, by default those of `PredictOptions`.
         stack: All inputs are band files of one scene.
         engine: ``local`` or ``ray``.
         workers: Scenes, or blocks of them, that are worked on at once, each in a process of its own.
@@ -47,7 +59,7 @@ def predict(
         gpus: GPUs, or share of one, for each worker on the cluster.
 
     Returns:
-        What was made of each scene, in their order; with ``keep_going`` also what failed.
+        The map of each scene, in their order; with ``keep_going`` also what failed.
 
     Raises:
         DataError: A raster cannot be read or has other bands than the model.
@@ -59,14 +71,14 @@ def predict(
     maps = iter_maps(
         model, inputs, out, options, stack=stack, engine=engine, workers=workers, address=address, gpus=gpus
     )
-    return [made for _, made in sorted(maps, key=lambda pair: pair[0])]
+    return [scene_map for _, scene_map in sorted(maps, key=lambda pair: pair[0])]
 
 
 def iter_maps(
     model: Segmenter | Path | str,
     inputs: Sequence[Path | str],
     out: Path | str,
-    options: Options | None = None,
+    options: PredictOptions | None = None,
     *,
     stack: bool = False,
     engine: Engine = "local",
@@ -74,49 +86,60 @@ def iter_maps(
     address: str | None = None,
     gpus: float = 0,
 ) -> Iterator[tuple[int, SceneMap]]:
-    """As `predict`, giving each scene's position and map as soon as it is made."""
-    options = options or Options()
+    """Yield each scene's position and map as soon as it is made; arguments and errors as those of `predict`."""
+    options = options or PredictOptions()
     if options.local_only and not isinstance(model, Segmenter) and not Path(model).exists():
         raise ArtifactError(f"no directory {model}", "a model on this machine, for --local-only")
     spec = model.spec if isinstance(model, Segmenter) else read_description(find_segmenter(model))[2]
-    scenes = find_scenes(inputs, stack=stack, bands=options.bands, own=spec.bands, local_only=options.local_only)
+    scenes = find_scenes(
+        inputs, stack=stack, bands=options.bands, model_bands=spec.bands, local_only=options.local_only
+    )
     paths = map_paths(scenes, out)
-    keep_going = options.settings.keep_going
-    with offline(options.local_only):
-        read = check_scenes(scenes, spec, options)
-    if not isinstance(model, Segmenter):
-        read.append(str(find_segmenter(model)))
-    check_paths(paths, options, read)
-    held = model if isinstance(model, Segmenter) else str(model)
-    run = uuid4().hex
-    tasks = [Task(held, scene, path, options, run) for scene, path in zip(scenes, paths, strict=True)]
-    # Fewer scenes than workers: one scene after the other, each by all workers.
-    blocks = options.blocks or (workers if workers > len(tasks) else 1)
-    if blocks > 1:
-        for position, task in enumerate(tasks):
-            try:
-                made = map_in_blocks(task, blocks, engine=engine, workers=workers, address=address, gpus=gpus)
-            except GeodistillError as error:
-                if not keep_going:
-                    raise
-                made = failed(task, error)
-            yield position, made
-        return
-    for result in run_tasks(
-        make_map, tasks, engine=engine, workers=workers, address=address, keep_going=keep_going, gpus=gpus
-    ):
-        yield result.index, result.value or failed(result.item, result.error)
+    worker = Worker(model if isinstance(model, Segmenter) else str(model), options)
+    try:
+        with offline_where(options.local_only):
+            read = check_scenes(scenes, spec, worker)
+        if not isinstance(model, Segmenter):
+            read.append(str(find_segmenter(model)))
+        check_paths(paths, options, read)
+        tasks = [SceneTask(scene, path) for scene, path in zip(scenes, paths, strict=True)]
+        # Fewer scenes than workers: one scene after the other, each by all workers.
+        blocks = options.blocks or (workers if workers > len(tasks) else 1)
+        if blocks > 1:
+            for position, task in enumerate(tasks):
+                try:
+                    scene_map = map_in_blocks(
+                        worker, task, blocks, engine=engine, workers=workers, address=address, gpus=gpus
+                    )
+                except GeodistillError as error:
+                    if not options.keep_going:
+                        raise
+                    scene_map = failed(task, error)
+                yield position, scene_map
+            return
+        for result in run_tasks(
+            worker.map,
+            tasks,
+            engine=engine,
+            workers=workers,
+            address=address,
+            keep_going=options.keep_going,
+            gpus=gpus,
+        ):
+            yield result.index, result.value or failed(result.item, result.error)
+    finally:
+        worker.close()
 
 
-def failed(task: Task, error: GeodistillError | None) -> SceneMap:
-    """Say that a scene has no map."""
+def failed(task: SceneTask, error: GeodistillError | None) -> SceneMap:
+    """Return what says that a scene has no map."""
     return SceneMap(str(task.scene.source), task.path, error=error)
 
 
-def check_scenes(scenes: Sequence[Scene], spec: Spec, options: Options) -> list[str]:
-    """Open every scene once, so that a wrong one is told now and not after hours.
+def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> list[str]:
+    """Open every scene once, so that a wrong one is named now and not after hours; a single one stays open.
 
-    With ``keep_going`` a wrong one is told when its turn comes.
+    With ``keep_going`` a wrong one is named when its turn comes.
 
     Returns:
         Every file on this machine that is read for them: what is named, and what that refers to.
@@ -127,11 +150,152 @@ def check_scenes(scenes: Sequence[Scene], spec: Spec, options: Options) -> list[
     read = {name for scene in scenes for name in (*scene.sources, scene.listed) if name is not None}
     for scene in scenes:
         try:
-            with open_scene(scene, options, spec) as raster:
+            raster = open_scene(scene, worker.options, spec)
+            try:
                 read.update(raster.files)
                 check_bands(raster, spec.bands)
                 warn_unlike(raster, spec)
+            except DataError:
+                raster.close()
+                raise
+            if len(scenes) == 1:
+                worker.keep_open(scene, raster)
+            else:
+                raster.close()
         except DataError:
-            if not options.settings.keep_going:
+            if not worker.options.keep_going:
                 raise
     return [name for name in sorted(read) if is_local(name)]
+
+
+def map_in_blocks(
+    worker: Worker,
+    task: SceneTask,
+    blocks: int,
+    *,
+    engine: Engine,
+    workers: int,
+    address: str | None = None,
+    gpus: float = 0,
+) -> SceneMap:
+    """Map a huge scene with several workers, each a block of rows; the map is the same to the last bit.
+
+    They must all see the folder of the map.
+
+    Args:
+        worker: The model and the options.
+        task: The scene.
+        blocks: In how many blocks to cut it, where it is high enough.
+        engine: ``local`` or ``ray``.
+        workers: Blocks that are worked on at once.
+        address: Of the Ray cluster.
+        gpus: GPUs for each worker on the cluster.
+
+    Raises:
+        GeodistillError: It cannot be mapped. Finished rows are kept.
+    """
+    if engine == "ray" and gpus and device_name(worker.options.device) == "cpu":
+        worker = worker.with_options(for_gpus(worker.options))
+    with worker.open(task.scene) as raster:
+        segmenter, plan = worker.plan(task, raster)
+        cuts = cut_rows(len(plan.windows.tops), blocks)
+        # What was measured here holds for all workers, else their rows would differ.
+        sharing = worker.with_options(plan.settled(resume=True))
+        shared = [replace(task, rows=rows) for rows in cuts]
+
+        def share() -> None:
+            results = run_tasks(
+                sharing.segment_block,
+                shared,
+                engine=engine,
+                workers=workers,
+                address=address,
+                keep_going=False,
+                gpus=gpus,
+            )
+            for _ in results:
+                pass
+
+        scene_map = map_scene(segmenter, plan, raster, task.path, cuts, share)
+    return replace(scene_map, notes=plan.notes + scene_map.notes)
+
+
+def for_gpus(options: PredictOptions) -> PredictOptions:
+    """Return options for workers that have GPUs, where this machine has none to measure on: torch's defaults."""
+    batch = options.batch if isinstance(options.batch, int) else default_batch(torch.device("cuda"))
+    backend = "torch" if options.backend == "auto" else options.backend
+    return replace(options, backend=backend, batch=batch, precision=options.precision.replace("auto", "fp32"))
+
+
+def cut_rows(rows: int, blocks: int) -> tuple[range, ...]:
+    """Cut rows of windows evenly in at most ``blocks`` blocks of at least `LEAST_ROWS`."""
+    count = max(min(blocks, rows // LEAST_ROWS), 1)
+    edges = [round(i * rows / count) for i in range(count + 1)]
+    return tuple(range(edges[i], edges[i + 1]) for i in range(count))
+
+
+def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
+    """Return every file that is written for a scene.
+
+    Args:
+        path: Its map of classes.
+        options: What is written beside it.
+    """
+    files = [path, *style_files(path)]
+    if options.with_confidence:
+        files.append(map_beside(path, "confidence"))
+    if options.probabilities:
+        files.append(map_beside(path, "probabilities"))
+    if options.vector is not None:
+        files.append(path.with_suffix(f".{options.vector}"))
+    if options.stac:
+        files.append(path.with_suffix(".json"))
+    return tuple(files)
+
+
+def map_paths(scenes: Sequence[InputScene], out: Path | str) -> list[Path]:
+    """Return where each scene's map goes.
+
+    Raises:
+        DataError: Two scenes have one name.
+        OutputError: Several maps are to go into one file, or the file's suffix is that of another format.
+    """
+    target = Path(out)
+    suffix, file = target.suffix.lower(), not os.path.isdir(target)  # noqa: PTH112 - a name too long is no folder
+    if file and suffix in IMAGE_SUFFIXES and (len(scenes) > 1 or suffix not in SUFFIXES):
+        expected = "a directory for several maps" if len(scenes) > 1 else "a name that ends in .tif, or a directory"
+        raise OutputError(f"output {target}", expected, "choose another --out")
+    if file and suffix not in SUFFIXES and os.path.exists(target):  # noqa: PTH110 - as above
+        raise OutputError(
+            f"output {target} is a file", "a name that ends in .tif, or a directory", "choose another --out"
+        )
+    paths = [target] if file and suffix in SUFFIXES else [target / f"{s.name}.tif" for s in scenes]
+    if len(set(paths)) != len(paths):
+        double = next(path for path in paths if paths.count(path) > 1)
+        raise DataError(f"scenes of one name ({double.stem})", "different names", "map them in two calls")
+    return paths
+
+
+def check_paths(paths: Sequence[Path], options: PredictOptions, inputs: Iterable[Path | str]) -> None:
+    """Make sure that no file of any scene overwrites an input or another scene's file.
+
+    Args:
+        paths: The map of classes of each scene.
+        options: What is written beside them.
+        inputs: Every file that is read.
+
+    Raises:
+        OutputError: One would, or has a name that is too long.
+    """
+    outputs = [file for path in paths for file in outputs_of(path, options)]
+    for file in outputs:
+        longest = max(len(os.fsencode(part)) for part in file.absolute().parts)
+        if longest > LONGEST_NAME:
+            raise OutputError(
+                f"{file} has a name of {longest} bytes", f"at most {LONGEST_NAME}", "choose another --out"
+            )
+        try:
+            str(file).encode()
+        except UnicodeEncodeError as error:  # GDAL takes names in UTF-8 alone
+            raise OutputError(f"{file} is no name in UTF-8", "a name in UTF-8", "choose another --out") from error
+    check_outputs(outputs, inputs)

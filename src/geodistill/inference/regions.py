@@ -17,7 +17,7 @@ from geodistill.spec import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
-class Strip:
+class MapStrip:
     """Some whole rows of a map of classes.
 
     Attributes:
@@ -83,16 +83,16 @@ class _Open:
         return Region(self.index, whole, self.pixels, self.confidence / self.pixels)
 
 
-def trace_regions(strips: Iterable[Strip], simplify: float = 0.0) -> Iterator[Region]:
+def trace_regions(strips: Iterable[MapStrip], simplify: float = 0.0) -> Iterator[Region]:
     """Yield the polygon of each region of a map as soon as no row below can belong to it.
 
     Two strips are in memory, and the outlines of the regions that reach the first one's last row.
 
     Args:
         strips: All rows of the map in their order, of one width.
-        simplify: How coarse outlines may become, in pixels: corners whose triangle with their neighbours is smaller
-            than its square go (Visvalingam and Whyatt 1993). Neighbours keep sharing their border. Where strips
-            meet, corners stay.
+        simplify: Simplification tolerance in pixels (topology-preserving): corners whose triangle with their
+            neighbours is smaller than its square go (Visvalingam and Whyatt 1993). Neighbours keep sharing their
+            border. Where strips meet, corners stay.
 
     Yields:
         Regions. Their polygons are a coverage: neighbours have the same points along their border. Without
@@ -109,14 +109,14 @@ def trace_regions(strips: Iterable[Strip], simplify: float = 0.0) -> Iterator[Re
         labels, indices = _label(strip.classes)
         nodes = _nodes(above, strip.classes, None if following is None else following.classes[0])
         seams[row], seams[row + len(strip.classes)] = nodes[0], nodes[-1]
-        found = _measure(strip, labels, indices, row, nodes, simplify)
+        regions = _measure(strip, labels, indices, row, nodes, simplify)
         ids = np.arange(len(indices), dtype=np.int64) + used
         used += len(indices)
         if edge_ids is not None and above is not None:
             same = (above == strip.classes[0]) & (above != IGNORE_INDEX)
             pairs = np.unique(np.stack([edge_ids[same], ids[labels[0, same]]]), axis=1)
-            _join(open_regions, ids, found, pairs, used - len(indices))
-        for position, region in found.items():
+            _join(open_regions, ids, regions, pairs, used - len(indices))
+        for position, region in regions.items():
             name = int(ids[position])
             if name in open_regions:
                 open_regions[name].take(region)
@@ -154,7 +154,7 @@ def _nodes(
 def thin(
     polygons: NDArray[np.object_], needed: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 ) -> NDArray[np.object_]:
-    """Return polygons without the points on straight lines that nobody needs.
+    """Return polygons without the points on straight lines that no neighbour needs.
 
     Args:
         polygons: ``(N,)``, of points with whole numbers.
@@ -194,7 +194,7 @@ def _label(classes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.ui
 
 
 def _measure(
-    strip: Strip,
+    strip: MapStrip,
     labels: NDArray[np.int32],
     indices: NDArray[np.uint8],
     row: int,
@@ -204,18 +204,18 @@ def _measure(
     """Return what a strip holds of each region with data, by the region's number."""
     polygons = np.empty(len(indices), object)
     # Without simplification nothing is gained by outlines of what has no data; with it their borders are shared.
-    wanted = None if simplify else strip.classes != IGNORE_INDEX
-    for shape, value in shapes(labels, wanted, connectivity=4, transform=Affine.translation(0, row)):
+    with_data = None if simplify else strip.classes != IGNORE_INDEX
+    for shape, value in shapes(labels, with_data, connectivity=4, transform=Affine.translation(0, row)):
         outline, *holes = shape["coordinates"]
         polygons[int(value)] = shapely.Polygon(outline, holes)
-    made = np.flatnonzero(indices != IGNORE_INDEX) if wanted is not None else np.arange(len(indices))
-    if len(made):
+    outlined = np.flatnonzero(indices != IGNORE_INDEX) if with_data is not None else np.arange(len(indices))
+    if len(outlined):
         # A corner at every pixel: a coverage asks that neighbours have the same corners along their border.
-        matched = shapely.transform(shapely.segmentize(polygons[made], 1.0), np.rint)
+        matched = shapely.transform(shapely.segmentize(polygons[outlined], 1.0), np.rint)
         if simplify:
             # The strip's own border is left as it is.
             matched = shapely.coverage_simplify(matched, simplify, simplify_boundary=False)
-        polygons[made] = thin(matched, lambda x, y: nodes[y - row, x])
+        polygons[outlined] = thin(matched, lambda x, y: nodes[y - row, x])
     flat = labels.ravel()
     pixels = np.bincount(flat, minlength=len(indices))
     confidence = np.full(len(indices), np.nan)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +30,13 @@ from geodistill.inference.checkpoint import (
     open_work,
     remove_work,
 )
-from geodistill.inference.geotiff import MapInfo, write_map
-from geodistill.inference.network import Network
-from geodistill.inference.options import Options, cache_bytes, cut_columns
-from geodistill.inference.outputs import map_beside
+from geodistill.inference.geotiff import MapInfo, map_beside, write_map
+from geodistill.inference.network import RunPlan, cache_bytes
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.sliding import check_bands, stream
-from geodistill.inference.stac import require_pystac, write_item
 from geodistill.inference.strips import Hole
 from geodistill.inference.style import write_style
-from geodistill.inference.vector import write_vectors
-from geodistill.inference.windows import Area, Plan
+from geodistill.inference.windows import Area
 from geodistill.raster import Raster, Window
 from geodistill.reading import parse_json, parse_object
 from geodistill.segmenter import Segmenter
@@ -48,9 +44,6 @@ from geodistill.version import __version__
 
 CHOSEN = "CHOSEN"
 """Tag of a map: what was measured and chosen for it, as JSON, so that ``--resume`` need not measure again."""
-
-Rows = tuple[int, int]
-"""Rows of windows, from the first to before the last."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +54,13 @@ class SceneMap:
         source: The scene.
         path: The map of classes.
         confidence: The map of the classes' probabilities, where asked for.
-        probabilities: The map with one band a class, where asked for.
+        probabilities: The map with one band per class, where asked for.
         stac: The STAC item, where asked for.
         vectors: The polygons, where asked for.
-        windows: Windows that the network has seen, in this run and those it continued.
+        windows: Windows that the network computed, in this run and those it continued.
         holes: What could not be read, in pixels of the scene.
         finished_before: Whether an earlier run had made it already.
-        told: What was measured and chosen before, for the user.
+        notes: What was measured and chosen, and what else the user may want to know, a message each.
         error: Why there is no map, where there is none.
     """
 
@@ -80,38 +73,35 @@ class SceneMap:
     windows: int = 0
     holes: tuple[Hole, ...] = ()
     finished_before: bool = False
-    told: str = ""
+    notes: tuple[str, ...] = ()
     error: GeodistillError | None = field(default=None, compare=False)
 
 
-def layers_of(options: Options, classes: int) -> tuple[Layer, ...]:
-    """Say what is stored of a scene."""
-    wanted = options.settings.wanted
+def layers_of(options: PredictOptions, classes: int) -> tuple[Layer, ...]:
+    """Return what is stored of a scene."""
     layers = [Layer("classes", 1, "uint8")]
-    if wanted.confidence:
+    if options.with_confidence:
         layers.append(Layer("confidence", 1, "uint8"))
-    if wanted.probabilities:
-        layers.append(Layer("probabilities", classes, "uint8" if wanted.probabilities == "uint8" else "float32"))
+    if options.probabilities:
+        layers.append(Layer("probabilities", classes, "uint8" if options.probabilities == "uint8" else "float32"))
     return tuple(layers)
 
 
 def map_scene(
     segmenter: Segmenter,
-    network: Network,
+    plan: RunPlan,
     raster: Raster,
     path: Path,
-    options: Options,
-    blocks: Sequence[Rows] | None = None,
+    blocks: Sequence[range] | None = None,
     share: Callable[[], None] | None = None,
 ) -> SceneMap:
     """Segment a scene and write its maps.
 
     Args:
         segmenter: The model, for its legend and what it is called.
-        network: The same, ready to run.
+        plan: How, with everything settled.
         raster: The scene.
         path: The map of classes; other maps lie beside it.
-        options: How; backend and batch size as they were chosen.
         blocks: Rows of windows of each block, by default one of all.
         share: Has other workers segment the blocks; what they leave undone is done here.
 
@@ -119,22 +109,22 @@ def map_scene(
         DataError: The scene cannot be read.
         OutputError: A map cannot be written, or another run is making it. Finished rows are kept for ``--resume``.
     """
-    area = Area.whole(raster)
-    check_bands(raster, network.bands)
+    check_bands(raster, plan.network.bands)
+    options, area = plan.options, Area.whole(raster)
     if options.stac:
+        from geodistill.inference.stac_item import require_pystac
+
         require_pystac()
-    layers = layers_of(options, network.classes)
-    about = identity(segmenter, network, raster, options)
+    layers = layers_of(options, plan.network.classes)
+    about = identity(segmenter, plan, raster)
     files = {layer.name: map_beside(path, layer.name) for layer in layers}
-    made = SceneMap(raster.source, path, files.get("confidence"), files.get("probabilities"))
-    beside = partial(_write_beside, segmenter=segmenter, raster=raster, files=files, options=options)
-    if options.resume and (found := _finished_before(list(files.values()), run_of(about))) is not None:
+    scene_map = SceneMap(raster.source, path, files.get("confidence"), files.get("probabilities"))
+    if options.resume and (earlier := _finished_before(list(files.values()), run_of(about))) is not None:
         discard_work(path, about)
-        return beside(replace(made, finished_before=True, windows=found[0], holes=found[1]))
-    settings = options.settings
-    plan = Plan.of(area.window.height, area.window.width, network.size, settings.overlap)
-    rows_of_all = blocks or [(0, len(plan.tops))]
-    parts = [part for rows in rows_of_all for part in cut_columns(plan, options, network.classes, raster, rows)]
+        scene_map = replace(scene_map, finished_before=True, windows=earlier[0], holes=earlier[1])
+        return _write_beside(scene_map, segmenter, raster, files, options)
+    blocks = blocks or [range(len(plan.windows.tops))]
+    parts = [part for rows in blocks for part in plan.column_blocks(raster, rows)]
     finished = False
     try:
         with open_work(path, about, options.resume) as folder:
@@ -142,43 +132,53 @@ def map_scene(
                 if share is not None:
                     share()
                 with ExitStack() as opened:
-                    held = [opened.enter_context(PartFiles(folder, plan, part, layers)) for part in parts]
-                    segment_parts(network, area, plan, held, options)
-                    holes = tuple(hole for part in held for hole in part.holes)
-                    made = replace(made, windows=sum(part.windows for part in held), holes=holes)
-                    tags = tags_of(segmenter, made, about)
-                    info = MapInfo(raster.grid, segmenter.spec.legend, tags)
+                    stored = [opened.enter_context(PartFiles(folder, plan.windows, part, layers)) for part in parts]
+                    segment_parts(plan, area, stored)
+                    holes = tuple(hole for part in stored for hole in part.holes)
+                    scene_map = replace(scene_map, windows=sum(part.windows for part in stored), holes=holes)
+                    info = MapInfo(raster.grid, segmenter.spec.legend, tags_of(segmenter, scene_map, about))
                     # The map of classes comes last: where it is, all maps are.
                     for layer in reversed(layers):
-                        write_map(files[layer.name], layer, held, info, folder)
+                        write_map(files[layer.name], layer, stored, info, folder)
                 finished = True
-                return beside(made)
+                return _write_beside(scene_map, segmenter, raster, files, options)
             finally:
-                # While it is held: once it is not, it may be another run's.
+                # While it is locked: once it is not, it may be another run's.
                 if finished or not has_finished_rows(path):
                     remove_work(path)
+    except (BusyError, OtherWorkError):
+        raise
     except (DataError, OutputError) as error:
-        if has_finished_rows(path) and not isinstance(error, BusyError | OtherWorkError):
+        if has_finished_rows(path):
             raise type(error)(error.received, error.expected, _keeps(error.mend)) from error
         raise
 
 
 def _write_beside(
-    made: SceneMap, *, segmenter: Segmenter, raster: Raster, files: Mapping[str, Path], options: Options
+    scene_map: SceneMap, segmenter: Segmenter, raster: Raster, files: Mapping[str, Path], options: PredictOptions
 ) -> SceneMap:
     """Write the style of a finished map, and polygons and the STAC item where asked for."""
-    write_style(made.path, segmenter.spec.legend)
-    beside = dict(files)
+    legend, assets = segmenter.spec.legend, dict(files)
+    write_style(scene_map.path, legend)
     if options.vector is not None:
-        written = write_vectors(made.path, options.vector, made.confidence)
-        left = f", {written.left_out} smaller ones left out" if written.left_out else ""
-        told = f"{written.polygons} polygons{left}"
-        made = replace(made, vectors=written.path, told="; ".join(filter(None, (made.told, told))))
-        beside["polygons"] = written.path
+        from geodistill.inference.vector import write_vectors
+
+        vectors = write_vectors(
+            scene_map.path,
+            options.vector,
+            min_area=options.min_area,
+            simplify=options.simplify,
+            confidence=scene_map.confidence,
+        )
+        smaller = f", {vectors.left_out} smaller ones left out" if vectors.left_out else ""
+        scene_map = replace(scene_map, vectors=vectors.path, notes=(f"{vectors.polygons} polygons{smaller}",))
+        assets["polygons"] = vectors.path
     if options.stac:
-        model, legend = describe(segmenter), segmenter.spec.legend
-        made = replace(made, stac=write_item(beside, raster.grid, legend, raster.source, model, raster.acquired))
-    return made
+        from geodistill.inference.stac_item import write_item
+
+        item = write_item(assets, raster.grid, legend, raster.source, describe(segmenter), raster.acquired)
+        scene_map = replace(scene_map, stac=item)
+    return scene_map
 
 
 def _keeps(mend: str) -> str:
@@ -186,7 +186,7 @@ def _keeps(mend: str) -> str:
     return f"{mend}; {kept}" if mend else kept
 
 
-def segment_parts(network: Network, area: Area, plan: Plan, parts: Sequence[PartFiles], options: Options) -> None:
+def segment_parts(plan: RunPlan, area: Area, parts: Sequence[PartFiles]) -> None:
     """Segment what is missing of each block and store it; reading, computing and storing overlap.
 
     Raises:
@@ -204,16 +204,17 @@ def segment_parts(network: Network, area: Area, plan: Plan, parts: Sequence[Part
         delay=2,
         leave=False,
     )
-    widest = max(part.pixels.width for part in parts) + plan.size
+    widest = max(part.pixels.width for part in parts) + plan.windows.size
     # In bytes. GDAL would else keep decoded blocks in 5 % of the machine's memory.
     with rasterio.Env(GDAL_CACHEMAX=cache_bytes(raster, widest)), progress, ThreadPoolExecutor(1) as pen:
         for part in parts:
             if part.finished:
                 continue
             missing = replace(part.part, first_row=part.next_row)
-            edges = edges_of(part.folder, plan, part.part, network.classes)
+            edges = edges_of(part.folder, plan.windows, part.part, plan.network.classes)
+            rows = stream(plan.network, area, plan.windows, plan.options, batch=plan.batch, part=missing, edges=edges)
             # Closed first of all: its reading threads must have ended before the raster is closed.
-            with closing(stream(network, area, options.settings, part=missing, edges=edges)) as rows:
+            with closing(rows):
                 writing: Future[None] | None = None
                 for done in rows:
                     if writing is not None:
@@ -224,25 +225,25 @@ def segment_parts(network: Network, area: Area, plan: Plan, parts: Sequence[Part
                     writing.result()
 
 
-def identity(segmenter: Segmenter, network: Network, raster: Raster, options: Options) -> dict[str, Any]:
-    """Give all that the bytes of a map follow from, as JSON."""
-    settings, prompts = options.settings, network.prompts
+def identity(segmenter: Segmenter, plan: RunPlan, raster: Raster) -> dict[str, Any]:
+    """Return all that the bytes of a map follow from, as JSON."""
+    options, prompts = plan.options, plan.network.prompts
     return {
         "source": raster.source,
         "stamp": raster.stamp,
         "shape": [raster.grid.height, raster.grid.width],
         "bands": list(raster.band_names),
         "model": segmenter.fingerprint(),
-        "overlap": settings.overlap,
-        "blend": settings.blend,
-        "tta": settings.tta,
-        "batch": settings.batch,
-        "confidence": settings.wanted.confidence,
-        "probabilities": settings.wanted.probabilities,
-        "backend": options.backend,
+        "overlap": options.overlap,
+        "blend": options.blend,
+        "tta": options.tta,
+        "batch": plan.batch,
+        "confidence": options.with_confidence,
+        "probabilities": options.probabilities,
+        "backend": plan.backend,
         "resample": options.resample,
         "nodata": options.nodata,
-        "precision": options.precision,
+        "precision": plan.precision,
         "compile": options.compile,
         "device": next(segmenter.parameters()).device.type,
         "max_memory": options.max_memory,
@@ -252,19 +253,19 @@ def identity(segmenter: Segmenter, network: Network, raster: Raster, options: Op
 
 
 def run_of(about: Mapping[str, Any]) -> str:
-    """Name all that the bytes of a map follow from."""
+    """Return a name of all that the bytes of a map follow from."""
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def tags_of(segmenter: Segmenter, made: SceneMap, about: Mapping[str, Any]) -> dict[str, str]:
-    """Give the tags of a scene's maps."""
-    tags = {"MODEL": describe(segmenter), "RUN": run_of(about), "WINDOWS": str(made.windows)}
+def tags_of(segmenter: Segmenter, scene_map: SceneMap, about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a scene's maps."""
+    tags = {"MODEL": describe(segmenter), "RUN": run_of(about), "WINDOWS": str(scene_map.windows)}
     tags[CHOSEN] = json.dumps({key: about[key] for key in ("backend", "precision", "batch", "device")})
-    return tags | ({"HOLES": json.dumps([hole.to_dict() for hole in made.holes])} if made.holes else {})
+    return tags | ({"HOLES": json.dumps([hole.to_dict() for hole in scene_map.holes])} if scene_map.holes else {})
 
 
 def chosen_for(path: Path) -> dict[str, Any] | None:
-    """Return what was measured and chosen for a map that is there; ``None`` where nothing tells."""
+    """Return what was measured and chosen for a map that is there; ``None`` where it does not say."""
     try:
         return parse_object(_tags(path).get(CHOSEN, ""), path)
     except DataError:
@@ -276,32 +277,32 @@ def _tags(path: Path) -> dict[str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as made:
+            with rasterio.open(path) as file:
                 # Its last pixels are written last.
-                made.read(1, window=Window(made.height - 1, made.width - 1, 1, 1).to_rasterio())
-                tags: dict[str, str] = made.tags()
+                file.read(1, window=Window(file.height - 1, file.width - 1, 1, 1).to_rasterio())
+                tags: dict[str, str] = file.tags()
     except (RasterioError, CPLE_BaseError):
         return {}
     return tags
 
 
 def _finished_before(files: Sequence[Path], run: str) -> tuple[int, tuple[Hole, ...]] | None:
-    """Windows and holes of maps that this very run would make again, or ``None``."""
-    found = None
+    """Return windows and holes of maps that this very run would make again, or ``None``."""
+    earlier = None
     for file in files:
         tags = _tags(file)
         if tags.get("RUN") != run:
             return None
         try:
             holes = tuple(Hole.from_dict(hole) for hole in parse_json(tags.get("HOLES", "[]"), file))
-            found = int(tags["WINDOWS"]), holes
+            earlier = int(tags["WINDOWS"]), holes
         except (DataError, KeyError, TypeError, ValueError):
             return None  # tags that were altered: it is made again
-    return found
+    return earlier
 
 
 def describe(segmenter: Segmenter) -> str:
-    """Name a model in a map's tags: network, encoder, and the package that wrote the map."""
+    """Return what a model is called in a map's tags: network, encoder, and the package that wrote the map."""
     arguments = segmenter.arguments
     parts = [segmenter.name, arguments.get("architecture"), arguments.get("encoder")]
     return f"{' '.join(str(part) for part in parts if part)}, geodistill {__version__}"

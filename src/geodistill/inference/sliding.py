@@ -4,67 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.errors import DataError, RecipeError, UnknownNameError
-from geodistill.inference.blend import BLENDS, Blender
-from geodistill.inference.network import TTA, Network
-from geodistill.inference.reduce import RowReducer, Wanted
+from geodistill.errors import DataError
+from geodistill.inference.network import SPAN, Network, reader_threads
+from geodistill.inference.options import SlidingOptions
 from geodistill.inference.strips import Hole, Strip, read_strips
-from geodistill.inference.windows import MAX_OVERLAP, Area, Part, Plan
+from geodistill.inference.windows import Area, Blender, Part, WindowPlan
 from geodistill.raster import Raster
+from geodistill.spec import IGNORE_INDEX
 
-SPAN = 8
-"""Batches are filled within groups of this many times the batch size of window columns. Blocks of a wide scene end
-with a group, so that cutting a scene in blocks changes no batch and thereby no bit."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a scene is segmented.
-
-    Attributes:
-        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
-        blend: ``cosine`` (of probabilities) or ``none`` (each pixel from the window whose centre is nearest).
-        tta: Average over ``none`` (the image as it is), ``flips`` (4 mirrors) or ``d4`` (8 mirrors and turns).
-        batch: Windows a forward pass.
-        wanted: What is made beside classes.
-        threads: How many read at once; by default 1, or 4 for a source on the network.
-        keep_going: Make recorded holes of what cannot be read.
-
-    Raises:
-        RecipeError: Overlap, batch size or threads are out of range.
-        UnknownNameError: There is no such blending or averaging.
-    """
-
-    overlap: float = 0.25
-    blend: str = "cosine"
-    tta: str = "none"
-    batch: int = 4
-    wanted: Wanted = field(default_factory=Wanted)
-    threads: int | None = None
-    keep_going: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.overlap <= MAX_OVERLAP:
-            raise RecipeError(f"overlap {self.overlap}", f"a share from 0 to {MAX_OVERLAP}")
-        if self.blend not in BLENDS:
-            raise UnknownNameError("blending", self.blend, BLENDS)
-        if self.tta not in TTA:
-            raise UnknownNameError("test-time averaging", self.tta, TTA)
-        if self.batch < 1:
-            raise RecipeError(f"batch size {self.batch}", "at least 1")
-        if self.threads is not None and self.threads < 1:
-            raise RecipeError(f"{self.threads} reading threads", "at least 1")
-
-    def readers(self, raster: Raster) -> int:
-        """Give how many threads read a raster."""
-        return self.threads or (4 if raster.remote else 1)
+STEPS = 250
+"""A uint8 probability is this many times the true one, rounded; 255 is nodata."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +30,7 @@ class SceneRows:
     Attributes:
         row: The row of windows that finished them.
         first: Row of the scene they begin at.
-        layers: ``(bands, rows, W)`` by name: ``classes`` uint8, 255 where not valid; where wanted ``confidence``
+        layers: ``(bands, rows, W)`` by name: ``classes`` uint8, 255 where not valid; where asked for ``confidence``
             uint8 and ``probabilities`` in the sample type asked for.
         valid: ``(rows, W)`` bool.
         windows: Windows that the network has seen for them.
@@ -100,7 +56,7 @@ class Edges:
     """Where a block of a wide scene gets the sums at its left edge from, and leaves those at its right edge.
 
     Attributes:
-        read: Gives the sums that the block to the left kept of a row of windows, on the host.
+        read: Returns the sums that the block to the left kept of a row of windows, on the host.
         write: Keeps the sums of a row of windows for the block to the right.
     """
 
@@ -111,8 +67,10 @@ class Edges:
 def stream(
     network: Network,
     area: Area,
-    settings: Settings | None = None,
+    windows: WindowPlan,
+    options: SlidingOptions,
     *,
+    batch: int,
     part: Part | None = None,
     edges: Edges | None = None,
 ) -> Generator[SceneRows, None, None]:
@@ -124,9 +82,11 @@ def stream(
     without any valid pixel never reach the network.
 
     Args:
-        network: The model.
+        network: The model; what it averages over was chosen with it.
         area: What to segment.
-        settings: How, by default those of `Settings`.
+        windows: The windows over it, of the network's size.
+        options: How.
+        batch: Windows per forward pass.
         part: A block of the windows, by default all. A block that does not begin at the top computes again the rows
             of windows above that overlap it: one, where neighbours overlap by at most half.
         edges: Where a block that does not begin at the left edge or end at the right one passes sums on.
@@ -137,26 +97,26 @@ def stream(
     Raises:
         DataError: The raster has another number of bands than the network, or cannot be read.
     """
-    settings, edges = settings or Settings(), edges or Edges()
+    edges = edges or Edges()
     check_bands(area.raster, network.bands)
-    plan = Plan.of(area.window.height, area.window.width, network.size, settings.overlap)
-    part = part or Part.whole(plan)
-    pixels = part.pixels(plan)
-    blender = Blender(network.classes, plan, part, settings.blend, network.device)
-    reducer = RowReducer(network.classes, plan, pixels.width, settings.wanted, network.device)
-    first_row = plan.reaching(part.first_row)
-    threads, keep_going = settings.readers(area.raster), settings.keep_going
-    strips = read_strips(area, plan, part, first_row, threads=threads, keep_going=keep_going)
+    part = part or Part.whole(windows)
+    width = part.pixels(windows).width
+    blender = Blender(network.classes, windows, part, options.blend, network.device)
+    reducer = RowReducer(network.classes, windows.size, width, options, network.device)
+    first_row = windows.reaching(part.first_row)
+    threads = reader_threads(options, area.raster)
+    strips = read_strips(area, windows, part, first_row, threads=threads, keep_going=options.keep_going)
+    row_of_windows = _WindowRow(network, windows, part, batch, blender, reducer, edges)
     with closing(strips):
         for strip in strips:
             row = strip.row
-            windows = _one_row(network, blender, reducer, strip, plan, part, settings.batch, edges)
+            computed = row_of_windows.compute(strip)
             if row < part.first_row:
                 continue
-            rows = min(plan.step_down(row), plan.height - plan.tops[row])
-            valid = strip.valid[:rows, : pixels.width].copy()
+            rows = min(windows.step_down(row), windows.height - windows.tops[row])
+            valid = strip.valid[:rows, :width].copy()
             layers = reducer.take(rows, valid)
-            yield SceneRows(row, plan.tops[row], layers, valid, windows, strip.holes)
+            yield SceneRows(row, windows.tops[row], layers, valid, computed, strip.holes)
 
 
 def check_bands(raster: Raster, bands: Sequence[str]) -> None:
@@ -174,40 +134,125 @@ def check_bands(raster: Raster, bands: Sequence[str]) -> None:
         )
 
 
-@torch.inference_mode()
-def _one_row(
-    network: Network,
-    blender: Blender,
-    reducer: RowReducer,
-    strip: Strip,
-    plan: Plan,
-    part: Part,
-    batch: int,
-    edges: Edges,
-) -> int:
-    """Compute a row of windows and pass its finished pixels on; give the number of windows computed."""
-    row, size, origin = strip.row, plan.size, plan.lefts[part.first_column]
-    edge = edges.read(row).to(network.device) if edges.read is not None else None
-    blender.start_row(row, edge)
-    computed = 0
-    for first in range(part.first_column, part.last_column, batch * SPAN):
-        group = range(first, min(first + batch * SPAN, part.last_column))
-        seen = [j for j in group if strip.valid[:, plan.lefts[j] - origin : plan.lefts[j] - origin + size].any()]
-        computed += len(seen)
-        done = group.start
-        for start in range(0, len(seen), batch):
-            chosen = seen[start : start + batch]
-            windows = [strip.image[:, :, plan.lefts[j] - origin : plan.lefts[j] - origin + size] for j in chosen]
-            found = network.probabilities(windows, [(row, j) for j in chosen])
-            for column, probabilities in zip(chosen, found, strict=True):
-                for skipped in range(done, column):
-                    reducer.put(plan.lefts[skipped] - origin, blender.finish(skipped))
-                blender.add(column, probabilities)
-                reducer.put(plan.lefts[column] - origin, blender.finish(column))
-                done = column + 1
-        for skipped in range(done, group.stop):
-            reducer.put(plan.lefts[skipped] - origin, blender.finish(skipped))
-    if edges.write is not None:
-        edges.write(row, blender.edge().cpu())
-    blender.end_row()
-    return computed
+@dataclass(frozen=True)
+class _WindowRow:
+    """Computes a row of windows at a time and passes its finished pixels on."""
+
+    network: Network
+    windows: WindowPlan
+    part: Part
+    batch: int
+    blender: Blender
+    reducer: RowReducer
+    edges: Edges
+
+    @torch.inference_mode()
+    def compute(self, strip: Strip) -> int:
+        """Compute the windows of a strip that hold data; return how many."""
+        part, row, edges = self.part, strip.row, self.edges
+        self.blender.start_row(row, None if edges.read is None else edges.read(row).to(self.network.device))
+        computed = 0
+        for first in range(part.first_column, part.last_column, self.batch * SPAN):
+            group = range(first, min(first + self.batch * SPAN, part.last_column))
+            visible = [column for column in group if strip.valid[:, self._columns(column)].any()]
+            computed += len(visible)
+            done = group.start
+            for start in range(0, len(visible), self.batch):
+                chosen = visible[start : start + self.batch]
+                images = [strip.image[:, :, self._columns(column)] for column in chosen]
+                maps = self.network.probabilities(images, [(row, column) for column in chosen])
+                for column, probabilities in zip(chosen, maps, strict=True):
+                    self._finish(done, column)
+                    self.blender.add(column, probabilities)
+                    self._finish(column, column + 1)
+                    done = column + 1
+            self._finish(done, group.stop)
+        if edges.write is not None:
+            edges.write(row, self.blender.edge().cpu())
+        self.blender.end_row()
+        return computed
+
+    def _columns(self, column: int) -> slice:
+        """Return the columns of the strip under a window."""
+        left = self._left(column)
+        return slice(left, left + self.windows.size)
+
+    def _left(self, column: int) -> int:
+        return self.windows.lefts[column] - self.windows.lefts[self.part.first_column]
+
+    def _finish(self, first: int, last: int) -> None:
+        """End the windows from ``first`` to before ``last``, left to right."""
+        for column in range(first, last):
+            self.reducer.put(self._left(column), self.blender.finish(column))
+
+
+class RowReducer:
+    """Collects a row of windows' finished pixels, on the device, as map values.
+
+    Args:
+        classes: Number of classes.
+        size: Side of a window: as many rows are finished at once at most.
+        width: Columns of the block.
+        options: What is made beside classes.
+        device: Where the probabilities live.
+    """
+
+    def __init__(
+        self, classes: int, size: int, width: int, options: SlidingOptions, device: torch.device | str
+    ) -> None:
+        shape = (size, width)
+        self._with_confidence, self._samples = options.with_confidence, options.probabilities
+        self._classes = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self._confidence = torch.zeros(shape if self._with_confidence else 0, dtype=torch.uint8, device=device)
+        kind = torch.uint8 if self._samples == "uint8" else torch.float32
+        many = (classes, *shape) if self._samples else (0,)
+        self._probabilities = torch.zeros(many, dtype=kind, device=device)
+
+    def put(self, column: int, finished: Tensor) -> None:
+        """Put in ``(K, rows, columns)`` probabilities that begin at a column of the block; what is beyond it is cut."""
+        columns = min(finished.shape[2], self._classes.shape[1] - column)
+        rows = finished.shape[1]
+        finished = finished[:, :, :columns]
+        place = (slice(0, rows), slice(column, column + columns))
+        classes, highest = most_probable(finished)
+        self._classes[place] = classes
+        if self._with_confidence:
+            self._confidence[place] = as_steps(highest)
+        if self._samples:
+            kept = self._probabilities[(slice(None), *place)]
+            if self._samples == "uint8":
+                kept.copy_(as_steps(finished))
+            else:
+                kept.copy_(finished.half() if self._samples == "float16" else finished)
+
+    def take(self, rows: int, valid: NDArray[np.bool_]) -> dict[str, NDArray[np.uint8] | NDArray[np.float32]]:
+        """Return the first rows of each layer, ``(bands, rows, W)``; nodata where not valid: 255, or NaN of floats."""
+        layers = {"classes": self._classes[None]}
+        if self._with_confidence:
+            layers["confidence"] = self._confidence[None]
+        if self._samples:
+            layers["probabilities"] = self._probabilities
+        taken = {name: layer[:, :rows].cpu().numpy().copy() for name, layer in layers.items()}
+        if not valid.all():
+            for values in taken.values():
+                values[:, ~valid] = IGNORE_INDEX if values.dtype == np.uint8 else np.nan
+        return taken
+
+
+def as_steps(probabilities: Tensor) -> Tensor:
+    """Return probabilities 0..1 as uint8 0..`STEPS`."""
+    return (probabilities * STEPS).round_().clamp_(0, STEPS).to(torch.uint8)
+
+
+def most_probable(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first of the highest along the first axis of ``(K, H, W)``: its position as uint8, and its value.
+
+    Whole planes are compared, which is many times as fast on a CPU as `Tensor.argmax` over the first axis.
+    """
+    highest = probabilities[0]
+    classes = torch.zeros(highest.shape, dtype=torch.uint8, device=highest.device)
+    for index in range(1, len(probabilities)):
+        above = probabilities[index].gt(highest).view(torch.uint8)
+        torch.maximum(classes, above.mul_(index), out=classes)
+        highest = torch.maximum(highest, probabilities[index])
+    return classes, highest

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.inference.windows import Area, Part, Plan
+from geodistill.inference.windows import Area, Part, WindowPlan
 from geodistill.raster import Raster, Window
 
 
@@ -26,7 +26,7 @@ class Hole:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form that `from_dict` reads back."""
+        """Return a JSON-ready form that `from_dict` reads back."""
         window = self.window
         return {
             "row": window.row,
@@ -38,9 +38,51 @@ class Hole:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Hole:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` returned."""
         row, col, height, width = (int(data[key]) for key in ("row", "col", "height", "width"))
         return cls(Window(row, col, height, width), str(data["reason"]))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a scene as they were read.
+
+    Attributes:
+        image: ``(C, rows, W)`` in the file's dtype, 0 where not valid.
+        valid: ``(rows, W)`` bool.
+        holes: What could not be read of them.
+    """
+
+    image: NDArray[Any]
+    valid: NDArray[np.bool_]
+    holes: tuple[Hole, ...] = ()
+
+    @classmethod
+    def none(cls, area: Area, width: int) -> Rows:
+        """Return no rows of an area."""
+        image: NDArray[Any] = np.zeros((area.raster.channels, 0, width), area.raster.dtype)
+        return cls(image, np.zeros((0, width), bool))
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    def below(self, count: int, end: int) -> Rows:
+        """Return the rows after the first ``count``, whose end is row ``end`` of the scene."""
+        holes = tuple(Hole(cut, hole.reason) for hole in self.holes if (cut := _rows_of(hole.window, end)).height > 0)
+        return Rows(self.image[:, count:], self.valid[count:], holes)
+
+    def holes_above(self, end: int) -> tuple[Hole, ...]:
+        """Return the holes, cut off at row ``end`` of the scene."""
+        cuts = [(_rows_of(hole.window, 0, end), hole.reason) for hole in self.holes]
+        return tuple(Hole(cut, reason) for cut, reason in cuts if cut.height > 0)
+
+    def __add__(self, following: Rows) -> Rows:
+        """Return these rows and those that follow, in arrays of their own."""
+        return Rows(
+            np.concatenate([self.image, following.image], 1),
+            np.concatenate([self.valid, following.valid]),
+            self.holes + following.holes,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,13 +102,25 @@ class Strip:
     holes: tuple[Hole, ...]
 
 
-_Chunk = tuple[NDArray[Any], NDArray[np.bool_], tuple[Hole, ...]]
-
-
 def read_strips(
-    area: Area, plan: Plan, part: Part, first_row: int, *, threads: int = 1, keep_going: bool = False
+    area: Area, plan: WindowPlan, part: Part, first_row: int, *, threads: int = 1, keep_going: bool = False
 ) -> Generator[Strip, None, None]:
     """Read the strips of a block, each pixel once, while the network works on those before.
+
+    A strip is as high as a window. Of the strip before, the rows that both cover move up; the others come from the
+    disk, whole blocks of the file at a time, and what was read beyond the strip waits for the next one::
+
+        strip i      strip i+1
+        +-------+
+        |       |
+        |  - - -|   +-------+
+        | both  |-> | both  |  moved up in the same array
+        +-------+   +-------+
+        | rest  |-> | rest  |  read already: the file's blocks reach below strip i
+        +.......+   +-------+
+        :       :   | chunk |  read ahead, on a thread, while the network works on strip i
+        :.......:   +-------+
+                    | rest  |  of the chunk: waits for strip i+2
 
     Args:
         area: The scene.
@@ -85,7 +139,7 @@ def read_strips(
     """
     left = plan.lefts[part.first_column]
     width = plan.lefts[part.last_column - 1] + plan.size - left
-    parts = [Window(top, left, bottom - top, width) for top, bottom in _chunks(area, plan, part, first_row)]
+    chunks = [Window(top, left, bottom - top, width) for top, bottom in _chunks(area, plan, part, first_row)]
     image: NDArray[Any] | None = None
     valid = np.zeros((plan.size, width), bool)
     others = [area.raster.reopen() for _ in range(threads - 1)]
@@ -93,7 +147,7 @@ def read_strips(
     for raster in (area.raster, *others):
         handles.put(raster)
 
-    def read(window: Window) -> _Chunk:
+    def read(window: Window) -> Rows:
         raster = handles.get()
         try:
             return _read_chunk(Area(raster, area.window), window, keep_going)
@@ -101,20 +155,20 @@ def read_strips(
             handles.put(raster)
 
     with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[_Chunk]] = deque(pool.submit(read, window) for window in parts[:threads])
-        rest = _nothing(area, width)
+        ahead: deque[Future[Rows]] = deque(pool.submit(read, window) for window in chunks[:threads])
+        rest = Rows.none(area, width)
         try:
             for index, row in enumerate(range(first_row, part.last_row)):
                 chunk = ahead.popleft().result()
-                if index + threads < len(parts):
-                    ahead.append(pool.submit(read, parts[index + threads]))
+                if index + threads < len(chunks):
+                    ahead.append(pool.submit(read, chunks[index + threads]))
                 end = plan.tops[row] + plan.size
                 new = plan.size if index == 0 else end - plan.tops[row - 1] - plan.size
                 if image is None:
-                    image = np.zeros((chunk[0].shape[0], plan.size, width), chunk[0].dtype)
-                kept, holes = plan.size - new, _above(rest[2] + chunk[2], end)
+                    image = np.zeros((len(chunk.image), plan.size, width), chunk.image.dtype)
+                kept, holes = plan.size - new, rest.holes_above(end) + chunk.holes_above(end)
                 image[:, :kept], valid[:kept] = image[:, new:].copy(), valid[new:].copy()
-                rest = _put(image[:, kept:], valid[kept:], rest, chunk, end)
+                rest = _fill(image[:, kept:], valid[kept:], rest, chunk, end)
                 del chunk
                 yield Strip(row, image, valid, holes)
         finally:
@@ -125,8 +179,8 @@ def read_strips(
                 raster.close()
 
 
-def _chunks(area: Area, plan: Plan, part: Part, first_row: int) -> list[tuple[int, int]]:
-    """Say which rows are read for each strip: those that came new with it, on to the end of the file's blocks.
+def _chunks(area: Area, plan: WindowPlan, part: Part, first_row: int) -> list[tuple[int, int]]:
+    """Return which rows are read for each strip: those that came new with it, on to the end of the file's blocks.
 
     So no block is fetched and decoded for two strips, whatever reads them. Blocks higher than windows are not waited
     for.
@@ -139,57 +193,38 @@ def _chunks(area: Area, plan: Plan, part: Part, first_row: int) -> list[tuple[in
     return list(pairwise(edges))
 
 
-def _put(image: NDArray[Any], valid: NDArray[np.bool_], rest: _Chunk, chunk: _Chunk, end: int) -> _Chunk:
+def _fill(image: NDArray[Any], valid: NDArray[np.bool_], rest: Rows, chunk: Rows, end: int) -> Rows:
     """Fill rows that end at row ``end`` of the scene, from what was left over and then from what was read.
 
     Returns:
-        What is left over now; and as its holes those below ``end``.
+        What is left over now.
     """
-    first = min(rest[0].shape[1], len(valid))
+    first = min(len(rest), len(valid))
     last = len(valid) - first
-    image[:, :first], image[:, first:] = rest[0][:, :first], chunk[0][:, :last]
-    valid[:first], valid[first:] = rest[1][:first], chunk[1][:last]
-    below = tuple(
-        Hole(cut, hole.reason) for hole in rest[2] + chunk[2] if (cut := _rows_of(hole.window, end)).height > 0
-    )
-    return (
-        np.concatenate([rest[0][:, first:], chunk[0][:, last:]], 1),
-        np.concatenate([rest[1][first:], chunk[1][last:]]),
-        below,
-    )
-
-
-def _above(holes: tuple[Hole, ...], end: int) -> tuple[Hole, ...]:
-    """Cut holes off at row ``end`` of the scene."""
-    cuts = [(_rows_of(hole.window, 0, end), hole.reason) for hole in holes]
-    return tuple(Hole(cut, reason) for cut, reason in cuts if cut.height > 0)
+    image[:, :first], image[:, first:] = rest.image[:, :first], chunk.image[:, :last]
+    valid[:first], valid[first:] = rest.valid[:first], chunk.valid[:last]
+    return rest.below(first, end) + chunk.below(last, end)
 
 
 def _rows_of(window: Window, first: int, last: int | None = None) -> Window:
-    """Give the part of a rectangle from row ``first`` to before row ``last``."""
+    """Return the part of a rectangle from row ``first`` to before row ``last``."""
     top = max(window.row, first)
     bottom = window.row + window.height if last is None else min(window.row + window.height, last)
     return Window(top, window.col, bottom - top, window.width)
 
 
-def _nothing(area: Area, width: int) -> _Chunk:
-    """Give a chunk of no rows."""
-    image: NDArray[Any] = np.zeros((area.raster.channels, 0, width), area.raster.dtype)
-    return image, np.zeros((0, width), bool), ()
-
-
-def _read_chunk(area: Area, part: Window, keep_going: bool) -> _Chunk:
+def _read_chunk(area: Area, part: Window, keep_going: bool) -> Rows:
     if not part.height:
-        return _nothing(area, part.width)
+        return Rows.none(area, part.width)
     try:
-        return *area.read(part), ()
+        return Rows(*area.read(part))
     except DataError as error:
         if not keep_going:
             raise
         return _read_around(area, part, error)
 
 
-def _read_around(area: Area, part: Window, first: DataError) -> _Chunk:
+def _read_around(area: Area, part: Window, first: DataError) -> Rows:
     """Read block by block of the file, and make holes of the blocks that cannot be read."""
     inside = part.intersection(area.window.height, area.window.width)
     image: NDArray[Any] = np.zeros((area.raster.channels, part.height, part.width), area.raster.dtype)
@@ -207,7 +242,7 @@ def _read_around(area: Area, part: Window, first: DataError) -> _Chunk:
                 image[(..., *where.slices)], valid[where.slices] = area.read(block)
             except DataError as error:
                 holes.append(Hole(block, error.received))
-    return image, valid, _joined(holes) or (Hole(inside, first.received),)
+    return Rows(image, valid, _joined(holes) or (Hole(inside, first.received),))
 
 
 def _cuts(first: int, last: int, offset: int, step: int) -> list[tuple[int, int]]:

@@ -26,17 +26,15 @@ from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 from rasterio.transform import GCPTransformer
 
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError
 from geodistill.files import atomic_path
-from geodistill.inference.reduce import STEPS
-from geodistill.inference.regions import Region, Strip, trace_regions
+from geodistill.inference.options import VECTOR_FORMATS, check_vector
+from geodistill.inference.regions import MapStrip, Region, trace_regions
+from geodistill.inference.sliding import STEPS
 from geodistill.inference.style import STAMP, add_layer_style, plain_name, write_qml
 from geodistill.raster import Grid, Raster, Window
 from geodistill.reading import parse_object
 from geodistill.spec import Legend
-
-FORMATS = {"gpkg": "GPKG", "parquet": "Parquet", "fgb": "FlatGeobuf", "geojson": "GeoJSON"}
-"""Formats by suffix, with GDAL's names."""
 
 STRIP = 512
 """Rows read at once: those of a map's blocks. Fixed, so that simplified outlines do not depend on anything else."""
@@ -59,31 +57,6 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class VectorOptions:
-    """What polygons are wanted.
-
-    Attributes:
-        format: Among `FORMATS`.
-        min_area: Smaller polygons are left out: square metres, or pixels where the map lies nowhere.
-        simplify: See `trace_regions`, pixels.
-
-    Raises:
-        UnknownNameError: There is no such format.
-        RecipeError: A number is negative.
-    """
-
-    format: str = "gpkg"
-    min_area: float = 0.0
-    simplify: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise UnknownNameError("vector format", self.format, FORMATS)
-        if self.min_area < 0 or self.simplify < 0:
-            raise RecipeError(f"min area {self.min_area}, simplify {self.simplify}", "numbers of at least 0")
-
-
-@dataclass(frozen=True)
 class VectorMap:
     """What was written.
 
@@ -99,7 +72,13 @@ class VectorMap:
 
 
 def write_vectors(
-    classes: Path, options: VectorOptions, confidence: Path | None = None, path: Path | None = None
+    classes: Path,
+    kind: str = "gpkg",
+    *,
+    min_area: float = 0.0,
+    simplify: float = 0.0,
+    confidence: Path | None = None,
+    path: Path | None = None,
 ) -> VectorMap:
     """Write the regions of a map of classes as polygons in the map's CRS (GeoJSON: longitude and latitude on Earth).
 
@@ -107,20 +86,25 @@ def write_vectors(
 
     Each has ``class`` (index), ``name``, ``pixels``, ``area_m2`` and ``confidence``, the mean probability of the
     class over its pixels (0..1; null without a map of it). The area is the plane one in a projected CRS, and the
-    geodesic one on WGS 84 in a geographic or Mercator CRS; null where the map lies nowhere, and then x, y are
+    geodesic one on WGS 84 in a geographic or Mercator CRS; null where the map is not georeferenced, and then x, y are
     columns and rows.
 
     Args:
         classes: A map as `predict` writes it.
-        options: What is wanted.
+        kind: The format, among `VECTOR_FORMATS`.
+        min_area: Smaller polygons are left out: square metres, or pixels where the map is not georeferenced.
+        simplify: See `trace_regions`, pixels.
         confidence: The map of the classes' probabilities beside it.
         path: The file; by default beside the map, under its name.
 
     Raises:
+        UnknownNameError: There is no such format.
+        RecipeError: A number is negative.
         DataError: A map cannot be read, or holds no legend.
         OutputError: The file cannot be written.
     """
-    path = path or classes.with_suffix(f".{options.format}")
+    check_vector(kind, min_area, simplify)
+    path = path or classes.with_suffix(f".{kind}")
     with Raster(classes) as raster:
         grid = raster.grid
     legend = _legend(classes)
@@ -129,10 +113,10 @@ def write_vectors(
     failures: list[Exception] = []
 
     def batches() -> Iterator[pa.RecordBatch]:
-        regions = trace_regions(_strips(classes, confidence, grid), options.simplify)
+        regions = trace_regions(_strips(classes, confidence, grid), simplify)
         try:
             while some := list(islice(regions, _BATCH)):
-                batch = _batch(some, legend, ground, options.min_area)
+                batch = _batch(some, legend, ground, min_area)
                 counts["polygons"] += batch.num_rows
                 counts["left_out"] += len(some) - batch.num_rows
                 yield batch
@@ -144,12 +128,12 @@ def write_vectors(
     layer = plain_name(path.stem)
     with atomic_path(path) as part:
         try:
-            _write(batches(), part, layer, options.format, ground)
-            if options.format == "gpkg":
+            _write(batches(), part, layer, kind, ground)
+            if kind == "gpkg":
                 add_layer_style(part, layer, legend)
         except (*_FAILURES, DataError) as error:
-            raise failures[0] if failures else OSError(f"{FORMATS[options.format]}: {error}") from error
-    if options.format != "gpkg":
+            raise failures[0] if failures else OSError(f"{VECTOR_FORMATS[kind]}: {error}") from error
+    if kind != "gpkg":
         write_qml(path.with_suffix(".qml"), legend)
     return VectorMap(path, **counts)
 
@@ -162,14 +146,14 @@ def _legend(classes: Path) -> Legend:
     return Legend.from_dict(parse_object(text, f"the tag LEGEND of {classes}"))
 
 
-def _strips(classes: Path, confidence: Path | None, grid: Grid) -> Iterator[Strip]:
+def _strips(classes: Path, confidence: Path | None, grid: Grid) -> Iterator[MapStrip]:
     """Read the maps strip by strip; in bytes, not in 5 % of the machine's memory, GDAL keeps blocks."""
-    with rasterio.Env(GDAL_CACHEMAX=2**25), rasterio.open(classes) as held:
+    with rasterio.Env(GDAL_CACHEMAX=2**25), rasterio.open(classes) as file:
         sure = rasterio.open(confidence) if confidence is not None else None
         try:
             for top in range(0, grid.height, STRIP):
                 window = Window(top, 0, min(STRIP, grid.height - top), grid.width).to_rasterio()
-                yield Strip(held.read(1, window=window), None if sure is None else sure.read(1, window=window))
+                yield MapStrip(file.read(1, window=window), None if sure is None else sure.read(1, window=window))
         except RasterioError as error:
             raise DataError(
                 f"{classes} or {confidence} cannot be read ({error})", "maps as they were written"
@@ -189,16 +173,16 @@ class _Ground:
     def __init__(self, grid: Grid) -> None:
         self._grid, self._transform = grid, grid.transform
         self._points = GCPTransformer(list(grid.gcps)) if grid.gcps and grid.gcps_crs is not None else None
-        own = grid.gcps_crs if self._points is not None else grid.crs
-        placed = own is not None and (self._points is not None or not grid.transform.is_identity)
+        crs = grid.gcps_crs if self._points is not None else grid.crs
+        placed = crs is not None and (self._points is not None or not grid.transform.is_identity)
         self.crs: pyproj.CRS | None = None
         self.on_earth = False
         self._to_degrees: Callable[..., Any] | None = None
         self._ellipsoid = pyproj.Geod(ellps="WGS84")
-        if own is None or not placed:
+        if crs is None or not placed:
             return
         try:
-            self.crs = pyproj.CRS.from_wkt(own.to_wkt())
+            self.crs = pyproj.CRS.from_wkt(crs.to_wkt())
             self._to_degrees = pyproj.Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True).transform
             self.on_earth = True
         except ProjError:
@@ -219,12 +203,12 @@ class _Ground:
         return min(max(math.ceil(-math.log10(side * _SHARE)), 7), 14) if math.isfinite(side) and side > 0 else 7
 
     def place(self, polygons: NDArray[np.object_]) -> NDArray[np.object_]:
-        """Polygons in pixels -> polygons in the CRS, outlines counter-clockwise and holes clockwise."""
+        """Return polygons in pixels as polygons in the CRS, outlines counter-clockwise and holes clockwise."""
         placed: NDArray[np.object_] = shapely.orient_polygons(shapely.transform(polygons, self._coordinates))
         return placed
 
     def areas(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:
-        """Square metres of polygons in the CRS; NaN where there is none."""
+        """Return the square metres of polygons in the CRS; NaN where there is none."""
         if self.crs is None:
             return np.full(len(polygons), np.nan)
         to_degrees = self._to_degrees
@@ -281,7 +265,7 @@ def _write(batches: Iterable[pa.RecordBatch], path: Path, layer: str, kind: str,
             pa.RecordBatchReader.from_batches(_SCHEMA, batches),
             path,
             layer=layer,
-            driver=FORMATS[kind],
+            driver=VECTOR_FORMATS[kind],
             geometry_name="geometry",
             geometry_type="Polygon",
             crs=crs.to_wkt() if crs is not None else None,
@@ -300,8 +284,8 @@ def _write_parquet(batches: Iterable[pa.RecordBatch], path: Path, crs: pyproj.CR
             if batch.num_rows:
                 boxes.append(shapely.total_bounds(shapely.from_wkb(batch["geometry"].to_numpy(zero_copy_only=False))))
         if boxes:
-            held = np.array(boxes)
-            column["bbox"] = [*held[:, :2].min(0).tolist(), *held[:, 2:].max(0).tolist()]
+            corners = np.array(boxes)
+            column["bbox"] = [*corners[:, :2].min(0).tolist(), *corners[:, 2:].max(0).tolist()]
         geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
         writer.add_key_value_metadata({"geo": json.dumps(geo)})
 

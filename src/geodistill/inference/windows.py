@@ -1,19 +1,20 @@
-"""Where the windows of a scene lie, and what they see."""
+"""Where the windows of a scene lie, what they see, and how overlapping ones become one map."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
-
-MAX_OVERLAP = 0.75
-"""Beyond it a scene costs more than sixteen times its pixels."""
 
 MOST_WINDOWS = 2**20
 """Windows along one side of a scene: more than the Earth has at 0.2 m and a quarter of overlap."""
@@ -25,7 +26,7 @@ def window_starts(length: int, size: int, overlap: float) -> list[int]:
     Args:
         length: Pixels of the axis, at least 1.
         size: Pixels of a window.
-        overlap: Smallest share of a window that its neighbour covers too, 0 to `MAX_OVERLAP`.
+        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
 
     Returns:
         First pixel of each window, ascending; ``[0]`` where one window covers the axis (and may reach beyond it).
@@ -48,7 +49,7 @@ def window_starts(length: int, size: int, overlap: float) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WindowPlan:
     """The grid of windows over a scene; window (i, j) begins at row ``tops[i]``, column ``lefts[j]``.
 
     Attributes:
@@ -66,7 +67,7 @@ class Plan:
     lefts: tuple[int, ...]
 
     @classmethod
-    def of(cls, height: int, width: int, size: int, overlap: float) -> Plan:
+    def of(cls, height: int, width: int, size: int, overlap: float) -> WindowPlan:
         """Cover a scene of ``height`` x ``width`` with as few windows as the overlap allows.
 
         Raises:
@@ -74,6 +75,11 @@ class Plan:
         """
         tops, lefts = window_starts(height, size, overlap), window_starts(width, size, overlap)
         return cls(height, width, size, tuple(tops), tuple(lefts))
+
+    @property
+    def count(self) -> int:
+        """Number of windows."""
+        return len(self.tops) * len(self.lefts)
 
     def step_down(self, row: int) -> int:
         """Rows that are finished with a row of windows, since no later one covers them."""
@@ -84,13 +90,13 @@ class Plan:
         return self.size if column == len(self.lefts) - 1 else self.lefts[column + 1] - self.lefts[column]
 
     def reaching(self, row: int) -> int:
-        """Give the first row of windows that shares pixels with row ``row`` of windows, or ``row`` itself."""
+        """Return the first row of windows that shares pixels with row ``row`` of windows, or ``row`` itself."""
         return bisect_right(self.tops, self.tops[row] - self.size, 0, row)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A block of a Plan: rows and columns of windows, from the first to before the last.
+    """A block of a WindowPlan: rows and columns of windows, from the first to before the last.
 
     Its pixels are those that no window of another block finishes: from the first window's start to the start of the
     window after the last, or to the edge of the scene.
@@ -102,12 +108,12 @@ class Part:
     last_column: int
 
     @classmethod
-    def whole(cls, plan: Plan) -> Part:
-        """Give the block of all windows."""
+    def whole(cls, plan: WindowPlan) -> Part:
+        """Return the block of all windows."""
         return cls(0, len(plan.tops), 0, len(plan.lefts))
 
-    def pixels(self, plan: Plan) -> Window:
-        """Give the pixels of the scene that this block finishes."""
+    def pixels(self, plan: WindowPlan) -> Window:
+        """Return the pixels of the scene that this block finishes."""
         top, left = plan.tops[self.first_row], plan.lefts[self.first_column]
         bottom = plan.height if self.last_row == len(plan.tops) else plan.tops[self.last_row]
         right = plan.width if self.last_column == len(plan.lefts) else plan.lefts[self.last_column]
@@ -128,9 +134,13 @@ class Area:
 
     @classmethod
     def whole(cls, raster: Raster) -> Area:
-        """Give the whole raster."""
+        """Return the whole raster."""
         grid = raster.grid
         return cls(raster, Window(0, 0, grid.height, grid.width))
+
+    def windows(self, size: int, overlap: float) -> WindowPlan:
+        """Return the windows over the area: see `WindowPlan.of`."""
+        return WindowPlan.of(self.window.height, self.window.width, size, overlap)
 
     def read(self, part: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a rectangle of the area as ``(C, H, W)`` in the file's dtype and ``(H, W)`` validity.
@@ -157,3 +167,143 @@ class Area:
     def _read_inside(self, part: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         row, col = self.window.row + part.row, self.window.col + part.col
         return self.raster.read(Window(row, col, part.height, part.width))
+
+
+def axis_weights(starts: Sequence[int], size: int, blend: str) -> NDArray[np.float32]:
+    """Weigh each window along one axis.
+
+    Args:
+        starts: First pixel of each window.
+        size: Pixels of a window.
+        blend: ``cosine``: a raised cosine that is largest at the window's centre, where a network sees most around
+            a pixel, and above 0 everywhere. ``none``: each pixel belongs to the one window whose centre is nearest.
+
+    Returns:
+        ``(windows, size)`` float32, 0 to 1; over the windows they sum to 1 at each pixel.
+    """
+    weights = np.zeros((len(starts), size))
+    if blend == "cosine":
+        weights[:] = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    else:
+        cuts = [(a + size + b) // 2 for a, b in pairwise(starts)]
+        for index, start in enumerate(starts):
+            first = 0 if index == 0 else cuts[index - 1] - start
+            last = size if index == len(starts) - 1 else cuts[index] - start
+            weights[index, first:last] = 1
+    sums = np.zeros(starts[-1] + size)
+    for row, start in zip(weights, starts, strict=True):
+        sums[start : start + size] += row
+    return np.stack([w / sums[s : s + size] for w, s in zip(weights, starts, strict=True)]).astype(np.float32)
+
+
+class Blender:
+    """Sums of weighted probabilities that are not finished yet.
+
+    Windows come row by row, in a row from left to right. In memory are one window, and below it the rows that the
+    next row of windows will add to: as wide as the block, and as high as windows overlap.
+
+    The weight of window (i, j) at a pixel is the product of a weight along each axis, w_i(y) v_j(x), and along each
+    axis the weights of all windows sum to 1 at every pixel (`axis_weights`). So they do in the plane, and the sum of
+    weighted probabilities needs no division at the end:
+
+        p(y, x) = sum_i w_i(y) [ sum_j v_j(x) p_ij(y, x) ]
+
+    The bracket is formed first, along a row of windows::
+
+        window j          window j+1
+        +------+------+                       step:  finished with window j, no later one reaches it
+        | step | keep |                       keep:  moves to the left end of the buffer ...
+        +------+------+------+
+               | keep | new  |                       ... where window j+1 adds to it
+               +------+------+
+
+    and of what is finished the upper rows add to, and the lower ones wait for, the next row of windows::
+
+        +-------------+  rows above the next row of windows: + waiting sums -> given away
+        |    done     |
+        +-------------+
+        |   waiting   |  rows that the next row of windows overlaps: kept, as wide as the block
+        +-------------+
+
+    Sums are always formed in this order, so that a scene cut in blocks or continued after an interruption gives the
+    same bits.
+
+    Args:
+        classes: Number of classes.
+        plan: The windows of the scene.
+        part: The block of windows that come.
+        blend: See `axis_weights`.
+        device: Where the sums live.
+    """
+
+    def __init__(
+        self, classes: int, plan: WindowPlan, part: Part, blend: str, device: torch.device | str = "cpu"
+    ) -> None:
+        size = plan.size
+        self._plan, self._part, self._row = plan, part, part.first_row
+        self._row_weights = torch.from_numpy(axis_weights(plan.tops, size, blend)).to(device)
+        self._column_weights = torch.from_numpy(axis_weights(plan.lefts, size, blend)).to(device)
+        self._first = plan.lefts[part.first_column]
+        width = plan.lefts[part.last_column - 1] + size - self._first
+        overlap = max((size - plan.step_down(i) for i in range(len(plan.tops) - 1)), default=0)
+        self._waiting = torch.zeros(classes, overlap, width, device=device)
+        self._waiting_rows = 0
+        self._window = torch.zeros(classes, size, size, device=device)
+        # Columns of the window buffer that hold sums, and those at its left that were given away.
+        self._filled = self._finished = 0
+
+    def start_row(self, row: int, edge: Tensor | None = None) -> None:
+        """Begin a row of windows.
+
+        Args:
+            row: Its position; rows come one after another.
+            edge: Sums left of the block that its first windows add to, as `edge` returned them.
+        """
+        self._row, self._filled, self._finished = row, 0, 0
+        if edge is not None:
+            self._filled = edge.shape[2]
+            self._window[:, :, : self._filled] = edge
+
+    def add(self, column: int, probabilities: Tensor) -> None:
+        """Add the window at position ``column`` of the row: ``(K, size, size)`` probabilities."""
+        self._move()
+        weights = self._row_weights[self._row][:, None] * self._column_weights[column][None]
+        sums, filled = self._window, self._filled
+        if filled:
+            sums[:, :, :filled].addcmul_(probabilities[:, :, :filled], weights[:, :filled])
+        torch.mul(probabilities[:, :, filled:], weights[:, filled:], out=sums[:, :, filled:])
+        self._filled = self._plan.size
+
+    def finish(self, column: int) -> Tensor:
+        """End a window, added or left out for want of data, and return what no later one will add to.
+
+        Returns:
+            ``(K, rows, columns)`` probabilities: a view that holds until the next call.
+        """
+        self._move()
+        plan, sums = self._plan, self._window
+        sums[:, :, self._filled :] = 0
+        done, step = plan.step_down(self._row), plan.step_right(column)
+        first = plan.lefts[column] - self._first
+        if self._waiting_rows:
+            sums[:, : self._waiting_rows, :step] += self._waiting[:, : self._waiting_rows, first : first + step]
+        if done < plan.size:
+            self._waiting[:, : plan.size - done, first : first + step] = sums[:, done:, :step]
+        self._filled, self._finished = plan.size, step
+        return sums[:, :done, :step]
+
+    def edge(self) -> Tensor:
+        """Return the sums right of the finished columns, to which the next block adds: ``(K, size, columns)``."""
+        self._move()
+        return self._window[:, :, : self._filled]
+
+    def end_row(self) -> None:
+        """End the present row of windows."""
+        self._waiting_rows = self._plan.size - self._plan.step_down(self._row)
+
+    def _move(self) -> None:
+        """Move what stays to the left, into the place of the columns that were given away."""
+        if self._finished:
+            self._filled -= self._finished
+            self._window[:, :, : self._filled] = self._window[:, :, self._finished :].clone()
+            self._finished = 0

@@ -15,10 +15,11 @@ from tqdm import tqdm
 from geodistill.engine import run_tasks
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
-from geodistill.label.build import WorkerOptions, unopened
 from geodistill.label.config import check_view
 from geodistill.label.formats import read_boxes
 from geodistill.label.formats.true_masks import instances_of, with_true_masks
+from geodistill.label.labeller import segmenter_of
+from geodistill.label.labelling import WorkerOptions, unopened
 from geodistill.label.masks import Mask, Runs
 from geodistill.label.pixels import read_tiles
 from geodistill.label.polygons import fill_polygon
@@ -26,7 +27,6 @@ from geodistill.label.postprocess import NO_RULES, Rules, finish
 from geodistill.label.prompts import COMBINATIONS, build_prompts
 from geodistill.label.records import Box, ImageBoxes, rectangle
 from geodistill.label.tiles import boxes_in, tile_windows
-from geodistill.label.worker import segmenter_of
 from geodistill.raster import Raster, Window
 from geodistill.writing import csv_text, json_text
 
@@ -36,7 +36,7 @@ FLOORS = ("(H-Box filled)", "(R-Box filled)")
 
 @dataclass(frozen=True)
 class PromptAblation:
-    """What is asked of every image; `geodistill.engine.run_tasks` sends it to its workers.
+    """The prompts to compare, and how; run on each image: `geodistill.engine.run_tasks` sends it to its workers.
 
     Attributes:
         segmenter: Name for `geodistill.label.segmenters.build_segmenter`.
@@ -46,7 +46,7 @@ class PromptAblation:
         overlap: Pixels that tiles share.
         share: Least share of a box inside a tile.
         bands: Bands that the segmenter sees.
-        instances: Folder of pictures with an instance a colour, where the annotations hold no masks: ``KEY.png``, or
+        instances: Folder of pictures with one colour per instance, where the annotations hold no masks: ``KEY.png``, or
             iSAID's ``KEY_instance_id_RGB.png`` with ``KEY_instance_color_RGB.png`` for the classes.
         device: Where the segmenter runs.
 
@@ -97,10 +97,10 @@ class PromptAblation:
                     masks = (fill_polygon(polygon, height, width) for polygon in polygons)
                     sums[row] += _compare(masks, truths)
                 for row, prompt in enumerate(self.prompts, len(FLOORS)):
-                    found = segmenter.masks(embedding, build_prompts(boxes, prompt))
+                    predicted = segmenter.masks(embedding, build_prompts(boxes, prompt))
                     mended = (
                         finish(mask, box, self.rules, height, width).mask
-                        for mask, box in zip(found, boxes, strict=True)
+                        for mask, box in zip(predicted, boxes, strict=True)
                     )
                     sums[row] += _compare(mended, truths)
         return sums
@@ -144,9 +144,9 @@ def _compare(masks: Iterator[Mask | None], truths: Sequence[Runs]) -> NDArray[np
     """Sum up ``(4,)``: instances with a union, their IoU, intersections, unions."""
     sums = np.zeros(4)
     for mask, truth in zip(masks, truths, strict=True):
-        found = None if mask is None else mask.runs(truth.height, truth.width)
-        common = 0 if found is None else found.overlap(truth)
-        union = truth.area + (0 if found is None else found.area) - common
+        runs = None if mask is None else mask.runs(truth.height, truth.width)
+        common = 0 if runs is None else runs.overlap(truth)
+        union = truth.area + (0 if runs is None else runs.area) - common
         if union:
             sums += (1, common / union, common, union)
     return sums
@@ -238,7 +238,7 @@ def ablate(
         because = f" ({failures[0]})" if failures else ""
         raise DataError(
             f"none of {total} boxes in {boxes} has a true mask{because}",
-            "COCO segmentations, HRSC2016 with LandMask/, or --instances with an instance a colour",
+            "COCO segmentations, HRSC2016 with LandMask/, or --instances with one colour per instance",
         )
     rows = tuple(
         PromptScore(name, int(count), ratios / max(count, 1), common / max(union, 1))
@@ -276,7 +276,7 @@ def ablation_files(folder: Path) -> list[Path]:
 
 
 def write_ablation(folder: Path, ablation: AblationTable) -> None:
-    """Write ``ablation.json``, and ``ablation.csv`` with a line a prompt; shares in 0..1.
+    """Write ``ablation.json``, and ``ablation.csv`` with one line per prompt; shares in 0..1.
 
     Raises:
         OutputError: A file cannot be written.

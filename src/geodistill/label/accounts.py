@@ -33,7 +33,7 @@ class ClassAccount:
     changes: Counter[str] = field(default_factory=Counter)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
+        """Return the JSON form."""
         return {
             "in": self.boxes,
             "labelled": self.labelled,
@@ -71,7 +71,7 @@ class Accounts:
         for dropped in image.dropped:
             self._class(dropped.category).boxes += 1
             self._class(dropped.category).dropped[dropped.reason] += 1
-        found = False
+        labelled = False
         for box in image.boxes:
             account = self._class(box.category)
             account.boxes += 1
@@ -80,9 +80,9 @@ class Accounts:
                 account.dropped[reason] += 1
             else:
                 account.labelled += 1
-                found = True
+                labelled = True
         self.images["in"] += 1
-        self.images["failed" if error else "labelled" if found else "empty"] += 1
+        self.images["failed" if error else "labelled" if labelled else "empty"] += 1
         if error:
             self.failures.append({"key": image.key, "image": str(image.image), "error": error})
             self.tiles["in"] += len(records)
@@ -108,7 +108,7 @@ class Accounts:
         return self.classes.setdefault(category, ClassAccount())
 
     def boxes(self) -> dict[str, Any]:
-        """Give ``in``, ``labelled`` and ``dropped`` over all classes."""
+        """Return ``in``, ``labelled`` and ``dropped`` over all classes."""
         dropped: Counter[str] = Counter()
         for account in self.classes.values():
             dropped.update(account.dropped)
@@ -144,7 +144,7 @@ class Accounts:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
+        """Return the JSON form."""
         return {
             "images": {key: self.images[key] for key in ("in", "labelled", "empty", "failed")},
             "boxes": self.boxes(),
@@ -161,7 +161,7 @@ class Accounts:
 
 
 def _outcomes(records: Sequence[TileRecord]) -> dict[int, str]:
-    """Give the outcome of each box by its index: labelled (an empty text) if any tile labelled it, else why not."""
+    """Return the outcome of each box by its index: labelled (an empty text) if any tile labelled it, else why not."""
     outcomes: dict[int, str] = {}
     for record in records:
         for index, reason in record.outcomes:
@@ -174,7 +174,7 @@ def format_account(account: dict[str, Any], out: Path) -> str:
     """Write what ``label.json`` holds as a few lines and a table of the classes.
 
     Args:
-        account: What `geodistill.label.build.build` returned.
+        account: What `geodistill.label.labelling.build` returned.
         out: The output folder.
     """
     images, boxes, tiles = account["images"], account["boxes"], account["tiles"]
@@ -190,8 +190,8 @@ def format_account(account: dict[str, Any], out: Path) -> str:
     ]
     width = max((len(name) for name in account["classes"]), default=0)
     for name, entry in account["classes"].items():
-        told = _counts(entry["dropped"], "; dropped ") + _counts(entry["changed"], "; ")
-        lines.append(f"  {name:<{width}} {entry['in']:>8} in {entry['labelled']:>8} labelled{told}")
+        counts = _counts(entry["dropped"], "; dropped ") + _counts(entry["changed"], "; ")
+        lines.append(f"  {name:<{width}} {entry['in']:>8} in {entry['labelled']:>8} labelled{counts}")
     without = account["annotations_without_image"]
     if without["count"]:
         more = (

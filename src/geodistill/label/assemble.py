@@ -19,11 +19,11 @@ from geodistill.data.splits import SplitPlan, divide
 from geodistill.files import atomic_path
 from geodistill.label.accounts import Accounts
 from geodistill.label.config import LabelSettings
+from geodistill.label.labeller import FOLDERS
 from geodistill.label.ledger import Journal, TileFiles, TileRecord
 from geodistill.label.pixels import unlabelled_colour
 from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.tiles import TileId
-from geodistill.label.worker import FOLDERS
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import json_text

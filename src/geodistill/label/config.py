@@ -25,7 +25,7 @@ class LabelSettings:
         segmenter: Name for `geodistill.label.segmenters.build_segmenter`.
         prompt: Prompts joined by ``+``, or ``auto``.
         classes: Class names in the order of their indices; boxes of others are dropped. By default those found.
-        colours: One colour a class; well separated ones by default.
+        colours: One colour per class; well separated ones by default.
         category_field: Where an object's class stands, in formats that leave it open.
         background: Name of a class 0 for what no box touches; without one it stays unlabelled. Right only where
             every object of the classes has its box.
@@ -39,7 +39,7 @@ class LabelSettings:
         bands: Positions, from 1, of the one or three bands that the segmenter sees; the first three by default.
         fractions: Shares of train, val and test in the manifest; images are never parted from their own tiles.
         group_regex: Names the group of an image from its key, for images that must stay in one split.
-        seed: Chooses among equally good splits.
+        seed: Random seed of the split.
 
     Raises:
         RecipeError: A value makes no sense.
@@ -74,20 +74,20 @@ class LabelSettings:
                 raise UnknownNameError(what, value, get_args(known))
         check_view(self.tile, self.overlap, self.share, self.bands)
         if self.colours is not None and (self.classes is None or len(self.colours) != len(self.classes)):
-            raise RecipeError(f"{len(self.colours)} colours", "one a class, with the classes named")
+            raise RecipeError(f"{len(self.colours)} colours", "one per class, with the classes named")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form; equal settings give equal forms."""
+        """Return a JSON-ready form; equal settings give equal forms."""
         data = asdict(self) | {"images": str(self.images.absolute()), "boxes": str(self.boxes.absolute())}
         return {key: _plain(value) for key, value in data.items()}
 
-    def legend(self, found: tuple[str, ...]) -> Legend:
-        """Give the classes of the masks: the background first where there is one, then those named or found.
+    def legend(self, categories: tuple[str, ...]) -> Legend:
+        """Return the classes of the masks: the background first where there is one, then those named or found.
 
         Raises:
             RecipeError: There is no class at all, or the background's name is a class.
         """
-        names = self.classes or found
+        names = self.classes or categories
         if not names:
             raise RecipeError(f"no class in {self.boxes}", "annotations with classes", "name them with --classes")
         colours = self.colours or default_colours(len(names))

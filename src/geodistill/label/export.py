@@ -52,17 +52,17 @@ def export_labels(labels: Path | str, to: str, out: Path | str, *, progress: boo
     """
     if to not in FORMS:
         raise UnknownNameError("form of labels", to, FORMS)
-    found = load_label_set(labels)
-    one_a_folder = {image.image.parent: image.image for image in found.images.values()}
-    check_folder(out, (found.folder, *one_a_folder.values()))
+    label_set = load_label_set(labels)
+    one_a_folder = {image.image.parent: image.image for image in label_set.images.values()}
+    check_folder(out, (label_set.folder, *one_a_folder.values()))
     with atomic_path(out, KIND) as part:
         part.mkdir()
-        objects = FORMS[to](found, part, progress)
-    splits = Counter(image.split for image in found.images.values())
-    return {"images": dict(sorted(splits.items())), "objects": objects, "left_out": found.left_out}
+        objects = FORMS[to](label_set, part, progress)
+    splits = Counter(image.split for image in label_set.images.values())
+    return {"images": dict(sorted(splits.items())), "objects": objects, "left_out": label_set.left_out}
 
 
-def write_yolo(found: LabelSet, folder: Path, progress: bool = False) -> int:
+def write_yolo(label_set: LabelSet, folder: Path, progress: bool = False) -> int:
     """Write ``images/SPLIT``, ``labels/SPLIT`` and ``data.yaml``, as ultralytics reads them.
 
     A line of a label file is the number of a class and the outline of an object in shares of the image's width and
@@ -71,13 +71,13 @@ def write_yolo(found: LabelSet, folder: Path, progress: bool = False) -> int:
     Returns:
         Number of objects.
     """
-    kept = [value for value, name in enumerate(found.legend.names) if name != found.background]
+    kept = [value for value, name in enumerate(label_set.legend.names) if name != label_set.background]
     numbers = {value: number for number, value in enumerate(kept)}
-    splits = sorted({image.split for image in found.images.values()})
+    splits = sorted({image.split for image in label_set.images.values()})
     for kind in ("images", "labels"):
         for split in splits:
             (folder / kind / split).mkdir(parents=True)
-    for image in _bar(found.images.values(), "copying images", progress):
+    for image in _bar(label_set.images.values(), "copying images", progress):
         if image.image.suffix.lower() not in YOLO_SUFFIXES:
             raise DataError(f"image {image.image}", f"a file {', '.join(YOLO_SUFFIXES)}", "label it with --tile")
         with Raster(image.image) as raster:
@@ -85,27 +85,27 @@ def write_yolo(found: LabelSet, folder: Path, progress: bool = False) -> int:
         _copy(image.image, folder / "images" / image.split / f"{image.name}{image.image.suffix}")
         (folder / "labels" / image.split / f"{image.name}.txt").touch()
     count = 0
-    with ExitStack() as held:
+    with ExitStack() as stack:
         last, file = None, None
-        for image, value, runs in _bar(found.objects(), "writing outlines", progress):
+        for image, value, runs in _bar(label_set.objects(), "writing outlines", progress):
             if not runs.area:
                 continue
             if image is not last or file is None:
-                held.close()
+                stack.close()
                 path = folder / "labels" / image.split / f"{image.name}.txt"
-                last, file = image, held.enter_context(path.open("a", encoding="utf-8"))
+                last, file = image, stack.enter_context(path.open("a", encoding="utf-8"))
             shares = outline(runs) / (image.width, image.height)
             file.write(" ".join([str(numbers[value]), *(f"{share:.6f}" for share in shares.ravel().tolist())]) + "\n")
             count += 1
     about = {split: f"images/{split}" for split in splits}
     about |= {"val": about.get("val", "images/train"), "train": about.get("train", "images/val")}
-    about["names"] = {number: found.legend.names[value] for number, value in enumerate(kept)}  # type: ignore[assignment]
+    about["names"] = {number: label_set.legend.names[value] for number, value in enumerate(kept)}  # type: ignore[assignment]
     text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
     (folder / "data.yaml").write_text(text, encoding="utf-8", errors="backslashreplace")
     return count
 
 
-def write_samrs(found: LabelSet, folder: Path, progress: bool = False) -> int:
+def write_samrs(label_set: LabelSet, folder: Path, progress: bool = False) -> int:
     """Write ``images``, ``gray``, ``color`` (all PNG) and a list of names for each split, as SAMRS's code reads them.
 
     Images are written as 8-bit RGB, as the segmenter saw them, since that code takes one suffix and three bands.
@@ -113,20 +113,20 @@ def write_samrs(found: LabelSet, folder: Path, progress: bool = False) -> int:
     Returns:
         Number of objects.
     """
-    for image in _bar(found.images.values(), "copying images", progress):
+    for image in _bar(label_set.images.values(), "copying images", progress):
         name = f"{image.name}.png"
         with Raster(image.image) as raster:
             _check_size(image, raster)
             (tile,) = read_tiles(raster, [Window(0, 0, image.height, image.width)], None)
         write_picture(folder / "images" / name, tile.rgb)
-        indices = read_mask(image.mask, found.legend)
+        indices = read_mask(image.mask, label_set.legend)
         for kind, colour in (("gray", False), ("color", True)):
-            write_mask(folder / kind / name, indices, None, found.legend, colour=colour)
+            write_mask(folder / kind / name, indices, None, label_set.legend, colour=colour)
     for split, name in SAMRS_LISTS.items():
-        names = sorted(image.name for image in found.images.values() if image.split == split)
+        names = sorted(image.name for image in label_set.images.values() if image.split == split)
         if names or split != "test":
             (folder / name).write_text("".join(f"{line}\n" for line in names), encoding="utf-8")
-    return sum(1 for _ in found.objects())
+    return sum(1 for _ in label_set.objects())
 
 
 FORMS: dict[str, Callable[[LabelSet, Path, bool], int]] = {"samrs": write_samrs, "yolo-seg": write_yolo}
@@ -177,8 +177,8 @@ def outline(runs: Runs) -> NDArray[np.float64]:
         low, high = ring.min(axis=0), ring.max(axis=0) + 1
         corners = np.array(((low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1])), np.float64)
         return corners + origin
-    found: NDArray[np.float64] = ring + 0.5 + origin
-    return found
+    placed: NDArray[np.float64] = ring + 0.5 + origin
+    return placed
 
 
 def _bridged(ring: NDArray[np.int64], part: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -119,7 +119,7 @@ def _whole(path: Path) -> str:
 
 
 _STREAMED = b'{"annotations": ['
-"""First line of a file that has one annotation a line, as ``label build`` writes them."""
+"""First line of a file that has one annotation per line, as ``label build`` writes them."""
 
 
 def read_instances(file: Path) -> tuple[Callable[[], Iterator[Any]], dict[str, Any]]:
@@ -141,7 +141,7 @@ def read_instances(file: Path) -> tuple[Callable[[], Iterator[Any]], dict[str, A
 
 
 def _streamed(file: Path) -> Iterator[Any]:
-    """Read one annotation a line, so that a set of millions needs no memory."""
+    """Read one annotation per line, so that a set of millions needs no memory."""
     with _opened(file) as lines:
         next(lines)
         for number, line in enumerate(lines, 2):

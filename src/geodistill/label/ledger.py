@@ -1,4 +1,4 @@
-"""What has been done: one line a tile, written when its files stand; a killed run goes on after the last whole line.
+"""What has been done: one line per tile, written when its files stand; a killed run goes on after the last whole line.
 
 A line is the CRC-32 of its record (eight hexadecimal digits), a blank, and the record as JSON. A line that is not as
 it was written is no record: its tile is labelled again.

@@ -117,7 +117,7 @@ class Runs:
         return cls(height, width, starts[full], ends[full])
 
     def to_coco(self) -> dict[str, Any]:
-        """Give the compressed COCO form, with its counts as ASCII text."""
+        """Return the compressed COCO form, with its counts as ASCII text."""
         marks = np.stack([self.starts, self.ends], axis=1).ravel()
         counts = np.diff(marks, prepend=0, append=self.height * self.width).tolist()
         if counts and not counts[-1]:
@@ -163,7 +163,7 @@ class Runs:
         return Mask(left, top, flat.reshape(columns, rows).T)
 
     def smallest_rectangle(self) -> NDArray[np.float64]:
-        """Give the corners ``(4, 2)`` (x, y) of the smallest rectangle, at any angle, around the pixels."""
+        """Return the corners ``(4, 2)`` (x, y) of the smallest rectangle, at any angle, around the pixels."""
         crop = self.crop()
         mask = crop.pixels
         columns = np.flatnonzero(mask.any(axis=0))
@@ -191,7 +191,7 @@ def _union(first: Runs, second: Runs) -> int:
 
 
 def _decompress(packed: bytes) -> NDArray[np.int64]:
-    """Undo COCO's text form: five bits a character, low first, differences to the count two before."""
+    """Undo COCO's text form: five bits per character, low first, differences to the count two before."""
     counts: list[int] = []
     value, shift = 0, 0
     for character in packed:
@@ -209,13 +209,13 @@ def _decompress(packed: bytes) -> NDArray[np.int64]:
 
 
 def crop_runs(runs: Runs, window: Window) -> Runs:
-    """Give the part of an object inside a window, in the window's frame, without painting the image."""
+    """Return the part of an object inside a window, in the window's frame, without painting the image."""
     first = max(window.col * runs.height, 0)
     last = min(window.col + window.width, runs.width) * runs.height
     begin = int(np.searchsorted(runs.ends, first, "right"))
     end = int(np.searchsorted(runs.starts, last, "left"))
     starts, ends = runs.starts[begin:end].clip(first, None), runs.ends[begin:end].clip(None, last)
-    # A run may go on through several columns: one piece a column, then each is cut to the window's rows.
+    # A run may go on through several columns: one piece per column, then each is cut to the window's rows.
     firsts, lasts = starts // runs.height, (ends - 1) // runs.height
     pieces = lasts - firsts + 1
     which = np.repeat(np.arange(len(starts)), pieces)
@@ -230,7 +230,7 @@ def crop_runs(runs: Runs, window: Window) -> Runs:
 
 
 def checked_runs(segmentation: Mapping[str, Any], width: int, height: int, source: str) -> dict[str, Any]:
-    """Give run lengths anew after a look at every one of them: code in C trusts them.
+    """Return run lengths anew after a look at every one of them: code in C trusts them.
 
     Raises:
         DataError: They are malformed, or of another size than the image.

@@ -33,10 +33,10 @@ def output_names(keys: Collection[str], besides: int) -> dict[str, str]:
         besides: Bytes that are added to a name.
     """
     cleaned = {key: _clean(key) for key in keys}
-    seen = Counter(map(_folded, cleaned.values()))
+    occurrences = Counter(map(_folded, cleaned.values()))
     names = {}
     for key, name in cleaned.items():
-        odd = name != key or seen[_folded(name)] > 1 or _length(name) + besides > LONGEST_NAME
+        odd = name != key or occurrences[_folded(name)] > 1 or _length(name) + besides > LONGEST_NAME
         names[key] = _with_digest(name, key, besides) if odd else key
     return names
 
@@ -44,8 +44,8 @@ def output_names(keys: Collection[str], besides: int) -> dict[str, str]:
 def flat_names(keys: Collection[str], besides: int) -> dict[str, str]:
     """Return a name without folders of each key, as `output_names` gives them; ``a/b`` becomes ``a_b``."""
     flat = {key: key.replace("/", "_") for key in keys}
-    seen = Counter(flat.values())
-    named = output_names({name for name in flat.values() if seen[name] == 1}, besides)
+    occurrences = Counter(flat.values())
+    named = output_names({name for name in flat.values() if occurrences[name] == 1}, besides)
     return {
         key: named[name] if name in named else _with_digest(_clean(name), key, besides) for key, name in flat.items()
     }

@@ -16,8 +16,9 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geodistill.errors import DataError
-from geodistill.raster import Grid, Raster, Window, atomic_path, output_error
+from geodistill.errors import DataError, output_error
+from geodistill.files import atomic_path
+from geodistill.raster import Grid, Raster, Window
 from geodistill.spec import IGNORE_INDEX, Colour, Legend
 
 STRETCH = (2.0, 98.0)
@@ -75,7 +76,7 @@ def read_tiles(raster: Raster, windows: Sequence[Window], bands: Sequence[int] |
 
 
 def _shown(raster: Raster, bands: Sequence[int] | None) -> list[int]:
-    """Give three zero-based positions of the bands shown as red, green and blue."""
+    """Return three zero-based positions of the bands shown as red, green and blue."""
     chosen = list(bands or ((1, 2, 3) if raster.channels >= 3 else (1,)))
     if max(chosen) > raster.channels:
         raise DataError(f"bands {chosen} of {raster.path}", f"positions 1 to {raster.channels}")
@@ -116,7 +117,7 @@ def is_grey(raster: Raster) -> bool:
 
 
 def tile_suffix(raster: Raster) -> str:
-    """Give the suffix of a tile's file: PNG for plain pictures, GeoTIFF for anything a PNG would lose."""
+    """Return the suffix of a tile's file: PNG for plain pictures, GeoTIFF for anything a PNG would lose."""
     plain = raster.dtype == np.uint8 and raster.channels in (1, 3) and raster.nodata is None
     return ".png" if plain and not raster.grid.georeferenced else ".tif"
 
@@ -153,19 +154,19 @@ def write_tile(path: Path, tile: Tile, raster: Raster) -> None:
 
 
 def band_names(raster: Raster) -> tuple[str, ...]:
-    """Give the names of the bands as they are kept."""
+    """Return the names of the bands as they are kept."""
     return ("band1", "band2", "band3") if is_grey(raster) else raster.band_names
 
 
 def unlabelled_colour(legend: Legend) -> Colour:
-    """Give the colour of unlabelled pixels in colour masks: white as in the paper, or another no class has."""
+    """Return the colour of unlabelled pixels in colour masks: white as in the paper, or another no class has."""
     choices: tuple[Colour, ...] = ((255, 255, 255), (0, 0, 0), (128, 128, 128))
     others = ((level, level, level) for level in range(1, 255))
     return next(colour for colour in (*choices, *others) if colour not in legend.colours)
 
 
 def colour_table(legend: Legend) -> NDArray[np.uint8]:
-    """Give ``(256, 3)`` uint8 colours of the values of an index mask."""
+    """Return ``(256, 3)`` uint8 colours of the values of an index mask."""
     table = np.full((256, 3), unlabelled_colour(legend), np.uint8)
     table[: len(legend)] = legend.colours
     return table

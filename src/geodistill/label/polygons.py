@@ -23,7 +23,7 @@ FAR = 1e8
 
 
 def bounds_of(polygons: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Give ``(N, 4)`` float64: xmin, ymin, xmax, ymax of each polygon ``(V, 2)``; NaN where a vertex is NaN."""
+    """Return ``(N, 4)`` float64: xmin, ymin, xmax, ymax of each polygon ``(V, 2)``; NaN where a vertex is NaN."""
     if not polygons:
         return np.zeros((0, 4))
     vertices = np.concatenate(polygons)
@@ -34,12 +34,12 @@ def bounds_of(polygons: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def hulls(polygons: Sequence[NDArray[np.float64]]) -> Shapes:
-    """Give the convex hull of each polygon: the region of a box, in whatever order its corners are written."""
+    """Return the convex hull of each polygon: the region of a box, in whatever order its corners are written."""
     return np.asarray(shapely.convex_hull(_joined(shapely.linestrings, polygons)), object)
 
 
 def outlines(polygons: Sequence[NDArray[np.float64]]) -> Shapes:
-    """Give each polygon as it is, mended where it crosses itself."""
+    """Return each polygon as it is, mended where it crosses itself."""
     shapes = np.asarray(shapely.polygons(_joined(shapely.linearrings, polygons)), object)
     broken = ~shapely.is_valid(shapes)
     shapes[broken] = shapely.make_valid(shapes[broken])
@@ -47,7 +47,7 @@ def outlines(polygons: Sequence[NDArray[np.float64]]) -> Shapes:
 
 
 def regions(polygons: Sequence[NDArray[np.float64]], boxes: Sequence[bool]) -> Shapes:
-    """Give the region of each polygon: the hull where ``boxes`` says that it is a box, else its outline."""
+    """Return the region of each polygon: the hull where ``boxes`` says that it is a box, else its outline."""
     shapes = np.empty(len(polygons), object)
     is_box = np.asarray(boxes, bool)
     for chosen, shape in ((is_box, hulls), (~is_box, outlines)):
@@ -58,7 +58,7 @@ def regions(polygons: Sequence[NDArray[np.float64]], boxes: Sequence[bool]) -> S
 
 
 def outer_ring(shape: Any) -> NDArray[np.float64]:
-    """Give the vertices ``(V, 2)`` of a region's outer line without the closing one; of several parts, the hull's.
+    """Return the vertices ``(V, 2)`` of a region's outer line without the closing one; of several parts, the hull's.
 
     The region must have an area.
     """
@@ -70,20 +70,20 @@ def outer_ring(shape: Any) -> NDArray[np.float64]:
 
 
 def areal(shape: Any) -> Any:
-    """Give the parts of a region that have an area: clipping leaves lines and points where it only touches."""
+    """Return the parts of a region that have an area: clipping leaves lines and points where it only touches."""
     parts = [part for part in shapely.get_parts(shape, return_index=False) if part.geom_type != "GeometryCollection"]
     kept = [part for part in parts if part.geom_type in ("Polygon", "MultiPolygon") and not part.is_empty]
     return kept[0] if len(kept) == 1 else shapely.union_all(kept)
 
 
 def _joined(make: Any, polygons: Sequence[NDArray[np.float64]]) -> Any:
-    """Make one geometry a polygon, all in one call."""
+    """Make one geometry per polygon, all in one call."""
     belongs = np.repeat(np.arange(len(polygons)), [len(polygon) for polygon in polygons])
     return make(np.concatenate(polygons), indices=belongs)
 
 
 def fill_polygon(polygon: NDArray[np.float64], height: int, width: int, score: float = 0.0) -> Mask:
-    """Give the pixels whose centre lies inside a polygon ``(V, 2)`` (x, y); of a smaller one the pixel it lies in."""
+    """Return the pixels whose centre lies inside a polygon ``(V, 2)`` (x, y); of a smaller one the pixel it lies in."""
     low = np.clip(np.floor(polygon.min(axis=0)), 0, (max(width - 1, 0), max(height - 1, 0))).astype(int)
     high = np.clip(np.ceil(polygon.max(axis=0)), low + 1, (max(width, 1), max(height, 1))).astype(int)
     mask = centres_inside(polygon, low[0], low[1], high[1] - low[1], high[0] - low[0])

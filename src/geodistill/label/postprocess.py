@@ -58,7 +58,7 @@ of two towns, which it seldom loses, by up to one. Anything from 0.65 to 0.8 doe
 
 
 def default_rules(segmenter: str) -> Rules:
-    """Give the rules for a segmenter by its name: all of them, with the fall-back where its score is known to tell."""
+    """Return the rules for a segmenter by its name: all of them, and the fall-back where its score is known to help."""
     return Rules(min_score=MIN_SCORES.get(segmenter))
 
 
@@ -110,16 +110,16 @@ def finish(mask: Mask, box: Box, rules: Rules, height: int, width: int) -> Finis
 
 
 def outside_share(mask: Mask, box: Box) -> float:
-    """Give the share 0..1 of a mask's pixels that lie outside its annotated polygon; 0 for an empty mask."""
+    """Return the share 0..1 of a mask's pixels that lie outside its annotated polygon; 0 for an empty mask."""
     total = int(mask.pixels.sum())
     if not total:
         return 0.0
-    held = centres_inside(box.polygon, mask.left, mask.top, *mask.pixels.shape)
-    return 1 - int((mask.pixels & held).sum()) / total
+    inside_box = centres_inside(box.polygon, mask.left, mask.top, *mask.pixels.shape)
+    return 1 - int((mask.pixels & inside_box).sum()) / total
 
 
 def _component(mask: Mask, box: Box) -> NDArray[np.bool_] | None:
-    """Give the piece that holds the prompt, or ``None`` where the mask is one piece already."""
+    """Return the piece that holds the prompt, or ``None`` where the mask is one piece already."""
     count, labels = cv2.connectedComponents(mask.pixels.astype(np.uint8), connectivity=8)
     if count <= 2:
         return None
@@ -128,8 +128,8 @@ def _component(mask: Mask, box: Box) -> NDArray[np.bool_] | None:
     rows, columns = labels.shape
     chosen = int(labels[row, column]) if 0 <= row < rows and 0 <= column < columns else 0
     if not chosen:
-        held = centres_inside(box.polygon, mask.left, mask.top, rows, columns)
-        inside = np.bincount(labels[held], minlength=count)[1:]
+        inside_box = centres_inside(box.polygon, mask.left, mask.top, rows, columns)
+        inside = np.bincount(labels[inside_box], minlength=count)[1:]
         sizes = np.bincount(labels.ravel(), minlength=count)[1:]
         chosen = int((inside if inside.any() else sizes).argmax()) + 1
     kept: NDArray[np.bool_] = labels == chosen
@@ -137,7 +137,7 @@ def _component(mask: Mask, box: Box) -> NDArray[np.bool_] | None:
 
 
 def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """Give the mask with what it encloses, or ``None`` where it encloses nothing."""
+    """Return the mask with what it encloses, or ``None`` where it encloses nothing."""
     # The border of background lets everything that is not enclosed be one piece, which holds pixel (0, 0).
     around = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
     count, labels = cv2.connectedComponents(around, connectivity=4)
@@ -200,5 +200,5 @@ def paint(
         mixed[part] |= taken & (indices[part] != classes[position])
         indices[part][mask] = classes[position]
         owner[part][mask] = position
-    seen = np.unique(owner)
-    return Painted(indices, int(twice.sum()), int(mixed.sum()), len(instances) - int(np.count_nonzero(seen >= 0)))
+    visible = np.unique(owner)
+    return Painted(indices, int(twice.sum()), int(mixed.sum()), len(instances) - int(np.count_nonzero(visible >= 0)))

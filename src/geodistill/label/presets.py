@@ -30,7 +30,7 @@ class Preset:
 
     @property
     def colours(self) -> tuple[Colour, ...]:
-        """One colour a class."""
+        """One colour per class."""
         return COLOURS[: len(self.classes)]
 
 

@@ -1,4 +1,4 @@
-"""What a promptable segmenter is told about each box: the SAMRS paper's six prompts and their combinations.
+"""The prompts that a promptable segmenter gets for each box: the SAMRS paper's six prompts and their combinations.
 
 ``cp`` centre point, ``hbox`` horizontal box (H-Box), ``rhbox`` bounds of the oriented box (RH-Box), ``hbox-mask``,
 ``rbox-mask`` and ``rhbox-mask`` the same boxes and the oriented box (R-Box) as filled mask prompts.
@@ -65,11 +65,11 @@ class Prompts:
             raise ValueError(f"prompts for {sorted(lengths)} objects; expected points, boxes or polygons, equally many")
 
     def __len__(self) -> int:
-        """Give the number of objects."""
+        """Return the number of objects."""
         return next(len(part) for part in (self.boxes, self.points, self.polygons) if part is not None)
 
     def part(self, first: int, last: int) -> Prompts:
-        """Give the prompts of the objects ``first`` to before ``last``."""
+        """Return the prompts of the objects ``first`` to before ``last``."""
         chosen = slice(first, last)
         return replace(
             self,

@@ -130,12 +130,12 @@ class Annotations:
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[np.float64]:
-    """Give the corners ``(4, 2)`` of a horizontal box: top left, top right, bottom right, bottom left."""
+    """Return the corners ``(4, 2)`` of a horizontal box: top left, top right, bottom right, bottom left."""
     return np.array(((left, top), (right, top), (right, bottom), (left, bottom)), np.float64)
 
 
 def rotated(x: float, y: float, width: float, height: float, angle: float) -> NDArray[np.float64]:
-    """Give the corners ``(4, 2)`` of an oriented box.
+    """Return the corners ``(4, 2)`` of an oriented box.
 
     Args:
         x: Centre.
@@ -157,10 +157,10 @@ def kind_of_corners(corners: NDArray[np.float64], tolerance: float = 1e-3) -> Ki
     # Plain numbers: for four corners numpy would take ten times as long, and there may be 100,000 boxes.
     xs, ys = corners.T.tolist()
     left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
-    found = set()
+    touched = set()
     for x, y in zip(xs, ys, strict=True):
         at_left, at_top = x - left <= tolerance, y - top <= tolerance
         if not (at_left or right - x <= tolerance) or not (at_top or bottom - y <= tolerance):
             return "rbox"
-        found.add((at_left, at_top))
-    return "hbox" if len(found) == 4 else "rbox"
+        touched.add((at_left, at_top))
+    return "hbox" if len(touched) == 4 else "rbox"

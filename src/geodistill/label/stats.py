@@ -22,11 +22,11 @@ from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.errors import DataError
 from geodistill.label.assemble import INSTANCES, MANIFEST
-from geodistill.label.formats.base import points
+from geodistill.label.formats.raw_boxes import points
 from geodistill.label.label_set import read_instances
+from geodistill.label.labeller import FOLDERS
 from geodistill.label.masks import Runs, checked_runs
 from geodistill.label.polygons import coco_polygons
-from geodistill.label.worker import FOLDERS
 from geodistill.raster import Raster
 from geodistill.spec import Colour, Legend, default_colours, parse_colour
 
@@ -77,7 +77,7 @@ class SetStatistics:
     per_image: Mapping[int, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a JSON-ready form."""
+        """Return a JSON-ready form."""
         spreads = {"gsd": self.gsd, "height": self.height, "width": self.width}
         return {
             "name": self.name,
@@ -113,12 +113,16 @@ class _Instances:
         self.pixels[index] += pixels
         self.images[image] += 1
 
-    def give_to(self, found: SetStatistics) -> None:
-        found.sizes, found.empty_masks, found.mask_pixels = self.sizes, self.empty, tuple(self.pixels.tolist())
-        found.instances = tuple(self.sizes.sum(axis=1).tolist())
+    def give_to(self, statistics: SetStatistics) -> None:
+        statistics.sizes, statistics.empty_masks, statistics.mask_pixels = (
+            self.sizes,
+            self.empty,
+            tuple(self.pixels.tolist()),
+        )
+        statistics.instances = tuple(self.sizes.sum(axis=1).tolist())
         per_image = Counter(self.images.values())
-        per_image[0] += found.images - len(self.images)
-        found.per_image = {count: images for count, images in sorted(per_image.items()) if images}
+        per_image[0] += statistics.images - len(self.images)
+        statistics.per_image = {count: images for count, images in sorted(per_image.items()) if images}
 
 
 def stats(
@@ -174,10 +178,12 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
         masks = [folder / image["mask"] for image in images if "mask" in image] if folder else []
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{file}: images or categories ({error!r})", "COCO's, with sizes and names") from error
-    found = SetStatistics(name, names, tuple(colours) if len(colours) == len(names) else default_colours(len(names)))
-    found.images = len(sizes)
-    found.height = Spread.of([float(height) for height, _ in sizes.values()])
-    found.width = Spread.of([float(width) for _, width in sizes.values()])
+    statistics = SetStatistics(
+        name, names, tuple(colours) if len(colours) == len(names) else default_colours(len(names))
+    )
+    statistics.images = len(sizes)
+    statistics.height = Spread.of([float(height) for height, _ in sizes.values()])
+    statistics.width = Spread.of([float(width) for _, width in sizes.values()])
     counted = _Instances(len(names))
     for n, item in enumerate(_bar(annotations(), "counting instances", progress), 1):
         source = f"{file}:object {n}"
@@ -187,15 +193,15 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
                 counted.add(index[item["category_id"]], area, item["image_id"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise DataError(f"{source} ({error!r})", "an annotation of a listed image and category") from error
-    counted.give_to(found)
-    found.pixels = found.mask_pixels
+    counted.give_to(statistics)
+    statistics.pixels = statistics.mask_pixels
     if folder is not None:
-        _add_maps(found, masks, values, folder, progress)
-    return found
+        _add_maps(statistics, masks, values, folder, progress)
+    return statistics
 
 
 def _area(item: Mapping[str, Any], size: tuple[int, int], source: str) -> int:
-    """Give the pixels of a mask, from its run lengths or outline; COCO's own ``area`` only where there is neither."""
+    """Return the pixels of a mask, from its run lengths or outline; COCO's own ``area`` only where there is neither."""
     segmentation = item.get("segmentation")
     if isinstance(segmentation, dict):
         return Runs.from_coco(checked_runs(segmentation, size[1], size[0], source)).area
@@ -210,7 +216,9 @@ def _area(item: Mapping[str, Any], size: tuple[int, int], source: str) -> int:
     return round(float(item["area"]))
 
 
-def _add_maps(found: SetStatistics, masks: Sequence[Path], values: Sequence[int], folder: Path, progress: bool) -> None:
+def _add_maps(
+    statistics: SetStatistics, masks: Sequence[Path], values: Sequence[int], folder: Path, progress: bool
+) -> None:
     """Count pixels as painted, where later instances hide earlier ones; take bands and sampling from the manifest."""
     counts = np.zeros(256, np.int64)
     for mask in _bar(masks, "counting pixels", progress):
@@ -220,11 +228,11 @@ def _add_maps(found: SetStatistics, masks: Sequence[Path], values: Sequence[int]
             pixels, _, _ = raster.read_labels()
             counts += np.bincount(pixels[0].ravel(), minlength=256)
     if masks:
-        found.pixels = tuple(int(counts[value]) if 0 <= value < len(counts) else 0 for value in values)
-        found.unlabelled = int(counts.sum()) - sum(found.pixels)
+        statistics.pixels = tuple(int(counts[value]) if 0 <= value < len(counts) else 0 for value in values)
+        statistics.unlabelled = int(counts.sum()) - sum(statistics.pixels)
     if (folder / MANIFEST).is_file():
         manifest = Manifest.load(folder / MANIFEST)
-        found.channels, found.gsd = len(manifest.bands), _gsd(manifest)
+        statistics.channels, statistics.gsd = len(manifest.bands), _gsd(manifest)
 
 
 def _gsd(manifest: Manifest) -> Spread | None:
@@ -235,9 +243,9 @@ def _manifest(manifest: Manifest, name: str, regions: bool, progress: bool) -> S
     if manifest.legend is None:
         raise DataError(f"manifest {manifest.path or ''} has no legend", "labelled images", "scan with masks")
     legend, rows = manifest.legend, [row for row in manifest.entries if row.mask is not None and row.window.height]
-    found = SetStatistics(name, legend.names, legend.colours, len(rows), len(manifest.bands), _gsd(manifest))
-    found.height = Spread.of([float(row.window.height) for row in rows])
-    found.width = Spread.of([float(row.window.width) for row in rows])
+    statistics = SetStatistics(name, legend.names, legend.colours, len(rows), len(manifest.bands), _gsd(manifest))
+    statistics.height = Spread.of([float(row.window.height) for row in rows])
+    statistics.width = Spread.of([float(row.window.width) for row in rows])
     pixels, ignored = np.zeros(len(legend), np.int64), 0
     counted = _Instances(len(legend))
     for row in _bar(rows, "counting pixels", progress):
@@ -248,10 +256,10 @@ def _manifest(manifest: Manifest, name: str, regions: bool, progress: bool) -> S
                 counts, left = label_counts(decode_mask(raster, legend, window)[0], len(legend))
                 pixels += counts
                 ignored += left
-    found.pixels, found.unlabelled = tuple(pixels.tolist()), ignored
+    statistics.pixels, statistics.unlabelled = tuple(pixels.tolist()), ignored
     if regions:
-        counted.give_to(found)
-    return found
+        counted.give_to(statistics)
+    return statistics
 
 
 def _count_regions(raster: Raster, row: Row, legend: Legend, counted: _Instances) -> None:

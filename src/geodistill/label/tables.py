@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.data.statistics import Spread
+from geodistill.files import atomic_path
 from geodistill.label.names import ENDS, flat_names
 from geodistill.label.stats import EDGES, SMALL, SMALL_EDGES, SetStatistics
-from geodistill.raster import atomic_path
 from geodistill.writing import csv_text
 
 TABLES = ("classes.csv", "sizes.csv", "per_image.csv")
@@ -37,11 +37,11 @@ def write_statistics(sets: Sequence[SetStatistics], out: Path | str) -> list[Pat
     """
     out = Path(out)
     written: list[Path] = []
-    folders = _folders([found.name for found in sets], out)
-    for found, folder in zip(sets, folders, strict=True):
-        tables = (_classes(found), _sizes(found), _per_image(found))
-        figures = (_classes_figure(found), _sizes_figure(found), _per_image_figure(found))
-        if not found.instances:
+    folders = _folders([statistics.name for statistics in sets], out)
+    for statistics, folder in zip(sets, folders, strict=True):
+        tables = (_classes(statistics), _sizes(statistics), _per_image(statistics))
+        figures = (_classes_figure(statistics), _sizes_figure(statistics), _per_image_figure(statistics))
+        if not statistics.instances:
             tables, figures = tables[:1], figures[:1]  # type: ignore[assignment]
         for name, rows in zip(TABLES, tables, strict=False):
             written.append(_write_csv(folder / name, rows))
@@ -67,31 +67,30 @@ def _folders(names: Sequence[str], out: Path) -> list[Path]:
     ]
 
 
-def format_statistics(found: SetStatistics) -> str:
+def format_statistics(statistics: SetStatistics) -> str:
     """Write a set's figures as the text that ``label stats`` prints."""
-    size = f"{_range(found.width)} x {_range(found.height)}"
-    lines = [f"{found.name}: {found.images} images of {size}, {sum(found.instances)} instances", ""]
-    width = max(len("class"), len("(unlabelled)"), *(len(name) for name in found.classes))
+    size = f"{_range(statistics.width)} x {_range(statistics.height)}"
+    lines = [f"{statistics.name}: {statistics.images} images of {size}, {sum(statistics.instances)} instances", ""]
+    width = max(len("class"), len("(unlabelled)"), *(len(name) for name in statistics.classes))
     lines.append(
         f"{'class':{width}s} {'pixels':>13s}   share {'instances':>10s} {'mean size':>10s} {f'< {SMALL} px':>10s}"
     )
-    total = sum(found.pixels) + (found.unlabelled or 0)
-    for row in _class_rows(found):
+    total = sum(statistics.pixels) + (statistics.unlabelled or 0)
+    for row in _class_rows(statistics):
         share = f"{100 * row['pixels'] / max(total, 1):6.2f}%"
-        told = f"{row['instances']:>10d} {row['mean']:>10.0f} {row['small']:>10d}" if found.instances else ""
-        lines.append(f"{row['class']:{width}s} {row['pixels']:>13d} {share} {told}".rstrip())
-    if found.unlabelled is not None:
-        lines.append(
-            f"{'(unlabelled)':{width}s} {found.unlabelled:>13d} {100 * found.unlabelled / max(total, 1):6.2f}%"
-        )
-    if found.per_image:
-        counts = np.repeat(list(found.per_image), list(found.per_image.values()))
+        columns = f"{row['instances']:>10d} {row['mean']:>10.0f} {row['small']:>10d}" if statistics.instances else ""
+        lines.append(f"{row['class']:{width}s} {row['pixels']:>13d} {share} {columns}".rstrip())
+    if statistics.unlabelled is not None:
+        share = f"{100 * statistics.unlabelled / max(total, 1):6.2f}%"
+        lines.append(f"{'(unlabelled)':{width}s} {statistics.unlabelled:>13d} {share}")
+    if statistics.per_image:
+        counts = np.repeat(list(statistics.per_image), list(statistics.per_image.values()))
         lines += [
             "",
             f"instances per image: median {np.median(counts):g}, mean {counts.mean():.1f}, most {counts.max()}",
         ]
-    if found.empty_masks:
-        lines.append(f"{found.empty_masks} masks without a pixel are not counted")
+    if statistics.empty_masks:
+        lines.append(f"{statistics.empty_masks} masks without a pixel are not counted")
     return "\n".join(lines)
 
 
@@ -106,17 +105,17 @@ def format_comparison(sets: Sequence[SetStatistics]) -> str:
     return "\n".join(lines)
 
 
-def _comparison(found: SetStatistics) -> tuple[Any, ...]:
-    total = sum(found.pixels) + (found.unlabelled or 0)
+def _comparison(statistics: SetStatistics) -> tuple[Any, ...]:
+    total = sum(statistics.pixels) + (statistics.unlabelled or 0)
     return (
-        found.name,
-        found.images,
-        len(found.classes),
-        "" if found.channels is None else found.channels,
-        _range(found.gsd),
-        f"{_range(found.width)} x {_range(found.height)}",
-        sum(found.instances) if found.instances else "",
-        "" if found.unlabelled is None else f"{100 * sum(found.pixels) / max(total, 1):.1f}%",
+        statistics.name,
+        statistics.images,
+        len(statistics.classes),
+        "" if statistics.channels is None else statistics.channels,
+        _range(statistics.gsd),
+        f"{_range(statistics.width)} x {_range(statistics.height)}",
+        sum(statistics.instances) if statistics.instances else "",
+        "" if statistics.unlabelled is None else f"{100 * sum(statistics.pixels) / max(total, 1):.1f}%",
     )
 
 
@@ -129,36 +128,36 @@ def _range(spread: Spread | None) -> str:
     return low if low == high else f"{low}-{high}"
 
 
-def _class_rows(found: SetStatistics) -> list[dict[str, Any]]:
+def _class_rows(statistics: SetStatistics) -> list[dict[str, Any]]:
     rows = []
-    for at, name in enumerate(found.classes):
-        row: dict[str, Any] = {"class": name, "pixels": found.pixels[at]}
-        if found.instances:
-            count = found.instances[at]
+    for at, name in enumerate(statistics.classes):
+        row: dict[str, Any] = {"class": name, "pixels": statistics.pixels[at]}
+        if statistics.instances:
+            count = statistics.instances[at]
             row["instances"] = count
-            row["mean"] = found.mask_pixels[at] / count if count else 0.0
-            row["small"] = int(found.sizes[at, : len(SMALL_EDGES) - 1].sum())
+            row["mean"] = statistics.mask_pixels[at] / count if count else 0.0
+            row["small"] = int(statistics.sizes[at, : len(SMALL_EDGES) - 1].sum())
         rows.append(row)
     return rows
 
 
-def _classes(found: SetStatistics) -> list[Sequence[Any]]:
-    rows = _class_rows(found)
-    if not found.instances:
+def _classes(statistics: SetStatistics) -> list[Sequence[Any]]:
+    rows = _class_rows(statistics)
+    if not statistics.instances:
         return [("class", "pixels"), *((row["class"], row["pixels"]) for row in rows)]
     head = ("class", "pixels", "instances", "mean_pixels", f"below_{SMALL}_pixels")
     return [head, *((r["class"], r["pixels"], r["instances"], f"{r['mean']:.1f}", r["small"]) for r in rows)]
 
 
-def _sizes(found: SetStatistics) -> list[Sequence[Any]]:
+def _sizes(statistics: SetStatistics) -> list[Sequence[Any]]:
     rows: list[Sequence[Any]] = [("class", "from_pixels", "below_pixels", "instances")]
-    for name, counts in zip(found.classes, found.sizes.tolist(), strict=False):
+    for name, counts in zip(statistics.classes, statistics.sizes.tolist(), strict=False):
         rows += [(name, low, high, n) for low, high, n in zip(EDGES, (*EDGES[1:], ""), counts, strict=True)]
     return rows
 
 
-def _per_image(found: SetStatistics) -> list[Sequence[Any]]:
-    return [("instances", "images"), *found.per_image.items()]
+def _per_image(statistics: SetStatistics) -> list[Sequence[Any]]:
+    return [("instances", "images"), *statistics.per_image.items()]
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
@@ -173,27 +172,31 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _classes_figure(found: SetStatistics) -> Figure:
+def _classes_figure(statistics: SetStatistics) -> Figure:
     """Pixels and instances of each class, most pixels first, on logarithmic axes as they span many decades."""
-    order = sorted(range(len(found.classes)), key=lambda at: -found.pixels[at])
-    bars = [("pixels", found.pixels), ("instances", found.instances)] if found.instances else [("pixels", found.pixels)]
+    order = sorted(range(len(statistics.classes)), key=lambda at: -statistics.pixels[at])
+    bars = (
+        [("pixels", statistics.pixels), ("instances", statistics.instances)]
+        if statistics.instances
+        else [("pixels", statistics.pixels)]
+    )
     figure = _figure(3 + 0.35 * len(order), 3.2 * len(bars) + 1)
     for axes, (label, counts) in zip(figure.subplots(len(bars), squeeze=False)[:, 0], bars, strict=True):
-        colours = [[part / 255 for part in found.colours[at]] for at in order]
+        colours = [[part / 255 for part in statistics.colours[at]] for at in order]
         axes.bar(range(len(order)), [counts[at] for at in order], color=colours, edgecolor="0.3", linewidth=0.5)
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylabel(label)
-        names = [found.classes[at].replace("$", r"\$") for at in order]
+        names = [statistics.classes[at].replace("$", r"\$") for at in order]
         axes.set_xticks(range(len(order)), names, rotation=60, ha="right", rotation_mode="anchor")
-    figure.suptitle(found.name.replace("$", r"\$"), fontsize=10)
+    figure.suptitle(statistics.name.replace("$", r"\$"), fontsize=10)
     return figure
 
 
-def _sizes_figure(found: SetStatistics) -> Figure:
+def _sizes_figure(statistics: SetStatistics) -> Figure:
     """Sizes of masks: those below 100 pixels by tens, all others by decades."""
     figure = _figure(11, 4)
     split = len(SMALL_EDGES) - 1
-    counts = found.sizes.sum(axis=0)
+    counts = statistics.sizes.sum(axis=0)
     labels = [f"{max(low, 1)}-{high - 1}" for low, high in pairwise(EDGES)] + [f"{EDGES[-1]}+"]
     for axes, part, title in zip(
         figure.subplots(1, 2),
@@ -211,10 +214,10 @@ def _sizes_figure(found: SetStatistics) -> Figure:
     return figure
 
 
-def _per_image_figure(found: SetStatistics) -> Figure:
+def _per_image_figure(statistics: SetStatistics) -> Figure:
     figure = _figure(7, 4)
     axes = figure.add_subplot()
-    counts, images = list(found.per_image), list(found.per_image.values())
+    counts, images = list(statistics.per_image), list(statistics.per_image.values())
     edges = np.unique(np.linspace(0, max(counts, default=0) + 1, 41).astype(int))
     axes.hist(counts, bins=edges.tolist(), weights=images, color="0.4")
     axes.set_yscale("symlog", linthresh=1)

@@ -50,7 +50,7 @@ def _starts(length: int, size: int, step: int) -> list[int]:
 
 
 def boxes_in(boxes: Sequence[Box], window: Window, share: float) -> list[Box]:
-    """Give the boxes that belong to a window, moved to its frame and clipped to it.
+    """Return the boxes that belong to a window, moved to its frame and clipped to it.
 
     Args:
         boxes: Of the image.
@@ -75,9 +75,9 @@ def boxes_in(boxes: Sequence[Box], window: Window, share: float) -> list[Box]:
         return []
     shapes = regions([box.polygon for box in near], [box.kind != "polygon" for box in near])
     clipped = shapely.clip_by_rect(shapes, left, top, right, bottom)
-    own, inside = shapely.area(shapes), shapely.area(clipped)
+    areas, inside = shapely.area(shapes), shapely.area(clipped)
     # Rounding must not lose a box that lies inside whole.
-    belongs = (inside >= SMALLEST) & (inside >= share * own * (1 - 1e-9))
+    belongs = (inside >= SMALLEST) & (inside >= share * areas * (1 - 1e-9))
     return [_moved(near[at], clipped[at], window) for at in np.flatnonzero(belongs).tolist()]
 
 
@@ -165,7 +165,7 @@ def plan(annotations: Annotations, tile: int | None, overlap: int) -> Iterator[I
     for image in annotations.images:
         if not image.width or not image.height:
             continue
-        # True masks have no part in labelling and are heavy. What lies outside the image is nobody's share of a box.
+        # True masks have no part in labelling and are heavy. A box's share counts only what lies inside the image.
         boxes = [replace(box, segmentation=None) for box in image.boxes]
         boxes = boxes_in(boxes, Window(0, 0, image.height, image.width), 0)
         bounds = bounds_of([box.polygon for box in boxes])

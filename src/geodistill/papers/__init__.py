@@ -1,1 +1,13 @@
-"""The five papers' published tables: their rows, how to run them, and what only their comparison needs."""
+"""The five papers' published tables: what they print, how their rows are run, and what cannot be right in them.
+
+Nothing outside this folder imports it; verbs load what they need of it by name (`geodistill.lazy.load`).
+
+* Declarations: ``row`` (what a table is declared by), ``PAPER_tables`` (the rows of each paper with their published
+  figures), ``registry`` (tables by name, such as ``ktda/II``).
+* The verb ``geodistill reproduce``: ``command``.
+* The runner, ``reproduce/``: ``planner`` (a row as runs), ``smoke`` (the tiny form of a run), ``table_data`` (the
+  sets), ``prompt_table`` (SAMRS's table of prompts), ``runner`` (all of it), ``result_table`` (our figures beside the
+  paper's), ``listing`` (``--list``).
+* Checks: ``sanity`` (arithmetic that figures have to keep), ``padding`` (a published fault, on request),
+  ``kda_decoders`` (the decoders of KDA's Table IV, counted).
+"""

@@ -1,4 +1,4 @@
-"""``geodistill reproduce``: a paper's table, ours beside the published figures."""
+"""``geodistill reproduce``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def reproduce(argv: Sequence[str]) -> None:
     from geodistill.papers.reproduce.runner import reproduce as run_reproduce
 
     with plain_warnings():
-        found = run_reproduce(
+        table = run_reproduce(
             args.table,
             args.out,
             scale=args.scale,
@@ -53,6 +53,6 @@ def reproduce(argv: Sequence[str]) -> None:
             overrides=args.set,
         )
     if args.json:
-        print_json(found.to_dict())
+        print_json(table.to_dict())
     else:
-        print(found.to_text())
+        print(table.to_text())

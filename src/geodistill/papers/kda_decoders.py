@@ -11,20 +11,24 @@ from torch.utils.flop_counter import FlopCounterMode
 from geodistill.errors import RecipeError
 from geodistill.methods.kda import KdaNetwork
 from geodistill.methods.kda.network import DECODER_WIDTHS
+from geodistill.papers.kda_tables import TABLES
 from geodistill.training.recipe import load_recipe
 from geodistill.training.schema import KdaRecipe
 
-PUBLISHED = {
-    "dcf": (267_106, 22.26),
-    "unet": (12_155_586, 35.52),
-    "segformer": (758_018, 24.08),
-    "upernet": (972_674, 23.04),
-}
-"""Parameters of the released code's decoder, and the printed G operations of the whole model at 224 pixels.
+RELEASED_PARAMETERS = {"dcf": 267_106, "unet": 12_155_586, "segformer": 758_018, "upernet": 972_674}
+"""Parameters of the released code's decoders; the count of its SegNeXt head is not known to us.
 
-The paper counts two operations a multiply-add, norms too, and transposed convolutions four times over. Its U-Net and
-UPerNet are not the publications' own, so ours differ from them; its SegNeXt head's count is not known to us.
+Its U-Net and UPerNet are not the publications' own, so ours differ from them.
 """
+
+
+def printed_gflops() -> dict[str, float]:
+    """Return the G operations of the whole model at 224 pixels that Table IV prints, by decoder.
+
+    The paper counts two operations per multiply-add, norms too, and transposed convolutions four times over.
+    """
+    rows = [row for row in TABLES["IV"].values() if "gflops" in row.figures]
+    return {row.overrides.get("network.decoder", "dcf"): row.figures["gflops"] for row in rows}
 
 
 @dataclass(frozen=True)
@@ -110,15 +114,15 @@ def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int
         raise RecipeError(f"--decoders with {target}, a recipe of {recipe.method}", "a recipe of kda", "kda-landslide")
     rows = []
     for decoder in DECODER_WIDTHS:
-        is_recipes_own = decoder == recipe.network.decoder
+        is_default = decoder == recipe.network.decoder
         config = replace(recipe.network, decoder=decoder, encoder_weights=None)  # type: ignore[arg-type]
-        arguments = asdict(config) | ({} if is_recipes_own else {"decoder_channels": None})
+        arguments = asdict(config) | ({} if is_default else {"decoder_channels": None})
         with torch.device("meta"), torch.no_grad():
             network = KdaNetwork(channels, classes or 2, **arguments, auxiliary=False).eval()
             with FlopCounterMode(display=False) as flops:
                 network(torch.zeros(1, channels, size, size))
         parts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
-        published = PUBLISHED.get(decoder, (None, None))
+        published = (RELEASED_PARAMETERS.get(decoder), printed_gflops().get(decoder))
         whole = sum(parts.values())
         rows.append(DecoderRow(decoder, whole - parts["encoder"], whole, flops.get_total_flops() // 2, *published))
     return DecoderTable(tuple(rows), size)

@@ -31,13 +31,13 @@ _TOO_HIGH = "IoU and mIoU as printed make a background IoU of"
 _BROKEN = "the printed IoU and mIoU make a background IoU above OA, as all 12 rows of the table do"
 
 
-def _supervised(architecture: str, encoder: str, **told: Any) -> PaperRow:
+def _supervised(architecture: str, encoder: str, **row: Any) -> PaperRow:
     network = {"network.architecture": architecture, "network.encoder": encoder}
-    return PaperRow(SUPERVISED | network, recipe="supervised-folder", **told)
+    return PaperRow(SUPERVISED | network, recipe="supervised-folder", **row)
 
 
-def _kda(phase_1: dict[str, Any] | None = None, phase_2: dict[str, Any] | None = None, **told: Any) -> PaperRow:
-    return PaperRow(phase_2 or {}, recipe=LABELS, before=(Step(DISTIL, phase_1 or {}),), **told)
+def _kda(phase_1: dict[str, Any] | None = None, phase_2: dict[str, Any] | None = None, **row: Any) -> PaperRow:
+    return PaperRow(phase_2 or {}, recipe=LABELS, before=(Step(DISTIL, phase_1 or {}),), **row)
 
 
 def _teacher(encoder: str) -> PaperRow:

@@ -42,10 +42,10 @@ _UNETFORMER = "UNetFormer is GeoSeg's own code, in no library that is kept"
 _OTHERS = PaperRow(open="which networks the paper has beside these, and their figures, we do not know")
 
 
-def _student(overrides: dict[str, Any], **told: Any) -> PaperRow:
+def _student(overrides: dict[str, Any], **row: Any) -> PaperRow:
     """The student, behind the teacher that it learns from."""
     taught = Step(TEACHER, overrides, into="teacher.segmenter", part="segmenter")
-    return PaperRow(overrides, recipe=STUDENT, before=(taught,), **told)
+    return PaperRow(overrides, recipe=STUDENT, before=(taught,), **row)
 
 
 TABLES: dict[str, dict[str, PaperRow]] = {

@@ -73,8 +73,8 @@ def find_table(name: str) -> Table:
     other = ROMAN[int(number) - 1] if number.isdecimal() and 1 <= int(number) <= len(ROMAN) else number
     if number in ROMAN and number not in tables:
         other = str(ROMAN.index(number) + 1)
-    for wanted in (number, other):
-        if wanted in tables:
-            return tables[wanted]
+    for printed in (number, other):
+        if printed in tables:
+            return tables[printed]
     known = [table.name for table in tables.values()]
     raise UnknownNameError("table", name, known, "see 'geodistill reproduce --list'")

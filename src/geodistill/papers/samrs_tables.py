@@ -85,18 +85,18 @@ def _networks(
     rows: dict[str, PaperRow] = {}
     for title, architecture, named, encoder, weights, rate in kinds:
         label = f"{title} {named} {weights}"
-        told = _LOSES if architecture == "mask2former" else known if label in miou else ""
-        alone, taught = _rows(
+        remark = _LOSES if architecture == "mask2former" else known if label in miou else ""
+        without, pretrained = _rows(
             architecture,
             encoder,
             weights,
             rate=rate,
             finetune=finetune,
             miou=miou.get(label, (None, None)),
-            note=told,
+            note=remark,
         )
-        rows[label] = replace(alone, note=transformers) if rate and transformers else alone
-        rows[f"{label}+SEP"] = taught
+        rows[label] = replace(without, note=transformers) if rate and transformers else without
+        rows[f"{label}+SEP"] = pretrained
     for named in ("ViTAEv2-S", "InternImage-T", "ViT-Adapter-B", "ViT-B+RVSA"):
         rows[f"UPerNet {named}"] = PaperRow(open=f"{named} is its publication's own code, in no library that is kept")
     return rows

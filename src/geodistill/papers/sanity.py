@@ -1,4 +1,4 @@
-"""Arithmetic that published and own scores have to keep, and what to say where they do not."""
+"""Arithmetic that published scores and ours have to keep, and what to say where they do not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def background_iou(miou: float, iou: float) -> float:
 
 
 def complaints(figures: Mapping[str, float], rounding: float = PRINTED) -> list[str]:
-    """Say which figures of one network cannot be right together.
+    """Return which figures of one network cannot be right together.
 
     * F1 = 2 IoU / (1 + IoU) for every class;
     * of two classes, the background's IoU is 2 mIoU - IoU, and at most OA and 100: no true positive of the other
@@ -31,27 +31,27 @@ def complaints(figures: Mapping[str, float], rounding: float = PRINTED) -> list[
         figures: Per cent by column, as `geodistill.papers.row.About` names them; any may be missing.
         rounding: Largest rounding error of each.
     """
-    found = []
+    wrong = []
     for column, value in figures.items():
         if is_share(column) and not -rounding <= value <= 100 + rounding:
-            found.append(f"{heading(column)} {value:.2f} is no share")
+            wrong.append(f"{heading(column)} {value:.2f} is no share")
     for column, iou in figures.items():
         kind, _, name = column.partition(":")
         f1 = figures.get(f"f1:{name}" if name else "f1")
         if kind == "iou" and f1 is not None and abs(f1 - f1_of(iou)) > 3 * rounding:
-            found.append(f"{heading(column)} {iou:.2f} is an F1 of {f1_of(iou):.2f}, not of {f1:.2f}")
-    return [*found, *_of_two_classes(figures, rounding), *_of_means(figures, rounding)]
+            wrong.append(f"{heading(column)} {iou:.2f} is an F1 of {f1_of(iou):.2f}, not of {f1:.2f}")
+    return [*wrong, *_of_two_classes(figures, rounding), *_of_means(figures, rounding)]
 
 
 def _of_two_classes(figures: Mapping[str, float], rounding: float) -> list[str]:
     if "miou" not in figures or "iou" not in figures:
         return []
     background = background_iou(figures["miou"], figures["iou"])
-    told = f"mIoU {figures['miou']:.2f} and IoU {figures['iou']:.2f} make a background IoU of {background:.2f}"
+    means = f"mIoU {figures['miou']:.2f} and IoU {figures['iou']:.2f} make a background IoU of {background:.2f}"
     if not -3 * rounding <= background <= 100 + 3 * rounding:
-        return [told]
+        return [means]
     if background > figures.get("oa", 100.0) + 4 * rounding:
-        return [f"{told}, above OA {figures['oa']:.2f}"]
+        return [f"{means}, above OA {figures['oa']:.2f}"]
     return []
 
 

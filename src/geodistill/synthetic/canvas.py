@@ -120,9 +120,9 @@ class Canvas:
         for band, (tint, (factor, offset)) in enumerate(zip(SHADOW_TINT, region.haze, strict=True)):
             image[..., band] *= light * (factor * (1 - (1 - tint) * shadow))
             image[..., band] += offset
-        seen = np.asarray(cv2.GaussianBlur(image, (0, 0), region.blur), np.float32)
-        seen += region.noise * rng.standard_normal(seen.shape, dtype=np.float32)
-        return np.ascontiguousarray(np.rint(np.clip(seen, 0, 255)).astype(np.uint8).transpose(2, 0, 1))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), region.blur), np.float32)
+        image += region.noise * rng.standard_normal(image.shape, dtype=np.float32)
+        return np.ascontiguousarray(np.rint(np.clip(image, 0, 255)).astype(np.uint8).transpose(2, 0, 1))
 
     def _texture(self, region: TownRegion, rng: np.random.Generator) -> NDArray[np.float32]:
         mask = self.mask()

@@ -106,12 +106,12 @@ def _draw_river(canvas: Canvas, plan: TownPlan, region: TownRegion) -> None:
 
 
 def _draw_streets(town: Town, canvas: Canvas, plan: TownPlan, region: TownRegion, rng: np.random.Generator) -> None:
-    seen = [s for s in plan.streets if canvas.sees(plan.strip(s, 0, s.width + 2 * PAVEMENT))]
-    for street in seen:
+    visible = [s for s in plan.streets if canvas.sees(plan.strip(s, 0, s.width + 2 * PAVEMENT))]
+    for street in visible:
         canvas.fill(plan.strip(street, 0, street.width + 2 * PAVEMENT), region.paving, IMPERVIOUS)
-    for street in seen:
+    for street in visible:
         canvas.fill(plan.strip(street, 0, street.width), region.asphalt, IMPERVIOUS)
-    for street in seen:
+    for street in visible:
         for _ in range(int(rng.poisson(street.length / 60))):
             at, long = float(rng.uniform(0, street.length)), float(rng.uniform(3, 14))
             patch = plan.strip(street, street.width * 0.24, street.width * 0.4, at, min(at + long, street.length))

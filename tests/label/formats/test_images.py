@@ -13,9 +13,9 @@ from pycocotools import mask as coco
 
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.build import build
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats import read_boxes
+from geodistill.label.labelling import build
 from geodistill.label.masks import Runs
 from geodistill.label.records import Annotations, ImageBoxes
 

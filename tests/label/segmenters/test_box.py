@@ -12,8 +12,8 @@ from geodistill.label.masks import Mask
 from geodistill.label.polygons import rasterise
 from geodistill.label.prompts import Prompts, build_prompts
 from geodistill.label.records import Box, rectangle
-from geodistill.label.segmenters.base import build_segmenter
 from geodistill.label.segmenters.box import BoxSegmenter
+from geodistill.label.segmenters.promptable import build_segmenter
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.label.segmenters.base import build_segmenter
+from geodistill.label.segmenters.promptable import build_segmenter
 from geodistill.label.segmenters.sam_model import FAMILIES, SamNetwork, load_network
 from promptable import SIDE, promptable, save_promptable
 

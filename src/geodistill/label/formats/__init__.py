@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.formats.base import Reader, ReadOptions, ReadResult
 from geodistill.label.formats.images import Pictures
+from geodistill.label.formats.raw_boxes import Reader, ReadOptions, ReadResult
 from geodistill.label.formats.screen import Classes, screen
 from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.lazy import choose
@@ -26,7 +26,7 @@ FORMATS: Mapping[str, str] = {
     "yolo": "geodistill.label.formats.txt:read_yolo",
     "geojson": "geodistill.label.formats.geo:read",
 }
-"""Reader of every format, ``module:attribute`` of a `geodistill.label.formats.base.Reader`, imported when asked for.
+"""Reader of every format, ``module:attribute`` of a `raw_boxes.Reader`, imported when asked for.
 
 ``voc`` reads DIOR too, ``yolo`` also oriented boxes, ``geojson`` any vector file.
 """
@@ -64,28 +64,28 @@ def read_boxes(
             (Where others can be used, such objects are dropped as ``malformed`` or ``another size``, with a warning.)
     """
     reader: Reader = choose("format of boxes", format, FORMATS)
-    wanted = None if categories is None else tuple(categories)
-    classes = Classes(wanted)
+    names = None if categories is None else tuple(categories)
+    classes = Classes(names)
     pictures = Pictures(Path(images))
     with np.errstate(all="ignore"):  # numbers of any size come in; those that overflow are dropped as not finite
-        read = reader(Path(boxes), pictures, ReadOptions(wanted, category_field, progress))
+        read = reader(Path(boxes), pictures, ReadOptions(names, category_field, progress))
         _look_at_faults(read)
         if read.unmatched and not read.entries:
             raise _nothing_matches_error(read, pictures)
-        if wanted is None and read.categories is not None:
+        if names is None and read.categories is not None:
             classes = Classes(read.categories)
         by_key = {entry.picture.key: entry for entry in read.entries}
-        found: list[ImageBoxes] = []
+        screened: list[ImageBoxes] = []
         quiet = not (progress and sys.stderr.isatty())
         for picture in tqdm(pictures.all, "opening images", unit="image", disable=quiet):
             entry = by_key.get(picture.key)
             if entry is not None:
-                found.append(screen(entry, classes, keep_difficult))
+                screened.append(screen(entry, classes, keep_difficult))
             else:
                 width, height = picture.size or (0, 0)
-                found.append(ImageBoxes(picture.key, picture.path, width, height, (), (), None))
-    seen = {box.category for image in found for box in image.boxes}
-    return Annotations(tuple(found), tuple(read.unmatched), wanted or read.categories or tuple(sorted(seen)))
+                screened.append(ImageBoxes(picture.key, picture.path, width, height, (), (), None))
+    present = {box.category for image in screened for box in image.boxes}
+    return Annotations(tuple(screened), tuple(read.unmatched), names or read.categories or tuple(sorted(present)))
 
 
 def _look_at_faults(read: ReadResult) -> None:
@@ -93,11 +93,11 @@ def _look_at_faults(read: ReadResult) -> None:
     good = 0
     faults: dict[str, list[DataError]] = {"malformed": list(read.faults)}
     for entry in read.entries:
-        for found in entry.objects:
-            if found.fault is None:
+        for box in entry.objects:
+            if box.fault is None:
                 good += 1
             else:
-                faults.setdefault(found.reason, []).append(found.fault)
+                faults.setdefault(box.reason, []).append(box.fault)
     for reason, errors in faults.items():
         if errors and not good:
             raise errors[0]

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.formats.base import (
+from geodistill.label.formats.images import SAME, Frames, Picture, Pictures, Scale, files_of, side
+from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
     RawBox,
     ReadOptions,
@@ -29,7 +30,6 @@ from geodistill.label.formats.base import (
     points,
     radians_of,
 )
-from geodistill.label.formats.images import SAME, Frames, Picture, Pictures, Scale, files_of, side
 from geodistill.label.masks import Runs, checked_runs, resampled
 from geodistill.label.polygons import bounds_of, coco_polygons
 from geodistill.label.records import Kind, kind_of_corners, rectangle, rotated
@@ -63,7 +63,7 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     files = sorted(files_of(place, (".json",)))
     if not files:
         raise DataError(f"no annotation in {place}", ".json files")
-    found = ReadResult()
+    result = ReadResult()
     taken: dict[str, Path] = {}
     names: list[str] = []
     parents: set[str] = set()
@@ -73,23 +73,23 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
         categories = _categories(content.get("categories"), file)
         names += categories.values()
         parents |= {str(item.get("supercategory")) for item in content.get("categories") or []}
-        for entry in _entries(content, categories, file, pictures, frames, found):
+        for entry in _entries(content, categories, file, pictures, frames, result):
             if entry.picture.key in taken:
                 other = taken[entry.picture.key]
                 raise DataError(f"{other} and {file} both list {entry.picture.path.name}", "each image once")
             taken[entry.picture.key] = file
-            found.entries.append(entry)
+            result.entries.append(entry)
     frames.tell()
-    found.categories = tuple(dict.fromkeys(names))
+    result.categories = tuple(dict.fromkeys(names))
     if options.categories is None:
-        _tell_idle_parents(found, parents)
-    return found
+        _tell_idle_parents(result, parents)
+    return result
 
 
-def _tell_idle_parents(found: ReadResult, parents: set[str]) -> None:
+def _tell_idle_parents(result: ReadResult, parents: set[str]) -> None:
     """Tell of super-categories that are listed as classes and have no box, as Roboflow writes them."""
-    used = {one.category for entry in found.entries for one in entry.objects}
-    if idle := [name for name in found.categories or () if name in parents and name not in used]:
+    used = {one.category for entry in result.entries for one in entry.objects}
+    if idle := [name for name in result.categories or () if name in parents and name not in used]:
         warnings.warn(
             f"no box is of the super-category {', '.join(idle)}, which is a class all the same;"
             " to leave it out, name the classes wanted",
@@ -147,20 +147,20 @@ def _entries(
     file: Path,
     pictures: Pictures,
     frames: Frames,
-    found: ReadResult,
+    result: ReadResult,
 ) -> list[ImageAnnotations]:
-    listed = _listed(content["images"], file, pictures, frames, found)
+    listed = _listed(content["images"], file, pictures, frames, result)
     objects: dict[str, list[RawBox]] = {key: [] for key, image in listed.items() if image is not None}
     strangers = 0
     for n, item in enumerate(content["annotations"], 1):
         source = f"{file}:object {n}"
         at = _key(item.get("image_id")) if isinstance(item, dict) else None
         if at is None:
-            found.faults.append(DataError(source, "an annotation with 'image_id' and 'category_id'"))
-            found.unmatched.append(f"{source} (no image_id)")
+            result.faults.append(DataError(source, "an annotation with 'image_id' and 'category_id'"))
+            result.unmatched.append(f"{source} (no image_id)")
         elif at not in listed:
             strangers += 1
-            found.unmatched.append(f"{source} (of image {item['image_id']!r})")
+            result.unmatched.append(f"{source} (of image {item['image_id']!r})")
         elif (image := listed[at]) is not None:
             category = _key(item.get("category_id"))
             name = None if category is None else categories.get(category, category)
@@ -179,22 +179,22 @@ def _entries(
 
 
 def _listed(
-    items: list[Any], file: Path, pictures: Pictures, frames: Frames, found: ReadResult
+    items: list[Any], file: Path, pictures: Pictures, frames: Frames, result: ReadResult
 ) -> dict[str, _Listed | None]:
     """Return the images of a file by their ids, ``None`` where there is no such image."""
     listed: dict[str, _Listed | None] = {}
     for n, item in enumerate(items, 1):
         key = _key(item.get("id")) if isinstance(item, dict) else None
         if key is None or not isinstance(item.get("file_name"), str):
-            found.faults.append(DataError(f"{file}:image {n}", "an image with 'id' and 'file_name'"))
-            found.unmatched.append(f"{file}:image {n} (no 'id' or no 'file_name')")
+            result.faults.append(DataError(f"{file}:image {n}", "an image with 'id' and 'file_name'"))
+            result.unmatched.append(f"{file}:image {n} (no 'id' or no 'file_name')")
             continue
         if key in listed:
             raise DataError(f"{file}:image {n} has the id {key} of another", "each id once")
         picture = pictures.find(item["file_name"], file)
         listed[key] = None
         if picture is None:
-            found.unmatched.append(f"{file}:{item['file_name']}")
+            result.unmatched.append(f"{file}:{item['file_name']}")
             continue
         listed[key] = _sized(picture, item, frames, file)
     return listed

@@ -17,9 +17,9 @@ from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
-from geodistill.label.formats.base import ImageAnnotations, RawBox, ReadOptions, ReadResult
 from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
 from geodistill.label.formats.images import Picture, Pictures, files_of
+from geodistill.label.formats.raw_boxes import ImageAnnotations, RawBox, ReadOptions, ReadResult
 from geodistill.label.polygons import mask_of
 from geodistill.label.records import Kind, kind_of_corners
 from geodistill.raster import Grid
@@ -30,7 +30,7 @@ BOX_SHARE = 0.95
 _TURN = np.array((360.0, 0.0))
 """Degrees round the Earth."""
 
-Placed = Sequence[tuple[Picture, Grid]]
+GeoImages = Sequence[tuple[Picture, Grid]]
 Shapes = NDArray[np.object_]
 
 
@@ -50,14 +50,14 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     if not files:
         raise DataError(f"no annotation in {place}", f"files {', '.join(SUFFIXES)}")
     placed = _placed(pictures)
-    found = ReadResult()
+    result = ReadResult()
     objects: dict[str, list[RawBox]] = defaultdict(list)
     sources: dict[str, Path] = {}
     missed: Features | None = None
     for file in files:
         features = read_features(file, options)
-        found.unmatched += features.lost
-        found.faults += features.faults
+        result.unmatched += features.lost
+        result.faults += features.faults
         matched: set[int] = set()
         for image_crs, group in _by_crs(placed).items():
             polygons = _brought(features, image_crs)
@@ -66,12 +66,12 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
                 sources.setdefault(picture.key, file)
                 objects[picture.key].append(_object(features.items[at], shape, grid))
         left = [feature.source for at, feature in enumerate(features.items) if at not in matched]
-        found.unmatched += left
+        result.unmatched += left
         missed = features if left and missed is None else missed
-    found.entries = [ImageAnnotations(p, sources[p.key], objects[p.key]) for p, _ in placed if p.key in objects]
-    if missed is not None and placed and not found.entries:
+    result.entries = [ImageAnnotations(p, sources[p.key], objects[p.key]) for p, _ in placed if p.key in objects]
+    if missed is not None and placed and not result.entries:
         raise _elsewhere_error(missed, placed, pictures)
-    return found
+    return result
 
 
 def _placed(pictures: Pictures) -> list[tuple[Picture, Grid]]:
@@ -88,7 +88,7 @@ def _placed(pictures: Pictures) -> list[tuple[Picture, Grid]]:
     return placed
 
 
-def _by_crs(placed: Placed) -> dict[CRS, list[tuple[Picture, Grid]]]:
+def _by_crs(placed: GeoImages) -> dict[CRS, list[tuple[Picture, Grid]]]:
     groups: dict[CRS, list[tuple[Picture, Grid]]] = defaultdict(list)
     for picture, grid in placed:
         assert grid.crs is not None
@@ -126,7 +126,7 @@ def _name_of(crs: Any) -> str:
         return " ".join(str(crs).split())[:80]
 
 
-def _hits(group: Placed, polygons: Shapes, crs: CRS) -> list[tuple[Picture, Grid, Any, int]]:
+def _hits(group: GeoImages, polygons: Shapes, crs: CRS) -> list[tuple[Picture, Grid, Any, int]]:
     """Return, image by image, the polygons that meet its footprint with their positions, rising.
 
     In degrees, 181 and -179 are one place: polygons are tried a turn to either side too.
@@ -134,15 +134,15 @@ def _hits(group: Placed, polygons: Shapes, crs: CRS) -> list[tuple[Picture, Grid
     # What lies beyond the reach of a projection comes out as infinity, and the tree would not bear it.
     finite = np.flatnonzero(np.isfinite(shapely.bounds(polygons)).all(axis=1))
     tree = shapely.STRtree(polygons[finite])
-    found = []
+    matches = []
     for picture, grid in group:
         footprint = _footprint(grid)
         hits: dict[int, Any] = {}
         for turns in (0, 1, -1) if crs.is_geographic else (0,):
             for at in finite[tree.query(_turned(footprint, -turns), "intersects")].tolist():
                 hits.setdefault(at, _turned(polygons[at], turns))
-        found += [(picture, grid, hits[at], at) for at in sorted(hits)]
-    return found
+        matches += [(picture, grid, hits[at], at) for at in sorted(hits)]
+    return matches
 
 
 def _turned(shape: Any, turns: int) -> Any:
@@ -154,29 +154,29 @@ def _footprint(grid: Grid) -> Any:
     return shapely.Polygon([grid.transform @ corner for corner in corners])
 
 
-def _elsewhere_error(features: Features, placed: Placed, pictures: Pictures) -> DataError:
+def _elsewhere_error(features: Features, placed: GeoImages, pictures: Pictures) -> DataError:
     """Say where annotations and images lie, in the CRS of each, and in that of the annotations where there is a way."""
     bounds = shapely.bounds(np.array([feature.polygon for feature in features.items], object))
     finite = bounds[np.isfinite(bounds).all(axis=1)]
-    own = (*finite[:, :2].min(axis=0), *finite[:, 2:].max(axis=0)) if len(finite) else (np.nan,) * 4
+    extent = (*finite[:, :2].min(axis=0), *finite[:, 2:].max(axis=0)) if len(finite) else (np.nan,) * 4
     crs = placed[0][1].crs
     assert crs is not None
     footprints = shapely.union_all([_footprint(grid) for _, grid in placed if grid.crs == crs])
     images = footprints.bounds
     name = _name_of(crs.to_wkt())
-    told = f"images span {_span(images)} in {name}"
+    place = f"images span {_span(images)} in {name}"
     try:
         there = geopandas.GeoSeries([footprints], crs=crs.to_wkt()).to_crs(features.crs).total_bounds
         if np.isfinite(there).all() and _name_of(features.crs) != name:
-            told += f", which is {_span(tuple(there))} there"
+            place += f", which is {_span(tuple(there))} there"
     except (pyproj.exceptions.ProjError, CRSError, ValueError):
         pass
     mend = "give boxes and images of one place; mind the order of x and y"
-    if pyproj.CRS.from_user_input(features.crs).is_geographic and max(map(abs, own)) > 360:
+    if pyproj.CRS.from_user_input(features.crs).is_geographic and max(map(abs, extent)) > 360:
         mend = "these are no degrees: save the file with its true CRS, such as a GeoPackage in that of the images"
     return DataError(
-        f"no annotation lies on an image of {pictures.place}: those of {features.file} span {_span(own)} in"
-        f" {_name_of(features.crs)}, {told}",
+        f"no annotation lies on an image of {pictures.place}: those of {features.file} span {_span(extent)} in"
+        f" {_name_of(features.crs)}, {place}",
         "annotations on the ground that the images show",
         mend,
     )

@@ -17,7 +17,7 @@ import pyproj
 import shapely
 
 from geodistill.errors import DataError, UnknownNameError
-from geodistill.label.formats.base import ReadOptions, difficulty
+from geodistill.label.formats.raw_boxes import ReadOptions, difficulty
 from geodistill.reading import ANNOTATION_BYTES, read_json
 
 SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet")
@@ -62,10 +62,10 @@ def read_features(file: Path, options: ReadOptions) -> Features:
         DataError: It cannot be read, has no CRS, or its classes are in no known column.
     """
     table = _table(file)
-    found = Features(file, table.crs)
+    features = Features(file, table.crs)
     if not len(table):
-        found.crs = "EPSG:4326"
-        return found
+        features.crs = "EPSG:4326"
+        return features
     if table.crs is None:
         raise DataError(f"{file} has no CRS", "coordinates that say where on the ground they lie", "save it with a CRS")
     categories = _column(table, file, options)
@@ -73,14 +73,14 @@ def read_features(file: Path, options: ReadOptions) -> Features:
     for n, (geometry, category, hard) in enumerate(zip(table.geometry, categories, difficult, strict=True), 1):
         source = f"{file}:object {n}"
         if geometry is None or geometry.is_empty:
-            found.lost.append(f"{source} (no geometry)")
+            features.lost.append(f"{source} (no geometry)")
             continue
         try:
-            found.items += _features(geometry, category, hard, source, options.category_field)
+            features.items += _features(geometry, category, hard, source, options.category_field)
         except DataError as error:
-            found.lost.append(f"{error.received} (cannot be used)")
-            found.faults.append(error)
-    return found
+            features.lost.append(f"{error.received} (cannot be used)")
+            features.faults.append(error)
+    return features
 
 
 def _features(geometry: Any, category: Any, hard: Any, source: str, column: str | None) -> list[Feature]:
@@ -101,7 +101,7 @@ def _table(file: Path) -> geopandas.GeoDataFrame:
     read: Callable[[Path], Any] = geopandas.read_parquet if file.suffix.lower() == ".parquet" else _layer
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # GDAL's remarks: a feature that comes out without a shape is told by us
+            warnings.simplefilter("ignore")  # GDAL's remarks: features without a shape are counted below
             table = read(file)
     except (
         pyogrio.errors.DataSourceError,

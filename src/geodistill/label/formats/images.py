@@ -83,7 +83,7 @@ class Pictures:
             self._by_stem[_folded(picture.path.stem)].append(picture)
 
     def find(self, name: str, source: Path, below: str = "") -> Picture | None:
-        """Give the image of a name, or ``None``.
+        """Return the image of a name, or ``None``.
 
         Where several folders hold an image of that name, the one whose path ends like the name wins, then one in
         the subfolder ``below``, then the one whose path has most in common with that of the annotation file.
@@ -109,10 +109,10 @@ class Pictures:
         folders = Path(os.path.abspath(source)).parts  # noqa: PTH100
 
         def likeness(picture: Picture) -> tuple[int, bool, int]:
-            own = picture.path.parent.parts
-            tail = _equal(reversed(own), reversed(parts))
+            folders_of = picture.path.parent.parts
+            tail = _equal(reversed(folders_of), reversed(parts))
             parent = picture.key.rpartition("/")[0]
-            return tail, parent == below, _equal(own, folders)
+            return tail, parent == below, _equal(folders_of, folders)
 
         ranked = sorted(candidates, key=likeness, reverse=True)
         if likeness(ranked[0]) == likeness(ranked[1]):
@@ -122,11 +122,11 @@ class Pictures:
 
 
 def files_of(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Give the files of these lower-case suffixes in a folder and below it, no hidden ones; or the file itself."""
+    """Return the files of these lower-case suffixes in a folder and below it, no hidden ones; or the file itself."""
     if place.is_file():
         return [place]
-    found = [f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file()]
-    return [f for f in found if not any(part.startswith(".") for part in f.relative_to(place).parts)]
+    files = [f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file()]
+    return [f for f in files if not any(part.startswith(".") for part in f.relative_to(place).parts)]
 
 
 def _equal(first: Iterable[str], second: Iterable[str]) -> int:

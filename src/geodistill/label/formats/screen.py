@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.formats.base import ImageAnnotations, RawBox
+from geodistill.label.formats.raw_boxes import ImageAnnotations, RawBox
 from geodistill.label.polygons import FAR, SMALLEST, bounds_of, hulls, regions
 from geodistill.label.records import Box, Dropped, ImageBoxes, Reason
 
@@ -35,12 +35,12 @@ class Classes:
                 raise DataError(f"categories {', '.join(names)}", "distinct names", f"{repeated[0]!r} is there twice")
 
     def name(self, category: str) -> str | None:
-        """Give the name as it was asked for, or ``None`` where it was not."""
+        """Return the name as it was asked for, or ``None`` where it was not."""
         return category if self._names is None else self._names.get(fold(category))
 
 
 def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the four corners ``(4, 2)`` of a box so that its sides do not cross: some sets write them in other orders.
+    """Return the four corners ``(4, 2)`` of a box so that its sides do not cross: some sets write them in other orders.
 
     Corners that go round, either way, stay as they are, the first of them first.
     """
@@ -56,7 +56,7 @@ def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def screen(entry: ImageAnnotations, classes: Classes, keep_difficult: bool) -> ImageBoxes:
-    """Judge every object of an image; the first reason that fits is told.
+    """Screen every object of an image; the first reason that fits counts.
 
     Args:
         entry: What was read.
@@ -64,42 +64,42 @@ def screen(entry: ImageAnnotations, classes: Classes, keep_difficult: bool) -> I
         keep_difficult: Whether objects marked as difficult are used.
     """
     picture, objects = entry.picture, entry.objects
-    names = [classes.name(found.category) for found in objects]
+    names = [classes.name(box.category) for box in objects]
     width, height = picture.size or (0, 0)
     if picture.size is None:
         reasons: list[Reason | None] = ["unreadable image"] * len(objects)
     else:
         reasons = _reasons(objects, names, width, height, keep_difficult)
     boxes, dropped = [], []
-    for index, (found, name, reason) in enumerate(zip(objects, names, reasons, strict=True)):
+    for index, (box, name, reason) in enumerate(zip(objects, names, reasons, strict=True)):
         if reason is None and name is not None:
             boxes.append(
                 Box(
-                    polygon=found.polygon if found.kind == "polygon" else uncrossed(found.polygon),
+                    polygon=box.polygon if box.kind == "polygon" else uncrossed(box.polygon),
                     category=name,
-                    difficult=found.difficult,
-                    source=found.source,
-                    kind=found.kind,
+                    difficult=box.difficult,
+                    source=box.source,
+                    kind=box.kind,
                     index=index,
-                    segmentation=found.segmentation,
-                    horizontal=found.horizontal,
+                    segmentation=box.segmentation,
+                    horizontal=box.horizontal,
                 )
             )
         else:
-            dropped.append(Dropped(reason or "unknown class", name or found.category, found.source))
+            dropped.append(Dropped(reason or "unknown class", name or box.category, box.source))
     return ImageBoxes(picture.key, picture.path, width, height, tuple(boxes), tuple(dropped), entry.source)
 
 
 def _reasons(
     objects: Sequence[RawBox], names: Sequence[str | None], width: int, height: int, keep_difficult: bool
 ) -> list[Reason | None]:
-    reasons: list[Reason | None] = [None if found.fault is None else found.reason for found in objects]
+    reasons: list[Reason | None] = [None if box.fault is None else box.reason for box in objects]
 
     def drop(places: Iterable[int], reason: Reason) -> None:
         for place in places:
             reasons[place] = reasons[place] or reason
 
-    bounds = bounds_of([found.polygon for found in objects])
+    bounds = bounds_of([box.polygon for box in objects])
     finite = (np.abs(bounds) <= FAR).all(axis=1)  # not so where one is NaN
     drop(np.flatnonzero(~finite).tolist(), "not finite")
     places = np.flatnonzero(finite)
@@ -115,20 +115,20 @@ def _reasons(
         shared = shapely.area(shapely.clip_by_rect(shapes, 0, 0, width, height))
         drop([place for place, area in zip(doubtful, shared, strict=True) if area < SMALLEST], "outside the image")
     drop([place for place, name in enumerate(names) if name is None], "unknown class")
-    drop([place for place, found in enumerate(objects) if found.crowd], "crowd")
+    drop([place for place, box in enumerate(objects) if box.crowd], "crowd")
     if not keep_difficult:
-        drop([place for place, found in enumerate(objects) if found.difficult], "difficult")
-    seen: set[tuple[str | None, bytes]] = set()
-    for place, found in enumerate(objects):
+        drop([place for place, box in enumerate(objects) if box.difficult], "difficult")
+    known: set[tuple[str | None, bytes]] = set()
+    for place, box in enumerate(objects):
         if reasons[place] is None:
-            vertices = np.round(found.polygon, 3) + 0.0  # -0.0 becomes 0.0
+            vertices = np.round(box.polygon, 3) + 0.0  # -0.0 becomes 0.0
             key = (names[place], vertices[np.lexsort(vertices.T)].tobytes())
-            if key in seen:
+            if key in known:
                 reasons[place] = "duplicate"
-            seen.add(key)
+            known.add(key)
     return reasons
 
 
 def fold(name: str) -> str:
-    """Give a class name without what does not count: case, blanks at its ends, and what joins its words."""
+    """Return a class name without what does not count: case, blanks at its ends, and what joins its words."""
     return name.strip().lower().replace("_", "-").replace(" ", "-")

@@ -84,7 +84,7 @@ class ColourMask:
         return tuple((int(v) >> 16, int(v) >> 8 & 255, int(v) & 255) for v in self._values)
 
     def pixels(self, colour: Colour) -> NDArray[np.int64]:
-        """Give the numbers of a colour's pixels ``(P,)`` rising; ``(row, col)`` has the number col * H + row."""
+        """Return the numbers of a colour's pixels ``(P,)`` rising; ``(row, col)`` has the number col * H + row."""
         value = colour[0] << 16 | colour[1] << 8 | colour[2]
         at = int(np.searchsorted(self._values, value))
         if at == len(self._values) or self._values[at] != value:
@@ -92,14 +92,14 @@ class ColourMask:
         return self._places[self._firsts[at] : self._ends[at]]
 
     def runs(self, colour: Colour) -> Runs:
-        """Give the object of a colour; no pixels where the colour does not occur."""
+        """Return the object of a colour; no pixels where the colour does not occur."""
         pixels = self.pixels(colour)
         begins = np.diff(pixels, prepend=-2) > 1
         ends = np.diff(pixels, append=self.height * self.width + 1) > 1
         return Runs(self.height, self.width, pixels[begins], pixels[ends] + 1)
 
     def segmentation(self, colour: Colour) -> dict[str, Any] | None:
-        """Give the object of a colour as COCO run lengths, or ``None`` where the colour does not occur."""
+        """Return the object of a colour as COCO run lengths, or ``None`` where the colour does not occur."""
         runs = self.runs(colour)
         return runs.to_coco() if len(runs.starts) else None
 
@@ -114,7 +114,7 @@ def instances_of(
     """Read every object of an instance picture with its class.
 
     Args:
-        instance_file: RGB picture, one colour an object, black elsewhere (iSAID: ``_instance_id_RGB.png``).
+        instance_file: RGB picture, one colour per object, black elsewhere (iSAID: ``_instance_id_RGB.png``).
         semantic_file: RGB picture of classes (iSAID: ``_instance_color_RGB.png``), or ``None``.
         width: Of the image.
         height: Of the image.
@@ -128,21 +128,21 @@ def instances_of(
         return [Instance(mask.runs(colour), "") for colour in mask.colours]
     classes = _pack(_read_colours(semantic_file, width, height)).T.ravel()
     names = {red << 16 | green << 8 | blue: name for name, (red, green, blue) in colours.items()}
-    found = []
+    objects = []
     for colour in mask.colours:
         values, counts = np.unique(classes[mask.pixels(colour)], return_counts=True)
         value = int(values[counts.argmax()])
         if value not in names:
             rgb = (value >> 16, value >> 8 & 255, value & 255)
             raise DataError(f"{semantic_file}: object {colour} has the colour {rgb}", "a class of the legend")
-        found.append(Instance(mask.runs(colour), names[value]))
-    return found
+        objects.append(Instance(mask.runs(colour), names[value]))
+    return objects
 
 
 def with_true_masks(
     image: ImageBoxes, instances: Sequence[Instance], least_iou: float = 0.5
 ) -> tuple[ImageBoxes, int, int]:
-    """Give each box the mask of the object that it was drawn around.
+    """Return each box the mask of the object that it was drawn around.
 
     Pairs of one class are made one to one, those that overlap most first. Objects without a class may belong to a
     box of any.
@@ -172,7 +172,7 @@ def with_true_masks(
 def _overlaps(
     first: Sequence[Bounds], second: Sequence[Bounds]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Give positions of the pairs of horizontal boxes that meet, and their intersection over union."""
+    """Return positions of the pairs of horizontal boxes that meet, and their intersection over union."""
     a, b = np.array(first, np.float64).reshape(-1, 4), np.array(second, np.float64).reshape(-1, 4)
     rows, cols = shapely.STRtree(shapely.box(*b.T)).query(shapely.box(*a.T), "intersects")
     a, b = a[rows], b[cols]

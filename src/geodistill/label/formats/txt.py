@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.formats.base import (
+from geodistill.label.formats.images import Picture, Pictures
+from geodistill.label.formats.raw_boxes import (
     RawBox,
     ReadOptions,
     ReadResult,
@@ -21,7 +22,6 @@ from geodistill.label.formats.base import (
     points,
     read_files,
 )
-from geodistill.label.formats.images import Picture, Pictures
 from geodistill.label.formats.yolo_set import NAME_FILES, YoloRows, all_of, find_class_list
 from geodistill.label.polygons import mask_of
 from geodistill.label.records import kind_of_corners, rectangle
@@ -36,12 +36,12 @@ def read_dota(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
 
 
 def _dota_objects(file: Path, _: Picture) -> list[RawBox]:
-    found: list[RawBox] = []
+    boxes: list[RawBox] = []
     for source, fields in lines_of(file):
-        if not found and _DOTA_HEADER.match(" ".join(fields)):
+        if not boxes and _DOTA_HEADER.match(" ".join(fields)):
             continue
-        found.append(attempt(partial(_dota_object, fields, source), source, fields[8] if len(fields) > 8 else None))
-    return found
+        boxes.append(attempt(partial(_dota_object, fields, source), source, fields[8] if len(fields) > 8 else None))
+    return boxes
 
 
 def _dota_object(fields: list[str], source: str) -> RawBox:
@@ -78,20 +78,20 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
     waiting: list[tuple[list[RawBox], Lines, Picture]] = []
 
     def objects(file: Path, picture: Picture) -> list[RawBox]:
-        made: list[RawBox] = []
-        waiting.append((made, [(source, _separated(fields)) for source, fields in lines_of(file)], picture))
-        return made
+        boxes: list[RawBox] = []
+        waiting.append((boxes, [(source, _separated(fields)) for source, fields in lines_of(file)], picture))
+        return boxes
 
-    found = read_files(place, pictures, ".txt", objects, skip=_holds_names, progress=options.progress)
+    result = read_files(place, pictures, ".txt", objects, skip=_holds_names, progress=options.progress)
     fields_of_all = (fields for _, lines, _ in waiting for _, fields in lines)
     rows = all_of(fields_of_all, None if listed is None else listed.keypoints)
     poses = rows.pose_counts()
-    for made, lines, picture in waiting:
+    for boxes, lines, picture in waiting:
         for source, fields in lines:
             make = partial(_yolo_object, source, fields, names, picture.size, poses, rows)
-            made.append(attempt(make, source, _yolo_name(fields, names)))
-    found.categories = None if names is None else tuple(dict.fromkeys(names[number] for number in sorted(names)))
-    return found
+            boxes.append(attempt(make, source, _yolo_name(fields, names)))
+    result.categories = None if names is None else tuple(dict.fromkeys(names[number] for number in sorted(names)))
+    return result
 
 
 def _holds_names(file: Path) -> bool:

@@ -15,7 +15,8 @@ import numpy as np
 from defusedxml.common import DefusedXmlException
 
 from geodistill.errors import DataError
-from geodistill.label.formats.base import (
+from geodistill.label.formats.images import Frames, Picture, Pictures
+from geodistill.label.formats.raw_boxes import (
     FILE_BYTES,
     RawBox,
     ReadOptions,
@@ -27,7 +28,6 @@ from geodistill.label.formats.base import (
     radians_of,
     read_files,
 )
-from geodistill.label.formats.images import Frames, Picture, Pictures
 from geodistill.label.formats.true_masks import ColourMask
 from geodistill.label.records import Bounds, kind_of_corners, rectangle, rotated
 from geodistill.reading import read_bytes
@@ -60,12 +60,12 @@ def parse_xml(file: Path) -> Element:
 
 
 def text_of(element: Element, tag: str) -> str | None:
-    """Give the text below ``tag`` without blanks at its ends; ``None`` where missing or empty."""
+    """Return the text below ``tag`` without blanks at its ends; ``None`` where missing or empty."""
     return (element.findtext(tag) or "").strip() or None
 
 
 def require_text(element: Element, tag: str, source: str) -> str:
-    """Give the text below ``tag``.
+    """Return the text below ``tag``.
 
     Raises:
         DataError: It is missing or empty.
@@ -115,9 +115,9 @@ def read_voc(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResul
         size = text_of(root, "size/width"), text_of(root, "size/height")
         return _scaled(_voc_objects(root, file), frames, picture, *size, file)
 
-    found = read_files(place, pictures, ".xml", objects, image_name=_voc_image_name, progress=options.progress)
+    result = read_files(place, pictures, ".xml", objects, image_name=_voc_image_name, progress=options.progress)
     frames.tell()
-    return found
+    return result
 
 
 def _voc_image_name(file: Path) -> str | None:
@@ -196,9 +196,9 @@ def read_fair1m(place: Path, pictures: Pictures, options: ReadOptions) -> ReadRe
         size = text_of(root, "size/width"), text_of(root, "size/height")
         return _scaled(_fair1m_objects(root, file), frames, picture, *size, file)
 
-    found = read_files(place, pictures, ".xml", objects, image_name=_fair1m_image_name, progress=options.progress)
+    result = read_files(place, pictures, ".xml", objects, image_name=_fair1m_image_name, progress=options.progress)
     frames.tell()
-    return found
+    return result
 
 
 def _fair1m_image_name(file: Path) -> str | None:
@@ -252,9 +252,9 @@ def read_hrsc(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
         size = text_of(root, "Img_SizeWidth"), text_of(root, "Img_SizeHeight")
         return _scaled(_hrsc_objects(root, file, picture, options.category_field), frames, picture, *size, file)
 
-    found = read_files(place, pictures, ".xml", objects, image_name=_hrsc_image_name, progress=options.progress)
+    result = read_files(place, pictures, ".xml", objects, image_name=_hrsc_image_name, progress=options.progress)
     frames.tell()
-    return found
+    return result
 
 
 def _hrsc_image_name(file: Path) -> str | None:

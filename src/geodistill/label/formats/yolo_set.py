@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.formats.base import all_lines
+from geodistill.label.formats.raw_boxes import all_lines
 from geodistill.reading import read_yaml
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt", "obj.names")
@@ -26,7 +26,7 @@ class ClassList:
 
     Attributes:
         names: Name of each class number.
-        keypoints: Key points of an object, and numbers a point (2, or 3 with its visibility); ``None`` where unknown.
+        keypoints: Key points of an object, and numbers per point (2, or 3 with its visibility); ``None`` where unknown.
     """
 
     names: dict[int, str]
@@ -53,7 +53,7 @@ def _class_read(file: Path) -> ClassList:
     # The number of a class is that of its line, so a blank one counts: it is a number without a name.
     names = {number: " ".join(line.split()) for number, line in enumerate(all_lines(file)) if line.strip()}
     if not names:
-        raise DataError(f"{file} has no class names", "one name a line")
+        raise DataError(f"{file} has no class names", "one name per line")
     return ClassList(names)
 
 
@@ -81,23 +81,23 @@ def _keypoints(shape: Any, file: Path) -> tuple[int, int] | None:
     if shape is None:
         return None
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(value) is int for value in shape)):
-        raise DataError(f"{file}: kpt_shape {str(shape)[:80]}", "[key points, 2 or 3 numbers a point]")
+        raise DataError(f"{file}: kpt_shape {str(shape)[:80]}", "[key points, 2 or 3 numbers per point]")
     count, numbers = shape
     if not 1 <= count <= 10_000 or numbers not in (2, 3):
-        raise DataError(f"{file}: kpt_shape {shape}", "[key points, 2 or 3 numbers a point]")
+        raise DataError(f"{file}: kpt_shape {shape}", "[key points, 2 or 3 numbers per point]")
     return count, numbers
 
 
 SAMPLE = 1000
-"""YoloRows of each length that are looked at."""
+"""Rows of each length that are looked at."""
 _LEAST = 5
 """Fields of any row: a class and a box."""
 _SHORTEST = 8
 """Fields of the shortest row of key points: one point with its visibility."""
 _CORNERS = 9
-"""Fields of an oriented box; two key points would have as many, and are told by ``kpt_shape`` alone."""
+"""Fields of an oriented box; two key points would have as many, and only ``kpt_shape`` tells them apart."""
 _ENOUGH = 6
-"""YoloRows of one length, each of whose first four numbers span a box around the rest: half of all outlines do so by
+"""Rows of one length, each of whose first four numbers span a box around the rest: half of all outlines do so by
 chance, but not that many in a row."""
 
 
@@ -106,7 +106,7 @@ class YoloRows:
     """Collects the rows of a set, and then tells their forms.
 
     Attributes:
-        keypoints: Key points of an object and numbers a point, where the set says so.
+        keypoints: Key points of an object and numbers per point, where the set says so.
     """
 
     keypoints: tuple[int, int] | None
@@ -128,7 +128,7 @@ class YoloRows:
         try:
             self._seen[count].append(np.array(fields[1:], np.float64))
         except ValueError:
-            return  # told when it is read
+            return  # an error names it when it is read
 
     @property
     def scored(self) -> bool:
@@ -141,15 +141,17 @@ class YoloRows:
             points, numbers = self.keypoints
             fields = 5 + points * numbers
             return frozenset((fields, fields + 1))  # with or without a confidence
-        found = {count for count, rows in self._seen.items() if rows and _has_visibility(np.array(rows))}
+        counts = {count for count, rows in self._seen.items() if rows and _has_visibility(np.array(rows))}
         # Key points are the same number everywhere, outlines have as many vertices as they need.
         scored = int(self.scored)
-        outlines = [count for count, rows in self._seen.items() if rows and (count - scored) % 2 and count not in found]
-        if len(outlines) == 1 and outlines[0] - scored > _CORNERS and not found:
+        outlines = [
+            count for count, rows in self._seen.items() if rows and (count - scored) % 2 and count not in counts
+        ]
+        if len(outlines) == 1 and outlines[0] - scored > _CORNERS and not counts:
             (count,) = outlines
             if _has_keypoints(np.array(self._seen[count])[:, : count - 1 - scored]):
-                found.add(count)
-        return frozenset(found)
+                counts.add(count)
+        return frozenset(counts)
 
 
 def _has_visibility(rows: NDArray[np.float64]) -> bool:
@@ -157,18 +159,18 @@ def _has_visibility(rows: NDArray[np.float64]) -> bool:
     if (rows.shape[1] - 4) % 3:
         return False
     points = rows[:, 4:].reshape(len(rows), -1, 3)
-    seen = np.greater(points[..., 2], 0)
-    inside = np.logical_or(_inside(rows, points[..., :2]), ~seen)
-    return bool(np.isin(points[..., 2], (0, 1, 2)).all() and inside.all() and seen.any())
+    marked = np.greater(points[..., 2], 0)
+    inside = np.logical_or(_inside(rows, points[..., :2]), ~marked)
+    return bool(np.isin(points[..., 2], (0, 1, 2)).all() and inside.all() and marked.any())
 
 
 def _has_keypoints(rows: NDArray[np.float64]) -> bool:
     """Whether rows ``(R, n)`` of numbers are boxes with key points of two numbers each."""
     boxes, points = rows[:, :4], rows[:, 4:].reshape(len(rows), -1, 2)
-    seen = (points != 0).any(axis=-1)  # a point that is not marked is written as 0 0
-    if not ((_inside(rows, points) | ~seen).all() and seen.any(axis=1).all()):
+    marked = (points != 0).any(axis=-1)  # a point that is not marked is written as 0 0
+    if not ((_inside(rows, points) | ~marked).all() and marked.any(axis=1).all()):
         return False
-    votes = [_is_no_outline(box, part[marked]) for box, part, marked in zip(boxes, points, seen, strict=True)]
+    votes = [_is_no_outline(box, part[marked]) for box, part, marked in zip(boxes, points, marked, strict=True)]
     if len(rows) >= _ENOUGH or np.mean(votes) >= 0.3:
         return True
     warnings.warn(
@@ -207,7 +209,7 @@ def _is_no_outline(box: NDArray[np.float64], points: NDArray[np.float64]) -> boo
 
 def all_of(rows: Iterable[Sequence[str]], keypoints: tuple[int, int] | None) -> YoloRows:
     """Return the collected rows of a set."""
-    found = YoloRows(keypoints)
+    collected = YoloRows(keypoints)
     for fields in rows:
-        found.add(fields)
-    return found
+        collected.add(fields)
+    return collected

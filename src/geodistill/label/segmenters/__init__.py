@@ -1,5 +1,5 @@
 """Promptable segmenters: SAM and its kin, GrabCut, and filling the box itself."""
 
-from geodistill.label.segmenters.base import Embedding, PromptableSegmenter, build_segmenter
+from geodistill.label.segmenters.promptable import Embedding, PromptableSegmenter, build_segmenter
 
 __all__ = ["Embedding", "PromptableSegmenter", "build_segmenter"]

@@ -11,7 +11,7 @@ from geodistill.label.masks import Mask
 from geodistill.label.polygons import rasterise
 from geodistill.label.prompts import Prompts
 from geodistill.label.records import rectangle
-from geodistill.label.segmenters.base import Embedding
+from geodistill.label.segmenters.promptable import Embedding
 
 
 class BoxSegmenter:
@@ -24,13 +24,13 @@ class BoxSegmenter:
         return [Embedding(image.shape[0], image.shape[1]) for image in images]
 
     def masks(self, embedding: Embedding, prompts: Prompts) -> Iterator[Mask]:
-        """Give the filled shapes, each with score 1."""
+        """Return the filled shapes, each with score 1."""
         for shape in shapes_of(prompts):
             yield rasterise(shape, embedding.height, embedding.width)
 
 
 def shapes_of(prompts: Prompts) -> Sequence[NDArray[np.float64]]:
-    """Give one polygon ``(V, 2)`` an object: the best that is known of its shape."""
+    """Return one polygon ``(V, 2)`` an object: the best that is known of its shape."""
     for polygons in (prompts.outlines, prompts.polygons):
         if polygons is not None:
             return polygons

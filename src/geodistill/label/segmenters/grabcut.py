@@ -17,7 +17,7 @@ from geodistill.label.masks import Mask
 from geodistill.label.polygons import rasterise
 from geodistill.label.prompts import Prompts
 from geodistill.label.records import Bounds, rectangle
-from geodistill.label.segmenters.base import Embedding
+from geodistill.label.segmenters.promptable import Embedding
 
 PADDING = 0.5
 """Share of the box's sides that is seen around it, as a sample of the background."""
@@ -88,7 +88,7 @@ def cut_out(
     pad = np.maximum((box[2:] - box[:2]) * PADDING, LEAST_PADDING).astype(int)
     left, top = np.maximum(box[:2] - pad, 0).tolist()
     right, bottom = np.minimum(box[2:] + pad, (width, height)).tolist()
-    seen = np.ascontiguousarray(image[top:bottom, left:right])
+    crop = np.ascontiguousarray(image[top:bottom, left:right])
     origin = np.array((left, top))
     place = box - np.tile(origin, 2)
     outline = None if polygon is None else polygon - origin
@@ -96,10 +96,10 @@ def cut_out(
     best = Mask(0, 0, np.zeros((0, 0), bool), -1.0)
     for core in cores:
         labels = first_guess((bottom - top, right - left), place, outline, spot, core)
-        mask, likeness = _separate(seen, labels)
-        found = Mask.tight(mask, left, top, 0.0)
-        filled = found.pixels.size / float((box[2] - box[0]) * (box[3] - box[1]))
-        best = max(best, replace(found, score=likeness * min(filled, 1.0)), key=lambda one: one.score)
+        mask, likeness = _separate(crop, labels)
+        tight = Mask.tight(mask, left, top, 0.0)
+        filled = tight.pixels.size / float((box[2] - box[0]) * (box[3] - box[1]))
+        best = max(best, replace(tight, score=likeness * min(filled, 1.0)), key=lambda one: one.score)
         if best.score >= LEAST_SCORE:
             break
     return best
@@ -112,7 +112,7 @@ def first_guess(
     point: NDArray[np.float32] | None,
     core: float,
 ) -> NDArray[np.uint8]:
-    """Give OpenCV's labels ``(h, w)`` uint8 of a crop: what is certainly and what probably object or background.
+    """Return OpenCV's labels ``(h, w)`` uint8 of a crop: what is certainly and what probably object or background.
 
     Args:
         shape: Rows and columns of the crop.
@@ -146,14 +146,14 @@ def first_guess(
     return labels
 
 
-def _separate(seen: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], float]:
+def _separate(crop: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], float]:
     """Cut ``seen (h, w, 3)`` along the labels; give the mask ``(h, w)`` and its IoU with the one before the end."""
     rows, columns = labels.shape
     scale = min(1.0, WORKING_SIDE / max(rows, columns))
-    work, guess = seen, labels.copy()
+    work, guess = crop, labels.copy()
     if scale < 1:
         size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-        work = cv2.resize(seen, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        work = cv2.resize(crop, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
         guess = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
     if not _is_object(guess).any() or _is_object(guess).all():  # too thin to survive the reduction
         return _is_object(labels), 0.0
@@ -172,12 +172,12 @@ def _separate(seen: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[NDArr
 
 
 def _is_object(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    held: NDArray[np.bool_] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-    return held
+    pixels: NDArray[np.bool_] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return pixels
 
 
 def _bounds(prompts: Prompts, index: int) -> Bounds:
-    """Give what the object lies within: its box, its mask prompt's bounds, or the surroundings of its point."""
+    """Return what the object lies within: its box, its mask prompt's bounds, or the surroundings of its point."""
     if prompts.boxes is not None:
         left, top, right, bottom = prompts.boxes[index].tolist()
     elif prompts.polygons is not None:

@@ -1,6 +1,6 @@
 """Masks between the resolution of a tile and that of a network, without full-size maps of numbers.
 
-Bilinear interpolation is a sparse matrix a side: each row of a tile is a mean of two rows (three, where SAM goes by
+Bilinear interpolation is a sparse matrix per side: each row of a tile is a mean of two rows (three, where SAM goes by
 way of its padded frame) of the network's logits. So a pixel is positive only where one of the few logits it is made
 of is, and only the rows and columns around positive logits are interpolated at all. The matrices are made by
 interpolating the unit matrix with torch, so that their numbers are those of transformers' post-processing.
@@ -30,7 +30,7 @@ BLOCK = 128
 
 
 def interpolation(source: int, target: int) -> Tensor:
-    """Give the matrix ``(target, source)`` float32 of bilinear interpolation of one side, edges repeated."""
+    """Return the matrix ``(target, source)`` float32 of bilinear interpolation of one side, edges repeated."""
     unit = torch.eye(source)[None]
     return F.interpolate(unit, size=target, mode="linear", align_corners=False)[0].t()
 
@@ -51,34 +51,34 @@ class Band:
     def of(cls, matrix: Tensor) -> Band:
         """Take the few numbers of a matrix ``(n, m)`` that are not zero."""
         dense = matrix.numpy()
-        held = dense != 0
-        first = held.argmax(axis=1)
-        reach = int((dense.shape[1] - held[:, ::-1].argmax(axis=1) - first).max())
+        nonzero = dense != 0
+        first = nonzero.argmax(axis=1)
+        reach = int((dense.shape[1] - nonzero[:, ::-1].argmax(axis=1) - first).max())
         # Rows at the far edge begin earlier, so that all their source rows exist.
         first = np.minimum(first, dense.shape[1] - reach)
         weights = np.take_along_axis(dense, first[:, None] + np.arange(reach), axis=1)
         return cls(first.astype(np.int64), weights.astype(np.float32))
 
     def touching(self, low: int, high: int) -> slice:
-        """Give the target rows that need any of the source rows ``low`` to before ``high``."""
+        """Return the target rows that need any of the source rows ``low`` to before ``high``."""
         reach = self.weights.shape[1]
         return slice(*np.searchsorted(self.first, (low - reach + 1, high)).tolist())
 
-    def rows(self, source: Tensor, wanted: slice) -> Tensor:
-        """Interpolate ``source (m, w)``; gives ``(rows wanted, w)``."""
-        first = torch.from_numpy(self.first[wanted]).to(source.device)
-        weights = torch.from_numpy(self.weights[wanted]).to(source.device)
+    def rows(self, source: Tensor, target: slice) -> Tensor:
+        """Interpolate ``source (m, w)``; returns ``(rows wanted, w)``."""
+        first = torch.from_numpy(self.first[target]).to(source.device)
+        weights = torch.from_numpy(self.weights[target]).to(source.device)
         result = source[first] * weights[:, :1]
         for step in range(1, weights.shape[1]):
             result.addcmul_(source[first + step], weights[:, step : step + 1])
         return result
 
-    def positive(self, source: Tensor, wanted: slice) -> Tensor:
+    def positive(self, source: Tensor, target: slice) -> Tensor:
         """Tell where `rows` are above 0: ``(rows wanted, w)`` bool, a block at a time to stay in the cache."""
-        result = torch.empty((wanted.stop - wanted.start, source.shape[1]), dtype=torch.bool, device=source.device)
-        for first in range(wanted.start, wanted.stop, BLOCK):
-            block = slice(first, min(first + BLOCK, wanted.stop))
-            torch.gt(self.rows(source, block), 0, out=result[first - wanted.start : block.stop - wanted.start])
+        result = torch.empty((target.stop - target.start, source.shape[1]), dtype=torch.bool, device=source.device)
+        for first in range(target.start, target.stop, BLOCK):
+            block = slice(first, min(first + BLOCK, target.stop))
+            torch.gt(self.rows(source, block), 0, out=result[first - target.start : block.stop - target.start])
         return result
 
 
@@ -105,7 +105,7 @@ class TileFrame:
 
 @lru_cache(maxsize=16)
 def bands_back(frame: TileFrame) -> tuple[Band, Band]:
-    """Give the interpolations from the network's logits to rows and to columns of the tile."""
+    """Return the interpolations from the network's logits to rows and to columns of the tile."""
 
     def band(length: int, inner: int) -> Band:
         if not frame.through_input:
@@ -117,7 +117,7 @@ def bands_back(frame: TileFrame) -> tuple[Band, Band]:
 
 @lru_cache(maxsize=16)
 def matrices_forth(frame: TileFrame) -> tuple[Tensor, Tensor]:
-    """Give the matrices ``(m, n)`` from rows and from columns of a tile to those of a mask prompt."""
+    """Return the matrices ``(m, n)`` from rows and from columns of a tile to those of a mask prompt."""
 
     def matrix(length: int, inner: int) -> Tensor:
         # Padding is "outside", which is 0 here: no source row leads there.
@@ -136,12 +136,12 @@ def crop_masks(logits: Tensor, rows: Band, columns: Band, scores: Sequence[float
         scores: N of them, passed on.
     """
     positive = logits > 0
-    held = torch.stack([positive.any(2), positive.any(1)]).cpu().numpy()
+    touched = torch.stack([positive.any(2), positive.any(1)]).cpu().numpy()
     for index, score in enumerate(scores):
-        if not held[0, index].any():
+        if not touched[0, index].any():
             yield Mask(0, 0, np.zeros((0, 0), bool), score)
             continue
-        down, across = (band.touching(*_ends(line[index])) for band, line in zip((rows, columns), held, strict=True))
+        down, across = (band.touching(*_ends(line[index])) for band, line in zip((rows, columns), touched, strict=True))
         # Rows, then columns as the rows of the transposed: whole rows are read in both steps.
         tall = rows.rows(logits[index], down)
         mask = columns.positive(tall.t().contiguous(), across).t()
@@ -149,7 +149,7 @@ def crop_masks(logits: Tensor, rows: Band, columns: Band, scores: Sequence[float
 
 
 def _ends(line: NDArray[np.bool_]) -> tuple[int, int]:
-    """Give the first true place and the one after the last."""
+    """Return the first true place and the one after the last."""
     return int(line.argmax()), len(line) - int(line[::-1].argmax())
 
 

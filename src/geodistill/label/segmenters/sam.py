@@ -21,7 +21,7 @@ from torch import Tensor
 from geodistill.errors import OutputError, output_error
 from geodistill.label.masks import Mask
 from geodistill.label.prompts import Prompts
-from geodistill.label.segmenters.base import Embedding
+from geodistill.label.segmenters.promptable import Embedding
 from geodistill.label.segmenters.resample import TileFrame, bands_back, crop_masks, mask_prompt
 from geodistill.label.segmenters.sam_decoder import ImageContext, MaskDecoder
 from geodistill.label.segmenters.sam_model import SamNetwork, load_network
@@ -35,7 +35,7 @@ REPEATS = 2
 
 
 def choose_chunk(decode: Callable[[int], object], device: torch.device) -> int:
-    """Find the number of prompts at once that takes the least time a prompt.
+    """Find the number of prompts at once that takes the least time per prompt.
 
     Args:
         decode: Answers so many prompts.
@@ -55,7 +55,7 @@ def choose_chunk(decode: Callable[[int], object], device: torch.device) -> int:
 
 
 def settled_chunk(path: Path, measure: Callable[[], int]) -> int:
-    """Give the number that a file holds; where there is no file, measure and write it.
+    """Return the number that a file holds; where there is no file, measure and write it.
 
     The number changes the last bits of a network's answers, so a run that is continued, and every worker of a run,
     must use the same one. Of several workers that measure at once, the first to write decides for all.
@@ -78,8 +78,8 @@ def settled_chunk(path: Path, measure: Callable[[], int]) -> int:
             raise output_error(path, error) from error
         finally:
             part.unlink(missing_ok=True)
-    number, _, told = read_text(path, 100, OutputError).strip().partition(" ")
-    if told != _crc(number) or not number.isdecimal() or not int(number):
+    number, _, crc = read_text(path, 100, OutputError).strip().partition(" ")
+    if crc != _crc(number) or not number.isdecimal() or not int(number):
         raise OutputError(f"{path} is not as it was written", "the number that this run began with", "use a new folder")
     return int(number)
 
@@ -89,7 +89,7 @@ def _crc(number: str) -> str:
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Give the least time of a few runs, after one that warms up.
+    """Return the least time of a few runs, after one that warms up.
 
     On a processor it is the time the process had of it, which other processes' work does not change.
     """
@@ -105,7 +105,7 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def batch_size(device: torch.device) -> int:
-    """Give the number of images that go through the encoder at once; on a processor more gain nothing."""
+    """Return the number of images that go through the encoder at once; on a processor more gain nothing."""
     return 1 if device.type == "cpu" else 8
 
 
@@ -178,7 +178,7 @@ class SamSegmenter:
 
     @torch.inference_mode()
     def _decode(self, context: ImageContext, prompts: Prompts, frame: TileFrame) -> tuple[Tensor, Tensor]:
-        """Give logits ``(N, m, m)`` and predicted IoU ``(N,)``."""
+        """Return logits ``(N, m, m)`` and predicted IoU ``(N,)``."""
         return self.decoder(context, self._sparse(prompts, frame), self._dense(prompts, frame))
 
     @torch.inference_mode()

@@ -12,8 +12,9 @@ import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from geodistill.errors import ArtifactError, RecipeError
+from geodistill.errors import ArtifactError
 from geodistill.label.segmenters.resample import TileFrame
+from geodistill.nn.device import resolve_device
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def load_network(family: str, weights: str, device: str) -> SamNetwork:
         RecipeError: The device does not exist here.
     """
     chosen = FAMILIES[family]
-    place = _device(device)
+    place = resolve_device(device)
     folder = Path(weights).expanduser()
     if folder.is_file() or (not folder.is_dir() and (weights.startswith((".", "/", "~")) or weights.count("/") > 1)):
         raise ArtifactError(f"{weights} is no directory", "a directory with config.json and model.safetensors")
@@ -96,7 +97,7 @@ def load_network(family: str, weights: str, device: str) -> SamNetwork:
         kind = transformers.AutoConfig.from_pretrained(source, local_files_only=folder.is_dir()).model_type
         if kind not in chosen.kinds:
             raise ArtifactError(f"{weights} holds a network of kind {kind!r}", f"one of {', '.join(chosen.kinds)}")
-        model, told = getattr(transformers, chosen.model).from_pretrained(
+        model, loading = getattr(transformers, chosen.model).from_pretrained(
             source,
             use_safetensors=True,
             local_files_only=folder.is_dir(),
@@ -106,7 +107,7 @@ def load_network(family: str, weights: str, device: str) -> SamNetwork:
         processor = _processor(chosen, source, folder.is_dir(), model)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(weights, folder.is_dir(), error) from error
-    missing = sorted(told["missing_keys"])
+    missing = sorted(loading["missing_keys"])
     if missing:
         raise ArtifactError(
             f"{weights} lacks {len(missing)} tensors, such as {missing[0]}", f"a whole {family} network"
@@ -117,23 +118,8 @@ def load_network(family: str, weights: str, device: str) -> SamNetwork:
     return SamNetwork(model, processor, chosen, place)
 
 
-def _device(name: str) -> torch.device:
-    """Resolve a device's name.
-
-    Raises:
-        RecipeError: The device does not exist here.
-    """
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise RecipeError(f"device {name!r} ({first})", "auto, cpu, or an accelerator of this machine") from error
-    return device
-
-
 def _processor(family: SamFamily, source: str, local: bool, model: Any) -> Any:
-    """Give what prepares images: as stored with the weights, else the family's own at the network's size."""
+    """Return what prepares images: as stored with the weights, else the family's own at the network's size."""
     kind = getattr(transformers, family.processor)
     side = model.prompt_encoder.input_image_size
     stored = ("preprocessor_config.json", "processor_config.json")
@@ -143,9 +129,9 @@ def _processor(family: SamFamily, source: str, local: bool, model: Any) -> Any:
         processor = kind(size={"longest_edge": side}, pad_size={"height": side, "width": side})
     else:
         processor = kind(size={"height": side, "width": side})
-    found = processor.size["longest_edge"] if family.padded else processor.size["height"]
-    if found != side:
-        raise ArtifactError(f"images are prepared at {found} pixels in {source}", f"{side}, the size of its network")
+    size = processor.size["longest_edge"] if family.padded else processor.size["height"]
+    if size != side:
+        raise ArtifactError(f"images are prepared at {size} pixels in {source}", f"{side}, the size of its network")
     return processor
 
 
@@ -156,7 +142,7 @@ def _unreadable(weights: str, local: bool, error: BaseException) -> ArtifactErro
             f"{weights} cannot be read as a network ({first})", "config.json and safetensors as save_pretrained writes"
         )
     return ArtifactError(
-        f"{weights} cannot be had from the hub ({first})",
+        f"{weights} is not available on the hub ({first})",
         mend="fetch it where there is a network and give its local directory",
     )
 
@@ -182,23 +168,23 @@ class GlobalAttention(nn.Module):
         self.register_buffer("horizontal", horizontal)  # (w, E, w)
 
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, None]:
-        """Attend ``(B, h, w, C)``; gives the same shape, and no weights."""
+        """Attend ``(B, h, w, C)``; returns the same shape, and no weights."""
         batch, height, width, channels = hidden_states.shape
         split = self.qkv(hidden_states).view(batch, height * width, 3, self.heads, -1)
         query, key, value = split.permute(2, 0, 3, 1, 4).contiguous()
         query = query.view(batch, self.heads, height, width, -1)
         down = query @ self.vertical
         across = (query.transpose(2, 3) @ self.horizontal).transpose(2, 3)
-        seen = torch.empty_like(query)
+        attended = torch.empty_like(query)
         buffer = query.new_empty(batch, self.heads, min(ROWS, height), width, height, width)
         for first in range(0, height, ROWS):
             part = slice(first, min(first + ROWS, height))
             rows = part.stop - first
             places = torch.add(down[:, :, part, :, :, None], across[:, :, part, :, None, :], out=buffer[:, :, :rows])
-            seen[:, :, part] = F.scaled_dot_product_attention(
+            attended[:, :, part] = F.scaled_dot_product_attention(
                 query[:, :, part].flatten(2, 3), key, value, attn_mask=places.flatten(4).flatten(2, 3)
             ).view(batch, self.heads, rows, width, -1)
-        joined = seen.permute(0, 2, 3, 1, 4).reshape(batch, height, width, channels)
+        joined = attended.permute(0, 2, 3, 1, 4).reshape(batch, height, width, channels)
         return self.proj(joined), None
 
 

@@ -182,10 +182,10 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
     Raises:
         RecipeError: One has another form.
     """
-    found = {}
+    overrides = {}
     for pair in pairs:
         key, equals, value = pair.removeprefix("--").partition("=")
         if not equals or not key:
             raise RecipeError(f"--set {pair}", "KEY=VALUE, such as trainer.max_steps=100")
-        found[key] = value
-    return found
+        overrides[key] = value
+    return overrides

@@ -52,9 +52,9 @@ def prompt_figures(
         form, boxes, images = _draw(source) if isinstance(source, MadeUpSets) else _official(source)
         prompts = tuple(parse_prompt(rows[label].prompt) for label in missing)
         ablation = ablate(form, boxes, images, PromptAblation(name, prompts), progress=True)
-        found = {one.prompt: one for one in ablation.rows}
+        scores = {row.prompt: row for row in ablation.rows}
         for label, prompt in zip(missing, prompts, strict=True):
-            compared = found["+".join(prompt)]
+            compared = scores["+".join(prompt)]
             with atomic_path(places[label]) as part:
                 figures = {"instance_iou": 100 * compared.miou_i, "pixel_iou": 100 * compared.miou_p}
                 part.write_text(json.dumps(figures), encoding="utf-8")
@@ -71,12 +71,12 @@ def kept_figures(path: Path, key: str | None = None) -> dict[str, float]:
     Raises:
         DataError: The file is not as it was written.
     """
-    held = read_object(path)
-    figures = held if key is None else held.get(key)
+    content = read_object(path)
+    figures = content if key is None else content.get(key)
     try:
         return {str(name): float(value) for name, value in dict(figures or {}).items()}
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path} holds other than figures", "the file as it was written", "remove it") from error
+        raise DataError(f"{path} does not hold figures", "the file as it was written", "remove it") from error
 
 
 def _official(source: OfficialSets) -> tuple[str, Path, Path]:
@@ -111,7 +111,7 @@ def _draw(source: MadeUpSets) -> tuple[str, Path, Path]:
 
 def _objects(scene: TownScene) -> Sequence[dict[str, object]]:
     """Return each object in full view with its pixels: those of its class within its box."""
-    found: list[dict[str, object]] = []
+    objects: list[dict[str, object]] = []
     for box in scene.boxes:
         index = LEGEND.names.index(box.category)
         inside = np.zeros(scene.mask.shape, np.uint8)
@@ -121,7 +121,7 @@ def _objects(scene: TownScene) -> Sequence[dict[str, object]]:
             continue
         runs = Runs.of(mask, 0, 0, *mask.shape)
         top, left, bottom, right = runs.bounds
-        found.append(
+        objects.append(
             {
                 "category_id": index,
                 "bbox": [left, top, right - left, bottom - top],
@@ -130,4 +130,4 @@ def _objects(scene: TownScene) -> Sequence[dict[str, object]]:
                 "segmentation": runs.to_coco(),
             }
         )
-    return found
+    return objects

@@ -27,7 +27,7 @@ class TableRow:
         label: Its name in the paper.
         state: ``done``, ``open`` where it cannot be run, or ``left out`` where it was not asked for.
         published: Known published figures by column.
-        seeds: Our figures by column, a mapping a seed; beside the table's columns any that the checks need.
+        seeds: Our figures by column and seed; beside the table's columns any that the checks need.
         reason: Why it is open.
         note: What to know about it.
     """
@@ -40,7 +40,7 @@ class TableRow:
     note: str = ""
 
     def values(self, column: str) -> list[float]:
-        """Return our figures of a column, one a seed that has it."""
+        """Return our figures of a column, one per seed that has it."""
         return [figures[column] for figures in self.seeds.values() if column in figures]
 
     def mean(self, column: str) -> float | None:
@@ -54,12 +54,14 @@ class TableRow:
         return statistics.stdev(values) if len(values) > 1 else None
 
     def wrong_in_print(self) -> list[str]:
-        """Say which published figures cannot be right together."""
+        """Return which published figures cannot be right together."""
         return complaints(self.published)
 
     def wrong_in_ours(self) -> list[str]:
-        """Say the same of our own; anything here is a mistake in our arithmetic."""
-        return [f"seed {s}: {told}" for s, figures in self.seeds.items() for told in complaints(figures, EXACT)]
+        """Return the same of our figures; anything here is a mistake in our arithmetic."""
+        return [
+            f"seed {s}: {complaint}" for s, figures in self.seeds.items() for complaint in complaints(figures, EXACT)
+        ]
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ class PaperTable:
                 column: {
                     "ours": _rounded(row.mean(column)),
                     "spread": _rounded(row.spread(column)),
-                    "seeds": {str(s): _rounded(held[column]) for s, held in row.seeds.items() if column in held},
+                    "seeds": {
+                        str(s): _rounded(figures[column]) for s, figures in row.seeds.items() if column in figures
+                    },
                     "paper": _rounded(row.published.get(column)),
                 }
                 for column in self.columns
@@ -150,10 +154,10 @@ class PaperTable:
         if self.warning:
             lines += [f"**{self.warning}**", ""]
         lines += [f"| {' | '.join(line)} |" for line in cells]
-        return "\n".join([*lines, "", *(f"* {_escaped(told)}" for told in self._remarks())]) + "\n"
+        return "\n".join([*lines, "", *(f"* {_escaped(remark)}" for remark in self._remarks())]) + "\n"
 
     def write(self, folder: Path) -> list[Path]:
-        """Write ``PAPER-NUMBER-SCALE`` as ``.md``, ``.csv`` (a line a row and column) and ``.json``.
+        """Write ``PAPER-NUMBER-SCALE`` as ``.md``, ``.csv`` (one line per row and column) and ``.json``.
 
         Raises:
             OutputError: A file cannot be written.
@@ -189,18 +193,20 @@ class PaperTable:
 
     def _remarks(self) -> list[str]:
         """Return what stands below the table: open rows, notes, what cannot be right."""
-        found = [f"open: {row.label}: {row.reason}" for row in self.rows if row.state == "open"]
-        found += [f"{row.label}: {row.note}" for row in self.rows if row.note]
-        found += [
-            f"the paper's figures cannot be right: {row.label}: {told}"
+        remarks = [f"open: {row.label}: {row.reason}" for row in self.rows if row.state == "open"]
+        remarks += [f"{row.label}: {row.note}" for row in self.rows if row.note]
+        remarks += [
+            f"the paper's figures cannot be right: {row.label}: {complaint}"
             for row in self.rows
-            for told in row.wrong_in_print()
+            for complaint in row.wrong_in_print()
         ]
-        wrong = [f"{row.label}: {told}" for row in self.rows for told in row.wrong_in_ours()]
-        found += [f"OUR figures cannot be right: {told}" for told in wrong]
+        wrong = [f"{row.label}: {complaint}" for row in self.rows for complaint in row.wrong_in_ours()]
+        remarks += [f"OUR figures cannot be right: {complaint}" for complaint in wrong]
         if not wrong and any("miou" in figures for row in self.rows for figures in row.seeds.values()):
-            found.append("our figures pass the checks: F1 = 2 IoU / (1 + IoU), background IoU <= OA, mF1 within bounds")
-        return found + ([self.note] if self.note else [])
+            remarks.append(
+                "our figures pass the checks: F1 = 2 IoU / (1 + IoU), background IoU <= OA, mF1 within bounds"
+            )
+        return remarks + ([self.note] if self.note else [])
 
 
 def result_names(table: str, scale: str) -> list[str]:

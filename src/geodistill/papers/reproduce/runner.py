@@ -1,4 +1,4 @@
-"""A table reproduced: each run done once, its scores kept, and all of it beside the paper's figures."""
+"""A table reproduced: each run is done once, its scores are kept, and the table is set beside the paper's."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import Any, Literal
 from geodistill.data.catalog import CATALOG
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.evaluation.comparison import flops
-from geodistill.evaluation.evaluate import check_place, evaluate
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
-from geodistill.inference.location import Whereabouts
+from geodistill.inference.location import LocationHint
 from geodistill.metrics import Scores
 from geodistill.papers.registry import Table, find_table
 from geodistill.papers.reproduce.planner import Planner, TrainingRun, known_keys, parse_overrides, put, why_open
@@ -76,24 +77,24 @@ def reproduce(
     check_place(out)
     results = result_names(table.name, scale)
     claim_files(out, KIND, results, write=False)
-    wanted = [label for label in table.rows if not reasons[label] and (not rows or label in rows)]
+    labels = [label for label in table.rows if not reasons[label] and (not rows or label in rows)]
     source = _source(table, scale, root, out)
-    given = parse_overrides(overrides)
-    prompts = any(table.rows[label].prompt for label in wanted)
-    planner, runs = Planner(scale, identities(source), given), dict[tuple[str, int], TrainingRun]()
+    keys = parse_overrides(overrides)
+    prompts = any(table.rows[label].prompt for label in labels)
+    planner, runs = Planner(scale, identities(source), keys), dict[tuple[str, int], TrainingRun]()
     if prompts:
-        _check_keys(given, {"segmenter"})
+        _check_keys(keys, {"segmenter"})
     else:
-        runs = {(label, seed): planner.run(table, table.rows[label], seed) for label in wanted for seed in seeds}
-        _check_runs(runs, source, given)
+        runs = {(label, seed): planner.run(table, table.rows[label], seed) for label in labels for seed in seeds}
+        _check_runs(runs, source, keys)
     with hold_folder(out, "reproduce"):
         if prompts:
-            compared = prompt_figures({n: table.rows[n] for n in wanted}, source, out / "runs", given.get("segmenter"))
-            figures = {label: dict.fromkeys(seeds[:1], found) for label, found in compared.items()}
+            compared = prompt_figures({n: table.rows[n] for n in labels}, source, out / "runs", keys.get("segmenter"))
+            figures = {label: dict.fromkeys(seeds[:1], scores) for label, scores in compared.items()}
             twins: dict[str, list[str]] = {}
         else:
             figures = _run_all(table, runs, Runner(out / "runs", source, table.about, scale))
-            twins = {label: _twins(runs, label, seeds[0]) for label in wanted}
+            twins = {label: _twins(runs, label, seeds[0]) for label in labels}
         done = PaperTable(
             table.name,
             table.about.title,
@@ -155,24 +156,26 @@ class Runner:
             segmenter,
             self.source.manifest(data),
             scored,
-            tta_flips=self.about.flips,
-            subset=classes or None,
-            class_map=mapping,
-            device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
-            whereabouts=self._whereabouts(run.recipe),
+            options=EvaluateOptions(
+                flips=self.about.flips,
+                subset=classes or None,
+                class_map=mapping,
+                device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
+                location=self._location(run.recipe),
+            ),
         )
-        found = figures_of(scores, segmenter, weighed)
+        figures = figures_of(scores, segmenter, weighed)
         with atomic_path(path) as part:
-            part.write_text(json.dumps({"how": how, "figures": found}, indent=2) + "\n", encoding="utf-8")
-        return found
+            part.write_text(json.dumps({"how": how, "figures": figures}, indent=2) + "\n", encoding="utf-8")
+        return figures
 
-    def _whereabouts(self, recipe: Recipe) -> Whereabouts:
-        """Return what is said of where the scored images lie, which their files may not: by the table or the recipe."""
+    def _location(self, recipe: Recipe) -> LocationHint:
+        """Return where the scored images lie, by the table or the recipe, since their files may not say it."""
         if not isinstance(recipe, MetaSegNetRecipe):
-            return Whereabouts()
+            return LocationHint()
         if self.about.scored_set and self.scale == "full":
-            return Whereabouts(region=self.about.scored_region)
-        return Whereabouts(zone=recipe.text.zone, region=recipe.text.region)
+            return LocationHint(region=self.about.scored_region)
+        return LocationHint(zone=recipe.text.zone, region=recipe.text.region)
 
 
 def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) -> dict[str, float]:
@@ -190,14 +193,14 @@ def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) ->
         shares |= {f"{kind}:{name}": value for name, value in zip(scores.names, values, strict=True)}
         if len(scores.names) == 2 and scores.subset == scores.names:
             shares[kind] = values[1]
-    found = {column: 100 * float(share) for column, share in shares.items() if not math.isnan(share)}
+    figures = {column: 100 * float(share) for column, share in shares.items() if not math.isnan(share)}
     network = segmenter.network.network
-    found["parameters"] = sum(p.numel() for p in network.parameters()) / 1e6
+    figures["parameters"] = sum(p.numel() for p in network.parameters()) / 1e6
     encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith("encoder."))
-    found["decoder_parameters"] = found["parameters"] - encoder / 1e6
+    figures["decoder_parameters"] = figures["parameters"] - encoder / 1e6
     if size is not None:
-        found["gflops"] = flops(segmenter, size) / 1e9
-    return found
+        figures["gflops"] = flops(segmenter, size) / 1e9
+    return figures
 
 
 def _source(table: Table, scale: Scale, root: Path | str | None, out: Path) -> Source:
@@ -223,11 +226,11 @@ def _check_rows(table: Table, rows: Sequence[str], reasons: dict[str, str]) -> N
             raise RecipeError(f"row {label} of {table.name} cannot be run ({reasons[label]})", "another row")
 
 
-def _check_runs(runs: dict[tuple[str, int], TrainingRun], source: Source, given: dict[str, str]) -> None:
-    """Tell what is missing before the first of the runs."""
+def _check_runs(runs: dict[tuple[str, int], TrainingRun], source: Source, keys: dict[str, str]) -> None:
+    """Refuse keys that no run has and weights that are missing, before the first run."""
     every = [one for run in runs.values() for one in (*(before.run for before in run.before), run)]
     if every:
-        _check_keys(given, {key for run in every for key in known_keys(run.recipe)})
+        _check_keys(keys, {key for run in every for key in known_keys(run.recipe)})
     for one in every:
         source.place_weights(one.recipe)
 
@@ -243,8 +246,8 @@ def _run_all(
     return figures
 
 
-def _check_keys(given: dict[str, str], known: set[str]) -> None:
-    for key in given:
+def _check_keys(keys: dict[str, str], known: set[str]) -> None:
+    for key in keys:
         if key not in known:
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
 
@@ -261,8 +264,8 @@ def _row(
 
 def _twins(runs: dict[tuple[str, int], TrainingRun], label: str, seed: int) -> list[str]:
     """Return the other rows that are the very same run: in the paper, or once their networks are tiny."""
-    own = runs.get((label, seed))
-    return [n for (n, s), run in runs.items() if own is not None and n != label and s == seed and run.key == own.key]
+    this = runs.get((label, seed))
+    return [n for (n, s), run in runs.items() if this is not None and n != label and s == seed and run.key == this.key]
 
 
 def _words(table: Table) -> str:

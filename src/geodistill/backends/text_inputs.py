@@ -51,7 +51,7 @@ class TextSegmenter(nn.Module):
 
 
 def prompt_inputs(segmenter: Segmenter, rows: Sequence[int]) -> dict[str, Tensor]:
-    """Give the further inputs for images under prompts of a model.
+    """Return the further inputs for images under prompts of a model.
 
     Args:
         segmenter: A model that holds prompts.
@@ -66,7 +66,7 @@ def prompt_inputs(segmenter: Segmenter, rows: Sequence[int]) -> dict[str, Tensor
 
 
 def save_prompts(segmenter: Segmenter, path: Path) -> None:
-    """Write the prompts of a model for who runs its graph: NumPy arrays, none of objects.
+    """Write the prompts of a model for programs that run its graph: NumPy arrays, none of objects.
 
     ``prompts (N,)`` holds the keys, ``text (N, T, D)`` float32 and ``present (N, T)`` bool the inputs of each.
 
@@ -94,7 +94,7 @@ def one_prompt(segmenter: Segmenter) -> None:
 
 
 def under_zone(segmenter: Segmenter, zone: str) -> Segmenter:
-    """Give a model for a climate zone alone.
+    """Return a model for a climate zone alone.
 
     Args:
         segmenter: A model that holds prompts.
@@ -102,7 +102,7 @@ def under_zone(segmenter: Segmenter, zone: str) -> Segmenter:
             seasons apart.
 
     Raises:
-        RecipeError: The model does not ask where an image was taken.
+        RecipeError: The model takes images alone.
         UnknownNameError: It has no such prompt.
     """
     if len(segmenter.prompts) < 2:
@@ -114,5 +114,5 @@ def under_zone(segmenter: Segmenter, zone: str) -> Segmenter:
 
 
 def zone_names(segmenter: Segmenter) -> list[str]:
-    """Name the zones that a model has prompts for, whatever the season."""
+    """Return the zones that a model has prompts for, whatever the season."""
     return list(dict.fromkeys(key.partition("/")[0] for key in segmenter.prompts))

@@ -127,7 +127,7 @@ def read_files(
     skip: Callable[[Path], bool] = lambda _: False,
     progress: bool = False,
 ) -> ReadResult:
-    """Read a format that has one file an image.
+    """Read a format that has one file per image.
 
     Args:
         place: Folder of annotation files, searched with its subfolders, or one file.
@@ -146,7 +146,7 @@ def read_files(
     files = sorted(file for file in files_of(place, (suffix,)) if not skip(file))
     if not files:
         raise DataError(f"no annotation in {place}", f"{suffix} files")
-    found = ReadResult()
+    result = ReadResult()
     taken: dict[str, Path] = {}
     for file in tqdm(files, "reading boxes", unit="file", disable=not (progress and sys.stderr.isatty())):
         below = file.parent.relative_to(place).as_posix().removeprefix(".") if place.is_dir() else ""
@@ -154,13 +154,13 @@ def read_files(
         if picture is None and image_name is not None and (name := image_name(file)):
             picture = pictures.find(name, file, below)
         if picture is None:
-            found.unmatched.append(str(file))
+            result.unmatched.append(str(file))
             continue
         if picture.key in taken:
-            raise DataError(f"{taken[picture.key]} and {file} are both of {picture.path.name}", "one file an image")
+            raise DataError(f"{taken[picture.key]} and {file} are both of {picture.path.name}", "one file per image")
         taken[picture.key] = file
-        found.entries.append(ImageAnnotations(picture, file, read(file, picture)))
-    return found
+        result.entries.append(ImageAnnotations(picture, file, read(file, picture)))
+    return result
 
 
 def lines_of(file: Path) -> Iterator[tuple[str, list[str]]]:

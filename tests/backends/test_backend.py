@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from geodistill.backends import BACKENDS, Backend, available, choose_backend, open_backend
-from geodistill.backends import run as runners
-from geodistill.backends.choose import TOLERANCE, Candidate, Choice
+from geodistill.backends import BACKENDS
+from geodistill.backends import backend as opening
+from geodistill.backends.backend import Backend, available, open_backend, open_graph, precisions
+from geodistill.backends.choose import TOLERANCE, Candidate, Choice, choose_backend
 from geodistill.backends.graph import example, to_onnx
-from geodistill.backends.run import open_graph, precisions
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.segmenter import Segmenter
 from tiny import tiny_networks, tiny_segmenter
@@ -57,7 +57,7 @@ def test_side_by_side_or_not_the_numbers_are_the_same(
     images, graph = example(segmenter.spec, (5, 32, 32)), tmp_path / "network.onnx"
     to_onnx(segmenter, graph, size=32, batch=1)
     alone = open_graph("openvino", graph, "cpu", "fp32", 1)(images)
-    monkeypatch.setattr(runners.torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(opening.torch, "get_num_threads", lambda: 3)
     for name, streams in (("onnx", 1), ("onnx", 3), ("openvino", 3)):
         found = open_graph(name, graph, "cpu", "fp32", streams)(images)
         torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)
@@ -110,7 +110,7 @@ def test_what_cannot_be_had_is_told(segmenter: Segmenter, monkeypatch: pytest.Mo
         ask("onnx", compile=True)
     with pytest.raises(RecipeError, match="backend openvino on cuda"):
         ask("openvino", device="cuda")
-    monkeypatch.setattr(runners.importlib.util, "find_spec", lambda name: None if name == "openvino" else object())
+    monkeypatch.setattr(opening.importlib.util, "find_spec", lambda name: None if name == "openvino" else object())
     assert available() == ("torch", "onnx")
     with pytest.raises(RecipeError, match=r"openvino not installed.*pip install 'geodistill\[export\]'"):
         ask("openvino")

@@ -12,11 +12,11 @@ from detection_sets import contents, make_detection_set, read_coco, settings_of,
 from factories import make_picture, make_raster, truncate
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import DataError, OutputError, RecipeError
-from geodistill.label.build import WorkerOptions, _batch, build
+from geodistill.label.labeller import segmenter_of
+from geodistill.label.labelling import WorkerOptions, build, tiles_at_once
 from geodistill.label.postprocess import NO_RULES
-from geodistill.label.segmenters.base import Embedding
 from geodistill.label.segmenters.box import BoxSegmenter
-from geodistill.label.worker import segmenter_of
+from geodistill.label.segmenters.promptable import Embedding
 from geodistill.spec import Legend
 
 
@@ -160,13 +160,13 @@ def test_a_continued_run_decodes_as_many_prompts_at_once_as_before(
     ],
 )
 def test_batches_are_for_networks_on_a_gpu(segmenter: str, work: WorkerOptions, expected: int) -> None:
-    assert _batch(segmenter, work, None) == expected
-    assert _batch(segmenter, work, {"batch": 5}) == (4 if work.batch else 5), "a continued run keeps its own"
+    assert tiles_at_once(segmenter, work, None) == expected
+    assert tiles_at_once(segmenter, work, {"batch": 5}) == (4 if work.batch else 5), "a continued run keeps its own"
 
 
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(RecipeError, match="batches of 0"):
-        _batch("grabcut", WorkerOptions(batch=0), None)
+        tiles_at_once("grabcut", WorkerOptions(batch=0), None)
 
 
 def test_bands_are_chosen(tmp_path: Path) -> None:

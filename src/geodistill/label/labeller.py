@@ -22,7 +22,7 @@ from geodistill.label.polygons import fill_polygon
 from geodistill.label.postprocess import EMPTY, finish, paint
 from geodistill.label.prompts import build_prompts, parse_prompt
 from geodistill.label.records import Box
-from geodistill.label.segmenters.base import PromptableSegmenter, build_segmenter
+from geodistill.label.segmenters.promptable import PromptableSegmenter, build_segmenter
 from geodistill.label.tiles import ImageTask, Item, TileTask, boxes_in
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -36,7 +36,7 @@ FOLDERS = ("gray", "color", "images")
 
 @lru_cache(maxsize=1)
 def segmenter_of(name: str, device: str, chunk_file: Path | None = None) -> PromptableSegmenter:
-    """Build a segmenter once a process; arguments as those of `build_segmenter`."""
+    """Build a segmenter once per process; arguments as those of `build_segmenter`."""
     return build_segmenter(name, device=device, chunk_file=chunk_file)
 
 

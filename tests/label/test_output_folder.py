@@ -14,7 +14,7 @@ from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.files import atomic_path
 from geodistill.folders import MARKER, foreign_files, hold_folder
-from geodistill.label.build import build
+from geodistill.label.labelling import build
 
 HOLD = """
 import sys, time

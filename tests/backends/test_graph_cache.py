@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from geodistill.backends import kept, open_backend
+from geodistill.backends import graph_cache
+from geodistill.backends.backend import open_backend
 from geodistill.backends.graph import example
 from geodistill.errors import ArtifactError, OutputError
 from geodistill.segmenter import Segmenter
@@ -20,20 +21,20 @@ from tiny import tiny_networks, tiny_segmenter
 def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Sizes at which a graph was exported, in a cache of the test's own."""
     sizes: list[int] = []
-    plain = kept.to_onnx
+    plain = graph_cache.to_onnx
 
     def counted(segmenter: Segmenter, path: Path, **more: Any) -> float:
         sizes.append(more["size"])
         return plain(segmenter, path, **more)
 
-    monkeypatch.setattr(kept, "to_onnx", counted)
+    monkeypatch.setattr(graph_cache, "to_onnx", counted)
     monkeypatch.setenv("GEODISTILL_CACHE", str(tmp_path / "cache"))
     with tiny_networks():
         yield sizes
 
 
 def graphs() -> list[Path]:
-    return sorted(kept.graphs_folder().iterdir())
+    return sorted(graph_cache.graphs_folder().iterdir())
 
 
 def test_a_graph_is_exported_once_a_model_and_size(exports: list[int]) -> None:
@@ -44,12 +45,12 @@ def test_a_graph_is_exported_once_a_model_and_size(exports: list[int]) -> None:
         with torch.no_grad():
             torch.testing.assert_close(found, model(images), atol=1e-4, rtol=1e-4)
     assert exports == [32]
-    with kept.kept_graph(tiny_segmenter("context"), 16), kept.kept_graph(tiny_segmenter("band"), 16):
+    with graph_cache.kept_graph(tiny_segmenter("context"), 16), graph_cache.kept_graph(tiny_segmenter("band"), 16):
         assert exports == [32, 16, 16]
     other = tiny_segmenter("context")
     with torch.no_grad():
         next(other.parameters()).mul_(2)
-    with kept.kept_graph(other, 16) as path:
+    with graph_cache.kept_graph(other, 16) as path:
         assert path in graphs()
     assert exports == [32, 16, 16, 16]
     assert len(graphs()) == 4
@@ -58,39 +59,39 @@ def test_a_graph_is_exported_once_a_model_and_size(exports: list[int]) -> None:
 @pytest.mark.parametrize("harm", ["cut short", "emptied", "another model's"])
 def test_a_graph_that_is_not_the_models_is_made_again(harm: str, exports: list[int]) -> None:
     model = tiny_segmenter("context")
-    with kept.kept_graph(model, 16) as path:
+    with graph_cache.kept_graph(model, 16) as path:
         whole = path.read_bytes()
     if harm == "another model's":
         other = tiny_segmenter("context")
         with torch.no_grad():
             next(other.parameters()).mul_(2)
-        with kept.kept_graph(other, 16) as theirs:
+        with graph_cache.kept_graph(other, 16) as theirs:
             path.write_bytes(theirs.read_bytes())
     else:
         path.write_bytes(whole[: len(whole) // 2] if harm == "cut short" else b"")
     exports.clear()
-    with kept.kept_graph(model, 16) as path:
+    with graph_cache.kept_graph(model, 16) as path:
         pass
     assert exports == [16]
     assert len(path.read_bytes()) == len(whole)
-    with kept.kept_graph(model, 16):
+    with graph_cache.kept_graph(model, 16):
         assert exports == [16]
 
 
 def test_those_used_longest_ago_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = []
     for size in (16, 24, 32):
-        with kept.kept_graph(tiny_segmenter("context"), size) as path:
+        with graph_cache.kept_graph(tiny_segmenter("context"), size) as path:
             paths.append(path)
         os.utime(path, (size, size))
-    with kept.kept_graph(tiny_segmenter("context"), 16):
+    with graph_cache.kept_graph(tiny_segmenter("context"), 16):
         pass  # used just now
-    monkeypatch.setattr(kept, "MOST_BYTES", int(2.5 * paths[0].stat().st_size))
-    with kept.kept_graph(tiny_segmenter("context"), 40) as newest:
+    monkeypatch.setattr(graph_cache, "MOST_BYTES", int(2.5 * paths[0].stat().st_size))
+    with graph_cache.kept_graph(tiny_segmenter("context"), 40) as newest:
         pass
     assert graphs() == sorted([paths[0], newest])
-    monkeypatch.setattr(kept, "MOST_BYTES", 0)
-    with kept.kept_graph(tiny_segmenter("context"), 48) as last:
+    monkeypatch.setattr(graph_cache, "MOST_BYTES", 0)
+    with graph_cache.kept_graph(tiny_segmenter("context"), 48) as last:
         pass
     assert graphs() == [last]
 
@@ -98,12 +99,12 @@ def test_those_used_longest_ago_go_first(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_where_nothing_can_be_kept_a_graph_lives_for_its_use(exports: list[int], tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("no folder")
     for _ in range(2):
-        with kept.kept_graph(tiny_segmenter("context"), 16) as path:
+        with graph_cache.kept_graph(tiny_segmenter("context"), 16) as path:
             assert path.is_file()
         assert not path.exists()
     assert exports == [16] * 4
     # An error of who uses the graph is theirs.
-    with pytest.raises(OutputError, match="their own"), kept.kept_graph(tiny_segmenter("context"), 16):
+    with pytest.raises(OutputError, match="their own"), graph_cache.kept_graph(tiny_segmenter("context"), 16):
         raise OutputError("their own", "")
 
 
@@ -111,14 +112,14 @@ def test_a_cache_that_can_only_be_read_serves(exports: list[int], monkeypatch: p
     def refuse(*_: object) -> None:
         raise PermissionError("read only")
 
-    with kept.kept_graph(tiny_segmenter("context"), 16):
+    with graph_cache.kept_graph(tiny_segmenter("context"), 16):
         pass
-    monkeypatch.setattr(kept.os, "utime", refuse)
-    with kept.kept_graph(tiny_segmenter("context"), 16) as path:
+    monkeypatch.setattr(graph_cache.os, "utime", refuse)
+    with graph_cache.kept_graph(tiny_segmenter("context"), 16) as path:
         assert path in graphs()
     assert exports == [16]
-    monkeypatch.setattr(kept, "_forget_oldest", refuse)
-    with kept.kept_graph(tiny_segmenter("context"), 24) as path:
+    monkeypatch.setattr(graph_cache, "_forget_oldest", refuse)
+    with graph_cache.kept_graph(tiny_segmenter("context"), 24) as path:
         assert path in graphs()
     assert exports == [16, 24]
 
@@ -127,14 +128,14 @@ def test_what_cannot_be_exported_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
     def refuse(*args: object, **more: object) -> float:
         raise ArtifactError("the network cannot be exported", "")
 
-    monkeypatch.setattr(kept, "to_onnx", refuse)
-    with pytest.raises(ArtifactError), kept.kept_graph(tiny_segmenter("context"), 16):
+    monkeypatch.setattr(graph_cache, "to_onnx", refuse)
+    with pytest.raises(ArtifactError), graph_cache.kept_graph(tiny_segmenter("context"), 16):
         pass
-    assert not kept.graphs_folder().exists()
+    assert not graph_cache.graphs_folder().exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="each system has a folder of its own")
 def test_the_users_cache_folder_is_the_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GEODISTILL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert kept.graphs_folder() == tmp_path / "geodistill" / "graphs"
+    assert graph_cache.graphs_folder() == tmp_path / "geodistill" / "graphs"

@@ -1,4 +1,4 @@
-"""``label build``: a detection data set becomes a segmentation data set, and every box's fate is told."""
+"""``label build``: a detection data set becomes a segmentation data set, with an account of every box."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from geodistill.folders import hold_folder, sweep
 from geodistill.label.assemble import ACCOUNT, LabelRun, assemble
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats import read_boxes, tell_unmatched
+from geodistill.label.labeller import Labeller
 from geodistill.label.ledger import Journal, TileRecord
+from geodistill.label.output_folder import begin, finished_sums, is_finished, refuse_other, still_done
 from geodistill.label.records import Annotations
-from geodistill.label.resume import begin, finished_sums, is_finished, refuse_other, still_done
-from geodistill.label.segmenters.base import weights_stamp
+from geodistill.label.segmenters.promptable import weights_stamp
 from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
-from geodistill.label.worker import Labeller
 from geodistill.outputs import check_folder
 from geodistill.raster import Raster
 from geodistill.reading import read_object
@@ -76,8 +76,8 @@ def build(
         out: A new folder, or with ``resume`` that of an earlier run.
         work: How.
         resume: Continue.
-        keep_going: Take images that do not decode as told and done; otherwise they make the run end in an error,
-            after everything else has been labelled.
+        keep_going: Accept images that do not decode, which the account lists; otherwise they make the run end in an
+            error, after everything else has been labelled.
         progress: Show progress bars on a terminal.
 
     Returns:
@@ -118,7 +118,7 @@ def _build(
     progress: bool,
 ) -> dict[str, Any]:
     earlier = refuse_other(out, resume)
-    batch = _batch(settings.segmenter, work, earlier)
+    batch = tiles_at_once(settings.segmenter, work, earlier)
     about = settings.to_dict() | {"annotations": annotation_files(annotations), "image_names": image_names(annotations)}
     if ":" in settings.segmenter:
         # Both change the last bits of a network's masks, or more.
@@ -150,10 +150,10 @@ def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
         return
     reasons = Counter(box.reason for image in annotations.images for box in image.dropped)
     counted = ", ".join(f"{name} {count}" for name, count in sorted(reasons.items()))
-    told = f"{sum(reasons.values())} read, none of use: {counted}" if reasons else "none read"
+    summary = f"{sum(reasons.values())} read, none of use: {counted}" if reasons else "none read"
     unmatched = f"; without an image: {tell_unmatched(annotations.unmatched)}" if annotations.unmatched else ""
     raise DataError(
-        f"no box in {settings.boxes} to label the {len(annotations.images)} images by ({told}{unmatched})",
+        f"no box in {settings.boxes} to label the {len(annotations.images)} images by ({summary}{unmatched})",
         f"at least one box, of {', '.join(settings.classes)}" if settings.classes else "at least one box",
     )
 
@@ -182,7 +182,7 @@ def _told(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any
     return account
 
 
-def _batch(segmenter: str, work: WorkerOptions, earlier: dict[str, Any] | None) -> int:
+def tiles_at_once(segmenter: str, work: WorkerOptions, earlier: dict[str, Any] | None) -> int:
     """Return the number of tiles that a worker takes at once; a run that is continued keeps its own."""
     if work.batch is not None:
         if work.batch < 1:

@@ -42,7 +42,7 @@ class Embedding:
 
 
 class PromptableSegmenter(Protocol):
-    """A segmenter that is told what to cut out."""
+    """A segmenter that cuts out what its prompts point at."""
 
     name: str
     """As given to `build_segmenter`."""
@@ -52,7 +52,7 @@ class PromptableSegmenter(Protocol):
         ...
 
     def masks(self, embedding: Embedding, prompts: Prompts) -> Iterable[Mask]:
-        """Give one mask a prompt, in the prompts' order, in pixels of the tile.
+        """Return one mask per prompt, in the prompts' order, in pixels of the tile.
 
         They may be computed as they are taken, so that thousands on one tile need no more memory than twenty.
         """

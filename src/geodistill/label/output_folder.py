@@ -12,10 +12,10 @@ from geodistill.errors import DataError, GeodistillWarning, OutputError, output_
 from geodistill.files import atomic_path
 from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, sweep
 from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST, remove_files
+from geodistill.label.labeller import CHUNK, FOLDERS
 from geodistill.label.ledger import NAME as JOURNAL
 from geodistill.label.ledger import FileSums, Journal, TileRecord, altered_files, file_sums
 from geodistill.label.tiles import ImageTask, TileId
-from geodistill.label.worker import CHUNK, FOLDERS
 from geodistill.raster import Raster, Window
 from geodistill.reading import read_object
 from geodistill.writing import json_text
@@ -37,17 +37,17 @@ def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
     Raises:
         OutputError: It holds something else, a link in place of a file of ours, or a run that is not to be continued.
     """
-    own = (MARKER, LOCK, HOLDER)
+    markers = (MARKER, LOCK, HOLDER)
     entries = list(out.iterdir()) if out.is_dir() else []
-    held = [entry for entry in entries if entry.name not in own and not is_leftover(entry.name)]
+    others = [entry for entry in entries if entry.name not in markers and not is_leftover(entry.name)]
     path = out / ABOUT
-    if held and not path.is_file():
+    if others and not path.is_file():
         raise OutputError(f"{out} is not empty and holds no run of 'label build'", "a new folder")
     if not path.is_file():
         return None
     if not resume:
         raise OutputError(f"{out} holds a run already", "a new folder", "continue that run with --resume")
-    for entry in held:
+    for entry in others:
         if entry.is_symlink():
             raise OutputError(f"{entry} is a link", "files of our own", "use a new folder")
     return read_object(path, error=OutputError)
@@ -173,19 +173,19 @@ def _damaged(out: Path, record: TileRecord) -> list[str]:
 
 def _remove_unrecorded(out: Path, left: Sequence[tuple[ImageTask, Window]]) -> None:
     """Remove files of tiles that a killed run had written and not yet written down."""
-    held = {
+    present = {
         (Path(folder) / file).relative_to(out).as_posix()
         for name in FOLDERS
         for folder, _, files in os.walk(out / name)
         for file in files
     }
-    if not held:
+    if not present:
         return
     for task, window in left:
         for folder in FOLDERS:
             for suffix in (".png", ".tif"):
                 name = f"{folder}/{task.file_name(window)}{suffix}"
-                if name in held:
+                if name in present:
                     (out / name).unlink(missing_ok=True)
 
 

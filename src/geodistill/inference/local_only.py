@@ -1,4 +1,4 @@
-"""Scenes from strangers: with ``--local-only`` nothing comes over the network or from outside their folder."""
+"""``--local-only``: nothing comes over the network, or from outside the folder of what names a scene."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from geodistill.errors import DataError
-from geodistill.inference.named import Scene
+from geodistill.inference.inputs import InputScene
 from geodistill.raster import Raster
 from geodistill.raster.source import is_remote, local_files
 
@@ -20,7 +20,7 @@ OFFLINE = {
     "NO_PROXY": "",
     "no_proxy": "",
 }
-"""GDAL settings, as environment variables, under which it reaches no address; what is started inherits them."""
+"""GDAL settings, as environment variables that other processes inherit, under which it reaches no address."""
 
 _INDEXES = (b"<GDALTileIndexDataset", b"<GDAL_WMS", b"<GDAL_WCS", b"<WCS_GDAL", b"<GDAL_WMTS")
 _INDEX_DRIVERS = frozenset(("GTI", "STACIT", "STACTA", "WMS", "WMTS", "WCS", "HTTP", "PLMOSAIC", "EEDAI"))
@@ -28,10 +28,10 @@ _MEND = "leave --local-only out, if you trust it"
 
 
 @contextmanager
-def offline(wanted: bool) -> Iterator[None]:
-    """Let GDAL reach no address meanwhile, where that is wanted."""
-    before = {name: os.environ.get(name) for name in OFFLINE} if wanted else {}
-    os.environ.update(OFFLINE if wanted else {})
+def offline() -> Iterator[None]:
+    """Let GDAL reach no address meanwhile."""
+    before = {name: os.environ.get(name) for name in OFFLINE}
+    os.environ.update(OFFLINE)
     try:
         yield
     finally:
@@ -53,7 +53,7 @@ def refuse_remote(names: Sequence[str]) -> None:
             raise DataError(f"{name} is on the network", "files on this machine, for --local-only", _MEND)
 
 
-def refuse_outside(scene: Scene, raster: Raster) -> None:
+def refuse_outside(scene: InputScene, raster: Raster) -> None:
     """Refuse a scene that is read from anything but files in the folder of what was named, or below it.
 
     Args:

@@ -22,7 +22,7 @@ MOST_BYTES = 2 * 2**30
 
 @contextmanager
 def kept_graph(segmenter: Segmenter, size: int) -> Iterator[Path]:
-    """Give the graph of a Segmenter for one image a call, with the logits of torch.
+    """Yield the graph of a Segmenter for one image per call, with the logits of torch.
 
     A graph that an earlier run kept is compared with torch as a new one is, and exported again where it differs.
     Where none can be kept (no place that can be written, a full disk) it lives as long as the ``with`` block.
@@ -54,13 +54,13 @@ def kept_graph(segmenter: Segmenter, size: int) -> Iterator[Path]:
 
 
 def graphs_folder() -> Path:
-    """Give the folder of kept graphs: in ``GEODISTILL_CACHE`` where that is set, else in the user's cache folder."""
+    """Return the folder of kept graphs: in ``GEODISTILL_CACHE`` where that is set, else in the user's cache folder."""
     named = os.environ.get("GEODISTILL_CACHE")
     return (Path(named) if named else user_cache_path("geodistill")) / "graphs"
 
 
 def _key(segmenter: Segmenter, size: int) -> str:
-    """Name all that a graph follows from."""
+    """Return a name of all that a graph follows from."""
     about = f"{segmenter.fingerprint()} {size} {OPSET} {torch.__version__}"
     return hashlib.sha256(about.encode()).hexdigest()[:32]
 
@@ -78,10 +78,10 @@ def _is_good(segmenter: Segmenter, size: int, path: Path) -> bool:
 
 def _forget_oldest(newest: Path) -> None:
     """Remove the graphs used longest ago until the others fit into `MOST_BYTES`; never the newest."""
-    held = {path: path.stat() for path in newest.parent.glob("*.onnx")}
-    whole = sum(found.st_size for found in held.values())
-    for path in sorted(held.keys() - {newest}, key=lambda path: held[path].st_mtime_ns):
+    graphs = {path: path.stat() for path in newest.parent.glob("*.onnx")}
+    whole = sum(graph.st_size for graph in graphs.values())
+    for path in sorted(graphs.keys() - {newest}, key=lambda path: graphs[path].st_mtime_ns):
         if whole <= MOST_BYTES:
             return
         path.unlink(missing_ok=True)
-        whole -= held[path].st_size
+        whole -= graphs[path].st_size

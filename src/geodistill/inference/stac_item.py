@@ -1,4 +1,4 @@
-"""A STAC item beside a map: where it lies, what it holds, its classes and what it was made from."""
+"""A STAC item beside a map: its place, what it holds, its classes and what it was made from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rasterio.transform import GCPTransformer
 
 from geodistill.errors import RecipeError, printable
 from geodistill.files import atomic_path
-from geodistill.inference.reduce import STEPS
+from geodistill.inference.sliding import STEPS
 from geodistill.inference.style import plain_name
 from geodistill.raster import Grid
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -120,14 +120,14 @@ def described_classes(legend: Legend) -> list[dict[str, Any]]:
 
 def slugs(names: Sequence[str]) -> list[str]:
     """Return distinct machine-readable names, of ASCII letters, digits, ``-`` and ``_`` alone."""
-    found: list[str] = []
+    distinct: list[str] = []
     for index, name in enumerate(names):
         plain = unicodedata.normalize("NFKD", name.replace("ß", "ss")).encode("ascii", "ignore").decode()
         slug = re.sub(r"[^0-9A-Za-z_-]+", "-", plain).strip("-") or f"class-{index}"
-        taken = {"nodata", *found}
-        found.append(next(s for s in (slug, f"{slug}-{index}", *(f"{slug}-{index}-{n}" for n in range(256)))
+        taken = {"nodata", *distinct}
+        distinct.append(next(s for s in (slug, f"{slug}-{index}", *(f"{slug}-{index}-{n}" for n in range(256)))
                           if s not in taken))  # fmt: skip
-    return found
+    return distinct
 
 
 def _moment(acquired: str | None) -> datetime | None:
@@ -164,7 +164,9 @@ def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
 
 
 def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
-    """Return a grid's outline as GeoJSON in degrees, and its bounding box; ``None`` where it lies nowhere on Earth.
+    """Return a grid's outline as GeoJSON in degrees, and its bounding box.
+
+    Both are ``None`` where it is not georeferenced, or not on Earth.
 
     Across the antimeridian the outline is cut in two and the box goes from a larger longitude to a smaller one, as
     GeoJSON asks.

@@ -1,0 +1,78 @@
+"""OpenVINO, on processors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodistill.backends import PRECISIONS, Precision
+from geodistill.backends.graph import as_pixels, first_line
+from geodistill.errors import ArtifactError
+
+_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenvinoBackend:
+    """OpenVINO on a graph for one image; several images run side by side, a stream of threads each.
+
+    Args:
+        path: The graph.
+        device: ``cpu``.
+        precision: Of the arithmetic.
+        streams: Images side by side.
+
+    Raises:
+        ArtifactError: The file is not a graph that OpenVINO takes.
+    """
+
+    name = "openvino"
+    packages = ("onnx", "onnxscript", "onnxruntime", "openvino")
+
+    @staticmethod
+    def precisions(kind: str) -> tuple[Precision, ...]:
+        """Return the precisions on a kind of device, fastest first; none but on processors."""
+        if kind != "cpu":
+            return ()
+        import openvino
+
+        known = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return tuple(p for p in PRECISIONS[::-1] if p == "fp32" or p.upper() in known)
+
+    def __init__(self, path: Path, device: str, precision: Precision, streams: int) -> None:
+        import openvino
+
+        self.precision = precision
+        settings = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": max(torch.get_num_threads(), 1),
+            # Without it a processor with bfloat16 uses that unasked.
+            "INFERENCE_PRECISION_HINT": _TYPES[precision],
+        }
+        core = openvino.Core()
+        try:
+            self._compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        except RuntimeError as error:
+            raise ArtifactError(f"{path} does not open in OpenVINO ({first_line(error)})", "an ONNX file") from error
+        self._requests: Sequence[Any] = [self._compiled.create_infer_request() for _ in range(streams)]
+        self._tensor = openvino.Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Segment ``(B, C, H, W)`` float32 sensor units -> ``(B, K, H, W)`` float32 logits."""
+        pixels = as_pixels(images)
+        classes = self._compiled.output(0).partial_shape[1].get_length()
+        logits = np.empty((len(pixels), classes, *pixels.shape[2:]), np.float32)
+        for index in range(len(pixels)):
+            request = self._requests[index % len(self._requests)]
+            request.wait()
+            request.set_input_tensor(self._tensor(pixels[index : index + 1], shared_memory=True))
+            request.set_output_tensor(self._tensor(logits[index : index + 1], shared_memory=True))
+            request.start_async()
+        for request in self._requests:
+            request.wait()
+        return torch.from_numpy(logits)

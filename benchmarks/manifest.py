@@ -28,7 +28,7 @@ from geodistill.data.manifest import Manifest
 path, what = sys.argv[1:]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.process_time()
-held = {"pyarrow": lambda: pq.read_table(path).to_pydict(), "load": lambda: Manifest.load(path),
+steps = {"pyarrow": lambda: pq.read_table(path).to_pydict(), "load": lambda: Manifest.load(path),
         "fit": lambda: DataModule(DataConfig(manifest=path))}[what]()
 seconds = time.process_time() - start
 print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)

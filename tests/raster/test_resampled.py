@@ -12,7 +12,8 @@ from rasterio.transform import Affine
 
 from factories import make_raster, noise
 from geodistill.errors import DataError
-from geodistill.raster import Raster, ResampledRaster, Window
+from geodistill.raster import Raster, Window
+from geodistill.raster.resampled import ResampledRaster
 
 
 @given(st.floats(0.15, 3.0), st.integers(0, 40), st.integers(0, 40), st.integers(1, 60), st.integers(1, 60))

@@ -117,7 +117,7 @@ class _Scene:
 
 
 @dataclass(frozen=True)
-class _Written:
+class _PromptRecord:
     """A prompt with its length in the tokens of a text encoder."""
 
     prompt: Prompt
@@ -226,7 +226,7 @@ def _classes(args: Namespace) -> list[str]:
     return list(Legend.load(Path(args.legend)).names)
 
 
-def _written(args: Namespace, settings: Sequence[Setting], classes: list[str]) -> list[_Written | None]:
+def _written(args: Namespace, settings: Sequence[Setting], classes: list[str]) -> list[_PromptRecord | None]:
     """Write the prompt of each setting; none without classes."""
     if not classes:
         if args.llm:
@@ -236,7 +236,7 @@ def _written(args: Namespace, settings: Sequence[Setting], classes: list[str]) -
 
     encoder = open_text_encoder(args.text_encoder)
     prompts = _write(args, settings, classes)
-    return [_Written(prompt, token_count(encoder, prompt), args.text_encoder) for prompt in prompts]
+    return [_PromptRecord(prompt, token_count(encoder, prompt), args.text_encoder) for prompt in prompts]
 
 
 def _write(args: Namespace, settings: Sequence[Setting], classes: list[str]) -> list[Prompt]:
@@ -306,9 +306,9 @@ def _counts(numbers: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in numbers.items())
 
 
-def _json(prompt: _Written | None) -> dict[str, Any]:
+def _json(prompt: _PromptRecord | None) -> dict[str, Any]:
     return {} if prompt is None else prompt.to_dict()
 
 
-def _with_prompt(text: str, prompt: _Written | None) -> str:
+def _with_prompt(text: str, prompt: _PromptRecord | None) -> str:
     return text if prompt is None else f"{text}\n{prompt.to_text()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning
 import torch
@@ -14,10 +14,12 @@ from geodistill.data.data_config import DataConfig
 from geodistill.data.data_source import DataSource
 from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.manifest import Manifest
-from geodistill.data.map_datasets import Datasets, MapDataset
 from geodistill.data.sample import Batch, Sample
 from geodistill.data.sampling import DrawBatches, split_batch
 from geodistill.spec import Legend, Spec
+
+if TYPE_CHECKING:
+    from geodistill.data.map_datasets import Datasets, MapDataset
 
 
 class DataModule(lightning.LightningDataModule):
@@ -114,6 +116,8 @@ class DataModule(lightning.LightningDataModule):
         Raises:
             DataError: A dataset is empty, an item has another form, or a mask holds a value outside the legend.
         """
+        from geodistill.data.map_datasets import Datasets
+
         by_split = {"train": train} if val is None else {"train": train, "val": val}
         return cls(config or DataConfig(), seed=seed, datasets=Datasets.measured(by_split, legend, bands))
 

@@ -51,7 +51,7 @@ class SplitPlan:
         block_unit: ``metres``, or ``pixels`` for ``window``.
         lists: Folder of the three lists; each line is an image's relative path, file name or stem.
         val_from_train: Share of the train files that becomes val, at random, where groups or lists name no val.
-        seed: Chooses among equally good divisions.
+        seed: Random seed of the split.
     """
 
     kind: SplitKind = "file"

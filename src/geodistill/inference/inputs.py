@@ -179,7 +179,7 @@ def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster
 
 
 def _resampled(raster: Raster, spec: Spec) -> Raster:
-    from geodistill.raster import ResampledRaster
+    from geodistill.raster.resampled import ResampledRaster
 
     if spec.gsd is None:
         raise DataError("a model without ground sampling distance", "one to resample to", "drop --resample")

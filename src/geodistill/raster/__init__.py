@@ -4,7 +4,6 @@ from geodistill.errors import output_error
 from geodistill.files import atomic_path
 from geodistill.raster.grid import Grid, Window
 from geodistill.raster.raster import Raster
-from geodistill.raster.resampled import ResampledRaster
 from geodistill.raster.source import IMAGE_SUFFIXES
 from geodistill.raster.stamps import source_files, stamp_of
 
@@ -12,7 +11,6 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "Grid",
     "Raster",
-    "ResampledRaster",
     "Window",
     "atomic_path",
     "output_error",

@@ -153,7 +153,7 @@ class LlmWriter:
 
 
 def secrets_of(url: str, key: str) -> tuple[str, ...]:
-    """Return what an endpoint is told and must not repeat: the key, and what the address holds."""
+    """Return what an endpoint must not repeat: the key, and what the address holds."""
     parts = urlsplit(url)
     secrets = [key, unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query))]
     return tuple(secret for secret in secrets if len(_letters(secret)) >= _LEAST)

@@ -17,8 +17,8 @@ from geodistill.data.catalog.find import SetFiles, find_set
 from geodistill.data.catalog.samrs import SAMRS
 
 CATALOG: dict[str, Benchmark] = {
-    found.name: found
-    for found in (
+    benchmark.name: benchmark
+    for benchmark in (
         VAIHINGEN, POTSDAM, LOVEDA, OPENEARTHMAP, ISAID, L8_BIOME, L8_BIOME_PATCHES, GRASS, CAS_LANDSLIDE, *SAMRS,
         *DETECTION,
     )

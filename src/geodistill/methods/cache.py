@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +29,8 @@ from torch import Tensor
 
 from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError
 from geodistill.files import atomic_path, output_error
+from geodistill.methods.teacher import Storage
 from geodistill.reading import read_object
-
-Storage = Literal["float16", "uint8"]
 
 FORMAT = 1
 SHARD_BYTES = 2**30

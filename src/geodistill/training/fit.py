@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
@@ -19,23 +19,31 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.config import SetsConfig
 from geodistill.data.datamodule import DataModule
-from geodistill.data.mixture import SetsDataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.files import output_error
+from geodistill.lazy import load
 from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.outputs import check_outputs
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
 from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
-from geodistill.training.checkpoint_io import SafeCheckpointIO, saved_step
-from geodistill.training.folder import CHECKPOINTS, held_run, prepare_run, refuse_other_folders, run_identity
-from geodistill.training.inputs import describe_inputs, named_files
+from geodistill.training.folder import (
+    CHECKPOINTS,
+    describe_inputs,
+    held_run,
+    named_files,
+    prepare_run,
+    refuse_other_folders,
+    run_identity,
+)
 from geodistill.training.outcome import FitResult, save_outcome
-from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints
+from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO, saved_step
 from geodistill.training.trial import one_value_error, try_batch_of_one
-from geodistill.training.warm_start import warm_start
+
+if TYPE_CHECKING:
+    from geodistill.data.mixture import SetsDataModule
 
 
 def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool = False) -> FitResult:
@@ -67,7 +75,11 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
         method = build_method(recipe, BuildContext(data.spec, rows=rows, sets=data.sets))
         last = run / CHECKPOINTS / "last.ckpt"
         resumes = last.is_file() and not restart  # then the weights to begin with are long left behind
-        start = None if recipe.init is None or resumes else warm_start(recipe.init, method, data.spec)
+        start = (
+            None
+            if recipe.init is None or resumes
+            else load("geodistill.training.warm_start:warm_start")(recipe.init, method, data.spec)
+        )
         data.restart(unlabelled=method.uses_unlabelled())
         task = SegmentationTask(
             method,
@@ -135,7 +147,10 @@ def make_data(recipe: Recipe) -> DataModule | SetsDataModule:
     """
     config, seed = recipe.data, recipe.trainer.seed
     if isinstance(config, SetsConfig) and config.manifests:
-        return SetsDataModule(config, seed=seed, processes=recipe.trainer.devices)
+        several: SetsDataModule = load("geodistill.data.mixture:SetsDataModule")(
+            config, seed=seed, processes=recipe.trainer.devices
+        )
+        return several
     return DataModule(config, seed=seed, views=cached_views(recipe), labels="labels" in recipe.stages)
 
 

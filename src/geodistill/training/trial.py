@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from geodistill.data.datamodule import DataModule, collate
-from geodistill.data.mixture import SetsDataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.method import Method, Objective
 from geodistill.methods.task import SegmentationTask
+
+if TYPE_CHECKING:
+    from geodistill.data.mixture import SetsDataModule
 
 _ONE_VALUE = "Expected more than 1 value per channel"
 
@@ -29,7 +32,7 @@ def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule | 
     Raises:
         RecipeError: A map is one pixel, of which batch norm can take no deviation.
     """
-    if data.config.batch_size > 1 or isinstance(data, SetsDataModule):
+    if data.config.batch_size > 1 or not isinstance(data, DataModule):
         return  # several sets are at least as many images
     batch = collate([data.crops[0]])
     modules: list[nn.Module] = [task] if method.phase is None else [task, method.phase]

@@ -126,7 +126,7 @@ class TeacherCache:
         return int(np.count_nonzero(self._index))
 
     def read(self, slot: int) -> list[Tensor] | None:
-        """Give a record's tensors on the CPU, or ``None`` where there is none; they may share the file's memory.
+        """Return a record's tensors on the CPU, or ``None`` where there is none; they may share the file's memory.
 
         They are float16 for that storage, float32 for ``uint8``.
         """
@@ -183,7 +183,7 @@ class TeacherCache:
         return bool(self._whole[slot])
 
     def _record(self, slot: int) -> NDArray[np.uint8] | None:
-        """Give a record's bytes in the file's own memory, or ``None`` where its shard is missing or short."""
+        """Return a record's bytes in the file's own memory, or ``None`` where its shard is missing or short."""
         shard, place = divmod(slot, self._a_shard)
         if shard not in self._maps:
             try:

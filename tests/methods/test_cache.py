@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, GeodistillError, GeodistillWarning, RecipeError
-from geodistill.methods.cache import Storage, TeacherCache
+from geodistill.methods.cache import TeacherCache
+from geodistill.methods.teacher import Storage
 from geodistill.nn.weights import weights_hash
 from where import SUPPORT
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from geodistill.methods.schema import Recipe
-from geodistill.training import checkpoint_io
+from geodistill.training import resume
 from geodistill.training.fit import fit
 
 MOMENTS = ("before", "in", "after")
@@ -40,7 +40,7 @@ def fit_killed(recipe: Recipe, run: Path, write: int, moment: str) -> bool:
 
     def work() -> None:
         patch, count = pytest.MonkeyPatch(), [0]
-        save, replace = checkpoint_io.SafeCheckpointIO.save_checkpoint, Path.replace
+        save, replace = resume.SafeCheckpointIO.save_checkpoint, Path.replace
 
         def dying_replace(self: Path, target: Any) -> Path:
             if moment == "in" and count[0] == write and Path(target).suffix == ".ckpt":
@@ -55,7 +55,7 @@ def fit_killed(recipe: Recipe, run: Path, write: int, moment: str) -> bool:
             if moment == "after" and count[0] == write:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        patch.setattr(checkpoint_io.SafeCheckpointIO, "save_checkpoint", dying_save)
+        patch.setattr(resume.SafeCheckpointIO, "save_checkpoint", dying_save)
         patch.setattr(Path, "replace", dying_replace)
         fit(recipe, run)
 

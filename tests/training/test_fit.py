@@ -15,10 +15,10 @@ import yaml
 from geodistill.cli import main
 from geodistill.errors import OutputError, RecipeError, TrainingError
 from geodistill.segmenter import Segmenter
-from geodistill.training.checkpoint_io import saved_step
 from geodistill.training.fit import fit
 from geodistill.training.folder import run_identity
 from geodistill.training.recipe import load_recipe
+from geodistill.training.resume import saved_step
 
 
 def losses(run: Path) -> dict[int, float]:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +29,8 @@ from torch import Tensor
 
 from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError, output_error
 from geodistill.files import atomic_path
+from geodistill.methods.teacher import Storage
 from geodistill.reading import read_object
-
-Storage = Literal["float16", "uint8"]
 
 FORMAT = 1
 SHARD_BYTES = 2**30
@@ -127,7 +126,7 @@ class TeacherCache:
         return int(np.count_nonzero(self._index))
 
     def read(self, slot: int) -> list[Tensor] | None:
-        """Give a record's tensors on the CPU, or ``None`` where there is none; they may share the file's memory.
+        """Return a record's tensors on the CPU, or ``None`` where there is none; they may share the file's memory.
 
         They are float16 for that storage, float32 for ``uint8``.
         """
@@ -184,7 +183,7 @@ class TeacherCache:
         return bool(self._whole[slot])
 
     def _record(self, slot: int) -> NDArray[np.uint8] | None:
-        """Give a record's bytes in the file's own memory, or ``None`` where its shard is missing or short."""
+        """Return a record's bytes in the file's own memory, or ``None`` where its shard is missing or short."""
         shard, place = divmod(slot, self._a_shard)
         if shard not in self._maps:
             try:

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.lazy import load
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import DEFAULT_TEACHER
 from geodistill.methods.teacher import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.nn.alignment import FAM, FeatureTap, map_grids, pair_levels
-from geodistill.nn.discriminator import FeatureDiscriminator
 from geodistill.nn.distillation import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
 from geodistill.nn.encoders import Encoder
 from geodistill.nn.losses import layer_normalise, mse
 from geodistill.nn.output import SegmentationOutput
 from geodistill.nn.weighting import build_weighting
 from geodistill.spec import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from geodistill.nn.discriminator import FeatureDiscriminator
 
 LogitLoss = Callable[[Tensor, Tensor, Tensor, CommonLosses], Tensor]
 
@@ -108,7 +111,10 @@ class FeatureMatch(nn.Module):
         self.strides = [teacher.strides[level] for level in levels]
         targets = [teacher.channels[level] for level in levels]
         self.align = FAM([student.channels[own] for own, _ in self.pairs], targets)
-        self.discriminator = FeatureDiscriminator(targets[-1], _view_of(teacher)) if "adversarial" in kinds else None
+        self.discriminator: FeatureDiscriminator | None = None
+        if "adversarial" in kinds:
+            discriminator = load("geodistill.nn.discriminator:FeatureDiscriminator")
+            self.discriminator = discriminator(targets[-1], _view_of(teacher))
 
     def terms(self, maps: Sequence[Tensor], targets: TeacherOutput, size: tuple[int, int]) -> dict[str, Tensor]:
         """Return the losses on features by kind.

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,16 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, TrainingError, UnknownNameError
-from geodistill.methods.cache import Storage, TeacherCache
 from geodistill.nn.alignment import map_grids
 from geodistill.nn.encoders import Encoder
 from geodistill.spec import Spec
 
+if TYPE_CHECKING:
+    from geodistill.methods.cache import TeacherCache
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Storage = Literal["float16", "uint8"]
+"""How a cache keeps a teacher's outputs."""
 
 
 @dataclass(frozen=True)

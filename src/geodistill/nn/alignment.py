@@ -25,7 +25,7 @@ class FeatureTap:
         encoder.register_forward_hook(self._keep)
 
     def take(self, height: int, width: int) -> list[Tensor]:
-        """Give the maps once, without what a network padded the image by.
+        """Return the maps once, without what a network padded the image by.
 
         Args:
             height: Of the image that the network was given, in pixels.

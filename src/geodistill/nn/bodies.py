@@ -138,9 +138,9 @@ def build_body(request: BodyRequest) -> Body:
     if "adapters" in request.options:
         # After the loading of weights, which name the blocks as they are without adapters.
         options = {key: value for key, value in request.options.items() if key != "adapters"}
-        plain_body = build_body(replace(request, options=options))
-        load("geodistill.nn.adapters:insert_adapters")(plain_body, request.options["adapters"])
-        return plain_body
+        adapted = build_body(replace(request, options=options))
+        load("geodistill.nn.adapters:insert_adapters")(adapted, request.options["adapters"])
+        return adapted
     plain = "geodistill.nn.vit:build_vit" if request.base not in OWN_FAMILIES and is_plain(request.base) else None
     body: Body = load(OWN_FAMILIES.get(request.base) or plain or "geodistill.nn.pyramid:build_pyramid")(request)
     return body

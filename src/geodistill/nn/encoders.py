@@ -129,7 +129,7 @@ def build_encoder(
     Raises:
         UnknownNameError: No such encoder; the message lists near names.
         RecipeError: An option, an index or the model does not do for feature maps.
-        ArtifactError: The weights cannot be had or do not fit.
+        ArtifactError: The weights are not available or do not fit.
     """
     base, options = parse_name(name)
     hub = weights == "pretrained"
@@ -150,7 +150,7 @@ def build_encoder(
         if not hub:
             raise RecipeError(f"encoder {name} cannot be built ({_first_line(error)})", "another") from error
         raise ArtifactError(
-            f"pretrained weights of {name} cannot be had ({_first_line(error)})",
+            f"pretrained weights of {name} are not available ({_first_line(error)})",
             "weights on the hub and a way to it",
             "give a local weights file",
         ) from error

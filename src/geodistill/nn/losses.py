@@ -44,7 +44,7 @@ def labelled_pixels(mask: Tensor) -> Tensor:
 
 
 def mean_over_processes(count: Tensor, least: float = 1.0) -> Tensor:
-    """Give what a loss is divided by: a scalar count, at least ``least``; in a distributed step its mean over them."""
+    """Return what a loss is divided by: a count, at least ``least``; in a distributed step its mean over processes."""
     if torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
         count = count.clone()
         torch.distributed.all_reduce(count)

@@ -57,11 +57,11 @@ class Weighting(nn.Module):
     def combine(
         self, terms: Mapping[str, Tensor], base: Mapping[str, float], shared: Sequence[nn.Parameter]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the total and the factor of each term."""
+        """Return the total and the factor of each term."""
         return weighted_sum(terms, base), {name: torch.tensor(base[name]) for name in terms}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Give the optimiser group of its own parameters: none, or one with its own rate and no decay."""
+        """Return the optimiser group of its own parameters: none, or one with its own rate and no decay."""
         own = list(self.parameters())
         return [{"params": own, "lr": self.learning_rate, "weight_decay": 0.0}] if own else []
 
@@ -85,7 +85,7 @@ class Uncertainty(Weighting):
     def combine(
         self, terms: Mapping[str, Tensor], base: Mapping[str, float], shared: Sequence[nn.Parameter]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the total and the factor of each term; a term whose base factor is 0 leaves its variance alone."""
+        """Return the total and the factor of each term; a term whose base factor is 0 leaves its variance alone."""
         bounded = self.bound * torch.tanh(self.log_variances / self.bound)
         parts, factors = [], {}
         for name, term in terms.items():
@@ -121,7 +121,7 @@ class GradientBalance(Weighting):
     def combine(
         self, terms: Mapping[str, Tensor], base: Mapping[str, float], shared: Sequence[nn.Parameter]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the total and the factor of each term; a term without a gradient so far keeps its base factor."""
+        """Return the total and the factor of each term; a term without a gradient so far keeps its base factor."""
         if torch.is_grad_enabled():
             if int(self.calls) % self.every == 0:
                 self._measure({name: term for name, term in terms.items() if base[name] != 0}, shared)

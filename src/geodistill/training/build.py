@@ -12,7 +12,6 @@ import torch
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.cache import TeacherCache
 from geodistill.methods.distillation import add_distillation, parse_term, split_weights
 from geodistill.methods.method import Method
 from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, find_method
@@ -146,12 +145,14 @@ def open_caches(
             "views": data.view_description(),
         }
         shapes = teacher.output_shapes(data.config.crop, data.spec.classes)
-        teacher.cache = TeacherCache(
+        teacher.cache = load("geodistill.methods.cache:TeacherCache")(
             config.cache, description, shapes, data.slots, config.cache_gb * 1e9, config.cache_storage
         )
+        cache = teacher.cache
+        assert cache is not None
         free = shutil.disk_usage(Path(config.cache)).free
         lines.append(
-            f"{name} cache {teacher.cache.folder}: {teacher.cache.size}; {len(teacher.cache):,} are there, "
+            f"{name} cache {cache.folder}: {cache.size}; {len(cache):,} are there, "
             f"{free / 1e9:.1f} GB of the disk are free"
         )
     return lines

@@ -20,19 +20,25 @@ from lightning.pytorch.utilities import rank_zero_only
 from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, RecipeError, output_error
+from geodistill.lazy import load
 from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.outputs import check_outputs
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
 from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
-from geodistill.training.checkpoint_io import SafeCheckpointIO, saved_step
-from geodistill.training.folder import CHECKPOINTS, held_run, prepare_run, refuse_other_folders, run_identity
-from geodistill.training.inputs import describe_inputs, named_files
+from geodistill.training.folder import (
+    CHECKPOINTS,
+    describe_inputs,
+    held_run,
+    named_files,
+    prepare_run,
+    refuse_other_folders,
+    run_identity,
+)
 from geodistill.training.outcome import FitResult, save_outcome
-from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints
+from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO, saved_step
 from geodistill.training.trial import one_value_error, try_batch_of_one
-from geodistill.training.warm_start import warm_start
 
 
 def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool = False) -> FitResult:
@@ -64,7 +70,11 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
         method = build_method(recipe, BuildContext(data.spec, rows=rows, sets=data.sets))
         last = run / CHECKPOINTS / "last.ckpt"
         resumes = last.is_file() and not restart  # then the weights to begin with are long left behind
-        start = None if recipe.init is None or resumes else warm_start(recipe.init, method, data.spec)
+        start = (
+            None
+            if recipe.init is None or resumes
+            else load("geodistill.training.warm_start:warm_start")(recipe.init, method, data.spec)
+        )
         data.restart(unlabelled=method.uses_unlabelled())
         task = SegmentationTask(
             method,

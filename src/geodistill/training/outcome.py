@@ -14,10 +14,9 @@ from geodistill.methods.schema import Recipe
 from geodistill.methods.task import SegmentationTask
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
-from geodistill.training.checkpoint_io import read_checkpoint
 from geodistill.training.folder import run_identity
 from geodistill.training.recipe import recipe_dict
-from geodistill.training.resume import ResumePoints
+from geodistill.training.resume import ResumePoints, read_checkpoint
 
 
 @dataclass(frozen=True)

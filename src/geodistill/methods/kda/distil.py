@@ -107,7 +107,7 @@ class DistilTask(Phase):
     Raises:
         RecipeError: Student and teacher cannot be aligned, or a setting does not do.
         UnknownNameError: No such term, form, encoder or weighting.
-        ArtifactError: The discriminator's weights cannot be had.
+        ArtifactError: The discriminator's weights are not available.
     """
 
     def __init__(self, encoder: Encoder, teacher: FrozenTeacher, config: DistilPhase, spec: Spec) -> None:
@@ -235,7 +235,7 @@ class DistilTask(Phase):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def rate_factor(self, step: int, end: float) -> float:
-        """Give a rate at ``step`` (from 0) as a factor of its start: a cosine to ``end`` at the last step or epoch."""
+        """Return a rate at ``step`` (from 0) as a factor of its start: a cosine to ``end`` at the last one."""
         epoch = self._config.epoch_steps
         done = min(step // epoch * epoch / max(self.steps - epoch, 1), 1.0)
         return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2

@@ -138,7 +138,7 @@ class CollapseWatch:
             warnings.warn(message, GeodistillWarning, stacklevel=4)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a resumed run needs."""
+        """Return what a resumed run needs."""
         return {"lasted": dict(self._lasted), "told": sorted(self._told)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ class KdaLossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
-        weights: Factor of each term of phase 2: ``ce`` and ``focal``, and any of the bench's under a teacher. A term
+        weights: Factor of each term of phase 2: ``ce`` and ``focal``, and any distillation term under a teacher. A term
             left out keeps its default; 0 switches it off.
         gamma: Exponent of the focal term.
         phase: Phase 1.

@@ -57,7 +57,7 @@ class KtdaLossConfig(CommonLosses):
 
     Attributes:
         weights: Factor of each term: ``ce`` (main head), ``aux`` (auxiliary head), ``kt_mse`` and ``kt_kl``
-            (transfer, the mean over levels), and any of the bench's. A term left out keeps its default; 0 switches
+            (transfer, the mean over levels), and any distillation term. A term left out keeps its default; 0 switches
             it off.
         target_norm: The teacher's features as the student is to match them: ``raw`` as published, ``standardised``
             (mean 0 and deviation 1 a channel, over all batches so far) or ``layernorm`` (the same over the channels

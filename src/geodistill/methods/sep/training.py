@@ -27,7 +27,7 @@ class SepLossConfig(CommonLosses):
 
     Attributes:
         weights: Factor of each term, the same for every set: ``ce`` of U-Net and UPerNet, ``class``, ``mask`` and
-            ``dice`` of Mask2Former. Where there is one set, any of the bench's under a teacher, too.
+            ``dice`` of Mask2Former. Where there is one set, any distillation term under a teacher, too.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))

@@ -22,7 +22,7 @@ class SupervisedLossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
-        weights: Factor of each term: ``ce``, and any of the distillation terms under a teacher.
+        weights: Factor of each term: ``ce``, and any distillation term under a teacher.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))

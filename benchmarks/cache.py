@@ -17,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from geodistill.methods.frozen import FrozenTeacher, TeacherOutput
 
 from geodistill.data.sample import Batch
 from geodistill.methods.cache import TeacherCache
 from geodistill.methods.distillation import add_bench
-from geodistill.methods.frozen import FrozenTeacher, TeacherOutput
 from geodistill.methods.method import CommonLosses, Method
 from geodistill.methods.supervised import SupervisedNetwork, SupervisedObjective
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig, SegmentationTask

@@ -28,7 +28,7 @@ Run = Callable[[Tensor], Tensor]
 
 
 def read_images(path: Path | None, segmenter: Segmenter, count: int, size: int) -> Tensor:
-    """Give ``(B, C, S, S)``: windows spread over a raster, or noise."""
+    """Return ``(B, C, S, S)``: windows spread over a raster, or noise."""
     if path is None:
         return example(segmenter.spec, (count, size, size))
     with Raster(path) as raster:

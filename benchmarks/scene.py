@@ -60,7 +60,7 @@ PREDICT, PLAIN, CHOOSE = "predict", "predict, memory not kept", "choosing"
 
 
 def bare_forward(forward: Forward, path: Path, plan: WindowPlan, batch: int) -> float:
-    """Give the seconds of the network alone on all windows; a row of windows is in memory at a time."""
+    """Return the seconds of the network alone on all windows; a row of windows is in memory at a time."""
     seconds = 0.0
     with Raster(path) as raster, torch.inference_mode():
         area = Area.whole(raster)
@@ -76,7 +76,7 @@ def bare_forward(forward: Forward, path: Path, plan: WindowPlan, batch: int) -> 
 
 
 def read_and_write(path: Path, out: Path, plan: WindowPlan) -> float:
-    """Give the seconds of reading a scene and writing a map of its size, as `predict` does, without any network."""
+    """Return the seconds of reading a scene and writing a map of its size, as `predict` does, without any network."""
     start = time.perf_counter()
     layer, part = Layer("classes", 1, "uint8"), Part.whole(plan)
     with (
@@ -100,7 +100,7 @@ def read_and_write(path: Path, out: Path, plan: WindowPlan) -> float:
 
 
 def open_forward(segmenter: Segmenter, options: argparse.Namespace) -> Forward:
-    """Give the bare forward of a backend."""
+    """Return the bare forward of a backend."""
     if options.backend == "torch" and options.precision == "fp32":
         return as_network(segmenter).forward
     how = {"precision": options.precision, "size": options.tile, "batch": options.batch}
@@ -108,7 +108,7 @@ def open_forward(segmenter: Segmenter, options: argparse.Namespace) -> Forward:
 
 
 def timed(segmenter: Segmenter, scene: Path, out: Path, how: PredictOptions) -> float:
-    """Give the seconds of `predict`."""
+    """Return the seconds of `predict`."""
     start = time.perf_counter()
     predict(segmenter, [scene], out, how)
     return time.perf_counter() - start
@@ -193,7 +193,7 @@ def child(options: argparse.Namespace) -> None:
 
 
 def status(key: str) -> float:
-    """Give a figure of this process in MiB."""
+    """Return a figure of this process in MiB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
 

@@ -35,7 +35,7 @@ REFERENCE = SlidingOptions(overlap=0.75, blend="cosine")
 
 
 def classes_of(segmenter: Segmenter, path: Path, settings: SlidingOptions) -> NDArray[np.uint8]:
-    """Give ``(H, W)`` classes of a scene."""
+    """Return ``(H, W)`` classes of a scene."""
     with Raster(path) as raster:
         network, area = as_network(segmenter), Area.whole(raster)
         windows = area.windows(network.size, settings.overlap)

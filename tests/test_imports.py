@@ -6,7 +6,7 @@ import sys
 import pytest
 
 SEGMENTER = {
-    *("colours", "description", "errors", "files", "lazy", "reading", "segmenter", "spec", "version"),
+    *("colours", "description", "errors", "files", "folders", "lazy", "reading", "segmenter", "spec", "version"),
     *("nn", "nn.normalise", "nn.weights"),
 }
 """Modules of the package that `geodistill.segmenter` needs."""

@@ -25,7 +25,7 @@ GUARDED = {
     "reading.py": "the guarded readers themselves",
     "folders.py": "markers and holders, which count as not there where they cannot be read",
     "nn/weights.py": "weights: torch.load with weights_only, behind one error",
-    "training/checkpoint_io.py": "checkpoints: the same, after their checksums",
+    "training/resume.py": "checkpoints: the same, after their checksums",
     "evaluation/worst.py": "pictures that it has just written itself",
 }
 """Where parsers of outside files may stand."""

@@ -39,7 +39,7 @@ def segment(
     edges: Edges | None = None,
     **settings: Any,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Give ``(K, H, W)`` probabilities and ``(H, W)`` validity of a whole raster, or of a part of it."""
+    """Return ``(K, H, W)`` probabilities and ``(H, W)`` validity of a whole raster, or of a part of it."""
     network = as_network(segmenter, tta=settings.pop("tta", "none"))
     with Raster(path) as raster:
         area = Area.whole(raster) if window is None else Area(raster, window)

@@ -76,11 +76,11 @@ def write_boxes(folder: Path, data: dict[str, Any]) -> None:
 
 
 def settings_of(folder: Path, **changes: Any) -> LabelSettings:
-    """Give settings for a made-up set; filled boxes unless another segmenter is asked for."""
+    """Return settings for a made-up set; filled boxes unless another segmenter is asked for."""
     given: dict[str, Any] = {"segmenter": "box", "format": "coco"} | changes
     return LabelSettings(images=folder / "images", boxes=folder / "boxes.json", **given)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Give every file below a folder, hidden ones too."""
+    """Return every file below a folder, hidden ones too."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

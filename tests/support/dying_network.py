@@ -36,7 +36,7 @@ class DyingNetwork(ContextNetwork):
 
 
 def dying_segmenter(folder: Path, after: int) -> Segmenter:
-    """Give a Segmenter of the tiny ``context`` with such a network, to be pickled into workers."""
+    """Return a Segmenter of the tiny ``context`` with such a network, to be pickled into workers."""
     segmenter = tiny_segmenter("context", tile=32)
     segmenter.network.network = DyingNetwork(folder, after).eval()
     return segmenter

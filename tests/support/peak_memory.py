@@ -18,7 +18,7 @@ from tiny import tiny_networks, tiny_segmenter
 
 
 def status(key: str) -> float:
-    """Give a figure of this process in MiB."""
+    """Return a figure of this process in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
 

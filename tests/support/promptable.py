@@ -81,7 +81,7 @@ _PROCESSORS = {
 
 
 def promptable(family: str) -> tuple[Any, Any]:
-    """Give a small model and its processor; the random masks have both signs and many edges."""
+    """Return a small model and its processor; the random masks have both signs and many edges."""
     torch.manual_seed(0)
     model = _MODELS[family]().eval()
     with torch.no_grad():

@@ -13,7 +13,7 @@ ARGUMENTS = {"encoder": "test_convnext", "text_tokens": 6, "text_width": 8, "wid
 
 
 def zoned_segmenter(prompts: tuple[str, ...] = tuple(ZONES), tile: int = 32) -> Segmenter:
-    """Give an untrained model of three classes; prompts are of 3 to 6 tokens."""
+    """Return an untrained model of three classes; prompts are of 3 to 6 tokens."""
     torch.manual_seed(0)
     arguments = ARGUMENTS | {"prompts": list(prompts)}
     network = MetaSegNetwork(3, 3, **arguments)  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ def tiny_networks() -> Iterator[None]:
 
 
 def tiny_segmenter(name: str = "band", channels: int = 3, classes: int = 3, tile: int = 16) -> Segmenter:
-    """Give a Segmenter of ``band`` or ``context``; call it inside `tiny_networks`."""
+    """Return a Segmenter of ``band`` or ``context``; call it inside `tiny_networks`."""
     spec = tiny_spec(channels, classes, std=1.0 if name == "band" else 60.0)
     return Segmenter(name, {}, spec, tile, {"scores": {}}).eval()
 

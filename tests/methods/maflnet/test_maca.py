@@ -40,7 +40,7 @@ def unit(vector: Tensor) -> Tensor:
 
 
 def scrambled(module: nn.Module) -> nn.Module:
-    """Give every parameter a value of its own, so that no two of them can be exchanged unseen."""
+    """Return every parameter a value of its own, so that no two of them can be exchanged unseen."""
     torch.manual_seed(1)
     for parameter in module.parameters():
         nn.init.normal_(parameter, 0.3, 0.7)

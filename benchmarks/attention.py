@@ -15,7 +15,8 @@ import time
 import torch
 from torch import Tensor, nn
 
-from geodistill.methods.maflnet import MACA, MacaConfig, MaflNetwork
+from geodistill.methods.maflnet.maca import MACA, MacaConfig
+from geodistill.methods.maflnet.network import MaflNetwork
 from geodistill.training.inspect import LiveMemory
 
 MOST = 1.1

@@ -17,14 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from geodistill.methods.frozen import FrozenTeacher, TeacherOutput
 
 from geodistill.data.sample import Batch
 from geodistill.methods.cache import TeacherCache
-from geodistill.methods.distillation import add_bench
+from geodistill.methods.distillation import add_distillation
+from geodistill.methods.encoder_teacher import EncoderTeacher
 from geodistill.methods.method import CommonLosses, Method
-from geodistill.methods.supervised import SupervisedNetwork, SupervisedObjective
+from geodistill.methods.supervised.network import SupervisedNetwork
+from geodistill.methods.supervised.training import SupervisedObjective
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig, SegmentationTask
+from geodistill.methods.teacher import FrozenTeacher, TeacherOutput
 from geodistill.nn.encoders import build_encoder
 from geodistill.spec import Legend, Spec
 
@@ -36,7 +38,7 @@ def make_teacher(name: str, levels: int) -> FrozenTeacher:
     depth = len(build_encoder(name).channels)
     blocks = {"vit_small_patch14_dinov2": 12, "vit_base_patch14_dinov2": 12}.get(name, depth)
     encoder = build_encoder(name, indices=range(blocks - levels, blocks))
-    return FrozenTeacher(encoder, (120.0,) * 3, (60.0,) * 3, (0, 1, 2))
+    return EncoderTeacher(encoder, (120.0,) * 3, (60.0,) * 3, (0, 1, 2))
 
 
 def make_task(teacher: FrozenTeacher, student: str) -> SegmentationTask:
@@ -44,7 +46,7 @@ def make_task(teacher: FrozenTeacher, student: str) -> SegmentationTask:
     arguments = {"architecture": "segformer", "encoder": student}
     network = SupervisedNetwork(SPEC.channels, SPEC.classes, **arguments)
     method = Method("supervised", arguments, network, SupervisedObjective({"ce": 1.0}))
-    method = add_bench(method, {"feature": 1.0}, {"teacher": teacher}, CommonLosses())
+    method = add_distillation(method, {"feature": 1.0}, {"teacher": teacher}, CommonLosses())
     task = SegmentationTask(method, SPEC, OptimizerConfig(), ScheduleConfig(), 1000)
     return task.train()
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from geodistill.methods.metasegnet import MetaSegNetwork
+from geodistill.methods.metasegnet.network import MetaSegNetwork
 from geodistill.text.features import FeatureStore
 from geodistill.text.places import Setting
 from geodistill.text.templates import write_prompt

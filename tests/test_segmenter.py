@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from geodistill.description import DESCRIPTION, WEIGHTS, sealed
 from geodistill.errors import ArtifactError, GeodistillError, OutputError, UnknownNameError
-from geodistill.files import MARKER
+from geodistill.folders import MARKER
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.nn.normalise import Normalised

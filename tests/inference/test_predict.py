@@ -21,7 +21,7 @@ from geodistill.inference.options import PredictOptions, parse_bytes
 from geodistill.inference.predict import map_paths, predict
 from geodistill.inference.scene_map import SceneMap
 from geodistill.inference.windows import WindowPlan
-from geodistill.methods.supervised import SupervisedNetwork
+from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX

@@ -19,7 +19,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.errors import ArtifactError, BusyError, OutputError, RecipeError
-from geodistill.files import foreign_files, hold_folder
+from geodistill.folders import foreign_files, hold_folder
 from geodistill.methods.schema import Recipe
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from geodistill.data.mask_files import read_mask
 from geodistill.data.measure import measure
 from geodistill.errors import DataError, OutputError, UnknownNameError
 from geodistill.files import atomic_path, named_path
-from geodistill.folders import mark_folder
 from geodistill.raster import Raster, Window
 from geodistill.raster.grid import place_windows
 from geodistill.spec import Legend
@@ -59,16 +57,14 @@ def cut_patches(
     _refuse_inputs(manifest, out)
     with atomic_path(out, KIND) as part:
         for row in manifest.entries:
-            entries += [_moved(patch, part, out) for patch in _cut(row, manifest, part, size, places, stretch)]
+            entries += _cut(row, manifest, part, size, places, stretch)
         if not entries:
             raise DataError(
                 f"no scene of {manifest.path} is {size} x {size} pixels", "larger scenes or smaller patches"
             )
-    cut = Manifest(tuple(entries), kept, legend)
-    measured = cut.with_statistics(measure(cut))
-    ours = [escape(path.relative_to(out).as_posix()) for row in entries for path in (row.image, row.mask) if path]
-    mark_folder(out, KIND, [*ours, MANIFEST])
-    return measured.save(out / MANIFEST)
+        cut = Manifest(tuple(entries), kept, legend)
+        cut.with_statistics(measure(cut)).save(part / MANIFEST)  # its paths are relative to its folder
+    return Manifest.load(out / MANIFEST)
 
 
 def _refuse_inputs(manifest: Manifest, out: Path) -> None:
@@ -121,9 +117,3 @@ def _write(path: Path, pixels: NDArray[Any], grid: dict[str, Any]) -> None:
         profile["photometric"] = "minisblack"  # else GDAL calls the fourth band alpha
     with rasterio.open(path, "w", **profile) as file:
         file.write(pixels)
-
-
-def _moved(row: Row, part: Path, out: Path) -> Row:
-    """Return a row's files the names they have once the folder is in its place."""
-    assert row.mask is not None  # only labelled rows are cut
-    return replace(row, image=out / row.image.relative_to(part), mask=out / row.mask.relative_to(part))

@@ -62,8 +62,8 @@ def refuse_other_folders(run: Path, restart: bool) -> None:
             "a new or empty folder",
             "choose another --out",
         )
-    if restart:
-        refuse_foreign(run)
+    if restart or (marker is not None and marker[0] != KIND):
+        refuse_foreign(run, KIND)  # a Segmenter is ours too, and no place for a run
 
 
 def _follows() -> bool:

@@ -12,8 +12,8 @@ from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.errors import ArtifactError, DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.papers.registry import Table, find_table
-from geodistill.papers.reproduce import list_tables, prompts, reproduce, sets
-from geodistill.papers.reproduce import run as running
+from geodistill.papers.reproduce import list_tables, prompt_table, reproduce, table_data
+from geodistill.papers.reproduce import runner as running
 from geodistill.papers.reproduce.result_table import PaperTable
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets
 from geodistill.papers.row import About, PaperRow
@@ -24,7 +24,7 @@ TINY_PHASE = [*TINY, "losses.phase.steps=2"]
 
 @pytest.fixture(autouse=True)
 def small_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sets, "SIDE", 48)
+    monkeypatch.setattr(table_data, "SIDE", 48)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def table(out: Path) -> PaperTable:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sets, "SIDE", 48)
+        patch.setattr(table_data, "SIDE", 48)
         return reproduce("ktda/2", out, overrides=TINY)
 
 
@@ -258,7 +258,7 @@ def test_an_open_row_cannot_be_asked_for(tmp_path: Path) -> None:
 
 
 def test_prompts_are_compared_on_made_up_objects_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "SIDE", 96)
+    monkeypatch.setattr(prompt_table, "SIDE", 96)
     first = reproduce("samrs/1", tmp_path, rows=["hbox", "rhbox"], overrides=["segmenter=box"])
     assert [row.label for row in first.rows if row.state == "done"] == ["hbox", "rhbox"]
     figures = first.rows[1].seeds[42]
@@ -266,8 +266,8 @@ def test_prompts_are_compared_on_made_up_objects_once(tmp_path: Path, monkeypatc
     assert 20 < figures["pixel_iou"] <= 100
     assert first.rows[1].published == {"instance_iou": 89.97, "pixel_iou": 79.40}
     calls = []
-    true_ablate = prompts.ablate
-    monkeypatch.setattr(prompts, "ablate", lambda *a, **k: calls.append(a[3].prompts) or true_ablate(*a, **k))
+    true_ablate = prompt_table.ablate
+    monkeypatch.setattr(prompt_table, "ablate", lambda *a, **k: calls.append(a[3].prompts) or true_ablate(*a, **k))
     both = reproduce("samrs/1", tmp_path, rows=["hbox", "cp"], overrides=["segmenter=box"])
     assert both.rows[1].seeds == first.rows[1].seeds
     assert calls == [(("cp",),)]

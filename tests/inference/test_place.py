@@ -120,7 +120,7 @@ def test_scores_take_each_image_under_its_own_zone(model: Segmenter, tmp_path: P
         row = Row(image, mask, "test", Window(0, 0, 32, 32), lon=lon, lat=lat)
         manifest = Manifest((row,), model.spec.bands, legend)
         counts: list[list[int]] = evaluate(
-            model, manifest, options=EvaluateOptions(device="cpu", location=said)
+            model, manifest, options=EvaluateOptions(device="cpu", location=said or LocationHint())
         ).counts.tolist()
         return counts
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import METHODS, BuildContext, MethodPlug, Recipe
 from geodistill.nn.losses import cross_entropy
@@ -83,7 +84,7 @@ def plugged() -> Iterator[None]:
 @pytest.mark.usefixtures("plugged")
 def test_a_method_is_a_recipe_a_network_a_loss_and_a_line_in_a_table(tmp_path: Path) -> None:
     write_town(tmp_path / "town")
-    scan(tmp_path / "town", out=tmp_path / "town.parquet", legend=LEGEND, fractions=(0.5, 0.25, 0.25))
+    scan(tmp_path / "town", out=tmp_path / "town.parquet", legend=LEGEND, split=SplitPlan(fractions=(0.5, 0.25, 0.25)))
     flags = {"data.manifest": tmp_path / "town.parquet", "data.crop": 64, "data.batch_size": 4, "data.workers": 0}
     flags |= {"optimizer.lr": 0.05, "trainer.max_steps": 30, "trainer.accelerator": "cpu", "trainer.pictures": 0}
     recipe = load_recipe(None, ["--method", "pixel", *(part for k, v in flags.items() for part in (f"--{k}", str(v)))])

@@ -63,13 +63,13 @@ def recipe(town: Path, tmp_path: Path) -> Path:
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of images that Segmenters as teachers look at."""
     counts: list[int] = []
-    look = SegmenterTeacher._look
+    look = SegmenterTeacher._outputs
 
     def count(self: SegmenterTeacher, image: torch.Tensor) -> Any:
         counts.append(len(image))
         return look(self, image)
 
-    monkeypatch.setattr(SegmenterTeacher, "_look", count)
+    monkeypatch.setattr(SegmenterTeacher, "_outputs", count)
     return counts
 
 

@@ -18,6 +18,7 @@ import yaml
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
+from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, BusyError, OutputError, RecipeError
 from geodistill.folders import foreign_files, hold_folder
 from geodistill.methods.schema import Recipe
@@ -31,7 +32,7 @@ from towns import LEGEND, write_town
 def own_town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     write_town(folder, count=4, size=48)
-    scan(folder, out=folder / "manifest.parquet", legend=LEGEND, fractions=(0.5, 0.25, 0.25))
+    scan(folder, out=folder / "manifest.parquet", legend=LEGEND, split=SplitPlan(fractions=(0.5, 0.25, 0.25)))
     return folder
 
 

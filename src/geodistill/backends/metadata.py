@@ -55,8 +55,18 @@ def finish_graph(path: Path, metadata: Mapping[str, str], context: Sequence[str]
         for field in ("metadata_props", "doc_string"):
             if field in part.DESCRIPTOR.fields_by_name:
                 part.ClearField(field)
+    _drop_unused_domains(model)
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.save(model, path)
+
+
+def _drop_unused_domains(model: Any) -> None:
+    """Take the operator sets off that no node is of: the quantiser leaves those of its own intermediate graphs."""
+    parts = (*_parts(model.graph), *_nodes(model.functions))
+    used = {"", *(part.domain for part in parts if "op_type" in part.DESCRIPTOR.fields_by_name)}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 def _nodes(holders: Iterable[Any]) -> Iterator[Any]:

@@ -51,7 +51,7 @@ def test_the_guides_figures_are_the_networks() -> None:
             teacher = MaflNetwork(3, 6, encoder=encoder, trained="adapters", auxiliary=False)
             total = sum(p.numel() for p in teacher.parameters())
             trained = sum(p.numel() for p in teacher.parameters() if p.requires_grad)
-            assert f"| teacher, an adapter a {place} | {total:,} | {trained:,} |" in text
+            assert f"| teacher, one adapter per {place} | {total:,} | {trained:,} |" in text
     assert f"| {sum(p.numel() for p in student.parameters()):,} |" in text
 
 

@@ -149,7 +149,7 @@ def write_grass(root: Path) -> Path:
     for part, count in (("train", 2), ("val", 1)):
         for number in range(count):
             name = f"{part}{number}"
-            make_raster(root / "img_dir" / part / f"{name}.tif", height=32, width=32, seed=number)
+            make_raster(root / "img_dir" / part / f"{name}.tif", height=32, width=32, seed=len(part) + number)
             mask = noise((1, 32, 32), seed=number) % 5
             make_raster(root / "ann_dir" / part / f"{name}.png", pixels=mask, crs=None)
     return root

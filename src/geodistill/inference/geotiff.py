@@ -32,7 +32,7 @@ BLOCK = 512
 """Side of the map's blocks in pixels."""
 
 _CACHE = 2**23
-"""Bytes of blocks that GDAL may hold while it copies: of raw rows, beside each of which it holds about as much again."""
+"""Bytes of blocks that GDAL may hold while it copies. They are raw rows, and beside each it holds as much again."""
 
 _ROWS = 128
 """Rows of which an overview is made at once; an even number."""

@@ -77,6 +77,7 @@ IMPORTED_AS = {
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "pyyaml": "yaml",
+    "markdown-it-py": "markdown_it",
 }
 USED_WITHOUT_IMPORT = {
     "onnxscript": "torch.onnx exports through it",

@@ -17,6 +17,7 @@ from torch import Tensor
 from geodistill.errors import RecipeError
 from geodistill.inference.options import PredictOptions, SlidingOptions
 from geodistill.inference.windows import Part, WindowPlan
+from geodistill.nn.device import device_name
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 
@@ -118,11 +119,6 @@ def as_network(
         return logits
 
     return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta, prompts)
-
-
-def device_name(asked: str) -> str:
-    """Return the device that ``auto`` stands for on this machine: its GPU, if it has one."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
 def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:

@@ -14,12 +14,13 @@ from geodistill.errors import ArtifactError, DataError, GeodistillError, OutputE
 from geodistill.files import LONGEST_NAME
 from geodistill.inference.geotiff import map_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
-from geodistill.inference.network import default_batch, device_name
+from geodistill.inference.network import default_batch
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, map_scene
 from geodistill.inference.sliding import check_bands
 from geodistill.inference.style import style_files
 from geodistill.inference.worker import SceneTask, Worker, offline_where
+from geodistill.nn.device import device_name
 from geodistill.outputs import check_outputs
 from geodistill.raster import IMAGE_SUFFIXES
 from geodistill.raster.source import is_local

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from geodistill.inference.checkpoint import PartFiles, about_of, work_folder
 from geodistill.inference.inputs import InputScene, open_scene
-from geodistill.inference.network import RunPlan, as_network, default_batch, device_name, load_on, passes
+from geodistill.inference.network import RunPlan, as_network, default_batch, load_on, passes
 from geodistill.inference.options import BACKENDS, PRECISIONS, PredictOptions
 from geodistill.inference.scene_map import SceneMap, chosen_for, layers_of, map_scene, segment_parts
 from geodistill.inference.windows import Area, WindowPlan
+from geodistill.nn.device import device_name
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 

@@ -15,8 +15,7 @@ from PIL import Image
 from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.errors import GeodistillError, GeodistillWarning, OutputError
 from geodistill.label.labelling import build
-from geodistill.label.ledger import NAME as JOURNAL
-from geodistill.label.ledger import Journal
+from geodistill.label.ledger import JOURNAL, Journal
 from killed_label import TILED
 
 

@@ -16,17 +16,16 @@ from geodistill.engine import run_tasks
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.label.config import check_view
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import read_boxes
 from geodistill.label.formats.true_masks import instances_of, with_true_masks
 from geodistill.label.labeller import segmenter_of
 from geodistill.label.labelling import WorkerOptions, unopened
-from geodistill.label.masks import Mask, Runs
+from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import read_tiles
-from geodistill.label.polygons import fill_polygon
 from geodistill.label.postprocess import NO_RULES, Rules, finish
-from geodistill.label.prompts import COMBINATIONS, build_prompts
-from geodistill.label.records import Box, ImageBoxes, rectangle
-from geodistill.label.tiles import boxes_in, tile_windows
+from geodistill.label.records import Box, ImageBoxes, boxes_in, rectangle
+from geodistill.label.segmenters.promptable import COMBINATIONS, build_prompts
+from geodistill.label.tiles import tile_windows
 from geodistill.raster import Raster, Window
 from geodistill.writing import csv_text, json_text
 
@@ -39,7 +38,7 @@ class PromptAblation:
     """The prompts to compare, and how; run on each image: `geodistill.engine.run_tasks` sends it to its workers.
 
     Attributes:
-        segmenter: Name for `geodistill.label.segmenters.build_segmenter`.
+        segmenter: Name for `geodistill.label.segmenters.promptable.build_segmenter`.
         prompts: The combinations to compare.
         rules: How masks are mended before they are compared; not at all in the paper.
         tile: Side of the tiles in pixels, or ``None``.

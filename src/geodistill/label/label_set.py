@@ -10,9 +10,10 @@ from typing import Any, BinaryIO
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError
-from geodistill.label.assemble import ACCOUNT, INSTANCES, LEGEND, MANIFEST
-from geodistill.label.masks import Runs, checked_runs
-from geodistill.label.names import flat_names
+from geodistill.label.annotated_masks import checked_runs
+from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
+from geodistill.label.masks import Runs
+from geodistill.label.tiles import flat_names
 from geodistill.reading import ANNOTATION_BYTES, parse_json, parse_object, read_json, read_object
 from geodistill.spec import Legend
 

@@ -14,24 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
+from geodistill.label.accounts import GroundPlace, TileFiles, TileRecord, file_sums
 from geodistill.label.config import LabelSettings
-from geodistill.label.ledger import GroundPlace, TileFiles, TileRecord, file_sums
-from geodistill.label.masks import Mask, Runs
+from geodistill.label.ledger import CHUNK, FOLDERS
+from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_mask, write_tile
-from geodistill.label.polygons import fill_polygon
 from geodistill.label.postprocess import EMPTY, finish, paint
-from geodistill.label.prompts import build_prompts, parse_prompt
-from geodistill.label.records import Box
-from geodistill.label.segmenters.promptable import PromptableSegmenter, build_segmenter
-from geodistill.label.tiles import ImageTask, Item, TileTask, boxes_in
+from geodistill.label.records import Box, boxes_in
+from geodistill.label.segmenters.promptable import PromptableSegmenter, build_prompts, build_segmenter, parse_prompt
+from geodistill.label.tiles import ImageTask, Item, TileTask
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX, Legend
-
-CHUNK = ".chunk"
-"""How many prompts are decoded at once, in the output folder, so that a run which goes on does the same."""
-
-FOLDERS = ("gray", "color", "images")
-"""Folders of the output folder that tiles are written to."""
 
 
 @lru_cache(maxsize=1)

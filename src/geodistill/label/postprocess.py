@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.label.masks import Mask, Runs
-from geodistill.label.polygons import centres_inside, fill_polygon
+from geodistill.label.masks import Mask, Runs, centres_inside, fill_polygon
 from geodistill.label.records import Box
 from geodistill.spec import IGNORE_INDEX
 
@@ -114,7 +113,7 @@ def outside_share(mask: Mask, box: Box) -> float:
     total = int(mask.pixels.sum())
     if not total:
         return 0.0
-    inside_box = centres_inside(box.polygon, mask.left, mask.top, *mask.pixels.shape)
+    inside_box = centres_inside([box.polygon], mask.left, mask.top, *mask.pixels.shape)
     return 1 - int((mask.pixels & inside_box).sum()) / total
 
 
@@ -128,7 +127,7 @@ def _component(mask: Mask, box: Box) -> NDArray[np.bool_] | None:
     rows, columns = labels.shape
     chosen = int(labels[row, column]) if 0 <= row < rows and 0 <= column < columns else 0
     if not chosen:
-        inside_box = centres_inside(box.polygon, mask.left, mask.top, rows, columns)
+        inside_box = centres_inside([box.polygon], mask.left, mask.top, rows, columns)
         inside = np.bincount(labels[inside_box], minlength=count)[1:]
         sizes = np.bincount(labels.ravel(), minlength=count)[1:]
         chosen = int((inside if inside.any() else sizes).argmax()) + 1

@@ -21,12 +21,11 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.errors import DataError
-from geodistill.label.assemble import INSTANCES, MANIFEST
+from geodistill.label.annotated_masks import checked_runs, coco_polygons
 from geodistill.label.formats.raw_boxes import points
 from geodistill.label.label_set import read_instances
-from geodistill.label.labeller import FOLDERS
-from geodistill.label.masks import Runs, checked_runs
-from geodistill.label.polygons import coco_polygons
+from geodistill.label.ledger import FOLDERS, INSTANCES, MANIFEST
+from geodistill.label.masks import Runs
 from geodistill.raster import Raster
 from geodistill.spec import Colour, Legend, default_colours, parse_colour
 

@@ -17,10 +17,17 @@ from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
+from geodistill.label.annotated_masks import mask_of
 from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
-from geodistill.label.formats.images import Picture, Pictures, files_of
-from geodistill.label.formats.raw_boxes import ImageAnnotations, RawBox, ReadOptions, ReadResult
-from geodistill.label.polygons import mask_of
+from geodistill.label.formats.raw_boxes import (
+    ImageAnnotations,
+    Picture,
+    Pictures,
+    RawBox,
+    ReadOptions,
+    ReadResult,
+    files_of,
+)
 from geodistill.label.records import Kind, kind_of_corners
 from geodistill.raster import Grid
 

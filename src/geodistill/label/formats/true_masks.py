@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.formats.screen import fold
+from geodistill.label.formats.detection import fold
 from geodistill.label.masks import Runs
 from geodistill.label.records import Bounds, Box, ImageBoxes
 from geodistill.raster import Raster

@@ -13,11 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.label.masks import Mask
-from geodistill.label.polygons import rasterise
-from geodistill.label.prompts import Prompts
+from geodistill.label.masks import Mask, fill_polygon
 from geodistill.label.records import Bounds, rectangle
-from geodistill.label.segmenters.promptable import Embedding
+from geodistill.label.segmenters.promptable import Embedding, Prompts
 
 PADDING = 0.5
 """Share of the box's sides that is seen around it, as a sample of the background."""
@@ -84,7 +82,7 @@ def cut_out(
     height, width = image.shape[:2]
     box = np.clip(np.rint(bounds), 0, (width, height, width, height)).astype(int)
     if (box[2:] - box[:2]).min() < SMALLEST:
-        return rasterise(rectangle(*bounds), height, width)
+        return fill_polygon(rectangle(*bounds), height, width)
     pad = np.maximum((box[2:] - box[:2]) * PADDING, LEAST_PADDING).astype(int)
     left, top = np.maximum(box[:2] - pad, 0).tolist()
     right, bottom = np.minimum(box[2:] + pad, (width, height)).tolist()
@@ -134,7 +132,7 @@ def first_guess(
         inside[:] = cv2.GC_PR_BGD
         middle_of = polygon.mean(axis=0)
         for share, label in ((1.0, cv2.GC_PR_FGD), (core, cv2.GC_FGD)):
-            part = rasterise((polygon - middle_of) * share + middle_of - (left, top), *inside.shape)
+            part = fill_polygon((polygon - middle_of) * share + middle_of - (left, top), *inside.shape)
             inside[part.place][part.pixels] = label
     if point is not None:
         radius = max(1, min(right - left, bottom - top) // 8)

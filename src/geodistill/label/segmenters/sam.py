@@ -20,8 +20,7 @@ from torch import Tensor
 
 from geodistill.errors import OutputError, output_error
 from geodistill.label.masks import Mask
-from geodistill.label.prompts import Prompts
-from geodistill.label.segmenters.promptable import Embedding
+from geodistill.label.segmenters.promptable import Embedding, Prompts
 from geodistill.label.segmenters.resample import TileFrame, bands_back, crop_masks, mask_prompt
 from geodistill.label.segmenters.sam_decoder import ImageContext, MaskDecoder
 from geodistill.label.segmenters.sam_model import SamNetwork, load_network

@@ -158,11 +158,7 @@ class DataModule(lightning.LightningDataModule):
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def restart(self, unlabelled: bool) -> None:
-        """Begin with the first draw again, for another training task.
-
-        Args:
-            unlabelled: Whether unlabelled images, where the recipe's ``data`` names any, are drawn from now on.
-        """
+        """Begin with the first draw again, for another training task, drawing from unlabelled images or not."""
         self._draws, self._first_step = [0] * len(self._draws), None
         for source in self._sources.values():
             source.crops.draw_unlabelled(self.config.unlabelled_share if unlabelled else 0.0)

@@ -108,12 +108,7 @@ class PixelDigest:
 
 
 def compare_companions(images: Sequence[ImageSummary], expect_crs: bool | None = None) -> list[Finding]:
-    """Compare images with each other: CRS, sample type, equal pixels.
-
-    Args:
-        images: What is known of them.
-        expect_crs: Whether each should have a CRS; by default if any of them has one.
-    """
+    """Compare images: CRS (each should have one where any has, or as ``expect_crs`` says), type, equal pixels."""
     findings: list[Finding] = []
     if expect_crs is None:
         expect_crs = any(image.georeferenced for image in images)
@@ -205,14 +200,7 @@ def vanished_labels(
 ) -> list[str]:
     """Say what of the labels is not there, with shares: ignored pixels, classes without any, a class alone.
 
-    Args:
-        legend: The classes.
-        counts: Valid pixels of each class, by split.
-        ignored: Valid pixels that are ignored, by split.
-        splits: The splits to look at.
-
-    Returns:
-        One line each; none where all is well.
+    Counts are of valid pixels, of each class and ignored, by split. There is one line each; none where all is well.
     """
     counted = [split for split in splits if split in counts]
     labelled = {split: sum(counts[split]) for split in counted}

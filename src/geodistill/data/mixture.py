@@ -18,11 +18,7 @@ MOST_RANGE = 8.0
 
 
 def join_specs(specs: Mapping[str, Spec], images: Mapping[str, int]) -> tuple[Spec, dict[str, Spec]]:
-    """Join the Specs of several sets of the same bands.
-
-    Args:
-        specs: By name.
-        images: Training images of each, which weigh its mean and deviation in the pooled ones.
+    """Join the Specs of several sets of the same bands, each weighed by its number of training images.
 
     Returns:
         The Spec of all classes, named ``set:class``, and each set's own; both with the pooled normalisation.

@@ -182,12 +182,7 @@ class Opened:
 
 
 def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], str], progress: bool) -> Opened:
-    """Open each file once for its size, place and bands.
-
-    Args:
-        pairs: Images with their masks.
-        name: Names an image in splits.
-        progress: Show a bar on a terminal.
+    """Open each pair of image and mask once for size, place and bands; ``name`` names an image in splits.
 
     Raises:
         DataError: None can be opened, or they have different numbers of bands.

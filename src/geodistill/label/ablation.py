@@ -203,16 +203,7 @@ def ablate(
     work: WorkerOptions | None = None,
     progress: bool = False,
 ) -> AblationTable:
-    """Compare prompts on a set with true instance masks.
-
-    Args:
-        format: Annotation format.
-        boxes: File or folder of the annotations.
-        images: Folder of the images.
-        question: What to compare.
-        category_field: Where an object's class stands, in formats that leave it open.
-        work: Engine and workers.
-        progress: Show a progress bar on a terminal.
+    """Compare prompts on a set with true instance masks; places, format and column as `read_boxes` takes them.
 
     Raises:
         DataError: Not a single box has a true mask.
@@ -247,12 +238,7 @@ def ablate(
 
 
 def format_ablation(ablation: AblationTable, published: Mapping[str, Sequence[float]] | None = None) -> str:
-    """Return the table in percent.
-
-    Args:
-        ablation: The table.
-        published: mIOU_I and mIOU_P in percent by prompt, of SAM ViT-H on the same set, shown in a last column.
-    """
+    """Return the table in percent, with published mIOU_I and mIOU_P of SAM ViT-H by prompt in a last column."""
     width = max(len(row.prompt) for row in ablation.rows)
     lines = [f"{'prompt':<{width}}  instances  mIOU_I  mIOU_P" + ("" if published is None else "  published")]
     for row in ablation.rows:

@@ -184,12 +184,7 @@ class Accounts:
     failures: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, image: ImageBoxes, records: Sequence[TileRecord], error: str = "") -> bool:
-        """Count one source image.
-
-        Args:
-            image: What the reader gave.
-            records: Its tiles.
-            error: Why it could not be opened at all.
+        """Count one source image with the records of its tiles, and the reason where it could not be opened at all.
 
         Returns:
             Whether its labels count; a single tile that does not decode fails the image.
@@ -247,11 +242,7 @@ class Accounts:
         }
 
     def check(self, images: Sequence[ImageBoxes], tiles: int) -> None:
-        """Compare the sums with the inputs.
-
-        Args:
-            images: Everything the reader gave.
-            tiles: Tiles that were planned.
+        """Compare the sums with all images that were read and the number of tiles that were planned.
 
         Raises:
             AccountingError: They differ.

@@ -20,11 +20,7 @@ Ring = NDArray[np.float64]
 def mask_of(rings: Sequence[Ring], holes: Sequence[Ring], width: int, height: int) -> dict[str, Any] | None:
     """Fill outlines: pixels whose centre lies inside a ring and in no hole.
 
-    Args:
-        rings: Outlines ``(V, 2)`` of the object's parts, x and y in pixels; may reach beyond the image.
-        holes: Outlines of what is cut out of them.
-        width: Of the image.
-        height: Of the image.
+    Rings and holes are ``(V, 2)`` x, y in pixels of an image of ``width`` x ``height`` and may reach beyond it.
 
     Returns:
         COCO run lengths in the frame of the image; ``None`` where a vertex is not finite.

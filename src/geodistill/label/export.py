@@ -34,13 +34,7 @@ SAMRS_LISTS = {"train": "train.txt", "val": "valid.txt", "test": "test.txt"}
 
 
 def export_labels(labels: Path | str, to: str, out: Path | str, *, progress: bool = False) -> dict[str, Any]:
-    """Write a label set in another form; the folder appears whole or not at all.
-
-    Args:
-        labels: Finished folder of ``label build``.
-        to: One of `FORMS`.
-        out: A new folder, or an earlier export.
-        progress: Show a progress bar on a terminal.
+    """Write a finished folder of ``label build`` in one of `FORMS`; the new folder appears whole or not at all.
 
     Returns:
         ``images`` by split, ``objects``, and ``left_out``, the images that the manifest has not.
@@ -153,14 +147,11 @@ def _bar(items: Any, name: str, progress: bool) -> Any:
 
 
 def outline(runs: Runs) -> NDArray[np.float64]:
-    """Return one ring around all pixels of an object.
+    """Return one ring around all pixels of an object, which has at least one.
 
     The ring runs through the centres of the outermost pixels, so that filling it with its border (``cv2.fillPoly``)
     gives the mask back. Pieces and holes are joined to it by a way there and back, where they lie nearest; between
     pieces that way is all that filling adds. Of an object too thin for three corners it is the border of its pixels.
-
-    Args:
-        runs: The object, with at least one pixel.
 
     Returns:
         ``(V, 2)`` float64, V >= 3, x and y in pixels of the frame; pixel (0, 0) covers [0, 1) x [0, 1).

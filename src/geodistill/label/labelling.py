@@ -260,12 +260,7 @@ def read_account(folder: Path | str) -> dict[str, Any]:
 
 
 def format_account(account: dict[str, Any], out: Path) -> str:
-    """Write what ``label.json`` holds as a few lines and a table of the classes.
-
-    Args:
-        account: What `build` returned.
-        out: The output folder.
-    """
+    """Write what `build` returned as a few lines and a table of the classes."""
     images, boxes, tiles = account["images"], account["boxes"], account["tiles"]
     lines = [
         f"{out}: {images['in']} images in: {images['labelled']} labelled, {images['empty']} empty,"

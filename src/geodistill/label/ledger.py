@@ -117,11 +117,7 @@ class Journal:
         return sorted(self._at)
 
     def keep(self, tiles: Iterable[TileId], finished: FileSums | None = None) -> None:
-        """Write the file anew with these tiles only, sorted; the journal is closed after this.
-
-        Args:
-            tiles: Of those written down.
-            finished: What a run that is complete says of itself.
+        """Write the file anew with these tiles only, sorted, and a finished run's sums; the journal is closed then.
 
         Raises:
             OutputError: The file cannot be written.
@@ -192,15 +188,10 @@ def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
 
 
 def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> None:
-    """Write down what a run is about and whose the folder is; remove what killed processes left there.
-
-    Args:
-        out: The folder.
-        about: What the run's result depends on, JSON-ready.
-        earlier: The same of the run that is continued, or ``None``.
+    """Write down what a run's result depends on and whose the folder is; remove what killed processes left there.
 
     Raises:
-        OutputError: They differ, or the folder cannot be written.
+        OutputError: A run is continued whose result depends on something else, or the folder cannot be written.
     """
     if earlier is not None and (changed := [k for k in {**earlier, **about} if earlier.get(k) != about.get(k)]):
         was = ", ".join(_difference(key, earlier.get(key), about.get(key)) for key in sorted(changed)[:3])
@@ -227,11 +218,6 @@ def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[T
 
     A tile is done again where its record or a file of it is not as it was written, or where its image has changed
     since; a warning tells how many and names some.
-
-    Args:
-        out: The output folder.
-        journal: What was done.
-        tasks: What is to do.
     """
     planned: dict[TileId, tuple[ImageTask, Window]] = {
         name: (task, tile.window) for task in tasks for name, tile in zip(task.ids(), task.tiles, strict=True)

@@ -77,14 +77,9 @@ class Runs:
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_], top: int, left: int, height: int, width: int) -> Runs:
-        """Take a mask ``(h, w)`` bool that lies at ``top, left`` of a frame; what lies outside the frame is left out.
+        """Take a mask ``(h, w)`` bool that begins at row ``top`` and column ``left`` of a frame, both perhaps negative.
 
-        Args:
-            mask: Pixels of the object.
-            top: Row of the frame where the mask begins; may be negative.
-            left: Column of the frame where the mask begins; may be negative.
-            height: Rows of the frame.
-            width: Columns of the frame.
+        What lies outside the frame of ``height`` x ``width`` pixels is left out.
         """
         mask = mask[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
         top, left = max(top, 0), max(left, 0)

@@ -77,15 +77,7 @@ class Finished:
 
 
 def finish(mask: Mask, box: Box, rules: Rules, height: int, width: int) -> Finished:
-    """Apply the rules to one mask.
-
-    Args:
-        mask: What the segmenter gave, in the frame of the tile.
-        box: The annotation in the same frame.
-        rules: What to do.
-        height: Rows of the tile.
-        width: Columns of the tile.
-    """
+    """Apply the rules to one mask and its box, both in the frame of a tile of ``height`` x ``width`` pixels."""
     changes: list[str] = []
     inside = mask.within(height, width)
     if rules.min_score is not None and (mask.score < rules.min_score or not inside.pixels.any()):
@@ -170,14 +162,7 @@ class Painted:
 def paint(
     instances: Sequence[Runs], classes: Sequence[int], height: int, width: int, order: Order = "large-first"
 ) -> Painted:
-    """Paint instances over each other.
-
-    Args:
-        instances: Pixels of each, in the order of the annotation.
-        classes: Class index of each, 0..254.
-        height: Rows of the map.
-        width: Columns of the map.
-        order: Which lies on top.
+    """Paint instances over each other, given in the order of the annotation with their class indices, 0..254.
 
     Raises:
         UnknownNameError: No order has that name.

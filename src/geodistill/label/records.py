@@ -146,14 +146,9 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[n
 
 
 def rotated(x: float, y: float, width: float, height: float, angle: float) -> NDArray[np.float64]:
-    """Return the corners ``(4, 2)`` of an oriented box.
+    """Return the corners ``(4, 2)`` of an oriented box about its centre ``x, y``; its width lies along the angle.
 
-    Args:
-        x: Centre.
-        y: Centre.
-        width: Side along the angle, in pixels.
-        height: The other side, in pixels.
-        angle: Radians from the x axis towards the y axis, which is clockwise as one looks at the image.
+    The angle is in radians from the x axis towards the y axis, which is clockwise as one looks at the image.
     """
     if not math.isfinite(angle):
         return np.full((4, 2), np.nan)
@@ -250,15 +245,10 @@ def _joined(make: Any, polygons: Sequence[NDArray[np.float64]]) -> Any:
 
 
 def boxes_in(boxes: Sequence[Box], window: Window, share: float) -> list[Box]:
-    """Return the boxes that belong to a window, moved to its frame and clipped to it.
+    """Return the boxes that belong to a window of their image, moved to its frame and clipped to it.
 
-    Args:
-        boxes: Of the image.
-        window: In pixels of the image.
-        share: Least part of a box's area that must lie inside, 0..1; with 0 whatever has any area inside.
-
-    Returns:
-        In the order given, index and source kept; true masks and the set's own horizontal boxes are clipped too.
+    A box belongs where at least ``share`` (0..1) of its area lies inside; with 0, whatever has any area inside. The
+    order stays, index and source too; true masks and the set's own horizontal boxes are clipped as well.
 
     Raises:
         RecipeError: The share is not within 0..1.

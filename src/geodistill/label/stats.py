@@ -127,13 +127,9 @@ class _Instances:
 def stats(
     place: Path | str, *, name: str | None = None, regions: bool = False, progress: bool = False
 ) -> SetStatistics:
-    """Measure a labelled set.
+    """Measure a labelled set: a folder of ``label build``, a COCO json file with masks, or a manifest (Parquet).
 
-    Args:
-        place: Output folder of ``label build``, a COCO json file with masks, or a manifest (Parquet).
-        name: Of the set; by default that of the folder or file.
-        regions: Of a manifest, which has no instances: count each connected region of a class (8 neighbours) as one.
-        progress: Show a progress bar on a terminal.
+    With ``regions`` each connected region (8 neighbours) of a class counts as an instance of a manifest, which has none.
 
     Raises:
         DataError: The place holds none of these, or a file of it is malformed.

@@ -29,12 +29,8 @@ from geodistill.raster.grid import window_starts
 def tile_windows(height: int, width: int, size: int | None, overlap: int) -> list[Window]:
     """Cover an image with windows, row by row; the last of a row or column is flush with the edge.
 
-    Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        size: Side of a window in pixels; an image smaller than that is one smaller window. ``None``: one window,
-            the image.
-        overlap: Pixels that neighbours share at least (the set's authors' "gap"): 200 at 1024, 150 at 600.
+    Neighbours share at least ``overlap`` pixels (the set's authors' "gap"): 200 at size 1024, 150 at 600. An image
+    smaller than the size is one smaller window, and without a size the image is one.
 
     Raises:
         RecipeError: The overlap is negative or not smaller than the size.
@@ -207,15 +203,11 @@ _DIGITS = 8
 
 
 def output_names(keys: Collection[str], besides: int) -> dict[str, str]:
-    """Return the name of each key: the key itself wherever every system takes it.
+    """Return the name of each key (a path without suffix, with ``/``): the key itself wherever every system takes it.
 
-    Where one does not (Windows forbids ``CON``, ``a:b`` and folders that end in a dot; a name may have 255 bytes;
-    systems that do not tell ``a`` from ``A`` would write two keys to one file), what is forbidden becomes ``_`` and a
-    digest of the key follows, so that names do not depend on the order of the keys.
-
-    Args:
-        keys: Distinct paths without suffix, with forward slashes.
-        besides: Bytes that are added to a name.
+    Where one does not (Windows forbids ``CON``, ``a:b`` and folders that end in a dot; a name may have 255 bytes with the
+    ``besides`` that are added; systems that do not tell ``a`` from ``A`` would write two keys to one file), what is
+    forbidden becomes ``_`` and a digest of the key follows: names do not depend on the order of the keys.
     """
     cleaned = {key: _clean(key) for key in keys}
     occurrences = Counter(map(_folded, cleaned.values()))

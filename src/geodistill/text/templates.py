@@ -65,17 +65,10 @@ class Prompt:
 def write_prompt(
     setting: Setting, classes: Sequence[str], kind: str = "climate", writer: Writer | None = None, author: str = ""
 ) -> Prompt:
-    """Write the prompt of a setting.
-
-    Args:
-        setting: Zone, season and the rest.
-        classes: The legend's names.
-        kind: One of `KINDS`.
-        writer: Answers each class's question; built-in knowledge where not given.
-        author: The writer's name, for the record.
+    """Write the prompt of a setting for a legend's names; without a ``writer``, built-in knowledge answers.
 
     Raises:
-        UnknownNameError: There is no such kind or zone.
+        UnknownNameError: There is no such kind (see `KINDS`) or zone.
     """
     if kind not in KINDS:
         raise UnknownNameError("kind of prompt", kind, KINDS)
@@ -89,13 +82,7 @@ def write_prompt(
 
 
 def questions(setting: Setting, classes: Sequence[str], kind: str = "climate") -> list[str]:
-    """Return what a writer is asked for a prompt; nothing for the ablation prompts.
-
-    Args:
-        setting: Zone, season and the rest.
-        classes: The legend's names.
-        kind: One of `KINDS`.
-    """
+    """Return what a writer is asked for a prompt; nothing for the ablation prompts."""
     if kind in ("plain", "none"):
         return []
     return [question(_seen(setting, kind), printable(name)) for name in classes]

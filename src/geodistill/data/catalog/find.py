@@ -36,13 +36,9 @@ class SetFiles:
 
 
 def find_set(benchmark: Benchmark, root: Path, layout: str | None = None, split: str | None = None) -> SetFiles:
-    """Find a set below its root, in the layout that its publisher distributes.
+    """Find a set below the folder it was unpacked into, in the layout that its publisher distributes.
 
-    Args:
-        benchmark: The declaration.
-        root: The folder it was unpacked into.
-        layout: Variant of the files, such as ``eroded``; the first of the declaration where not given.
-        split: Variant of the split, such as ``val-2_10``; the first where not given.
+    Layout and split are variants of the declaration, such as ``eroded`` and ``val-2_10``; the first where not given.
 
     Raises:
         DataError: The root is missing, holds nothing of this set, or two files have one id.

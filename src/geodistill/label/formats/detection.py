@@ -180,13 +180,7 @@ def uncrossed(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def screen(entry: ImageAnnotations, classes: Classes, keep_difficult: bool) -> ImageBoxes:
-    """Screen every object of an image; the first reason that fits counts.
-
-    Args:
-        entry: What was read.
-        classes: Names wanted.
-        keep_difficult: Whether objects marked as difficult are used.
-    """
+    """Screen every object of an image; the first reason that fits counts."""
     picture, objects = entry.picture, entry.objects
     names = [classes.name(box.category) for box in objects]
     width, height = picture.size or (0, 0)

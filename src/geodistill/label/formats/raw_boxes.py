@@ -88,15 +88,11 @@ class Pictures:
             self._by_stem[_folded(picture.path.stem)].append(picture)
 
     def find(self, name: str, source: Path, below: str = "") -> Picture | None:
-        """Return the image of a name, or ``None``.
+        """Return the image of a name, with or without folders and suffix, or ``None``.
 
         Where several folders hold an image of that name, the one whose path ends like the name wins, then one in
-        the subfolder ``below``, then the one whose path has most in common with that of the annotation file.
-
-        Args:
-            name: File name with or without folders and suffix, as annotations write it.
-            source: The annotation file.
-            below: Subfolder of the annotation file in its folder of annotations.
+        the subfolder ``below`` (that of the annotation file), then the one whose path has most in common with that of
+        the annotation file, ``source``.
 
         Raises:
             DataError: Several images fit equally well.
@@ -164,13 +160,8 @@ class Frames:
     def scale(self, picture: Picture, width: object, height: object, source: Path) -> Scale:
         """Return by what annotated x and y are multiplied: the ratios of the sides, where these agree to a pixel.
 
-        Sizes that are missing, 0 or no numbers say nothing; nor can an image be compared that cannot be opened.
-
-        Args:
-            picture: The image.
-            width: Of the image, as annotations give it, in pixels.
-            height: Of the image, as annotations give it, in pixels.
-            source: The annotation file.
+        Width and height are pixels as the file ``source`` writes them. Where they are missing, 0 or no numbers they say
+        nothing; nor can an image be compared that cannot be opened.
 
         Raises:
             DataError: The image has another aspect ratio, for example because one of the two is turned or cut off; at

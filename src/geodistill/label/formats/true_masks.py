@@ -144,13 +144,8 @@ def with_true_masks(
 ) -> tuple[ImageBoxes, int, int]:
     """Return each box the mask of the object that it was drawn around.
 
-    Pairs of one class are made one to one, those that overlap most first. Objects without a class may belong to a
-    box of any.
-
-    Args:
-        image: An image's boxes.
-        instances: Its objects, in the same frame.
-        least_iou: Pairs whose horizontal boxes have less intersection over union are none.
+    Pairs of one class are made one to one, those that overlap most first, and none whose horizontal boxes overlap less
+    than ``least_iou``. Objects without a class may belong to a box of any.
 
     Returns:
         The image with masks where a pair was found, the number of boxes without one, and of objects without a box.

@@ -115,11 +115,7 @@ def parse_prompt(text: str) -> tuple[str, ...]:
 
 
 def build_prompts(boxes: Sequence[Box], kinds: tuple[str, ...]) -> Prompts:
-    """Turn boxes into prompts.
-
-    Args:
-        boxes: Objects of one tile, in its pixels, clipped to it; at least one.
-        kinds: As `parse_prompt` gives them.
+    """Turn boxes of one tile, clipped to it, into prompts of the kinds that `parse_prompt` returned.
 
     Raises:
         UnknownNameError: A prompt has no such name.
@@ -231,14 +227,7 @@ def build_segmenter(name: str, *, device: str = "auto", chunk_file: Path | None 
 
 
 def weights_stamp(name: str) -> str:
-    """Return what tells the weights of a network from others: a digest of the files' sizes and times of change.
-
-    Args:
-        name: As `build_segmenter` takes it.
-
-    Returns:
-        An empty text where the weights are not in a local directory.
-    """
+    """Return a digest of sizes and times of change of a network's files; empty where they are in no local directory."""
     _, _, weights = name.partition(":")
     folder = Path(weights)
     if not weights or not folder.is_dir():

@@ -92,15 +92,9 @@ class CrossAttention:
         return torch.unflatten(weight, 0, (self.heads, -1))
 
     def token_to_image(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Let tokens attend to the image, each prompt to its own.
+        """Let tokens attend to the image, each prompt to its own; returns ``(N, T, C)``.
 
-        Args:
-            query: ``(N, T, C)`` tokens with ``query_pe``.
-            key: ``(N, S, C)`` image tokens with ``key_pe``.
-            value: ``(N, S, C)`` image tokens.
-
-        Returns:
-            ``(N, T, C)``.
+        ``query (N, T, C)`` are tokens with ``query_pe``, ``key (N, S, C)`` the image's with ``key_pe``, ``value`` without.
         """
         q = self.separate_heads(self.q_proj(query)) * self.scaling
         folded = (q @ self.weight_by_head(self.k_proj.weight)).flatten(1, 2)
@@ -124,16 +118,10 @@ class CrossAttention:
         return output
 
     def image_to_token(self, query: Tensor, key: Tensor, value: Tensor, keys: Tensor) -> Tensor:
-        """Let the image attend to the tokens of its prompt, and add the result to it.
+        """Let the image attend to the tokens of its prompt, and add the result to ``keys``; returns ``(N, S, C)``.
 
-        Args:
-            query: ``(N, S, C)`` image tokens with ``key_pe``.
-            key: ``(N, T, C)`` tokens with ``query_pe``.
-            value: ``(N, T, C)`` tokens.
-            keys: ``(N, S, C)`` image tokens.
-
-        Returns:
-            ``(N, S, C)``.
+        ``query (N, S, C)`` are image tokens with ``key_pe``, ``key (N, T, C)`` the prompt's with ``query_pe``, ``value``
+        without.
         """
         k = self.separate_heads(self.k_proj(key)) * self.scaling
         folded = (k @ self.weight_by_head(self.q_proj.weight)).flatten(1, 2)
@@ -231,10 +219,8 @@ class MaskDecoder:
     ) -> tuple[Tensor, Tensor]:
         """Return the queries ``(N, T, C)`` and keys ``(N, S, C)`` after all layers.
 
-        Args:
-            context: The image.
-            query_pe: ``(N, T, C)`` output and prompt tokens: the first queries, and their positional encoding.
-            keys: ``(N, S, C)`` image tokens with mask prompts; ``None`` for those that all prompts share.
+        ``query_pe (N, T, C)`` are output and prompt tokens: the first queries, and their positional encoding. ``keys``
+        ``(N, S, C)`` are image tokens with mask prompts; ``None`` stands for those that all prompts share.
         """
         queries, key_pe = query_pe, self.key_pe
         attentions = (self.cross_attn_token_to_image, self.cross_attn_image_to_token)

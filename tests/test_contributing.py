@@ -34,7 +34,7 @@ TABLES = {
     "corners": "geodistill.label.formats.detection:FORMATS",
     "bright": "geodistill.label.segmenters.promptable:SEGMENTERS",
     "reference": "geodistill.backends:BACKENDS",
-    "fields": "geodistill.data.catalog:CATALOG",
+    "fields": "geodistill.data.catalog.declarations:CATALOG",
     "archive": "geodistill.export.exporters:EXPORTERS",
 }
 Example = Callable[[str], Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import UnknownNameError
 from geodistill.label.segmenters.promptable import COMBINATIONS
 from geodistill.nn.encoders import parse_name

@@ -71,13 +71,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """What is kept of each row to compare rows with each other.
+    """What is kept of each row to compare rows: the type of its image's samples, and whether that has a place.
 
-    Attributes:
-        row: The row.
-        dtype: Sample type of its image.
-        georeferenced: Whether that has a place.
-        digest: Of its pixels; ``None`` where they were not read, or are all the same.
+    The digest is of its pixels; ``None`` where they were not read, or are all the same.
     """
 
     row: Row

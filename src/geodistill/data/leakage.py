@@ -24,14 +24,10 @@ SHRUNK = 256
 
 @dataclass(frozen=True)
 class Leak:
-    """Two images of different splits.
+    """Two images of different splits, by their keys.
 
-    Attributes:
-        kind: ``overlap``: they share ground. ``alike``: their fingerprints differ in few bits.
-        first: Key of the one.
-        second: Key of the other.
-        splits: Their splits.
-        amount: Shared share of the smaller one's ground, or bits of 64 that differ.
+    ``overlap``: they share ground, by ``amount`` of the smaller one's. ``alike``: so many of 64 bits of their
+    fingerprints differ.
     """
 
     kind: Literal["overlap", "alike"]

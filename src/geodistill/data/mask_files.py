@@ -189,11 +189,7 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
 
 
 def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> int:
-    """Add the pixels of each value to ``counts``; return those of value 0 that nodata or alpha hides.
-
-    Raises:
-        DataError: The values are no classes.
-    """
+    """Add the pixels of each value to ``counts``; return those of value 0 that nodata or alpha hides."""
     pixels, valid, hidden = raster.read_labels(strip)
     values, numbers = np.unique(pixels[0][valid], return_counts=True)
     for value, number in zip(values.tolist(), numbers.tolist(), strict=True):

@@ -43,11 +43,7 @@ def join_specs(specs: Mapping[str, Spec], images: Mapping[str, int]) -> tuple[Sp
 
 
 def refuse_different_images(manifests: Mapping[str, Manifest]) -> None:
-    """Refuse sets that one network cannot read: of other bands, or in other units.
-
-    Raises:
-        DataError: Their bands, or the ranges of their samples, differ.
-    """
+    """Refuse sets that one network cannot read: of other bands, or in other units (DataError)."""
     (first, known), *others = manifests.items()
     for name, manifest in others:
         first_bands, bands = known.bands, manifest.bands

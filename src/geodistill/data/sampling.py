@@ -25,13 +25,7 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class View:
-    """What a draw shows.
-
-    Attributes:
-        pool: 0 for the labelled samples, 1 for the unlabelled ones.
-        sample: Number of the sample in its pool.
-        slot: Number of the view among all views of all samples.
-    """
+    """What a draw shows: a sample of the labelled pool (0) or the unlabelled one (1), and its slot among all views."""
 
     pool: int
     sample: int

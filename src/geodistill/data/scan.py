@@ -222,11 +222,7 @@ def _row_of(image: Path, mask: Path | None, raster: Raster) -> Row:
 
 
 def _open_mask(row: Row, image: Raster, path: Path) -> str:
-    """Compare a mask with its image; return its type, or nothing where it is of colours.
-
-    Raises:
-        DataError: It cannot be opened, or does not fit.
-    """
+    """Compare a mask with its image; return its type, or nothing where it is of colours."""
     with Raster(path) as mask:
         grid, size = image.grid, (mask.grid.height, mask.grid.width)
         if size != (grid.height, grid.width):

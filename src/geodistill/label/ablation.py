@@ -37,17 +37,13 @@ FLOORS = ("(H-Box filled)", "(R-Box filled)")
 class PromptAblation:
     """The prompts to compare, and how; run on each image: `geodistill.engine.run_tasks` sends it to its workers.
 
+    Attributes not named here are those of `geodistill.label.config.LabelSettings`.
+
     Attributes:
-        segmenter: Name for `geodistill.label.segmenters.promptable.build_segmenter`.
         prompts: The combinations to compare.
         rules: How masks are mended before they are compared; not at all in the paper.
-        tile: Side of the tiles in pixels, or ``None``.
-        overlap: Pixels that tiles share.
-        share: Least share of a box inside a tile.
-        bands: Bands that the segmenter sees.
         instances: Folder of pictures with one colour per instance, where the annotations hold no masks: ``KEY.png``, or
             iSAID's ``KEY_instance_id_RGB.png`` with ``KEY_instance_color_RGB.png`` for the classes.
-        device: Where the segmenter runs.
 
     Raises:
         RecipeError: A value makes no sense.
@@ -153,11 +149,9 @@ def _compare(masks: Iterator[Mask | None], truths: Sequence[Runs]) -> NDArray[np
 
 @dataclass(frozen=True)
 class PromptScore:
-    """A row of the table.
+    """A row of the table: a combination of prompts, or one of `FLOORS`, over so many instances.
 
     Attributes:
-        prompt: Name of the combination, or one of `FLOORS`.
-        instances: Instances compared.
         miou_i: Mean of the instances' IoU, 0 to 1.
         miou_p: Sum of intersections over sum of unions, 0 to 1.
     """
@@ -170,13 +164,10 @@ class PromptScore:
 
 @dataclass(frozen=True)
 class AblationTable:
-    """The whole table.
+    """The whole table: a segmenter on annotations of a format, over so many images that were read.
 
     Attributes:
-        segmenter: Its name.
-        format: Format of the annotations.
         rows: The floors, then the prompts.
-        images: Images read.
         boxes_without_mask: Boxes left out because the set has no true mask of them.
         failures: Images that could not be read, with the reason.
     """

@@ -34,16 +34,7 @@ INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
 @dataclass(frozen=True)
 class LabelRun:
-    """A run whose tiles are all done.
-
-    Attributes:
-        out: The output folder.
-        settings: What was asked for.
-        legend: The classes.
-        annotations: What went in.
-        tiles: Number of tiles planned.
-        unopened: Why an image could not be opened, by its key.
-    """
+    """A run whose tiles are all done: so many were planned, and some images could not be opened, for reasons by key."""
 
     out: Path
     settings: LabelSettings

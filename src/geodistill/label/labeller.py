@@ -59,12 +59,7 @@ class _Result:
 class Labeller:
     """Labels tiles; called by `geodistill.engine.run_tasks`, so it is a value that can be sent to another machine.
 
-    Attributes:
-        settings: What to do.
-        legend: The classes.
-        out: The output folder.
-        device: Where the segmenter runs.
-        batch: Tiles that go through the segmenter's encoder at once.
+    Batch is the number of tiles that go through the segmenter's encoder at once.
     """
 
     settings: LabelSettings
@@ -134,7 +129,8 @@ class Labeller:
             done = finish(mask, box, self.settings.rules, height, width)
             kept, reason = done.mask, done.reason
             if kept is not None and not whole:
-                kept, reason = _with_data(kept, work.tile.valid)
+                with_data = kept.pixels & work.tile.valid[kept.place]
+                kept, reason = (replace(kept, pixels=with_data), "") if with_data.any() else (None, EMPTY)
             runs = None if kept is None else kept.runs(height, width)
             yield _Result(box, runs, mask.score, reason, done.changes)
 
@@ -201,12 +197,6 @@ class Labeller:
         )
 
 
-def _with_data(mask: Mask, valid: NDArray[np.bool_]) -> tuple[Mask | None, str]:
-    """Return a mask without the pixels that hold no data, and why nothing is left of it."""
-    left = mask.pixels & valid[mask.place]
-    return (replace(mask, pixels=left), "") if left.any() else (None, EMPTY)
-
-
 def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
     """Count what happened to the masks, by class."""
     counts: dict[str, Counter[str]] = {}
@@ -218,23 +208,17 @@ def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
 def _instance(box: Box, value: int, score: float, runs: Runs) -> dict[str, Any]:
     """Return a COCO annotation without its ids; the oriented box is measured where none was annotated."""
     left, top, right, bottom = box.hbox
+    corners = runs.smallest_rectangle() if box.kind == "hbox" else box.corners
     first_row, first_column, end_row, end_column = runs.bounds
     return {
         "box": box.index,
         "mask_value": value,
         "bbox": [first_column, first_row, end_column - first_column, end_row - first_row],
         "annotated_bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
-        "rbox": [round(v, 2) for v in _corners(box, runs).ravel().tolist()],
+        "rbox": [round(v, 2) for v in corners.ravel().tolist()],
         "segmentation": runs.to_coco(),
         "area": runs.area,
         "score": round(float(score), 4),
         "difficult": box.difficult,
         "iscrowd": 0,
     }
-
-
-def _corners(box: Box, runs: Runs) -> NDArray[np.float64]:
-    """Corners ``(4, 2)`` of the oriented box: as annotated, or the smallest rectangle around the mask."""
-    if box.kind != "hbox":
-        return box.corners
-    return runs.smallest_rectangle()

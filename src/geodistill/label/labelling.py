@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
-from geodistill.errors import DataError, GeodistillError, RecipeError
+from geodistill.errors import DataError, RecipeError
 from geodistill.folders import hold_folder, sweep
 from geodistill.label.accounts import TileRecord
 from geodistill.label.assemble import LabelRun, assemble
@@ -141,11 +141,7 @@ def _build(
 
 
 def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
-    """Refuse a set of which no box can be used, before anything is written.
-
-    Raises:
-        DataError: There is none.
-    """
+    """Refuse a set of which no box can be used, before anything is written."""
     if any(image.boxes for image in annotations.images):
         return
     reasons = Counter(box.reason for image in annotations.images for box in image.dropped)
@@ -159,11 +155,7 @@ def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
 
 
 def _told(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any]:
-    """Return the account of a run that came to something.
-
-    Raises:
-        DataError: An image failed and this is not all right, or not one box gave a label.
-    """
+    """Return the account of a run; refuse one with a failed image, unless that is all right, or without any label."""
     failures = account["failures"]
     if failures and not keep_going:
         names = tell_unmatched([failure["image"] for failure in failures])
@@ -214,15 +206,14 @@ def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: 
             if result.value is not None:
                 journal.append(result.value)
             elif isinstance(result.error, WorkerError):
-                journal.append(_lost(result.item, result.error))
+                # The worker died each time.
+                lost = (
+                    TileRecord(task.key, tile.window, str(result.error)) for task in result.item for tile in task.tiles
+                )
+                journal.append(lost)
             elif result.error is not None:
                 raise result.error
             bar.update(sum(len(task.tiles) for task in result.item))
-
-
-def _lost(item: Item, error: GeodistillError) -> list[TileRecord]:
-    """Return the records of tiles whose worker died each time."""
-    return [TileRecord(task.key, tile.window, str(error)) for task in item for tile in task.tiles]
 
 
 def unopened(annotations: Annotations) -> dict[str, str]:

@@ -75,12 +75,6 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def __contains__(self, tile: TileId) -> bool:
-        return tile in self._at
-
-    def __len__(self) -> int:
-        return len(self._at)
-
     def append(self, records: Iterable[TileRecord]) -> None:
         """Write records down, on the disk before this returns.
 
@@ -158,7 +152,7 @@ KIND = "label set"
 OURS = (ABOUT, ACCOUNT, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, *(f"{name}/*" for name in FOLDERS))
 """What of the folder a run writes."""
 
-_TOLD = {
+_CHANGED = {
     "annotations": "the annotation files or their classes are others",
     "image_names": "images were added, removed or renamed",
     "weights": "the segmenter's weights have changed",
@@ -194,8 +188,15 @@ def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> N
         OutputError: A run is continued whose result depends on something else, or the folder cannot be written.
     """
     if earlier is not None and (changed := [k for k in {**earlier, **about} if earlier.get(k) != about.get(k)]):
-        was = ", ".join(_difference(key, earlier.get(key), about.get(key)) for key in sorted(changed)[:3])
-        raise OutputError(f"{out} holds a run with other settings ({was})", "the same settings", "use a new folder")
+        differences = [
+            _CHANGED[key]
+            if key in _CHANGED and earlier.get(key) is not None
+            else f"{key} was {earlier.get(key)!r}, is {about.get(key)!r}"
+            for key in sorted(changed)[:3]
+        ]
+        raise OutputError(
+            f"{out} holds a run with other settings ({', '.join(differences)})", "the same settings", "use a new folder"
+        )
     sweep(out, locked=True)
     with atomic_path(out / ABOUT) as part:
         part.write_text(json_text(about, 2) + "\n", encoding="utf-8")
@@ -203,10 +204,6 @@ def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> N
         mark_folder(out, KIND, OURS)
     except OSError as error:
         raise output_error(out / MARKER, error) from error
-
-
-def _difference(key: str, was: Any, now: Any) -> str:
-    return _TOLD[key] if key in _TOLD and was is not None else f"{key} was {was!r}, is {now!r}"
 
 
 _MOST = 3
@@ -229,7 +226,7 @@ def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[T
         record = journal.read(name)
         task, window = planned.get(name, (None, None))
         if task is not None and record.window == window and not record.error and stamps.are_those_of(task, record):
-            damaged = _damaged(out, record)
+            damaged = [] if record.files is None else altered_files(out, record.files.sums)
             altered += damaged
             if not damaged:
                 done.add(name)
@@ -289,10 +286,6 @@ def _stamp(image: Path) -> Any:
             return raster.stamp
     except (DataError, OSError):
         return None
-
-
-def _damaged(out: Path, record: TileRecord) -> list[str]:
-    return [] if record.files is None else altered_files(out, record.files.sums)
 
 
 def _remove_unrecorded(out: Path, left: Sequence[tuple[ImageTask, Window]]) -> None:

@@ -63,13 +63,7 @@ def default_rules(segmenter: str) -> Rules:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A mask after all rules.
-
-    Attributes:
-        mask: The label, or ``None`` where it was dropped.
-        reason: Why it was dropped, else an empty text.
-        changes: Which of `CHANGES` happened to it.
-    """
+    """A mask after all rules, with those of `CHANGES` that happened to it, or the reason why it was dropped."""
 
     mask: Mask | None
     reason: str = ""

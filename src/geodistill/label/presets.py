@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geodistill.data.catalog.samrs import COLOURS, FAST, SIOR, SOTA
+from geodistill.data.catalog.declarations import COLOURS, FAST, SIOR, SOTA
 from geodistill.label.postprocess import NO_RULES, Order, Rules
 from geodistill.spec import Colour
 

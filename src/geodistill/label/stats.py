@@ -22,8 +22,8 @@ from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.errors import DataError
 from geodistill.label.annotated_masks import checked_runs, coco_polygons
+from geodistill.label.export import read_instances
 from geodistill.label.formats.raw_boxes import points
-from geodistill.label.label_set import read_instances
 from geodistill.label.ledger import FOLDERS, INSTANCES, MANIFEST
 from geodistill.label.masks import Runs
 from geodistill.raster import Raster
@@ -129,7 +129,8 @@ def stats(
 ) -> SetStatistics:
     """Measure a labelled set: a folder of ``label build``, a COCO json file with masks, or a manifest (Parquet).
 
-    With ``regions`` each connected region (8 neighbours) of a class counts as an instance of a manifest, which has none.
+    With ``regions`` each connected region (8 neighbours) of a class counts as an instance of a manifest, which has
+    none.
 
     Raises:
         DataError: The place holds none of these, or a file of it is malformed.

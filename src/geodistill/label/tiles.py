@@ -46,13 +46,7 @@ def tile_windows(height: int, width: int, size: int | None, overlap: int) -> lis
 
 
 class TileId(NamedTuple):
-    """Names a tile.
-
-    Attributes:
-        key: The image's key.
-        row: First row of the tile in the image.
-        col: First column of the tile in the image.
-    """
+    """Names a tile: the key of the image, first row and column of the tile in it."""
 
     key: str
     row: int
@@ -61,12 +55,7 @@ class TileId(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TileTask:
-    """One tile.
-
-    Attributes:
-        window: Where it lies in its image.
-        boxes: Boxes that touch it, in the frame of the image; not all of them belong to it.
-    """
+    """One tile, and the boxes that touch it in the frame of the image; not all of them belong to it."""
 
     window: Window
     boxes: tuple[Box, ...]
@@ -205,8 +194,8 @@ _DIGITS = 8
 def output_names(keys: Collection[str], besides: int) -> dict[str, str]:
     """Return the name of each key (a path without suffix, with ``/``): the key itself wherever every system takes it.
 
-    Where one does not (Windows forbids ``CON``, ``a:b`` and folders that end in a dot; a name may have 255 bytes with the
-    ``besides`` that are added; systems that do not tell ``a`` from ``A`` would write two keys to one file), what is
+    Where one does not (Windows forbids ``CON``, ``a:b`` and folders that end in a dot; a name may have 255 bytes with
+    the ``besides`` that are added; systems that do not tell ``a`` from ``A`` would write two keys to one file), what is
     forbidden becomes ``_`` and a digest of the key follows: names do not depend on the order of the keys.
     """
     cleaned = {key: _clean(key) for key in keys}

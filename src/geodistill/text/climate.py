@@ -47,13 +47,7 @@ _GPS_TAGS, _LAT_SIDE, _LAT, _LON_SIDE, _LON = 0x8825, 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class Zone:
-    """A climate zone.
-
-    Attributes:
-        code: Key of `ZONES`.
-        name: Its name.
-        distance: Kilometres to the land cell it was taken from; 0 for a coordinate on land.
-    """
+    """A climate zone of `ZONES`, and the kilometres to the land cell it was taken from; 0 for a coordinate on land."""
 
     code: str
     name: str
@@ -62,13 +56,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a scene lies.
-
-    Attributes:
-        lon: Longitude of its centre in degrees, -180 to 180.
-        lat: Latitude in degrees, -90 to 90.
-        source: What said so.
-    """
+    """Where a scene's centre lies, in degrees, -180 to 180 and -90 to 90, and what said so."""
 
     lon: float
     lat: float

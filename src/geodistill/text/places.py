@@ -211,12 +211,7 @@ MOST_TILES = 64
 
 @dataclass(frozen=True)
 class Group:
-    """Images that share a prompt.
-
-    Attributes:
-        setting: What the prompt is written for.
-        places: One per image.
-    """
+    """Images that share a prompt, one place per image, and the setting that the prompt is written for."""
 
     setting: Setting
     places: tuple[Place, ...]

@@ -104,11 +104,7 @@ def _by_crs(placed: GeoImages) -> dict[CRS, list[tuple[Picture, Grid]]]:
 
 
 def _brought(features: Features, image_crs: CRS) -> Shapes:
-    """Return the polygons ``(N,)`` in the CRS of images; where it counts degrees, none spans more than half the Earth.
-
-    Raises:
-        DataError: There is no way from one CRS to the other.
-    """
+    """Return the polygons ``(N,)`` in the CRS of images; in degrees, none spans more than half the Earth."""
     shapes = geopandas.GeoSeries([feature.polygon for feature in features.items], crs=features.crs)
     try:
         brought: Shapes = np.asarray(shapes.to_crs(image_crs.to_wkt()).array, object)

@@ -37,16 +37,10 @@ def read_files(
     skip: Callable[[Path], bool] = lambda _: False,
     progress: bool = False,
 ) -> ReadResult:
-    """Read a format that has one file per image.
+    """Read a format that has one file per image, below a folder, or one file; ``read`` reads one of them.
 
-    Args:
-        place: Folder of annotation files, searched with its subfolders, or one file.
-        pictures: The images.
-        suffix: Of annotation files, in lower case.
-        read: Reads one of them.
-        image_name: Gives the image name that a file holds, asked where the file's own name fits no image.
-        skip: Tells files that hold no annotations.
-        progress: Show a progress bar on a terminal.
+    Where a file's own name fits no image, ``image_name`` says the name that it holds; ``skip`` tells files that hold no
+    annotations.
 
     Raises:
         DataError: No annotation file there, one that is malformed, or two for one image.

@@ -111,14 +111,10 @@ def instances_of(
     height: int,
     colours: Mapping[str, Colour] = ISAID_COLOURS,
 ) -> list[Instance]:
-    """Read every object of an instance picture with its class.
+    """Read every object of an instance picture (RGB, one colour per object, black elsewhere) with its class.
 
-    Args:
-        instance_file: RGB picture, one colour per object, black elsewhere (iSAID: ``_instance_id_RGB.png``).
-        semantic_file: RGB picture of classes (iSAID: ``_instance_color_RGB.png``), or ``None``.
-        width: Of the image.
-        height: Of the image.
-        colours: Colour of each class in the semantic picture.
+    Classes come from a semantic picture in which each has a colour, where there is one (iSAID:
+    ``_instance_id_RGB.png`` and ``_instance_color_RGB.png``); both must be ``width`` x ``height``.
 
     Raises:
         DataError: A picture is of another size, has no colours, or an object's class is in no entry of ``colours``.

@@ -80,7 +80,9 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
         waiting.append((boxes, [(source, _separated(fields)) for source, fields in lines_of(file)], picture))
         return boxes
 
-    result = read_files(place, pictures, ".txt", objects, skip=_holds_names, progress=options.progress)
+    result = read_files(
+        place, pictures, ".txt", objects, skip=lambda file: file.name in NAME_FILES, progress=options.progress
+    )
     fields_of_all = (fields for _, lines, _ in waiting for _, fields in lines)
     rows = all_of(fields_of_all, None if listed is None else listed.keypoints)
     poses = rows.pose_counts()
@@ -90,10 +92,6 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
             boxes.append(attempt(make, source, _yolo_name(fields, names)))
     result.categories = None if names is None else tuple(dict.fromkeys(names[number] for number in sorted(names)))
     return result
-
-
-def _holds_names(file: Path) -> bool:
-    return file.name in NAME_FILES
 
 
 def _separated(fields: list[str]) -> list[str]:

@@ -70,14 +70,10 @@ def cut_out(
     point: NDArray[np.float32] | None = None,
     cores: Sequence[float] = CORES,
 ) -> Mask:
-    """Cut one object out of an image.
+    """Cut one object out of an image ``(H, W, 3)`` uint8 RGB, within its bounds in pixels.
 
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        bounds: The object lies within, in pixels.
-        polygon: ``(V, 2)`` x, y of what is probably the object.
-        point: ``(2,)`` x, y of a pixel that is the object.
-        cores: Shares of the bounds or polygon that are the object, tried until one is good enough.
+    A polygon ``(V, 2)`` is probably the object, a point ``(2,)`` is a pixel of it, and cores are the shares of bounds
+    or polygon that are the object, tried until one is good enough.
     """
     height, width = image.shape[:2]
     box = np.clip(np.rint(bounds), 0, (width, height, width, height)).astype(int)

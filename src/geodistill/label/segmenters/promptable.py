@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.label.masks import Mask, fill_polygon
-from geodistill.label.records import Bounds, Box, rectangle
+from geodistill.label.records import Box, rectangle
 from geodistill.lazy import load
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def build_prompts(boxes: Sequence[Box], kinds: tuple[str, ...]) -> Prompts:
     for kind in ("hbox",) if kinds == (AUTO,) else kinds:
         match kind:
             case "cp":
-                points = np.array([_centre(box.box) for box in boxes], np.float32)
+                bounds_of_all = np.array([box.box for box in boxes])
+                points = ((bounds_of_all[:, :2] + bounds_of_all[:, 2:]) / 2).astype(np.float32)
             case "hbox":
                 bounds = np.array([box.hbox for box in boxes], np.float32)
             case "rhbox":
@@ -145,11 +146,6 @@ def build_prompts(boxes: Sequence[Box], kinds: tuple[str, ...]) -> Prompts:
 
 def _group(kind: str) -> str:
     return "mask" if kind.endswith("-mask") else "point" if kind == "cp" else "box"
-
-
-def _centre(bounds: Bounds) -> tuple[float, float]:
-    left, top, right, bottom = bounds
-    return (left + right) / 2, (top + bottom) / 2
 
 
 @dataclass(frozen=True, eq=False)

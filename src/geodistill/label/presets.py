@@ -16,7 +16,7 @@ SEGMENTER = "sam:facebook/sam-vit-huge"
 
 @dataclass(frozen=True)
 class Preset:
-    """The settings of one published set; attributes as those of `geodistill.label.config.Settings`."""
+    """The settings of one published set; attributes as those of `geodistill.label.config.LabelSettings`."""
 
     format: str
     classes: tuple[str, ...]

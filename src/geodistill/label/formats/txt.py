@@ -72,7 +72,7 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
     names = None if listed is None else listed.names
     if names is None and options.categories is not None:
         names = dict(enumerate(options.categories))
-    # What a row is, the set tells as a whole: all lines are read_yolo first, and made objects of afterwards.
+    # What a row is, the set tells as a whole: all lines are read first, and made objects of afterwards.
     waiting: list[tuple[list[RawBox], Lines, Picture]] = []
 
     def objects(file: Path, picture: Picture) -> list[RawBox]:

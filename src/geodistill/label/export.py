@@ -220,7 +220,7 @@ def write_yolo(label_set: LabelSet, folder: Path, progress: bool = False) -> int
     for kind in ("images", "labels"):
         for split in splits:
             (folder / kind / split).mkdir(parents=True)
-    for image in _bar(label_set.images.values(), "copying images", progress):
+    for image in progress_bar(label_set.images.values(), "copying images", progress):
         if image.image.suffix.lower() not in YOLO_SUFFIXES:
             raise DataError(f"image {image.image}", f"a file {', '.join(YOLO_SUFFIXES)}", "label it with --tile")
         with Raster(image.image) as raster:
@@ -230,7 +230,7 @@ def write_yolo(label_set: LabelSet, folder: Path, progress: bool = False) -> int
     count = 0
     with ExitStack() as stack:
         last, file = None, None
-        for image, value, runs in _bar(label_set.objects(), "writing outlines", progress):
+        for image, value, runs in progress_bar(label_set.objects(), "writing outlines", progress):
             if not runs.area:
                 continue
             if image is not last or file is None:
@@ -256,7 +256,7 @@ def write_samrs(label_set: LabelSet, folder: Path, progress: bool = False) -> in
     Returns:
         Number of objects.
     """
-    for image in _bar(label_set.images.values(), "copying images", progress):
+    for image in progress_bar(label_set.images.values(), "copying images", progress):
         name = f"{image.name}.png"
         with Raster(image.image) as raster:
             _check_size(image, raster)
@@ -291,7 +291,8 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _bar(items: Any, name: str, progress: bool) -> Any:
+def progress_bar(items: Any, name: str, progress: bool) -> Any:
+    """Return items under a bar on a terminal, where that is asked for."""
     return tqdm(items, name, disable=not (progress and sys.stderr.isatty()))
 
 

@@ -61,14 +61,7 @@ FILE = "file"
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a scene.
-
-    Attributes:
-        zone: Climate zone's code, or ``None``.
-        season: ``spring``, ``summer``, ``autumn``, ``winter`` or ``None``.
-        gsd: Ground sampling distance in metres per pixel, or ``None``.
-        elevation: Metres above the sea, or ``None``.
-    """
+    """What is known of a scene: its zone's code, its season, metres per pixel and metres above the sea, or ``None``."""
 
     zone: str | None = None
     season: str | None = None

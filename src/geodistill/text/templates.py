@@ -100,13 +100,7 @@ class ClassText:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text of a setting and a list of classes.
-
-    Attributes:
-        setting: What it was written for.
-        kind: One of `KINDS`.
-        parts: One text per class.
-    """
+    """The text of a setting, of one of `KINDS`, in one part per class."""
 
     setting: Setting
     kind: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -162,7 +162,7 @@ def _voc_object(element: Element, source: str) -> RawBox:
         if values is None:
             values = _values(box, source)
         else:
-            horizontal = _bounds(box, source)
+            horizontal = _bounds(box, _VOC_EDGES, source)
     if values is None:
         raise DataError(f"{source} has no box", "<bndbox> or <robndbox>")
     turn = _turn(element, source)
@@ -188,14 +188,16 @@ def _voc_object(element: Element, source: str) -> RawBox:
 def _values(box: Element, source: str) -> list[float]:
     for tags in _STYLES:
         if box.find(tags[0]) is not None:
-            return numbers([text_of(box, tag) for tag in tags], source, f"numbers {', '.join(tags)}")
+            return _numbers(box, tags, source)
     raise DataError(f"{source}: <{box.tag}> has no known corner", " or ".join(", ".join(tags) for tags in _STYLES))
 
 
-def _bounds(box: Element, source: str) -> Bounds:
-    left, top, right, bottom = numbers(
-        [text_of(box, tag) for tag in _VOC_EDGES], source, f"numbers {', '.join(_VOC_EDGES)}"
-    )
+def _numbers(element: Element, tags: Sequence[str], source: str) -> list[float]:
+    return numbers([text_of(element, tag) for tag in tags], source, f"numbers {', '.join(tags)}")
+
+
+def _bounds(element: Element, tags: Sequence[str], source: str) -> Bounds:
+    left, top, right, bottom = _numbers(element, tags, source)
     return left, top, right, bottom
 
 
@@ -274,10 +276,8 @@ def read_hrsc(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
 
 
 def _hrsc_object(element: Element, source: str, masks: ColourMask | None, tag: str | None) -> RawBox:
-    values = numbers([text_of(element, edge) for edge in _ORIENTED], source, f"numbers {', '.join(_ORIENTED)}")
-    left, top, right, bottom = numbers(
-        [text_of(element, edge) for edge in _HRSC_EDGES], source, f"numbers {', '.join(_HRSC_EDGES)}"
-    )
+    values = _numbers(element, _ORIENTED, source)
+    horizontal = _bounds(element, _HRSC_EDGES, source)
     colour = _hrsc_colour(text_of(element, "seg_color"), source)
     return RawBox(
         polygon=rotated(*values),
@@ -286,7 +286,7 @@ def _hrsc_object(element: Element, source: str, masks: ColourMask | None, tag: s
         kind="rbox",
         difficult=difficulty(text_of(element, "difficult"), source),
         segmentation=None if masks is None or colour is None else masks.segmentation(colour),
-        horizontal=(left, top, right, bottom),
+        horizontal=horizontal,
     )
 
 

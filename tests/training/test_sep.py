@@ -23,10 +23,10 @@ from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method
-from geodistill.training.callbacks import SeedSteps
 from geodistill.training.fit import fit
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
+from geodistill.training.trainer import SeedSteps
 from geodistill.training.warm_start import heads, warm_start
 from where import SUPPORT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
-from geodistill.errors import TrainingError
+from geodistill.errors import RecipeError, TrainingError
 from geodistill.methods.method import Method
-from geodistill.methods.optimiser import OptimizerConfig, ScheduleConfig, parameter_groups
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.metrics import ConfusionMatrix
 from geodistill.nn.losses import gradient_norms
-from geodistill.nn.normalise import Normalised
-from geodistill.nn.output import SegmentationOutput
+from geodistill.nn.output import Normalised, SegmentationOutput
 from geodistill.nn.weighting import Weighting
 from geodistill.spec import Spec
+
+_BLOCK = re.compile(r"(?:^|\.)model\.blocks\.(\d+)\.")
 
 
 class Phase(lightning.LightningModule):
@@ -194,3 +196,50 @@ class SegmentationTask(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the objective's own state back."""
         self._method.objective.load_state_dict(checkpoint["objective"])
+
+
+def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Sort trainable parameters by learning rate (encoder or not) and by decay.
+
+    Vectors and scalars (norms, biases, layer scales, temperatures), position embeddings and relative position
+    tables never decay.
+    """
+    in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    factors = {} if config.layer_decay is None else layer_factors(encoder, config.layer_decay)
+    undecayed = ("pos_embed", "position", "cls_token", "relative_position", "reg_token")
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and not any(word in name for word in undecayed)
+            key = (id(parameter) in in_encoder, decays, factors.get(id(parameter), 1.0))
+            groups.setdefault(key, []).append(parameter)
+    encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr
+    return [
+        {
+            "params": parameters,
+            "lr": factor * (encoder_lr if encoder_side else config.lr),
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "encoder": encoder_side,
+        }
+        for (encoder_side, decays, factor), parameters in groups.items()
+    ]
+
+
+def layer_factors(encoder: nn.Module | None, decay: float) -> dict[int, float]:
+    """Return the factor of each of an encoder's parameters, by identity (Clark et al. 2020; BEiT's counting).
+
+    The blocks count from 1, what comes before them is 0, and what comes after the last one more than it.
+
+    Raises:
+        RecipeError: The encoder has no blocks in a row.
+    """
+    named = [] if encoder is None else list(encoder.named_parameters())
+    blocks = {name: int(match[1]) + 1 for name, _ in named if (match := _BLOCK.search(name))}
+    if not blocks:
+        raise RecipeError(
+            "optimizer.layer_decay without a plain vision transformer", "an encoder such as vit_base_patch16_224"
+        )
+    last = max(blocks.values()) + 1
+    first = ("patch_embed", "pos_embed", "cls_token", "reg_token", "norm_pre")
+    layers = {name: blocks.get(name, 0 if any(word in name for word in first) else last) for name, _ in named}
+    return {id(parameter): decay ** (last - layers[name]) for name, parameter in named}

@@ -28,9 +28,8 @@ def trunk_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     Args:
         tensors: Weights by key as Meta, transformers or timm publish them.
     """
-    found = [prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in tensors)]
-    if found:
-        tensors = {key.removeprefix(found[0]): t for key, t in tensors.items() if key.startswith(found[0])}
+    prefix = next((prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in tensors)), "")
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     return {_renamed(key): tensor for key, tensor in tensors.items()}
 
 

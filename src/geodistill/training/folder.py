@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from geodistill.data.manifest import Manifest, Row
+from geodistill.data.manifest import Manifest
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError, output_error
 from geodistill.files import atomic_path
@@ -126,8 +126,8 @@ _MEND = "use --restart to begin again, or another --out"
 
 
 def _refuse_finished(run: Path, recipe: Recipe) -> None:
-    made = [name for name in ("segmenter", "encoder") if (run / name).is_dir()]
-    if "segmenter" in made or (made and "labels" not in recipe.stages):
+    results = [name for name in ("segmenter", "encoder") if (run / name).is_dir()]
+    if "segmenter" in results or (results and "labels" not in recipe.stages):
         same = (run / RECIPE).is_file() and _saved_recipe(run) == recipe_dict(recipe)
         if not same:
             raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
@@ -181,18 +181,11 @@ def named_files(recipe: Recipe) -> dict[str, list[Path]]:
     return files
 
 
-def input_rows(recipe: Recipe, data: DataModule) -> list[Row]:
-    """Return every row whose image a run may read."""
-    rows = [row for row in data.manifest.entries if row.split != "test"]
-    other = recipe.data.unlabelled
-    return rows if other is None else [*rows, *Manifest.load(other).entries]
-
-
 def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
     """Return what tells whether a run's inputs are those of another day, JSON-ready.
 
     Manifests by the digest of what is in them, models and training images (with their masks, the sources of virtual
-    rasters, and the files beside them) by size and time of change.
+    rasters, and the files beside them) by size and time of change; datasets of tensors by what was measured of them.
 
     Raises:
         DataError: A file cannot be read.
@@ -201,7 +194,13 @@ def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
     for key, paths in named_files(recipe).items():
         manifests = key.rpartition(".")[2] in _MANIFESTS
         described[key] = {str(path): _digest(path) if manifests else _stamp(path) for path in paths}
-    files = (str(path) for row in input_rows(recipe, data) for path in (row.image, row.mask) if path is not None)
+    if not recipe.data.manifest and not data.sets and data.manifest.statistics is not None:
+        measured = json.dumps(data.manifest.statistics.to_dict(), sort_keys=True)
+        return {"named": described | {"data": {"a dataset": [zlib.crc32(measured.encode())]}}, "images": {}}
+    rows = [row for row in data.manifest.entries if row.split != "test"]
+    if recipe.data.unlabelled is not None:
+        rows += Manifest.load(recipe.data.unlabelled).entries
+    files = (str(path) for row in rows for path in (row.image, row.mask) if path is not None)
     return {"named": described, "images": _image_stamps(files)}
 
 

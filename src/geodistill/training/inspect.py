@@ -17,8 +17,7 @@ from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.mixture import join_specs
 from geodistill.errors import RecipeError
-from geodistill.methods.distillation import parse_term, split_weights
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, parse_term, split_weights
 from geodistill.segmenter import inference_network, read_description
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, teacher_configs

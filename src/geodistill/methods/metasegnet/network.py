@@ -3,9 +3,9 @@
 The text features are constants of a scene. They are kept in the network as a table with one row per prompt, so that
 neither training nor inference ever runs a text encoder.
 
-The decoder (paper, section III-D) is alignment, fusion and a pyramid head. The published equations 6 and 7 define the
-text update by itself; here it mirrors the image update (equations 4, 5), with the updated image tokens as keys and
-values.
+The decoder (paper, section II-C, Fig. 3) is alignment, fusion and a pyramid head. The published equations 6 and 7
+define the text update by itself; here it mirrors the image update (equations 4, 5), with the updated image tokens as
+keys and values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ POSITION_GRID = 16
 class CrossmodalAttention(nn.Module):
     """Tokens of one modality updated from those of the other (Eq. 4 and 5; with the modalities swapped Eq. 6 and 7).
 
-    ``F' = F + softmax(q(F) k(G)^T / sqrt(d)) v(G)`` and ``F' + MLP(LN(F'))``, with layer norm before q, k and v.
+    There is a layer norm before q, k and v as well.
 
     Args:
         width: Channels of a token; a multiple of ``heads``.
@@ -54,13 +54,14 @@ class CrossmodalAttention(nn.Module):
     def forward(self, tokens: Tensor, other: Tensor, present: Tensor | None = None) -> Tensor:
         """``(B, T, C)`` and ``(B, S, C)`` -> ``(B, T, C)``; ``present (B, S)`` bool marks what may be attended to."""
         batch, _, width = tokens.shape
-        seen = self.other_norm(other)
+        known = self.other_norm(other)
         queries, keys, values = (
             part.view(batch, -1, self.heads, width // self.heads).transpose(1, 2)
-            for part in (self.query(self.query_norm(tokens)), self.keys(seen), self.values(seen))
+            for part in (self.query(self.query_norm(tokens)), self.keys(known), self.values(known))
         )
         allowed = None if present is None else present[:, None, None]
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
+        # Eq. 5: F' = F + softmax(q(F) k(G)^T / sqrt(d)) v(G);  Eq. 4: F' + MLP(LN(F'))
         tokens = tokens + self.proj(mixed.transpose(1, 2).reshape(tokens.shape))
         updated: Tensor = tokens + self.mlp(self.norm(tokens))
         return updated
@@ -111,7 +112,7 @@ class Alignment(nn.Module):
 
 
 class TextFusion(nn.Module):
-    """The text as a prior on channels: the image times the mean of the projected text tokens, plus itself.
+    """The text as a prior on channels (section II-C 2): the image times the mean of the projected text, plus itself.
 
     Args:
         width: Channels.

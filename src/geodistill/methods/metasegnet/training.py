@@ -1,4 +1,4 @@
-"""MetaSegNet's training: cross-entropy, Dice and image-text matching (section III-E), and each image's prompt."""
+"""MetaSegNet's training: cross-entropy, Dice and image-text matching (Eq. 1-3), and each image's prompt."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ class MetaSegNetRecipe(Recipe):
 class MetaSegNetObjective(Objective):
     """The terms ``ce``, ``dice`` and ``itm``.
 
-    ``itm`` is the mean of both directions of contrast plus the matching loss. It is exactly 0 while only one prompt
+    ``itm`` is the mean of both directions of contrast (step 3 of the algorithm in section II-C) plus the matching loss
+    (step 4). It is exactly 0 while only one prompt
     is in sight, in batch and queue together: there is nothing to tell apart then.
 
     Args:

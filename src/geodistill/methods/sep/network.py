@@ -73,7 +73,7 @@ class SepDecoder(nn.Module):
 
 
 class UNetBlocks(SepDecoder):
-    """U-Net's decoder as SAMRS has it: four blocks from stride 32 to stride 2, the last without a skip connection.
+    """U-Net's decoder as in SAMRS, section 4.1.1: four blocks from stride 32 to stride 2, the last without a skip.
 
     Args:
         channels: Channels of the maps at strides 4, 8, 16 and 32.

@@ -1,4 +1,4 @@
-"""SEP's training: each set's own losses, summed."""
+"""SEP's training: each set's own losses, summed (section 4.1.2: L = L_1 + L_2 + ... + L_M)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning
 import torch
@@ -18,10 +18,12 @@ from geodistill.errors import RecipeError, TrainingError
 from geodistill.methods.method import Method
 from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.metrics import ConfusionMatrix
-from geodistill.nn.losses import gradient_norms
+from geodistill.nn.losses import gradient_norms, weighted_sum
 from geodistill.nn.output import Normalised, SegmentationOutput
-from geodistill.nn.weighting import Weighting
 from geodistill.spec import Spec
+
+if TYPE_CHECKING:
+    from geodistill.nn.weighting import Weighting
 
 _BLOCK = re.compile(r"(?:^|\.)model\.blocks\.(\d+)\.")
 
@@ -77,7 +79,7 @@ class SegmentationTask(lightning.LightningModule):
         # Channels-last is the faster layout of convolutions on CPUs and GPUs alike.
         self.network = Normalised(spec.mean, spec.std, method.network).to(memory_format=torch.channels_last)
         self.adapters = method.adapters
-        self.weighting = method.weighting or Weighting(tuple(method.objective.weights))
+        self.weighting = cast("Weighting | None", method.weighting)
         self.spec = spec
         self._method = method
         self._optimizer, self._schedule = optimizer, schedule
@@ -116,10 +118,12 @@ class SegmentationTask(lightning.LightningModule):
                 )
             self.log(f"train/{name}", term.detach(), batch_size=len(batch["key"]))
         shared = self._shared_parameters()
-        total: Tensor = self.weighting(terms, weights, shared)
+        if self.weighting is None:
+            total, factors = weighted_sum(terms, weights), dict[str, Any](weights)
+        else:
+            total, factors = self.weighting(terms, weights, shared), dict[str, Any](self.weighting.factors)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch["key"]))
-        factors = self.weighting.factors
-        if type(self.weighting) is not Weighting:
+        if self.weighting is not None:
             for name, factor in factors.items():
                 self.log(f"weight/{name}", factor)
         if self._norms_every and step % self._norms_every == 0:
@@ -179,7 +183,7 @@ class SegmentationTask(lightning.LightningModule):
         """AdamW over `parameter_groups`, its rate set at every step by the schedule."""
         trained = nn.ModuleList([self.network, *([] if self.adapters is None else [self.adapters])])
         groups = parameter_groups(trained, getattr(self._method.network, "encoder", None), self._optimizer)
-        groups += self.weighting.parameter_groups()
+        groups += [] if self.weighting is None else self.weighting.parameter_groups()
         optimizer = torch.optim.AdamW(groups, betas=self._optimizer.betas)
         shapes: list[Any] = [partial(self._rate_factor, encoder=bool(group.get("encoder"))) for group in groups]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shapes)

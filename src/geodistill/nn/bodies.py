@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch.nn.functional as F
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.nn.weights import LocalWeights
+
+if TYPE_CHECKING:
+    from geodistill.nn.checkpoints import LocalWeights
 
 OWN_FAMILIES: dict[str, str] = {
     **{f"mit_b{size}": "geodistill.nn.mit:build_mit" for size in range(6)},

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch.nn.functional as F
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, Body, BodyRequest, build_body, timm_family
-from geodistill.nn.checkpoints import load_own_weights
-from geodistill.nn.weights import LocalWeights, read_weights
+
+if TYPE_CHECKING:
+    from geodistill.nn.checkpoints import LocalWeights
 
 
 def _adapters(text: str) -> Any:
@@ -133,7 +134,9 @@ def build_encoder(
     """
     base, options = parse_name(name)
     hub = weights == "pretrained"
-    local = read_weights(weights) if weights is not None and not hub else None
+    local: LocalWeights | None = None
+    if weights is not None and not hub:
+        local = load("geodistill.nn.checkpoints:read_weights")(weights)
     if local is not None and local.architecture not in (None, base.split(".")[0]):
         raise ArtifactError(f"weights {local.path} are of {local.architecture}", base, "name that encoder")
     if local is not None and local.pad_type is not None:
@@ -157,7 +160,7 @@ def build_encoder(
     normed = output_norms or (local is not None and local.encoder is not None and "norms.0.weight" in local.tensors)
     encoder = Encoder(full_name, body, body.channels, body.strides, _statistics(body, local), normed)
     if local is not None and local.encoder is not None:
-        load_own_weights(encoder, local, strict=indices is None)
+        load("geodistill.nn.checkpoints:load_own_weights")(encoder, local, strict=indices is None)
     return encoder
 
 

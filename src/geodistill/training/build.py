@@ -16,7 +16,6 @@ from geodistill.lazy import load
 from geodistill.methods.method import Method
 from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, find_method, parse_term, split_weights
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig, build_teacher
-from geodistill.nn.weighting import build_weighting
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
@@ -54,7 +53,10 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
     if used := {name: weight for name, weight in distilled.items() if weight != 0}:
         add_distillation = load("geodistill.methods.distillation:add_distillation")
         method = add_distillation(method, used, teachers, recipe.losses)
-    return replace(method, weighting=build_weighting(recipe.losses.weighting, tuple(method.objective.weights)))
+    if recipe.losses.weighting == "fixed":
+        return method
+    weighting = load("geodistill.nn.weighting:build_weighting")
+    return replace(method, weighting=weighting(recipe.losses.weighting, tuple(method.objective.weights)))
 
 
 def _asked_teachers(recipe: Recipe, configs: Mapping[str, TeacherConfig], distilled: Mapping[str, float]) -> set[str]:

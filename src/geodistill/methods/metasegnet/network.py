@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.lazy import load
-from geodistill.nn.attention import ViTBlock
-from geodistill.nn.decoders import conv_norm_relu, resize
+from geodistill.nn.decoders import ViTBlock, conv_norm_relu, resize
 from geodistill.nn.encoders import build_encoder
 from geodistill.nn.output import SegmentationOutput
 

@@ -50,4 +50,6 @@ def test_a_recipe_brings_its_own_paper_alone_and_no_trainer(paper: str) -> None:
 @pytest.mark.parametrize(("encoder", "families"), [("test_resnet", set()), ("test_vit", set()), ("mit_b0", {"mit"})])
 def test_an_encoder_brings_its_own_family_alone(encoder: str, families: set[str]) -> None:
     modules = loaded_by(f"from geodistill.nn.encoders import build_encoder\nbuild_encoder('{encoder}')")
-    assert {name for name in ("mit", "pvt", "sam2", "adapters") if f"geodistill.nn.{name}" in modules} == families
+    assert {
+        name for name in ("mit", "pvt", "checkpoints", "adapters") if f"geodistill.nn.{name}" in modules
+    } == families

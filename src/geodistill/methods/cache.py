@@ -75,10 +75,6 @@ class TeacherCache:
         cap: Largest size in bytes.
         storage: How numbers are kept: ``float16``, or ``uint8`` between the smallest and largest of each channel.
 
-    Attributes:
-        folder: Where its files are.
-        size: What it will take.
-
     Raises:
         RecipeError: Not one record fits under the cap.
         ArtifactError: The folder holds records of something else.
@@ -195,7 +191,10 @@ class TeacherCache:
     def _store(self, slot: int, data: NDArray[np.uint8]) -> None:
         shard, place = divmod(slot, self._a_shard)
         records = min(self._a_shard, self.size.views - shard * self._a_shard)
-        file, index = self._file(_shard(shard), records * self.size.record), self._file(INDEX, 4 * self.size.views)
+        file, index = (
+            self._file(f"shard_{shard:04d}.bin", records * self.size.record),
+            self._file(INDEX, 4 * self.size.views),
+        )
         written = self._record(slot) if self._index[slot] else None
         if written is None or not self._is_whole(slot, written):
             _write_all(index, bytes(4), slot * 4)
@@ -215,7 +214,7 @@ class TeacherCache:
         if shard not in self._maps:
             try:
                 # Copy-on-write: torch wants memory that it may write to, and nothing ever does.
-                self._maps[shard] = np.asarray(np.memmap(self.folder / _shard(shard), np.uint8, "c"))
+                self._maps[shard] = np.asarray(np.memmap(self.folder / f"shard_{shard:04d}.bin", np.uint8, "c"))
             except (OSError, ValueError):
                 return None
         data = self._maps[shard][place * self.size.record :][: self._used]
@@ -315,10 +314,6 @@ def _part_bytes(shape: tuple[int, ...], storage: Storage) -> int:
 def _checksum(data: NDArray[np.uint8]) -> int:
     """CRC-32, never 0."""
     return zlib.crc32(data.data) or 1
-
-
-def _shard(number: int) -> str:
-    return f"shard_{number:04d}.bin"
 
 
 def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:

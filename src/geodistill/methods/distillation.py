@@ -96,14 +96,7 @@ class FeatureMatch(nn.Module):
 
 
 class DistillationObjective(Objective):
-    """A method's own terms, and distillation terms beside them.
-
-    Args:
-        inner: The method's own objective.
-        weights: Factor of each distillation term.
-        teachers: By name.
-        network: The student; its encoder's maps are taken where a term is on features.
-        losses: Temperatures.
+    """A method's own terms, and distillation terms beside them; arguments as for `add_distillation`.
 
     Attributes:
         matches: The trained modules of the terms on features, by teacher.
@@ -113,13 +106,9 @@ class DistillationObjective(Objective):
     """
 
     def __init__(
-        self,
-        inner: Objective,
-        weights: Mapping[str, float],
-        teachers: Mapping[str, FrozenTeacher],
-        network: nn.Module,
-        losses: CommonLosses,
+        self, method: Method, weights: Mapping[str, float], teachers: Mapping[str, FrozenTeacher], losses: CommonLosses
     ) -> None:
+        inner, network = method.objective, method.network
         super().__init__(inner.weights | dict(weights))
         self._inner, self._losses = inner, losses
         self._terms = [parse_term(name, list(teachers)) for name in weights]
@@ -151,8 +140,7 @@ class DistillationObjective(Objective):
             if targets.logits is not None:
                 stride = teacher.logits_stride
                 student, counted = pool_logits(output.logits.float(), stride), mask[:, ::stride, ::stride]
-                kinds = {term.kind for term in self._terms if term.teacher == name}
-                for kind in kinds & set(LOGIT_LOSSES):
+                for kind in {term.kind for term in self._terms if term.teacher == name} & set(LOGIT_LOSSES):
                     loss = load(LOGIT_LOSSES[kind])
                     computed[name][kind] = loss(student, targets.logits, counted, self._losses)
         return terms | {term.name: computed[term.teacher][term.kind] for term in self._terms}
@@ -187,7 +175,7 @@ def add_distillation(
     """Return a method with distillation terms beside its own.
 
     Args:
-        method: With its own terms.
+        method: With its own terms; its encoder's maps are taken where a term is on features.
         weights: Factor of each distillation term.
         teachers: The recipe's, by name.
         losses: Temperatures.
@@ -195,7 +183,7 @@ def add_distillation(
     Raises:
         RecipeError: A term does not fit its teacher or student.
     """
-    objective = DistillationObjective(method.objective, weights, teachers, method.network, losses)
+    objective = DistillationObjective(method, weights, teachers, losses)
     adapters = objective.matches if len(objective.matches) else None
     return replace(method, objective=objective, adapters=adapters, teachers={**method.teachers, **teachers})
 
@@ -229,6 +217,6 @@ def _view_of(teacher: FrozenTeacher) -> Encoder:
             "a teacher of 3 bands with an encoder, through which the discriminator looks",
         )
     encoder = teacher.encoder
-    view = Encoder(encoder.name, encoder.body, encoder.channels, encoder.strides)
+    view = Encoder(encoder.name, encoder.body)
     view.norms = encoder.norms
     return view

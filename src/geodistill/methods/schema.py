@@ -239,10 +239,6 @@ def find_method(name: str) -> MethodPlug:
 def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
     """Return the factor of every loss term: the given one, or the default.
 
-    Args:
-        known: Default of each term.
-        given: A recipe's.
-
     Raises:
         UnknownNameError: A weight of no such term.
     """
@@ -254,12 +250,9 @@ def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[
 
 @dataclass(frozen=True)
 class Term:
-    """A distillation term.
+    """A distillation term by its name in ``losses.weights``, its teacher's, and its kind.
 
-    Attributes:
-        name: As in ``losses.weights``.
-        teacher: Name of its teacher.
-        kind: A key of `LOGIT_LOSSES`, or one of `FEATURE_LOSSES`.
+    The kind is a key of `LOGIT_LOSSES`, or one of `FEATURE_LOSSES`.
     """
 
     name: str

@@ -54,7 +54,7 @@ class SegmentationTask(lightning.LightningModule):
         method: Network, rebuild arguments and objective.
         spec: Classes, bands and normalisation.
         optimizer: AdamW settings.
-        schedule: Learning-rate schedule.
+        schedule: Of the learning rate.
         max_steps: Length of the run, for the schedule.
         gradient_norms_every: Log each term's gradient norm on the encoder every so many steps; 0 never.
         sets: Spec of each data set by name, where the network learns several at once; batches then say by ``set``

@@ -67,13 +67,9 @@ FIXED_FAMILIES = {
 class Body(nn.Module):
     """What computes an encoder's maps.
 
-    Args:
+    Attributes:
         channels: Channels of each map.
         strides: Stride of each map in pixels.
-
-    Attributes:
-        channels: As given.
-        strides: As given.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
@@ -84,14 +80,6 @@ class Body(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """``(B, C, H, W)``, sides multiples of every stride -> maps ``(B, Ci, H / si, W / si)``, finest first."""
 
-    def forward_given(self, image: Tensor, given: Sequence[Tensor]) -> list[Tensor]:
-        """Run each stage on the map given for the level before it; see `PyramidBody`.
-
-        Raises:
-            RecipeError: The stages cannot be told apart.
-        """
-        raise RecipeError(f"teacher forcing of {type(self).__name__}", "a convolutional encoder", "set its share to 0")
-
     def level_modules(self) -> list[nn.Module]:
         """Return the module whose output is each level.
 
@@ -99,6 +87,32 @@ class Body(nn.Module):
             RecipeError: They cannot be told apart.
         """
         raise RecipeError(f"teacher forcing of {type(self).__name__}", "a convolutional encoder", "set its share to 0")
+
+    def forward_given(self, image: Tensor, given: Sequence[Tensor]) -> list[Tensor]:
+        """Run each stage on the map given for the level before it, instead of on its own.
+
+        Args:
+            image: ``(B, C, H, W)``.
+            given: A map for each level, of the level's own shape or smaller (then padded at the bottom and right).
+
+        Raises:
+            RecipeError: The stages cannot be told apart.
+        """
+        outputs: list[Tensor] = []
+
+        def take(level: int, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            outputs.append(output)
+            height, width = (a - b for a, b in zip(output.shape[-2:], given[level].shape[-2:], strict=True))
+            # A copy: the next stage may work in place, and the given map is still a target.
+            return F.pad(given[level], (0, width, 0, height)).to(output.dtype, copy=True)
+
+        hooks = [stage.register_forward_hook(partial(take, level)) for level, stage in enumerate(self.level_modules())]
+        try:
+            self(image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -126,18 +140,14 @@ class BodyRequest:
         if self.local is not None and self.local.encoder is None:
             local = self.local
             if self.base.startswith("sam2_hiera"):
-                local = replace(local, tensors=load("geodistill.nn.sam2:trunk_tensors")(local.tensors))
+                local = replace(local, tensors=load("geodistill.nn.checkpoints:trunk_tensors")(local.tensors))
             load("geodistill.nn.checkpoints:load_timm_weights")(
                 model, local, self.in_channels, strict=self.indices is None
             )
 
 
 class PyramidBody(Body):
-    """A timm model in its ``features_only`` form, channel-first.
-
-    Args:
-        model: Has ``feature_info``.
-    """
+    """A timm model in its ``features_only`` form, channel-first."""
 
     def __init__(self, model: nn.Module) -> None:
         parts: Any = model
@@ -150,38 +160,8 @@ class PyramidBody(Body):
         maps: list[Tensor] = self.model(image)
         return [m.permute(0, 3, 1, 2) for m in maps] if self.channels_last else list(maps)
 
-    def forward_given(self, image: Tensor, given: Sequence[Tensor]) -> list[Tensor]:
-        """Run each stage on the map given for the level before it, instead of on its own.
-
-        Args:
-            image: ``(B, C, H, W)``.
-            given: A map a level, of the level's own shape or smaller (then padded at the bottom and right).
-
-        Raises:
-            RecipeError: The stages cannot be told apart.
-        """
-        outputs: list[Tensor] = []
-
-        def take(level: int, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            outputs.append(output)
-            height, width = (a - b for a, b in zip(output.shape[-2:], given[level].shape[-2:], strict=True))
-            # A copy: the next stage may work in place, and the given map is still a target.
-            return F.pad(given[level], (0, width, 0, height)).to(output.dtype, copy=True)
-
-        hooks = [stage.register_forward_hook(partial(take, level)) for level, stage in enumerate(self.level_modules())]
-        try:
-            self.model(image)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return outputs
-
     def level_modules(self) -> list[nn.Module]:
-        """Return the module whose output is each level.
-
-        Raises:
-            RecipeError: They cannot be told apart.
-        """
+        """Return the module whose output is each level; as in `Body`."""
         parts: Any = self.model
         names = [str(info.get("module", "")) for info in parts.feature_info.get_dicts()]
         modules = dict(self.model.named_modules())
@@ -213,7 +193,7 @@ def build_pyramid(request: BodyRequest) -> PyramidBody:
 
 
 class VitBody(Body):
-    """A plain vision transformer that gives the patch tokens after some of its blocks as maps.
+    """A plain vision transformer whose maps are the patch tokens after some of its blocks.
 
     Maps are the raw residual stream, except that the last block's passes the final norm (mmpretrain's convention,
     which KTDA's teacher follows). Position embeddings are resampled from the pretrained grid to the image's.

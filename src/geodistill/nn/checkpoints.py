@@ -25,9 +25,22 @@ _BACKBONE = "backbone."
 _SWIN_MERGE = re.compile(r"^layers\.(\d+)\.downsample\.")
 _SWIN_TABLES = re.compile(r"\.(?:attn_mask|attn\.relative_position_index)$")
 _MAE_DECODER = re.compile(r"^(?:mask_token$|decoder_)")
-
-
 _SEGMENTER_KEY = re.compile(r"^(?:network\.)?encoder\.(.+)$")
+
+_SAM2_PREFIXES = ("image_encoder.trunk.", "vision_encoder.backbone.", "detector_model.vision_encoder.backbone.")
+"""Where the image encoder's trunk (Hiera) lies in SAM2's weights as Meta and as transformers publish them."""
+
+_SAM2_NAMES = {
+    # Meta's
+    ".mlp.layers.0.": ".mlp.fc1.",
+    ".mlp.layers.1.": ".mlp.fc2.",
+    # transformers'
+    ".mlp.proj_in.": ".mlp.fc1.",
+    ".mlp.proj_out.": ".mlp.fc2.",
+    ".layer_norm1.": ".norm1.",
+    ".layer_norm2.": ".norm2.",
+    "patch_embed.projection.": "patch_embed.proj.",
+}
 
 
 @dataclass(frozen=True)
@@ -151,6 +164,21 @@ def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return f"layers.{int(match[1]) + 1}.downsample."
 
         tensors = {_SWIN_MERGE.sub(later, k): tensor for k, tensor in tensors.items() if not _SWIN_TABLES.search(k)}
+    return tensors
+
+
+def trunk_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the trunk's tensors out of a whole SAM2's and give them timm's names.
+
+    Neck, prompt encoder, mask decoder and memory are left behind. Tensors that are named as timm's pass unchanged.
+
+    Args:
+        tensors: Weights by key as Meta, transformers or timm publish them.
+    """
+    prefix = next((prefix for prefix in _SAM2_PREFIXES if any(key.startswith(prefix) for key in tensors)), "")
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    for old, new in _SAM2_NAMES.items():
+        tensors = {key.replace(old, new): tensor for key, tensor in tensors.items()}
     return tensors
 
 

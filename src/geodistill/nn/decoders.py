@@ -28,12 +28,7 @@ def conv_norm_relu(in_channels: int, out_channels: int, kernel: int) -> nn.Seque
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with biases on queries, keys and values.
-
-    Args:
-        width: Channels of a token; a multiple of ``heads``.
-        heads: Attention heads.
-    """
+    """Multi-head self-attention with biases on queries, keys and values; ``width`` is a multiple of ``heads``."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -54,20 +49,14 @@ class SelfAttention(nn.Module):
 
 
 class ViTBlock(nn.Module):
-    """Pre-norm vision transformer block, as timm's ``Block``: no layer scale, no dropout, GELU.
+    """Pre-norm vision transformer block, as timm's ``Block``: GELU, no layer scale, no dropout."""
 
-    Args:
-        width: Channels of a token; a multiple of ``heads``.
-        heads: Attention heads.
-        mlp_ratio: Hidden width of the two-layer perceptron over ``width``.
-    """
-
-    def __init__(self, width: int, heads: int = 8, mlp_ratio: int = 4) -> None:
+    def __init__(self, width: int, heads: int = 8) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = SelfAttention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.GELU(), nn.Linear(mlp_ratio * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
         """``(B, T, C)`` -> ``(B, T, C)``; ``present`` as `SelfAttention.forward` takes it."""
@@ -113,15 +102,14 @@ class UPerFusion(nn.Module):
     Args:
         channels: Channels of each map, finest first.
         width: Channels inside, and of the fused map.
-        bins: Grid sizes of the pooling pyramid.
     """
 
-    def __init__(self, channels: Sequence[int], width: int = 512, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
+    def __init__(self, channels: Sequence[int], width: int = 512) -> None:
         super().__init__()
         self.pools = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), conv_norm_relu(channels[-1], width, 1)) for size in bins
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), conv_norm_relu(channels[-1], width, 1)) for size in (1, 2, 3, 6)
         )
-        self.bottleneck = conv_norm_relu(channels[-1] + len(bins) * width, width, 3)
+        self.bottleneck = conv_norm_relu(channels[-1] + len(self.pools) * width, width, 3)
         self.laterals = nn.ModuleList(conv_norm_relu(c, width, 1) for c in channels[:-1])
         self.fpn_convs = nn.ModuleList(conv_norm_relu(width, width, 3) for _ in channels[:-1])
         self.fuse = conv_norm_relu(len(channels) * width, width, 3)
@@ -141,26 +129,11 @@ class UPerFusion(nn.Module):
 
 
 class UPerHead(UPerFusion):
-    """UPerNet's head: `UPerFusion` and a classifier.
+    """UPerNet's head: `UPerFusion` and a classifier behind a dropout of channels."""
 
-    Args:
-        channels: Channels of each map, finest first.
-        classes: Number of classes.
-        width: Channels inside the head.
-        dropout: Share of channels dropped before the classifier.
-        bins: Grid sizes of the pooling pyramid.
-    """
-
-    def __init__(
-        self,
-        channels: Sequence[int],
-        classes: int,
-        width: int = 512,
-        dropout: float = 0.1,
-        bins: Sequence[int] = (1, 2, 3, 6),
-    ) -> None:
-        super().__init__(channels, width, bins)
-        self.dropout = nn.Dropout2d(dropout)
+    def __init__(self, channels: Sequence[int], classes: int, width: int = 512) -> None:
+        super().__init__(channels, width)
+        self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -177,16 +150,13 @@ class FCNHead(nn.Module):
         classes: Number of classes.
         width: Channels inside the head.
         convs: Number of 3x3 convolutions; with more than one, the input is concatenated again before the last.
-        dropout: Share of channels dropped before the classifier.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 256, convs: int = 1, dropout: float = 0.1) -> None:
+    def __init__(self, channels: int, classes: int, width: int = 256, convs: int = 1) -> None:
         super().__init__()
-        self.convs = nn.Sequential(
-            *(conv_norm_relu(channels if i == 0 else width, width, 3) for i in range(convs)),
-        )
+        self.convs = nn.Sequential(*(conv_norm_relu(channels if i == 0 else width, width, 3) for i in range(convs)))
         self.merge = conv_norm_relu(channels + width, width, 3) if convs > 1 else None
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -21,16 +21,12 @@ if TYPE_CHECKING:
     from geodistill.nn.checkpoints import LocalWeights
 
 
-def _adapters(text: str) -> Any:
-    return load("geodistill.nn.adapters:place_name")(text)
-
-
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "pad_type": str,
     "output_stride": int,
     "drop_path_rate": float,
     "ls_init_value": float,
-    "adapters": _adapters,
+    "adapters": str,
 }
 """What may stand in brackets behind a timm name, as in ``resnet50(output_stride=8)``."""
 
@@ -39,17 +35,15 @@ _NAME = re.compile(r"^([^()\s]+)(?:\(([^()]*)\))?$")
 
 
 class Encoder(nn.Module):
-    """A backbone that gives one channel-first map a level, at ``ceil(H / stride) x ceil(W / stride)``.
+    """A backbone that returns one channel-first map per level, at ``ceil(H / stride) x ceil(W / stride)``.
 
     The image is padded with zeros at the bottom and right up to a multiple of the strides (it is normalised by
     then, so zero is the mean), and the maps are cropped back.
 
     Args:
         name: Name that `build_encoder` rebuilds it from.
-        body: Gives the maps of an image whose sides are multiples of every stride.
-        channels: Channels of each map.
-        strides: Stride of each map in pixels.
-        statistics: Mean and standard deviation that the pretrained weights expect, a channel each, for images in
+        body: Returns the maps of an image whose sides are multiples of every stride.
+        statistics: Mean and standard deviation of each channel that the pretrained weights expect, for images in
             0..255 or in the sensor units of the Segmenter the weights are from.
         output_norms: Put a layer norm of its own on each map (mmpretrain's convention for ConvNeXt and Swin).
     """
@@ -58,17 +52,15 @@ class Encoder(nn.Module):
         self,
         name: str,
         body: Body,
-        channels: Sequence[int],
-        strides: Sequence[int],
         statistics: tuple[tuple[float, ...], tuple[float, ...]] = _IMAGENET,
         output_norms: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
-        self.channels, self.strides = tuple(channels), tuple(strides)
+        self.channels, self.strides = body.channels, body.strides
         self.pretrained_statistics = statistics
         self.body = body
-        self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in channels) if output_norms else None
+        self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in body.channels) if output_norms else None
 
     @property
     def isotropic(self) -> bool:
@@ -158,7 +150,7 @@ def build_encoder(
             "give a local weights file",
         ) from error
     normed = output_norms or (local is not None and local.encoder is not None and "norms.0.weight" in local.tensors)
-    encoder = Encoder(full_name, body, body.channels, body.strides, _statistics(body, local), normed)
+    encoder = Encoder(full_name, body, _statistics(body, local), normed)
     if local is not None and local.encoder is not None:
         load("geodistill.nn.checkpoints:load_own_weights")(encoder, local, strict=indices is None)
     return encoder

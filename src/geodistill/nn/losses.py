@@ -114,11 +114,7 @@ def kl(
 
 
 class RunningStatistics(nn.Module):
-    """Mean and standard deviation of each channel of a map over all batches seen so far, in every process.
-
-    Args:
-        channels: Channels of the map.
-    """
+    """Mean and standard deviation of each channel of a map over all batches seen so far, in every process."""
 
     count: Tensor
     mean: Tensor
@@ -176,14 +172,8 @@ def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
 def gradient_norms(terms: Mapping[str, Tensor], parameters: Iterable[nn.Parameter]) -> dict[str, float]:
     """Return the L2 norm of each term's gradient on shared parameters, such as the encoder's.
 
-    Call it before ``backward`` (the graph is kept); it leaves the parameters' own gradients alone.
-
-    Args:
-        terms: Scalars by name, as they enter the total.
-        parameters: Trainable parameters.
-
-    Returns:
-        A norm a term, 0 where the term does not depend on the parameters.
+    Call it before ``backward`` (the graph is kept); it leaves the parameters' own gradients alone. A term that does not
+    depend on the parameters has 0.
     """
     shared = list(parameters)
     norms: dict[str, float] = {}

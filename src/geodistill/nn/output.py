@@ -26,13 +26,7 @@ class SegmentationOutput:
 
 
 class Normalised(nn.Module):
-    """A network that takes images in sensor units.
-
-    Args:
-        mean: Mean of each band, sensor units.
-        std: Standard deviation of each band, sensor units, above 0.
-        network: Takes the normalised image.
-    """
+    """A network that takes images in sensor units; so are ``mean`` and ``std``, above 0, of each band."""
 
     mean: Tensor
     std: Tensor

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
 def build_method(recipe: Recipe, context: BuildContext) -> Method:
     """Build the network, the objective and the teachers that a recipe names.
-
-    Args:
-        recipe: The recipe.
-        context: What it is built for; its teachers are opened here.
 
     Raises:
         RecipeError: Parts do not fit each other, or a teacher is named that no term asks.
@@ -122,11 +117,11 @@ def open_caches(
     data: DataModule,
     accelerator: str,
 ) -> list[str]:
-    """Open the cache of each teacher that is to have one.
+    """Open the cache of each teacher that is to have one, once it was asked for all that it will have to return.
 
     Args:
         configs: The recipe's teachers by name.
-        teachers: The same, built, and asked for all that will be wanted of them.
+        teachers: The same, built.
         data: Whose views are kept.
         accelerator: The recipe's: a teacher computes in another precision on another device.
 
@@ -140,13 +135,14 @@ def open_caches(
     """
     lines: list[str] = []
     cuda = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    device = torch.device("cuda" if cuda else "cpu")
     for name, teacher in teachers.items():
         config = configs[name]
         if config.cache is None:
             continue
         description = {
             "weights": load("geodistill.nn.weights:weights_hash")(teacher.module),
-            "teacher": teacher.description(torch.device("cuda" if cuda else "cpu")),
+            "teacher": teacher.description(device),
             "views": data.view_description(),
         }
         shapes = teacher.output_shapes(data.config.crop, data.spec.classes)
@@ -154,9 +150,6 @@ def open_caches(
             config.cache, description, shapes, data.slots, config.cache_gb * 1e9, config.cache_storage
         )
         teacher.cache = cache
-        free = shutil.disk_usage(Path(config.cache)).free
-        lines.append(
-            f"{name} cache {cache.folder}: {cache.size}; {len(cache):,} are there, "
-            f"{free / 1e9:.1f} GB of the disk are free"
-        )
+        free = shutil.disk_usage(config.cache).free / 1e9
+        lines.append(f"{name} cache {cache.folder}: {cache.size}; {len(cache):,} are there, {free:.1f} GB disk free")
     return lines

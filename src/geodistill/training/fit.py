@@ -31,7 +31,7 @@ from geodistill.training import folder
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
 from geodistill.training.recipe import recipe_dict
 from geodistill.training.resume import ResumePoints, read_checkpoint, saved_step
-from geodistill.training.trainer import make_trainer, phase_trainer, run_trainer
+from geodistill.training.trainer import make_trainer, run_trainer
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ def _run_phase(phase: Phase, recipe: Recipe, run: Path, data: DataModule) -> Non
     checkpoint = run / folder.CHECKPOINTS / f"{phase.name}.ckpt"
     step = saved_step(checkpoint, folder.run_identity(recipe))
     phase.to(memory_format=torch.channels_last)
-    trainer = phase_trainer(phase, recipe, run, step)
+    points = ResumePoints(checkpoint.parent, phase.name, min(recipe.trainer.save_every_steps, phase.steps))
+    trainer = make_trainer(recipe, run, step, points, phase)
     run_trainer(trainer, phase, data, checkpoint)
     if step < phase.steps:
         trainer.save_checkpoint(checkpoint)

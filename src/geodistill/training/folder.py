@@ -89,13 +89,8 @@ def held_run(run: Path) -> Iterator[None]:
 def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[], Mapping[str, Any]]) -> None:
     """Begin a run in a folder, or make sure that the unfinished one there can go on; call it while the folder is held.
 
-    A run without any checkpoint has nothing to lose: another recipe may take its place.
-
-    Args:
-        run: The folder.
-        recipe: What is to be trained.
-        restart: Remove an earlier run first.
-        describe: Returns what `describe_inputs` does.
+    A run without any checkpoint has nothing to lose: another recipe may take its place. ``describe`` returns what
+    `describe_inputs` does.
 
     Raises:
         RecipeError: The folder holds a run of another recipe, a finished one, or one whose inputs have changed.
@@ -105,11 +100,15 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
         return
     refuse_other_folders(run, restart)
     sweep(run, locked=True)
-    saved = not restart and any((run / CHECKPOINTS).glob("*.ckpt"))
-    if not restart:
-        _refuse_finished(run, recipe)
-    if saved:
-        _refuse_changed(run, recipe, describe)
+    results = [name for name in ("segmenter", "encoder") if (run / name).is_dir()]
+    finished = "segmenter" in results or (bool(results) and "labels" not in recipe.stages)
+    begun = any((run / CHECKPOINTS).glob("*.ckpt"))
+    if not restart and (finished or begun):
+        if (finished and not (run / RECIPE).is_file()) or _saved_recipe(run) != recipe_dict(recipe):
+            raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
+        if finished:
+            raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", _MEND)
+        _refuse_changed(run, describe)
         return
     empty_folder(run)
     try:
@@ -125,18 +124,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
 _MEND = "use --restart to begin again, or another --out"
 
 
-def _refuse_finished(run: Path, recipe: Recipe) -> None:
-    results = [name for name in ("segmenter", "encoder") if (run / name).is_dir()]
-    if "segmenter" in results or (results and "labels" not in recipe.stages):
-        same = (run / RECIPE).is_file() and _saved_recipe(run) == recipe_dict(recipe)
-        if not same:
-            raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
-        raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", _MEND)
-
-
-def _refuse_changed(run: Path, recipe: Recipe, describe: Callable[[], Mapping[str, Any]]) -> None:
-    if _saved_recipe(run) != recipe_dict(recipe):
-        raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
+def _refuse_changed(run: Path, describe: Callable[[], Mapping[str, Any]]) -> None:
     try:
         before = read_object(run / INPUTS, ANNOTATION_BYTES, RecipeError)
         changed = changed_input(before, describe())
@@ -193,7 +181,7 @@ def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for key, paths in named_files(recipe).items():
         manifests = key.rpartition(".")[2] in _MANIFESTS
-        described[key] = {str(path): _digest(path) if manifests else _stamp(path) for path in paths}
+        described[key] = {str(path): _stamp(path, whole=manifests) for path in paths}
     if not recipe.data.manifest and not data.sets and data.manifest.statistics is not None:
         measured = json.dumps(data.manifest.statistics.to_dict(), sort_keys=True)
         return {"named": described | {"data": {"a dataset": [zlib.crc32(measured.encode())]}}, "images": {}}
@@ -234,16 +222,12 @@ def _image_stamps(names: Iterable[str]) -> dict[str, dict[str, int]]:
     return stamps
 
 
-def _digest(path: Path) -> str:
+def _stamp(path: Path, whole: bool) -> str | list[int]:
+    """Return the digest of a whole file, or its size and time of change."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})", "the manifest") from error
-
-
-def _stamp(path: Path) -> list[int]:
-    try:
+        if whole:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         stat = path.stat()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})", "a readable file") from error

@@ -18,10 +18,6 @@ class ValidationPictures(lightning.Callback):
     """Writes ``pictures/step_N.png`` at every validation: image, truth and prediction of the first samples.
 
     Where there are several sets, each has a folder of its name for them.
-
-    Args:
-        folder: Where the pictures go.
-        count: Samples in the grid.
     """
 
     def __init__(self, folder: Path, count: int) -> None:

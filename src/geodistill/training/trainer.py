@@ -8,23 +8,19 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm import tqdm
 
 from geodistill.errors import RecipeError, output_error
 from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase
-from geodistill.training.folder import CHECKPOINTS, run_identity
+from geodistill.training.folder import run_identity
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
 
 
 class SeedSteps(lightning.Callback):
-    """Seeds dropout and drop-path by step and process, so that a resumed run repeats an uninterrupted one.
-
-    Args:
-        seed: The run's seed.
-    """
+    """Seeds dropout and drop-path by step and process, so that a resumed run repeats an uninterrupted one."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -37,11 +33,7 @@ class SeedSteps(lightning.Callback):
 
 
 class ProgressLine(lightning.Callback):
-    """One line for the whole training phase: steps, loss and the last validation mIoU; silent off a terminal.
-
-    Args:
-        description: Words at the start of the line.
-    """
+    """One line for the whole training phase: steps, loss and the last validation mIoU; silent off a terminal."""
 
     def __init__(self, description: str) -> None:
         self._description = description
@@ -70,18 +62,15 @@ class ProgressLine(lightning.Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Close the line."""
-        self._close()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
         """Close the line."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self.on_train_end(trainer, pl_module)
 
 
 def run_trainer(
@@ -105,82 +94,43 @@ def run_trainer(
         raise
 
 
-def make_trainer(recipe: Recipe, run: Path, start_step: int, points: ResumePoints) -> lightning.Trainer:
-    """Return Lightning's Trainer with checkpoints, early stop, CSV and TensorBoard logs and one progress line.
+def make_trainer(
+    recipe: Recipe, run: Path, start_step: int, points: ResumePoints, phase: Phase | None = None
+) -> lightning.Trainer:
+    """Return the Trainer of the steps on labels, or of a phase before them, which is not validated.
 
-    Args:
-        recipe: What is trained.
-        run: Directory of the run.
-        start_step: Step it resumes from; the logs of each call get a folder of their own.
-        points: What saves it, and knows when it is validated.
+    The logs (CSV and TensorBoard) of each call get a folder of their own, by the step that it resumes from.
     """
     config, validates = recipe.trainer, points.validated is not None
-    callbacks: list[lightning.Callback] = [points, SeedSteps(config.seed), ProgressLine(f"fit {run.name}")]
+    name, logs = ("fit", run / "logs") if phase is None else (phase.name, run / "logs" / phase.name)
+    callbacks: list[lightning.Callback] = [points, SeedSteps(config.seed), ProgressLine(f"{name} {run.name}")]
     if validates and config.patience is not None:
         callbacks.append(Patience(config.patience))
     if validates and config.pictures:
         pictures = load("geodistill.training.pictures:ValidationPictures")
         callbacks.append(pictures(run / "pictures", config.pictures))
+    many, part = config.devices > 1, f"from_{start_step:06d}"
     return lightning.Trainer(
-        **_machine(recipe),
-        max_steps=config.max_steps,
-        val_check_interval=points.validated or config.max_steps,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy="ddp" if many else "auto",
+        sync_batchnorm=many and torch.cuda.is_available() and config.accelerator != "cpu",
+        precision=config.precision,
+        max_steps=config.max_steps if phase is None else phase.steps,
+        max_epochs=-1,
+        val_check_interval=points.validated or config.max_steps or 1.0,
+        check_val_every_n_epoch=None,
         limit_val_batches=None if validates else 0,
-        gradient_clip_val=recipe.optimizer.clip_norm,
-        logger=_loggers(run / "logs", start_step),
+        num_sanity_val_steps=0,
+        gradient_clip_val=recipe.optimizer.clip_norm if phase is None else None,
+        logger=[CSVLogger(logs, "csv", part, flush_logs_every_n_steps=1), TensorBoardLogger(logs, "tensorboard", part)],
+        log_every_n_steps=LOG_EVERY,
         callbacks=callbacks,
+        plugins=[SafeCheckpointIO(run_identity(recipe))],
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
-
-
-def phase_trainer(phase: Phase, recipe: Recipe, run: Path, start_step: int) -> lightning.Trainer:
-    """Return the Trainer of what comes before the labels, without validation.
-
-    Args:
-        phase: What is trained.
-        recipe: What it is a part of.
-        run: Directory of the run.
-        start_step: Step it resumes from.
-    """
-    config = recipe.trainer
-    every = min(config.save_every_steps, phase.steps)
-    return lightning.Trainer(
-        **_machine(recipe),
-        max_steps=phase.steps,
-        limit_val_batches=0,
-        logger=_loggers(run / "logs" / phase.name, start_step),
-        callbacks=[
-            ResumePoints(run / CHECKPOINTS, phase.name, every),
-            SeedSteps(config.seed),
-            ProgressLine(f"{phase.name} {run.name}"),
-        ],
-    )
-
-
-def _machine(recipe: Recipe) -> dict[str, Any]:
-    """Return Lightning's arguments that hold for every phase: device, processes, precision, and no chatter."""
-    config = recipe.trainer
-    many = config.devices > 1
-    return {
-        "accelerator": config.accelerator,
-        "devices": config.devices,
-        "strategy": "ddp" if many else "auto",
-        "sync_batchnorm": many and torch.cuda.is_available() and config.accelerator != "cpu",
-        "precision": config.precision,
-        "max_epochs": -1,
-        "check_val_every_n_epoch": None,
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": LOG_EVERY,
-        "use_distributed_sampler": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "plugins": [SafeCheckpointIO(run_identity(recipe))],
-    }
-
-
-def _loggers(folder: Path, start_step: int) -> list[Logger]:
-    """Log to CSV and TensorBoard; each call of a resumed run has a folder of its own."""
-    part = f"from_{start_step:06d}"
-    return [CSVLogger(folder, "csv", part, flush_logs_every_n_steps=1), TensorBoardLogger(folder, "tensorboard", part)]
 
 
 def one_value_error(error: ValueError) -> RecipeError | None:

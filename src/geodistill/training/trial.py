@@ -16,12 +16,7 @@ from geodistill.training.trainer import one_value_error
 
 
 def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule) -> None:
-    """Run a batch of one image forward: batch norm may not take it.
-
-    Args:
-        task: What is trained on labels; its state is as before afterwards.
-        method: What it trains.
-        data: Holds the image.
+    """Run a batch of one image forward, which batch norm may not take; the state of all is as before afterwards.
 
     Raises:
         RecipeError: A map is one pixel, of which batch norm can take no deviation.

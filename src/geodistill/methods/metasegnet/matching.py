@@ -16,11 +16,7 @@ _EMPTY = -1
 
 
 class Matching(nn.Module):
-    """What image-text matching compares (step 1 of the paper's algorithm); training only.
-
-    Args:
-        width: Channels of image and text tokens.
-    """
+    """What image-text matching compares (step 1 of the paper's algorithm); training only."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -35,11 +31,7 @@ class Matching(nn.Module):
 
 
 class MatchingQueue:
-    """The embeddings of earlier batches with the prompt of each (step 2); slots not filled yet take no part.
-
-    Args:
-        length: Slots.
-    """
+    """The embeddings of earlier batches with the prompt of each (step 2); slots not filled yet take no part."""
 
     def __init__(self, length: int) -> None:
         self.image, self.text = torch.zeros(length, EMBEDDING), torch.zeros(length, EMBEDDING)

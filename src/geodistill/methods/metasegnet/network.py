@@ -67,16 +67,12 @@ class CrossmodalAttention(nn.Module):
 
 
 class Alignment(nn.Module):
-    """Alignment of image and text: two crossmodal attentions, then transformer blocks on the joint sequence.
+    """Alignment of image and text (section II-C 1): crossmodal attentions, then two blocks on the joint sequence.
 
-    Args:
-        width: Channels of a token.
-        heads: Attention heads.
-        tokens: Longest text in tokens.
-        blocks: Transformer blocks on the joint sequence.
+    The text has at most ``tokens`` tokens.
     """
 
-    def __init__(self, width: int, heads: int, tokens: int, blocks: int = 2) -> None:
+    def __init__(self, width: int, heads: int, tokens: int) -> None:
         super().__init__()
         self.image_attention = CrossmodalAttention(width, heads)
         self.text_attention = CrossmodalAttention(width, heads)
@@ -84,7 +80,7 @@ class Alignment(nn.Module):
         self.text_position = nn.Parameter(torch.zeros(1, tokens, width))
         for position in (self.image_position, self.text_position):
             nn.init.trunc_normal_(position, std=0.02)
-        self.blocks = nn.ModuleList(ViTBlock(width, heads) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ViTBlock(width, heads) for _ in range(2))
 
     def forward(self, image: Tensor, text: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Align.
@@ -111,11 +107,7 @@ class Alignment(nn.Module):
 
 
 class TextFusion(nn.Module):
-    """The text as a prior on channels (section II-C 2): the image times the mean of the projected text, plus itself.
-
-    Args:
-        width: Channels.
-    """
+    """The text as a prior on channels (section II-C 2): the image times the mean of the projected text, plus itself."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -166,15 +158,11 @@ class MetaSegNetwork(nn.Module):
     Args:
         channels: Bands of the image.
         classes: Number of classes.
-        encoder: Encoder's name; a hierarchical one.
-        encoder_weights: As `build_encoder` takes them.
+        encoder: See `MetaSegNetworkConfig`, as for the arguments that are not below.
         prompts: Key of each prompt: a climate zone's code, ``ZONE/season``, or `ANY` alone.
         text_tokens: Longest prompt in tokens.
         text_width: Channels of a text token.
         width: Channels of the decoder (C in the paper); a multiple of ``heads``.
-        heads: Attention heads.
-        align: Use the alignment module (table IV).
-        fuse: Use the fusion module (table IV).
         auxiliary: Keep the parts that only image-text matching needs.
 
     Raises:
@@ -272,13 +260,7 @@ class MetaSegNetwork(nn.Module):
     def segment(self, image: Tensor, text: Tensor, present: Tensor) -> Tensor:
         """Segment under given text features, for export.
 
-        Args:
-            image: ``(B, C, H, W)`` normalised.
-            text: ``(B, T, text_width)``.
-            present: ``(B, T)`` bool.
-
-        Returns:
-            ``(B, K, H, W)`` logits.
+        ``(B, C, H, W)`` normalised, ``(B, T, text_width)`` and ``(B, T)`` bool -> ``(B, K, H, W)`` logits.
         """
         maps, deepest, words = self._encode(image, text)
         aligned, words = self._align(deepest, words, present)

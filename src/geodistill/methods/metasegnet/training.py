@@ -154,10 +154,9 @@ class MetaSegNetObjective(Objective):
         prompts = torch.cat([prompt, old_prompt])
         # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.
         nothing = (image.sum() + text.sum() + temperature + match.sum() + mismatch.sum()) * 0.0
-        several = bool((prompts != prompts[0]).any())
         self._warn_of_one_prompt(prompts)
         total = nothing
-        if several:
+        if (prompts != prompts[0]).any():
             to_text = contrast(image, torch.cat([text, old_text]), prompt, prompts, temperature)
             to_image = contrast(text, torch.cat([image, old_image]), prompt, prompts, temperature)
             total = total + (to_text + to_image) / 2 + self._match(match, mismatch, prompt)

@@ -46,12 +46,7 @@ Pairs = tuple[Tensor, Tensor]
 
 
 class _Modules(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call]
-    """Both decoders together, so that transformers initialises them its way.
-
-    Args:
-        config: Their sizes.
-        channels: Channels of the maps at strides 4, 8, 16 and 32.
-    """
+    """Both decoders together, so that transformers initialises them its way."""
 
     def __init__(self, config: Mask2FormerConfig, channels: Sequence[int]) -> None:
         super().__init__(config)
@@ -109,17 +104,12 @@ class MaskBlocks(SepDecoder):
         return (*queries[first:], *masks[first:])
 
     def make_head(self, classes: int) -> SepHead:
-        """Make a linear layer from queries to the set's classes and "no object"."""
+        """Make a `QueryHead`."""
         return QueryHead(self.width, classes)
 
 
 class QueryHead(SepHead):
-    """The class embedding of a set.
-
-    Args:
-        width: Channels of a query.
-        classes: Classes of the set; "no object" comes after them.
-    """
+    """The class embedding of a set: from queries to its classes, and "no object" after them."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -145,13 +135,10 @@ class QueryHead(SepHead):
 
 
 class Targets:
-    """The binary masks of an image, one for each class that its labels hold.
-
-    Args:
-        mask: ``(H, W)`` int64, `IGNORE_INDEX` where there is no label.
-    """
+    """The binary masks of an image, one for each class that its labels hold."""
 
     def __init__(self, mask: Tensor) -> None:
+        """Take labels ``(H, W)`` int64, `IGNORE_INDEX` where there is none."""
         classes = torch.unique(mask)
         self.classes = classes[classes != IGNORE_INDEX]
         self.labels = mask[None, None].float()
@@ -185,15 +172,9 @@ def query_losses(queries: Queries, mask: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def match(queries: Queries, position: int, target: Targets) -> list[Pairs]:
-    """Match the queries of one image with its masks, at random points that have a label (Hungarian method).
+    """Return for each layer the queries of the image at ``position`` of the batch with the masks they are matched with.
 
-    Args:
-        queries: Of the batch.
-        position: The image.
-        target: Its masks.
-
-    Returns:
-        The pairs of each layer.
+    The Hungarian method at random points that have a label.
     """
     none = target.classes.new_empty(0)
     if not len(target.classes):

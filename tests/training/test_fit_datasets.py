@@ -19,6 +19,8 @@ from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 from map_style import Towns
 
+pytestmark = pytest.mark.slow
+
 LEGEND = Legend(("ground", "building"))
 
 

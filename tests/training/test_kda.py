@@ -26,6 +26,8 @@ from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 PHASE: dict[str, Any] = {
     "steps": 12,
     "lr": 1e-3,

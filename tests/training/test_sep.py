@@ -30,6 +30,8 @@ from geodistill.training.trainer import SeedSteps
 from geodistill.training.warm_start import heads, warm_start
 from where import SUPPORT
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["--network.encoder", "test_resnet", "--network.encoder_weights", "null", "--trainer.accelerator", "cpu"]
 SHORT += ["--data.workers", "0", "--data.crop", "32", "--data.batch_size", "6", "--network.decoder_channels", "32"]
 SHORT += ["--trainer.max_steps", "8", "--trainer.val_every_steps", "4", "--trainer.save_every_steps", "3"]

@@ -20,6 +20,8 @@ from geodistill.training.fit import fit
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe, recipe_dict
 
+pytestmark = pytest.mark.slow
+
 SHORT = shlex.split(
     "--data.crop 32 --data.batch_size 4 --data.workers 0 --data.mosaic 0 --trainer.accelerator cpu"
     " --trainer.max_steps 10 --trainer.val_every_steps 10 --trainer.pictures 0 --network.width 16"

@@ -45,13 +45,7 @@ LOCK, LOCK_SECONDS = "write.lock", 30.0
 
 @dataclass(frozen=True)
 class CacheSize:
-    """What a cache will take.
-
-    Attributes:
-        record: Bytes of one view of one sample.
-        views: Records of all views.
-        room: Records that the cap leaves room for.
-    """
+    """What a cache will take: bytes of a record (a view of a sample), records in all, and those with room for them."""
 
     record: int
     views: int

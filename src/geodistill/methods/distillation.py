@@ -79,13 +79,7 @@ class FeatureMatch(nn.Module):
             self.discriminator = discriminator(targets[-1], _view_of(teacher))
 
     def terms(self, maps: Sequence[Tensor], targets: TeacherOutput, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return the losses on features by kind.
-
-        Args:
-            maps: ``(B, Ci, Hi, Wi)``, every level of the student.
-            targets: The teacher's.
-            size: Height and width of the image.
-        """
+        """Return the losses on features by kind, of the student's maps ``(B, Ci, Hi, Wi)`` of an image of ``size``."""
         aligned = self.align([maps[level] for level, _ in self.pairs], map_grids(*size, self.strides))
         matched = [targets.features[level] for _, level in self.pairs]
         terms = {"feature": feature_kd(aligned, matched)} if self.whole else {}

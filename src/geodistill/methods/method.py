@@ -39,11 +39,8 @@ class CommonLosses:
 class Objective:
     """The named loss terms of a method, with any frozen teacher they need.
 
-    It is no part of the network, so a teacher stays out of the optimiser, of DDP and of checkpoints. A method gives
-    the terms; all else has a default: factors that stay the same, nothing to move, no teacher, no state.
-
-    Args:
-        weights: The factor of each term.
+    It is no part of the network, so a teacher stays out of the optimiser, of DDP and of checkpoints. A method has
+    terms of its own; all else has a default: factors that stay the same, nothing to move, no teacher, no state.
 
     Attributes:
         weights: The factor of each term before any schedule.

@@ -185,12 +185,10 @@ class SegmentationTask(lightning.LightningModule):
         groups = parameter_groups(trained, getattr(self._method.network, "encoder", None), self._optimizer)
         groups += [] if self.weighting is None else self.weighting.parameter_groups()
         optimizer = torch.optim.AdamW(groups, betas=self._optimizer.betas)
-        shapes: list[Any] = [partial(self._rate_factor, encoder=bool(group.get("encoder"))) for group in groups]
+        rate = partial(self._schedule.factor, max_steps=self._max_steps)
+        shapes: list[Any] = [partial(rate, encoder=bool(group.get("encoder"))) for group in groups]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shapes)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _rate_factor(self, step: int, encoder: bool) -> float:
-        return self._schedule.factor(step, self._max_steps, encoder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the objective's own state, and each set's score, which the best weights keep."""

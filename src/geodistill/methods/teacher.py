@@ -67,11 +67,11 @@ class TeacherConfig:
 
 @dataclass
 class TeacherOutput:
-    """A teacher's targets of a batch, float32 and without gradients.
+    """A teacher's targets of a batch, float32 and without gradients, of what was asked for.
 
     Attributes:
-        features: ``(B, Ci, ceil(H / si), ceil(W / si))`` by level, for the levels asked for.
-        logits: ``(B, K, ceil(H / stride), ceil(W / stride))`` in the student's order of classes, where asked for.
+        features: ``(B, Ci, ceil(H / si), ceil(W / si))`` by level.
+        logits: ``(B, K, ceil(H / stride), ceil(W / stride))`` in the student's order of classes.
     """
 
     features: dict[int, Tensor]
@@ -179,8 +179,7 @@ class FrozenTeacher(ABC):
 
     def _computed(self, batch: Batch, rows: Sequence[int] | None = None) -> list[Tensor]:
         """Compute what was asked for, for some samples of a batch or for all."""
-        image = batch["plain"] if "plain" in batch else batch["image"]
-        keys = batch["key"]
+        image, keys = batch.get("plain", batch["image"]), batch["key"]
         if rows is not None:
             image, keys = image[list(rows)], [keys[row] for row in rows]
         features, logits = self._outputs(image)

@@ -157,7 +157,7 @@ def build_encoder(
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
-    """Names that `build_encoder` knows and that match a shell pattern."""
+    """Return the names that `build_encoder` knows and that match a shell pattern."""
     names = [name for name in timm.list_models() if timm_family(name) not in FIXED_FAMILIES]
     return sorted(fnmatch.filter([*names, *OWN_OPTIONS], pattern))
 

@@ -42,7 +42,10 @@ PVT_SIZES = {
 class ReducedAttention(nn.Module):
     """Multi-head attention whose keys and values come from a map shrunk by a convolution of stride ``reduction``.
 
-    A ``reduction`` of 1 leaves the convolution out; ``width`` is a multiple of ``heads``.
+    Wang et al. 2021, Eq. 1-4. A ``reduction`` of 1 leaves the convolution out; ``width`` is a multiple of ``heads``.
+
+        tokens (h w) ──► queries ───────────────────────► softmax(q k^T / sqrt(d)) v ──► (h w)
+               └──► convolution, norm (h w / r^2) ──► keys, values, shared by the queries ──┘
     """
 
     def __init__(self, width: int, heads: int, reduction: int) -> None:

@@ -48,15 +48,9 @@ def write_encoder(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None:
-    """Write a trained encoder as `read_weights` reads it: ``model.safetensors`` and ``config.json``.
+    """Write a trained encoder into a new folder as `read_weights` reads it: ``model.safetensors`` and ``config.json``.
 
-    Args:
-        folder: To be made.
-        name: The encoder's full name.
-        tensors: Its state.
-        bands: Names of the image's bands.
-        mean: Mean of each that its input was normalised by, sensor units.
-        std: Deviation of each, sensor units.
+    Its input was normalised by ``mean`` and ``std`` of each band, sensor units.
     """
     folder.mkdir()
     # safetensors refuses layouts such as channels-last, so each tensor is laid out plainly.

@@ -54,13 +54,6 @@ def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def recipe_parser(kind: type[Any]) -> ArgumentParser:
-    """Return the parser that reads every field of ``kind`` as a flag; its help is the field's documentation."""
-    parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
-    parser.add_class_arguments(kind, sub_configs=False)
-    return parser
-
-
 def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.
 
@@ -88,7 +81,8 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
     preset = str(flags.get("preset", data.get("preset", "coherent")))
     if preset not in plug.presets:
         raise UnknownNameError("preset", preset, plug.presets)
-    parser = recipe_parser(kind)
+    parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
+    parser.add_class_arguments(kind, sub_configs=False)
     try:
         base = parser.get_defaults()
         weights, others = _weight_flags(overrides, known)

@@ -33,12 +33,7 @@ LOG_EVERY = 10
 
 @dataclass(frozen=True)
 class Best:
-    """The best validation so far.
-
-    Attributes:
-        step: Optimiser steps done.
-        score: Its mIoU in 0..1.
-    """
+    """The best validation so far: after how many optimiser steps, and its mIoU in 0..1."""
 
     step: int
     score: float

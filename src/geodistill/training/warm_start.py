@@ -36,9 +36,9 @@ class WarmStart:
     def lines(self) -> list[str]:
         """Return what `fit` prints."""
         return [
-            f"from {self.source}: loaded {_count(self.loaded)}",
-            f"  skipped {_count(self.skipped)}{_parts(self.skipped)}",
-            f"  fresh {_count(self.fresh)}{_parts(self.fresh)}",
+            f"from {self.source}: loaded {_counted(self.loaded, modules=False)}",
+            f"  skipped {_counted(self.skipped)}",
+            f"  fresh {_counted(self.fresh)}",
         ]
 
 
@@ -141,13 +141,9 @@ def _named(name: str, arguments: Mapping[str, Any]) -> str:
     return " ".join([name, "network", *(["of", " on ".join(described)] if described else [])])
 
 
-def _count(tensors: Mapping[str, int]) -> str:
-    return f"{len(tensors)} tensors, {sum(tensors.values()):,} parameters"
-
-
-def _parts(tensors: Mapping[str, int]) -> str:
-    """Return the modules that hold the tensors."""
-    modules = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors))
-    return (
-        f" ({', '.join(modules[:4])}{f' and {len(modules) - 4} more' if len(modules) > 4 else ''})" if modules else ""
-    )
+def _counted(tensors: Mapping[str, int], modules: bool = True) -> str:
+    """Return how many tensors and parameters there are, and the modules that hold them."""
+    text = f"{len(tensors)} tensors, {sum(tensors.values()):,} parameters"
+    names = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors)) if modules else []
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"{text} ({', '.join(names[:4])}{more})" if names else text

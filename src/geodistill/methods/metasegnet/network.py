@@ -34,11 +34,7 @@ POSITION_GRID = 16
 class CrossmodalAttention(nn.Module):
     """Tokens of one modality updated from those of the other (Eq. 4 and 5; with the modalities swapped Eq. 6 and 7).
 
-    There is a layer norm before q, k and v as well.
-
-    Args:
-        width: Channels of a token; a multiple of ``heads``.
-        heads: Attention heads.
+    There is a layer norm before q, k and v as well; ``width``, of a token, is a multiple of ``heads``.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -83,16 +79,7 @@ class Alignment(nn.Module):
         self.blocks = nn.ModuleList(ViTBlock(width, heads) for _ in range(2))
 
     def forward(self, image: Tensor, text: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Align.
-
-        Args:
-            image: ``(B, C, h, w)``.
-            text: ``(B, T, C)``.
-            present: ``(B, T)`` bool; padding is never attended to.
-
-        Returns:
-            The aligned image ``(B, C, h, w)`` and text ``(B, T, C)``.
-        """
+        """Align image ``(B, C, h, w)`` and text ``(B, T, C)``; nothing attends to tokens not ``present (B, T)``."""
         batch, width, rows, cols = image.shape
         tokens = image.flatten(2).transpose(1, 2)
         tokens = self.image_attention(tokens, text, present)
@@ -128,10 +115,7 @@ def mean_of_tokens(text: Tensor, present: Tensor) -> Tensor:
 class PyramidHead(nn.Module):
     """A feature pyramid on the encoder's maps under the fused one; every level meets at the finest.
 
-    Args:
-        channels: Channels of the encoder's levels but the deepest, finest first.
-        width: Channels inside, and of the fused map.
-        classes: Number of classes.
+    ``channels`` are those of the encoder's levels but the deepest, finest first; ``width`` is the fused map's.
     """
 
     def __init__(self, channels: Sequence[int], width: int, classes: int) -> None:
@@ -267,11 +251,7 @@ class MetaSegNetwork(nn.Module):
         return self._decode(maps, aligned, words, present, image.shape[-2:])
 
     def for_prompt(self, row: int) -> tuple[dict[str, list[str]], dict[str, Tensor]]:
-        """Return the arguments and the state of a network whose table holds one prompt alone, of the state all else.
-
-        Args:
-            row: Position of the prompt in `prompts`.
-        """
+        """Return arguments and state of the same network with a table of one prompt alone, that at ``row``."""
         table, kept = ("text", "present"), slice(row, row + 1)
         state = {name: value[kept] if name in table else value for name, value in self.state_dict().items()}
         return {"prompts": [self.prompts[row]]}, state

@@ -45,6 +45,9 @@ class SupervisedNetworkConfig:
     decoder_channels: int | None = None
 
 
+WIDTHS = {"upernet": 512, "pspnet": 512, "fcn": 512, "fpn": 128}
+"""Width of each decoder in its publication, where it is not 256."""
+
 GROUPS = 32
 """Groups of FPN's group norms, which its channels must be a multiple of."""
 
@@ -163,15 +166,14 @@ def _decoder(
             f"network.decoder_channels {width} for {architecture}",
             f"a multiple of {GROUPS}" if architecture == "fpn" else "at least 1",
         )
-    maps = list(encoder.channels)
+    maps, width = list(encoder.channels), width or WIDTHS.get(architecture, 256)
     if architecture == "unet":
-        return UNetDecoder(maps, strides, classes, width or 256)
+        return UNetDecoder(maps, strides, classes, width)
     if architecture == "upernet":
-        return HeadDecoder(UPerHead(maps[-4:], classes, width or 512), slice(-4, None))
+        return HeadDecoder(UPerHead(maps[-4:], classes, width), slice(-4, None))
     if architecture == "fcn":
-        return HeadDecoder(FCNHead(maps[-1], classes, width or 512, convs=2), -1)
+        return HeadDecoder(FCNHead(maps[-1], classes, width, convs=2), -1)
     if architecture == "pspnet":
-        width = width or 512
         return SmpDecoder(PSPDecoder([maps[-1]], out_channels=width), width, classes, strides)
     needed = (4, 8, 16) if architecture == "deeplabv3plus" else (4, 8, 16, 32)
     if not set(needed) <= set(strides):
@@ -182,12 +184,9 @@ def _decoder(
         )
     levels = [0, *([0] if strides[0] >= 4 else []), *maps]
     if architecture == "segformer":
-        width = width or 256
         return SmpDecoder(SegformerDecoder(levels, 5, width), width, classes, strides)
     if architecture == "fpn":
-        width = width or 128
         return SmpDecoder(FPNDecoder(levels, 5, 2 * width, width), width, classes, strides)
-    width = width or 256
     decoder = DeepLabV3PlusDecoder(levels, 5, width, (12, 24, 36), 16, aspp_separable=True, aspp_dropout=0.5)
     return SmpDecoder(decoder, width, classes, strides)
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.nn.checkpoints import read_weights
+from geodistill.nn.encoder_weights import read_weights
 from geodistill.nn.encoders import build_encoder, list_encoders
 from geodistill.nn.pvt import PvtBody, PvtSize, PvtStage, ReducedAttention
 from geodistill.nn.weights import write_encoder

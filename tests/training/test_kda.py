@@ -19,8 +19,8 @@ from factories import make_raster, noise
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.errors import GeodistillWarning, RecipeError, TrainingError
-from geodistill.nn.checkpoints import read_weights
 from geodistill.nn.discriminator import FeatureDiscriminator
+from geodistill.nn.encoder_weights import read_weights
 from geodistill.nn.encoders import build_encoder
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit

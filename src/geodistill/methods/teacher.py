@@ -316,7 +316,7 @@ def build_teacher(config: TeacherConfig, spec: Spec) -> EncoderTeacher:
     """
     local = None
     if config.weights is not None and config.weights != "pretrained":
-        local = load("geodistill.nn.checkpoints:read_weights")(config.weights)
+        local = load("geodistill.nn.encoder_weights:read_weights")(config.weights)
     channels = 3 if local is None or local.channels is None else local.channels
     names = RGB if local is None or local.bands is None else local.bands
     bands = teacher_bands(config.bands, spec, channels, names)

@@ -19,7 +19,7 @@ from geodistill.errors import RecipeError
 from geodistill.lazy import load
 
 if TYPE_CHECKING:
-    from geodistill.nn.checkpoints import LocalWeights
+    from geodistill.nn.encoder_weights import LocalWeights
 
 OWN_FAMILIES: dict[str, str] = {
     **{f"mit_b{size}": "geodistill.nn.mit:build_mit" for size in range(6)},

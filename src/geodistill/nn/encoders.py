@@ -18,7 +18,7 @@ from geodistill.lazy import load
 from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, Body, BodyRequest, build_body, timm_family
 
 if TYPE_CHECKING:
-    from geodistill.nn.checkpoints import LocalWeights
+    from geodistill.nn.encoder_weights import LocalWeights
 
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
@@ -128,7 +128,7 @@ def build_encoder(
     hub = weights == "pretrained"
     local: LocalWeights | None = None
     if weights is not None and not hub:
-        local = load("geodistill.nn.checkpoints:read_weights")(weights)
+        local = load("geodistill.nn.encoder_weights:read_weights")(weights)
     if local is not None and local.architecture not in (None, base.split(".")[0]):
         raise ArtifactError(f"weights {local.path} are of {local.architecture}", base, "name that encoder")
     if local is not None and local.pad_type is not None:

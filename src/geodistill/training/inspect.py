@@ -134,7 +134,9 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
     known = _known_spec(recipe)
     if known is not None and given:
         raise RecipeError("channels or classes for a recipe whose manifest is there", "none: the manifest has them")
-    spec, sets = known or (_made_up_spec(3 if channels is None else channels, classes or recipe.data.classes or 2), {})
+    bands = tuple(f"band{i + 1}" for i in range(3 if channels is None else channels))
+    legend = Legend(tuple(f"class{i}" for i in range(classes or recipe.data.classes or 2)))
+    spec, sets = known or (Spec(legend, bands), {})
     with torch.device("meta"):
         method = build_method(_without_weights(recipe), BuildContext(spec, sets=sets))
     teacher = method.objective.teacher_module()
@@ -201,10 +203,6 @@ def _known_spec(recipe: Recipe) -> tuple[Spec, dict[str, Spec]] | None:
         manifest = Manifest.load(recipe.data.manifest)
         return make_spec(without_labels(manifest) if "labels" not in recipe.stages else manifest), {}
     return None
-
-
-def _made_up_spec(channels: int, classes: int) -> Spec:
-    return Spec(Legend(tuple(f"class{i}" for i in range(classes))), tuple(f"band{i + 1}" for i in range(channels)))
 
 
 def _without_weights(recipe: Recipe) -> Recipe:

@@ -54,13 +54,6 @@ def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def recipe_parser(kind: type[Any]) -> ArgumentParser:
-    """Return the parser that reads every field of ``kind`` as a flag; its help is the field's documentation."""
-    parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
-    parser.add_class_arguments(kind, sub_configs=False)
-    return parser
-
-
 def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.
 
@@ -88,7 +81,8 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
     preset = str(flags.get("preset", data.get("preset", "coherent")))
     if preset not in plug.presets:
         raise UnknownNameError("preset", preset, plug.presets)
-    parser = recipe_parser(kind)
+    parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
+    parser.add_class_arguments(kind, sub_configs=False)
     try:
         base = parser.get_defaults()
         weights, others = _weight_flags(overrides, known)
@@ -97,7 +91,9 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
         parsed: Namespace = parser.parse_args(others, namespace=base)
         recipe = kind(**parser.instantiate(parsed).as_dict())
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
-        raise RecipeError(f"recipe {config or method}: {_one_line(error)}", "a value of that type") from error
+        raise RecipeError(
+            f"recipe {config or method}: {' '.join(str(error).split())}", "a value of that type"
+        ) from error
     return recipe
 
 
@@ -195,7 +191,3 @@ def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, 
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _deep_merge(merged[key], value) if both else value
     return merged
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -81,7 +81,7 @@ class Segmenter(nn.Module):
             ``(B, K, H, W)`` logits.
 
         Raises:
-            ArtifactError: The image has another number of bands, or the network asks where it was taken.
+            ArtifactError: The image has another number of bands, or the network needs its climate zone.
         """
         if image.ndim != 4 or image.shape[1] != self.spec.channels:
             raise ArtifactError(
@@ -255,7 +255,7 @@ def _build(name: str, arguments: Mapping[str, Any], spec: Spec) -> nn.Module:
         ArtifactError: It does not take these arguments, or they name weights to load.
     """
     if arguments.get("encoder_weights") is not None:
-        # A file from a stranger must not make us fetch or open another one.
+        # A file from outside must not make us fetch or open another one.
         raise ArtifactError(f"network {name} with encoder_weights", "the Segmenter's own weights only")
     try:
         return inference_network(name, arguments, spec.channels, spec.classes)
@@ -281,16 +281,16 @@ def _check_weights(weights: Path, data: Mapping[str, Any]) -> None:
                 "copy or train it again",
             )
         with safe_open(weights, "pt") as file:
-            held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+            stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{weights} does not fit {DESCRIPTION} ({error})", "the weights saved with it") from error
     # On torch's device without memory: a description of a giant costs nothing until its weights are there.
-    with torch.device("meta"), _few_parts(4 * len(held) + _MOST_PARTS):
+    with torch.device("meta"), _few_parts(4 * len(stored) + _MOST_PARTS):
         network = _build(data["network"]["name"], data["network"]["arguments"], Spec.from_dict(data["spec"]))
     needed = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    if odd := sorted(key for key in {*held, *needed} if held.get(key) != needed.get(key)):
+    if odd := sorted(key for key in {*stored, *needed} if stored.get(key) != needed.get(key)):
         raise ArtifactError(
-            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {held.get(odd[0])}, not {needed.get(odd[0])};"
+            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {stored.get(odd[0])}, not {needed.get(odd[0])};"
             f" {len(odd)} tensors differ)",
             "the weights saved with it",
         )

@@ -45,8 +45,8 @@ def available(device: torch.device | str = "cpu") -> tuple[str, ...]:
 
 def precisions(name: str, device: torch.device | str) -> tuple[Precision, ...]:
     """Return the precisions that a backend has on a device, fastest first."""
-    found: tuple[Precision, ...] = load(BACKENDS[name]).precisions(torch.device(device).type)
-    return found
+    supported: tuple[Precision, ...] = load(BACKENDS[name]).precisions(torch.device(device).type)
+    return supported
 
 
 def open_backend(

@@ -41,7 +41,7 @@ class OnnxExport:
 def export_onnx(segmenter: Segmenter, path: Path, options: ExportOptions) -> OnnxExport:
     """Write a Segmenter as ONNX: ``image`` in sensor units in, ``logits`` out, normalisation inside.
 
-    The graph of a model that asks where an image was taken takes the features of the image's prompt too, as ``text``
+    The graph of a model with several prompts (MetaSegNet) takes the features of the image's prompt too, as ``text``
     and ``present``; those of all its prompts are written beside the graph as ``NAME_text.npz``.
 
     Args:

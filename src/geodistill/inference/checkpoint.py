@@ -325,7 +325,7 @@ def _begin(folder: Path, about: Mapping[str, Any], resume: bool) -> None:
 def about_of(folder: Path) -> dict[str, Any] | None:
     """Return all that the bytes of the map follow from whose work lies in a folder; ``None`` where it is not known.
 
-    Work whose description was cut or altered is nobody's: it begins anew.
+    Work whose description was cut or altered begins anew.
     """
     if folder.is_symlink() or not (folder / ABOUT).is_file():
         return None

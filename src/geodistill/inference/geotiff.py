@@ -246,7 +246,7 @@ def _to_cog(source: Path, target: Path, layer: Layer) -> None:
             target,
             driver="COG",
             compress="deflate",
-            # Three times as fast as the default 6, for a file a third larger.
+            # Three times as fast as the default 6; the file grows by a third.
             level=1,
             predictor="yes" if floating else "no",
             blocksize=BLOCK,

@@ -17,7 +17,7 @@ from torch import Tensor
 from geodistill.errors import RecipeError
 from geodistill.inference.options import PredictOptions, SlidingOptions
 from geodistill.inference.windows import Part, WindowPlan
-from geodistill.nn.device import device_name
+from geodistill.nn.device import to_device
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 
@@ -125,16 +125,10 @@ def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:
     """Load a Segmenter onto a device, ready for inference.
 
     Raises:
-        RecipeError: The device does not exist here.
+        RecipeError: The device does not exist here, or has no room for it.
     """
-    name = device_name(device)
     segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
-    try:
-        segmenter = segmenter.to(torch.device(name))
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise RecipeError(f"device {device!r} ({first})", "auto, cpu, or an accelerator of this machine") from error
-    return segmenter.eval().to(memory_format=torch.channels_last)
+    return to_device(segmenter, device).eval().to(memory_format=torch.channels_last)
 
 
 def passes(windows: WindowPlan, tta: str) -> int:
@@ -142,11 +136,13 @@ def passes(windows: WindowPlan, tta: str) -> int:
     return windows.count * len(MIRRORS[tta])
 
 
-def default_batch(device: torch.device) -> int:
-    """Return the batch size that suits a device.
+def fixed_batch(options: PredictOptions, device: torch.device) -> int:
+    """Return the batch size that is asked for, or else that suits a device.
 
     A processor gains nothing beyond a window per core, and larger arrays cost it more memory from the system.
     """
+    if isinstance(options.batch, int):
+        return options.batch
     return min(torch.get_num_threads(), 4) if device.type == "cpu" else 16
 
 

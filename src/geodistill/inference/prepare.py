@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geodistill.backends import Precision
 from geodistill.errors import DataError, RecipeError
-from geodistill.inference.network import Network, RunPlan, as_images, as_network, default_batch, passes
+from geodistill.inference.network import Network, RunPlan, as_images, as_network, fixed_batch, passes
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.windows import Area, WindowPlan
 from geodistill.raster import Window
@@ -52,7 +52,7 @@ def prepare(
         backend = "torch"
     device = next(segmenter.parameters()).device
     notes: list[str] = []
-    batch = options.batch if isinstance(options.batch, int) else default_batch(device)
+    batch = fixed_batch(options, device)
 
     def measured(network: Network) -> int:
         fastest = fastest_batch(network, first_windows(area, windows))

@@ -115,7 +115,7 @@ def trace_regions(strips: Iterable[MapStrip], simplify: float = 0.0) -> Iterator
         if edge_ids is not None and above is not None:
             same = (above == strip.classes[0]) & (above != IGNORE_INDEX)
             pairs = np.unique(np.stack([edge_ids[same], ids[labels[0, same]]]), axis=1)
-            _join(open_regions, ids, regions, pairs, used - len(indices))
+            _join(open_regions, ids, pairs, used - len(indices))
         for position, region in regions.items():
             name = int(ids[position])
             if name in open_regions:
@@ -230,7 +230,6 @@ def _measure(
 def _join(
     open_regions: dict[int, _Open],
     ids: NDArray[np.int64],
-    found: dict[int, _Open],
     pairs: NDArray[np.int64],
     first: int,
 ) -> None:

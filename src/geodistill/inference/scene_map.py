@@ -19,6 +19,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from tqdm import tqdm
 
+from geodistill.description import network_words
 from geodistill.errors import BusyError, DataError, GeodistillError, OutputError
 from geodistill.inference.checkpoint import (
     Layer,
@@ -303,6 +304,5 @@ def _finished_before(files: Sequence[Path], run: str) -> tuple[int, tuple[Hole, 
 
 def describe(segmenter: Segmenter) -> str:
     """Return what a model is called in a map's tags: network, encoder, and the package that wrote the map."""
-    arguments = segmenter.arguments
-    parts = [segmenter.name, arguments.get("architecture"), arguments.get("encoder")]
-    return f"{' '.join(str(part) for part in parts if part)}, geodistill {__version__}"
+    words = network_words(segmenter.name, segmenter.arguments, ("architecture", "encoder"))
+    return f"{words}, geodistill {__version__}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodistill.inference.checkpoint import PartFiles, about_of, work_folder
 from geodistill.inference.inputs import InputScene, open_scene
-from geodistill.inference.network import RunPlan, as_network, default_batch, load_on, passes
+from geodistill.inference.network import RunPlan, as_network, fixed_batch, load_on, passes
 from geodistill.inference.options import BACKENDS, PRECISIONS, PredictOptions
 from geodistill.inference.scene_map import SceneMap, chosen_for, layers_of, map_scene, segment_parts
 from geodistill.inference.windows import Area, WindowPlan
@@ -176,8 +176,9 @@ def _settle(
     plain = options.backend == "torch" and options.precision in ("auto", "fp32") and not options.compile
     if plain and options.batch != "auto":
         network = as_network(segmenter, tta=options.tta, prompts=prompts)
-        batch = options.batch if isinstance(options.batch, int) else default_batch(network.device)
-        return RunPlan(options, network, windows, batch, options.backend, options.precision)
+        return RunPlan(
+            options, network, windows, fixed_batch(options, network.device), options.backend, options.precision
+        )
     from geodistill.inference.prepare import prepare
 
     return prepare(segmenter, options, area, windows, prompts)

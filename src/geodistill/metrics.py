@@ -23,9 +23,6 @@ _CHUNK = 1 << 20
 class ConfusionMatrix:
     """Pixel counts by true and predicted class, summed over any number of images.
 
-    Args:
-        classes: Number of classes, 1 to 255.
-
     Attributes:
         counts: ``(K, K)`` int64; rows are true classes, columns predicted ones.
     """

@@ -235,12 +235,6 @@ def find_segmenter(path: Path | str) -> Path:
 def inference_network(name: str, arguments: Mapping[str, Any], channels: int, classes: int) -> nn.Module:
     """Return a new network without the parts that only training needs, on torch's current device.
 
-    Args:
-        name: Key of the network in `NETWORKS`.
-        arguments: JSON-able keyword arguments of its inference form.
-        channels: Bands of the image.
-        classes: Number of classes.
-
     Raises:
         UnknownNameError: No network has that name.
     """

@@ -99,14 +99,7 @@ def open_backend(
 
 
 def open_graph(name: str, path: Path, device: torch.device | str, precision: Precision, batch: int) -> Backend:
-    """Open an exported graph for one image per call.
-
-    Args:
-        name: ``onnx`` or ``openvino``.
-        path: The ONNX file.
-        device: Where to run it.
-        precision: One of `precisions`.
-        batch: Images that a call brings, at most.
+    """Open an ONNX file for one image per call; up to ``batch`` calls run side by side.
 
     Raises:
         ArtifactError: The file is not a graph that the backend takes.

@@ -19,10 +19,7 @@ TEXT, PRESENT = "text", "present"
 
 
 class TextSegmenter(nn.Module):
-    """A Segmenter that takes the features of each image's prompt as inputs.
-
-    Args:
-        segmenter: A model that holds prompts.
+    """A Segmenter that holds prompts, and takes the features of each image's prompt as inputs.
 
     Raises:
         ArtifactError: It holds none.
@@ -51,11 +48,7 @@ class TextSegmenter(nn.Module):
 
 
 def prompt_inputs(segmenter: Segmenter, rows: Sequence[int]) -> dict[str, Tensor]:
-    """Return the further inputs for images under prompts of a model.
-
-    Args:
-        segmenter: A model that holds prompts.
-        rows: Position of each image's prompt; past the last one they begin again.
+    """Return the further inputs for images under the prompts at ``rows``; past the last prompt they begin again.
 
     Returns:
         ``text (B, T, D)`` float32 and ``present (B, T)`` bool, on the CPU.

@@ -70,13 +70,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
 
 
 def refuse_idle(parser: ArgumentParser, args: Namespace, flags: Iterable[str], where: str) -> None:
-    """Refuse flags that would do nothing.
-
-    Args:
-        parser: The verb's parser, which knows the defaults.
-        args: What it read.
-        flags: Such as ``--address``.
-        where: Why they would do nothing, such as ``without --engine ray``.
+    """Refuse flags, such as ``--address``, that do nothing ``where``, such as ``without --engine ray``.
 
     Raises:
         RecipeError: One of them has another value than its default.
@@ -125,9 +119,6 @@ class PlainOutput:
     A reader that goes away (``geodistill predict ... | head -1``) does not end the work: what comes after is dropped.
     Any other failure to write, such as a full disk, is kept until the command's end. Control characters, which a name
     of a class or a file may hold, are written as escapes; so is what the stream's encoding lacks.
-
-    Args:
-        stream: Where text goes.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -28,12 +28,7 @@ GRACE_SECONDS = 10.0
 
 
 class _Process:
-    """One process. Each has a pool of its own, so that its death concerns no other item.
-
-    Args:
-        function: What it applies to items, pickled.
-        threads: Threads that its libraries may use.
-    """
+    """Applies a pickled function. Each process has a pool of its own, so that its death concerns no other item."""
 
     def __init__(self, function: bytes, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # GDAL and OpenMP do not survive a fork

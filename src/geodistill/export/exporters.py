@@ -79,13 +79,7 @@ def find_exporter(name: str) -> Exporter:
 
 
 def export(model: Segmenter | Path | str, to: str, out: Path | str, options: ExportOptions | None = None) -> object:
-    """Write a Segmenter in another form.
-
-    Args:
-        model: A Segmenter, its directory or hub id.
-        to: A name among `EXPORTERS`.
-        out: The file (onnx, qgis) or directory (stac, hub) to make.
-        options: What it is to be like.
+    """Write a Segmenter, or that of a directory or hub id, as the file (onnx, qgis) or directory (stac, hub) ``out``.
 
     Returns:
         What was written: ``str`` of it is a text for people.

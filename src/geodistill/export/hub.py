@@ -22,10 +22,7 @@ KIND = "model for the Hub"
 def export_hub(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path:
     """Write a directory that `Segmenter.load` opens where it is, and by ``owner/name`` once it is uploaded.
 
-    Args:
-        segmenter: The model.
-        path: The directory; its name is the model's. An earlier export is replaced.
-        options: Licence of the weights, and measured scores.
+    Its name is the model's. An earlier export is replaced.
 
     Returns:
         The directory.

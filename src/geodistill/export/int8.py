@@ -54,13 +54,7 @@ class Int8:
 def quantise(segmenter: Segmenter, graph: Path, path: Path, manifest: Manifest, split: str, size: int) -> Int8:
     """Make a graph of 8-bit integers: weights by channel, activations by ranges seen on training images.
 
-    Args:
-        segmenter: The model the graph is of.
-        graph: The graph in float32, of a fixed size or any.
-        path: The file to make.
-        manifest: Labelled data of the model's classes.
-        split: Where the cost is measured.
-        size: Side of the images that the graph is given.
+    Its cost is measured on a split of the manifest, whose classes are the model's, in images of ``size`` x ``size``.
 
     Raises:
         RecipeError: A package is missing.
@@ -90,10 +84,7 @@ def check_data(segmenter: Segmenter, manifest: Manifest, split: str) -> None:
 def quantise_graph(graph: Path, path: Path, windows: Iterator[NDArray[np.float32]]) -> None:
     """Make a graph of 8-bit integers, as pairs of nodes that quantise and restore, which every runtime understands.
 
-    Args:
-        graph: The graph in float32.
-        path: The file to make.
-        windows: ``(C, S, S)`` images, sensor units, that the ranges of activations are read from.
+    Ranges of activations are read from ``windows``, ``(C, S, S)`` images in sensor units.
 
     Raises:
         RecipeError: A package is missing.

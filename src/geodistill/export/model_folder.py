@@ -10,11 +10,7 @@ from geodistill.folders import refuse_foreign
 
 
 def model_folder(path: Path, kind: str) -> Path:
-    """Return the whole path of a directory to make; its name is the model's.
-
-    Args:
-        path: The directory as it was named.
-        kind: What it will hold, as `atomic_path` marks it.
+    """Return the whole path of a directory to make, of a ``kind`` as `atomic_path` marks it; its name is the model's.
 
     Raises:
         OutputError: Something else lies there: only an earlier export of the kind is replaced.

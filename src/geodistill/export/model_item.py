@@ -35,12 +35,8 @@ _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schem
 def export_stac(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path:
     """Write a directory with the item, the Segmenter and its ONNX graph; all links are relative.
 
-    Where on Earth a model may be used is nothing it knows, so the item has no geometry.
-
-    Args:
-        segmenter: The model.
-        path: The directory; its name is the item's id. An earlier export is replaced.
-        options: Measured scores.
+    Its name is the item's id. An earlier export is replaced. Where on Earth a model may be used is nothing it knows, so
+    the item has no geometry.
 
     Returns:
         The item's file.
@@ -63,14 +59,7 @@ def export_stac(segmenter: Segmenter, path: Path, options: ExportOptions) -> Pat
 
 
 def make_item(segmenter: Segmenter, name: str, folder: Path, scores: Mapping[str, float]) -> pystac.Item:
-    """Describe the files of a folder.
-
-    Args:
-        segmenter: The model.
-        name: Id of the item.
-        folder: Holds the Segmenter's files and `GRAPH`.
-        scores: Shares in 0..1.
-    """
+    """Describe the Segmenter's files and `GRAPH` in a folder; scores are shares in 0..1."""
     import pystac
     from stac_model.schema import MLModelExtension, MLModelProperties
 

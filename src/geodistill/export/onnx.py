@@ -42,12 +42,8 @@ def export_onnx(segmenter: Segmenter, path: Path, options: ExportOptions) -> Onn
     """Write a Segmenter as ONNX: ``image`` in sensor units in, ``logits`` out, normalisation inside.
 
     The graph of a model with several prompts (MetaSegNet) takes the features of the image's prompt too, as ``text``
-    and ``present``; those of all its prompts are written beside the graph as ``NAME_text.npz``.
-
-    Args:
-        segmenter: The model.
-        path: The file to make; that of 8-bit integers lies beside it as ``NAME_int8.onnx``.
-        options: Size, batch, operators, and the data that 8-bit integers are calibrated on.
+    and ``present``; those of all its prompts are written beside the graph as ``NAME_text.npz``. A graph of 8-bit
+    integers lies beside it as ``NAME_int8.onnx``.
 
     Raises:
         RecipeError: A setting cannot be used, a package is missing, or 8-bit integers are asked for of a model with

@@ -64,14 +64,7 @@ class Layer:
 
 
 class PartFiles:
-    """The files of one block, open for appending; use as a context manager.
-
-    Args:
-        folder: The work's folder.
-        plan: The windows of the scene.
-        part: The block.
-        layers: What is stored.
-    """
+    """The files of one block, open for appending; use as a context manager."""
 
     def __init__(self, folder: Path, plan: WindowPlan, part: Part, layers: tuple[Layer, ...]) -> None:
         self.folder, self.part, self.layers = folder, part, layers
@@ -207,13 +200,7 @@ def _bytes_of(values: NDArray[np.uint8] | NDArray[np.float32], layer: Layer) -> 
 
 
 class EdgeFile:
-    """Sums that one block of a wide scene leaves for the block to its right, of each row of windows.
-
-    Args:
-        path: Where they are kept.
-        first_row: Row of windows the file begins with.
-        shape: ``(K, size, columns)``.
-    """
+    """Sums ``(K, size, columns)`` that a block of a wide scene leaves for the block to its right, by row of windows."""
 
     def __init__(self, path: Path, first_row: int, shape: tuple[int, int, int]) -> None:
         self._path, self._first, self._shape = path, first_row, shape
@@ -268,10 +255,7 @@ def work_folder(path: Path) -> Path:
 def open_work(path: Path, about: Mapping[str, Any], resume: bool) -> Iterator[Path]:
     """Lock the folder of the work on a map, which no other run can lock meanwhile; it is left as it is at the end.
 
-    Args:
-        path: The map.
-        about: All that its bytes follow from; work on another is never continued.
-        resume: Continue the work found there; else it begins anew.
+    With ``resume`` the work found there goes on, where it is on a map ``about`` the very same; else it begins anew.
 
     Raises:
         BusyError: Another run is at work on this map.

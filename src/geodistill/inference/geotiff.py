@@ -72,13 +72,6 @@ def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInf
     uint8 with the scale 1/250 and nodata 255, or float with nodata NaN; probabilities have one band per class, named
     after it. Georeferencing (CRS with transform, control points, RPCs) is that of the grid.
 
-    Args:
-        path: The GeoTIFF to make.
-        layer: What to write.
-        parts: The finished blocks that cover the scene.
-        info: What the map says about itself.
-        folder: The work's folder, for what is needed meanwhile.
-
     Raises:
         OutputError: The place cannot be written or the disk is full.
     """

@@ -173,11 +173,7 @@ class RunPlan:
         return replace(self.options, batch=self.batch, backend=self.backend, precision=self.precision, resume=resume)
 
     def column_blocks(self, raster: Raster, rows: range | None = None) -> list[Part]:
-        """Cut a scene in column blocks that keep within ``max_memory``; one block where there is no need.
-
-        Args:
-            raster: The scene.
-            rows: Rows of windows to cut, by default all.
+        """Cut rows of windows (by default all) in column blocks that keep within ``max_memory``, where there is need.
 
         Raises:
             RecipeError: Not even the narrowest block fits, or without ``max_memory`` a strip is larger than all memory.

@@ -144,15 +144,9 @@ def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> li
 
 
 def map_in_blocks(worker: Worker, task: SceneTask, *, blocks: int, run: Callable[..., Iterator[Any]]) -> SceneMap:
-    """Map a huge scene with several workers, each a block of rows; the map is the same to the last bit.
+    """Map a huge scene in up to ``blocks`` blocks of rows, to the same bits; ``run`` is `run_tasks` with its workers.
 
-    They must all see the folder of the map.
-
-    Args:
-        worker: The model and the options.
-        task: The scene.
-        blocks: In how many blocks to cut it, where it is high enough.
-        run: `run_tasks` with its engine and workers.
+    The workers must all see the folder of the map.
 
     Raises:
         GeodistillError: It cannot be mapped. Finished rows are kept.
@@ -187,12 +181,7 @@ def cut_rows(rows: int, blocks: int) -> tuple[range, ...]:
 
 
 def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
-    """Return every file that is written for a scene.
-
-    Args:
-        path: Its map of classes.
-        options: What is written beside it.
-    """
+    """Return every file that is written for a scene whose map of classes is ``path``."""
     files = [path, *style_files(path)]
     if options.with_confidence:
         files.append(map_beside(path, "confidence"))
@@ -230,11 +219,6 @@ def map_paths(scenes: Sequence[InputScene], out: Path | str) -> list[Path]:
 
 def check_paths(paths: Sequence[Path], options: PredictOptions, inputs: Iterable[Path | str]) -> None:
     """Make sure that no file of any scene overwrites an input or another scene's file.
-
-    Args:
-        paths: The map of classes of each scene.
-        options: What is written beside them.
-        inputs: Every file that is read.
 
     Raises:
         OutputError: One would, or has a name that is too long.

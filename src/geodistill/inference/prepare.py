@@ -33,14 +33,9 @@ def prepare(
     windows: WindowPlan,
     prompts: NDArray[np.int64] | None = None,
 ) -> RunPlan:
-    """Choose what the options leave open for a Segmenter on its device.
+    """Choose what the options leave open for a Segmenter on its device, by trials on windows of the first scene.
 
-    Args:
-        segmenter: The model.
-        options: What is asked for.
-        area: The first scene: backends and batch sizes are tried on its windows.
-        windows: These windows.
-        prompts: As `Network` takes them; torch alone runs such a network.
+    A network of several prompts runs in torch alone.
 
     Raises:
         RecipeError: A backend that was asked for is not installed, or runs no scene that spans climate zones.

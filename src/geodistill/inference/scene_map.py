@@ -98,13 +98,8 @@ def map_scene(
 ) -> SceneMap:
     """Segment a scene and write its maps.
 
-    Args:
-        segmenter: The model, for its legend and what it is called.
-        plan: How, with everything settled.
-        raster: The scene.
-        path: The map of classes; other maps lie beside it.
-        blocks: Rows of windows of each block, by default one of all.
-        share: Has other workers segment the blocks; what they leave undone is done here.
+    ``blocks`` are rows of windows, by default one block of all; ``share`` has other workers segment them, and what they
+    leave undone is done here.
 
     Raises:
         DataError: The scene cannot be read.

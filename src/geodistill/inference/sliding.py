@@ -187,15 +187,7 @@ class _WindowRow:
 
 
 class RowReducer:
-    """Collects a row of windows' finished pixels, on the device, as map values.
-
-    Args:
-        classes: Number of classes.
-        size: Side of a window: as many rows are finished at once at most.
-        width: Columns of the block.
-        options: What is made beside classes.
-        device: Where the probabilities live.
-    """
+    """Collects a row of windows' finished pixels, on the device, as map values: at most ``size`` rows of a block."""
 
     def __init__(
         self, classes: int, size: int, width: int, options: SlidingOptions, device: torch.device | str

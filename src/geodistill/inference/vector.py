@@ -164,11 +164,7 @@ def _strips(classes: Path, confidence: Path | None, grid: Grid) -> Iterator[MapS
 
 
 class _Ground:
-    """From pixels of a map to its CRS, and to square metres.
-
-    Args:
-        grid: The map's.
-    """
+    """From pixels of a map to its CRS, and to square metres."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid, self._transform = grid, grid.transform

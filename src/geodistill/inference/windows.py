@@ -200,13 +200,6 @@ class Blender:
 
     Sums are always formed in this order, so that a scene cut in blocks or continued after an interruption gives the
     same bits.
-
-    Args:
-        classes: Number of classes.
-        plan: The windows of the scene.
-        part: The block of windows that come.
-        blend: See `axis_weights`.
-        device: Where the sums live.
     """
 
     def __init__(
@@ -226,12 +219,7 @@ class Blender:
         self._filled = self._finished = 0
 
     def start_row(self, row: int, edge: Tensor | None = None) -> None:
-        """Begin a row of windows.
-
-        Args:
-            row: Its position; rows come one after another.
-            edge: Sums left of the block that its first windows add to, as `edge` returned them.
-        """
+        """Begin the next row of windows; ``edge`` holds the sums left of the block, as `edge` returned them."""
         self._row, self._filled, self._finished = row, 0, 0
         if edge is not None:
             self._filled = edge.shape[2]

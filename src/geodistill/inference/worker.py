@@ -44,10 +44,6 @@ class Worker:
     """Maps scenes with one model; loading, exporting, compiling and measuring are paid for once.
 
     It is a value that can be sent to another process or machine, where it loads the model again.
-
-    Args:
-        model: The model's directory or hub id, or the model itself.
-        options: How.
     """
 
     def __init__(self, model: Segmenter | str, options: PredictOptions) -> None:

@@ -91,12 +91,9 @@ def aliases(file_name: str, description: str | None, colour: str | None, alone: 
 
 
 def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: str) -> list[int]:
-    """Find bands.
+    """Return the indexes of bands, in the order asked for: each by a number, counted from 1, or a name.
 
-    Args:
-        asked: For each band a number, counted from 1, or a name.
-        known: Index, and every name, of each band there is.
-        source: The file, for messages.
+    ``known`` holds index and every name of each band there is.
 
     Returns:
         The indexes, in the order asked for.

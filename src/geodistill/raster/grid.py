@@ -113,12 +113,6 @@ def read_padded(
                +----+----+      |
                     +-----------+
 
-    Args:
-        window: The window to read, in the pixels of ``bounds``.
-        bounds: What there is.
-        read: Reads a part of the bounds.
-        blank: Makes the arrays of a height and width as they are outside the bounds; as many as ``read`` returns.
-
     Returns:
         The arrays of the window; those of ``read`` themselves where all of it lies inside.
     """

@@ -102,11 +102,9 @@ def address_of(source: str) -> str:
 
 
 def local_files(source: str, base: Path) -> list[str]:
-    """Return the local files that a name stands for: itself, an archive, or the file in GDAL's name.
+    """Return the local files that a name of GDAL's stands for, relative to ``base`` or the current folder.
 
-    Args:
-        source: A name as GDAL knows it.
-        base: Folder that relative names are relative to; the current one is tried too.
+    That is the file itself, an archive, or the file in GDAL's name.
     """
     parts, gdal_name = [source], is_gdal_name(source)
     if gdal_name:
@@ -151,11 +149,7 @@ def shared_name(names: Sequence[str]) -> str:
 
 
 def open_source(source: str, overview: int | None = None) -> DatasetReader:
-    """Open a source with GDAL.
-
-    Args:
-        source: Where it is.
-        overview: Level of the file's overviews to open in place of the whole, from 0.
+    """Open a source with GDAL, or a level of its overviews (from 0) in its place.
 
     Raises:
         DataError: It is missing or cannot be read as a raster.
@@ -188,9 +182,6 @@ def source_files(source: Path | str | Sequence[Path | str]) -> tuple[str, ...]:
     """Return every local file and every address that a raster is read from, sorted, without reading pixels.
 
     Sources of a virtual raster count, and theirs, and so do files beside each: masks, overviews, tags, world files.
-
-    Args:
-        source: What `Raster` takes.
 
     Returns:
         Absolute paths of local files, and addresses (``https://...``, ``s3://...``) as they are.
@@ -283,9 +274,6 @@ def _beside(path: Path, folders: dict[Path, dict[str, str]]) -> list[str]:
 
 def stamp_of(files: Sequence[str]) -> list[list[str | int | None]]:
     """Return what tells whether files are still those of another day, JSON-ready: another stamp is another raster.
-
-    Args:
-        files: What `source_files` returns.
 
     Returns:
         For each local file its name, size in bytes and time of change in nanoseconds; for each address its name,

@@ -154,7 +154,8 @@ class Segmenter(nn.Module):
             OSError: They cannot be written.
         """
         # safetensors refuses layouts such as channels-last and shared memory, so each tensor is laid out plainly.
-        state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self._state().items()}
+        tensors = self.network.network.state_dict().items()
+        state = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in tensors}
         weights = folder / WEIGHTS
         try:
             save_file(state, weights, {"format": "pt"})
@@ -201,10 +202,6 @@ class Segmenter(nn.Module):
                 f"{weights} does not fit {DESCRIPTION} ({reason})", "the weights saved with it"
             ) from error
         return segmenter.to(device).eval()
-
-    def _state(self) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = self.network.network.state_dict()
-        return state
 
 
 def find_segmenter(path: Path | str) -> Path:

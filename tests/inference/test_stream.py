@@ -16,7 +16,7 @@ from factories import make_raster, noise, truncate
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.inference.network import as_network
 from geodistill.inference.options import PredictOptions, SlidingOptions
-from geodistill.inference.sliding import Edges, stream
+from geodistill.inference.sliding import stream
 from geodistill.inference.windows import Area, Part, WindowPlan, axis_weights
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
@@ -36,7 +36,6 @@ def segment(
     window: Window | None = None,
     *,
     part: Part | None = None,
-    edges: Edges | None = None,
     **settings: Any,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return ``(K, H, W)`` probabilities and ``(H, W)`` validity of a whole raster, or of a part of it."""
@@ -46,7 +45,7 @@ def segment(
         batch = PredictOptions(batch=settings.pop("batch", 4)).batch
         asked = SlidingOptions(probabilities="float32", **settings)
         windows = area.windows(network.size, asked.overlap)
-        parts = list(stream(network, area, windows, asked, batch=batch, part=part, edges=edges))
+        parts = list(stream(network, area, windows, asked, batch=batch, part=part))
     first = parts[0].first
     assert [p.first - first for p in parts] == np.cumsum([0, *(p.valid.shape[0] for p in parts)])[:-1].tolist()
     for found in parts:

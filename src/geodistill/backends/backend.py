@@ -23,12 +23,7 @@ from geodistill.segmenter import Segmenter
 
 
 class Backend(Protocol):
-    """A network ready to run.
-
-    Attributes:
-        name: A key of `BACKENDS`.
-        precision: Of its arithmetic.
-    """
+    """A network ready to run: a key of `BACKENDS`, and the precision of its arithmetic."""
 
     name: str
     precision: Precision

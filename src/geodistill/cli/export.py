@@ -40,7 +40,7 @@ def export(argv: Sequence[str]) -> None:
     add("--scores", help="stac, hub: metrics.json of 'geodistill evaluate'")
     args = parse(parser, argv)
     from geodistill.export.exporters import EXPORTERS, find_exporter
-    from geodistill.lazy import load
+    from geodistill.export.exporters import export as run_export
 
     exporter = find_exporter(args.to)
     others = {option for one in EXPORTERS.values() for option in one.options} - set(exporter.options)
@@ -50,7 +50,7 @@ def export(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--split"], "without --int8")
     segmenter = _model(args)
     _check_outputs(segmenter, args, exporter.is_folder)
-    print(load(exporter.function)(segmenter, Path(args.out), _options(args)))
+    print(run_export(segmenter, args.to, args.out, _options(args)))
 
 
 def _check_outputs(segmenter: Segmenter, args: Namespace, is_folder: bool) -> None:

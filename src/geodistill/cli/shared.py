@@ -97,6 +97,11 @@ def print_json(data: object) -> None:
     print(json.dumps(data, indent=2))
 
 
+def print_result(as_json: bool, data: object, text: str) -> None:
+    """Print JSON for another program, or text for people."""
+    print(json.dumps(data, indent=2) if as_json else text)
+
+
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     """Print our own warnings, each once on one line, and no others."""

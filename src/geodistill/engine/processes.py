@@ -17,7 +17,7 @@ from functools import cache
 from types import FrameType
 from typing import Any, TypeVar
 
-from geodistill.engine.tasks import TRIES, Outcome, TaskResult, attempt, died, result_of
+from geodistill.engine.tasks import TRIES, Outcome, TaskResult, attempt, died
 from geodistill.memory import keep_freed_memory
 
 T = TypeVar("T")
@@ -124,7 +124,8 @@ def in_processes(
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 worker, index, tries = busy.pop(future)
                 try:
-                    result: TaskResult[T, R] = result_of(index, items[index], future.result())
+                    outcome: Outcome = future.result()
+                    result: TaskResult[T, R] = TaskResult(index, items[index], outcome.value, outcome.error)
                     idle.append(worker)
                 except BrokenProcessPool:
                     worker.stop(now=False)

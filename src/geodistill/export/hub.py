@@ -9,8 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from geodistill.export.card import card_text, describe_network, known_scores, origin, plain
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.model_folder import model_folder
+from geodistill.export.exporters import ExportOptions, model_folder
 from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
 
@@ -23,9 +22,6 @@ def export_hub(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path
     """Write a directory that `Segmenter.load` opens where it is, and by ``owner/name`` once it is uploaded.
 
     Its name is the model's. An earlier export is replaced.
-
-    Returns:
-        The directory.
 
     Raises:
         OutputError: It cannot be written, or something else lies there.

@@ -13,8 +13,7 @@ import torch
 from geodistill.backends.graph import INPUT, OUTPUT, require, to_onnx
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.export.card import describe_network, known_scores, origin
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.model_folder import model_folder
+from geodistill.export.exporters import ExportOptions, model_folder
 from geodistill.files import atomic_path
 from geodistill.inference.stac_item import slugs
 from geodistill.inference.style import plain_name
@@ -33,13 +32,10 @@ _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schem
 
 
 def export_stac(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path:
-    """Write a directory with the item, the Segmenter and its ONNX graph; all links are relative.
+    """Write a directory with the item, the Segmenter and its ONNX graph, all links relative; return the item's file.
 
     Its name is the item's id. An earlier export is replaced. Where on Earth a model may be used is nothing it knows, so
     the item has no geometry.
-
-    Returns:
-        The item's file.
 
     Raises:
         RecipeError: pystac or stac-model is missing, or the model has several prompts.

@@ -17,14 +17,7 @@ from geodistill.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What was written.
-
-    Attributes:
-        path: The file.
-        difference: Largest absolute difference of its logits to torch's.
-        int8: The file of 8-bit integers, where asked for.
-        prompts: The features of the prompts that the graph takes beside images, where it does.
-    """
+    """What was written, and the largest absolute difference of its logits to torch's."""
 
     path: Path
     difference: float

@@ -37,12 +37,7 @@ class DeepnessNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class QgisExport:
-    """What was written.
-
-    Attributes:
-        path: The file.
-        difference: Largest absolute difference of its probabilities to torch's.
-    """
+    """What was written, and the largest absolute difference of its probabilities to torch's."""
 
     path: Path
     difference: float

@@ -29,13 +29,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import BusyError, OutputError, output_error
 from geodistill.files import hidden_beside
 from geodistill.folders import MARKER, empty_folder, hold_folder, mark_folder
-from geodistill.inference.sliding import Edges, SceneRows
+from geodistill.inference.sliding import SceneRows
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Part, WindowPlan
 from geodistill.journal import JournalFile
@@ -50,13 +49,7 @@ _OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", "classes.*", "confidence
 
 @dataclass(frozen=True)
 class Layer:
-    """What is stored of one layer.
-
-    Attributes:
-        name: ``classes``, ``confidence`` or ``probabilities``.
-        bands: Number of bands.
-        dtype: Sample type of the bytes.
-    """
+    """What is stored of ``classes``, ``confidence`` or ``probabilities``: bands, and sample type of the bytes."""
 
     name: str
     bands: int
@@ -73,7 +66,8 @@ class PartFiles:
         self.windows = 0
         self.holes: list[Hole] = []
         self._rows = 0
-        self._stem = part_stem(part)
+        rows, columns = (part.first_row, part.last_row), (part.first_column, part.last_column)
+        self._stem = "rows-{:05}-{:05}-columns-{:05}-{:05}".format(*rows, *columns)
         self._files: dict[str, BinaryIO] = {}
 
     def path(self, layer: Layer) -> Path:
@@ -123,7 +117,8 @@ class PartFiles:
         """
         sums = {}
         for layer in self.layers:
-            data = _bytes_of(rows.layers[layer.name], layer)
+            # ``(bands, rows, W)`` as bytes, row by row and in a row band by band.
+            data = rows.layers[layer.name].astype(layer.dtype, copy=False).transpose(1, 0, 2).tobytes()
             self._files[layer.name].write(data)
             self._files[layer.name].flush()
             sums[layer.name] = zlib.crc32(data)
@@ -156,12 +151,8 @@ class PartFiles:
 class StoredStrip:
     """A strip that is stored: one line of the journal.
 
-    Attributes:
-        row: The row of windows.
-        rows: How many rows of the scene.
-        windows: Windows that the network computed for them.
-        holes: What could not be read of them.
-        sums: CRC-32 of each layer's bytes.
+    It says the row of windows, how many rows of the scene, how many windows the network computed for them, what could
+    not be read, and the CRC-32 of each layer's bytes.
     """
 
     row: int
@@ -186,17 +177,6 @@ class StoredStrip:
             return cls(row, rows, windows, holes, dict(record["sums"]))
         except (KeyError, TypeError, ValueError):
             return None
-
-
-def part_stem(part: Part) -> str:
-    """Return the name that all files of a block begin with."""
-    return f"rows-{part.first_row:05}-{part.last_row:05}-columns-{part.first_column:05}-{part.last_column:05}"
-
-
-def _bytes_of(values: NDArray[np.uint8] | NDArray[np.float32], layer: Layer) -> bytes:
-    """``(bands, rows, W)`` as bytes, row by row and in a row band by band."""
-    ordered = values.astype(layer.dtype, copy=False).transpose(1, 0, 2)
-    return ordered.tobytes()
 
 
 class EdgeFile:
@@ -232,8 +212,8 @@ class EdgeFile:
         return torch.from_numpy(np.frombuffer(bytearray(data), np.float32).reshape(self._shape))
 
 
-def edges_of(folder: Path, plan: WindowPlan, part: Part, classes: int) -> Edges:
-    """Say where a block gets its left sums from and leaves its right ones; none at the edges of the scene."""
+def edges_of(folder: Path, plan: WindowPlan, part: Part, classes: int) -> tuple[EdgeFile | None, EdgeFile | None]:
+    """Return where a block gets its left sums from and leaves its right ones; ``None`` at the edges of the scene."""
     first = plan.reaching(part.first_row)
 
     def between(column: int) -> EdgeFile:
@@ -243,7 +223,7 @@ def edges_of(folder: Path, plan: WindowPlan, part: Part, classes: int) -> Edges:
 
     left = between(part.first_column) if part.first_column else None
     right = between(part.last_column) if part.last_column < len(plan.lefts) else None
-    return Edges(left.read if left else None, right.write if right else None)
+    return left, right
 
 
 def work_folder(path: Path) -> Path:

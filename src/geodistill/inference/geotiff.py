@@ -46,13 +46,7 @@ _GDAL_TYPES = {"uint8": "Byte", "float32": "Float32"}
 
 @dataclass(frozen=True)
 class MapInfo:
-    """What a map says about itself.
-
-    Attributes:
-        grid: Shape and georeferencing.
-        legend: The classes.
-        tags: Further tags, such as ``MODEL``.
-    """
+    """What a map says about itself: where it lies, its classes, and further tags such as ``MODEL``."""
 
     grid: Grid
     legend: Legend
@@ -113,12 +107,6 @@ class Mosaic:
           `-- overview-0.vrt -> overview-0.bin, ...  every second pixel, every fourth ... (classes only)
 
     From the mosaic GDAL copies the finished GeoTIFF, block by block and in several threads.
-
-    Attributes:
-        path: The mosaic's file.
-        layer: What it shows.
-        parts: The finished blocks that cover the scene.
-        grid: Shape of the scene.
     """
 
     path: Path

@@ -114,10 +114,8 @@ def predict(
 def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> list[str]:
     """Open every scene once, so that a wrong one is named now and not after hours; a single one stays open.
 
-    With ``keep_going`` a wrong one is named when its turn comes.
-
-    Returns:
-        Every file on this machine that is read for them: what is named, and what that refers to.
+    With ``keep_going`` a wrong one is named when its turn comes. Every file on this machine that is read for them is
+    returned: what is named, and what that refers to.
 
     Raises:
         DataError: One cannot be read or has other bands than the model.

@@ -207,8 +207,9 @@ def segment_parts(plan: RunPlan, area: Area, parts: Sequence[PartFiles]) -> None
             if part.finished:
                 continue
             missing = replace(part.part, first_row=part.next_row)
-            edges = edges_of(part.folder, plan.windows, part.part, plan.network.classes)
-            rows = stream(plan.network, area, plan.windows, plan.options, batch=plan.batch, part=missing, edges=edges)
+            left, right = edges_of(part.folder, plan.windows, part.part, plan.network.classes)
+            how = plan.options
+            rows = stream(plan.network, area, plan.windows, how, batch=plan.batch, part=missing, left=left, right=right)
             # Closed first of all: its reading threads must have ended before the raster is closed.
             with closing(rows):
                 writing: Future[None] | None = None

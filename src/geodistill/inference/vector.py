@@ -58,13 +58,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class VectorMap:
-    """What was written.
-
-    Attributes:
-        path: The file.
-        polygons: How many it holds.
-        left_out: How many were smaller than the least area.
-    """
+    """What was written: a file, how many polygons it holds, and how many smaller than the least area it leaves out."""
 
     path: Path
     polygons: int

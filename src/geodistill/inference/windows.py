@@ -109,12 +109,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Area:
-    """A rectangle of an open raster, read as if it were a raster of its own.
-
-    Attributes:
-        raster: The open file.
-        window: The rectangle, in pixels of the file.
-    """
+    """A rectangle of an open raster, in its pixels, read as if it were a raster of its own."""
 
     raster: Raster
     window: Window

@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SceneTask:
-    """What a worker is to do.
-
-    Attributes:
-        scene: The scene.
-        path: Its map.
-        rows: Rows of windows of a block; ``None`` for a whole scene.
-    """
+    """A scene to map, or some rows of windows of it."""
 
     scene: InputScene
     path: Path
@@ -75,10 +69,7 @@ class Worker:
         return replace(scene_map, notes=plan.notes + scene_map.notes)
 
     def segment_block(self, task: SceneTask) -> int:
-        """Segment the rows of windows of a block into the work's folder, which the caller has locked.
-
-        Returns:
-            How many windows were computed.
+        """Segment a block into the work's folder, which the caller has locked; return the number of windows computed.
 
         Raises:
             GeodistillError: They cannot be segmented.

@@ -95,9 +95,6 @@ def choose(asked: Sequence[str], known: Sequence[tuple[int, set[str]]], source: 
 
     ``known`` holds index and every name of each band there is.
 
-    Returns:
-        The indexes, in the order asked for.
-
     Raises:
         DataError: A band does not exist, or a name fits several.
     """

@@ -29,13 +29,10 @@ _TYPES = {
 
 
 def stack(sources: Sequence[str]) -> str:
-    """Describe files that show one place as one raster with all their bands, in the order of the files.
+    """Return the text of a GDAL virtual raster with all bands of files that show one place, in the order of the files.
 
     The grid is that of the finest; coarser ones are read bilinearly onto it. Each band keeps its own nodata, scale and
     offset, and answers to its file's name.
-
-    Returns:
-        The text of a GDAL virtual raster.
 
     Raises:
         DataError: A file cannot be read, they are in different coordinate systems, or do not show the same place.

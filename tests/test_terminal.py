@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from geodistill.cli.shared import PlainOutput, Terminated, ended_by_request, plain_output
+from geodistill.cli.terminal import PlainOutput, Terminated, ended_by_request, plain_output
 from geodistill.errors import DataError, OutputError, printable
 
 COMMAND = [sys.executable, "-m", "geodistill"]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from geodistill.cli.shared import Terminated, Verbs, ended_by_request, plain_output, run_verb
+from geodistill.cli.shared import Verbs, run_verb
+from geodistill.cli.terminal import Terminated, ended_by_request, plain_output
 from geodistill.errors import GeodistillError
 from geodistill.memory import keep_freed_memory
 

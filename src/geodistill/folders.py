@@ -55,8 +55,8 @@ def foreign_files(folder: Path) -> list[str]:
     patterns = () if marker is None else marker[1]
     foreign = []
     for name in names_below(folder):
-        internal = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2])
-        if not internal and not any(fnmatchcase(name, pattern) for pattern in patterns):
+        own = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2])
+        if not own and not any(fnmatchcase(name, pattern) for pattern in patterns):
             foreign.append(name)
     return foreign
 

@@ -6,16 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.cli.shared import (
-    Verbs,
-    parse,
-    plain_warnings,
-    print_json,
-    print_result,
-    refuse_idle,
-    run_verb,
-    verb_parser,
-)
+from geodistill.cli.shared import Verbs, parse, plain_warnings, print_json, refuse_idle, run_verb, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.outputs import check_outputs
@@ -147,7 +138,10 @@ def build(argv: Sequence[str]) -> None:
         keep_going=args.keep_going,
         progress=True,
     )
-    print_result(args.json, account, format_account(account, Path(args.out)))
+    if args.json:
+        print_json(account)
+    else:
+        print(format_account(account, Path(args.out)))
 
 
 def settings_of(args: Namespace) -> LabelSettings:
@@ -248,8 +242,11 @@ def ablate(argv: Sequence[str]) -> None:
     )
     if args.out:
         write_ablation(Path(args.out), ablation)
-    published = load("geodistill.papers.samrs_tables:PROMPT_FIGURES") if ablation.format == "hrsc" else None
-    print_result(args.json, ablation.to_dict(), format_ablation(ablation, published))
+    if args.json:
+        print_json(ablation.to_dict())
+    else:
+        published = load("geodistill.papers.samrs_tables:PROMPT_FIGURES") if ablation.format == "hrsc" else None
+        print(format_ablation(ablation, published))
     if ablation.failures and not args.keep_going:
         raise DataError(f"{len(ablation.failures)} images could not be compared ({ablation.failures[0]})")
 

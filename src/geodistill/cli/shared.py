@@ -89,14 +89,14 @@ def one_of(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def print_json(data: object) -> None:
-    """Print JSON for another program."""
-    print(json.dumps(data, indent=2))
-
-
 def print_result(as_json: bool, data: object, text: str) -> None:
     """Print JSON for another program, or text for people."""
     print(json.dumps(data, indent=2) if as_json else text)
+
+
+def print_json(data: object) -> None:
+    """Print JSON for another program."""
+    print(json.dumps(data, indent=2))
 
 
 @contextmanager

@@ -59,11 +59,9 @@ class Network:
 
     @torch.inference_mode()
     def probabilities(self, windows: Sequence[NDArray[Any]], places: Sequence[tuple[int, int]] = ()) -> Tensor:
-        """Segment windows.
+        """Segment windows ``(C, size, size)`` in sensor units, of any sample type.
 
-        Args:
-            windows: ``(C, size, size)`` each, sensor units, any sample type.
-            places: Row and column of each among the scene's windows; the first prompt for all where not given.
+        ``places`` are row and column of each among the scene's windows; without them all have the first prompt.
 
         Returns:
             ``(B, K, size, size)`` float32, summing to 1 over the classes.

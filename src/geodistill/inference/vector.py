@@ -83,13 +83,8 @@ def write_vectors(
     geodesic one on WGS 84 in a geographic or Mercator CRS; null where the map is not georeferenced, and then x, y are
     columns and rows.
 
-    Args:
-        classes: A map as `predict` writes it.
-        kind: The format, among `VECTOR_FORMATS`.
-        min_area: Smaller polygons are left out: square metres, or pixels where the map is not georeferenced.
-        simplify: See `trace_regions`, pixels.
-        confidence: The map of the classes' probabilities beside it.
-        path: The file; by default beside the map, under its name.
+    They are written beside the map, under its name, where no ``path`` says otherwise. Those smaller than ``min_area``
+    (square metres, or pixels where the map is not georeferenced) are left out; ``simplify`` is that of `trace_regions`.
 
     Raises:
         UnknownNameError: There is no such format.

@@ -82,7 +82,12 @@ _TURNS = {
 
 
 def turn_of(source: str, file: DatasetReader, tags: dict[str, str]) -> Turn:
-    """Return the turn that an open picture asks for; one that is no plain file is judged by its tags alone.
+    """Return the turn that a picture asks for.
+
+    Args:
+        source: Its file; one that is not plain (an archive's, one on the network) is judged by ``tags`` alone.
+        file: The same, open.
+        tags: Its tags as GDAL reads them.
 
     Raises:
         DataError: It lies on the ground: where its pixels lie is said of stored ones, or of turned ones.

@@ -80,7 +80,7 @@ def find_exporter(name: str) -> Exporter:
 def export(model: Segmenter | Path | str, to: str, out: Path | str, options: ExportOptions | None = None) -> object:
     """Write a Segmenter, or that of a directory or hub id, as the file (onnx, qgis) or directory (stac, hub) ``out``.
 
-    What was written is returned: ``str`` of it is a text for people.
+    ``str`` of what is returned is a text for people.
 
     Raises:
         UnknownNameError: There is no such form.

@@ -21,11 +21,7 @@ _CHUNK = 1 << 20
 
 
 class ConfusionMatrix:
-    """Pixel counts by true and predicted class, summed over any number of images.
-
-    Attributes:
-        counts: ``(K, K)`` int64; rows are true classes, columns predicted ones.
-    """
+    """Pixel counts by true (rows) and predicted class, ``counts (K, K)`` int64, summed over any number of images."""
 
     def __init__(self, classes: int) -> None:
         self.classes = classes

@@ -151,6 +151,7 @@ def axis_weights(starts: Sequence[int], size: int, blend: str) -> NDArray[np.flo
     """
     weights = np.zeros((len(starts), size))
     if blend == "cosine":
+        # Hann's window, sin^2(pi (k + 1/2) / size) at pixel k, which is then divided by the sum over all windows there.
         weights[:] = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
     else:
         cuts = [(a + size + b) // 2 for a, b in pairwise(starts)]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,10 +17,18 @@ from torch import Tensor, nn
 from geodistill.description import DESCRIPTION, UNFIT, WEIGHTS, check_tile, load_description, write_description
 from geodistill.errors import ArtifactError, UnknownNameError
 from geodistill.files import atomic_path
-from geodistill.lazy import choose
+from geodistill.lazy import choose, load
 from geodistill.nn.normalise import Normalised
 from geodistill.nn.weights import weights_hash
 from geodistill.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from geodistill.inference.options import PredictOptions
+    from geodistill.prediction import Prediction
+    from geodistill.raster import Grid, Raster
 
 NETWORKS: dict[str, str] = {
     "supervised": "geodistill.methods.supervised.network:SupervisedNetwork",
@@ -91,6 +99,41 @@ class Segmenter(nn.Module):
         context = {} if not self.prompts else {"prompt": self._prompt(image, prompt)}
         logits: Tensor = self.network(image, **context).logits
         return logits
+
+    def predict(
+        self,
+        image: NDArray[Any] | Tensor | Path | str | Raster,
+        *,
+        valid: NDArray[np.bool_] | None = None,
+        grid: Grid | None = None,
+        probabilities: bool = False,
+        options: PredictOptions | None = None,
+    ) -> Prediction:
+        """Map an image of any size that fits in memory, by overlapping windows blended as `predict` blends them.
+
+        Args:
+            image: A raster file, an open Raster, or an array ``(C, H, W)`` in sensor units, of any real sample type;
+                NaN means no data.
+            valid: ``(H, W)`` bool, where an array has data; by default everywhere.
+            grid: Where an array lies; by default nowhere on the ground.
+            probabilities: Keep the probability of every class.
+            options: As those of `predict`: overlap, blending, averaging, batch, backend, place ...
+
+        Returns:
+            The map; memory grows with the image, so that large scenes are for `geodistill.predict`.
+
+        Raises:
+            DataError: The image cannot be read or has other bands than the model.
+            RecipeError: An option cannot be used here.
+
+        Example:
+            >>> prediction = Segmenter.load("runs/student").predict("tile.tif")  # doctest: +SKIP
+            >>> prediction.save("tile_map.tif")  # doctest: +SKIP
+        """
+        prediction: Prediction = load("geodistill.prediction:predict_image")(
+            self, image, valid=valid, grid=grid, probabilities=probabilities, options=options
+        )
+        return prediction
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that its outputs follow from: network, weights, classes, bands, normalisation."""

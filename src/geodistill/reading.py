@@ -168,15 +168,15 @@ class _SingleKeys(yaml.SafeLoader):
     """A safe loader that refuses a key twice in one mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        keys = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
             try:
-                if key in seen:
+                if key in keys:
                     raise ValueError(f"the key {key!r} stands twice, line {key_node.start_mark.line + 1}")
-                seen.add(key)
+                keys.add(key)
             except TypeError as reason:
                 raise ValueError(f"a key is a list or mapping, line {key_node.start_mark.line + 1}") from reason
         return super().construct_mapping(node, deep)

@@ -89,7 +89,7 @@ class Segmenter(nn.Module):
             ``(B, K, H, W)`` logits.
 
         Raises:
-            ArtifactError: The image has another number of bands, or the network asks where it was taken.
+            ArtifactError: The image has another number of bands, or the network needs its climate zone.
         """
         if image.ndim != 4 or image.shape[1] != self.spec.channels:
             raise ArtifactError(
@@ -197,7 +197,8 @@ class Segmenter(nn.Module):
             OSError: They cannot be written.
         """
         # safetensors refuses layouts such as channels-last and shared memory, so each tensor is laid out plainly.
-        state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self._state().items()}
+        tensors = self.network.network.state_dict().items()
+        state = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in tensors}
         weights = folder / WEIGHTS
         try:
             save_file(state, weights, {"format": "pt"})
@@ -245,10 +246,6 @@ class Segmenter(nn.Module):
             ) from error
         return segmenter.to(device).eval()
 
-    def _state(self) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = self.network.network.state_dict()
-        return state
-
 
 def find_segmenter(path: Path | str) -> Path:
     """Return the directory of a Segmenter: as named, inside a run, or fetched from the hub.
@@ -278,12 +275,6 @@ def find_segmenter(path: Path | str) -> Path:
 def inference_network(name: str, arguments: Mapping[str, Any], channels: int, classes: int) -> nn.Module:
     """Return a new network without the parts that only training needs, on torch's current device.
 
-    Args:
-        name: Key of the network in `NETWORKS`.
-        arguments: JSON-able keyword arguments of its inference form.
-        channels: Bands of the image.
-        classes: Number of classes.
-
     Raises:
         UnknownNameError: No network has that name.
     """
@@ -298,7 +289,7 @@ def _build(name: str, arguments: Mapping[str, Any], spec: Spec) -> nn.Module:
         ArtifactError: It does not take these arguments, or they name weights to load.
     """
     if arguments.get("encoder_weights") is not None:
-        # A file from a stranger must not make us fetch or open another one.
+        # A file from outside must not make us fetch or open another one.
         raise ArtifactError(f"network {name} with encoder_weights", "the Segmenter's own weights only")
     try:
         return inference_network(name, arguments, spec.channels, spec.classes)
@@ -324,16 +315,16 @@ def _check_weights(weights: Path, data: Mapping[str, Any]) -> None:
                 "copy or train it again",
             )
         with safe_open(weights, "pt") as file:
-            held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+            stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{weights} does not fit {DESCRIPTION} ({error})", "the weights saved with it") from error
     # On torch's device without memory: a description of a giant costs nothing until its weights are there.
-    with torch.device("meta"), _few_parts(4 * len(held) + _MOST_PARTS):
+    with torch.device("meta"), _few_parts(4 * len(stored) + _MOST_PARTS):
         network = _build(data["network"]["name"], data["network"]["arguments"], Spec.from_dict(data["spec"]))
     needed = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    if odd := sorted(key for key in {*held, *needed} if held.get(key) != needed.get(key)):
+    if odd := sorted(key for key in {*stored, *needed} if stored.get(key) != needed.get(key)):
         raise ArtifactError(
-            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {held.get(odd[0])}, not {needed.get(odd[0])};"
+            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {stored.get(odd[0])}, not {needed.get(odd[0])};"
             f" {len(odd)} tensors differ)",
             "the weights saved with it",
         )

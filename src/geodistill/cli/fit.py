@@ -53,12 +53,7 @@ def split_flags(argv: Sequence[str], names: Iterable[str]) -> tuple[list[str], l
     A token that begins with ``-`` is a flag, unless a digit follows as in ``-0.5``; every other token is a value and
     goes where the flag before it went.
 
-    Args:
-        argv: Such as ``--out runs/a --data.crop 64``.
-        names: The verb's flags without dashes; help counts among them.
-
-    Returns:
-        The verb's flags with their values, and all others, both in order.
+    The verb's flags are those of ``names``, without dashes, and help; they and all others come back in their order.
     """
     verb_names = {*names, "h", "help"}
     verb_flags: list[str] = []

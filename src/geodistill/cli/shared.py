@@ -67,13 +67,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
 
 
 def refuse_idle(parser: ArgumentParser, args: Namespace, flags: Iterable[str], where: str) -> None:
-    """Refuse flags that would do nothing.
-
-    Args:
-        parser: The verb's parser, which knows the defaults.
-        args: What it read.
-        flags: Such as ``--address``.
-        where: Why they would do nothing, such as ``without --engine ray``.
+    """Refuse flags, such as ``--address``, that do nothing ``where``, such as ``without --engine ray``.
 
     Raises:
         RecipeError: One of them has another value than its default.
@@ -87,6 +81,17 @@ def refuse_idle(parser: ArgumentParser, args: Namespace, flags: Iterable[str], w
             "flags that have an effect",
             f"leave {'it' if one else 'them'} out, or see '{parser.prog} --help'",
         )
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return a choice of names in words, for a flag's help: ``cosine or none``."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def print_result(as_json: bool, data: object, text: str) -> None:
+    """Print JSON for another program, or text for people."""
+    print(json.dumps(data, indent=2) if as_json else text)
 
 
 def print_json(data: object) -> None:

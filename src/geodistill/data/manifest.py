@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from geodistill.data.statistics import Statistics
 from geodistill.errors import DataError, shown
-from geodistill.raster import Window, atomic_path
+from geodistill.files import atomic_path
+from geodistill.raster import Window
 from geodistill.reading import parse_object
 from geodistill.spec import Legend, Spec
 

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.files import atomic_path
 from geodistill.inference.network import load_on
-from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter, find_segmenter
 from geodistill.writing import csv_text
 

@@ -12,7 +12,7 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import ArtifactError, OutputError
 from geodistill.folders import claim_files, hold_folder, refuse_foreign
 from geodistill.outputs import check_outputs
-from geodistill.raster.stamps import every_file
+from geodistill.raster.source import every_file
 from geodistill.segmenter import Segmenter, find_segmenter
 
 KIND = "evaluation"

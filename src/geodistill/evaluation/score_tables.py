@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from geodistill.evaluation.scoring import ImageScore
+from geodistill.files import atomic_path
 from geodistill.metrics import Scores
-from geodistill.raster import atomic_path
 from geodistill.spec import Legend
 from geodistill.writing import csv_text, json_text
 

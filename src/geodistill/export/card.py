@@ -72,13 +72,7 @@ def describe_network(segmenter: Segmenter) -> str:
 
 
 def card_text(segmenter: Segmenter, name: str, scores: Mapping[str, float]) -> str:
-    """Write a model card in Markdown, without the Hub's header.
-
-    Args:
-        segmenter: The model.
-        name: What to call it.
-        scores: By name, shares in 0..1.
-    """
+    """Write a model card in Markdown, without the Hub's header; scores are shares in 0..1 by name."""
     spec, parameters = segmenter.spec, sum(p.numel() for p in segmenter.parameters())
     gsd = "unknown" if spec.gsd is None else f"{spec.gsd:g} m per pixel"
     bands = [f"| {markdown(b)} | {m:.6g} | {s:.6g} |" for b, m, s in zip(spec.bands, spec.mean, spec.std, strict=True)]

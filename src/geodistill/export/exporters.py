@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from geodistill.errors import UnknownNameError
+from geodistill.errors import OutputError, UnknownNameError
+from geodistill.files import named_path
+from geodistill.folders import refuse_foreign
 from geodistill.lazy import load
 
 if TYPE_CHECKING:
@@ -44,13 +46,10 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Exporter:
-    """One form.
+    """A form: which fields of `ExportOptions` concern it, and whether it is a directory and not a file.
 
-    Attributes:
-        function: ``module:attribute`` of what writes it: ``(Segmenter, Path, ExportOptions)`` in, what was written out;
-            that has a text for people.
-        options: Fields of `ExportOptions` that concern it.
-        is_folder: Whether it is a directory, and not a file.
+    ``function`` is the ``module:attribute`` of what writes it: ``(Segmenter, Path, ExportOptions)`` in, what was
+    written out, as an object that has a text for people.
     """
 
     function: str
@@ -79,16 +78,9 @@ def find_exporter(name: str) -> Exporter:
 
 
 def export(model: Segmenter | Path | str, to: str, out: Path | str, options: ExportOptions | None = None) -> object:
-    """Write a Segmenter in another form.
+    """Write a Segmenter, or that of a directory or hub id, as the file (onnx, qgis) or directory (stac, hub) ``out``.
 
-    Args:
-        model: A Segmenter, its directory or hub id.
-        to: A name among `EXPORTERS`.
-        out: The file (onnx, qgis) or directory (stac, hub) to make.
-        options: What it is to be like.
-
-    Returns:
-        What was written: ``str`` of it is a text for people.
+    ``str`` of what is returned is a text for people.
 
     Raises:
         UnknownNameError: There is no such form.
@@ -102,3 +94,17 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, options: Exp
     segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
     written: object = load(exporter.function)(segmenter, Path(out), options or ExportOptions())
     return written
+
+
+def model_folder(path: Path, kind: str) -> Path:
+    """Return the whole path of a directory to make, of a ``kind`` as `atomic_path` marks it; its name is the model's.
+
+    Raises:
+        OutputError: Something else lies there: only an earlier export of the kind is replaced.
+    """
+    whole = named_path(path).resolve()
+    if whole.exists() and not whole.is_dir():
+        raise OutputError(f"{path} is no place for a model", "a new directory, or an earlier export", "choose another")
+    if whole.is_dir():
+        refuse_foreign(whole, kind)
+    return whole

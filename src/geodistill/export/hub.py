@@ -9,8 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from geodistill.export.card import card_text, describe_network, known_scores, origin, plain
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.model_folder import model_folder
+from geodistill.export.exporters import ExportOptions, model_folder
 from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
 
@@ -22,13 +21,7 @@ KIND = "model for the Hub"
 def export_hub(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path:
     """Write a directory that `Segmenter.load` opens where it is, and by ``owner/name`` once it is uploaded.
 
-    Args:
-        segmenter: The model.
-        path: The directory; its name is the model's. An earlier export is replaced.
-        options: Licence of the weights, and measured scores.
-
-    Returns:
-        The directory.
+    Its name is the model's. An earlier export is replaced.
 
     Raises:
         OutputError: It cannot be written, or something else lies there.

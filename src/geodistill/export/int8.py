@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from geodistill.backends.graph import INPUT, quiet_options, require
+from geodistill.backends.graph import INPUT, require
 from geodistill.backends.metadata import finish_graph, model_metadata
+from geodistill.backends.onnx_backend import OnnxBackend
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError
 from geodistill.evaluation.evaluate import check_legend
@@ -32,14 +31,7 @@ WINDOWS = 64
 
 @dataclass(frozen=True)
 class Int8:
-    """What was written and what it costs.
-
-    Attributes:
-        path: The file.
-        before: mIoU of the graph in float32 over the split, 0..1.
-        after: mIoU of that in 8-bit integers.
-        split: Where they were measured.
-    """
+    """What was written and what it costs: mIoU (0..1) of the graph in float32 and in 8-bit integers over a split."""
 
     path: Path
     before: float
@@ -54,13 +46,7 @@ class Int8:
 def quantise(segmenter: Segmenter, graph: Path, path: Path, manifest: Manifest, split: str, size: int) -> Int8:
     """Make a graph of 8-bit integers: weights by channel, activations by ranges seen on training images.
 
-    Args:
-        segmenter: The model the graph is of.
-        graph: The graph in float32, of a fixed size or any.
-        path: The file to make.
-        manifest: Labelled data of the model's classes.
-        split: Where the cost is measured.
-        size: Side of the images that the graph is given.
+    Its cost is measured on a split of the manifest, whose classes are the model's, in images of ``size`` x ``size``.
 
     Raises:
         RecipeError: A package is missing.
@@ -90,10 +76,7 @@ def check_data(segmenter: Segmenter, manifest: Manifest, split: str) -> None:
 def quantise_graph(graph: Path, path: Path, windows: Iterator[NDArray[np.float32]]) -> None:
     """Make a graph of 8-bit integers, as pairs of nodes that quantise and restore, which every runtime understands.
 
-    Args:
-        graph: The graph in float32.
-        path: The file to make.
-        windows: ``(C, S, S)`` images, sensor units, that the ranges of activations are read from.
+    Ranges of activations are read from ``windows``, ``(C, S, S)`` images in sensor units.
 
     Raises:
         RecipeError: A package is missing.
@@ -149,24 +132,10 @@ def score(segmenter: Segmenter, graph: Path, manifest: Manifest, split: str, siz
     """
     legend = check_legend(manifest, segmenter)
     settings = ScoringSettings(ignore_unknown=manifest.ignore_unknown)
-    network = replace(as_network(segmenter, forward=run_graph(graph)), size=size)
+    network = replace(as_network(segmenter, forward=OnnxBackend(graph, "cpu", "fp32", 1)), size=size)
     matrix = ConfusionMatrix(len(legend))
     for row in manifest.some_rows(split):
         matrix += score_image(network, row, legend, settings).matrix
     if not matrix.counts.sum():
         raise DataError(f"split '{split}' of {manifest.path or 'the manifest'} has no labelled pixel", "labels")
     return matrix.scores(legend).miou
-
-
-def run_graph(graph: Path) -> Callable[[Tensor], Tensor]:
-    """Return a function that runs a graph image by image: ``(B, C, H, W)`` -> ``(B, K, H, W)``."""
-    import onnxruntime
-
-    options = quiet_options(torch.get_num_threads())
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-
-    def forward(images: Tensor) -> Tensor:
-        parts = [session.run(None, {INPUT: image[None].contiguous().numpy()})[0] for image in images.cpu()]
-        return torch.from_numpy(np.concatenate(parts))
-
-    return forward

@@ -13,8 +13,7 @@ import torch
 from geodistill.backends.graph import INPUT, OUTPUT, require, to_onnx
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.export.card import describe_network, known_scores, origin
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.model_folder import model_folder
+from geodistill.export.exporters import ExportOptions, model_folder
 from geodistill.files import atomic_path
 from geodistill.inference.stac_item import slugs
 from geodistill.inference.style import plain_name
@@ -33,17 +32,10 @@ _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schem
 
 
 def export_stac(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path:
-    """Write a directory with the item, the Segmenter and its ONNX graph; all links are relative.
+    """Write a directory with the item, the Segmenter and its ONNX graph, all links relative; return the item's file.
 
-    Where on Earth a model may be used is nothing it knows, so the item has no geometry.
-
-    Args:
-        segmenter: The model.
-        path: The directory; its name is the item's id. An earlier export is replaced.
-        options: Measured scores.
-
-    Returns:
-        The item's file.
+    Its name is the item's id. An earlier export is replaced. Where on Earth a model may be used is nothing it knows, so
+    the item has no geometry.
 
     Raises:
         RecipeError: pystac or stac-model is missing, or the model has several prompts.
@@ -63,14 +55,7 @@ def export_stac(segmenter: Segmenter, path: Path, options: ExportOptions) -> Pat
 
 
 def make_item(segmenter: Segmenter, name: str, folder: Path, scores: Mapping[str, float]) -> pystac.Item:
-    """Describe the files of a folder.
-
-    Args:
-        segmenter: The model.
-        name: Id of the item.
-        folder: Holds the Segmenter's files and `GRAPH`.
-        scores: Shares in 0..1.
-    """
+    """Describe the Segmenter's files and `GRAPH` in a folder; scores are shares in 0..1."""
     import pystac
     from stac_model.schema import MLModelExtension, MLModelProperties
 

@@ -17,14 +17,7 @@ from geodistill.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What was written.
-
-    Attributes:
-        path: The file.
-        difference: Largest absolute difference of its logits to torch's.
-        int8: The file of 8-bit integers, where asked for.
-        prompts: The features of the prompts that the graph takes beside images, where it does.
-    """
+    """What was written, and the largest absolute difference of its logits to torch's."""
 
     path: Path
     difference: float
@@ -41,13 +34,9 @@ class OnnxExport:
 def export_onnx(segmenter: Segmenter, path: Path, options: ExportOptions) -> OnnxExport:
     """Write a Segmenter as ONNX: ``image`` in sensor units in, ``logits`` out, normalisation inside.
 
-    The graph of a model that asks where an image was taken takes the features of the image's prompt too, as ``text``
-    and ``present``; those of all its prompts are written beside the graph as ``NAME_text.npz``.
-
-    Args:
-        segmenter: The model.
-        path: The file to make; that of 8-bit integers lies beside it as ``NAME_int8.onnx``.
-        options: Size, batch, operators, and the data that 8-bit integers are calibrated on.
+    The graph of a model with several prompts (MetaSegNet) takes the features of the image's prompt too, as ``text``
+    and ``present``; those of all its prompts are written beside the graph as ``NAME_text.npz``. A graph of 8-bit
+    integers lies beside it as ``NAME_int8.onnx``.
 
     Raises:
         RecipeError: A setting cannot be used, a package is missing, or 8-bit integers are asked for of a model with

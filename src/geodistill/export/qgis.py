@@ -23,11 +23,7 @@ BRIGHTEST = 255
 
 
 class DeepnessNetwork(nn.Module):
-    """A network as the plug-in runs it: bands in 0..1 in, class probabilities out.
-
-    Args:
-        segmenter: The model.
-    """
+    """A network as the plug-in runs it: bands in 0..1 in, class probabilities out."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
@@ -41,12 +37,7 @@ class DeepnessNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class QgisExport:
-    """What was written.
-
-    Attributes:
-        path: The file.
-        difference: Largest absolute difference of its probabilities to torch's.
-    """
+    """What was written, and the largest absolute difference of its probabilities to torch's."""
 
     path: Path
     difference: float
@@ -56,12 +47,7 @@ class QgisExport:
 
 
 def export_qgis(segmenter: Segmenter, path: Path, options: ExportOptions) -> QgisExport:
-    """Write an ONNX file with the metadata that Deepness reads.
-
-    Args:
-        segmenter: The model, of 8-bit bands.
-        path: The file to make.
-        options: Resolution, by default the model's own, and overlap of tiles.
+    """Write an ONNX file of a model of 8-bit bands with the metadata that Deepness reads.
 
     Raises:
         RecipeError: The resolution is not known, the overlap is out of range, a package is missing, or the model

@@ -46,13 +46,7 @@ _GDAL_TYPES = {"uint8": "Byte", "float32": "Float32"}
 
 @dataclass(frozen=True)
 class MapInfo:
-    """What a map says about itself.
-
-    Attributes:
-        grid: Shape and georeferencing.
-        legend: The classes.
-        tags: Further tags, such as ``MODEL``.
-    """
+    """What a map says about itself: where it lies, its classes, and further tags such as ``MODEL``."""
 
     grid: Grid
     legend: Legend
@@ -71,13 +65,6 @@ def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInf
     (JSON), since GDAL keeps category names of a GeoTIFF in a second file only. Confidence and probabilities are
     uint8 with the scale 1/250 and nodata 255, or float with nodata NaN; probabilities have one band per class, named
     after it. Georeferencing (CRS with transform, control points, RPCs) is that of the grid.
-
-    Args:
-        path: The GeoTIFF to make.
-        layer: What to write.
-        parts: The finished blocks that cover the scene.
-        info: What the map says about itself.
-        folder: The work's folder, for what is needed meanwhile.
 
     Raises:
         OutputError: The place cannot be written or the disk is full.
@@ -120,12 +107,6 @@ class Mosaic:
           `-- overview-0.vrt -> overview-0.bin, ...  every second pixel, every fourth ... (classes only)
 
     From the mosaic GDAL copies the finished GeoTIFF, block by block and in several threads.
-
-    Attributes:
-        path: The mosaic's file.
-        layer: What it shows.
-        parts: The finished blocks that cover the scene.
-        grid: Shape of the scene.
     """
 
     path: Path
@@ -246,7 +227,7 @@ def _to_cog(source: Path, target: Path, layer: Layer) -> None:
             target,
             driver="COG",
             compress="deflate",
-            # Three times as fast as the default 6, for a file a third larger.
+            # Three times as fast as the default 6; the file grows by a third.
             level=1,
             predictor="yes" if floating else "no",
             blocksize=BLOCK,

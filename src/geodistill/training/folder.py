@@ -20,7 +20,7 @@ from geodistill.files import atomic_path
 from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder, read_marker, refuse_foreign, sweep
 from geodistill.methods.schema import Recipe
 from geodistill.outputs import check_outputs
-from geodistill.raster.stamps import every_file, stamp_of
+from geodistill.raster.source import every_file, stamp_of
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
 from geodistill.training.recipe import recipe_dict
 

@@ -10,6 +10,7 @@ import pytest
 
 from dying_network import dying_segmenter
 from factories import make_raster
+from geodistill.engine import run_tasks
 from geodistill.inference import predict as module
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import for_gpus, predict
@@ -56,12 +57,16 @@ def test_scenes_are_cut_in_blocks_only_where_workers_would_be_idle(
 ) -> None:
     cut: list[int] = []
 
-    def note(worker: Worker, task: SceneTask, blocks: int, **_: Any) -> SceneMap:
+    def note(worker: Worker, task: SceneTask, *, blocks: int, **_: Any) -> SceneMap:
         cut.append(blocks)
         return worker.map(task)
 
     monkeypatch.setattr(module, "map_in_blocks", note)
-    monkeypatch.setattr(module, "run_tasks", lambda *_, **__: iter(()))
+
+    def run(function: Any, items: Any, *, workers: int = 1, **how: Any) -> Any:
+        return iter(()) if workers > 1 else run_tasks(function, items, workers=workers, **how)
+
+    monkeypatch.setattr(module, "run_tasks", run)
     scenes = [make_raster(tmp_path / f"s{i}.tif", seed=i) for i in range(3)]
     predict(tiny_segmenter(), scenes, tmp_path / "maps", OPTIONS, workers=3)
     assert cut == []

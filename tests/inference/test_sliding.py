@@ -16,8 +16,8 @@ from factories import make_raster, noise, truncate
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.inference.network import as_network
 from geodistill.inference.options import PredictOptions, SlidingOptions
-from geodistill.inference.sliding import Edges, stream
-from geodistill.inference.windows import Area, Part, WindowPlan, axis_weights, window_starts
+from geodistill.inference.sliding import stream
+from geodistill.inference.windows import Area, Part, WindowPlan, axis_weights
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
@@ -36,7 +36,6 @@ def segment(
     window: Window | None = None,
     *,
     part: Part | None = None,
-    edges: Edges | None = None,
     **settings: Any,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return ``(K, H, W)`` probabilities and ``(H, W)`` validity of a whole raster, or of a part of it."""
@@ -46,7 +45,7 @@ def segment(
         batch = PredictOptions(batch=settings.pop("batch", 4)).batch
         asked = SlidingOptions(probabilities="float32", **settings)
         windows = area.windows(network.size, asked.overlap)
-        parts = list(stream(network, area, windows, asked, batch=batch, part=part, edges=edges))
+        parts = list(stream(network, area, windows, asked, batch=batch, part=part))
     first = parts[0].first
     assert [p.first - first for p in parts] == np.cumsum([0, *(p.valid.shape[0] for p in parts)])[:-1].tolist()
     for found in parts:
@@ -82,7 +81,8 @@ def test_windows_with_context_are_blended_as_over_the_whole_scene(tmp_path: Path
     pixels = noise((3, 75, 61), seed=3)
     path = make_raster(tmp_path / "scene.tif", pixels=pixels)
     segmenter, tile = tiny_segmenter("context", tile=32), 32
-    tops, lefts = window_starts(75, tile, 0.25), window_starts(61, tile, 0.25)
+    plan = WindowPlan.of(75, 61, tile, 0.25)
+    tops, lefts = plan.tops, plan.lefts
     factors = axis_weights(tops, tile, "cosine"), axis_weights(lefts, tile, "cosine")
     total, weight = np.zeros((3, 75, 61)), np.zeros((75, 61))
     for i, top in enumerate(tops):
@@ -161,7 +161,7 @@ def test_a_raster_without_any_data_costs_nothing(tmp_path: Path) -> None:
 def test_each_window_is_computed_once(tmp_path: Path) -> None:
     segmenter = tiny_segmenter(tile=16)
     segment(segmenter, make_raster(tmp_path / "a.tif", height=100, width=60), overlap=0.25)
-    assert network_of(segmenter).windows == len(window_starts(100, 16, 0.25)) * len(window_starts(60, 16, 0.25))
+    assert network_of(segmenter).windows == WindowPlan.of(100, 60, 16, 0.25).count
 
 
 def test_flips_average_over_four_mirrors(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from geodistill.errors import ArtifactError, GeodistillError, OutputError, Unkno
 from geodistill.folders import MARKER
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.supervised.network import SupervisedNetwork
-from geodistill.nn.normalise import Normalised
+from geodistill.nn.output import Normalised
 from geodistill.segmenter import Segmenter, _sha256, find_segmenter, read_description
 from tiny import tiny_networks, tiny_segmenter, tiny_spec
 

@@ -18,7 +18,7 @@ from geodistill.description import DESCRIPTION, UNFIT, WEIGHTS, check_tile, load
 from geodistill.errors import ArtifactError, UnknownNameError
 from geodistill.files import atomic_path
 from geodistill.lazy import choose, load
-from geodistill.nn.normalise import Normalised
+from geodistill.nn.output import Normalised
 from geodistill.nn.weights import weights_hash
 from geodistill.spec import Spec
 

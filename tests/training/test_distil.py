@@ -24,6 +24,8 @@ from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe, recipe_names
 from geodistill.training.segmenter_teacher import SegmenterTeacher
 
+pytestmark = pytest.mark.slow
+
 SLOTS = 12
 """Three training images of 96 x 96, two samples of 64 x 64 each, two views of each."""
 

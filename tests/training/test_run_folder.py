@@ -27,6 +27,8 @@ from geodistill.training.recipe import load_recipe
 from killed_fit import fit_killed
 from towns import LEGEND, write_town
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def own_town(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -40,7 +40,7 @@ def fit(argv: Sequence[str]) -> None:
     with plain_warnings():
         result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
     score = "no validation split" if result.miou is None else f"validation mIoU {100 * result.miou:.2f}"
-    if recipe.trainer.max_steps == 0:
+    if "labels" not in recipe.stages:
         score = "an encoder for network.encoder_weights,"
     # Every process of a run on several devices comes here.
     line = f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes"

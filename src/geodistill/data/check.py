@@ -19,10 +19,10 @@ from geodistill.data.findings import (
     PixelDigest,
     compare_companions,
     compare_grids,
-    vanished_labels,
 )
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, label_counts, label_name, strips
+from geodistill.data.statistics import vanished_labels
 from geodistill.errors import DataError
 from geodistill.raster import Raster
 from geodistill.spec import Colour

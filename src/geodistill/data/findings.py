@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,11 +13,10 @@ import pyproj
 from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
-from geodistill.data.manifest import SPLITS, Manifest, Row
-from geodistill.data.statistics import Statistics
-from geodistill.errors import DataError, listed
+from geodistill.data.manifest import Manifest, Row
+from geodistill.data.statistics import Statistics, vanished_labels
+from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
-from geodistill.spec import Legend
 
 Kind = Literal[
     "unreadable",
@@ -38,9 +37,6 @@ Kind = Literal[
 
 FAR = 0.5
 """Pixels by which a mask may lie off its image."""
-
-MOST_IGNORED = 0.5
-"""Share of ignored pixels above which a set is reported."""
 
 
 @dataclass(frozen=True)
@@ -198,38 +194,6 @@ def _in_pixels(points: NDArray[np.float64], mask: Grid, image: Grid) -> NDArray[
 
 def _largest(offsets: NDArray[np.float64]) -> float:
     return float(np.hypot(offsets[:, 0], offsets[:, 1]).max())
-
-
-def vanished_labels(
-    legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int], splits: Sequence[str] = SPLITS
-) -> list[str]:
-    """Say what of the labels is not there, with shares: ignored pixels, classes without any, a class alone.
-
-    Args:
-        legend: The classes.
-        counts: Valid pixels of each class, by split.
-        ignored: Valid pixels that are ignored, by split.
-        splits: The splits to look at.
-
-    Returns:
-        One line each; none where all is well.
-    """
-    counted = [split for split in splits if split in counts]
-    labelled = {split: sum(counts[split]) for split in counted}
-    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in counted)
-    lines = []
-    if lost > MOST_IGNORED * max(total + lost, 1):
-        each = ", ".join(
-            f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}"
-            for split in counted
-        )
-        lines.append(f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown")
-    absent = [name for k, name in enumerate(legend.names) if counted and not any(counts[split][k] for split in counted)]
-    if absent:
-        lines.append(f"no pixel of {listed(absent)} in {', '.join(counted)}")
-    if len(legend) == 1:
-        lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
-    return lines
 
 
 def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:

@@ -14,15 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geodistill.data.statistics import Statistics
+from geodistill.data.statistics import SPLITS, Statistics
 from geodistill.errors import DataError, shown
 from geodistill.files import atomic_path
 from geodistill.raster import Window
 from geodistill.reading import parse_object
 from geodistill.spec import Legend, Spec
-
-SPLITS = ("train", "val", "test", "unlabelled")
-"""Splits a row can be in. ``unlabelled`` rows have no mask and serve feature transfer only."""
 
 FORMAT_VERSION = 1
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from geodistill.data.findings import ImageSummary, PixelDigest, compare_companions, label_notes, refuse_elsewhere
-from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import (
     decode_mask,
     label_counts,
@@ -20,7 +20,7 @@ from geodistill.data.mask_files import (
     strips,
     unknown_labels_error,
 )
-from geodistill.data.statistics import RunningMoments, Spread, Statistics
+from geodistill.data.statistics import SPLITS, RunningMoments, Spread, Statistics
 from geodistill.errors import DataError
 from geodistill.raster import Raster
 from geodistill.spec import Colour, Legend

@@ -1,8 +1,13 @@
-"""Weights put into encoders: by timm's names, to which other projects' checkpoints are brought, or by our own."""
+"""Encoders' weights: read with what stands beside them, and put into a network.
+
+Names are timm's, to which other projects' checkpoints are brought, or our own.
+"""
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,8 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError
-from geodistill.nn.weights import LocalWeights
+from geodistill.nn.weights import read_tensors
+from geodistill.reading import read_object
 
 _HEADS = {"head", "head_dist", "classifier", "fc", "fc_norm"}
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -19,6 +25,118 @@ _BACKBONE = "backbone."
 _SWIN_MERGE = re.compile(r"^layers\.(\d+)\.downsample\.")
 _SWIN_TABLES = re.compile(r"\.(?:attn_mask|attn\.relative_position_index)$")
 _MAE_DECODER = re.compile(r"^(?:mask_token$|decoder_)")
+_SEGMENTER_KEY = re.compile(r"^(?:network\.)?encoder\.(.+)$")
+
+_SAM2_PREFIXES = ("image_encoder.trunk.", "vision_encoder.backbone.", "detector_model.vision_encoder.backbone.")
+"""Where the image encoder's trunk (Hiera) lies in SAM2's weights as Meta and as transformers publish them."""
+
+_SAM2_NAMES = {
+    # Meta's
+    ".mlp.layers.0.": ".mlp.fc1.",
+    ".mlp.layers.1.": ".mlp.fc2.",
+    # transformers'
+    ".mlp.proj_in.": ".mlp.fc1.",
+    ".mlp.proj_out.": ".mlp.fc2.",
+    ".layer_norm1.": ".norm1.",
+    ".layer_norm2.": ".norm2.",
+    "patch_embed.projection.": "patch_embed.proj.",
+}
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """An encoder's weights as read from disk.
+
+    Attributes:
+        path: The file.
+        tensors: Weights by key.
+        encoder: Name of the encoder they are for, where a Segmenter or ``config.json`` says so; the keys are then
+            `Encoder`'s own.
+        architecture: timm's name of the model, where ``config.json`` says so.
+        channels: Bands they were trained on, where a Segmenter says so.
+        bands: Their names, where a Segmenter says so.
+        pad_type: Padding the convolutions were trained with, from ``config.json``.
+        mean: Mean of each input channel, in the units of an 8-bit image or of the Segmenter's sensor.
+        std: Standard deviation of each, same units.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    encoder: str | None = None
+    architecture: str | None = None
+    channels: int | None = None
+    bands: tuple[str, ...] | None = None
+    pad_type: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def read_weights(path: Path | str) -> LocalWeights:
+    """Read encoder weights.
+
+    Args:
+        path: A ``.safetensors`` or ``.pt``/``.pth``/``.bin`` file of a timm or mit model; a directory with
+            ``model.safetensors`` and perhaps ``config.json`` (keys ``architecture``, ``pad_type``, ``mean`` and ``std``
+            in 0..1); a directory that `write_encoder` made; or a Segmenter directory, whose encoder is taken with its
+            Spec's normalisation.
+
+    Raises:
+        ArtifactError: Nothing is there, or it cannot be read as weights.
+    """
+    path = Path(path)
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise ArtifactError(f"weights {file} do not exist", "a safetensors or pt file, or a directory with one")
+    tensors = read_tensors(file)
+    description = file.parent / "segmenter.json"
+    if description.is_file():
+        return _from_segmenter(file, tensors, read_object(description, error=ArtifactError))
+    beside = file.parent / "config.json"
+    config = read_object(beside, error=ArtifactError) if beside.is_file() else {}
+    if "encoder" in config:
+        return _from_encoder(file, tensors, config)
+    if isinstance(config.get("pretrained_cfg"), dict):
+        config = {**config, **config["pretrained_cfg"]}  # timm's own layout on the hub
+    try:
+        mean, std = (_scaled(config.get(key)) for key in ("mean", "std"))
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"{beside} with other than numbers in mean or std", "lists of numbers") from error
+    architecture, pad_type = config.get("architecture", config.get("timm_model")), config.get("pad_type")
+    if not all(value is None or isinstance(value, str) for value in (architecture, pad_type)):
+        raise ArtifactError(f"{beside} with other than a name in architecture or pad_type", "names")
+    return LocalWeights(file, tensors, None, architecture, pad_type=pad_type, mean=mean, std=std)
+
+
+def _from_segmenter(file: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> LocalWeights:
+    encoder = {m.group(1): tensor for key, tensor in tensors.items() if (m := _SEGMENTER_KEY.match(key))}
+    try:
+        name, spec = description["network"]["arguments"]["encoder"], description["spec"]
+        mean, std = _numbers(spec["mean"]), _numbers(spec["std"])
+        bands = tuple(map(str, spec["bands"])) if "bands" in spec else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{file.parent} is no Segmenter with an encoder", "network.arguments.encoder") from error
+    return LocalWeights(file, encoder, encoder=str(name), channels=len(mean), bands=bands, mean=mean, std=std)
+
+
+def _from_encoder(file: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> LocalWeights:
+    try:
+        mean, std = _numbers(config["mean"]), _numbers(config["std"])
+        bands = tuple(map(str, config["bands"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{file.parent}/config.json without bands, mean and std", "lists of them") from error
+    name = str(config["encoder"])
+    return LocalWeights(file, tensors, encoder=name, channels=len(mean), bands=bands, mean=mean, std=std)
+
+
+def _scaled(values: Any) -> tuple[float, ...] | None:
+    return None if values is None else tuple(255.0 * v for v in _numbers(values))
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    numbers = tuple(map(float, values))
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{values} are not all finite")
+    return numbers
 
 
 def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -42,10 +160,25 @@ def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         tensors = {key: tensor for key, tensor in tensors.items() if not _MAE_DECODER.match(key)}
     if "layers.0.downsample.reduction.weight" in tensors:  # timm's has none at the first stage
 
-        def later(found: re.Match[str]) -> str:
-            return f"layers.{int(found[1]) + 1}.downsample."
+        def later(match: re.Match[str]) -> str:
+            return f"layers.{int(match[1]) + 1}.downsample."
 
         tensors = {_SWIN_MERGE.sub(later, k): tensor for k, tensor in tensors.items() if not _SWIN_TABLES.search(k)}
+    return tensors
+
+
+def trunk_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the trunk's tensors out of a whole SAM2's and give them timm's names.
+
+    Neck, prompt encoder, mask decoder and memory are left behind. Tensors that are named as timm's pass unchanged.
+
+    Args:
+        tensors: Weights by key as Meta, transformers or timm publish them.
+    """
+    prefix = next((prefix for prefix in _SAM2_PREFIXES if any(key.startswith(prefix) for key in tensors)), "")
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    for old, new in _SAM2_NAMES.items():
+        tensors = {key.replace(old, new): tensor for key, tensor in tensors.items()}
     return tensors
 
 
@@ -54,8 +187,8 @@ def fit_positions(key: str, tensor: Tensor, model: nn.Module) -> Tensor:
     parts: Any = model
     if key != "pos_embed" or not hasattr(model, "patch_embed") or tensor.ndim != 3:
         return tensor
-    own: Tensor = parts.pos_embed
-    if own.shape == tensor.shape or own.shape[2] != tensor.shape[2]:
+    table: Tensor = parts.pos_embed
+    if table.shape == tensor.shape or table.shape[2] != tensor.shape[2]:
         return tensor
     prefix = 0 if parts.no_embed_class else parts.num_prefix_tokens
     if round((tensor.shape[1] - prefix) ** 0.5) ** 2 != tensor.shape[1] - prefix:
@@ -82,16 +215,15 @@ def load_timm_weights(model: nn.Module, weights: LocalWeights, in_channels: int,
     """
     given = {_flat(key): (key, tensor) for key, tensor in timm_names(weights.tensors).items()}
     parts = {re.sub(r"_\d+$", "", name) for name, _ in model.named_children()} - _HEADS
-    own = model.state_dict()
     chosen: dict[str, Tensor] = {}
     problems: list[str] = []
-    for key, target in own.items():
-        found = given.pop(_flat(key), None)
-        if found is None:
+    for key, target in model.state_dict().items():
+        entry = given.pop(_flat(key), None)
+        if entry is None:
             if not key.endswith("num_batches_tracked"):
                 problems.append(f"{key} is missing")
             continue
-        tensor = fit_positions(key, _adapt_stem(found[1], target, in_channels), model)
+        tensor = fit_positions(key, _adapt_stem(entry[1], target, in_channels), model)
         if tensor.shape != target.shape:
             problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(target.shape)}")
         chosen[key] = tensor
@@ -108,13 +240,13 @@ def load_own_weights(module: nn.Module, weights: LocalWeights, strict: bool = Tr
     Raises:
         ArtifactError: Keys are missing, left over or of another shape; the message names them.
     """
-    own = module.state_dict()
-    problems = [f"{key} is missing" for key in own if key not in weights.tensors]
+    expected = module.state_dict()
+    problems = [f"{key} is missing" for key in expected if key not in weights.tensors]
     for key, tensor in weights.tensors.items():
-        if key not in own and strict:
+        if key not in expected and strict:
             problems.append(f"{key} is left over")
-        elif key in own and tensor.shape != own[key].shape:
-            problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(own[key].shape)}")
+        elif key in expected and tensor.shape != expected[key].shape:
+            problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(expected[key].shape)}")
     _refuse(weights.path, problems)
     module.load_state_dict(weights.tensors, strict=strict)
 

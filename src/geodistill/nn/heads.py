@@ -16,20 +16,13 @@ def _conv_norm(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class SegFormerHead(nn.Module):
-    """SegFormer's all-linear head (Xie et al. 2021), with batch norm behind each linear layer.
+    """SegFormer's all-linear head (Xie et al. 2021, Eq. 4), with batch norm behind each linear layer."""
 
-    Args:
-        channels: Channels of each map, finest first.
-        classes: Number of classes.
-        width: Channels inside.
-        dropout: Share of channels dropped before the classifier.
-    """
-
-    def __init__(self, channels: Sequence[int], classes: int, width: int = 256, dropout: float = 0.1) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, width: int = 256) -> None:
         super().__init__()
         self.levels = nn.ModuleList(_conv_norm(c, width) for c in channels)
         self.fuse = nn.Sequential(*_conv_norm(len(channels) * width, width), nn.ReLU(inplace=True))
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -43,13 +36,8 @@ class SegFormerHead(nn.Module):
 class MatrixFactors(nn.Module):
     """Global context as a low-rank, non-negative approximation of a map (Geng et al. 2021).
 
-    Multiplicative updates from a fixed random start, so that one image always gives one result; the gradient passes
-    through the last update alone, as published.
-
-    Args:
-        channels: Channels of the map.
-        rank: Number of basis vectors.
-        steps: Updates.
+    ``steps`` multiplicative updates of ``rank`` basis vectors from a fixed random start, so that one image always gives
+    one result; the gradient passes through the last update alone, as published.
     """
 
     start: Tensor
@@ -80,16 +68,9 @@ class MatrixFactors(nn.Module):
 
 
 class HamHead(nn.Module):
-    """SegNeXt's light head (Guo et al. 2022): the deeper maps squeezed, factorised, and classified.
+    """SegNeXt's light head (Guo et al. 2022): all maps but the finest squeezed, factorised, classified."""
 
-    Args:
-        channels: Channels of each map, finest first; the first map is left out where there are more than one.
-        classes: Number of classes.
-        width: Channels inside.
-        dropout: Share of channels dropped before the classifier.
-    """
-
-    def __init__(self, channels: Sequence[int], classes: int, width: int = 256, dropout: float = 0.1) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, width: int = 256) -> None:
         super().__init__()
         self.first = min(len(channels) - 1, 1)
         self.squeeze = conv_norm_relu(sum(channels[self.first :]), width, 1)
@@ -97,7 +78,7 @@ class HamHead(nn.Module):
         self.factors = MatrixFactors(width)
         self.leave = _conv_norm(width, width)
         self.align = conv_norm_relu(width, width, 1)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:

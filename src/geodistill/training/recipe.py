@@ -97,7 +97,9 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
         parsed: Namespace = parser.parse_args(others, namespace=base)
         recipe = kind(**parser.instantiate(parsed).as_dict())
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
-        raise RecipeError(f"recipe {config or method}: {_one_line(error)}", "a value of that type") from error
+        raise RecipeError(
+            f"recipe {config or method}: {' '.join(str(error).split())}", "a value of that type"
+        ) from error
     return recipe
 
 
@@ -195,7 +197,3 @@ def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, 
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _deep_merge(merged[key], value) if both else value
     return merged
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from geodistill.data.catalog.benchmark import Benchmark, Layout, pattern
 from geodistill.data.catalog.unpack import unpack
-from geodistill.data.manifest import SPLITS, Manifest
+from geodistill.data.manifest import Manifest
 from geodistill.data.measure import measure
 from geodistill.data.scan import ScanReport, manifest_path, open_all
+from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.reading import read_text
 

@@ -57,10 +57,7 @@ class SupervisedNetwork(nn.Module):
         classes: Number of classes.
         architecture: The decoder. ``unet``, ``deeplabv3plus``, ``pspnet``, ``segformer`` and ``fpn`` are those of
             segmentation-models-pytorch; ``upernet`` and ``fcn`` follow mmseg and take any encoder.
-        encoder: Encoder's name.
-        encoder_weights: As `build_encoder` takes them.
-        frozen_encoder: Keep the encoder as it is, in evaluation mode.
-        decoder_channels: Width of the decoder.
+        encoder: See `SupervisedNetworkConfig`, as for the arguments below.
         auxiliary: Accepted for the common form; there are no auxiliary parts.
 
     Raises:
@@ -117,29 +114,16 @@ class SupervisedNetwork(nn.Module):
         return SegmentationOutput(logits[..., :height, :width])
 
 
-class UPerDecoder(nn.Module):
-    """UPerNet's head on the last four levels."""
+class HeadDecoder(nn.Module):
+    """A head that reads some of the maps: UPerNet's the last four, mmseg's FCN head the deepest."""
 
-    def __init__(self, encoder: Encoder, classes: int, width: int) -> None:
+    def __init__(self, head: nn.Module, levels: int | slice) -> None:
         super().__init__()
-        self.head = UPerHead(encoder.channels[-4:], classes, width)
+        self.head, self._levels = head, levels
 
     def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
         """Maps -> logits at the first used level's size."""
-        logits: Tensor = self.head(maps[-4:])
-        return logits
-
-
-class FCNDecoder(nn.Module):
-    """mmseg's FCN head, two convolutions, on the deepest level."""
-
-    def __init__(self, encoder: Encoder, classes: int, width: int) -> None:
-        super().__init__()
-        self.head = FCNHead(encoder.channels[-1], classes, width, convs=2)
-
-    def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
-        """Maps -> logits at the deepest level's size."""
-        logits: Tensor = self.head(maps[-1])
+        logits: Tensor = self.head(maps[self._levels])
         return logits
 
 
@@ -183,9 +167,9 @@ def _decoder(
     if architecture == "unet":
         return UNetDecoder(maps, strides, classes, width or 256)
     if architecture == "upernet":
-        return UPerDecoder(encoder, classes, width or 512)
+        return HeadDecoder(UPerHead(maps[-4:], classes, width or 512), slice(-4, None))
     if architecture == "fcn":
-        return FCNDecoder(encoder, classes, width or 512)
+        return HeadDecoder(FCNHead(maps[-1], classes, width or 512, convs=2), -1)
     if architecture == "pspnet":
         width = width or 512
         return SmpDecoder(PSPDecoder([maps[-1]], out_channels=width), width, classes, strides)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from geodistill.nn.normalise import Normalised
+from geodistill.nn.output import Normalised
 
 
 class Echo(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from timm.models.vision_transformer import Block
 
-from geodistill.nn.attention import ViTBlock
+from geodistill.nn.decoders import ViTBlock
 
 
 def test_block_of_768_has_the_published_parameter_count() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from geodistill.errors import RecipeError
-from geodistill.nn.distillation import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
+from geodistill.nn.teacher_losses import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
 
 MASKED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "kd": lambda s, t, m: logit_kd(s, t, m, 3.0),

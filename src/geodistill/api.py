@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import RecipeError
@@ -15,8 +14,9 @@ from geodistill.spec import Legend
 if TYPE_CHECKING:
     from geodistill.data.datamodule import DataModule
     from geodistill.evaluation.comparison import Comparison
+    from geodistill.inference.options import PredictChoices
     from geodistill.inference.scene_map import SceneMap
-    from geodistill.label.postprocess import Rules
+    from geodistill.label.config import LabelChoices
     from geodistill.methods.schema import Recipe
     from geodistill.metrics import Scores
     from geodistill.segmenter import Segmenter
@@ -39,14 +39,14 @@ def scan(
     unlabelled: bool = False,
     progress: bool = True,
 ) -> Manifest:
-    """Pair images with masks by name, divide them, measure them, and write a manifest.
+    r"""Pair images with masks by name, divide them, measure them, and write a manifest.
 
     Args:
         images: Folder, folders or files of images.
         masks: Folder, folders or files of masks; found beside the images where not given.
         out: The manifest to write.
         legend: The classes; without one, the values found in single-band masks.
-        split: Fields of `SplitPlan`, such as ``{"kind": "group", "group_regex": "Tile_\\\\d"}``; by default each file
+        split: Fields of `SplitPlan`, such as ``{"kind": "group", "group_regex": "Tile_\\d"}``; by default each file
             by itself, 70, 15 and 15 of a hundred.
         unlabelled: Take images without mask too.
         progress: Show progress bars.
@@ -75,27 +75,6 @@ def scan(
     )
     report.manifest.refuse_problems()
     return report.manifest
-
-
-class LabelChoices(TypedDict, total=False):
-    """Choices of `label_boxes`; see `geodistill.label.config.LabelSettings`, whose fields they are."""
-
-    segmenter: str
-    prompt: str
-    classes: tuple[str, ...] | None
-    category_field: str | None
-    background: str | None
-    tile: int | None
-    overlap: int
-    share: float
-    empty: Literal["drop", "keep"]
-    keep_difficult: bool
-    order: Literal["large-first", "annotation"]
-    rules: Rules
-    bands: tuple[int, ...] | None
-    fractions: tuple[float, float, float]
-    group_regex: str | None
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -162,42 +141,6 @@ def label_boxes(
     return Labels(Path(out), account, Manifest.load(Path(out) / "manifest.parquet"))
 
 
-def load_recipe(recipe: Recipe | Path | str | Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
-    """Return a recipe with some of its keys set.
-
-    Args:
-        recipe: The name of a shipped one (see `list_recipes`), a YAML file, a mapping of recipe keys, or a Recipe.
-        settings: Values by dotted key, such as ``{"trainer.max_steps": 500}``.
-
-    Raises:
-        RecipeError: A value does not fit its key.
-        UnknownNameError: There is no such recipe or key; the message lists near names.
-
-    Example:
-        >>> load_recipe("ktda-folder", {"trainer.max_steps": 500}).trainer.max_steps
-        500
-    """
-    from geodistill.training import recipe as recipes
-
-    flags = [text for key, value in (settings or {}).items() for text in (f"--{key}", _as_text(value))]
-    if isinstance(recipe, Path | str):
-        return recipes.load_recipe(recipe, flags)
-    keys = recipe if isinstance(recipe, Mapping) else recipes.recipe_dict(recipe)
-    return recipes.load_recipe(keys, flags)
-
-
-def list_recipes() -> list[str]:
-    """Return the names of the recipes shipped with the package.
-
-    Example:
-        >>> "ktda-folder" in list_recipes()
-        True
-    """
-    from geodistill.training.recipe import recipe_names
-
-    return recipe_names()
-
-
 def fit(
     recipe: Recipe | Path | str | Mapping[str, Any],
     out: Path | str,
@@ -210,7 +153,7 @@ def fit(
     """Train a recipe; an interrupted run continues where it stopped when the call is made again.
 
     Args:
-        recipe: As of `load_recipe`.
+        recipe: The name of a shipped one, a YAML file, a mapping of recipe keys, or a Recipe.
         out: Directory of the run.
         data: A manifest or its file, or a DataModule of datasets of tensors; by default what the recipe names.
         settings: Values by dotted recipe key.
@@ -230,12 +173,12 @@ def fit(
     """
     from geodistill.data.datamodule import DataModule
     from geodistill.training.fit import fit as train
+    from geodistill.training.recipe import load_recipe
 
-    module = data if isinstance(data, DataModule) else None
-    asked = dict(settings or {})
-    if data is not None and module is None:
-        asked["data.manifest"] = str(_manifest_file(data))
-    return train(load_recipe(recipe, asked), out, data=module, restart=restart, verbose=verbose)
+    if data is None or isinstance(data, DataModule):
+        return train(load_recipe(recipe, settings or {}), out, data=data, restart=restart, verbose=verbose)
+    asked = {**(settings or {}), "data.manifest": str(_manifest_file(data))}
+    return train(load_recipe(recipe, asked), out, restart=restart, verbose=verbose)
 
 
 def evaluate(
@@ -277,38 +220,6 @@ def evaluate(
 
     options = EvaluateOptions(overlap=overlap, flips=flips, subset=subset, device=device)
     return score(model, data, split, out, options)
-
-
-class PredictChoices(TypedDict, total=False):
-    """Choices of `predict`; see `geodistill.inference.options.PredictOptions`, whose fields they are."""
-
-    overlap: float
-    blend: str
-    tta: str
-    confidence: bool
-    probabilities: str | None
-    readers: int | None
-    keep_going: bool
-    batch: int | Literal["auto"] | None
-    device: str
-    backend: str
-    precision: str
-    compile: bool
-    bands: tuple[str, ...] | None
-    nodata: float | None
-    resample: bool
-    max_memory: int | None
-    resume: bool
-    blocks: int | None
-    stac: bool
-    lonlat: tuple[float, float] | None
-    zone: str | None
-    region: str | None
-    date: str | None
-    vector: str | None
-    min_area: float
-    simplify: float
-    local_only: bool
 
 
 def predict(
@@ -385,7 +296,7 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
         model: A Segmenter, its directory, a run or a hub id.
         to: ``onnx``, ``qgis`` (Deepness), ``stac`` or ``hub``.
         out: The file or directory to make.
-        options: Fields of `geodistill.export.exporters.ExportOptions`.
+        options: Fields of `geodistill.exports.exporters.ExportOptions`.
 
     Returns:
         What was written; printed, a text.
@@ -398,8 +309,8 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
     Example:
         >>> export("runs/student", "onnx", "student.onnx")  # doctest: +SKIP
     """
-    from geodistill.export.exporters import ExportOptions
-    from geodistill.export.exporters import export as write
+    from geodistill.exports.exporters import ExportOptions
+    from geodistill.exports.exporters import export as write
 
     try:
         asked = ExportOptions(**options)
@@ -422,8 +333,3 @@ def _manifest_file(data: Data) -> Path:
     if data.path is None:
         raise RecipeError("a manifest that was not written", "one with a file", "manifest.save('manifest.parquet')")
     return data.path
-
-
-def _as_text(value: object) -> str:
-    """Return a value as its flag takes it."""
-    return value if isinstance(value, str) else str(value) if isinstance(value, Path) else json.dumps(value)

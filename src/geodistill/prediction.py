@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Mapping
 from contextlib import closing
@@ -26,6 +25,7 @@ from geodistill.inference.sliding import STEPS, SceneRows, check_bands, stream
 from geodistill.inference.style import write_style
 from geodistill.inference.windows import Area, Part, WindowPlan
 from geodistill.inference.worker import SceneTask, Worker
+from geodistill.notebook import html_table
 from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Grid, Raster
 from geodistill.raster.array import ArrayRaster
@@ -166,10 +166,10 @@ class Prediction:
             axes = pyplot.subplots(layout="constrained")[1]
         axes.imshow(self.to_rgb(), interpolation="nearest")
         axes.set_axis_off()
-        found = [index for index, share in enumerate(self.shares().values()) if share]
         handles = [
-            Patch(color=[v / 255 for v in self.legend.colours[index]], label=self.legend.names[index])
-            for index in found
+            Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name)
+            for (name, share), colour in zip(self.shares().items(), self.legend.colours, strict=True)
+            if share
         ]
         axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         return axes
@@ -186,15 +186,14 @@ class Prediction:
         file = io.BytesIO()
         Image.fromarray(self.to_rgb()[::step, ::step]).save(file, "PNG")
         picture = base64.b64encode(file.getvalue()).decode()
-        rows = "".join(
-            f'<tr><td><span style="display:inline-block;width:1em;height:1em;background:rgb{colour}"></span></td>'
-            f"<td>{html.escape(name)}</td><td>{share:.1%}</td></tr>"
+        rows = [
+            (colour, name, f"{share:.1%}")
             for (name, share), colour in zip(self.shares().items(), self.legend.colours, strict=True)
             if share
-        )
+        ]
         return (
             f'<div style="display:flex;gap:1em;align-items:start"><img alt="map of classes" '
-            f'src="data:image/png;base64,{picture}"/><table>{rows}</table></div>'
+            f'src="data:image/png;base64,{picture}"/>{html_table(("", "class", "share"), rows)}</div>'
         )
 
 

@@ -78,6 +78,15 @@ class Segmenter(nn.Module):
         prompts: tuple[str, ...] = getattr(self.network.network, "prompts", ())
         return prompts
 
+    def _repr_html_(self) -> str:
+        """Return what it is and its classes, for a notebook."""
+        from geodistill.notebook import html_text
+
+        parameters = sum(parameter.numel() for parameter in self.parameters())
+        gsd = "any ground sampling distance" if self.spec.gsd is None else f"{self.spec.gsd:.3g} m a pixel"
+        about = f"{self.name}: {parameters:,} parameters, bands {', '.join(self.spec.bands)}, {gsd}"
+        return html_text(f"{about}, windows of {self.tile} pixels") + self.spec.legend._repr_html_()
+
     def forward(self, image: Tensor, prompt: Tensor | None = None) -> Tensor:
         """Segment images.
 

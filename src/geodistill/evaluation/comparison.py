@@ -71,7 +71,7 @@ class Comparison:
         """Return a JSON-ready form."""
         return asdict(self)
 
-    def to_text(self) -> str:
+    def __str__(self) -> str:
         """Return an aligned table; ``-`` where there is no figure."""
         width = max(len("model"), *(len(model.name) + 2 for model in self.models))
         lines = [f"{'model':<{width}} {'parameters':>12} {'GFLOPs':>9} {'images/s':>9} {'mIoU':>7} {'kept':>8}"]
@@ -87,6 +87,12 @@ class Comparison:
             f"{self.size} x {self.size} pixels, {self.batch_size} at a time on {self.device}; {self.scored_on}"
         )
         return "\n".join([*lines, *self.notes])
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        from geodistill.notebook import html_text
+
+        return html_text(str(self))
 
     def write_csv(self, path: Path | str) -> None:
         """Write one line per model.

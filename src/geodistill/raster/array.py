@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geodistill.errors import DataError
+from geodistill.raster.bands import has_data
 from geodistill.raster.grid import Grid, Window
 from geodistill.raster.raster import Raster
-from geodistill.raster.samples import has_data
 
 KINDS = "buif"
 """Kinds of sample types that are read: bool, unsigned, signed, float."""
@@ -55,7 +55,7 @@ class ArrayRaster(Raster):
         grid = grid or Grid(*shape)
         if (grid.height, grid.width) != shape:
             raise DataError(f"a grid of {grid.height} x {grid.width} pixels", f"the image's {shape[0]} x {shape[1]}")
-        self.source, self.path = name, Path(name)
+        self.source, self.path, self.remote = name, Path(name), False
         self._pixels = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
         self._valid, self._grid, self._missing = shown, grid, nodata
 
@@ -95,11 +95,6 @@ class ArrayRaster(Raster):
     def tiled(self) -> bool:
         """Whether a window is read without its neighbours: always."""
         return True
-
-    @property
-    def remote(self) -> bool:
-        """Whether it is read over the network: never."""
-        return False
 
     @property
     def block(self) -> tuple[int, int]:

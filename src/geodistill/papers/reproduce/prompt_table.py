@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 
 from geodistill.errors import DataError
-from geodistill.files import atomic_path
 from geodistill.label.ablation import PromptAblation, ablate
 from geodistill.label.masks import Runs
 from geodistill.label.presets import SEGMENTER
 from geodistill.label.prompts import parse_prompt
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source
 from geodistill.papers.row import PaperRow
+from geodistill.raster import atomic_path
 from geodistill.reading import read_object
 from geodistill.synthetic import LEGEND, REGIONS, TownScene, draw_scene, write_scene
 

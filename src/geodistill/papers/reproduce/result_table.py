@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from geodistill.files import atomic_path
 from geodistill.papers.sanity import complaints, heading
+from geodistill.raster import atomic_path
 from geodistill.writing import csv_text
 
 State = Literal["done", "open", "left out"]

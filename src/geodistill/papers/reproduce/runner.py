@@ -16,7 +16,6 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.evaluation.comparison import flops
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.evaluation.results import check_place
-from geodistill.files import atomic_path
 from geodistill.folders import claim_files, hold_folder
 from geodistill.inference.location import LocationHint
 from geodistill.methods.metasegnet.training import MetaSegNetRecipe
@@ -28,6 +27,7 @@ from geodistill.papers.reproduce.prompt_table import kept_figures, prompt_figure
 from geodistill.papers.reproduce.result_table import PaperTable, TableRow, result_names
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source, identities, with_data
 from geodistill.papers.row import About
+from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 

@@ -55,10 +55,9 @@ def export(argv: Sequence[str]) -> None:
 
 def _check_outputs(segmenter: Segmenter, args: Namespace, is_folder: bool) -> None:
     """Make sure that no file of the model, nor what else is named, is written over."""
-    from geodistill.description import DESCRIPTION, WEIGHTS
+    from geodistill.description import DESCRIPTION, WEIGHTS, find_segmenter
     from geodistill.exports.onnx import int8_beside, text_beside
     from geodistill.outputs import check_outputs
-    from geodistill.segmenter import find_segmenter
 
     folder, out = find_segmenter(args.model), Path(args.out)
     read = [folder / DESCRIPTION, folder / WEIGHTS, *(Path(file) for file in (args.scores, args.int8) if file)]

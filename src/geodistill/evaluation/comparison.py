@@ -15,11 +15,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from geodistill.description import find_segmenter
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.files import atomic_path
 from geodistill.inference.network import load_on
-from geodistill.segmenter import Segmenter, find_segmenter
+from geodistill.segmenter import Segmenter
 from geodistill.writing import csv_text
 
 

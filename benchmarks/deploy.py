@@ -19,7 +19,7 @@ from torch import Tensor
 
 from geodistill.backends.backend import available, open_backend, open_graph, precisions
 from geodistill.backends.graph import example, to_onnx
-from geodistill.export.int8 import quantise_graph
+from geodistill.exports.int8 import quantise_graph
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from made_scene import untrained

@@ -35,7 +35,7 @@ TABLES = {
     "bright": "geodistill.label.segmenters.promptable:SEGMENTERS",
     "reference": "geodistill.backends:BACKENDS",
     "fields": "geodistill.data.catalog.declarations:CATALOG",
-    "archive": "geodistill.export.exporters:EXPORTERS",
+    "archive": "geodistill.exports.exporters:EXPORTERS",
 }
 Example = Callable[[str], Any]
 

@@ -143,6 +143,32 @@ class Scores:
         }
         return {**means, "means_over": list(self.subset), "classes": classes, "confusion": self.counts.tolist()}
 
+    def __str__(self) -> str:
+        """Return an aligned table, in percent; ``-`` where there was nothing to divide by."""
+        width = max(len("mean *"), *(len(name) for name in self.names))
+        lines = [f"{'class':<{width}}     IoU      F1    prec  recall        pixels"]
+        columns = (self.iou, self.f1, self.precision, self.recall)
+        for index, name in enumerate(self.names):
+            cells = "".join(_percent(column[index]) for column in columns)
+            lines.append(f"{name:<{width}}{cells}{self.support[index]:>14,}")
+        partial = len(self.subset) < len(self.names)
+        means = "".join(_percent(v) for v in (self.miou, self.mf1, self.mprecision, self.mrecall))
+        lines.append(f"{'mean *' if partial else 'mean':<{width}}{means}{self.support.sum():>14,}")
+        lines.append(f"overall accuracy {_percent(self.oa).strip()}")
+        if partial:
+            lines.append(f"* over {', '.join(self.subset)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        from geodistill.notebook import html_text
+
+        return html_text(str(self))
+
+
+def _percent(value: float) -> str:
+    return f"{'-':>8}" if np.isnan(value) else f"{100 * value:>8.2f}"
+
 
 def _flat(values: NDArray[Any] | torch.Tensor) -> NDArray[np.uint8]:
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values

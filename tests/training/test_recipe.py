@@ -9,10 +9,10 @@ from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.methods.ktda.training import KtdaRecipe
 from geodistill.methods.schema import METHODS
 from geodistill.methods.supervised.training import SupervisedRecipe
-from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
+from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_shipped_recipe_loads(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.method in METHODS

@@ -46,7 +46,7 @@ def compare(argv: Sequence[str]) -> None:
     )
     if args.csv:
         comparison.write_csv(args.csv)
-    print_result(args.json, comparison.to_dict(), comparison.to_text())
+    print_result(args.json, comparison.to_dict(), str(comparison))
 
 
 def _check_csv(csv: str, models: Sequence[str], manifest: str | None, split: str) -> None:

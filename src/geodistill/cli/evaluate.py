@@ -47,7 +47,6 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.classmap import read_pairs
     from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
-    from geodistill.evaluation.score_tables import format_table
     from geodistill.inference.location import LocationHint
 
     options = EvaluateOptions(
@@ -67,4 +66,4 @@ def evaluate(argv: Sequence[str]) -> None:
     if args.json:
         print_json(scores.to_dict())
     else:
-        print(format_table(scores))
+        print(scores)

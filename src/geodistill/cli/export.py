@@ -12,14 +12,14 @@ from geodistill.errors import RecipeError
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from geodistill.export.exporters import ExportOptions
+    from geodistill.exports.exporters import ExportOptions
     from geodistill.segmenter import Segmenter
 
 
 def export(argv: Sequence[str]) -> None:
     """Export a model."""
-    from geodistill.export.exporters import EXPORTERS, find_exporter
-    from geodistill.export.exporters import export as run_export
+    from geodistill.exports.exporters import EXPORTERS, find_exporter
+    from geodistill.exports.exporters import export as run_export
 
     parser = verb_parser(
         "export",
@@ -55,10 +55,9 @@ def export(argv: Sequence[str]) -> None:
 
 def _check_outputs(segmenter: Segmenter, args: Namespace, is_folder: bool) -> None:
     """Make sure that no file of the model, nor what else is named, is written over."""
-    from geodistill.description import DESCRIPTION, WEIGHTS
-    from geodistill.export.onnx import int8_beside, text_beside
+    from geodistill.description import DESCRIPTION, WEIGHTS, find_segmenter
+    from geodistill.exports.onnx import int8_beside, text_beside
     from geodistill.outputs import check_outputs
-    from geodistill.segmenter import find_segmenter
 
     folder, out = find_segmenter(args.model), Path(args.out)
     read = [folder / DESCRIPTION, folder / WEIGHTS, *(Path(file) for file in (args.scores, args.int8) if file)]
@@ -82,8 +81,8 @@ def _model(args: Namespace) -> Segmenter:
 
 def _options(args: Namespace) -> ExportOptions:
     from geodistill.data.manifest import Manifest
-    from geodistill.export.card import read_scores
-    from geodistill.export.exporters import ExportOptions
+    from geodistill.exports.card import read_scores
+    from geodistill.exports.exporters import ExportOptions
 
     return ExportOptions(
         size=None if args.size is None else _number("--size", args.size),

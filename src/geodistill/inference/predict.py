@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from geodistill.description import find_segmenter
 from geodistill.engine import Engine, run_tasks
 from geodistill.errors import ArtifactError, DataError, OutputError
 from geodistill.files import LONGEST_NAME
@@ -26,7 +27,7 @@ from geodistill.nn.device import device_name
 from geodistill.outputs import check_outputs
 from geodistill.raster import IMAGE_SUFFIXES
 from geodistill.raster.source import is_local
-from geodistill.segmenter import Segmenter, find_segmenter, read_description
+from geodistill.segmenter import Segmenter, read_description
 from geodistill.spec import Spec
 
 SUFFIXES = (".tif", ".tiff")

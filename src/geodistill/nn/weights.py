@@ -8,7 +8,8 @@ import pickle
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,25 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     if not isinstance(data, dict) or not data or not all(isinstance(v, Tensor) for v in data.values()):
         raise ArtifactError(f"weights {file} hold no mapping from names to tensors", "", mend)
     return {str(key): tensor for key, tensor in data.items()}
+
+
+@contextmanager
+def few_parts(most: int) -> Iterator[None]:
+    """Let no network be built of more than ``most`` parameters and buffers: a depth of 10^9 would not end."""
+    left = most
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"it has more than {most} parameters and buffers")
+
+    hooks = [
+        nn.modules.module.register_module_parameter_registration_hook(count),
+        nn.modules.module.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -9,8 +9,8 @@ from typing import Literal
 from geodistill.backends.graph import to_onnx
 from geodistill.backends.text_inputs import save_prompts
 from geodistill.errors import RecipeError
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.int8 import Int8, check_data, quantise
+from geodistill.exports.exporters import ExportOptions
+from geodistill.exports.int8 import Int8, check_data, quantise
 from geodistill.outputs import check_outputs, check_suffix
 from geodistill.segmenter import Segmenter
 

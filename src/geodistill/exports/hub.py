@@ -8,8 +8,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from geodistill.export.card import card_text, describe_network, known_scores, origin, plain
-from geodistill.export.exporters import ExportOptions, model_folder
+from geodistill.exports.card import card_text, describe_network, known_scores, origin, plain
+from geodistill.exports.exporters import ExportOptions, model_folder
 from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
 

@@ -18,9 +18,9 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.description import WEIGHTS
 from geodistill.errors import OutputError
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.onnx import export_onnx
-from geodistill.export.qgis import export_qgis
+from geodistill.exports.exporters import ExportOptions
+from geodistill.exports.onnx import export_onnx
+from geodistill.exports.qgis import export_qgis
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from text_models import zoned_segmenter

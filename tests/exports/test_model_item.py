@@ -11,9 +11,9 @@ from stac_model.schema import MLModelProperties
 
 from geodistill.cli import main
 from geodistill.errors import OutputError, RecipeError
-from geodistill.export import model_item
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.model_item import export_stac
+from geodistill.exports import model_item
+from geodistill.exports.exporters import ExportOptions
+from geodistill.exports.model_item import export_stac
 from geodistill.segmenter import Segmenter
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from geodistill.cli import main
 from geodistill.errors import ArtifactError, RecipeError
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.qgis import export_qgis
+from geodistill.exports.exporters import ExportOptions
+from geodistill.exports.qgis import export_qgis
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
 from tiny import tiny_segmenter, tiny_spec

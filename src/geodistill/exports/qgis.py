@@ -13,7 +13,7 @@ from geodistill.backends.graph import parity, plain_copy, require, write_graph
 from geodistill.backends.metadata import finish_graph
 from geodistill.backends.text_inputs import one_prompt
 from geodistill.errors import ArtifactError, RecipeError
-from geodistill.export.exporters import ExportOptions
+from geodistill.exports.exporters import ExportOptions
 from geodistill.files import atomic_path
 from geodistill.outputs import check_suffix
 from geodistill.segmenter import Segmenter

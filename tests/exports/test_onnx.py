@@ -14,9 +14,9 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError
 from geodistill.evaluation.evaluate import evaluate
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.int8 import WINDOWS, calibration_windows, score
-from geodistill.export.onnx import export_onnx
+from geodistill.exports.exporters import ExportOptions
+from geodistill.exports.int8 import WINDOWS, calibration_windows, score
+from geodistill.exports.onnx import export_onnx
 from geodistill.segmenter import Segmenter
 from tiny import tiny_segmenter
 

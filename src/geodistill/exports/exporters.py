@@ -58,10 +58,10 @@ class Exporter:
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "onnx": Exporter("geodistill.export.onnx:export_onnx", ("size", "batch", "opset", "calibration", "split")),
-    "qgis": Exporter("geodistill.export.qgis:export_qgis", ("resolution", "overlap")),
-    "stac": Exporter("geodistill.export.model_item:export_stac", ("scores",), is_folder=True),
-    "hub": Exporter("geodistill.export.hub:export_hub", ("licence", "scores"), is_folder=True),
+    "onnx": Exporter("geodistill.exports.onnx:export_onnx", ("size", "batch", "opset", "calibration", "split")),
+    "qgis": Exporter("geodistill.exports.qgis:export_qgis", ("resolution", "overlap")),
+    "stac": Exporter("geodistill.exports.model_item:export_stac", ("scores",), is_folder=True),
+    "hub": Exporter("geodistill.exports.hub:export_hub", ("licence", "scores"), is_folder=True),
 }
 """Forms by name. A new one is a module with such a function, and a line here."""
 

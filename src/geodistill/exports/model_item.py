@@ -12,8 +12,8 @@ import torch
 
 from geodistill.backends.graph import INPUT, OUTPUT, require, to_onnx
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.export.card import describe_network, known_scores, origin
-from geodistill.export.exporters import ExportOptions, model_folder
+from geodistill.exports.card import describe_network, known_scores, origin
+from geodistill.exports.exporters import ExportOptions, model_folder
 from geodistill.files import atomic_path
 from geodistill.inference.stac_item import slugs
 from geodistill.inference.style import plain_name

@@ -17,9 +17,9 @@ from geodistill.backends.text_inputs import PRESENT, TEXT, TextSegmenter, prompt
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.onnx import export_onnx
-from geodistill.export.qgis import export_qgis
+from geodistill.exports.exporters import ExportOptions
+from geodistill.exports.onnx import export_onnx
+from geodistill.exports.qgis import export_qgis
 from geodistill.segmenter import Segmenter
 from geodistill.text.climate import ZONES
 from text_models import zoned_segmenter

@@ -14,9 +14,9 @@ from markdown_it import MarkdownIt
 from geodistill.cli import main
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, OutputError
-from geodistill.export.card import read_scores
-from geodistill.export.exporters import ExportOptions
-from geodistill.export.hub import CARD, CONFIG, export_hub
+from geodistill.exports.card import read_scores
+from geodistill.exports.exporters import ExportOptions
+from geodistill.exports.hub import CARD, CONFIG, export_hub
 from geodistill.folders import MARKER, mark_folder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec

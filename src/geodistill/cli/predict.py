@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.shared import parse, plain_warnings, print_json, refuse_idle, verb_parser
+from geodistill.cli.shared import parse, print_json, refuse_idle, verb_parser
 from geodistill.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -38,11 +38,10 @@ def predict(argv: Sequence[str]) -> None:
         address=args.address,
         gpus=args.gpus,
     )
-    with plain_warnings():
-        for _, scene_map in maps:
-            scene_maps.append(scene_map)
-            if not args.json:
-                print(line(scene_map), flush=True)
+    for _, scene_map in maps:
+        scene_maps.append(scene_map)
+        if not args.json:
+            print(line(scene_map), flush=True)
     if args.json:
         print_json([summary(scene_map) for scene_map in scene_maps])
     failed = sum(scene_map.error is not None for scene_map in scene_maps)

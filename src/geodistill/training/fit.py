@@ -14,7 +14,6 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.datamodule import DataModule
@@ -36,6 +35,7 @@ from geodistill.training.folder import (
     refuse_other_folders,
     run_identity,
 )
+from geodistill.training.logs import run_loggers
 from geodistill.training.outcome import FitResult, save_outcome
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO, saved_step
 from geodistill.training.trial import one_value_error, try_batch_of_one
@@ -164,7 +164,7 @@ def run_phase(phase: Phase, recipe: Recipe, run: Path, data: DataModule) -> None
         **_machine(recipe),
         max_steps=phase.steps,
         limit_val_batches=0,
-        logger=_loggers(run / "logs" / phase.name, step),
+        logger=run_loggers(run / "logs" / phase.name, step),
         callbacks=[
             ResumePoints(checkpoint.parent, phase.name, min(config.save_every_steps, phase.steps)),
             SeedSteps(config.seed),
@@ -233,7 +233,7 @@ def make_trainer(recipe: Recipe, run: Path, start_step: int, points: ResumePoint
         val_check_interval=points.validated or config.max_steps,
         limit_val_batches=None if validates else 0,
         gradient_clip_val=recipe.optimizer.clip_norm,
-        logger=_loggers(run / "logs", start_step),
+        logger=run_loggers(run / "logs", start_step),
         callbacks=callbacks,
     )
 
@@ -257,12 +257,6 @@ def _machine(recipe: Recipe) -> dict[str, Any]:
         "enable_model_summary": False,
         "plugins": [SafeCheckpointIO(run_identity(recipe))],
     }
-
-
-def _loggers(folder: Path, start_step: int) -> list[Logger]:
-    """Log to CSV and TensorBoard; each call of a resumed run has a folder of its own."""
-    part = f"from_{start_step:06d}"
-    return [CSVLogger(folder, "csv", part, flush_logs_every_n_steps=1), TensorBoardLogger(folder, "tensorboard", part)]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillWarning, RecipeError, output_error
+from geodistill.errors import GeodistillWarning, RecipeError, output_error, printable
 from geodistill.lazy import load
 from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, Recipe
@@ -93,7 +93,7 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
             prepare_run(run, recipe, restart, lambda: describe_inputs(recipe, data))
             lines = [*data.notes, *([] if start is None else start.lines())]
             for line in lines + open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
-                rank_zero_only(print)(line, file=sys.stderr)
+                rank_zero_only(print)(printable(line), file=sys.stderr)  # it may hold names of classes
             return _train(run, recipe, method, task, data, started)
 
 

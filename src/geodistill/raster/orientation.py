@@ -147,11 +147,11 @@ def _opened(source: str) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, part)
     else:
         with tarfile.open(archive) as packed:
-            part = packed.extractfile(packed.getnames()[0] if member == "." else member)
-            if part is None:
+            plain = packed.extractfile(packed.getnames()[0] if member == "." else member)
+            if plain is None:
                 raise FileNotFoundError(member)
-            with part:
-                yield cast(BinaryIO, part)
+            with plain:
+                yield cast(BinaryIO, plain)
 
 
 def _in_tiff(file: BinaryIO, base: int = 0) -> int | None:

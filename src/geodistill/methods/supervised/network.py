@@ -171,6 +171,14 @@ class SmpDecoder(nn.Module):
         return logits
 
 
+class _GroupNorm(nn.GroupNorm):
+    """Normalises a group of one value too, which becomes its bias; `torch.nn` refuses it in a batch of one alone."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``(B, C, H, W)``."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def _decoder(
     architecture: Architecture, encoder: Encoder, strides: tuple[int, ...], classes: int, width: int | None
 ) -> nn.Module:
@@ -202,10 +210,14 @@ def _decoder(
         return SmpDecoder(SegformerDecoder(levels, 5, width), width, classes, strides)
     if architecture == "fpn":
         width = width or 128
-        return SmpDecoder(FPNDecoder(levels, 5, 2 * width, width), width, classes, strides)
+        decoder = FPNDecoder(levels, 5, 2 * width, width)
+        for module in decoder.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.__class__ = _GroupNorm
+        return SmpDecoder(decoder, width, classes, strides)
     width = width or 256
-    decoder = DeepLabV3PlusDecoder(levels, 5, width, (12, 24, 36), 16, aspp_separable=True, aspp_dropout=0.5)
-    return SmpDecoder(decoder, width, classes, strides)
+    pyramid = DeepLabV3PlusDecoder(levels, 5, width, (12, 24, 36), 16, aspp_separable=True, aspp_dropout=0.5)
+    return SmpDecoder(pyramid, width, classes, strides)
 
 
 def _dilated(encoder: str, architecture: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
@@ -127,17 +127,6 @@ def read_object(
         GeodistillError: As `read_text` and `parse_object`.
     """
     return parse_object(read_text(path, limit, error), path, error)
-
-
-def parse_lines(data: bytes) -> Iterator[Any]:
-    """Yield the values of a file of JSON lines, up to one that was cut off or altered: what a killed run left."""
-    for line in data.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            return
-        try:
-            yield json.loads(line, object_pairs_hook=_single_keys)
-        except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
-            return
 
 
 def read_yaml(path: Path | str, error: type[GeodistillError] = DataError) -> Any:

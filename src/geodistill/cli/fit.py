@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from geodistill.cli.shared import parse, plain_warnings, verb_parser
+from geodistill.cli.shared import parse, verb_parser
+from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError
 
 
@@ -37,8 +38,9 @@ def fit(argv: Sequence[str]) -> None:
 
     from geodistill.training.fit import fit as run_fit
 
-    with plain_warnings():
-        result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
+    if recipe.trainer.devices > 1 or args.verbose:
+        share_stderr()  # Lightning starts the other processes
+    result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
     score = "no validation split" if result.miou is None else f"validation mIoU {100 * result.miou:.2f}"
     if "labels" not in recipe.stages:
         score = "an encoder for network.encoder_weights,"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.shared import one_of, parse, plain_warnings, print_json, refuse_idle, verb_parser
+from geodistill.cli.shared import one_of, parse, print_json, refuse_idle, verb_parser
 from geodistill.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -33,19 +33,18 @@ def predict(argv: Sequence[str]) -> None:
         if not args.json:
             print(line(scene_map), flush=True)
 
-    with plain_warnings():
-        scene_maps = run_predict(
-            args.model,
-            args.input,
-            args.out,
-            options_of(args),
-            stack=args.stack,
-            engine=args.engine,
-            workers=args.workers,
-            address=args.address,
-            gpus=args.gpus,
-            each=show,
-        )
+    scene_maps = run_predict(
+        args.model,
+        args.input,
+        args.out,
+        options_of(args),
+        stack=args.stack,
+        engine=args.engine,
+        workers=args.workers,
+        address=args.address,
+        gpus=args.gpus,
+        each=show,
+    )
     if args.json:
         print_json([summary(scene_map) for scene_map in scene_maps])
     failed = sum(scene_map.error is not None for scene_map in scene_maps)

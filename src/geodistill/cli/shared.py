@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-import warnings
 from argparse import ArgumentError, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from geodistill.errors import GeodistillWarning, RecipeError, printable
+from geodistill.errors import RecipeError
 from geodistill.lazy import choose
 from geodistill.version import __version__
 
@@ -97,19 +94,3 @@ def print_result(as_json: bool, data: object, text: str) -> None:
 def print_json(data: object) -> None:
     """Print JSON for another program."""
     print(json.dumps(data, indent=2))
-
-
-@contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Print our own warnings, each once on one line, and no others."""
-    shown: set[str] = set()
-
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        # Python's own memory of what was shown is emptied whenever a library changes the filters.
-        if issubclass(category, GeodistillWarning) and str(message) not in shown:
-            shown.add(str(message))
-            print(f"geodistill: {printable(str(message))}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from geodistill.errors import BusyError, OutputError, output_error
 from geodistill.files import hidden_beside
-from geodistill.folders import MARKER, empty_folder, hold_folder, mark_folder
+from geodistill.folders import MARKER, empty_folder, hold_folder, mark_folder, read_marker
 from geodistill.inference.sliding import SceneRows
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Part, WindowPlan
@@ -43,6 +43,7 @@ from geodistill.reading import read_object
 ABOUT = "about.json"
 """File of the work's folder that holds all that the map's bytes follow from."""
 
+_KIND, _SUM = "work of predict", "crc32"
 _OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", "classes.*", "confidence.*", "probabilities.*")
 """What a run leaves in the work's folder; nothing else is ever removed from it."""
 
@@ -280,9 +281,9 @@ def _begin(folder: Path, about: Mapping[str, Any], resume: bool) -> None:
         )
     if earlier is None or not resume:
         empty_folder(folder)
-        mark_folder(folder, "work of predict", _OURS)
+        mark_folder(folder, _KIND, _OURS)
         part = folder / f"{ABOUT}.part"
-        part.write_text(json.dumps(now), encoding="utf-8")
+        part.write_text(json.dumps({**now, _SUM: _sum_of(now)}), encoding="utf-8")
         part.replace(folder / ABOUT)
 
 
@@ -294,15 +295,24 @@ def about_of(folder: Path) -> dict[str, Any] | None:
     if folder.is_symlink() or not (folder / ABOUT).is_file():
         return None
     try:
-        return read_object(folder / ABOUT, error=OutputError)
+        about = read_object(folder / ABOUT, error=OutputError)
     except OutputError:
         return None
+    return about if about.pop(_SUM, None) == _sum_of(about) else None
+
+
+def _sum_of(about: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
 def discard_work(path: Path, about: Mapping[str, Any]) -> None:
-    """Remove what a run that was killed at its very end left of the work on a finished map; others' work stays."""
+    """Remove what a run that was killed at its very end left of the work on a finished map; others' work stays.
+
+    Work whose description was cut or altered goes too: nothing can go on from it.
+    """
     folder = work_folder(path)
-    if about_of(folder) != json.loads(json.dumps(about)):
+    marker, earlier = read_marker(folder), about_of(folder)
+    if marker is None or marker[0] != _KIND or earlier not in (None, json.loads(json.dumps(about))):
         return
     with suppress(BusyError), _locked(folder):
         remove_work(path)

@@ -221,23 +221,22 @@ def _to_cog(source: Path, target: Path, layer: Layer) -> None:
     beyond the map. The zeros that float16 leaves in float32 cost little once compressed.
     """
     floating = layer.dtype != "uint8"
-    with _quiet_libtiff():
-        rasterio.shutil.copy(
-            source,
-            target,
-            driver="COG",
-            compress="deflate",
-            # Three times as fast as the default 6; the file grows by a third.
-            level=1,
-            predictor="yes" if floating else "no",
-            blocksize=BLOCK,
-            overview_resampling="nearest" if layer.name == "classes" else "average",
-            bigtiff="if_safer",
-            num_threads=min(os.cpu_count() or 1, 4),
-        )
-        # GDAL reports some failed writes only when the file is read; its last pixels are written last.
-        with rasterio.open(target) as file:
-            file.read(1, window=Window(file.height - 1, file.width - 1, 1, 1).to_rasterio())
+    rasterio.shutil.copy(
+        source,
+        target,
+        driver="COG",
+        compress="deflate",
+        # Three times as fast as the default 6; the file grows by a third.
+        level=1,
+        predictor="yes" if floating else "no",
+        blocksize=BLOCK,
+        overview_resampling="nearest" if layer.name == "classes" else "average",
+        bigtiff="if_safer",
+        num_threads=min(os.cpu_count() or 1, 4),
+    )
+    # GDAL reports some failed writes only when the file is read; its last pixels are written last.
+    with rasterio.open(target) as file:
+        file.read(1, window=Window(file.height - 1, file.width - 1, 1, 1).to_rasterio())
 
 
 class _Collector(logging.Handler):
@@ -265,16 +264,3 @@ def _quiet_gdal() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(collector)
         logger.propagate = propagate
-
-
-@contextmanager
-def _quiet_libtiff() -> Iterator[None]:
-    """Keep libtiff, which knows no log, from printing on the terminal before the one line that we print."""
-    terminal = os.dup(2)
-    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillWarning, RecipeError
+from geodistill.errors import GeodistillWarning, RecipeError, printable
 from geodistill.lazy import load
 from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, Recipe
@@ -110,7 +110,7 @@ def fit(
             folder.prepare_run(run, recipe, restart, lambda: folder.describe_inputs(recipe, data))
             caches = open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator)
             for line in notes + caches:
-                rank_zero_only(print)(line, file=sys.stderr)
+                rank_zero_only(print)(printable(line), file=sys.stderr)  # it may hold names of classes
             return _train(run, recipe, method, task, data, started)
 
 

@@ -17,7 +17,16 @@ from geodistill.data.manifest import Manifest
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError, output_error
 from geodistill.files import atomic_path
-from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder, read_marker, refuse_foreign, sweep
+from geodistill.folders import (
+    empty_folder,
+    foreign_files,
+    hold_folder,
+    mark_folder,
+    read_marker,
+    refuse_foreign,
+    results_within,
+    sweep,
+)
 from geodistill.methods.schema import Recipe
 from geodistill.outputs import check_outputs
 from geodistill.raster.source import every_file, stamp_of
@@ -55,7 +64,8 @@ def refuse_other_folders(run: Path, restart: bool) -> None:
     if not run.is_dir():
         check_outputs([run], [])  # a name of its own, and no file's
         return
-    marker, foreign = read_marker(run), foreign_files(run)
+    kept = results_within(run)
+    marker, foreign = read_marker(run), foreign_files(run, kept)
     if foreign and (marker is None or marker[0] != KIND):
         raise OutputError(
             f"{run} is not empty and holds no run of fit ({foreign[0]})",
@@ -63,7 +73,7 @@ def refuse_other_folders(run: Path, restart: bool) -> None:
             "choose another --out",
         )
     if restart or (marker is not None and marker[0] != KIND):
-        refuse_foreign(run, KIND)  # a Segmenter is ours too, and no place for a run
+        refuse_foreign(run, KIND, kept)  # a Segmenter is ours too, and no place for a run
 
 
 def _follows() -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm import tqdm
 
 from geodistill.errors import RecipeError, output_error
@@ -16,6 +15,7 @@ from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase
 from geodistill.training.folder import run_identity
+from geodistill.training.logs import run_loggers
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
 
 
@@ -109,7 +109,7 @@ def make_trainer(
     if validates and config.pictures:
         pictures = load("geodistill.training.pictures:ValidationPictures")
         callbacks.append(pictures(run / "pictures", config.pictures))
-    many, part = config.devices > 1, f"from_{start_step:06d}"
+    many = config.devices > 1
     return lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -123,7 +123,7 @@ def make_trainer(
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
         gradient_clip_val=recipe.optimizer.clip_norm if phase is None else None,
-        logger=[CSVLogger(logs, "csv", part, flush_logs_every_n_steps=1), TensorBoardLogger(logs, "tensorboard", part)],
+        logger=run_loggers(logs, start_step),
         log_every_n_steps=LOG_EVERY,
         callbacks=callbacks,
         plugins=[SafeCheckpointIO(run_identity(recipe))],

@@ -158,6 +158,16 @@ class SmpDecoder(nn.Module):
         return logits
 
 
+class _GroupNorm(nn.GroupNorm):
+    """Normalises a group of one value too, which becomes its bias; `torch.nn` refuses it in a batch of one alone."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``(B, C, H, W)``."""
+        if input.shape[1:].numel() > self.num_groups:
+            return super().forward(input)
+        return self.bias[:, None, None].expand_as(input).clone()
+
+
 def _decoder(
     architecture: Architecture, encoder: Encoder, strides: tuple[int, ...], classes: int, width: int | None
 ) -> nn.Module:
@@ -186,9 +196,13 @@ def _decoder(
     if architecture == "segformer":
         return SmpDecoder(SegformerDecoder(levels, 5, width), width, classes, strides)
     if architecture == "fpn":
-        return SmpDecoder(FPNDecoder(levels, 5, 2 * width, width), width, classes, strides)
-    decoder = DeepLabV3PlusDecoder(levels, 5, width, (12, 24, 36), 16, aspp_separable=True, aspp_dropout=0.5)
-    return SmpDecoder(decoder, width, classes, strides)
+        decoder = FPNDecoder(levels, 5, 2 * width, width)
+        for module in decoder.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.__class__ = _GroupNorm
+        return SmpDecoder(decoder, width, classes, strides)
+    pyramid = DeepLabV3PlusDecoder(levels, 5, width, (12, 24, 36), 16, aspp_separable=True, aspp_dropout=0.5)
+    return SmpDecoder(pyramid, width, classes, strides)
 
 
 def _dilated(encoder: str, architecture: str) -> str:

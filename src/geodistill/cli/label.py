@@ -260,7 +260,7 @@ def stats(argv: Sequence[str]) -> None:
         "geodistill label stats --set town-labelled --out town-figures",
     )
     add = parser.add_argument
-    add("--set", nargs="+", required=True, help="folders of 'label build', COCO json files with masks, or manifests")
+    add("--set", nargs="+", required=True, help="folders of 'label build' or of SAMRS, COCO json files, manifests")
     add("--out", help="directory for the CSV files and pictures")
     add("--regions", action="store_true", help="of manifests: count each connected region of a class as an instance")
     add("--json", action="store_true", help="print JSON")
@@ -295,11 +295,12 @@ def export(argv: Sequence[str]) -> None:
     add("--labels", required=True, help="finished folder of 'label build'")
     add("--to", required=True, help="yolo-seg or samrs")
     add("--out", required=True, help="a new folder, or an earlier export")
+    add("--pickles", action="store_true", help="with samrs: ins/*.pkl too, as its authors' code reads instances")
     add("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     from geodistill.label.export import export_labels
 
-    summary = export_labels(args.labels, args.to, args.out, progress=True)
+    summary = export_labels(args.labels, args.to, args.out, pickles=args.pickles, progress=True)
     if args.json:
         print_json(summary)
         return

@@ -113,7 +113,9 @@ def build_parser() -> ArgumentParser:
     add("--difficult", default="keep", help="keep or drop boxes marked as difficult")
     add("--order", help="what lies on top: large-first (small objects survive) or annotation (later ones)")
     _add_rules(parser, "yes", "0.75 for grabcut, else none")
-    add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
+    add("--fractions", nargs=3, type=float, help="shares of train, val and test (0.7 0.15 0.15; presets 0.95 0.05 0)")
+    add("--split", help="random, or source: folders of the source called train, val and test are kept (presets)")
+    add("--lists", help="folder of train.txt, val.txt and test.txt that name source images, in place of --fractions")
     add("--group-regex", help="names the group of an image from its key; a group stays in one split")
     add("--seed", type=int, default=0, help="random seed of the split")
     add("--batch-size", type=int, help="tiles that go through the segmenter's encoder at once (8 on a GPU, else 1)")
@@ -163,13 +165,17 @@ def settings_of(args: Namespace) -> LabelSettings:
         preset = PRESETS[args.preset]
     given: dict[str, Any] = {}
     if preset is not None:
-        names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order")
+        names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order", "split",
+                 "fractions")  # fmt: skip
         given = {name: getattr(preset, name) for name in names}
     given |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     if "format" not in given:
         raise RecipeError("label build without --format", "--format or --preset")
     if args.difficult not in ("keep", "drop"):
         raise UnknownNameError("choice of --difficult", args.difficult, ("keep", "drop"))
+    given |= {} if args.fractions is None else {"fractions": tuple(args.fractions)}
+    if args.lists is not None:
+        given |= {"lists": Path(args.lists), "split": "random"}
     return LabelSettings(
         images=Path(args.images),
         boxes=Path(args.boxes),
@@ -178,7 +184,6 @@ def settings_of(args: Namespace) -> LabelSettings:
         keep_difficult=args.difficult == "keep",
         rules=_rules(args, preset.rules if preset else default_rules(given.get("segmenter", "grabcut"))),
         bands=tuple(args.bands) if args.bands else None,
-        fractions=tuple(args.fractions),
         group_regex=args.group_regex,
         seed=args.seed,
     )

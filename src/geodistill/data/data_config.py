@@ -6,9 +6,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal, get_args
 
 from geodistill.data.augment import Augmentation
-from geodistill.errors import RecipeError
+from geodistill.errors import RecipeError, UnknownNameError
+
+Choice = Literal["classes", "random", "place"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -26,17 +29,24 @@ class DataConfig:
         batch_size: Crops in a step of one process.
         workers: Processes that read; 0 reads in the training process.
         seed: Seed of the crops; the trainer's seed where not given.
-        fraction: Share of the labelled training images that are used, such as 0.05; which, the seed chooses so that
-            they cover the classes. All where not given.
+        fraction: Share of the labelled training windows that are used, such as 0.05; a window is a part of an image of
+            about the crop's size, or a smaller image whole. All where not given.
+        fraction_choice: Which windows the seed chooses: ``classes`` first those that together hold every class,
+            ``random`` any, ``place`` neighbours of one, as one day's labelling gives them.
+        normalise: Mean and deviation that images are brought to 0 and 1 by: those of the ``data``, or those of
+            ``imagenet``, for 8-bit red, green and blue. A run that begins with a Segmenter (``init``) keeps its.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
+        scale_share: Share of the crops that are zoomed at all.
         flips: Mirror half of the crops.
         turns: Turn crops by 0, 90, 180 or 270 degrees.
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.
         gamma: Largest logarithm of the exponent that bends the band's range.
+        colour_share: Share of the crops of which brightness, contrast and gamma are changed at all.
+        colour_one: Change one of the three in such a crop, each as likely, in place of all.
         mosaic: Probability of a crop put together from four.
         max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
-        crop_tries: Draws at most for that.
+        crop_tries: Draws at most for that, and for a crop with any label; 1 takes every crop as it is drawn.
         cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
         cache_mb: Memory for that, in MiB, over all workers.
         classes: Number of classes of the data set that the recipe was written for, which ``geodistill inspect``
@@ -51,12 +61,17 @@ class DataConfig:
     workers: int = 2
     seed: int | None = None
     fraction: float | None = None
+    fraction_choice: Choice = "classes"
+    normalise: Literal["data", "imagenet"] = "data"
     scale: tuple[float, float] = (0.5, 2.0)
+    scale_share: float = 1.0
     flips: bool = True
     turns: bool = True
     brightness: float = 0.2
     contrast: float = 0.2
     gamma: float = 0.2
+    colour_share: float = 1.0
+    colour_one: bool = False
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     crop_tries: int = 10
@@ -72,11 +87,14 @@ class DataConfig:
         """
         return Augmentation(
             scale=self.scale,
+            scale_share=self.scale_share,
             flips=self.flips,
             turns=self.turns,
             brightness=self.brightness,
             contrast=self.contrast,
             gamma=self.gamma,
+            colour_share=self.colour_share,
+            colour_one=self.colour_one,
             mosaic=self.mosaic,
             max_class_ratio=self.max_class_ratio,
             tries=self.crop_tries,
@@ -116,6 +134,10 @@ class DataConfig:
             raise RecipeError(f"data.unlabelled_share {self.unlabelled_share}", "a share from 0 to 1")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
+        if self.fraction_choice not in get_args(Choice):
+            raise UnknownNameError("data.fraction_choice", self.fraction_choice, get_args(Choice))
+        if self.normalise not in ("data", "imagenet"):
+            raise UnknownNameError("data.normalise", self.normalise, ("data", "imagenet"))
         self.augmentation()
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
+from geodistill.data.findings import NOTHING_TO_LEARN
+from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader
-from geodistill.data.sampling import take_fraction
-from geodistill.data.statistics import vanished_labels
-from geodistill.errors import DataError, listed
+from geodistill.data.statistics import lone_classes, vanished_labels
+from geodistill.errors import DataError, RecipeError, listed
 from geodistill.spec import Spec
 
 
@@ -33,7 +35,7 @@ class DataSource:
     Raises:
         DataError: The manifest has problems that the scan found, does not fit the spec, or not one training (or
             validation) pixel carries a class.
-        RecipeError: The fraction of labels is less than one image.
+        RecipeError: The fraction of labels is less than one window, or ImageNet's figures do not fit the images.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class DataSource:
         manifest.refuse_problems()
         self.manifest = manifest if labels else without_labels(manifest)
         self.spec = spec or make_spec(self.manifest)
+        if spec is None and config.normalise == "imagenet":
+            self.spec = imagenet_spec(self.spec, self.manifest)
         _check_fit(self.manifest, self.spec)
         self.notes = training_notes(self.manifest) if labels else []
         if labels:
@@ -58,7 +62,9 @@ class DataSource:
         self._unlabelled = _unlabelled_rows(config, self.spec)
         self._seed = seed if config.seed is None else config.seed
         if labels and config.fraction is not None:
-            self.manifest, notes = take_fraction(self.manifest, config.fraction, self._seed)
+            self.manifest, notes = take_fraction(
+                self.manifest, config.fraction, self._seed, config.crop, config.fraction_choice
+            )
             self.notes += notes
         self.crops = RandomCrops(
             self.manifest,
@@ -100,6 +106,27 @@ class DataSource:
         }
 
 
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+"""Mean and deviation of red, green and blue in ImageNet, in 0..255."""
+
+
+def imagenet_spec(spec: Spec, manifest: Manifest) -> Spec:
+    """Return a Spec with ImageNet's mean and deviation.
+
+    Raises:
+        RecipeError: The images are not of three bands with samples of 8 bits.
+    """
+    statistics = manifest.statistics
+    highest = max(statistics.maximum) if statistics is not None else 0.0
+    if spec.channels != 3 or not 1 < highest <= 255:
+        raise RecipeError(
+            f"data.normalise imagenet for {spec.channels} bands with samples up to {highest:g}",
+            "red, green and blue of 8 bits",
+            "use --data.normalise data",
+        )
+    return replace(spec, mean=IMAGENET[0], std=IMAGENET[1])
+
+
 def _check_fit(manifest: Manifest, spec: Spec) -> None:
     name = manifest.path
     if len(manifest.bands) != spec.channels:
@@ -116,15 +143,19 @@ def training_notes(manifest: Manifest) -> list[str]:
     statistics, legend = manifest.statistics, manifest.legend
     if statistics is None or legend is None:
         return []
-    counts = statistics.class_pixels.get("train", ())
-    unseen = [name for name, pixels in zip(legend.names, counts, strict=False) if not pixels]
+    unseen, unmeasured = (
+        [name for name, pixels in zip(legend.names, statistics.class_pixels.get(split, ()), strict=False) if not pixels]
+        for split in ("train", "val")
+    )
     notes = [f"no training pixel of {listed(unseen)}, which cannot be learnt"] if unseen else []
+    if unmeasured:
+        notes.append(f"no validation pixel of {listed(unmeasured)}: the validation mean tells nothing of it")
     lines = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
     return notes + [line for line in lines if not line.startswith("no pixel of")]
 
 
 def refuse_unlabelled(manifest: Manifest) -> None:
-    """Refuse a data set that nothing can be learnt from, or measured on: of a split, not one pixel carries a class.
+    """Refuse a data set that nothing can be learnt from, or measured on: a split with no label, or with one class.
 
     Raises:
         DataError: It is such a set.
@@ -140,6 +171,15 @@ def refuse_unlabelled(manifest: Manifest) -> None:
                 f"no '{split}' pixel of {manifest.path} carries a class: {share}",
                 "labels that the legend names",
                 "see 'geodistill data stats', and what the masks call nodata",
+            )
+        if manifest.legend is not None and (name := lone_classes(manifest.legend, {split: counts or ()}).get(split)):
+            raise DataError(
+                f"{manifest.path} has no '{split}' label but {name!r}: {NOTHING_TO_LEARN}",
+                "two classes or more",
+                "label what is around it: 'label build --background NAME', or masks with a class for it; "
+                "or scan again with another division"
+                if split == "train"
+                else "scan again with another division, or without validation images",
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.statistics import Statistics, vanished_labels
+from geodistill.data.statistics import Statistics, lone_classes, vanished_labels
 from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
 
@@ -33,7 +33,10 @@ Kind = Literal[
     "duplicate",
     "duplicate_across_splits",
     "vanished_labels",
+    "lone_class",
 ]
+
+NOTHING_TO_LEARN = "there is nothing to tell it from, so that any network is right about all of it"
 
 FAR = 0.5
 """Pixels by which a mask may lie off its image."""
@@ -187,9 +190,22 @@ def _largest(offsets: NDArray[np.float64]) -> float:
     return float(np.hypot(offsets[:, 0], offsets[:, 1]).max())
 
 
+def lone_class_findings(manifest: Manifest, counts: Mapping[str, Sequence[int]]) -> list[Finding]:
+    """Report each of train and val of which every labelled pixel, by its class counts, is of one class."""
+    if manifest.legend is None:
+        return []
+    return [
+        Finding(str(manifest.path or ""), "lone_class", f"has no label in {split} but {name!r}: {NOTHING_TO_LEARN}")
+        for split, name in lone_classes(manifest.legend, counts).items()
+        if split in ("train", "val")
+    ]
+
+
 def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:
     """Say what of a manifest's labels is not there, one line each: see `vanished_labels`."""
     measured = statistics or manifest.statistics
     if manifest.legend is None or measured is None or not measured.class_pixels:
         return []
-    return vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
+    lone = lone_class_findings(manifest, measured.class_pixels)
+    lines = vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
+    return lines + [finding.message for finding in lone]

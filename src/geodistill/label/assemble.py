@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ import yaml
 
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.measure import measure
-from geodistill.data.splits import SplitPlan, divide
+from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
 from geodistill.files import atomic_path
 from geodistill.label.accounts import Accounts, TileFiles, TileRecord
@@ -29,6 +30,9 @@ from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import json_text
 
 FORMAT_VERSION = 2
+
+SOURCE_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Split by the words that folders of detection sets are called by."""
 
 INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
@@ -204,13 +208,9 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     kinds = Counter(one.bands for one in written)
     bands = min(kinds, key=lambda names: (-kinds[names], names))
     rows = [(one.key, one.row) for one in written if len(one.bands) == len(bands)]
-    settings = run.settings
-    plan = SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
-    wished = sum(fraction > 0 for fraction in settings.fractions)
-    if settings.group_regex is None and len({key for key, _ in rows}) < wished:
-        divided = [(row, "train", key) for key, row in rows]  # too few images to part
-    else:
-        divided = divide(rows, plan)
+    divided = _divided(rows, run.settings)
+    left_out = sum(split == LEFT_OUT for _, split, _ in divided)
+    divided = [one for one in divided if one[1] != LEFT_OUT]
     entries = tuple(replace(row, split=split, group=group) for row, split, group in divided)
     legend = replace(run.legend, ignore_colours=(unlabelled_colour(run.legend),))
     manifest = Manifest(entries, bands, legend)
@@ -219,5 +219,36 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     return {
         "splits": {split: counts[split] for split in SPLITS if counts[split]},
         "other_bands_left_out": len(written) - len(rows),
+        "in_no_list": left_out,
         "problems": list(manifest.problems),
     }
+
+
+def _divided(rows: Sequence[tuple[str, Row]], settings: LabelSettings) -> list[tuple[Row, str, str]]:
+    """Return each tile with its split and group; tiles of one image are never parted."""
+    images = dict(reversed(rows))
+    if settings.lists is not None:
+        listed = divide(list(images.items()), SplitPlan("lists", lists=settings.lists, seed=settings.seed))
+        splits = dict(zip(images, (split for _, split, _ in listed), strict=True))
+        return [(row, splits[key], key) for key, row in rows]
+    known = {key: split for key in images if (split := source_split(key))} if settings.split == "source" else {}
+    unknown = [(key, row) for key, row in rows if key not in known]
+    plan = SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
+    wished = sum(fraction > 0 for fraction in settings.fractions)
+    if settings.group_regex is None and len({key for key, _ in unknown}) < wished:
+        divided = [(row, "train", key) for key, row in unknown]  # too few images to part
+    else:
+        divided = divide(unknown, plan)
+    of_row = {id(row): (split, group) for row, split, group in divided}
+    return [(row, *of_row.get(id(row), (known.get(key, ""), key))) for key, row in rows]
+
+
+def source_split(key: str) -> str:
+    """Return the split that a folder of a source image's path names; nothing where none does, or names two."""
+    found = {
+        SOURCE_SPLITS[word]
+        for folder in key.split("/")[:-1]
+        for word in re.split(r"[^a-z]+", folder.lower())
+        if word in SOURCE_SPLITS
+    }
+    return found.pop() if len(found) == 1 else ""

@@ -25,7 +25,7 @@ from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.outputs import check_outputs
-from geodistill.segmenter import Segmenter
+from geodistill.segmenter import Segmenter, read_description
 from geodistill.spec import Spec
 from geodistill.training import folder
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
@@ -91,6 +91,8 @@ def fit(
         else:
             _refuse_without_manifest(recipe)
             recipe = replace(recipe, data=data.config)
+        if recipe.init is not None:
+            data.normalise_as(read_description(recipe.init)[2])
         _refuse_inputs(run, recipe, data)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
         method = build_method(recipe, BuildContext(data.spec, rows=rows, sets=data.sets))
@@ -101,7 +103,8 @@ def fit(
             notes = notes + start.lines()
         data.restart(unlabelled=method.uses_unlabelled())
         max_steps, norms_every = recipe.trainer.max_steps, recipe.trainer.gradient_norms_every
-        task = SegmentationTask(method, data.spec, recipe.optimizer, recipe.schedule, max_steps, norms_every, data.sets)
+        optimizer = recipe.optimizer.for_batch(data.config.batch_size * recipe.trainer.devices)
+        task = SegmentationTask(method, data.spec, optimizer, recipe.schedule, max_steps, norms_every, data.sets)
         if not recipe.stages:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images

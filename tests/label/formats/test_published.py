@@ -52,7 +52,7 @@ def test_published_instances_are_counted(published: Path) -> None:
     [
         ({"category": "zebra"}, "zebra"),
         ({"label": 300}, "value 300"),
-        ({"mask": {"size": [20, 30], "counts": "junk"}}, "object 1"),
+        ({"mask": {"size": [20, 30], "counts": [5, 700]}}, "object 1"),
         ({"mask": {"size": [10**9, 10**9], "counts": ""}}, "1000000000"),
         ({"mask": None}, "object 1"),
     ],

@@ -21,7 +21,7 @@ Divide = Callable[[Sequence[str]], Split]
 class Layout:
     """Where images and masks lie below the root.
 
-    Patterns are relative paths: ``*`` is any part of a name, ``**/`` any folders, ``{name}`` a field, and ``{path}`` one
+    Patterns are relative paths: ``*`` is any part of a name, ``**/`` any folders, ``{name}`` a field, ``{path}`` one
     that may hold folders. An image and its mask have equal fields.
 
     Attributes:

@@ -63,8 +63,8 @@ def test_lists_name_source_images(tmp_path: Path) -> None:
     (lists / "val.txt").write_text("scene_2.png\n")
     account = build(settings_of(source, lists=lists, tile=48), tmp_path / "out")
     manifest = Manifest.load(tmp_path / "out/manifest.parquet")
-    assert {row.group for row in manifest.rows("train")} == {"scene_0.png", "scene_1.png"}
-    assert {row.group for row in manifest.rows("val")} == {"scene_2.png"}
+    assert {row.group for row in manifest.rows("train")} == {"scene_0", "scene_1"}
+    assert {row.group for row in manifest.rows("val")} == {"scene_2"}
     assert account["manifest"]["in_no_list"] == account["tiles"]["written"] - len(manifest.entries) > 0
     (lists / "val.txt").write_text("scene_9\n")
     with pytest.raises(DataError, match="names 'scene_9', which fits 0 images"):

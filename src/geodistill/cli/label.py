@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from geodistill.label.postprocess import Rules
 
 
-SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background")
+SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background",
+            "empty", "split")  # fmt: skip
 """Flags that override a preset and the defaults of `geodistill.label.config.LabelSettings`."""
 
 
@@ -109,7 +110,7 @@ def build_parser() -> ArgumentParser:
     add("--classes", nargs="+", help="classes in the order of their indices; boxes of others are dropped and counted")
     add("--legend", help="YAML or JSON file of classes and colours, instead of --classes")
     add("--background", help="name of a class 0 for everything that no box touches; else that stays unlabelled")
-    add("--empty", default="drop", help="keep or drop tiles without any label")
+    add("--empty", help="keep or drop tiles without any label (keep with --background, else drop)")
     add("--difficult", default="keep", help="keep or drop boxes marked as difficult")
     add("--order", help="what lies on top: large-first (small objects survive) or annotation (later ones)")
     _add_rules(parser, "yes", "0.75 for grabcut, else none")
@@ -180,7 +181,6 @@ def settings_of(args: Namespace) -> LabelSettings:
         images=Path(args.images),
         boxes=Path(args.boxes),
         **given | _classes(args),
-        empty=args.empty,
         keep_difficult=args.difficult == "keep",
         rules=_rules(args, preset.rules if preset else default_rules(given.get("segmenter", "grabcut"))),
         bands=tuple(args.bands) if args.bands else None,
@@ -212,6 +212,7 @@ def ablate(argv: Sequence[str]) -> None:
     add = parser.add_argument
     add("--out", help="directory for ablation.json and ablation.csv")
     add("--prompts", nargs="+", help="combinations such as hbox cp+hbox; all fifteen by default")
+    add("--as", dest="protocol", default="ours", help="ours, or released: count objects as SAMRS's own code does")
     add("--instances", help="folder of instance pictures, where the annotations hold no masks (iSAID)")
     _add_rules(parser, "no", "none")
     add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
@@ -222,6 +223,8 @@ def ablate(argv: Sequence[str]) -> None:
     from geodistill.label.postprocess import NO_RULES
     from geodistill.label.segmenters.promptable import COMBINATIONS, parse_prompt
 
+    if args.protocol not in ("ours", "released"):
+        raise UnknownNameError("protocol of --as", args.protocol, ("ours", "released"))
     if not args.format:
         raise RecipeError("label ablate without --format", "--format NAME")
     given = {name: getattr(args, name) for name in ("segmenter", "tile", "overlap", "share")}
@@ -231,6 +234,7 @@ def ablate(argv: Sequence[str]) -> None:
         rules=_rules(args, NO_RULES),
         bands=tuple(args.bands) if args.bands else None,
         instances=Path(args.instances) if args.instances else None,
+        released=args.protocol == "released",
         device=args.device,
     )
     if args.out:

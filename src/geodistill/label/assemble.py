@@ -208,7 +208,8 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     kinds = Counter(one.bands for one in written)
     bands = min(kinds, key=lambda names: (-kinds[names], names))
     rows = [(one.key, one.row) for one in written if len(one.bands) == len(bands)]
-    divided = _divided(rows, run.settings)
+    names = {image.key: f"{image.key}{image.image.suffix}" for image in run.annotations.images}
+    divided = _divided(rows, names, run.settings)
     left_out = sum(split == LEFT_OUT for _, split, _ in divided)
     divided = [one for one in divided if one[1] != LEFT_OUT]
     entries = tuple(replace(row, split=split, group=group) for row, split, group in divided)
@@ -224,11 +225,16 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     }
 
 
-def _divided(rows: Sequence[tuple[str, Row]], settings: LabelSettings) -> list[tuple[Row, str, str]]:
-    """Return each tile with its split and group; tiles of one image are never parted."""
+def _divided(
+    rows: Sequence[tuple[str, Row]], names: Mapping[str, str], settings: LabelSettings
+) -> list[tuple[Row, str, str]]:
+    """Return each tile, given with its image's key, with split and group; tiles of one image are never parted."""
     images = dict(reversed(rows))
     if settings.lists is not None:
-        listed = divide(list(images.items()), SplitPlan("lists", lists=settings.lists, seed=settings.seed))
+        listed = divide(
+            [(names[key], row) for key, row in images.items()],
+            SplitPlan("lists", lists=settings.lists, seed=settings.seed),
+        )
         splits = dict(zip(images, (split for _, split, _ in listed), strict=True))
         return [(row, splits[key], key) for key, row in rows]
     known = {key: split for key in images if (split := source_split(key))} if settings.split == "source" else {}

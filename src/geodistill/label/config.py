@@ -33,7 +33,8 @@ class LabelSettings:
         tile: Side of the tiles in pixels; ``None`` for whole images.
         overlap: Pixels that neighbouring tiles share.
         share: Least share of a box's area inside a tile for the box to belong to it.
-        empty: Whether tiles without any label are written.
+        empty: Whether tiles without any label are written; by default where there is a background, of which they are true
+            samples.
         keep_difficult: Whether boxes marked difficult are used.
         order: What lies on top where instances overlap.
         rules: How masks are mended.
@@ -63,7 +64,7 @@ class LabelSettings:
     tile: int | None = None
     overlap: int = 0
     share: float = 0.7
-    empty: Empty = "drop"
+    empty: Empty | None = None
     keep_difficult: bool = True
     order: Order = "large-first"
     rules: Rules = field(default_factory=Rules)
@@ -77,7 +78,7 @@ class LabelSettings:
     def __post_init__(self) -> None:
         parse_prompt(self.prompt)
         for what, value, known in (
-            ("empty", self.empty, Empty),
+            ("empty", self.empty or "drop", Empty),
             ("painting order", self.order, Order),
             ("split", self.split, Division),
         ):
@@ -88,6 +89,11 @@ class LabelSettings:
             raise RecipeError("lists beside another way to divide", "lists alone")
         if self.colours is not None and (self.classes is None or len(self.colours) != len(self.classes)):
             raise RecipeError(f"{len(self.colours)} colours", "one per class, with the classes named")
+
+    @property
+    def keeps_empty(self) -> bool:
+        """Whether tiles without any label are written."""
+        return self.background is not None if self.empty is None else self.empty == "keep"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; equal settings give equal forms."""
@@ -124,7 +130,7 @@ class LabelChoices(TypedDict, total=False):
     tile: int | None
     overlap: int
     share: float
-    empty: Empty
+    empty: Empty | None
     keep_difficult: bool
     order: Order
     rules: Rules

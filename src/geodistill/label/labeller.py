@@ -93,7 +93,7 @@ class Labeller:
 
     def _skips(self, tile: TileTask) -> bool:
         """Whether a tile needs no reading: nothing touches it and empty tiles are not wanted."""
-        return not tile.boxes and self.settings.empty == "drop"
+        return not tile.boxes and not self.settings.keeps_empty
 
     def _read(self, task: ImageTask, open_files: ExitStack) -> Iterator[_TileJob]:
         tiles = [tile for tile in task.tiles if not self._skips(tile)]
@@ -146,7 +146,7 @@ class Labeller:
         classes = [instance["mask_value"] for instance in instances]
         painted = paint(masks, classes, height, width, self.settings.order)
         files = None
-        if instances or self.settings.empty == "keep":
+        if instances or self.settings.keeps_empty:
             indices = self._with_background(painted.indices, work, {instance["box"] for instance in instances})
             indices[~work.tile.valid] = IGNORE_INDEX
             files = self._write_files(work, indices, instances)

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import yaml
 
+from geodistill.data.findings import label_notes
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
@@ -222,6 +223,7 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
         "other_bands_left_out": len(written) - len(rows),
         "in_no_list": left_out,
         "problems": list(manifest.problems),
+        "notes": label_notes(manifest),
     }
 
 

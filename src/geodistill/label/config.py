@@ -33,8 +33,8 @@ class LabelSettings:
         tile: Side of the tiles in pixels; ``None`` for whole images.
         overlap: Pixels that neighbouring tiles share.
         share: Least share of a box's area inside a tile for the box to belong to it.
-        empty: Whether tiles without any label are written; by default where there is a background, of which they are true
-            samples.
+        empty: Whether tiles without any label are written; by default where there is a background, of which they
+            are true samples.
         keep_difficult: Whether boxes marked difficult are used.
         order: What lies on top where instances overlap.
         rules: How masks are mended.

@@ -295,6 +295,7 @@ def format_account(account: dict[str, Any], out: Path) -> str:
         if manifest["in_no_list"]:
             lines.append(f"{manifest['in_no_list']} images in no list are not in it")
         lines += [f"problem: {problem}" for problem in manifest["problems"][:5]]
+        lines += [f"note: {note}" for note in manifest["notes"]]
     lines += [f"failed: {failure['error']}" for failure in account["failures"][:5]]
     if len(account["failures"]) > 5:
         lines.append(f"... and {len(account['failures']) - 5} more failed")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
+from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.label.assemble import source_split
@@ -74,5 +75,8 @@ def test_lists_name_source_images(tmp_path: Path) -> None:
 def test_ways_to_divide_that_do_not_go_together() -> None:
     with pytest.raises(RecipeError, match="lists beside"):
         settings_of(Path("set"), lists=Path("lists"), split="source")
+    given = ["label", "build", "--images", "i", "--boxes", "b", "--format", "coco", "--out", "o", "--lists", "l"]
+    assert main([*given, "--fractions", "0.5", "0.5", "0"]) == 2
+    assert main([*given, "--split", "source"]) == 2
     with pytest.raises(UnknownNameError, match="split"):
         settings_of(Path("set"), split="folders")

@@ -100,7 +100,7 @@ def build_parser() -> ArgumentParser:
         "label build",
         "Masks for every box of a detection data set, with COCO instances, a manifest for 'fit' and label.json, which"
         " accounts for every image and box. A killed run is continued with --resume.",
-        "geodistill label build --images town/images --boxes town/boxes.json --format coco --out town-labelled",
+        "geodistill label build --images town/images --boxes town/boxes.json --format coco --background ground --out town",
     )
     _add_input(parser)
     add = parser.add_argument
@@ -176,7 +176,9 @@ def settings_of(args: Namespace) -> LabelSettings:
         raise UnknownNameError("choice of --difficult", args.difficult, ("keep", "drop"))
     given |= {} if args.fractions is None else {"fractions": tuple(args.fractions)}
     if args.lists is not None:
-        given |= {"lists": Path(args.lists), "split": "random"}
+        if args.fractions is not None:
+            raise RecipeError("--fractions beside --lists", "one of them")
+        given |= {"lists": Path(args.lists), "split": args.split or "random"}
     return LabelSettings(
         images=Path(args.images),
         boxes=Path(args.boxes),

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from geodistill.data.mask_files import read_mask
 from geodistill.errors import DataError, RecipeError
-from geodistill.evaluation.figures import legend_strip, write_png
 from geodistill.files import atomic_path
 from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.export import Labelled, LabelSet, load_label_set, progress_bar
 from geodistill.label.ledger import ACCOUNT
 from geodistill.label.masks import Runs
-from geodistill.label.pixels import read_tiles
+from geodistill.label.pixels import read_tiles, write_picture
 from geodistill.label.postprocess import CHANGES
 from geodistill.outputs import check_outputs
 from geodistill.raster import Raster, Window
@@ -109,7 +108,7 @@ def preview(
     views = _chosen(label_set, count, seed, progress)
     for view in progress_bar(views, "drawing", progress):
         view.pictures = _draw(view, label_set, prompt)
-    write_png(out / CONTACT, _contact(views, label_set))
+    write_picture(out / CONTACT, _contact(views))
     with atomic_path(out / PAGE) as part:
         part.write_text(_page(views, label_set, prompt), encoding="utf-8", errors="backslashreplace")
     objects = [one for view in views for one in view.objects]
@@ -241,8 +240,8 @@ def _with_prompts(plain: Picture, objects: Sequence[Shown], window: Window, scal
     return picture
 
 
-def _contact(views: Sequence[_View], label_set: LabelSet) -> Picture:
-    """Return all views below each other in two columns, with the legend."""
+def _contact(views: Sequence[_View]) -> Picture:
+    """Return all views in two columns; the legend stands on the page."""
     cells = []
     for view in views:
         assert view.pictures is not None
@@ -258,8 +257,7 @@ def _contact(views: Sequence[_View], label_set: LabelSet) -> Picture:
     for left, right in zip(cells[::2], cells[1::2], strict=True):
         tall = max(len(left), len(right))
         rows.append(np.concatenate([_padded(left, tall), _padded(right, tall)], axis=1))
-    sheet = np.concatenate(rows)
-    return np.concatenate([sheet, legend_strip(label_set.legend, sheet.shape[1])])
+    return np.concatenate(rows)
 
 
 def _padded(picture: Picture, height: int) -> Picture:

@@ -100,7 +100,7 @@ def build_parser() -> ArgumentParser:
         "label build",
         "Masks for every box of a detection data set, with COCO instances, a manifest for 'fit' and label.json, which"
         " accounts for every image and box. A killed run is continued with --resume.",
-        "geodistill label build --images town/images --boxes town/boxes.json --format coco --background ground --out town",
+        "geodistill label build --images town/images --boxes boxes.json --format coco --background ground --out town",
     )
     _add_input(parser)
     add = parser.add_argument

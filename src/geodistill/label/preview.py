@@ -182,7 +182,8 @@ def _draw(view: _View, label_set: LabelSet, prompt: str) -> Picture:
         rgb = next(iter(read_tiles(raster, [window], None))).rgb
     scale = min(SIDE / max(window.height, window.width), 4.0)
     size = (max(round(window.width * scale), 1), max(round(window.height * scale), 1))
-    plain = cv2.resize(np.ascontiguousarray(rgb), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    plain = cv2.resize(np.ascontiguousarray(rgb), size, interpolation=how).astype(np.uint8)
     rows = slice(window.row, window.row + window.height)
     columns = slice(window.col, window.col + window.width)
     masks, covered = np.zeros((window.height, window.width, 3), np.uint8), np.zeros((window.height, window.width), bool)
@@ -231,7 +232,7 @@ def _with_prompts(plain: Picture, objects: Sequence[Shown], window: Window, scal
             if f"{kinds[0]}-mask" in parts or f"{kinds[1]}-mask" in parts:
                 filled = picture.copy()
                 cv2.fillPoly(filled, [ring], colour)
-                picture = cv2.addWeighted(picture, 0.65, filled, 0.35, 0)
+                picture = cv2.addWeighted(picture, 0.65, filled, 0.35, 0).astype(np.uint8)
             if kinds[0] == "hbox" or any(kind in part for part in parts for kind in kinds):
                 cv2.polylines(picture, [ring], True, colour, 3 if _is_doubtful(one) else 1, cv2.LINE_AA)
         if "cp" in parts:

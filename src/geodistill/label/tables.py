@@ -53,8 +53,9 @@ def write_statistics(sets: Sequence[SetStatistics], out: Path | str) -> list[Pat
     if len(sets) > 1:
         written.append(_write_csv(out / COMPARISON, [_COLUMNS, *map(_comparison, sets)]))
         counted = [statistics for statistics in sets if statistics.instances]
-        figures = (_classes_of_sets(counted), _sizes_of_sets(counted)) if counted else ()
-        written += [_write_figure(out / name, f) for name, f in zip(SET_PICTURES, figures, strict=False)]
+        if counted:
+            pages = (_classes_of_sets(counted), _sizes_of_sets(counted))
+            written += [_write_figure(out / name, page) for name, page in zip(SET_PICTURES, pages, strict=True)]
     return written
 
 
@@ -211,7 +212,7 @@ def _bars(axes: Axes, statistics: SetStatistics, counts: Sequence[int], label: s
 
 def _classes_of_sets(sets: Sequence[SetStatistics]) -> Figure:
     """Pixels of all masks (above) and instances (below) of each class, a column for each set: the paper's figure 5."""
-    figure = _figure(sum(2 + 0.28 * len(s.classes) for s in sets), 8)
+    figure = _figure(1.5 + sum(2 + 0.28 * len(s.classes) for s in sets), 8)
     widths = [len(s.classes) for s in sets]
     grid = figure.subplots(2, len(sets), squeeze=False, gridspec_kw={"width_ratios": widths})
     for column, statistics in enumerate(sets):

@@ -87,5 +87,7 @@ def preview(argv: Sequence[str]) -> None:
     from geodistill.label.preview import preview as draw
 
     summary = draw(args.labels, args.out, count=args.count, seed=args.seed, progress=True)
-    told = f"{args.out}: {summary['images']} images with {summary['objects']} objects, {summary['doubtful']} doubtful"
-    print_result(args.json, summary, told)
+    message = (
+        f"{args.out}: {summary['images']} images with {summary['objects']} objects, {summary['doubtful']} doubtful"
+    )
+    print_result(args.json, summary, message)

@@ -223,4 +223,4 @@ def lone_classes(legend: Legend, counts: Mapping[str, Sequence[int]]) -> dict[st
     There is nothing to tell it from: cross entropy of one class is 0 at every step, its IoU 100 % at once.
     """
     present = {split: [k for k, count in enumerate(of_split) if count] for split, of_split in counts.items()}
-    return {split: legend.names[found[0]] for split, found in present.items() if len(found) == 1}
+    return {split: legend.names[indices[0]] for split, indices in present.items() if len(indices) == 1}

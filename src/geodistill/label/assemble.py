@@ -257,10 +257,10 @@ def _divided(
 
 def source_split(key: str) -> str:
     """Return the split that a folder of a source image's path names; nothing where none does, or names two."""
-    found = {
+    splits = {
         SOURCE_SPLITS[word]
         for folder in key.split("/")[:-1]
         for word in re.split(r"[^a-z]+", folder.lower())
         if word in SOURCE_SPLITS
     }
-    return found.pop() if len(found) == 1 else ""
+    return splits.pop() if len(splits) == 1 else ""

@@ -158,10 +158,10 @@ def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
 
 def _refuse_one_class(annotations: Annotations, settings: LabelSettings) -> None:
     """Refuse boxes of one class without a background, from which masks of one class alone would come."""
-    found = {box.category for image in annotations.images for box in image.boxes}
-    if settings.background is None and len(found) == 1:
+    categories = {box.category for image in annotations.images for box in image.boxes}
+    if settings.background is None and len(categories) == 1:
         raise RecipeError(
-            f"boxes of {found.pop()!r} alone, and no background: nothing could be learnt from such labels",
+            f"boxes of {categories.pop()!r} alone, and no background: nothing could be learnt from such labels",
             "two classes or more",
             "name what no box touches with --background NAME",
         )

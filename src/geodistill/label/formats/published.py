@@ -45,12 +45,12 @@ def published_classes(files: Sequence[Path]) -> tuple[str, ...]:
     fitting = [SOTA, SIOR, FAST]
     for file in files:
         for entry in read_objects(file):
-            held = [c for c in fitting if entry.value < len(c) and c[entry.value].lower() == entry.category.lower()]
-            if not held:
+            matching = [c for c in fitting if entry.value < len(c) and c[entry.value].lower() == entry.category.lower()]
+            if not matching:
                 raise DataError(
                     f"{file}: class {entry.category!r} of value {entry.value}", "a class of SOTA, SIOR or FAST"
                 )
-            fitting = held
+            fitting = matching
         if len(fitting) == 1:
             break
     return fitting[0]

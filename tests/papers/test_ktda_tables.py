@@ -4,24 +4,22 @@ import pytest
 
 from geodistill.methods.ktda.training import KtdaRecipe
 from geodistill.methods.supervised.training import SupervisedRecipe
-from geodistill.papers.ktda_tables import TABLES
-from geodistill.papers.reproduce.planner import as_flags, load_row
+from geodistill.papers.registry import all_tables, find_table
 from geodistill.training.recipe import load_recipe
 
 
-def test_rows_on_grass_have_its_length_and_those_on_clouds_theirs() -> None:
-    for number, rows in TABLES.items():
-        for row in rows.values():
-            if not row.open:
-                recipe = load_row(row.recipe, tuple(as_flags(row.overrides)))
-                assert recipe.trainer.max_steps == (80000 if number == "VI" else 23000)
-
-
 def test_the_full_rows_change_nothing() -> None:
-    for number, label in (("II", "full"), ("III", "FAM and FMM"), ("IV", "N=4"), ("V", "KTDA")):
-        row = TABLES[number][label]
+    for number, label in (("II", "all losses"), ("IV", "4"), ("V", "Ours")):
+        row = find_table(f"ktda/{number}").rows[label]
         assert (row.recipe, row.overrides) == ("ktda-grass", {})
-    assert TABLES["IV"]["N=0"].overrides == TABLES["III"]["FAM w/ loss"].overrides
+    fewest, with_loss = find_table("ktda/IV").rows["0"], find_table("ktda/III").rows["✓ (w/ loss)"]
+    assert fewest.overrides == with_loss.overrides
+
+
+def test_a_baseline_is_of_its_tables_own_run() -> None:
+    for table in all_tables().values():
+        own = {row.recipe for row in table.rows.values() if row.recipe and row.like is None}
+        assert all(row.like.recipe in own for row in table.rows.values() if row.like is not None)
 
 
 def test_grass_follows_the_released_schedule() -> None:

@@ -2,37 +2,47 @@
 
 import pytest
 
+from geodistill.data.catalog import CATALOG
 from geodistill.methods.maflnet.training import MaflnetRecipe
 from geodistill.methods.optimiser import ScheduleConfig
-from geodistill.papers.maflnet_tables import POTSDAM, TABLES
-from geodistill.papers.reproduce.planner import as_flags, load_row
+from geodistill.papers.registry import find_table
+from geodistill.papers.reproduce.planner import Planner, TrainingRun
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
 
 
+def plan(table: str, label: str) -> TrainingRun:
+    found = find_table(table)
+    return Planner("full", dict.fromkeys(CATALOG, "")).run(found, found.rows[label], 0)
+
+
 def test_rows_have_the_length_of_their_set() -> None:
-    for number, rows in TABLES.items():
-        for row in rows.values():
-            if not row.open:
-                recipe = load_row(row.recipe, tuple(as_flags(row.overrides)))
-                assert recipe.trainer.max_steps == (26730 if number == "2" else 26250)
+    for number, steps in (("1", 26250), ("2", 26730)):
+        runs = [plan(f"maflnet/{number}", label) for label in ("PSPNet", "MAFLNet-T", "MAFLNet-S")]
+        assert {run.recipe.trainer.max_steps for run in runs} == {steps}
+        assert {run.recipe.schedule.cycles for run in runs} == {3 if number == "1" else 2}
 
 
 def test_a_student_is_behind_the_very_teacher_of_its_table() -> None:
     for number in ("1", "2"):
-        teacher, student = TABLES[number]["teacher"], TABLES[number]["student"]
-        (step,) = student.before
-        assert (step.recipe, step.overrides) == (teacher.recipe, teacher.overrides)
-        assert (step.into, step.part) == ("teacher.segmenter", "segmenter")
+        student, teacher = plan(f"maflnet/{number}", "MAFLNet-S"), plan(f"maflnet/{number}", "MAFLNet-T")
+        (before,) = student.before
+        assert before.run.key == teacher.key
+        assert (before.step.into, before.step.part) == ("teacher.segmenter", "segmenter")
 
 
 def test_table_3_switches_the_modules() -> None:
     switched = {}
-    for label, row in TABLES["3"].items():
-        recipe = load_recipe(row.recipe, [f"--{key}={value}" for key, value in row.overrides.items()])
+    for label in find_table("maflnet/3").rows:
+        recipe = plan("maflnet/3", label).recipe
         assert isinstance(recipe, MaflnetRecipe)
         switched[label] = (recipe.network.maca.enabled, recipe.network.lhfem.enabled)
-    assert switched == {"neither": (False, False), "MACA": (True, False), "LHFEM": (False, True), "both": (True, True)}
+    assert switched == {
+        "Baseline": (False, False),
+        "Baseline+MACA": (True, False),
+        "Baseline+LHFEM": (False, True),
+        "SAM2-MAFLNet": (True, True),
+    }
 
 
 def test_teacher_and_student_follow_the_paper() -> None:
@@ -71,7 +81,3 @@ def test_warm_restarts_begin_again_at_the_peak(cycles: int, epochs: list[int]) -
         assert schedule.factor((begin + end) // 2, steps) == pytest.approx(0.5)
         assert schedule.factor(end - 1, steps) < 0.03
     assert schedule.factor(steps, steps) == pytest.approx(0.0, abs=1e-9)
-
-
-def test_potsdam_has_two_cycles() -> None:
-    assert POTSDAM["schedule.cycles"] == 2

@@ -245,7 +245,7 @@ def ablate(argv: Sequence[str]) -> None:
     if args.json:
         print_json(ablation.to_dict())
     else:
-        published = load("geodistill.papers.samrs_tables:PROMPT_FIGURES") if ablation.format == "hrsc" else None
+        published = load("geodistill.papers.registry:prompt_figures")() if ablation.format == "hrsc" else None
         print(format_ablation(ablation, published))
     if ablation.failures and not args.keep_going:
         raise DataError(f"{len(ablation.failures)} images could not be compared ({ablation.failures[0]})")

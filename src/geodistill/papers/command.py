@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
-from geodistill.errors import RecipeError
+from geodistill.errors import GeodistillError, RecipeError
+
+FIRST_SEED = 42
+"""Of several seeds that only their number is given of."""
 
 
 def reproduce(argv: Sequence[str]) -> None:
@@ -23,9 +26,11 @@ def reproduce(argv: Sequence[str]) -> None:
     add("--scale", default="smoke", choices=["smoke", "full"], help="tiny on made-up scenes, or as in the paper")
     add("--out", default="tables", help="directory of results and runs; tables may share one")
     add("--root", help="for --scale full: the folder of the official set, or one that holds it by its name")
-    add("--seeds", nargs="+", type=int, default=[42], help="seeds; mean and spread are over them")
+    add("--as", dest="settings", default="printed", choices=["printed", "released"], help="the paper's or its code's")
+    add("--seeds", nargs="+", type=int, default=[1], help="how many, or several seeds; means have their 95 %% interval")
     add("--rows", nargs="+", default=[], help="only these rows")
-    add("--set", nargs="+", default=[], help="KEY=VALUE for every run whose recipe has the key")
+    add("--set", nargs="+", default=[], help="KEY=VALUE for every run whose recipe has the key, ROW:KEY=VALUE for one")
+    add("--arithmetic", action="store_true", help="say why marked figures cannot be right")
     add("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.list:
@@ -48,11 +53,15 @@ def reproduce(argv: Sequence[str]) -> None:
             args.out,
             scale=args.scale,
             root=args.root,
-            seeds=args.seeds,
+            seeds=args.seeds if len(args.seeds) > 1 else range(FIRST_SEED, FIRST_SEED + args.seeds[0]),
             rows=args.rows,
             overrides=args.set,
+            settings=args.settings,
         )
     if args.json:
         print_json(table.to_dict())
     else:
-        print(table.to_text())
+        print(table.to_text(args.arithmetic))
+    failed = [row.label for row in table.rows if row.state == "failed"]
+    if failed:
+        raise GeodistillError(f"rows of {args.table} without figures: {', '.join(failed)}", "", "run it again")

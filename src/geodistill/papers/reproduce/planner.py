@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.schema import Recipe
-from geodistill.papers.registry import Table
+from geodistill.methods.schema import Recipe, find_method
 from geodistill.papers.reproduce.smoke import smoke_overrides
-from geodistill.papers.row import PaperRow, Step
+from geodistill.papers.table import Row, Step, Table
 from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
 
 T = TypeVar("T")
+
+Settings = Literal["printed", "released"]
+
+SHARED = ("data", "optimizer", "schedule", "trainer")
+"""Sections of a recipe that a baseline takes over from its table's own run."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,18 @@ class TrainingRun:
         """Name of its directory."""
         return f"{self.name}-seed{self.recipe.trainer.seed}-{self.key}"
 
+    def chain(self) -> Iterator[TrainingRun]:
+        """Yield the runs that it needs first, then itself."""
+        for before in self.before:
+            yield from before.run.chain()
+        yield self
+
+    @property
+    def work(self) -> float:
+        """How long it takes beside others: pixels that its steps see."""
+        recipe = self.recipe
+        return float((recipe.trainer.max_steps + recipe.phase_steps) * recipe.data.batch_size * recipe.data.crop**2)
+
 
 @dataclass(frozen=True)
 class Planner:
@@ -64,39 +80,52 @@ class Planner:
         scale: ``smoke`` or ``full``.
         identities: What a data set's name stands for, by name: goes into the keys.
         overrides: Keys set for every run whose recipe has them, by the user.
+        row_overrides: The same of one row's runs, by its label.
+        settings: Whether rows run as the paper prints them or as the released code has them.
     """
 
     scale: str
     identities: Mapping[str, Any]
-    overrides: Mapping[str, str]
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    row_overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    settings: Settings = "printed"
 
-    def run(self, table: Table, row: PaperRow, seed: int) -> TrainingRun:
+    def run(self, table: Table, row: Row, seed: int, column_overrides: Mapping[str, Any] | None = None) -> TrainingRun:
         """Return a row's run, with those it needs.
+
+        Args:
+            table: The row's table.
+            row: The row.
+            seed: The seed of every run.
+            column_overrides: Recipe keys of the columns that the run fills.
 
         Raises:
             RecipeError: A value does not fit its field.
             UnknownNameError: A recipe or key is unknown.
         """
+        own = dict(self.overrides) | dict(self.row_overrides.get(row.label, {}))
         before = []
         for step in row.before:
-            sets = step.sets or (table.about.dataset,)
-            before.append(Prerequisite(step, self._make(step.recipe, step.overrides, sets, seed, ())))
-        return self._make(row.recipe, row.overrides, (table.about.dataset,), seed, tuple(before))
+            sets = step.sets or (table.dataset,)
+            before.append(Prerequisite(step, self._make(step, None, sets, seed, own, ())))
+        last = Step(row.recipe, dict(row.overrides) | dict(column_overrides or {}))
+        return self._make(last, row.like, (table.dataset,), seed, own, tuple(before))
 
     def _make(
         self,
-        name: str,
-        overrides: Mapping[str, Any],
+        step: Step,
+        like: Step | None,
         sets: tuple[str, ...],
         seed: int,
+        own: Mapping[str, str],
         before: tuple[Prerequisite, ...],
     ) -> TrainingRun:
-        flags = as_flags(overrides)
+        flags = row_flags(step, like, self.settings)
         if self.scale == "smoke":
-            flags += as_flags(smoke_overrides(load_row(name, tuple(flags)), len(sets)))
-        recipe = load_row(name, tuple(flags))
-        flags += [f"--{key}={value}" for key, value in self.overrides.items() if _takes(recipe, key)]
-        recipe = load_row(name, tuple(flags))
+            flags += as_flags(smoke_overrides(load_row(step.recipe, tuple(flags)), len(sets)))
+        recipe = load_row(step.recipe, tuple(flags))
+        flags += [f"--{key}={value}" for key, value in own.items() if _takes(recipe, key)]
+        recipe = load_row(step.recipe, tuple(flags))
         recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
         for earlier in before:
             recipe = put(recipe, earlier.step.into, None)
@@ -106,7 +135,29 @@ class Planner:
             "before": [(b.step.into, b.step.part, b.run.key) for b in before],
         }
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-        return TrainingRun(name, recipe, sets, before, digest[:12])
+        return TrainingRun(step.recipe, recipe, sets, before, digest[:12])
+
+
+def row_flags(step: Step, like: Step | None = None, settings: Settings = "printed") -> list[str]:
+    """Return the flags that make a shipped recipe the run of a row.
+
+    Args:
+        step: The recipe, and the row's own keys.
+        like: The run whose shared sections it takes over.
+        settings: The preset, of a method that has it.
+    """
+    flags = preset_flags(step.recipe, settings)
+    if like is not None:
+        theirs = load_row(like.recipe, tuple(row_flags(like, None, settings)))
+        known = set(recipe_keys(type(load_row(step.recipe, ()))))
+        shared = {f"{name}.{key}": value for name in SHARED for key, value in recipe_dict(theirs)[name].items()}
+        flags += as_flags({key: value for key, value in shared.items() if key in known})
+    return flags + as_flags(step.overrides)
+
+
+def preset_flags(recipe: str, settings: Settings) -> list[str]:
+    """Return the flag of a preset, where the recipe's method has one of that name."""
+    return [f"--preset={settings}"] if settings in find_method(load_row(recipe, ()).method).presets else []
 
 
 def as_flags(overrides: Mapping[str, Any]) -> list[str]:
@@ -123,15 +174,20 @@ def _takes(recipe: Recipe, key: str) -> bool:
         return False
     if key not in ("trainer.max_steps", "losses.phase.steps"):
         return True
-    value: Any = recipe
-    for part in key.split("."):
-        value = getattr(value, part)
-    return bool(value)
+    return bool(value_of(recipe, key))
 
 
 def known_keys(recipe: Recipe) -> set[str]:
     """Return the keys that a recipe of this kind has."""
     return set(recipe_keys(type(recipe)))
+
+
+def value_of(recipe: Recipe, key: str) -> Any:
+    """Return a recipe's value of a dotted key; ``None`` where a part on the way is not there."""
+    value: Any = recipe
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+    return value
 
 
 def put(recipe: T, key: str, value: Any) -> T:
@@ -145,21 +201,22 @@ def put(recipe: T, key: str, value: Any) -> T:
     return replace(recipe, **{first: put(inner, rest, value)})  # type: ignore[type-var]
 
 
-def why_open(row: PaperRow, *, read: bool = True) -> str:
+def why_open(row: Row, *, read: bool = True, settings: Settings = "printed") -> str:
     """Say why a row cannot be run; empty where it can.
 
     Args:
         row: The row.
         read: Read its recipes with its overrides as well, which takes a moment each.
+        settings: As `Planner` has them.
     """
     if row.open or row.prompt:
         return row.open
-    for name, overrides in [*((step.recipe, step.overrides) for step in row.before), (row.recipe, row.overrides)]:
-        if name not in recipe_names():
-            return f"recipe {name} is not shipped"
+    for step, like in [*((step, None) for step in row.before), (Step(row.recipe, row.overrides), row.like)]:
+        if step.recipe not in recipe_names():
+            return f"recipe {step.recipe} is not shipped"
         try:
             if read:
-                load_row(name, tuple(as_flags(overrides)))
+                load_row(step.recipe, tuple(row_flags(step, like, settings)))
         except (RecipeError, UnknownNameError) as error:
             return str(error)
     return ""
@@ -176,16 +233,24 @@ def load_row(name: str, flags: tuple[str, ...]) -> Recipe:
     return load_recipe(name, flags)
 
 
-def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
-    """Read ``KEY=VALUE`` texts.
+def parse_overrides(pairs: Sequence[str], rows: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """Read ``KEY=VALUE`` texts, and ``ROW:KEY=VALUE`` for the runs of one row alone.
+
+    Args:
+        pairs: The texts.
+        rows: Labels of the table's rows.
+
+    Returns:
+        Values by key, by the row's label; those of every row under the empty label.
 
     Raises:
         RecipeError: One has another form.
     """
-    overrides = {}
+    overrides: dict[str, dict[str, str]] = {"": {}}
     for pair in pairs:
-        key, equals, value = pair.removeprefix("--").partition("=")
-        if not equals or not key:
-            raise RecipeError(f"--set {pair}", "KEY=VALUE, such as trainer.max_steps=100")
-        overrides[key] = value
+        row = next((label for label in rows if pair.startswith(f"{label}:")), "")
+        key, equals, value = pair.removeprefix(f"{row}:" if row else "").removeprefix("--").partition("=")
+        if not equals or not key or ":" in key:
+            raise RecipeError(f"--set {pair}", "KEY=VALUE, such as trainer.max_steps=100, or ROW:KEY=VALUE")
+        overrides.setdefault(row, {})[key] = value
     return overrides

@@ -15,6 +15,7 @@ PHASE_STEPS = 40
 
 KINDS = {
     "vit_": "test_vit",
+    "deit": "test_vit",
     "sam2_hiera": "test_vit",
     "convnext": "test_convnext",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
 from geodistill.errors import GeodistillError, RecipeError
@@ -31,6 +32,12 @@ def reproduce(argv: Sequence[str]) -> None:
     add("--rows", nargs="+", default=[], help="only these rows")
     add("--set", nargs="+", default=[], help="KEY=VALUE for every run whose recipe has the key, ROW:KEY=VALUE for one")
     add("--arithmetic", action="store_true", help="say why marked figures cannot be right")
+    add(
+        "--figure",
+        nargs="*",
+        metavar="KIND",
+        help="draw from rows that ran: maps heat activation curves scatter labels",
+    )
     add("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.list:
@@ -45,19 +52,22 @@ def reproduce(argv: Sequence[str]) -> None:
         return
     if not args.table:
         raise RecipeError("reproduce without a table", "one such as ktda/2", "see 'geodistill reproduce --list'")
+    from geodistill.papers.reproduce.runner import draw
     from geodistill.papers.reproduce.runner import reproduce as run_reproduce
 
+    how: dict[str, Any] = {
+        "scale": args.scale,
+        "root": args.root,
+        "seeds": args.seeds if len(args.seeds) > 1 else range(FIRST_SEED, FIRST_SEED + args.seeds[0]),
+        "rows": args.rows,
+        "overrides": args.set,
+        "settings": args.settings,
+    }
     with plain_warnings():
-        table = run_reproduce(
-            args.table,
-            args.out,
-            scale=args.scale,
-            root=args.root,
-            seeds=args.seeds if len(args.seeds) > 1 else range(FIRST_SEED, FIRST_SEED + args.seeds[0]),
-            rows=args.rows,
-            overrides=args.set,
-            settings=args.settings,
-        )
+        if args.figure is not None:
+            print("\n".join(map(str, draw(args.table, args.out, args.figure, **how))))
+            return
+        table = run_reproduce(args.table, args.out, **how)
     if args.json:
         print_json(table.to_dict())
     else:

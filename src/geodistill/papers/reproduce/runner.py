@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from geodistill.data.catalog import CATALOG
@@ -13,6 +13,8 @@ from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
 from geodistill.papers.registry import find_table
+from geodistill.papers.reproduce.board import Board, Clock
+from geodistill.papers.reproduce.pictures import PICTURES, RanRows, draw_pictures, picture_name
 from geodistill.papers.reproduce.planner import (
     Planner,
     Settings,
@@ -22,17 +24,9 @@ from geodistill.papers.reproduce.planner import (
     why_open,
 )
 from geodistill.papers.reproduce.prompt_table import prompt_figures
-from geodistill.papers.reproduce.result_table import (
-    EXACT,
-    PaperTable,
-    State,
-    TableRow,
-    printed_complaints,
-    result_names,
-)
+from geodistill.papers.reproduce.result_table import PaperTable, result_names
 from geodistill.papers.reproduce.row_scores import Runner, Scale
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source, identities, look_for_weights
-from geodistill.papers.sanity import complaints
 from geodistill.papers.table import Table
 
 KIND = "folder of tables"
@@ -92,133 +86,122 @@ def reproduce(
         OutputError: ``out`` cannot be written, or holds another's table.
         BusyError: Another command is at work in it.
     """
+    opened = _open(name, out, scale, root, seeds, rows, overrides, settings)
+    table, out, source = opened.table, opened.out, opened.source
+    board = Board(table, out, scale, settings, _words(table, source), opened.reasons, opened.labels)
+    results = result_names(table.name, scale)
+    claim_files(out, KIND, results, write=False)
+    prompts = {label: table.rows[label] for label in opened.labels if table.rows[label].prompt}
+    every = [one for row in opened.runs.values() for run in row.values() for one in run.chain()]
+    look_for_weights(
+        {label: [one for run in row.values() for one in run.chain()] for label, row in opened.runs.items()}, source
+    )
+    with hold_folder(out, "reproduce"):
+        claim_files(out, KIND, results)
+        if prompts:
+            for label, figures in prompt_figures(prompts, source, out / "runs", opened.segmenter).items():
+                board.enter(label, seeds[0], 0, figures)
+        for one in dict.fromkeys(one for run in every for one in (*run.sets, table.scored_set) if one):
+            source.manifest(one)
+        _run_all(opened.runs, Runner(out / "runs", source, table, scale), board)
+    return board.write()
+
+
+def draw(
+    name: str,
+    out: Path | str,
+    kinds: Sequence[str] = (),
+    *,
+    scale: Scale = "smoke",
+    root: Path | str | None = None,
+    seeds: Sequence[int] = (42,),
+    rows: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    settings: Settings = "printed",
+) -> list[Path]:
+    """Draw pictures from the rows of a table that ran, under the first seed; return the files.
+
+    Args:
+        name: As `reproduce` takes it, like all others.
+        out: Directory of runs and results.
+        kinds: Of `geodistill.papers.reproduce.pictures.PICTURES`; all where not given.
+        scale: The runs' scale.
+        root: The folder of the official set.
+        seeds: The runs' seeds.
+        rows: Labels of the rows that are shown; all that ran where not given.
+        overrides: The runs' keys.
+        settings: The runs' settings.
+
+    Raises:
+        UnknownNameError: No such table, row or kind.
+        RecipeError: No row ran.
+        OutputError: ``out`` cannot be written, or a picture is another's.
+    """
+    opened = _open(name, out, scale, root, seeds, rows, overrides, settings)
+    runner = Runner(opened.out / "runs", opened.source, opened.table, scale)
+    first = {label: next(iter(row.values())) for label, row in opened.runs.items()}
+    ran = {label: run for label, run in first.items() if run.recipe.trainer.max_steps and runner.is_trained(run)}
+    names = [picture_name(opened.table.name, scale, kind) for kind in kinds or PICTURES]
+    with hold_folder(opened.out, "reproduce"):
+        claim_files(opened.out, KIND, names)
+        return draw_pictures(RanRows(runner, ran, opened.out), kinds)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A table with the runs of its rows.
+
+    Attributes:
+        table: The table.
+        out: Directory of runs and results.
+        source: The data.
+        reasons: Why a row cannot be run, by label.
+        labels: Rows that are run.
+        runs: Their runs, of those that train.
+        segmenter: What cuts objects out in a table of prompts, where the user names it.
+    """
+
+    table: Table
+    out: Path
+    source: Source
+    reasons: Mapping[str, str]
+    labels: Sequence[str]
+    runs: Mapping[str, RowRuns]
+    segmenter: str | None
+
+
+def _open(
+    name: str,
+    out: Path | str,
+    scale: Scale,
+    root: Path | str | None,
+    seeds: Sequence[int],
+    rows: Sequence[str],
+    overrides: Sequence[str],
+    settings: Settings,
+) -> _Opened:
+    """Find a table and plan its runs; whatever does not fit is refused here, before any work."""
     table, out = find_table(name), Path(out)
     reasons = {label: why_open(row, settings=settings) for label, row in table.rows.items()}
     _check_rows(table, rows, reasons)
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise RecipeError(f"seeds {' '.join(map(str, seeds)) or '(none)'}", "distinct numbers from 0 on")
     check_place(out)
-    results = result_names(table.name, scale)
-    claim_files(out, KIND, results, write=False)
     labels = [label for label in table.rows if not reasons[label] and (not rows or label in rows)]
     source = _source(table, scale, root, out)
-    keys = parse_overrides(overrides, list(table.rows))
-    board = Board(table, out, scale, settings, _words(table, source), reasons, labels)
+    own = parse_overrides(overrides, list(table.rows))
+    keys = own.pop("")
     if any(table.rows[label].prompt for label in labels):
-        _check_keys(keys[""], {"segmenter"})
-        with hold_folder(out, "reproduce"):
-            prompts = {label: table.rows[label] for label in labels}
-            scores = prompt_figures(prompts, source, out / "runs", keys[""].get("segmenter"))
-            for label, figures in scores.items():
-                board.enter(label, seeds[0], 0, figures)
-    else:
-        planner = Planner(scale, identities(source), keys.pop(""), keys, settings)
-        runs = {label: _row_runs(planner, table, label, seeds) for label in labels}
-        every = [one for row in runs.values() for run in row.values() for one in run.chain()]
-        for chosen in (planner.overrides, *keys.values()):
-            _check_keys(chosen, {key for run in every for key in known_keys(run.recipe)} if every else set(chosen))
-        look_for_weights({n: [one for r in row.values() for one in r.chain()] for n, row in runs.items()}, source)
-        with hold_folder(out, "reproduce"):
-            for one in dict.fromkeys([s for run in every for s in run.sets] + [table.scored_set or ""]):
-                if one:
-                    source.manifest(one)
-            _run_all(runs, Runner(out / "runs", source, table, scale), board)
-    claim_files(out, KIND, results)
-    return board.write()
-
-
-@dataclass
-class Board:
-    """The table while its rows are run.
-
-    Attributes:
-        table: What is run.
-        out: Where it is written.
-        scale: ``smoke`` or ``full``.
-        settings: As printed or as released.
-        data: What is trained and scored on, in words.
-        reasons: Why a row cannot be run, by label.
-        labels: Rows that are run.
-        figures: Ours by row, seed and heading.
-        wrong: What cannot be right in them, by row.
-        failed: Why a row ended without its figures.
-        twins: Rows of the very same run, by row.
-        finished: Rows that are over.
-    """
-
-    table: Table
-    out: Path
-    scale: Scale
-    settings: Settings
-    data: str
-    reasons: Mapping[str, str]
-    labels: Sequence[str]
-    figures: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
-    wrong: dict[str, list[str]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    twins: dict[str, list[str]] = field(default_factory=dict)
-
-    def enter(self, label: str, seed: int, group: int, figures: Mapping[str, float]) -> None:
-        """Enter a run's figures, by metric, into the columns that it fills."""
-        columns = [*self.table.runs_of_a_row[group], *(self.table.text_columns if group == 0 else ())]
-        row = self.figures.setdefault(label, {}).setdefault(seed, {})
-        row |= {column.heading: figures[column.metric] for column in columns if column.metric in figures}
-        wrong = complaints(figures, EXACT, () if self.scale == "smoke" else self.table.mean_classes)
-        self.wrong.setdefault(label, []).extend(f"seed {seed}: {complaint}" for complaint in wrong)
-
-    def write(self) -> PaperTable:
-        """Write the table as it stands; return it."""
-        rows = tuple(self._row(label) for label in self.table.rows)
-        now = PaperTable(self.table, rows, self.scale, self.data, self.settings)
-        now.write(self.out)
-        return now
-
-    def _row(self, label: str) -> TableRow:
-        row = self.table.rows[label]
-        same = f"the same run as {', '.join(self.twins[label])}" if self.twins.get(label) else ""
-        state: State = "left out"
-        if self.reasons[label]:
-            state = "open"
-        elif label in self.failed:
-            state = "failed"
-        elif label in self.figures:
-            state = "done"
-        elif label in self.labels:
-            state = "waiting"
-        return TableRow(
-            label,
-            state,
-            self.table.printed(row),
-            self.figures.get(label, {}),
-            self.reasons[label] or self.failed.get(label, ""),
-            "; ".join(filter(None, (row.note, same))),
-            printed_complaints(self.table, row.figures),
-            self.wrong.get(label, []),
-        )
-
-
-class Clock:
-    """Estimates how long the rest of a table takes, from how long its runs took so far.
-
-    Args:
-        runs: All runs that are still to be trained; equal ones count once.
-    """
-
-    def __init__(self, runs: Iterable[TrainingRun]) -> None:
-        self._waiting = {run.key: run.work for run in runs}
-        self._work = self._seconds = 0.0
-
-    def finished(self, run: TrainingRun, seconds: float) -> None:
-        """Take a run and those before it off what is left."""
-        done = sum(self._waiting.pop(one.key, 0.0) for one in run.chain())
-        if done:
-            self._work, self._seconds = self._work + done, self._seconds + seconds
-
-    def __str__(self) -> str:
-        if not self._waiting or not self._work:
-            return ""
-        minutes = sum(self._waiting.values()) * self._seconds / self._work / 60
-        return f", about {minutes / 60:.1f} h left" if minutes >= 90 else f", about {max(minutes, 1):.0f} min left"
+        _check_keys(keys, {"segmenter"})
+        return _Opened(table, out, source, reasons, labels, {}, keys.get("segmenter"))
+    planner = Planner(scale, identities(source), keys, own, settings)
+    runs = {label: _row_runs(planner, table, label, seeds) for label in labels}
+    known = {
+        key for row in runs.values() for run in row.values() for one in run.chain() for key in known_keys(one.recipe)
+    }
+    for chosen in (keys, *own.values()) if runs else ():
+        _check_keys(chosen, known)
+    return _Opened(table, out, source, reasons, labels, runs, None)
 
 
 def _run_all(runs: Mapping[str, RowRuns], runner: Runner, board: Board) -> None:

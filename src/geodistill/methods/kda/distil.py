@@ -105,8 +105,8 @@ class DistilTask(Phase):
 
     The student S and the discriminator D share the loss of Eq. 3, 0.4 MSE(D_T, D_S) + 0.6 KL(O_T, O_S), of which D
     raises the first term (Eq. 2) and has no part in the second. One backward pass serves both sides: the gradients of
-    D's parameters are reversed, see `FeatureDiscriminator`. AdamW treats each parameter for itself, so one optimiser with a group a side is the published
-    pair; it also keeps a step a step, for the resume point and for the data's draws.
+    D's parameters are reversed, see `FeatureDiscriminator`. AdamW treats each parameter by itself, so one optimiser
+    with a group for each side is the published pair; a step also stays a step, for the resume point and for the draws.
 
     The teacher and the discriminator's frozen encoder are kept outside the module tree.
 

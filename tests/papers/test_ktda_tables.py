@@ -31,15 +31,6 @@ def test_grass_follows_the_released_schedule() -> None:
     assert recipe.losses.weights == {"ce": 1.0, "aux": 0.4, "kt_mse": 0.5, "kt_kl": 0.5}
 
 
-def test_the_reference_preset_changes_only_the_disputed_choices() -> None:
-    coherent, reference = load_recipe("ktda-grass"), load_recipe("ktda-grass", ["--preset", "reference"])
-    assert isinstance(coherent, KtdaRecipe)
-    assert isinstance(reference, KtdaRecipe)
-    assert (reference.network.order, reference.network.aux_from) == ("neck_fmm", "fmm")
-    assert (reference.losses.kl_axis, reference.losses.kl_reduction) == ("width", "batchmean")
-    assert reference.optimizer == coherent.optimizer
-
-
 def test_the_folder_recipes_differ_in_the_transfer_alone() -> None:
     taught, alone = load_recipe("ktda-folder"), load_recipe("supervised-folder")
     assert isinstance(taught, KtdaRecipe)

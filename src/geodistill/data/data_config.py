@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from geodistill.data.augment import Augmentation
 from geodistill.errors import RecipeError
@@ -39,6 +40,9 @@ class DataConfig:
         crop_tries: Draws at most for that.
         without_replacement: Draw each image once, large ones once for every crop that covers them, before any is drawn
             again, as loaders with epochs do; each draw is independent where not.
+        statistics: What the network's input is normalised by: ``encoder`` (what its weights, or those of ``init``, were
+            trained with), ``data`` (the data's own mean and deviation), or ``auto``: the first where there are weights
+            for images of as many bands in such units, else the second.
         cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
         cache_mb: Memory for that, in MiB, over all workers.
         classes: Number of classes of the data set that the recipe was written for, which ``geodistill inspect``
@@ -63,6 +67,7 @@ class DataConfig:
     max_class_ratio: float = 1.0
     crop_tries: int = 10
     without_replacement: bool = False
+    statistics: Literal["auto", "encoder", "data"] = "auto"
     cache: bool = True
     cache_mb: int = 1024
     classes: int | None = None

@@ -72,6 +72,7 @@ class DataSource:
             unlabelled=self._unlabelled,
             unlabelled_share=config.unlabelled_share,
             views=views,
+            without_replacement=config.without_replacement,
             seed=self._seed,
             cache_mb=config.worker_cache_mb,
             reader=reader,

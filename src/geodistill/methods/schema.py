@@ -121,7 +121,8 @@ class BuildContext:
     """What a method is built for, beside its recipe.
 
     Attributes:
-        spec: Classes, bands and normalisation of the data.
+        spec: Classes and bands of the data, and the normalisation of the network's input.
+        data_spec: The same with the data's own normalisation, where that is another.
         teachers: The recipe's teachers that are asked for, by name; ``teacher`` among them where the method needs one.
         rows: The labelled images that will be seen, for a method that asks where each was taken.
         sets: Spec of each data set by name, where the network learns several at once.
@@ -131,6 +132,7 @@ class BuildContext:
     teachers: Mapping[str, FrozenTeacher] = field(default_factory=dict)
     rows: Sequence[Row] = ()
     sets: Mapping[str, Spec] = field(default_factory=dict)
+    data_spec: Spec | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, Body, BodyRequest, build_body, timm_family
 from geodistill.nn.checkpoints import load_own_weights
-from geodistill.nn.weights import LocalWeights, read_weights
+from geodistill.nn.weights import LocalWeights, describe_weights, read_weights
 
 
 def _adapters(text: str) -> Any:
@@ -206,6 +206,32 @@ def format_name(base: str, options: dict[str, Any]) -> str:
     """Put a name together that `parse_name` takes apart; options in alphabetical order."""
     inner = ", ".join(f"{key}={options[key]}" for key in sorted(options))
     return f"{base}({inner})" if inner else base
+
+
+def weights_statistics(name: str, weights: str | Path) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
+    """Return what an encoder's weights expect at the input, without building it or reading them.
+
+    Args:
+        name: The encoder's.
+        weights: ``pretrained``, or a path as `read_weights` takes.
+
+    Returns:
+        Mean and standard deviation of each input channel, and whether they are in sensor units: those of a Segmenter or
+        of a distilled encoder are, others are for 8-bit images.
+
+    Raises:
+        ArtifactError: The weights are missing or wrongly described.
+        UnknownNameError: No such encoder.
+    """
+    base, _ = parse_name(name)
+    if weights != "pretrained":
+        local = describe_weights(weights)
+        if local.mean is not None and local.std is not None:
+            return local.mean, local.std, local.channels is not None
+    config = None if base in OWN_OPTIONS else timm.get_pretrained_cfg(base)
+    if config is None or not config.mean:
+        return *_IMAGENET, False
+    return tuple(255.0 * v for v in config.mean), tuple(255.0 * v for v in config.std), False
 
 
 def _statistics(body: nn.Module, local: LocalWeights | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

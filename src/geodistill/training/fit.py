@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.outputs import check_outputs
-from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
+from geodistill.training.build import build_method, cached_views, network_spec, open_caches, teacher_configs
 from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
 from geodistill.training.folder import (
     CHECKPOINTS,
@@ -67,23 +68,25 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
         data = make_data(recipe)
         _refuse_inputs(run, recipe, data)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
-        method = build_method(recipe, BuildContext(data.spec, rows=rows, sets=data.sets))
+        spec, note = network_spec(recipe, data.spec)
+        sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
+        method = build_method(recipe, BuildContext(spec, rows=rows, sets=sets, data_spec=data.spec))
         last = run / CHECKPOINTS / "last.ckpt"
         resumes = last.is_file() and not restart  # then the weights to begin with are long left behind
         start = (
             None
             if recipe.init is None or resumes
-            else load("geodistill.training.warm_start:warm_start")(recipe.init, method, data.spec)
+            else load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec)
         )
         data.restart(unlabelled=method.uses_unlabelled())
         task = SegmentationTask(
             method,
-            data.spec,
+            spec,
             recipe.optimizer,
             recipe.schedule,
             recipe.trainer.max_steps,
             recipe.trainer.gradient_norms_every,
-            data.sets,
+            sets,
         )
         if not recipe.stages:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
@@ -91,7 +94,7 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
             try_batch_of_one(task, method, data)
         with held_run(run):
             prepare_run(run, recipe, restart, lambda: describe_inputs(recipe, data))
-            lines = [*data.notes, *([] if start is None else start.lines())]
+            lines = [*data.notes, *([] if note is None else [note]), *([] if start is None else start.lines())]
             for line in lines + open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
                 rank_zero_only(print)(line, file=sys.stderr)
             return _train(run, recipe, method, task, data, started)

@@ -50,7 +50,7 @@ GROUPS = 32
 
 
 class SupervisedNetwork(nn.Module):
-    """An encoder and a decoder. Its training form is also its inference form.
+    """An encoder and a decoder, and in training an auxiliary FCN head where it is asked for.
 
     Args:
         channels: Bands of the image.
@@ -61,7 +61,9 @@ class SupervisedNetwork(nn.Module):
         encoder_weights: As `build_encoder` takes them.
         frozen_encoder: Keep the encoder as it is, in evaluation mode.
         decoder_channels: Width of the decoder.
-        auxiliary: Accepted for the common form; there are no auxiliary parts.
+        aux_head: Train an FCN head beside the decoder, on the last but one of the maps that the decoder reads (mmseg's
+            third level): one 3x3 convolution of 256 channels and a classifier.
+        auxiliary: Build what only training needs: that head.
 
     Raises:
         RecipeError: The architecture cannot read this encoder's maps.
@@ -77,6 +79,7 @@ class SupervisedNetwork(nn.Module):
         encoder_weights: str | None = None,
         frozen_encoder: bool = False,
         decoder_channels: int | None = None,
+        aux_head: bool = False,
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
@@ -95,6 +98,8 @@ class SupervisedNetwork(nn.Module):
             self.neck = MultiLevelNeck(maps, maps[-1], scales)
             strides = tuple(4 << level for level in range(len(maps)))
         self.decoder = _decoder(architecture, self.encoder, strides, classes, decoder_channels)
+        read = maps if self.neck is None else [maps[-1]] * len(maps)
+        self.aux_head = FCNHead(read[max(len(read) - 2, 0)], classes) if aux_head and auxiliary else None
 
     def train(self, mode: bool = True) -> SupervisedNetwork:
         """Set the mode; a frozen encoder stays in evaluation mode."""
@@ -104,7 +109,7 @@ class SupervisedNetwork(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> SegmentationOutput:
-        """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``."""
+        """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``; the auxiliary head's are ``aux["aux"]``."""
         height, width = image.shape[-2:]
         # Some decoders double sizes step by step, so every map must halve evenly; zero is the mean.
         multiple = max(32, *self.encoder.strides) if self.neck is None and not self.encoder.isotropic else 1
@@ -113,8 +118,11 @@ class SupervisedNetwork(nn.Module):
             maps = self.encoder(padded)
         if self.neck is not None:
             maps = self.neck(maps)
-        logits = resize(self.decoder(maps, padded.shape[-2:]), padded.shape[-2:])
-        return SegmentationOutput(logits[..., :height, :width])
+        logits = resize(self.decoder(maps, padded.shape[-2:]), padded.shape[-2:])[..., :height, :width]
+        if self.aux_head is None:
+            return SegmentationOutput(logits)
+        auxiliary = resize(self.aux_head(maps[max(len(maps) - 2, 0)]), padded.shape[-2:])[..., :height, :width]
+        return SegmentationOutput(logits, {"aux": auxiliary})
 
 
 class UPerDecoder(nn.Module):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.methods.kda.training import KdaRecipe
 from geodistill.papers.registry import all_tables, find_table
 from geodistill.papers.reproduce.planner import Planner

@@ -2,7 +2,7 @@
 
 import pytest
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.methods.maflnet.training import MaflnetRecipe
 from geodistill.methods.optimiser import ScheduleConfig
 from geodistill.papers.registry import find_table

@@ -1,6 +1,6 @@
 """Shipped MetaSegNet recipes and the tables made of them."""
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.methods.metasegnet.training import MetaSegNetRecipe
 from geodistill.papers.registry import find_table

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import UnknownNameError
-from geodistill.label.prompts import COMBINATIONS
+from geodistill.label.segmenters.promptable import COMBINATIONS
 from geodistill.methods.schema import Recipe
 from geodistill.nn.encoders import parse_name
 from geodistill.papers.registry import PAPERS, all_tables, find_table, prompt_figures

@@ -85,7 +85,7 @@ def scan(argv: Sequence[str]) -> None:
 
 
 def _scan_set(args: Namespace) -> ScanReport:
-    from geodistill.data.catalog import CATALOG
+    from geodistill.data.catalog.declarations import CATALOG
     from geodistill.data.catalog.find import scan_set
 
     if args.dataset not in CATALOG:
@@ -232,8 +232,8 @@ def datasets(argv: Sequence[str]) -> None:
     parser.add_argument("name", nargs="?", help="describe this set")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
-    from geodistill.data.catalog import CATALOG
     from geodistill.data.catalog.benchmark import as_dict, describe
+    from geodistill.data.catalog.declarations import CATALOG
 
     if args.name is not None and args.name not in CATALOG:
         raise UnknownNameError("dataset", args.name, CATALOG, "'geodistill datasets' lists them")

@@ -71,13 +71,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """What is kept of each row to compare rows with each other.
+    """What is kept of each row to compare rows: the type of its image's samples, and whether that has a place.
 
-    Attributes:
-        row: The row.
-        dtype: Sample type of its image.
-        georeferenced: Whether that has a place.
-        digest: Of its pixels; ``None`` where they were not read, or are all the same.
+    The digest is of its pixels; ``None`` where they were not read, or are all the same.
     """
 
     row: Row
@@ -108,12 +104,7 @@ class PixelDigest:
 
 
 def compare_companions(images: Sequence[ImageSummary], expect_crs: bool | None = None) -> list[Finding]:
-    """Compare images with each other: CRS, sample type, equal pixels.
-
-    Args:
-        images: What is known of them.
-        expect_crs: Whether each should have a CRS; by default if any of them has one.
-    """
+    """Compare images: CRS (each should have one where any has, or as ``expect_crs`` says), type, equal pixels."""
     findings: list[Finding] = []
     if expect_crs is None:
         expect_crs = any(image.georeferenced for image in images)
@@ -205,14 +196,7 @@ def vanished_labels(
 ) -> list[str]:
     """Say what of the labels is not there, with shares: ignored pixels, classes without any, a class alone.
 
-    Args:
-        legend: The classes.
-        counts: Valid pixels of each class, by split.
-        ignored: Valid pixels that are ignored, by split.
-        splits: The splits to look at.
-
-    Returns:
-        One line each; none where all is well.
+    Counts are of valid pixels, of each class and ignored, by split. There is one line each; none where all is well.
     """
     counted = [split for split in splits if split in counts]
     labelled = {split: sum(counts[split]) for split in counted}

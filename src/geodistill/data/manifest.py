@@ -255,11 +255,7 @@ def _stored(path: Path, folder: Path) -> str:
 
 
 def _described(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what a manifest says of itself as fields of `Manifest`.
-
-    Raises:
-        DataError: A key is missing, or holds something else.
-    """
+    """Read what a manifest says of itself as fields of `Manifest`."""
     kinds = {"bands": list, "legend": dict | None, "ignore_unknown": bool, "statistics": dict | None, "problems": list}
     for key, kind in kinds.items():
         if key not in metadata or not isinstance(metadata[key], kind):
@@ -280,11 +276,7 @@ def _described(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _entries(table: pa.Table, folder: Path) -> tuple[Row, ...]:
-    """Read the rows of a table, part by part: a set may have millions.
-
-    Raises:
-        DataError: A cell holds what it cannot.
-    """
+    """Read the rows of a table, part by part: a set may have millions."""
     at, texts, rows = _Places(folder), dict[str, str](), list[Row]()
     try:
         table = table.select(_SCHEMA.names).cast(_SCHEMA)
@@ -305,11 +297,7 @@ def _entries(table: pa.Table, folder: Path) -> tuple[Row, ...]:
 
 
 def _check_cells(table: pa.Table) -> None:
-    """Refuse cells that no manifest has.
-
-    Raises:
-        DataError: There is one.
-    """
+    """Refuse cells that no manifest has."""
     for name in ("image", "split", "row", "col", "height", "width"):
         if table[name].null_count:
             raise DataError(f"no {name} in row {table[name].is_null().to_pylist().index(True)}", f"a {name} in each")

@@ -44,10 +44,6 @@ def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
     Band figures are of valid pixels of the ``train`` images (of all images where there is no such split), so that
     nothing of the test images enters the normalisation. An image that cannot be measured is left out and named
     among `Statistics.problems`, and so is all that `data check` calls an error.
-
-    Args:
-        manifest: The data set.
-        progress: Show a progress bar on a terminal.
     """
     labelled = manifest.legend is not None
     splits = ("train",) if manifest.rows("train") else tuple(s for s in SPLITS if manifest.rows(s))

@@ -68,11 +68,7 @@ def cut_patches(
 
 
 def _refuse_inputs(manifest: Manifest, out: Path) -> None:
-    """Refuse a folder that holds what is cut, or the manifest: it would be emptied.
-
-    Raises:
-        OutputError: It is such a folder.
-    """
+    """Refuse a folder that holds what is cut, or the manifest: it would be emptied."""
     read = [manifest.path, *(path for row in manifest.entries for path in (row.image, row.mask))]
     place = out.resolve()
     for path in dict.fromkeys(path for path in read if path is not None):

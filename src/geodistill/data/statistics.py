@@ -71,11 +71,7 @@ class Statistics:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], bands: int | None = None) -> Statistics:
-        """Read what `to_dict` wrote, also after a turn through JSON.
-
-        Args:
-            data: What was written.
-            bands: Number of bands that the band figures must be of, where it is known.
+        """Read what `to_dict` wrote, also after a turn through JSON; of ``bands`` bands, where given.
 
         Raises:
             DataError: It is something else.

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.label.postprocess import Order, Rules
-from geodistill.label.prompts import parse_prompt
+from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.spec import Colour, Legend, default_colours
 
 Empty = Literal["drop", "keep"]
@@ -21,8 +21,8 @@ class LabelSettings:
     Attributes:
         images: Folder of the images.
         boxes: File or folder of the annotations.
-        format: Name of the annotation format, a key of `geodistill.label.formats.FORMATS`.
-        segmenter: Name for `geodistill.label.segmenters.build_segmenter`.
+        format: Name of the annotation format, a key of `geodistill.label.formats.detection.FORMATS`.
+        segmenter: Name for `geodistill.label.segmenters.promptable.build_segmenter`.
         prompt: Prompts joined by ``+``, or ``auto``.
         classes: Class names in the order of their indices; boxes of others are dropped. By default those found.
         colours: One colour per class; well separated ones by default.

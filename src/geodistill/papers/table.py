@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 
 Figure = float | int | str | bool | list[Any]
 """A printed cell: a number, sides of images as a list, a tick as a truth value, bands as text."""

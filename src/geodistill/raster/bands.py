@@ -38,7 +38,7 @@ SENSORS: dict[str, dict[str, str]] = {
 }
 """Band of each sensor by the common name that STAC gives it; Landsat 9 has those of 8, Landsat 4 and 7 those of 5."""
 
-COMMON = frozenset(common for bands in SENSORS.values() for common in bands) | {"rededge", "swir", "thermal"}
+COMMON = frozenset[str]().union(*SENSORS.values()) | {"rededge", "swir", "thermal"}
 """Names of light: a description that is one of them says what a band holds."""
 
 _NAMES = {

@@ -61,12 +61,7 @@ class TownScene:
 
 
 def draw_scene(size: int | tuple[int, int], region: TownRegion, seed: int) -> TownScene:
-    """Draw a town from above; equal arguments give equal scenes.
-
-    Args:
-        size: Rows and columns, or one number for both.
-        region: How it looks, one of `REGIONS` or your own.
-        seed: Chooses the scene; also shifts it on the ground.
+    """Draw a town from above; equal arguments give equal scenes. The seed also shifts it on the ground.
 
     Raises:
         DataError: The size is below `SMALLEST`.

@@ -202,8 +202,6 @@ def _client(url: str, key: str, timeout: float, retries: int) -> OpenAI:
         from openai import OpenAI
     except ImportError as error:
         raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[context]'") from error
-    from geodistill.text.llm import bounded_client
-
     if urlsplit(url).scheme not in ("http", "https"):
         raise RecipeError("--llm with something that is no address", "one such as http://localhost:11434/v1")
     client = bounded_client(ANSWER_BYTES, timeout)
@@ -239,12 +237,7 @@ def _load(path: Path) -> dict[tuple[str, str], str]:
 
 
 def bounded_client(limit: int, seconds: float) -> Any:
-    """Return an HTTP client for openai's that breaks off answers which are too large, do not end or come compressed.
-
-    Args:
-        limit: Bytes of an answer at most.
-        seconds: How long one answer may take.
-    """
+    """Return an HTTP client for openai's that breaks off answers larger than ``limit`` bytes, endless or compressed."""
     from openai import DefaultHttpxClient
 
     # The library below openai's client, whose name changed from one release to another.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.maflnet.maca import MACA, CrossCovarianceAttention, Fusion, LinearAngularAttention, MacaConfig
+from ranks import effective_rank
 
 GRID = (4, 5)
 PLAIN = MacaConfig(heads=2)
@@ -141,6 +142,15 @@ def test_fusion_of_uniform_weights_scales_the_sum_of_its_branches() -> None:
     nn.init.zeros_(fusion.spatial[2].weight)
     with torch.no_grad():
         torch.testing.assert_close(fusion(first, second, GRID), (first + second) * 21 / 20)
+
+
+@pytest.mark.parametrize("channels", [32, 256])
+def test_maca_keeps_its_channels(channels: int) -> None:
+    """At least a quarter of the effective rank of random maps goes through; channels that are averaged leave 1."""
+    torch.manual_seed(0)
+    maps = torch.randn(2, channels, 32, 32)
+    with torch.no_grad():
+        assert effective_rank(MACA(channels, MacaConfig())(maps)) >= effective_rank(maps) / 4
 
 
 @pytest.mark.parametrize(("channels", "parameters"), [(32, 25_133), (64, 66_285), (160, 288_045), (256, 657_261)])

@@ -29,12 +29,15 @@ class CommonLosses:
         kd_temperature: Softmax temperature of the term ``kd``.
         cwd_temperature: Of ``cwd``.
         dist_temperature: Of ``dist_inter`` and ``dist_intra``.
+        dist_warmup_steps: Steps in which the factors of these two rise from 0: correlations weigh most on a student
+            whose probabilities hardly differ yet.
     """
 
     weighting: Literal["fixed", "uncertainty", "gradient_balance"] = "fixed"
     kd_temperature: float = 1.0
     cwd_temperature: float = 4.0
     dist_temperature: float = 1.0
+    dist_warmup_steps: int = 0
 
 
 class Objective:

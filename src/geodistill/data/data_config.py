@@ -38,6 +38,8 @@ class DataConfig:
         mosaic: Probability of a crop put together from four.
         max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
         crop_tries: Draws at most for that.
+        without_replacement: Draw each image once, large ones once for every crop that covers them, before any is drawn
+            again, as loaders with epochs do; each draw is independent where not.
         cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
         cache_mb: Memory for that, in MiB, over all workers.
         classes: Number of classes of the data set that the recipe was written for, which ``geodistill inspect``
@@ -62,6 +64,7 @@ class DataConfig:
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     crop_tries: int = 10
+    without_replacement: bool = False
     cache: bool = True
     cache_mb: int = 1024
     classes: int | None = None

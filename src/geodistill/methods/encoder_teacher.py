@@ -100,6 +100,18 @@ def build_teacher(config: TeacherConfig, spec: Spec) -> EncoderTeacher:
     return EncoderTeacher(encoder, mean, std, bands, config.precision)
 
 
+def teacher_levels(config: TeacherConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return channels and stride of each level of an encoder as the teacher, without building or fetching its weights.
+
+    Raises:
+        RecipeError: The encoder has no such levels.
+        UnknownNameError: No such encoder.
+    """
+    with torch.device("meta"):
+        encoder = build_encoder(config.encoder, indices=config.indices)
+    return encoder.channels, encoder.strides
+
+
 def _check_units(spec: Spec, bands: Sequence[int]) -> None:
     """Refuse data that is plainly not 8-bit: the teacher would see flat black or white."""
     highest = max(spec.mean[b] for b in bands)

@@ -22,6 +22,8 @@ class OptimizerConfig:
         lr: Learning rate.
         encoder_lr: Learning rate of the encoder; `lr` where not given.
         weight_decay: Decay of weight matrices and kernels; norms, biases, positions and scales never decay.
+        decay_vectors: Decay biases, layer scales and batch norms too, as mmseg's recipes do; layer norms and positions
+            never do.
         betas: AdamW's two moment factors.
         clip_norm: Largest L2 norm of the whole gradient; no clipping where not given.
         layer_decay: Of a plain vision transformer as encoder: factor of the learning rate from each block to the one
@@ -31,6 +33,7 @@ class OptimizerConfig:
     lr: float = 6e-4
     encoder_lr: float | None = None
     weight_decay: float = 0.01
+    decay_vectors: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float | None = None
     layer_decay: float | None = None
@@ -52,6 +55,8 @@ class ScheduleConfig:
         end_lr_factor: Factor of the peak at the last step.
         cycles: Times that the decay runs, from the peak each time and twice as long as the time before: cosine with
             warm restarts where the kind is ``cosine``.
+        decay_start: Step at which the decay begins, where that is not the end of the warm-up; inside the warm-up the
+            two factors are multiplied.
         hold_steps: Steps that the decay holds each value: those of an epoch where it was published by epochs.
         encoder_end_lr_factor: As `end_lr_factor`, for the encoder; the same where not given.
     """
@@ -62,6 +67,7 @@ class ScheduleConfig:
     power: float = 0.9
     end_lr_factor: float = 0.0
     cycles: int = 1
+    decay_start: int | None = None
     hold_steps: int = 1
     encoder_end_lr_factor: float | None = None
 
@@ -71,10 +77,15 @@ class ScheduleConfig:
 
     def factor(self, step: int, max_steps: int, encoder: bool = False) -> float:
         """Return the learning rate at ``step`` (from 0) as a factor of its peak."""
-        if step < self.warmup_steps:
-            return self.warmup_start + (1 - self.warmup_start) * step / self.warmup_steps
-        reached = (step - self.warmup_steps) // self.hold_steps * self.hold_steps
-        done = min(reached / max(max_steps - self.warmup_steps, 1), 1)
+        warmed = min(step / self.warmup_steps, 1) if self.warmup_steps else 1.0
+        warmup = self.warmup_start + (1 - self.warmup_start) * warmed
+        start = self.warmup_steps if self.decay_start is None else self.decay_start
+        reached = max(step - start, 0) // self.hold_steps * self.hold_steps
+        done = min(reached / max(max_steps - start, 1), 1)
+        return warmup * self._decay(done, encoder)
+
+    def _decay(self, done: float, encoder: bool) -> float:
+        """Return the decay's factor where a share of it is done."""
         left = 1 - (done if self.cycles == 1 else self._within_cycle(done))
         if self.kind == "poly":
             shape = float(left**self.power)
@@ -96,16 +107,20 @@ class ScheduleConfig:
 def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Sort trainable parameters by learning rate (encoder or not) and by decay.
 
-    Vectors and scalars (norms, biases, layer scales, temperatures), position embeddings and relative position
-    tables never decay.
+    Vectors and scalars (norms, biases, layer scales, temperatures) decay only under ``decay_vectors``, and layer norms,
+    position embeddings and relative position tables never.
     """
     in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    layer_norms = {
+        id(p) for module in network.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()
+    }
     factors = {} if config.layer_decay is None else layer_factors(encoder, config.layer_decay)
     undecayed = ("pos_embed", "position", "cls_token", "relative_position", "reg_token")
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and not any(word in name for word in undecayed)
+            vector = parameter.ndim <= 1 and not (config.decay_vectors and id(parameter) not in layer_norms)
+            decays = not vector and not any(word in name for word in undecayed)
             key = (id(parameter) in in_encoder, decays, factors.get(id(parameter), 1.0))
             groups.setdefault(key, []).append(parameter)
     encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr

@@ -28,6 +28,9 @@ METHODS: dict[str, str] = {
 DEFAULT_TEACHER = "teacher"
 """Name of the recipe's ``teacher`` among its teachers."""
 
+Preset = Literal["coherent", "printed", "released"]
+"""Where paper and released code differ: the variant that makes sense, the paper as printed, the code as released."""
+
 Stage = Literal["phase", "labels"]
 """A part of a run: the method's own phase without labels, or the steps on labels."""
 
@@ -65,14 +68,12 @@ class TrainerConfig:
 class Recipe:
     """What recipes of every method hold, in this order; each method narrows what is its own.
 
-    ``init`` names a trained Segmenter whose weights the run begins with, all but the heads; see
-    `geodistill.training.warm_start`.
+    ``preset`` chooses the method's own values where its paper and the released code differ. ``init`` names a trained
+    Segmenter whose weights the run begins with, all but the heads; see `geodistill.training.warm_start`.
     """
 
-    needs_teacher = False
-    """Whether the method itself asks ``teacher``, beside what loss terms do; not a field of the recipe."""
-
     method: str = ""
+    preset: str = "coherent"
     init: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     network: Any = None
@@ -84,6 +85,11 @@ class Recipe:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     @property
+    def needs_teacher(self) -> bool:
+        """Whether the method itself asks ``teacher`` at these values, beside what loss terms do."""
+        return False
+
+    @property
     def phase_steps(self) -> int:
         """Optimiser steps of the method's phase before the labels; 0 where it has none."""
         return 0
@@ -93,6 +99,10 @@ class Recipe:
         """The parts of the run, in order."""
         steps: tuple[tuple[Stage, int], ...] = (("phase", self.phase_steps), ("labels", self.trainer.max_steps))
         return tuple(stage for stage, count in steps if count > 0)
+
+    def idle_keys(self) -> dict[str, str]:
+        """Return the dotted keys that do nothing beside the recipe's other values, each with the reason."""
+        return {}
 
     def without_weights(self) -> Self:
         """Return the recipe with every part of the method randomly initialised, for figures that weights do not change.
@@ -130,12 +140,12 @@ class MethodPlug:
     Attributes:
         recipe: Its recipe, a dataclass whose defaults are the method's.
         build: Returns the method of such a recipe, whose ``losses.weights`` hold the method's own terms alone.
-        presets: Recipe values by preset, laid under the recipe's own.
+        presets: Recipe values by preset, laid under the recipe's own; none for a preset that is not here.
     """
 
     recipe: type[Recipe]
     build: Callable[[Any, BuildContext], Method]
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"coherent": {}})
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def find_method(name: str) -> MethodPlug:

@@ -14,6 +14,8 @@ from geodistill.spec import IGNORE_INDEX
 
 KlAxis = Literal["channel", "width", "spatial"]
 KlReduction = Literal["mean", "batchmean"]
+KlDirection = Literal["teacher_student", "student_teacher"]
+MseReduction = Literal["mean", "norm"]
 TargetNorm = Literal["raw", "standardised", "layernorm"]
 
 
@@ -96,9 +98,17 @@ def focal(logits: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
     return (per_pixel * labelled).sum() / labelled_pixels(mask)
 
 
-def mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error over all elements of two ``(B, C, H, W)`` maps, in float32."""
-    return F.mse_loss(student.float(), teacher.float())
+def mse(student: Tensor, teacher: Tensor, reduction: MseReduction = "mean") -> Tensor:
+    """Return the squared error of two ``(B, C, H, W)`` maps, in float32.
+
+    Args:
+        student: The features.
+        teacher: The target.
+        reduction: ``mean`` over all elements, or ``norm``: the squared L2 norm of each image's difference, the mean
+            over the batch (KTDA's Eq. 3 as printed), which is ``C * H * W`` times as much.
+    """
+    error = F.mse_loss(student.float(), teacher.float())
+    return error if reduction == "mean" else error * student[0].numel()
 
 
 def kl(
@@ -107,8 +117,9 @@ def kl(
     axis: KlAxis = "channel",
     reduction: KlReduction = "mean",
     temperature: float = 1.0,
+    direction: KlDirection = "teacher_student",
 ) -> Tensor:
-    """Kullback-Leibler divergence KL(teacher || student) of feature maps read as distributions.
+    """Return the Kullback-Leibler divergence of feature maps read as distributions.
 
     Args:
         student: ``(B, C, H, W)`` float features.
@@ -118,6 +129,7 @@ def kl(
         reduction: ``mean`` over distributions, or ``batchmean``: the sum of all of them over the batch size, as in
             KTDA's released code, which grows with channels and image size.
         temperature: Divides features before the softmax; the result is multiplied by its square.
+        direction: ``teacher_student`` is KL(teacher || student), ``student_teacher`` is KL(student || teacher).
 
     Returns:
         A scalar, at least 0.
@@ -127,7 +139,9 @@ def kl(
     dim = 1 if axis == "channel" else -1
     log_student = F.log_softmax(student.float() / temperature, dim)
     log_teacher = F.log_softmax(teacher.float() / temperature, dim)
-    total = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+    # F.kl_div(log q, log p) is KL(p || q).
+    first, second = (log_student, log_teacher) if direction == "teacher_student" else (log_teacher, log_student)
+    total = F.kl_div(first, second, reduction="sum", log_target=True)
     rows = student.shape[0] if reduction == "batchmean" else student.numel() // student.shape[dim]
     return total / rows * temperature**2
 

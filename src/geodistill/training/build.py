@@ -59,8 +59,10 @@ def _asked_teachers(recipe: Recipe, distilled: Mapping[str, float]) -> set[str]:
     """
     configs = teacher_configs(recipe)
     of_method = {DEFAULT_TEACHER} & set(configs) if recipe.needs_teacher else set()
+    # A method that has a teacher by default leaves it out where its terms weigh nothing.
+    default = set() if type(recipe)().teacher is None else {DEFAULT_TEACHER}
     terms = {parse_term(name, list(configs)): weight for name, weight in distilled.items()}
-    if unasked := sorted(set(configs) - {term.teacher for term in terms} - of_method):
+    if unasked := sorted(set(configs) - {term.teacher for term in terms} - of_method - default):
         raise RecipeError(
             f"the recipe's teacher {unasked[0]!r}, which no loss term asks",
             "a term such as kd, cwd, dist_inter, dist_intra or feature",

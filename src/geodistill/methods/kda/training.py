@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.methods.kda.network import KdaNetwork, KdaNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Recipe, all_weights
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe, all_weights
 from geodistill.nn.discriminator import Form
 from geodistill.nn.losses import KlAxis, TargetNorm, cross_entropy, focal
 from geodistill.nn.output import SegmentationOutput
@@ -123,17 +123,31 @@ class KdaLossConfig(CommonLosses):
 class KdaRecipe(Recipe):
     """KDA: an encoder that learns a teacher's features against a discriminator, then a decoder on labels."""
 
-    needs_teacher = True
-
     method: Literal["kda"] = "kda"
-    preset: Literal["coherent", "printed"] = "coherent"
+    preset: Preset = "coherent"
     network: KdaNetworkConfig = field(default_factory=KdaNetworkConfig)
     losses: KdaLossConfig = field(default_factory=KdaLossConfig)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether phase 1 has steps: phase 2 learns from labels alone."""
+        return self.phase_steps > 0
 
     @property
     def phase_steps(self) -> int:
         """Steps of phase 1."""
         return self.losses.phase.steps
+
+    def idle_keys(self) -> dict[str, str]:
+        """Return DCF's keys under another decoder, and phase 1's where it has no steps."""
+        idle: dict[str, str] = {}
+        if self.network.decoder != "dcf":
+            names: tuple[str, ...] = ("project", "attention", "upsample")
+            idle |= {f"network.{name}": f"network.decoder is {self.network.decoder}, not dcf" for name in names}
+        if self.phase_steps == 0:
+            names = tuple(field.name for field in fields(DistilPhase) if field.name not in ("steps", "discriminator"))
+            idle |= {f"losses.phase.{name}": "losses.phase.steps is 0" for name in names}
+        return idle
 
     def without_weights(self) -> Self:
         """Return the recipe with network and discriminator randomly initialised."""

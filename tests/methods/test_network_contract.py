@@ -63,10 +63,8 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
         SepNetwork,
         {"architecture": "mask2former", "encoder": "test_convnext", "decoder_channels": 64},
     ),
-    "maflnet-reference": (
-        MaflNetwork,
-        {"encoder": "test_resnet", "width": 16, **PRESETS["reference"]["network"]},
-    ),
+    "maflnet-printed": (MaflNetwork, {"encoder": "test_resnet", "width": 16, **PRESETS["printed"]["network"]}),
+    "maflnet-released": (MaflNetwork, {"encoder": "test_resnet", "width": 16, **PRESETS["released"]["network"]}),
 }
 
 

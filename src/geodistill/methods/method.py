@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +38,21 @@ class CommonLosses:
     cwd_temperature: float = 4.0
     dist_temperature: float = 1.0
     dist_warmup_steps: int = 0
+
+    def idle_keys(self, weights: Mapping[str, float]) -> dict[str, str]:
+        """Return the recipe keys of distillation terms that have no factor, each with the reason."""
+        terms = {
+            "kd_temperature": ("kd",),
+            "cwd_temperature": ("cwd",),
+            "dist_temperature": ("dist_inter", "dist_intra"),
+            "dist_warmup_steps": ("dist_inter", "dist_intra"),
+        }
+        used = {name.rpartition(".")[2] for name, weight in weights.items() if weight != 0}
+        return {
+            f"losses.{key}": f"losses.weights has no {' or '.join(names)}"
+            for key, names in terms.items()
+            if used.isdisjoint(names)
+        }
 
 
 class Objective:

@@ -61,6 +61,16 @@ def test_the_teacher_has_the_published_parameters(place: str, total: float, trai
     assert frozen == 212_149_296
 
 
+def test_the_printed_teacher_has_an_adapter_before_each_of_four_levels() -> None:
+    with torch.device("meta"):
+        encoder = MaflNetwork(3, 6, encoder="sam2_hiera_tiny(adapters=stage)", trained="adapters").encoder
+    widths = [adapter.mlp[0].in_features for adapter in adapters_of(encoder)]
+    assert widths == [96, 96, 192, 384]  # of what enters the first block of each level
+    assert (encoder.channels, encoder.strides) == ((96, 192, 384, 768), (4, 8, 16, 32))
+    # An adapter of width d: d x 32 + 32 and 32 x d + d.
+    assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == sum(65 * d + 32 for d in widths)
+
+
 def test_published_shapes_at_512() -> None:
     with torch.device("meta"):
         network = MaflNetwork(3, 6).train()

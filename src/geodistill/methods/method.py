@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,12 +29,30 @@ class CommonLosses:
         kd_temperature: Softmax temperature of the term ``kd``.
         cwd_temperature: Of ``cwd``.
         dist_temperature: Of ``dist_inter`` and ``dist_intra``.
+        dist_warmup_steps: Steps in which the factors of these two rise from 0: correlations weigh most on a student
+            whose probabilities hardly differ yet.
     """
 
     weighting: Literal["fixed", "uncertainty", "gradient_balance"] = "fixed"
     kd_temperature: float = 1.0
     cwd_temperature: float = 4.0
     dist_temperature: float = 1.0
+    dist_warmup_steps: int = 0
+
+    def idle_keys(self, weights: Mapping[str, float]) -> dict[str, str]:
+        """Return the recipe keys of distillation terms that have no factor, each with the reason."""
+        terms = {
+            "kd_temperature": ("kd",),
+            "cwd_temperature": ("cwd",),
+            "dist_temperature": ("dist_inter", "dist_intra"),
+            "dist_warmup_steps": ("dist_inter", "dist_intra"),
+        }
+        used = {name.rpartition(".")[2] for name, weight in weights.items() if weight != 0}
+        return {
+            f"losses.{key}": f"losses.weights has no {' or '.join(names)}"
+            for key, names in terms.items()
+            if used.isdisjoint(names)
+        }
 
 
 class Objective:

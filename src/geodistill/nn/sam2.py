@@ -1,11 +1,11 @@
-"""The image encoder's trunk (Hiera) inside the published SAM2 and SAM2.1 weights, under the names timm gives it."""
+"""The trunk (Hiera) of the image encoder in published SAM2 and SAM2.1 weights, under timm's parameter names."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 PREFIXES = ("image_encoder.trunk.", "vision_encoder.backbone.", "detector_model.vision_encoder.backbone.")
-"""Where the trunk lies in Meta's files and in those of transformers."""
+"""Prefixes of the trunk's parameters in Meta's files, and in those of transformers."""
 
 RENAMED = {
     # Meta's
@@ -21,16 +21,15 @@ RENAMED = {
 
 
 def trunk_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take the trunk's tensors out of a whole SAM2's and give them timm's names.
+    """Return the trunk's tensors of a whole SAM2 under timm's names.
 
-    Neck, prompt encoder, mask decoder and memory are left behind. Tensors that are named as timm's pass unchanged.
+    Neck, prompt encoder, mask decoder and memory are left out. Tensors with timm's names are returned unchanged.
 
     Args:
         tensors: Weights by key as Meta, transformers or timm publish them.
     """
-    found = [prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in tensors)]
-    if found:
-        tensors = {key.removeprefix(found[0]): t for key, t in tensors.items() if key.startswith(found[0])}
+    prefix = next((prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in tensors)), "")
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     return {_renamed(key): tensor for key, tensor in tensors.items()}
 
 

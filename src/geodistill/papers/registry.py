@@ -5,7 +5,7 @@ A paper's tables are a file of ``papers/tables``. What each part of it means:
 * ``run``: what every row of a table runs, where the row does not say otherwise;
 * ``use``: parts named at the head of the file, laid under what the row says itself;
 * ``set``: recipe keys of a row's own run; ``first``: of the first run of the row, the one before it where there is one;
-  ``every``: of all its runs;
+  ``every``: of all its runs; a value ``{printed: ..., released: ...}`` is one for each of the two settings;
 * ``baseline``: the network of a supervised baseline, which takes data, optimiser, schedule and trainer from the run of
   its table;
 * ``figures``: as printed, in the order of the columns; ``text``: figures of the paper's text, by metric.

@@ -152,7 +152,8 @@ def row_flags(step: Step, like: Step | None = None, settings: Settings = "printe
         known = set(recipe_keys(type(load_row(step.recipe, ()))))
         shared = {f"{name}.{key}": value for name in SHARED for key, value in recipe_dict(theirs)[name].items()}
         flags += as_flags({key: value for key, value in shared.items() if key in known})
-    return flags + as_flags(step.overrides)
+    chosen = {key: value[settings] if isinstance(value, dict) else value for key, value in step.overrides.items()}
+    return flags + as_flags(chosen)
 
 
 def preset_flags(recipe: str, settings: Settings) -> list[str]:

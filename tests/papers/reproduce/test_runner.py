@@ -371,7 +371,7 @@ def test_the_list_says_what_each_table_needs_and_what_is_open(capsys: pytest.Cap
         "4 of 4 rows can be run; data: grass (HF XavierJiezou/ktda-datasets)",
         "kda-landslide-distil, then kda-landslide",
         "open: a network that no kept library has",
-        "columns: mIoU, OA, mF1",
+        "columns: mIoU, OA, F1",
     ):
         assert told in text
     for name in ("samrs/1", "samrs/6", "kda/III", "maflnet/2", "metasegnet/II"):

@@ -80,7 +80,7 @@ class Runner:
         scores = evaluate(segmenter, self.source.manifest(data), scored, options=options)
         figures = figures_of(scores, segmenter, costs["size"])
         if costs["timed"]:
-            timed = load_on(segmenter, options.device)
+            timed = load_on(segmenter.for_prompt(0) if segmenter.prompts else segmenter, options.device)
             figures["images_per_second"] = images_per_second([timed], self.table.size, batch_size=1)[0]
         with atomic_path(path) as part:
             part.write_text(json.dumps({"how": how, "figures": figures}, indent=2) + "\n", encoding="utf-8")

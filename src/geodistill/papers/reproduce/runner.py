@@ -93,9 +93,6 @@ def reproduce(
     claim_files(out, KIND, results, write=False)
     prompts = {label: table.rows[label] for label in opened.labels if table.rows[label].prompt}
     every = [one for row in opened.runs.values() for run in row.values() for one in run.chain()]
-    look_for_weights(
-        {label: [one for run in row.values() for one in run.chain()] for label, row in opened.runs.items()}, source
-    )
     with hold_folder(out, "reproduce"):
         claim_files(out, KIND, results)
         if prompts:
@@ -103,6 +100,7 @@ def reproduce(
                 board.enter(label, seeds[0], 0, figures)
         for one in dict.fromkeys(one for run in every for one in (*run.sets, table.scored_set) if one):
             source.manifest(one)
+        look_for_weights({n: [x for run in r.values() for x in run.chain()] for n, r in opened.runs.items()}, source)
         _run_all(opened.runs, Runner(out / "runs", source, table, scale), board)
     return board.write()
 

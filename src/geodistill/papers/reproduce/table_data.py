@@ -167,15 +167,19 @@ def look_for_weights(runs: Mapping[str, Sequence[TrainingRun]], source: Source) 
     opened: dict[str, str] = {}
     for label, row_runs in runs.items():
         for run in row_runs:
-            for problem in filter(None, _problems(run.recipe, source, opened)):
+            for problem in filter(None, _problems(run, source, opened)):
                 missing.setdefault(problem, []).append(label)
     if missing:
         lines = [f"{problem} (rows {', '.join(dict.fromkeys(labels))})" for problem, labels in missing.items()]
         raise ArtifactError("; ".join(lines), "", "or run the other rows with --rows")
 
 
-def _problems(recipe: Recipe, source: Source, opened: dict[str, str]) -> Iterator[str]:
+def _problems(run: TrainingRun, source: Source, opened: dict[str, str]) -> Iterator[str]:
     """Yield what hinders a run's weights; what was opened once is not opened again."""
+    recipe = run.recipe
+    for before in run.before:
+        if before.step.into == "teacher.segmenter":
+            recipe = put(recipe, "teacher.weights", None)
     try:
         recipe = source.place_weights(recipe)
     except ArtifactError as error:

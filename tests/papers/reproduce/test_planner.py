@@ -122,7 +122,7 @@ def test_few_labels_stay_fewer_and_are_never_none() -> None:
 def test_encoders_shrink_to_the_smallest_of_their_kind() -> None:
     assert tiny_encoder("vit_large_patch14_dinov2") == "test_vit"
     assert tiny_encoder("convnext_base(drop_path_rate=0.4, ls_init_value=1.0)") == "test_convnext"
-    assert tiny_encoder("sam2_hiera_large(adapters=stage)") == "test_vit(adapters=stage)"
+    assert tiny_encoder("sam2_hiera_large(adapters=stage)") == "test_vit(adapters=block)"
     assert tiny_encoder("pvt_kda") == "test_resnet"
 
 

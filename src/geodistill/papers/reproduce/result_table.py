@@ -161,14 +161,18 @@ class PaperTable:
             "rows": rows,
         }
 
-    def to_text(self, arithmetic: bool = False, remarks: bool = True) -> str:
-        """Write the table for a terminal.
+    def to_text(self, arithmetic: bool = False) -> str:
+        """Write the table for a terminal; with ``arithmetic`` it says below why marked figures cannot be right."""
+        about = f"{self.table.name}: {self.table.about} ({self.scale}, as {self.settings}; {self.data})"
+        top = [about, *([self.warning] if self.warning else []), ""]
+        return "\n".join([*top, *self._aligned(self.rows), "", *self._remarks(arithmetic)])
 
-        Args:
-            arithmetic: Say below the table why marked figures cannot be right.
-            remarks: Write what stands below the table at all.
-        """
-        cells = [["row", *["ours", "paper"] * len(self.columns)], *(self._cells(row) for row in self.rows)]
+    def progress(self) -> str:
+        """Write the rows that are run, as far as they are, for a terminal."""
+        return "\n".join(self._aligned([row for row in self.rows if row.state in ("done", "failed", "waiting")]))
+
+    def _aligned(self, rows: Sequence[TableRow]) -> list[str]:
+        cells = [["row", *["ours", "paper"] * len(self.columns)], *(self._cells(row) for row in rows)]
         widths = [max(len(line[at]) for line in cells) for at in range(len(cells[0]))]
         above = [" " * widths[0]]
         for at, column in enumerate(self.columns):
@@ -176,13 +180,10 @@ class PaperTable:
             short = len(column.heading) - (widths[1 + 2 * at] + 2 + widths[2 + 2 * at])
             widths[1 + 2 * at] += max(short, 0)
             above.append(column.heading.rjust(widths[1 + 2 * at] + 2 + widths[2 + 2 * at]))
-        lines = ["  ".join(above)] + [
+        return ["  ".join(above)] + [
             "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
             for line in cells
         ]
-        about = f"{self.table.name}: {self.table.about} ({self.scale}, as {self.settings}; {self.data})"
-        top = [about, *([self.warning] if self.warning else []), ""]
-        return "\n".join([*top, *lines, *(["", *self._remarks(arithmetic)] if remarks else [])])
 
     def to_markdown(self, arithmetic: bool = False) -> str:
         """Write the table in Markdown, with the same cells and remarks as on a terminal."""

@@ -138,11 +138,12 @@ def draw(
     opened = _open(name, out, scale, root, seeds, rows, overrides, settings)
     runner = Runner(opened.out / "runs", opened.source, opened.table, scale)
     first = {label: next(iter(row.values())) for label, row in opened.runs.items()}
-    ran = {label: run for label, run in first.items() if run.recipe.trainer.max_steps and runner.is_trained(run)}
+    ran = {run.key: (label, run) for label, run in reversed(first.items()) if runner.is_trained(run)}  # each run once
+    shown = {label: run for label, run in reversed(ran.values()) if run.recipe.trainer.max_steps}
     names = [picture_name(opened.table.name, scale, kind) for kind in kinds or PICTURES]
     with hold_folder(opened.out, "reproduce"):
         claim_files(opened.out, KIND, names)
-        return draw_pictures(RanRows(runner, ran, opened.out), kinds)
+        return draw_pictures(RanRows(runner, shown, opened.out), kinds)
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def _run_all(runs: Mapping[str, RowRuns], runner: Runner, board: Board) -> None:
             board.failed[label] = " ".join(str(error).split()) or type(error).__name__
             print(f"{name} {label} failed: {board.failed[label]}", file=sys.stderr)
         if number < len(runs):
-            print(board.write().to_text(remarks=False), file=sys.stderr, flush=True)
+            print(board.write().progress(), file=sys.stderr, flush=True)
 
 
 def _row_runs(planner: Planner, table: Table, label: str, seeds: Sequence[int]) -> RowRuns:

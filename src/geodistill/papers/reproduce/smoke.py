@@ -98,4 +98,5 @@ def tiny_encoder(name: str) -> str:
     """
     base, options = parse_name(name)
     tiny = next((small for start, small in KINDS.items() if base.startswith(start)), "test_resnet")
-    return format_name(tiny, {key: value for key, value in options.items() if key == "adapters"})
+    # One per block, as a plain transformer has no stages.
+    return format_name(tiny, {"adapters": "block"} if "adapters" in options else {})

@@ -13,7 +13,7 @@ from geodistill.methods.schema import Recipe
 from geodistill.nn.encoders import parse_name
 from geodistill.papers.registry import PAPERS, all_tables, find_table, prompt_figures
 from geodistill.papers.reproduce.planner import SHARED, Planner, load_row, row_flags, value_of, why_open
-from geodistill.papers.table import Row, Step, Table
+from geodistill.papers.table import PaperRow, Step, Table
 from geodistill.training.recipe import recipe_dict, recipe_names
 
 TABLES = list(all_tables().values())
@@ -140,7 +140,7 @@ def differing(one: Recipe, other: Recipe) -> set[str]:
 def test_rows_of_a_table_differ_only_in_what_they_declare(table: Table) -> None:
     """Rows of one recipe differ in their own keys; a baseline shares data, optimiser, schedule and trainer too."""
     runs = {label: PLANNER.run(table, row, 0).recipe for label, row in table.rows.items() if row.recipe}
-    rows: list[Row] = [table.rows[label] for label in runs]
+    rows: list[PaperRow] = [table.rows[label] for label in runs]
     for row in rows:
         for other in rows:
             declared = set(row.overrides) | set(other.overrides)

@@ -41,14 +41,7 @@ def reproduce(argv: Sequence[str]) -> None:
     add("--json", action="store_true", help="print JSON")
     args = parse(parser, argv)
     if args.list:
-        from geodistill.papers.registry import find_table
-        from geodistill.papers.reproduce.listing import list_tables
-
-        listed = list_tables([find_table(args.table).name] if args.table else [])
-        if args.json:
-            print_json([table.to_dict() for table in listed])
-        else:
-            print("\n\n".join(table.to_text() for table in listed))
+        _list(args.table, args.json)
         return
     if not args.table:
         raise RecipeError("reproduce without a table", "one such as ktda/2", "see 'geodistill reproduce --list'")
@@ -75,3 +68,14 @@ def reproduce(argv: Sequence[str]) -> None:
     failed = [row.label for row in table.rows if row.state == "failed"]
     if failed:
         raise GeodistillError(f"rows of {args.table} without figures: {', '.join(failed)}", "", "run it again")
+
+
+def _list(name: str | None, as_json: bool) -> None:
+    from geodistill.papers.registry import find_table
+    from geodistill.papers.reproduce.listing import list_tables
+
+    listed = list_tables([find_table(name).name] if name else [])
+    if as_json:
+        print_json([table.to_dict() for table in listed])
+    else:
+        print("\n\n".join(table.to_text() for table in listed))

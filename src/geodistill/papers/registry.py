@@ -18,9 +18,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from geodistill.errors import DataError, UnknownNameError
-from geodistill.papers.table import Column, Row, Step, Table
-from geodistill.reading import parse_yaml
+from geodistill.errors import UnknownNameError
+from geodistill.papers.table import Column, PaperRow, Step, Table
+from geodistill.reading import decode, parse_yaml
 
 PAPERS = ("samrs", "ktda", "kda", "maflnet", "metasegnet", "ours")
 """The papers in the order of the documentation, and the tables that no paper prints."""
@@ -69,7 +69,7 @@ def prompt_figures() -> dict[str, tuple[float, float]]:
 
 def _read(paper: str) -> list[Table]:
     file = resources.files("geodistill.papers") / "tables" / f"{paper}.yaml"
-    content = parse_yaml(file.read_text(encoding="utf-8"), file.name, DataError)
+    content = parse_yaml(decode(file.read_bytes(), file.name), file.name)
     parts = content.get("parts", {})
     return [_table(paper, str(number), dict(table), parts) for number, table in content["tables"].items()]
 
@@ -88,28 +88,30 @@ def _column(heading: str, metric: str | dict[str, Any]) -> Column:
 
 
 def _row(
-    label: str, own: dict[str, Any], columns: tuple[Column, ...], run: Mapping[str, Any], parts: Mapping[str, Any]
-) -> Row:
+    label: str, declared: dict[str, Any], columns: tuple[Column, ...], run: Mapping[str, Any], parts: Mapping[str, Any]
+) -> PaperRow:
     """Return a row with what its table and the parts that it names say under what it says itself."""
-    printed = own.get("figures", [None] * len(columns))
+    printed = declared.get("figures", [None] * len(columns))
     figures = {c.heading: f for c, f in zip(columns, printed, strict=True) if f is not None}
-    shown = {key: own[key] for key in ("open", "note", "prompt", "text") if key in own}
-    if "open" in own or "prompt" in own:
-        return Row(label, own.get("is", ""), figures, **shown)
-    named = [parts[name] for name in own.get("use", ())]
-    if "baseline" in own:
-        table, network = _merge(run), dict(own["baseline"])
+    shown = {key: declared[key] for key in ("open", "note", "prompt", "text") if key in declared}
+    if "open" in declared or "prompt" in declared:
+        return PaperRow(label, declared.get("is", ""), figures, **shown)
+    named = [parts[name] for name in declared.get("use", ())]
+    if "baseline" in declared:
+        table, network = _merge(run), dict(declared["baseline"])
         like = Step(table["recipe"], table["every"] | table["set"])
         recipe = network.pop("recipe", BASELINE)
-        keys = {f"network.{key}": value for key, value in network.items()} | own.get("set", {})
-        return Row(label, own.get("is", ""), figures, recipe=recipe, overrides=keys, like=like, **shown)
-    spec = _merge(run, *named, own)
+        keys = {f"network.{key}": value for key, value in network.items()} | declared.get("set", {})
+        return PaperRow(label, declared.get("is", ""), figures, recipe=recipe, overrides=keys, like=like, **shown)
+    spec = _merge(run, *named, declared)
     steps = spec.get("before", [])
     overrides = spec["every"] | spec["set"] | ({} if steps else spec["first"])
     before = tuple(
         Step(s["recipe"], spec["every"] | spec["first"], s["into"], s["part"], tuple(s.get("sets", ()))) for s in steps
     )
-    return Row(label, own.get("is", ""), figures, recipe=spec["recipe"], overrides=overrides, before=before, **shown)
+    return PaperRow(
+        label, declared.get("is", ""), figures, recipe=spec["recipe"], overrides=overrides, before=before, **shown
+    )
 
 
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """One row of a table.
 
     Attributes:
@@ -115,7 +115,7 @@ class Table:
     about: str
     dataset: str
     columns: tuple[Column, ...]
-    rows: Mapping[str, Row]
+    rows: Mapping[str, PaperRow]
     split: str | None = None
     layout: str | None = None
     scored: str = "test"
@@ -157,7 +157,7 @@ class Table:
         metrics = dict.fromkeys(metric for row in self.rows.values() for metric in row.text)
         return tuple(Column(f"{metric.replace('_', ' ')} (text)", metric) for metric in metrics)
 
-    def printed(self, row: Row) -> dict[str, Figure]:
+    def printed(self, row: PaperRow) -> dict[str, Figure]:
         """Return a row's figures by heading: the table's, and those of the text."""
         return dict(row.figures) | {c.heading: row.text[c.metric] for c in self.text_columns if c.metric in row.text}
 

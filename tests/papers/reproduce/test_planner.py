@@ -11,7 +11,7 @@ from geodistill.errors import RecipeError
 from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce.planner import Planner, TrainingRun, parse_overrides, put, why_open
 from geodistill.papers.reproduce.smoke import STEPS, tiny_encoder
-from geodistill.papers.table import Row, Step
+from geodistill.papers.table import PaperRow, Step
 from geodistill.training.recipe import load_recipe
 
 IDENTITIES = dict.fromkeys(CATALOG, "a set")
@@ -164,15 +164,15 @@ def test_put_reaches_into_parts() -> None:
 
 
 def test_a_row_is_open_where_it_says_so_or_its_recipe_is_not_there() -> None:
-    assert why_open(Row("x", recipe="ktda-grass")) == ""
-    assert why_open(Row("x", open="nobody keeps it")) == "nobody keeps it"
-    assert why_open(Row("x", recipe="sepia")) == "recipe sepia is not shipped"
-    assert why_open(Row("x", recipe="ktda-grass", before=(Step("sepia"),))) == "recipe sepia is not shipped"
-    assert why_open(Row("x", recipe="ktda-grass", overrides={"network.fmm_blok": 2}), read=False) == ""
-    assert why_open(Row("x", recipe="sepia"), read=False) == "recipe sepia is not shipped"
-    assert "network.fmm_blok" in why_open(Row("x", recipe="ktda-grass", overrides={"network.fmm_blok": 2}))
+    assert why_open(PaperRow("x", recipe="ktda-grass")) == ""
+    assert why_open(PaperRow("x", open="nobody keeps it")) == "nobody keeps it"
+    assert why_open(PaperRow("x", recipe="sepia")) == "recipe sepia is not shipped"
+    assert why_open(PaperRow("x", recipe="ktda-grass", before=(Step("sepia"),))) == "recipe sepia is not shipped"
+    assert why_open(PaperRow("x", recipe="ktda-grass", overrides={"network.fmm_blok": 2}), read=False) == ""
+    assert why_open(PaperRow("x", recipe="sepia"), read=False) == "recipe sepia is not shipped"
+    assert "network.fmm_blok" in why_open(PaperRow("x", recipe="ktda-grass", overrides={"network.fmm_blok": 2}))
     assert "network.architecture" in why_open(
-        Row("x", recipe="supervised-folder", overrides={"network.architecture": "vnet"})
+        PaperRow("x", recipe="supervised-folder", overrides={"network.architecture": "vnet"})
     )
 
 

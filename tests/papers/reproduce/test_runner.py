@@ -13,11 +13,11 @@ from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.errors import ArtifactError, DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.papers.registry import find_table
-from geodistill.papers.reproduce import list_tables, prompt_table, reproduce, runner, table_data
+from geodistill.papers.reproduce import prompt_table, reproduce, runner, table_data
 from geodistill.papers.reproduce import row_scores as running
 from geodistill.papers.reproduce.result_table import PaperTable
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets
-from geodistill.papers.table import Column, Row, Table
+from geodistill.papers.table import Column, PaperRow, Table
 
 TINY = ["trainer.max_steps=2", "data.crop=32", "data.batch_size=2"]
 TINY_PHASE = [*TINY, "losses.phase.steps=2"]
@@ -227,7 +227,7 @@ def test_sets_of_a_pre_training_lie_beside_each_other(tmp_path: Path) -> None:
 
 
 def test_a_model_is_scored_on_a_set_that_it_never_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = Row("ours", recipe="supervised-folder", overrides={"network.encoder": "test_resnet"})
+    row = PaperRow("ours", recipe="supervised-folder", overrides={"network.encoder": "test_resnet"})
     columns = (Column("tree", "iou:tree"), Column("car", "iou:car"), Column("building", "iou:building"))
     mapping = {"tree": "tree", "car": "car"}
     table = Table(
@@ -361,33 +361,6 @@ def test_a_file_where_the_results_should_go_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="not a directory"):
         reproduce("ktda/2", tmp_path / "file")
-
-
-def test_the_list_says_what_each_table_needs_and_what_is_open(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "--list"]) == 0
-    text = capsys.readouterr().out
-    for told in (
-        "ktda/II: loss terms, on grass",
-        "4 of 4 rows can be run; data: grass (HF XavierJiezou/ktda-datasets)",
-        "kda-landslide-distil, then kda-landslide",
-        "open: a network that no kept library has",
-        "columns: mIoU, OA, F1",
-    ):
-        assert told in text
-    for name in ("samrs/1", "samrs/6", "kda/III", "maflnet/2", "metasegnet/II"):
-        assert f"\n{name}: " in f"\n{text}"
-
-
-def test_the_list_as_json_and_of_one_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "kda/2", "--list", "--json"]) == 0
-    (table,) = json.loads(capsys.readouterr().out)
-    assert (table["name"], table["runnable"], len(table["rows"])) == ("kda/II", 5, 7)
-    published = {row["row"]: row["published"] for row in table["rows"]}
-    assert published["MFFENet"] == {"IoU": 67.99, "mIoU": 82.32, "OA": 96.86, "F1": 81.15, "Precision": 74.14}
-    assert "102.30" in table["rows"][-1]["marked"]["IoU"][0]
-    assert table["data"] == ["cas-landslide"]
-    (sep,) = list_tables(["samrs/4"])
-    assert sep.data == ("isaid", "sota", "sior", "fast")
 
 
 def test_the_verb_prints_the_table(

@@ -10,7 +10,7 @@ from geodistill.data.catalog.declarations import CATALOG
 from geodistill.papers.registry import all_tables
 from geodistill.papers.reproduce.planner import why_open
 from geodistill.papers.reproduce.result_table import printed_complaints
-from geodistill.papers.table import Figure, Row, Table
+from geodistill.papers.table import Figure, PaperRow, Table
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _listed(table: Table) -> ListedTable:
     return ListedTable(table, data, CATALOG[table.dataset].source, rows)
 
 
-def _listed_row(table: Table, row: Row) -> ListedRow:
+def _listed_row(table: Table, row: PaperRow) -> ListedRow:
     marked: dict[str, list[str]] = {}
     for complaint in printed_complaints(table, row.figures):
         for heading in complaint.metrics:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.schema import Recipe, find_method
 from geodistill.papers.reproduce.smoke import smoke_overrides
-from geodistill.papers.table import Row, Step, Table
+from geodistill.papers.table import PaperRow, Step, Table
 from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
 
 T = TypeVar("T")
@@ -90,7 +90,9 @@ class Planner:
     row_overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     settings: Settings = "printed"
 
-    def run(self, table: Table, row: Row, seed: int, column_overrides: Mapping[str, Any] | None = None) -> TrainingRun:
+    def run(
+        self, table: Table, row: PaperRow, seed: int, column_overrides: Mapping[str, Any] | None = None
+    ) -> TrainingRun:
         """Return a row's run, with those it needs.
 
         Args:
@@ -103,13 +105,13 @@ class Planner:
             RecipeError: A value does not fit its field.
             UnknownNameError: A recipe or key is unknown.
         """
-        own = dict(self.overrides) | dict(self.row_overrides.get(row.label, {}))
+        chosen = dict(self.overrides) | dict(self.row_overrides.get(row.label, {}))
         before = []
         for step in row.before:
             sets = step.sets or (table.dataset,)
-            before.append(Prerequisite(step, self._make(step, None, sets, seed, own, ())))
+            before.append(Prerequisite(step, self._make(step, None, sets, seed, chosen, ())))
         last = Step(row.recipe, dict(row.overrides) | dict(column_overrides or {}))
-        return self._make(last, row.like, (table.dataset,), seed, own, tuple(before))
+        return self._make(last, row.like, (table.dataset,), seed, chosen, tuple(before))
 
     def _make(
         self,
@@ -117,14 +119,14 @@ class Planner:
         like: Step | None,
         sets: tuple[str, ...],
         seed: int,
-        own: Mapping[str, str],
+        chosen: Mapping[str, str],
         before: tuple[Prerequisite, ...],
     ) -> TrainingRun:
         flags = row_flags(step, like, self.settings)
         if self.scale == "smoke":
             flags += as_flags(smoke_overrides(load_row(step.recipe, tuple(flags)), len(sets)))
         recipe = load_row(step.recipe, tuple(flags))
-        flags += [f"--{key}={value}" for key, value in own.items() if _takes(recipe, key)]
+        flags += [f"--{key}={value}" for key, value in chosen.items() if _takes(recipe, key)]
         recipe = load_row(step.recipe, tuple(flags))
         recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
         for earlier in before:
@@ -202,7 +204,7 @@ def put(recipe: T, key: str, value: Any) -> T:
     return replace(recipe, **{first: put(inner, rest, value)})  # type: ignore[type-var]
 
 
-def why_open(row: Row, *, read: bool = True, settings: Settings = "printed") -> str:
+def why_open(row: PaperRow, *, read: bool = True, settings: Settings = "printed") -> str:
     """Say why a row cannot be run; empty where it can.
 
     Args:

@@ -16,7 +16,7 @@ from geodistill.label.masks import Runs
 from geodistill.label.presets import SEGMENTER
 from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source
-from geodistill.papers.table import Row
+from geodistill.papers.table import PaperRow
 from geodistill.raster import atomic_path
 from geodistill.reading import read_object
 from geodistill.synthetic import LEGEND, REGIONS, TownScene, draw_scene, write_scene
@@ -26,7 +26,7 @@ SCENES, SIDE = 2, 192
 
 
 def prompt_figures(
-    rows: dict[str, Row], source: Source, out: Path, segmenter: str | None = None
+    rows: dict[str, PaperRow], source: Source, out: Path, segmenter: str | None = None
 ) -> dict[str, dict[str, float]]:
     """Compare the prompts of some rows, those that were not compared yet; return ``instance_iou`` and ``pixel_iou``.
 

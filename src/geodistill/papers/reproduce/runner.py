@@ -188,17 +188,17 @@ def _open(
     check_place(out)
     labels = [label for label in table.rows if not reasons[label] and (not rows or label in rows)]
     source = _source(table, scale, root, out)
-    own = parse_overrides(overrides, list(table.rows))
-    keys = own.pop("")
+    by_row = parse_overrides(overrides, list(table.rows))
+    keys = by_row.pop("")
     if any(table.rows[label].prompt for label in labels):
         _check_keys(keys, {"segmenter"})
         return _Opened(table, out, source, reasons, labels, {}, keys.get("segmenter"))
-    planner = Planner(scale, identities(source), keys, own, settings)
+    planner = Planner(scale, identities(source), keys, by_row, settings)
     runs = {label: _row_runs(planner, table, label, seeds) for label in labels}
     known = {
         key for row in runs.values() for run in row.values() for one in run.chain() for key in known_keys(one.recipe)
     }
-    for chosen in (keys, *own.values()) if runs else ():
+    for chosen in (keys, *by_row.values()) if runs else ():
         _check_keys(chosen, known)
     return _Opened(table, out, source, reasons, labels, runs, None)
 

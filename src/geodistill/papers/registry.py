@@ -20,7 +20,7 @@ from typing import Any
 
 from geodistill.errors import UnknownNameError
 from geodistill.papers.table import Column, PaperRow, Step, Table
-from geodistill.reading import decode, parse_yaml
+from geodistill.reading import parse_yaml
 
 PAPERS = ("samrs", "ktda", "kda", "maflnet", "metasegnet", "ours")
 """The papers in the order of the documentation, and the tables that no paper prints."""
@@ -68,8 +68,8 @@ def prompt_figures() -> dict[str, tuple[float, float]]:
 
 
 def _read(paper: str) -> list[Table]:
-    file = resources.files("geodistill.papers") / "tables" / f"{paper}.yaml"
-    content = parse_yaml(decode(file.read_bytes(), file.name), file.name)
+    text = (resources.files("geodistill.papers") / "tables" / f"{paper}.yaml").read_text(encoding="utf-8")
+    content = parse_yaml(text, f"{paper}.yaml")
     parts = content.get("parts", {})
     return [_table(paper, str(number), dict(table), parts) for number, table in content["tables"].items()]
 

@@ -66,7 +66,7 @@ def test_the_teacher_before_a_student_is_the_teachers_row() -> None:
 
 def test_full_rows_are_the_recipe_and_the_rows_overrides_alone() -> None:
     run = plan("ktda/II", "without L_aux", "full")
-    expected = load_recipe("ktda-grass", ["--losses.weights.aux=0", "--trainer.seed=0"])
+    expected = load_recipe("ktda-grass", ["--preset=printed", "--losses.weights.aux=0", "--trainer.seed=0"])
     assert run.recipe == expected
 
 

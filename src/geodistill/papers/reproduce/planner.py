@@ -172,8 +172,8 @@ def as_flags(overrides: Mapping[str, Any]) -> list[str]:
 
 
 def _takes(recipe: Recipe, key: str) -> bool:
-    """Whether a user's override is for this run: a phase that it does not have keeps its 0 steps."""
-    if key not in known_keys(recipe):
+    """Whether a user's override is for this run: a key that does something there; a missing phase keeps its 0 steps."""
+    if key not in known_keys(recipe) or key in recipe.idle_keys():
         return False
     if key not in ("trainer.max_steps", "losses.phase.steps"):
         return True

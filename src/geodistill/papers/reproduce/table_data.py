@@ -186,10 +186,10 @@ def _problems(run: TrainingRun, source: Source, opened: dict[str, str]) -> Itera
         yield str(error)
     keys = known_keys(recipe)
     named = [(value_of(recipe, key), value_of(recipe, encoder)) for key, encoder in WEIGHT_KEYS.items() if key in keys]
-    wanted = [encoder for weights, encoder in named if weights == "pretrained"]
+    encoders = [encoder for weights, encoder in named if weights == "pretrained"]
     if recipe.method == "kda" and not recipe.phase_steps:
-        wanted = wanted[:1]
-    for encoder in wanted:
+        encoders = encoders[:1]
+    for encoder in encoders:
         if encoder not in opened:
             opened[encoder] = _reason(lambda name: build_encoder(name, weights="pretrained"), encoder)
         yield opened[encoder]

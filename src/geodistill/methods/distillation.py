@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 LogitLoss = Callable[[Tensor, Tensor, Tensor, CommonLosses], Tensor]
 
 LOGIT_LOSSES: dict[str, LogitLoss] = {
-    "kd": lambda own, target, mask, losses: logit_kd(own, target, mask, losses.kd_temperature),
-    "cwd": lambda own, target, mask, losses: channel_wise_kd(own, target, losses.cwd_temperature, mask),
-    "dist_inter": lambda own, target, mask, losses: relation_inter(own, target, mask, losses.dist_temperature),
-    "dist_intra": lambda own, target, mask, losses: relation_intra(own, target, mask, losses.dist_temperature),
+    "kd": lambda student, target, mask, losses: logit_kd(student, target, mask, losses.kd_temperature),
+    "cwd": lambda student, target, mask, losses: channel_wise_kd(student, target, losses.cwd_temperature, mask),
+    "dist_inter": lambda student, target, mask, losses: relation_inter(student, target, mask, losses.dist_temperature),
+    "dist_intra": lambda student, target, mask, losses: relation_intra(student, target, mask, losses.dist_temperature),
 }
 FEATURE_LOSSES = ("feature", "adversarial")
 KINDS = (*LOGIT_LOSSES, *FEATURE_LOSSES)
@@ -58,7 +58,7 @@ class Term:
     kind: str
 
 
-def split_weights(weights: Mapping[str, float], own: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+def split_weights(weights: Mapping[str, float], of_method: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """Part a recipe's ``losses.weights`` into the method's own terms and the distillation terms.
 
     Raises:
@@ -66,10 +66,10 @@ def split_weights(weights: Mapping[str, float], own: Sequence[str]) -> tuple[dic
     """
     distilled: dict[str, float] = {}
     for name, weight in weights.items():
-        if name not in own:
+        if name not in of_method:
             kinds = (*LOGIT_LOSSES, *FEATURE_LOSSES)
             if name.rpartition(".")[2] not in kinds:
-                raise UnknownNameError("loss term", name, [*own, *kinds])
+                raise UnknownNameError("loss term", name, [*of_method, *kinds])
             distilled[name] = weight
     return {name: weight for name, weight in weights.items() if name not in distilled}, distilled
 
@@ -110,7 +110,7 @@ class FeatureMatch(nn.Module):
         teacher.ask(levels)
         self.strides = [teacher.strides[level] for level in levels]
         targets = [teacher.channels[level] for level in levels]
-        self.align = FAM([student.channels[own] for own, _ in self.pairs], targets)
+        self.align = FAM([student.channels[level] for level, _ in self.pairs], targets)
         self.discriminator: FeatureDiscriminator | None = None
         if "adversarial" in kinds:
             discriminator = load("geodistill.nn.discriminator:FeatureDiscriminator")
@@ -124,7 +124,7 @@ class FeatureMatch(nn.Module):
             targets: The teacher's.
             size: Height and width of the image.
         """
-        aligned = self.align([maps[own] for own, _ in self.pairs], map_grids(*size, self.strides))
+        aligned = self.align([maps[level] for level, _ in self.pairs], map_grids(*size, self.strides))
         matched = [targets.features[level] for _, level in self.pairs]
         terms = {"feature": feature_kd(aligned, matched)} if self.whole else {}
         if self.discriminator is not None:

@@ -144,7 +144,7 @@ def layer_factors(encoder: nn.Module | None, decay: float) -> dict[int, float]:
         RecipeError: The encoder has no blocks in a row.
     """
     named = [] if encoder is None else list(encoder.named_parameters())
-    blocks = {name: int(found[1]) + 1 for name, _ in named if (found := _BLOCK.search(name))}
+    blocks = {name: int(match[1]) + 1 for name, _ in named if (match := _BLOCK.search(name))}
     if not blocks:
         raise RecipeError(
             "optimizer.layer_decay without a plain vision transformer", "an encoder such as vit_base_patch16_224"

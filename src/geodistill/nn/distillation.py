@@ -83,9 +83,9 @@ def relation_inter(student: Tensor, teacher: Tensor, mask: Tensor, temperature: 
         RecipeError: The shapes differ.
     """
     _check_alike(student, teacher, mask)
-    own, target = (F.softmax(logits.float() / temperature, 1) for logits in (student, teacher))
-    own, target = own - own.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
-    distance = (1 - _cosine(own, target, 1)) * _counted(mask)
+    centred, target = (F.softmax(logits.float() / temperature, 1) for logits in (student, teacher))
+    centred, target = centred - centred.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
+    distance = (1 - _cosine(centred, target, 1)) * _counted(mask)
     return distance.sum() / labelled_pixels(mask) * temperature**2
 
 
@@ -134,9 +134,9 @@ def feature_kd(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     Raises:
         RecipeError: The shapes differ.
     """
-    for own, target in zip(student, teacher, strict=True):
-        _check_alike(own, target, None)
-    levels = [mse(own, layer_normalise(target)) for own, target in zip(student, teacher, strict=True)]
+    for features, target in zip(student, teacher, strict=True):
+        _check_alike(features, target, None)
+    levels = [mse(features, layer_normalise(target)) for features, target in zip(student, teacher, strict=True)]
     return torch.stack(levels).mean()
 
 

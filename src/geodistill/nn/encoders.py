@@ -128,7 +128,7 @@ def build_encoder(
 
     Raises:
         UnknownNameError: No such encoder; the message lists near names.
-        RecipeError: An option, an index or the model does not do for feature maps.
+        RecipeError: An option, an index or the model is not supported for feature maps.
         ArtifactError: The weights are not available or do not fit.
     """
     base, options = parse_name(name)
@@ -179,10 +179,10 @@ def parse_name(name: str) -> tuple[str, dict[str, Any]]:
         UnknownNameError: The model or an option is unknown.
         RecipeError: The text has another form, or an option's value is of the wrong kind.
     """
-    found = _NAME.match(name.strip())
-    if found is None:
+    match = _NAME.match(name.strip())
+    if match is None:
         raise RecipeError(f"encoder {name!r}", "a name, or a name(option=value)")
-    base, inner = found.group(1), found.group(2) or ""
+    base, inner = match.group(1), match.group(2) or ""
     if base not in OWN_OPTIONS and not timm.is_model(base):
         raise UnknownNameError("encoder", base, list_encoders(), "see 'geodistill encoders'")
     if "." in base and base not in (tagged := timm.list_pretrained(f"{base.split('.')[0]}.*")):

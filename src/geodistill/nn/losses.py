@@ -71,8 +71,8 @@ def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:
         logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
     labelled = (mask != IGNORE_INDEX).unsqueeze(1)
     target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
-    found = logits.float().softmax(1) * labelled
-    shared, sizes = (found * target).sum((0, 2, 3)), (found + target).sum((0, 2, 3))
+    predicted = logits.float().softmax(1) * labelled
+    shared, sizes = (predicted * target).sum((0, 2, 3)), (predicted + target).sum((0, 2, 3))
     present = target.sum((0, 2, 3)) > 0
     return ((1 - (2 * shared + smooth) / (sizes + smooth)) * present).mean()
 
@@ -124,7 +124,7 @@ def kl(
     Args:
         student: ``(B, C, H, W)`` float features.
         teacher: The target, same shape.
-        axis: What a softmax runs over: ``channel`` (one distribution a pixel), ``spatial`` (one a channel), or
+        axis: What a softmax runs over: ``channel`` (one distribution per pixel), ``spatial`` (one a channel), or
             ``width`` (one a channel and row: the axis of KTDA's released code).
         reduction: ``mean`` over distributions, or ``batchmean``: the sum of all of them over the batch size, as in
             KTDA's released code, which grows with channels and image size.
@@ -214,14 +214,14 @@ def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
 def gradient_norms(terms: Mapping[str, Tensor], parameters: Iterable[nn.Parameter]) -> dict[str, float]:
     """L2 norm of each term's gradient on shared parameters, such as the encoder's.
 
-    Call it before ``backward`` (the graph is kept); it leaves the parameters' own gradients alone.
+    Call it before ``backward`` (the graph is kept); it leaves the parameters' gradients alone.
 
     Args:
         terms: Scalars by name, as they enter the total.
         parameters: Trainable parameters.
 
     Returns:
-        A norm a term, 0 where the term does not depend on the parameters.
+        A norm per term, 0 where the term does not depend on the parameters.
     """
     shared = list(parameters)
     norms: dict[str, float] = {}

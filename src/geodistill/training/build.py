@@ -34,13 +34,13 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
         UnknownNameError: Unknown encoder, choice, loss term, band or weighting.
         ArtifactError: Weights or a Segmenter are not available.
     """
-    own, distilled = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
+    weights, distilled = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
     if context.sets and distilled:
         raise RecipeError(f"loss term {next(iter(distilled))} with data.manifests", "one data set", "use data.manifest")
     asked = _asked_teachers(recipe, distilled)
     configs = teacher_configs(recipe)
     teachers = {name: open_teacher(configs[name], context.data_spec or context.spec) for name in sorted(asked)}
-    of_method = replace(recipe, losses=replace(recipe.losses, weights=own))
+    of_method = replace(recipe, losses=replace(recipe.losses, weights=weights))
     try:
         method = find_method(recipe.method).build(of_method, replace(context, teachers=teachers))
     except (ValueError, AssertionError, ArithmeticError, RuntimeError) as error:

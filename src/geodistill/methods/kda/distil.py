@@ -117,7 +117,7 @@ class DistilTask(Phase):
         spec: Bands and normalisation.
 
     Raises:
-        RecipeError: Student and teacher cannot be aligned, or a setting does not do.
+        RecipeError: Student and teacher cannot be aligned, or a setting is out of its range.
         UnknownNameError: No such term, form, encoder or weighting.
         ArtifactError: The discriminator's weights are not available.
     """

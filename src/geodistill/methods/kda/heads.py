@@ -45,7 +45,7 @@ class SegFormerHead(nn.Module):
         return resize(self.classifier(self.dropout(self.fuse(torch.cat(even, 1)))), size)
 
 
-class UNetHead(nn.Module):
+class TransposedHead(nn.Module):
     """U-Net's decoder (Ronneberger et al. 2015) with transposed convolutions, each step with two 3x3 convolutions.
 
     Args:
@@ -77,7 +77,7 @@ class UNetHead(nn.Module):
         return resize(self.classifier(current), size)
 
 
-class PyramidHead(nn.Module):
+class PoolingHead(nn.Module):
     """UPerNet's head (Xiao et al. 2018) with 1x1 convolutions in place of 3x3, and max pooling.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -199,7 +200,8 @@ def scan_set(
         progress: Show progress bars on a terminal.
 
     Raises:
-        DataError: The root is that of another set, files are missing, or a zip is cut short.
+        DataError: The root is that of another set, files are missing, a zip is cut short, or only one class has pixels
+            while others of the masks are lost.
         RecipeError: A detection set.
         UnknownNameError: There is no such variant.
         OutputError: The manifest cannot be written.
@@ -227,6 +229,7 @@ def scan_set(
     manifest = Manifest(entries, names, legend, nearest, problems=tuple(opened.problems))
     if statistics:
         manifest = manifest.with_statistics(measure(manifest, progress=progress))
+        _refuse_vanished(benchmark, manifest)
     return ScanReport(
         manifest=manifest.save(path),
         layout_base=folder,
@@ -234,6 +237,29 @@ def scan_set(
         left_out=files.unlisted,
         groups=dict.fromkeys(SPLITS, ()),
         missing=files.missing,
+    )
+
+
+def _refuse_vanished(benchmark: Benchmark, manifest: Manifest) -> None:
+    """Refuse a set whose masks are coded otherwise than published, so that all but one class disappear.
+
+    Raises:
+        DataError: They do.
+    """
+    legend, measured = benchmark.legend, manifest.statistics
+    if legend is None or measured is None or len(legend) < 2 or not measured.class_pixels:
+        return
+    lost = Counter(measured.unknown_labels) + Counter(measured.ignored_labels)
+    totals = [sum(counts) for counts in zip(*measured.class_pixels.values(), strict=True)]
+    if not lost or sum(total > 0 for total in totals) > 1:
+        return
+    pixels = sum(totals) + sum(measured.ignored_pixels.values())
+    values = ", ".join(f"{label} ({count / pixels:.1%} of the pixels)" for label, count in sorted(lost.items()))
+    expected = ", ".join(f"{name} {value}" for name, value in zip(legend.names, legend.values, strict=True))
+    raise DataError(
+        f"masks of {benchmark.name} in which no class but one has a pixel, and which hold {values}",
+        f"the published values: {expected}",
+        "recode the masks, or scan the folders with --images and a --legend that names their values",
     )
 
 

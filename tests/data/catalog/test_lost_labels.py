@@ -75,3 +75,23 @@ def test_scan_and_check_report_the_share_of_each_ignored_value(tmp_path: Path) -
     assert Statistics.from_dict(written) == statistics
     del written["ignored_labels"]  # as in manifests of before
     assert Statistics.from_dict(written).ignored_labels == {}
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_an_image_with_a_fourth_band_is_read_by_its_first_three(tmp_path: Path) -> None:
+    BUILDERS["cas-landslide"](tmp_path / "set")
+    changed = tmp_path / "set" / "Wenchuan" / "img" / "We3.tif"
+    with rasterio.open(changed) as file:
+        pixels, profile = file.read(), file.profile | {"count": 4, "photometric": "minisblack"}
+    with rasterio.open(changed, "w", **profile) as file:
+        file.write(np.concatenate([pixels, np.full_like(pixels[:1], 7)]))
+    manifest = scan_set(CAS, tmp_path / "set", tmp_path / "out" / "m.parquet").manifest
+    assert manifest.problems == ()
+    assert manifest.bands == ("red", "green", "blue")
+    copies = [row.image for row in manifest.entries if not row.image.is_relative_to(tmp_path / "set")]
+    assert copies == [tmp_path / "out" / "cas-landslide-first-bands" / "Wenchuan" / "We3.tif"]
+    with rasterio.open(copies[0]) as file:
+        assert np.array_equal(file.read(), pixels)
+    written = copies[0].stat().st_mtime_ns
+    scan_set(CAS, tmp_path / "set", tmp_path / "out" / "m.parquet")
+    assert copies[0].stat().st_mtime_ns == written

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geodistill.data.catalog.benchmark import Benchmark, Layout, pattern
+from geodistill.data.catalog.first_bands import with_first_bands
 from geodistill.data.catalog.unpack import unpack
 from geodistill.data.manifest import SPLITS, Manifest
 from geodistill.data.measure import measure
@@ -212,8 +213,10 @@ def scan_set(
     files = find_set(benchmark, folder, layout, split)
     if files.missing and not partial:
         raise missing_error(benchmark, folder, files.missing)
-    splits = {image: name for _, image, _, name in files.pairs}
     names = files.layout.bands or benchmark.bands
+    if files.layout.first_bands:
+        files = _first_bands(files, len(names), path.parent / f"{benchmark.name}-first-bands")
+    splits = {image: name for _, image, _, name in files.pairs}
     opened = open_all([(image, mask) for _, image, mask, _ in files.pairs], lambda p: p.name, progress)
     if len(opened.bands) != len(names):
         raise DataError(
@@ -238,6 +241,15 @@ def scan_set(
         groups=dict.fromkeys(SPLITS, ()),
         missing=files.missing,
     )
+
+
+def _first_bands(files: SetFiles, count: int, folder: Path) -> SetFiles:
+    """Return a set's files with a copy, in a folder, of each image that has more bands than the layout says."""
+    pairs = tuple(
+        (key, with_first_bands(image, count, folder / f"{key}.tif"), mask, name)
+        for key, image, mask, name in files.pairs
+    )
+    return replace(files, pairs=pairs)
 
 
 def _refuse_vanished(benchmark: Benchmark, manifest: Manifest) -> None:

@@ -120,7 +120,7 @@ def test_teachers_have_names_and_their_terms_a_dot(tmp_path: Path) -> None:
     flags = ["--losses.weights.big.kd", "3", "--losses.weights.kd=0.25", "--losses.weighting", "uncertainty"]
     flags += ["--teachers.big.bands", "[red, 2]", "--teachers.small.encoder", "mit_b1", "--teacher.views", "4"]
     recipe = load_recipe(path, flags)
-    assert recipe.losses.weights == {"ce": 0.5, "big.kd": 3.0, "kd": 0.25}
+    assert recipe.losses.weights == {"ce": 0.5, "aux": 0.0, "big.kd": 3.0, "kd": 0.25}
     assert recipe.losses.weighting == "uncertainty"
     assert recipe.teacher is not None
     assert (recipe.teacher.encoder, recipe.teacher.views) == ("mit_b0", 4)
@@ -141,3 +141,10 @@ def test_keys_are_dotted_and_complete() -> None:
     assert {"method", "data.manifest", "network.encoder", "teacher.encoder", "losses.weights", "trainer.seed"} <= set(
         keys
     )
+
+
+def test_a_flag_may_switch_off_what_the_file_has_settings_for() -> None:
+    recipe = load_recipe("kda-folder", ["--losses.phase.steps", "0"])
+    assert recipe.phase_steps == 0
+    with pytest.raises(RecipeError, match=r"losses\.phase\.lr.*steps is 0"):
+        load_recipe("kda-folder", ["--losses.phase.steps", "0", "--losses.phase.lr", "0.5"])

@@ -65,6 +65,8 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
     with quiet_libraries(verbose):
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
         refuse_other_folders(run, restart)
+        if not recipe.stages:
+            raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         data = make_data(recipe)
         _refuse_inputs(run, recipe, data)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
@@ -88,8 +90,6 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
             recipe.trainer.gradient_norms_every,
             sets,
         )
-        if not recipe.stages:
-            raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         if not resumes:
             try_batch_of_one(task, method, data)
         with held_run(run):

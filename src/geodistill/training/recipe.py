@@ -92,18 +92,27 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
     parser = recipe_parser(kind)
     try:
         before = parser.parse_object(_deep_merge(parser.get_defaults().as_dict(), plug.presets.get(preset, {})))
-        base = before
         weights, others = _weight_flags(overrides, known)
-        for layer in (data, block, weights):
-            base = parser.parse_object(_deep_merge(base.as_dict(), layer))
-        parsed: Namespace = parser.parse_args(others, namespace=base.clone())
-        recipe = kind(**parser.instantiate(parsed).as_dict())
+        written = parser.parse_object(_deep_merge(_deep_merge(before.as_dict(), data), block))
+        base = parser.parse_object(_deep_merge(written.as_dict(), weights))
+        parsed: Namespace = parser.parse_args(others, namespace=base)
+        of_file, recipe = (kind(**parser.instantiate(values).as_dict()) for values in (written, parsed))
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"recipe {config or method}: {_one_line(error)}", "a value of that type") from error
-    for key, reason in recipe.idle_keys().items():
-        if parsed.get(key) != before.get(key):
-            raise RecipeError(f"recipe key {key}, which does nothing: {reason}", "keys that change the run")
+    _refuse_idle(of_file, written, before)
+    _refuse_idle(recipe, parsed, written)  # a flag may switch off what the file has settings for
     return recipe
+
+
+def _refuse_idle(recipe: Recipe, values: Namespace, before: Namespace) -> None:
+    """Refuse a key that was changed and does nothing beside the others.
+
+    Raises:
+        RecipeError: There is one.
+    """
+    for key, reason in recipe.idle_keys().items():
+        if values.get(key) != before.get(key):
+            raise RecipeError(f"recipe key {key}, which does nothing: {reason}", "keys that change the run")
 
 
 def _preset_blocks(data: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:

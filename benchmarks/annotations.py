@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import read_boxes
 
 MOST_OF_JSON, MOST_GROWTH = 25.0, 1.5
 SIDE, IMAGES = 1024, 200

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from geodistill.label.masks import Mask
 from geodistill.label.postprocess import paint
-from geodistill.label.prompts import Prompts
+from geodistill.label.segmenters.promptable import Prompts
 from geodistill.label.segmenters.resample import TileFrame, bands_back, crop_masks
 from geodistill.label.segmenters.sam import SamSegmenter
 from geodistill.label.segmenters.sam_model import FAMILIES, SamNetwork, lighten

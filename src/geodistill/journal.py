@@ -109,8 +109,9 @@ class JournalFile:
         return self._file.readline()
 
     def cut(self, end: int) -> None:
-        """Cut the file off before byte ``end``, in the middle of `lines` too, which then ends."""
-        self._file.truncate(end)
+        """Cut the file off before byte ``end``, also amid `lines`, which then ends; a whole file is left be."""
+        if end < os.fstat(self._file.fileno()).st_size:
+            self._file.truncate(end)
 
     def append(self, records: Iterable[Mapping[str, Any]], *, to_disk: bool = False) -> list[int]:
         """Write records behind all others; return the byte at which each begins.

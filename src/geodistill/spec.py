@@ -74,6 +74,12 @@ class Legend:
     def __len__(self) -> int:
         return len(self.names)
 
+    def _repr_html_(self) -> str:
+        """Return the classes for a notebook."""
+        from geodistill.notebook import html_table
+
+        return html_table(("", "class", "value"), zip(self.colours, self.names, self.values, strict=True))
+
     def indices_from_values(self, values: NDArray[Any]) -> tuple[NDArray[np.uint8], dict[int, int]]:
         """Turn the pixel values of a single-band mask into class indices.
 

@@ -1,5 +1,7 @@
 """Every backend gives torch's logits, whatever the batch; what cannot be had here is refused in one line."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +17,7 @@ from geodistill.backends.graph import example, to_onnx
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.segmenter import Segmenter
 from tiny import tiny_networks, tiny_segmenter
+from where import SUPPORT
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +52,15 @@ def test_a_result_is_not_overwritten_by_the_next_call(backend: Backend, segmente
     kept = first.clone()
     backend(example(segmenter.spec, (2, 32, 32)) * 2)
     assert torch.equal(first, kept)
+
+
+def test_signals_are_heard_after_two_graphs_are_gone(segmenter: Segmenter, tmp_path: Path) -> None:
+    graph = tmp_path / "network.onnx"
+    to_onnx(segmenter, graph, size=32, batch=1)
+    done = subprocess.run(
+        [sys.executable, SUPPORT / "two_graphs.py", graph], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 def test_side_by_side_or_not_the_numbers_are_the_same(

@@ -10,7 +10,7 @@ import torch
 
 from factories import make_dataset, make_raster, noise
 from geodistill.data.augment import Augmentation
-from geodistill.data.dataset import RandomCrops, Tiles, WholeImages
+from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.sample import Sample
 from geodistill.data.scan import scan
@@ -181,17 +181,6 @@ class TestRandomCrops:
         closed = replace(manifest.entries[0], window=Window(0, 0, 0, 0), split="train")
         with pytest.raises(DataError, match="could not be opened when it was scanned"):
             RandomCrops(replace(manifest, entries=(closed,)), "train")
-
-
-def test_whole_images(manifest: Manifest) -> None:
-    images = WholeImages(manifest, "val")
-    assert len(images) == 3
-    sample = images[1]
-    assert sample["image"].shape == (3, 48, 80)
-    assert sample["key"] == str(images.rows[1].image)
-    assert sorted(sample["mask"].unique().tolist()) == [0, 1, 2]
-    with pytest.raises(DataError, match="no 'test' images"):
-        WholeImages(manifest, "test")
 
 
 def test_tiles_show_every_pixel_once(manifest: Manifest) -> None:

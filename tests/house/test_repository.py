@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from house_files import PACKAGE, PYTHON, RECIPES, ROOT, SOURCE, at, documents, trees
-from slow_files import SLOW_FILES
 
 
 @pytest.mark.parametrize("path", [*RECIPES, ROOT / "mkdocs.yml", ROOT / ".pre-commit-config.yaml"], ids=at)
@@ -131,7 +130,3 @@ def test_every_room_has_its_place_in_the_order() -> None:
     ordered = {layer.strip("()") for layer in contract["layers"]}
     rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in PACKAGE} - {"__init__", "recipes"}
     assert {f"geodistill.{room}" for room in rooms} - ordered == set()
-
-
-def test_slow_files_are_there() -> None:
-    assert [name for name in SLOW_FILES if not (ROOT / "tests" / name).is_file()] == []

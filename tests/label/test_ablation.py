@@ -17,7 +17,7 @@ from geodistill.cli import main
 from geodistill.errors import DataError
 from geodistill.label.ablation import FLOORS, PromptAblation, PromptScore, ablate, format_ablation, write_ablation
 from geodistill.label.postprocess import NO_RULES, Rules
-from geodistill.label.prompts import COMBINATIONS
+from geodistill.label.segmenters.promptable import COMBINATIONS
 from geodistill.papers.samrs_tables import PROMPT_FIGURES
 
 

@@ -15,8 +15,7 @@ from PIL import Image
 from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.errors import GeodistillError, GeodistillWarning, OutputError
 from geodistill.label.labelling import build
-from geodistill.label.ledger import NAME as JOURNAL
-from geodistill.label.ledger import Journal
+from geodistill.label.ledger import JOURNAL, Journal
 from killed_label import TILED
 
 
@@ -91,7 +90,7 @@ def test_an_altered_journal_line_is_no_record(source: Path, tmp_path: Path, whol
         (tmp_path / "j").mkdir(exist_ok=True)
         (tmp_path / "j" / JOURNAL).write_bytes(b"".join([*lines[:3], line, *lines[4:]]))
         with Journal(tmp_path / "j") as journal:
-            assert len(journal) == len(lines) - 1 - line.count(b"\n", 0, -1)
+            assert len(journal.tiles()) == len(lines) - 1 - line.count(b"\n", 0, -1)
             assert journal.altered == 1
     (tmp_path / "out" / JOURNAL).write_bytes(b"".join([*lines[:3], mutations(lines[3])[5], *lines[4:]]))
     with pytest.warns(GeodistillWarning, match="1 lines are not as they were written"):

@@ -16,7 +16,7 @@ from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, UnknownNameError
 from geodistill.folders import foreign_files
 from geodistill.label.export import export_labels, outline
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import read_boxes
 from geodistill.label.labelling import build
 from geodistill.label.masks import Runs
 

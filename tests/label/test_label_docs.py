@@ -13,12 +13,14 @@ from geodistill.cli import main
 from geodistill.cli.label import build_parser, settings_of
 from geodistill.cli.shared import parse
 from geodistill.label.accounts import NO_TILE, UNREADABLE
-from geodistill.label.formats import FORMATS, read_boxes
+from geodistill.label.formats.detection import FORMATS, read_boxes
 from geodistill.label.postprocess import EMPTY, LEAVES_BOX, MIN_SCORES, Rules
 from geodistill.label.presets import PRESETS
 from geodistill.label.records import REASONS
 from geodistill.segmenter import Segmenter
 from shown import shown_blocks
+
+pytestmark = pytest.mark.slow
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "labels.md"
 PAGE, BLOCKS = DOCUMENT.read_text(encoding="utf-8"), shown_blocks(DOCUMENT)

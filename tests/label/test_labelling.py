@@ -15,8 +15,7 @@ from geodistill.errors import DataError, OutputError, RecipeError
 from geodistill.label.labeller import segmenter_of
 from geodistill.label.labelling import WorkerOptions, build, tiles_at_once
 from geodistill.label.postprocess import NO_RULES
-from geodistill.label.segmenters.box import BoxSegmenter
-from geodistill.label.segmenters.promptable import Embedding
+from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding
 from geodistill.spec import Legend
 
 

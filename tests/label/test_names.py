@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.label.labelling import build
-from geodistill.label.names import ENDS, TILE_ENDS, flat_names, output_names
+from geodistill.label.tiles import ENDS, TILE_ENDS, flat_names, output_names
 
 PLAIN = ["a", "town/a", "Zürich", "a b", "x.y", "-rf", "~root", "コード/1", "a" * 251, "CONTROL", "nul-1"]
 ODD = ["CON", "aux.x", "a:b", "a\\b", "tab\there", "what?", "dots./a", "b" * 252, "\udcff", "com1", "x/LPT9"]

@@ -10,8 +10,7 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError
-from geodistill.label.masks import Mask
-from geodistill.label.polygons import fill_polygon
+from geodistill.label.masks import Mask, fill_polygon
 from geodistill.label.postprocess import EMPTY, LEAVES_BOX, NO_RULES, Rules, finish, outside_share
 from geodistill.label.records import Box, rectangle
 

@@ -6,10 +6,10 @@ import pytest
 
 from detection_sets import settings_of
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.label.formats import FORMATS
+from geodistill.label.formats.detection import FORMATS
 from geodistill.label.postprocess import NO_RULES
 from geodistill.label.presets import COLOURS, PRESETS
-from geodistill.label.prompts import parse_prompt
+from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.spec import Legend
 
 

@@ -13,13 +13,15 @@ import pytest
 from detection_sets import contents, make_detection_set, settings_of
 from dying_labeller import DyingLabeller
 from geodistill.errors import DataError, GeodistillWarning, OutputError
-from geodistill.label import ledger as journals
+from geodistill.label.accounts import TileRecord
 from geodistill.label.labelling import WorkerOptions, build
-from geodistill.label.ledger import Journal, TileRecord
+from geodistill.label.ledger import JOURNAL, Journal
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window
 from killed_label import TILED
 from where import SUPPORT
+
+pytestmark = pytest.mark.slow
 
 POINTS = ("journal:0", "journal:3", "mask:0", "mask:5", "account:0", "end:0")
 
@@ -81,7 +83,7 @@ def test_several_processes_killed_from_outside_go_on_to_the_same_bytes(
     )
     process = subprocess.Popen([sys.executable, str(script), str(source), str(out)], env=environment())
     end = time.monotonic() + 120
-    while not (out / journals.NAME).is_file() or not (out / journals.NAME).stat().st_size:
+    while not (out / JOURNAL).is_file() or not (out / JOURNAL).stat().st_size:
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.002)
@@ -123,15 +125,15 @@ def record(key: str, row: int, error: str = "") -> TileRecord:
 def test_a_journal_keeps_whole_lines_only(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.append([record("b", 8), record("a", 0)])
-    with (tmp_path / journals.NAME).open("ab") as file:
+    with (tmp_path / JOURNAL).open("ab") as file:
         file.write(b'00000000 {"key": "c", "win')
     with Journal(tmp_path) as journal:
         assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]
         assert journal.altered == 0
         journal.append([record("b", 0), record("b", 8, "again")])
         assert journal.read(TileId("b", 8, 0)).error == "again"
-        assert len(journal) == 3
-        assert TileId("b", 0, 0) in journal
+        assert len(journal.tiles()) == 3
+        assert TileId("b", 0, 0) in journal.tiles()
         journal.keep([TileId("b", 8, 0), TileId("a", 0, 0)], {"label.json": [1, 2]})
     with Journal(tmp_path) as journal:
         assert journal.tiles() == [("a", 0, 0), ("b", 8, 0)]

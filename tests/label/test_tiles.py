@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError
 from geodistill.label.masks import Runs, crop_runs
-from geodistill.label.records import Box, rectangle, rotated
-from geodistill.label.tiles import boxes_in, tile_windows
+from geodistill.label.records import Box, boxes_in, rectangle, rotated
+from geodistill.label.tiles import tile_windows
 from geodistill.raster import Window
 
 SIDES = st.integers(1, 90)

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geodistill.label.records import Annotations, Box, ImageBoxes, rectangle
-from geodistill.label.tiles import ImageTask, annotation_files, batches, boxes_in, image_names, plan
+from geodistill.label.records import Annotations, Box, ImageBoxes, boxes_in, rectangle
+from geodistill.label.tiles import ImageTask, annotation_files, batches, image_names, plan
 
 
 def images(*boxes: tuple[float, float, float, float], key: str = "a", side: int = 100) -> ImageBoxes:

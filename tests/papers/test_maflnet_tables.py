@@ -3,7 +3,7 @@
 import pytest
 
 from geodistill.methods.maflnet.training import MaflnetRecipe
-from geodistill.methods.optimiser import ScheduleConfig
+from geodistill.methods.schema import ScheduleConfig
 from geodistill.papers.maflnet_tables import POTSDAM, TABLES
 from geodistill.papers.reproduce.planner import as_flags, load_row
 from geodistill.training.inspect import inspect

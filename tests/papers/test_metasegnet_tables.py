@@ -2,7 +2,7 @@
 
 import pytest
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.methods.metasegnet.training import MetaSegNetRecipe
 from geodistill.papers.metasegnet_tables import ABOUT, TABLES

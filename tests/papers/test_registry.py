@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import UnknownNameError
-from geodistill.label.prompts import COMBINATIONS
+from geodistill.label.segmenters.promptable import COMBINATIONS
 from geodistill.nn.encoders import parse_name
 from geodistill.papers.registry import PAPERS, all_tables, find_table
 from geodistill.papers.reproduce.planner import as_flags, load_row, why_open
 from geodistill.papers.samrs_tables import PROMPT_FIGURES
 from geodistill.papers.sanity import complaints
-from geodistill.training.recipe import recipe_names
+from geodistill.training.recipe import list_recipes
 
 ROWS = {f"{table.name} {label}": row for table in all_tables().values() for label, row in table.rows.items()}
 RUNS = [
@@ -86,7 +86,7 @@ def test_a_row_is_open_with_a_reason_or_can_be_run() -> None:
     for name, row in ROWS.items():
         assert sum(map(bool, (row.open, row.recipe, row.prompt))) == 1, name
         if row.recipe:
-            assert {row.recipe, *(step.recipe for step in row.before)} <= set(recipe_names())
+            assert {row.recipe, *(step.recipe for step in row.before)} <= set(list_recipes())
             assert why_open(row, read=False) == ""
 
 

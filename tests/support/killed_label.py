@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from detection_sets import settings_of
+from geodistill import journal
 from geodistill.label import assemble, labelling, ledger, pixels
 
 TILED = {"tile": 48, "overlap": 16, "share": 0.6, "empty": "keep"}
@@ -41,19 +42,19 @@ def die_at(point: str) -> None:
         return wrapped
 
     if place == "journal":
-        whole = ledger.encode
+        whole = journal.encode
 
         def half_line(record: Any) -> bytes:
             line = whole(record)
             if due():
-                paths = list(Path(sys.argv[2]).glob(f"*/{ledger.NAME}"))
+                paths = list(Path(sys.argv[2]).glob(f"*/{ledger.JOURNAL}"))
                 newest = max(paths, key=lambda path: path.stat().st_mtime_ns)
                 with newest.open("ab") as file:
                     file.write(line[: len(line) // 2])
                 die()
             return line
 
-        ledger.encode = half_line
+        journal.encode = half_line
     elif place == "mask":
         save = pixels.Image.Image.save
 

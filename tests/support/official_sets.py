@@ -9,7 +9,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.spec import Legend
 
 SIDE = 24

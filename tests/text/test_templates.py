@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import UnknownNameError
 from geodistill.text.climate import ZONES
 from geodistill.text.features import MOST_TOKENS, token_count
-from geodistill.text.knowledge import knowledge
-from geodistill.text.templates import KINDS, PLAIN, Setting, question, rounded, write_prompt
+from geodistill.text.templates import KINDS, PLAIN, Setting, knowledge, question, rounded, write_prompt
 from geodistill.text.text_encoders import WordEncoder
 
 OPENEARTHMAP = ["bareland", "rangeland", "developed space", "road", "tree", "water", "agriculture", "building"]

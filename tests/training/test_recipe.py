@@ -10,10 +10,10 @@ from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.methods.ktda.training import KtdaRecipe
 from geodistill.methods.schema import METHODS
 from geodistill.methods.supervised.training import SupervisedRecipe
-from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
+from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_shipped_recipe_loads(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.method in METHODS
@@ -148,3 +148,8 @@ def test_a_flag_may_switch_off_what_the_file_has_settings_for() -> None:
     assert recipe.phase_steps == 0
     with pytest.raises(RecipeError, match=r"losses\.phase\.lr.*steps is 0"):
         load_recipe("kda-folder", ["--losses.phase.steps", "0", "--losses.phase.lr", "0.5"])
+
+
+def test_a_recipe_whose_settings_a_flag_switched_off_is_taken_again() -> None:
+    recipe = load_recipe("kda-landslide-distil", {"losses.phase.steps": 0})
+    assert load_recipe(recipe) == recipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,20 @@ from geodistill.errors import ArtifactError
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
-class OpenvinoBackend:
-    """OpenVINO on a graph for one image; several images run side by side, a stream of threads each.
+@cache
+def _core() -> Any:
+    """Return OpenVINO's runtime, one for the process.
 
-    Args:
-        path: The graph.
-        device: ``cpu``.
-        precision: Of the arithmetic.
-        streams: Images side by side.
+    Each sets the stack that signal handlers run on and, when it goes, sets back the one that it found. Of two that
+    overlap, the second would set back the first one's, which is gone by then: the next signal kills the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+class OpenvinoBackend:
+    """OpenVINO on a graph for one image; ``streams`` images run side by side, each on threads of its own.
 
     Raises:
         ArtifactError: The file is not a graph that OpenVINO takes.
@@ -38,9 +45,7 @@ class OpenvinoBackend:
         """Return the precisions on a kind of device, fastest first; none but on processors."""
         if kind != "cpu":
             return ()
-        import openvino
-
-        known = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        known = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return tuple(p for p in PRECISIONS[::-1] if p == "fp32" or p.upper() in known)
 
     def __init__(self, path: Path, device: str, precision: Precision, streams: int) -> None:
@@ -54,7 +59,7 @@ class OpenvinoBackend:
             # Without it a processor with bfloat16 uses that unasked.
             "INFERENCE_PRECISION_HINT": _TYPES[precision],
         }
-        core = openvino.Core()
+        core = _core()
         try:
             self._compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
         except RuntimeError as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.cli.shared import Verbs, parse, plain_warnings, print_json, refuse_idle, run_verb, verb_parser
+from geodistill.cli.shared import Verbs, parse, print_json, refuse_idle, run_verb, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.outputs import check_outputs
@@ -127,8 +127,8 @@ def build(argv: Sequence[str]) -> None:
     """Label a detection data set."""
     parser = build_parser()
     args = parse(parser, argv)
-    from geodistill.label.accounts import format_account
     from geodistill.label.labelling import build as run_build
+    from geodistill.label.labelling import format_account
 
     account = run_build(
         settings_of(args),
@@ -215,7 +215,7 @@ def ablate(argv: Sequence[str]) -> None:
     from geodistill.label.ablation import PromptAblation, ablation_files, format_ablation, write_ablation
     from geodistill.label.ablation import ablate as run_ablate
     from geodistill.label.postprocess import NO_RULES
-    from geodistill.label.prompts import COMBINATIONS, parse_prompt
+    from geodistill.label.segmenters.promptable import COMBINATIONS, parse_prompt
 
     if not args.format:
         raise RecipeError("label ablate without --format", "--format NAME")
@@ -324,5 +324,4 @@ LABEL_VERBS: Verbs = {
 
 def label(argv: Sequence[str]) -> None:
     """Label a detection data set, count what it holds, or compare prompts."""
-    with plain_warnings():
-        run_verb(LABEL_VERBS, "geodistill label", argv)
+    run_verb(LABEL_VERBS, "geodistill label", argv)

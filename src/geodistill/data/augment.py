@@ -27,16 +27,9 @@ _T = TypeVar("_T", bound=np.generic)
 class Augmentation:
     """How a random crop is changed; the defaults of a field leave it as it is.
 
-    Attributes:
-        scale: Smallest and largest zoom; a zoom of 2 reads half the crop's side from the file and enlarges it.
-        flips: Mirror left-right, with probability 1/2.
-        turns: Turn by 0, 90, 180 or 270 degrees.
-        brightness: Largest shift, in standard deviations of each band.
-        contrast: Largest relative change of the distance from each band's mean, below 1.
-        gamma: Largest logarithm of the exponent that bends the band's range: 0.3 gives 0.74 to 1.35.
-        mosaic: Probability of a crop put together from four.
-        max_class_ratio: A crop whose labelled pixels are of one class to more than this share is drawn again.
-        tries: Draws at most for that, and for a crop that is not wholly without valid pixels.
+    Fields are those of `geodistill.data.data_config.DataConfig`. A zoom of 2 reads half the crop's side from the file
+    and enlarges it, and a gamma of 0.3 bends the band's range by exponents from 0.74 to 1.35. ``tries`` is the number
+    of draws at most, also for a crop that is not wholly without valid pixels.
 
     Raises:
         RecipeError: A field is out of its range.

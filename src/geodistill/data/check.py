@@ -20,31 +20,23 @@ from geodistill.data.findings import (
     compare_companions,
     compare_grids,
     ignored_note,
-    vanished_labels,
 )
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, ignored_labels, label_counts, label_name, strips
+from geodistill.data.statistics import vanished_labels
 from geodistill.errors import DataError
 from geodistill.raster import Raster
 from geodistill.spec import Colour
 
 
 def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool = False) -> list[Finding]:
-    """Read every file wholly, in strips of bounded memory, and name what is wrong.
+    """Read every file wholly, in strips of bounded memory, and name what is wrong, in the manifest's order.
 
-    Found are: unreadable and truncated files, masks of another size or another place on the ground than their
-    image, labels and colours in no legend entry with their counts, masks without a labelled pixel, constant
-    images, images without a valid pixel, missing CRS, odd band counts and sample types, and images with equal
-    pixels, in one split (a warning) or across splits (an error). Labels that are not there are reported too: a set that
-    is mostly ignored, and classes without a pixel.
-
-    Args:
-        manifest: The data set.
-        expect_crs: Whether each image should have a CRS; by default if any of them has one.
-        progress: Show a progress bar on a terminal.
-
-    Returns:
-        The findings, in the manifest's order; empty where all is well.
+    Found are: unreadable and truncated files, masks of another size or another place on the ground than their image,
+    labels and colours in no legend entry with their counts, masks without a labelled pixel, constant images, images
+    without a valid pixel, missing CRS (where any has one, or ``expect_crs`` says so), odd band counts and sample types,
+    and images with equal pixels, in one split (a warning) or across splits (an error). Labels that are not there are
+    reported too: a set that is mostly ignored, and classes without a pixel.
     """
     findings: list[Finding] = []
     images: list[ImageSummary] = []

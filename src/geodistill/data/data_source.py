@@ -8,24 +8,20 @@ from typing import Any
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.findings import vanished_labels
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader
 from geodistill.data.sampling import take_fraction
+from geodistill.data.statistics import vanished_labels
 from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
 
 
 class DataSource:
-    """Training crops and validation tiles of one manifest.
+    """Training crops and validation tiles of one manifest; spec, seed, views and labels as for `DataModule`.
 
     Args:
         config: How it is drawn.
         manifest: The data set.
-        spec: Classes and bands the network is made for; by default those of the manifest.
-        seed: Seed of the crops where the config has none.
-        views: As for `RandomCrops`.
-        labels: Whether masks are read; without them every train and unlabelled image is drawn.
         reader: Reads the images; by default from their files.
 
     Attributes:

@@ -102,16 +102,9 @@ class DataModule(lightning.LightningDataModule):
     ) -> DataModule:
         """Make a DataModule of map-style datasets, such as TorchGeo's.
 
-        Each is read once to measure bands, sizes and classes, and then at every draw: an item must be the same each
-        time. Crops, augmentation and validation tiles are those of a manifest's images.
-
-        Args:
-            train: Gives dicts with ``image``, ``(C, H, W)`` float, and ``mask``, ``(H, W)`` or ``(1, H, W)`` integers.
-            val: The same for validation, or ``None``.
-            legend: What the mask values mean; its ``values``, not its colours, are looked at.
-            config: How crops are drawn; its manifest is not looked at.
-            bands: Names of the bands; ``band1``, ``band2`` ... where not given.
-            seed: Seed of the crops where the config has none.
+        Their items are dicts with ``image``, ``(C, H, W)`` float, and ``mask``, ``(H, W)`` or ``(1, H, W)`` integers
+        that are values of the legend. Each is read once to measure bands, sizes and classes, and then at every draw: an
+        item must be the same each time. Crops, augmentation and validation tiles are those of a manifest's images.
 
         Raises:
             DataError: A dataset is empty, an item has another form, or a mask holds a value outside the legend.
@@ -158,11 +151,7 @@ class DataModule(lightning.LightningDataModule):
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def restart(self, unlabelled: bool) -> None:
-        """Begin with the first draw again, for another training task.
-
-        Args:
-            unlabelled: Whether unlabelled images, where the recipe's ``data`` names any, are drawn from now on.
-        """
+        """Begin with the first draw again, for another training task, drawing from unlabelled images or not."""
         self._draws, self._first_step = [0] * len(self._draws), None
         for source in self._sources.values():
             source.crops.draw_unlabelled(self.config.unlabelled_share if unlabelled else 0.0)

@@ -90,7 +90,7 @@ class RandomCrops(Dataset[Sample]):
             self._photometric = Photometric(require_statistics(manifest), self._augmentation)
         self._pools = [_Pool(manifest.some_rows(split))]
         if unlabelled:
-            self._pools.append(_Pool([_without_mask(row) for row in unlabelled]))
+            self._pools.append(_Pool([replace(row, mask=None, split="unlabelled") for row in unlabelled]))
         self._crop, self._seed, self._views = crop, seed, views
         if without_replacement and unlabelled:
             raise RecipeError("data.without_replacement beside data.unlabelled", "one of them", "leave one out")
@@ -192,37 +192,6 @@ class RandomCrops(Dataset[Sample]):
         return whole, row, " + ".join(keys)
 
 
-class WholeImages(Dataset[Sample]):
-    """Every row of a split as one sample, for evaluation.
-
-    Args:
-        manifest: The data set.
-        split: The split.
-        reader: Reads the images; by default from their files.
-
-    Raises:
-        DataError: The split is empty or holds files that could not be opened.
-    """
-
-    def __init__(self, manifest: Manifest, split: str = "test", reader: PatchReader | None = None) -> None:
-        self.rows = manifest.some_rows(split)
-        _refuse_unopened(self.rows)
-        self._reader = reader or _reader(manifest, 8, 0)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return the whole image of a row.
-
-        Raises:
-            DataError: A file is corrupt, or has a label outside the legend.
-        """
-        row = self.rows[index]
-        patch = self._reader.read(row, Window(0, 0, row.window.height, row.window.width))
-        return to_sample(patch, row, row.key)
-
-
 class Tiles(Dataset[Sample]):
     """The images of a split cut into fixed, equal tiles without overlap, for validation in batches.
 
@@ -315,10 +284,6 @@ def _reader(manifest: Manifest, handles: int, cache_mb: int) -> WindowReader:
         handles=handles,
         cache_mb=cache_mb,
     )
-
-
-def _without_mask(row: Row) -> Row:
-    return replace(row, mask=None, split="unlabelled")
 
 
 def _refuse_unopened(rows: Sequence[Row]) -> None:

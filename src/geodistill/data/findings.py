@@ -13,11 +13,10 @@ import pyproj
 from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
-from geodistill.data.manifest import SPLITS, Manifest, Row
-from geodistill.data.statistics import Statistics
-from geodistill.errors import DataError, listed
+from geodistill.data.manifest import Manifest, Row
+from geodistill.data.statistics import Statistics, vanished_labels
+from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
-from geodistill.spec import Legend
 
 Kind = Literal[
     "unreadable",
@@ -39,9 +38,6 @@ Kind = Literal[
 
 FAR = 0.5
 """Pixels by which a mask may lie off its image."""
-
-MOST_IGNORED = 0.5
-"""Share of ignored pixels above which a set is reported."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +68,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """What is kept of each row to compare rows with each other.
+    """What is kept of each row to compare rows: the type of its image's samples, and whether that has a place.
 
-    Attributes:
-        row: The row.
-        dtype: Sample type of its image.
-        georeferenced: Whether that has a place.
-        digest: Of its pixels; ``None`` where they were not read, or are all the same.
+    The digest is of its pixels; ``None`` where they were not read, or are all the same.
     """
 
     row: Row
@@ -109,12 +101,7 @@ class PixelDigest:
 
 
 def compare_companions(images: Sequence[ImageSummary], expect_crs: bool | None = None) -> list[Finding]:
-    """Compare images with each other: CRS, sample type, equal pixels.
-
-    Args:
-        images: What is known of them.
-        expect_crs: Whether each should have a CRS; by default if any of them has one.
-    """
+    """Compare images: CRS (each should have one where any has, or as ``expect_crs`` says), type, equal pixels."""
     findings: list[Finding] = []
     if expect_crs is None:
         expect_crs = any(image.georeferenced for image in images)
@@ -199,38 +186,6 @@ def _in_pixels(points: NDArray[np.float64], mask: Grid, image: Grid) -> NDArray[
 
 def _largest(offsets: NDArray[np.float64]) -> float:
     return float(np.hypot(offsets[:, 0], offsets[:, 1]).max())
-
-
-def vanished_labels(
-    legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int], splits: Sequence[str] = SPLITS
-) -> list[str]:
-    """Say what of the labels is not there, with shares: ignored pixels, classes without any, a class alone.
-
-    Args:
-        legend: The classes.
-        counts: Valid pixels of each class, by split.
-        ignored: Valid pixels that are ignored, by split.
-        splits: The splits to look at.
-
-    Returns:
-        One line each; none where all is well.
-    """
-    counted = [split for split in splits if split in counts]
-    labelled = {split: sum(counts[split]) for split in counted}
-    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in counted)
-    lines = []
-    if lost > MOST_IGNORED * max(total + lost, 1):
-        each = ", ".join(
-            f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}"
-            for split in counted
-        )
-        lines.append(f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown")
-    absent = [name for k, name in enumerate(legend.names) if counted and not any(counts[split][k] for split in counted)]
-    if absent:
-        lines.append(f"no pixel of {listed(absent)} in {', '.join(counted)}")
-    if len(legend) == 1:
-        lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
-    return lines
 
 
 def ignored_note(ignored: Mapping[str, int], pixels: int) -> list[str]:

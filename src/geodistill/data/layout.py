@@ -57,12 +57,7 @@ def find_pairs(images: Sequence[Path], masks: Sequence[Path] = (), include: str 
     With ``masks``, each place of ``images`` (a folder, searched with its subfolders, or one file) is paired with
     the place of ``masks`` at the same position. Without, each place of ``images`` is searched for folders named as
     in `IMAGE_FOLDERS` with one named as in `MASK_FOLDERS` beside it, at any depth; where there is none, masks are
-    looked for among the images, by `MASK_ENDINGS`.
-
-    Args:
-        images: Folders or files.
-        masks: As many folders or files, or none.
-        include: Only images whose file name matches this pattern, such as ``*-21.png``.
+    looked for among the images, by `MASK_ENDINGS`. Only images whose file name matches ``include`` are taken.
 
     Raises:
         DataError: A place is missing, holds no image, or two files compete for one name.

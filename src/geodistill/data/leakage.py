@@ -24,14 +24,10 @@ SHRUNK = 256
 
 @dataclass(frozen=True)
 class Leak:
-    """Two images of different splits.
+    """Two images of different splits, by their keys.
 
-    Attributes:
-        kind: ``overlap``: they share ground. ``alike``: their fingerprints differ in few bits.
-        first: Key of the one.
-        second: Key of the other.
-        splits: Their splits.
-        amount: Shared share of the smaller one's ground, or bits of 64 that differ.
+    ``overlap``: they share ground, by ``amount`` of the smaller one's. ``alike``: so many of 64 bits of their
+    fingerprints differ.
     """
 
     kind: Literal["overlap", "alike"]
@@ -46,12 +42,7 @@ class Leak:
 
 
 def find_leaks(manifest: Manifest, distance: int = 4, *, progress: bool = False) -> list[Leak]:
-    """Compare every two images of different splits.
-
-    Args:
-        manifest: The data set; unlabelled images are left out.
-        distance: Bits of 64 in which the fingerprints of two images may differ.
-        progress: Show a bar on a terminal.
+    """Compare every two labelled images of different splits; fingerprints are alike up to ``distance`` of 64 bits.
 
     Raises:
         DataError: A file cannot be read.
@@ -66,11 +57,7 @@ def find_leaks(manifest: Manifest, distance: int = 4, *, progress: bool = False)
 
 
 def fingerprint(image: NDArray[Any]) -> int:
-    """Return 64 bits that say where an image grows brighter from left to right, on a grid of 8 x 8.
-
-    Args:
-        image: ``(C, H, W)`` samples of any type.
-    """
+    """Return 64 bits that say where an image ``(C, H, W)`` grows brighter from left to right, on a grid of 8 x 8."""
     grey = cv2.resize(image.astype(np.float32).mean(0), (9, 8), interpolation=cv2.INTER_AREA)
     return int(np.packbits(grey[:, 1:] > grey[:, :-1]).view(">u8")[0])
 

@@ -31,12 +31,9 @@ class MapDataset(Protocol):
 
 
 def as_patch(item: Mapping[str, Any], name: Path, legend: Legend) -> Patch:
-    """Bring an item of a dataset into the form of a window read from files.
+    """Bring an item of a dataset (tensors or arrays) into the form of a window read from files.
 
-    Args:
-        item: ``image`` and ``mask``, tensors or arrays; samples that are not finite are not valid.
-        name: Names the item in messages.
-        legend: What the mask values mean; ignored are its ``ignore_values``.
+    Samples that are not finite are not valid; mask values are those of the legend, its ``ignore_values`` ignored.
 
     Raises:
         DataError: The item has another form, or its mask a value outside the legend.
@@ -105,12 +102,7 @@ class Datasets:
 
     @classmethod
     def measured(cls, by_split: Mapping[str, MapDataset], legend: Legend, bands: Sequence[str] = ()) -> Datasets:
-        """Read every item once for its size, its bands and its classes.
-
-        Args:
-            by_split: Each dataset by its split.
-            legend: What the mask values mean.
-            bands: Names of the bands; ``band1``, ``band2`` ... where not given.
+        """Read every item of each split once for size, bands (by default ``band1``, ``band2`` ...) and classes.
 
         Raises:
             DataError: A dataset is empty, items differ in bands, or one has another form or a label outside the

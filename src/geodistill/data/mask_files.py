@@ -45,16 +45,11 @@ def label_name(label: int | Colour) -> str:
 def decode_mask(
     raster: Raster, legend: Legend, window: Window | None = None
 ) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
-    """Read a part of an open mask file as class indices.
+    """Read a part of an open mask file, one band of values or three of 8-bit colours, as class indices.
 
     A palette file whose palette holds every colour of the legend is read through its colours, any other palette
     file through its values. A pixel that the file calls nodata, or transparent, is ignored, unless the legend names
     its value or colour: the background of a mask is often written so.
-
-    Args:
-        raster: One band of values (with or without palette), or three bands of 8-bit colours.
-        legend: The classes.
-        window: The part to read, by default the whole.
 
     Returns:
         ``(H, W)`` uint8 class indices, `IGNORE_INDEX` where ignored, not valid or unknown; and the number of valid
@@ -161,16 +156,9 @@ def size_mismatch_error(image: Path, size: tuple[int, int], mask: Path, mask_siz
 def read_mask(
     path: Path | str, legend: Legend, window: Window | None = None, *, ignore_unknown: bool = False
 ) -> NDArray[np.uint8]:
-    """Read a mask file, or a window of it, as class indices.
+    """Read a mask file, or a window of it, as class indices ``(H, W)`` uint8.
 
-    Args:
-        path: The mask file.
-        legend: The classes.
-        window: The part to read, by default the whole; what lies outside the file is ignored.
-        ignore_unknown: Take labels that are in no legend entry as ignored instead of refusing them.
-
-    Returns:
-        ``(H, W)`` uint8 class indices with `IGNORE_INDEX` where ignored.
+    What lies outside the file is `IGNORE_INDEX`, and so are labels in no legend entry with ``ignore_unknown``.
 
     Raises:
         DataError: The file cannot be read, or has labels outside the legend.
@@ -217,11 +205,7 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
 
 
 def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> int:
-    """Add the pixels of each value to ``counts``; return those of value 0 that nodata or alpha hides.
-
-    Raises:
-        DataError: The values are no classes.
-    """
+    """Add the pixels of each value to ``counts``; return those of value 0 that nodata or alpha hides."""
     pixels, valid, hidden = raster.read_labels(strip)
     values, numbers = np.unique(pixels[0][valid], return_counts=True)
     for value, number in zip(values.tolist(), numbers.tolist(), strict=True):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from geodistill.data.findings import ImageSummary, PixelDigest, compare_companions, label_notes, refuse_elsewhere
-from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import (
     decode_mask,
     ignored_labels,
@@ -21,7 +21,7 @@ from geodistill.data.mask_files import (
     strips,
     unknown_labels_error,
 )
-from geodistill.data.statistics import RunningMoments, Spread, Statistics
+from geodistill.data.statistics import SPLITS, RunningMoments, Spread, Statistics
 from geodistill.errors import DataError
 from geodistill.raster import Raster
 from geodistill.spec import Colour, Legend
@@ -46,10 +46,6 @@ def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
     Band figures are of valid pixels of the ``train`` images (of all images where there is no such split), so that
     nothing of the test images enters the normalisation. An image that cannot be measured is left out and named
     among `Statistics.problems`, and so is all that `data check` calls an error.
-
-    Args:
-        manifest: The data set.
-        progress: Show a progress bar on a terminal.
     """
     labelled = manifest.legend is not None
     splits = ("train",) if manifest.rows("train") else tuple(s for s in SPLITS if manifest.rows(s))

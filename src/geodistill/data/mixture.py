@@ -18,11 +18,7 @@ MOST_RANGE = 8.0
 
 
 def join_specs(specs: Mapping[str, Spec], images: Mapping[str, int]) -> tuple[Spec, dict[str, Spec]]:
-    """Join the Specs of several sets of the same bands.
-
-    Args:
-        specs: By name.
-        images: Training images of each, which weigh its mean and deviation in the pooled ones.
+    """Join the Specs of several sets of the same bands, each weighed by its number of training images.
 
     Returns:
         The Spec of all classes, named ``set:class``, and each set's own; both with the pooled normalisation.
@@ -47,11 +43,7 @@ def join_specs(specs: Mapping[str, Spec], images: Mapping[str, int]) -> tuple[Sp
 
 
 def refuse_different_images(manifests: Mapping[str, Manifest]) -> None:
-    """Refuse sets that one network cannot read: of other bands, or in other units.
-
-    Raises:
-        DataError: Their bands, or the ranges of their samples, differ.
-    """
+    """Refuse sets that one network cannot read: of other bands, or in other units (DataError)."""
     (first, known), *others = manifests.items()
     for name, manifest in others:
         first_bands, bands = known.bands, manifest.bands

@@ -25,13 +25,7 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class View:
-    """What a draw shows.
-
-    Attributes:
-        pool: 0 for the labelled samples, 1 for the unlabelled ones.
-        sample: Number of the sample in its pool.
-        slot: Number of the view among all views of all samples.
-    """
+    """What a draw shows: a sample of the labelled pool (0) or the unlabelled one (1), and its slot among all views."""
 
     pool: int
     sample: int
@@ -94,18 +88,10 @@ def place_in_pass(seed: int, draw: int, size: int) -> int:
 
 
 def split_batch(total: int, images: Mapping[str, int], processes: int = 1) -> dict[str, int]:
-    """Part a batch among sets in proportion to their images, by largest remainder.
+    """Part a batch of all processes among sets in proportion to their training images, by largest remainder.
 
     Each set gets the whole part of its exact share; what is left goes one by one to the largest remainders, the
-    earlier set first where they are equal.
-
-    Args:
-        total: Samples in a step of all processes together.
-        images: Labelled training images of each set.
-        processes: Each must get at least one sample of every set.
-
-    Returns:
-        Samples of each set, which add up to ``total``.
+    earlier set first where they are equal. The parts add up to ``total``.
 
     Raises:
         RecipeError: A set, or a process, would get none.
@@ -159,14 +145,9 @@ class DrawBatches(Sampler[list[tuple[int, int]]]):
 
 
 def take_fraction(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, list[str]]:
-    """Keep a part of a manifest's labelled training images; all other rows stay.
+    """Keep a share of a manifest's labelled training images, the same for a seed; all other rows stay.
 
     Every mask of the training split is read once, to know which classes it holds.
-
-    Args:
-        manifest: The data set.
-        fraction: Share of the labelled training images to keep, above 0 and at most 1.
-        seed: The same seed chooses the same images.
 
     Returns:
         The manifest with fewer rows, and what to tell the user, one line each.
@@ -211,18 +192,11 @@ def images_of(fraction: float, images: int) -> int:
 
 
 def cover_classes(classes: Sequence[frozenset[int]], count: int, seed: int) -> list[int]:
-    """Choose images at random, but first those that together hold every class, as far as their number allows.
+    """Choose ``count`` images at random, but first those that together hold every class, as far as their number allows.
 
     The greedy rule: the image that holds most of the classes still missing comes next, the first of a random order
-    where several hold as many. Once every class is covered, or cannot be, the random order gives the rest.
-
-    Args:
-        classes: The classes that each image holds.
-        count: Images to choose, at most all.
-        seed: Seed of the order.
-
-    Returns:
-        Their positions, ascending.
+    where several hold as many. Once every class is covered, or cannot be, the random order gives the rest. Returned are
+    the positions of the chosen, ascending.
     """
     left = [int(index) for index in np.random.default_rng(seed).permutation(len(classes))]
     missing = frozenset().union(*classes)

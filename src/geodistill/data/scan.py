@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from geodistill.data.findings import ImageSummary, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.layout import find_pairs, no_pair_error
-from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import infer_legend, size_mismatch_error
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
+from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError
 from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Raster, Window
@@ -182,12 +183,7 @@ class Opened:
 
 
 def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], str], progress: bool) -> Opened:
-    """Open each file once for its size, place and bands.
-
-    Args:
-        pairs: Images with their masks.
-        name: Names an image in splits.
-        progress: Show a bar on a terminal.
+    """Open each pair of image and mask once for size, place and bands; ``name`` names an image in splits.
 
     Raises:
         DataError: None can be opened, or they have different numbers of bands.
@@ -227,11 +223,7 @@ def _row_of(image: Path, mask: Path | None, raster: Raster) -> Row:
 
 
 def _open_mask(row: Row, image: Raster, path: Path) -> str:
-    """Compare a mask with its image; return its type, or nothing where it is of colours.
-
-    Raises:
-        DataError: It cannot be opened, or does not fit.
-    """
+    """Compare a mask with its image; return its type, or nothing where it is of colours."""
     with Raster(path) as mask:
         grid, size = image.grid, (mask.grid.height, mask.grid.width)
         if size != (grid.height, grid.width):

@@ -107,11 +107,7 @@ def parse_groups(text: str) -> dict[str, list[str]]:
 
 
 def divide(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[tuple[Row, str, str]]:
-    """Divide rows among the splits.
-
-    Args:
-        rows: Each image's relative name with its row; the row's own split and group are not looked at.
-        plan: How.
+    """Divide rows, each with its image's relative name, among the splits; their own split and group are not looked at.
 
     Returns:
         Row, split and group; `LEFT_OUT` as split where a row belongs to none. More rows than were given where

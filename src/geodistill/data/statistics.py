@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -11,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, listed, shown
+from geodistill.spec import Legend
+
+SPLITS = ("train", "val", "test", "unlabelled")
+"""Splits a row can be in. ``unlabelled`` rows have no mask and serve feature transfer only."""
+
+MOST_IGNORED = 0.5
+"""Share of ignored pixels above which a set is reported."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +80,7 @@ class Statistics:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], bands: int | None = None) -> Statistics:
-        """Read what `to_dict` wrote, also after a turn through JSON.
-
-        Args:
-            data: What was written.
-            bands: Number of bands that the band figures must be of, where it is known.
+        """Read what `to_dict` wrote, also after a turn through JSON; of ``bands`` bands, where given.
 
         Raises:
             DataError: It is something else.
@@ -188,3 +191,32 @@ class RunningMoments:
     def std(self) -> NDArray[np.float64]:
         """Population standard deviation of each band; 0 before any pixel."""
         return np.sqrt(self._squares / max(self.count, 1))
+
+
+def vanished_labels(legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int]) -> list[str]:
+    """Say what of the labels is not there, with shares: ignored pixels, classes without any, a class alone.
+
+    Args:
+        legend: The classes.
+        counts: Valid pixels of each class, by split.
+        ignored: Valid pixels that are ignored, by split.
+
+    Returns:
+        One line each; none where all is well.
+    """
+    counted = [split for split in SPLITS if split in counts]
+    labelled = {split: sum(counts[split]) for split in counted}
+    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in counted)
+    lines = []
+    if lost > MOST_IGNORED * max(total + lost, 1):
+        each = ", ".join(
+            f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}"
+            for split in counted
+        )
+        lines.append(f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown")
+    absent = [name for k, name in enumerate(legend.names) if counted and not any(counts[split][k] for split in counted)]
+    if absent:
+        lines.append(f"no pixel of {listed(absent)} in {', '.join(counted)}")
+    if len(legend) == 1:
+        lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
+    return lines

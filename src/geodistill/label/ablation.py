@@ -16,17 +16,16 @@ from geodistill.engine import run_tasks
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.label.config import check_view
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import read_boxes
 from geodistill.label.formats.true_masks import instances_of, with_true_masks
 from geodistill.label.labeller import segmenter_of
 from geodistill.label.labelling import WorkerOptions, unopened
-from geodistill.label.masks import Mask, Runs
+from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import read_tiles
-from geodistill.label.polygons import fill_polygon
 from geodistill.label.postprocess import NO_RULES, Rules, finish
-from geodistill.label.prompts import COMBINATIONS, build_prompts
-from geodistill.label.records import Box, ImageBoxes, rectangle
-from geodistill.label.tiles import boxes_in, tile_windows
+from geodistill.label.records import Box, ImageBoxes, boxes_in, rectangle
+from geodistill.label.segmenters.promptable import COMBINATIONS, build_prompts
+from geodistill.label.tiles import tile_windows
 from geodistill.raster import Raster, Window
 from geodistill.writing import csv_text, json_text
 
@@ -38,17 +37,13 @@ FLOORS = ("(H-Box filled)", "(R-Box filled)")
 class PromptAblation:
     """The prompts to compare, and how; run on each image: `geodistill.engine.run_tasks` sends it to its workers.
 
+    Attributes not named here are those of `geodistill.label.config.LabelSettings`.
+
     Attributes:
-        segmenter: Name for `geodistill.label.segmenters.build_segmenter`.
         prompts: The combinations to compare.
         rules: How masks are mended before they are compared; not at all in the paper.
-        tile: Side of the tiles in pixels, or ``None``.
-        overlap: Pixels that tiles share.
-        share: Least share of a box inside a tile.
-        bands: Bands that the segmenter sees.
         instances: Folder of pictures with one colour per instance, where the annotations hold no masks: ``KEY.png``, or
             iSAID's ``KEY_instance_id_RGB.png`` with ``KEY_instance_color_RGB.png`` for the classes.
-        device: Where the segmenter runs.
 
     Raises:
         RecipeError: A value makes no sense.
@@ -154,11 +149,9 @@ def _compare(masks: Iterator[Mask | None], truths: Sequence[Runs]) -> NDArray[np
 
 @dataclass(frozen=True)
 class PromptScore:
-    """A row of the table.
+    """A row of the table: a combination of prompts, or one of `FLOORS`, over so many instances.
 
     Attributes:
-        prompt: Name of the combination, or one of `FLOORS`.
-        instances: Instances compared.
         miou_i: Mean of the instances' IoU, 0 to 1.
         miou_p: Sum of intersections over sum of unions, 0 to 1.
     """
@@ -171,13 +164,10 @@ class PromptScore:
 
 @dataclass(frozen=True)
 class AblationTable:
-    """The whole table.
+    """The whole table: a segmenter on annotations of a format, over so many images that were read.
 
     Attributes:
-        segmenter: Its name.
-        format: Format of the annotations.
         rows: The floors, then the prompts.
-        images: Images read.
         boxes_without_mask: Boxes left out because the set has no true mask of them.
         failures: Images that could not be read, with the reason.
     """
@@ -204,16 +194,7 @@ def ablate(
     work: WorkerOptions | None = None,
     progress: bool = False,
 ) -> AblationTable:
-    """Compare prompts on a set with true instance masks.
-
-    Args:
-        format: Annotation format.
-        boxes: File or folder of the annotations.
-        images: Folder of the images.
-        question: What to compare.
-        category_field: Where an object's class stands, in formats that leave it open.
-        work: Engine and workers.
-        progress: Show a progress bar on a terminal.
+    """Compare prompts on a set with true instance masks; places, format and column as `read_boxes` takes them.
 
     Raises:
         DataError: Not a single box has a true mask.
@@ -248,12 +229,7 @@ def ablate(
 
 
 def format_ablation(ablation: AblationTable, published: Mapping[str, Sequence[float]] | None = None) -> str:
-    """Return the table in percent.
-
-    Args:
-        ablation: The table.
-        published: mIOU_I and mIOU_P in percent by prompt, of SAM ViT-H on the same set, shown in a last column.
-    """
+    """Return the table in percent, with published mIOU_I and mIOU_P of SAM ViT-H by prompt in a last column."""
     width = max(len(row.prompt) for row in ablation.rows)
     lines = [f"{'prompt':<{width}}  instances  mIOU_I  mIOU_P" + ("" if published is None else "  published")]
     for row in ablation.rows:

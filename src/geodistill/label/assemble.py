@@ -13,14 +13,14 @@ from typing import Any, TextIO
 
 import yaml
 
-from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.manifest import Manifest, Row
 from geodistill.data.measure import measure
 from geodistill.data.splits import SplitPlan, divide
+from geodistill.data.statistics import SPLITS
 from geodistill.files import atomic_path
-from geodistill.label.accounts import Accounts
+from geodistill.label.accounts import Accounts, TileFiles, TileRecord
 from geodistill.label.config import LabelSettings
-from geodistill.label.labeller import FOLDERS
-from geodistill.label.ledger import Journal, TileFiles, TileRecord
+from geodistill.label.ledger import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFEST, Journal, remove_files
 from geodistill.label.pixels import unlabelled_colour
 from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.tiles import TileId
@@ -28,23 +28,14 @@ from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import json_text
 
-INSTANCES, LEGEND, MANIFEST, ACCOUNT = "instances.json", "legend.yaml", "manifest.parquet", "label.json"
 FORMAT_VERSION = 2
+
 INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
 
 @dataclass(frozen=True)
 class LabelRun:
-    """A run whose tiles are all done.
-
-    Attributes:
-        out: The output folder.
-        settings: What was asked for.
-        legend: The classes.
-        annotations: What went in.
-        tiles: Number of tiles planned.
-        unopened: Why an image could not be opened, by its key.
-    """
+    """A run whose tiles are all done: so many were planned, and some images could not be opened, for reasons by key."""
 
     out: Path
     settings: LabelSettings
@@ -116,14 +107,6 @@ def _changed_meanwhile(image: ImageBoxes, records: Sequence[TileRecord]) -> str:
     """Say that an image's tiles are not of one state of it."""
     stamps = [record.stamp for record in records if record.stamp is not None]
     return "" if all(stamp == stamps[0] for stamp in stamps) else f"{image.image} changed while it was labelled"
-
-
-def remove_files(out: Path, record: TileRecord) -> None:
-    """Remove the files of a tile."""
-    for name in record.files.sums if record.files is not None else ():
-        if name.split("/")[0] in FOLDERS and ".." not in name.split("/"):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                (out / name).unlink()
 
 
 def remove_all(out: Path, journal: Journal) -> None:

@@ -1,14 +1,19 @@
-"""``label export``: a label set in the form that other programs train on. Images are copied, never linked."""
+"""A finished folder of ``label build``, or a COCO file, read back; and ``label export``: as other programs train on it.
+
+Images are copied, never linked.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -17,30 +22,168 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from geodistill.data.manifest import Manifest
 from geodistill.data.mask_files import read_mask
 from geodistill.errors import DataError, UnknownNameError
 from geodistill.files import atomic_path
-from geodistill.label.label_set import Labelled, LabelSet, load_label_set
+from geodistill.label.annotated_masks import checked_runs
+from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
 from geodistill.label.masks import Runs
 from geodistill.label.pixels import read_tiles, write_mask, write_picture
+from geodistill.label.tiles import flat_names
 from geodistill.outputs import check_folder
 from geodistill.raster import Raster, Window
+from geodistill.reading import ANNOTATION_BYTES, parse_json, parse_object, read_json, read_object
+from geodistill.spec import Legend
+
+_SUFFIX = 5
+"""Bytes of the longest suffix: ``.tiff``."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image of a set, of so many pixels: its file, that of its class indices, its split.
+
+    Its name is one of a kind in the set, without folders and suffix.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    split: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """What ``label build`` made.
+
+    Attributes:
+        folder: Where it is.
+        legend: Its classes.
+        background: Class for what no box touches, or ``None``.
+        images: Those of its manifest, by their COCO ids.
+        left_out: Number of images that the manifest has not (another number of bands).
+        annotations: Yields the COCO annotations.
+    """
+
+    folder: Path
+    legend: Legend
+    background: str | None
+    images: dict[int, Labelled]
+    left_out: int
+    annotations: Callable[[], Iterator[Any]]
+
+    def objects(self) -> Iterator[tuple[Labelled, int, Runs]]:
+        """Yield each object of the images: its image, the value of its class in the masks, its pixels.
+
+        Raises:
+            DataError: An annotation is not as ``label build`` wrote it.
+        """
+        for number, entry in enumerate(self.annotations(), 1):
+            source = f"{self.folder / INSTANCES}:object {number}"
+            try:
+                image, value = self.images.get(entry["image_id"]), int(entry["mask_value"])
+                runs = entry["segmentation"]
+                if not 0 <= value < len(self.legend):
+                    raise ValueError(f"mask value {value}")
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise DataError(f"{source} ({error!r})", "an annotation that 'label build' wrote") from error
+            if image is not None:
+                yield image, value, Runs.from_coco(checked_runs(runs, image.width, image.height, source))
+
+
+def load_label_set(folder: Path | str) -> LabelSet:
+    """Read a label set.
+
+    Raises:
+        DataError: The folder holds none, or a file of it is malformed.
+    """
+    folder = Path(folder)
+    if not all((folder / name).is_file() for name in (ACCOUNT, INSTANCES, MANIFEST, LEGEND)):
+        raise DataError(f"no label set at {folder}", "the folder of a finished 'label build'")
+    manifest, legend = Manifest.load(folder / MANIFEST), Legend.load(folder / LEGEND)
+    settings = read_object(folder / ACCOUNT).get("settings")
+    rows = {_whole(row.mask): row for row in manifest.entries if row.mask is not None}
+    annotations, content = read_instances(folder / INSTANCES)
+    images = {}
+    try:
+        background = settings["background"]  # type: ignore[index]  # what it holds is not known
+        masks = {entry["id"]: Path(entry["mask"]) for entry in content["images"]}
+        names = flat_names({_key(mask) for mask in masks.values()}, _SUFFIX)
+        for entry in content["images"]:
+            mask = masks[entry["id"]]
+            row = rows.get(_whole(folder / mask))
+            if row is not None:
+                size = int(entry["width"]), int(entry["height"])
+                images[entry["id"]] = Labelled(names[_key(mask)], row.image, folder / mask, row.split, *size)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(f"{folder} ({error!r})", "a folder as 'label build' wrote it") from error
+    return LabelSet(folder, legend, background, images, len(masks) - len(images), annotations)
+
+
+def _key(mask: Path) -> str:
+    """Return the name of a mask below its folder, without suffix."""
+    return mask.with_suffix("").as_posix().partition("/")[2]
+
+
+def _whole(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+_STREAMED = b'{"annotations": ['
+"""First line of a file that has one annotation per line, as ``label build`` writes them."""
+
+
+def read_instances(file: Path) -> tuple[Callable[[], Iterator[Any]], dict[str, Any]]:
+    """Return a function that yields the annotations, to be gone through once, and the rest of the file.
+
+    Raises:
+        DataError: The file is no COCO file, or is malformed; the function raises it too.
+    """
+    with _opened(file) as lines:
+        if lines.readline(len(_STREAMED) + 2).strip() == _STREAMED:
+            for line in lines:
+                if line.startswith(b"]"):
+                    break
+            return lambda: _streamed(file), parse_object(b"{" + b"".join(lines), file)
+    content = read_json(file, ANNOTATION_BYTES)
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise DataError(f"{file} is no COCO file", "a mapping with the lists 'images' and 'annotations'")
+    return lambda: iter(content["annotations"]), content
+
+
+def _streamed(file: Path) -> Iterator[Any]:
+    """Read one annotation per line, so that a set of millions needs no memory."""
+    with _opened(file) as lines:
+        next(lines)
+        for number, line in enumerate(lines, 2):
+            if line.startswith(b"]"):
+                return
+            yield parse_json(line.strip().removesuffix(b","), f"{file}:{number}")
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})", "a readable file") from error
+
 
 KIND = "label export"
+
+
 YOLO_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 """Images that ultralytics reads, of those that a set may have."""
+
+
 SAMRS_LISTS = {"train": "train.txt", "val": "valid.txt", "test": "test.txt"}
 """List of names of each split, as SAMRS's code calls them."""
 
 
 def export_labels(labels: Path | str, to: str, out: Path | str, *, progress: bool = False) -> dict[str, Any]:
-    """Write a label set in another form; the folder appears whole or not at all.
-
-    Args:
-        labels: Finished folder of ``label build``.
-        to: One of `FORMS`.
-        out: A new folder, or an earlier export.
-        progress: Show a progress bar on a terminal.
+    """Write a finished folder of ``label build`` in one of `FORMS`; the new folder appears whole or not at all.
 
     Returns:
         ``images`` by split, ``objects``, and ``left_out``, the images that the manifest has not.
@@ -77,7 +220,7 @@ def write_yolo(label_set: LabelSet, folder: Path, progress: bool = False) -> int
     for kind in ("images", "labels"):
         for split in splits:
             (folder / kind / split).mkdir(parents=True)
-    for image in _bar(label_set.images.values(), "copying images", progress):
+    for image in progress_bar(label_set.images.values(), "copying images", progress):
         if image.image.suffix.lower() not in YOLO_SUFFIXES:
             raise DataError(f"image {image.image}", f"a file {', '.join(YOLO_SUFFIXES)}", "label it with --tile")
         with Raster(image.image) as raster:
@@ -87,7 +230,7 @@ def write_yolo(label_set: LabelSet, folder: Path, progress: bool = False) -> int
     count = 0
     with ExitStack() as stack:
         last, file = None, None
-        for image, value, runs in _bar(label_set.objects(), "writing outlines", progress):
+        for image, value, runs in progress_bar(label_set.objects(), "writing outlines", progress):
             if not runs.area:
                 continue
             if image is not last or file is None:
@@ -113,7 +256,7 @@ def write_samrs(label_set: LabelSet, folder: Path, progress: bool = False) -> in
     Returns:
         Number of objects.
     """
-    for image in _bar(label_set.images.values(), "copying images", progress):
+    for image in progress_bar(label_set.images.values(), "copying images", progress):
         name = f"{image.name}.png"
         with Raster(image.image) as raster:
             _check_size(image, raster)
@@ -148,19 +291,17 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _bar(items: Any, name: str, progress: bool) -> Any:
+def progress_bar(items: Any, name: str, progress: bool) -> Any:
+    """Return items under a bar on a terminal, where that is asked for."""
     return tqdm(items, name, disable=not (progress and sys.stderr.isatty()))
 
 
 def outline(runs: Runs) -> NDArray[np.float64]:
-    """Return one ring around all pixels of an object.
+    """Return one ring around all pixels of an object, which has at least one.
 
     The ring runs through the centres of the outermost pixels, so that filling it with its border (``cv2.fillPoly``)
     gives the mask back. Pieces and holes are joined to it by a way there and back, where they lie nearest; between
     pieces that way is all that filling adds. Of an object too thin for three corners it is the border of its pixels.
-
-    Args:
-        runs: The object, with at least one pixel.
 
     Returns:
         ``(V, 2)`` float64, V >= 3, x and y in pixels of the frame; pixel (0, 0) covers [0, 1) x [0, 1).

@@ -14,24 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
+from geodistill.label.accounts import GroundPlace, TileFiles, TileRecord, file_sums
 from geodistill.label.config import LabelSettings
-from geodistill.label.ledger import GroundPlace, TileFiles, TileRecord, file_sums
-from geodistill.label.masks import Mask, Runs
+from geodistill.label.ledger import CHUNK, FOLDERS
+from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_mask, write_tile
-from geodistill.label.polygons import fill_polygon
 from geodistill.label.postprocess import EMPTY, finish, paint
-from geodistill.label.prompts import build_prompts, parse_prompt
-from geodistill.label.records import Box
-from geodistill.label.segmenters.promptable import PromptableSegmenter, build_segmenter
-from geodistill.label.tiles import ImageTask, Item, TileTask, boxes_in
+from geodistill.label.records import Box, boxes_in
+from geodistill.label.segmenters.promptable import PromptableSegmenter, build_prompts, build_segmenter, parse_prompt
+from geodistill.label.tiles import ImageTask, Item, TileTask
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX, Legend
-
-CHUNK = ".chunk"
-"""How many prompts are decoded at once, in the output folder, so that a run which goes on does the same."""
-
-FOLDERS = ("gray", "color", "images")
-"""Folders of the output folder that tiles are written to."""
 
 
 @lru_cache(maxsize=1)
@@ -66,12 +59,7 @@ class _Result:
 class Labeller:
     """Labels tiles; called by `geodistill.engine.run_tasks`, so it is a value that can be sent to another machine.
 
-    Attributes:
-        settings: What to do.
-        legend: The classes.
-        out: The output folder.
-        device: Where the segmenter runs.
-        batch: Tiles that go through the segmenter's encoder at once.
+    Batch is the number of tiles that go through the segmenter's encoder at once.
     """
 
     settings: LabelSettings
@@ -141,7 +129,8 @@ class Labeller:
             done = finish(mask, box, self.settings.rules, height, width)
             kept, reason = done.mask, done.reason
             if kept is not None and not whole:
-                kept, reason = _with_data(kept, work.tile.valid)
+                with_data = kept.pixels & work.tile.valid[kept.place]
+                kept, reason = (replace(kept, pixels=with_data), "") if with_data.any() else (None, EMPTY)
             runs = None if kept is None else kept.runs(height, width)
             yield _Result(box, runs, mask.score, reason, done.changes)
 
@@ -208,12 +197,6 @@ class Labeller:
         )
 
 
-def _with_data(mask: Mask, valid: NDArray[np.bool_]) -> tuple[Mask | None, str]:
-    """Return a mask without the pixels that hold no data, and why nothing is left of it."""
-    left = mask.pixels & valid[mask.place]
-    return (replace(mask, pixels=left), "") if left.any() else (None, EMPTY)
-
-
 def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
     """Count what happened to the masks, by class."""
     counts: dict[str, Counter[str]] = {}
@@ -225,23 +208,17 @@ def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
 def _instance(box: Box, value: int, score: float, runs: Runs) -> dict[str, Any]:
     """Return a COCO annotation without its ids; the oriented box is measured where none was annotated."""
     left, top, right, bottom = box.hbox
+    corners = runs.smallest_rectangle() if box.kind == "hbox" else box.corners
     first_row, first_column, end_row, end_column = runs.bounds
     return {
         "box": box.index,
         "mask_value": value,
         "bbox": [first_column, first_row, end_column - first_column, end_row - first_row],
         "annotated_bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
-        "rbox": [round(v, 2) for v in _corners(box, runs).ravel().tolist()],
+        "rbox": [round(v, 2) for v in corners.ravel().tolist()],
         "segmentation": runs.to_coco(),
         "area": runs.area,
         "score": round(float(score), 4),
         "difficult": box.difficult,
         "iscrowd": 0,
     }
-
-
-def _corners(box: Box, runs: Runs) -> NDArray[np.float64]:
-    """Corners ``(4, 2)`` of the oriented box: as annotated, or the smallest rectangle around the mask."""
-    if box.kind != "hbox":
-        return box.corners
-    return runs.smallest_rectangle()

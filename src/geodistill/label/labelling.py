@@ -12,14 +12,14 @@ from typing import Any
 from tqdm import tqdm
 
 from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
-from geodistill.errors import DataError, GeodistillError, RecipeError
+from geodistill.errors import DataError, RecipeError
 from geodistill.folders import hold_folder, sweep
-from geodistill.label.assemble import ACCOUNT, LabelRun, assemble
+from geodistill.label.accounts import TileRecord
+from geodistill.label.assemble import LabelRun, assemble
 from geodistill.label.config import LabelSettings
-from geodistill.label.formats import read_boxes, tell_unmatched
+from geodistill.label.formats.detection import read_boxes, tell_unmatched
 from geodistill.label.labeller import Labeller
-from geodistill.label.ledger import Journal, TileRecord
-from geodistill.label.output_folder import begin, finished_sums, is_finished, refuse_other, still_done
+from geodistill.label.ledger import ACCOUNT, Journal, begin, finished_sums, is_finished, refuse_other, still_done
 from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import weights_stamp
 from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
@@ -141,11 +141,7 @@ def _build(
 
 
 def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
-    """Refuse a set of which no box can be used, before anything is written.
-
-    Raises:
-        DataError: There is none.
-    """
+    """Refuse a set of which no box can be used, before anything is written."""
     if any(image.boxes for image in annotations.images):
         return
     reasons = Counter(box.reason for image in annotations.images for box in image.dropped)
@@ -159,11 +155,7 @@ def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
 
 
 def _told(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any]:
-    """Return the account of a run that came to something.
-
-    Raises:
-        DataError: An image failed and this is not all right, or not one box gave a label.
-    """
+    """Return the account of a run; refuse one with a failed image, unless that is all right, or without any label."""
     failures = account["failures"]
     if failures and not keep_going:
         names = tell_unmatched([failure["image"] for failure in failures])
@@ -214,15 +206,14 @@ def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: 
             if result.value is not None:
                 journal.append(result.value)
             elif isinstance(result.error, WorkerError):
-                journal.append(_lost(result.item, result.error))
+                # The worker died each time.
+                lost = (
+                    TileRecord(task.key, tile.window, str(result.error)) for task in result.item for tile in task.tiles
+                )
+                journal.append(lost)
             elif result.error is not None:
                 raise result.error
             bar.update(sum(len(task.tiles) for task in result.item))
-
-
-def _lost(item: Item, error: GeodistillError) -> list[TileRecord]:
-    """Return the records of tiles whose worker died each time."""
-    return [TileRecord(task.key, tile.window, str(error)) for task in item for tile in task.tiles]
 
 
 def unopened(annotations: Annotations) -> dict[str, str]:
@@ -257,3 +248,44 @@ def read_account(folder: Path | str) -> dict[str, Any]:
         DataError: The folder holds none.
     """
     return read_object(Path(folder) / ACCOUNT)
+
+
+def format_account(account: dict[str, Any], out: Path) -> str:
+    """Write what `build` returned as a few lines and a table of the classes."""
+    images, boxes, tiles = account["images"], account["boxes"], account["tiles"]
+    lines = [
+        f"{out}: {images['in']} images in: {images['labelled']} labelled, {images['empty']} empty,"
+        f" {images['failed']} failed",
+        f"{tiles['in']} tiles: {tiles['labelled']} labelled, {tiles['empty']} empty, {tiles['failed']} failed;"
+        f" {tiles['written']} written",
+        f"{boxes['in']} boxes in: {boxes['labelled']} labelled{_counts(boxes['dropped'], ', dropped: ')}",
+        f"{account['instances']} instances; {account['overlaps']['pixels']} pixels claimed more than once"
+        f" ({account['overlaps']['pixels_between_classes']} by different classes),"
+        f" {account['overlaps']['hidden_instances']} instances hidden",
+    ]
+    width = max((len(name) for name in account["classes"]), default=0)
+    for name, entry in account["classes"].items():
+        counts = _counts(entry["dropped"], "; dropped ") + _counts(entry["changed"], "; ")
+        lines.append(f"  {name:<{width}} {entry['in']:>8} in {entry['labelled']:>8} labelled{counts}")
+    without = account["annotations_without_image"]
+    if without["count"]:
+        more = (
+            f" and {without['count'] - len(without['first'])} more" if without["count"] > len(without["first"]) else ""
+        )
+        lines.append(f"{without['count']} annotations without an image: {', '.join(without['first'])}{more}")
+    manifest = account["manifest"]
+    if manifest:
+        splits = ", ".join(f"{name} {count}" for name, count in manifest["splits"].items())
+        lines.append(f"{out / 'manifest.parquet'}: {splits}")
+        if manifest["other_bands_left_out"]:
+            lines.append(f"{manifest['other_bands_left_out']} images with another number of bands are not in it")
+        lines += [f"problem: {problem}" for problem in manifest["problems"][:5]]
+    lines += [f"failed: {failure['error']}" for failure in account["failures"][:5]]
+    if len(account["failures"]) > 5:
+        lines.append(f"... and {len(account['failures']) - 5} more failed")
+    return "\n".join(lines)
+
+
+def _counts(counts: dict[str, int], before: str) -> str:
+    named = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return before + named if named else ""

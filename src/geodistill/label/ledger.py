@@ -1,148 +1,38 @@
-"""What has been done: one line per tile, written when its files stand; a killed run goes on after the last whole line.
+"""The output folder of ``label build``: whose it is, which run it holds, what of that run is done and still stands.
 
-Lines are those of `geodistill.journal`. A line that is not as it was written is no record: its tile is labelled again.
+What is done stands in a journal (`geodistill.journal`), one line per tile, written when its files are there; a killed
+run goes on after the last whole line. A line that is not as it was written is no record: its tile is labelled again.
 """
 
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
-from geodistill.errors import OutputError, output_error
+from geodistill.errors import DataError, GeodistillWarning, OutputError, output_error
 from geodistill.files import atomic_path
-from geodistill.journal import decode, encode
-from geodistill.label.tiles import TileId
-from geodistill.raster import Window
+from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, sweep
+from geodistill.journal import JournalFile, decode, encode
+from geodistill.label.accounts import FileSums, TileRecord, altered_files, file_sums
+from geodistill.label.tiles import ImageTask, TileId
+from geodistill.raster import Raster, Window
+from geodistill.reading import read_object
+from geodistill.writing import json_text
 
-NAME = ".journal.jsonl"
-FileSums = dict[str, list[int]]
-"""Size in bytes and CRC-32 of files, by their names below the output folder."""
+JOURNAL, ABOUT = ".journal.jsonl", "settings.json"
 
+INSTANCES, LEGEND, MANIFEST, ACCOUNT = "instances.json", "legend.yaml", "manifest.parquet", "label.json"
 
-@dataclass(frozen=True)
-class GroundPlace:
-    """Where and when a tile was seen; what is not known is ``None``.
+CHUNK = ".chunk"
+"""How many prompts are decoded at once, in the output folder, so that a run which goes on does the same."""
 
-    Attributes:
-        lon: Longitude of the centre in degrees.
-        lat: Latitude of the centre in degrees.
-        gsd: Ground sampling distance in metres per pixel.
-        date: Day of acquisition as ``YYYY-MM-DD``.
-    """
-
-    lon: float | None = None
-    lat: float | None = None
-    gsd: float | None = None
-    date: str | None = None
-
-
-@dataclass(frozen=True)
-class TileFiles:
-    """What was written for a tile; names are below the output folder, with forward slashes.
-
-    Attributes:
-        image: The tile's own image file; empty where the source image serves as it is.
-        masks: Files of class indices and of colours.
-        sums: Of all these files.
-        bands: Names of the image's bands.
-        place: Where the tile lies on the ground.
-        instances: COCO annotations without their ids, ``mask_value`` among them.
-    """
-
-    image: str
-    masks: tuple[str, ...]
-    sums: FileSums
-    bands: tuple[str, ...]
-    place: GroundPlace
-    instances: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class TileRecord:
-    """What became of one tile.
-
-    Attributes:
-        key: The image's key.
-        window: The tile, in pixels of the image.
-        error: Why the image could not be read, else an empty text; nothing below is known then.
-        stamp: What the image was, as `geodistill.raster.Raster.stamp` tells; ``None`` where no pixel was looked at.
-        outcomes: Index of each box, and why it gave no label here (an empty text where it gave one).
-        changes: How often each change happened to masks, by class.
-        painted: Pixels that several instances claim, those that several classes claim, and instances hidden by others.
-        files: What was written, or ``None``.
-    """
-
-    key: str
-    window: Window
-    error: str = ""
-    stamp: list[Any] | None = None
-    outcomes: tuple[tuple[int, str], ...] = ()
-    changes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    painted: tuple[int, int, int] = (0, 0, 0)
-    files: TileFiles | None = None
-
-    @property
-    def tile(self) -> TileId:
-        """The tile that the record is about."""
-        return TileId(self.key, self.window.row, self.window.col)
-
-    @property
-    def instances(self) -> tuple[dict[str, Any], ...]:
-        """COCO annotations of the tile, without their ids."""
-        return () if self.files is None else self.files.instances
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form, always in one order; what is not known has no key."""
-        window = self.window
-        data: dict[str, Any] = {
-            "key": self.key,
-            "window": [window.row, window.col, window.height, window.width],
-            "error": self.error,
-        }
-        if self.stamp is None:
-            return data
-        data |= {"stamp": self.stamp, "outcomes": self.outcomes, "changes": self.changes, "painted": self.painted}
-        if self.files is None:
-            return data
-        files = {"image": self.files.image, "masks": self.files.masks, "files": self.files.sums}
-        about = {"bands": self.files.bands, "place": asdict(self.files.place), "instances": self.files.instances}
-        return data | files | about
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TileRecord:
-        """Read the JSON form.
-
-        Raises:
-            KeyError: A part is missing.
-            TypeError: A part has another form.
-            ValueError: A part has another form.
-        """
-        key, window = data["key"], data["window"]
-        if not isinstance(key, str) or [type(value) for value in window] != [int] * 4:
-            raise ValueError(f"tile {str(key)[:80]!r}, {str(window)[:80]}")
-        record = cls(key, Window(*window), data["error"])
-        if "stamp" not in data:
-            return record
-        outcomes = tuple((index, reason) for index, reason in data["outcomes"])
-        overlapping, between_classes, hidden = data["painted"]
-        painted = (overlapping, between_classes, hidden)
-        record = replace(record, stamp=data["stamp"], outcomes=outcomes, changes=data["changes"], painted=painted)
-        if "masks" not in data:
-            return record
-        files = TileFiles(
-            image=data["image"],
-            masks=tuple(data["masks"]),
-            sums=data["files"],
-            bands=tuple(data["bands"]),
-            place=GroundPlace(**data["place"]),
-            instances=tuple(data["instances"]),
-        )
-        return replace(record, files=files)
+FOLDERS = ("gray", "color", "images")
+"""Folders of the output folder that tiles are written to."""
 
 
 class Journal:
@@ -154,54 +44,28 @@ class Journal:
     Attributes:
         path: The file.
         altered: Number of whole lines that are not as they were written.
-        finished: What `finish` was given, where nothing has been written down since.
+        finished: The sums that `keep` was given, where nothing has been written down since.
 
     Raises:
         OutputError: The file cannot be written, or is a link.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+        self.path = folder / JOURNAL
         self.altered = 0
         self.finished: FileSums | None = None
         self._at: dict[TileId, int] = {}
-        if self.path.is_symlink():
-            raise OutputError(f"{self.path} is a link", "a file of our own", "remove it")
-        try:
-            self.path.open("ab").close()
-            self._file: BinaryIO = self.path.open("r+b")
-        except OSError as error:
-            raise output_error(self.path, error) from error
-        self._read()
-
-    def _read(self) -> None:
-        whole = 0
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                break  # the run was killed while writing it
-            content = self._parse(line)
-            self.finished = None
+        self._file = JournalFile(self.path)
+        end = 0
+        for line in self._file.lines():
+            content, self.finished, end = _content(line.record), None, line.end
             if content is None:
                 self.altered += 1
             elif isinstance(content, TileRecord):
-                self._at[content.tile] = whole
+                self._at[content.tile] = line.start
             else:
                 self.finished = content
-            whole += len(line)
-        if whole < self._file.seek(0, os.SEEK_END):
-            self._file.truncate(whole)
-
-    def _parse(self, line: bytes) -> TileRecord | FileSums | None:
-        """Return the record of a line, or the sums of a finished run, or ``None`` where it is not as it was written."""
-        data = decode(line)
-        if data is None:
-            return None
-        try:
-            if isinstance(finished := data.get("finished"), dict):
-                return finished
-            return TileRecord.from_json(data)
-        except (KeyError, TypeError, ValueError):
-            return None
+        self._file.cut(end)  # the run was killed while writing what is behind
 
     def __enter__(self) -> Journal:
         return self
@@ -211,28 +75,18 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def __contains__(self, tile: TileId) -> bool:
-        return tile in self._at
-
-    def __len__(self) -> int:
-        return len(self._at)
-
     def append(self, records: Iterable[TileRecord]) -> None:
         """Write records down, on the disk before this returns.
 
         Raises:
             OutputError: The disk is full.
         """
-        self.finished = None
+        self.finished, records = None, list(records)
         try:
-            self._file.seek(0, os.SEEK_END)
-            for record in records:
-                self._at[record.tile] = self._file.tell()
-                self._file.write(encode(record.to_json()))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            starts = self._file.append((record.to_json() for record in records), to_disk=True)
         except OSError as error:
             raise output_error(self.path, error) from error
+        self._at |= zip((record.tile for record in records), starts, strict=True)
 
     def read(self, tile: TileId) -> TileRecord:
         """Return the last record of a tile.
@@ -240,14 +94,10 @@ class Journal:
         Raises:
             OutputError: The file has been altered since it was opened.
         """
-        record = self._parse(self._line_of(tile))
+        record = _content(decode(self._file.line_at(self._at[tile])))
         if not isinstance(record, TileRecord) or record.tile != tile:
             raise self._altered_error()
         return record
-
-    def _line_of(self, tile: TileId) -> bytes:
-        self._file.seek(self._at[tile])
-        return self._file.readline()
 
     def _altered_error(self) -> OutputError:
         return OutputError(f"{self.path} was altered by another program", "", "run again with --resume")
@@ -261,18 +111,14 @@ class Journal:
         return sorted(self._at)
 
     def keep(self, tiles: Iterable[TileId], finished: FileSums | None = None) -> None:
-        """Write the file anew with these tiles only, sorted; the journal is closed after this.
-
-        Args:
-            tiles: Of those written down.
-            finished: What a run that is complete says of itself.
+        """Write the file anew with these tiles only, sorted, and a finished run's sums; the journal is closed then.
 
         Raises:
             OutputError: The file cannot be written.
         """
         with atomic_path(self.path) as part, part.open("wb") as file:
             for tile in sorted(tiles):
-                line = self._line_of(tile)
+                line = self._file.line_at(self._at[tile])
                 if decode(line) is None:
                     raise self._altered_error()
                 file.write(line)
@@ -283,36 +129,196 @@ class Journal:
         self._file.close()
 
 
-_PART = 1 << 20
+def _content(data: Mapping[str, Any] | None) -> TileRecord | FileSums | None:
+    """Return the record that a line holds, or the sums of a finished run; ``None`` where it is neither."""
+    try:
+        if data is not None and isinstance(finished := data.get("finished"), dict):
+            return finished
+        return None if data is None else TileRecord.from_json(data)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
-def file_sum(path: Path) -> list[int]:
-    """Return size in bytes and CRC-32 of a file.
+def remove_files(out: Path, record: TileRecord) -> None:
+    """Remove the files of a tile."""
+    for name in record.files.sums if record.files is not None else ():
+        if name.split("/")[0] in FOLDERS and ".." not in name.split("/"):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                (out / name).unlink()
+
+
+KIND = "label set"
+
+OURS = (ABOUT, ACCOUNT, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, *(f"{name}/*" for name in FOLDERS))
+"""What of the folder a run writes."""
+
+_CHANGED = {
+    "annotations": "the annotation files or their classes are others",
+    "image_names": "images were added, removed or renamed",
+    "weights": "the segmenter's weights have changed",
+}
+
+
+def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
+    """Return what the run in a folder is about; ``None`` where the folder is new or empty.
 
     Raises:
-        OSError: It cannot be read.
+        OutputError: It holds something else, a link in place of a file of ours, or a run that is not to be continued.
     """
-    size, crc = 0, 0
-    with path.open("rb") as file:
-        while part := file.read(_PART):
-            size += len(part)
-            crc = zlib.crc32(part, crc)
-    return [size, crc]
+    markers = (MARKER, LOCK, HOLDER)
+    entries = list(out.iterdir()) if out.is_dir() else []
+    others = [entry for entry in entries if entry.name not in markers and not is_leftover(entry.name)]
+    path = out / ABOUT
+    if others and not path.is_file():
+        raise OutputError(f"{out} is not empty and holds no run of 'label build'", "a new folder")
+    if not path.is_file():
+        return None
+    if not resume:
+        raise OutputError(f"{out} holds a run already", "a new folder", "continue that run with --resume")
+    for entry in others:
+        if entry.is_symlink():
+            raise OutputError(f"{entry} is a link", "files of our own", "use a new folder")
+    return read_object(path, error=OutputError)
 
 
-def file_sums(folder: Path, names: tuple[str, ...]) -> FileSums:
-    """Return the sum of each file of a folder, by its name."""
-    return {name: file_sum(folder / name) for name in names}
+def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> None:
+    """Write down what a run's result depends on and whose the folder is; remove what killed processes left there.
 
-
-def altered_files(folder: Path, sums: Mapping[str, Any]) -> list[str]:
-    """Return the names of files that are missing or no longer as `file_sums` found them; links count as missing."""
-    return [name for name, known in sums.items() if not _is_same(folder / name, known)]
-
-
-def _is_same(path: Path, known: Any) -> bool:
+    Raises:
+        OutputError: A run is continued whose result depends on something else, or the folder cannot be written.
+    """
+    if earlier is not None and (changed := [k for k in {**earlier, **about} if earlier.get(k) != about.get(k)]):
+        differences = [
+            _CHANGED[key]
+            if key in _CHANGED and earlier.get(key) is not None
+            else f"{key} was {earlier.get(key)!r}, is {about.get(key)!r}"
+            for key in sorted(changed)[:3]
+        ]
+        raise OutputError(
+            f"{out} holds a run with other settings ({', '.join(differences)})", "the same settings", "use a new folder"
+        )
+    sweep(out, locked=True)
+    with atomic_path(out / ABOUT) as part:
+        part.write_text(json_text(about, 2) + "\n", encoding="utf-8")
     try:
-        # Most damage shows in the size, which costs nothing to read.
-        return not path.is_symlink() and [path.stat().st_size] == known[:1] and file_sum(path) == known
-    except (OSError, TypeError, ValueError):
+        mark_folder(out, KIND, OURS)
+    except OSError as error:
+        raise output_error(out / MARKER, error) from error
+
+
+_MOST = 3
+"""Names that a warning lists."""
+
+
+def still_done(out: Path, journal: Journal, tasks: Sequence[ImageTask]) -> set[TileId]:
+    """Return the tiles that need no more work, and remove the files of all others.
+
+    A tile is done again where its record or a file of it is not as it was written, or where its image has changed
+    since; a warning tells how many and names some.
+    """
+    planned: dict[TileId, tuple[ImageTask, Window]] = {
+        name: (task, tile.window) for task in tasks for name, tile in zip(task.ids(), task.tiles, strict=True)
+    }
+    stamps = _Stamps()
+    done: set[TileId] = set()
+    altered: list[str] = []
+    for name in journal.tiles():
+        record = journal.read(name)
+        task, window = planned.get(name, (None, None))
+        if task is not None and record.window == window and not record.error and stamps.are_those_of(task, record):
+            damaged = [] if record.files is None else altered_files(out, record.files.sums)
+            altered += damaged
+            if not damaged:
+                done.add(name)
+                continue
+        remove_files(out, record)
+        journal.forget(name)
+    _remove_unrecorded(out, [task_window for name, task_window in planned.items() if name not in done])
+    _tell(journal, altered, stamps.changed)
+    return done
+
+
+_WHOLE_SET = (ACCOUNT, INSTANCES, LEGEND, MANIFEST)
+
+
+def finished_sums(out: Path) -> FileSums:
+    """Return what a complete run says of the files about the whole set."""
+    return file_sums(out, _WHOLE_SET)
+
+
+def is_finished(out: Path, journal: Journal) -> bool:
+    """Whether a run is complete, and its files about the whole set are there and as they were written.
+
+    Another manifest may be a person's work, such as other splits: it stays, and a warning tells of it.
+    """
+    if journal.finished is None:
         return False
+    altered = altered_files(out, dict.fromkeys(_WHOLE_SET, ()) | journal.finished)
+    if altered == [MANIFEST] and (out / MANIFEST).is_file():
+        _warn(f"{out / MANIFEST} is not as it was written and stays; to have it made again, remove it first")
+        return True
+    if altered:
+        _warn(f"{out / altered[0]} is not as it was written and is made again")
+    return not altered
+
+
+class _Stamps:
+    """What images are now, each looked at once."""
+
+    def __init__(self) -> None:
+        self._now: dict[Path, Any] = {}
+        self.changed: dict[Path, None] = {}
+
+    def are_those_of(self, task: ImageTask, record: TileRecord) -> bool:
+        if record.stamp is None:  # no pixel was looked at
+            return True
+        if task.image not in self._now:
+            self._now[task.image] = _stamp(task.image)
+        if self._now[task.image] == record.stamp:
+            return True
+        self.changed[task.image] = None
+        return False
+
+
+def _stamp(image: Path) -> Any:
+    try:
+        with Raster(image) as raster:
+            return raster.stamp
+    except (DataError, OSError):
+        return None
+
+
+def _remove_unrecorded(out: Path, left: Sequence[tuple[ImageTask, Window]]) -> None:
+    """Remove files of tiles that a killed run had written and not yet written down."""
+    present = {
+        (Path(folder) / file).relative_to(out).as_posix()
+        for name in FOLDERS
+        for folder, _, files in os.walk(out / name)
+        for file in files
+    }
+    if not present:
+        return
+    for task, window in left:
+        for folder in FOLDERS:
+            for suffix in (".png", ".tif"):
+                name = f"{folder}/{task.file_name(window)}{suffix}"
+                if name in present:
+                    (out / name).unlink(missing_ok=True)
+
+
+def _tell(journal: Journal, altered: Sequence[str], changed: dict[Path, None]) -> None:
+    if journal.altered:
+        _warn(f"{journal.path}: {journal.altered} lines are not as they were written; their tiles are labelled again")
+    if altered:
+        _warn(f"{_named(altered)} are missing or not as they were written; their tiles are labelled again")
+    if changed:
+        _warn(f"{_named([str(path) for path in changed])} changed since; their tiles are labelled again")
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f"{len(names)} files ({', '.join(names[:_MOST])}{more})"
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, GeodistillWarning, stacklevel=2)

@@ -45,14 +45,9 @@ class Tile:
 
 
 def read_tiles(raster: Raster, windows: Sequence[Window], bands: Sequence[int] | None) -> Iterator[Tile]:
-    """Read tiles of one image.
+    """Read tiles of one image; windows are sorted by row, bands one or three positions from 1 for the segmenter to see.
 
     A file stored in rows is read once for all windows of a row of tiles, since a row cannot be decoded in part.
-
-    Args:
-        raster: The open image.
-        windows: Parts of it, sorted by row.
-        bands: One or three positions, from 1, that the segmenter sees; the first three by default.
 
     Raises:
         DataError: The file is corrupt, or has no such band.
@@ -173,14 +168,9 @@ def colour_table(legend: Legend) -> NDArray[np.uint8]:
 
 
 def write_mask(path: Path, indices: NDArray[np.uint8], grid: Grid | None, legend: Legend, *, colour: bool) -> None:
-    """Write an index or colour mask whole or not at all; an index mask shows the legend's colours.
+    """Write class indices ``(H, W)`` uint8 with the legend's colours, or as RGB colours, whole or not at all.
 
-    Args:
-        path: A PNG, or a GeoTIFF where a grid is given.
-        indices: ``(H, W)`` uint8 class indices, `IGNORE_INDEX` where unlabelled.
-        grid: Where the pixels lie; ``None`` for PNG.
-        legend: Gives the colours.
-        colour: Write RGB colours instead of indices.
+    The file is a GeoTIFF where a grid is given, and a PNG otherwise.
 
     Raises:
         OutputError: The file cannot be written.
@@ -206,10 +196,7 @@ def write_mask(path: Path, indices: NDArray[np.uint8], grid: Grid | None, legend
 def write_picture(path: Path, pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> None:
     """Write ``(H, W)`` or ``(H, W, 3)`` uint8 as PNG, whole or not at all.
 
-    Args:
-        path: The file.
-        pixels: Grey or colour; with a palette, places in it.
-        palette: ``(256, 3)`` uint8, the colour in which each value is shown; `IGNORE_INDEX` is transparent.
+    With a palette ``(256, 3)`` uint8 the pixels are places in it, and `IGNORE_INDEX` is transparent.
 
     Raises:
         OutputError: The file cannot be written.

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.label.masks import Mask, Runs
-from geodistill.label.polygons import centres_inside, fill_polygon
+from geodistill.label.masks import Mask, Runs, centres_inside, fill_polygon
 from geodistill.label.records import Box
 from geodistill.spec import IGNORE_INDEX
 
@@ -64,13 +63,7 @@ def default_rules(segmenter: str) -> Rules:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A mask after all rules.
-
-    Attributes:
-        mask: The label, or ``None`` where it was dropped.
-        reason: Why it was dropped, else an empty text.
-        changes: Which of `CHANGES` happened to it.
-    """
+    """A mask after all rules, with those of `CHANGES` that happened to it, or the reason why it was dropped."""
 
     mask: Mask | None
     reason: str = ""
@@ -78,15 +71,7 @@ class Finished:
 
 
 def finish(mask: Mask, box: Box, rules: Rules, height: int, width: int) -> Finished:
-    """Apply the rules to one mask.
-
-    Args:
-        mask: What the segmenter gave, in the frame of the tile.
-        box: The annotation in the same frame.
-        rules: What to do.
-        height: Rows of the tile.
-        width: Columns of the tile.
-    """
+    """Apply the rules to one mask and its box, both in the frame of a tile of ``height`` x ``width`` pixels."""
     changes: list[str] = []
     inside = mask.within(height, width)
     if rules.min_score is not None and (mask.score < rules.min_score or not inside.pixels.any()):
@@ -114,7 +99,7 @@ def outside_share(mask: Mask, box: Box) -> float:
     total = int(mask.pixels.sum())
     if not total:
         return 0.0
-    inside_box = centres_inside(box.polygon, mask.left, mask.top, *mask.pixels.shape)
+    inside_box = centres_inside([box.polygon], mask.left, mask.top, *mask.pixels.shape)
     return 1 - int((mask.pixels & inside_box).sum()) / total
 
 
@@ -128,7 +113,7 @@ def _component(mask: Mask, box: Box) -> NDArray[np.bool_] | None:
     rows, columns = labels.shape
     chosen = int(labels[row, column]) if 0 <= row < rows and 0 <= column < columns else 0
     if not chosen:
-        inside_box = centres_inside(box.polygon, mask.left, mask.top, rows, columns)
+        inside_box = centres_inside([box.polygon], mask.left, mask.top, rows, columns)
         inside = np.bincount(labels[inside_box], minlength=count)[1:]
         sizes = np.bincount(labels.ravel(), minlength=count)[1:]
         chosen = int((inside if inside.any() else sizes).argmax()) + 1
@@ -171,14 +156,7 @@ class Painted:
 def paint(
     instances: Sequence[Runs], classes: Sequence[int], height: int, width: int, order: Order = "large-first"
 ) -> Painted:
-    """Paint instances over each other.
-
-    Args:
-        instances: Pixels of each, in the order of the annotation.
-        classes: Class index of each, 0..254.
-        height: Rows of the map.
-        width: Columns of the map.
-        order: Which lies on top.
+    """Paint instances over each other, given in the order of the annotation with their class indices, 0..254.
 
     Raises:
         UnknownNameError: No order has that name.

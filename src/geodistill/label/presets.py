@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geodistill.data.catalog.samrs import COLOURS, FAST, SIOR, SOTA
+from geodistill.data.catalog.declarations import COLOURS, FAST, SIOR, SOTA
 from geodistill.label.postprocess import NO_RULES, Order, Rules
 from geodistill.spec import Colour
 
@@ -16,7 +16,7 @@ SEGMENTER = "sam:facebook/sam-vit-huge"
 
 @dataclass(frozen=True)
 class Preset:
-    """The settings of one published set; attributes as those of `geodistill.label.config.Settings`."""
+    """The settings of one published set; attributes as those of `geodistill.label.config.LabelSettings`."""
 
     format: str
     classes: tuple[str, ...]

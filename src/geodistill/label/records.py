@@ -1,4 +1,4 @@
-"""What every annotation reader gives: boxes in pixels of their image, and what could not be used, with its reason.
+"""Boxes in pixels of their image: what every annotation reader returns, the regions they cover, those of a window.
 
 Axes: ``x`` grows to the right and ``y`` downwards, both in pixels of the image; pixel (0, 0) covers [0, 1) x [0, 1).
 """
@@ -6,14 +6,20 @@ Axes: ``x`` grows to the right and ``y`` downwards, both in pixels of the image;
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
+import shapely
 from numpy.typing import NDArray
+
+from geodistill.errors import RecipeError
+from geodistill.label.masks import Runs, crop_runs
+from geodistill.raster import Window
 
 Kind = Literal["hbox", "rbox", "polygon"]
 """``hbox`` horizontal box, ``rbox`` oriented box (any four corners), ``polygon`` outline of the object itself."""
@@ -140,14 +146,9 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[n
 
 
 def rotated(x: float, y: float, width: float, height: float, angle: float) -> NDArray[np.float64]:
-    """Return the corners ``(4, 2)`` of an oriented box.
+    """Return the corners ``(4, 2)`` of an oriented box about its centre ``x, y``; its width lies along the angle.
 
-    Args:
-        x: Centre.
-        y: Centre.
-        width: Side along the angle, in pixels.
-        height: The other side, in pixels.
-        angle: Radians from the x axis towards the y axis, which is clockwise as one looks at the image.
+    The angle is in radians from the x axis towards the y axis, which is clockwise as one looks at the image.
     """
     if not math.isfinite(angle):
         return np.full((4, 2), np.nan)
@@ -169,3 +170,122 @@ def kind_of_corners(corners: NDArray[np.float64], tolerance: float = 1e-3) -> Ki
             return "rbox"
         touched.add((at_left, at_top))
     return "hbox" if len(touched) == 4 else "rbox"
+
+
+Shapes = NDArray[np.object_]
+"""``(N,)`` shapely polygons."""
+
+
+SMALLEST = 1e-4
+"""Square pixels; what is smaller has no area: a hundredth of a pixel squared, far above the noise of reprojection."""
+
+
+FAR = 1e8
+"""Pixels; coordinates beyond are on no image, and would overflow in the arithmetic of overlays."""
+
+
+def bounds_of(polygons: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return ``(N, 4)`` float64: xmin, ymin, xmax, ymax of each polygon ``(V, 2)``; NaN where a vertex is NaN."""
+    if not polygons:
+        return np.zeros((0, 4))
+    vertices = np.concatenate(polygons)
+    firsts = np.cumsum([0, *(len(polygon) for polygon in polygons[:-1])])
+    with np.errstate(invalid="ignore"):
+        low, high = np.minimum.reduceat(vertices, firsts), np.maximum.reduceat(vertices, firsts)
+    return np.concatenate([low, high], axis=1)
+
+
+def hulls(polygons: Sequence[NDArray[np.float64]]) -> Shapes:
+    """Return the convex hull of each polygon: the region of a box, in whatever order its corners are written."""
+    return np.asarray(shapely.convex_hull(_joined(shapely.linestrings, polygons)), object)
+
+
+def outlines(polygons: Sequence[NDArray[np.float64]]) -> Shapes:
+    """Return each polygon as it is, mended where it crosses itself."""
+    shapes = np.asarray(shapely.polygons(_joined(shapely.linearrings, polygons)), object)
+    broken = ~shapely.is_valid(shapes)
+    shapes[broken] = shapely.make_valid(shapes[broken])
+    return shapes
+
+
+def regions(polygons: Sequence[NDArray[np.float64]], boxes: Sequence[bool]) -> Shapes:
+    """Return the region of each polygon: the hull where ``boxes`` says that it is a box, else its outline."""
+    shapes = np.empty(len(polygons), object)
+    is_box = np.asarray(boxes, bool)
+    for chosen, shape in ((is_box, hulls), (~is_box, outlines)):
+        places = np.flatnonzero(chosen)
+        if len(places):
+            shapes[places] = shape([polygons[place] for place in places.tolist()])
+    return shapes
+
+
+def outer_ring(shape: Any) -> NDArray[np.float64]:
+    """Return the vertices ``(V, 2)`` of a region's outer line without the closing one; of several parts, the hull's.
+
+    The region must have an area.
+    """
+    shape = areal(shape)
+    if shape.geom_type != "Polygon":
+        shape = shape.convex_hull
+    ring: NDArray[np.float64] = np.asarray(shapely.get_coordinates(shape.exterior), np.float64)[:-1]
+    return ring
+
+
+def areal(shape: Any) -> Any:
+    """Return the parts of a region that have an area: clipping leaves lines and points where it only touches."""
+    parts = [part for part in shapely.get_parts(shape, return_index=False) if part.geom_type != "GeometryCollection"]
+    kept = [part for part in parts if part.geom_type in ("Polygon", "MultiPolygon") and not part.is_empty]
+    return kept[0] if len(kept) == 1 else shapely.union_all(kept)
+
+
+def _joined(make: Any, polygons: Sequence[NDArray[np.float64]]) -> Any:
+    """Make one geometry per polygon, all in one call."""
+    belongs = np.repeat(np.arange(len(polygons)), [len(polygon) for polygon in polygons])
+    return make(np.concatenate(polygons), indices=belongs)
+
+
+def boxes_in(boxes: Sequence[Box], window: Window, share: float) -> list[Box]:
+    """Return the boxes that belong to a window of their image, moved to its frame and clipped to it.
+
+    A box belongs where at least ``share`` (0..1) of its area lies inside; with 0, whatever has any area inside. The
+    order stays, index and source too; true masks and the set's own horizontal boxes are clipped as well.
+
+    Raises:
+        RecipeError: The share is not within 0..1.
+    """
+    if not 0 <= share <= 1:
+        raise RecipeError(f"share {share:g} of a box", "0..1")
+    if not boxes:
+        return []
+    left, top, right, bottom = window.col, window.row, window.col + window.width, window.row + window.height
+    bounds = np.array([box.box for box in boxes])
+    meets = (bounds[:, :2] < (right, bottom)).all(axis=1) & (bounds[:, 2:] > (left, top)).all(axis=1)
+    near = [boxes[at] for at in np.flatnonzero(meets).tolist()]
+    if not near:
+        return []
+    shapes = regions([box.polygon for box in near], [box.kind != "polygon" for box in near])
+    clipped = shapely.clip_by_rect(shapes, left, top, right, bottom)
+    areas, inside = shapely.area(shapes), shapely.area(clipped)
+    # Rounding must not lose a box that lies inside whole.
+    belongs = (inside >= SMALLEST) & (inside >= share * areas * (1 - 1e-9))
+    return [_moved(near[at], clipped[at], window) for at in np.flatnonzero(belongs).tolist()]
+
+
+def _moved(box: Box, clipped: Any, window: Window) -> Box:
+    low, high = (window.col, window.row), (window.col + window.width, window.row + window.height)
+    left, top, right, bottom = box.box
+    polygon = box.polygon
+    if left < low[0] or top < low[1] or right > high[0] or bottom > high[1]:
+        polygon = outer_ring(areal(clipped))
+    segmentation = box.segmentation
+    if segmentation is not None and (low, high) != ((0, 0), (segmentation["size"][1], segmentation["size"][0])):
+        segmentation = crop_runs(Runs.from_coco(segmentation), window).to_coco()
+    horizontal = None if box.horizontal is None else _clip(box.horizontal, window)
+    return replace(box, polygon=polygon - low, segmentation=segmentation, horizontal=horizontal)
+
+
+def _clip(bounds: Bounds, window: Window) -> Bounds | None:
+    left, top, right, bottom = bounds
+    left, right = (min(max(x - window.col, 0), window.width) for x in (left, right))
+    top, bottom = (min(max(y - window.row, 0), window.height) for y in (top, bottom))
+    return (left, top, right, bottom) if right > left and bottom > top else None

@@ -5,7 +5,6 @@ These are the figures 5 and 6 of the SAMRS paper, and the columns of its table 2
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,18 +14,16 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.errors import DataError
-from geodistill.label.assemble import INSTANCES, MANIFEST
+from geodistill.label.annotated_masks import checked_runs, coco_polygons
+from geodistill.label.export import progress_bar, read_instances
 from geodistill.label.formats.raw_boxes import points
-from geodistill.label.label_set import read_instances
-from geodistill.label.labeller import FOLDERS
-from geodistill.label.masks import Runs, checked_runs
-from geodistill.label.polygons import coco_polygons
+from geodistill.label.ledger import FOLDERS, INSTANCES, MANIFEST
+from geodistill.label.masks import Runs
 from geodistill.raster import Raster
 from geodistill.spec import Colour, Legend, default_colours, parse_colour
 
@@ -128,13 +125,10 @@ class _Instances:
 def stats(
     place: Path | str, *, name: str | None = None, regions: bool = False, progress: bool = False
 ) -> SetStatistics:
-    """Measure a labelled set.
+    """Measure a labelled set: a folder of ``label build``, a COCO json file with masks, or a manifest (Parquet).
 
-    Args:
-        place: Output folder of ``label build``, a COCO json file with masks, or a manifest (Parquet).
-        name: Of the set; by default that of the folder or file.
-        regions: Of a manifest, which has no instances: count each connected region of a class (8 neighbours) as one.
-        progress: Show a progress bar on a terminal.
+    With ``regions`` each connected region (8 neighbours) of a class counts as an instance of a manifest, which has
+    none.
 
     Raises:
         DataError: The place holds none of these, or a file of it is malformed.
@@ -185,7 +179,7 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
     statistics.height = Spread.of([float(height) for height, _ in sizes.values()])
     statistics.width = Spread.of([float(width) for _, width in sizes.values()])
     counted = _Instances(len(names))
-    for n, item in enumerate(_bar(annotations(), "counting instances", progress), 1):
+    for n, item in enumerate(progress_bar(annotations(), "counting instances", progress), 1):
         source = f"{file}:object {n}"
         try:
             if not item.get("iscrowd"):
@@ -221,7 +215,7 @@ def _add_maps(
 ) -> None:
     """Count pixels as painted, where later instances hide earlier ones; take bands and sampling from the manifest."""
     counts = np.zeros(256, np.int64)
-    for mask in _bar(masks, "counting pixels", progress):
+    for mask in progress_bar(masks, "counting pixels", progress):
         with Raster(mask) as raster:
             if raster.label_dtype != np.uint8:
                 raise DataError(f"mask {mask} holds {raster.label_dtype}", "8 bits, as 'label build' writes them")
@@ -248,7 +242,7 @@ def _manifest(manifest: Manifest, name: str, regions: bool, progress: bool) -> S
     statistics.width = Spread.of([float(row.window.width) for row in rows])
     pixels, ignored = np.zeros(len(legend), np.int64), 0
     counted = _Instances(len(legend))
-    for row in _bar(rows, "counting pixels", progress):
+    for row in progress_bar(rows, "counting pixels", progress):
         with Raster(row.mask or "") as raster:
             if regions:
                 _count_regions(raster, row, legend, counted)
@@ -270,7 +264,3 @@ def _count_regions(raster: Raster, row: Row, legend: Legend, counted: _Instances
             _, _, figures, _ = cv2.connectedComponentsWithStats((indices == index).astype(np.uint8), connectivity=8)
             for area in figures[1:, cv2.CC_STAT_AREA].tolist():
                 counted.add(index, int(area), row.key)
-
-
-def _bar(items: Any, name: str, progress: bool) -> Any:
-    return tqdm(items, name, disable=not (progress and sys.stderr.isatty()))

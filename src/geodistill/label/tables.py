@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from geodistill.data.statistics import Spread
 from geodistill.files import atomic_path
-from geodistill.label.names import ENDS, flat_names
 from geodistill.label.stats import EDGES, SMALL, SMALL_EDGES, SetStatistics
+from geodistill.label.tiles import ENDS, flat_names
 from geodistill.writing import csv_text
 
 TABLES = ("classes.csv", "sizes.csv", "per_image.csv")

@@ -1,35 +1,36 @@
-"""Tiles: windows over a large image, the boxes of each, and the plan of all tiles before any pixel is read."""
+"""Tiles: windows over a large image, the plan of all of them before any pixel is read, and the names of their files.
+
+Names are valid on every system, and never two that some system takes for one.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import shapely
 
 from geodistill.errors import DataError, RecipeError
-from geodistill.label.masks import Runs, crop_runs
-from geodistill.label.names import ENDS, TILE_ENDS, output_names
-from geodistill.label.polygons import SMALLEST, areal, bounds_of, outer_ring, regions
-from geodistill.label.records import Annotations, Bounds, Box
+from geodistill.files import LONGEST_NAME
+from geodistill.label.records import Annotations, Box, bounds_of, boxes_in
 from geodistill.raster import Window
+from geodistill.raster.grid import window_starts
 
 
 def tile_windows(height: int, width: int, size: int | None, overlap: int) -> list[Window]:
     """Cover an image with windows, row by row; the last of a row or column is flush with the edge.
 
-    Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        size: Side of a window in pixels; an image smaller than that is one smaller window. ``None``: one window,
-            the image.
-        overlap: Pixels that neighbours share at least (the set's authors' "gap"): 200 at 1024, 150 at 600.
+    Neighbours share at least ``overlap`` pixels (the set's authors' "gap"): 200 at size 1024, 150 at 600. An image
+    smaller than the size is one smaller window, and without a size the image is one.
 
     Raises:
         RecipeError: The overlap is negative or not smaller than the size.
@@ -40,75 +41,12 @@ def tile_windows(height: int, width: int, size: int | None, overlap: int) -> lis
         return [Window(0, 0, height, width)]
     if size < 1 or not 0 <= overlap < size:
         raise RecipeError(f"tiles of {size} with overlap {overlap}", "a size of at least 1 and a smaller overlap")
-    rows, cols = (_starts(length, size, size - overlap) for length in (height, width))
+    rows, cols = (window_starts(length, size, size - overlap, "flush") for length in (height, width))
     return [Window(row, col, min(size, height), min(size, width)) for row in rows for col in cols]
 
 
-def _starts(length: int, size: int, step: int) -> list[int]:
-    last = max(length - size, 0)
-    return [*range(0, last, step), last]
-
-
-def boxes_in(boxes: Sequence[Box], window: Window, share: float) -> list[Box]:
-    """Return the boxes that belong to a window, moved to its frame and clipped to it.
-
-    Args:
-        boxes: Of the image.
-        window: In pixels of the image.
-        share: Least part of a box's area that must lie inside, 0..1; with 0 whatever has any area inside.
-
-    Returns:
-        In the order given, index and source kept; true masks and the set's own horizontal boxes are clipped too.
-
-    Raises:
-        RecipeError: The share is not within 0..1.
-    """
-    if not 0 <= share <= 1:
-        raise RecipeError(f"share {share:g} of a box", "0..1")
-    if not boxes:
-        return []
-    left, top, right, bottom = window.col, window.row, window.col + window.width, window.row + window.height
-    bounds = np.array([box.box for box in boxes])
-    meets = (bounds[:, :2] < (right, bottom)).all(axis=1) & (bounds[:, 2:] > (left, top)).all(axis=1)
-    near = [boxes[at] for at in np.flatnonzero(meets).tolist()]
-    if not near:
-        return []
-    shapes = regions([box.polygon for box in near], [box.kind != "polygon" for box in near])
-    clipped = shapely.clip_by_rect(shapes, left, top, right, bottom)
-    areas, inside = shapely.area(shapes), shapely.area(clipped)
-    # Rounding must not lose a box that lies inside whole.
-    belongs = (inside >= SMALLEST) & (inside >= share * areas * (1 - 1e-9))
-    return [_moved(near[at], clipped[at], window) for at in np.flatnonzero(belongs).tolist()]
-
-
-def _moved(box: Box, clipped: Any, window: Window) -> Box:
-    low, high = (window.col, window.row), (window.col + window.width, window.row + window.height)
-    left, top, right, bottom = box.box
-    polygon = box.polygon
-    if left < low[0] or top < low[1] or right > high[0] or bottom > high[1]:
-        polygon = outer_ring(areal(clipped))
-    segmentation = box.segmentation
-    if segmentation is not None and (low, high) != ((0, 0), (segmentation["size"][1], segmentation["size"][0])):
-        segmentation = crop_runs(Runs.from_coco(segmentation), window).to_coco()
-    horizontal = None if box.horizontal is None else _clip(box.horizontal, window)
-    return replace(box, polygon=polygon - low, segmentation=segmentation, horizontal=horizontal)
-
-
-def _clip(bounds: Bounds, window: Window) -> Bounds | None:
-    left, top, right, bottom = bounds
-    left, right = (min(max(x - window.col, 0), window.width) for x in (left, right))
-    top, bottom = (min(max(y - window.row, 0), window.height) for y in (top, bottom))
-    return (left, top, right, bottom) if right > left and bottom > top else None
-
-
 class TileId(NamedTuple):
-    """Names a tile.
-
-    Attributes:
-        key: The image's key.
-        row: First row of the tile in the image.
-        col: First column of the tile in the image.
-    """
+    """Names a tile: the key of the image, first row and column of the tile in it."""
 
     key: str
     row: int
@@ -117,12 +55,7 @@ class TileId(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TileTask:
-    """One tile.
-
-    Attributes:
-        window: Where it lies in its image.
-        boxes: Boxes that touch it, in the frame of the image; not all of them belong to it.
-    """
+    """One tile, and the boxes that touch it in the frame of the image; not all of them belong to it."""
 
     window: Window
     boxes: tuple[Box, ...]
@@ -239,3 +172,73 @@ def annotation_files(annotations: Annotations) -> str:
             except OSError as error:
                 raise DataError(f"{path} cannot be read ({error.strerror})", "a readable file") from error
     return digest.hexdigest()
+
+
+TILE_ENDS = 26
+"""Bytes that the place of a tile and a suffix may add to a name: two numbers of ten digits, and ``.png``."""
+
+
+ENDS = 4
+"""Bytes that a suffix adds: ``.png``."""
+
+
+_FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f]')
+
+
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)
+
+
+_DIGITS = 8
+
+
+def output_names(keys: Collection[str], besides: int) -> dict[str, str]:
+    """Return the name of each key (a path without suffix, with ``/``): the key itself wherever every system takes it.
+
+    Where one does not (Windows forbids ``CON``, ``a:b`` and folders that end in a dot; a name may have 255 bytes with
+    the ``besides`` that are added; systems that do not tell ``a`` from ``A`` would write two keys to one file), what is
+    forbidden becomes ``_`` and a digest of the key follows: names do not depend on the order of the keys.
+    """
+    cleaned = {key: _clean(key) for key in keys}
+    occurrences = Counter(map(_folded, cleaned.values()))
+    names = {}
+    for key, name in cleaned.items():
+        odd = name != key or occurrences[_folded(name)] > 1 or _length(name) + besides > LONGEST_NAME
+        names[key] = _with_digest(name, key, besides) if odd else key
+    return names
+
+
+def flat_names(keys: Collection[str], besides: int) -> dict[str, str]:
+    """Return a name without folders of each key, as `output_names` gives them; ``a/b`` becomes ``a_b``."""
+    flat = {key: key.replace("/", "_") for key in keys}
+    occurrences = Counter(flat.values())
+    named = output_names({name for name in flat.values() if occurrences[name] == 1}, besides)
+    return {
+        key: named[name] if name in named else _with_digest(_clean(name), key, besides) for key, name in flat.items()
+    }
+
+
+def _clean(key: str) -> str:
+    *folders, last = key.split("/")
+    parts = [_part(folder).rstrip(". ") or "_" for folder in folders]
+    return "/".join([*parts, _part(last)])
+
+
+def _part(part: str) -> str:
+    readable = part.encode("utf-8", "replace").decode("utf-8")  # bytes of a file's name that are no UTF-8 become ?
+    return _RESERVED.sub(r"\1_", _FORBIDDEN.sub("_", readable), count=1) or "_"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _length(name: str) -> int:
+    return len(os.fsencode(name.rpartition("/")[2]))
+
+
+def _with_digest(name: str, key: str, besides: int) -> str:
+    folder, slash, last = name.rpartition("/")
+    room = LONGEST_NAME - besides - _DIGITS - 1
+    kept = last.encode("utf-8")[:room].decode("utf-8", "ignore")
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+    return f"{folder}{slash}{kept}-{digest}"

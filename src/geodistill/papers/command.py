@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
+from geodistill.cli.shared import parse, print_json, verb_parser
 from geodistill.errors import RecipeError
 
 
@@ -42,16 +42,15 @@ def reproduce(argv: Sequence[str]) -> None:
         raise RecipeError("reproduce without a table", "one such as ktda/2", "see 'geodistill reproduce --list'")
     from geodistill.papers.reproduce.runner import reproduce as run_reproduce
 
-    with plain_warnings():
-        table = run_reproduce(
-            args.table,
-            args.out,
-            scale=args.scale,
-            root=args.root,
-            seeds=args.seeds,
-            rows=args.rows,
-            overrides=args.set,
-        )
+    table = run_reproduce(
+        args.table,
+        args.out,
+        scale=args.scale,
+        root=args.root,
+        seeds=args.seeds,
+        rows=args.rows,
+        overrides=args.set,
+    )
     if args.json:
         print_json(table.to_dict())
     else:

@@ -54,13 +54,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 class Canvas:
     """Three layers of one scene, drawn in pixels of the finished image (x right, y down, corners at integers).
 
-    Image and mask come from the same filled shapes, so they agree to half a pixel.
-
-    Args:
-        height: Rows of the finished image.
-        width: Columns of the finished image.
-        ground: Colour to begin with.
-        label: Class to begin with.
+    Image and mask come from the same filled shapes, so they agree to half a pixel. All begins as ground of one class.
     """
 
     def __init__(self, height: int, width: int, ground: Colour, label: int) -> None:

@@ -17,14 +17,7 @@ T = TypeVar("T")
 
 
 class Town:
-    """Fills a plan: grounds are drawn at once, things that stand are kept for later, in their drawing order.
-
-    Args:
-        canvas: Where grounds are drawn.
-        plan: Streets and blocks.
-        region: Colours and densities.
-        rng: Source of all chance.
-    """
+    """Fills a plan: grounds are drawn at once, things that stand are kept for later, in their drawing order."""
 
     def __init__(self, canvas: Canvas, plan: TownPlan, region: TownRegion, rng: np.random.Generator) -> None:
         self.canvas, self.plan, self.region, self.rng = canvas, plan, region, rng

@@ -24,11 +24,8 @@ GLASS: Colour = (36, 42, 50)
 class ObjectFrame:
     """A small right-angled frame on the image: metres along an object's length and across it.
 
-    Attributes:
-        x: Column of the origin in pixels.
-        y: Row of the origin in pixels.
-        angle: Direction of the length in radians, from x towards y.
-        gsd: Metres a pixel.
+    Its origin is in pixels, its angle the direction of the length in radians from x towards y, its gsd metres per
+    pixel.
     """
 
     x: float
@@ -59,13 +56,7 @@ class ObjectFrame:
 
 @dataclass(frozen=True)
 class Sun:
-    """Where the light comes from.
-
-    Attributes:
-        x: Towards the sun, share along x.
-        y: Towards the sun, share along y.
-        reach: Length of a shadow for one metre of height, in pixels.
-    """
+    """Where the light comes from: shares along x and y towards it, and pixels of shadow for one metre of height."""
 
     x: float
     y: float
@@ -198,15 +189,7 @@ class Car:
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree: a crown of several lobes, lighter towards the sun.
-
-    Attributes:
-        x: Column of the trunk in pixels.
-        y: Row of the trunk in pixels.
-        radius: Of the crown in pixels.
-        height: Metres; sets the shadow.
-        colour: Of the crown.
-    """
+    """A tree: a crown of several lobes, lighter towards the sun; trunk and radius in pixels, height in metres."""
 
     x: float
     y: float

@@ -16,7 +16,8 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from geodistill.errors import DataError
-from geodistill.raster import Grid, atomic_path
+from geodistill.files import atomic_path
+from geodistill.raster import Grid
 from geodistill.synthetic.canvas import Canvas, Points, shade
 from geodistill.synthetic.city_blocks import Town
 from geodistill.synthetic.objects import Sun
@@ -61,12 +62,7 @@ class TownScene:
 
 
 def draw_scene(size: int | tuple[int, int], region: TownRegion, seed: int) -> TownScene:
-    """Draw a town from above; equal arguments give equal scenes.
-
-    Args:
-        size: Rows and columns, or one number for both.
-        region: How it looks, one of `REGIONS` or your own.
-        seed: Chooses the scene; also shifts it on the ground.
+    """Draw a town from above; equal arguments give equal scenes. The seed also shifts it on the ground.
 
     Raises:
         DataError: The size is below `SMALLEST`.

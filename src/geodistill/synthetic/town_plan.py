@@ -88,15 +88,10 @@ class River:
 
 
 class TownPlan:
-    """Plan coordinates (u, v: metres from the middle of the scene) and how they lie on the image.
+    """Plan coordinates (u, v: metres from the middle of the scene) and how they lie on an image of so many pixels.
 
-    The plan is turned by a random angle and bent by two long waves, so that no street is quite straight.
-
-    Args:
-        height: Rows of the image.
-        width: Columns of the image.
-        region: Sets block sizes and the chance of a river.
-        rng: Source of all chance.
+    The plan is turned by a random angle and bent by two long waves, so that no street is quite straight. The region
+    sets block sizes and the chance of a river; all chance comes from ``rng``.
     """
 
     def __init__(self, height: int, width: int, region: TownRegion, rng: np.random.Generator) -> None:

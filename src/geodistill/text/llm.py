@@ -155,7 +155,8 @@ class LlmWriter:
 def secrets_of(url: str, key: str) -> tuple[str, ...]:
     """Return what an endpoint must not repeat: the key, and what the address holds."""
     parts = urlsplit(url)
-    secrets = [key, unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query))]
+    names = [unquote(name or "") for name in (parts.username, parts.password)]
+    secrets = [key, *names, *(value for _, value in parse_qsl(parts.query))]
     return tuple(secret for secret in secrets if len(_letters(secret)) >= _LEAST)
 
 
@@ -202,8 +203,6 @@ def _client(url: str, key: str, timeout: float, retries: int) -> OpenAI:
         from openai import OpenAI
     except ImportError as error:
         raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[context]'") from error
-    from geodistill.text.llm import bounded_client
-
     if urlsplit(url).scheme not in ("http", "https"):
         raise RecipeError("--llm with something that is no address", "one such as http://localhost:11434/v1")
     client = bounded_client(ANSWER_BYTES, timeout)
@@ -239,12 +238,7 @@ def _load(path: Path) -> dict[tuple[str, str], str]:
 
 
 def bounded_client(limit: int, seconds: float) -> Any:
-    """Return an HTTP client for openai's that breaks off answers which are too large, do not end or come compressed.
-
-    Args:
-        limit: Bytes of an answer at most.
-        seconds: How long one answer may take.
-    """
+    """Return an HTTP client for openai's that breaks off answers larger than ``limit`` bytes, endless or compressed."""
     from openai import DefaultHttpxClient
 
     # The library below openai's client, whose name changed from one release to another.

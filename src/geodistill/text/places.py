@@ -61,14 +61,7 @@ FILE = "file"
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a scene.
-
-    Attributes:
-        zone: Climate zone's code, or ``None``.
-        season: ``spring``, ``summer``, ``autumn``, ``winter`` or ``None``.
-        gsd: Ground sampling distance in metres per pixel, or ``None``.
-        elevation: Metres above the sea, or ``None``.
-    """
+    """What is known of a scene: its zone's code, its season, metres per pixel and metres above the sea, or ``None``."""
 
     zone: str | None = None
     season: str | None = None
@@ -158,18 +151,7 @@ def row_place(
 ) -> Place:
     """Find the setting of a manifest's row; where nothing is given, from the manifest's position or the file's own.
 
-    Args:
-        row: The row; its day counts where none is given.
-        lonlat: Longitude and latitude in degrees.
-        zone: A zone's code.
-        region: A place of `geodistill.text.places.REGIONS`, or `FILE`.
-        day: ``YYYY-MM-DD``.
-        gsd: Metres per pixel.
-
-    Raises:
-        DataError: Nothing says where the image was taken, its coordinate is no coordinate or in the open ocean, or
-            the day is no date.
-        UnknownNameError: There is no such zone or region.
+    What is given, and what is refused, is as in `find_place`; the row's day counts where none is given.
     """
     day = day or row.date
     position_in_manifest = None if row.lon is None or row.lat is None else (row.lon, row.lat)
@@ -222,12 +204,7 @@ MOST_TILES = 64
 
 @dataclass(frozen=True)
 class Group:
-    """Images that share a prompt.
-
-    Attributes:
-        setting: What the prompt is written for.
-        places: One per image.
-    """
+    """Images that share a prompt, one place per image, and the setting that the prompt is written for."""
 
     setting: Setting
     places: tuple[Place, ...]
@@ -244,12 +221,7 @@ class Group:
 
 
 def group_places(places: Iterable[Place], *, seasons: bool = True) -> list[Group]:
-    """Bring places of one prompt together, those with most images first.
-
-    Args:
-        places: One per image.
-        seasons: Tell seasons apart.
-    """
+    """Bring places of one prompt together, one per image, most images first; seasons are told apart or not."""
     by_setting: dict[Setting, list[Place]] = {}
     for place in places:
         setting = place.setting
@@ -268,24 +240,13 @@ def group_places(places: Iterable[Place], *, seasons: bool = True) -> list[Group
 def manifest_places(manifest: Manifest, *, zone: str | None = None, region: str | None = None) -> list[Place]:
     """Find the setting of each image of a manifest, as training does: the resolution is the whole set's.
 
-    Args:
-        manifest: The images.
-        zone: A zone's code for all of them.
-        region: A place for all of them, or ``file`` to take it from file names.
-
-    Raises:
-        DataError: An image does not say where it was taken, or a coordinate is out of range or in the open ocean.
-        UnknownNameError: There is no such zone or region.
+    Zone and region hold for all images, and what is refused is as in `find_place`.
     """
     return [row_place(row, zone=zone, region=region, gsd=manifest.gsd) for row in manifest.entries]
 
 
 def zone_shares(grid: Grid, side: int = 512) -> dict[str, int]:
-    """Count the tiles of a raster by climate zone, most first.
-
-    Args:
-        grid: The raster's, with a CRS and a transform.
-        side: Side of a tile in pixels; more where there would be over `MOST_TILES` along a side.
+    """Count the tiles of a raster by climate zone, most first; larger ones beyond `MOST_TILES` along a side.
 
     Raises:
         DataError: The raster has no CRS and transform, or all of it lies in the open ocean.

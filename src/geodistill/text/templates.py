@@ -1,20 +1,81 @@
-"""Prompts: one text for a place and a list of classes, made of one sentence per class (MetaSegNet, section III-B)."""
+"""Prompts: one text for a place and a list of classes, made of one sentence per class (MetaSegNet, section III-B).
+
+The built-in knowledge is a table of authored sentences: what each class looks like from above, what each zone adds.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from geodistill.errors import UnknownNameError, printable
+from geodistill.reading import read_yaml
 from geodistill.text.climate import ZONES
-from geodistill.text.knowledge import knowledge
 from geodistill.text.places import Setting, rounded
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """The authored table.
+
+    Attributes:
+        zones: Words for each material (trees, grass, soil, water, roofs, roads) by zone code.
+        seasons: Words by season.
+        classes: Sentence of each known class.
+        materials: The material of a class that looks different from zone to zone.
+        aliases: Known class by other spelling, letters and digits alone.
+    """
+
+    zones: dict[str, dict[str, str]]
+    seasons: dict[str, str]
+    classes: dict[str, str]
+    materials: dict[str, str]
+    aliases: dict[str, str]
+
+    def known(self, name: str) -> str | None:
+        """Return the class that a legend's ``name`` means, or ``None`` where the table does not know it."""
+        return self.aliases.get(_letters(name))
+
+    def describe(self, name: str, zone: str | None, season: str | None) -> str:
+        """Return one sentence on a class; a class that the table does not know is described by its name alone."""
+        known = self.known(name)
+        if known is None:
+            return f"{name}."
+        parts = [f"{name}: {self.classes[known]}"]
+        material = self.materials.get(known)
+        if material is not None and zone is not None:
+            parts.append(f"in this climate {material}: {self.zones[zone][material]}")
+        if season is not None and material in ("trees", "grass", "soil"):
+            parts.append(f"in {season} {self.seasons[season]}")
+        return "; ".join(parts) + "."
+
+
+@cache
+def knowledge() -> Knowledge:
+    """Read the table that the package ships."""
+    with resources.as_file(resources.files("geodistill.text") / "knowledge.yaml") as path:
+        table = read_yaml(path)
+    classes = {name: entry["text"] for name, entry in table["classes"].items()}
+    aliases = {_letters(name): name for name in classes}
+    aliases |= {_letters(alias): name for alias, name in table["aliases"].items()}
+    materials = {name: entry["material"] for name, entry in table["classes"].items() if "material" in entry}
+    return Knowledge(table["zones"], table["seasons"], classes, materials, aliases)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
 
 KINDS = ("climate", "no-climate", "plain", "none")
 """``climate``: zone and season speak; ``no-climate``: the classes alone; ``plain``, ``none``: table V's ablations."""
 
+
 PLAIN = "It is a remote sensing image."
+
 
 Writer = Callable[[str], str]
 """Answers one question with one or two sentences."""
@@ -39,13 +100,7 @@ class ClassText:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text of a setting and a list of classes.
-
-    Attributes:
-        setting: What it was written for.
-        kind: One of `KINDS`.
-        parts: One text per class.
-    """
+    """The text of a setting, of one of `KINDS`, in one part per class."""
 
     setting: Setting
     kind: str
@@ -65,17 +120,10 @@ class Prompt:
 def write_prompt(
     setting: Setting, classes: Sequence[str], kind: str = "climate", writer: Writer | None = None, author: str = ""
 ) -> Prompt:
-    """Write the prompt of a setting.
-
-    Args:
-        setting: Zone, season and the rest.
-        classes: The legend's names.
-        kind: One of `KINDS`.
-        writer: Answers each class's question; built-in knowledge where not given.
-        author: The writer's name, for the record.
+    """Write the prompt of a setting for a legend's names; without a ``writer``, built-in knowledge answers.
 
     Raises:
-        UnknownNameError: There is no such kind or zone.
+        UnknownNameError: There is no such kind (see `KINDS`) or zone.
     """
     if kind not in KINDS:
         raise UnknownNameError("kind of prompt", kind, KINDS)
@@ -89,13 +137,7 @@ def write_prompt(
 
 
 def questions(setting: Setting, classes: Sequence[str], kind: str = "climate") -> list[str]:
-    """Return what a writer is asked for a prompt; nothing for the ablation prompts.
-
-    Args:
-        setting: Zone, season and the rest.
-        classes: The legend's names.
-        kind: One of `KINDS`.
-    """
+    """Return what a writer is asked for a prompt; nothing for the ablation prompts."""
     if kind in ("plain", "none"):
         return []
     return [question(_seen(setting, kind), printable(name)) for name in classes]

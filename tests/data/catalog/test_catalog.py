@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from geodistill.cli import main
-from geodistill.data.catalog import CATALOG
 from geodistill.data.catalog.benchmark import pattern
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.data.catalog.find import find_set, scan_set
 from geodistill.data.catalog.unpack import unpack
 from geodistill.data.manifest import Manifest

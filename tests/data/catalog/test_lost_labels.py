@@ -10,7 +10,7 @@ import rasterio
 
 from factories import make_raster
 from geodistill.cli import main
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.data.catalog.find import scan_set
 from geodistill.data.check import check
 from geodistill.data.scan import scan

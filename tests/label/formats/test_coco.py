@@ -12,9 +12,9 @@ from pycocotools import mask as coco
 
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.formats import read_boxes
-from geodistill.label.masks import Runs, checked_runs
-from geodistill.label.polygons import coco_polygons, mask_of
+from geodistill.label.annotated_masks import checked_runs, coco_polygons, mask_of
+from geodistill.label.formats.detection import read_boxes
+from geodistill.label.masks import Runs
 from geodistill.label.records import Annotations
 
 WIDTH, HEIGHT = 60, 40

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from box_formats import FORMATS, INF, NAN, Format, Thing, Yolo, objects_told
 from factories import make_raster
 from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
-from geodistill.label.formats import FORMATS as KNOWN
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import FORMATS as KNOWN
+from geodistill.label.formats.detection import read_boxes
 from geodistill.label.records import Annotations, ImageBoxes
 
 SIZE = (120, 90)

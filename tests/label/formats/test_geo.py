@@ -13,7 +13,7 @@ from shapely import MultiPolygon, Point, Polygon, box, transform
 
 from factories import make_picture, make_raster
 from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import read_boxes
 from geodistill.label.masks import Runs
 from geodistill.label.records import Box
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from box_formats import FORMATS, Format, Thing, Yolo
 from geodistill.errors import DataError, GeodistillWarning, UnknownNameError
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import read_boxes
 from geodistill.label.records import Annotations
 
 SIZE = (60, 40)

@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.config import LabelSettings
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import read_boxes
 from geodistill.label.labelling import build
 from geodistill.label.masks import Runs
 from geodistill.label.records import Annotations, ImageBoxes
@@ -135,7 +135,7 @@ def test_boxes_outlines_and_run_lengths_of_coco_are_scaled(tmp_path: Path) -> No
 
 
 def test_run_lengths_are_brought_to_any_size() -> None:
-    from geodistill.label.masks import resampled
+    from geodistill.label.annotated_masks import resampled
 
     mask = np.zeros((10, 20), bool)
     mask[:, 10:] = True

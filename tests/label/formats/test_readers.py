@@ -9,8 +9,8 @@ import pytest
 
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.formats import read_boxes
-from geodistill.label.formats.images import Pictures
+from geodistill.label.formats.detection import read_boxes
+from geodistill.label.formats.raw_boxes import Pictures
 from geodistill.label.masks import Runs
 from geodistill.label.records import ImageBoxes, rectangle, rotated
 

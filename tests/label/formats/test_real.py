@@ -11,7 +11,7 @@ import rasterio
 from rasterio.transform import from_bounds
 
 from geodistill.errors import GeodistillWarning
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import read_boxes
 from geodistill.label.masks import Runs
 from geodistill.label.records import Annotations
 

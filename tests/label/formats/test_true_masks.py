@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from box_formats import FORMATS, Thing
 from factories import make_picture, make_raster
 from geodistill.errors import DataError
-from geodistill.label.formats import read_boxes
-from geodistill.label.formats.true_masks import ISAID_COLOURS, ColourMask, Instance, instances_of, with_true_masks
+from geodistill.label.formats.detection import read_boxes
+from geodistill.label.formats.true_masks import (
+    ISAID_COLOURS,
+    ColourMask,
+    Instance,
+    instances_of,
+    with_true_masks,
+)
 from geodistill.label.masks import Runs
 from geodistill.label.records import Box, ImageBoxes, rectangle
 

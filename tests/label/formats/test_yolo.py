@@ -10,7 +10,7 @@ import pytest
 
 from factories import make_picture
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.formats import read_boxes
+from geodistill.label.formats.detection import read_boxes
 from geodistill.label.records import ImageBoxes
 
 WIDTH, HEIGHT = 100, 50

@@ -8,12 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geodistill.label.masks import Mask
-from geodistill.label.polygons import rasterise
-from geodistill.label.prompts import Prompts, build_prompts
+from geodistill.label.masks import Mask, fill_polygon
 from geodistill.label.records import Box, rectangle
-from geodistill.label.segmenters.box import BoxSegmenter
-from geodistill.label.segmenters.promptable import build_segmenter
+from geodistill.label.segmenters.promptable import BoxSegmenter, Prompts, build_prompts, build_segmenter
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 
@@ -37,7 +34,7 @@ def test_a_pixel_belongs_to_a_shape_if_its_centre_does(
     spin = np.array(((np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn))))
     half = np.array(sides) / 2
     corners = rectangle(*-half, *half) @ spin.T + middle
-    mask = whole(rasterise(corners, 30, 40))
+    mask = whole(fill_polygon(corners, 30, 40))
     centres = np.stack(np.meshgrid(np.arange(40) + 0.5, np.arange(30) + 0.5), -1)
     # In the rectangle's own axes a pixel is inside where both coordinates are below half the sides.
     margin = (half - np.abs((centres - middle) @ spin)).min(axis=-1)
@@ -46,7 +43,7 @@ def test_a_pixel_belongs_to_a_shape_if_its_centre_does(
 
 
 def test_a_shape_beyond_the_image_is_cut() -> None:
-    mask = rasterise(rectangle(-7, -3, 5, 4), 30, 40)
+    mask = fill_polygon(rectangle(-7, -3, 5, 4), 30, 40)
     assert (mask.left, mask.top, mask.pixels.shape, bool(mask.pixels.all())) == (0, 0, (4, 5), True)
 
 
@@ -77,7 +74,9 @@ def test_without_an_annotated_shape_the_best_prompt_is_filled(prompts: Prompts, 
 
 @pytest.mark.parametrize("place", [(5.2, 6.3), (0, 0), (40, 30), (39.9, 12)])
 def test_a_shape_below_a_pixel_has_the_pixel_it_lies_in(place: tuple[float, float]) -> None:
-    mask = rasterise(np.array(place) + np.array(((0, 0), (0.1, 0), (0, 0.1))), 30, 40)
+    outline = np.array(place) + np.array(((0, 0), (0.1, 0), (0, 0.1)))
+    segmenter = BoxSegmenter()
+    [mask] = segmenter.masks(segmenter.embed([IMAGE])[0], Prompts(polygons=(outline,)))
     column, row = (min(int(value), side - 1) for value, side in zip(place, (40, 30), strict=True))
     assert (mask.left, mask.top, mask.pixels.tolist()) == (column, row, [[True]])
 

@@ -8,10 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from geodistill.label.masks import Mask
-from geodistill.label.prompts import Prompts
 from geodistill.label.segmenters import grabcut
-from geodistill.label.segmenters.box import BoxSegmenter
 from geodistill.label.segmenters.grabcut import GrabCut, cut_out, first_guess
+from geodistill.label.segmenters.promptable import BoxSegmenter, Prompts
 
 DIAMOND = np.array([(60, 30), (90, 60), (60, 90), (30, 60)])
 BOX = (30.0, 30.0, 91.0, 91.0)

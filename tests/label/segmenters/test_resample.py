@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from geodistill.label.segmenters.resample import Band, TileFrame, bands_back, crop_masks, interpolation, mask_prompt
+from geodistill.label.segmenters.resample import (
+    Band,
+    TileFrame,
+    bands_back,
+    crop_masks,
+    interpolation,
+    mask_prompt,
+)
 
 SIDE, MASKS = 64, 16
 

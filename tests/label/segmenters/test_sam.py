@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from geodistill.label.masks import Mask
-from geodistill.label.prompts import Prompts
+from geodistill.label.segmenters.promptable import Prompts
 from geodistill.label.segmenters.sam import SamSegmenter
 from geodistill.label.segmenters.sam_model import FAMILIES, load_network
 from promptable import SIDE, promptable, save_promptable

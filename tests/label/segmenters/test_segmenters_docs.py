@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geodistill.label.prompts import Prompts
-from geodistill.label.segmenters.promptable import NETWORKS, SEGMENTERS, build_segmenter
+from geodistill.label.segmenters.promptable import NETWORKS, SEGMENTERS, Prompts, build_segmenter
 from geodistill.label.segmenters.sam_model import FAMILIES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "segmenters.md").read_text(encoding="utf-8")

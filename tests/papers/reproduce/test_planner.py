@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import RecipeError
 from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce.planner import Planner, TrainingRun, parse_overrides, put, why_open

@@ -18,6 +18,8 @@ from geodistill.papers.reproduce.result_table import PaperTable
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets
 from geodistill.papers.row import About, PaperRow
 
+pytestmark = pytest.mark.slow
+
 TINY = ["trainer.max_steps=2", "data.crop=32", "data.batch_size=2"]
 TINY_PHASE = [*TINY, "losses.phase.steps=2"]
 

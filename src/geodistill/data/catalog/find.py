@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geodistill.data.catalog.benchmark import Benchmark, Layout, pattern
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.data.catalog.first_bands import with_first_bands
 from geodistill.data.catalog.unpack import unpack
-from geodistill.data.manifest import SPLITS, Manifest
+from geodistill.data.manifest import Manifest
 from geodistill.data.measure import measure
 from geodistill.data.scan import ScanReport, manifest_path, open_all
+from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.reading import read_text
 
@@ -22,13 +24,12 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class SetFiles:
-    """A set's files.
+    """A set's files, in the layout they were found in.
 
     Attributes:
         pairs: Id, image, mask (``None`` where withheld) and split, by id.
         missing: One line for each listed image or mask that is not there.
         unlisted: Images in no split.
-        layout: The layout they were found in.
     """
 
     pairs: tuple[tuple[str, Path, Path | None, str], ...]
@@ -38,13 +39,9 @@ class SetFiles:
 
 
 def find_set(benchmark: Benchmark, root: Path, layout: str | None = None, split: str | None = None) -> SetFiles:
-    """Find a set below its root, in the layout that its publisher distributes.
+    """Find a set below the folder it was unpacked into, in the layout that its publisher distributes.
 
-    Args:
-        benchmark: The declaration.
-        root: The folder it was unpacked into.
-        layout: Variant of the files, such as ``eroded``; the first of the declaration where not given.
-        split: Variant of the split, such as ``val-2_10``; the first where not given.
+    Layout and split are variants of the declaration, such as ``eroded`` and ``val-2_10``; the first where not given.
 
     Raises:
         DataError: The root is missing, holds nothing of this set, or two files have one id.
@@ -187,18 +184,10 @@ def scan_set(
     statistics: bool = True,
     progress: bool = False,
 ) -> ScanReport:
-    """Write a manifest of a benchmark set.
+    """Write a manifest of a benchmark set; arguments as of `find_set` and of `geodistill.data.scan.scan`.
 
-    Args:
-        benchmark: The set.
-        root: The folder it lies in, unpacked or as the official zips (also zips of zips), or one zip. What zips hold
-            is unpacked once, beside the manifest.
-        out: The manifest to write; a name without suffix is a folder that gets ``manifest.parquet``.
-        layout: Variant of the files.
-        split: Variant of the split.
-        partial: Go on without files that the set lists and that are not there.
-        statistics: Measure the set as well, which reads every file once.
-        progress: Show progress bars on a terminal.
+    The root is the folder that the set lies in, unpacked or as the official zips (also zips of zips), or one zip; what
+    zips hold is unpacked once, beside the manifest. With ``partial`` files that the set lists may be missing.
 
     Raises:
         DataError: The root is that of another set, files are missing, a zip is cut short, or only one class has pixels
@@ -294,8 +283,6 @@ def _unpacked(benchmark: Benchmark, root: Path, beside: Path) -> Path:
 
 
 def _refuse_other(benchmark: Benchmark, root: Path) -> None:
-    from geodistill.data.catalog import CATALOG
-
     if benchmark.kind == "boxes":
         return
     looks = recognise(CATALOG.values(), root)

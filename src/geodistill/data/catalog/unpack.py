@@ -59,11 +59,7 @@ def _beside(inner: Path) -> Path:
 
 
 def _wanted(archive: Path, member: zipfile.ZipInfo) -> bool:
-    """Whether a member is a file to unpack.
-
-    Raises:
-        DataError: Its path leads out of the folder, or it is a link.
-    """
+    """Whether a member is a file to unpack; one whose path leads out of the folder, or a link, is refused."""
     name = PurePosixPath(member.filename.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
         raise DataError(f"{archive} names {member.filename}, outside its folder", "paths inside")

@@ -19,20 +19,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.formats.images import SAME, Frames, Picture, Pictures, Scale, files_of, side
+from geodistill.label.annotated_masks import checked_runs, coco_polygons, resampled
 from geodistill.label.formats.raw_boxes import (
+    SAME,
+    Frames,
     ImageAnnotations,
+    Picture,
+    Pictures,
     RawBox,
     ReadOptions,
     ReadResult,
+    Scale,
     attempt,
+    files_of,
     lost,
     points,
     radians_of,
+    side,
 )
-from geodistill.label.masks import Runs, checked_runs, resampled
-from geodistill.label.polygons import bounds_of, coco_polygons
-from geodistill.label.records import Kind, kind_of_corners, rectangle, rotated
+from geodistill.label.masks import Runs
+from geodistill.label.records import Kind, bounds_of, kind_of_corners, rectangle, rotated
 from geodistill.reading import ANNOTATION_BYTES, read_json
 
 _BBOX = "bbox [x, y, width, height] in pixels"

@@ -17,10 +17,17 @@ from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
+from geodistill.label.annotated_masks import mask_of
 from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
-from geodistill.label.formats.images import Picture, Pictures, files_of
-from geodistill.label.formats.raw_boxes import ImageAnnotations, RawBox, ReadOptions, ReadResult
-from geodistill.label.polygons import mask_of
+from geodistill.label.formats.raw_boxes import (
+    ImageAnnotations,
+    Picture,
+    Pictures,
+    RawBox,
+    ReadOptions,
+    ReadResult,
+    files_of,
+)
 from geodistill.label.records import Kind, kind_of_corners
 from geodistill.raster import Grid
 
@@ -97,11 +104,7 @@ def _by_crs(placed: GeoImages) -> dict[CRS, list[tuple[Picture, Grid]]]:
 
 
 def _brought(features: Features, image_crs: CRS) -> Shapes:
-    """Return the polygons ``(N,)`` in the CRS of images; where it counts degrees, none spans more than half the Earth.
-
-    Raises:
-        DataError: There is no way from one CRS to the other.
-    """
+    """Return the polygons ``(N,)`` in the CRS of images; in degrees, none spans more than half the Earth."""
     shapes = geopandas.GeoSeries([feature.polygon for feature in features.items], crs=features.crs)
     try:
         brought: Shapes = np.asarray(shapes.to_crs(image_crs.to_wkt()).array, object)

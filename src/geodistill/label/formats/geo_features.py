@@ -17,7 +17,8 @@ import pyproj
 import shapely
 
 from geodistill.errors import DataError, UnknownNameError
-from geodistill.label.formats.raw_boxes import ReadOptions, difficulty
+from geodistill.label.formats.per_image import difficulty
+from geodistill.label.formats.raw_boxes import ReadOptions
 from geodistill.reading import ANNOTATION_BYTES, read_json
 
 SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet")

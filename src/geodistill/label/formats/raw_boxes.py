@@ -1,22 +1,226 @@
-"""What a reader of a format hands on before anything is judged, and the text and numbers that it reads."""
+"""What annotation readers share: images found by name and compared in size, objects as a file says them."""
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import os
+import unicodedata
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from geodistill.errors import DataError
-from geodistill.label.formats.images import Picture, Pictures, Scale, files_of
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.records import Bounds, Kind, Reason
-from geodistill.reading import read_text
+from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image file; opened when its size is first asked for.
+
+    Attributes:
+        key: Path below the folder of images without suffix, with forward slashes.
+        path: The file.
+    """
+
+    key: str
+    path: Path
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """Size and place on the ground, or ``None`` where the file cannot be opened."""
+        try:
+            with Raster(self.path) as raster:
+                return raster.grid
+        except DataError:
+            return None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height in pixels, or ``None`` where the file cannot be opened."""
+        return None if self.grid is None else (self.grid.width, self.grid.height)
+
+    @property
+    def turned(self) -> bool:
+        """Whether the stored picture lies otherwise than viewers show it, by its EXIF orientation."""
+        try:
+            with Raster(self.path) as raster:
+                return raster.turned
+        except DataError:
+            return False
+
+
+class Pictures:
+    """All images of a folder and its subfolders, or one image file.
+
+    Args:
+        place: The folder or file.
+
+    Raises:
+        DataError: The place is missing, holds no image, or two images have one key.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = Path(os.path.abspath(place))  # noqa: PTH100 - linked folders keep the name they were given by
+        if not self.place.exists():
+            raise DataError(f"no images at {place}", "a folder of images or an image file")
+        paths = sorted(files_of(self.place, IMAGE_SUFFIXES))
+        if not paths:
+            raise DataError(f"no image in {place}", f"files {', '.join(IMAGE_SUFFIXES)}")
+        root = self.place if self.place.is_dir() else self.place.parent
+        pictures: dict[str, Picture] = {}
+        for path in paths:
+            key = path.relative_to(root).with_suffix("").as_posix()
+            if key in pictures:
+                raise DataError(f"{pictures[key].path} and {path.name}", "one image of a name", "move one elsewhere")
+            pictures[key] = Picture(key, path)
+        self.all = tuple(pictures[key] for key in sorted(pictures))
+        self._by_stem: dict[str, list[Picture]] = defaultdict(list)
+        for picture in self.all:
+            self._by_stem[_folded(picture.path.stem)].append(picture)
+
+    def find(self, name: str, source: Path, below: str = "") -> Picture | None:
+        """Return the image of a name, with or without folders and suffix, or ``None``.
+
+        Where several folders hold an image of that name, the one whose path ends like the name wins, then one in
+        the subfolder ``below`` (that of the annotation file), then the one whose path has most in common with that of
+        the annotation file, ``source``.
+
+        Raises:
+            DataError: Several images fit equally well.
+        """
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        if not parts:
+            return None
+        last = parts.pop()
+        named = Path(last)
+        candidates = self._by_stem.get(_folded(named.stem), []) if named.suffix.lower() in IMAGE_SUFFIXES else []
+        # A name may hold dots of its own: P0003.v2 is a stem, not a file of kind v2.
+        candidates = candidates or self._by_stem.get(_folded(last), [])
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        folders = Path(os.path.abspath(source)).parts  # noqa: PTH100
+
+        def likeness(picture: Picture) -> tuple[int, bool, int]:
+            folders_of = picture.path.parent.parts
+            tail = _equal(reversed(folders_of), reversed(parts))
+            parent = picture.key.rpartition("/")[0]
+            return tail, parent == below, _equal(folders_of, folders)
+
+        ranked = sorted(candidates, key=likeness, reverse=True)
+        if likeness(ranked[0]) == likeness(ranked[1]):
+            both = " and ".join(str(picture.path) for picture in ranked[:2])
+            raise DataError(f"{source}: {name!r} could be {both}", "one image of that name", "label them separately")
+        return ranked[0]
+
+
+def files_of(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the files of these lower-case suffixes in a folder and below it, no hidden ones; or the file itself."""
+    if place.is_file():
+        return [place]
+    files = [f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file()]
+    return [f for f in files if not any(part.startswith(".") for part in f.relative_to(place).parts)]
+
+
+def _equal(first: Iterable[str], second: Iterable[str]) -> int:
+    """Count how many parts are equal from the beginning."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))))
+
+
+def _folded(stem: str) -> str:
+    """Archives made on a Mac write an accent as a character of its own."""
+    return unicodedata.normalize("NFC", stem)
+
+
+Scale = tuple[float, float]
+"""By what x and y of annotations are multiplied to be pixels of the image file."""
+
+
+SAME: Scale = (1.0, 1.0)
+
+
+_LARGEST = 1e7
+"""Pixels of a side; what says more is no size."""
+
+
+class Frames:
+    """Compares sizes image by image, and tells at the end how many images were annotated at another size."""
+
+    def __init__(self) -> None:
+        self._scaled: list[str] = []
+
+    def scale(self, picture: Picture, width: object, height: object, source: Path) -> Scale:
+        """Return by what annotated x and y are multiplied: the ratios of the sides, where these agree to a pixel.
+
+        Width and height are pixels as the file ``source`` writes them. Where they are missing, 0 or no numbers they say
+        nothing; nor can an image be compared that cannot be opened.
+
+        Raises:
+            DataError: The image has another aspect ratio, for example because one of the two is turned or cut off; at
+                which end it was cut, nobody knows.
+        """
+        across, down = side(width), side(height)
+        if picture.size is None or across is None or down is None or picture.size == (across, down):
+            return SAME
+        own_across, own_down = picture.size
+        if not _alike(across, down, own_across, own_down):
+            raise DataError(
+                f"{source} speaks of {across:g} x {down:g} pixels, {picture.path} has {own_across} x {own_down}"
+                + _turned(picture, across, down),
+                "one size, or one aspect ratio",
+                "give the images that were annotated, as they were shown",
+            )
+        self._scaled.append(
+            f"{picture.path.name} is {own_across} x {own_down} and was annotated at {across:g} x {down:g}"
+        )
+        return own_across / across, own_down / down
+
+    def tell(self) -> None:
+        """Warn where boxes were scaled."""
+        if self._scaled:
+            warnings.warn(
+                f"boxes of {len(self._scaled)} images were scaled to another size ({self._scaled[0]})",
+                GeodistillWarning,
+                stacklevel=3,
+            )
+
+
+def side(value: object) -> float | None:
+    """Return a side in pixels as annotations write it, number or text; ``None`` where it says nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and 0 < number < _LARGEST else None
+
+
+def _alike(across: float, down: float, own_across: float, own_down: float) -> bool:
+    """Whether two sizes have one aspect ratio: a side follows from the other to a pixel, in either frame."""
+    return (
+        abs(across * own_down / down - own_across) <= 1
+        or abs(down * own_across / across - own_down) <= 1
+        or abs(own_across * down / own_down - across) <= 1
+        or abs(own_down * across / own_across - down) <= 1
+    )
+
+
+def _turned(picture: Picture, across: float, down: float) -> str:
+    """Say where a turn by 90 degrees explains the difference."""
+    if picture.size is None or not _alike(down, across, *picture.size):
+        return ""
+    if picture.turned:
+        return " when turned as its EXIF orientation asks"
+    return ": its sides are exchanged, as by a turn that EXIF orientation asked for"
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,117 +315,11 @@ class ReadOptions:
 
 Reader = Callable[[Path, Pictures, ReadOptions], ReadResult]
 """A format: reads a place with annotations (file or folder) over these images."""
-FILE_BYTES = 256 << 20
-"""Bytes at most of a file of text or XML about one image."""
-FileReader = Callable[[Path, Picture], Sequence[RawBox]]
-"""Reads the annotation file of an image."""
-
-
-def read_files(
-    place: Path,
-    pictures: Pictures,
-    suffix: str,
-    read: FileReader,
-    *,
-    image_name: Callable[[Path], str | None] | None = None,
-    skip: Callable[[Path], bool] = lambda _: False,
-    progress: bool = False,
-) -> ReadResult:
-    """Read a format that has one file per image.
-
-    Args:
-        place: Folder of annotation files, searched with its subfolders, or one file.
-        pictures: The images.
-        suffix: Of annotation files, in lower case.
-        read: Reads one of them.
-        image_name: Gives the image name that a file holds, asked where the file's own name fits no image.
-        skip: Tells files that hold no annotations.
-        progress: Show a progress bar on a terminal.
-
-    Raises:
-        DataError: No annotation file there, one that is malformed, or two for one image.
-    """
-    if not place.exists():
-        raise DataError(f"no boxes at {place}", f"a folder of {suffix} files")
-    files = sorted(file for file in files_of(place, (suffix,)) if not skip(file))
-    if not files:
-        raise DataError(f"no annotation in {place}", f"{suffix} files")
-    result = ReadResult()
-    taken: dict[str, Path] = {}
-    for file in tqdm(files, "reading boxes", unit="file", disable=not (progress and sys.stderr.isatty())):
-        below = file.parent.relative_to(place).as_posix().removeprefix(".") if place.is_dir() else ""
-        picture = pictures.find(file.stem, file, below)
-        if picture is None and image_name is not None and (name := image_name(file)):
-            picture = pictures.find(name, file, below)
-        if picture is None:
-            result.unmatched.append(str(file))
-            continue
-        if picture.key in taken:
-            raise DataError(f"{taken[picture.key]} and {file} are both of {picture.path.name}", "one file per image")
-        taken[picture.key] = file
-        result.entries.append(ImageAnnotations(picture, file, read(file, picture)))
-    return result
-
-
-def lines_of(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield ``file:line`` and the fields of every line that is not blank; any line ends, with or without BOM.
-
-    Raises:
-        DataError: The file cannot be read, or is not UTF-8.
-    """
-    for number, line in enumerate(all_lines(file), 1):
-        if fields := line.split():
-            yield f"{file}:{number}", fields
-
-
-def all_lines(file: Path) -> list[str]:
-    """Return every line of a text file, blank ones too.
-
-    Raises:
-        DataError: The file cannot be read, or is not UTF-8.
-    """
-    return read_text(file, FILE_BYTES).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-
-
-def numbers(fields: Sequence[str | None], source: str, expected: str) -> list[float]:
-    """Read fields as numbers; NaN and infinity are numbers here.
-
-    Raises:
-        DataError: A field is missing or no number.
-    """
-    try:
-        return [float(field) for field in fields]  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        wrong = " ".join("(nothing)" if field is None else field for field in fields)
-        raise DataError(f"{source}: {wrong[:120]!r}", expected) from error
 
 
 def points(values: Sequence[float]) -> NDArray[np.float64]:
     """Return x1, y1, x2, y2 ... as ``(V, 2)``."""
     return np.array(values, np.float64).reshape(-1, 2)
-
-
-def difficulty(text: str | None, source: str) -> int:
-    """Read 0, 1 or 2, or a word: true and yes are 1; false, no, unspecified and nothing are 0.
-
-    Raises:
-        DataError: It is another value.
-    """
-    word = (text or "").strip().lower()
-    if word in _EASY:
-        return 0
-    if word in ("true", "yes"):
-        return 1
-    try:
-        number = float(word)
-    except ValueError:
-        number = -1.0
-    if number not in (0, 1, 2):
-        raise DataError(f"{source}: difficult {text!r}", "0, 1 or 2, or true or false")
-    return int(number)
-
-
-_EASY = ("", "false", "no", "none", "unspecified")
 
 
 def radians_of(value: object, source: str) -> float:

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.formats.screen import fold
+from geodistill.label.formats.detection import fold
 from geodistill.label.masks import Runs
 from geodistill.label.records import Bounds, Box, ImageBoxes
 from geodistill.raster import Raster
@@ -111,14 +111,10 @@ def instances_of(
     height: int,
     colours: Mapping[str, Colour] = ISAID_COLOURS,
 ) -> list[Instance]:
-    """Read every object of an instance picture with its class.
+    """Read every object of an instance picture (RGB, one colour per object, black elsewhere) with its class.
 
-    Args:
-        instance_file: RGB picture, one colour per object, black elsewhere (iSAID: ``_instance_id_RGB.png``).
-        semantic_file: RGB picture of classes (iSAID: ``_instance_color_RGB.png``), or ``None``.
-        width: Of the image.
-        height: Of the image.
-        colours: Colour of each class in the semantic picture.
+    Classes come from a semantic picture in which each has a colour, where there is one (iSAID:
+    ``_instance_id_RGB.png`` and ``_instance_color_RGB.png``); both must be ``width`` x ``height``.
 
     Raises:
         DataError: A picture is of another size, has no colours, or an object's class is in no entry of ``colours``.
@@ -144,13 +140,8 @@ def with_true_masks(
 ) -> tuple[ImageBoxes, int, int]:
     """Return each box the mask of the object that it was drawn around.
 
-    Pairs of one class are made one to one, those that overlap most first. Objects without a class may belong to a
-    box of any.
-
-    Args:
-        image: An image's boxes.
-        instances: Its objects, in the same frame.
-        least_iou: Pairs whose horizontal boxes have less intersection over union are none.
+    Pairs of one class are made one to one, those that overlap most first, and none whose horizontal boxes overlap less
+    than ``least_iou``. Objects without a class may belong to a box of any.
 
     Returns:
         The image with masks where a pair was found, the number of boxes without one, and of objects without a box.

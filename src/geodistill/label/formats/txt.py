@@ -10,20 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.formats.images import Picture, Pictures
-from geodistill.label.formats.raw_boxes import (
-    RawBox,
-    ReadOptions,
-    ReadResult,
-    attempt,
-    difficulty,
-    lines_of,
-    numbers,
-    points,
-    read_files,
-)
+from geodistill.label.annotated_masks import mask_of
+from geodistill.label.formats.per_image import difficulty, lines_of, numbers, read_files
+from geodistill.label.formats.raw_boxes import Picture, Pictures, RawBox, ReadOptions, ReadResult, attempt, points
 from geodistill.label.formats.yolo_set import NAME_FILES, YoloRows, all_of, find_class_list
-from geodistill.label.polygons import mask_of
 from geodistill.label.records import kind_of_corners, rectangle
 
 _DOTA_HEADER = re.compile(r"(imagesource|gsd|acquisition[ _]?dates?)\b|[a-z][\w ]*[:=]", re.IGNORECASE)
@@ -74,7 +64,7 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
     names = None if listed is None else listed.names
     if names is None and options.categories is not None:
         names = dict(enumerate(options.categories))
-    # What a row is, the set tells as a whole: all lines are read_yolo first, and made objects of afterwards.
+    # What a row is, the set tells as a whole: all lines are read first, and made objects of afterwards.
     waiting: list[tuple[list[RawBox], Lines, Picture]] = []
 
     def objects(file: Path, picture: Picture) -> list[RawBox]:
@@ -82,7 +72,9 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
         waiting.append((boxes, [(source, _separated(fields)) for source, fields in lines_of(file)], picture))
         return boxes
 
-    result = read_files(place, pictures, ".txt", objects, skip=_holds_names, progress=options.progress)
+    result = read_files(
+        place, pictures, ".txt", objects, skip=lambda file: file.name in NAME_FILES, progress=options.progress
+    )
     fields_of_all = (fields for _, lines, _ in waiting for _, fields in lines)
     rows = all_of(fields_of_all, None if listed is None else listed.keypoints)
     poses = rows.pose_counts()
@@ -92,10 +84,6 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
             boxes.append(attempt(make, source, _yolo_name(fields, names)))
     result.categories = None if names is None else tuple(dict.fromkeys(names[number] for number in sorted(names)))
     return result
-
-
-def _holds_names(file: Path) -> bool:
-    return file.name in NAME_FILES
 
 
 def _separated(fields: list[str]) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,17 @@ import numpy as np
 from defusedxml.common import DefusedXmlException
 
 from geodistill.errors import DataError
-from geodistill.label.formats.images import Frames, Picture, Pictures
+from geodistill.label.formats.per_image import FILE_BYTES, difficulty, numbers, read_files
 from geodistill.label.formats.raw_boxes import (
-    FILE_BYTES,
+    Frames,
+    Picture,
+    Pictures,
     RawBox,
     ReadOptions,
     ReadResult,
     attempt,
-    difficulty,
-    numbers,
     points,
     radians_of,
-    read_files,
 )
 from geodistill.label.formats.true_masks import ColourMask
 from geodistill.label.records import Bounds, kind_of_corners, rectangle, rotated
@@ -76,24 +75,59 @@ def require_text(element: Element, tag: str, source: str) -> str:
     return text
 
 
-def _scaled(
-    objects: Iterable[RawBox], frames: Frames, picture: Picture, width: object, height: object, source: Path
-) -> list[RawBox]:
-    """Return the objects of an image in its own pixels, or to be dropped where it has another size.
+@dataclass(frozen=True)
+class _XmlFormat:
+    """What sets one format apart.
 
-    Args:
-        objects: As annotated.
-        frames: Compares sizes, and remembers which images were annotated at another one.
-        picture: The image.
-        width: Of the image, as annotations give it, in pixels.
-        height: Of the image, as annotations give it, in pixels.
-        source: The annotation file.
+    Attributes:
+        image_name: Tag of the image's name.
+        size: Tags of the image's width and height.
+        check: Refuses a root that is of another format.
+        objects: Yields the objects below the root of a file about an image.
     """
-    try:
-        scale = frames.scale(picture, width, height, source)
-    except DataError as error:
-        return [replace(box, fault=error, reason="another size") for box in objects]
-    return [box.scaled(scale) for box in objects]
+
+    image_name: str
+    size: tuple[str, str]
+    check: Callable[[Element, Path], None]
+    objects: Callable[[Element, Path, Picture], Iterator[RawBox]]
+
+
+def _read(form: _XmlFormat, place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
+    """Read a folder of xml files, each named as its image or naming it; boxes come out in the image's own pixels.
+
+    Those of an image that has another size and aspect ratio than its file says have that as their fault.
+    """
+    frames = Frames()
+
+    def objects(file: Path, picture: Picture) -> list[RawBox]:
+        root = parse_xml(file)
+        form.check(root, file)
+        width, height = (text_of(root, tag) for tag in form.size)
+        boxes = form.objects(root, file, picture)
+        try:
+            scale = frames.scale(picture, width, height, file)
+        except DataError as error:
+            return [replace(box, fault=error, reason="another size") for box in boxes]
+        return [box.scaled(scale) for box in boxes]
+
+    def image_name(file: Path) -> str | None:
+        return text_of(parse_xml(file), form.image_name)
+
+    result = read_files(place, pictures, ".xml", objects, image_name=image_name, progress=options.progress)
+    frames.tell()
+    return result
+
+
+def _objects(
+    elements: Iterable[Element],
+    file: Path,
+    make: Callable[[Element, str], RawBox],
+    category: Callable[[Element], str | None],
+) -> Iterator[RawBox]:
+    """Yield the object of each element; one that cannot be read is dropped as malformed, under its class."""
+    for n, element in enumerate(elements, 1):
+        source = f"{file}:object {n}"
+        yield attempt(partial(make, element, source), source, category(element))
 
 
 _VOC_EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -106,28 +140,16 @@ _STYLES = (_VOC_EDGES, _CORNERS, _ANGLED)
 
 def read_voc(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read a folder of xml files, each named as its image or naming it in ``<filename>``."""
-    frames = Frames()
 
-    def objects(file: Path, picture: Picture) -> list[RawBox]:
-        root = parse_xml(file)
+    def check(root: Element, file: Path) -> None:
         if root.tag.lower() != "annotation":
             raise DataError(f"{file} has the root <{root.tag}>", "<annotation>", "choose the format that the file has")
-        size = text_of(root, "size/width"), text_of(root, "size/height")
-        return _scaled(_voc_objects(root, file), frames, picture, *size, file)
 
-    result = read_files(place, pictures, ".xml", objects, image_name=_voc_image_name, progress=options.progress)
-    frames.tell()
-    return result
+    def objects(root: Element, file: Path, _: Picture) -> Iterator[RawBox]:
+        return _objects(root.iter("object"), file, _voc_object, lambda element: text_of(element, "name"))
 
-
-def _voc_image_name(file: Path) -> str | None:
-    return text_of(parse_xml(file), "filename")
-
-
-def _voc_objects(root: Element, file: Path) -> Iterator[RawBox]:
-    for n, element in enumerate(root.iter("object"), 1):
-        source = f"{file}:object {n}"
-        yield attempt(partial(_voc_object, element, source), source, text_of(element, "name"))
+    form = _XmlFormat("filename", ("size/width", "size/height"), check, objects)
+    return _read(form, place, pictures, options)
 
 
 def _voc_object(element: Element, source: str) -> RawBox:
@@ -140,7 +162,7 @@ def _voc_object(element: Element, source: str) -> RawBox:
         if values is None:
             values = _values(box, source)
         else:
-            horizontal = _bounds(box, source)
+            horizontal = _bounds(box, _VOC_EDGES, source)
     if values is None:
         raise DataError(f"{source} has no box", "<bndbox> or <robndbox>")
     turn = _turn(element, source)
@@ -166,14 +188,16 @@ def _voc_object(element: Element, source: str) -> RawBox:
 def _values(box: Element, source: str) -> list[float]:
     for tags in _STYLES:
         if box.find(tags[0]) is not None:
-            return numbers([text_of(box, tag) for tag in tags], source, f"numbers {', '.join(tags)}")
+            return _numbers(box, tags, source)
     raise DataError(f"{source}: <{box.tag}> has no known corner", " or ".join(", ".join(tags) for tags in _STYLES))
 
 
-def _bounds(box: Element, source: str) -> Bounds:
-    left, top, right, bottom = numbers(
-        [text_of(box, tag) for tag in _VOC_EDGES], source, f"numbers {', '.join(_VOC_EDGES)}"
-    )
+def _numbers(element: Element, tags: Sequence[str], source: str) -> list[float]:
+    return numbers([text_of(element, tag) for tag in tags], source, f"numbers {', '.join(tags)}")
+
+
+def _bounds(element: Element, tags: Sequence[str], source: str) -> Bounds:
+    left, top, right, bottom = _numbers(element, tags, source)
     return left, top, right, bottom
 
 
@@ -187,28 +211,16 @@ def _turn(element: Element, source: str) -> float:
 
 def read_fair1m(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read a folder of xml files, each named as its image or naming it in ``<source><filename>``."""
-    frames = Frames()
 
-    def objects(file: Path, picture: Picture) -> list[RawBox]:
-        root = parse_xml(file)
+    def check(root: Element, file: Path) -> None:
         if root.find("objects") is None:
             raise DataError(f"{file} has no <objects>", "FAIR1M's xml", "choose the format that the file has")
-        size = text_of(root, "size/width"), text_of(root, "size/height")
-        return _scaled(_fair1m_objects(root, file), frames, picture, *size, file)
 
-    result = read_files(place, pictures, ".xml", objects, image_name=_fair1m_image_name, progress=options.progress)
-    frames.tell()
-    return result
+    def objects(root: Element, file: Path, _: Picture) -> Iterator[RawBox]:
+        return _objects(root.iterfind("objects/object"), file, _fair1m_object, _fair1m_name)
 
-
-def _fair1m_image_name(file: Path) -> str | None:
-    return text_of(parse_xml(file), "source/filename")
-
-
-def _fair1m_objects(root: Element, file: Path) -> Iterator[RawBox]:
-    for n, element in enumerate(root.iterfind("objects/object"), 1):
-        source = f"{file}:object {n}"
-        yield attempt(partial(_fair1m_object, element, source), source, _fair1m_name(element))
+    form = _XmlFormat("source/filename", ("size/width", "size/height"), check, objects)
+    return _read(form, place, pictures, options)
 
 
 def _fair1m_name(element: Element) -> str | None:
@@ -243,49 +255,38 @@ def read_hrsc(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
 
     Every object is a ``ship``, unless ``category_field`` names the tag of its class, such as ``Class_ID``.
     """
-    frames = Frames()
+    tag = options.category_field
 
-    def objects(file: Path, picture: Picture) -> list[RawBox]:
-        root = parse_xml(file)
+    def check(root: Element, file: Path) -> None:
         if root.tag != "HRSC_Image":
             raise DataError(f"{file} has the root <{root.tag}>", "<HRSC_Image>", "choose the format that the file has")
-        size = text_of(root, "Img_SizeWidth"), text_of(root, "Img_SizeHeight")
-        return _scaled(_hrsc_objects(root, file, picture, options.category_field), frames, picture, *size, file)
 
-    result = read_files(place, pictures, ".xml", objects, image_name=_hrsc_image_name, progress=options.progress)
-    frames.tell()
-    return result
+    def objects(root: Element, file: Path, picture: Picture) -> Iterator[RawBox]:
+        mask_file = file.parent.parent / "LandMask" / f"{file.stem}.png"
+        masks = None
+        if mask_file.is_file() and picture.size is not None:
+            masks = ColourMask.load(mask_file, *picture.size)
+        make = partial(_hrsc_object, masks=masks, tag=tag)
+        return _objects(
+            root.iter("HRSC_Object"), file, make, lambda element: text_of(element, tag) if tag else CATEGORY
+        )
 
-
-def _hrsc_image_name(file: Path) -> str | None:
-    return text_of(parse_xml(file), "Img_FileName")
-
-
-def _hrsc_objects(root: Element, file: Path, picture: Picture, category_field: str | None) -> Iterator[RawBox]:
-    mask_file = file.parent.parent / "LandMask" / f"{file.stem}.png"
-    masks = None
-    if mask_file.is_file() and picture.size is not None:
-        masks = ColourMask.load(mask_file, *picture.size)
-    for n, element in enumerate(root.iter("HRSC_Object"), 1):
-        source = f"{file}:object {n}"
-        category = text_of(element, category_field) if category_field else CATEGORY
-        yield attempt(partial(_hrsc_object, element, source, masks, category_field), source, category)
+    form = _XmlFormat("Img_FileName", ("Img_SizeWidth", "Img_SizeHeight"), check, objects)
+    return _read(form, place, pictures, options)
 
 
-def _hrsc_object(element: Element, source: str, masks: ColourMask | None, category_field: str | None) -> RawBox:
-    values = numbers([text_of(element, tag) for tag in _ORIENTED], source, f"numbers {', '.join(_ORIENTED)}")
-    left, top, right, bottom = numbers(
-        [text_of(element, tag) for tag in _HRSC_EDGES], source, f"numbers {', '.join(_HRSC_EDGES)}"
-    )
+def _hrsc_object(element: Element, source: str, masks: ColourMask | None, tag: str | None) -> RawBox:
+    values = _numbers(element, _ORIENTED, source)
+    horizontal = _bounds(element, _HRSC_EDGES, source)
     colour = _hrsc_colour(text_of(element, "seg_color"), source)
     return RawBox(
         polygon=rotated(*values),
-        category=require_text(element, category_field, source) if category_field else CATEGORY,
+        category=require_text(element, tag, source) if tag else CATEGORY,
         source=source,
         kind="rbox",
         difficult=difficulty(text_of(element, "difficult"), source),
         segmentation=None if masks is None or colour is None else masks.segmentation(colour),
-        horizontal=(left, top, right, bottom),
+        horizontal=horizontal,
     )
 
 

@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label.formats.raw_boxes import all_lines
+from geodistill.label.formats.per_image import all_lines
 from geodistill.reading import read_yaml
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml", "classes.txt", "obj.names")

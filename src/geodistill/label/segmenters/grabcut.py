@@ -13,11 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.label.masks import Mask
-from geodistill.label.polygons import rasterise
-from geodistill.label.prompts import Prompts
+from geodistill.label.masks import Mask, fill_polygon
 from geodistill.label.records import Bounds, rectangle
-from geodistill.label.segmenters.promptable import Embedding
+from geodistill.label.segmenters.promptable import Embedding, Prompts
 
 PADDING = 0.5
 """Share of the box's sides that is seen around it, as a sample of the background."""
@@ -72,19 +70,15 @@ def cut_out(
     point: NDArray[np.float32] | None = None,
     cores: Sequence[float] = CORES,
 ) -> Mask:
-    """Cut one object out of an image.
+    """Cut one object out of an image ``(H, W, 3)`` uint8 RGB, within its bounds in pixels.
 
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        bounds: The object lies within, in pixels.
-        polygon: ``(V, 2)`` x, y of what is probably the object.
-        point: ``(2,)`` x, y of a pixel that is the object.
-        cores: Shares of the bounds or polygon that are the object, tried until one is good enough.
+    A polygon ``(V, 2)`` is probably the object, a point ``(2,)`` is a pixel of it, and cores are the shares of bounds
+    or polygon that are the object, tried until one is good enough.
     """
     height, width = image.shape[:2]
     box = np.clip(np.rint(bounds), 0, (width, height, width, height)).astype(int)
     if (box[2:] - box[:2]).min() < SMALLEST:
-        return rasterise(rectangle(*bounds), height, width)
+        return fill_polygon(rectangle(*bounds), height, width)
     pad = np.maximum((box[2:] - box[:2]) * PADDING, LEAST_PADDING).astype(int)
     left, top = np.maximum(box[:2] - pad, 0).tolist()
     right, bottom = np.minimum(box[2:] + pad, (width, height)).tolist()
@@ -134,7 +128,7 @@ def first_guess(
         inside[:] = cv2.GC_PR_BGD
         middle_of = polygon.mean(axis=0)
         for share, label in ((1.0, cv2.GC_PR_FGD), (core, cv2.GC_FGD)):
-            part = rasterise((polygon - middle_of) * share + middle_of - (left, top), *inside.shape)
+            part = fill_polygon((polygon - middle_of) * share + middle_of - (left, top), *inside.shape)
             inside[part.place][part.pixels] = label
     if point is not None:
         radius = max(1, min(right - left, bottom - top) // 8)

@@ -127,14 +127,7 @@ def matrices_forth(frame: TileFrame) -> tuple[Tensor, Tensor]:
 
 
 def crop_masks(logits: Tensor, rows: Band, columns: Band, scores: Sequence[float]) -> Iterator[Mask]:
-    """Bring logits to the tile and keep where they are positive.
-
-    Args:
-        logits: ``(N, m, m)`` float32.
-        rows: From ``m`` to the rows of the tile.
-        columns: From ``m`` to the columns of the tile.
-        scores: N of them, passed on.
-    """
+    """Bring logits ``(N, m, m)`` float32 to the rows and columns of the tile, and keep where they are positive."""
     positive = logits > 0
     touched = torch.stack([positive.any(2), positive.any(1)]).cpu().numpy()
     for index, score in enumerate(scores):
@@ -154,14 +147,10 @@ def _ends(line: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def mask_prompt(polygon: NDArray[np.float64], frame: TileFrame) -> Tensor:
-    """Draw a mask prompt ``(m, m)`` float32: +1000 inside a polygon, -1000 outside, interpolated to the network's size.
+    """Draw a polygon ``(V, 2)`` as mask prompt ``(m, m)`` float32: +1000 inside, -1000 outside, at the network's size.
 
     Equal to filling a map of the tile's size, resizing it to the input, padding with -1000 and resizing again. As in
     the paper's code, corners are cut to whole pixels and the pixels under the outline belong to it.
-
-    Args:
-        polygon: ``(V, 2)`` x, y in pixels of the tile.
-        frame: The tile's place in the network's input.
     """
     corners = np.clip(polygon, 0, (frame.width - 1, frame.height - 1)).astype(np.int32)
     left, top = corners.min(axis=0).tolist()

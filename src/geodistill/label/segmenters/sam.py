@@ -20,8 +20,7 @@ from torch import Tensor
 
 from geodistill.errors import OutputError, output_error
 from geodistill.label.masks import Mask
-from geodistill.label.prompts import Prompts
-from geodistill.label.segmenters.promptable import Embedding
+from geodistill.label.segmenters.promptable import Embedding, Prompts
 from geodistill.label.segmenters.resample import TileFrame, bands_back, crop_masks, mask_prompt
 from geodistill.label.segmenters.sam_decoder import ImageContext, MaskDecoder
 from geodistill.label.segmenters.sam_model import SamNetwork, load_network
@@ -35,12 +34,7 @@ REPEATS = 2
 
 
 def choose_chunk(decode: Callable[[int], object], device: torch.device) -> int:
-    """Find the number of prompts at once that takes the least time per prompt.
-
-    Args:
-        decode: Answers so many prompts.
-        device: Where it does so.
-    """
+    """Find the number of prompts at once that takes the least time per prompt to ``decode``."""
     best, least = 1, float("inf")
     for size in SIZES.get(device.type, SIZES["other"]):
         try:
@@ -59,10 +53,6 @@ def settled_chunk(path: Path, measure: Callable[[], int]) -> int:
 
     The number changes the last bits of a network's answers, so a run that is continued, and every worker of a run,
     must use the same one. Of several workers that measure at once, the first to write decides for all.
-
-    Args:
-        path: The file; made whole or not at all.
-        measure: Finds the number.
 
     Raises:
         OutputError: The file cannot be written, or is not as it was written.

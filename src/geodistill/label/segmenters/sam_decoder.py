@@ -73,11 +73,7 @@ class CrossAttention:
     """The weights of one attention module of transformers' SAM, SAM2, SAM3 or EdgeTAM."""
 
     def __init__(self, module: Any) -> None:
-        """Take the weights by reference.
-
-        Args:
-            module: ``SamAttention`` or its kin: ``q_proj``, ``k_proj``, ``v_proj`` and ``out_proj`` or ``o_proj``.
-        """
+        """Take the weights of ``q_proj``, ``k_proj``, ``v_proj`` and ``out_proj`` or ``o_proj`` by reference."""
         self.heads: int = module.num_attention_heads
         self.scaling: float = module.scaling
         self.q_proj, self.k_proj, self.v_proj = module.q_proj, module.k_proj, module.v_proj
@@ -92,15 +88,10 @@ class CrossAttention:
         return torch.unflatten(weight, 0, (self.heads, -1))
 
     def token_to_image(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Let tokens attend to the image, each prompt to its own.
+        """Let tokens attend to the image, each prompt to its own; returns ``(N, T, C)``.
 
-        Args:
-            query: ``(N, T, C)`` tokens with ``query_pe``.
-            key: ``(N, S, C)`` image tokens with ``key_pe``.
-            value: ``(N, S, C)`` image tokens.
-
-        Returns:
-            ``(N, T, C)``.
+        ``query (N, T, C)`` are tokens with ``query_pe``, ``key (N, S, C)`` the image's with ``key_pe``, ``value``
+        without.
         """
         q = self.separate_heads(self.q_proj(query)) * self.scaling
         folded = (q @ self.weight_by_head(self.k_proj.weight)).flatten(1, 2)
@@ -124,16 +115,10 @@ class CrossAttention:
         return output
 
     def image_to_token(self, query: Tensor, key: Tensor, value: Tensor, keys: Tensor) -> Tensor:
-        """Let the image attend to the tokens of its prompt, and add the result to it.
+        """Let the image attend to the tokens of its prompt, and add the result to ``keys``; returns ``(N, S, C)``.
 
-        Args:
-            query: ``(N, S, C)`` image tokens with ``key_pe``.
-            key: ``(N, T, C)`` tokens with ``query_pe``.
-            value: ``(N, T, C)`` tokens.
-            keys: ``(N, S, C)`` image tokens.
-
-        Returns:
-            ``(N, S, C)``.
+        ``query (N, S, C)`` are image tokens with ``key_pe``, ``key (N, T, C)`` the prompt's with ``query_pe``,
+        ``value`` without.
         """
         k = self.separate_heads(self.k_proj(key)) * self.scaling
         folded = (k @ self.weight_by_head(self.q_proj.weight)).flatten(1, 2)
@@ -160,11 +145,7 @@ class MaskDecoder:
     """The mask decoder of a transformers model of the SAM family."""
 
     def __init__(self, model: Any) -> None:
-        """Take the model's weights by reference.
-
-        Args:
-            model: ``SamModel``, ``Sam2Model``, ``Sam3TrackerModel`` or ``EdgeTamModel``, in evaluation mode.
-        """
+        """Take the weights by reference, of a ``SamModel`` or its kin in evaluation mode."""
         decoder = model.mask_decoder
         self.prompt_encoder = model.prompt_encoder
         self.decoder, self.transformer = decoder, decoder.transformer
@@ -185,9 +166,8 @@ class MaskDecoder:
     def prepare(self, features: tuple[Tensor, ...]) -> ImageContext:
         """Project an image's features for the first layer.
 
-        Args:
-            features: The last one ``(1, C, h, w)``; before it, of all but SAM, ``(1, C / 8, 4h, 4w)`` and
-                ``(1, C / 4, 2h, 2w)``.
+        The last map is ``(1, C, h, w)``; before it, of all but SAM, come ``(1, C / 8, 4h, 4w)`` and ``(1, C / 4, 2h,
+        2w)``.
         """
         finer = [in_token_order(feature, side) for feature, side in zip(features[:-1], (4, 2), strict=False)]
         keys = in_token_order(features[-1], 1)[None, :, 0]
@@ -203,15 +183,9 @@ class MaskDecoder:
         return ImageContext(keys, finer[1] if finer else None, finer[0] if finer else None, shared)
 
     def __call__(self, context: ImageContext, sparse: Tensor, dense: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Decode one mask per prompt.
+        """Decode one mask per prompt: logits ``(N, 4h, 4w)`` and predicted IoU ``(N,)``.
 
-        Args:
-            context: The image.
-            sparse: ``(N, P, C)`` embedded points and boxes; P may be 0.
-            dense: ``(N, C, h, w)`` embedded mask prompts, or ``None``.
-
-        Returns:
-            Logits ``(N, 4h, 4w)`` and predicted IoU ``(N,)``.
+        ``sparse (N, P, C)`` are embedded points and boxes, P perhaps 0; ``dense (N, C, h, w)`` embedded mask prompts.
         """
         query_pe = torch.cat([self.output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
         keys = None if dense is None else context.keys + dense.flatten(2).transpose(1, 2)
@@ -231,10 +205,8 @@ class MaskDecoder:
     ) -> tuple[Tensor, Tensor]:
         """Return the queries ``(N, T, C)`` and keys ``(N, S, C)`` after all layers.
 
-        Args:
-            context: The image.
-            query_pe: ``(N, T, C)`` output and prompt tokens: the first queries, and their positional encoding.
-            keys: ``(N, S, C)`` image tokens with mask prompts; ``None`` for those that all prompts share.
+        ``query_pe (N, T, C)`` are output and prompt tokens: the first queries, and their positional encoding. ``keys``
+        ``(N, S, C)`` are image tokens with mask prompts; ``None`` stands for those that all prompts share.
         """
         queries, key_pe = query_pe, self.key_pe
         attentions = (self.cross_attn_token_to_image, self.cross_attn_image_to_token)

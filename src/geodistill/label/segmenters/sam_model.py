@@ -76,12 +76,7 @@ class SamNetwork:
 
 
 def load_network(family: str, weights: str, device: str) -> SamNetwork:
-    """Load a network.
-
-    Args:
-        family: Key of `FAMILIES`.
-        weights: Local directory as ``save_pretrained`` writes it, or a hub id.
-        device: ``auto``, ``cpu``, ``cuda`` ...
+    """Load a network of `FAMILIES`: from a directory as ``save_pretrained`` writes it, or by a hub id.
 
     Raises:
         ArtifactError: The weights cannot be read or fetched, are of another family or do not fill the network.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.papers.registry import Table, all_tables
 from geodistill.papers.reproduce.planner import why_open
 from geodistill.papers.row import PaperRow

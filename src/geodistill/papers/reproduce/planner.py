@@ -14,7 +14,7 @@ from geodistill.methods.schema import Recipe
 from geodistill.papers.registry import Table
 from geodistill.papers.reproduce.smoke import smoke_overrides
 from geodistill.papers.row import PaperRow, Step
-from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
+from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
 
 T = TypeVar("T")
 
@@ -155,7 +155,7 @@ def why_open(row: PaperRow, *, read: bool = True) -> str:
     if row.open or row.prompt:
         return row.open
     for name, overrides in [*((step.recipe, step.overrides) for step in row.before), (row.recipe, row.overrides)]:
-        if name not in recipe_names():
+        if name not in list_recipes():
             return f"recipe {name} is not shipped"
         try:
             if read:

@@ -14,7 +14,7 @@ from geodistill.errors import DataError
 from geodistill.label.ablation import PromptAblation, ablate
 from geodistill.label.masks import Runs
 from geodistill.label.presets import SEGMENTER
-from geodistill.label.prompts import parse_prompt
+from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source
 from geodistill.papers.row import PaperRow
 from geodistill.raster import atomic_path

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.evaluation.comparison import flops
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from geodistill.data.catalog import CATALOG
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.data.catalog.find import scan_set
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan

@@ -44,7 +44,7 @@ format: $(STAMP) ## put the code into the project's form
 
 docs: $(STAMP) ## the documentation as a site in site/ (needs the 'docs' extra)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 COLUMNS=100 $(BIN)/python -m mkdocs build --strict
 
 clean: ## remove .venv and caches, not results
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build site src/*.egg-info

@@ -21,12 +21,11 @@ import torch
 from geodistill.data.sample import Batch
 from geodistill.methods.cache import TeacherCache
 from geodistill.methods.distillation import add_distillation
-from geodistill.methods.encoder_teacher import EncoderTeacher
 from geodistill.methods.method import CommonLosses, Method
 from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.methods.supervised.training import SupervisedObjective
 from geodistill.methods.task import OptimizerConfig, ScheduleConfig, SegmentationTask
-from geodistill.methods.teacher import FrozenTeacher, TeacherOutput
+from geodistill.methods.teacher import EncoderTeacher, FrozenTeacher, TeacherOutput
 from geodistill.nn.encoders import build_encoder
 from geodistill.spec import Legend, Spec
 

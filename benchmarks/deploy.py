@@ -19,7 +19,7 @@ from torch import Tensor
 
 from geodistill.backends.backend import available, open_backend, open_graph, precisions
 from geodistill.backends.graph import example, to_onnx
-from geodistill.export.int8 import quantise_graph
+from geodistill.exports.int8 import quantise_graph
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from made_scene import untrained
@@ -68,8 +68,11 @@ def main() -> int:
     parser.add_argument("--no-compile", action="store_true", help="leave torch compiled out, which takes minutes")
     options = parser.parse_args()
     network = {"architecture": options.architecture, "encoder": options.encoder}
-    made = None if options.model else untrained("supervised", network, options.size, options.classes)
-    segmenter = (made or Segmenter.load(options.model)).to(memory_format=torch.channels_last)
+    if options.model:
+        segmenter = Segmenter.load(options.model)
+    else:
+        segmenter = untrained("supervised", network, options.size, options.classes)
+    segmenter = segmenter.to(memory_format=torch.channels_last)
     images = read_images(options.image, segmenter, options.batch, options.size)
     with tempfile.TemporaryDirectory() as folder:
         runs = open_all(segmenter, images, Path(folder), not options.no_compile)

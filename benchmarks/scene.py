@@ -148,8 +148,8 @@ def in_process(options: argparse.Namespace, what: str, scene: Path) -> dict[str,
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def child(options: argparse.Namespace) -> None:
@@ -203,16 +203,16 @@ def around(options: argparse.Namespace, folder: Path) -> bool:
     size = (options.sizes or [8192])[0]
     write_scene(folder / "scene.tif", size, size)
     ways = (BARE, AROUND, PREDICT)
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(options.repeats):
         for way in ways:
-            found[way].append(in_process(options, way, folder / "scene.tif"))
+            runs[way].append(in_process(options, way, folder / "scene.tif"))
     count = len(WindowPlan.of(size, size, options.tile, options.overlap).tops) ** 2
     print(f"{size} x {size}, {count} windows, {torch.get_num_threads()} threads")
-    for way, told in found.items():
-        seconds = statistics.median(one["seconds"] for one in told)
+    for way, measured in runs.items():
+        seconds = statistics.median(one["seconds"] for one in measured)
         each = f", {1000 * seconds / count:.1f} ms a window" if way == BARE else ""
-        risen = max(one["risen"] for one in told)
+        risen = max(one["risen"] for one in measured)
         print(f"{way:<18}{seconds:>7.2f} s   +{risen:.0f} MiB above its start{each}", flush=True)
     return True
 
@@ -225,12 +225,12 @@ def heights(options: argparse.Namespace, folder: Path) -> bool:
         profile = {"driver": "GTiff", "height": height, "width": options.width, "count": 3, "dtype": "uint8"}
         with rasterio.open(scene, "w", **profile, tiled=True, sparse_ok=True):
             pass
-        told = in_process(options, PREDICT, scene)
-        first = first or told
-        share = told["peak"] / first["peak"], told["risen"] / first["risen"]
+        measured = in_process(options, PREDICT, scene)
+        first = first or measured
+        share = measured["peak"] / first["peak"], measured["risen"] / first["risen"]
         print(
-            f"{height:>7} x {options.width}: peak {told['peak']:.0f} MiB ({share[0]:.2f} of the first), "
-            f"+{told['risen']:.0f} MiB above its start ({share[1]:.2f}), {told['seconds']:.0f} s",
+            f"{height:>7} x {options.width}: peak {measured['peak']:.0f} MiB ({share[0]:.2f} of the first), "
+            f"+{measured['risen']:.0f} MiB above its start ({share[1]:.2f}), {measured['seconds']:.0f} s",
             flush=True,
         )
     return True
@@ -248,8 +248,8 @@ def backends(options: argparse.Namespace, folder: Path) -> bool:
         how = argparse.Namespace(**vars(options) | {"backend": backend, "precision": precision})
         return in_process(how, way, scene)
 
-    made, kept = (took(CHOOSE, "auto", options.precision) for _ in range(2))
-    first, choosing = made["seconds"], kept["seconds"]
+    exported, kept = (took(CHOOSE, "auto", options.precision) for _ in range(2))
+    first, choosing = exported["seconds"], kept["seconds"]
     notes = kept["notes"] or "torch, for so few windows"
     print(f"choosing takes {choosing:.1f} s a call, {first:.1f} s a model's first: {notes}", flush=True)
     rows = []

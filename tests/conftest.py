@@ -18,22 +18,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-from slow_files import SLOW_FILES
-
 ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow files."""
-    slow = {ROOT / "tests" / name for name in SLOW_FILES}
-    for item in items:
-        if item.path in slow:
-            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

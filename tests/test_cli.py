@@ -8,7 +8,7 @@ import pytest
 
 from geodistill import __version__
 from geodistill.cli import VERBS, main
-from geodistill.training.recipe import load_recipe, recipe_names
+from geodistill.training.recipe import list_recipes, load_recipe
 
 
 @pytest.mark.parametrize("verb", [v for v in VERBS if v not in ("data", "label")])
@@ -42,7 +42,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"geodistill {__version__}\n"
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_print_config_gives_a_recipe_that_is_read_back(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

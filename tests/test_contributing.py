@@ -29,13 +29,13 @@ EXAMPLES = dict(
 )
 TABLES = {
     "focal": "geodistill.methods.schema:METHODS",
-    "l2": "geodistill.methods.distillation:LOGIT_LOSSES",
+    "l2": "geodistill.methods.schema:LOGIT_LOSSES",
     "plain": "geodistill.nn.bodies:OWN_FAMILIES",
     "corners": "geodistill.label.formats.detection:FORMATS",
     "bright": "geodistill.label.segmenters.promptable:SEGMENTERS",
     "reference": "geodistill.backends:BACKENDS",
     "fields": "geodistill.data.catalog.declarations:CATALOG",
-    "archive": "geodistill.export.exporters:EXPORTERS",
+    "archive": "geodistill.exports.exporters:EXPORTERS",
 }
 Example = Callable[[str], Any]
 

@@ -11,6 +11,8 @@ from geodistill.demo import demo
 from geodistill.errors import OutputError
 from geodistill.segmenter import Segmenter
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -15,6 +15,8 @@ from geodistill.segmenter import Segmenter
 from geodistill.synthetic import REGIONS, write_dataset
 from shown import shown_blocks
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SHORT = shlex.split(
     "--teacher.encoder test_resnet --teacher.weights null --network.encoder test_resnet --losses.phase.steps 2"

@@ -10,7 +10,16 @@ import pytest
 
 from geodistill.errors import BusyError, OutputError, output_error
 from geodistill.files import atomic_path
-from geodistill.folders import MARKER, empty_folder, foreign_files, hold_folder, mark_folder, sweep
+from geodistill.folders import (
+    MARKER,
+    claim_files,
+    empty_folder,
+    foreign_files,
+    hold_folder,
+    is_running,
+    mark_folder,
+    sweep,
+)
 
 
 class TestAtomicWrites:
@@ -150,6 +159,29 @@ class TestFoldersOfOurs:
             empty_folder(tmp_path)
         assert (tmp_path / "recipe.yaml").read_text() == "mine"
 
+    def test_results_of_another_command_stay(self, tmp_path: Path) -> None:
+        for name in ("logs/a.csv", "eval/test/metrics.json", "eval/val/metrics.json", "eval/val/mine.txt"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("x")
+        mark_folder(tmp_path, "run", ["logs/*"])
+        for split in ("test", "val"):
+            mark_folder(tmp_path / "eval" / split, "evaluation", ["metrics.json"])
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(OutputError, match=r"eval/val/"):
+            empty_folder(tmp_path)
+        assert sorted(tmp_path.rglob("*")) == before
+        (tmp_path / "eval/val/mine.txt").unlink()
+        empty_folder(tmp_path)
+        kept = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+        assert kept == {f"eval/{split}/{name}" for split in ("test", "val") for name in ("metrics.json", MARKER)}
+
+    def test_files_of_one_kind_are_not_listed_among_another(self, tmp_path: Path) -> None:
+        mark_folder(tmp_path, "Segmenter", ["model.safetensors"])
+        before = (tmp_path / MARKER).read_bytes()
+        with pytest.raises(OutputError, match="holds a Segmenter"):
+            claim_files(tmp_path, "evaluation", ["metrics.json"])
+        assert (tmp_path / MARKER).read_bytes() == before
+
     def test_links_are_not_ours_and_not_followed(self, tmp_path: Path) -> None:
         outside = tmp_path / "outside"
         outside.mkdir()
@@ -198,6 +230,15 @@ class TestHolding:
         with hold_folder(tmp_path, "fit"):
             pass
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc here")
+    def test_a_dead_process_that_nobody_has_waited_for_does_not_run(self) -> None:
+        process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        assert is_running(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_running(process.pid)
+        process.wait()
 
     def test_one_process_does_not_hold_twice(self, tmp_path: Path) -> None:
         with hold_folder(tmp_path, "fit"), pytest.raises(BusyError), hold_folder(tmp_path, "fit"):

@@ -14,7 +14,6 @@ from geodistill import reading
 from geodistill.errors import ArtifactError, DataError, RecipeError
 from geodistill.reading import (
     parse_json,
-    parse_lines,
     parse_object,
     parse_yaml,
     read_answer,
@@ -117,14 +116,6 @@ class TestFiles:
         assert read_text(tmp_path / "a") == "[1]"
         assert read_json(tmp_path / "a") == [1]
         assert read_yaml(tmp_path / "a") == [1]
-
-
-class TestLines:
-    @pytest.mark.parametrize(
-        "end", [b"", b'{"a": 3', b'{"a": 3}', b"\xff\n", b"[" * 100_000 + b"\n", b'{"a":1,"a":2}\n']
-    )
-    def test_lines_are_read_up_to_what_is_not_whole(self, end: bytes) -> None:
-        assert list(parse_lines(b'{"a": 1}\n{"a": 2}\n' + end)) == [{"a": 1}, {"a": 2}]
 
 
 class TestAnswers:

@@ -16,13 +16,13 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from geodistill.description import DESCRIPTION, WEIGHTS, sealed
+from geodistill.description import DESCRIPTION, WEIGHTS, find_segmenter, sealed
 from geodistill.errors import ArtifactError, GeodistillError, OutputError, UnknownNameError
 from geodistill.folders import MARKER
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.supervised.network import SupervisedNetwork
-from geodistill.nn.normalise import Normalised
-from geodistill.segmenter import Segmenter, _sha256, find_segmenter, read_description
+from geodistill.nn.output import Normalised
+from geodistill.segmenter import Segmenter, _sha256, read_description
 from tiny import tiny_networks, tiny_segmenter, tiny_spec
 
 UNET: dict[str, Any] = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}

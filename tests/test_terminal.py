@@ -117,3 +117,34 @@ def test_a_request_to_end_is_raised_and_the_old_way_comes_back() -> None:
     with pytest.raises(Terminated):
         work()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+LIBRARIES = """
+import logging, os, sys, warnings
+from geodistill.cli.terminal import quiet_libraries, share_stderr
+from geodistill.errors import GeodistillWarning
+with quiet_libraries():
+    os.write(2, b"libtiff: odd tag\\n")
+    logging.getLogger("rasterio._env").error("odd block")
+    warnings.warn("of a library")
+    for _ in range(2):
+        warnings.warn(GeodistillWarning("odd \\x1b[31m scene"), stacklevel=2)
+    print("ours", file=sys.stderr)
+    if sys.argv[1:]:
+        share_stderr()
+        os.write(2, b"of another process\\n")
+os.write(2, b"after\\n")
+"""
+
+
+@pytest.mark.parametrize(("shared", "more"), [(False, ""), (True, "of another process\n")])
+def test_libraries_print_nothing_beside_our_lines(shared: bool, more: str) -> None:
+    words = [sys.executable, "-c", LIBRARIES, *(["share"] if shared else [])]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stderr == f"geodistill: odd \\x1b[31m scene\nours\n{more}after\n"
+
+
+@pytest.mark.parametrize(("verb", "status"), [("--version", 0), ("bogus", 2)])
+def test_standard_error_may_be_closed(verb: str, status: int) -> None:
+    done = subprocess.run(["sh", "-c", '"$0" -m geodistill "$1" 2>&-', sys.executable, verb], check=False)
+    assert done.returncode == status

@@ -101,3 +101,28 @@ def check_tile(tile: int, holder: str) -> None:
     """
     if isinstance(tile, bool) or not TILES[0] <= tile <= TILES[1]:
         raise ArtifactError(f"{holder} with tile {tile}", f"a side of {TILES[0]} to {TILES[1]} pixels")
+
+
+def find_segmenter(path: Path | str) -> Path:
+    """Return the directory of a Segmenter: as named, inside a run, or fetched from the hub.
+
+    Raises:
+        ArtifactError: There is none.
+    """
+    folder = Path(path)
+    for candidate in (folder, folder / "segmenter"):
+        if (candidate / DESCRIPTION).is_file():
+            return candidate
+    if not folder.exists() and str(path).count("/") == 1 and not str(path).startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            # Nothing but the two files, and one that is not read and by which the Hub counts.
+            return Path(snapshot_download(str(path), allow_patterns=[DESCRIPTION, WEIGHTS, "config.json"]))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise ArtifactError(
+                f"no directory {path}, and the hub does not give it ({type(error).__name__})",
+                f"a directory with {DESCRIPTION}, or a hub id",
+            ) from error
+    raise ArtifactError(f"no Segmenter in {path}", f"a directory with {DESCRIPTION}", "make one with 'geodistill fit'")

@@ -49,24 +49,36 @@ def read_marker(folder: Path) -> tuple[str, tuple[str, ...]] | None:
         return None
 
 
-def foreign_files(folder: Path) -> list[str]:
-    """Return the files of a folder that its marker does not list, and links: all of them where it has no marker."""
-    marker = read_marker(folder)
+def foreign_files(folder: Path, but: Iterable[str] = ()) -> list[str]:
+    """Return the files of a folder that its marker does not list, and links: all of them where it has no marker.
+
+    Args:
+        folder: The folder.
+        but: Folders in it that are left out, such as `results_within` returns.
+    """
+    marker, kept = read_marker(folder), tuple(f"{place}/" for place in but)
     patterns = () if marker is None else marker[1]
     foreign = []
     for name in names_below(folder):
-        own = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2])
+        own = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
         if not own and not any(fnmatchcase(name, pattern) for pattern in patterns):
             foreign.append(name)
     return foreign
 
 
-def refuse_foreign(folder: Path, kind: str | None = None) -> None:
+def results_within(folder: Path) -> list[str]:
+    """Return the folders within one of ours that another command has made and marked: an evaluation within a run."""
+    places = [name.rpartition("/")[0] for name in foreign_files(folder) if name.endswith(f"/{MARKER}")]
+    return [place for place in places if not foreign_files(folder / place)]
+
+
+def refuse_foreign(folder: Path, kind: str | None = None, but: Iterable[str] = ()) -> None:
     """Make sure that a folder may be emptied.
 
     Args:
         folder: The folder.
         kind: What is to take its place: a run of training is ours too, and no place for a model.
+        but: Folders in it that stay.
 
     Raises:
         OutputError: It holds what is not ours, or something of ours of another kind.
@@ -74,7 +86,7 @@ def refuse_foreign(folder: Path, kind: str | None = None) -> None:
     marker = read_marker(folder)
     if kind is not None and marker is not None and marker[0] != kind and names_below(folder) != [MARKER]:
         raise OutputError(f"{folder} holds a {marker[0]}", f"a new folder, or a {kind}", "choose another --out")
-    if foreign := foreign_files(folder):
+    if foreign := foreign_files(folder, but):
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise OutputError(
             f"{folder} holds what geodistill did not write there ({foreign[0]}{more})",
@@ -88,14 +100,17 @@ def claim_files(folder: Path, kind: str, names: Iterable[str], write: bool = Tru
 
     Args:
         folder: The folder; it is made.
-        kind: What the files are, for a folder without a marker.
+        kind: What the files are.
         names: Paths relative to the folder, with ``/``.
         write: Whether the marker is written, and not only looked at.
 
     Raises:
-        OutputError: One is there already and the marker does not list it, or the folder cannot be written.
+        OutputError: One is there already and the marker does not list it, the folder holds something of ours of
+            another kind, or it cannot be written.
     """
     names, marker = list(names), read_marker(folder)
+    if marker is not None and marker[0] != kind:
+        raise OutputError(f"{folder} holds a {marker[0]}", f"a new folder, or a {kind}", "choose another --out")
     listed = () if marker is None else marker[1]
     for name in names:
         if (folder / name).exists() and not any(fnmatchcase(name, pattern) for pattern in listed):
@@ -108,24 +123,32 @@ def claim_files(folder: Path, kind: str, names: Iterable[str], write: bool = Tru
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        mark_folder(folder, kind if marker is None else marker[0], {*listed, *map(escape, names)})
+        mark_folder(folder, kind, {*listed, *map(escape, names)})
     except OSError as error:
         raise output_error(folder, error) from error
 
 
 def empty_folder(folder: Path) -> None:
-    """Remove what a folder of ours holds, the marker last; the folder itself stays.
+    """Remove what a folder of ours holds, the marker last; the folder itself and `results_within` it stay.
 
     Raises:
         OutputError: It holds what is not ours; then nothing is removed.
     """
-    refuse_foreign(folder)
+    kept = results_within(folder)
+    refuse_foreign(folder, but=kept)
     try:
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == MARKER):
-            if entry.name not in (LOCK, HOLDER):
-                remove(entry)
+        _empty(folder, [folder / place for place in kept])
     except OSError as error:
         raise output_error(folder, error) from error
+
+
+def _empty(folder: Path, kept: list[Path]) -> None:
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == MARKER):
+        if any(place.is_relative_to(entry) for place in kept):
+            if entry not in kept:
+                _empty(entry, kept)
+        elif entry.name not in (LOCK, HOLDER):
+            remove(entry)
 
 
 def names_below(folder: Path) -> list[str]:
@@ -212,7 +235,10 @@ def is_leftover(name: str) -> bool:
 
 
 def is_running(process: int) -> bool:
-    """Whether another process of this number runs on this machine; where the system does not tell, it is taken to."""
+    """Whether another process of this number runs on this machine; where the system does not tell, it is taken to.
+
+    A dead one that its parent has not waited for yet (a zombie) does not.
+    """
     if process == os.getpid():
         return False  # left by an earlier process that had our number
     if os.name == "nt":
@@ -223,7 +249,11 @@ def is_running(process: int) -> bool:
         return False
     except OSError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b") ")[2][:1]
+    except OSError:  # no /proc
+        return True
+    return state not in (b"Z", b"X")
 
 
 def remove(path: Path) -> None:

@@ -16,13 +16,7 @@ def load(target: str) -> Any:
 
 
 def choose(kind: str, name: str, table: Mapping[str, str], mend: str = "") -> Any:
-    """Return the part of a table that has a name.
-
-    Args:
-        kind: What the table holds, such as ``"annotation format"``, for the message.
-        name: The name asked for.
-        table: ``module:attribute`` of each part by its name.
-        mend: Where to see all names.
+    """Return the part that has a name in a table; ``kind`` says what it holds, such as ``annotation format``.
 
     Raises:
         UnknownNameError: The table has no such name.

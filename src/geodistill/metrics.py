@@ -21,14 +21,7 @@ _CHUNK = 1 << 20
 
 
 class ConfusionMatrix:
-    """Pixel counts by true and predicted class, summed over any number of images.
-
-    Args:
-        classes: Number of classes, 1 to 255.
-
-    Attributes:
-        counts: ``(K, K)`` int64; rows are true classes, columns predicted ones.
-    """
+    """Pixel counts by true (rows) and predicted class, ``counts (K, K)`` int64, summed over any number of images."""
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
@@ -142,25 +135,39 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; NaN becomes ``None``."""
-        return {
-            "miou": _plain(self.miou),
-            "mf1": _plain(self.mf1),
-            "mprecision": _plain(self.mprecision),
-            "mrecall": _plain(self.mrecall),
-            "oa": _plain(self.oa),
-            "means_over": list(self.subset),
-            "classes": {
-                name: {
-                    "iou": _plain(self.iou[k]),
-                    "f1": _plain(self.f1[k]),
-                    "precision": _plain(self.precision[k]),
-                    "recall": _plain(self.recall[k]),
-                    "pixels": int(self.support[k]),
-                }
-                for k, name in enumerate(self.names)
-            },
-            "confusion": self.counts.tolist(),
+        means = {key: _plain(getattr(self, key)) for key in ("miou", "mf1", "mprecision", "mrecall", "oa")}
+        per_class = {key: getattr(self, key) for key in ("iou", "f1", "precision", "recall")}
+        classes = {
+            name: {key: _plain(values[k]) for key, values in per_class.items()} | {"pixels": int(self.support[k])}
+            for k, name in enumerate(self.names)
         }
+        return {**means, "means_over": list(self.subset), "classes": classes, "confusion": self.counts.tolist()}
+
+    def __str__(self) -> str:
+        """Return an aligned table, in percent; ``-`` where there was nothing to divide by."""
+        width = max(len("mean *"), *(len(name) for name in self.names))
+        lines = [f"{'class':<{width}}     IoU      F1    prec  recall        pixels"]
+        columns = (self.iou, self.f1, self.precision, self.recall)
+        for index, name in enumerate(self.names):
+            cells = "".join(_percent(column[index]) for column in columns)
+            lines.append(f"{name:<{width}}{cells}{self.support[index]:>14,}")
+        partial = len(self.subset) < len(self.names)
+        means = "".join(_percent(v) for v in (self.miou, self.mf1, self.mprecision, self.mrecall))
+        lines.append(f"{'mean *' if partial else 'mean':<{width}}{means}{self.support.sum():>14,}")
+        lines.append(f"overall accuracy {_percent(self.oa).strip()}")
+        if partial:
+            lines.append(f"* over {', '.join(self.subset)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        from geodistill.notebook import html_text
+
+        return html_text(str(self))
+
+
+def _percent(value: float) -> str:
+    return f"{'-':>8}" if np.isnan(value) else f"{100 * value:>8.2f}"
 
 
 def _flat(values: NDArray[Any] | torch.Tensor) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,17 +129,6 @@ def read_object(
     return parse_object(read_text(path, limit, error), path, error)
 
 
-def parse_lines(data: bytes) -> Iterator[Any]:
-    """Yield the values of a file of JSON lines, up to one that was cut off or altered: what a killed run left."""
-    for line in data.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            return
-        try:
-            yield json.loads(line, object_pairs_hook=_single_keys)
-        except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
-            return
-
-
 def read_yaml(path: Path | str, error: type[GeodistillError] = DataError) -> Any:
     """Return what a YAML file holds.
 
@@ -168,15 +157,15 @@ class _SingleKeys(yaml.SafeLoader):
     """A safe loader that refuses a key twice in one mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        keys = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
             try:
-                if key in seen:
+                if key in keys:
                     raise ValueError(f"the key {key!r} stands twice, line {key_node.start_mark.line + 1}")
-                seen.add(key)
+                keys.add(key)
             except TypeError as reason:
                 raise ValueError(f"a key is a list or mapping, line {key_node.start_mark.line + 1}") from reason
         return super().construct_mapping(node, deep)

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from geodistill.description import DESCRIPTION, UNFIT, WEIGHTS, check_tile, load_description, write_description
+from geodistill.description import (
+    DESCRIPTION,
+    UNFIT,
+    WEIGHTS,
+    check_tile,
+    find_segmenter,
+    load_description,
+    write_description,
+)
 from geodistill.errors import ArtifactError, UnknownNameError
 from geodistill.files import atomic_path
-from geodistill.lazy import choose
-from geodistill.nn.normalise import Normalised
-from geodistill.nn.weights import weights_hash
+from geodistill.lazy import choose, load
+from geodistill.nn.output import Normalised
+from geodistill.nn.weights import few_parts, weights_hash
 from geodistill.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from geodistill.inference.options import PredictOptions
+    from geodistill.prediction import Prediction
+    from geodistill.raster import Grid, Raster
 
 NETWORKS: dict[str, str] = {
     "supervised": "geodistill.methods.supervised.network:SupervisedNetwork",
@@ -70,6 +85,15 @@ class Segmenter(nn.Module):
         prompts: tuple[str, ...] = getattr(self.network.network, "prompts", ())
         return prompts
 
+    def _repr_html_(self) -> str:
+        """Return what it is and its classes, for a notebook."""
+        from geodistill.notebook import html_text
+
+        parameters = sum(parameter.numel() for parameter in self.parameters())
+        gsd = "any ground sampling distance" if self.spec.gsd is None else f"{self.spec.gsd:.3g} m a pixel"
+        about = f"{self.name}: {parameters:,} parameters, bands {', '.join(self.spec.bands)}, {gsd}"
+        return html_text(f"{about}, windows of {self.tile} pixels") + self.spec.legend._repr_html_()
+
     def forward(self, image: Tensor, prompt: Tensor | None = None) -> Tensor:
         """Segment images.
 
@@ -81,7 +105,7 @@ class Segmenter(nn.Module):
             ``(B, K, H, W)`` logits.
 
         Raises:
-            ArtifactError: The image has another number of bands, or the network asks where it was taken.
+            ArtifactError: The image has another number of bands, or the network needs its climate zone.
         """
         if image.ndim != 4 or image.shape[1] != self.spec.channels:
             raise ArtifactError(
@@ -91,6 +115,40 @@ class Segmenter(nn.Module):
         context = {} if not self.prompts else {"prompt": self._prompt(image, prompt)}
         logits: Tensor = self.network(image, **context).logits
         return logits
+
+    def predict(
+        self,
+        image: NDArray[Any] | Tensor | Path | str | Raster,
+        *,
+        valid: NDArray[np.bool_] | None = None,
+        grid: Grid | None = None,
+        probabilities: bool = False,
+        options: PredictOptions | None = None,
+    ) -> Prediction:
+        """Map an image of any size that fits in memory, by overlapping windows blended as `predict` blends them.
+
+        Args:
+            image: A raster file, an open Raster, or an array ``(C, H, W)`` in sensor units, of any real sample type;
+                NaN means no data.
+            valid: ``(H, W)`` bool, where an array has data; by default everywhere.
+            grid: Where an array lies; by default nowhere on the ground.
+            probabilities: Keep the probability of every class.
+            options: As those of `predict`: overlap, blending, averaging, batch, backend, place ...
+
+        Returns:
+            The map; memory grows with the image, so that large scenes are for `geodistill.predict`.
+
+        Raises:
+            DataError: The image cannot be read or has other bands than the model.
+            RecipeError: An option cannot be used here.
+
+        Example:
+            >>> Segmenter.load("runs/student").predict("tile.tif").save("tile_map.tif")  # doctest: +SKIP
+        """
+        prediction: Prediction = load("geodistill.prediction:predict_image")(
+            self, image, valid=valid, grid=grid, probabilities=probabilities, options=options
+        )
+        return prediction
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that its outputs follow from: network, weights, classes, bands, normalisation."""
@@ -154,7 +212,8 @@ class Segmenter(nn.Module):
             OSError: They cannot be written.
         """
         # safetensors refuses layouts such as channels-last and shared memory, so each tensor is laid out plainly.
-        state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self._state().items()}
+        tensors = self.network.network.state_dict().items()
+        state = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in tensors}
         weights = folder / WEIGHTS
         try:
             save_file(state, weights, {"format": "pt"})
@@ -202,44 +261,9 @@ class Segmenter(nn.Module):
             ) from error
         return segmenter.to(device).eval()
 
-    def _state(self) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = self.network.network.state_dict()
-        return state
-
-
-def find_segmenter(path: Path | str) -> Path:
-    """Return the directory of a Segmenter: as named, inside a run, or fetched from the hub.
-
-    Raises:
-        ArtifactError: There is none.
-    """
-    folder = Path(path)
-    for candidate in (folder, folder / "segmenter"):
-        if (candidate / DESCRIPTION).is_file():
-            return candidate
-    if not folder.exists() and str(path).count("/") == 1 and not str(path).startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        try:
-            # Nothing but the two files, and one that is not read and by which the Hub counts.
-            return Path(snapshot_download(str(path), allow_patterns=[DESCRIPTION, WEIGHTS, "config.json"]))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise ArtifactError(
-                f"no directory {path}, and the hub does not give it ({type(error).__name__})",
-                f"a directory with {DESCRIPTION}, or a hub id",
-            ) from error
-    raise ArtifactError(f"no Segmenter in {path}", f"a directory with {DESCRIPTION}", "make one with 'geodistill fit'")
-
 
 def inference_network(name: str, arguments: Mapping[str, Any], channels: int, classes: int) -> nn.Module:
     """Return a new network without the parts that only training needs, on torch's current device.
-
-    Args:
-        name: Key of the network in `NETWORKS`.
-        arguments: JSON-able keyword arguments of its inference form.
-        channels: Bands of the image.
-        classes: Number of classes.
 
     Raises:
         UnknownNameError: No network has that name.
@@ -255,7 +279,7 @@ def _build(name: str, arguments: Mapping[str, Any], spec: Spec) -> nn.Module:
         ArtifactError: It does not take these arguments, or they name weights to load.
     """
     if arguments.get("encoder_weights") is not None:
-        # A file from a stranger must not make us fetch or open another one.
+        # A file from outside must not make us fetch or open another one.
         raise ArtifactError(f"network {name} with encoder_weights", "the Segmenter's own weights only")
     try:
         return inference_network(name, arguments, spec.channels, spec.classes)
@@ -281,41 +305,19 @@ def _check_weights(weights: Path, data: Mapping[str, Any]) -> None:
                 "copy or train it again",
             )
         with safe_open(weights, "pt") as file:
-            held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+            stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{weights} does not fit {DESCRIPTION} ({error})", "the weights saved with it") from error
     # On torch's device without memory: a description of a giant costs nothing until its weights are there.
-    with torch.device("meta"), _few_parts(4 * len(held) + _MOST_PARTS):
+    with torch.device("meta"), few_parts(4 * len(stored) + _MOST_PARTS):
         network = _build(data["network"]["name"], data["network"]["arguments"], Spec.from_dict(data["spec"]))
     needed = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    if odd := sorted(key for key in {*held, *needed} if held.get(key) != needed.get(key)):
+    if odd := sorted(key for key in {*stored, *needed} if stored.get(key) != needed.get(key)):
         raise ArtifactError(
-            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {held.get(odd[0])}, not {needed.get(odd[0])};"
+            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {stored.get(odd[0])}, not {needed.get(odd[0])};"
             f" {len(odd)} tensors differ)",
             "the weights saved with it",
         )
-
-
-@contextmanager
-def _few_parts(most: int) -> Iterator[None]:
-    """Let no network be built of more than ``most`` parameters and buffers: a depth of 10^9 would not end."""
-    left = most
-
-    def count(*_: object) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise ValueError(f"it has more than {most} parameters and buffers")
-
-    hooks = [
-        nn.modules.module.register_module_parameter_registration_hook(count),
-        nn.modules.module.register_module_buffer_registration_hook(count),
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def read_description(path: Path | str) -> tuple[str, dict[str, Any], Spec]:

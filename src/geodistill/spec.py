@@ -74,6 +74,12 @@ class Legend:
     def __len__(self) -> int:
         return len(self.names)
 
+    def _repr_html_(self) -> str:
+        """Return the classes for a notebook."""
+        from geodistill.notebook import html_table
+
+        return html_table(("", "class", "value"), zip(self.colours, self.names, self.values, strict=True))
+
     def indices_from_values(self, values: NDArray[Any]) -> tuple[NDArray[np.uint8], dict[int, int]]:
         """Turn the pixel values of a single-band mask into class indices.
 
@@ -87,11 +93,11 @@ class Legend:
         indices = np.full(values.shape, IGNORE_INDEX, np.uint8)
         known = np.zeros(values.shape, bool)
         for index, value in enumerate(self.values):
-            hit = values == value
+            hit = values == np.int64(value)  # which masks of a smaller type are compared with, too
             indices[hit] = index
             known |= hit
         for value in self.ignore_values:
-            known |= values == value
+            known |= values == np.int64(value)
         unknown, counts = np.unique(values[~known], return_counts=True)
         return indices, {int(v): int(n) for v, n in zip(unknown, counts, strict=True)}
 

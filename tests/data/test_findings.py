@@ -12,9 +12,9 @@ from factories import make_dataset, make_raster, noise
 from geodistill.data.check import check
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
-from geodistill.data.findings import vanished_labels
 from geodistill.data.scan import format_scan, scan
 from geodistill.data.splits import SplitPlan
+from geodistill.data.statistics import vanished_labels
 from geodistill.errors import DataError
 from geodistill.spec import Legend
 

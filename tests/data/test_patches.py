@@ -12,7 +12,7 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.data.patches import cut_patches, stretched
 from geodistill.errors import DataError, OutputError, UnknownNameError
 from geodistill.folders import MARKER
-from geodistill.raster import Window
+from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
 
 LEGEND = Legend(("clear", "cloud"), values=(128, 255), ignore_values=(0,))
@@ -45,6 +45,26 @@ def test_patches_are_cut_with_their_masks_and_places(tmp_path: Path) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_what_has_no_data_in_the_scene_has_none_in_the_patch(tmp_path: Path, dtype: str) -> None:
+    pixels = np.random.default_rng(0).integers(1, 9, (3, 32, 32)).astype(dtype)
+    pixels[:, :, :5] = 0
+    pixels[1, 20, 20] = 0  # one band alone: data
+    image = make_raster(tmp_path / "scenes" / "a.tif", pixels=pixels, nodata=0)
+    mask = make_raster(tmp_path / "masks" / "a.tif", pixels=np.ones((1, 32, 32), np.uint8))
+    row = Row(image, mask, "train", Window(0, 0, 32, 32))
+    cut = cut_patches(Manifest((row,), ("b0", "b1", "b2"), Legend(("low", "high"))), tmp_path / "out", 16)
+    for patch in cut.entries:
+        top, left = (int(part) for part in patch.image.stem.split("_")[-2:])
+        window = Window(top, left, 16, 16)
+        with Raster(patch.image) as file, Raster(image) as scene:
+            found, valid = file.read()
+            expected, there = scene.read(window)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(valid, there)
+    assert {bool(p.image.stem.endswith("_0")) for p in cut.entries} == {True, False}
 
 
 def test_a_folder_of_other_things_is_refused_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

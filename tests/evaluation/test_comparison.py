@@ -98,7 +98,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, runs: dict[str, Path]) 
     assert [by_name[name].kept for name in ("orphan", "stranger", "unscored")] == [None] * 3
     assert "which is not here" in found.notes[0]
     assert "validated on different data" in found.notes[1]
-    assert all(note in found.to_text() for note in found.notes)
+    assert all(note in str(found) for note in found.notes)
 
 
 def test_models_that_teach_each_other_are_each_listed_once(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_description_of_another_shape_is_no_teacher_and_no_score(tmp_path: Pat
     segmenter.save(tmp_path / "s")
     (model,) = short(tmp_path / "s").models
     assert (model.teacher, model.miou, model.kept) == (None, None, None)
-    assert f"{'-':>8}" in short(tmp_path / "s").to_text()
+    assert f"{'-':>8}" in str(short(tmp_path / "s"))
 
 
 def test_models_are_timed_in_turn() -> None:

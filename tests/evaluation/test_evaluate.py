@@ -15,7 +15,6 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
-from geodistill.evaluation.score_tables import format_table
 from geodistill.evaluation.scoring import ErrorCells, ImageScore, ScoringSettings, read_preview, score_image
 from geodistill.inference.network import as_network
 from geodistill.inference.options import PredictOptions
@@ -188,7 +187,7 @@ def test_error_cells_of_odd_sizes() -> None:
 def test_a_table_in_percent(manifest: Manifest, segmenter: Segmenter) -> None:
     matrix = ConfusionMatrix(3)
     matrix.update(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]))
-    lines = format_table(matrix.scores(segmenter.spec.legend, ["c0", "c1"])).splitlines()
+    lines = str(matrix.scores(segmenter.spec.legend, ["c0", "c1"])).splitlines()
     assert lines[0].split() == ["class", "IoU", "F1", "prec", "recall", "pixels"]
     assert lines[1].split() == ["c0", "66.67", "80.00", "100.00", "66.67", "3"]
     assert lines[3].split() == ["c2", "-", "-", "-", "-", "0"]

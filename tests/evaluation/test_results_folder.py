@@ -15,7 +15,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.evaluation.scoring import ScoringSettings, score_image
-from geodistill.folders import foreign_files, hold_folder
+from geodistill.folders import MARKER, foreign_files, hold_folder, mark_folder
 from geodistill.inference.network import as_network
 from geodistill.raster import Window
 from geodistill.segmenter import Segmenter
@@ -59,6 +59,17 @@ def test_an_image_in_the_place_of_a_result_is_left_alone(
 def test_a_second_evaluation_is_told_who_is_at_work(tmp_path: Path, manifest: Manifest, segmenter: Segmenter) -> None:
     with hold_folder(tmp_path / "out", "evaluate"), pytest.raises(BusyError, match=f"process {os.getpid()}"):
         evaluate(segmenter, manifest, "test", tmp_path / "out", EvaluateOptions(device="cpu"))
+
+
+def test_a_model_or_a_run_is_no_place_for_results(tmp_path: Path, manifest: Manifest, segmenter: Segmenter) -> None:
+    segmenter.save(tmp_path / "model")
+    (tmp_path / "run").mkdir()
+    mark_folder(tmp_path / "run", "run of fit", ["recipe.yaml"])
+    for name, kind in (("model", "Segmenter"), ("run", "run of fit")):
+        before = (tmp_path / name / MARKER).read_bytes()
+        with pytest.raises(OutputError, match=f"holds a {kind}"):
+            evaluate(segmenter, manifest, "test", tmp_path / name, EvaluateOptions(device="cpu"))
+        assert (tmp_path / name / MARKER).read_bytes() == before
 
 
 def test_all_that_it_leaves_is_listed_as_its_own(tmp_path: Path, manifest: Manifest, segmenter: Segmenter) -> None:

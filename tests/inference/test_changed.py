@@ -224,7 +224,7 @@ def test_altered_work_is_done_again_and_never_wrong(
 
 
 @pytest.mark.parametrize(("key", "value"), [("batch", "x"), ("batch", None), ("backend", "gpu"), ("device", 5)])
-def test_altered_choices_are_told_or_made_anew(
+def test_work_with_altered_choices_begins_anew(
     tmp_path: Path, fresh: tuple[Path, bytes], key: str, value: object
 ) -> None:
     scene, expected = fresh
@@ -232,10 +232,23 @@ def test_altered_choices_are_told_or_made_anew(
     begun(scene, path)
     about = work_folder(path) / "about.json"
     about.write_text(json.dumps(json.loads(about.read_text()) | {key: value}))
-    lines = run(scene, path, resume=True)
-    assert f"holds work with other {key}" in lines[0]
-    assert len(run(scene, path)) == 1
+    assert int(run(scene, path, resume=True)[-1]) > 0
     assert path.read_bytes() == expected
+    assert not work_folder(path).exists()
+
+
+@pytest.mark.parametrize("alter", [cut_about, not_utf8])
+def test_altered_work_beside_a_finished_map_goes(
+    tmp_path: Path, fresh: tuple[Path, bytes], alter: Callable[[Path], None]
+) -> None:
+    scene, expected = fresh
+    path = tmp_path / "map.tif"
+    begun(scene, path)
+    alter(work_folder(path))
+    path.write_bytes(expected)
+    assert run(scene, path, resume=True) == ["0"]
+    assert path.read_bytes() == expected
+    assert not work_folder(path).exists()
 
 
 @pytest.mark.parametrize(("tag", "text"), [("HOLES", "{"), ("HOLES", "[5]"), ("WINDOWS", "many"), ("CHOSEN", "[]")])

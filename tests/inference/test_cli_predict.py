@@ -64,9 +64,7 @@ def test_flags_of_options(given: list[str], changed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("given", "changed"), CALL, ids=lambda value: str(value))
 def test_flags_of_the_call(given: list[str], changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    monkeypatch.setattr(
-        "geodistill.inference.predict.iter_maps", lambda *a, **more: calls.append((a, more)) or iter(())
-    )
+    monkeypatch.setattr("geodistill.inference.predict.predict", lambda *a, **more: calls.append((a, more)) or [])
     assert main(["predict", *GIVEN, *given]) == 0
     ((arguments, named),) = calls
     assert arguments == ("m", ["a.tif", "b.tif"], "o", PredictOptions())

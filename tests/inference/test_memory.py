@@ -12,6 +12,8 @@ import rasterio
 from tiny import sparse_raster
 from where import SUPPORT
 
+pytestmark = pytest.mark.slow
+
 WIDTH = 512
 CAP = 130
 """MiB above what the imports took. The tall raster alone holds 73 MiB as bytes and 293 as float32."""

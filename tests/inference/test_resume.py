@@ -21,6 +21,8 @@ from geodistill.inference.windows import WindowPlan
 from slow_predict import TILE, kill, rows_in_journal, run, start, wait_for_rows
 from where import SUPPORT
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 300, 90
 PLAN = WindowPlan.of(HEIGHT, WIDTH, TILE, 0.25)
 

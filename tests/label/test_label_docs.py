@@ -20,6 +20,8 @@ from geodistill.label.records import REASONS
 from geodistill.segmenter import Segmenter
 from shown import shown_blocks
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "labels.md"
 PAGE, BLOCKS = DOCUMENT.read_text(encoding="utf-8"), shown_blocks(DOCUMENT)
 SHORT = shlex.split(

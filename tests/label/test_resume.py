@@ -21,6 +21,8 @@ from geodistill.raster import Window
 from killed_label import TILED
 from where import SUPPORT
 
+pytestmark = pytest.mark.slow
+
 POINTS = ("journal:0", "journal:3", "mask:0", "mask:5", "account:0", "end:0")
 
 

@@ -76,7 +76,7 @@ def test_records_lie_in_shards_and_do_not_touch_each_other(tmp_path: Path, monke
 
 def test_a_record_takes_whole_pages_and_the_cap_leaves_the_rest_out(tmp_path: Path) -> None:
     capped = cache(tmp_path, cap=2.5 * 4096)
-    assert (capped.size.record, capped.size.wanted, capped.size.held) == (4096, 6, 2)
+    assert (capped.size.record, capped.size.views, capped.size.room) == (4096, 6, 2)
     assert "room for 2" in str(capped.size)
     capped.write(1, parts(1))
     kept = capped.write(2, parts(2))

@@ -141,3 +141,11 @@ def test_odd_sizes_do_not_depend_on_what_surrounds_them() -> None:
     with torch.no_grad():
         torch.testing.assert_close(network(image).logits, network(padded).logits[..., :40, :56])
     assert build_encoder("test_resnet").strides[-1] == 32
+
+
+def test_fpn_takes_one_window_of_one_value_a_group() -> None:
+    torch.manual_seed(0)
+    network = SupervisedNetwork(3, 2, architecture="fpn", encoder="test_resnet", decoder_channels=32).eval()
+    images = torch.randn(2, 3, 32, 32)  # its deepest map is one pixel, a group one channel
+    with torch.no_grad():
+        torch.testing.assert_close(network(images[:1]).logits, network(images).logits[:1], rtol=1e-5, atol=1e-5)

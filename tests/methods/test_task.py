@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from geodistill.errors import RecipeError
-from geodistill.methods.optimiser import OptimizerConfig, ScheduleConfig, parameter_groups
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
+from geodistill.methods.task import parameter_groups
 from geodistill.nn.encoders import build_encoder
 
 

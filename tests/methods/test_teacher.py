@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from geodistill.errors import RecipeError
-from geodistill.methods.encoder_teacher import EncoderTeacher, build_teacher
-from geodistill.methods.teacher import TeacherConfig
+from geodistill.methods.teacher import EncoderTeacher, TeacherConfig, build_teacher
 from geodistill.nn.encoders import build_encoder
 from geodistill.spec import Legend, Spec
 

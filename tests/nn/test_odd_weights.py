@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from geodistill.errors import ArtifactError
-from geodistill.nn.weights import read_weights
+from geodistill.nn.encoder_weights import read_weights
 
 
 def odd_files(folder: Path) -> dict[str, bytes]:

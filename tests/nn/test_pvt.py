@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
+from geodistill.nn.encoder_weights import read_weights
 from geodistill.nn.encoders import build_encoder, list_encoders
 from geodistill.nn.pvt import PvtBody, PvtSize, PvtStage, ReducedAttention
-from geodistill.nn.weights import read_weights, write_encoder
+from geodistill.nn.weights import write_encoder
 
 SMALL = PvtSize((8, 16, 24, 32), (1, 1, 2, 1))
 

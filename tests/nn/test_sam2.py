@@ -10,10 +10,9 @@ from torch import Tensor
 from transformers import Sam2HieraDetConfig, Sam2HieraDetModel
 
 from geodistill.errors import ArtifactError
-from geodistill.nn.checkpoints import load_timm_weights
+from geodistill.nn.checkpoints import load_timm_weights, trunk_tensors
+from geodistill.nn.encoder_weights import LocalWeights
 from geodistill.nn.encoders import build_encoder
-from geodistill.nn.sam2 import trunk_tensors
-from geodistill.nn.weights import LocalWeights
 
 SMALL = {"embed_dim": 16, "num_heads": 1, "stages": (1, 1, 2, 1), "global_att_blocks": (3,)}
 

@@ -4,7 +4,7 @@ import pytest
 
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.methods.maflnet.training import MaflnetRecipe
-from geodistill.methods.optimiser import ScheduleConfig
+from geodistill.methods.schema import ScheduleConfig
 from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce.planner import Planner, Settings, TrainingRun
 from geodistill.training.inspect import inspect

@@ -14,7 +14,7 @@ from geodistill.nn.encoders import parse_name
 from geodistill.papers.registry import PAPERS, all_tables, find_table, prompt_figures
 from geodistill.papers.reproduce.planner import SHARED, Planner, load_row, row_flags, value_of, why_open
 from geodistill.papers.table import PaperRow, Step, Table
-from geodistill.training.recipe import recipe_dict, recipe_names
+from geodistill.training.recipe import list_recipes, recipe_dict
 
 TABLES = list(all_tables().values())
 ROWS = {f"{table.name} {label}": row for table in TABLES for label, row in table.rows.items()}
@@ -87,7 +87,7 @@ def test_a_row_is_open_with_a_reason_or_can_be_run() -> None:
         assert sum(map(bool, (row.open, row.recipe, row.prompt))) == 1, name
         assert row.figures or name.startswith("ours/")
         if row.recipe:
-            assert {row.recipe, *(step.recipe for step in row.before)} <= set(recipe_names())
+            assert {row.recipe, *(step.recipe for step in row.before)} <= set(list_recipes())
             assert why_open(row, read=False) == ""
 
 

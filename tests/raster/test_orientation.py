@@ -1,5 +1,7 @@
 """Pictures as viewers show them: orientation tags, palettes, sample types that differ, parts of containers."""
 
+import tarfile
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,43 @@ def test_a_picture_is_turned_as_viewers_show_it(tmp_path: Path, suffix: str, ori
         for top, bottom in pairwise((0, 7, 30, raster.grid.height)):
             window = Window(top, 5, bottom - top, 20)
             np.testing.assert_array_equal(raster.read(window)[0], pixels[(..., *window.slices)])
+
+
+def packed(path: Path, kind: str) -> str:
+    """Put a picture into an archive, and return GDAL's name for it there."""
+    archive = path.with_suffix(f".{kind}")
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.write(path, f"sub/{path.name}")
+    else:
+        with tarfile.open(archive, "w") as file:
+            file.add(path, f"sub/{path.name}")
+    path.unlink()
+    return f"/vsi{kind}/{archive}/sub/{path.name}"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_picture_in_an_archive_is_turned_too(tmp_path: Path, suffix: str, kind: str) -> None:
+    path = save(tmp_path / f"a{suffix}", smooth(40, 60), 6)
+    expected = seen(path)
+    with Raster(packed(path, kind)) as raster:
+        np.testing.assert_allclose(raster.read()[0].astype(int), expected, atol=2)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_a_virtual_raster_of_a_picture_to_be_turned_is_refused(tmp_path: Path, suffix: str) -> None:
+    for orientation in (1, 6):
+        path = save(tmp_path / f"a{orientation}{suffix}", smooth(40, 60), orientation)
+        source = f'<SourceFilename relativeToVRT="1">{path.name}</SourceFilename><SourceBand>1</SourceBand>'
+        band = f'<VRTRasterBand dataType="Byte" band="1"><SimpleSource>{source}</SimpleSource></VRTRasterBand>'
+        place = tmp_path / f"{orientation}.vrt"
+        place.write_text(f'<VRTDataset rasterXSize="60" rasterYSize="40">{band}</VRTDataset>')
+        if orientation == 1:
+            Raster(place).close()
+        else:
+            with pytest.raises(DataError, match="orientation"):
+                Raster(place)
 
 
 @given(st.integers(1, 8), st.integers(-20, 50), st.integers(-20, 50), st.integers(1, 60), st.integers(1, 60))

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geodistill.data.manifest import Row
-from geodistill.methods.encoder_teacher import build_teacher
 from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, find_method
-from geodistill.methods.teacher import TeacherConfig
+from geodistill.methods.teacher import TeacherConfig, build_teacher
 from geodistill.spec import Spec
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from torture.cases import CASES
 from torture.forks import warm
 from torture.report import table
+from torture.test_changed import CHANGES
+from torture.test_mutated import TARGETS
 from torture.trials import Book, Boxes
 from torture.world import make_world
 
@@ -25,9 +28,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests; those of one command go to one process, which runs it undisturbed once for all of them."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("torture")
+            if isinstance(item, pytest.Function) and (group := _command(item)):
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _command(item: pytest.Function) -> str | None:
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    name = str(given.get("name", given.get("what", "")))
+    if name in CHANGES:
+        return CHANGES[name][0]
+    return TARGETS[name].case if name in TARGETS else name if name in CASES else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

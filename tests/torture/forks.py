@@ -28,7 +28,7 @@ HEAVY = (
     "geodistill.cli", "geodistill.cli.predict", "geodistill.cli.label", "geodistill.cli.data", "geodistill.cli.export",
     "geodistill.training.fit", "geodistill.training.recipe", "geodistill.inference.predict",
     "geodistill.label.labelling",
-    "geodistill.data.scan", "geodistill.data.patches", "geodistill.evaluation.evaluate", "geodistill.export",
+    "geodistill.data.scan", "geodistill.data.patches", "geodistill.evaluation.evaluate", "geodistill.exports",
     "lightning.pytorch", "tensorboard", "torch.utils.tensorboard", "onnx", "onnxscript", "onnxruntime", "pystac",
     "pyogrio", "geopandas", "pyarrow.parquet", "matplotlib.pyplot", "segmentation_models_pytorch", "timm", "cv2",
 )  # fmt: skip

@@ -16,7 +16,7 @@ from torture.forks import Done
 from torture.trials import Book, Boxes, Reference, classify, count, differences, files_of, half_written, noise, watch
 
 KIND = "full disk"
-SHARES = (0.05, 0.4, 0.8)
+SHARES = (0.4, 0.8, 0.05)
 """How much of the room that a run's results take there is."""
 
 
@@ -44,7 +44,7 @@ def make_room(place: Path) -> None:
 def test_a_full_disk(boxes: Boxes, book: Book, name: str) -> None:
     case, reference = CASES[name], boxes.reference(name)
     needed = sum(len(content) // 4096 * 4096 + 4096 for content in reference.files.values())
-    for share in SHARES[: 1 if case.slow else count(3)]:
+    for share in SHARES[: 1 if case.slow else count(2)]:
         box = boxes.new()
         with disk(box / "out", int(needed * share)):
             try:
@@ -103,7 +103,7 @@ def test_a_kill_with_temporary_files_on_another_disk(boxes: Boxes, book: Book, n
     events = (box / "events").read_text(encoding="utf-8", errors="replace").splitlines()
     copies = [at for at, event in enumerate(events, 1) if event.startswith("sendfile")]
     rng = random.Random(name)
-    wanted = count(4) if copies else count(2)
+    wanted = count(3) if copies else count(2)
     chosen = rng.sample(copies or range(1, len(events) + 1), min(wanted, len(copies or events)))
     for at in sorted(chosen):
         box = boxes.new(case)

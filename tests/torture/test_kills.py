@@ -64,7 +64,7 @@ def test_the_same_bytes_twice(boxes: Boxes, book: Book, name: str) -> None:
 def test_a_random_moment(boxes: Boxes, book: Book, name: str) -> None:
     case, reference = CASES[name], boxes.reference(name)
     rng = random.Random(name)
-    for trial in range(count(1 if case.slow else 4)):
+    for trial in range(count(1 if case.slow else 3)):
         boxes.new(case)
         old, half = files_of(boxes.box), ""
         for _ in range(1 + trial % 3 if case.resume else 1):
@@ -85,7 +85,7 @@ def test_a_random_moment(boxes: Boxes, book: Book, name: str) -> None:
 @pytest.mark.parametrize("name", [*RESUMED, *WHOLE])
 def test_between_two_operations(boxes: Boxes, book: Book, name: str) -> None:
     case, reference = CASES[name], boxes.reference(name)
-    for at in moments(reference.events, count(1 if case.slow else 6), name):
+    for at in moments(reference.events, count(1 if case.slow else 4), name):
         box = boxes.new(case)
         old = files_of(box)
         boxes.go(case.argv, lambda at=at, box=box: watch(box, at=at))

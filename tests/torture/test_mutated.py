@@ -99,7 +99,7 @@ def test_a_damaged_file(boxes: Boxes, book: Book, name: str) -> None:
     case = CASES.get(target.case) or MORE[target.case]
     reference = boxes.reference(case.name, case=case)
     kept = _state(boxes, case, reference, target)
-    for trial in range(count(6)):
+    for trial in range(count(4)):
         rng = random.Random(f"{name} {trial}")
         box = boxes.new(case)
         if kept:

@@ -15,6 +15,8 @@ from factories import make_raster
 from geodistill.data.manifest import Manifest
 from where import SUPPORT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def uneven(town: Path, tmp_path: Path) -> Path:

@@ -21,8 +21,10 @@ from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, open_caches, teacher_configs
 from geodistill.training.fit import fit
-from geodistill.training.recipe import load_recipe, recipe_names
+from geodistill.training.recipe import list_recipes, load_recipe
 from geodistill.training.segmenter_teacher import SegmenterTeacher
+
+pytestmark = pytest.mark.slow
 
 SLOTS = 12
 """Three training images of 96 x 96, two samples of 64 x 64 each, two views of each."""
@@ -213,7 +215,7 @@ def test_mistakes_end_with_status_2(
 
 
 def test_the_shipped_recipe_trains_a_student(town: Path, tmp_path: Path) -> None:
-    assert "distil-folder" in recipe_names()
+    assert "distil-folder" in list_recipes()
     flags = ["--data.manifest", str(town), "--data.crop", "64", "--data.batch_size", "2", "--data.workers", "0"]
     flags += ["--teacher.segmenter", str(teach(town, tmp_path / "teacher")), "--network.encoder", "test_resnet"]
     flags += ["--trainer.max_steps", "2", "--trainer.accelerator", "cpu"]

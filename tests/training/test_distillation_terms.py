@@ -1,4 +1,4 @@
-"""Every term of the bench under every method's student, and what is refused."""
+"""Every distillation term under every method's student, and what is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,18 @@ import yaml
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.distillation import KINDS, DistillationObjective, counted_pixels
+from geodistill.methods.distillation import DistillationObjective, counted_pixels
 from geodistill.methods.method import Method
-from geodistill.methods.optimiser import OptimizerConfig, ScheduleConfig
-from geodistill.methods.schema import BuildContext
+from geodistill.methods.schema import FEATURE_LOSSES, LOGIT_LOSSES, BuildContext, OptimizerConfig, ScheduleConfig
 from geodistill.methods.task import SegmentationTask
-from geodistill.nn.distillation import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
+from geodistill.nn.teacher_losses import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method
 from geodistill.training.recipe import load_recipe
 
 SPEC = Spec(Legend(("a", "b", "c")), ("red", "green", "blue"), (100.0,) * 3, (50.0,) * 3)
+KINDS = (*LOGIT_LOSSES, *FEATURE_LOSSES)
 LIGHT = {"encoder": "test_convnext", "encoder_weights": None}
 
 STUDENTS: dict[str, dict[str, Any]] = {

@@ -20,6 +20,8 @@ from geodistill.training.folder import run_identity
 from geodistill.training.recipe import load_recipe
 from geodistill.training.resume import saved_step
 
+pytestmark = pytest.mark.slow
+
 
 def losses(run: Path) -> dict[int, float]:
     """Training loss by step over every part of a run; a resumed part wins over what it repeats."""

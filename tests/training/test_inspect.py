@@ -12,7 +12,7 @@ from geodistill.errors import GeodistillError, RecipeError
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.inspect import LiveMemory, inspect
-from geodistill.training.recipe import recipe_names
+from geodistill.training.recipe import list_recipes
 
 ARGUMENTS = {"architecture": "unet", "encoder": "test_resnet"}
 
@@ -57,7 +57,7 @@ def test_the_grass_recipe_has_the_parameters_of_the_paper() -> None:
     assert found.output == (1, 5, 256, 256)
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_shipped_recipe_can_be_weighed_offline(name: str) -> None:
     found = inspect(name, size=128)
     assert found.macs > 0

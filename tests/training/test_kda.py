@@ -20,11 +20,13 @@ from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.errors import GeodistillWarning, RecipeError, TrainingError
 from geodistill.nn.discriminator import FeatureDiscriminator
+from geodistill.nn.encoder_weights import read_weights
 from geodistill.nn.encoders import build_encoder
-from geodistill.nn.weights import read_weights
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
+
+pytestmark = pytest.mark.slow
 
 PHASE: dict[str, Any] = {
     "steps": 12,

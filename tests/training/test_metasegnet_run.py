@@ -21,6 +21,8 @@ from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 from tiny_text import tiny_bert
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "--network.encoder", "test_convnext", "--network.width", "16", "--network.heads", "2", "--data.crop", "32",
     "--data.batch_size", "2", "--data.workers", "0", "--trainer.max_steps", "3", "--trainer.val_every_steps", "2",

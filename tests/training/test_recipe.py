@@ -10,10 +10,10 @@ from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.methods.ktda.training import KtdaRecipe
 from geodistill.methods.schema import METHODS
 from geodistill.methods.supervised.training import SupervisedRecipe
-from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
+from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_shipped_recipe_loads(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.method in METHODS
@@ -120,7 +120,7 @@ def test_teachers_have_names_and_their_terms_a_dot(tmp_path: Path) -> None:
     flags = ["--losses.weights.big.kd", "3", "--losses.weights.kd=0.25", "--losses.weighting", "uncertainty"]
     flags += ["--teachers.big.bands", "[red, 2]", "--teachers.small.encoder", "mit_b1", "--teacher.views", "4"]
     recipe = load_recipe(path, flags)
-    assert recipe.losses.weights == {"ce": 0.5, "big.kd": 3.0, "kd": 0.25}
+    assert recipe.losses.weights == {"ce": 0.5, "aux": 0.0, "big.kd": 3.0, "kd": 0.25}
     assert recipe.losses.weighting == "uncertainty"
     assert recipe.teacher is not None
     assert (recipe.teacher.encoder, recipe.teacher.views) == ("mit_b0", 4)
@@ -141,3 +141,15 @@ def test_keys_are_dotted_and_complete() -> None:
     assert {"method", "data.manifest", "network.encoder", "teacher.encoder", "losses.weights", "trainer.seed"} <= set(
         keys
     )
+
+
+def test_a_flag_may_switch_off_what_the_file_has_settings_for() -> None:
+    recipe = load_recipe("kda-folder", ["--losses.phase.steps", "0"])
+    assert recipe.phase_steps == 0
+    with pytest.raises(RecipeError, match=r"losses\.phase\.lr.*steps is 0"):
+        load_recipe("kda-folder", ["--losses.phase.steps", "0", "--losses.phase.lr", "0.5"])
+
+
+def test_a_recipe_whose_settings_a_flag_switched_off_is_taken_again() -> None:
+    recipe = load_recipe("kda-landslide-distil", {"losses.phase.steps": 0})
+    assert load_recipe(recipe) == recipe

@@ -15,6 +15,8 @@ from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 from killed_fit import MOMENTS, fit_killed, left
 
+pytestmark = pytest.mark.slow
+
 KEYS: dict[str, dict[str, Any]] = {
     "trainer": {
         "max_steps": 12,

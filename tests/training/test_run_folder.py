@@ -20,12 +20,14 @@ from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, BusyError, OutputError, RecipeError
-from geodistill.folders import foreign_files, hold_folder
+from geodistill.folders import foreign_files, hold_folder, mark_folder
 from geodistill.methods.schema import Recipe
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 from killed_fit import fit_killed
 from towns import LEGEND, write_town
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +80,13 @@ def test_restart_removes_a_run_and_nothing_else(recipe: Recipe, begun: Path) -> 
         fit(recipe, begun, restart=True)
     assert everything(begun) == before
     (begun / "notes.txt").unlink()
+    (begun / "test").mkdir()
+    (begun / "test" / "metrics.json").write_text("of an evaluation")
+    mark_folder(begun / "test", "evaluation", ["metrics.json"])
     result = fit(replace(recipe, trainer=replace(recipe.trainer, seed=7)), begun, restart=True)
     assert result.steps == 4
-    assert foreign_files(begun) == []
+    assert (begun / "test" / "metrics.json").read_text() == "of an evaluation"
+    assert foreign_files(begun, ["test"]) == []
 
 
 def test_a_run_that_was_never_saved_gives_way_to_a_corrected_one(recipe: Recipe, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, TrainingError, UnknownNameError
 from geodistill.methods.cache import TeacherCache
-from geodistill.methods.encoder_teacher import EncoderTeacher, build_teacher
-from geodistill.methods.teacher import Storage, TeacherConfig, teacher_bands
+from geodistill.methods.teacher import EncoderTeacher, Storage, TeacherConfig, build_teacher, teacher_bands
 from geodistill.nn.encoders import build_encoder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec

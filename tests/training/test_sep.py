@@ -23,12 +23,14 @@ from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method
-from geodistill.training.callbacks import SeedSteps
 from geodistill.training.fit import fit
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
+from geodistill.training.trainer import SeedSteps
 from geodistill.training.warm_start import heads, warm_start
 from where import SUPPORT
+
+pytestmark = pytest.mark.slow
 
 SHORT = ["--network.encoder", "test_resnet", "--network.encoder_weights", "null", "--trainer.accelerator", "cpu"]
 SHORT += ["--data.workers", "0", "--data.crop", "32", "--data.batch_size", "6", "--network.decoder_channels", "32"]

@@ -16,6 +16,8 @@ from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def twin(town: Path, tmp_path: Path) -> Path:

@@ -23,12 +23,7 @@ from geodistill.segmenter import Segmenter
 
 
 class Backend(Protocol):
-    """A network ready to run.
-
-    Attributes:
-        name: A key of `BACKENDS`.
-        precision: Of its arithmetic.
-    """
+    """A network ready to run: a key of `BACKENDS`, and the precision of its arithmetic."""
 
     name: str
     precision: Precision
@@ -45,8 +40,8 @@ def available(device: torch.device | str = "cpu") -> tuple[str, ...]:
 
 def precisions(name: str, device: torch.device | str) -> tuple[Precision, ...]:
     """Return the precisions that a backend has on a device, fastest first."""
-    found: tuple[Precision, ...] = load(BACKENDS[name]).precisions(torch.device(device).type)
-    return found
+    supported: tuple[Precision, ...] = load(BACKENDS[name]).precisions(torch.device(device).type)
+    return supported
 
 
 def open_backend(
@@ -99,14 +94,7 @@ def open_backend(
 
 
 def open_graph(name: str, path: Path, device: torch.device | str, precision: Precision, batch: int) -> Backend:
-    """Open an exported graph for one image per call.
-
-    Args:
-        name: ``onnx`` or ``openvino``.
-        path: The ONNX file.
-        device: Where to run it.
-        precision: One of `precisions`.
-        batch: Images that a call brings, at most.
+    """Open an ONNX file for one image per call; up to ``batch`` calls run side by side.
 
     Raises:
         ArtifactError: The file is not a graph that the backend takes.

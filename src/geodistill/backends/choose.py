@@ -28,14 +28,7 @@ _LONG_ENOUGH = 0.3
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backend that was tried.
-
-    Attributes:
-        name: The backend.
-        precision: Of its arithmetic.
-        speedup: How many times faster than torch in fp32.
-        changed: Share of pixels whose most probable class differs from torch's, 0..1.
-    """
+    """A backend that was tried: its speedup over torch in fp32, and the share of pixels (0..1) whose class changed."""
 
     name: str
     precision: Precision
@@ -48,13 +41,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen and why.
+    """What was chosen, with every backend that was measured, the chosen first; or the reason why none was tried.
 
-    Attributes:
-        name: The backend.
-        precision: Of its arithmetic; with the name it opens the same one again, as a resumed map needs.
-        tried: Every backend that was measured, the chosen first.
-        reason: Why none was tried, or what could not be; empty otherwise.
+    Name and precision open the same one again, as a resumed map needs.
     """
 
     name: str

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from geodistill.backends.metadata import finish_graph, model_metadata
 from geodistill.backends.text_inputs import TextSegmenter, one_prompt, prompt_inputs
 from geodistill.errors import ArtifactError, RecipeError
-from geodistill.raster import atomic_path
+from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
 
@@ -119,14 +119,8 @@ def write_graph(
 ) -> None:
     """Write a module of images, and what it takes beside them, to one output as ONNX.
 
-    Args:
-        model: On the CPU.
-        images: ``(B, C, H, W)`` to trace it with.
-        path: The file to make.
-        output: Name of the output.
-        axes: Axes of the images that may have any length.
-        opset: Version of ONNX's operators.
-        context: Further inputs by name, in the module's order; their first axis goes with the images'.
+    It is traced on the CPU with ``(B, C, H, W)`` images, of which some ``axes`` may have any length; ``context`` holds
+    further inputs by name, in the module's order, whose first axis goes with the images'.
 
     Raises:
         ArtifactError: It cannot be exported so.
@@ -163,10 +157,9 @@ def write_graph(
 
 
 def parity(model: nn.Module, path: Path, images: Tensor, context: Mapping[str, Tensor] | None = None) -> float:
-    """Compare a graph with torch on ``(B, C, H, W)`` images and its further inputs by name.
+    """Return the largest absolute difference of a graph's outputs to torch's on ``(B, C, H, W)`` images.
 
-    Returns:
-        The largest absolute difference of the outputs.
+    The graph's further inputs are given by name.
 
     Raises:
         ArtifactError: It is above `PARITY`, or the graph does not take such images.

@@ -22,14 +22,10 @@ MOST_BYTES = 2 * 2**30
 
 @contextmanager
 def kept_graph(segmenter: Segmenter, size: int) -> Iterator[Path]:
-    """Yield the graph of a Segmenter for one image per call, with the logits of torch.
+    """Yield the graph of a Segmenter for one image of ``size`` x ``size`` pixels per call, with the logits of torch.
 
     A graph that an earlier run kept is compared with torch as a new one is, and exported again where it differs.
     Where none can be kept (no place that can be written, a full disk) it lives as long as the ``with`` block.
-
-    Args:
-        segmenter: The model.
-        size: Side of the images in pixels.
 
     Raises:
         RecipeError: The packages are not installed, or the model has several prompts.

@@ -38,14 +38,9 @@ def model_metadata(segmenter: Segmenter) -> dict[str, str]:
 
 
 def finish_graph(path: Path, metadata: Mapping[str, str], context: Sequence[str] = ()) -> None:
-    """Leave in an ONNX file what its readers use, and name its free axes.
+    """Leave in an ONNX file what its readers use, and name its free axes; ``context`` names inputs beside the images.
 
     The exporter keeps at each node the lines of source, with the paths of this machine, that it came from: they go.
-
-    Args:
-        path: The file, changed in place.
-        metadata: What it says of itself, in place of what it said.
-        context: Names of inputs beside the first, the images.
     """
     import onnx
 

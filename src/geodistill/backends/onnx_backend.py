@@ -16,13 +16,7 @@ from geodistill.errors import ArtifactError
 
 
 class OnnxBackend:
-    """ONNX Runtime on a graph for one image; several images run side by side.
-
-    Args:
-        path: The graph.
-        device: ``cpu`` or ``cuda``.
-        precision: fp32.
-        streams: Images side by side.
+    """ONNX Runtime on a graph for one image, in fp32; ``streams`` images run side by side.
 
     Raises:
         ArtifactError: The file is not a graph that ONNX Runtime takes.

@@ -31,13 +31,7 @@ def _core() -> Any:
 
 
 class OpenvinoBackend:
-    """OpenVINO on a graph for one image; several images run side by side, a stream of threads each.
-
-    Args:
-        path: The graph.
-        device: ``cpu``.
-        precision: Of the arithmetic.
-        streams: Images side by side.
+    """OpenVINO on a graph for one image; ``streams`` images run side by side, each on threads of its own.
 
     Raises:
         ArtifactError: The file is not a graph that OpenVINO takes.

@@ -19,10 +19,7 @@ TEXT, PRESENT = "text", "present"
 
 
 class TextSegmenter(nn.Module):
-    """A Segmenter that takes the features of each image's prompt as inputs.
-
-    Args:
-        segmenter: A model that holds prompts.
+    """A Segmenter that holds prompts, and takes the features of each image's prompt as inputs.
 
     Raises:
         ArtifactError: It holds none.
@@ -35,15 +32,9 @@ class TextSegmenter(nn.Module):
         self.normalised = segmenter.network
 
     def forward(self, image: Tensor, text: Tensor, present: Tensor) -> Tensor:
-        """Segment.
+        """Segment ``(B, C, H, W)`` float32 sensor units -> ``(B, K, H, W)`` logits.
 
-        Args:
-            image: ``(B, C, H, W)`` float32, sensor units.
-            text: ``(B, T, D)`` float32, as the model's own table is long and wide.
-            present: ``(B, T)`` bool: True where a token is.
-
-        Returns:
-            ``(B, K, H, W)`` logits.
+        ``text (B, T, D)`` float32 is as long and wide as the model's table; ``present (B, T)`` is True at tokens.
         """
         network: Any = self.normalised.network
         logits: Tensor = network.segment(self.normalised.normalise(image), text, present)
@@ -51,14 +42,9 @@ class TextSegmenter(nn.Module):
 
 
 def prompt_inputs(segmenter: Segmenter, rows: Sequence[int]) -> dict[str, Tensor]:
-    """Return the further inputs for images under prompts of a model.
+    """Return the further inputs, on the CPU: ``text (B, T, D)`` float32 and ``present (B, T)`` bool.
 
-    Args:
-        segmenter: A model that holds prompts.
-        rows: Position of each image's prompt; past the last one they begin again.
-
-    Returns:
-        ``text (B, T, D)`` float32 and ``present (B, T)`` bool, on the CPU.
+    They are those of the prompts at ``rows``; past the last prompt they begin again.
     """
     network: Any = segmenter.network.network
     index = torch.tensor([row % len(segmenter.prompts) for row in rows])

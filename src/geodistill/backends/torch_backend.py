@@ -14,13 +14,9 @@ _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchBackend:
-    """The Segmenter itself, under autocast where the precision is lower.
+    """The Segmenter on its device, under autocast where the precision is lower.
 
-    Args:
-        segmenter: On its device.
-        precision: Of the arithmetic.
-        batch: Images per call, at most.
-        compile: Compile it, for this batch alone: a smaller one is filled up.
+    It is compiled for one batch size, to which a smaller batch is filled up.
     """
 
     name = "torch"

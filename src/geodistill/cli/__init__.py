@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NoReturn
 
 from geodistill.cli.shared import Verbs, run_verb
-from geodistill.cli.terminal import Terminated, ended_by_request, plain_output
+from geodistill.cli.terminal import Terminated, ended_by_request, plain_output, print_message, quiet_libraries
 from geodistill.errors import GeodistillError
 from geodistill.memory import keep_freed_memory
 
@@ -48,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         end. Any other exception is ours and passes through, which ends the process with status 1.
     """
     try:
-        with ended_by_request(), plain_output():
+        with ended_by_request(), quiet_libraries(), plain_output():
             run_verb(VERBS, "geodistill", argv)
     except GeodistillError as error:
         print_message(f"error: {error}")
@@ -57,9 +56,3 @@ def main(argv: Sequence[str]) -> int:
         print_message("stopped")
         return 143 if isinstance(stopped, Terminated) else 130
     return 0
-
-
-def print_message(text: str) -> None:
-    """Print one line for the user on standard error; nothing where standard error is closed."""
-    with suppress(OSError):
-        print(f"geodistill: {text}", file=sys.stderr)

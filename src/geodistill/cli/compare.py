@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geodistill.cli.shared import parse, print_json, refuse_idle, verb_parser
+from geodistill.cli.shared import parse, print_result, refuse_idle, verb_parser
 
 
 def compare(argv: Sequence[str]) -> None:
@@ -46,10 +46,7 @@ def compare(argv: Sequence[str]) -> None:
     )
     if args.csv:
         comparison.write_csv(args.csv)
-    if args.json:
-        print_json(comparison.to_dict())
-    else:
-        print(comparison.to_text())
+    print_result(args.json, comparison.to_dict(), str(comparison))
 
 
 def _check_csv(csv: str, models: Sequence[str], manifest: str | None, split: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geodistill.cli.shared import Verbs, parse, print_json, refuse_idle, run_verb, verb_parser
+from geodistill.cli.shared import Verbs, parse, print_json, print_result, refuse_idle, run_verb, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ def scan(argv: Sequence[str]) -> None:
     from geodistill.data.scan import format_scan
 
     report = _scan_set(args) if args.dataset else _scan_folders(args)
-    if args.json:
-        print_json(report.to_dict())
-    else:
-        print(format_scan(report))
+    print_result(args.json, report.to_dict(), format_scan(report))
     if problems := report.manifest.problems:
         raise DataError(
             f"{len(problems)} problems written into {report.manifest.path}",
@@ -153,10 +150,11 @@ def check(argv: Sequence[str]) -> None:
     from geodistill.data.manifest import Manifest
 
     findings = run_check(Manifest.load(args.manifest), expect_crs=args.expect_crs or None, progress=True)
-    if args.json:
-        print_json([finding.to_dict() for finding in findings])
-    else:
-        print(format_findings(findings, shown=len(findings) if args.all else 5))
+    print_result(
+        args.json,
+        [finding.to_dict() for finding in findings],
+        format_findings(findings, shown=len(findings) if args.all else 5),
+    )
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise DataError(f"{len(errors)} errors in {args.manifest}", "none", "mend the files named above and scan again")
@@ -178,10 +176,7 @@ def stats(argv: Sequence[str]) -> None:
     manifest = Manifest.load(args.manifest)
     measured = measure(manifest, progress=True)
     manifest.with_statistics(measured).save(args.manifest)
-    if args.json:
-        print_json(measured.to_dict())
-    else:
-        print(format_statistics(measured, manifest))
+    print_result(args.json, measured.to_dict(), format_statistics(measured, manifest))
 
 
 def leakage(argv: Sequence[str]) -> None:
@@ -200,10 +195,7 @@ def leakage(argv: Sequence[str]) -> None:
 
     manifest = Manifest.load(args.manifest)
     leaks = find_leaks(manifest, args.distance, progress=True)
-    if args.json:
-        print_json([leak.to_dict() for leak in leaks])
-    else:
-        print(format_leaks(leaks, manifest))
+    print_result(args.json, [leak.to_dict() for leak in leaks], format_leaks(leaks, manifest))
 
 
 def patches(argv: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
+from geodistill.cli.shared import parse, print_json, verb_parser
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 
@@ -47,7 +47,6 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.classmap import read_pairs
     from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
-    from geodistill.evaluation.score_tables import format_table
     from geodistill.inference.location import LocationHint
 
     options = EvaluateOptions(
@@ -62,9 +61,8 @@ def evaluate(argv: Sequence[str]) -> None:
     extra = None
     if args.padding_as is not None:
         extra = load("geodistill.papers.padding:Padding")(args.padding_as, args.padding_window)
-    with plain_warnings():
-        scores = run_evaluate(args.model, args.manifest, args.split, args.out, options, extra=extra)
+    scores = run_evaluate(args.model, args.manifest, args.split, args.out, options, extra=extra)
     if args.json:
         print_json(scores.to_dict())
     else:
-        print(format_table(scores))
+        print(scores)

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from geodistill.cli.shared import parse, refuse_idle, verb_parser
+from geodistill.cli.shared import one_of, parse, refuse_idle, verb_parser
 from geodistill.errors import RecipeError
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from geodistill.export.exporters import ExportOptions
+    from geodistill.exports.exporters import ExportOptions
     from geodistill.segmenter import Segmenter
 
 
 def export(argv: Sequence[str]) -> None:
     """Export a model."""
+    from geodistill.exports.exporters import EXPORTERS, find_exporter
+    from geodistill.exports.exporters import export as run_export
+
     parser = verb_parser(
         "export",
         "Write a Segmenter as an ONNX file, as one for the QGIS plug-in Deepness, as a STAC item with all it links, "
@@ -26,7 +29,7 @@ def export(argv: Sequence[str]) -> None:
     )
     add = parser.add_argument
     add("--model", required=True, help="Segmenter directory, run directory or hub id")
-    add("--to", required=True, help="onnx, qgis, stac or hub")
+    add("--to", required=True, help=one_of(EXPORTERS))
     add("--out", required=True, help="the file (onnx, qgis) or directory (stac, hub) to make")
     add("--zone", help="MetaSegNet only: the one climate zone to keep, such as Cfb")
     add("--size", help="onnx: side of the images in pixels, or any; by default that of the training windows")
@@ -39,9 +42,6 @@ def export(argv: Sequence[str]) -> None:
     add("--licence", help="hub: licence of the weights, such as apache-2.0")
     add("--scores", help="stac, hub: metrics.json of 'geodistill evaluate'")
     args = parse(parser, argv)
-    from geodistill.export.exporters import EXPORTERS, find_exporter
-    from geodistill.lazy import load
-
     exporter = find_exporter(args.to)
     others = {option for one in EXPORTERS.values() for option in one.options} - set(exporter.options)
     idle = sorted("--int8" if option == "calibration" else f"--{option}" for option in others)
@@ -50,15 +50,14 @@ def export(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--split"], "without --int8")
     segmenter = _model(args)
     _check_outputs(segmenter, args, exporter.is_folder)
-    print(load(exporter.function)(segmenter, Path(args.out), _options(args)))
+    print(run_export(segmenter, args.to, args.out, _options(args)))
 
 
 def _check_outputs(segmenter: Segmenter, args: Namespace, is_folder: bool) -> None:
     """Make sure that no file of the model, nor what else is named, is written over."""
-    from geodistill.description import DESCRIPTION, WEIGHTS
-    from geodistill.export.onnx import int8_beside, text_beside
+    from geodistill.description import DESCRIPTION, WEIGHTS, find_segmenter
+    from geodistill.exports.onnx import int8_beside, text_beside
     from geodistill.outputs import check_outputs
-    from geodistill.segmenter import find_segmenter
 
     folder, out = find_segmenter(args.model), Path(args.out)
     read = [folder / DESCRIPTION, folder / WEIGHTS, *(Path(file) for file in (args.scores, args.int8) if file)]
@@ -82,8 +81,8 @@ def _model(args: Namespace) -> Segmenter:
 
 def _options(args: Namespace) -> ExportOptions:
     from geodistill.data.manifest import Manifest
-    from geodistill.export.card import read_scores
-    from geodistill.export.exporters import ExportOptions
+    from geodistill.exports.card import read_scores
+    from geodistill.exports.exporters import ExportOptions
 
     return ExportOptions(
         size=None if args.size is None else _number("--size", args.size),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from geodistill.cli.shared import parse, plain_warnings, verb_parser
+from geodistill.cli.shared import parse, verb_parser
+from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError
 
 
@@ -37,10 +38,11 @@ def fit(argv: Sequence[str]) -> None:
 
     from geodistill.training.fit import fit as run_fit
 
-    with plain_warnings():
-        result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
+    if recipe.trainer.devices > 1 or args.verbose:
+        share_stderr()  # Lightning starts the other processes
+    result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
     score = "no validation split" if result.miou is None else f"validation mIoU {100 * result.miou:.2f}"
-    if recipe.trainer.max_steps == 0:
+    if "labels" not in recipe.stages:
         score = "an encoder for network.encoder_weights,"
     # Every process of a run on several devices comes here.
     line = f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes"
@@ -53,12 +55,7 @@ def split_flags(argv: Sequence[str], names: Iterable[str]) -> tuple[list[str], l
     A token that begins with ``-`` is a flag, unless a digit follows as in ``-0.5``; every other token is a value and
     goes where the flag before it went.
 
-    Args:
-        argv: Such as ``--out runs/a --data.crop 64``.
-        names: The verb's flags without dashes; help counts among them.
-
-    Returns:
-        The verb's flags with their values, and all others, both in order.
+    The verb's flags are those of ``names``, without dashes, and help; they and all others come back in their order.
     """
     verb_names = {*names, "h", "help"}
     verb_flags: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli.shared import parse, print_json, verb_parser
+from geodistill.cli.shared import parse, print_result, verb_parser
 from geodistill.lazy import load
 
 
@@ -25,15 +25,9 @@ def inspect(argv: Sequence[str]) -> None:
     if args.decoders:
         channels = 3 if args.channels is None else args.channels
         table = load("geodistill.papers.kda_decoders:weigh_decoders")(args.target, args.size, channels, args.classes)
-        if args.json:
-            print_json([row.to_dict() for row in table.rows])
-        else:
-            print(table.to_text())
+        print_result(args.json, [row.to_dict() for row in table.rows], table.to_text())
         return
     from geodistill.training.inspect import inspect as run_inspect
 
     report = run_inspect(args.target, args.size, args.channels, args.classes)
-    if args.json:
-        print_json(report.to_dict())
-    else:
-        print(report.to_text())
+    print_result(args.json, report.to_dict(), report.to_text())

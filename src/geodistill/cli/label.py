@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.cli.shared import Verbs, parse, plain_warnings, print_json, refuse_idle, run_verb, verb_parser
+from geodistill.cli.shared import Verbs, parse, print_json, refuse_idle, run_verb, verb_parser
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.outputs import check_outputs
@@ -324,5 +324,4 @@ LABEL_VERBS: Verbs = {
 
 def label(argv: Sequence[str]) -> None:
     """Label a detection data set, count what it holds, or compare prompts."""
-    with plain_warnings():
-        run_verb(LABEL_VERBS, "geodistill label", argv)
+    run_verb(LABEL_VERBS, "geodistill label", argv)

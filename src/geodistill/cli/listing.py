@@ -13,12 +13,12 @@ def recipes(argv: Sequence[str]) -> None:
     parser = verb_parser("recipes", "The shipped recipes, or the text of one.", "geodistill recipes ktda-folder")
     parser.add_argument("name", nargs="?", help="print this recipe")
     args = parse(parser, argv)
-    from geodistill.training.recipe import recipe_names, recipe_text
+    from geodistill.training.recipe import list_recipes, recipe_text
 
     if args.name:
         print(recipe_text(args.name), end="")
         return
-    for name in recipe_names():
+    for name in list_recipes():
         first = recipe_text(name).splitlines()[0]
         print(f"{name:<20} {first.removeprefix('#').strip()}")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.shared import parse, plain_warnings, print_json, refuse_idle, verb_parser
+from geodistill.cli.shared import one_of, parse, print_json, refuse_idle, verb_parser
 from geodistill.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from geodistill.inference.options import PredictOptions
     from geodistill.inference.scene_map import SceneMap
+
+BESIDE = ("confidence", "probabilities", "stac", "vectors")
+"""What a `SceneMap` may hold beside the map of classes."""
 
 
 def predict(argv: Sequence[str]) -> None:
@@ -23,26 +27,24 @@ def predict(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
     if args.vector is None:
         refuse_idle(parser, args, ["--min-area", "--simplify"], "without --vector")
-    from geodistill.inference.predict import iter_maps
+    from geodistill.inference.predict import predict as run_predict
 
-    options = options_of(args)
-    scene_maps: list[SceneMap] = []
-    maps = iter_maps(
+    def show(scene_map: SceneMap) -> None:
+        if not args.json:
+            print(line(scene_map), flush=True)
+
+    scene_maps = run_predict(
         args.model,
         args.input,
         args.out,
-        options,
+        options_of(args),
         stack=args.stack,
         engine=args.engine,
         workers=args.workers,
         address=args.address,
         gpus=args.gpus,
+        each=show,
     )
-    with plain_warnings():
-        for _, scene_map in maps:
-            scene_maps.append(scene_map)
-            if not args.json:
-                print(line(scene_map), flush=True)
     if args.json:
         print_json([summary(scene_map) for scene_map in scene_maps])
     failed = sum(scene_map.error is not None for scene_map in scene_maps)
@@ -51,15 +53,20 @@ def predict(argv: Sequence[str]) -> None:
 
 
 def flags() -> ArgumentParser:
-    """Return the verb's parser; defaults are those of `PredictOptions`."""
-    from geodistill.inference.options import AVERAGES, BACKENDS, BLENDS, PRECISIONS, SAMPLES, VECTOR_FORMATS
-    from geodistill.inference.options import PredictOptions as Default
-
+    """Return the verb's parser; defaults and choices are those of `geodistill.inference.options`."""
     parser = verb_parser(
         "predict",
         "Classify scenes of any size into georeferenced maps, in memory that does not grow with the height.",
         "geodistill predict --model runs/student --input scene.tif --out map.tif",
     )
+    _add_scenes(parser)
+    _add_maps(parser)
+    _add_running(parser)
+    return parser
+
+
+def _add_scenes(parser: ArgumentParser) -> None:
+    """Add the flags of what is read, and where the maps go."""
     add = parser.add_argument
     add("--model", required=True, help="Segmenter directory, run directory or hub id")
     add(
@@ -83,49 +90,48 @@ def flags() -> ArgumentParser:
     add("--zone", help="climate zone of the scenes (MetaSegNet only)")
     add("--region", help="place of the scenes, such as potsdam, or file for the files' names (MetaSegNet only)")
     add("--date", help="day of acquisition, YYYY-MM-DD (MetaSegNet with seasons only)")
-    add("--overlap", type=float, default=Default.overlap, help="overlap of neighbouring windows, 0 to 0.75")
-    add("--blend", default=Default.blend, help=_one_of(BLENDS))
-    add("--tta", default=Default.tta, help=f"test-time averaging: {_one_of(AVERAGES)} (4 mirrors, 8 mirrors and turns)")
-    add("--probabilities", help=f"also write one band per class: {_one_of(SAMPLES)}")
+
+
+def _add_maps(parser: ArgumentParser) -> None:
+    """Add the flags of what is made of a scene."""
+    from geodistill.inference.options import AVERAGES, BLENDS, SAMPLES, VECTOR_FORMATS, PredictOptions
+
+    add, default = parser.add_argument, PredictOptions
+    add("--overlap", type=float, default=default.overlap, help="overlap of neighbouring windows, 0 to 0.75")
+    add("--blend", default=default.blend, help=one_of(BLENDS))
+    add("--tta", default=default.tta, help=f"test-time averaging: {one_of(AVERAGES)} (4 mirrors, 8 mirrors and turns)")
+    add("--probabilities", help=f"also write one band per class: {one_of(SAMPLES)}")
     add("--confidence", action="store_true", help="also write the probability of the class")
     add("--stac", action="store_true", help="also write a STAC item")
-    add("--vector", help=f"also write polygons, and confidence: {_one_of(VECTOR_FORMATS)}")
-    add("--min-area", type=float, default=Default.min_area, help="leave smaller polygons out, square metres")
-    add(
-        "--simplify",
-        type=float,
-        default=Default.simplify,
-        help="simplification tolerance in pixels (topology-preserving)",
-    )
+    add("--vector", help=f"also write polygons, and confidence: {one_of(VECTOR_FORMATS)}")
+    add("--min-area", type=float, default=default.min_area, help="leave smaller polygons out, square metres")
+    simplify = "simplification tolerance in pixels (topology-preserving)"
+    add("--simplify", type=float, default=default.simplify, help=simplify)
+
+
+def _add_running(parser: ArgumentParser) -> None:
+    """Add the flags of how and where the network runs."""
+    from geodistill.engine import ENGINES
+    from geodistill.inference.options import BACKENDS, PRECISIONS, PredictOptions
+
+    add, default = parser.add_argument, PredictOptions
     add("--batch", help="batch size (windows per forward pass), or auto to measure; by default what suits the device")
-    add("--device", default=Default.device, help="auto, cpu, cuda ...")
-    add(
-        "--precision",
-        default=Default.precision,
-        help=f"{_one_of(PRECISIONS)}; auto is the fastest that gives the classes of fp32",
-    )
-    add(
-        "--backend",
-        default=Default.backend,
-        help=f"{_one_of(BACKENDS)}; auto is the fastest that gives torch's classes",
-    )
+    add("--device", default=default.device, help="auto, cpu, cuda ...")
+    precision = f"{one_of(PRECISIONS)}; auto is the fastest that gives the classes of fp32"
+    add("--precision", default=default.precision, help=precision)
+    backend = f"{one_of(BACKENDS)}; auto is the fastest that gives torch's classes"
+    add("--backend", default=default.backend, help=backend)
     add("--compile", action="store_true", help="compile the network with torch")
     add("--max-memory", help="most memory a scene takes beside the network, such as 2GB; wider ones are cut in columns")
     add("--readers", type=int, help="threads that read; by default 1, or 4 for sources on the network")
     add("--resume", action="store_true", help="continue interrupted maps, leave finished ones as they are")
     add("--keep-going", action="store_true", help="make holes of what cannot be read, and go on to the next scene")
-    add("--engine", default="local", help="local or ray")
+    add("--engine", default="local", help=one_of(ENGINES))
     add("--address", help="of the Ray cluster, such as auto")
     add("--workers", type=int, default=1, help="scenes, or blocks of them, at once")
     add("--blocks", type=int, help="cut each scene in this many blocks of rows for the workers")
     add("--gpus", type=float, default=0, help="GPUs a worker on the cluster takes")
     add("--json", action="store_true", help="print JSON")
-    return parser
-
-
-def _one_of(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}"
 
 
 def options_of(args: Namespace) -> PredictOptions:
@@ -137,35 +143,14 @@ def options_of(args: Namespace) -> PredictOptions:
     """
     from geodistill.inference.options import PredictOptions, parse_bytes
 
-    return PredictOptions(
-        overlap=args.overlap,
-        blend=args.blend,
-        tta=args.tta,
-        confidence=args.confidence,
-        probabilities=args.probabilities,
-        readers=args.readers,
-        keep_going=args.keep_going,
-        batch=_batch(args.batch),
-        device=args.device,
-        backend=args.backend,
-        precision=args.precision,
-        compile=args.compile,
-        bands=tuple(args.bands.split(",")) if args.bands else None,
-        nodata=args.nodata,
-        resample=args.resample,
-        max_memory=parse_bytes(args.max_memory) if args.max_memory else None,
-        resume=args.resume,
-        blocks=args.blocks,
-        stac=args.stac,
-        lonlat=tuple(args.lonlat) if args.lonlat else None,
-        zone=args.zone,
-        region=args.region,
-        date=args.date,
-        vector=args.vector,
-        min_area=args.min_area,
-        simplify=args.simplify,
-        local_only=args.local_only,
-    )
+    plain = {field.name: args[field.name] for field in fields(PredictOptions)}
+    read: dict[str, Any] = {
+        "batch": _batch(args.batch),
+        "bands": tuple(args.bands.split(",")) if args.bands else None,
+        "max_memory": parse_bytes(args.max_memory) if args.max_memory else None,
+        "lonlat": tuple(args.lonlat) if args.lonlat else None,
+    }
+    return PredictOptions(**plain | read)
 
 
 def _batch(text: str | None) -> int | Literal["auto"] | None:
@@ -178,13 +163,7 @@ def _batch(text: str | None) -> int | Literal["auto"] | None:
 
 def summary(scene_map: SceneMap) -> dict[str, Any]:
     """Return a scene's map in a JSON-ready form."""
-    files = {
-        "map": scene_map.path,
-        "confidence": scene_map.confidence,
-        "probabilities": scene_map.probabilities,
-        "stac": scene_map.stac,
-        "vectors": scene_map.vectors,
-    }
+    files = {"map": scene_map.path} | {name: getattr(scene_map, name) for name in BESIDE}
     return {
         "source": scene_map.source,
         **{key: str(path) for key, path in files.items() if path is not None and scene_map.error is None},
@@ -200,13 +179,7 @@ def line(scene_map: SceneMap) -> str:
     """Return a line on a scene's map, and others on its holes and on what was chosen for it."""
     if scene_map.error is not None:
         return f"{scene_map.path}: failed: {scene_map.error}"
-    files = (
-        scene_map.path,
-        scene_map.confidence,
-        scene_map.probabilities,
-        scene_map.stac,
-        scene_map.vectors,
-    )
+    files = (scene_map.path, *(getattr(scene_map, name) for name in BESIDE))
     lines = [" ".join(str(path) for path in files if path is not None)]
     if scene_map.finished_before:
         lines[0] += " (finished before)"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-import warnings
 from argparse import ArgumentError, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from geodistill.errors import GeodistillWarning, RecipeError, printable
+from geodistill.errors import RecipeError
 from geodistill.lazy import choose
 from geodistill.version import __version__
 
@@ -67,13 +64,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
 
 
 def refuse_idle(parser: ArgumentParser, args: Namespace, flags: Iterable[str], where: str) -> None:
-    """Refuse flags that would do nothing.
-
-    Args:
-        parser: The verb's parser, which knows the defaults.
-        args: What it read.
-        flags: Such as ``--address``.
-        where: Why they would do nothing, such as ``without --engine ray``.
+    """Refuse flags, such as ``--address``, that do nothing ``where``, such as ``without --engine ray``.
 
     Raises:
         RecipeError: One of them has another value than its default.
@@ -89,22 +80,17 @@ def refuse_idle(parser: ArgumentParser, args: Namespace, flags: Iterable[str], w
         )
 
 
+def one_of(names: Iterable[str]) -> str:
+    """Return a choice of names in words, for a flag's help: ``cosine or none``."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def print_result(as_json: bool, data: object, text: str) -> None:
+    """Print JSON for another program, or text for people."""
+    print(json.dumps(data, indent=2) if as_json else text)
+
+
 def print_json(data: object) -> None:
     """Print JSON for another program."""
     print(json.dumps(data, indent=2))
-
-
-@contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Print our own warnings, each once on one line, and no others."""
-    shown: set[str] = set()
-
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        # Python's own memory of what was shown is emptied whenever a library changes the filters.
-        if issubclass(category, GeodistillWarning) and str(message) not in shown:
-            shown.add(str(message))
-            print(f"geodistill: {printable(str(message))}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield

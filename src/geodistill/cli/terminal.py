@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TextIO, cast
 
-from geodistill.errors import OutputError, printable
+from geodistill.errors import GeodistillWarning, OutputError, printable
+
+_STDERR = 2
 
 
 class PlainOutput:
@@ -83,6 +87,64 @@ def plain_output() -> Iterator[None]:
         output.finish()
     finally:
         sys.stdout = before
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Print our own warnings, each once on one line, and nothing else that a library says.
+
+    GDAL, libtiff, libpng and OpenCV print on the file descriptor of standard error, past Python: that leads nowhere
+    meanwhile, and `sys.stderr` has a descriptor of its own. What libraries log goes nowhere either.
+    """
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        # Python's own memory of what was shown is emptied whenever a library changes the filters.
+        if issubclass(category, GeodistillWarning) and str(message) not in shown:
+            shown.add(str(message))
+            print_message(str(message))
+
+    unheard = logging.NullHandler()
+    logging.getLogger().addHandler(unheard)
+    try:
+        with _own_stderr(), warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        logging.getLogger().removeHandler(unheard)
+
+
+@contextmanager
+def _own_stderr() -> Iterator[None]:
+    before = sys.stderr
+    try:
+        plain = before.fileno() == _STDERR
+    except (OSError, ValueError, AttributeError):  # no stream, where standard error is closed; or none that is a file
+        plain = False
+    if not plain:
+        yield
+        return
+    terminal, nowhere = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDERR)
+    os.close(nowhere)
+    with os.fdopen(terminal, "w", encoding=before.encoding, errors="backslashreplace", buffering=1) as sys.stderr:
+        try:
+            yield
+        finally:
+            os.dup2(terminal, _STDERR)
+            sys.stderr = before
+
+
+def share_stderr() -> None:
+    """Let processes that this one starts, and libraries, print on standard error until the command ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(sys.stderr.fileno(), _STDERR)
+
+
+def print_message(text: str) -> None:
+    """Print one line for the user on standard error; nothing where standard error is closed."""
+    with suppress(OSError):
+        print(f"geodistill: {printable(text)}", file=sys.stderr)
 
 
 class Terminated(KeyboardInterrupt):

@@ -8,10 +8,10 @@ from typing import Any
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.findings import vanished_labels
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader
 from geodistill.data.sampling import take_fraction
+from geodistill.data.statistics import vanished_labels
 from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
 

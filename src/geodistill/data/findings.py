@@ -13,11 +13,10 @@ import pyproj
 from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
-from geodistill.data.manifest import SPLITS, Manifest, Row
-from geodistill.data.statistics import Statistics
-from geodistill.errors import DataError, listed
+from geodistill.data.manifest import Manifest, Row
+from geodistill.data.statistics import Statistics, vanished_labels
+from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
-from geodistill.spec import Legend
 
 Kind = Literal[
     "unreadable",
@@ -34,13 +33,11 @@ Kind = Literal[
     "duplicate",
     "duplicate_across_splits",
     "vanished_labels",
+    "ignored_labels",
 ]
 
 FAR = 0.5
 """Pixels by which a mask may lie off its image."""
-
-MOST_IGNORED = 0.5
-"""Share of ignored pixels above which a set is reported."""
 
 
 @dataclass(frozen=True)
@@ -191,34 +188,26 @@ def _largest(offsets: NDArray[np.float64]) -> float:
     return float(np.hypot(offsets[:, 0], offsets[:, 1]).max())
 
 
-def vanished_labels(
-    legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int], splits: Sequence[str] = SPLITS
-) -> list[str]:
-    """Say what of the labels is not there, with shares: ignored pixels, classes without any, a class alone.
+def ignored_note(ignored: Mapping[str, int], pixels: int) -> list[str]:
+    """Say which mask values are ignored, with their shares; no line where there are none.
 
-    Counts are of valid pixels, of each class and ignored, by split. There is one line each; none where all is well.
+    Args:
+        ignored: Valid pixels of each value that the legend says to ignore.
+        pixels: Valid pixels of all masks.
     """
-    counted = [split for split in splits if split in counts]
-    labelled = {split: sum(counts[split]) for split in counted}
-    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in counted)
-    lines = []
-    if lost > MOST_IGNORED * max(total + lost, 1):
-        each = ", ".join(
-            f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}"
-            for split in counted
-        )
-        lines.append(f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown")
-    absent = [name for k, name in enumerate(legend.names) if counted and not any(counts[split][k] for split in counted)]
-    if absent:
-        lines.append(f"no pixel of {listed(absent)} in {', '.join(counted)}")
-    if len(legend) == 1:
-        lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
-    return lines
+    if not ignored:
+        return []
+    each = ", ".join(
+        f"{label} ({count / max(pixels, 1):.1%} of the pixels)" for label, count in sorted(ignored.items())
+    )
+    return [f"mask values that are ignored, as the legend says: {each}"]
 
 
 def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:
-    """Say what of a manifest's labels is not there, one line each: see `vanished_labels`."""
+    """Say what of a manifest's labels is not there, one line each: see `vanished_labels` and `ignored_note`."""
     measured = statistics or manifest.statistics
     if manifest.legend is None or measured is None or not measured.class_pixels:
         return []
-    return vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
+    pixels = sum(map(sum, measured.class_pixels.values())) + sum(measured.ignored_pixels.values())
+    lines = vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
+    return lines + ignored_note(measured.ignored_labels, pixels)

@@ -14,14 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geodistill.data.statistics import Statistics
+from geodistill.data.statistics import SPLITS, Statistics
 from geodistill.errors import DataError, shown
-from geodistill.raster import Window, atomic_path
+from geodistill.files import atomic_path
+from geodistill.raster import Window
 from geodistill.reading import parse_object
 from geodistill.spec import Legend, Spec
-
-SPLITS = ("train", "val", "test", "unlabelled")
-"""Splits a row can be in. ``unlabelled`` rows have no mask and serve feature transfer only."""
 
 FORMAT_VERSION = 1
 
@@ -98,6 +96,19 @@ class Manifest:
         """Median ground sampling distance of the images in metres per pixel, or ``None`` where none has one."""
         gsds = [row.gsd for row in self.entries if row.gsd is not None]
         return float(np.median(gsds)) if gsds else None
+
+    def __str__(self) -> str:
+        counts = Counter(row.split for row in self.entries)
+        images = ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name]) or "no images"
+        gsd = "" if self.gsd is None else f", {self.gsd:.3g} m a pixel"
+        classes = "" if self.legend is None else f", {len(self.legend)} classes"
+        return f"{self.path or 'manifest'}: {images}, {len(self.bands)} bands{gsd}{classes}"
+
+    def _repr_html_(self) -> str:
+        """Return what it holds, and the classes, for a notebook."""
+        from geodistill.notebook import html_text
+
+        return html_text(str(self)) + ("" if self.legend is None else self.legend._repr_html_())
 
     def rows(self, split: str | None = None) -> tuple[Row, ...]:
         """Return the rows of a split, or all of them.

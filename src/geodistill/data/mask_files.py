@@ -77,6 +77,22 @@ def decode_mask(
     return indices, unnamed
 
 
+def ignored_labels(raster: Raster, legend: Legend, window: Window) -> dict[int | Colour, int]:
+    """Count the valid pixels of each value, or colour, of an open mask file that the legend says to ignore."""
+    pixels, valid, _ = raster.read_labels(window)
+    counts: dict[int | Colour, int] = {}
+    palette = raster.colormap
+    if pixels.shape[0] == 1 and palette is not None and _names_colours(palette, legend):
+        for value, colour in palette.items():
+            if colour[:3] in legend.ignore_colours:
+                counts[colour[:3]] = counts.get(colour[:3], 0) + int((pixels[0][valid] == value).sum())
+    elif pixels.shape[0] == 1:
+        counts = {value: int((pixels[0][valid] == np.int64(value)).sum()) for value in legend.ignore_values}
+    else:
+        counts = {c: int((pixels[:, valid] == np.array(c)[:, None]).all(0).sum()) for c in legend.ignore_colours}
+    return {label: count for label, count in counts.items() if count}
+
+
 def _decode(pixels: NDArray[Any], legend: Legend) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
     """Turn ``(1, ...)`` values or ``(3, ...)`` colours into class indices; also give the unknown ones' counts."""
     unnamed: dict[int | Colour, int] = {}

@@ -28,7 +28,8 @@ def cut_patches(
 ) -> Manifest:
     """Cut the scenes of a manifest into squares without overlap.
 
-    Patches without a single valid pixel are left out, and so is what remains at the right and bottom edge. The folder
+    Patches without a single valid pixel are left out, and so is what remains at the right and bottom edge; what is not
+    valid in others is so in the patch, by a mask in its file. The folder
     appears whole or not at all; an earlier one of this command is replaced.
 
     Args:
@@ -92,7 +93,7 @@ def _cut(row: Row, manifest: Manifest, part: Path, size: int, bands: Sequence[in
             image, labels = part / "images" / name, part / "masks" / name
             if image.exists():
                 raise DataError(f"two scenes called {row.image.stem} in folders called {row.image.parent.name}", "one")
-            _write(image, stretched(pixels, valid) if stretch else pixels, grid)
+            _write(image, stretched(pixels, valid) if stretch else pixels, grid, valid)
             _write(labels, mask[None], grid)
             patches.append(replace(row, image=image, mask=labels, window=Window(0, 0, size, size)))
     return patches
@@ -106,10 +107,12 @@ def stretched(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint
     return np.where(valid, np.round(255 * share), 0).astype(np.uint8)
 
 
-def _write(path: Path, pixels: NDArray[Any], grid: dict[str, Any]) -> None:
+def _write(path: Path, pixels: NDArray[Any], grid: dict[str, Any], valid: NDArray[np.bool_] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     profile = {"driver": "GTiff", "count": len(pixels), "dtype": pixels.dtype, "compress": "deflate", **grid}
     if len(pixels) > 3:
         profile["photometric"] = "minisblack"  # else GDAL calls the fourth band alpha
-    with rasterio.open(path, "w", **profile) as file:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as file:
         file.write(pixels)
+        if valid is not None and not valid.all():
+            file.write_mask(valid)  # whatever said so in the scene: nodata, alpha, a mask

@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from geodistill.data.findings import ImageSummary, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.layout import find_pairs, no_pair_error
-from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import infer_legend, size_mismatch_error
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
+from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError
 from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Raster, Window

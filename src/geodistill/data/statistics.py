@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -11,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, listed, shown
+from geodistill.spec import Legend
+
+SPLITS = ("train", "val", "test", "unlabelled")
+"""Splits a row can be in. ``unlabelled`` rows have no mask and serve feature transfer only."""
+
+MOST_IGNORED = 0.5
+"""Share of ignored pixels above which a set is reported."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Statistics:
         class_pixels: Valid pixels of each class, by split.
         ignored_pixels: Valid pixels whose label is ignored, by split.
         unknown_labels: Valid pixels of each mask value or colour that is in no legend entry, over all splits.
+        ignored_labels: Valid pixels of each mask value or colour that the legend says to ignore, over all splits.
         height: Rows of the images.
         width: Columns of the images.
         gsd: Ground sampling distance in metres per pixel; ``None`` where no image says.
@@ -60,6 +68,7 @@ class Statistics:
     class_pixels: dict[str, tuple[int, ...]]
     ignored_pixels: dict[str, int]
     unknown_labels: dict[str, int] = field(default_factory=dict)
+    ignored_labels: dict[str, int] = field(default_factory=dict)
     height: Spread | None = None
     width: Spread | None = None
     gsd: Spread | None = None
@@ -77,6 +86,7 @@ class Statistics:
             DataError: It is something else.
         """
         known = {field.name for field in fields(cls)}
+        data = {"ignored_labels": {}} | dict(data)  # which manifests of before do not have
         if set(data) != known:
             raise DataError(f"statistics with {listed(sorted(set(data) ^ known))} missing or unknown", "all figures")
         values = dict(data)
@@ -86,7 +96,7 @@ class Statistics:
             values[key] = tuple(_each(data[key], int | float, key))
             if bands is not None and len(values[key]) not in (0, bands):
                 raise DataError(f"statistics with {len(values[key])} {key}", f"{bands}, one per band")
-        for key in ("images", "pixels", "valid_pixels", "ignored_pixels", "unknown_labels"):
+        for key in ("images", "pixels", "valid_pixels", "ignored_pixels", "unknown_labels", "ignored_labels"):
             _each(_mapping(data[key], key).values(), int, key)
         for key in ("height", "width", "gsd"):
             values[key] = None if data[key] is None else _spread(data[key], key)
@@ -181,3 +191,32 @@ class RunningMoments:
     def std(self) -> NDArray[np.float64]:
         """Population standard deviation of each band; 0 before any pixel."""
         return np.sqrt(self._squares / max(self.count, 1))
+
+
+def vanished_labels(legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int]) -> list[str]:
+    """Say what of the labels is not there, with shares: ignored pixels, classes without any, a class alone.
+
+    Args:
+        legend: The classes.
+        counts: Valid pixels of each class, by split.
+        ignored: Valid pixels that are ignored, by split.
+
+    Returns:
+        One line each; none where all is well.
+    """
+    counted = [split for split in SPLITS if split in counts]
+    labelled = {split: sum(counts[split]) for split in counted}
+    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in counted)
+    lines = []
+    if lost > MOST_IGNORED * max(total + lost, 1):
+        each = ", ".join(
+            f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}"
+            for split in counted
+        )
+        lines.append(f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown")
+    absent = [name for k, name in enumerate(legend.names) if counted and not any(counts[split][k] for split in counted)]
+    if absent:
+        lines.append(f"no pixel of {listed(absent)} in {', '.join(counted)}")
+    if len(legend) == 1:
+        lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
+    return lines

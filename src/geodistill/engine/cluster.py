@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from geodistill.engine.tasks import TRIES, Outcome, TaskResult, WorkerError, attempt, died, result_of
+from geodistill.engine.tasks import TRIES, Outcome, TaskResult, WorkerError, attempt, died
 from geodistill.errors import RecipeError
 from geodistill.memory import keep_freed_memory
 
@@ -86,7 +86,8 @@ def over_ray(
                     continue
                 actor, index = busy.pop(reference)
                 try:
-                    result: TaskResult[T, R] = result_of(index, items[index], ray.get(reference))
+                    outcome: Outcome = ray.get(reference)
+                    result: TaskResult[T, R] = TaskResult(index, items[index], outcome.value, outcome.error)
                 except deaths:
                     result = died(index, items[index])
                 idle.append(actor)

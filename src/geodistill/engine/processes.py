@@ -17,7 +17,7 @@ from functools import cache
 from types import FrameType
 from typing import Any, TypeVar
 
-from geodistill.engine.tasks import TRIES, Outcome, TaskResult, attempt, died, result_of
+from geodistill.engine.tasks import TRIES, Outcome, TaskResult, attempt, died
 from geodistill.memory import keep_freed_memory
 
 T = TypeVar("T")
@@ -28,12 +28,7 @@ GRACE_SECONDS = 10.0
 
 
 class _Process:
-    """One process. Each has a pool of its own, so that its death concerns no other item.
-
-    Args:
-        function: What it applies to items, pickled.
-        threads: Threads that its libraries may use.
-    """
+    """Applies a pickled function. Each process has a pool of its own, so that its death concerns no other item."""
 
     def __init__(self, function: bytes, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # GDAL and OpenMP do not survive a fork
@@ -129,7 +124,8 @@ def in_processes(
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
                 worker, index, tries = busy.pop(future)
                 try:
-                    result: TaskResult[T, R] = result_of(index, items[index], future.result())
+                    outcome: Outcome = future.result()
+                    result: TaskResult[T, R] = TaskResult(index, items[index], outcome.value, outcome.error)
                     idle.append(worker)
                 except BrokenProcessPool:
                     worker.stop(now=False)

@@ -24,14 +24,7 @@ class WorkerError(GeodistillError):
 
 @dataclass(frozen=True)
 class TaskResult(Generic[T, R]):
-    """What became of one item.
-
-    Attributes:
-        index: Position among the items.
-        item: The item.
-        value: What the function returned; ``None`` where it failed.
-        error: Why it failed, else ``None``.
-    """
+    """What became of an item, by its position: the function's value, or an error."""
 
     index: int
     item: T
@@ -53,11 +46,6 @@ def attempt(function: Callable[[T], R], item: T) -> Outcome:
         return Outcome(function(item))
     except GeodistillError as error:
         return Outcome(error=error)
-
-
-def result_of(index: int, item: T, outcome: Outcome) -> TaskResult[T, Any]:
-    """Return the result of an item from the outcome that a worker sent."""
-    return TaskResult(index, item, outcome.value, outcome.error)
 
 
 def died(index: int, item: T) -> TaskResult[T, Any]:
@@ -132,7 +120,8 @@ def _raise_at_the_end(results: Iterator[TaskResult[T, R]], keep_going: bool) -> 
 def in_this_process(function: Callable[[T], R], items: Sequence[T], keep_going: bool) -> Iterator[TaskResult[T, R]]:
     """Do the items one after another, up to the first failure unless ``keep_going``."""
     for index, item in enumerate(items):
-        result: TaskResult[T, R] = result_of(index, item, attempt(function, item))
+        outcome = attempt(function, item)
+        result: TaskResult[T, R] = TaskResult(index, item, outcome.value, outcome.error)
         yield result
         if result.error is not None and not keep_going:
             return

@@ -15,11 +15,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from geodistill.description import find_segmenter
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.files import atomic_path
 from geodistill.inference.network import load_on
-from geodistill.raster import atomic_path
-from geodistill.segmenter import Segmenter, find_segmenter
+from geodistill.segmenter import Segmenter
 from geodistill.writing import csv_text
 
 
@@ -71,7 +72,7 @@ class Comparison:
         """Return a JSON-ready form."""
         return asdict(self)
 
-    def to_text(self) -> str:
+    def __str__(self) -> str:
         """Return an aligned table; ``-`` where there is no figure."""
         width = max(len("model"), *(len(model.name) + 2 for model in self.models))
         lines = [f"{'model':<{width}} {'parameters':>12} {'GFLOPs':>9} {'images/s':>9} {'mIoU':>7} {'kept':>8}"]
@@ -87,6 +88,12 @@ class Comparison:
             f"{self.size} x {self.size} pixels, {self.batch_size} at a time on {self.device}; {self.scored_on}"
         )
         return "\n".join([*lines, *self.notes])
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        from geodistill.notebook import html_text
+
+        return html_text(str(self))
 
     def write_csv(self, path: Path | str) -> None:
         """Write one line per model.

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
 from geodistill.evaluation.results import check_place, claim_results, hold_results, model_files, read_files
 from geodistill.evaluation.score_tables import write_csv, write_json, write_per_image
 from geodistill.evaluation.scoring import ExtraPixels, ImageScore, ScoringSettings, score_image, scoring_network
 from geodistill.evaluation.worst import lowest, write_worst
+from geodistill.inference.inputs import how_far, sample_moments
 from geodistill.inference.location import LocationHint, PerPlaceModel
 from geodistill.inference.network import load_on
 from geodistill.inference.options import PredictOptions
 from geodistill.metrics import ConfusionMatrix, Scores
+from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
-from geodistill.spec import Legend
+from geodistill.spec import Legend, Spec
+
+_LOOKED_AT = 16
+"""Images of a split at most that are compared with what the model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,8 @@ def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, opti
     """Read model and manifest; whatever does not fit together is refused now, not after an hour."""
     manifest.refuse_problems()
     segmenter = load_on(model, options.device)
+    rows = manifest.some_rows(split)
+    _warn_unlike(rows, segmenter.spec, f"split '{split}' of manifest {manifest.path or ''}")
     masks, mapping, subset = _legend(manifest), None, options.subset
     if options.class_map is None:
         check_legend(manifest, segmenter)
@@ -159,13 +169,29 @@ def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, opti
     ConfusionMatrix(len(legend)).scores(legend, subset)  # Refuses names that are not in the legend.
     return _Task(
         PerPlaceModel(segmenter, options.location),
-        manifest.some_rows(split),
+        rows,
         masks,
         legend,
         subset,
         ScoringSettings(options.overlap, options.flips, options.batch_size, manifest.ignore_unknown, mapping),
         segmenter.tile,
     )
+
+
+def _warn_unlike(rows: Sequence[Row], spec: Spec, what: str) -> None:
+    """Warn in one line where the samples of some images, taken together, lie far from the model's."""
+    each = []
+    for row in rows[:: -(-len(rows) // _LOOKED_AT)]:
+        with suppress(DataError), Raster(row.image) as raster:  # scoring it will come upon what is wrong
+            each.append(sample_moments(raster))
+    moments = np.array([one for one in each if one is not None and len(one[0]) == len(spec.mean)], np.float64)
+    if not len(moments):
+        return
+    mean = moments[:, 0].mean(0)
+    std = np.sqrt(np.maximum((moments**2).sum(1).mean(0) - mean**2, 0))  # E[x^2] - E[x]^2 over all of them
+    difference = how_far(spec, mean.tolist(), std.tolist())
+    if difference is not None:
+        warnings.warn(f"{what} has {difference}", GeodistillWarning, stacklevel=3)
 
 
 def _count(

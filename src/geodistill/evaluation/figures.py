@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from geodistill.files import atomic_path
 from geodistill.metrics import Scores
-from geodistill.raster import atomic_path
 from geodistill.spec import IGNORE_INDEX, Legend
 
 _GAP = 6

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from geodistill.data.manifest import Row
-from geodistill.description import DESCRIPTION, WEIGHTS
+from geodistill.description import DESCRIPTION, WEIGHTS, find_segmenter
 from geodistill.errors import ArtifactError, OutputError
 from geodistill.folders import claim_files, hold_folder, refuse_foreign
 from geodistill.outputs import check_outputs
-from geodistill.raster.stamps import every_file
-from geodistill.segmenter import Segmenter, find_segmenter
+from geodistill.raster.source import every_file
+from geodistill.segmenter import Segmenter
 
 KIND = "evaluation"
 FILES = ("metrics.json", "metrics.csv", "per_image.csv", "confusion.png", "worst.html")

@@ -1,4 +1,4 @@
-"""Scores as a table on the screen, JSON and CSV."""
+"""Scores as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -9,27 +9,10 @@ from typing import Any
 import numpy as np
 
 from geodistill.evaluation.scoring import ImageScore
+from geodistill.files import atomic_path
 from geodistill.metrics import Scores
-from geodistill.raster import atomic_path
 from geodistill.spec import Legend
 from geodistill.writing import csv_text, json_text
-
-
-def format_table(scores: Scores) -> str:
-    """Write scores as an aligned table, in percent; ``-`` where there was nothing to divide by."""
-    width = max(len("mean *"), *(len(name) for name in scores.names))
-    lines = [f"{'class':<{width}}     IoU      F1    prec  recall        pixels"]
-    columns = (scores.iou, scores.f1, scores.precision, scores.recall)
-    for index, name in enumerate(scores.names):
-        cells = "".join(_percent(column[index]) for column in columns)
-        lines.append(f"{name:<{width}}{cells}{scores.support[index]:>14,}")
-    partial = len(scores.subset) < len(scores.names)
-    means = "".join(_percent(v) for v in (scores.miou, scores.mf1, scores.mprecision, scores.mrecall))
-    lines.append(f"{'mean *' if partial else 'mean':<{width}}{means}{scores.support.sum():>14,}")
-    lines.append(f"overall accuracy {_percent(scores.oa).strip()}")
-    if partial:
-        lines.append(f"* over {', '.join(scores.subset)}")
-    return "\n".join(lines)
 
 
 def write_json(path: Path, scores: Scores, about: dict[str, Any]) -> None:
@@ -79,7 +62,3 @@ def _write_lines(path: Path, lines: Iterable[Sequence[Any]]) -> None:
 
 def _cell(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.6f}"
-
-
-def _percent(value: float) -> str:
-    return f"{'-':>8}" if np.isnan(value) else f"{100 * value:>8.2f}"

@@ -13,8 +13,8 @@ import numpy as np
 from geodistill.errors import printable
 from geodistill.evaluation.figures import prediction_grid
 from geodistill.evaluation.scoring import PART, ImageScore, ScoringSettings, read_preview, scoring_network
+from geodistill.files import atomic_path
 from geodistill.inference.location import PerPlaceModel
-from geodistill.raster import atomic_path
 from geodistill.spec import Legend
 
 _PAGE = """<!doctype html>

@@ -29,13 +29,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import BusyError, OutputError, output_error
 from geodistill.files import hidden_beside
-from geodistill.folders import MARKER, empty_folder, hold_folder, mark_folder
-from geodistill.inference.sliding import Edges, SceneRows
+from geodistill.folders import MARKER, empty_folder, hold_folder, mark_folder, read_marker
+from geodistill.inference.sliding import SceneRows
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Part, WindowPlan
 from geodistill.journal import JournalFile
@@ -44,19 +43,14 @@ from geodistill.reading import read_object
 ABOUT = "about.json"
 """File of the work's folder that holds all that the map's bytes follow from."""
 
+_KIND, _SUM = "work of predict", "crc32"
 _OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", "classes.*", "confidence.*", "probabilities.*")
 """What a run leaves in the work's folder; nothing else is ever removed from it."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What is stored of one layer.
-
-    Attributes:
-        name: ``classes``, ``confidence`` or ``probabilities``.
-        bands: Number of bands.
-        dtype: Sample type of the bytes.
-    """
+    """What is stored of ``classes``, ``confidence`` or ``probabilities``: bands, and sample type of the bytes."""
 
     name: str
     bands: int
@@ -64,14 +58,7 @@ class Layer:
 
 
 class PartFiles:
-    """The files of one block, open for appending; use as a context manager.
-
-    Args:
-        folder: The work's folder.
-        plan: The windows of the scene.
-        part: The block.
-        layers: What is stored.
-    """
+    """The files of one block, open for appending; use as a context manager."""
 
     def __init__(self, folder: Path, plan: WindowPlan, part: Part, layers: tuple[Layer, ...]) -> None:
         self.folder, self.part, self.layers = folder, part, layers
@@ -80,7 +67,8 @@ class PartFiles:
         self.windows = 0
         self.holes: list[Hole] = []
         self._rows = 0
-        self._stem = part_stem(part)
+        rows, columns = (part.first_row, part.last_row), (part.first_column, part.last_column)
+        self._stem = "rows-{:05}-{:05}-columns-{:05}-{:05}".format(*rows, *columns)
         self._files: dict[str, BinaryIO] = {}
 
     def path(self, layer: Layer) -> Path:
@@ -130,7 +118,8 @@ class PartFiles:
         """
         sums = {}
         for layer in self.layers:
-            data = _bytes_of(rows.layers[layer.name], layer)
+            # ``(bands, rows, W)`` as bytes, row by row and in a row band by band.
+            data = rows.layers[layer.name].astype(layer.dtype, copy=False).transpose(1, 0, 2).tobytes()
             self._files[layer.name].write(data)
             self._files[layer.name].flush()
             sums[layer.name] = zlib.crc32(data)
@@ -163,12 +152,8 @@ class PartFiles:
 class StoredStrip:
     """A strip that is stored: one line of the journal.
 
-    Attributes:
-        row: The row of windows.
-        rows: How many rows of the scene.
-        windows: Windows that the network computed for them.
-        holes: What could not be read of them.
-        sums: CRC-32 of each layer's bytes.
+    It says the row of windows, how many rows of the scene, how many windows the network computed for them, what could
+    not be read, and the CRC-32 of each layer's bytes.
     """
 
     row: int
@@ -195,25 +180,8 @@ class StoredStrip:
             return None
 
 
-def part_stem(part: Part) -> str:
-    """Return the name that all files of a block begin with."""
-    return f"rows-{part.first_row:05}-{part.last_row:05}-columns-{part.first_column:05}-{part.last_column:05}"
-
-
-def _bytes_of(values: NDArray[np.uint8] | NDArray[np.float32], layer: Layer) -> bytes:
-    """``(bands, rows, W)`` as bytes, row by row and in a row band by band."""
-    ordered = values.astype(layer.dtype, copy=False).transpose(1, 0, 2)
-    return ordered.tobytes()
-
-
 class EdgeFile:
-    """Sums that one block of a wide scene leaves for the block to its right, of each row of windows.
-
-    Args:
-        path: Where they are kept.
-        first_row: Row of windows the file begins with.
-        shape: ``(K, size, columns)``.
-    """
+    """Sums ``(K, size, columns)`` that a block of a wide scene leaves for the block to its right, by row of windows."""
 
     def __init__(self, path: Path, first_row: int, shape: tuple[int, int, int]) -> None:
         self._path, self._first, self._shape = path, first_row, shape
@@ -245,8 +213,8 @@ class EdgeFile:
         return torch.from_numpy(np.frombuffer(bytearray(data), np.float32).reshape(self._shape))
 
 
-def edges_of(folder: Path, plan: WindowPlan, part: Part, classes: int) -> Edges:
-    """Say where a block gets its left sums from and leaves its right ones; none at the edges of the scene."""
+def edges_of(folder: Path, plan: WindowPlan, part: Part, classes: int) -> tuple[EdgeFile | None, EdgeFile | None]:
+    """Return where a block gets its left sums from and leaves its right ones; ``None`` at the edges of the scene."""
     first = plan.reaching(part.first_row)
 
     def between(column: int) -> EdgeFile:
@@ -256,7 +224,7 @@ def edges_of(folder: Path, plan: WindowPlan, part: Part, classes: int) -> Edges:
 
     left = between(part.first_column) if part.first_column else None
     right = between(part.last_column) if part.last_column < len(plan.lefts) else None
-    return Edges(left.read if left else None, right.write if right else None)
+    return left, right
 
 
 def work_folder(path: Path) -> Path:
@@ -268,10 +236,7 @@ def work_folder(path: Path) -> Path:
 def open_work(path: Path, about: Mapping[str, Any], resume: bool) -> Iterator[Path]:
     """Lock the folder of the work on a map, which no other run can lock meanwhile; it is left as it is at the end.
 
-    Args:
-        path: The map.
-        about: All that its bytes follow from; work on another is never continued.
-        resume: Continue the work found there; else it begins anew.
+    With ``resume`` the work found there goes on, where it is on a map ``about`` the very same; else it begins anew.
 
     Raises:
         BusyError: Another run is at work on this map.
@@ -316,29 +281,38 @@ def _begin(folder: Path, about: Mapping[str, Any], resume: bool) -> None:
         )
     if earlier is None or not resume:
         empty_folder(folder)
-        mark_folder(folder, "work of predict", _OURS)
+        mark_folder(folder, _KIND, _OURS)
         part = folder / f"{ABOUT}.part"
-        part.write_text(json.dumps(now), encoding="utf-8")
+        part.write_text(json.dumps({**now, _SUM: _sum_of(now)}), encoding="utf-8")
         part.replace(folder / ABOUT)
 
 
 def about_of(folder: Path) -> dict[str, Any] | None:
     """Return all that the bytes of the map follow from whose work lies in a folder; ``None`` where it is not known.
 
-    Work whose description was cut or altered is nobody's: it begins anew.
+    Work whose description was cut or altered begins anew.
     """
     if folder.is_symlink() or not (folder / ABOUT).is_file():
         return None
     try:
-        return read_object(folder / ABOUT, error=OutputError)
+        about = read_object(folder / ABOUT, error=OutputError)
     except OutputError:
         return None
+    return about if about.pop(_SUM, None) == _sum_of(about) else None
+
+
+def _sum_of(about: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
 def discard_work(path: Path, about: Mapping[str, Any]) -> None:
-    """Remove what a run that was killed at its very end left of the work on a finished map; others' work stays."""
+    """Remove what a run that was killed at its very end left of the work on a finished map; others' work stays.
+
+    Work whose description was cut or altered goes too: nothing can go on from it.
+    """
     folder = work_folder(path)
-    if about_of(folder) != json.loads(json.dumps(about)):
+    marker, earlier = read_marker(folder), about_of(folder)
+    if marker is None or marker[0] != _KIND or earlier not in (None, json.loads(json.dumps(about))):
         return
     with suppress(BusyError), _locked(folder):
         remove_work(path)

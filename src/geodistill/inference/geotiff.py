@@ -46,13 +46,7 @@ _GDAL_TYPES = {"uint8": "Byte", "float32": "Float32"}
 
 @dataclass(frozen=True)
 class MapInfo:
-    """What a map says about itself.
-
-    Attributes:
-        grid: Shape and georeferencing.
-        legend: The classes.
-        tags: Further tags, such as ``MODEL``.
-    """
+    """What a map says about itself: where it lies, its classes, and further tags such as ``MODEL``."""
 
     grid: Grid
     legend: Legend
@@ -71,13 +65,6 @@ def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInf
     (JSON), since GDAL keeps category names of a GeoTIFF in a second file only. Confidence and probabilities are
     uint8 with the scale 1/250 and nodata 255, or float with nodata NaN; probabilities have one band per class, named
     after it. Georeferencing (CRS with transform, control points, RPCs) is that of the grid.
-
-    Args:
-        path: The GeoTIFF to make.
-        layer: What to write.
-        parts: The finished blocks that cover the scene.
-        info: What the map says about itself.
-        folder: The work's folder, for what is needed meanwhile.
 
     Raises:
         OutputError: The place cannot be written or the disk is full.
@@ -120,12 +107,6 @@ class Mosaic:
           `-- overview-0.vrt -> overview-0.bin, ...  every second pixel, every fourth ... (classes only)
 
     From the mosaic GDAL copies the finished GeoTIFF, block by block and in several threads.
-
-    Attributes:
-        path: The mosaic's file.
-        layer: What it shows.
-        parts: The finished blocks that cover the scene.
-        grid: Shape of the scene.
     """
 
     path: Path
@@ -240,23 +221,22 @@ def _to_cog(source: Path, target: Path, layer: Layer) -> None:
     beyond the map. The zeros that float16 leaves in float32 cost little once compressed.
     """
     floating = layer.dtype != "uint8"
-    with _quiet_libtiff():
-        rasterio.shutil.copy(
-            source,
-            target,
-            driver="COG",
-            compress="deflate",
-            # Three times as fast as the default 6, for a file a third larger.
-            level=1,
-            predictor="yes" if floating else "no",
-            blocksize=BLOCK,
-            overview_resampling="nearest" if layer.name == "classes" else "average",
-            bigtiff="if_safer",
-            num_threads=min(os.cpu_count() or 1, 4),
-        )
-        # GDAL reports some failed writes only when the file is read; its last pixels are written last.
-        with rasterio.open(target) as file:
-            file.read(1, window=Window(file.height - 1, file.width - 1, 1, 1).to_rasterio())
+    rasterio.shutil.copy(
+        source,
+        target,
+        driver="COG",
+        compress="deflate",
+        # Three times as fast as the default 6; the file grows by a third.
+        level=1,
+        predictor="yes" if floating else "no",
+        blocksize=BLOCK,
+        overview_resampling="nearest" if layer.name == "classes" else "average",
+        bigtiff="if_safer",
+        num_threads=min(os.cpu_count() or 1, 4),
+    )
+    # GDAL reports some failed writes only when the file is read; its last pixels are written last.
+    with rasterio.open(target) as file:
+        file.read(1, window=Window(file.height - 1, file.width - 1, 1, 1).to_rasterio())
 
 
 class _Collector(logging.Handler):
@@ -284,16 +264,3 @@ def _quiet_gdal() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(collector)
         logger.propagate = propagate
-
-
-@contextmanager
-def _quiet_libtiff() -> Iterator[None]:
-    """Keep libtiff, which knows no log, from printing on the terminal before the one line that we print."""
-    terminal = os.dup(2)
-    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)

@@ -220,12 +220,9 @@ def sample_moments(raster: Raster) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def how_far(spec: Spec, mean: Sequence[float], std: Sequence[float]) -> str | None:
-    """Say how far samples lie from those that a model was trained on; ``None`` where they might be of its kind.
+    """Say how far mean and deviation of the bands (sensor units) lie from those that a model was trained on.
 
-    Args:
-        spec: The model's; without statistics (all means 0) nothing can be said.
-        mean: Mean of each band, sensor units.
-        std: Standard deviation of each band.
+    Return ``None`` where they might be of its kind, or the model has no statistics (all means 0).
     """
     ours, theirs = np.array([mean, std], np.float64), np.array([spec.mean, spec.std], np.float64)
     if not theirs[0].any() or ours.shape != theirs.shape:

@@ -29,12 +29,9 @@ SECONDS = 120.0
 
 
 def from_stac(source: str, bands: Sequence[str], *, asked: bool) -> list[InputScene]:
-    """Read a STAC item, or a collection of items (``FeatureCollection``).
+    """Read a STAC item or a collection of items (``FeatureCollection``) from a file or an address.
 
-    Args:
-        source: A file or an address.
-        bands: Bands that are looked for among the assets.
-        asked: Whether the user asked for these bands; if not, an item may lack them.
+    The bands are looked for among the assets; an item may lack them where the user has not ``asked`` for them.
 
     Raises:
         DataError: It cannot be read, or it is not clear which asset is meant.
@@ -157,10 +154,7 @@ def resolve(href: str, source: str) -> str:
 def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[InputScene]:
     """Read a GeoParquet tile index: a column says where each raster is, or STAC assets as stac-geoparquet writes.
 
-    Args:
-        source: A file.
-        bands: Bands that are looked for among STAC assets.
-        asked: Whether the user asked for these bands; if not, an item may lack them.
+    Bands are looked for as in `from_stac`.
 
     Raises:
         DataError: It cannot be read, has no row or no such column, or a row names no raster.

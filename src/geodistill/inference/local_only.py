@@ -54,11 +54,7 @@ def refuse_remote(names: Sequence[str]) -> None:
 
 
 def refuse_outside(scene: InputScene, raster: Raster) -> None:
-    """Refuse a scene that is read from anything but files in the folder of what was named, or below it.
-
-    Args:
-        scene: The scene; where a STAC item or tile index names it, the folder is that file's.
-        raster: The same, open.
+    """Refuse an open scene that is read from anything but files in the folder of what names it, or below that.
 
     Raises:
         DataError: It refers to an address, to a file outside, or to what cannot be followed.

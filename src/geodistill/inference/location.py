@@ -38,13 +38,7 @@ class LocationHint:
 def scene_prompts(
     segmenter: Segmenter, raster: Raster, windows: WindowPlan, hint: LocationHint
 ) -> NDArray[np.int64] | None:
-    """Find the prompt of each window of a scene.
-
-    Args:
-        segmenter: The model.
-        raster: The scene.
-        windows: Its windows.
-        hint: What the user says.
+    """Find the prompt of each window of a scene, from its files and what the user says.
 
     Returns:
         ``(rows, columns)`` of windows, positions among the model's prompts; ``None`` for a model that takes images
@@ -78,12 +72,7 @@ def scene_prompts(
 
 
 class PerPlaceModel:
-    """A model for images that each lie somewhere: one network per prompt, made once.
-
-    Args:
-        segmenter: The model.
-        hint: What the user says of where and when images were taken.
-    """
+    """A model for images that each lie somewhere: one network per prompt, made once."""
 
     def __init__(self, segmenter: Segmenter, hint: LocationHint) -> None:
         self._segmenter, self._hint = segmenter, hint

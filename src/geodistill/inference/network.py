@@ -17,7 +17,7 @@ from torch import Tensor
 from geodistill.errors import RecipeError
 from geodistill.inference.options import PredictOptions, SlidingOptions
 from geodistill.inference.windows import Part, WindowPlan
-from geodistill.nn.device import device_name
+from geodistill.nn.device import to_device
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 
@@ -59,11 +59,9 @@ class Network:
 
     @torch.inference_mode()
     def probabilities(self, windows: Sequence[NDArray[Any]], places: Sequence[tuple[int, int]] = ()) -> Tensor:
-        """Segment windows.
+        """Segment windows ``(C, size, size)`` in sensor units, of any sample type.
 
-        Args:
-            windows: ``(C, size, size)`` each, sensor units, any sample type.
-            places: Row and column of each among the scene's windows; the first prompt for all where not given.
+        ``places`` are row and column of each among the scene's windows; without them all have the first prompt.
 
         Returns:
             ``(B, K, size, size)`` float32, summing to 1 over the classes.
@@ -125,16 +123,10 @@ def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:
     """Load a Segmenter onto a device, ready for inference.
 
     Raises:
-        RecipeError: The device does not exist here.
+        RecipeError: The device does not exist here, or has no room for it.
     """
-    name = device_name(device)
     segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
-    try:
-        segmenter = segmenter.to(torch.device(name))
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise RecipeError(f"device {device!r} ({first})", "auto, cpu, or an accelerator of this machine") from error
-    return segmenter.eval().to(memory_format=torch.channels_last)
+    return to_device(segmenter, device).eval().to(memory_format=torch.channels_last)
 
 
 def passes(windows: WindowPlan, tta: str) -> int:
@@ -142,11 +134,13 @@ def passes(windows: WindowPlan, tta: str) -> int:
     return windows.count * len(MIRRORS[tta])
 
 
-def default_batch(device: torch.device) -> int:
-    """Return the batch size that suits a device.
+def fixed_batch(options: PredictOptions, device: torch.device) -> int:
+    """Return the batch size that is asked for, or else that suits a device.
 
     A processor gains nothing beyond a window per core, and larger arrays cost it more memory from the system.
     """
+    if isinstance(options.batch, int):
+        return options.batch
     return min(torch.get_num_threads(), 4) if device.type == "cpu" else 16
 
 
@@ -177,11 +171,7 @@ class RunPlan:
         return replace(self.options, batch=self.batch, backend=self.backend, precision=self.precision, resume=resume)
 
     def column_blocks(self, raster: Raster, rows: range | None = None) -> list[Part]:
-        """Cut a scene in column blocks that keep within ``max_memory``; one block where there is no need.
-
-        Args:
-            raster: The scene.
-            rows: Rows of windows to cut, by default all.
+        """Cut rows of windows (by default all) in column blocks that keep within ``max_memory``, where there is need.
 
         Raises:
             RecipeError: Not even the narrowest block fits, or without ``max_memory`` a strip is larger than all memory.

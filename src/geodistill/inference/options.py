@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 from geodistill import backends
 from geodistill.errors import RecipeError, UnknownNameError
@@ -149,6 +149,38 @@ class PredictOptions(SlidingOptions):
     def with_confidence(self) -> bool:
         """Whether the map of confidence is made: where it is asked for, and where polygons take theirs from it."""
         return self.confidence or self.vector is not None
+
+
+class PredictChoices(TypedDict, total=False):
+    """The fields of `PredictOptions` as keyword arguments."""
+
+    overlap: float
+    blend: str
+    tta: str
+    confidence: bool
+    probabilities: str | None
+    readers: int | None
+    keep_going: bool
+    batch: int | Literal["auto"] | None
+    device: str
+    backend: str
+    precision: str
+    compile: bool
+    bands: tuple[str, ...] | None
+    nodata: float | None
+    resample: bool
+    max_memory: int | None
+    resume: bool
+    blocks: int | None
+    stac: bool
+    lonlat: tuple[float, float] | None
+    zone: str | None
+    region: str | None
+    date: str | None
+    vector: str | None
+    min_area: float
+    simplify: float
+    local_only: bool
 
 
 def check_vector(vector: str | None, min_area: float, simplify: float) -> None:

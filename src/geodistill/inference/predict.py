@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from geodistill.description import find_segmenter
 from geodistill.engine import Engine, run_tasks
-from geodistill.errors import ArtifactError, DataError, GeodistillError, OutputError
+from geodistill.errors import ArtifactError, DataError, OutputError
 from geodistill.files import LONGEST_NAME
 from geodistill.inference.geotiff import map_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
-from geodistill.inference.network import default_batch
+from geodistill.inference.network import fixed_batch
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, map_scene
 from geodistill.inference.sliding import check_bands
@@ -24,7 +27,7 @@ from geodistill.nn.device import device_name
 from geodistill.outputs import check_outputs
 from geodistill.raster import IMAGE_SUFFIXES
 from geodistill.raster.source import is_local
-from geodistill.segmenter import Segmenter, find_segmenter, read_description
+from geodistill.segmenter import Segmenter, read_description
 from geodistill.spec import Spec
 
 SUFFIXES = (".tif", ".tiff")
@@ -45,6 +48,7 @@ def predict(
     workers: int = 1,
     address: str | None = None,
     gpus: float = 0,
+    each: Callable[[SceneMap], None] | None = None,
 ) -> list[SceneMap]:
     """Map scenes of any size, in memory that grows with their width and not with their height.
 
@@ -58,6 +62,7 @@ def predict(
         workers: Scenes, or blocks of them, that are worked on at once, each in a process of its own.
         address: Of the Ray cluster.
         gpus: GPUs, or share of one, for each worker on the cluster.
+        each: Is called with each scene's map as soon as it is made.
 
     Returns:
         The map of each scene, in their order; with ``keep_going`` also what failed.
@@ -69,25 +74,6 @@ def predict(
         UnknownNameError: A name among the settings is not known.
         OutputError: A map cannot be written, or a file that would be written is read.
     """
-    maps = iter_maps(
-        model, inputs, out, options, stack=stack, engine=engine, workers=workers, address=address, gpus=gpus
-    )
-    return [scene_map for _, scene_map in sorted(maps, key=lambda pair: pair[0])]
-
-
-def iter_maps(
-    model: Segmenter | Path | str,
-    inputs: Sequence[Path | str],
-    out: Path | str,
-    options: PredictOptions | None = None,
-    *,
-    stack: bool = False,
-    engine: Engine = "local",
-    workers: int = 1,
-    address: str | None = None,
-    gpus: float = 0,
-) -> Iterator[tuple[int, SceneMap]]:
-    """Yield each scene's position and map as soon as it is made; arguments and errors as those of `predict`."""
     options = options or PredictOptions()
     if options.local_only and not isinstance(model, Segmenter) and not Path(model).exists():
         raise ArtifactError(f"no directory {model}", "a model on this machine, for --local-only")
@@ -97,6 +83,8 @@ def iter_maps(
     )
     paths = map_paths(scenes, out)
     worker = Worker(model if isinstance(model, Segmenter) else str(model), options)
+    run = partial(run_tasks, engine=engine, workers=workers, address=address, gpus=gpus)
+    maps: dict[int, SceneMap] = {}
     try:
         with offline_where(options.local_only):
             read = check_scenes(scenes, spec, worker)
@@ -107,43 +95,28 @@ def iter_maps(
         # Fewer scenes than workers: one scene after the other, each by all workers.
         blocks = options.blocks or (workers if workers > len(tasks) else 1)
         if blocks > 1:
-            for position, task in enumerate(tasks):
-                try:
-                    scene_map = map_in_blocks(
-                        worker, task, blocks, engine=engine, workers=workers, address=address, gpus=gpus
-                    )
-                except GeodistillError as error:
-                    if not options.keep_going:
-                        raise
-                    scene_map = failed(task, error)
-                yield position, scene_map
-            return
-        for result in run_tasks(
-            worker.map,
-            tasks,
-            engine=engine,
-            workers=workers,
-            address=address,
-            keep_going=options.keep_going,
-            gpus=gpus,
-        ):
-            yield result.index, result.value or failed(result.item, result.error)
+            sharing = worker
+            if engine == "ray" and gpus and device_name(options.device) == "cpu":
+                sharing = worker.with_options(for_gpus(options))
+            whole = partial(map_in_blocks, sharing, blocks=blocks, run=run)
+            results = run_tasks(whole, tasks, keep_going=options.keep_going)
+        else:
+            results = run(worker.map, tasks, keep_going=options.keep_going)
+        for result in results:
+            task = result.item
+            maps[result.index] = result.value or SceneMap(str(task.scene.source), task.path, error=result.error)
+            if each is not None:
+                each(maps[result.index])
     finally:
         worker.close()
-
-
-def failed(task: SceneTask, error: GeodistillError | None) -> SceneMap:
-    """Return what says that a scene has no map."""
-    return SceneMap(str(task.scene.source), task.path, error=error)
+    return [maps[index] for index in sorted(maps)]
 
 
 def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> list[str]:
     """Open every scene once, so that a wrong one is named now and not after hours; a single one stays open.
 
-    With ``keep_going`` a wrong one is named when its turn comes.
-
-    Returns:
-        Every file on this machine that is read for them: what is named, and what that refers to.
+    With ``keep_going`` a wrong one is named when its turn comes. Every file on this machine that is read for them is
+    returned: what is named, and what that refers to.
 
     Raises:
         DataError: One cannot be read or has other bands than the model.
@@ -169,34 +142,14 @@ def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> li
     return [name for name in sorted(read) if is_local(name)]
 
 
-def map_in_blocks(
-    worker: Worker,
-    task: SceneTask,
-    blocks: int,
-    *,
-    engine: Engine,
-    workers: int,
-    address: str | None = None,
-    gpus: float = 0,
-) -> SceneMap:
-    """Map a huge scene with several workers, each a block of rows; the map is the same to the last bit.
+def map_in_blocks(worker: Worker, task: SceneTask, *, blocks: int, run: Callable[..., Iterator[Any]]) -> SceneMap:
+    """Map a huge scene in up to ``blocks`` blocks of rows, to the same bits; ``run`` is `run_tasks` with its workers.
 
-    They must all see the folder of the map.
-
-    Args:
-        worker: The model and the options.
-        task: The scene.
-        blocks: In how many blocks to cut it, where it is high enough.
-        engine: ``local`` or ``ray``.
-        workers: Blocks that are worked on at once.
-        address: Of the Ray cluster.
-        gpus: GPUs for each worker on the cluster.
+    The workers must all see the folder of the map.
 
     Raises:
         GeodistillError: It cannot be mapped. Finished rows are kept.
     """
-    if engine == "ray" and gpus and device_name(worker.options.device) == "cpu":
-        worker = worker.with_options(for_gpus(worker.options))
     with worker.open(task.scene) as raster:
         segmenter, plan = worker.plan(task, raster)
         cuts = cut_rows(len(plan.windows.tops), blocks)
@@ -205,16 +158,7 @@ def map_in_blocks(
         shared = [replace(task, rows=rows) for rows in cuts]
 
         def share() -> None:
-            results = run_tasks(
-                sharing.segment_block,
-                shared,
-                engine=engine,
-                workers=workers,
-                address=address,
-                keep_going=False,
-                gpus=gpus,
-            )
-            for _ in results:
+            for _ in run(sharing.segment_block, shared, keep_going=False):
                 pass
 
         scene_map = map_scene(segmenter, plan, raster, task.path, cuts, share)
@@ -223,7 +167,7 @@ def map_in_blocks(
 
 def for_gpus(options: PredictOptions) -> PredictOptions:
     """Return options for workers that have GPUs, where this machine has none to measure on: torch's defaults."""
-    batch = options.batch if isinstance(options.batch, int) else default_batch(torch.device("cuda"))
+    batch = fixed_batch(options, torch.device("cuda"))
     backend = "torch" if options.backend == "auto" else options.backend
     return replace(options, backend=backend, batch=batch, precision=options.precision.replace("auto", "fp32"))
 
@@ -236,12 +180,7 @@ def cut_rows(rows: int, blocks: int) -> tuple[range, ...]:
 
 
 def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
-    """Return every file that is written for a scene.
-
-    Args:
-        path: Its map of classes.
-        options: What is written beside it.
-    """
+    """Return every file that is written for a scene whose map of classes is ``path``."""
     files = [path, *style_files(path)]
     if options.with_confidence:
         files.append(map_beside(path, "confidence"))
@@ -279,11 +218,6 @@ def map_paths(scenes: Sequence[InputScene], out: Path | str) -> list[Path]:
 
 def check_paths(paths: Sequence[Path], options: PredictOptions, inputs: Iterable[Path | str]) -> None:
     """Make sure that no file of any scene overwrites an input or another scene's file.
-
-    Args:
-        paths: The map of classes of each scene.
-        options: What is written beside them.
-        inputs: Every file that is read.
 
     Raises:
         OutputError: One would, or has a name that is too long.

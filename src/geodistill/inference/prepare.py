@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geodistill.backends import Precision
 from geodistill.errors import DataError, RecipeError
-from geodistill.inference.network import Network, RunPlan, as_images, as_network, default_batch, passes
+from geodistill.inference.network import Network, RunPlan, as_images, as_network, fixed_batch, passes
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.windows import Area, WindowPlan
 from geodistill.raster import Window
@@ -33,14 +33,9 @@ def prepare(
     windows: WindowPlan,
     prompts: NDArray[np.int64] | None = None,
 ) -> RunPlan:
-    """Choose what the options leave open for a Segmenter on its device.
+    """Choose what the options leave open for a Segmenter on its device, by trials on windows of the first scene.
 
-    Args:
-        segmenter: The model.
-        options: What is asked for.
-        area: The first scene: backends and batch sizes are tried on its windows.
-        windows: These windows.
-        prompts: As `Network` takes them; torch alone runs such a network.
+    A network of several prompts runs in torch alone.
 
     Raises:
         RecipeError: A backend that was asked for is not installed, or runs no scene that spans climate zones.
@@ -52,7 +47,7 @@ def prepare(
         backend = "torch"
     device = next(segmenter.parameters()).device
     notes: list[str] = []
-    batch = options.batch if isinstance(options.batch, int) else default_batch(device)
+    batch = fixed_batch(options, device)
 
     def measured(network: Network) -> int:
         fastest = fastest_batch(network, first_windows(area, windows))

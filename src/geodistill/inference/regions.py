@@ -65,11 +65,7 @@ class _Open:
         self.confidence += other.confidence
 
     def close(self, seams: dict[int, NDArray[np.bool_]]) -> Region:
-        """Put the region together.
-
-        Args:
-            seams: Which points of each row where strips met are corners of some region.
-        """
+        """Put the region together; ``seams`` says which points of rows where strips met are corners of regions."""
         whole = self.pieces[0]
         if len(self.pieces) > 1:
 
@@ -115,7 +111,7 @@ def trace_regions(strips: Iterable[MapStrip], simplify: float = 0.0) -> Iterator
         if edge_ids is not None and above is not None:
             same = (above == strip.classes[0]) & (above != IGNORE_INDEX)
             pairs = np.unique(np.stack([edge_ids[same], ids[labels[0, same]]]), axis=1)
-            _join(open_regions, ids, regions, pairs, used - len(indices))
+            _join(open_regions, ids, pairs, used - len(indices))
         for position, region in regions.items():
             name = int(ids[position])
             if name in open_regions:
@@ -154,11 +150,9 @@ def _nodes(
 def thin(
     polygons: NDArray[np.object_], needed: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 ) -> NDArray[np.object_]:
-    """Return polygons without the points on straight lines that no neighbour needs.
+    """Return polygons ``(N,)``, of points with whole numbers, without those on straight lines that no neighbour needs.
 
-    Args:
-        polygons: ``(N,)``, of points with whole numbers.
-        needed: Says of points on straight lines, x and y ``(P,)``, which are corners of a neighbour.
+    ``needed`` says of points x and y ``(P,)`` on straight lines which are corners of a neighbour.
     """
     kind, points, (rings, holders) = shapely.to_ragged_array(polygons)
     starts, counts = rings[:-1], np.diff(rings) - 1  # the last point of a ring is its first
@@ -230,7 +224,6 @@ def _measure(
 def _join(
     open_regions: dict[int, _Open],
     ids: NDArray[np.int64],
-    found: dict[int, _Open],
     pairs: NDArray[np.int64],
     first: int,
 ) -> None:

@@ -19,6 +19,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from tqdm import tqdm
 
+from geodistill.description import network_words
 from geodistill.errors import BusyError, DataError, GeodistillError, OutputError
 from geodistill.inference.checkpoint import (
     Layer,
@@ -97,13 +98,8 @@ def map_scene(
 ) -> SceneMap:
     """Segment a scene and write its maps.
 
-    Args:
-        segmenter: The model, for its legend and what it is called.
-        plan: How, with everything settled.
-        raster: The scene.
-        path: The map of classes; other maps lie beside it.
-        blocks: Rows of windows of each block, by default one of all.
-        share: Has other workers segment the blocks; what they leave undone is done here.
+    ``blocks`` are rows of windows, by default one block of all; ``share`` has other workers segment them, and what they
+    leave undone is done here.
 
     Raises:
         DataError: The scene cannot be read.
@@ -211,8 +207,9 @@ def segment_parts(plan: RunPlan, area: Area, parts: Sequence[PartFiles]) -> None
             if part.finished:
                 continue
             missing = replace(part.part, first_row=part.next_row)
-            edges = edges_of(part.folder, plan.windows, part.part, plan.network.classes)
-            rows = stream(plan.network, area, plan.windows, plan.options, batch=plan.batch, part=missing, edges=edges)
+            left, right = edges_of(part.folder, plan.windows, part.part, plan.network.classes)
+            how = plan.options
+            rows = stream(plan.network, area, plan.windows, how, batch=plan.batch, part=missing, left=left, right=right)
             # Closed first of all: its reading threads must have ended before the raster is closed.
             with closing(rows):
                 writing: Future[None] | None = None
@@ -303,6 +300,5 @@ def _finished_before(files: Sequence[Path], run: str) -> tuple[int, tuple[Hole, 
 
 def describe(segmenter: Segmenter) -> str:
     """Return what a model is called in a map's tags: network, encoder, and the package that wrote the map."""
-    arguments = segmenter.arguments
-    parts = [segmenter.name, arguments.get("architecture"), arguments.get("encoder")]
-    return f"{' '.join(str(part) for part in parts if part)}, geodistill {__version__}"
+    words = network_words(segmenter.name, segmenter.arguments, ("architecture", "encoder"))
+    return f"{words}, geodistill {__version__}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from geodistill.inference.strips import Hole, Strip, read_strips
 from geodistill.inference.windows import Area, Blender, Part, WindowPlan
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from geodistill.inference.checkpoint import EdgeFile
 
 STEPS = 250
 """A uint8 probability is this many times the true one, rounded; 255 is nodata."""
@@ -51,19 +55,6 @@ class SceneRows:
         return classes
 
 
-@dataclass(frozen=True)
-class Edges:
-    """Where a block of a wide scene gets the sums at its left edge from, and leaves those at its right edge.
-
-    Attributes:
-        read: Returns the sums that the block to the left kept of a row of windows, on the host.
-        write: Keeps the sums of a row of windows for the block to the right.
-    """
-
-    read: Callable[[int], Tensor] | None = None
-    write: Callable[[int, Tensor], None] | None = None
-
-
 def stream(
     network: Network,
     area: Area,
@@ -72,7 +63,8 @@ def stream(
     *,
     batch: int,
     part: Part | None = None,
-    edges: Edges | None = None,
+    left: EdgeFile | None = None,
+    right: EdgeFile | None = None,
 ) -> Generator[SceneRows, None, None]:
     """Segment an area of any size.
 
@@ -81,15 +73,9 @@ def stream(
     grows with the width and not with the height. The next rows are read while a strip is computed. Windows
     without any valid pixel never reach the network.
 
-    Args:
-        network: The model; what it averages over was chosen with it.
-        area: What to segment.
-        windows: The windows over it, of the network's size.
-        options: How.
-        batch: Windows per forward pass.
-        part: A block of the windows, by default all. A block that does not begin at the top computes again the rows
-            of windows above that overlap it: one, where neighbours overlap by at most half.
-        edges: Where a block that does not begin at the left edge or end at the right one passes sums on.
+    A block (``part``) that does not begin at the top computes again the rows of windows above that overlap it: one,
+    where neighbours overlap by at most half. One that does not begin at the left edge, or end at the right one, passes
+    sums on through ``left`` and ``right``.
 
     Yields:
         Consecutive rows, from the top, covering the block exactly once.
@@ -97,7 +83,6 @@ def stream(
     Raises:
         DataError: The raster has another number of bands than the network, or cannot be read.
     """
-    edges = edges or Edges()
     check_bands(area.raster, network.bands)
     part = part or Part.whole(windows)
     width = part.pixels(windows).width
@@ -106,7 +91,7 @@ def stream(
     first_row = windows.reaching(part.first_row)
     threads = reader_threads(options, area.raster)
     strips = read_strips(area, windows, part, first_row, threads=threads, keep_going=options.keep_going)
-    row_of_windows = _WindowRow(network, windows, part, batch, blender, reducer, edges)
+    row_of_windows = _WindowRow(network, windows, part, batch, blender, reducer, left, right)
     with closing(strips):
         for strip in strips:
             row = strip.row
@@ -144,13 +129,14 @@ class _WindowRow:
     batch: int
     blender: Blender
     reducer: RowReducer
-    edges: Edges
+    left: EdgeFile | None
+    right: EdgeFile | None
 
     @torch.inference_mode()
     def compute(self, strip: Strip) -> int:
         """Compute the windows of a strip that hold data; return how many."""
-        part, row, edges = self.part, strip.row, self.edges
-        self.blender.start_row(row, None if edges.read is None else edges.read(row).to(self.network.device))
+        part, row = self.part, strip.row
+        self.blender.start_row(row, None if self.left is None else self.left.read(row).to(self.network.device))
         computed = 0
         for first in range(part.first_column, part.last_column, self.batch * SPAN):
             group = range(first, min(first + self.batch * SPAN, part.last_column))
@@ -167,35 +153,27 @@ class _WindowRow:
                     self._finish(column, column + 1)
                     done = column + 1
             self._finish(done, group.stop)
-        if edges.write is not None:
-            edges.write(row, self.blender.edge().cpu())
+        if self.right is not None:
+            self.right.write(row, self.blender.edge().cpu())
         self.blender.end_row()
         return computed
 
     def _columns(self, column: int) -> slice:
         """Return the columns of the strip under a window."""
-        left = self._left(column)
+        left = self._offset(column)
         return slice(left, left + self.windows.size)
 
-    def _left(self, column: int) -> int:
+    def _offset(self, column: int) -> int:
         return self.windows.lefts[column] - self.windows.lefts[self.part.first_column]
 
     def _finish(self, first: int, last: int) -> None:
         """End the windows from ``first`` to before ``last``, left to right."""
         for column in range(first, last):
-            self.reducer.put(self._left(column), self.blender.finish(column))
+            self.reducer.put(self._offset(column), self.blender.finish(column))
 
 
 class RowReducer:
-    """Collects a row of windows' finished pixels, on the device, as map values.
-
-    Args:
-        classes: Number of classes.
-        size: Side of a window: as many rows are finished at once at most.
-        width: Columns of the block.
-        options: What is made beside classes.
-        device: Where the probabilities live.
-    """
+    """Collects a row of windows' finished pixels, on the device, as map values: at most ``size`` rows of a block."""
 
     def __init__(
         self, classes: int, size: int, width: int, options: SlidingOptions, device: torch.device | str

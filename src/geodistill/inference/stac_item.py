@@ -67,13 +67,8 @@ def write_item(
 ) -> Path:
     """Write the item of a scene's maps, as ``NAME.json`` beside the map of classes.
 
-    Args:
-        maps: File of each layer, ``classes`` among them, and of the ``polygons`` where there are some.
-        grid: Shape and georeferencing of the maps.
-        legend: The classes.
-        source: The scene.
-        model: What made the maps.
-        acquired: Date of the scene, ``YYYY-MM-DD``; where unknown the item's ``datetime`` is null and says so.
+    ``maps`` holds the file of each layer, and of the ``polygons`` where there are some. Where the day of acquisition
+    (``YYYY-MM-DD``) is unknown the item's ``datetime`` is null and says so.
 
     Raises:
         OutputError: It cannot be written.

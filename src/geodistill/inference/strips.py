@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
@@ -27,14 +27,7 @@ class Hole:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form that `from_dict` reads back."""
-        window = self.window
-        return {
-            "row": window.row,
-            "col": window.col,
-            "height": window.height,
-            "width": window.width,
-            "reason": self.reason,
-        }
+        return {**asdict(self.window), "reason": self.reason}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Hole:
@@ -122,14 +115,8 @@ def read_strips(
         :.......:   +-------+
                     | rest  |  of the chunk: waits for strip i+2
 
-    Args:
-        area: The scene.
-        plan: Its windows.
-        part: The block of windows whose pixels are read.
-        first_row: Row of windows to begin with.
-        threads: How many read at once, each with a handle of its own; more than one pays where a source answers
-            late, as over a network.
-        keep_going: Make holes of blocks of the file that cannot be read.
+    Each of the ``threads`` has a handle of its own; more than one pays where a source answers late, as over a network.
+    With ``keep_going`` blocks of the file that cannot be read become holes.
 
     Yields:
         The strips from ``first_row`` to the end of the block, in order.
@@ -194,11 +181,7 @@ def _chunks(area: Area, plan: WindowPlan, part: Part, first_row: int) -> list[tu
 
 
 def _fill(image: NDArray[Any], valid: NDArray[np.bool_], rest: Rows, chunk: Rows, end: int) -> Rows:
-    """Fill rows that end at row ``end`` of the scene, from what was left over and then from what was read.
-
-    Returns:
-        What is left over now.
-    """
+    """Fill rows that end at row ``end`` of the scene, from what was left over and then read; return what is left."""
     first = min(len(rest), len(valid))
     last = len(valid) - first
     image[:, :first], image[:, first:] = rest.image[:, :first], chunk.image[:, :last]

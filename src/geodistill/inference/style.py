@@ -44,10 +44,6 @@ def style_files(classes: Path) -> tuple[Path, ...]:
 def write_style(classes: Path, legend: Legend) -> tuple[Path, ...]:
     """Write names and colours of the classes beside a finished map of them.
 
-    Args:
-        classes: The map.
-        legend: The classes.
-
     Returns:
         ``map.qml``, by which QGIS shows the map, and polygons of the same name, and ``map.tif.aux.xml``, the class
         names and attribute table that GDAL, ArcGIS and others read (see `style_files`).
@@ -74,13 +70,7 @@ def write_qml(path: Path, legend: Legend) -> None:
 
 
 def add_layer_style(package: Path, layer: str, legend: Legend) -> None:
-    """Add to a GeoPackage the style by which QGIS shows its layer of polygons.
-
-    Args:
-        package: The file, changed in place.
-        layer: Name of the layer.
-        legend: The classes.
-    """
+    """Add to a GeoPackage, in place, the style by which QGIS shows its layer of polygons."""
     style = (layer, "geometry", "classes", qml(legend), "classes of the map", STAMP)
     content = ("layer_styles", "attributes", "layer_styles", STAMP)
     with closing(sqlite3.connect(package)) as file, file:

@@ -58,13 +58,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class VectorMap:
-    """What was written.
-
-    Attributes:
-        path: The file.
-        polygons: How many it holds.
-        left_out: How many were smaller than the least area.
-    """
+    """What was written: a file, how many polygons it holds, and how many smaller than the least area it leaves out."""
 
     path: Path
     polygons: int
@@ -89,13 +83,8 @@ def write_vectors(
     geodesic one on WGS 84 in a geographic or Mercator CRS; null where the map is not georeferenced, and then x, y are
     columns and rows.
 
-    Args:
-        classes: A map as `predict` writes it.
-        kind: The format, among `VECTOR_FORMATS`.
-        min_area: Smaller polygons are left out: square metres, or pixels where the map is not georeferenced.
-        simplify: See `trace_regions`, pixels.
-        confidence: The map of the classes' probabilities beside it.
-        path: The file; by default beside the map, under its name.
+    They are written beside the map, under its name, where no ``path`` says otherwise. Those smaller than ``min_area``
+    (square metres, or pixels where the map is not georeferenced) are left out; ``simplify`` is that of `trace_regions`.
 
     Raises:
         UnknownNameError: There is no such format.
@@ -164,11 +153,7 @@ def _strips(classes: Path, confidence: Path | None, grid: Grid) -> Iterator[MapS
 
 
 class _Ground:
-    """From pixels of a map to its CRS, and to square metres.
-
-    Args:
-        grid: The map's.
-    """
+    """From pixels of a map to its CRS, and to square metres."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid, self._transform = grid, grid.transform

@@ -15,37 +15,10 @@ from torch import Tensor
 
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
+from geodistill.raster.grid import window_starts
 
 MOST_WINDOWS = 2**20
 """Windows along one side of a scene: more than the Earth has at 0.2 m and a quarter of overlap."""
-
-
-def window_starts(length: int, size: int, overlap: float) -> list[int]:
-    """Place windows along one axis: every pixel is covered, the last window is flush with the edge.
-
-    Args:
-        length: Pixels of the axis, at least 1.
-        size: Pixels of a window.
-        overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
-
-    Returns:
-        First pixel of each window, ascending; ``[0]`` where one window covers the axis (and may reach beyond it).
-
-    Raises:
-        DataError: There would be more than `MOST_WINDOWS`.
-    """
-    if length <= size:
-        return [0]
-    stride = max(int(size * (1 - overlap)), 1)
-    count = -(-(length - size) // stride) + 1
-    if count > MOST_WINDOWS:
-        raise DataError(
-            f"a scene with a side of {length} pixels, which is {count} windows",
-            f"at most {MOST_WINDOWS}",
-            "map a part of it at a time",
-        )
-    # Spread evenly: as many windows as the overlap asks for, and none of them nearly doubles its neighbour.
-    return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -68,13 +41,27 @@ class WindowPlan:
 
     @classmethod
     def of(cls, height: int, width: int, size: int, overlap: float) -> WindowPlan:
-        """Cover a scene of ``height`` x ``width`` with as few windows as the overlap allows.
+        """Cover a scene with as few windows as the overlap allows, evenly spread, the last ones flush with its edges.
+
+        Args:
+            height: Rows of the scene, at least 1.
+            width: Columns of the scene, at least 1.
+            size: Side of a window in pixels.
+            overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
 
         Raises:
-            DataError: They would be too many.
+            DataError: There would be more than `MOST_WINDOWS` along a side.
         """
-        tops, lefts = window_starts(height, size, overlap), window_starts(width, size, overlap)
-        return cls(height, width, size, tuple(tops), tuple(lefts))
+        stride = max(int(size * (1 - overlap)), 1)
+        for length in (height, width):
+            if (count := -(-(length - size) // stride) + 1) > MOST_WINDOWS:
+                raise DataError(
+                    f"a scene with a side of {length} pixels, which is {count} windows",
+                    f"at most {MOST_WINDOWS}",
+                    "map a part of it at a time",
+                )
+        tops, lefts = (tuple(window_starts(length, size, stride, "even")) for length in (height, width))
+        return cls(height, width, size, tops, lefts)
 
     @property
     def count(self) -> int:
@@ -122,12 +109,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Area:
-    """A rectangle of an open raster, read as if it were a raster of its own.
-
-    Attributes:
-        raster: The open file.
-        window: The rectangle, in pixels of the file.
-    """
+    """A rectangle of an open raster, in its pixels, read as if it were a raster of its own."""
 
     raster: Raster
     window: Window
@@ -135,8 +117,7 @@ class Area:
     @classmethod
     def whole(cls, raster: Raster) -> Area:
         """Return the whole raster."""
-        grid = raster.grid
-        return cls(raster, Window(0, 0, grid.height, grid.width))
+        return cls(raster, raster.grid.whole)
 
     def windows(self, size: int, overlap: float) -> WindowPlan:
         """Return the windows over the area: see `WindowPlan.of`."""
@@ -150,23 +131,10 @@ class Area:
         Raises:
             DataError: The file is truncated or corrupt there.
         """
-        inside = part.intersection(self.window.height, self.window.width)
-        image: NDArray[Any]
-        if inside == part:
-            image, valid = self._read_inside(part)
-        else:
-            image = np.zeros((self.raster.channels, part.height, part.width), self.raster.dtype)
-            valid = np.zeros((part.height, part.width), bool)
-            if inside.height and inside.width:
-                where = Window(inside.row - part.row, inside.col - part.col, inside.height, inside.width)
-                image[(..., *where.slices)], valid[where.slices] = self._read_inside(inside)
+        image, valid = self.raster.read(part.moved(self.window.row, self.window.col), within=self.window)
         if not valid.all():
             image *= valid
         return image, valid
-
-    def _read_inside(self, part: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        row, col = self.window.row + part.row, self.window.col + part.col
-        return self.raster.read(Window(row, col, part.height, part.width))
 
 
 def axis_weights(starts: Sequence[int], size: int, blend: str) -> NDArray[np.float32]:
@@ -183,6 +151,7 @@ def axis_weights(starts: Sequence[int], size: int, blend: str) -> NDArray[np.flo
     """
     weights = np.zeros((len(starts), size))
     if blend == "cosine":
+        # Hann's window, sin^2(pi (k + 1/2) / size) at pixel k, which is then divided by the sum over all windows there.
         weights[:] = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
     else:
         cuts = [(a + size + b) // 2 for a, b in pairwise(starts)]
@@ -227,13 +196,6 @@ class Blender:
 
     Sums are always formed in this order, so that a scene cut in blocks or continued after an interruption gives the
     same bits.
-
-    Args:
-        classes: Number of classes.
-        plan: The windows of the scene.
-        part: The block of windows that come.
-        blend: See `axis_weights`.
-        device: Where the sums live.
     """
 
     def __init__(
@@ -253,12 +215,7 @@ class Blender:
         self._filled = self._finished = 0
 
     def start_row(self, row: int, edge: Tensor | None = None) -> None:
-        """Begin a row of windows.
-
-        Args:
-            row: Its position; rows come one after another.
-            edge: Sums left of the block that its first windows add to, as `edge` returned them.
-        """
+        """Begin the next row of windows; ``edge`` holds the sums left of the block, as `edge` returned them."""
         self._row, self._filled, self._finished = row, 0, 0
         if edge is not None:
             self._filled = edge.shape[2]

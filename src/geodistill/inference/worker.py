@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodistill.inference.checkpoint import PartFiles, about_of, work_folder
 from geodistill.inference.inputs import InputScene, open_scene
-from geodistill.inference.network import RunPlan, as_network, default_batch, load_on, passes
+from geodistill.inference.network import RunPlan, as_network, fixed_batch, load_on, passes
 from geodistill.inference.options import BACKENDS, PRECISIONS, PredictOptions
 from geodistill.inference.scene_map import SceneMap, chosen_for, layers_of, map_scene, segment_parts
 from geodistill.inference.windows import Area, WindowPlan
@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SceneTask:
-    """What a worker is to do.
-
-    Attributes:
-        scene: The scene.
-        path: Its map.
-        rows: Rows of windows of a block; ``None`` for a whole scene.
-    """
+    """A scene to map, or some rows of windows of it."""
 
     scene: InputScene
     path: Path
@@ -44,10 +38,6 @@ class Worker:
     """Maps scenes with one model; loading, exporting, compiling and measuring are paid for once.
 
     It is a value that can be sent to another process or machine, where it loads the model again.
-
-    Args:
-        model: The model's directory or hub id, or the model itself.
-        options: How.
     """
 
     def __init__(self, model: Segmenter | str, options: PredictOptions) -> None:
@@ -79,10 +69,7 @@ class Worker:
         return replace(scene_map, notes=plan.notes + scene_map.notes)
 
     def segment_block(self, task: SceneTask) -> int:
-        """Segment the rows of windows of a block into the work's folder, which the caller has locked.
-
-        Returns:
-            How many windows were computed.
+        """Segment a block into the work's folder, which the caller has locked; return the number of windows computed.
 
         Raises:
             GeodistillError: They cannot be segmented.
@@ -176,8 +163,9 @@ def _settle(
     plain = options.backend == "torch" and options.precision in ("auto", "fp32") and not options.compile
     if plain and options.batch != "auto":
         network = as_network(segmenter, tta=options.tta, prompts=prompts)
-        batch = options.batch if isinstance(options.batch, int) else default_batch(network.device)
-        return RunPlan(options, network, windows, batch, options.backend, options.precision)
+        return RunPlan(
+            options, network, windows, fixed_batch(options, network.device), options.backend, options.precision
+        )
     from geodistill.inference.prepare import prepare
 
     return prepare(segmenter, options, area, windows, prompts)

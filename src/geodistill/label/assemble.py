@@ -13,9 +13,10 @@ from typing import Any, TextIO
 
 import yaml
 
-from geodistill.data.manifest import SPLITS, Manifest, Row
+from geodistill.data.manifest import Manifest, Row
 from geodistill.data.measure import measure
 from geodistill.data.splits import SplitPlan, divide
+from geodistill.data.statistics import SPLITS
 from geodistill.files import atomic_path
 from geodistill.label.accounts import Accounts, TileFiles, TileRecord
 from geodistill.label.config import LabelSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.label.postprocess import Order, Rules
@@ -97,6 +97,27 @@ class LabelSettings:
             raise RecipeError(f"background {self.background!r}", "a name that no class of boxes has")
         dark: Colour = next((level, level, level) for level in range(256) if (level, level, level) not in colours)
         return Legend((self.background, *names), (dark, *colours))
+
+
+class LabelChoices(TypedDict, total=False):
+    """The fields of `LabelSettings` as keyword arguments, but for images, boxes and format."""
+
+    segmenter: str
+    prompt: str
+    classes: tuple[str, ...] | None
+    category_field: str | None
+    background: str | None
+    tile: int | None
+    overlap: int
+    share: float
+    empty: Empty
+    keep_difficult: bool
+    order: Order
+    rules: Rules
+    bands: tuple[int, ...] | None
+    fractions: tuple[float, float, float]
+    group_regex: str | None
+    seed: int
 
 
 def check_view(tile: int | None, overlap: int, share: float, bands: tuple[int, ...] | None) -> None:

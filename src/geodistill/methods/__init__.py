@@ -1,1 +1,1 @@
-"""One file a paper: modules in the paper's order, network, losses."""
+"""The published methods: a folder per paper (network, then training), and what all of them share."""

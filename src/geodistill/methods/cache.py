@@ -1,10 +1,12 @@
 """The teacher's outputs on disk: fixed-size records in memory-mapped shards, computed once and read at every pass.
 
-A folder a teacher, a data set and a way of cropping: ``meta.json`` (what the records depend on), ``index.bin`` (one
-uint32 a record: the CRC-32 of its bytes, 0 where there is none) and ``shard_*.bin``. A record's bytes are written
-before its checksum and checked against it once in each process, so that one which a killed process or machine left
-half written is never used. Writing goes by `os.write`, which tells of a full disk; a write through a mapping would
-end the process.
+A folder for each teacher, data set and way of cropping: ``meta.json`` (what the records depend on), ``index.bin`` (one
+uint32 per record: the CRC-32 of its bytes, 0 where there is none) and ``shard_*.bin``. A record is written in this
+order, so that one which a killed process or machine left half written is never used:
+
+    index[slot] = 0  ->  shard[slot] = bytes  ->  index[slot] = CRC-32 of the bytes; readers compare it once
+
+Writing goes by `os.write`, which reports a full disk; a write through a mapping would end the process.
 """
 
 from __future__ import annotations
@@ -27,9 +29,10 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geodistill.data.sample import Batch
 from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError, output_error
 from geodistill.files import atomic_path
-from geodistill.methods.teacher import Storage
+from geodistill.methods.teacher import Compute, Storage
 from geodistill.reading import read_object
 
 FORMAT = 1
@@ -42,22 +45,16 @@ LOCK, LOCK_SECONDS = "write.lock", 30.0
 
 @dataclass(frozen=True)
 class CacheSize:
-    """What a cache will take.
-
-    Attributes:
-        record: Bytes of one view of one sample.
-        wanted: Records of all views.
-        held: Records that the cap leaves room for.
-    """
+    """What a cache will take: bytes of a record (a view of a sample), records in all, and those with room for them."""
 
     record: int
-    wanted: int
-    held: int
+    views: int
+    room: int
 
     def __str__(self) -> str:
-        size = f"{self.wanted:,} views of {self.record / 1e6:.2f} MB, {self.wanted * self.record / 1e9:.2f} GB in all"
-        if self.held < self.wanted:
-            size += f"; teacher.cache_gb leaves room for {self.held:,}, the others are computed each time"
+        size = f"{self.views:,} views of {self.record / 1e6:.2f} MB, {self.views * self.record / 1e9:.2f} GB in all"
+        if self.room < self.views:
+            size += f"; teacher.cache_gb leaves room for {self.room:,}, the others are computed each time"
         return size
 
 
@@ -71,10 +68,6 @@ class TeacherCache:
         slots: Records in all.
         cap: Largest size in bytes.
         storage: How numbers are kept: ``float16``, or ``uint8`` between the smallest and largest of each channel.
-
-    Attributes:
-        folder: Where its files are.
-        size: What it will take.
 
     Raises:
         RecipeError: Not one record fits under the cap.
@@ -95,7 +88,7 @@ class TeacherCache:
         used = sum(_part_bytes(shape, storage) for shape in self._shapes)
         record = -(-used // PAGE) * PAGE
         self.size = CacheSize(record, slots, min(slots, int(cap // record)))
-        if self.size.held < 1:
+        if self.size.room < 1:
             raise RecipeError(
                 f"teacher.cache_gb {cap / 1e9:g} for records of {record / 1e9:.4f} GB", "room for more", "raise it"
             )
@@ -121,6 +114,30 @@ class TeacherCache:
         self._whole = np.zeros(slots, bool)
         self._writable = True
 
+    def __call__(self, batch: Batch, compute: Compute) -> list[Tensor]:
+        """Read what is there and compute the rest; what was computed is rounded as if it had been read.
+
+        A sample that will be kept goes through the teacher alone: the last bits of its outputs depend on the batch
+        it is in, and which samples are missing from a batch depends on when a run was stopped. What there is no room
+        for is computed together each time.
+
+        Args:
+            batch: Its ``slot`` says which records are its samples'.
+            compute: Returns the tensors of some samples of the batch.
+        """
+        slots = batch["slot"].tolist()
+        records = [self.read(slot) for slot in slots]
+        missing = [row for row, parts in enumerate(records) if parts is None]
+        kept = [row for row in missing if self.keeps(slots[row])]
+        others = [row for row in missing if not self.keeps(slots[row])]
+        for rows in [*([row] for row in kept), *([others] if others else [])]:
+            computed = compute(batch, rows)
+            for index, row in enumerate(rows):
+                records[row] = self.write(slots[row], [part[index] for part in computed])
+        samples = [parts for parts in records if parts is not None]
+        device = batch["image"].device
+        return [torch.stack(parts).to(device).float() for parts in zip(*samples, strict=True)]
+
     def __len__(self) -> int:
         """Records written so far, by any process."""
         return int(np.count_nonzero(self._index))
@@ -139,10 +156,10 @@ class TeacherCache:
 
     def keeps(self, slot: int) -> bool:
         """Whether there is room for a record under the cap."""
-        return 0 <= slot < self.size.held
+        return 0 <= slot < self.size.room
 
     def write(self, slot: int, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Keep a record, and give its tensors as `read` will.
+        """Keep a record, and return its tensors as `read` will.
 
         A disk that is full, or fails, ends the writing with one warning; a record that another process is writing
         is left to it.
@@ -167,10 +184,13 @@ class TeacherCache:
 
     def _store(self, slot: int, data: NDArray[np.uint8]) -> None:
         shard, place = divmod(slot, self._a_shard)
-        records = min(self._a_shard, self.size.wanted - shard * self._a_shard)
-        file, index = self._file(_shard(shard), records * self.size.record), self._file(INDEX, 4 * self.size.wanted)
-        held = self._record(slot) if self._index[slot] else None
-        if held is None or not self._is_whole(slot, held):
+        records = min(self._a_shard, self.size.views - shard * self._a_shard)
+        file, index = (
+            self._file(f"shard_{shard:04d}.bin", records * self.size.record),
+            self._file(INDEX, 4 * self.size.views),
+        )
+        written = self._record(slot) if self._index[slot] else None
+        if written is None or not self._is_whole(slot, written):
             _write_all(index, bytes(4), slot * 4)
             _write_all(file, data.data, place * self.size.record)
             _write_all(index, _checksum(data).to_bytes(4, "little"), slot * 4)
@@ -188,7 +208,7 @@ class TeacherCache:
         if shard not in self._maps:
             try:
                 # Copy-on-write: torch wants memory that it may write to, and nothing ever does.
-                self._maps[shard] = np.asarray(np.memmap(self.folder / _shard(shard), np.uint8, "c"))
+                self._maps[shard] = np.asarray(np.memmap(self.folder / f"shard_{shard:04d}.bin", np.uint8, "c"))
             except (OSError, ValueError):
                 return None
         data = self._maps[shard][place * self.size.record :][: self._used]
@@ -248,10 +268,10 @@ def _claim_folder(folder: Path, meta: dict[str, Any]) -> None:
     except OSError as error:
         raise output_error(folder, error) from error
     try:
-        found = read_object(file, error=ArtifactError)
+        known = read_object(file, error=ArtifactError)
     except ArtifactError as error:
         raise ArtifactError(error.received, error.expected, _MEND) from error
-    if found != meta:
+    if known != meta:
         raise ArtifactError(
             f"the teacher cache {folder} was written by another teacher, or for other data",
             f"the {file.name} that belongs to its name",
@@ -288,10 +308,6 @@ def _part_bytes(shape: tuple[int, ...], storage: Storage) -> int:
 def _checksum(data: NDArray[np.uint8]) -> int:
     """CRC-32, never 0."""
     return zlib.crc32(data.data) or 1
-
-
-def _shard(number: int) -> str:
-    return f"shard_{number:04d}.bin"
 
 
 def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:

@@ -6,86 +6,48 @@ A term is named by its kind, such as ``kd``, under the recipe's ``teacher``, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import DEFAULT_TEACHER
+from geodistill.methods.schema import FEATURE_LOSSES, LOGIT_LOSSES, parse_term
 from geodistill.methods.teacher import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.nn.alignment import FAM, FeatureTap, map_grids, pair_levels
-from geodistill.nn.distillation import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
 from geodistill.nn.encoders import Encoder
 from geodistill.nn.losses import layer_normalise, mse
 from geodistill.nn.output import SegmentationOutput
-from geodistill.nn.weighting import build_weighting
+from geodistill.nn.teacher_losses import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
 from geodistill.spec import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from geodistill.nn.discriminator import FeatureDiscriminator
 
-LogitLoss = Callable[[Tensor, Tensor, Tensor, CommonLosses], Tensor]
 
-LOGIT_LOSSES: dict[str, LogitLoss] = {
-    "kd": lambda own, target, mask, losses: logit_kd(own, target, mask, losses.kd_temperature),
-    "cwd": lambda own, target, mask, losses: channel_wise_kd(own, target, losses.cwd_temperature, mask),
-    "dist_inter": lambda own, target, mask, losses: relation_inter(own, target, mask, losses.dist_temperature),
-    "dist_intra": lambda own, target, mask, losses: relation_intra(own, target, mask, losses.dist_temperature),
-}
-FEATURE_LOSSES = ("feature", "adversarial")
-KINDS = (*LOGIT_LOSSES, *FEATURE_LOSSES)
-"""Every kind of distillation term."""
+def kd(student: Tensor, teacher: Tensor, mask: Tensor, losses: CommonLosses) -> Tensor:
+    """Return `logit_kd` at ``kd_temperature``."""
+    return logit_kd(student, teacher, mask, losses.kd_temperature)
 
 
-@dataclass(frozen=True)
-class Term:
-    """A distillation term.
-
-    Attributes:
-        name: As in ``losses.weights``.
-        teacher: Name of its teacher.
-        kind: One of `KINDS`.
-    """
-
-    name: str
-    teacher: str
-    kind: str
+def cwd(student: Tensor, teacher: Tensor, mask: Tensor, losses: CommonLosses) -> Tensor:
+    """Return `channel_wise_kd` at ``cwd_temperature``."""
+    return channel_wise_kd(student, teacher, losses.cwd_temperature, mask)
 
 
-def split_weights(weights: Mapping[str, float], own: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """Part a recipe's ``losses.weights`` into the method's own terms and the distillation terms.
-
-    Raises:
-        UnknownNameError: A term is neither.
-    """
-    distilled: dict[str, float] = {}
-    for name, weight in weights.items():
-        if name not in own:
-            kinds = (*LOGIT_LOSSES, *FEATURE_LOSSES)
-            if name.rpartition(".")[2] not in kinds:
-                raise UnknownNameError("loss term", name, [*own, *kinds])
-            distilled[name] = weight
-    return {name: weight for name, weight in weights.items() if name not in distilled}, distilled
+def dist_inter(student: Tensor, teacher: Tensor, mask: Tensor, losses: CommonLosses) -> Tensor:
+    """Return `relation_inter` at ``dist_temperature``."""
+    return relation_inter(student, teacher, mask, losses.dist_temperature)
 
 
-def parse_term(name: str, teachers: Sequence[str]) -> Term:
-    """Read a term's name.
-
-    Raises:
-        RecipeError: Its teacher is not in the recipe.
-    """
-    prefix, _, kind = name.rpartition(".")
-    teacher = prefix or DEFAULT_TEACHER
-    if teacher not in teachers:
-        where = f"teachers.{prefix}" if prefix else "teacher"
-        raise RecipeError(f"loss term {name} in a recipe without {where}", "that teacher", f"set {where}.segmenter")
-    return Term(name, teacher, kind)
+def dist_intra(student: Tensor, teacher: Tensor, mask: Tensor, losses: CommonLosses) -> Tensor:
+    """Return `relation_intra` at ``dist_temperature``."""
+    return relation_intra(student, teacher, mask, losses.dist_temperature)
 
 
 class FeatureMatch(nn.Module):
@@ -110,21 +72,15 @@ class FeatureMatch(nn.Module):
         teacher.ask(levels)
         self.strides = [teacher.strides[level] for level in levels]
         targets = [teacher.channels[level] for level in levels]
-        self.align = FAM([student.channels[own] for own, _ in self.pairs], targets)
+        self.align = FAM([student.channels[level] for level, _ in self.pairs], targets)
         self.discriminator: FeatureDiscriminator | None = None
         if "adversarial" in kinds:
             discriminator = load("geodistill.nn.discriminator:FeatureDiscriminator")
             self.discriminator = discriminator(targets[-1], _view_of(teacher))
 
     def terms(self, maps: Sequence[Tensor], targets: TeacherOutput, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return the losses on features by kind.
-
-        Args:
-            maps: ``(B, Ci, Hi, Wi)``, every level of the student.
-            targets: The teacher's.
-            size: Height and width of the image.
-        """
-        aligned = self.align([maps[own] for own, _ in self.pairs], map_grids(*size, self.strides))
+        """Return the losses on features by kind, of the student's maps ``(B, Ci, Hi, Wi)`` of an image of ``size``."""
+        aligned = self.align([maps[level] for level, _ in self.pairs], map_grids(*size, self.strides))
         matched = [targets.features[level] for _, level in self.pairs]
         terms = {"feature": feature_kd(aligned, matched)} if self.whole else {}
         if self.discriminator is not None:
@@ -134,14 +90,7 @@ class FeatureMatch(nn.Module):
 
 
 class DistillationObjective(Objective):
-    """A method's own terms, and distillation terms beside them.
-
-    Args:
-        inner: The method's own objective.
-        weights: Factor of each distillation term.
-        teachers: By name.
-        network: The student; its encoder's maps are taken where a term is on features.
-        losses: Temperatures.
+    """A method's own terms, and distillation terms beside them; arguments as for `add_distillation`.
 
     Attributes:
         matches: The trained modules of the terms on features, by teacher.
@@ -151,13 +100,9 @@ class DistillationObjective(Objective):
     """
 
     def __init__(
-        self,
-        inner: Objective,
-        weights: Mapping[str, float],
-        teachers: Mapping[str, FrozenTeacher],
-        network: nn.Module,
-        losses: CommonLosses,
+        self, method: Method, weights: Mapping[str, float], teachers: Mapping[str, FrozenTeacher], losses: CommonLosses
     ) -> None:
+        inner, network = method.objective, method.network
         super().__init__(inner.weights | dict(weights))
         self._inner, self._losses = inner, losses
         self._terms = [parse_term(name, list(teachers)) for name in weights]
@@ -189,9 +134,9 @@ class DistillationObjective(Objective):
             if targets.logits is not None:
                 stride = teacher.logits_stride
                 student, counted = pool_logits(output.logits.float(), stride), mask[:, ::stride, ::stride]
-                kinds = {term.kind for term in self._terms if term.teacher == name}
-                for kind in kinds & set(LOGIT_LOSSES):
-                    computed[name][kind] = LOGIT_LOSSES[kind](student, targets.logits, counted, self._losses)
+                for kind in {term.kind for term in self._terms if term.teacher == name} & set(LOGIT_LOSSES):
+                    loss = load(LOGIT_LOSSES[kind])
+                    computed[name][kind] = loss(student, targets.logits, counted, self._losses)
         return terms | {term.name: computed[term.teacher][term.kind] for term in self._terms}
 
     def weight(self, name: str, step: int) -> float:
@@ -224,24 +169,20 @@ class DistillationObjective(Objective):
 def add_distillation(
     method: Method, weights: Mapping[str, float], teachers: Mapping[str, FrozenTeacher], losses: CommonLosses
 ) -> Method:
-    """Return a method with distillation terms, where any has a factor, and with the recipe's weighting.
+    """Return a method with distillation terms beside its own.
 
     Args:
-        method: With its own terms.
-        weights: Factor of each distillation term; those of 0 are left out.
+        method: With its own terms; its encoder's maps are taken where a term is on features.
+        weights: Factor of each distillation term.
         teachers: The recipe's, by name.
-        losses: Temperatures and weighting.
+        losses: Temperatures.
 
     Raises:
         RecipeError: A term does not fit its teacher or student.
-        UnknownNameError: No such weighting.
     """
-    used = {name: weight for name, weight in weights.items() if weight != 0}
-    if used:
-        objective = DistillationObjective(method.objective, used, teachers, method.network, losses)
-        adapters = objective.matches if len(objective.matches) else None
-        method = replace(method, objective=objective, adapters=adapters, teachers={**method.teachers, **teachers})
-    return replace(method, weighting=build_weighting(losses.weighting, tuple(method.objective.weights)))
+    objective = DistillationObjective(method, weights, teachers, losses)
+    adapters = objective.matches if len(objective.matches) else None
+    return replace(method, objective=objective, adapters=adapters, teachers={**method.teachers, **teachers})
 
 
 def counted_pixels(batch: Batch) -> Tensor:
@@ -273,6 +214,6 @@ def _view_of(teacher: FrozenTeacher) -> Encoder:
             "a teacher of 3 bands with an encoder, through which the discriminator looks",
         )
     encoder = teacher.encoder
-    view = Encoder(encoder.name, encoder.body, encoder.channels, encoder.strides)
+    view = Encoder(encoder.name, encoder.body)
     view.norms = encoder.norms
     return view

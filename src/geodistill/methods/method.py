@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from geodistill.data.sample import Batch
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
-from geodistill.nn.weighting import Weighting
 
 if TYPE_CHECKING:
     from geodistill.methods.task import Phase  # Lightning takes seconds to import
@@ -58,11 +57,8 @@ class CommonLosses:
 class Objective:
     """The named loss terms of a method, with any frozen teacher they need.
 
-    It is no part of the network, so a teacher stays out of the optimiser, of DDP and of checkpoints. A method gives
-    the terms; all else has a default: factors that stay the same, nothing to move, no teacher, no state.
-
-    Args:
-        weights: The factor of each term.
+    It is no part of the network, so a teacher stays out of the optimiser, of DDP and of checkpoints. A method has
+    terms of its own; all else has a default: factors that stay the same, nothing to move, no teacher, no state.
 
     Attributes:
         weights: The factor of each term before any schedule.
@@ -118,7 +114,7 @@ class Method:
         phase: What to train before the network, sharing its modules; ``None`` where there is nothing.
         context: What the network takes beside the images, tensors by the name of its argument.
         adapters: Modules trained beside the network that only the losses use; no Segmenter holds them.
-        weighting: Turns the terms and their factors into one number; the factors as they are where not given.
+        weighting: The `Weighting` that turns terms and factors into one number; their sum where not given.
         teachers: The frozen teachers that the objective asks, by their names in the recipe.
     """
 
@@ -129,7 +125,7 @@ class Method:
     phase: Phase | None = None
     context: Context = no_context
     adapters: nn.Module | None = None
-    weighting: Weighting | None = None
+    weighting: nn.Module | None = None
     teachers: dict[str, FrozenTeacher] = field(default_factory=dict)
 
     def uses_unlabelled(self) -> bool:

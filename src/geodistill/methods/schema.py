@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.manifest import Row
-from geodistill.errors import UnknownNameError
+from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import choose
 from geodistill.methods.method import Method
-from geodistill.methods.optimiser import OptimizerConfig, ScheduleConfig
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.spec import Spec
 
@@ -31,8 +31,107 @@ DEFAULT_TEACHER = "teacher"
 Preset = Literal["coherent", "printed", "released"]
 """Where paper and released code differ: the variant that makes sense, the paper as printed, the code as released."""
 
+LOGIT_LOSSES: dict[str, str] = {
+    kind: f"geodistill.methods.distillation:{kind}" for kind in ("kd", "cwd", "dist_inter", "dist_intra")
+}
+"""Distillation terms on logits that every recipe can name: functions of ``student`` and ``teacher``, ``(B, K, H, W)``
+float32 logits, ``mask``, ``(B, H, W)`` int64, and the recipe's ``losses``, which return a scalar."""
+
+FEATURE_LOSSES = ("feature", "adversarial")
+"""Distillation terms on features."""
+
 Stage = Literal["phase", "labels"]
 """A part of a run: the method's own phase without labels, or the steps on labels."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with parameter groups.
+
+    Attributes:
+        lr: Learning rate.
+        encoder_lr: Learning rate of the encoder; `lr` where not given.
+        weight_decay: Decay of weight matrices and kernels; norms, biases, positions and scales never decay.
+        decay_vectors: Decay biases, layer scales and batch norms too, as mmseg's recipes do; layer norms and positions
+            never do.
+        betas: AdamW's two moment factors.
+        clip_norm: Largest L2 norm of the whole gradient; no clipping where not given.
+        layer_decay: Of a plain vision transformer as encoder: factor of the learning rate from each block to the one
+            before it, and to the last from what follows it.
+    """
+
+    lr: float = 6e-4
+    encoder_lr: float | None = None
+    weight_decay: float = 0.01
+    decay_vectors: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float | None = None
+    layer_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise RecipeError(f"optimizer.layer_decay {self.layer_decay}", "a factor above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over the steps: linear warm-up, then decay to `end_lr_factor` of the peak.
+
+    Attributes:
+        kind: Shape of the decay.
+        warmup_steps: Steps of linear warm-up.
+        warmup_start: Factor of the peak at step 0 of the warm-up.
+        power: Exponent of the ``poly`` decay.
+        end_lr_factor: Factor of the peak at the last step.
+        cycles: Times that the decay runs, from the peak each time and twice as long as the time before: cosine with
+            warm restarts where the kind is ``cosine``.
+        decay_start: Step at which the decay begins, where that is not the end of the warm-up; inside the warm-up the
+            two factors are multiplied.
+        hold_steps: Steps that the decay holds each value: those of an epoch where it was published by epochs.
+        encoder_end_lr_factor: As `end_lr_factor`, for the encoder; the same where not given.
+    """
+
+    kind: Literal["poly", "cosine", "constant"] = "poly"
+    warmup_steps: int = 0
+    warmup_start: float = 1e-3
+    power: float = 0.9
+    end_lr_factor: float = 0.0
+    cycles: int = 1
+    decay_start: int | None = None
+    hold_steps: int = 1
+    encoder_end_lr_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.cycles < 1 or self.hold_steps < 1:
+            raise RecipeError(f"schedule.cycles {self.cycles}, hold_steps {self.hold_steps}", "1 or more")
+
+    def factor(self, step: int, max_steps: int, encoder: bool = False) -> float:
+        """Return the learning rate at ``step`` (from 0) as a factor of its peak."""
+        warmed = min(step / self.warmup_steps, 1) if self.warmup_steps else 1.0
+        warmup = self.warmup_start + (1 - self.warmup_start) * warmed
+        start = self.warmup_steps if self.decay_start is None else self.decay_start
+        reached = max(step - start, 0) // self.hold_steps * self.hold_steps
+        done = min(reached / max(max_steps - start, 1), 1)
+        return warmup * self._decay(done, encoder)
+
+    def _decay(self, done: float, encoder: bool) -> float:
+        """Return the decay's factor where a share of it is done."""
+        left = 1 - (done if self.cycles == 1 else self._within_cycle(done))
+        if self.kind == "poly":
+            shape = float(left**self.power)
+        elif self.kind == "cosine":
+            shape = (1 - math.cos(math.pi * left)) / 2
+        else:
+            return 1.0
+        end = self.encoder_end_lr_factor if encoder and self.encoder_end_lr_factor is not None else self.end_lr_factor
+        return float(end + (1 - end) * shape)
+
+    def _within_cycle(self, done: float) -> float:
+        """Share of the running cycle that is done, of the whole decay's share."""
+        first = 1 / (2**self.cycles - 1)  # lengths are first, 2 first, 4 first ... and fill the run
+        # Rounding must not put a restart's first step at the end of the cycle before it.
+        index = min(int(math.log2(done / first + 1 + 1e-9)), self.cycles - 1)
+        return float(min(max((done / first + 1) / 2**index - 1, 0.0), 1.0))
 
 
 @dataclass(frozen=True)
@@ -124,7 +223,7 @@ class BuildContext:
         spec: Classes and bands of the data, and the normalisation of the network's input.
         data_spec: The same with the data's own normalisation, where that is another.
         teachers: The recipe's teachers that are asked for, by name; ``teacher`` among them where the method needs one.
-        rows: The labelled images that will be seen, for a method that asks where each was taken.
+        rows: The labelled images that will be seen, for a method that needs the place of each.
         sets: Spec of each data set by name, where the network learns several at once.
     """
 
@@ -163,10 +262,6 @@ def find_method(name: str) -> MethodPlug:
 def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
     """Return the factor of every loss term: the given one, or the default.
 
-    Args:
-        known: Default of each term.
-        given: A recipe's.
-
     Raises:
         UnknownNameError: A weight of no such term.
     """
@@ -174,3 +269,45 @@ def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[
         if name not in known:
             raise UnknownNameError("loss term", name, known)
     return {**known, **given}
+
+
+@dataclass(frozen=True)
+class Term:
+    """A distillation term by its name in ``losses.weights``, its teacher's, and its kind.
+
+    The kind is a key of `LOGIT_LOSSES`, or one of `FEATURE_LOSSES`.
+    """
+
+    name: str
+    teacher: str
+    kind: str
+
+
+def split_weights(
+    weights: Mapping[str, float], method_terms: Collection[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Part a recipe's ``losses.weights`` into the method's own terms and the distillation terms.
+
+    Raises:
+        UnknownNameError: A term is neither.
+    """
+    kinds = (*LOGIT_LOSSES, *FEATURE_LOSSES)
+    distilled = {name: weight for name, weight in weights.items() if name not in method_terms}
+    for name in distilled:
+        if name.rpartition(".")[2] not in kinds:
+            raise UnknownNameError("loss term", name, [*method_terms, *kinds])
+    return {name: weight for name, weight in weights.items() if name in method_terms}, distilled
+
+
+def parse_term(name: str, teachers: Sequence[str]) -> Term:
+    """Read a term's name.
+
+    Raises:
+        RecipeError: Its teacher is not in the recipe.
+    """
+    prefix, _, kind = name.rpartition(".")
+    teacher = prefix or DEFAULT_TEACHER
+    if teacher not in teachers:
+        where = f"teachers.{prefix}" if prefix else "teacher"
+        raise RecipeError(f"loss term {name} in a recipe without {where}", "that teacher", f"set {where}.segmenter")
+    return Term(name, teacher, kind)

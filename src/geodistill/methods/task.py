@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning
 import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
-from geodistill.errors import TrainingError
+from geodistill.errors import RecipeError, TrainingError
 from geodistill.methods.method import Method
-from geodistill.methods.optimiser import OptimizerConfig, ScheduleConfig, parameter_groups
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.metrics import ConfusionMatrix
-from geodistill.nn.losses import gradient_norms
-from geodistill.nn.normalise import Normalised
-from geodistill.nn.output import SegmentationOutput
-from geodistill.nn.weighting import Weighting
+from geodistill.nn.losses import gradient_norms, weighted_sum
+from geodistill.nn.output import Normalised, SegmentationOutput
 from geodistill.spec import Spec
+
+if TYPE_CHECKING:
+    from geodistill.nn.weighting import Weighting
+
+_BLOCK = re.compile(r"(?:^|\.)model\.blocks\.(\d+)\.")
 
 
 class Phase(lightning.LightningModule):
@@ -50,7 +54,7 @@ class SegmentationTask(lightning.LightningModule):
         method: Network, rebuild arguments and objective.
         spec: Classes, bands and normalisation.
         optimizer: AdamW settings.
-        schedule: Learning-rate schedule.
+        schedule: Of the learning rate.
         max_steps: Length of the run, for the schedule.
         gradient_norms_every: Log each term's gradient norm on the encoder every so many steps; 0 never.
         sets: Spec of each data set by name, where the network learns several at once; batches then say by ``set``
@@ -75,7 +79,7 @@ class SegmentationTask(lightning.LightningModule):
         # Channels-last is the faster layout of convolutions on CPUs and GPUs alike.
         self.network = Normalised(spec.mean, spec.std, method.network).to(memory_format=torch.channels_last)
         self.adapters = method.adapters
-        self.weighting = method.weighting or Weighting(tuple(method.objective.weights))
+        self.weighting = cast("Weighting | None", method.weighting)
         self.spec = spec
         self._method = method
         self._optimizer, self._schedule = optimizer, schedule
@@ -114,10 +118,12 @@ class SegmentationTask(lightning.LightningModule):
                 )
             self.log(f"train/{name}", term.detach(), batch_size=len(batch["key"]))
         shared = self._shared_parameters()
-        total: Tensor = self.weighting(terms, weights, shared)
+        if self.weighting is None:
+            total, factors = weighted_sum(terms, weights), dict[str, Any](weights)
+        else:
+            total, factors = self.weighting(terms, weights, shared), dict[str, Any](self.weighting.factors)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch["key"]))
-        factors = self.weighting.factors
-        if type(self.weighting) is not Weighting:
+        if self.weighting is not None:
             for name, factor in factors.items():
                 self.log(f"weight/{name}", factor)
         if self._norms_every and step % self._norms_every == 0:
@@ -177,14 +183,12 @@ class SegmentationTask(lightning.LightningModule):
         """AdamW over `parameter_groups`, its rate set at every step by the schedule."""
         trained = nn.ModuleList([self.network, *([] if self.adapters is None else [self.adapters])])
         groups = parameter_groups(trained, getattr(self._method.network, "encoder", None), self._optimizer)
-        groups += self.weighting.parameter_groups()
+        groups += [] if self.weighting is None else self.weighting.parameter_groups()
         optimizer = torch.optim.AdamW(groups, betas=self._optimizer.betas)
-        shapes: list[Any] = [partial(self._rate_factor, encoder=bool(group.get("encoder"))) for group in groups]
+        rate = partial(self._schedule.factor, max_steps=self._max_steps)
+        shapes: list[Any] = [partial(rate, encoder=bool(group.get("encoder"))) for group in groups]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shapes)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _rate_factor(self, step: int, encoder: bool) -> float:
-        return self._schedule.factor(step, self._max_steps, encoder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the objective's own state, and each set's score, which the best weights keep."""
@@ -194,3 +198,54 @@ class SegmentationTask(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the objective's own state back."""
         self._method.objective.load_state_dict(checkpoint["objective"])
+
+
+def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Sort trainable parameters by learning rate (encoder or not) and by decay.
+
+    Vectors and scalars (norms, biases, layer scales, temperatures) decay only under ``decay_vectors``, and layer norms,
+    position embeddings and relative position tables never.
+    """
+    in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    layer_norms = {
+        id(p) for module in network.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()
+    }
+    factors = {} if config.layer_decay is None else layer_factors(encoder, config.layer_decay)
+    undecayed = ("pos_embed", "position", "cls_token", "relative_position", "reg_token")
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            vector = parameter.ndim <= 1 and not (config.decay_vectors and id(parameter) not in layer_norms)
+            decays = not vector and not any(word in name for word in undecayed)
+            key = (id(parameter) in in_encoder, decays, factors.get(id(parameter), 1.0))
+            groups.setdefault(key, []).append(parameter)
+    encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr
+    return [
+        {
+            "params": parameters,
+            "lr": factor * (encoder_lr if encoder_side else config.lr),
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "encoder": encoder_side,
+        }
+        for (encoder_side, decays, factor), parameters in groups.items()
+    ]
+
+
+def layer_factors(encoder: nn.Module | None, decay: float) -> dict[int, float]:
+    """Return the factor of each of an encoder's parameters, by identity (Clark et al. 2020; BEiT's counting).
+
+    The blocks count from 1, what comes before them is 0, and what comes after the last one more than it.
+
+    Raises:
+        RecipeError: The encoder has no blocks in a row.
+    """
+    named = [] if encoder is None else list(encoder.named_parameters())
+    blocks = {name: int(match[1]) + 1 for name, _ in named if (match := _BLOCK.search(name))}
+    if not blocks:
+        raise RecipeError(
+            "optimizer.layer_decay without a plain vision transformer", "an encoder such as vit_base_patch16_224"
+        )
+    last = max(blocks.values()) + 1
+    first = ("patch_embed", "pos_embed", "cls_token", "reg_token", "norm_pre")
+    layers = {name: blocks.get(name, 0 if any(word in name for word in first) else last) for name, _ in named}
+    return {id(parameter): decay ** (last - layers[name]) for name, parameter in named}

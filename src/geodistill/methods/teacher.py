@@ -1,12 +1,12 @@
-"""Frozen teachers: their settings, and how they give a student its targets; never trained, wrapped or saved."""
+"""Frozen teachers: their settings, and how a student gets its targets from them; never trained, wrapped or saved."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, TrainingError, UnknownNameError
+from geodistill.lazy import load
 from geodistill.nn.alignment import map_grids
-from geodistill.nn.encoders import Encoder
+from geodistill.nn.encoders import Encoder, build_encoder
 from geodistill.spec import Spec
 
-if TYPE_CHECKING:
-    from geodistill.methods.cache import TeacherCache
+RGB = ("red", "green", "blue")
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Storage = Literal["float16", "uint8"]
@@ -67,15 +67,22 @@ class TeacherConfig:
 
 @dataclass
 class TeacherOutput:
-    """A teacher's targets of a batch, float32 and without gradients.
+    """A teacher's targets of a batch, float32 and without gradients, of what was asked for.
 
     Attributes:
-        features: ``(B, Ci, ceil(H / si), ceil(W / si))`` by level, for the levels asked for.
-        logits: ``(B, K, ceil(H / stride), ceil(W / stride))`` in the student's order of classes, where asked for.
+        features: ``(B, Ci, ceil(H / si), ceil(W / si))`` by level.
+        logits: ``(B, K, ceil(H / stride), ceil(W / stride))`` in the student's order of classes.
     """
 
     features: dict[int, Tensor]
     logits: Tensor | None = None
+
+
+Compute = Callable[[Batch, Sequence[int]], list[Tensor]]
+"""Computes what a teacher was asked for, for some samples of a batch."""
+
+Cache = Callable[[Batch, Compute], list[Tensor]]
+"""Returns what a teacher was asked for of a batch: `geodistill.methods.cache.TeacherCache`."""
 
 
 class FrozenTeacher(ABC):
@@ -91,10 +98,6 @@ class FrozenTeacher(ABC):
         precision: Of the computation.
 
     Attributes:
-        module: As given.
-        encoder: As given.
-        channels: Channels of each level that it can return.
-        strides: Stride of each level in pixels.
         logits_stride: Stride of the logits in `targets`.
         cache: Keeps its outputs, where it is set.
     """
@@ -112,7 +115,7 @@ class FrozenTeacher(ABC):
         self.channels = tuple(channels for channels, _ in levels)
         self.strides = tuple(stride for _, stride in levels)
         self.bands, self.logits_stride = list(bands), 1
-        self.cache: TeacherCache | None = None
+        self.cache: Cache | None = None
         self.levels: list[int] = []
         self.asked_logits = False
         self._precision = precision
@@ -161,7 +164,7 @@ class FrozenTeacher(ABC):
         """
         if self._last is not None and self._last[0] is batch:
             return self._last[1]
-        parts = self._computed(batch) if self.cache is None else self._cached(batch, self.cache)
+        parts = self._computed(batch) if self.cache is None else self.cache(batch, self._computed)
         features = dict(zip(self.levels, parts, strict=False))
         output = TeacherOutput(features, parts[-1] if self.asked_logits else None)
         self._last = (batch, output)
@@ -176,8 +179,7 @@ class FrozenTeacher(ABC):
 
     def _computed(self, batch: Batch, rows: Sequence[int] | None = None) -> list[Tensor]:
         """Compute what was asked for, for some samples of a batch or for all."""
-        image = batch["plain"] if "plain" in batch else batch["image"]
-        keys = batch["key"]
+        image, keys = batch.get("plain", batch["image"]), batch["key"]
         if rows is not None:
             image, keys = image[list(rows)], [keys[row] for row in rows]
         features, logits = self._outputs(image)
@@ -195,26 +197,6 @@ class FrozenTeacher(ABC):
                 )
         return parts
 
-    def _cached(self, batch: Batch, cache: TeacherCache) -> list[Tensor]:
-        """Read what is there and compute the rest; what was computed is rounded as if it had been read.
-
-        A sample that will be kept goes through the teacher alone: the last bits of its outputs depend on the batch
-        it is in, and which samples are missing from a batch depends on when a run was stopped. What there is no room
-        for is computed together each time.
-        """
-        slots = batch["slot"].tolist()
-        records = [cache.read(slot) for slot in slots]
-        missing = [row for row, parts in enumerate(records) if parts is None]
-        kept = [row for row in missing if cache.keeps(slots[row])]
-        others = [row for row in missing if not cache.keeps(slots[row])]
-        for rows in [*([row] for row in kept), *([others] if others else [])]:
-            computed = self._computed(batch, rows)
-            for index, row in enumerate(rows):
-                records[row] = cache.write(slots[row], [part[index] for part in computed])
-        samples = [parts for parts in records if parts is not None]
-        device = batch["image"].device
-        return [torch.stack(parts).to(device).float() for parts in zip(*samples, strict=True)]
-
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         dtype = self._dtype(device)
         enabled = dtype != torch.float32
@@ -224,6 +206,57 @@ class FrozenTeacher(ABC):
         if self._precision == "auto" and device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._precision, torch.float32)
+
+
+class EncoderTeacher(FrozenTeacher):
+    """An encoder as the teacher: its maps alone, there are no classes.
+
+    Its input is normalised by ``mean`` and ``std`` of each input channel, sensor units.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        mean: Sequence[float],
+        std: Sequence[float],
+        bands: Sequence[int],
+        precision: Precision = "auto",
+    ) -> None:
+        levels = list(zip(encoder.channels, encoder.strides, strict=True))
+        super().__init__(encoder, encoder, levels, bands, precision)
+        self.mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
+        self.std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+        self._name = encoder.name
+
+    def to(self, device: torch.device | str) -> None:
+        """Move encoder and statistics."""
+        super().to(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+
+    def description(self, device: torch.device) -> dict[str, object]:
+        """Return what its outputs on a device depend on besides its weights, JSON-able."""
+        return {
+            "kind": "FrozenTeacher",  # as caches have named it from the first
+            "encoder": self._name,
+            "levels": self.levels,
+            "strides": list(self.strides),
+            "bands": self.bands,
+            "mean": self.mean.flatten().tolist(),
+            "std": self.std.flatten().tolist(),
+            "precision": str(self._dtype(device)),
+        }
+
+    def _check_logits(self) -> None:
+        raise RecipeError(
+            f"a loss on logits under an encoder ({self._name})",
+            "a teacher with classes",
+            "set teacher.segmenter, or use the loss 'feature'",
+        )
+
+    def _outputs(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        with torch.no_grad(), self._autocast(image.device):
+            normalised = (image[:, self.bands].float() - self.mean) / self.std
+            return [level.float() for level in self.module(normalised)], None
 
 
 def pool_logits(logits: Tensor, stride: int) -> Tensor:
@@ -271,3 +304,43 @@ def teacher_bands(
             "set teacher.bands",
         )
     return bands
+
+
+def build_teacher(config: TeacherConfig, spec: Spec) -> EncoderTeacher:
+    """Return an encoder as the teacher for images of a Spec.
+
+    Raises:
+        RecipeError: The bands do not fit, or the data is not in the units that the encoder's statistics are in.
+        ArtifactError: The weights are not available or do not fit.
+        UnknownNameError: No such encoder or band.
+    """
+    local = None
+    if config.weights is not None and config.weights != "pretrained":
+        local = load("geodistill.nn.encoder_weights:read_weights")(config.weights)
+    channels = 3 if local is None or local.channels is None else local.channels
+    names = RGB if local is None or local.bands is None else local.bands
+    bands = teacher_bands(config.bands, spec, channels, names)
+    encoder = build_encoder(config.encoder, channels, config.weights, indices=config.indices)
+    if config.statistics == "data":
+        mean, std = [spec.mean[b] for b in bands], [spec.std[b] for b in bands]
+    else:
+        if local is None or local.channels is None:
+            _check_units(spec, bands)
+        mean, std = (list(values) for values in encoder.pretrained_statistics)
+    return EncoderTeacher(encoder, mean, std, bands, config.precision)
+
+
+def is_8_bit(spec: Spec, bands: Sequence[int]) -> bool:
+    """Return whether images may be 8-bit: with statistics that are for those, others would be flat black or white."""
+    highest = max(spec.mean[b] for b in bands)
+    reach = max(spec.mean[b] + 2 * spec.std[b] for b in bands)
+    return highest <= 255 and reach >= 1.5
+
+
+def _check_units(spec: Spec, bands: Sequence[int]) -> None:
+    """Refuse data that is plainly not 8-bit."""
+    if not is_8_bit(spec, bands):
+        means = ", ".join(f"{spec.mean[b]:.4g}" for b in bands)
+        raise RecipeError(
+            f"band means {means} under a teacher that expects 8-bit images", "0..255", "set teacher.statistics: data"
+        )

@@ -19,11 +19,7 @@ HIDDEN = 32
 
 
 class Adapter(nn.Module):
-    """``x + MLP(x)`` over the last axis, with a GELU behind both layers.
-
-    Args:
-        width: Channels, the tensor's last axis.
-    """
+    """``x + MLP(x)`` over the last axis, of ``width`` channels, with a GELU behind both layers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -36,11 +32,7 @@ class Adapter(nn.Module):
 
 
 class AdaptedBlock(nn.Module):
-    """A block behind its adapter.
-
-    Args:
-        block: Takes channels-last tokens; its ``attn.qkv`` tells their width.
-    """
+    """A block of channels-last tokens behind its adapter; its ``attn.qkv`` says their width."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -54,17 +46,6 @@ class AdaptedBlock(nn.Module):
         return result
 
 
-def place_name(text: str) -> str:
-    """Read the value of an encoder's option ``adapters``.
-
-    Raises:
-        UnknownNameError: It is not among `PLACES`.
-    """
-    if text not in PLACES:
-        raise UnknownNameError("place of adapters", text, PLACES)
-    return text
-
-
 def insert_adapters(body: nn.Module, place: str) -> None:
     """Put adapters in front of blocks of a transformer, in place.
 
@@ -73,8 +54,11 @@ def insert_adapters(body: nn.Module, place: str) -> None:
         place: One of `PLACES`.
 
     Raises:
+        UnknownNameError: No such place.
         NotImplementedError: The body has no such blocks, or no stages.
     """
+    if place not in PLACES:
+        raise UnknownNameError("place of adapters", place, PLACES)
     holder: Any = getattr(body, "model", None)
     model: Any = getattr(holder, "model", holder)
     blocks = getattr(model, "blocks", None)
@@ -83,7 +67,7 @@ def insert_adapters(body: nn.Module, place: str) -> None:
     places = list(range(len(blocks)))
     if place == "stage":
         if not hasattr(model, "stage_ends"):
-            raise NotImplementedError("adapters a stage need stages")
+            raise NotImplementedError("adapters for each stage need stages")
         places = [0, *(end + 1 for end in model.stage_ends if end + 1 < len(blocks))]
     for index in places:
         blocks[index] = AdaptedBlock(blocks[index])

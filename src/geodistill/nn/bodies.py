@@ -1,18 +1,25 @@
-"""Bodies of encoders: what each gives, and the family that builds it, imported when its name is asked for."""
+"""Bodies of encoders: timm's pyramids and plain vision transformers, and where those of other families come from.
+
+A family of `OWN_FAMILIES` is imported when its name is asked for.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import timm
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.nn.weights import LocalWeights
+
+if TYPE_CHECKING:
+    from geodistill.nn.encoder_weights import LocalWeights
 
 OWN_FAMILIES: dict[str, str] = {
     **{f"mit_b{size}": "geodistill.nn.mit:build_mit" for size in range(6)},
@@ -25,6 +32,7 @@ OWN_OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """Options that each of them takes."""
 
+SWIN_FAMILIES = ("swin_transformer", "swin_transformer_v2")
 VIT_FAMILIES = ("vision_transformer", "deit", "eva")
 FIXED_FAMILIES = {
     "beit",
@@ -59,13 +67,9 @@ FIXED_FAMILIES = {
 class Body(nn.Module):
     """What computes an encoder's maps.
 
-    Args:
+    Attributes:
         channels: Channels of each map.
         strides: Stride of each map in pixels.
-
-    Attributes:
-        channels: As given.
-        strides: As given.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
@@ -76,14 +80,6 @@ class Body(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """``(B, C, H, W)``, sides multiples of every stride -> maps ``(B, Ci, H / si, W / si)``, finest first."""
 
-    def forward_given(self, image: Tensor, given: Sequence[Tensor]) -> list[Tensor]:
-        """Run each stage on the map given for the level before it; see `geodistill.nn.pyramid.PyramidBody`.
-
-        Raises:
-            RecipeError: The stages cannot be told apart.
-        """
-        raise RecipeError(f"teacher forcing of {type(self).__name__}", "a convolutional encoder", "set its share to 0")
-
     def level_modules(self) -> list[nn.Module]:
         """Return the module whose output is each level.
 
@@ -91,6 +87,32 @@ class Body(nn.Module):
             RecipeError: They cannot be told apart.
         """
         raise RecipeError(f"teacher forcing of {type(self).__name__}", "a convolutional encoder", "set its share to 0")
+
+    def forward_given(self, image: Tensor, given: Sequence[Tensor]) -> list[Tensor]:
+        """Run each stage on the map given for the level before it, instead of on its own.
+
+        Args:
+            image: ``(B, C, H, W)``.
+            given: A map for each level, of the level's own shape or smaller (then padded at the bottom and right).
+
+        Raises:
+            RecipeError: The stages cannot be told apart.
+        """
+        outputs: list[Tensor] = []
+
+        def take(level: int, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            outputs.append(output)
+            height, width = (a - b for a, b in zip(output.shape[-2:], given[level].shape[-2:], strict=True))
+            # A copy: the next stage may work in place, and the given map is still a target.
+            return F.pad(given[level], (0, width, 0, height)).to(output.dtype, copy=True)
+
+        hooks = [stage.register_forward_hook(partial(take, level)) for level, stage in enumerate(self.level_modules())]
+        try:
+            self(image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -118,10 +140,113 @@ class BodyRequest:
         if self.local is not None and self.local.encoder is None:
             local = self.local
             if self.base.startswith("sam2_hiera"):
-                local = replace(local, tensors=load("geodistill.nn.sam2:trunk_tensors")(local.tensors))
+                local = replace(local, tensors=load("geodistill.nn.checkpoints:trunk_tensors")(local.tensors))
             load("geodistill.nn.checkpoints:load_timm_weights")(
                 model, local, self.in_channels, strict=self.indices is None
             )
+
+
+class PyramidBody(Body):
+    """A timm model in its ``features_only`` form, channel-first."""
+
+    def __init__(self, model: nn.Module) -> None:
+        parts: Any = model
+        super().__init__(parts.feature_info.channels(), parts.feature_info.reduction())
+        self.model = model
+        self.channels_last = getattr(model, "output_fmt", None) == "NHWC"
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """``(B, C, H, W)`` -> maps."""
+        maps: list[Tensor] = self.model(image)
+        return [m.permute(0, 3, 1, 2) for m in maps] if self.channels_last else list(maps)
+
+    def level_modules(self) -> list[nn.Module]:
+        """Return the module whose output is each level; as in `Body`."""
+        parts: Any = self.model
+        names = [str(info.get("module", "")) for info in parts.feature_info.get_dicts()]
+        modules = dict(self.model.named_modules())
+        matches = [modules.get(name, modules.get(name.replace(".", "_"))) for name in names]
+        stages = [stage for stage in matches if stage is not None]
+        if self.channels_last or len(stages) < len(names):
+            raise RecipeError(
+                f"teacher forcing of a {type(self.model).__name__}", "a convolutional encoder", "set its share to 0"
+            )
+        return stages
+
+
+def build_pyramid(request: BodyRequest) -> PyramidBody:
+    """Return a pyramid of timm.
+
+    Raises:
+        TypeError, IndexError, RuntimeError: timm's, where an option, a level or a size is not its.
+    """
+    options = dict(request.options)
+    if timm_family(request.base) in SWIN_FAMILIES:
+        options["strict_img_size"] = False
+    if request.indices is not None:
+        options["out_indices"] = request.indices
+    model: Any = timm.create_model(
+        request.base, pretrained=request.hub, features_only=True, in_chans=request.in_channels, **options
+    )
+    request.load(model)
+    return PyramidBody(model)
+
+
+class VitBody(Body):
+    """A plain vision transformer whose maps are the patch tokens after some of its blocks.
+
+    Maps are the raw residual stream, except that the last block's passes the final norm (mmpretrain's convention,
+    which KTDA's teacher follows). Position embeddings are resampled from the pretrained grid to the image's.
+
+    Args:
+        model: timm model with ``blocks``, ``patch_embed`` and ``forward_intermediates``.
+        indices: Blocks to tap, from 0, ascending.
+    """
+
+    def __init__(self, model: nn.Module, indices: Sequence[int]) -> None:
+        parts: Any = model
+        stride = parts.patch_embed.patch_size[0]
+        super().__init__([parts.embed_dim] * len(indices), [stride] * len(indices))
+        reaches_end = indices[-1] == len(parts.blocks) - 1
+        # Models that pool by averaging keep their final norm behind the pooling.
+        final = parts.fc_norm if isinstance(parts.norm, nn.Identity) else parts.norm
+        parts.prune_intermediate_layers(list(indices), prune_norm=True, prune_head=True)
+        self.model = model
+        self.indices = tuple(indices)
+        self.norm = final if reaches_end else nn.Identity()
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """``(B, C, H, W)`` -> maps, all of one size."""
+        parts: Any = self.model
+        maps: list[Tensor] = parts.forward_intermediates(
+            image, indices=list(self.indices), output_fmt="NCHW", intermediates_only=True
+        )
+        maps[-1] = self.norm(maps[-1].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return maps
+
+
+def build_vit(request: BodyRequest) -> VitBody:
+    """Return a plain vision transformer of timm.
+
+    Raises:
+        IndexError: The blocks asked for are not ascending, or not among the model's.
+        TypeError, RuntimeError: timm's, where an option or a size is not its.
+    """
+    model: Any = timm.create_model(
+        request.base,
+        pretrained=request.hub,
+        num_classes=0,
+        in_chans=request.in_channels,
+        dynamic_img_size=True,
+        **request.options,
+    )
+    request.load(model)
+    depth = len(model.blocks)
+    quarters = sorted({max(depth * quarter // 4 - 1, 0) for quarter in (1, 2, 3, 4)})
+    taps = quarters if request.indices is None else list(request.indices)
+    if taps != sorted(set(taps)) or not taps or not 0 <= taps[0] <= taps[-1] < depth:
+        raise IndexError(f"blocks {taps}, not ascending numbers from 0 to {depth - 1}")
+    return VitBody(model, taps)
 
 
 def timm_family(base: str) -> str:
@@ -141,11 +266,7 @@ def build_body(request: BodyRequest) -> Body:
         adapted = build_body(replace(request, options=options))
         load("geodistill.nn.adapters:insert_adapters")(adapted, request.options["adapters"])
         return adapted
-    plain = "geodistill.nn.vit:build_vit" if request.base not in OWN_FAMILIES and is_plain(request.base) else None
-    body: Body = load(OWN_FAMILIES.get(request.base) or plain or "geodistill.nn.pyramid:build_pyramid")(request)
-    return body
-
-
-def is_plain(base: str) -> bool:
-    """Whether a timm model is a plain vision transformer, whose maps all have one size."""
-    return timm_family(base) in VIT_FAMILIES
+    if request.base in OWN_FAMILIES:
+        body: Body = load(OWN_FAMILIES[request.base])(request)
+        return body
+    return build_vit(request) if timm_family(request.base) in VIT_FAMILIES else build_pyramid(request)

@@ -12,7 +12,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError
-from geodistill.nn.weights import LocalWeights
+from geodistill.nn.encoder_weights import LocalWeights
 
 _HEADS = {"head", "head_dist", "classifier", "fc", "fc_norm"}
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -46,6 +46,21 @@ _VIT_NAMES = (
 _GATED_NAMES = ((r"\.mlp\.w12\.", ".mlp.fc1."), (r"\.mlp\.w3\.", ".mlp.fc2."))
 """DINOv2's names of a gated MLP, ViT-g's."""
 
+_SAM2_PREFIXES = ("image_encoder.trunk.", "vision_encoder.backbone.", "detector_model.vision_encoder.backbone.")
+"""Where the image encoder's trunk (Hiera) lies in SAM2's weights as Meta and as transformers publish them."""
+
+_SAM2_NAMES = {
+    # Meta's
+    ".mlp.layers.0.": ".mlp.fc1.",
+    ".mlp.layers.1.": ".mlp.fc2.",
+    # transformers'
+    ".mlp.proj_in.": ".mlp.fc1.",
+    ".mlp.proj_out.": ".mlp.fc2.",
+    ".layer_norm1.": ".norm1.",
+    ".layer_norm2.": ".norm2.",
+    "patch_embed.projection.": "patch_embed.proj.",
+}
+
 
 def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename what DDP, mmsegmentation (also RSP), mmpretrain, MAE and the authors of Swin, ConvNeXt and DINOv2 saved.
@@ -69,8 +84,8 @@ def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         tensors = {key: tensor for key, tensor in tensors.items() if not _MAE_DECODER.match(key)}
     if "layers.0.downsample.reduction.weight" in tensors:  # timm's has none at the first stage
 
-        def later(found: re.Match[str]) -> str:
-            return f"layers.{int(found[1]) + 1}.downsample."
+        def later(match: re.Match[str]) -> str:
+            return f"layers.{int(match[1]) + 1}.downsample."
 
         tensors = {_SWIN_MERGE.sub(later, k): tensor for k, tensor in tensors.items() if not _SWIN_TABLES.search(k)}
     if _CONVNEXT in tensors:
@@ -93,13 +108,28 @@ def _renamed(tensors: dict[str, Tensor], names: Sequence[tuple[str, str]]) -> di
     return renamed
 
 
+def trunk_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the trunk's tensors out of a whole SAM2's and give them timm's names.
+
+    Neck, prompt encoder, mask decoder and memory are left behind. Tensors that are named as timm's pass unchanged.
+
+    Args:
+        tensors: Weights by key as Meta, transformers or timm publish them.
+    """
+    prefix = next((prefix for prefix in _SAM2_PREFIXES if any(key.startswith(prefix) for key in tensors)), "")
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    for old, new in _SAM2_NAMES.items():
+        tensors = {key.replace(old, new): tensor for key, tensor in tensors.items()}
+    return tensors
+
+
 def fit_positions(key: str, tensor: Tensor, model: nn.Module) -> Tensor:
     """Resample a plain vision transformer's position table ``(1, N, C)`` to the model's grid, where it is another."""
     parts: Any = model
     if key != "pos_embed" or not hasattr(model, "patch_embed") or tensor.ndim != 3:
         return tensor
-    own: Tensor = parts.pos_embed
-    if own.shape == tensor.shape or own.shape[2] != tensor.shape[2]:
+    table: Tensor = parts.pos_embed
+    if table.shape == tensor.shape or table.shape[2] != tensor.shape[2]:
         return tensor
     prefix = 0 if parts.no_embed_class else parts.num_prefix_tokens
     if round((tensor.shape[1] - prefix) ** 0.5) ** 2 != tensor.shape[1] - prefix:
@@ -126,16 +156,15 @@ def load_timm_weights(model: nn.Module, weights: LocalWeights, in_channels: int,
     """
     given = {_flat(key): (key, tensor) for key, tensor in timm_names(weights.tensors).items()}
     parts = {re.sub(r"_\d+$", "", name) for name, _ in model.named_children()} - _HEADS
-    own = model.state_dict()
     chosen: dict[str, Tensor] = {}
     problems: list[str] = []
-    for key, target in own.items():
-        found = given.pop(_flat(key), None)
-        if found is None:
+    for key, target in model.state_dict().items():
+        entry = given.pop(_flat(key), None)
+        if entry is None:
             if not key.endswith("num_batches_tracked"):
                 problems.append(f"{key} is missing")
             continue
-        tensor = fit_positions(key, _adapt_stem(found[1], target, in_channels), model)
+        tensor = fit_positions(key, _adapt_stem(entry[1], target, in_channels), model)
         if tensor.shape != target.shape:
             problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(target.shape)}")
         chosen[key] = tensor
@@ -152,13 +181,13 @@ def load_own_weights(module: nn.Module, weights: LocalWeights, strict: bool = Tr
     Raises:
         ArtifactError: Keys are missing, left over or of another shape; the message names them.
     """
-    own = module.state_dict()
-    problems = [f"{key} is missing" for key in own if key not in weights.tensors]
+    expected = module.state_dict()
+    problems = [f"{key} is missing" for key in expected if key not in weights.tensors]
     for key, tensor in weights.tensors.items():
-        if key not in own and strict:
+        if key not in expected and strict:
             problems.append(f"{key} is left over")
-        elif key in own and tensor.shape != own[key].shape:
-            problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(own[key].shape)}")
+        elif key in expected and tensor.shape != expected[key].shape:
+            problems.append(f"{key} is {tuple(tensor.shape)}, not {tuple(expected[key].shape)}")
     _refuse(weights.path, problems)
     module.load_state_dict(weights.tensors, strict=strict)
 

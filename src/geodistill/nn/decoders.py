@@ -1,4 +1,4 @@
-"""Decoders and heads: lists of feature maps in, class logits out."""
+"""Decoders and heads, lists of feature maps in, class logits out; and their parts: convolutions, attention."""
 
 from __future__ import annotations
 
@@ -25,6 +25,44 @@ def conv_norm_relu(in_channels: int, out_channels: int, kernel: int) -> nn.Seque
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with biases on queries, keys and values; ``width`` is a multiple of ``heads``."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
+        """``(B, T, C)`` -> ``(B, T, C)``; nothing attends to tokens where ``present (B, T)`` bool is False."""
+        batch, count, width = tokens.shape
+        queries, keys, values = (
+            self.qkv(tokens).view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        )
+        allowed = None if present is None else present[:, None, None]
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
+        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
+        return projected
+
+
+class ViTBlock(nn.Module):
+    """Pre-norm vision transformer block, as timm's ``Block``: GELU, no layer scale, no dropout."""
+
+    def __init__(self, width: int, heads: int = 8) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = SelfAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
+        """``(B, T, C)`` -> ``(B, T, C)``; ``present`` as `SelfAttention.forward` takes it."""
+        tokens = tokens + self.attn(self.norm1(tokens), present)
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return tokens
 
 
 class MultiLevelNeck(nn.Module):
@@ -66,15 +104,14 @@ class UPerFusion(nn.Module):
     Args:
         channels: Channels of each map, finest first.
         width: Channels inside, and of the fused map.
-        bins: Grid sizes of the pooling pyramid.
     """
 
-    def __init__(self, channels: Sequence[int], width: int = 512, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
+    def __init__(self, channels: Sequence[int], width: int = 512) -> None:
         super().__init__()
         self.pools = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), conv_norm_relu(channels[-1], width, 1)) for size in bins
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), conv_norm_relu(channels[-1], width, 1)) for size in (1, 2, 3, 6)
         )
-        self.bottleneck = conv_norm_relu(channels[-1] + len(bins) * width, width, 3)
+        self.bottleneck = conv_norm_relu(channels[-1] + len(self.pools) * width, width, 3)
         self.laterals = nn.ModuleList(conv_norm_relu(c, width, 1) for c in channels[:-1])
         self.fpn_convs = nn.ModuleList(conv_norm_relu(width, width, 3) for _ in channels[:-1])
         self.fuse = conv_norm_relu(len(channels) * width, width, 3)
@@ -94,26 +131,11 @@ class UPerFusion(nn.Module):
 
 
 class UPerHead(UPerFusion):
-    """UPerNet's head: `UPerFusion` and a classifier.
+    """UPerNet's head: `UPerFusion` and a classifier behind a dropout of channels."""
 
-    Args:
-        channels: Channels of each map, finest first.
-        classes: Number of classes.
-        width: Channels inside the head.
-        dropout: Share of channels dropped before the classifier.
-        bins: Grid sizes of the pooling pyramid.
-    """
-
-    def __init__(
-        self,
-        channels: Sequence[int],
-        classes: int,
-        width: int = 512,
-        dropout: float = 0.1,
-        bins: Sequence[int] = (1, 2, 3, 6),
-    ) -> None:
-        super().__init__(channels, width, bins)
-        self.dropout = nn.Dropout2d(dropout)
+    def __init__(self, channels: Sequence[int], classes: int, width: int = 512) -> None:
+        super().__init__(channels, width)
+        self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -130,16 +152,13 @@ class FCNHead(nn.Module):
         classes: Number of classes.
         width: Channels inside the head.
         convs: Number of 3x3 convolutions; with more than one, the input is concatenated again before the last.
-        dropout: Share of channels dropped before the classifier.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 256, convs: int = 1, dropout: float = 0.1) -> None:
+    def __init__(self, channels: int, classes: int, width: int = 256, convs: int = 1) -> None:
         super().__init__()
-        self.convs = nn.Sequential(
-            *(conv_norm_relu(channels if i == 0 else width, width, 3) for i in range(convs)),
-        )
+        self.convs = nn.Sequential(*(conv_norm_relu(channels if i == 0 else width, width, 3) for i in range(convs)))
         self.merge = conv_norm_relu(channels + width, width, 3) if convs > 1 else None
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Tensor) -> Tensor:

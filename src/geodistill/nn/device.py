@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar, cast
+
 import torch
+from torch import Tensor, nn
 
 from geodistill.errors import RecipeError
+
+T = TypeVar("T", bound=Tensor | nn.Module)
 
 
 def device_name(name: str) -> str:
@@ -21,10 +26,17 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         RecipeError: The device does not exist here.
     """
+    return to_device(torch.empty(0), name).device
+
+
+def to_device(moved: T, name: str) -> T:
+    """Return a network or tensor on a device of this machine, named as for `resolve_device`.
+
+    Raises:
+        RecipeError: The device does not exist here, or has no room for it.
+    """
     try:
-        device = torch.device(device_name(name))
-        torch.empty(0, device=device)
+        return cast(T, moved.to(torch.device(device_name(name))))
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise RecipeError(f"device {name!r} ({first})", "auto, cpu, or an accelerator of this machine") from error
-    return device

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch.nn.functional as F
@@ -16,12 +16,9 @@ from torch import Tensor, nn
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, Body, BodyRequest, build_body, timm_family
-from geodistill.nn.checkpoints import load_own_weights
-from geodistill.nn.weights import LocalWeights, describe_weights, read_weights
 
-
-def _adapters(text: str) -> Any:
-    return load("geodistill.nn.adapters:place_name")(text)
+if TYPE_CHECKING:
+    from geodistill.nn.encoder_weights import LocalWeights
 
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
@@ -29,7 +26,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "output_stride": int,
     "drop_path_rate": float,
     "ls_init_value": float,
-    "adapters": _adapters,
+    "adapters": str,
 }
 """What may stand in brackets behind a timm name, as in ``resnet50(output_stride=8)``."""
 
@@ -38,17 +35,15 @@ _NAME = re.compile(r"^([^()\s]+)(?:\(([^()]*)\))?$")
 
 
 class Encoder(nn.Module):
-    """A backbone that gives one channel-first map a level, at ``ceil(H / stride) x ceil(W / stride)``.
+    """A backbone that returns one channel-first map per level, at ``ceil(H / stride) x ceil(W / stride)``.
 
     The image is padded with zeros at the bottom and right up to a multiple of the strides (it is normalised by
     then, so zero is the mean), and the maps are cropped back.
 
     Args:
         name: Name that `build_encoder` rebuilds it from.
-        body: Gives the maps of an image whose sides are multiples of every stride.
-        channels: Channels of each map.
-        strides: Stride of each map in pixels.
-        statistics: Mean and standard deviation that the pretrained weights expect, a channel each, for images in
+        body: Returns the maps of an image whose sides are multiples of every stride.
+        statistics: Mean and standard deviation of each channel that the pretrained weights expect, for images in
             0..255 or in the sensor units of the Segmenter the weights are from.
         output_norms: Put a layer norm of its own on each map (mmpretrain's convention for ConvNeXt and Swin).
     """
@@ -57,17 +52,15 @@ class Encoder(nn.Module):
         self,
         name: str,
         body: Body,
-        channels: Sequence[int],
-        strides: Sequence[int],
         statistics: tuple[tuple[float, ...], tuple[float, ...]] = _IMAGENET,
         output_norms: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
-        self.channels, self.strides = tuple(channels), tuple(strides)
+        self.channels, self.strides = body.channels, body.strides
         self.pretrained_statistics = statistics
         self.body = body
-        self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in channels) if output_norms else None
+        self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in body.channels) if output_norms else None
 
     @property
     def isotropic(self) -> bool:
@@ -128,12 +121,14 @@ def build_encoder(
 
     Raises:
         UnknownNameError: No such encoder; the message lists near names.
-        RecipeError: An option, an index or the model does not do for feature maps.
+        RecipeError: An option, an index or the model is not supported for feature maps.
         ArtifactError: The weights are not available or do not fit.
     """
     base, options = parse_name(name)
     hub = weights == "pretrained"
-    local = read_weights(weights) if weights is not None and not hub else None
+    local: LocalWeights | None = None
+    if weights is not None and not hub:
+        local = load("geodistill.nn.encoder_weights:read_weights")(weights)
     if local is not None and local.architecture not in (None, base.split(".")[0]):
         raise ArtifactError(f"weights {local.path} are of {local.architecture}", base, "name that encoder")
     if local is not None and local.pad_type is not None:
@@ -155,14 +150,14 @@ def build_encoder(
             "give a local weights file",
         ) from error
     normed = output_norms or (local is not None and local.encoder is not None and "norms.0.weight" in local.tensors)
-    encoder = Encoder(full_name, body, body.channels, body.strides, _statistics(body, local), normed)
+    encoder = Encoder(full_name, body, _statistics(body, local), normed)
     if local is not None and local.encoder is not None:
-        load_own_weights(encoder, local, strict=indices is None)
+        load("geodistill.nn.checkpoints:load_own_weights")(encoder, local, strict=indices is None)
     return encoder
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
-    """Names that `build_encoder` knows and that match a shell pattern."""
+    """Return the names that `build_encoder` knows and that match a shell pattern."""
     names = [name for name in timm.list_models() if timm_family(name) not in FIXED_FAMILIES]
     return sorted(fnmatch.filter([*names, *OWN_OPTIONS], pattern))
 
@@ -179,10 +174,10 @@ def parse_name(name: str) -> tuple[str, dict[str, Any]]:
         UnknownNameError: The model or an option is unknown.
         RecipeError: The text has another form, or an option's value is of the wrong kind.
     """
-    found = _NAME.match(name.strip())
-    if found is None:
+    match = _NAME.match(name.strip())
+    if match is None:
         raise RecipeError(f"encoder {name!r}", "a name, or a name(option=value)")
-    base, inner = found.group(1), found.group(2) or ""
+    base, inner = match.group(1), match.group(2) or ""
     if base not in OWN_OPTIONS and not timm.is_model(base):
         raise UnknownNameError("encoder", base, list_encoders(), "see 'geodistill encoders'")
     if "." in base and base not in (tagged := timm.list_pretrained(f"{base.split('.')[0]}.*")):
@@ -225,7 +220,7 @@ def weights_statistics(name: str, weights: str | Path) -> tuple[tuple[float, ...
     """
     base, _ = parse_name(name)
     if weights != "pretrained":
-        local = describe_weights(weights)
+        local: LocalWeights = load("geodistill.nn.encoder_weights:describe_weights")(weights)
         if local.mean is not None and local.std is not None:
             return local.mean, local.std, local.channels is not None
     config = None if base in OWN_OPTIONS else timm.get_pretrained_cfg(base)

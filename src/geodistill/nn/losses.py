@@ -1,4 +1,9 @@
-"""Loss terms: each a scalar, normalised per pixel, so that images of any size weigh the same."""
+"""Loss terms: each a scalar, normalised per pixel, so that images of any size weigh the same.
+
+Those on labels take ``logits``, ``(B, K, h, w)`` float, resized bilinearly to the mask where sizes differ, and
+``mask``, ``(B, H, W)`` int64, `IGNORE_INDEX` where there is no label; where no pixel is labelled they are exactly 0,
+with a graph.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geodistill.nn.decoders import resize
 from geodistill.spec import IGNORE_INDEX
 
 KlAxis = Literal["channel", "width", "spatial"]
@@ -20,24 +26,14 @@ TargetNorm = Literal["raw", "standardised", "layernorm"]
 
 
 def cross_entropy(logits: Tensor, mask: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy, the mean over labelled pixels.
-
-    Args:
-        logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
-        mask: ``(B, H, W)`` int64, ``IGNORE_INDEX`` where there is no label.
-        smoothing: Share of each label spread evenly over all classes.
-
-    Returns:
-        A scalar; exactly 0, with a graph, where no pixel is labelled.
-    """
-    if logits.shape[-2:] != mask.shape[-2:]:
-        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    """Return the cross-entropy, the mean over labelled pixels; ``smoothing`` is spread evenly over all classes."""
+    logits = resize(logits, mask.shape[-2:])
     total = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing)
     return total / labelled_pixels(mask)
 
 
 def labelled_pixels(mask: Tensor) -> Tensor:
-    """Labelled pixels of the batch, at least 1; in a distributed step their mean over the processes.
+    """Return the labelled pixels of the batch, at least 1; in a distributed step their mean over the processes.
 
     DDP averages gradients over processes. With this count the average is the gradient of the whole batch's mean,
     also where one process holds fewer labels than another.
@@ -55,41 +51,26 @@ def mean_over_processes(count: Tensor, least: float = 1.0) -> Tensor:
 
 
 def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:
-    """Region Dice on softmax probabilities, the mean over all classes (GeoSeg's form).
+    """Return region Dice on softmax probabilities, in 0..1, the mean over all classes (GeoSeg's form).
 
-    Intersections and sizes are summed over the batch; a class that the mask does not hold adds nothing.
-
-    Args:
-        logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
-        mask: ``(B, H, W)`` int64; pixels of ``IGNORE_INDEX`` are left out.
-        smooth: Added to numerator and denominator.
-
-    Returns:
-        A scalar in 0..1; exactly 0, with a graph, where no pixel is labelled.
+    Intersections and sizes are summed over the batch, and ``smooth`` is added to numerator and denominator; a class
+    that the mask does not hold adds nothing.
     """
-    if logits.shape[-2:] != mask.shape[-2:]:
-        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    logits = resize(logits, mask.shape[-2:])
     labelled = (mask != IGNORE_INDEX).unsqueeze(1)
     target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
-    found = logits.float().softmax(1) * labelled
-    shared, sizes = (found * target).sum((0, 2, 3)), (found + target).sum((0, 2, 3))
+    predicted = logits.float().softmax(1) * labelled
+    shared, sizes = (predicted * target).sum((0, 2, 3)), (predicted + target).sum((0, 2, 3))
     present = target.sum((0, 2, 3)) > 0
     return ((1 - (2 * shared + smooth) / (sizes + smooth)) * present).mean()
 
 
 def focal(logits: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
-    """Focal loss on softmax probabilities (Lin et al. 2017) without class factors, the mean over labelled pixels.
+    """Return the focal loss (Lin et al. 2017, Eq. 4) without class factors, the mean over labelled pixels.
 
-    Args:
-        logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
-        mask: ``(B, H, W)`` int64, ``IGNORE_INDEX`` where there is no label.
-        gamma: Exponent that plays down pixels already classified well; 0 gives cross-entropy.
-
-    Returns:
-        A scalar; exactly 0, with a graph, where no pixel is labelled.
+    The exponent ``gamma`` plays down pixels already classified well; 0 gives cross-entropy.
     """
-    if logits.shape[-2:] != mask.shape[-2:]:
-        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    logits = resize(logits, mask.shape[-2:])
     labelled = mask != IGNORE_INDEX
     given = torch.where(labelled, mask, 0)[:, None]
     # Probabilities from 1e-7 to 1 - 1e-7, as in KDA's released code.
@@ -124,8 +105,8 @@ def kl(
     Args:
         student: ``(B, C, H, W)`` float features.
         teacher: The target, same shape.
-        axis: What a softmax runs over: ``channel`` (one distribution a pixel), ``spatial`` (one a channel), or
-            ``width`` (one a channel and row: the axis of KTDA's released code).
+        axis: What a softmax runs over: ``channel`` (one distribution per pixel), ``spatial`` (one per
+            channel), or ``width`` (one per channel and row: the axis of KTDA's released code).
         reduction: ``mean`` over distributions, or ``batchmean``: the sum of all of them over the batch size, as in
             KTDA's released code, which grows with channels and image size.
         temperature: Divides features before the softmax; the result is multiplied by its square.
@@ -147,11 +128,7 @@ def kl(
 
 
 class RunningStatistics(nn.Module):
-    """Mean and standard deviation of each channel of a map over all batches seen so far, in every process.
-
-    Args:
-        channels: Channels of the map.
-    """
+    """Mean and standard deviation of each channel of a map over all batches seen so far, in every process."""
 
     count: Tensor
     mean: Tensor
@@ -187,14 +164,9 @@ class RunningStatistics(nn.Module):
 
 
 def explained_variance(student: Tensor, teacher: Tensor) -> Tensor:
-    """R2 of a student's map: 1 is equal to the teacher's, 0 as good as each channel's mean.
+    """Return R2 of a student's map ``(B, C, H, W)``: the mean over channels of 1 - error / variance.
 
-    Args:
-        student: ``(B, C, H, W)`` float.
-        teacher: Same shape.
-
-    Returns:
-        A scalar, at most 1: the mean over channels of 1 - error / variance.
+    1 is equal to the teacher's, 0 as good as each channel's mean.
     """
     error = (student.float() - teacher.float()).square().mean((0, 2, 3))
     variance = teacher.float().var((0, 2, 3), correction=0)
@@ -207,21 +179,15 @@ def layer_normalise(maps: Tensor) -> Tensor:
 
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Sum named scalar terms, each times its weight."""
+    """Return the sum of named scalar terms, each times its weight."""
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
 def gradient_norms(terms: Mapping[str, Tensor], parameters: Iterable[nn.Parameter]) -> dict[str, float]:
-    """L2 norm of each term's gradient on shared parameters, such as the encoder's.
+    """Return the L2 norm of each term's gradient on shared parameters, such as the encoder's.
 
-    Call it before ``backward`` (the graph is kept); it leaves the parameters' own gradients alone.
-
-    Args:
-        terms: Scalars by name, as they enter the total.
-        parameters: Trainable parameters.
-
-    Returns:
-        A norm a term, 0 where the term does not depend on the parameters.
+    Call it before ``backward`` (the graph is kept); it leaves the parameters' gradients alone. A term that does not
+    depend on the parameters has 0.
     """
     shared = list(parameters)
     norms: dict[str, float] = {}

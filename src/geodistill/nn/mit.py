@@ -12,11 +12,7 @@ from geodistill.nn.bodies import Body, BodyRequest
 
 
 class MitBody(Body):
-    """A Mix Transformer (SegFormer's encoder) of segmentation-models-pytorch, without its dummy first levels.
-
-    Args:
-        model: Has ``out_channels``.
-    """
+    """A Mix Transformer (SegFormer's encoder) of segmentation-models-pytorch, without its dummy first levels."""
 
     def __init__(self, model: nn.Module) -> None:
         parts: Any = model

@@ -1,10 +1,13 @@
-"""What every segmentation network returns."""
+"""What every segmentation network shares: sensor units become what it sees, and this is what it returns."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 @dataclass
@@ -20,3 +23,25 @@ class SegmentationOutput:
     logits: Tensor
     aux: dict[str, Tensor] = field(default_factory=dict)
     features: dict[str, list[Tensor]] = field(default_factory=dict)
+
+
+class Normalised(nn.Module):
+    """A network that takes images in sensor units; so are ``mean`` and ``std``, above 0, of each band."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], network: nn.Module) -> None:
+        super().__init__()
+        # Not persistent: the Spec holds these figures, and each fact is kept once.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.network = network
+
+    def forward(self, image: Tensor, **context: Any) -> Any:
+        """``(B, C, H, W)`` float32 sensor units -> the network's output; ``context`` is passed through."""
+        return self.network(self.normalise(image), **context)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """``(B, C, H, W)`` float32 sensor units -> mean 0 and deviation 1 a band."""
+        return (image - self.mean) / self.std

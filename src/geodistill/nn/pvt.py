@@ -40,12 +40,12 @@ PVT_SIZES = {
 
 
 class ReducedAttention(nn.Module):
-    """Multi-head attention whose keys and values come from a map shrunk by a strided convolution.
+    """Multi-head attention whose keys and values come from a map shrunk by a convolution of stride ``reduction``.
 
-    Args:
-        width: Channels of a token; a multiple of ``heads``.
-        heads: Attention heads.
-        reduction: Stride of the convolution; 1 leaves it out.
+    Wang et al. 2021, Eq. 1-4. A ``reduction`` of 1 leaves the convolution out; ``width`` is a multiple of ``heads``.
+
+        tokens (h w) ──► queries ───────────────────────► softmax(q k^T / sqrt(d)) v ──► (h w)
+               └──► convolution, norm (h w / r^2) ──► keys, values, shared by the queries ──┘
     """
 
     def __init__(self, width: int, heads: int, reduction: int) -> None:
@@ -72,15 +72,7 @@ class ReducedAttention(nn.Module):
 
 
 class PvtBlock(nn.Module):
-    """Pre-norm transformer block with reduced attention.
-
-    Args:
-        width: Channels of a token.
-        heads: Attention heads.
-        mlp_ratio: Hidden width of the two-layer perceptron over ``width``.
-        reduction: Stride that keys and values are shrunk by.
-        drop_path: Probability of leaving out a branch in training.
-    """
+    """Pre-norm transformer block with reduced attention; a branch is left out in training by chance ``drop_path``."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int, reduction: int, drop_path: float) -> None:
         super().__init__()
@@ -106,7 +98,7 @@ class PvtStage(nn.Module):
         patch: Side of a patch, of the map before.
         grid: Side of the grid that the position embedding is kept for.
         spare: Rows before the grid's; the published last stage keeps one for a class token that it never uses.
-        blocks: The transformer blocks.
+        blocks: What follows.
     """
 
     def __init__(self, in_channels: int, width: int, patch: int, grid: int, spare: int, blocks: list[PvtBlock]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from geodistill.cli.shared import parse, plain_warnings, print_json, verb_parser
+from geodistill.cli.shared import parse, print_json, verb_parser
 from geodistill.errors import GeodistillError, RecipeError
 
 FIRST_SEED = 42
@@ -56,11 +56,10 @@ def reproduce(argv: Sequence[str]) -> None:
         "overrides": args.set,
         "settings": args.settings,
     }
-    with plain_warnings():
-        if args.figure is not None:
-            print("\n".join(map(str, draw(args.table, args.out, args.figure, **how))))
-            return
-        table = run_reproduce(args.table, args.out, **how)
+    if args.figure is not None:
+        print("\n".join(map(str, draw(args.table, args.out, args.figure, **how))))
+        return
+    table = run_reproduce(args.table, args.out, **how)
     if args.json:
         print_json(table.to_dict())
     else:

@@ -1,11 +1,9 @@
 """Georeferenced rasters: where a pixel lies (Grid), a part of one (Window), and masked reads."""
 
-from geodistill.errors import output_error
 from geodistill.files import atomic_path
 from geodistill.raster.grid import Grid, Window
 from geodistill.raster.raster import Raster
-from geodistill.raster.source import IMAGE_SUFFIXES
-from geodistill.raster.stamps import source_files, stamp_of
+from geodistill.raster.source import IMAGE_SUFFIXES, source_files, stamp_of
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -13,7 +11,6 @@ __all__ = [
     "Raster",
     "Window",
     "atomic_path",
-    "output_error",
     "source_files",
     "stamp_of",
 ]

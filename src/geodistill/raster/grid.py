@@ -113,14 +113,8 @@ def read_padded(
                +----+----+      |
                     +-----------+
 
-    Args:
-        window: The window to read, in the pixels of ``bounds``.
-        bounds: What there is.
-        read: Reads a part of the bounds.
-        blank: Makes the arrays of a height and width as they are outside the bounds; as many as ``read`` returns.
-
-    Returns:
-        The arrays of the window; those of ``read`` themselves where all of it lies inside.
+    ``blank`` makes the arrays of a height and width as they are outside the bounds, as many as ``read`` returns; those
+    of ``read`` are returned themselves where all of the window lies inside.
     """
     inside = window.common(bounds)
     if inside == window and inside.height and inside.width:
@@ -227,10 +221,12 @@ class Grid:
         return profile
 
 
-def _lonlat(crs: CRS, points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]] | None:
-    """Return longitudes and latitudes on Earth of points ``(x, y)``, where the CRS says them."""
+def _lonlat(
+    crs: CRS, points: Sequence[tuple[float, float]], onto: pyproj.CRS | str = "EPSG:4326"
+) -> tuple[list[float], list[float]] | None:
+    """Return longitudes and latitudes of points ``(x, y)``, by default on Earth, where the CRS says them."""
     try:
-        to_lonlat = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
+        to_lonlat = pyproj.Transformer.from_crs(crs.to_wkt(), onto, always_xy=True)
         lon, lat = to_lonlat.transform([p[0] for p in points], [p[1] for p in points])
     except (pyproj.exceptions.ProjError, CRSError):  # local, vertical, broken, or of another planet
         return None
@@ -242,16 +238,13 @@ def _lonlat_of_body(
 ) -> tuple[tuple[list[float], list[float]], pyproj.Geod] | None:
     """Return longitudes and latitudes of points on the CRS's own ellipsoid, and that, where it has one."""
     try:
-        pyproj_crs = pyproj.CRS.from_wkt(crs.to_wkt())
-        body, geod = pyproj_crs.geodetic_crs, pyproj_crs.get_geod()
-        if body is None or geod is None:
-            return None
-        lon, lat = pyproj.Transformer.from_crs(pyproj_crs, body, always_xy=True).transform(
-            [p[0] for p in points], [p[1] for p in points]
-        )
+        of_body = pyproj.CRS.from_wkt(crs.to_wkt())
+        body, geod = of_body.geodetic_crs, of_body.get_geod()
     except (pyproj.exceptions.ProjError, CRSError):
         return None
-    return ((lon, lat), geod) if _are_degrees(lon, lat) else None
+    if body is None or geod is None or (placed := _lonlat(crs, points, body)) is None:
+        return None
+    return placed, geod
 
 
 def _are_degrees(lon: Sequence[float], lat: Sequence[float]) -> bool:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +23,7 @@ from rasterio.io import DatasetReader
 from geodistill.errors import DataError
 from geodistill.raster.grid import Window
 
+_ARCHIVE = re.compile(r"^/vsi(zip|tar|gzip)/")
 _TAG, _MOST_ENTRIES, _MOST_EXIF = 274, 4096, 1 << 20
 
 
@@ -85,14 +93,21 @@ def turn_of(source: str, file: DatasetReader, tags: dict[str, str]) -> Turn:
     """Return the turn that a picture asks for.
 
     Args:
-        source: Its file; one that is not plain (an archive's, one on the network) is judged by ``tags`` alone.
+        source: Its file; one on the network is judged by ``tags`` alone.
         file: The same, open.
         tags: Its tags as GDAL reads them.
 
     Raises:
-        DataError: It lies on the ground: where its pixels lie is said of stored ones, or of turned ones.
+        DataError: It lies on the ground: where its pixels lie is said of stored ones, or of turned ones. Or it is a
+            virtual raster, which puts stored pixels together, of such a picture.
     """
-    turn = _TURNS.get(_orientation(Path(source), file.driver, tags), _TURNS[1])
+    if file.driver == "VRT":
+        turned = next((part for part in file.files if _TURNS.get(_orientation(part, {}), _TURNS[1]) != _TURNS[1]), None)
+        if turned is not None:
+            raise DataError(
+                f"{turned} in {source} has an orientation tag", "sources as they are seen", "turn its pixels"
+            )
+    turn = _TURNS.get(_orientation(source, tags), _TURNS[1])
     if not turn.none and (file.crs is not None or not file.transform.is_identity or file.gcps[0] or file.rpcs):
         raise DataError(
             f"{source} lies on the ground and has an orientation tag that asks to turn it",
@@ -102,17 +117,41 @@ def turn_of(source: str, file: DatasetReader, tags: dict[str, str]) -> Turn:
     return turn
 
 
-def _orientation(path: Path, driver: str, tags: dict[str, str]) -> int:
+def _orientation(source: str, tags: dict[str, str]) -> int:
     tag = tags.get("EXIF_Orientation", "").strip()
     value = int(tag) if tag.isascii() and tag.isdigit() else 1
-    finder = {"JPEG": _in_jpeg, "PNG": _in_png, "WEBP": _in_webp, "GTiff": _in_tiff}.get(driver)
-    if finder is not None:
-        try:
-            with path.open("rb") as file:
-                value = finder(file) or value
-        except (OSError, struct.error, ValueError):
-            pass  # no file, or a broken one: reading its pixels will tell
-    return value
+    try:
+        with _opened(source) as file:
+            head = file.read(12)
+            return next((find(file) for start, find in _FINDERS.items() if head.startswith(start)), None) or value
+    except (OSError, struct.error, ValueError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, KeyError):
+        return value  # no file, or a broken one: reading its pixels will tell
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[BinaryIO]:
+    """Open a file, or one in an archive on this machine as GDAL names it: ``/vsizip/a.zip/b.png``."""
+    match = _ARCHIVE.match(source)
+    if match is None:
+        with Path(source).open("rb") as file:
+            yield file
+        return
+    path = Path(source[match.end() :])
+    archive = next((place for place in (path, *path.parents) if place.is_file()), path)
+    member = path.relative_to(archive).as_posix()
+    if match[1] == "gzip":
+        with gzip.open(path) as unpacked:
+            yield cast(BinaryIO, unpacked)
+    elif match[1] == "zip":
+        with zipfile.ZipFile(archive) as zipped, zipped.open(zipped.namelist()[0] if member == "." else member) as part:
+            yield cast(BinaryIO, part)
+    else:
+        with tarfile.open(archive) as packed:
+            plain = packed.extractfile(packed.getnames()[0] if member == "." else member)
+            if plain is None:
+                raise FileNotFoundError(member)
+            with plain:
+                yield cast(BinaryIO, plain)
 
 
 def _in_tiff(file: BinaryIO, base: int = 0) -> int | None:
@@ -177,3 +216,13 @@ def _in_webp(file: BinaryIO) -> int | None:
             return _in_exif(file.read(min(size, _MOST_EXIF)))
         file.seek(size + size % 2, os.SEEK_CUR)
     return None
+
+
+_FINDERS = {
+    b"\xff\xd8": _in_jpeg,
+    b"\x89PNG": _in_png,
+    b"RIFF": _in_webp,
+    b"II": _in_tiff,
+    b"MM": _in_tiff,
+}
+"""By what a file begins with."""

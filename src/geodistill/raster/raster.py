@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,19 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
-from geodistill.raster.bands import aliases, choose
+from geodistill.raster.bands import (
+    aliases,
+    choose,
+    colour_table,
+    common_type,
+    has_data,
+    holds_alpha,
+    png_is_complete,
+    read_bands,
+)
 from geodistill.raster.grid import Grid, Window, read_padded
 from geodistill.raster.orientation import Turn, turn_of
-from geodistill.raster.samples import colour_table, common_type, has_data, holds_alpha, png_is_complete, read_bands
-from geodistill.raster.source import NETWORK, is_local, is_remote, open_source, shared_name, stack, stem_of
-from geodistill.raster.stamps import every_file, stamp_of
+from geodistill.raster.source import NETWORK, every_file, is_remote, open_source, shared_name, stamp_of, stem_of
 
 Source = Path | str | Sequence[Path | str]
 
@@ -54,23 +60,27 @@ class Raster:
         overview: int | None = None,
         nodata: float | None = None,
     ) -> None:
-        several = not isinstance(source, Path | str)
-        sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
-        self.source = ", ".join(sources)
-        self.path = Path(sources[0])
-        self._opened = (tuple(sources) if several else sources[0], bands, overview, nodata)
-        self._remote = any(map(is_remote, sources))
-        self._file = open_source(stack(sources) if several else sources[0], overview)
+        self._stacked = not isinstance(source, Path | str)
+        self._sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
+        self.source, self.path = ", ".join(self._sources), Path(self._sources[0])
+        self.remote = any(map(is_remote, self._sources))
+        self._opened = (source, bands, overview, nodata)
+        opened = self._sources[0]
+        if self._stacked:
+            from geodistill.raster.stack import stack
+
+            opened = stack(self._sources)
+        self._file = open_source(opened, overview)
         try:
-            self._look_at_bands(sources[0], bands)
+            self._look_at_bands(bands)
             self._look_at_masks(nodata)
-            self._turn = Turn() if several else turn_of(sources[0], self._file, self._tags)
+            self._turn = Turn() if self._stacked else turn_of(self._sources[0], self._file, self._tags)
         except DataError:
             self._file.close()
             raise
 
-    def _look_at_bands(self, source: str, bands: Sequence[str] | None) -> None:
-        if self._file.driver == "PNG" and is_local(source) and not png_is_complete(self.path):
+    def _look_at_bands(self, bands: Sequence[str] | None) -> None:
+        if self._file.driver == "PNG" and not png_is_complete(self._sources[0]):
             raise DataError(f"{self.path} is truncated", "a whole PNG file", "fetch or export it again")
         try:
             self._descriptions, self._tags = self._file.descriptions, self._file.tags()
@@ -115,9 +125,7 @@ class Raster:
     def __enter__(self) -> Raster:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -132,16 +140,15 @@ class Raster:
         file = self._file
         description, colour = self._descriptions[index - 1], file.colorinterp[index - 1].name
         # A band of a stack is called after its file.
-        stacked = not isinstance(self._opened[0], str)
-        named = description if stacked and description else self.path.name
+        named = description if self._stacked and description else self.path.name
         shown = None if colour in ("undefined", "gray", "palette") else colour
-        return aliases(named, description, shown, alone=stacked or file.count == 1)
+        return aliases(named, description, shown, alone=self._stacked or file.count == 1)
 
     @property
     def name(self) -> str:
         """What the source is called: its file's name without folder and suffix, or what a stack's files share."""
-        opened = self._opened[0]
-        return stem_of(opened) if isinstance(opened, str) else shared_name([stem_of(s) for s in opened])
+        names = [stem_of(source) for source in self._sources]
+        return shared_name(names) if self._stacked else names[0]
 
     @property
     def driver(self) -> str:
@@ -178,9 +185,7 @@ class Raster:
     @property
     def files(self) -> tuple[str, ...]:
         """Every local file and address that it is read from, sources of virtual rasters and files beside included."""
-        opened = self._opened[0]
-        sources = [opened] if isinstance(opened, str) else list(opened)
-        return every_file([*sources, *self._file.files])
+        return every_file([*self._sources, *self._file.files])
 
     @property
     def stamp(self) -> list[list[str | int | None]]:
@@ -191,11 +196,6 @@ class Raster:
     def tiled(self) -> bool:
         """Whether the file is stored in tiles, so that a window is read without decoding whole rows."""
         return any(width < self._file.width for _, width in self._file.block_shapes)
-
-    @property
-    def remote(self) -> bool:
-        """Whether it is read over the network."""
-        return self._remote
 
     @property
     def block(self) -> tuple[int, int]:
@@ -311,9 +311,8 @@ class Raster:
             pixels, shown, opaque = self._read_stored(window, [0])
             colours = self._palette[pixels[0]]
             chosen = [self._colours[p] for p in positions]
-            return np.ascontiguousarray(np.moveaxis(colours[..., chosen], -1, 0)), shown & opaque & (
-                colours[..., 3] > 0
-            )
+            visible = shown & opaque & (colours[..., 3] > 0)
+            return np.ascontiguousarray(np.moveaxis(colours[..., chosen], -1, 0)), visible
         pixels, shown, opaque = self._read_stored(window, positions)
         if self._scaled:
             pixels = pixels.astype(np.float32) * self._scales[positions] + self._offsets[positions]
@@ -326,7 +325,7 @@ class Raster:
         file = self._file
         where, indexes = self._turn.stored(window, file.height, file.width), [self._indexes[p] for p in positions]
         try:
-            with rasterio.Env(**NETWORK) if self._remote else nullcontext():
+            with rasterio.Env(**NETWORK) if self.remote else nullcontext():
                 bands = read_bands(file, indexes, where)
                 masked = np.ones(bands[0].shape, bool)
                 if self._mask_bands:

@@ -23,10 +23,6 @@ class ResampledRaster(Raster):
     sum whatever window it is read with, which GDAL's warped rasters do not promise; overviews in the file are used
     where they are still finer than what is asked for.
 
-    Args:
-        raster: The raster; it is opened anew.
-        gsd: Ground sampling distance asked for, in metres per pixel.
-
     Raises:
         DataError: The raster's own ground sampling distance is unknown.
     """

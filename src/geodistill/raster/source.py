@@ -1,24 +1,25 @@
-"""Where a raster is kept: a file, a GDAL path such as /vsizip/..., an address, or several of them stacked."""
+"""Where a raster is kept (a file, a GDAL path such as /vsizip/..., an address), and all files that it is read from."""
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
+import urllib.request
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
-from xml.sax.saxutils import escape
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
-from rasterio.transform import Affine
 
 from geodistill.errors import DataError
-from geodistill.raster.orientation import turn_of
 
 _SCHEME = re.compile(r"^(https?|s3|gs|az|oss|swift)://", re.IGNORECASE)
 
@@ -46,6 +47,22 @@ _OWN_NAME = re.compile(r"^([A-Za-z]\w{2,}:(?!//)|vrt://)")
 """Names that GDAL gives parts of files and services: ``NETCDF:file.nc:red``, ``GTIFF_DIR:2:a.tif``, ``vrt://a.tif``."""
 
 _NETWORK_NAME = re.compile(r"/vsi(curl|s3|gs|az|oss|swift|adls|hdfs|webhdfs)(_streaming)?[/?]|https?://", re.IGNORECASE)
+
+
+MOST_FILES = 100_000
+"""Files of one raster that are listed at most."""
+
+MOST_VRT_BYTES = 256 << 20
+"""Size up to which the text of a virtual raster is searched for its sources."""
+
+SIDE_ENDINGS = (
+    *(".msk", ".ovr", ".aux.xml", ".msk.ovr", ".aux", ".rrd", ".wld", ".hdr", ".rpb", "_rpc.txt"),
+    *(".tfw", ".tifw", ".tiffw", ".jgw", ".jpgw", ".jpegw", ".pgw", ".pngw", ".bpw", ".gfw", ".j2w"),
+)
+"""What is added to a file's name, or put in place of its suffix, for masks, overviews, tags and places beside it."""
+
+_SOURCE = re.compile(r"<(?:SourceFilename|SourceDataset|IndexDataset)(?:\s[^<>]*)?>([^<]*)</")
+_HEAD_SECONDS = 20
 
 
 def is_remote(source: str) -> bool:
@@ -85,11 +102,9 @@ def address_of(source: str) -> str:
 
 
 def local_files(source: str, base: Path) -> list[str]:
-    """Return the local files that a name stands for: itself, an archive, or the file in GDAL's name.
+    """Return the local files that a name of GDAL's stands for, relative to ``base`` or the current folder.
 
-    Args:
-        source: A name as GDAL knows it.
-        base: Folder that relative names are relative to; the current one is tried too.
+    That is the file itself, an archive, or the file in GDAL's name.
     """
     parts, gdal_name = [source], is_gdal_name(source)
     if gdal_name:
@@ -134,11 +149,7 @@ def shared_name(names: Sequence[str]) -> str:
 
 
 def open_source(source: str, overview: int | None = None) -> DatasetReader:
-    """Open a source with GDAL.
-
-    Args:
-        source: Where it is.
-        overview: Level of the file's overviews to open in place of the whole, from 0.
+    """Open a source with GDAL, or a level of its overviews (from 0) in its place.
 
     Raises:
         DataError: It is missing or cannot be read as a raster.
@@ -167,91 +178,131 @@ def open_source(source: str, overview: int | None = None) -> DatasetReader:
     return file
 
 
-_TYPES = {
-    "uint8": "Byte",
-    "int8": "Int8",
-    "uint16": "UInt16",
-    "int16": "Int16",
-    "uint32": "UInt32",
-    "int32": "Int32",
-    "float32": "Float32",
-    "float64": "Float64",
-    "int64": "Int64",
-    "uint64": "UInt64",
-}
+def source_files(source: Path | str | Sequence[Path | str]) -> tuple[str, ...]:
+    """Return every local file and every address that a raster is read from, sorted, without reading pixels.
 
-
-def stack(sources: Sequence[str]) -> str:
-    """Describe files that show one place as one raster with all their bands, in the order of the files.
-
-    The grid is that of the finest; coarser ones are read bilinearly onto it. Each band keeps its own nodata, scale and
-    offset, and answers to its file's name.
+    Sources of a virtual raster count, and theirs, and so do files beside each: masks, overviews, tags, world files.
 
     Returns:
-        The text of a GDAL virtual raster.
+        Absolute paths of local files, and addresses (``https://...``, ``s3://...``) as they are.
 
     Raises:
-        DataError: A file cannot be read, they are in different coordinate systems, or do not show the same place.
+        DataError: It cannot be opened, or consists of more than `MOST_FILES` files.
     """
-    files = [open_source(source) for source in sources]
+    sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
+    parts: list[str] = []
+    for name in sources:
+        with open_source(name) as file:
+            parts += file.files
+    return every_file([*sources, *parts])
+
+
+def every_file(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the files and addresses behind names as GDAL knows them; as `source_files`, for an open raster.
+
+    Raises:
+        DataError: There are more than `MOST_FILES`.
+    """
+    names = list(names)
+    files: dict[str, None] = {}
+    waiting, folders = [(name, Path.cwd()) for name in reversed(names)], dict[Path, dict[str, str]]()
+    while waiting:
+        name, base = waiting.pop()
+        if name.lstrip().startswith("<"):
+            waiting += _sources_in(name, base)
+            continue
+        if is_remote(name):
+            new = [] if address_of(name) in files else [address_of(name)]
+            waiting += _remote_sources(name) if new else []
+        else:
+            new = [file for file in local_files(name, base) if file not in files]
+        for file in new:
+            files[file] = None
+            if not is_remote(file):
+                waiting += _sources_of(Path(file))
+                files |= dict.fromkeys(_beside(Path(file), folders))
+        if len(files) > MOST_FILES:
+            raise DataError(f"{names[0]} is made of more than {MOST_FILES} files", f"at most {MOST_FILES}")
+    return tuple(sorted(files))
+
+
+def _sources_of(path: Path) -> list[tuple[str, Path]]:
+    """Return the sources that a local file names, with the folder they are relative to; none of most files."""
     try:
-        for source, file in zip(sources, files, strict=True):
-            if not turn_of(source, file, file.tags()).none:
-                raise DataError(f"{source} has an orientation tag", "band files as they are seen", "turn its pixels")
-            if file.crs != files[0].crs:
-                raise DataError(f"{source} in {file.crs}", f"{files[0].crs} as {sources[0]}", "reproject one of them")
-        finest = min(files, key=lambda file: abs(file.transform.determinant))
-        bands: list[str] = []
-        for source, file in zip(sources, files, strict=True):
-            place = _place(source, file, finest)
-            bands += [_band(len(bands) + i, source, file, i, place) for i in file.indexes]
-        t = finest.transform
-        where = ", ".join(repr(float(v)) for v in (t.c, t.a, t.b, t.f, t.d, t.e))
-        crs = escape(finest.crs.to_wkt()) if finest.crs else ""
-        return (
-            f'<VRTDataset rasterXSize="{finest.width}" rasterYSize="{finest.height}"><SRS>{crs}</SRS>'
-            f"<GeoTransform>{where}</GeoTransform>{''.join(bands)}</VRTDataset>"
-        )
-    except RasterioError as error:
-        raise DataError(f"{', '.join(sources)} cannot be read together ({error})", "band files of one scene") from error
-    finally:
-        for file in files:
-            file.close()
+        with path.open("rb") as file:
+            text = file.read(1024)
+            if b"<VRTDataset" not in text and b"<GDALTileIndexDataset" not in text:
+                return []
+            text += file.read(MOST_VRT_BYTES)
+    except OSError:
+        return []  # reading its pixels will tell
+    return _sources_in(text.decode("utf-8", "surrogateescape"), path.parent)
 
 
-def _place(source: str, file: DatasetReader, finest: DatasetReader) -> tuple[float, float, float, float]:
-    """Where a file lies on the finest grid: column, row, width and height in its pixels."""
-    to_pixels: Affine = ~finest.transform @ file.transform
-    (left, top), (right, bottom) = to_pixels @ (0, 0), to_pixels @ (file.width, file.height)
-    slack = 1.5 * max(abs(to_pixels.a), abs(to_pixels.e))
-    turned = abs(to_pixels.b) + abs(to_pixels.d) > 1e-6
-    far = max(abs(left), abs(top), abs(right - finest.width), abs(bottom - finest.height)) > slack
-    if turned or far or right <= left or bottom <= top:
-        raise DataError(
-            f"{source} covers another place than {finest.name}", "band files of one scene, which share their corners"
-        )
-    return left, top, right - left, bottom - top
+def _sources_in(text: str, base: Path) -> list[tuple[str, Path]]:
+    # Names without the attribute are relative to the current folder; asking both places costs nothing.
+    return [(unescape(name.strip()), base) for name in dict.fromkeys(_SOURCE.findall(text)) if name.strip()]
 
 
-def _band(number: int, source: str, file: DatasetReader, index: int, place: tuple[float, float, float, float]) -> str:
-    kind = _TYPES.get(file.dtypes[index - 1])
-    if kind is None:
-        raise DataError(f"{source} of type {file.dtypes[index - 1]}", f"one of {', '.join(_TYPES)}")
-    name = Path(source).name if file.count == 1 else file.descriptions[index - 1] or f"{Path(source).name} {index}"
-    nodata = file.nodatavals[index - 1]
-    tags = f"<Description>{escape(name)}</Description>"
-    tags += f"<ColorInterp>{file.colorinterp[index - 1].name.capitalize()}</ColorInterp>"
-    if nodata is not None:
-        tags += f"<NoDataValue>{nodata!r}</NoDataValue>"
-    scale, offset = file.scales[index - 1], file.offsets[index - 1]
-    tags += f"<Offset>{offset!r}</Offset><Scale>{scale!r}</Scale>"
-    x, y, width, height = place
-    part = f'<SrcRect xOff="0" yOff="0" xSize="{file.width}" ySize="{file.height}"/>'
-    part += f'<DstRect xOff="{x!r}" yOff="{y!r}" xSize="{width!r}" ySize="{height!r}"/>'
-    name = escape(vsi_name(source))
-    content = f'<SourceFilename relativeToVRT="0">{name}</SourceFilename><SourceBand>{index}</SourceBand>{part}'
-    content += f"<NODATA>{nodata!r}</NODATA>" if nodata is not None else ""
-    return (
-        f'<VRTRasterBand dataType="{kind}" band="{number}">{tags}'
-        f'<ComplexSource resampling="bilinear">{content}</ComplexSource></VRTRasterBand>'
-    )
+def _remote_sources(name: str) -> list[tuple[str, Path]]:
+    """Return what a virtual raster on the network is made of."""
+    if not address_of(name).split("?", 1)[0].lower().endswith(".vrt"):
+        return []
+    try:
+        with rasterio.Env(**NETWORK), open_source(address_of(name)) as file:
+            return [(str(name_inside), Path.cwd()) for name_inside in file.files]
+    except (DataError, RasterioError):
+        return []  # reading its pixels will tell
+
+
+def _beside(path: Path, folders: dict[Path, dict[str, str]]) -> list[str]:
+    """Return the files beside one that GDAL may read with it, whatever their names' case."""
+    if path.parent not in folders:
+        try:
+            names = os.listdir(path.parent)  # noqa: PTH208 - names alone, of folders of any size
+        except OSError:
+            names = []
+        folders[path.parent] = {name.lower(): name for name in names}
+    siblings = folders[path.parent]
+    names_beside = {f"{begin.lower()}{ending}" for begin in (path.name, path.stem) for ending in SIDE_ENDINGS}
+    return [
+        str(path.parent / siblings[name])
+        for name in sorted(names_beside & siblings.keys())
+        if siblings[name] != path.name
+    ]
+
+
+def stamp_of(files: Sequence[str]) -> list[list[str | int | None]]:
+    """Return what tells whether files are still those of another day, JSON-ready: another stamp is another raster.
+
+    Returns:
+        For each local file its name, size in bytes and time of change in nanoseconds; for each address its name,
+        ``ETag``, ``Last-Modified`` and length, as the server answers one HEAD request; ``None`` where it does not.
+    """
+    addresses = [file for file in files if is_remote(file)]
+    with ThreadPoolExecutor(16) as pool:
+        answers = dict(zip(addresses, pool.map(_asked, addresses), strict=True)) if addresses else {}
+    return [answers[file] if file in answers else _measured(file) for file in files]
+
+
+def _measured(file: str) -> list[str | int | None]:
+    try:
+        stat = Path(file).stat()
+    except OSError:
+        return [Path(file).name, None, None]
+    return [Path(file).name, stat.st_size, stat.st_mtime_ns]
+
+
+def _asked(address: str) -> list[str | int | None]:
+    # Without the query: it may hold a signature, which is secret and another one each time.
+    name = address.split("?", 1)[0]
+    unknown: list[str | int | None] = [name, None, None, None]
+    if not re.match(r"^https?://", address, re.IGNORECASE):
+        return unknown
+    try:
+        request = urllib.request.Request(address, method="HEAD")
+        with urllib.request.urlopen(request, timeout=_HEAD_SECONDS) as answer:
+            headers = answer.headers
+            return [name, headers.get("ETag"), headers.get("Last-Modified"), headers.get("Content-Length")]
+    except (OSError, ValueError, http.client.HTTPException):  # not every server answers HEAD
+        return unknown

@@ -16,7 +16,8 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from geodistill.errors import DataError
-from geodistill.raster import Grid, atomic_path
+from geodistill.files import atomic_path
+from geodistill.raster import Grid
 from geodistill.synthetic.canvas import Canvas, Points, shade
 from geodistill.synthetic.city_blocks import Town
 from geodistill.synthetic.objects import Sun

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from geodistill.errors import ArtifactError, DataError
-from geodistill.raster import atomic_path
+from geodistill.files import atomic_path
 from geodistill.text.templates import Prompt
 from geodistill.text.text_encoders import (
     WORD_WIDTH,

@@ -155,7 +155,8 @@ class LlmWriter:
 def secrets_of(url: str, key: str) -> tuple[str, ...]:
     """Return what an endpoint must not repeat: the key, and what the address holds."""
     parts = urlsplit(url)
-    secrets = [key, unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query))]
+    names = [unquote(name or "") for name in (parts.username, parts.password)]
+    secrets = [key, *names, *(value for _, value in parse_qsl(parts.query))]
     return tuple(secret for secret in secrets if len(_letters(secret)) >= _LEAST)
 
 

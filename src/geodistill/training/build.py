@@ -5,42 +5,37 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.distillation import add_distillation, parse_term, split_weights
-from geodistill.methods.encoder_teacher import is_8_bit
 from geodistill.methods.method import Method
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, find_method
-from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
-from geodistill.nn.encoders import weights_statistics
-from geodistill.nn.weights import weights_hash
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, find_method, parse_term, split_weights
+from geodistill.methods.teacher import FrozenTeacher, TeacherConfig, build_teacher
 from geodistill.spec import Spec
+
+if TYPE_CHECKING:
+    from geodistill.methods.cache import TeacherCache
 
 
 def build_method(recipe: Recipe, context: BuildContext) -> Method:
     """Build the network, the objective and the teachers that a recipe names.
-
-    Args:
-        recipe: The recipe.
-        context: What it is built for; its teachers are opened here.
 
     Raises:
         RecipeError: Parts do not fit each other, or a teacher is named that no term asks.
         UnknownNameError: Unknown encoder, choice, loss term, band or weighting.
         ArtifactError: Weights or a Segmenter are not available.
     """
-    own, distilled = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
+    method_weights, distilled = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
     if context.sets and distilled:
         raise RecipeError(f"loss term {next(iter(distilled))} with data.manifests", "one data set", "use data.manifest")
-    asked = _asked_teachers(recipe, distilled)
     configs = teacher_configs(recipe)
+    asked = _asked_teachers(recipe, configs, distilled)
     teachers = {name: open_teacher(configs[name], context.data_spec or context.spec) for name in sorted(asked)}
-    of_method = replace(recipe, losses=replace(recipe.losses, weights=own))
+    of_method = replace(recipe, losses=replace(recipe.losses, weights=method_weights))
     try:
         method = find_method(recipe.method).build(of_method, replace(context, teachers=teachers))
     except (ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
@@ -50,54 +45,21 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
             "sizes that its parts take",
             "change the network's keys",
         ) from error
-    return add_distillation(method, distilled, teachers, recipe.losses)
+    if used := {name: weight for name, weight in distilled.items() if weight != 0}:
+        add_distillation = load("geodistill.methods.distillation:add_distillation")
+        method = add_distillation(method, used, teachers, recipe.losses)
+    if recipe.losses.weighting == "fixed":
+        return method
+    weighting = load("geodistill.nn.weighting:build_weighting")
+    return replace(method, weighting=weighting(recipe.losses.weighting, tuple(method.objective.weights)))
 
 
-def network_spec(recipe: Recipe, spec: Spec) -> tuple[Spec, str | None]:
-    """Return the Spec with the statistics that the network's input is normalised by: ``data.statistics``.
-
-    A pretrained encoder is given what its weights were trained with, frozen or not: the teacher's way, see
-    `geodistill.methods.encoder_teacher`.
-
-    Args:
-        recipe: Names the weights, as ``init`` or ``network.encoder_weights``.
-        spec: The data's own.
-
-    Returns:
-        The Spec, and a line on what was chosen where there are weights.
-
-    Raises:
-        RecipeError: ``data.statistics`` is ``encoder`` and there are none for such images.
-        ArtifactError: The weights are missing or wrongly described.
-    """
-    weights, encoder = (getattr(recipe.network, key, None) for key in ("encoder_weights", "encoder"))
-    source, how = recipe.init or weights, recipe.data.statistics
-    if how == "data" or (how == "auto" and source is None):
-        return spec, None
-    reason, mean, std = "without network.encoder_weights or init", tuple[float, ...](), tuple[float, ...]()
-    if recipe.init is not None:
-        start = load("geodistill.segmenter:read_description")(recipe.init)[2]
-        mean, std, sensor = start.mean, start.std, True
-    elif weights is not None and encoder is not None:
-        mean, std, sensor = weights_statistics(encoder, weights)
-    if mean and len(mean) != spec.channels:
-        reason = f"with weights for {len(mean)} bands and images of {spec.channels}"
-    elif mean and not sensor and not is_8_bit(spec, range(spec.channels)):
-        reason = f"with weights for 8-bit images and band means of {', '.join(f'{value:.4g}' for value in spec.mean)}"
-    elif mean:
-        return replace(spec, mean=mean, std=std), f"input normalised by the statistics of {source}"
-    if how == "encoder":
-        raise RecipeError(f"data.statistics encoder {reason}", "weights for such images", "set data.statistics: data")
-    return spec, f"input normalised by the data's own statistics, {reason}"
-
-
-def _asked_teachers(recipe: Recipe, distilled: Mapping[str, float]) -> set[str]:
+def _asked_teachers(recipe: Recipe, configs: Mapping[str, TeacherConfig], distilled: Mapping[str, float]) -> set[str]:
     """Return the names of the teachers that the method or a distillation term with a factor asks.
 
     Raises:
         RecipeError: A teacher is named that neither asks.
     """
-    configs = teacher_configs(recipe)
     of_method = {DEFAULT_TEACHER} & set(configs) if recipe.needs_teacher else set()
     # A method that has a teacher by default leaves it out where its terms weigh nothing.
     default = set() if type(recipe)().teacher is None else {DEFAULT_TEACHER}
@@ -134,10 +96,8 @@ def open_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
     if config.logits_stride < 1 or config.views < 1:
         raise RecipeError(f"teacher.logits_stride {config.logits_stride}, views {config.views}", "at least 1")
     if config.segmenter is None:
-        opener = "geodistill.methods.encoder_teacher:build_teacher"
-    else:
-        opener = "geodistill.training.segmenter_teacher:open_segmenter_teacher"
-    teacher: FrozenTeacher = load(opener)(config, spec)
+        return build_teacher(config, spec)
+    teacher: FrozenTeacher = load("geodistill.training.segmenter_teacher:open_segmenter_teacher")(config, spec)
     return teacher
 
 
@@ -154,16 +114,13 @@ def cached_views(recipe: Recipe) -> int | None:
 
 
 def open_caches(
-    configs: Mapping[str, TeacherConfig],
-    teachers: Mapping[str, FrozenTeacher],
-    data: DataModule,
-    accelerator: str,
+    configs: Mapping[str, TeacherConfig], teachers: Mapping[str, FrozenTeacher], data: DataModule, accelerator: str
 ) -> list[str]:
-    """Open the cache of each teacher that is to have one.
+    """Open the cache of each teacher that is to have one, once it was asked for all that it will have to return.
 
     Args:
         configs: The recipe's teachers by name.
-        teachers: The same, built, and asked for all that will be wanted of them.
+        teachers: The same, built.
         data: Whose views are kept.
         accelerator: The recipe's: a teacher computes in another precision on another device.
 
@@ -177,24 +134,21 @@ def open_caches(
     """
     lines: list[str] = []
     cuda = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    device = torch.device("cuda" if cuda else "cpu")
     for name, teacher in teachers.items():
         config = configs[name]
         if config.cache is None:
             continue
         description = {
-            "weights": weights_hash(teacher.module),
-            "teacher": teacher.description(torch.device("cuda" if cuda else "cpu")),
+            "weights": load("geodistill.nn.weights:weights_hash")(teacher.module),
+            "teacher": teacher.description(device),
             "views": data.view_description(),
         }
         shapes = teacher.output_shapes(data.config.crop, data.spec.classes)
-        teacher.cache = load("geodistill.methods.cache:TeacherCache")(
+        cache: TeacherCache = load("geodistill.methods.cache:TeacherCache")(
             config.cache, description, shapes, data.slots, config.cache_gb * 1e9, config.cache_storage
         )
-        cache = teacher.cache
-        assert cache is not None
-        free = shutil.disk_usage(Path(config.cache)).free
-        lines.append(
-            f"{name} cache {cache.folder}: {cache.size}; {len(cache):,} are there, "
-            f"{free / 1e9:.1f} GB of the disk are free"
-        )
+        teacher.cache = cache
+        free = shutil.disk_usage(config.cache).free / 1e9
+        lines.append(f"{name} cache {cache.folder}: {cache.size}; {len(cache):,} are there, {free:.1f} GB disk free")
     return lines

@@ -1,4 +1,4 @@
-"""`fit`: a recipe and a manifest become a trained Segmenter; an interrupted run continues where it stopped."""
+"""`fit`: a recipe and a data set become a trained Segmenter; an interrupted run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -6,43 +6,62 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillWarning, RecipeError, output_error
+from geodistill.errors import GeodistillWarning, RecipeError, printable
 from geodistill.lazy import load
 from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.outputs import check_outputs
-from geodistill.training.build import build_method, cached_views, network_spec, open_caches, teacher_configs
-from geodistill.training.callbacks import ProgressLine, SeedSteps, ValidationPictures
-from geodistill.training.folder import (
-    CHECKPOINTS,
-    describe_inputs,
-    held_run,
-    named_files,
-    prepare_run,
-    refuse_other_folders,
-    run_identity,
-)
-from geodistill.training.outcome import FitResult, save_outcome
-from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO, saved_step
-from geodistill.training.trial import one_value_error, try_batch_of_one
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Spec
+from geodistill.training import folder
+from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
+from geodistill.training.input_statistics import network_spec
+from geodistill.training.recipe import recipe_dict
+from geodistill.training.resume import ResumePoints, read_checkpoint, saved_step
+from geodistill.training.trainer import make_trainer, run_trainer
 
 
-def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool = False) -> FitResult:
+@dataclass(frozen=True)
+class FitResult:
+    """What a run leaves.
+
+    Attributes:
+        segmenter: Directory of the Segmenter; of the encoder where there were no steps on labels.
+        miou: Validation mIoU in 0..1 of the Segmenter, or ``None`` without a validation split.
+        step: Step its weights are from.
+        steps: Steps trained in all.
+        minutes: Wall time of this call in minutes.
+    """
+
+    segmenter: Path
+    miou: float | None
+    step: int
+    steps: int
+    minutes: float
+
+
+def fit(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    data: DataModule | None = None,
+    restart: bool = False,
+    verbose: bool = False,
+) -> FitResult:
     """Train a recipe.
 
     Leaves in ``out``: ``recipe.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorBoard), ``pictures/`` and
@@ -53,92 +72,52 @@ def fit(recipe: Recipe, out: Path | str, *, restart: bool = False, verbose: bool
     Args:
         recipe: What to train; ``recipe.data.manifest`` names the data.
         out: Directory of the run.
+        data: Datasets of tensors to train on instead, as `DataModule.of_datasets` makes them; the recipe's ``data`` is
+            then that of the module.
         restart: Overwrite an earlier run in ``out``.
         verbose: Show library logs.
 
     Raises:
-        RecipeError: ``out`` holds a run of another recipe, or a finished one, and ``restart`` is not given.
+        RecipeError: ``out`` holds a run of another recipe, or a finished one, and ``restart`` is not given; or the
+            recipe asks for what needs a manifest.
         TrainingError: A loss term is not finite.
         OutputError: ``out`` cannot be written.
     """
     started, run = time.monotonic(), Path(out)
     with quiet_libraries(verbose):
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
-        refuse_other_folders(run, restart)
-        data = make_data(recipe)
+        folder.refuse_other_folders(run, restart)
+        if not recipe.stages:
+            raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
+        if data is None:
+            data = _open_data(recipe)
+        else:
+            _refuse_without_manifest(recipe)
+            recipe = replace(recipe, data=data.config)
         _refuse_inputs(run, recipe, data)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
         spec, note = network_spec(recipe, data.spec)
         sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
         method = build_method(recipe, BuildContext(spec, rows=rows, sets=sets, data_spec=data.spec))
-        last = run / CHECKPOINTS / "last.ckpt"
-        resumes = last.is_file() and not restart  # then the weights to begin with are long left behind
-        start = (
-            None
-            if recipe.init is None or resumes
-            else load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec)
-        )
+        resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
+        notes = data.notes + ([] if note is None else [note])
+        if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind
+            start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec)
+            notes = notes + start.lines()
         data.restart(unlabelled=method.uses_unlabelled())
-        task = SegmentationTask(
-            method,
-            spec,
-            recipe.optimizer,
-            recipe.schedule,
-            recipe.trainer.max_steps,
-            recipe.trainer.gradient_norms_every,
-            sets,
-        )
-        if not recipe.stages:
-            raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
-        if not resumes:
-            try_batch_of_one(task, method, data)
-        with held_run(run):
-            prepare_run(run, recipe, restart, lambda: describe_inputs(recipe, data))
-            lines = [*data.notes, *([] if note is None else [note]), *([] if start is None else start.lines())]
-            for line in lines + open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator):
-                rank_zero_only(print)(line, file=sys.stderr)
+        max_steps, norms_every = recipe.trainer.max_steps, recipe.trainer.gradient_norms_every
+        task = SegmentationTask(method, spec, recipe.optimizer, recipe.schedule, max_steps, norms_every, sets)
+        if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images
+            load("geodistill.training.trial:try_batch_of_one")(task, method, data)
+        with folder.held_run(run):
+            folder.prepare_run(run, recipe, restart, lambda: folder.describe_inputs(recipe, data))
+            caches = open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator)
+            for line in notes + caches:
+                rank_zero_only(print)(printable(line), file=sys.stderr)  # it may hold names of classes
             return _train(run, recipe, method, task, data, started)
 
 
-def _train(
-    run: Path,
-    recipe: Recipe,
-    method: Method,
-    task: SegmentationTask,
-    data: DataModule,
-    started: float,
-) -> FitResult:
-    """Run what is left of the phase and of the steps on labels, and save what was learnt."""
-    last, identity = run / CHECKPOINTS / "last.ckpt", run_identity(recipe)
-    start_step = saved_step(last, identity)  # the file is checked before anything else is done
-    if method.phase is not None and not last.is_file():
-        run_phase(method.phase, recipe, run, data)
-        data.restart(unlabelled=method.uses_unlabelled())
-    if "labels" not in recipe.stages:
-        steps, minutes = recipe.phase_steps, (time.monotonic() - started) / 60
-        return FitResult(run / "encoder", None, steps, steps, minutes)
-    points = resume_points(recipe, run, validates=bool(data.manifest.rows("val")))
-    trainer = make_trainer(recipe, run, start_step, points)
-    run_trainer(trainer, task, data, last)
-    return save_outcome(run, recipe, method, task, points, started)
-
-
-def _refuse_inputs(run: Path, recipe: Recipe, data: DataModule) -> None:
-    """Refuse a folder in which a run would write over what it reads.
-
-    Raises:
-        OutputError: It would.
-    """
-    inside = str(run.resolve())
-    images = (path for row in data.manifest.entries for path in (row.image, row.mask) if path is not None)
-    near = [path for path in images if str(path).startswith(inside)]  # of 100,000 images none may be looked up
-    named = [path for paths in named_files(recipe).values() for path in paths]
-    outputs = [run / "recipe.yaml", *(run / "segmenter" / name for name in (DESCRIPTION, WEIGHTS))]
-    outputs += [run / "encoder" / name for name in ("config.json", "model.safetensors")]
-    check_outputs(outputs, [*named, *near])
-
-
-def make_data(recipe: Recipe) -> DataModule:
+def _open_data(recipe: Recipe) -> DataModule:
     """Return the recipe's data, in a few views of each sample where a teacher's outputs are kept.
 
     Where no step is on labels, masks are not read and unlabelled images will do.
@@ -152,28 +131,65 @@ def make_data(recipe: Recipe) -> DataModule:
     )
 
 
-def run_phase(phase: Phase, recipe: Recipe, run: Path, data: DataModule) -> None:
+def _refuse_without_manifest(recipe: Recipe) -> None:
+    """Refuse what datasets of tensors cannot serve.
+
+    Raises:
+        RecipeError: The recipe asks for it.
+    """
+    if cached_views(recipe) is not None:
+        raise RecipeError("teacher.cache with datasets of tensors", "a manifest, whose views can be kept")
+    if recipe.trainer.devices > 1:
+        raise RecipeError(f"trainer.devices {recipe.trainer.devices} with datasets of tensors", "a manifest, or 1")
+
+
+def _refuse_inputs(run: Path, recipe: Recipe, data: DataModule) -> None:
+    """Refuse a folder in which a run would write over what it reads.
+
+    Raises:
+        OutputError: It would.
+    """
+    inside = str(run.resolve())
+    images = (path for row in data.manifest.entries for path in (row.image, row.mask) if path is not None)
+    near = [path for path in images if str(path).startswith(inside)]  # of 100,000 images none may be looked up
+    named = [path for paths in folder.named_files(recipe).values() for path in paths]
+    outputs = [run / "recipe.yaml", *(run / "segmenter" / name for name in (DESCRIPTION, WEIGHTS))]
+    outputs += [run / "encoder" / name for name in ("config.json", "model.safetensors")]
+    check_outputs(outputs, [*named, *near])
+
+
+def _train(
+    run: Path, recipe: Recipe, method: Method, task: SegmentationTask, data: DataModule, started: float
+) -> FitResult:
+    """Run what is left of the phase and of the steps on labels, and save what was learnt."""
+    checkpoints, identity = run / folder.CHECKPOINTS, folder.run_identity(recipe)
+    last = checkpoints / "last.ckpt"
+    start_step = saved_step(last, identity)  # the file is checked before anything else is done
+    if method.phase is not None and not last.is_file():
+        _run_phase(method.phase, recipe, run, data)
+        data.restart(unlabelled=method.uses_unlabelled())
+    if "labels" not in recipe.stages:
+        steps, minutes = recipe.phase_steps, (time.monotonic() - started) / 60
+        return FitResult(run / "encoder", None, steps, steps, minutes)
+    config = recipe.trainer
+    # Without a validation split the last weights count as the best.
+    validated = min(config.val_every_steps, config.max_steps) if data.manifest.rows("val") else None
+    points = ResumePoints(checkpoints, "last", config.save_every_steps, validated)
+    run_trainer(make_trainer(recipe, run, start_step, points), task, data, last)
+    return _save_outcome(run, recipe, method, task, points, started)
+
+
+def _run_phase(phase: Phase, recipe: Recipe, run: Path, data: DataModule) -> None:
     """Run what comes before the main training, or take its weights where it has been run already.
 
     It learns from images alone, so that it draws the unlabelled ones whatever the steps on labels do.
     """
     data.restart(unlabelled=True)
-    identity = run_identity(recipe)
-    checkpoint = run / CHECKPOINTS / f"{phase.name}.ckpt"
-    step = saved_step(checkpoint, identity)
+    checkpoint = run / folder.CHECKPOINTS / f"{phase.name}.ckpt"
+    step = saved_step(checkpoint, folder.run_identity(recipe))
     phase.to(memory_format=torch.channels_last)
-    config = recipe.trainer
-    trainer = lightning.Trainer(
-        **_machine(recipe),
-        max_steps=phase.steps,
-        limit_val_batches=0,
-        logger=_loggers(run / "logs" / phase.name, step),
-        callbacks=[
-            ResumePoints(checkpoint.parent, phase.name, min(config.save_every_steps, phase.steps)),
-            SeedSteps(config.seed),
-            ProgressLine(f"{phase.name} {run.name}"),
-        ],
-    )
+    points = ResumePoints(checkpoint.parent, phase.name, min(recipe.trainer.save_every_steps, phase.steps))
+    trainer = make_trainer(recipe, run, step, points, phase)
     run_trainer(trainer, phase, data, checkpoint)
     if step < phase.steps:
         trainer.save_checkpoint(checkpoint)
@@ -181,91 +197,62 @@ def run_phase(phase: Phase, recipe: Recipe, run: Path, data: DataModule) -> None
         phase.finish(run)
 
 
-def run_trainer(
-    trainer: lightning.Trainer, task: lightning.LightningModule, data: lightning.LightningDataModule, checkpoint: Path
-) -> None:
-    """Train from a resume point, where there is one, to the end.
+def _save_outcome(
+    run: Path, recipe: Recipe, method: Method, task: SegmentationTask, points: ResumePoints, started: float
+) -> FitResult:
+    """Write the best weights, or the last where nothing was validated, as a Segmenter directory.
 
     Raises:
-        KeyboardInterrupt: The user stopped it.
+        ArtifactError: The checkpoint of the best weights was altered.
+        OutputError: A Segmenter cannot be written.
     """
-    try:
-        trainer.fit(task, datamodule=data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
-    except SystemExit as stopped:
-        # Lightning ends the process on Ctrl-C; the command line has its own way to say so.
-        raise KeyboardInterrupt from stopped
-    except OSError as error:  # of the logs: pixels and checkpoints have their own errors
-        raise output_error(checkpoint.parent.parent, error) from error
-    except ValueError as error:
-        if refusal := one_value_error(error):
-            raise refusal from error
-        raise
-
-
-def resume_points(recipe: Recipe, run: Path, validates: bool) -> ResumePoints:
-    """Return what saves the steps on labels.
-
-    Args:
-        recipe: What is trained.
-        run: Directory of the run.
-        validates: Whether there is a validation split; without one the last weights count as the best.
-    """
-    config = recipe.trainer
-    every_look = min(config.val_every_steps, config.max_steps) if validates else None
-    return ResumePoints(run / CHECKPOINTS, "last", config.save_every_steps, every_look)
-
-
-def make_trainer(recipe: Recipe, run: Path, start_step: int, points: ResumePoints) -> lightning.Trainer:
-    """Return Lightning's Trainer with checkpoints, early stop, CSV and TensorBoard logs and one progress line.
-
-    Args:
-        recipe: What is trained.
-        run: Directory of the run.
-        start_step: Step it resumes from; the logs of each call get a folder of their own.
-        points: What saves it, and knows when it is validated.
-    """
-    config, validates = recipe.trainer, points.validated is not None
-    callbacks: list[Callback] = [points, SeedSteps(config.seed), ProgressLine(f"fit {run.name}")]
-    if validates and config.patience is not None:
-        callbacks.append(Patience(config.patience))
-    if validates and config.pictures:
-        callbacks.append(ValidationPictures(run / "pictures", config.pictures))
-    return lightning.Trainer(
-        **_machine(recipe),
-        max_steps=config.max_steps,
-        val_check_interval=points.validated or config.max_steps,
-        limit_val_batches=None if validates else 0,
-        gradient_clip_val=recipe.optimizer.clip_norm,
-        logger=_loggers(run / "logs", start_step),
-        callbacks=callbacks,
-    )
-
-
-def _machine(recipe: Recipe) -> dict[str, Any]:
-    """Return Lightning's arguments that hold for every phase: device, processes, precision, and no chatter."""
-    config = recipe.trainer
-    many = config.devices > 1
-    return {
-        "accelerator": config.accelerator,
-        "devices": config.devices,
-        "strategy": "ddp" if many else "auto",
-        "sync_batchnorm": many and torch.cuda.is_available() and config.accelerator != "cpu",
-        "precision": config.precision,
-        "max_epochs": -1,
-        "check_val_every_n_epoch": None,
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": LOG_EVERY,
-        "use_distributed_sampler": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "plugins": [SafeCheckpointIO(run_identity(recipe))],
+    trainer = task.trainer
+    weights, score, step, set_miou = task.network_weights(), None, trainer.global_step, task.set_miou
+    if points.best is not None:
+        saved = read_checkpoint(points.folder / points.best.name, folder.run_identity(recipe))
+        weights, score, step = task.network_weights(saved["state_dict"]), points.best.score, int(saved["global_step"])
+        set_miou = saved["set_miou"]
+    minutes = (time.monotonic() - started) / 60
+    provenance = {
+        "recipe": recipe_dict(recipe),
+        "manifest": ", ".join(getattr(recipe.data, "manifests", ())) or recipe.data.manifest,
+        "scores": {"validation_miou": score},
+        "step": step,
+        "versions": {name: version(name) for name in ("geodistill", "torch", "timm", "segmentation-models-pytorch")},
     }
+    segmenter = Segmenter.from_network(method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)
+    if trainer.is_global_zero:
+        if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
+            _save_set_segmenters(run / "segmenters", segmenter, task.sets, set_miou, recipe.data)
+        segmenter.save(run / "segmenter")
+    return FitResult(run / "segmenter", score, step, trainer.global_step, minutes)
 
 
-def _loggers(folder: Path, start_step: int) -> list[Logger]:
-    """Log to CSV and TensorBoard; each call of a resumed run has a folder of its own."""
-    part = f"from_{start_step:06d}"
-    return [CSVLogger(folder, "csv", part, flush_logs_every_n_steps=1), TensorBoardLogger(folder, "tensorboard", part)]
+def _save_set_segmenters(
+    out: Path, whole: Segmenter, sets: Mapping[str, Spec], miou: Mapping[str, float], data: SetsConfig
+) -> None:
+    """Write a Segmenter for every set, in a directory of its name: the shared network with the set's own head.
+
+    Args:
+        out: Where the directories go.
+        whole: The Segmenter of all sets.
+        sets: Spec of each set by name.
+        miou: Validation mIoU in 0..1 of each set that has validation images.
+        data: The recipe's, which names the manifests.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    state = whole.network.network.state_dict()
+    manifests = {name: config.manifest for name, config in data.by_set().items()}
+    arguments = {key: value for key, value in whole.arguments.items() if key != "sets"}
+    shared = {key: value for key, value in state.items() if not key.startswith("heads.")}
+    for position, (name, spec) in enumerate(sets.items()):
+        prefix = f"heads.{position}."
+        head = {f"heads.0.{key.removeprefix(prefix)}": value for key, value in state.items() if key.startswith(prefix)}
+        about = {"set": name, "manifest": manifests[name], "scores": {"validation_miou": miou.get(name)}}
+        provenance = whole.provenance | about
+        Segmenter.from_network(whole.name, arguments, spec, shared | head, whole.tile, provenance).save(out / name)
 
 
 @contextmanager

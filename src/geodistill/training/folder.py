@@ -13,14 +13,23 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from geodistill.data.manifest import Manifest, Row
+from geodistill.data.manifest import Manifest
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError, output_error
 from geodistill.files import atomic_path
-from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder, read_marker, refuse_foreign, sweep
+from geodistill.folders import (
+    empty_folder,
+    foreign_files,
+    hold_folder,
+    mark_folder,
+    read_marker,
+    refuse_foreign,
+    results_within,
+    sweep,
+)
 from geodistill.methods.schema import Recipe
 from geodistill.outputs import check_outputs
-from geodistill.raster.stamps import every_file, stamp_of
+from geodistill.raster.source import every_file, stamp_of
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
 from geodistill.training.recipe import recipe_dict
 
@@ -55,7 +64,8 @@ def refuse_other_folders(run: Path, restart: bool) -> None:
     if not run.is_dir():
         check_outputs([run], [])  # a name of its own, and no file's
         return
-    marker, foreign = read_marker(run), foreign_files(run)
+    kept = results_within(run)
+    marker, foreign = read_marker(run), foreign_files(run, kept)
     if foreign and (marker is None or marker[0] != KIND):
         raise OutputError(
             f"{run} is not empty and holds no run of fit ({foreign[0]})",
@@ -63,7 +73,7 @@ def refuse_other_folders(run: Path, restart: bool) -> None:
             "choose another --out",
         )
     if restart or (marker is not None and marker[0] != KIND):
-        refuse_foreign(run, KIND)  # a Segmenter is ours too, and no place for a run
+        refuse_foreign(run, KIND, kept)  # a Segmenter is ours too, and no place for a run
 
 
 def _follows() -> bool:
@@ -89,13 +99,8 @@ def held_run(run: Path) -> Iterator[None]:
 def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[], Mapping[str, Any]]) -> None:
     """Begin a run in a folder, or make sure that the unfinished one there can go on; call it while the folder is held.
 
-    A run without any checkpoint has nothing to lose: another recipe may take its place.
-
-    Args:
-        run: The folder.
-        recipe: What is to be trained.
-        restart: Remove an earlier run first.
-        describe: Returns what `describe_inputs` does.
+    A run without any checkpoint has nothing to lose: another recipe may take its place. ``describe`` returns what
+    `describe_inputs` does.
 
     Raises:
         RecipeError: The folder holds a run of another recipe, a finished one, or one whose inputs have changed.
@@ -105,11 +110,15 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
         return
     refuse_other_folders(run, restart)
     sweep(run, locked=True)
-    saved = not restart and any((run / CHECKPOINTS).glob("*.ckpt"))
-    if not restart:
-        _refuse_finished(run, recipe)
-    if saved:
-        _refuse_changed(run, recipe, describe)
+    results = [name for name in ("segmenter", "encoder") if (run / name).is_dir()]
+    finished = "segmenter" in results or (bool(results) and "labels" not in recipe.stages)
+    begun = any((run / CHECKPOINTS).glob("*.ckpt"))
+    if not restart and (finished or begun):
+        if (finished and not (run / RECIPE).is_file()) or _saved_recipe(run) != recipe_dict(recipe):
+            raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
+        if finished:
+            raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", _MEND)
+        _refuse_changed(run, describe)
         return
     empty_folder(run)
     try:
@@ -125,18 +134,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
 _MEND = "use --restart to begin again, or another --out"
 
 
-def _refuse_finished(run: Path, recipe: Recipe) -> None:
-    made = [name for name in ("segmenter", "encoder") if (run / name).is_dir()]
-    if "segmenter" in made or (made and "labels" not in recipe.stages):
-        same = (run / RECIPE).is_file() and _saved_recipe(run) == recipe_dict(recipe)
-        if not same:
-            raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
-        raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", _MEND)
-
-
-def _refuse_changed(run: Path, recipe: Recipe, describe: Callable[[], Mapping[str, Any]]) -> None:
-    if _saved_recipe(run) != recipe_dict(recipe):
-        raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
+def _refuse_changed(run: Path, describe: Callable[[], Mapping[str, Any]]) -> None:
     try:
         before = read_object(run / INPUTS, ANNOTATION_BYTES, RecipeError)
         changed = changed_input(before, describe())
@@ -181,18 +179,11 @@ def named_files(recipe: Recipe) -> dict[str, list[Path]]:
     return files
 
 
-def input_rows(recipe: Recipe, data: DataModule) -> list[Row]:
-    """Return every row whose image a run may read."""
-    rows = [row for row in data.manifest.entries if row.split != "test"]
-    other = recipe.data.unlabelled
-    return rows if other is None else [*rows, *Manifest.load(other).entries]
-
-
 def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
     """Return what tells whether a run's inputs are those of another day, JSON-ready.
 
     Manifests by the digest of what is in them, models and training images (with their masks, the sources of virtual
-    rasters, and the files beside them) by size and time of change.
+    rasters, and the files beside them) by size and time of change; datasets of tensors by what was measured of them.
 
     Raises:
         DataError: A file cannot be read.
@@ -200,8 +191,14 @@ def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for key, paths in named_files(recipe).items():
         manifests = key.rpartition(".")[2] in _MANIFESTS
-        described[key] = {str(path): _digest(path) if manifests else _stamp(path) for path in paths}
-    files = (str(path) for row in input_rows(recipe, data) for path in (row.image, row.mask) if path is not None)
+        described[key] = {str(path): _stamp(path, whole=manifests) for path in paths}
+    if not recipe.data.manifest and not data.sets and data.manifest.statistics is not None:
+        measured = json.dumps(data.manifest.statistics.to_dict(), sort_keys=True)
+        return {"named": described | {"data": {"a dataset": [zlib.crc32(measured.encode())]}}, "images": {}}
+    rows = [row for row in data.manifest.entries if row.split != "test"]
+    if recipe.data.unlabelled is not None:
+        rows += Manifest.load(recipe.data.unlabelled).entries
+    files = (str(path) for row in rows for path in (row.image, row.mask) if path is not None)
     return {"named": described, "images": _image_stamps(files)}
 
 
@@ -235,16 +232,12 @@ def _image_stamps(names: Iterable[str]) -> dict[str, dict[str, int]]:
     return stamps
 
 
-def _digest(path: Path) -> str:
+def _stamp(path: Path, whole: bool) -> str | list[int]:
+    """Return the digest of a whole file, or its size and time of change."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})", "the manifest") from error
-
-
-def _stamp(path: Path) -> list[int]:
-    try:
+        if whole:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         stat = path.stat()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})", "a readable file") from error

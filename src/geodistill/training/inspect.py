@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,8 +19,7 @@ from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.mixture import join_specs
 from geodistill.errors import RecipeError
-from geodistill.methods.distillation import parse_term, split_weights
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, parse_term, split_weights
 from geodistill.segmenter import inference_network, read_description
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, teacher_configs
@@ -109,7 +110,7 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
     """Weigh a recipe (file or shipped name), a run or a Segmenter directory. Nothing is trained or downloaded.
 
     Args:
-        target: What to weigh.
+        target: The recipe, run or directory.
         size: Side of the square input in pixels.
         channels: Bands, for a recipe whose manifest is not there; 3 where not given.
         classes: Classes, for a recipe whose manifest is not there; where not given, those that the recipe was
@@ -126,36 +127,28 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
     if path.is_dir():
         if given:
             raise RecipeError(f"channels or classes for the trained model {path}", "none: it has its own")
-        return _inspect_segmenter(path, size)
+        name, arguments, spec = read_description(path)
+        network = _build(name, arguments, spec)
+        return _weigh(str(path), network, network, spec, size, _count(network))
     recipe = load_recipe(target)
     known = _known_spec(recipe)
     if known is not None and given:
         raise RecipeError("channels or classes for a recipe whose manifest is there", "none: the manifest has them")
-    spec, sets = known or (_made_up_spec(3 if channels is None else channels, classes or recipe.data.classes or 2), {})
+    bands = tuple(f"band{i + 1}" for i in range(3 if channels is None else channels))
+    legend = Legend(tuple(f"class{i}" for i in range(classes or recipe.data.classes or 2)))
+    spec, sets = known or (Spec(legend, bands), {})
     with torch.device("meta"):
         method = build_method(_without_weights(recipe), BuildContext(spec, sets=sets))
-    network, teacher = method.network, method.objective.teacher_module()
-    inference = _build(method.name, method.arguments, spec)
-    modules = {name: _count(child) for name, child in network.named_children()}
+    teacher = method.objective.teacher_module()
     frozen = (0 if teacher is None else _count(teacher)) + _trained_teachers(recipe)
-    if frozen:
-        modules["teacher (frozen, not kept)"] = frozen
-    for name, parameters in recipe.frozen_parts().items():
-        modules[f"{name} (frozen, not kept)"] = parameters
-        frozen += parameters
+    beside = {"teacher (frozen, not kept)": frozen} if frozen else {}
+    beside |= {f"{name} (frozen, not kept)": count for name, count in recipe.frozen_parts().items()}
     adapters = 0 if method.adapters is None else _count(method.adapters)
     if adapters:
-        modules["for losses alone (not kept)"] = adapters
-    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad) + adapters
-    total = _count(network) + adapters + frozen
-    return _weigh(str(target), network, inference, spec, size, total, trainable, modules)
-
-
-def _inspect_segmenter(path: Path, size: int) -> Inspection:
-    name, arguments, spec = read_description(path)
-    network = _build(name, arguments, spec)
-    modules = {child: _count(module) for child, module in network.named_children()}
-    return _weigh(str(path), network, network, spec, size, _count(network), _count(network), modules)
+        beside["for losses alone (not kept)"] = adapters
+    trainable = sum(p.numel() for p in method.network.parameters() if p.requires_grad) + adapters
+    inference = _build(method.name, method.arguments, spec)
+    return _weigh(str(target), method.network, inference, spec, size, trainable, beside)
 
 
 def _weigh(
@@ -164,35 +157,33 @@ def _weigh(
     inference: nn.Module,
     spec: Spec,
     size: int,
-    total: int,
     trainable: int,
-    modules: dict[str, int],
+    beside: Mapping[str, int] = MappingProxyType({}),
 ) -> Inspection:
+    """Weigh a network, with the parameters of what training has ``beside`` it."""
     image = torch.zeros(1, spec.channels, size, size, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as flops, LiveMemory() as memory:
         logits = inference.eval()(image, **_context(inference, 1)).logits
     with LiveMemory() as training_memory:
-        output = network.train()(image.expand(2, -1, -1, -1), **_context(network, 2))
-        del output
+        network.train()(image.expand(2, -1, -1, -1), **_context(network, 2))
     return Inspection(
         name=name,
         size=size,
         channels=spec.channels,
         classes=spec.classes,
-        parameters=total,
+        parameters=_count(network) + sum(beside.values()),
         trainable=trainable,
         inference_parameters=_count(inference),
         macs=flops.get_total_flops() // 2,
         output=tuple(logits.shape),
         activation_bytes={"inference": memory.peak, "training": training_memory.peak // 2},
-        modules=modules,
+        modules={child: _count(module) for child, module in network.named_children()} | dict(beside),
     )
 
 
-def _context(network: nn.Module, count: int) -> dict[str, torch.Tensor]:
-    """What a network takes beside images."""
-    asks = hasattr(network, "prompts")
-    return {"prompt": torch.zeros(count, dtype=torch.int64, device="meta")} if asks else {}
+def _context(network: nn.Module, count: int) -> dict[str, Tensor]:
+    """Return what a network takes beside images."""
+    return {"prompt": torch.zeros(count, dtype=torch.int64, device="meta")} if hasattr(network, "prompts") else {}
 
 
 def _build(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
@@ -212,10 +203,6 @@ def _known_spec(recipe: Recipe) -> tuple[Spec, dict[str, Spec]] | None:
         manifest = Manifest.load(recipe.data.manifest)
         return make_spec(without_labels(manifest) if "labels" not in recipe.stages else manifest), {}
     return None
-
-
-def _made_up_spec(channels: int, classes: int) -> Spec:
-    return Spec(Legend(tuple(f"class{i}" for i in range(classes))), tuple(f"band{i + 1}" for i in range(channels)))
 
 
 def _without_weights(recipe: Recipe) -> Recipe:

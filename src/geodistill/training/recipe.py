@@ -20,7 +20,7 @@ LISTS = ("--data.manifests", "--data.names")
 """Flags whose values may simply follow, also where there is one only."""
 
 
-def recipe_names() -> list[str]:
+def list_recipes() -> list[str]:
     """Return the names of the recipes shipped with the package."""
     folder = resources.files("geodistill.recipes")
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
@@ -36,8 +36,8 @@ def recipe_text(name: str | Path) -> str:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return read_text(path, YAML_BYTES, RecipeError)
-    if str(name) not in recipe_names():
-        raise UnknownNameError("recipe", str(name), recipe_names(), "see 'geodistill recipes', or give a .yaml file")
+    if str(name) not in list_recipes():
+        raise UnknownNameError("recipe", str(name), list_recipes(), "see 'geodistill recipes', or give a .yaml file")
     return (resources.files("geodistill.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -54,29 +54,33 @@ def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def recipe_parser(kind: type[Any]) -> ArgumentParser:
-    """Return the parser that reads every field of ``kind`` as a flag; its help is the field's documentation."""
-    parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
-    parser.add_class_arguments(kind, sub_configs=False)
-    return parser
-
-
-def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    config: str | Path | Mapping[str, Any] | Recipe | None, overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> Recipe:
     """Read a recipe and apply overrides.
 
     Later wins: the method's preset, then the file, then what the file says of that preset under ``presets``, then the
     overrides. Mappings such as ``losses.weights`` are merged key by key with what came before.
 
     Args:
-        config: A YAML file, the name of a shipped recipe, or ``None`` for the defaults of ``--method``.
-        overrides: Flags as on the command line, such as ``["--trainer.max_steps", "100"]``.
+        config: A YAML file, the name of a shipped recipe (see `list_recipes`), a mapping of recipe keys, a Recipe, or
+            ``None`` for the defaults of ``--method``.
+        overrides: Values by dotted key, such as ``{"trainer.max_steps": 100}``, or flags as on the command line, such
+            as ``["--trainer.max_steps", "100"]``.
 
     Raises:
         RecipeError: A value does not fit its field, does nothing beside the others, or the file is not a mapping.
         UnknownNameError: The method, the preset or a key is unknown; the message lists near names.
+
+    Example:
+        >>> load_recipe("ktda-folder", {"trainer.max_steps": 500}).trainer.max_steps
+        500
     """
-    data = {} if config is None else _mapping(recipe_text(config), str(config))
-    blocks = _preset_blocks(data, str(config))
+    if isinstance(overrides, Mapping):
+        overrides = [text for key, value in overrides.items() for text in (f"--{key}", _as_text(value))]
+    name = config if isinstance(config, str | Path) else None
+    data = _given_keys(config)
+    blocks = _preset_blocks(data, str(name or "given"))
     overrides = _join_lists(overrides)
     flags = _flags(overrides)
     method = str(flags.get("method", data.get("method", "supervised")))
@@ -89,21 +93,32 @@ def load_recipe(config: str | Path | None, overrides: Sequence[str] = ()) -> Rec
     for key in [*_dotted(data, known), *of_blocks, *flags]:
         if not _is_known(key, known):
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
-    parser = recipe_parser(kind)
+    parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
+    parser.add_class_arguments(kind, sub_configs=False)
     try:
         before = parser.parse_object(_deep_merge(parser.get_defaults().as_dict(), plug.presets.get(preset, {})))
-        base = before
         weights, others = _weight_flags(overrides, known)
-        for layer in (data, block, weights):
-            base = parser.parse_object(_deep_merge(base.as_dict(), layer))
-        parsed: Namespace = parser.parse_args(others, namespace=base.clone())
-        recipe = kind(**parser.instantiate(parsed).as_dict())
+        written = parser.parse_object(_deep_merge(_deep_merge(before.as_dict(), data), block))
+        base = parser.parse_object(_deep_merge(written.as_dict(), weights))
+        parsed: Namespace = parser.parse_args(others, namespace=base)
+        of_file, recipe = (kind(**parser.instantiate(values).as_dict()) for values in (written, parsed))
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
-        raise RecipeError(f"recipe {config or method}: {_one_line(error)}", "a value of that type") from error
-    for key, reason in recipe.idle_keys().items():
-        if parsed.get(key) != before.get(key):
-            raise RecipeError(f"recipe key {key}, which does nothing: {reason}", "keys that change the run")
+        raise RecipeError(f"recipe {name or method}: {' '.join(str(error).split())}", "a value of that type") from error
+    if not isinstance(config, Recipe):  # a whole one was looked at when it was read
+        _refuse_idle(of_file, written, before)
+    _refuse_idle(recipe, parsed, written)  # a flag may switch off what the file has settings for
     return recipe
+
+
+def _refuse_idle(recipe: Recipe, values: Namespace, before: Namespace) -> None:
+    """Refuse a key that was changed and does nothing beside the others.
+
+    Raises:
+        RecipeError: There is one.
+    """
+    for key, reason in recipe.idle_keys().items():
+        if values.get(key) != before.get(key):
+            raise RecipeError(f"recipe key {key}, which does nothing: {reason}", "keys that change the run")
 
 
 def _preset_blocks(data: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
@@ -138,10 +153,22 @@ def _choose_preset(
     return preset
 
 
+def _given_keys(config: str | Path | Mapping[str, Any] | Recipe | None) -> dict[str, Any]:
+    """Return the keys that a recipe sets, in whatever form it is given."""
+    if isinstance(config, str | Path):
+        return _mapping(recipe_text(config), str(config))
+    return recipe_dict(config) if isinstance(config, Recipe) else dict(config or {})
+
+
 def recipe_dict(recipe: Recipe) -> dict[str, Any]:
     """Return a YAML- and JSON-ready form of a recipe that `load_recipe` reads back."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return plain
+
+
+def _as_text(value: object) -> str:
+    """Return a value as its flag takes it."""
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
 def _mapping(text: str, name: str) -> dict[str, Any]:
@@ -232,7 +259,3 @@ def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, 
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _deep_merge(merged[key], value) if both else value
     return merged
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

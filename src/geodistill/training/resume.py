@@ -33,12 +33,7 @@ LOG_EVERY = 10
 
 @dataclass(frozen=True)
 class Best:
-    """The best validation so far.
-
-    Attributes:
-        step: Optimiser steps done.
-        score: Its mIoU in 0..1.
-    """
+    """The best validation so far: after how many optimiser steps, and its mIoU in 0..1."""
 
     step: int
     score: float
@@ -54,7 +49,10 @@ class ResumePoints(Checkpoint):
 
     A step that is validated is saved after its validation, never before it. A run killed in between goes on from the
     point before, and comes to the same validation again. The best weights have their step in the file's name, and the
-    former best goes once a resume point names the new one, so that at any moment the last resume point is whole.
+    former best goes once a resume point names the new one, so that at any moment the last resume point is whole:
+
+        step 8 validated, better than 4:  write best-000008  ->  write last (names 8)  ->  remove best-000004
+        killed before "write last":       last names 4, best-000004 is there; step 8 comes again
 
     Args:
         folder: Where they are written.
@@ -63,8 +61,6 @@ class ResumePoints(Checkpoint):
         validated: Steps between two validations; ``None`` where there are none.
 
     Attributes:
-        folder: As given.
-        validated: As given.
         best: The best validation so far.
     """
 
@@ -122,11 +118,7 @@ class ResumePoints(Checkpoint):
 
 
 class Patience(EarlyStopping):
-    """Stops a run after so many validations without a better one, also where it was killed just then.
-
-    Args:
-        looks: How many.
-    """
+    """Stops a run after so many validations without a better one, also where it was killed just then."""
 
     def __init__(self, looks: int) -> None:
         super().__init__(MONITOR, mode="max", patience=looks)
@@ -151,10 +143,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
     """Writes and reads all that Lightning saves.
 
     Lightning's own goes by way of the system's temporary folder, so that on another file system a kill or a full disk
-    leaves an empty file in the place of the only resume point.
-
-    Args:
-        run: What the run is known by; a checkpoint of another is refused.
+    leaves an empty file in the place of the only resume point. A checkpoint of another ``run`` is refused.
     """
 
     def __init__(self, run: str) -> None:

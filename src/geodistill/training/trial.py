@@ -10,26 +10,17 @@ import torch
 from torch import nn
 
 from geodistill.data.datamodule import DataModule, collate
-from geodistill.errors import RecipeError
 from geodistill.methods.method import Method, Objective
 from geodistill.methods.task import SegmentationTask
-
-_ONE_VALUE = "Expected more than 1 value per channel"
+from geodistill.training.trainer import one_value_error
 
 
 def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule) -> None:
-    """Run a batch of one image forward, where a run's batches are that small: batch norm may not take it.
-
-    Args:
-        task: What is trained on labels; its state is as before afterwards.
-        method: What it trains.
-        data: Holds the image.
+    """Run a batch of one image forward, which batch norm may not take; the state of all is as before afterwards.
 
     Raises:
         RecipeError: A map is one pixel, of which batch norm can take no deviation.
     """
-    if data.config.batch_size > 1 or data.sets:
-        return  # several sets are at least as many images
     batch = collate([data.crops[0]])
     modules: list[nn.Module] = [task] if method.phase is None else [task, method.phase]
     with torch.no_grad(), _unchanged(modules, method.objective), torch.random.fork_rng(devices=[]):
@@ -41,17 +32,6 @@ def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule) -
             if refusal := one_value_error(error):
                 raise refusal from error
             raise
-
-
-def one_value_error(error: ValueError) -> RecipeError | None:
-    """Return the error of a batch norm that got one value, in the user's words; ``None`` for any other."""
-    if _ONE_VALUE not in str(error):
-        return None
-    return RecipeError(
-        "data.batch_size 1 with a network that normalises over the batch",
-        "at least 2: of one image's map of 1 x 1 there is no deviation",
-        "set data.batch_size 2 or more, or another network.architecture",
-    )
 
 
 @contextmanager

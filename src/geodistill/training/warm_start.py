@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError
 from geodistill.methods.method import Method
@@ -37,31 +36,31 @@ class WarmStart:
     def lines(self) -> list[str]:
         """Return what `fit` prints."""
         return [
-            f"from {self.source}: loaded {_count(self.loaded)}",
-            f"  skipped {_count(self.skipped)}{_parts(self.skipped)}",
-            f"  fresh {_count(self.fresh)}{_parts(self.fresh)}",
+            f"from {self.source}: loaded {_counted(self.loaded, modules=False)}",
+            f"  skipped {_counted(self.skipped)}",
+            f"  fresh {_counted(self.fresh)}",
         ]
 
 
 def warm_start(path: str, method: Method, spec: Spec) -> WarmStart:
-    """Load a trained Segmenter's weights into a method's network; heads stay as they were initialised.
+    """Load a trained Segmenter's weights into a method's network, in place; heads stay as they were initialised.
 
     A head is every tensor whose shape depends on the number of classes. All others must be the same in both networks.
 
     Args:
         path: Segmenter directory, run directory or hub id.
-        method: Its network takes the weights, in place.
-        spec: The new data's.
+        method: Its network takes the weights.
+        spec: Of the new data.
 
     Raises:
         ArtifactError: There is no such Segmenter, or it differs from the network in more than heads.
     """
     segmenter = Segmenter.load(path)
     weights_given = {key: value.detach().cpu() for key, value in segmenter.network.network.state_dict().items()}
-    theirs = _shapes(weights_given.items())
+    theirs = {key: tuple(value.shape) for key, value in weights_given.items()}
     old_heads = heads(segmenter.name, segmenter.arguments, segmenter.spec)
     # The form that a Segmenter of the new run would have; what else is in the network only training uses.
-    expected = _shapes(_blank(method.name, method.arguments, spec.channels, spec.classes).state_dict().items())
+    expected = _blank_shapes(method.name, method.arguments, spec.channels, spec.classes)
     new_heads = heads(method.name, method.arguments, spec)
     old = {key: shape for key, shape in theirs.items() if key not in old_heads}
     new = {key: shape for key, shape in expected.items() if key not in new_heads}
@@ -88,31 +87,20 @@ def warm_start(path: str, method: Method, spec: Spec) -> WarmStart:
 
 
 def heads(name: str, arguments: Mapping[str, Any], spec: Spec) -> set[str]:
-    """Return the names of the tensors of a network whose shapes depend on the number of classes.
-
-    Args:
-        name: Key of the network in `geodistill.segmenter.NETWORKS`.
-        arguments: Those of its inference form.
-        spec: Bands and classes.
-    """
+    """Return the names of the tensors whose shapes depend on the number of classes, of a network as a Segmenter's."""
     if "sets" in arguments:  # a head per set, and the number of classes is their sum
         one = {key: value for key, value in arguments.items() if key != "sets"}
         marks = heads(name, one, spec)
         count = len(arguments["sets"])
         return {key.replace("heads.0.", f"heads.{position}.", 1) for key in marks for position in range(count)}
-    first, second = (
-        _shapes(_blank(name, arguments, spec.channels, spec.classes + more).state_dict().items()) for more in (0, 1)
-    )
+    first, second = (_blank_shapes(name, arguments, spec.channels, spec.classes + more) for more in (0, 1))
     return {key for key in first if first[key] != second.get(key)}
 
 
-def _blank(name: str, arguments: Mapping[str, Any], channels: int, classes: int) -> nn.Module:
+def _blank_shapes(name: str, arguments: Mapping[str, Any], channels: int, classes: int) -> Shapes:
     with torch.device("meta"):
-        return inference_network(name, arguments, channels, classes)
-
-
-def _shapes(items: Iterable[tuple[str, Tensor]]) -> Shapes:
-    return {key: tuple(value.shape) for key, value in items}
+        network = inference_network(name, arguments, channels, classes)
+    return {key: tuple(value.shape) for key, value in network.state_dict().items()}
 
 
 def _refuse_other_padding(path: str, old: str | None, new: str | None) -> None:
@@ -153,13 +141,9 @@ def _named(name: str, arguments: Mapping[str, Any]) -> str:
     return " ".join([name, "network", *(["of", " on ".join(described)] if described else [])])
 
 
-def _count(tensors: Mapping[str, int]) -> str:
-    return f"{len(tensors)} tensors, {sum(tensors.values()):,} parameters"
-
-
-def _parts(tensors: Mapping[str, int]) -> str:
-    """Return the modules that hold the tensors."""
-    modules = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors))
-    return (
-        f" ({', '.join(modules[:4])}{f' and {len(modules) - 4} more' if len(modules) > 4 else ''})" if modules else ""
-    )
+def _counted(tensors: Mapping[str, int], modules: bool = True) -> str:
+    """Return how many tensors and parameters there are, and the modules that hold them."""
+    text = f"{len(tensors)} tensors, {sum(tensors.values()):,} parameters"
+    names = list(dict.fromkeys(key.rpartition(".")[0] for key in tensors)) if modules else []
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"{text} ({', '.join(names[:4])}{more})" if names else text

@@ -22,6 +22,8 @@ from geodistill.methods.teacher import TeacherConfig
 from geodistill.nn.encoders import build_encoder
 from geodistill.spec import Legend, Spec
 
+pytestmark = pytest.mark.slow
+
 SPEC = Spec(Legend(("a", "b")), ("r", "g", "b"), (120.0,) * 3, (60.0,) * 3)
 DISCRIMINATOR = DiscriminatorConfig("patch", "test_vit", None, 16)
 

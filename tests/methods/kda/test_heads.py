@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from geodistill.methods.kda.heads import HamHead, MatrixFactors, PyramidHead, SegFormerHead, UNetHead
+from geodistill.methods.kda.heads import HamHead, MatrixFactors, PoolingHead, SegFormerHead, TransposedHead
 
 MAPS = [torch.randn(2, 8, 16, 12), torch.randn(2, 12, 8, 6), torch.randn(2, 16, 4, 3)]
 
@@ -14,10 +14,10 @@ MAPS = [torch.randn(2, 8, 16, 12), torch.randn(2, 12, 8, 6), torch.randn(2, 16, 
 @pytest.mark.parametrize(
     ("kind", "parameters", "printed"),
     [
-        (UNetHead, 12_155_586, 12.16),
+        (TransposedHead, 12_155_586, 12.16),
         (SegFormerHead, 758_018, 0.76),
         (HamHead, 3_868_418, 3.87),
-        (PyramidHead, 972_674, 0.97),
+        (PoolingHead, 972_674, 0.97),
     ],
 )
 def test_counts_are_those_of_table_iv(kind: type[nn.Module], parameters: int, printed: float) -> None:
@@ -27,7 +27,7 @@ def test_counts_are_those_of_table_iv(kind: type[nn.Module], parameters: int, pr
     assert round(parameters / 1e6, 2) == printed
 
 
-@pytest.mark.parametrize("kind", [UNetHead, SegFormerHead, HamHead, PyramidHead])
+@pytest.mark.parametrize("kind", [TransposedHead, SegFormerHead, HamHead, PoolingHead])
 def test_every_weight_serves(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
     head = kind((8, 12, 16), 3, width=8)

@@ -15,6 +15,8 @@ from geodistill.segmenter import Segmenter
 from geodistill.training.recipe import recipe_keys
 from shown import shown_blocks
 
+pytestmark = pytest.mark.slow
+
 GUIDE = Path(__file__).parents[3] / "docs" / "maflnet.md"
 SHORT = shlex.split(
     "--data.crop 32 --data.batch_size 2 --data.workers 0 --data.mosaic 0 --trainer.accelerator cpu --network.width 16"

@@ -203,7 +203,8 @@ def test_the_position_weight_fades_with_the_softmax_at_high_resolution() -> None
 
 
 def test_only_biases_and_the_temperature_do_not_decay() -> None:
-    from geodistill.methods.optimiser import OptimizerConfig, parameter_groups
+    from geodistill.methods.schema import OptimizerConfig
+    from geodistill.methods.task import parameter_groups
 
     module = MACA(8, PLAIN)
     groups = parameter_groups(module, None, OptimizerConfig(weight_decay=0.1))

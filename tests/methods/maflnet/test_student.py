@@ -13,12 +13,14 @@ from geodistill.data.manifest import Manifest, make_spec
 from geodistill.errors import RecipeError
 from geodistill.methods.schema import BuildContext
 from geodistill.nn.adapters import adapters_of
-from geodistill.nn.distillation import relation_inter, relation_intra
+from geodistill.nn.teacher_losses import relation_inter, relation_intra
 from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method
 from geodistill.training.fit import fit
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe, recipe_dict
+
+pytestmark = pytest.mark.slow
 
 SHORT = shlex.split(
     "--data.crop 32 --data.batch_size 4 --data.workers 0 --data.mosaic 0 --trainer.accelerator cpu"

@@ -18,6 +18,8 @@ from geodistill.synthetic import REGIONS, write_dataset
 from geodistill.training.recipe import load_recipe, recipe_keys
 from shown import shown_blocks
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[3] / "docs" / "sep.md"
 GUIDE = PAGE.read_text(encoding="utf-8")
 SHORT = shlex.split(

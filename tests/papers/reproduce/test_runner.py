@@ -19,6 +19,8 @@ from geodistill.papers.reproduce.result_table import PaperTable
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets
 from geodistill.papers.table import Column, PaperRow, Table
 
+pytestmark = pytest.mark.slow
+
 TINY = ["trainer.max_steps=2", "data.crop=32", "data.batch_size=2"]
 TINY_PHASE = [*TINY, "losses.phase.steps=2"]
 

@@ -17,15 +17,15 @@ from geodistill.errors import RecipeError, TrainingError
 from geodistill.files import atomic_path
 from geodistill.methods.kda.stability import CollapseWatch, MapStatistics, ScoreStatistics
 from geodistill.methods.kda.training import DistilPhase
-from geodistill.methods.optimiser import OptimizerConfig, parameter_groups
-from geodistill.methods.task import Phase
+from geodistill.methods.schema import OptimizerConfig
+from geodistill.methods.task import Phase, parameter_groups
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.discriminator import FeatureDiscriminator
-from geodistill.nn.distillation import feature_kd
 from geodistill.nn.encoders import Encoder, build_encoder
 from geodistill.nn.losses import RunningStatistics, explained_variance, kl, layer_normalise, mse
-from geodistill.nn.normalise import Normalised
+from geodistill.nn.output import Normalised
+from geodistill.nn.teacher_losses import feature_kd
 from geodistill.nn.weighting import Weighting, build_weighting
 from geodistill.nn.weights import write_encoder
 from geodistill.spec import Spec
@@ -117,7 +117,7 @@ class DistilTask(Phase):
         spec: Bands and normalisation.
 
     Raises:
-        RecipeError: Student and teacher cannot be aligned, or a setting does not do.
+        RecipeError: Student and teacher cannot be aligned, or a setting is out of its range.
         UnknownNameError: No such term, form, encoder or weighting.
         ArtifactError: The discriminator's weights are not available.
     """

@@ -22,20 +22,13 @@ def _biased(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
 
 
 class SegFormerHead(nn.Module):
-    """SegFormer's all-linear head (Xie et al. 2021), each linear layer with batch norm and ReLU.
+    """SegFormer's all-linear head (Xie et al. 2021, Eq. 4), each linear layer with batch norm and ReLU."""
 
-    Args:
-        channels: Channels of each map, finest first.
-        classes: Number of classes.
-        width: Channels inside.
-        dropout: Share of channels dropped before the classifier.
-    """
-
-    def __init__(self, channels: Sequence[int], classes: int, width: int = 256, dropout: float = 0.1) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, width: int = 256) -> None:
         super().__init__()
         self.levels = nn.ModuleList(_biased(c, width, 1) for c in channels)
         self.fuse = _biased(len(channels) * width, width, 1)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
@@ -45,7 +38,7 @@ class SegFormerHead(nn.Module):
         return resize(self.classifier(self.dropout(self.fuse(torch.cat(even, 1)))), size)
 
 
-class UNetHead(nn.Module):
+class TransposedHead(nn.Module):
     """U-Net's decoder (Ronneberger et al. 2015) with transposed convolutions, each step with two 3x3 convolutions.
 
     Args:
@@ -77,7 +70,7 @@ class UNetHead(nn.Module):
         return resize(self.classifier(current), size)
 
 
-class PyramidHead(nn.Module):
+class PoolingHead(nn.Module):
     """UPerNet's head (Xiao et al. 2018) with 1x1 convolutions in place of 3x3, and max pooling.
 
     Args:
@@ -118,13 +111,8 @@ class PyramidHead(nn.Module):
 class MatrixFactors(nn.Module):
     """Global context as a low-rank, non-negative approximation of a map (Geng et al. 2021).
 
-    Multiplicative updates from a fixed random start, so that one image always gives one result; the gradient passes
-    through the last update alone, as published.
-
-    Args:
-        channels: Channels of the map.
-        rank: Number of basis vectors.
-        steps: Updates.
+    ``steps`` multiplicative updates of ``rank`` basis vectors from a fixed random start, so that one image always gives
+    one result; the gradient passes through the last update alone, as published.
     """
 
     start: Tensor
@@ -155,16 +143,12 @@ class MatrixFactors(nn.Module):
 
 
 class HamHead(nn.Module):
-    """SegNeXt's head (Guo et al. 2022): the deeper maps squeezed, factorised, and classified.
+    """SegNeXt's head (Guo et al. 2022): all maps but the finest squeezed, factorised, classified.
 
-    Args:
-        channels: Channels of each map, finest first; the first map is left out where there are more than one.
-        classes: Number of classes.
-        width: Channels of the classified map; four times as many are factorised.
-        dropout: Share of channels dropped before the classifier.
+    ``width`` is that of the classified map; four times as many channels are factorised.
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, width: int = 128, dropout: float = 0.1) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, width: int = 128) -> None:
         super().__init__()
         self.first, inner = min(len(channels) - 1, 1), 4 * width
         self.squeeze = nn.Conv2d(sum(channels[self.first :]), inner, 1, bias=False)
@@ -173,7 +157,7 @@ class HamHead(nn.Module):
         self.smooth = conv_norm_relu(inner, inner, 3)
         self.leave = nn.Conv2d(inner, inner, 1, bias=False)
         self.align = nn.Conv2d(inner, width, 1, bias=False)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:

@@ -203,10 +203,10 @@ DECODER_WIDTHS: dict[str, int] = {"dcf": 128, "unet": 64, "segformer": 256, "seg
 """Width of each decoder where the recipe gives none: that of the paper's Table IV."""
 
 _HEADS = {
-    "unet": "geodistill.methods.kda.heads:UNetHead",
+    "unet": "geodistill.methods.kda.heads:TransposedHead",
     "segformer": "geodistill.methods.kda.heads:SegFormerHead",
     "segnext": "geodistill.methods.kda.heads:HamHead",
-    "upernet": "geodistill.methods.kda.heads:PyramidHead",
+    "upernet": "geodistill.methods.kda.heads:PoolingHead",
 }
 
 LEVELS = 4

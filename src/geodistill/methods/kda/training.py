@@ -204,6 +204,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # no upsampling that it does not name, and scores per position, as it says that the MSE works at the pixel level.
     "printed": _SCHEDULE
     | {
+        "data": {"without_replacement": True},
         "network": {"project": "conv3x3_bn_relu", "attention": "pooled", "upsample": "bilinear"},
         "losses": {"phase": {"grid": 16, "discriminator": {"form": "patch"}}},
     },

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
-from geodistill.nn.attention import ViTBlock
-from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, resize
+from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, ViTBlock, resize
 from geodistill.nn.encoders import Encoder, build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.encoder_teacher import teacher_levels
 from geodistill.methods.ktda.network import KtdaNetwork, KtdaNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe, all_weights
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
+from geodistill.nn.encoders import build_encoder
 from geodistill.nn.losses import (
     KlAxis,
     KlDirection,
@@ -307,6 +307,18 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
     transfer = load("geodistill.methods.ktda.transfer:transfer_task")
     method.phase = transfer(student, objective, losses.phase, spec)
     return method
+
+
+def teacher_levels(config: TeacherConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return channels and stride of each level of an encoder as the teacher, without building or fetching its weights.
+
+    Raises:
+        RecipeError: The encoder has no such levels.
+        UnknownNameError: No such encoder.
+    """
+    with torch.device("meta"):
+        encoder = build_encoder(config.encoder, indices=config.indices)
+    return encoder.channels, encoder.strides
 
 
 def _check_forcing(student: KtdaNetwork) -> None:

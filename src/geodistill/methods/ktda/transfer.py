@@ -19,7 +19,7 @@ from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import KtdaObjective, TransferPhase
 from geodistill.methods.task import Phase
 from geodistill.nn.losses import explained_variance
-from geodistill.nn.normalise import Normalised
+from geodistill.nn.output import Normalised
 from geodistill.spec import Spec
 
 WARMUP_STEPS = 10

@@ -34,8 +34,7 @@ class MaflLossConfig(CommonLosses):
 
     Attributes:
         weights: Factor of each term: ``ce``, ``dice`` and ``aux`` (the auxiliary head's cross-entropy), and any of
-            the distillation terms under a teacher. A term left out keeps its default; 0 for ``aux`` means no such
-            head.
+            the distillation terms under a teacher. A term left out keeps its default; 0 for ``aux``: no such head.
         smoothing: Label smoothing of the cross-entropies.
         dice: ``region`` is soft Dice over all pixels of a class in the batch (GeoSeg), ``pixel`` is Eq. 21 as
             printed, which for one-hot labels is 1 - 2p / (1 + p) of the true class's probability p.

@@ -1,4 +1,4 @@
-"""Image-text matching (ALBEF's, as the paper takes it, section III-E): what it compares, and its contrast."""
+"""Image-text matching (ALBEF's, as the paper takes it, section II-C 1): what it compares, and its contrast."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ _EMPTY = -1
 
 
 class Matching(nn.Module):
-    """What image-text matching compares (ALBEF's, as the paper takes it); training only.
-
-    Args:
-        width: Channels of image and text tokens.
-    """
+    """What image-text matching compares (step 1 of the paper's algorithm); training only."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -35,11 +31,7 @@ class Matching(nn.Module):
 
 
 class MatchingQueue:
-    """The embeddings of earlier batches with the prompt of each; slots not filled yet take no part.
-
-    Args:
-        length: Slots.
-    """
+    """The embeddings of earlier batches with the prompt of each (step 2); slots not filled yet take no part."""
 
     def __init__(self, length: int) -> None:
         self.image, self.text = torch.zeros(length, EMBEDDING), torch.zeros(length, EMBEDDING)
@@ -73,7 +65,7 @@ class MatchingQueue:
 
 
 def contrast(embedding: Tensor, others: Tensor, prompt: Tensor, other_prompts: Tensor, temperature: Tensor) -> Tensor:
-    """Image-to-text or text-to-image contrast; every entry of the same prompt is a positive.
+    """Return image-to-text or text-to-image contrast (step 3); every entry of the same prompt is a positive.
 
     With one prompt per climate zone, images of one zone share their text: ALBEF's form for repeated texts is used,
     whose target is spread evenly over the positives.

@@ -3,9 +3,9 @@
 The text features are constants of a scene. They are kept in the network as a table with one row per prompt, so that
 neither training nor inference ever runs a text encoder.
 
-The decoder (paper, section III-D) is alignment, fusion and a pyramid head. The published equations 6 and 7 define the
-text update by itself; here it mirrors the image update (equations 4, 5), with the updated image tokens as keys and
-values.
+The decoder (paper, section II-C, Fig. 3) is alignment, fusion and a pyramid head. The published equations 6 and 7
+define the text update by itself; here it mirrors the image update (equations 4, 5), with the updated image tokens as
+keys and values.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.lazy import load
-from geodistill.nn.attention import ViTBlock
-from geodistill.nn.decoders import conv_norm_relu, resize
+from geodistill.nn.decoders import ViTBlock, conv_norm_relu, resize
 from geodistill.nn.encoders import build_encoder
 from geodistill.nn.output import SegmentationOutput
 
@@ -35,11 +34,7 @@ POSITION_GRID = 16
 class CrossmodalAttention(nn.Module):
     """Tokens of one modality updated from those of the other (Eq. 4 and 5; with the modalities swapped Eq. 6 and 7).
 
-    ``F' = F + softmax(q(F) k(G)^T / sqrt(d)) v(G)`` and ``F' + MLP(LN(F'))``, with layer norm before q, k and v.
-
-    Args:
-        width: Channels of a token; a multiple of ``heads``.
-        heads: Attention heads.
+    There is a layer norm before q, k and v as well; ``width``, of a token, is a multiple of ``heads``.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -54,29 +49,26 @@ class CrossmodalAttention(nn.Module):
     def forward(self, tokens: Tensor, other: Tensor, present: Tensor | None = None) -> Tensor:
         """``(B, T, C)`` and ``(B, S, C)`` -> ``(B, T, C)``; ``present (B, S)`` bool marks what may be attended to."""
         batch, _, width = tokens.shape
-        seen = self.other_norm(other)
+        known = self.other_norm(other)
         queries, keys, values = (
             part.view(batch, -1, self.heads, width // self.heads).transpose(1, 2)
-            for part in (self.query(self.query_norm(tokens)), self.keys(seen), self.values(seen))
+            for part in (self.query(self.query_norm(tokens)), self.keys(known), self.values(known))
         )
         allowed = None if present is None else present[:, None, None]
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
+        # Eq. 5: F' = F + softmax(q(F) k(G)^T / sqrt(d)) v(G);  Eq. 4: F' + MLP(LN(F'))
         tokens = tokens + self.proj(mixed.transpose(1, 2).reshape(tokens.shape))
         updated: Tensor = tokens + self.mlp(self.norm(tokens))
         return updated
 
 
 class Alignment(nn.Module):
-    """Alignment of image and text: two crossmodal attentions, then transformer blocks on the joint sequence.
+    """Alignment of image and text (section II-C 1): crossmodal attentions, then two blocks on the joint sequence.
 
-    Args:
-        width: Channels of a token.
-        heads: Attention heads.
-        tokens: Longest text in tokens.
-        blocks: Transformer blocks on the joint sequence.
+    The text has at most ``tokens`` tokens.
     """
 
-    def __init__(self, width: int, heads: int, tokens: int, blocks: int = 2) -> None:
+    def __init__(self, width: int, heads: int, tokens: int) -> None:
         super().__init__()
         self.image_attention = CrossmodalAttention(width, heads)
         self.text_attention = CrossmodalAttention(width, heads)
@@ -84,19 +76,10 @@ class Alignment(nn.Module):
         self.text_position = nn.Parameter(torch.zeros(1, tokens, width))
         for position in (self.image_position, self.text_position):
             nn.init.trunc_normal_(position, std=0.02)
-        self.blocks = nn.ModuleList(ViTBlock(width, heads) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ViTBlock(width, heads) for _ in range(2))
 
     def forward(self, image: Tensor, text: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Align.
-
-        Args:
-            image: ``(B, C, h, w)``.
-            text: ``(B, T, C)``.
-            present: ``(B, T)`` bool; padding is never attended to.
-
-        Returns:
-            The aligned image ``(B, C, h, w)`` and text ``(B, T, C)``.
-        """
+        """Align image ``(B, C, h, w)`` and text ``(B, T, C)``; nothing attends to tokens not ``present (B, T)``."""
         batch, width, rows, cols = image.shape
         tokens = image.flatten(2).transpose(1, 2)
         tokens = self.image_attention(tokens, text, present)
@@ -111,11 +94,7 @@ class Alignment(nn.Module):
 
 
 class TextFusion(nn.Module):
-    """The text as a prior on channels: the image times the mean of the projected text tokens, plus itself.
-
-    Args:
-        width: Channels.
-    """
+    """The text as a prior on channels (section II-C 2): the image times the mean of the projected text, plus itself."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -136,10 +115,7 @@ def mean_of_tokens(text: Tensor, present: Tensor) -> Tensor:
 class PyramidHead(nn.Module):
     """A feature pyramid on the encoder's maps under the fused one; every level meets at the finest.
 
-    Args:
-        channels: Channels of the encoder's levels but the deepest, finest first.
-        width: Channels inside, and of the fused map.
-        classes: Number of classes.
+    ``channels`` are those of the encoder's levels but the deepest, finest first; ``width`` is the fused map's.
     """
 
     def __init__(self, channels: Sequence[int], width: int, classes: int) -> None:
@@ -166,15 +142,11 @@ class MetaSegNetwork(nn.Module):
     Args:
         channels: Bands of the image.
         classes: Number of classes.
-        encoder: Encoder's name; a hierarchical one.
-        encoder_weights: As `build_encoder` takes them.
+        encoder: See `MetaSegNetworkConfig`, as for the arguments that are not below.
         prompts: Key of each prompt: a climate zone's code, ``ZONE/season``, or `ANY` alone.
         text_tokens: Longest prompt in tokens.
         text_width: Channels of a text token.
         width: Channels of the decoder (C in the paper); a multiple of ``heads``.
-        heads: Attention heads.
-        align: Use the alignment module (table IV).
-        fuse: Use the fusion module (table IV).
         auxiliary: Keep the parts that only image-text matching needs.
 
     Raises:
@@ -272,24 +244,14 @@ class MetaSegNetwork(nn.Module):
     def segment(self, image: Tensor, text: Tensor, present: Tensor) -> Tensor:
         """Segment under given text features, for export.
 
-        Args:
-            image: ``(B, C, H, W)`` normalised.
-            text: ``(B, T, text_width)``.
-            present: ``(B, T)`` bool.
-
-        Returns:
-            ``(B, K, H, W)`` logits.
+        ``(B, C, H, W)`` normalised, ``(B, T, text_width)`` and ``(B, T)`` bool -> ``(B, K, H, W)`` logits.
         """
         maps, deepest, words = self._encode(image, text)
         aligned, words = self._align(deepest, words, present)
         return self._decode(maps, aligned, words, present, image.shape[-2:])
 
     def for_prompt(self, row: int) -> tuple[dict[str, list[str]], dict[str, Tensor]]:
-        """Return the arguments and the state of a network whose table holds one prompt alone, of the state all else.
-
-        Args:
-            row: Position of the prompt in `prompts`.
-        """
+        """Return arguments and state of the same network with a table of one prompt alone, that at ``row``."""
         table, kept = ("text", "present"), slice(row, row + 1)
         state = {name: value[kept] if name in table else value for name, value in self.state_dict().items()}
         return {"prompts": [self.prompts[row]]}, state

@@ -1,4 +1,4 @@
-"""MetaSegNet's training: cross-entropy, Dice and image-text matching (section III-E), and each image's prompt."""
+"""MetaSegNet's training: cross-entropy, Dice and image-text matching (Eq. 1-3), and each image's prompt."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ class MetaSegNetRecipe(Recipe):
 class MetaSegNetObjective(Objective):
     """The terms ``ce``, ``dice`` and ``itm``.
 
-    ``itm`` is the mean of both directions of contrast plus the matching loss. It is exactly 0 while only one prompt
+    ``itm`` is the mean of both directions of contrast (step 3 of the algorithm in section II-C) plus the matching loss
+    (step 4). It is exactly 0 while only one prompt
     is in sight, in batch and queue together: there is nothing to tell apart then.
 
     Args:
@@ -153,10 +154,9 @@ class MetaSegNetObjective(Objective):
         prompts = torch.cat([prompt, old_prompt])
         # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.
         nothing = (image.sum() + text.sum() + temperature + match.sum() + mismatch.sum()) * 0.0
-        several = bool((prompts != prompts[0]).any())
         self._warn_of_one_prompt(prompts)
         total = nothing
-        if several:
+        if (prompts != prompts[0]).any():
             to_text = contrast(image, torch.cat([text, old_text]), prompt, prompts, temperature)
             to_image = contrast(text, torch.cat([image, old_image]), prompt, prompts, temperature)
             total = total + (to_text + to_image) / 2 + self._match(match, mismatch, prompt)

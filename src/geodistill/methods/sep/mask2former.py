@@ -3,7 +3,7 @@
 Queries propose masks, which all sets share; a set's head says of which of its classes each query is, or of none.
 
 transformers' own losses (and SAMRS's) count every pixel outside a mask as its negative, labelled or not. In sets that
-label objects alone most pixels are unlabelled, and the network is told that no object is there. Here pixels without a
+label objects alone most pixels are unlabelled, and the network learns that no object is there. Here pixels without a
 label take no part in matching, masks or Dice.
 """
 
@@ -32,26 +32,21 @@ NORM_GROUPS = 32
 """Groups of the pixel decoder's norms; its width must be a multiple, and more, for a map may be a single pixel."""
 
 POINTS = 12_544
-"""Points a mask is judged at, at most one for each pixel of the labels."""
+"""Points at which a mask is compared with the labels (section 3.3), at most one for each of their pixels."""
 OVERSAMPLE = 3
 UNSURE = 0.75
 """Share of the points that lie where the mask is least sure, among `OVERSAMPLE` times as many."""
 COSTS = (2.0, 5.0, 5.0)
-"""Factors of class, mask and Dice in the matching."""
+"""Factors of class, mask and Dice in the matching (section 4.1)."""
 NO_OBJECT = 0.1
-"""Weight of "no object" among the classes."""
+"""Weight of "no object" among the classes (section 4.1)."""
 
 Pairs = tuple[Tensor, Tensor]
 """Queries and the masks they are matched with, ``(N,)`` int64 each; masks as positions in `Targets.classes`."""
 
 
 class _Modules(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call]
-    """Both decoders together, so that transformers initialises them its way.
-
-    Args:
-        config: Their sizes.
-        channels: Channels of the maps at strides 4, 8, 16 and 32.
-    """
+    """Both decoders together, so that transformers initialises them its way."""
 
     def __init__(self, config: Mask2FormerConfig, channels: Sequence[int]) -> None:
         super().__init__(config)
@@ -102,24 +97,19 @@ class MaskBlocks(SepDecoder):
         In training of all ten stages, else of the last.
         """
         pixels = self.modules_of.pixels(list(maps), output_hidden_states=False, return_dict=True)
-        found = self.modules_of.queries(list(pixels.multi_scale_features), pixels.mask_features)
-        queries = [layer.transpose(0, 1) for layer in found.intermediate_hidden_states]
-        masks = list(found.masks_queries_logits)
+        decoded = self.modules_of.queries(list(pixels.multi_scale_features), pixels.mask_features)
+        queries = [layer.transpose(0, 1) for layer in decoded.intermediate_hidden_states]
+        masks = list(decoded.masks_queries_logits)
         first = 0 if self.training else -1
         return (*queries[first:], *masks[first:])
 
     def make_head(self, classes: int) -> SepHead:
-        """Make a linear layer from queries to the set's classes and "no object"."""
+        """Make a `QueryHead`."""
         return QueryHead(self.width, classes)
 
 
 class QueryHead(SepHead):
-    """The class embedding of a set.
-
-    Args:
-        width: Channels of a query.
-        classes: Classes of the set; "no object" comes after them.
-    """
+    """The class embedding of a set: from queries to its classes, and "no object" after them."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -145,13 +135,10 @@ class QueryHead(SepHead):
 
 
 class Targets:
-    """The binary masks of an image, one for each class that its labels hold.
-
-    Args:
-        mask: ``(H, W)`` int64, `IGNORE_INDEX` where there is no label.
-    """
+    """The binary masks of an image, one for each class that its labels hold."""
 
     def __init__(self, mask: Tensor) -> None:
+        """Take labels ``(H, W)`` int64, `IGNORE_INDEX` where there is none."""
         classes = torch.unique(mask)
         self.classes = classes[classes != IGNORE_INDEX]
         self.labels = mask[None, None].float()
@@ -177,80 +164,76 @@ def query_losses(queries: Queries, mask: Tensor) -> dict[str, Tensor]:
     for layer, (classes, shapes) in enumerate(zip(queries.classes, queries.masks, strict=True)):
         pairs = [image[layer] for image in matched]
         totals["class"] = totals["class"] + _class_loss(classes, targets, pairs, labelled)
-        own, dice = _mask_losses(shapes, targets, pairs)
-        totals["mask"] = totals["mask"] + own / masks
+        cross, dice = _mask_losses(shapes, targets, pairs)
+        totals["mask"] = totals["mask"] + cross / masks
         totals["dice"] = totals["dice"] + dice / masks
     return totals
 
 
 @torch.no_grad()
 def match(queries: Queries, position: int, target: Targets) -> list[Pairs]:
-    """Match the queries of one image with its masks, at random points that have a label (Hungarian method).
+    """Return for each layer the queries of the image at ``position`` of the batch with the masks they are matched with.
 
-    Args:
-        queries: Of the batch.
-        position: The image.
-        target: Its masks.
-
-    Returns:
-        The pairs of each layer.
+    The Hungarian method at random points that have a label.
     """
     none = target.classes.new_empty(0)
     if not len(target.classes):
         return [(none, none)] * len(queries.classes)
     points = torch.rand(1, min(POINTS, target.labels.numel()), 2, device=none.device)
     labels = sample_labels(target.labels, points)[0]
-    seen = (labels != IGNORE_INDEX).float()
-    wanted = (labels == target.classes[:, None]).float() * seen
+    # For points p of N that have a label (known), K targets (inside) and Q queries (logits x, chances s = sigmoid(x)):
+    # cross[q, k] = sum_p of BCE(x[q, p], inside[k, p]) / N, and dice[q, k] = 1 - (2 s.inside + 1) / (s + inside + 1).
+    known = (labels != IGNORE_INDEX).float()
+    inside = (labels == target.classes[:, None]).float() * known
     costs = []
     for classes, masks in zip(queries.classes, queries.masks, strict=True):
         chances = classes[position].float().softmax(-1)[:, target.classes]
         shapes = sample_logits(masks[position][None].float(), points)[0]
-        cross = (F.softplus(-shapes) @ wanted.T + (F.softplus(shapes) * seen) @ (1 - wanted).T) / seen.sum().clamp(
-            min=1
-        )
-        sizes = (shapes.sigmoid() @ seen)[:, None] + wanted.sum(-1)
-        dice = 1 - (2 * shapes.sigmoid() @ wanted.T + 1) / (sizes + 1)
+        cross = F.softplus(-shapes) @ inside.T + (F.softplus(shapes) * known) @ (1 - inside).T
+        cross = cross / known.sum().clamp(min=1)
+        sizes = (shapes.sigmoid() @ known)[:, None] + inside.sum(-1)
+        dice = 1 - (2 * shapes.sigmoid() @ inside.T + 1) / (sizes + 1)
         costs.append(COSTS[1] * cross + COSTS[2] * dice - COSTS[0] * chances)
     # One transfer for all layers. What is not finite must still be matched; the loss itself will tell.
-    found = [linear_sum_assignment(cost) for cost in torch.stack(costs).nan_to_num(1e6, 1e6, -1e6).cpu().numpy()]
-    return [(torch.from_numpy(a).to(none.device), torch.from_numpy(b).to(none.device)) for a, b in found]
+    finite = torch.stack(costs).nan_to_num(1e6, 1e6, -1e6).cpu().numpy()
+    pairs = map(linear_sum_assignment, finite)
+    return [(torch.from_numpy(a).to(none.device), torch.from_numpy(b).to(none.device)) for a, b in pairs]
 
 
 def _class_loss(logits: Tensor, targets: Sequence[Targets], pairs: Sequence[Pairs], labelled: Tensor) -> Tensor:
     none = logits.shape[-1] - 1
-    wanted = torch.full(logits.shape[:2], none, device=logits.device)
+    classes = torch.full(logits.shape[:2], none, device=logits.device)
     for position, (image, (chosen, masks)) in enumerate(zip(targets, pairs, strict=True)):
-        wanted[position, chosen] = image.classes[masks]
-    weights = torch.where(wanted == none, NO_OBJECT, 1.0) * labelled[:, None]
-    each = F.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), reduction="none")
+        classes[position, chosen] = image.classes[masks]
+    weights = torch.where(classes == none, NO_OBJECT, 1.0) * labelled[:, None]
+    each = F.cross_entropy(logits.float().flatten(0, 1), classes.flatten(), reduction="none")
     return (each * weights.flatten()).sum() / mean_over_processes(weights.sum(), least=NO_OBJECT)
 
 
-def _mask_losses(masks: Tensor, targets: Sequence[Targets], pairs: Sequence[Pairs]) -> tuple[Tensor, Tensor]:
+def _mask_losses(logits: Tensor, targets: Sequence[Targets], pairs: Sequence[Pairs]) -> tuple[Tensor, Tensor]:
     """Sum both losses over all matched masks of a batch."""
     images = [torch.full_like(chosen, position) for position, (chosen, _) in enumerate(pairs)]
     image, query = torch.cat(images), torch.cat([chosen for chosen, _ in pairs])
     if not len(image):
-        nothing = 0.0 * masks.float().sum()
+        nothing = 0.0 * logits.float().sum()
         return nothing, nothing
-    shapes = masks[image, query][:, None].float()
-    classes = torch.cat([target.classes[own] for target, (_, own) in zip(targets, pairs, strict=True)])
+    shapes = logits[image, query][:, None].float()
+    classes = torch.cat([target.classes[masks] for target, (_, masks) in zip(targets, pairs, strict=True)])
     labels = torch.cat([target.labels for target in targets])[image]
     points = unsure_points(shapes.detach(), labels)
-    found = sample_logits(shapes, points)[:, 0]
+    sampled = sample_logits(shapes, points)[:, 0]
     given = sample_labels(labels, points)
-    seen = (given != IGNORE_INDEX).float()
-    wanted = (given == classes[:, None]).float()
-    cross = F.binary_cross_entropy_with_logits(found, wanted, reduction="none")
-    chances = found.sigmoid() * seen
-    dice = 1 - (2 * (chances * wanted).sum(1) + 1) / (chances.sum(1) + wanted.sum(1) + 1)
-    return ((cross * seen).sum(1) / seen.sum(1).clamp(min=1)).sum(), dice.sum()
+    known = (given != IGNORE_INDEX).float()
+    inside = (given == classes[:, None]).float()
+    cross = F.binary_cross_entropy_with_logits(sampled, inside, reduction="none")
+    chances = sampled.sigmoid() * known
+    dice = 1 - (2 * (chances * inside).sum(1) + 1) / (chances.sum(1) + inside.sum(1) + 1)
+    return ((cross * known).sum(1) / known.sum(1).clamp(min=1)).sum(), dice.sum()
 
 
 @torch.no_grad()
 def unsure_points(shapes: Tensor, labels: Tensor) -> Tensor:
-    """Draw points where masks are judged: most where they are least sure, and none without need where no label is.
+    """Draw the points of each mask: most where it is least sure, and none without need where no label is.
 
     Args:
         shapes: ``(N, 1, h, w)`` mask logits.

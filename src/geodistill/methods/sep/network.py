@@ -73,7 +73,7 @@ class SepDecoder(nn.Module):
 
 
 class UNetBlocks(SepDecoder):
-    """U-Net's decoder as SAMRS has it: four blocks from stride 32 to stride 2, the last without a skip connection.
+    """U-Net's decoder as in SAMRS, section 4.1.1: four blocks from stride 32 to stride 2, the last without a skip.
 
     Args:
         channels: Channels of the maps at strides 4, 8, 16 and 32.
@@ -93,12 +93,12 @@ class UNetBlocks(SepDecoder):
         return (self.blocks([half, *maps]),)
 
     def make_head(self, classes: int) -> SepHead:
-        """Make a 3x3 convolution on the map brought to the image's size; no ReLU, which would cut logits off."""
+        """Make a `UNetHead`."""
         return UNetHead(self.width, classes)
 
 
 class UNetHead(SepHead):
-    """Bilinear enlargement and a 3x3 convolution."""
+    """Bilinear enlargement and a 3x3 convolution; no ReLU as in SAMRS, which would cut logits off."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class UPerBlocks(SepDecoder):
         return (self.fusion.fused(maps),)
 
     def make_head(self, classes: int) -> SepHead:
-        """Make a 1x1 convolution behind dropout."""
+        """Make a `UPerClassifier`."""
         return UPerClassifier(self.width, classes)
 
 
@@ -193,16 +193,12 @@ class SepNetwork(nn.Module):
     Args:
         channels: Bands of the image.
         classes: Number of classes, of all sets together.
-        architecture: The segmentor.
-        encoder: Encoder's name.
-        encoder_weights: As `build_encoder` takes them.
-        decoder_channels: Width of the decoder.
+        architecture: See `SepNetworkConfig`, as for the arguments below.
         sets: Classes of each set by its name; one head without a name where not given.
-        pass_per_set: See `SepNetworkConfig`.
         auxiliary: Accepted for the common form; there are no auxiliary parts.
 
     Raises:
-        RecipeError: The encoder's maps do not do.
+        RecipeError: The encoder's maps are at other strides.
         ArtifactError: The sets' classes do not add up.
         UnknownNameError: Unknown architecture or encoder.
     """

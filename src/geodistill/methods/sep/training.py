@@ -1,4 +1,4 @@
-"""SEP's training: each set's own losses, summed."""
+"""SEP's training: each set's own losses, summed (section 4.1.2: L = L_1 + L_2 + ... + L_M)."""
 
 from __future__ import annotations
 
@@ -44,12 +44,7 @@ class SepRecipe(Recipe):
 
 
 class SepObjective(Objective):
-    """The losses of every set on its own part of the batch.
-
-    Args:
-        weights: Factor of each term, of those that the network's architecture has.
-        sets: Names of the sets; the terms are then called ``set.term``.
-    """
+    """The losses of every set on its own part of the batch, called ``set.term`` where there are sets."""
 
     def __init__(self, weights: Mapping[str, float], sets: Sequence[str] = ()) -> None:
         super().__init__({_term(name, term): factor for name in sets or [""] for term, factor in weights.items()})
@@ -105,7 +100,7 @@ def build(recipe: SepRecipe, context: BuildContext) -> Method:
 
 
 def sets_of(batch: Batch) -> dict[str, Tensor]:
-    """Return for the network which set each image of a batch is of."""
+    """Return which set each image of a batch is of, for the network."""
     return {"sets": batch["set"]}
 
 

@@ -45,6 +45,9 @@ class SupervisedNetworkConfig:
     decoder_channels: int | None = None
 
 
+WIDTHS = {"upernet": 512, "pspnet": 512, "fcn": 512, "fpn": 128}
+"""Width of each decoder in its publication, where it is not 256."""
+
 GROUPS = 32
 """Groups of FPN's group norms, which its channels must be a multiple of."""
 
@@ -57,12 +60,8 @@ class SupervisedNetwork(nn.Module):
         classes: Number of classes.
         architecture: The decoder. ``unet``, ``deeplabv3plus``, ``pspnet``, ``segformer`` and ``fpn`` are those of
             segmentation-models-pytorch; ``upernet`` and ``fcn`` follow mmseg and take any encoder.
-        encoder: Encoder's name.
-        encoder_weights: As `build_encoder` takes them.
-        frozen_encoder: Keep the encoder as it is, in evaluation mode.
-        decoder_channels: Width of the decoder.
-        aux_head: Train an FCN head beside the decoder, on the last but one of the maps that the decoder reads (mmseg's
-            third level): one 3x3 convolution of 256 channels and a classifier.
+        encoder: See `SupervisedNetworkConfig`, as for its weights, ``frozen_encoder`` and ``decoder_channels``.
+        aux_head: An FCN head beside the decoder, on the last but one of the maps that the decoder reads.
         auxiliary: Build what only training needs: that head.
 
     Raises:
@@ -125,29 +124,16 @@ class SupervisedNetwork(nn.Module):
         return SegmentationOutput(logits, {"aux": auxiliary})
 
 
-class UPerDecoder(nn.Module):
-    """UPerNet's head on the last four levels."""
+class HeadDecoder(nn.Module):
+    """A head that reads some of the maps: UPerNet's the last four, mmseg's FCN head the deepest."""
 
-    def __init__(self, encoder: Encoder, classes: int, width: int) -> None:
+    def __init__(self, head: nn.Module, levels: int | slice) -> None:
         super().__init__()
-        self.head = UPerHead(encoder.channels[-4:], classes, width)
+        self.head, self._levels = head, levels
 
     def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
         """Maps -> logits at the first used level's size."""
-        logits: Tensor = self.head(maps[-4:])
-        return logits
-
-
-class FCNDecoder(nn.Module):
-    """mmseg's FCN head, two convolutions, on the deepest level."""
-
-    def __init__(self, encoder: Encoder, classes: int, width: int) -> None:
-        super().__init__()
-        self.head = FCNHead(encoder.channels[-1], classes, width, convs=2)
-
-    def forward(self, maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
-        """Maps -> logits at the deepest level's size."""
-        logits: Tensor = self.head(maps[-1])
+        logits: Tensor = self.head(maps[self._levels])
         return logits
 
 
@@ -179,6 +165,16 @@ class SmpDecoder(nn.Module):
         return logits
 
 
+class _GroupNorm(nn.GroupNorm):
+    """Normalises a group of one value too, which becomes its bias; `torch.nn` refuses it in a batch of one alone."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``(B, C, H, W)``."""
+        if input.shape[1:].numel() > self.num_groups:
+            return super().forward(input)
+        return self.bias[:, None, None].expand_as(input).clone()
+
+
 def _decoder(
     architecture: Architecture, encoder: Encoder, strides: tuple[int, ...], classes: int, width: int | None
 ) -> nn.Module:
@@ -187,15 +183,14 @@ def _decoder(
             f"network.decoder_channels {width} for {architecture}",
             f"a multiple of {GROUPS}" if architecture == "fpn" else "at least 1",
         )
-    maps = list(encoder.channels)
+    maps, width = list(encoder.channels), width or WIDTHS.get(architecture, 256)
     if architecture == "unet":
-        return UNetDecoder(maps, strides, classes, width or 256)
+        return UNetDecoder(maps, strides, classes, width)
     if architecture == "upernet":
-        return UPerDecoder(encoder, classes, width or 512)
+        return HeadDecoder(UPerHead(maps[-4:], classes, width), slice(-4, None))
     if architecture == "fcn":
-        return FCNDecoder(encoder, classes, width or 512)
+        return HeadDecoder(FCNHead(maps[-1], classes, width, convs=2), -1)
     if architecture == "pspnet":
-        width = width or 512
         return SmpDecoder(PSPDecoder([maps[-1]], out_channels=width), width, classes, strides)
     needed = (4, 8, 16) if architecture == "deeplabv3plus" else (4, 8, 16, 32)
     if not set(needed) <= set(strides):
@@ -206,14 +201,15 @@ def _decoder(
         )
     levels = [0, *([0] if strides[0] >= 4 else []), *maps]
     if architecture == "segformer":
-        width = width or 256
         return SmpDecoder(SegformerDecoder(levels, 5, width), width, classes, strides)
     if architecture == "fpn":
-        width = width or 128
-        return SmpDecoder(FPNDecoder(levels, 5, 2 * width, width), width, classes, strides)
-    width = width or 256
-    decoder = DeepLabV3PlusDecoder(levels, 5, width, (12, 24, 36), 16, aspp_separable=True, aspp_dropout=0.5)
-    return SmpDecoder(decoder, width, classes, strides)
+        decoder = FPNDecoder(levels, 5, 2 * width, width)
+        for module in decoder.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.__class__ = _GroupNorm
+        return SmpDecoder(decoder, width, classes, strides)
+    pyramid = DeepLabV3PlusDecoder(levels, 5, width, (12, 24, 36), 16, aspp_separable=True, aspp_dropout=0.5)
+    return SmpDecoder(pyramid, width, classes, strides)
 
 
 def _dilated(encoder: str, architecture: str) -> str:

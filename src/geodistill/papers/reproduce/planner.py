@@ -13,7 +13,7 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.schema import Recipe, find_method
 from geodistill.papers.reproduce.smoke import smoke_overrides
 from geodistill.papers.table import PaperRow, Step, Table
-from geodistill.training.recipe import load_recipe, recipe_dict, recipe_keys, recipe_names
+from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
 
 T = TypeVar("T")
 
@@ -215,7 +215,7 @@ def why_open(row: PaperRow, *, read: bool = True, settings: Settings = "printed"
     if row.open or row.prompt:
         return row.open
     for step, like in [*((step, None) for step in row.before), (Step(row.recipe, row.overrides), row.like)]:
-        if step.recipe not in recipe_names():
+        if step.recipe not in list_recipes():
             return f"recipe {step.recipe} is not shipped"
         try:
             if read:

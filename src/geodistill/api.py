@@ -1,0 +1,335 @@
+"""What `import geodistill` offers as functions: they take what a person has at hand and return objects with figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from geodistill.data.manifest import Manifest
+from geodistill.errors import RecipeError
+from geodistill.spec import Legend
+
+if TYPE_CHECKING:
+    from geodistill.data.datamodule import DataModule
+    from geodistill.evaluation.comparison import Comparison
+    from geodistill.inference.options import PredictChoices
+    from geodistill.inference.scene_map import SceneMap
+    from geodistill.label.config import LabelChoices
+    from geodistill.methods.schema import Recipe
+    from geodistill.metrics import Scores
+    from geodistill.segmenter import Segmenter
+    from geodistill.training.fit import FitResult
+
+Data = Manifest | Path | str
+"""A data set: its manifest, or the file of it."""
+
+Classes = Legend | Mapping[str, Any] | Sequence[str] | Path | str
+"""A legend: itself, its file, its names in the order of their mask values, or a mapping as in a legend file."""
+
+
+def scan(
+    images: Path | str | Sequence[Path | str],
+    masks: Path | str | Sequence[Path | str] | None = None,
+    out: Path | str = "manifest.parquet",
+    *,
+    legend: Classes | None = None,
+    split: Mapping[str, Any] | None = None,
+    unlabelled: bool = False,
+    progress: bool = True,
+) -> Manifest:
+    r"""Pair images with masks by name, divide them, measure them, and write a manifest.
+
+    Args:
+        images: Folder, folders or files of images.
+        masks: Folder, folders or files of masks; found beside the images where not given.
+        out: The manifest to write.
+        legend: The classes; without one, the values found in single-band masks.
+        split: Fields of `SplitPlan`, such as ``{"kind": "group", "group_regex": "Tile_\\d"}``; by default each file
+            by itself, 70, 15 and 15 of a hundred.
+        unlabelled: Take images without mask too.
+        progress: Show progress bars.
+
+    Returns:
+        The manifest, written to ``out``.
+
+    Raises:
+        DataError: Nothing to scan, no pair found, or a file has problems; training would refuse the manifest.
+        OutputError: The manifest cannot be written.
+
+    Example:
+        >>> manifest = scan("town/images", "town/masks", legend=["ground", "building"])  # doctest: +SKIP
+    """
+    from geodistill.data.scan import scan as scan_folders
+    from geodistill.data.splits import SplitPlan
+
+    report = scan_folders(
+        images,
+        masks,
+        out,
+        legend=None if legend is None else _legend(legend),
+        split=None if split is None else SplitPlan(**split),
+        unlabelled=unlabelled,
+        progress=progress,
+    )
+    report.manifest.refuse_problems()
+    return report.manifest
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What `label_boxes` made.
+
+    Attributes:
+        folder: Where it lies.
+        account: Where every image and box went, as ``label.json`` holds it.
+        manifest: The data set, for `fit`.
+    """
+
+    folder: Path
+    account: Mapping[str, Any]
+    manifest: Manifest
+
+    def __str__(self) -> str:
+        from geodistill.label.labelling import format_account
+
+        return format_account(dict(self.account), self.folder)
+
+
+def label_boxes(
+    images: Path | str,
+    boxes: Path | str,
+    out: Path | str,
+    format: str,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    **choices: Unpack[LabelChoices],
+) -> Labels:
+    """Make masks for every box of a detection data set.
+
+    Args:
+        images: Folder of the images.
+        boxes: File or folder of the annotations.
+        out: A new folder, or with ``resume`` that of an earlier run.
+        format: Annotation format: ``coco``, ``yolo``, ``voc``, ``dota``, ``geojson`` ...
+        resume: Continue a run that was stopped.
+        progress: Show progress bars.
+        choices: See `LabelChoices`; by default GrabCut and whole images.
+
+    Returns:
+        The folder, its account and its manifest.
+
+    Raises:
+        DataError: Annotations or images cannot be used.
+        OutputError: The folder holds something else, or cannot be written.
+        RecipeError: A choice makes no sense.
+
+    Example:
+        >>> labels = label_boxes("town/images", "town/boxes.json", "town-labelled", "coco")  # doctest: +SKIP
+        >>> fit("supervised-folder", "runs/student", data=labels.manifest)  # doctest: +SKIP
+    """
+    from geodistill.label.config import LabelSettings
+    from geodistill.label.labelling import build
+    from geodistill.label.postprocess import default_rules
+
+    asked: dict[str, Any] = dict(choices)
+    asked.setdefault("rules", default_rules(asked.get("segmenter", "grabcut")))
+    settings = LabelSettings(images=Path(images), boxes=Path(boxes), format=format, **asked)
+    account = build(settings, out, resume=resume, progress=progress)
+    return Labels(Path(out), account, Manifest.load(Path(out) / "manifest.parquet"))
+
+
+def fit(
+    recipe: Recipe | Path | str | Mapping[str, Any],
+    out: Path | str,
+    *,
+    data: Data | DataModule | None = None,
+    settings: Mapping[str, Any] | None = None,
+    restart: bool = False,
+    verbose: bool = False,
+) -> FitResult:
+    """Train a recipe; an interrupted run continues where it stopped when the call is made again.
+
+    Args:
+        recipe: The name of a shipped one, a YAML file, a mapping of recipe keys, or a Recipe.
+        out: Directory of the run.
+        data: A manifest or its file, or a DataModule of datasets of tensors; by default what the recipe names.
+        settings: Values by dotted recipe key.
+        restart: Begin anew where ``out`` holds an earlier run.
+        verbose: Show library logs.
+
+    Returns:
+        Where the Segmenter lies, its validation mIoU, its step, the minutes it took.
+
+    Raises:
+        RecipeError: A setting cannot be used, or ``out`` holds a finished run or one of another recipe.
+        DataError: The data cannot be trained on.
+        OutputError: ``out`` cannot be written.
+
+    Example:
+        >>> fit("ktda-folder", "runs/student", data=manifest)  # doctest: +SKIP
+    """
+    from geodistill.data.datamodule import DataModule
+    from geodistill.training.fit import fit as train
+    from geodistill.training.recipe import load_recipe
+
+    if data is None or isinstance(data, DataModule):
+        return train(load_recipe(recipe, settings or {}), out, data=data, restart=restart, verbose=verbose)
+    asked = {**(settings or {}), "data.manifest": str(_manifest_file(data))}
+    return train(load_recipe(recipe, asked), out, restart=restart, verbose=verbose)
+
+
+def evaluate(
+    model: Segmenter | Path | str,
+    data: Data,
+    split: str = "test",
+    out: Path | str | None = None,
+    *,
+    overlap: float = 0.25,
+    flips: bool = False,
+    subset: Sequence[str] | None = None,
+    device: str = "auto",
+) -> Scores:
+    """Score a model: one confusion matrix over all labelled pixels of a split.
+
+    Args:
+        model: A Segmenter, its directory, a run or a hub id.
+        data: The data set.
+        split: ``train``, ``val`` or ``test``.
+        out: Directory that gets tables, pictures and the worst images; nothing is written without one.
+        overlap: Overlap of the sliding window, 0 to 0.75.
+        flips: Average over four mirrors.
+        subset: Classes the means are taken over, by default all.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Returns:
+        The scores; printed, a table.
+
+    Raises:
+        DataError: The split is empty or does not fit the model.
+        ArtifactError: There is no such model.
+        OutputError: The results cannot be written.
+
+    Example:
+        >>> print(evaluate("runs/student", "manifest.parquet"))  # doctest: +SKIP
+    """
+    from geodistill.evaluation.evaluate import EvaluateOptions
+    from geodistill.evaluation.evaluate import evaluate as score
+
+    options = EvaluateOptions(overlap=overlap, flips=flips, subset=subset, device=device)
+    return score(model, data, split, out, options)
+
+
+def predict(
+    model: Segmenter | Path | str,
+    scenes: Path | str | Sequence[Path | str],
+    out: Path | str,
+    *,
+    workers: int = 1,
+    **choices: Unpack[PredictChoices],
+) -> list[SceneMap]:
+    """Map scenes of any size into georeferenced files, in memory that does not grow with their height.
+
+    Args:
+        model: A Segmenter, its directory, a run or a hub id.
+        scenes: A scene or several: rasters, folders of band files, STAC items, tile indexes, addresses.
+        out: The map, ``.tif``; or a directory, which gets one for each scene.
+        workers: Scenes, or blocks of one, that are worked on at once.
+        choices: See `PredictChoices`.
+
+    Returns:
+        The map of each scene, with what was written beside it.
+
+    Raises:
+        DataError: A scene cannot be read or has other bands than the model.
+        OutputError: A map cannot be written, or would replace an input.
+        RecipeError: A choice cannot be used.
+
+    Example:
+        >>> predict("runs/student", "city.tif", "city_map.tif", vector="gpkg")  # doctest: +SKIP
+    """
+    from geodistill.inference.options import PredictOptions
+    from geodistill.inference.predict import predict as map_scenes
+
+    several = [scenes] if isinstance(scenes, Path | str) else list(scenes)
+    return map_scenes(model, several, out, PredictOptions(**choices), workers=workers)
+
+
+def compare(
+    *models: Path | str,
+    teacher: Path | str | None = None,
+    data: Data | None = None,
+    split: str = "test",
+    device: str = "auto",
+) -> Comparison:
+    """Compare students with their teacher: parameters, operations, speed here, and what share of its mIoU they keep.
+
+    Args:
+        models: Segmenter directories, runs or hub ids.
+        teacher: The teacher of all of them, instead of what their recipes say.
+        data: Score every model on this data set, instead of taking the validation score it was trained with.
+        split: Its split.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Returns:
+        The comparison; printed, a table.
+
+    Raises:
+        ArtifactError: There is no such model.
+        DataError: The data set cannot be scored on.
+
+    Example:
+        >>> print(compare("runs/teacher", "runs/student", data="manifest.parquet"))  # doctest: +SKIP
+    """
+    from geodistill.evaluation.comparison import compare as compare_models
+
+    manifest = None if data is None else _manifest_file(data)
+    return compare_models(models, teacher=teacher, manifest=manifest, split=split, device=device)
+
+
+def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: Any) -> object:
+    """Write a model in another form.
+
+    Args:
+        model: A Segmenter, its directory, a run or a hub id.
+        to: ``onnx``, ``qgis`` (Deepness), ``stac`` or ``hub``.
+        out: The file or directory to make.
+        options: Fields of `geodistill.exports.exporters.ExportOptions`.
+
+    Returns:
+        What was written; printed, a text.
+
+    Raises:
+        UnknownNameError: There is no such form.
+        ArtifactError: The model cannot be exported so.
+        OutputError: The place cannot be written.
+
+    Example:
+        >>> export("runs/student", "onnx", "student.onnx")  # doctest: +SKIP
+    """
+    from geodistill.exports.exporters import ExportOptions
+    from geodistill.exports.exporters import export as write
+
+    try:
+        asked = ExportOptions(**options)
+    except TypeError as error:
+        raise RecipeError(f"export with {', '.join(options)}", "fields of ExportOptions") from error
+    return write(model, to, out, asked)
+
+
+def _legend(classes: Classes) -> Legend:
+    if isinstance(classes, Legend):
+        return classes
+    if isinstance(classes, Path | str):
+        return Legend.load(classes)
+    return Legend.from_dict(dict(classes)) if isinstance(classes, Mapping) else Legend(tuple(classes))
+
+
+def _manifest_file(data: Data) -> Path:
+    if not isinstance(data, Manifest):
+        return Path(data)
+    if data.path is None:
+        raise RecipeError("a manifest that was not written", "one with a file", "manifest.save('manifest.parquet')")
+    return data.path

@@ -1,0 +1,268 @@
+"""A map in memory: what `Segmenter.predict` returns."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geodistill.errors import DataError, RecipeError
+from geodistill.inference.checkpoint import Layer, PartFiles
+from geodistill.inference.geotiff import MapInfo, map_beside, write_map
+from geodistill.inference.inputs import InputScene, open_scene, warn_unlike
+from geodistill.inference.options import PredictOptions
+from geodistill.inference.scene_map import describe
+from geodistill.inference.sliding import STEPS, SceneRows, check_bands, stream
+from geodistill.inference.style import write_style
+from geodistill.inference.windows import Area, Part, WindowPlan
+from geodistill.inference.worker import SceneTask, Worker
+from geodistill.notebook import html_table
+from geodistill.outputs import check_outputs, check_suffix
+from geodistill.raster import Grid, Raster
+from geodistill.raster.array import ArrayRaster
+from geodistill.segmenter import Segmenter
+from geodistill.spec import IGNORE_INDEX, Legend
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+    from matplotlib.axes import Axes
+
+SHOWN = 512
+"""Longest side in pixels of the picture that a notebook shows."""
+
+_NO_DATA = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction:
+    """A map of classes in memory, with what it says about itself.
+
+    Attributes:
+        classes: ``(H, W)`` uint8: position in the legend, 255 where there is no data.
+        valid: ``(H, W)`` bool: where there is data.
+        grid: Where the pixels lie.
+        legend: The classes.
+        probabilities: ``(K, H, W)`` float32, summing to 1 over the classes, NaN where there is no data; ``None`` where
+            they were not asked for.
+        tags: What the written map is tagged with: the model and how it was run.
+    """
+
+    classes: NDArray[np.uint8]
+    valid: NDArray[np.bool_]
+    grid: Grid
+    legend: Legend
+    probabilities: NDArray[np.float32] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    _confidence: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """``(H, W)`` float32: probability of the chosen class in steps of 1/250, NaN where there is no data."""
+        steps = self._confidence / np.float32(STEPS)
+        return np.where(self.valid, steps, np.float32(np.nan)).astype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.grid.height, self.grid.width
+
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """Return the map in the legend's colours: ``(H, W, 4)`` uint8 RGBA, transparent where there is no data."""
+        table = np.zeros((256, 4), np.uint8)
+        table[: len(self.legend)] = [(*colour, 255) for colour in self.legend.colours]
+        table[IGNORE_INDEX] = _NO_DATA
+        return table[self.classes]
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of each class among the pixels with data, 0..1."""
+        counts = np.bincount(self.classes[self.valid], minlength=len(self.legend))
+        total = max(int(self.valid.sum()), 1)
+        return {name: int(count) / total for name, count in zip(self.legend.names, counts, strict=False)}
+
+    def save(self, path: Path | str, *, confidence: bool = False) -> Path:
+        """Write the map as a cloud-optimised GeoTIFF, as `predict` writes it, with its style for QGIS.
+
+        Args:
+            path: The file, ``.tif``; what is there is replaced.
+            confidence: Write the confidence beside it, ``NAME_confidence.tif``. Probabilities are written where they
+                were asked for, ``NAME_probabilities.tif``.
+
+        Returns:
+            The file of the classes.
+
+        Raises:
+            OutputError: It cannot be written, or has another suffix.
+        """
+        target = Path(path)
+        check_suffix(target, (".tif", ".tiff"))
+        layers = [Layer("classes", 1, "uint8")]
+        values: dict[str, Any] = {"classes": self.classes[None], "confidence": self._confidence[None]}
+        if confidence:
+            layers.append(Layer("confidence", 1, "uint8"))
+        if self.probabilities is not None:
+            layers.append(Layer("probabilities", len(self.legend), "float32"))
+            values["probabilities"] = self.probabilities
+        files = {layer.name: map_beside(target, layer.name) for layer in layers}
+        check_outputs(list(files.values()), [])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        windows = WindowPlan.of(*self.shape, max(self.shape), 0)
+        info = MapInfo(self.grid, self.legend, self.tags)
+        with (
+            TemporaryDirectory(dir=target.parent, prefix=f".{target.stem[:40]}.part-") as folder,
+            PartFiles(Path(folder), windows, Part.whole(windows), tuple(layers)) as part,
+        ):
+            part.append(SceneRows(0, 0, values, self.valid, 1, ()))
+            for layer in reversed(layers):
+                write_map(files[layer.name], layer, [part], info, Path(folder))
+        write_style(target, self.legend)
+        return target
+
+    def polygons(self, *, min_area: float = 0.0, simplify: float = 0.0) -> GeoDataFrame:
+        """Return the regions as polygons with their class, name, pixels, area in square metres and mean confidence.
+
+        Args:
+            min_area: Smaller ones are left out: square metres, or pixels where the map is not georeferenced.
+            simplify: Tolerance in pixels.
+
+        Returns:
+            A row per region, in the map's CRS.
+
+        Raises:
+            ImportError: geopandas is not installed.
+        """
+        import geopandas
+
+        from geodistill.inference.vector import write_vectors
+
+        with TemporaryDirectory(prefix="geodistill-") as folder:
+            path = self.save(Path(folder) / "map.tif", confidence=True)
+            vectors = write_vectors(
+                path, "parquet", min_area=min_area, simplify=simplify, confidence=map_beside(path, "confidence")
+            )
+            return geopandas.read_parquet(vectors.path)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the map in its colours with a legend of the classes that occur.
+
+        Args:
+            axes: Where to draw; by default a new figure.
+
+        Returns:
+            The axes.
+        """
+        from matplotlib import pyplot
+        from matplotlib.patches import Patch
+
+        if axes is None:
+            axes = pyplot.subplots(layout="constrained")[1]
+        axes.imshow(self.to_rgb(), interpolation="nearest")
+        axes.set_axis_off()
+        handles = [
+            Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name)
+            for (name, share), colour in zip(self.shares().items(), self.legend.colours, strict=True)
+            if share
+        ]
+        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        return axes
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in self.shares().items() if share)
+        return f"Prediction({self.shape[0]} x {self.shape[1]} pixels: {shares or 'no data'})"
+
+    def _repr_html_(self) -> str:
+        """Return the map and its classes for a notebook."""
+        from PIL import Image
+
+        step = -(-max(self.shape) // SHOWN)
+        file = io.BytesIO()
+        Image.fromarray(self.to_rgb()[::step, ::step]).save(file, "PNG")
+        picture = base64.b64encode(file.getvalue()).decode()
+        rows = [
+            (colour, name, f"{share:.1%}")
+            for (name, share), colour in zip(self.shares().items(), self.legend.colours, strict=True)
+            if share
+        ]
+        return (
+            f'<div style="display:flex;gap:1em;align-items:start"><img alt="map of classes" '
+            f'src="data:image/png;base64,{picture}"/>{html_table(("", "class", "share"), rows)}</div>'
+        )
+
+
+def predict_image(
+    segmenter: Segmenter,
+    image: NDArray[Any] | Tensor | Path | str | Raster,
+    *,
+    valid: NDArray[np.bool_] | None = None,
+    grid: Grid | None = None,
+    probabilities: bool = False,
+    options: PredictOptions | None = None,
+) -> Prediction:
+    """Map an image that fits in memory; see `Segmenter.predict`, which it is behind."""
+    options = options or PredictOptions(backend="torch", device=next(segmenter.parameters()).device.type)
+    if options.resume or options.vector or options.stac or options.blocks:
+        raise RecipeError("a prediction in memory with resume, vector, stac or blocks", "options without them")
+    options = _in_memory(options, probabilities)
+    if not isinstance(image, Path | str) and (options.resample or options.bands):
+        raise RecipeError("an array with resample or bands", "a file, or an array as the model takes it")
+    worker = Worker(segmenter, options)
+    raster, ours = _open(segmenter, image, valid, grid, options)
+    try:
+        check_bands(raster, segmenter.spec.bands)
+        warn_unlike(raster, segmenter.spec)
+        placed, plan = worker.plan(SceneTask(InputScene(raster.name, raster.source), Path("map.tif")), raster)
+        rows = stream(plan.network, Area.whole(raster), plan.windows, plan.options, batch=plan.batch)
+        with closing(rows):
+            done = list(rows)
+    finally:
+        if ours:
+            raster.close()
+        worker.close()
+    layers = {name: np.concatenate([each.layers[name] for each in done], 1) for name in done[0].layers}
+    return Prediction(
+        layers["classes"][0].astype(np.uint8, copy=False),
+        np.concatenate([each.valid for each in done]),
+        raster.grid,
+        placed.spec.legend,
+        layers["probabilities"].astype(np.float32, copy=False) if probabilities else None,
+        {"MODEL": describe(segmenter)},
+        layers["confidence"][0].astype(np.uint8, copy=False),
+    )
+
+
+def _in_memory(options: PredictOptions, probabilities: bool) -> PredictOptions:
+    """Return the options with the layers that a Prediction holds."""
+    return replace(options, confidence=True, probabilities="float32" if probabilities else None)
+
+
+def _open(
+    segmenter: Segmenter,
+    image: NDArray[Any] | Tensor | Path | str | Raster,
+    valid: NDArray[np.bool_] | None,
+    grid: Grid | None,
+    options: PredictOptions,
+) -> tuple[Raster, bool]:
+    """Return an image as a raster, and whether it was opened here."""
+    if isinstance(image, Path | str | Raster) and (valid is not None or grid is not None):
+        raise RecipeError("valid or grid with a file", "the file's own; or its pixels as an array")
+    if isinstance(image, Raster):
+        return image, False
+    if isinstance(image, Path | str):
+        return open_scene(InputScene(Path(image).stem, str(image)), options, segmenter.spec), True
+    pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    channels = segmenter.spec.channels
+    if pixels.ndim == 3 and pixels.shape[0] != channels and pixels.shape[2] == channels:
+        raise DataError(
+            f"an image of shape {pixels.shape}",
+            f"({channels}, rows, columns)",
+            "put the bands first: numpy.moveaxis(image, -1, 0)",
+        )
+    return ArrayRaster(pixels, valid, grid, options.nodata), True

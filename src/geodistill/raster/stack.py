@@ -1,0 +1,101 @@
+"""Several files that show one place as one raster with all their bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.transform import Affine
+
+from geodistill.errors import DataError
+from geodistill.raster.orientation import turn_of
+from geodistill.raster.source import open_source, vsi_name
+
+_TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "float32": "Float32",
+    "float64": "Float64",
+    "int64": "Int64",
+    "uint64": "UInt64",
+}
+
+
+def stack(sources: Sequence[str]) -> str:
+    """Return the text of a GDAL virtual raster with all bands of files that show one place, in the order of the files.
+
+    The grid is that of the finest; coarser ones are read bilinearly onto it. Each band keeps its own nodata, scale and
+    offset, and answers to its file's name.
+
+    Raises:
+        DataError: A file cannot be read, they are in different coordinate systems, or do not show the same place.
+    """
+    files = [open_source(source) for source in sources]
+    try:
+        for source, file in zip(sources, files, strict=True):
+            if not turn_of(source, file, file.tags()).none:
+                raise DataError(f"{source} has an orientation tag", "band files as they are seen", "turn its pixels")
+            if file.crs != files[0].crs:
+                raise DataError(f"{source} in {file.crs}", f"{files[0].crs} as {sources[0]}", "reproject one of them")
+        finest = min(files, key=lambda file: abs(file.transform.determinant))
+        bands: list[str] = []
+        for source, file in zip(sources, files, strict=True):
+            place = _place(source, file, finest)
+            bands += [_band(len(bands) + i, source, file, i, place) for i in file.indexes]
+        t = finest.transform
+        where = ", ".join(repr(float(v)) for v in (t.c, t.a, t.b, t.f, t.d, t.e))
+        crs = escape(finest.crs.to_wkt()) if finest.crs else ""
+        return (
+            f'<VRTDataset rasterXSize="{finest.width}" rasterYSize="{finest.height}"><SRS>{crs}</SRS>'
+            f"<GeoTransform>{where}</GeoTransform>{''.join(bands)}</VRTDataset>"
+        )
+    except RasterioError as error:
+        raise DataError(f"{', '.join(sources)} cannot be read together ({error})", "band files of one scene") from error
+    finally:
+        for file in files:
+            file.close()
+
+
+def _place(source: str, file: DatasetReader, finest: DatasetReader) -> tuple[float, float, float, float]:
+    """Where a file lies on the finest grid: column, row, width and height in its pixels."""
+    to_pixels: Affine = ~finest.transform @ file.transform
+    (left, top), (right, bottom) = to_pixels @ (0, 0), to_pixels @ (file.width, file.height)
+    slack = 1.5 * max(abs(to_pixels.a), abs(to_pixels.e))
+    turned = abs(to_pixels.b) + abs(to_pixels.d) > 1e-6
+    far = max(abs(left), abs(top), abs(right - finest.width), abs(bottom - finest.height)) > slack
+    if turned or far or right <= left or bottom <= top:
+        raise DataError(
+            f"{source} covers another place than {finest.name}", "band files of one scene, which share their corners"
+        )
+    return left, top, right - left, bottom - top
+
+
+def _band(number: int, source: str, file: DatasetReader, index: int, place: tuple[float, float, float, float]) -> str:
+    kind = _TYPES.get(file.dtypes[index - 1])
+    if kind is None:
+        raise DataError(f"{source} of type {file.dtypes[index - 1]}", f"one of {', '.join(_TYPES)}")
+    name = Path(source).name if file.count == 1 else file.descriptions[index - 1] or f"{Path(source).name} {index}"
+    nodata = file.nodatavals[index - 1]
+    tags = f"<Description>{escape(name)}</Description>"
+    tags += f"<ColorInterp>{file.colorinterp[index - 1].name.capitalize()}</ColorInterp>"
+    if nodata is not None:
+        tags += f"<NoDataValue>{nodata!r}</NoDataValue>"
+    scale, offset = file.scales[index - 1], file.offsets[index - 1]
+    tags += f"<Offset>{offset!r}</Offset><Scale>{scale!r}</Scale>"
+    x, y, width, height = place
+    part = f'<SrcRect xOff="0" yOff="0" xSize="{file.width}" ySize="{file.height}"/>'
+    part += f'<DstRect xOff="{x!r}" yOff="{y!r}" xSize="{width!r}" ySize="{height!r}"/>'
+    name = escape(vsi_name(source))
+    content = f'<SourceFilename relativeToVRT="0">{name}</SourceFilename><SourceBand>{index}</SourceBand>{part}'
+    content += f"<NODATA>{nodata!r}</NODATA>" if nodata is not None else ""
+    return (
+        f'<VRTRasterBand dataType="{kind}" band="{number}">{tags}'
+        f'<ComplexSource resampling="bilinear">{content}</ComplexSource></VRTRasterBand>'
+    )

@@ -1,0 +1,144 @@
+"""Lightning's Trainer as runs use it: device, logs, one calm progress line, the seed of each step."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from tqdm import tqdm
+
+from geodistill.errors import RecipeError, output_error
+from geodistill.lazy import load
+from geodistill.methods.schema import Recipe
+from geodistill.methods.task import Phase
+from geodistill.training.folder import run_identity
+from geodistill.training.logs import run_loggers
+from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
+
+
+class SeedSteps(lightning.Callback):
+    """Seeds dropout and drop-path by step and process, so that a resumed run repeats an uninterrupted one."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed this step."""
+        torch.manual_seed((self._seed * 1_000_003 + trainer.global_step) * 4096 + trainer.global_rank)
+
+
+class ProgressLine(lightning.Callback):
+    """One line for the whole training phase: steps, loss and the last validation mIoU; silent off a terminal."""
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._bar: tqdm[Any] | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Open the line where the run starts or resumes."""
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = tqdm(
+                total=trainer.max_steps,
+                initial=trainer.global_step,
+                desc=self._description,
+                unit="step",
+                dynamic_ncols=True,
+                mininterval=0.5,
+            )
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the line on."""
+        if self._bar is not None:
+            self._bar.update(trainer.global_step - self._bar.n)
+            if trainer.global_step % 10 == 0:
+                self._bar.set_postfix({k: f"{float(v):.3f}" for k, v in trainer.progress_bar_metrics.items()})
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Close the line."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the line."""
+        self.on_train_end(trainer, pl_module)
+
+
+def run_trainer(
+    trainer: lightning.Trainer, task: lightning.LightningModule, data: lightning.LightningDataModule, checkpoint: Path
+) -> None:
+    """Train from a resume point, where there is one, to the end.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it.
+    """
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    except SystemExit as stopped:
+        # Lightning ends the process on Ctrl-C; the command line has its own way to say so.
+        raise KeyboardInterrupt from stopped
+    except OSError as error:  # of the logs: pixels and checkpoints have their own errors
+        raise output_error(checkpoint.parent.parent, error) from error
+    except ValueError as error:
+        if refusal := one_value_error(error):
+            raise refusal from error
+        raise
+
+
+def make_trainer(
+    recipe: Recipe, run: Path, start_step: int, points: ResumePoints, phase: Phase | None = None
+) -> lightning.Trainer:
+    """Return the Trainer of the steps on labels, or of a phase before them, which is not validated.
+
+    The logs (CSV and TensorBoard) of each call get a folder of their own, by the step that it resumes from.
+    """
+    config, validates = recipe.trainer, points.validated is not None
+    name, logs = ("fit", run / "logs") if phase is None else (phase.name, run / "logs" / phase.name)
+    callbacks: list[lightning.Callback] = [points, SeedSteps(config.seed), ProgressLine(f"{name} {run.name}")]
+    if validates and config.patience is not None:
+        callbacks.append(Patience(config.patience))
+    if validates and config.pictures:
+        pictures = load("geodistill.training.pictures:ValidationPictures")
+        callbacks.append(pictures(run / "pictures", config.pictures))
+    many = config.devices > 1
+    return lightning.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy="ddp" if many else "auto",
+        sync_batchnorm=many and torch.cuda.is_available() and config.accelerator != "cpu",
+        precision=config.precision,
+        max_steps=config.max_steps if phase is None else phase.steps,
+        max_epochs=-1,
+        val_check_interval=points.validated or config.max_steps or 1,
+        check_val_every_n_epoch=None,
+        limit_val_batches=None if validates else 0,
+        num_sanity_val_steps=0,
+        gradient_clip_val=recipe.optimizer.clip_norm if phase is None else None,
+        logger=run_loggers(logs, start_step),
+        log_every_n_steps=LOG_EVERY,
+        callbacks=callbacks,
+        plugins=[SafeCheckpointIO(run_identity(recipe))],
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def one_value_error(error: ValueError) -> RecipeError | None:
+    """Return the error of a batch norm that got one value, in the user's words; ``None`` for any other."""
+    if "Expected more than 1 value per channel" not in str(error):
+        return None
+    return RecipeError(
+        "data.batch_size 1 with a network that normalises over the batch",
+        "at least 2: of one image's map of 1 x 1 there is no deviation",
+        "set data.batch_size 2 or more, or another network.architecture",
+    )

@@ -1,0 +1,35 @@
+"""The notebook in docs/ runs from its first cell to its last, and holds no output of an earlier run."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+
+from where import ROOT
+
+NOTEBOOK = ROOT / "docs" / "from-folder-to-map.ipynb"
+
+
+def run_cell(source: str, names: dict[str, Any]) -> Any:
+    """Run a cell as a notebook does; return the value of its last line where that is an expression."""
+    body = ast.parse(source).body
+    last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+    exec(compile(ast.Module(body, []), NOTEBOOK.name, "exec"), names)
+    return None if last is None else eval(compile(ast.Expression(last.value), NOTEBOOK.name, "eval"), names)
+
+
+@pytest.mark.slow
+def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, Any] = {}
+    shown = [run_cell("".join(cell["source"]), names) for cell in cells]
+    assert names["result"].miou > 0.1
+    assert "<table>" in names["prediction"]._repr_html_()
+    assert len(shown[-2]) > 0
+    assert all(path.is_file() for path in shown[-1])
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from geodistill.errors import RecipeError
+from geodistill.nn.adapters import adapters_of
 
 _BLOCK = re.compile(r"(?:^|\.)model\.blocks\.(\d+)\.")
 
@@ -20,7 +21,7 @@ class OptimizerConfig:
 
     Attributes:
         lr: Learning rate.
-        encoder_lr: Learning rate of the encoder; `lr` where not given.
+        encoder_lr: Learning rate of the encoder, adapters in it excepted, which are new; `lr` where not given.
         weight_decay: Decay of weight matrices and kernels; norms, biases, positions and scales never decay.
         decay_vectors: Decay biases, layer scales and batch norms too, as mmseg's recipes do; layer norms and positions
             never do.
@@ -111,6 +112,8 @@ def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: Opti
     position embeddings and relative position tables never.
     """
     in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    if encoder is not None:
+        in_encoder -= {id(p) for adapter in adapters_of(encoder) for p in adapter.parameters()}
     layer_norms = {
         id(p) for module in network.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()
     }

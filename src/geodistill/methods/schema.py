@@ -50,7 +50,7 @@ class OptimizerConfig:
 
     Attributes:
         lr: Learning rate.
-        encoder_lr: Learning rate of the encoder; `lr` where not given.
+        encoder_lr: Learning rate of the encoder, adapters in it excepted, which are new; `lr` where not given.
         weight_decay: Decay of weight matrices and kernels; norms, biases, positions and scales never decay.
         decay_vectors: Decay biases, layer scales and batch norms too, as mmseg's recipes do; layer norms and positions
             never do.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, TrainingError
+from geodistill.lazy import load
 from geodistill.methods.method import Method
 from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.metrics import ConfusionMatrix
@@ -207,6 +208,9 @@ def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: Opti
     position embeddings and relative position tables never.
     """
     in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    if encoder is not None and "adapters=" in str(getattr(encoder, "name", "")):
+        adapters = load("geodistill.nn.adapters:adapters_of")(encoder)
+        in_encoder -= {id(p) for adapter in adapters for p in adapter.parameters()}
     layer_norms = {
         id(p) for module in network.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()
     }

@@ -14,6 +14,8 @@ from geodistill.methods.maflnet.maca import MacaConfig
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
 from geodistill.methods.maflnet.training import MaflLossConfig
 from geodistill.methods.method import Method
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
+from geodistill.methods.task import SegmentationTask
 from geodistill.nn.adapters import adapters_of
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
@@ -133,6 +135,20 @@ def test_only_adapters_of_a_frozen_trunk_learn() -> None:
     }
     assert not network.encoder.training
     assert network.head.training
+
+
+@pytest.mark.parametrize("trained", ["adapters", "all"])
+def test_adapters_learn_at_the_rate_of_new_modules(trained: Any) -> None:
+    method = build_maflnet(SPEC, replace(TEACHER, trained=trained), MaflLossConfig())
+    rates = OptimizerConfig(lr=6e-4, encoder_lr=6e-5)
+    task = SegmentationTask(method, SPEC, rates, ScheduleConfig(), 10)
+    groups = task.configure_optimizers()["optimizer"].param_groups
+    rate_of = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
+    named = {name: rate_of[id(p)] for name, p in method.network.named_parameters() if p.requires_grad}
+    slow = {name for name, rate in named.items() if rate == 6e-5}
+    assert slow == {name for name in named if name.startswith("encoder.") and ".adapter." not in name}
+    assert all(rate == 6e-4 for name, rate in named.items() if name not in slow)
+    assert bool(slow) == (trained == "all")
 
 
 def test_what_is_trained_of_the_encoder() -> None:

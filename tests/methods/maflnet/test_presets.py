@@ -50,7 +50,6 @@ def test_teacher_and_student_differ_in_encoder_and_terms_alone(preset: str) -> N
     assert {key for key in differ if not key.startswith(("teacher", "losses.weights"))} == {
         "network.encoder",
         "network.trained",
-        "optimizer.encoder_lr",
     }
 
 

@@ -14,7 +14,7 @@ from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
 from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce.board import Board, Clock
-from geodistill.papers.reproduce.pictures import PICTURES, RanRows, draw_pictures, picture_name
+from geodistill.papers.reproduce.paper_figures import PICTURES, RanRows, draw_pictures, picture_name
 from geodistill.papers.reproduce.planner import (
     Planner,
     Settings,
@@ -122,7 +122,7 @@ def draw(
     Args:
         name: As `reproduce` takes it, like all others.
         out: Directory of runs and results.
-        kinds: Of `geodistill.papers.reproduce.pictures.PICTURES`; all where not given.
+        kinds: Of `geodistill.papers.reproduce.paper_figures.PICTURES`; all where not given.
         scale: The runs' scale.
         root: The folder of the official set.
         seeds: The runs' seeds.

@@ -93,9 +93,9 @@ class OfficialSets:
 
     def identity(self, name: str) -> dict[str, Any]:
         """Return what decides what the set holds: sets with one identity are one."""
-        own = name == self.table.dataset
-        variants = {"split": self.table.split, "layout": self.table.layout} if own else {"split": None, "layout": None}
-        return {"set": name, "root": str(self.root.resolve()), **variants}
+        table = self.table
+        split, layout = (table.split, table.layout) if name == table.dataset else (None, None)
+        return {"set": name, "root": str(self.root.resolve()), "split": split, "layout": layout}
 
     def manifest(self, name: str) -> Path:
         """Scan a set by its official layout and split, where that was not done yet; return its manifest.

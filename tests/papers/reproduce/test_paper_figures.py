@@ -12,7 +12,7 @@ from geodistill.cli import main
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.papers.feature_maps import class_activation, feature_heat, overlay
 from geodistill.papers.reproduce import reproduce, table_data
-from geodistill.papers.reproduce.pictures import PICTURES
+from geodistill.papers.reproduce.paper_figures import PICTURES
 from geodistill.papers.reproduce.runner import draw
 from tiny import tiny_networks, tiny_segmenter
 

@@ -6,7 +6,8 @@ from geodistill.data.catalog.declarations import CATALOG
 from geodistill.methods.maflnet.training import MaflnetRecipe
 from geodistill.methods.schema import ScheduleConfig
 from geodistill.papers.registry import find_table
-from geodistill.papers.reproduce.planner import Planner, Settings, TrainingRun
+from geodistill.papers.reproduce.planner import Planner, TrainingRun
+from geodistill.papers.reproduce.row_recipe import Settings
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
 

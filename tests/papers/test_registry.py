@@ -12,7 +12,8 @@ from geodistill.label.segmenters.promptable import COMBINATIONS
 from geodistill.methods.schema import Recipe
 from geodistill.nn.encoders import parse_name
 from geodistill.papers.registry import PAPERS, all_tables, find_table, prompt_figures
-from geodistill.papers.reproduce.planner import SHARED, Planner, load_row, row_flags, value_of, why_open
+from geodistill.papers.reproduce.planner import Planner
+from geodistill.papers.reproduce.row_recipe import SHARED, load_row, row_flags, value_of, why_open
 from geodistill.papers.table import PaperRow, Step, Table
 from geodistill.training.recipe import list_recipes, recipe_dict
 

@@ -9,7 +9,8 @@ import pytest
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import RecipeError
 from geodistill.papers.registry import find_table
-from geodistill.papers.reproduce.planner import Planner, TrainingRun, parse_overrides, put, why_open
+from geodistill.papers.reproduce.planner import Planner, TrainingRun
+from geodistill.papers.reproduce.row_recipe import parse_overrides, put, why_open
 from geodistill.papers.reproduce.smoke import STEPS, tiny_encoder
 from geodistill.papers.table import PaperRow, Step
 from geodistill.training.recipe import load_recipe

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from geodistill.papers.reproduce.planner import Settings, TrainingRun
+from geodistill.papers.reproduce.planner import TrainingRun
 from geodistill.papers.reproduce.result_table import EXACT, PaperTable, State, TableRow, printed_complaints
+from geodistill.papers.reproduce.row_recipe import Settings
 from geodistill.papers.reproduce.row_scores import Scale
 from geodistill.papers.sanity import complaints
 from geodistill.papers.table import Table

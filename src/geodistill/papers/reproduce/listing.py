@@ -8,8 +8,8 @@ from typing import Any
 
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.papers.registry import all_tables
-from geodistill.papers.reproduce.planner import why_open
 from geodistill.papers.reproduce.result_table import printed_complaints
+from geodistill.papers.reproduce.row_recipe import why_open
 from geodistill.papers.table import Figure, PaperRow, Table
 
 

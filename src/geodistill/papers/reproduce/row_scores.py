@@ -16,8 +16,9 @@ from geodistill.inference.network import load_on
 from geodistill.methods.metasegnet.training import MetaSegNetRecipe
 from geodistill.methods.schema import Recipe
 from geodistill.metrics import Scores
-from geodistill.papers.reproduce.planner import TrainingRun, put
+from geodistill.papers.reproduce.planner import TrainingRun
 from geodistill.papers.reproduce.prompt_table import kept_figures
+from geodistill.papers.reproduce.row_recipe import put
 from geodistill.papers.reproduce.table_data import Source, with_data
 from geodistill.papers.table import Table
 from geodistill.raster import atomic_path

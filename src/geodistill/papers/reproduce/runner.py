@@ -14,17 +14,12 @@ from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
 from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce.board import Board, Clock
-from geodistill.papers.reproduce.paper_figures import PICTURES, RanRows, draw_pictures, picture_name
-from geodistill.papers.reproduce.planner import (
-    Planner,
-    Settings,
-    TrainingRun,
-    known_keys,
-    parse_overrides,
-    why_open,
-)
+from geodistill.papers.reproduce.paper_figures import PICTURES, draw_pictures, picture_name
+from geodistill.papers.reproduce.planner import Planner, TrainingRun
 from geodistill.papers.reproduce.prompt_table import prompt_figures
+from geodistill.papers.reproduce.ran_rows import RanRows
 from geodistill.papers.reproduce.result_table import PaperTable, result_names
+from geodistill.papers.reproduce.row_recipe import Settings, known_keys, parse_overrides, why_open
 from geodistill.papers.reproduce.row_scores import Runner, Scale
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source, identities, look_for_weights
 from geodistill.papers.table import Table

@@ -18,7 +18,8 @@ from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, DataError
 from geodistill.methods.schema import Recipe
 from geodistill.nn.encoders import build_encoder
-from geodistill.papers.reproduce.planner import TrainingRun, known_keys, put, value_of
+from geodistill.papers.reproduce.planner import TrainingRun
+from geodistill.papers.reproduce.row_recipe import known_keys, put, value_of
 from geodistill.papers.table import Table
 from geodistill.spec import Legend
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_scene

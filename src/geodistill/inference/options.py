@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from geodistill import backends
+from geodistill.backends import BACKENDS as KNOWN_BACKENDS
+from geodistill.backends import PRECISIONS as KNOWN_PRECISIONS
 from geodistill.errors import RecipeError, UnknownNameError
 
-BACKENDS = ("auto", *backends.BACKENDS)
-PRECISIONS = ("auto", *backends.PRECISIONS)
+BACKENDS = ("auto", *KNOWN_BACKENDS)
+PRECISIONS = ("auto", *KNOWN_PRECISIONS)
 
 BLENDS = ("cosine", "none")
 """How overlapping windows become one map: see `axis_weights`."""

@@ -94,11 +94,11 @@ def scan(
     `Manifest.problems`, and training refuses the manifest until they are mended.
 
     Args:
-        images: Folder (or folders, or one file) of images; with ``images/`` and ``masks/`` inside, at any depth,
-            no ``masks`` are needed.
+        images: Folder (or folders, or one file) of images; with ``images/`` and ``masks/`` inside, at any depth, or
+            ``masks/`` beside it, no ``masks`` are needed.
         masks: As many folders or files of masks.
         out: The manifest to write; a name without suffix is a folder that gets ``manifest.parquet``.
-        legend: A legend, or its file; without one, classes are the values found in single-band masks.
+        legend: A legend, or its file; without one, classes are the values or colours found in the masks.
         unlabelled: Take images without mask too, as split ``unlabelled``.
         include: Pattern of image file names to take, such as ``*-21.png``.
         split: How to divide; by default each file by itself, 70, 15 and 15 of a hundred.
@@ -115,7 +115,7 @@ def scan(
     places, target = _paths(images), manifest_path(out)
     plan = split or SplitPlan()
     classes = legend if isinstance(legend, Legend | None) else Legend.load(legend)
-    layout = find_pairs(places, () if masks is None else _paths(masks), include)
+    layout = find_pairs(places, () if masks is None else _paths(masks), include, beside=not unlabelled)
     inputs = [path for pair in layout.pairs for path in pair if path is not None] + layout.masks_without_image
     given = [Path(path) for path in (legend, plan.group_file) if isinstance(path, str | Path)]
     given += [] if plan.lists is None else sorted(plan.lists.glob("*.txt"))
@@ -270,7 +270,7 @@ def format_scan(report: ScanReport) -> str:
         if names:
             lines.append(f"{split} groups: " + (", ".join(names) if len(names) <= 12 else str(len(names))))
     if manifest.legend is not None:
-        how = "inferred from the values found in the masks" if report.legend_inferred else "given"
+        how = "proposed from what the masks hold" if report.legend_inferred else "given"
         values = [f"{name}={value}" for name, value in zip(manifest.legend.names, manifest.legend.values, strict=True)]
         lines.append(f"legend ({how}): {', '.join(values if report.legend_inferred else manifest.legend.names)}")
     for what, paths in (

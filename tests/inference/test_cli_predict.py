@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from geodistill.cli import main
-from geodistill.cli.predict import options_of, predict_parser
 from geodistill.cli.arguments import parse
+from geodistill.cli.predict import options_of, predict_parser
 from geodistill.inference.options import PredictOptions
 
 GIVEN = ["--model", "m", "--input", "a.tif", "b.tif", "--out", "o"]

@@ -87,10 +87,11 @@ def scan(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, FOLDER_FLAGS, "with --dataset")
     else:
         refuse_idle(parser, args, SET_FLAGS, "without --dataset")
-    from geodistill.data.scan import format_scan
+    from geodistill.data.scan import format_scan, write_proposal
 
     report = _scan_set(args) if args.dataset else _scan_folders(args)
-    print_result(args.json, report.to_dict(), format_scan(report))
+    proposal = write_proposal(report) if report.legend_inferred else ""
+    print_result(args.json, report.to_dict(), "\n".join(filter(None, (format_scan(report), proposal))))
     if problems := report.manifest.problems:
         raise DataError(
             f"{len(problems)} problems written into {report.manifest.path}",

@@ -126,7 +126,12 @@ def build_parser() -> VerbParser:
     _add_output(parser, keep_or_drop)
     _add_rules(parser, "on, or the preset's", "0.5, or the preset's", "0.75 for grabcut, else none")
     add = parser.add_group("speed")
-    add("--batch-size", "tiles that go through the segmenter's encoder at once", type=int, otherwise="8 on a GPU, else 1")
+    add(
+        "--batch-size",
+        "tiles that go through the segmenter's encoder at once",
+        type=int,
+        otherwise="8 on a GPU, else 1",
+    )
     _add_machines(parser)
     return parser
 
@@ -178,7 +183,6 @@ def settings_of(args: Namespace) -> LabelSettings:
     """
     from geodistill.label.config import LabelSettings
     from geodistill.label.postprocess import default_rules
-
     from geodistill.label.presets import PRESETS
 
     preset = None if args.preset is None else PRESETS[args.preset]

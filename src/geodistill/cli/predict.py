@@ -71,7 +71,11 @@ def predict_parser() -> VerbParser:
     gsd = "ground sampling distance of the map; auto is the model's where the scene's differs by more than 1.5 times"
     add("--gsd", gsd, default=default.gsd, choices=GSDS)
     parser.old_forms["--resample"] = ("--gsd", "model")
-    add("--bands", "bands by number from 1 or by name, such as 4,3,2 or red,green,blue", otherwise="by the model's names")
+    add(
+        "--bands",
+        "bands by number from 1 or by name, such as 4,3,2 or red,green,blue",
+        otherwise="by the model's names",
+    )
     add.switch("--confidence", "also write the probability of the class")
     add("--vector", "also write polygons, and confidence", choices=VECTOR_FORMATS)
     add("--device", DEVICE, default=default.device)
@@ -150,7 +154,9 @@ def _add_machines(parser: VerbParser) -> None:
     add = parser.add_group("many machines")
     add("--engine", "what runs the workers", default="local", choices=ENGINES)
     add("--address", "Ray cluster to join, such as auto", otherwise="one is started here")
-    add("--blocks", "cut each scene in this many blocks of rows", type=int, otherwise="as many as keep the workers busy")
+    add(
+        "--blocks", "cut each scene in this many blocks of rows", type=int, otherwise="as many as keep the workers busy"
+    )
     add("--gpus", "GPUs a worker on the cluster takes", type=float, default=0.0)
 
 

@@ -66,7 +66,11 @@ def prompts_parser() -> VerbParser:
     add("--kind", "kind of text", default="climate", choices=KINDS)
     add("--text-encoder", "counts the tokens: words, a hub id or a directory", default="words")
     add("--llm", "address of an OpenAI-compatible endpoint, such as http://localhost:11434/v1")
-    add("--llm-model", "name of the model there; its key comes from GEODISTILL_LLM_KEY", otherwise="none, needed with --llm")
+    add(
+        "--llm-model",
+        "name of the model there; its key comes from GEODISTILL_LLM_KEY",
+        otherwise="none, needed with --llm",
+    )
     add("--answers", "JSON file of the answers, to be read and edited", default="prompts.json")
     add.switch("--llm-fallback", "built-in knowledge where the endpoint fails")
     add.switch("--yes", "ask the model without showing the cost first")

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from tqdm import tqdm
 
 from geodistill.data.findings import ImageSummary, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.layout import find_pairs, no_pair_error
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.mask_files import infer_legend, size_mismatch_error
+from geodistill.data.mask_files import infer_legend, label_name, size_mismatch_error
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError
+from geodistill.files import atomic_path
 from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
@@ -258,6 +260,31 @@ def _date_in(name: str) -> str | None:
         except ValueError:
             continue
     return None
+
+
+def write_proposal(report: ScanReport) -> str:
+    """Write a legend that was made from the masks beside the manifest, to be edited; return a line that says so.
+
+    A file that is there is left as it is.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    legend, path = report.manifest.legend, report.manifest.path
+    if legend is None or path is None:
+        return ""
+    file = path.with_name("legend.yaml")
+    if file.exists():
+        return f"{file} is there and was left as it is; --legend {file} takes it"
+    classes = {
+        name: {"colour": label_name(colour), "value": value}
+        for name, colour, value in zip(legend.names, legend.colours, legend.values, strict=True)
+    }
+    ignored = [*legend.ignore_values, *(label_name(colour) for colour in legend.ignore_colours)]
+    text = yaml.safe_dump({"classes": classes, "ignore": ignored}, sort_keys=False, allow_unicode=True)
+    with atomic_path(file, "legend") as part:
+        part.write_text(text, encoding="utf-8")
+    return f"{file} holds this legend: name the classes in it and scan again with --legend {file}"
 
 
 def format_scan(report: ScanReport) -> str:

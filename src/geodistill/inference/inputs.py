@@ -196,7 +196,9 @@ def warn_unlike(raster: Raster, spec: Spec, options: PredictOptions) -> None:
     if options.gsd != "model" and is_far(raster, spec):
         distances = f"{raster.source} has {raster.native_gsd:.3g} m a pixel, the model {spec.gsd:.3g} m"
         resampled = raster.grid.gsd != raster.native_gsd
-        done = "resampled to the model's; --gsd native keeps the scene's" if resampled else "the classes may mean nothing"
+        done = (
+            "resampled to the model's; --gsd native keeps the scene's" if resampled else "the classes may mean nothing"
+        )
         warnings.warn(f"{distances}: {done}", GeodistillWarning, stacklevel=2)
     moments = sample_moments(raster) if any(spec.mean) else None
     difference = how_far(spec, *moments) if moments is not None else None

@@ -73,8 +73,8 @@ def free_memory() -> int | None:
 
 
 def _accelerators(torch: Any) -> list[str]:
-    found = [f"cuda:{i}, {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
-    return found + (["mps"] if torch.backends.mps.is_available() else [])
+    gpus = [f"cuda:{i}, {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return gpus + (["mps"] if torch.backends.mps.is_available() else [])
 
 
 def _vector_drivers() -> set[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.inference.options import FAR, PredictOptions
-from geodistill.raster import IMAGE_SUFFIXES, Raster, Window
+from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster, Window
 from geodistill.raster.bands import aliases, band_token
 from geodistill.raster.source import is_local, shared_name, stem_of
 from geodistill.spec import Spec
@@ -185,17 +185,24 @@ def _resampled(raster: Raster, spec: Spec) -> Raster:
         return ResampledRaster(raster, spec.gsd)
 
 
+def _native(raster: Raster) -> Grid:
+    """Return the grid of the file, whatever the raster is read at."""
+    grid: Grid = getattr(raster, "native", raster.grid)
+    return grid
+
+
 def is_far(raster: Raster, spec: Spec) -> bool:
     """Whether the ground sampling distances of a scene and a model are known and differ by more than `FAR`."""
-    gsd, trained = raster.native_gsd, spec.gsd
+    gsd, trained = _native(raster).gsd, spec.gsd
     return gsd is not None and trained is not None and max(gsd / trained, trained / gsd) > FAR
 
 
 def warn_unlike(raster: Raster, spec: Spec, options: PredictOptions) -> None:
     """Say where a scene was resampled unasked, or its distance or samples lie far from those of the training."""
     if options.gsd != "model" and is_far(raster, spec):
-        distances = f"{raster.source} has {raster.native_gsd:.3g} m a pixel, the model {spec.gsd:.3g} m"
-        resampled = raster.grid.gsd != raster.native_gsd
+        native = _native(raster).gsd
+        distances = f"{raster.source} has {native:.3g} m a pixel, the model {spec.gsd:.3g} m"
+        resampled = raster.grid.gsd != native
         done = (
             "resampled to the model's; --gsd native keeps the scene's" if resampled else "the classes may mean nothing"
         )

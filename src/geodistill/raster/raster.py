@@ -253,11 +253,6 @@ class Raster:
         height, width = self._turn.shape(file.height, file.width)
         return Grid(height, width, file.crs, file.transform, tuple(gcps), gcps_crs, file.rpcs)
 
-    @property
-    def native_gsd(self) -> float | None:
-        """Ground sampling distance of the file in metres, whatever it is read at; ``None`` where it is unknown."""
-        return self.grid.gsd
-
     def read(
         self, window: Window | None = None, bands: Sequence[int] | None = None, within: Window | None = None
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:

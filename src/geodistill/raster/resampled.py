@@ -51,9 +51,9 @@ class ResampledRaster(Raster):
             return ResampledRaster(raster, self._gsd)
 
     @property
-    def native_gsd(self) -> float | None:
-        """The file's own ground sampling distance in metres."""
-        return self._whole.gsd
+    def native(self) -> Grid:
+        """Shape and georeferencing of the file itself."""
+        return self._whole
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -225,8 +225,8 @@ def _add_colours(raster: Raster, colours: set[Colour]) -> None:
     for strip in strips(raster.grid.whole):
         pixels, valid, _ = raster.read_labels(strip)
         packed = pixels[:, valid].astype(np.uint32)
-        found = np.unique(packed[0] << 16 | packed[1] << 8 | packed[2]).tolist()
-        colours.update((value >> 16, value >> 8 & 255, value & 255) for value in found[: MAX_INFERRED_CLASSES + 1])
+        values = np.unique(packed[0] << 16 | packed[1] << 8 | packed[2]).tolist()
+        colours.update((value >> 16, value >> 8 & 255, value & 255) for value in values[: MAX_INFERRED_CLASSES + 1])
         if len(colours) > MAX_INFERRED_CLASSES:
             raise _needs_legend(raster)
 

@@ -169,8 +169,8 @@ def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster
             from geodistill.inference.local_only import refuse_outside
 
             refuse_outside(scene, raster)
-        wanted = options.gsd == "model" or (options.gsd == "auto" and is_far(raster, spec))
-        return _resampled(raster, spec) if wanted else raster
+        resample = options.gsd == "model" or (options.gsd == "auto" and is_far(raster, spec))
+        return _resampled(raster, spec) if resample else raster
     except DataError:
         raster.close()
         raise

@@ -202,7 +202,7 @@ def _client(url: str, key: str, timeout: float, retries: int) -> OpenAI:
     try:
         from openai import OpenAI
     except ImportError as error:
-        raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[context]'") from error
+        raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[text]'") from error
     if urlsplit(url).scheme not in ("http", "https"):
         raise RecipeError("--llm with something that is no address", "one such as http://localhost:11434/v1")
     client = bounded_client(ANSWER_BYTES, timeout)

@@ -29,7 +29,8 @@ class DataConfig:
         fraction: Share of the labelled training images that are used, such as 0.05; which, the seed chooses so that
             they cover the classes. All where not given.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
-        flips: Mirror half of the crops.
+        flips: Mirror half of the crops left to right.
+        vertical_flips: Mirror half of the crops top to bottom too; where crops are turned, `flips` alone gives every view.
         turns: Turn crops by 0, 90, 180 or 270 degrees.
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.
@@ -53,6 +54,7 @@ class DataConfig:
     fraction: float | None = None
     scale: tuple[float, float] = (0.5, 2.0)
     flips: bool = True
+    vertical_flips: bool = False
     turns: bool = True
     brightness: float = 0.2
     contrast: float = 0.2
@@ -73,6 +75,7 @@ class DataConfig:
         return Augmentation(
             scale=self.scale,
             flips=self.flips,
+            vertical_flips=self.vertical_flips,
             turns=self.turns,
             brightness=self.brightness,
             contrast=self.contrast,

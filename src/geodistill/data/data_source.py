@@ -90,7 +90,9 @@ class DataSource:
         files = hashlib.sha256()
         for row in (*self.manifest.rows("train"), *self._unlabelled):
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
-        moves = ("crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries")
+        moves = ["crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
+        if self._config.vertical_flips:  # caches of runs without them stay good
+            moves.append("vertical_flips")
         return {
             "files": files.hexdigest(),
             "legend": self.spec.legend.to_dict(),

@@ -132,7 +132,7 @@ class RandomCrops(Dataset[Sample]):
             patch, row, key = self._mosaic(pool, rng)
         else:
             patch, row, key = self._one(pool, fixed, rng, self._crop, self._crop)
-        return turn_and_flip(patch, rng, turns=augmentation.turns, flips=augmentation.flips), row, key
+        return turn_and_flip(patch, rng, augmentation), row, key
 
     def _colours(self, patch: Patch, rng: np.random.Generator) -> Patch:
         return patch if self._photometric is None else self._photometric(patch, rng)

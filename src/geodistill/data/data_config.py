@@ -30,7 +30,7 @@ class DataConfig:
             they cover the classes. All where not given.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
         flips: Mirror half of the crops left to right.
-        vertical_flips: Mirror half of the crops top to bottom too; where crops are turned, `flips` alone gives every view.
+        vertical_flips: Mirror half of the crops top to bottom too; beside `turns`, `flips` alone gives every view.
         turns: Turn crops by 0, 90, 180 or 270 degrees.
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.

@@ -29,6 +29,9 @@ def _build_parser() -> ArgumentParser:
     add("--zone", help="climate zone of the images (MetaSegNet only)")
     add("--region", help="place of the images, such as potsdam; file where files are named by it (MetaSegNet only)")
     add("--class-map", help="for a set of other classes: 'model=set model=set ...' or a YAML file")
+    add(
+        "--gsd", type=float, help="bring images to so many metres per pixel first, the model's; labels stay as they are"
+    )
     add("--overlap", type=float, default=0.25, help="overlap of the sliding window, 0 to 0.75")
     add("--flips", action="store_true", help="average over horizontal and vertical flips")
     add("--batch-size", type=int, default=4, help="batch size (windows per forward pass)")
@@ -57,6 +60,7 @@ def evaluate(argv: Sequence[str]) -> None:
         location=LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
         batch_size=args.batch_size,
         device=args.device,
+        gsd=args.gsd,
     )
     extra = None
     if args.padding_as is not None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
-
 import pytest
 
+from bert_lengths import STORED, StoredBert
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.text.climate import ZONES
 from geodistill.text.features import MOST_TOKENS, token_count
@@ -15,8 +12,6 @@ from geodistill.text.places import Setting
 from geodistill.text.templates import KINDS, write_prompt
 from geodistill.training.recipe import list_recipes, load_recipe
 
-STORED = json.loads((Path(__file__).parent / "bert_pieces.json").read_text(encoding="utf-8"))
-PIECES = {word: int(count) for count, words in STORED["words_by_pieces"].items() for word in words.split()}
 SETS = ("openearthmap", "potsdam", "vaihingen", "loveda")
 SEASONS = (None, "spring", "summer", "autumn", "winter")
 SHORTEST_AND_LONGEST = {
@@ -25,20 +20,6 @@ SHORTEST_AND_LONGEST = {
     "vaihingen": (142, 163),
     "loveda": (150, 169),
 }
-
-
-class StoredBert:
-    """Counts as BERT's tokeniser does: lower case, split at blanks and signs, word pieces, two tokens around a text."""
-
-    name, fingerprint, width = "bert", "bert", 768
-
-    def tokens(self, text: str) -> int:
-        words = re.findall(r"[^\W_]+|[^\w\s]|_", text.lower())
-        assert [word for word in words if word not in PIECES] == [], "count them under the encoder's vocabulary"
-        return 2 + sum(PIECES[word] for word in words)
-
-    def encode(self, text: str) -> None:  # type: ignore[override]
-        raise NotImplementedError
 
 
 def counts(name: str, season: str | None = None, merged: bool = True) -> list[int]:

@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,19 +66,17 @@ def draw(rng: np.random.Generator, count: int, side: int = 64) -> tuple[Tensor, 
     return torch.from_numpy(images), torch.from_numpy(masks), files
 
 
-def run(arm: str, seed: int, steps: int = 300, batch: int = 8) -> Result:
+def run(arm: str, seed: int, steps: int = 200, batch: int = 8) -> Result:
     """Train one network on fresh images and score it on 64 others."""
     torch.manual_seed(seed)
     rng, started = np.random.default_rng(seed), time.monotonic()
-    from pathlib import Path
-
     rows = [
         Row(Path(f"{zone}.tif"), None, "train", Window(0, 0, 64, 64), lon=x, lat=y) for zone, (x, y) in PLACES.items()
     ]
     recipe = MetaSegNetRecipe(
         network=MetaSegNetworkConfig(encoder="test_resnet", encoder_weights=None, width=32, heads=4),
         text=TextConfig(encoder="words", kind=arm),  # type: ignore[arg-type]
-        losses=MetaSegNetLossConfig(weights={"itm": 0.1}),
+        losses=MetaSegNetLossConfig(weights={"itm": 0.1 if arm == "climate" else 0.0}),  # one prompt: nothing to match
     )
     method = build(recipe, BuildContext(Spec(Legend(CLASSES), ("r", "g", "b"), (0.0,) * 3, (1.0,) * 3), rows=rows))
     network, objective = method.network, method.objective
@@ -104,7 +103,7 @@ def run(arm: str, seed: int, steps: int = 300, batch: int = 8) -> Result:
     return Result(arm, seed, right(files), right([other[file] for file in files]), time.monotonic() - started)
 
 
-def text_control(arms: tuple[str, ...] = ("climate", "plain"), seeds: int = 3, steps: int = 300) -> list[Result]:
+def text_control(arms: tuple[str, ...] = ("climate", "plain"), seeds: int = 3, steps: int = 200) -> list[Result]:
     """Run every arm with every seed, printing each."""
     results = []
     for seed in range(seeds):
@@ -112,7 +111,7 @@ def text_control(arms: tuple[str, ...] = ("climate", "plain"), seeds: int = 3, s
             results.append(run(arm, seed, steps))
             one = results[-1]
             print(f"{arm:8} seed {seed}  objects right {100 * one.right:5.1f} %  "
-                  f"under the other zone's prompt {100 * one.swapped:5.1f} %  {one.seconds:.0f} s", flush=True)  # fmt: skip
+                  f"under the other zone's prompt {100 * one.swapped:5.1f} %  {one.seconds:.0f} s", flush=True)  # fmt: skip  # noqa: E501
     return results
 
 
@@ -128,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arms", nargs="+", default=["climate", "plain"], choices=ARMS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     args = parser.parse_args()
     sys.exit(not wins(text_control(tuple(args.arms), args.seeds, args.steps)))
 

@@ -30,6 +30,8 @@ def evaluate_parser() -> VerbParser:
     add = parser.add_group("quality")
     add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=0.25)
     add.switch("--flips", "average over horizontal and vertical flips")
+    gsd = "bring images to so many metres per pixel first, the model's; labels stay as they are"
+    add("--gsd", gsd, type=float, otherwise="as they are")
     add("--padding-as", "reproduction only: pad images and count the padding as this class", otherwise="no padding")
     add("--padding-window", "pad to a multiple of so many pixels", type=int, otherwise="the model's window")
     add = parser.add_group("speed")
@@ -62,6 +64,7 @@ def evaluate(argv: Sequence[str]) -> None:
         location=LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
         batch_size=args.batch_size,
         device=args.device,
+        gsd=args.gsd,
     )
     extra = None
     if args.padding_as is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from geodistill.text.climate import Zone
     from geodistill.text.places import Group, Place, Setting
-    from geodistill.text.templates import Prompt
+    from geodistill.text.templates import ClassText, Prompt
 
 _ALONE = ("input", "lonlat", "date", "gsd", "elevation")
 
@@ -143,7 +143,11 @@ class _PromptRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        parts = [{"name": part.name, "text": part.text, "source": part.source} for part in self.prompt.parts]
+        parts = [
+            {"name": part.name, "text": part.text, "source": part.source}
+            | ({} if known is None else {"built_in": known.text})
+            for part, known in self._beside()
+        ]
         record = {"id": self.prompt.id, "tokens": self.tokens, "text_encoder": self.encoder, "classes": parts}
         return record | {"too_long": self.too_long}
 
@@ -153,7 +157,22 @@ class _PromptRecord:
 
         more = f", more than text.tokens {MOST_TOKENS}" if self.too_long else ""
         lines = [f"prompt  {self.prompt.id}, {self.tokens} tokens of {self.encoder}{more}"]
-        return "\n".join([*lines, *(f"  [{p.source}] {p.text or '(no text)'}" for p in self.prompt.parts)])
+        for part, known in self._beside():
+            lines.append(f"  [{part.source}] {part.text or '(no text)'}")
+            lines += [] if known is None else [f"    beside [{known.source}] {known.text}"]
+        return "\n".join(lines)
+
+    def _beside(self) -> list[tuple[ClassText, ClassText | None]]:
+        """Return each class's text, and beside a language model's answer what the package itself says."""
+        from geodistill.text.templates import write_prompt
+
+        own = write_prompt(self.prompt.setting, [part.name for part in self.prompt.parts], self.prompt.kind)
+        built_in = {known.name: known for known in own.parts}
+        answered = [part.source not in ("fixed", built_in[part.name].source) for part in self.prompt.parts]
+        return [
+            (part, built_in[part.name] if differs else None)
+            for part, differs in zip(self.prompt.parts, answered, strict=True)
+        ]
 
 
 def _of_manifest(args: Namespace) -> None:

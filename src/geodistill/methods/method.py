@@ -116,6 +116,7 @@ class Method:
         adapters: Modules trained beside the network that only the losses use; no Segmenter holds them.
         weighting: The `Weighting` that turns terms and factors into one number; their sum where not given.
         teachers: The frozen teachers that the objective asks, by their names in the recipe.
+        complete: Adds to the trained network's state what only a finished one needs.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Method:
     adapters: nn.Module | None = None
     weighting: nn.Module | None = None
     teachers: dict[str, FrozenTeacher] = field(default_factory=dict)
+    complete: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
     def uses_unlabelled(self) -> bool:
         """Whether images without labels change anything in the labelled steps."""

@@ -65,6 +65,18 @@ def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:
     return ((1 - (2 * shared + smooth) / (sizes + smooth)) * present).mean()
 
 
+def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over labelled pixels of 1 - 2 sum_k p y / (p + y), in 0..1, which is no Dice of regions.
+
+    It is what SAM2-MAFLNet (Eq. 21) and MetaSegNet (Eq. 2) print; for one-hot labels 1 - 2p / (1 + p) of the true
+    class's probability p.
+    """
+    logits = resize(logits, mask.shape[-2:])
+    labelled = mask != IGNORE_INDEX
+    true = logits.float().softmax(1).gather(1, mask.where(labelled, 0)[:, None])[:, 0]
+    return ((1 - 2 * true / (1 + true)) * labelled).sum() / labelled_pixels(mask)
+
+
 def focal(logits: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
     """Return the focal loss (Lin et al. 2017, Eq. 4) without class factors, the mean over labelled pixels.
 

@@ -212,6 +212,7 @@ def _save_outcome(
         saved = read_checkpoint(points.folder / points.best.name, folder.run_identity(recipe))
         weights, score, step = task.network_weights(saved["state_dict"]), points.best.score, int(saved["global_step"])
         set_miou = saved["set_miou"]
+    weights = method.complete(weights)
     minutes = (time.monotonic() - started) / 60
     provenance = {
         "recipe": recipe_dict(recipe),

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from geodistill.data.sample import Batch
@@ -17,9 +16,8 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
-from geodistill.nn.losses import cross_entropy, labelled_pixels, soft_dice
+from geodistill.nn.losses import cross_entropy, labelled_pixels, pixel_dice, soft_dice
 from geodistill.nn.output import SegmentationOutput
-from geodistill.spec import IGNORE_INDEX
 
 Dice = Literal["region", "pixel"]
 CeMean = Literal["labelled", "all"]
@@ -107,23 +105,6 @@ class MaflObjective(Objective):
     def _cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
         mean = cross_entropy(logits, mask, smoothing=self._config.smoothing)
         return mean if self._config.ce_mean == "labelled" else mean * labelled_pixels(mask) / mask.numel()
-
-
-def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:
-    """Eq. 21 as printed: the mean over pixels of 1 - 2 sum_k p y / (p + y), which is no Dice of regions.
-
-    Args:
-        logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
-        mask: ``(B, H, W)`` int64; pixels of ``IGNORE_INDEX`` are left out.
-
-    Returns:
-        A scalar in 0..1; exactly 0, with a graph, where no pixel is labelled.
-    """
-    if logits.shape[-2:] != mask.shape[-2:]:
-        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
-    labelled = mask != IGNORE_INDEX
-    true = logits.float().softmax(1).gather(1, mask.where(labelled, 0)[:, None])[:, 0]
-    return ((1 - 2 * true / (1 + true)) * labelled).sum() / labelled_pixels(mask)
 
 
 _SCHEDULE: dict[str, Any] = {

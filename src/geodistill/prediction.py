@@ -211,13 +211,13 @@ def predict_image(
     if options.resume or options.vector or options.stac or options.blocks:
         raise RecipeError("a prediction in memory with resume, vector, stac or blocks", "options without them")
     options = _in_memory(options, probabilities)
-    if not isinstance(image, Path | str) and (options.resample or options.bands):
-        raise RecipeError("an array with resample or bands", "a file, or an array as the model takes it")
+    if not isinstance(image, Path | str) and (options.gsd == "model" or options.bands):
+        raise RecipeError("an array with gsd model or bands", "a file, or an array as the model takes it")
     worker = Worker(segmenter, options)
     raster, ours = _open(segmenter, image, valid, grid, options)
     try:
         check_bands(raster, segmenter.spec.bands)
-        warn_unlike(raster, segmenter.spec)
+        warn_unlike(raster, segmenter.spec, options)
         placed, plan = worker.plan(SceneTask(InputScene(raster.name, raster.source), Path("map.tif")), raster)
         rows = stream(plan.network, Area.whole(raster), plan.windows, plan.options, batch=plan.batch)
         with closing(rows):

@@ -95,7 +95,6 @@ def test_from_raw_boxes_to_a_batch_of_all_sets(tmp_path: Path, capsys: pytest.Ca
             crop=32,
             batch_size=11,
             workers=0,
-            normalise="imagenet",
         )
     )
     assert data.parts == {"sota": 3, "sior": 4, "fast": 4}

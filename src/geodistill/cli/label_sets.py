@@ -1,27 +1,36 @@
-"""``geodistill label stats | export | preview``: what reads a labelled set."""
+"""``geodistill label stats | export | preview``: what reads finished label sets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli.shared import parse, print_json, print_result, verb_parser
+from geodistill.cli.arguments import VerbParser, parse
+from geodistill.cli.shared import print_json, print_result
 from geodistill.outputs import check_outputs
+
+
+def stats_parser() -> VerbParser:
+    """Return the parser of ``label stats``."""
+    parser = VerbParser(
+        "label stats",
+        "Pixels and instances of each class, sizes of masks and instances per image (figures 5 and 6 of the SAMRS"
+        " paper); of several sets also a comparison (the columns of its table 2).",
+        "geodistill label stats town-labelled --out town-figures",
+        typed=["set"],
+    )
+    add = parser.add_group("input")
+    sets = "folders of 'label build' or of SAMRS, COCO json files with masks, or manifests"
+    add("--set", sets, nargs="+", required=True)
+    add.switch("--regions", "of manifests: count each connected region of a class as an instance")
+    add = parser.add_group("output")
+    add("--out", "directory for the CSV files and pictures", otherwise="nothing is written")
+    add.switch("--json", "print JSON")
+    return parser
 
 
 def stats(argv: Sequence[str]) -> None:
     """Figures of one labelled set, or of several side by side."""
-    parser = verb_parser(
-        "label stats",
-        "Pixels and instances of each class, sizes of masks and instances per image (figures 5 and 6 of the SAMRS"
-        " paper); of several sets also a comparison (the columns of its table 2).",
-        "geodistill label stats --set town-labelled --out town-figures",
-    )
-    add = parser.add_argument
-    add("--set", nargs="+", required=True, help="folders of 'label build' or of SAMRS, COCO json files, manifests")
-    add("--out", help="directory for the CSV files and pictures")
-    add("--regions", action="store_true", help="of manifests: count each connected region of a class as an instance")
-    add("--json", action="store_true", help="print JSON")
-    args = parse(parser, argv)
+    args = parse(stats_parser(), argv)
     from geodistill.label.stats import set_files, set_name
     from geodistill.label.stats import stats as run_stats
     from geodistill.label.tables import format_comparison, format_statistics, statistics_files, write_statistics
@@ -40,21 +49,29 @@ def stats(argv: Sequence[str]) -> None:
             print(f"\n{format_comparison(sets)}")
 
 
-def export(argv: Sequence[str]) -> None:
-    """Write a label set in another form."""
-    parser = verb_parser(
+def export_parser() -> VerbParser:
+    """Return the parser of ``label export``."""
+    from geodistill.label.export import FORMS
+
+    parser = VerbParser(
         "label export",
         "A label set in the form that other programs train on: yolo-seg (ultralytics) or samrs (the lists and folders"
         " of SAMRS's code). Images are copied; the folder appears whole or not at all.",
-        "geodistill label export --labels town-labelled --to yolo-seg --out town-yolo",
+        "geodistill label export town-labelled --to yolo-seg --out town-yolo",
+        typed=["labels"],
     )
-    add = parser.add_argument
-    add("--labels", required=True, help="finished folder of 'label build'")
-    add("--to", required=True, help="yolo-seg or samrs")
-    add("--out", required=True, help="a new folder, or an earlier export")
-    add("--pickles", action="store_true", help="with samrs: ins/*.pkl too, as its authors' code reads instances")
-    add("--json", action="store_true", help="print JSON")
-    args = parse(parser, argv)
+    parser.add_group("input")("--labels", "finished folder of 'label build'", required=True)
+    add = parser.add_group("output")
+    add("--to", "form", required=True, choices=FORMS)
+    add("--out", "a new folder, or an earlier export", required=True)
+    add.switch("--pickles", "with samrs: ins/*.pkl too, as its authors' code reads instances")
+    add.switch("--json", "print JSON")
+    return parser
+
+
+def export(argv: Sequence[str]) -> None:
+    """Write a label set in another form."""
+    args = parse(export_parser(), argv)
     from geodistill.label.export import export_labels
 
     summary = export_labels(args.labels, args.to, args.out, pickles=args.pickles, progress=True)
@@ -69,21 +86,28 @@ def export(argv: Sequence[str]) -> None:
     print(f"{args.out}: {images} images copied ({splits}), {summary['objects']} objects{left_out}")
 
 
-def preview(argv: Sequence[str]) -> None:
-    """Draw a label set."""
-    parser = verb_parser(
+def preview_parser() -> VerbParser:
+    """Return the parser of ``label preview``."""
+    parser = VerbParser(
         "label preview",
         "Pictures of a label set to look at: boxes and prompts, masks in a colour for each object, classes; the most"
         " doubtful objects first. Writes contact.png and index.html, a page that needs no other file.",
-        "geodistill label preview --labels town-labelled --out town-preview",
+        "geodistill label preview town-labelled --out town-preview",
+        typed=["labels"],
     )
-    add = parser.add_argument
-    add("--labels", required=True, help="finished folder of 'label build'")
-    add("--out", required=True, help="directory for contact.png and index.html")
-    add("--count", type=int, default=24, help="images at most: half the most doubtful, half at random (24)")
-    add("--seed", type=int, default=0, help="random seed of the second half")
-    add("--json", action="store_true", help="print JSON")
-    args = parse(parser, argv)
+    add = parser.add_group("input")
+    add("--labels", "finished folder of 'label build'", required=True)
+    add("--count", "images at most: half the most doubtful, half at random", type=int, default=24)
+    add("--seed", "random seed of the second half", type=int, default=0)
+    add = parser.add_group("output")
+    add("--out", "directory for contact.png and index.html", required=True)
+    add.switch("--json", "print JSON")
+    return parser
+
+
+def preview(argv: Sequence[str]) -> None:
+    """Draw a label set."""
+    args = parse(preview_parser(), argv)
     from geodistill.label.preview import preview as draw
 
     summary = draw(args.labels, args.out, count=args.count, seed=args.seed, progress=True)

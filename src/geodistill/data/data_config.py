@@ -33,11 +33,10 @@ class DataConfig:
             about the crop's size, or a smaller image whole. All where not given.
         fraction_choice: Which windows the seed chooses: ``classes`` first those that together hold every class,
             ``random`` any, ``place`` neighbours of one, as one day's labelling gives them.
-        normalise: Mean and deviation that images are brought to 0 and 1 by: those of the ``data``, or those of
-            ``imagenet``, for 8-bit red, green and blue. A run that begins with a Segmenter (``init``) keeps its.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
         scale_share: Share of the crops that are zoomed at all.
-        flips: Mirror half of the crops.
+        flips: Mirror half of the crops left to right.
+        vertical_flips: Mirror half of the crops top to bottom; where crops are turned, `flips` alone gives every view.
         turns: Turn crops by 0, 90, 180 or 270 degrees.
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.
@@ -47,6 +46,11 @@ class DataConfig:
         mosaic: Probability of a crop put together from four.
         max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
         crop_tries: Draws at most for that, and for a crop with any label; 1 takes every crop as it is drawn.
+        without_replacement: Draw each image once, large ones once for every crop that covers them, before any is drawn
+            again, as loaders with epochs do; each draw is independent where not.
+        statistics: What the network's input is normalised by: ``encoder`` (what its weights, or those of ``init``, were
+            trained with), ``data`` (the data's own mean and deviation), or ``auto``: the first where there are weights
+            for images of as many bands in such units, else the second.
         cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
         cache_mb: Memory for that, in MiB, over all workers.
         classes: Number of classes of the data set that the recipe was written for, which ``geodistill inspect``
@@ -62,10 +66,10 @@ class DataConfig:
     seed: int | None = None
     fraction: float | None = None
     fraction_choice: Choice = "classes"
-    normalise: Literal["data", "imagenet"] = "data"
     scale: tuple[float, float] = (0.5, 2.0)
     scale_share: float = 1.0
     flips: bool = True
+    vertical_flips: bool = False
     turns: bool = True
     brightness: float = 0.2
     contrast: float = 0.2
@@ -75,6 +79,8 @@ class DataConfig:
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     crop_tries: int = 10
+    without_replacement: bool = False
+    statistics: Literal["auto", "encoder", "data"] = "auto"
     cache: bool = True
     cache_mb: int = 1024
     classes: int | None = None
@@ -89,6 +95,7 @@ class DataConfig:
             scale=self.scale,
             scale_share=self.scale_share,
             flips=self.flips,
+            vertical_flips=self.vertical_flips,
             turns=self.turns,
             brightness=self.brightness,
             contrast=self.contrast,
@@ -136,8 +143,6 @@ class DataConfig:
             raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
         if self.fraction_choice not in get_args(Choice):
             raise UnknownNameError("data.fraction_choice", self.fraction_choice, get_args(Choice))
-        if self.normalise not in ("data", "imagenet"):
-            raise UnknownNameError("data.normalise", self.normalise, ("data", "imagenet"))
         self.augmentation()
 
 

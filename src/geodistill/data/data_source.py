@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader
 from geodistill.data.statistics import lone_classes, vanished_labels
-from geodistill.errors import DataError, RecipeError, listed
+from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
 
 
@@ -35,7 +34,7 @@ class DataSource:
     Raises:
         DataError: The manifest has problems that the scan found, does not fit the spec, or not one training (or
             validation) pixel carries a class.
-        RecipeError: The fraction of labels is less than one window, or ImageNet's figures do not fit the images.
+        RecipeError: The fraction of labels is less than one window.
     """
 
     def __init__(
@@ -52,8 +51,6 @@ class DataSource:
         manifest.refuse_problems()
         self.manifest = manifest if labels else without_labels(manifest)
         self.spec = spec or make_spec(self.manifest)
-        if spec is None and config.normalise == "imagenet":
-            self.spec = imagenet_spec(self.spec, self.manifest)
         _check_fit(self.manifest, self.spec)
         self.notes = training_notes(self.manifest) if labels else []
         if labels:
@@ -74,6 +71,7 @@ class DataSource:
             unlabelled=self._unlabelled,
             unlabelled_share=config.unlabelled_share,
             views=views,
+            without_replacement=config.without_replacement,
             seed=self._seed,
             cache_mb=config.worker_cache_mb,
             reader=reader,
@@ -96,7 +94,9 @@ class DataSource:
         files = hashlib.sha256()
         for row in (*self.manifest.rows("train"), *self._unlabelled):
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
-        moves = ("crop", "scale", "scale_share", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries")
+        moves = ["crop", "scale", "scale_share", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
+        if self._config.vertical_flips:  # caches of runs without them stay good
+            moves.append("vertical_flips")
         return {
             "files": files.hexdigest(),
             "legend": self.spec.legend.to_dict(),
@@ -104,27 +104,6 @@ class DataSource:
             "views": None if self.crops.schedule is None else self.crops.schedule.views,
             **{name: getattr(self._config, name) for name in moves},
         }
-
-
-IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""Mean and deviation of red, green and blue in ImageNet, in 0..255."""
-
-
-def imagenet_spec(spec: Spec, manifest: Manifest) -> Spec:
-    """Return a Spec with ImageNet's mean and deviation.
-
-    Raises:
-        RecipeError: The images are not of three bands with samples of 8 bits.
-    """
-    statistics = manifest.statistics
-    highest = max(statistics.maximum) if statistics is not None else 0.0
-    if spec.channels != 3 or not 1 < highest <= 255:
-        raise RecipeError(
-            f"data.normalise imagenet for {spec.channels} bands with samples up to {highest:g}",
-            "red, green and blue of 8 bits",
-            "use --data.normalise data",
-        )
-    return replace(spec, mean=IMAGENET[0], std=IMAGENET[1])
 
 
 def _check_fit(manifest: Manifest, spec: Spec) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning
@@ -123,12 +122,6 @@ class DataModule(lightning.LightningDataModule):
         self.spec, self.sets = join_specs({n: source.spec for n, source in self._sources.items()}, self._images)
         entries = tuple(row for source in self._sources.values() for row in source.manifest.entries)
         self.manifest = Manifest(entries, self.spec.bands, self.spec.legend)
-
-    def normalise_as(self, other: Spec) -> None:
-        """Take mean and deviation of another Spec of as many bands, whose weights expect them."""
-        if other.channels == self.spec.channels:
-            self.spec, *sets = (replace(s, mean=other.mean, std=other.std) for s in (self.spec, *self.sets.values()))
-            self.sets = dict(zip(self.sets, sets, strict=True))
 
     @property
     def notes(self) -> list[str]:

@@ -34,6 +34,7 @@ Kind = Literal[
     "duplicate_across_splits",
     "vanished_labels",
     "lone_class",
+    "ignored_labels",
 ]
 
 NOTHING_TO_LEARN = "there is nothing to tell it from, so that any network is right about all of it"
@@ -201,11 +202,27 @@ def lone_class_findings(manifest: Manifest, counts: Mapping[str, Sequence[int]])
     ]
 
 
+def ignored_note(ignored: Mapping[str, int], pixels: int) -> list[str]:
+    """Say which mask values are ignored, with their shares; no line where there are none.
+
+    Args:
+        ignored: Valid pixels of each value that the legend says to ignore.
+        pixels: Valid pixels of all masks.
+    """
+    if not ignored:
+        return []
+    each = ", ".join(
+        f"{label} ({count / max(pixels, 1):.1%} of the pixels)" for label, count in sorted(ignored.items())
+    )
+    return [f"mask values that are ignored, as the legend says: {each}"]
+
+
 def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:
-    """Say what of a manifest's labels is not there, one line each: see `vanished_labels`."""
+    """Say what of a manifest's labels is not there, one line each: see `vanished_labels` and `ignored_note`."""
     measured = statistics or manifest.statistics
     if manifest.legend is None or measured is None or not measured.class_pixels:
         return []
-    lone = lone_class_findings(manifest, measured.class_pixels)
+    pixels = sum(map(sum, measured.class_pixels.values())) + sum(measured.ignored_pixels.values())
     lines = vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
-    return lines + [finding.message for finding in lone]
+    lone = [finding.message for finding in lone_class_findings(manifest, measured.class_pixels)]
+    return lines + lone + ignored_note(measured.ignored_labels, pixels)

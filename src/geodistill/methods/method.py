@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,12 +28,30 @@ class CommonLosses:
         kd_temperature: Softmax temperature of the term ``kd``.
         cwd_temperature: Of ``cwd``.
         dist_temperature: Of ``dist_inter`` and ``dist_intra``.
+        dist_warmup_steps: Steps in which the factors of these two rise from 0: correlations weigh most on a student
+            whose probabilities hardly differ yet.
     """
 
     weighting: Literal["fixed", "uncertainty", "gradient_balance"] = "fixed"
     kd_temperature: float = 1.0
     cwd_temperature: float = 4.0
     dist_temperature: float = 1.0
+    dist_warmup_steps: int = 0
+
+    def idle_keys(self, weights: Mapping[str, float]) -> dict[str, str]:
+        """Return the recipe keys of distillation terms that have no factor, each with the reason."""
+        terms = {
+            "kd_temperature": ("kd",),
+            "cwd_temperature": ("cwd",),
+            "dist_temperature": ("dist_inter", "dist_intra"),
+            "dist_warmup_steps": ("dist_inter", "dist_intra"),
+        }
+        used = {name.rpartition(".")[2] for name, weight in weights.items() if weight != 0}
+        return {
+            f"losses.{key}": f"losses.weights has no {' or '.join(names)}"
+            for key, names in terms.items()
+            if used.isdisjoint(names)
+        }
 
 
 class Objective:
@@ -98,6 +116,7 @@ class Method:
         adapters: Modules trained beside the network that only the losses use; no Segmenter holds them.
         weighting: The `Weighting` that turns terms and factors into one number; their sum where not given.
         teachers: The frozen teachers that the objective asks, by their names in the recipe.
+        complete: Adds to the trained network's state what only a finished one needs.
     """
 
     name: str
@@ -109,6 +128,7 @@ class Method:
     adapters: nn.Module | None = None
     weighting: nn.Module | None = None
     teachers: dict[str, FrozenTeacher] = field(default_factory=dict)
+    complete: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
     def uses_unlabelled(self) -> bool:
         """Whether images without labels change anything in the labelled steps."""

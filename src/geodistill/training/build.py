@@ -34,7 +34,7 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
         raise RecipeError(f"loss term {next(iter(distilled))} with data.manifests", "one data set", "use data.manifest")
     configs = teacher_configs(recipe)
     asked = _asked_teachers(recipe, configs, distilled)
-    teachers = {name: open_teacher(configs[name], context.spec) for name in sorted(asked)}
+    teachers = {name: open_teacher(configs[name], context.data_spec or context.spec) for name in sorted(asked)}
     of_method = replace(recipe, losses=replace(recipe.losses, weights=method_weights))
     try:
         method = find_method(recipe.method).build(of_method, replace(context, teachers=teachers))
@@ -61,8 +61,10 @@ def _asked_teachers(recipe: Recipe, configs: Mapping[str, TeacherConfig], distil
         RecipeError: A teacher is named that neither asks.
     """
     of_method = {DEFAULT_TEACHER} & set(configs) if recipe.needs_teacher else set()
+    # A method that has a teacher by default leaves it out where its terms weigh nothing.
+    default = set() if type(recipe)().teacher is None else {DEFAULT_TEACHER}
     terms = {parse_term(name, list(configs)): weight for name, weight in distilled.items()}
-    if unasked := sorted(set(configs) - {term.teacher for term in terms} - of_method):
+    if unasked := sorted(set(configs) - {term.teacher for term in terms} - of_method - default):
         raise RecipeError(
             f"the recipe's teacher {unasked[0]!r}, which no loss term asks",
             "a term such as kd, cwd, dist_inter, dist_intra or feature",
@@ -112,10 +114,7 @@ def cached_views(recipe: Recipe) -> int | None:
 
 
 def open_caches(
-    configs: Mapping[str, TeacherConfig],
-    teachers: Mapping[str, FrozenTeacher],
-    data: DataModule,
-    accelerator: str,
+    configs: Mapping[str, TeacherConfig], teachers: Mapping[str, FrozenTeacher], data: DataModule, accelerator: str
 ) -> list[str]:
     """Open the cache of each teacher that is to have one, once it was asked for all that it will have to return.
 

@@ -25,10 +25,11 @@ from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.outputs import check_outputs
-from geodistill.segmenter import Segmenter, read_description
+from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
 from geodistill.training import folder
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
+from geodistill.training.input_statistics import network_spec
 from geodistill.training.recipe import recipe_dict
 from geodistill.training.resume import ResumePoints, read_checkpoint, saved_step
 from geodistill.training.trainer import make_trainer, run_trainer
@@ -86,27 +87,27 @@ def fit(
     with quiet_libraries(verbose):
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
         folder.refuse_other_folders(run, restart)
+        if not recipe.stages:
+            raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         if data is None:
             data = _open_data(recipe)
         else:
             _refuse_without_manifest(recipe)
             recipe = replace(recipe, data=data.config)
-        if recipe.init is not None:
-            data.normalise_as(read_description(recipe.init)[2])
         _refuse_inputs(run, recipe, data)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
-        method = build_method(recipe, BuildContext(data.spec, rows=rows, sets=data.sets))
+        spec, note = network_spec(recipe, data.spec)
+        sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
+        method = build_method(recipe, BuildContext(spec, rows=rows, sets=sets, data_spec=data.spec))
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
-        notes = data.notes
+        notes = data.notes + ([] if note is None else [note])
         if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind
-            start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, data.spec)
+            start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec)
             notes = notes + start.lines()
         data.restart(unlabelled=method.uses_unlabelled())
         max_steps, norms_every = recipe.trainer.max_steps, recipe.trainer.gradient_norms_every
         optimizer = recipe.optimizer.for_batch(data.config.batch_size * recipe.trainer.devices)
-        task = SegmentationTask(method, data.spec, optimizer, recipe.schedule, max_steps, norms_every, data.sets)
-        if not recipe.stages:
-            raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
+        task = SegmentationTask(method, spec, optimizer, recipe.schedule, max_steps, norms_every, sets)
         if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images
             load("geodistill.training.trial:try_batch_of_one")(task, method, data)
         with folder.held_run(run):
@@ -212,6 +213,7 @@ def _save_outcome(
         saved = read_checkpoint(points.folder / points.best.name, folder.run_identity(recipe))
         weights, score, step = task.network_weights(saved["state_dict"]), points.best.score, int(saved["global_step"])
         set_miou = saved["set_miou"]
+    weights = method.complete(weights)
     minutes = (time.monotonic() - started) / 60
     provenance = {
         "recipe": recipe_dict(recipe),

@@ -1,4 +1,4 @@
-"""SEP as it was published: input figures, rates by batch, a transformer's pyramid, how often a crop is changed."""
+"""SEP as it was published: rates by batch, a transformer's pyramid, how often a crop is changed."""
 
 from __future__ import annotations
 
@@ -38,29 +38,6 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
     return found
 
 
-def test_imagenets_figures_are_for_pictures_of_8_bits(manifests: dict[str, Manifest]) -> None:
-    config = DataConfig(manifest=str(manifests["rgb"].path), crop=32, normalise="imagenet", workers=0)
-    spec = DataModule(config).spec
-    # torchvision's figures, in 0..255.
-    assert spec.mean == pytest.approx([255 * v for v in (0.485, 0.456, 0.406)])
-    assert spec.std == pytest.approx([255 * v for v in (0.229, 0.224, 0.225)])
-    assert DataModule(replace(config, normalise="data")).spec.mean != spec.mean
-    with pytest.raises(RecipeError, match=r"4 bands .*--data.normalise data"):
-        DataModule(replace(config, manifest=str(manifests["deep"].path)))
-    with pytest.raises(UnknownNameError, match="normalise"):
-        DataModule(replace(config, normalise="none"))  # type: ignore[arg-type]
-
-
-def test_a_run_that_begins_with_weights_keeps_their_figures(manifests: dict[str, Manifest]) -> None:
-    module = DataModule(DataConfig(manifest=str(manifests["rgb"].path), crop=32, workers=0))
-    theirs = replace(module.spec, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), legend=Legend(("x",)))
-    module.normalise_as(theirs)
-    assert (module.spec.mean, module.spec.std) == (theirs.mean, theirs.std)
-    assert module.spec.legend.names == ("a", "b")
-    module.normalise_as(replace(theirs, bands=("p", "q"), mean=(0.0, 0.0), std=(1.0, 1.0)))
-    assert module.spec.mean == theirs.mean, "another number of bands is refused with the weights"
-
-
 def test_the_rate_goes_with_the_batch() -> None:
     published = OptimizerConfig(lr=1e-3, encoder_lr=1e-4, lr_batch=96)
     small = published.for_batch(12)
@@ -73,7 +50,7 @@ def test_the_rate_goes_with_the_batch() -> None:
 
 def test_recipes_say_what_was_published() -> None:
     recipe = load_recipe("sep")
-    assert (recipe.data.normalise, recipe.data.scale_share, recipe.data.colour_share) == ("imagenet", 0.5, 0.3)
+    assert (recipe.data.statistics, recipe.data.scale_share, recipe.data.colour_share) == ("auto", 0.5, 0.3)
     assert (recipe.data.colour_one, recipe.data.crop_tries) == (True, 1)
     assert (recipe.optimizer.lr, recipe.optimizer.lr_batch) == (1e-3, 96)
     assert recipe.network.encoder == load_recipe("sep-finetune").network.encoder == "resnet50.tv_in1k"

@@ -32,6 +32,7 @@ class Layout:
         lists: Files below the root, by split, that name a split's images a line; a variant of the set's splits that is
             asked for by its name goes before them.
         bands: Names of the bands, where they are not those of the set.
+        first_bands: Read of an image with more bands the first ones, as the papers' own loaders do.
     """
 
     images: tuple[str, ...]
@@ -40,6 +41,7 @@ class Layout:
     split: Mapping[str, str] | None = None
     lists: Mapping[str, str] | None = None
     bands: tuple[str, ...] | None = None
+    first_bands: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Supervised training: cross-entropy on the logits."""
+"""Supervised training: cross-entropy on the logits, and on an auxiliary head's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedN
 from geodistill.nn.losses import cross_entropy
 from geodistill.nn.output import SegmentationOutput
 
-WEIGHTS = {"ce": 1.0}
+WEIGHTS = {"ce": 1.0, "aux": 0.0}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class SupervisedLossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
-        weights: Factor of each term: ``ce``, and any distillation term under a teacher.
+        weights: Factor of each term: ``ce``, ``aux`` (of an auxiliary FCN head, which is built where this is above 0;
+            mmseg's recipes have 0.4), and any distillation term under a teacher.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
@@ -38,11 +39,12 @@ class SupervisedRecipe(Recipe):
 
 
 class SupervisedObjective(Objective):
-    """Cross-entropy on the logits."""
+    """Cross-entropy on the logits, and on those of the auxiliary head where there is one."""
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Return ``ce``."""
-        return {"ce": cross_entropy(output.logits, batch["mask"])}
+        """Return ``ce``, and ``aux``."""
+        auxiliary = {name: cross_entropy(logits, batch["mask"]) for name, logits in output.aux.items()}
+        return {"ce": cross_entropy(output.logits, batch["mask"])} | auxiliary
 
 
 def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
@@ -52,13 +54,21 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
         UnknownNameError: Unknown encoder, architecture or loss term.
     """
     weights, network, spec = all_weights(WEIGHTS, recipe.losses.weights), recipe.network, context.spec
+    if not weights["aux"]:
+        del weights["aux"]
     arguments: dict[str, Any] = {
         "architecture": network.architecture,
         "encoder": network.encoder,
         "frozen_encoder": network.frozen_encoder,
         "decoder_channels": network.decoder_channels,
     }
-    module = SupervisedNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
+    module = SupervisedNetwork(
+        spec.channels,
+        spec.classes,
+        **arguments,
+        encoder_weights=network.encoder_weights,
+        aux_head="aux" in weights,
+    )
     # The encoder's own name may hold more: the padding that its weights were trained with.
     arguments["encoder"] = module.encoder.name
     return Method("supervised", arguments, module, SupervisedObjective(weights))

@@ -16,7 +16,7 @@ from geodistill.label.masks import Runs
 from geodistill.label.presets import SEGMENTER
 from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source
-from geodistill.papers.row import PaperRow
+from geodistill.papers.table import PaperRow
 from geodistill.raster import atomic_path
 from geodistill.reading import read_object
 from geodistill.synthetic import LEGEND, REGIONS, TownScene, draw_scene, write_scene
@@ -29,6 +29,8 @@ def prompt_figures(
     rows: dict[str, PaperRow], source: Source, out: Path, segmenter: str | None = None
 ) -> dict[str, dict[str, float]]:
     """Compare the prompts of some rows, those that were not compared yet; return ``instance_iou`` and ``pixel_iou``.
+
+    Objects are counted as SAMRS's released code does.
 
     Args:
         rows: The rows by label.
@@ -45,13 +47,13 @@ def prompt_figures(
     where = {"made up": [SCENES, SIDE]} if smoke else source.identity("hrsc2016")
     places = {}
     for label, row in rows.items():
-        decides = json.dumps({"data": where, "segmenter": name, "prompt": row.prompt}, sort_keys=True)
+        decides = json.dumps({"data": where, "segmenter": name, "prompt": row.prompt, "released": True}, sort_keys=True)
         places[label] = out / f"prompts-{hashlib.sha256(decides.encode()).hexdigest()[:12]}" / "figures.json"
     missing = [label for label, place in places.items() if not place.is_file()]
     if missing:
         form, boxes, images = _draw(source) if isinstance(source, MadeUpSets) else _official(source)
         prompts = tuple(parse_prompt(rows[label].prompt) for label in missing)
-        ablation = ablate(form, boxes, images, PromptAblation(name, prompts), progress=True)
+        ablation = ablate(form, boxes, images, PromptAblation(name, prompts, released=True), progress=True)
         scores = {row.prompt: row for row in ablation.rows}
         for label, prompt in zip(missing, prompts, strict=True):
             compared = scores["+".join(prompt)]

@@ -20,7 +20,7 @@ def test_the_second_is_refused(boxes: Boxes, book: Book, name: str) -> None:
     number = len(reference.events)
     for trial in range(count(2)):
         box = boxes.new(case)
-        at = int(number * (0.4 + 0.15 * (trial % 4)))
+        at = int(number * (0.55 + 0.1 * (trial % 4)))  # by then it holds the folder
         env = {"TMPDIR": str(box / "tmp"), "GEODISTILL_CACHE": str(box / "tmp" / "kept")}
         first = start(case.argv, box, lambda at=at, box=box: watch(box, at=at, number=signal.SIGSTOP), env)
         end = time.monotonic() + 30

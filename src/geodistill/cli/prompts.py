@@ -166,8 +166,8 @@ class _PromptRecord:
         """Return each class's text, and beside a language model's answer what the package itself says."""
         from geodistill.text.templates import write_prompt
 
-        own = write_prompt(self.prompt.setting, [part.name for part in self.prompt.parts], self.prompt.kind)
-        built_in = {known.name: known for known in own.parts}
+        shipped = write_prompt(self.prompt.setting, [part.name for part in self.prompt.parts], self.prompt.kind)
+        built_in = {known.name: known for known in shipped.parts}
         answered = [part.source not in ("fixed", built_in[part.name].source) for part in self.prompt.parts]
         return [
             (part, built_in[part.name] if differs else None)

@@ -248,7 +248,7 @@ def _predictions(
 def _spread(
     parts: Generator[SceneRows, None, None], rows: NDArray[np.int64], cols: NDArray[np.int64]
 ) -> Generator[Rows, None, None]:
-    """Give each pixel of the file, ``rows`` and ``cols`` under which it lies, what was found there."""
+    """Yield what was found at each pixel of the file, under ``rows`` and ``cols`` of the resampled one."""
     for part in parts:
         start, end = np.searchsorted(rows, [part.first, part.first + len(part.valid)])
         if start < end:

@@ -97,8 +97,8 @@ def run(arm: str, seed: int, steps: int = 200, batch: int = 8) -> Result:
     def right(sources: list[str]) -> float:
         batch_of: Any = {"image": images, "source": sources}
         with torch.inference_mode():
-            found = network(images, **method.context(batch_of)).logits.argmax(1)
-        return float((found == masks)[masks > 0].float().mean())
+            matches = network(images, **method.context(batch_of)).logits.argmax(1)
+        return float((matches == masks)[masks > 0].float().mean())
 
     return Result(arm, seed, right(files), right([other[file] for file in files]), time.monotonic() - started)
 

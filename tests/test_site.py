@@ -11,6 +11,9 @@ import pytest
 
 import geodistill as gd
 from geodistill.cli import VERBS
+from geodistill.methods.schema import METHODS, find_method
+from geodistill.training.recipe import recipe_keys
+from house_files import documents
 from where import ROOT
 
 
@@ -63,3 +66,19 @@ def test_the_site_builds_strictly_and_asks_no_other_server(tmp_path: Path) -> No
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > 15
     assert {match for page in pages for match in loads.findall(page.read_text(encoding="utf-8"))} == set()
+
+
+def test_every_flag_in_the_documents_exists(generated: ModuleType) -> None:
+    known = set(re.findall(r"--[a-z][\w-]*", generated.commands_page())) | {"--print_config", "--version"}
+    keys = {f"--{key}" for name in METHODS for key in recipe_keys(find_method(name).recipe)}
+    # Under these the user names the part, such as a loss term or a teacher.
+    named = {key.partition(".NAME")[0] for key in keys if ".NAME" in key} | {"--losses.weights"}
+    unknown = []
+    # The change log tells of former flags, and the guide for contributors of other programs'.
+    for path in [path for path in documents() if path.name not in ("CHANGELOG.md", "CONTRIBUTING.md")]:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", line):
+                of_a_name = any(flag.startswith(f"{key}.") for key in named)
+                if flag not in known | keys and not of_a_name and "benchmarks/" not in line:
+                    unknown.append(f"{path.name}: {flag}")
+    assert unknown == []

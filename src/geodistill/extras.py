@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
 from geodistill.errors import GeodistillError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -19,20 +16,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 
 class MissingExtraError(GeodistillError):
     """A part of the package was not installed."""
-
-
-def need(module: str, extra: str) -> Any:
-    """Import a module that one of the `EXTRAS` brings.
-
-    Raises:
-        MissingExtraError: It is not installed; says with which command it comes.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.partition(".")[0] == module.partition(".")[0]:
-            raise missing_extra(module, extra) from error
-        raise
 
 
 def missing_extra(module: str, extra: str) -> MissingExtraError:

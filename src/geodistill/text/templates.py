@@ -137,9 +137,9 @@ def write_prompt(
         raise UnknownNameError("climate zone", setting.zone, ZONES)
     if kind in ("plain", "none"):
         return Prompt(setting, kind, (ClassText("", "", PLAIN if kind == "plain" else "", "fixed"),))
-    seen = _seen(setting, kind)
-    parts = [_class_text(seen, printable(name), writer, author) for name in classes]
-    if writer is None and (words := knowledge().describe_season(seen.season, classes)):
+    visible = _visible(setting, kind)
+    parts = [_class_text(visible, printable(name), writer, author) for name in classes]
+    if writer is None and (words := knowledge().describe_season(visible.season, classes)):
         parts.append(ClassText("", "", words, "built-in"))
     return Prompt(setting, kind, tuple(parts))
 
@@ -148,7 +148,7 @@ def questions(setting: Setting, classes: Sequence[str], kind: str = "climate") -
     """Return what a writer is asked for a prompt; nothing for the ablation prompts."""
     if kind in ("plain", "none"):
         return []
-    return [question(_seen(setting, kind), printable(name)) for name in classes]
+    return [question(_visible(setting, kind), printable(name)) for name in classes]
 
 
 def question(setting: Setting, name: str) -> str:
@@ -165,7 +165,7 @@ def question(setting: Setting, name: str) -> str:
     return " ".join(words) + ": shape, colour, texture, and what lies beside them?"
 
 
-def _seen(setting: Setting, kind: str) -> Setting:
+def _visible(setting: Setting, kind: str) -> Setting:
     """What of a setting a kind of prompt speaks of."""
     return setting if kind == "climate" else Setting(gsd=setting.gsd)
 

@@ -40,14 +40,11 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
         method = find_method(recipe.method).build(of_method, replace(context, teachers=teachers))
     except (ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
         # timm, segmentation-models-pytorch and torch check sizes by errors of their own.
-        raise RecipeError(
-            f"the recipe's network cannot be built ({' '.join(str(error).split())[:300] or type(error).__name__})",
-            "sizes that its parts take",
-            "change the network's keys",
-        ) from error
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        failed = f"the recipe's network cannot be built ({reason})"
+        raise RecipeError(failed, "sizes that its parts take", "change the network's keys") from error
     if used := {name: weight for name, weight in distilled.items() if weight != 0}:
-        add_distillation = load("geodistill.methods.distillation:add_distillation")
-        method = add_distillation(method, used, teachers, recipe.losses)
+        method = load("geodistill.methods.distillation:add_distillation")(method, used, teachers, recipe.losses)
     if recipe.losses.weighting == "fixed":
         return method
     weighting = load("geodistill.nn.weighting:build_weighting")
@@ -125,7 +122,7 @@ def open_caches(
         accelerator: The recipe's: a teacher computes in another precision on another device.
 
     Returns:
-        One line per cache: its size, the records in it, and the free space of the disk.
+        A line per cache: its size, its records, the disk's free space.
 
     Raises:
         RecipeError: Not one record fits under ``cache_gb``.
@@ -133,8 +130,7 @@ def open_caches(
         OutputError: It cannot be made.
     """
     lines: list[str] = []
-    cuda = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
-    device = torch.device("cuda" if cuda else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda") else "cpu")
     for name, teacher in teachers.items():
         config = configs[name]
         if config.cache is None:

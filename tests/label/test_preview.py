@@ -13,8 +13,9 @@ from detection_sets import make_detection_set, read_coco, settings_of, write_box
 from geodistill.cli import main
 from geodistill.errors import DataError, RecipeError
 from geodistill.label.labelling import build
+from geodistill.label.overlays import instance_colour
 from geodistill.label.postprocess import CHANGES, Rules
-from geodistill.label.preview import CONTACT, PAGE, instance_colour, preview
+from geodistill.label.preview import CONTACT, PAGE, preview
 
 
 class Tags(HTMLParser):

@@ -6,45 +6,18 @@ numbers and NumPy's arrays of numbers; it calls nothing, and a file that asks fo
 
 from __future__ import annotations
 
-import math
 import pickletools
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from geodistill.errors import DataError
+from geodistill.label.formats.pickled_arrays import KNOWN, PickledName, Unfinished, call
 from geodistill.reading import read_bytes
 
 MOST_BYTES = 256 << 20
 """Bytes of a file at most."""
-
-_NUMPY = {
-    (f"numpy{core}.{module}", name): name
-    for core in ("", ".core", "._core")
-    for module, names in (("multiarray", ("_reconstruct", "scalar")), ("numeric", ("_frombuffer",)))
-    for name in names
-} | {("numpy", "ndarray"): "ndarray", ("numpy", "dtype"): "dtype", ("_codecs", "encode"): "encode"}
-_NUMPY |= {("__builtin__", "bytes"): "bytes", ("builtins", "bytes"): "bytes"}  # no bytes at all, in old protocols
-
-
-@dataclass(frozen=True)
-class _Name:
-    """What a pickle calls; only its name is kept."""
-
-    name: str
-
-
-class _Pending:
-    """A NumPy type or array of which the pickle has yet to say what it holds."""
-
-    def __init__(self, name: str, kind: str = "") -> None:
-        self.name, self.kind = name, kind
-        self.value: Any = None
-
 
 _MARK = object()
 
@@ -112,9 +85,9 @@ class _Machine:
         return value
 
     def _name(self, module: str, name: str) -> None:
-        if (module, name) not in _NUMPY:
+        if (module, name) not in KNOWN:
             raise ValueError(f"the name {module[:60]}.{name[:60]}")
-        self.stack.append(_Name(_NUMPY[module, name]))
+        self.stack.append(PickledName(KNOWN[module, name]))
 
     def named(self) -> None:
         """Take a name from the stack."""
@@ -166,27 +139,20 @@ class _Machine:
     def reduce(self) -> None:
         """Make what NumPy would make of a name and its arguments."""
         arguments, name = self.stack.pop(), self.stack.pop()
-        if not isinstance(name, _Name) or not isinstance(arguments, tuple):
+        if not isinstance(name, PickledName) or not isinstance(arguments, tuple):
             raise ValueError("a call")
-        self.stack.append(_made(name.name, arguments))
+        self.stack.append(call(name.name, arguments))
 
     def build(self) -> None:
         """Fill an array or a type with its state."""
         state, target = self.stack.pop(), self.stack[-1]
-        if not isinstance(target, _Pending) or not isinstance(state, tuple):
+        if not isinstance(target, Unfinished) or not isinstance(state, tuple):
             raise ValueError("a state of what is no array")
-        if target.name == "dtype":
-            order = state[1]
-            if order not in ("<", ">", "|", "="):
-                raise ValueError("an order of bytes")
-            target.value = _number_type(target.kind).newbyteorder(order)
-        else:
-            _, shape, kind, fortran, data = state
-            target.value = _array(data, kind, shape, "F" if fortran else "C")
+        target.finish(state)
 
 
 def _finished(value: Any) -> Any:
-    if isinstance(value, _Pending) and value.name == "ndarray":
+    if isinstance(value, Unfinished) and value.name == "ndarray":
         if value.value is None:
             raise ValueError("an array without its numbers")
         return value.value
@@ -196,7 +162,7 @@ def _finished(value: Any) -> Any:
 
 
 def _refuse_names(items: Sequence[Any]) -> None:
-    if any(isinstance(item, _Name | _Pending) for item in items):
+    if any(isinstance(item, PickledName | Unfinished) for item in items):
         raise ValueError("a name among values")
 
 
@@ -204,46 +170,6 @@ def _plain_number(value: Any) -> Any:
     if isinstance(value, int) and value.bit_length() > 64:
         raise ValueError(f"a number of {value.bit_length()} bits")
     return value
-
-
-def _number_type(kind: Any) -> np.dtype[Any]:
-    if not isinstance(kind, str) or len(kind) != 2 or kind[0] not in "biuf" or kind[1] not in "1248":
-        raise ValueError("an array of anything but numbers")
-    return np.dtype(kind)
-
-
-def _made(name: str, arguments: tuple[Any, ...]) -> Any:
-    if name == "dtype":
-        _number_type(arguments[0])
-        return _Pending("dtype", arguments[0])
-    if name == "_reconstruct":
-        if arguments[0] != _Name("ndarray"):
-            raise ValueError("an array of another kind")
-        return _Pending("ndarray")
-    if name == "scalar":
-        kind, data = arguments
-        return _array(data, kind, (), "C")[()]
-    if name == "_frombuffer":
-        data, kind, shape, order = arguments
-        return _array(bytes(data), kind, shape, order)
-    if name == "bytes" and not arguments:
-        return b""
-    if name == "encode" and isinstance(arguments[0], str) and arguments[1] == "latin1":
-        return arguments[0].encode("latin1")
-    raise ValueError(f"a call of {name}")
-
-
-def _array(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray[Any, Any]:
-    """Return a copy of the numbers in bytes, which must be exactly as many as the shape needs."""
-    if not isinstance(kind, _Pending) or kind.name != "dtype" or not isinstance(data, bytes) or order not in ("C", "F"):
-        raise ValueError("an array of anything but numbers")
-    if not isinstance(shape, tuple) or len(shape) > 4 or any(type(side) is not int or side < 0 for side in shape):
-        raise ValueError("a shape")
-    number_type = _number_type(kind.kind) if kind.value is None else kind.value
-    if math.prod(shape) * number_type.itemsize != len(data):
-        raise ValueError(f"{len(data)} bytes for an array of {math.prod(shape)}")
-    array = np.frombuffer(data, number_type).reshape(shape, order=order)
-    return array.astype(number_type.newbyteorder("="))
 
 
 _PUSHED: dict[str, Callable[[], Any]] = {

@@ -95,10 +95,9 @@ def fit(
             _refuse_without_manifest(recipe)
             recipe = replace(recipe, data=data.config)
         _refuse_inputs(run, recipe, data)
-        rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
         spec, note = network_spec(recipe, data.spec)
         sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
-        method = build_method(recipe, BuildContext(spec, rows=rows, sets=sets, data_spec=data.spec))
+        method = build_method(recipe, BuildContext(spec, rows=data.rows, sets=sets, data_spec=data.spec))
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
         notes = data.notes + ([] if note is None else [note])
         if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind

@@ -39,6 +39,9 @@ def test_table_6_maps_classes_that_both_sets_have() -> None:
     assert scored is not None
     mapping = make_class_map(find_table("metasegnet/VI").class_map, trained, scored)
     assert set(mapping.subset) == {"building", "tree"}
+    gsd = find_table("metasegnet/VI").scored_gsd
+    assert gsd is not None
+    assert 0.25 <= gsd <= 0.5, "OpenEarthMap's"
 
 
 def test_the_papers_schedule() -> None:

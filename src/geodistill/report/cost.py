@@ -23,14 +23,14 @@ def cost_section(comparison: Comparison) -> Section:
         element("tbody", None, [_row(model, fastest) for model in comparison.models]),
     )
     about = (
-        f"{comparison.scored_on}. Speed: {comparison.batch_size} images at a time, the median of several passes, the"
-        " models in turn; a multiply-add counts as two operations."
+        f"Scores: {comparison.scored_on}. Speed: {comparison.batch_size} images at a time, the median pass,"
+        " the models in turn; a multiply-add counts as two operations."
     )
     sentences = [*_kept(comparison), *(f"{note}." for note in comparison.notes)]
     body = join(
         *(element("p", None, sentence) for sentence in sentences),
         wide("Models compared", table),
-        element("p", {"class": "quiet"}, about[:1].upper() + about[1:]),
+        element("p", {"class": "quiet"}, about),
     )
     return Section("models", "Models", body, asdict(comparison))
 

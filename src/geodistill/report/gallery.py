@@ -45,7 +45,8 @@ def gallery(
     groups = list(dict.fromkeys(image.choice for image in images))
     counts = {group: sum(image.choice == group for image in images) for group in groups}
     choices = [(group, f"{group.capitalize()} ({count})") for group, count in counts.items()]
-    controls = (_radios("choice", "Images", choices, groups[0]), _radios("layer", "Layer", layers, begin), _slider())
+    controls = [_radios("choice", "Images", choices, groups[0])] if len(groups) > 1 else []
+    controls += [_radios("layer", "Layer", layers, begin), _slider()]
     items = [_item(image, layers, image.choice == groups[0]) for image in images]
     return join(
         element("div", {"class": "controls"}, controls),

@@ -124,7 +124,7 @@ def _layers(
     if min(view.height, view.width) < 1 or not path.is_file():
         return ()
     with Raster(path) as raster:
-        pixels, valid = raster.read(Window(view.row + top, view.col + left, view.height, view.width))
+        pixels, _ = raster.read(Window(view.row + top, view.col + left, view.height, view.width))
     crop = crop_runs(Runs.from_coco(instance["segmentation"]), view).crop()
     mask = np.full((view.height, view.width), IGNORE_INDEX, np.uint8)
     mask[crop.place][crop.pixels] = int(instance["mask_value"])
@@ -133,5 +133,5 @@ def _layers(
     cols = np.clip([x - view.col, x + width - view.col], 0, view.width - 1).astype(int)
     edge[rows[0] : rows[1] + 1, cols] = True
     edge[rows, cols[0] : cols[1] + 1] = True
-    photo = photo_bytes(to_rgb(np.where(valid, pixels, 0)))
+    photo = photo_bytes(to_rgb(pixels))
     return photo, class_bytes(mask, legend), mark_bytes(edge, BOXED)

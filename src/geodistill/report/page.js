@@ -46,7 +46,7 @@
     for (let k = 0, colour; (colour = style.getPropertyValue("--k" + k).trim()); k++) colours.push(colour);
     return colours;
   };
-  const isClasses = (image) => image.matches(".truth, .prediction, .mask");
+  const isClasses = (image) => image.matches(".truth, .prediction, .mask, .layer.classes");
   const repaint = (images) => {
     const colours = classColours();
     images.filter(isClasses).forEach((image) => { image.src = repainted(image.src, colours); });

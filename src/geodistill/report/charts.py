@@ -40,7 +40,7 @@ class Axis:
 
 def round_step(step: float) -> float:
     """Return the next of 1, 2, 2.5 and 5 times a power of ten."""
-    power = 10 ** math.floor(math.log10(step))
+    power = 10.0 ** math.floor(math.log10(step))
     return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * 0.999999)
 
 

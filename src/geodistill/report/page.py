@@ -63,7 +63,7 @@ class Page:
         style = "\n".join([*map(package_text, styles), class_colours(self.legend)])
         script = "\n".join(map(package_text, scripts))
         beside = any(each.beside for each in self.sections)
-        figures = {"title": self.title, "geodistill": __version__, "lead": list(self.lead)}
+        figures: dict[str, Any] = {"title": self.title, "geodistill": __version__, "lead": list(self.lead)}
         figures |= {each.name: dict(each.figures) for each in self.sections if each.figures}
         head = join(
             Html('<meta charset="utf-8">'),

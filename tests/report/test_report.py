@@ -144,3 +144,18 @@ def test_results_get_their_page(run: Path, tmp_path: Path) -> None:
     for page in (tmp_path / "page.html", tmp_path / "out" / "report.html"):
         assert figures_of(page)["scores"]["miou"] == metrics(run)["miou"]
     assert main([*argv, "--report", str(run.parent / "manifest.parquet")]) == 2
+
+
+def test_runs_of_a_folder_stand_beside_each_other(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "runs" / "<i>first")
+    shutil.copytree(run, tmp_path / "runs" / "second")
+    shutil.rmtree(tmp_path / "runs" / "second" / "segmenter")
+    page = write_report(tmp_path / "runs", tmp_path / "page.html", ReportOptions(device="cpu"))
+    figures = figures_of(page)
+    assert [Path(each["run"]).name for each in figures["runs"]["runs"]] == ["<i>first", "second"]
+    first, second = figures["runs"]["runs"]
+    assert first["evaluations"][0]["miou"] == metrics(run)["miou"]
+    assert first["evaluations"][0]["interval"] == metrics(run)["intervals"]["miou"]
+    assert (first["validation_miou"], second["validation_miou"]) == (0.625, None)
+    assert [model["name"] for model in figures["models"]["models"]] == [str(tmp_path / "runs" / "<i>first")]
+    assert "2 runs of training" in page.read_text()

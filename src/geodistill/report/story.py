@@ -89,8 +89,8 @@ def parameters(segmenter: Segmenter) -> int:
 def teacher_words(training: Training) -> str:
     """Return what taught a model, for the middle of a sentence; nothing where it learned from labels alone."""
     named: Sequence[object] = [training.key("teacher.segmenter"), training.key("teacher.encoder")]
-    found = [short_path(str(name)) for name in named if name]
-    return f", taught by {found[0]}," if found else ""
+    teachers = [short_path(str(name)) for name in named if name]
+    return f", taught by {teachers[0]}," if teachers else ""
 
 
 def short_path(name: str) -> str:

@@ -16,7 +16,8 @@ from geodistill.raster.source import every_file
 from geodistill.segmenter import Segmenter
 
 KIND = "evaluation"
-FILES = ("metrics.json", "metrics.csv", "per_image.csv", "confusion.png", "worst.html")
+OBJECTS = "objects.json"
+FILES = (OBJECTS, "metrics.json", "metrics.csv", "per_image.csv", "confusion.png", "worst.html")
 _TOGETHER = 5000
 """Images whose sources are looked up in one go."""
 

@@ -90,13 +90,16 @@ def estimate_areas(points: Path | str, *, other_map: Path | str | None = None, p
         raise DataError(f"{int((~inside).sum())} points lie where {other_map} has no data", "a map of the same places")
     areas = strata.pixels if strata.area_m2 is None else strata.area_m2
     count = max(strata.stratum, default=0) + 1
-    sizes, pixels = (np.bincount(strata.stratum, values, count) for values in (areas, strata.pixels))
+    sizes = np.bincount(strata.stratum, areas, count).astype(np.float64)
+    pixels = np.bincount(strata.stratum, strata.pixels, count).astype(np.int64)
     stratum = frame["stratum"].to_numpy(np.int64)[known]
     if stratum.size and stratum.max() >= count:
         raise DataError(f"{points} has points of a stratum without area", "points and strata of one sample")
     _check_strata(np.bincount(stratum, minlength=count), pixels, dict(zip(strata.stratum, strata.name, strict=True)))
-    sample = StratifiedSample(stratum, mapped[known], reference[known], sizes, pixels.astype(np.int64))
-    on_map = np.bincount(strata.index, areas, len(legend)) if other_map is None else np.full(len(legend), np.nan)
+    sample = StratifiedSample(stratum, mapped[known], reference[known], sizes, pixels)
+    on_map = np.full(len(legend), np.nan)
+    if other_map is None:
+        on_map = np.bincount(strata.index, areas, len(legend)).astype(np.float64)
     unit = "pixels" if strata.area_m2 is None else "m2"
     estimates = estimate_from_sample(sample, len(legend))
     return MapEstimate(legend.names, estimates, float(sizes.sum()), unit, on_map, int(known.sum()))
@@ -135,7 +138,7 @@ def _classes_at(classes: Path | str, frame: Any, legend: Legend) -> NDArray[np.i
     return np.where(beyond, IGNORE_INDEX, np.array(values, np.int64))
 
 
-def _check_strata(points: NDArray[np.int64], pixels: NDArray[np.float64], names: dict[int, str]) -> None:
+def _check_strata(points: NDArray[np.int64], pixels: NDArray[np.int64], names: dict[int, str]) -> None:
     for stratum, name in names.items():
         if points[stratum] < min(2, pixels[stratum]):
             raise DataError(

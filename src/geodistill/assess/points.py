@@ -117,5 +117,5 @@ def read_points(path: Path | str) -> tuple[geopandas.GeoDataFrame, StratumTable,
     if any(len(column) and not (column.min() >= 0 and column.max() < limit) for column, limit in ranges):
         raise DataError(f"{path} has classes or strata beyond its {len(legend)} classes", mend)
     area = None if strata["area_m2"].isna().any() else strata["area_m2"].tolist()
-    columns = (strata[name].tolist() for name in ("stratum", "name", "class", "pixels"))
-    return points, StratumTable(*columns, area), legend
+    stratum, names, index, pixels = (strata[name].tolist() for name in ("stratum", "name", "class", "pixels"))
+    return points, StratumTable(stratum, names, index, pixels, area), legend

@@ -60,7 +60,9 @@ class TrainingPlaces:
             return np.zeros((height, self._width), bool)
         shapes = [(self.polygons[i], 1) for i in near.tolist()]
         moved = Affine.translation(0, top)
-        return rasterize(shapes, (height, self._width), transform=moved, all_touched=True, dtype="uint8") > 0
+        touched = rasterize(shapes, (height, self._width), transform=moved, all_touched=True, dtype="uint8")
+        used: NDArray[np.bool_] = touched > 0
+        return used
 
 
 def _footprints(image: Path, rows: Sequence[Row], crs: pyproj.CRS, transform: Affine) -> list[shapely.Polygon]:

@@ -27,7 +27,7 @@ def same_grid(one: Grid, other: Grid) -> bool:
     corners = [(0, 0), (one.width, 0), (0, one.height), (one.width, one.height)]
     back = ~one.transform
     apart = [abs(a - b) for at in corners for a, b in zip(back @ (other.transform @ at), at, strict=True)]
-    return max(apart) < _SHARE
+    return bool(max(apart) < _SHARE)
 
 
 def require_grid(before: Path | str, after: Path | str, grids: tuple[Grid, Grid]) -> None:

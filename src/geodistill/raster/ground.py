@@ -149,7 +149,8 @@ class Ground:
     def _plane_areas(self, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the square metres on the plane of pixels around points."""
         x, y = self.coordinates(_ends(cols, rows)).T.reshape(2, 4, -1)
-        return np.abs((x[0] - x[1]) * (y[2] - y[3]) - (x[2] - x[3]) * (y[0] - y[1])) * self._unit**2
+        areas: NDArray[np.float64] = np.abs((x[0] - x[1]) * (y[2] - y[3]) - (x[2] - x[3]) * (y[0] - y[1]))
+        return areas * self._unit**2
 
     def _round_areas(self, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the square metres on the ellipsoid of pixels around points.
@@ -163,7 +164,8 @@ class Ground:
         middle = lat.mean(0)
         flat = 1 - self._ellipsoid.es * np.sin(middle) ** 2
         radii = self._ellipsoid.a**2 * (1 - self._ellipsoid.es) / flat**2
-        return np.abs(east * (lat[2] - lat[3]) - south * (lat[0] - lat[1])) * radii * np.cos(middle)
+        areas: NDArray[np.float64] = np.abs(east * (lat[2] - lat[3]) - south * (lat[0] - lat[1]))
+        return areas * radii * np.cos(middle)
 
     def _in_degrees(self, polygons: NDArray[np.object_]) -> NDArray[np.object_]:
         to_degrees = self._to_degrees

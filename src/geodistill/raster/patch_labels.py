@@ -65,7 +65,7 @@ class PatchSizes:
         labels, count = label_components(codes)
         inside = labels != NONE
         weights = np.broadcast_to(areas, codes.shape)[inside]
-        self._sizes.append(np.bincount(labels[inside], weights, count))
+        self._sizes.append(np.bincount(labels[inside], weights.astype(np.float64), count).astype(np.float64))
         of_patch = np.zeros(count, np.int32)
         of_patch[labels[inside]] = codes[inside]
         self._codes.append(of_patch)
@@ -83,9 +83,9 @@ class PatchSizes:
             The code of each patch of at least a size, a part of it in each strip.
         """
         pairs = np.concatenate(self._joins, axis=1) if self._joins else np.zeros((2, 0), np.int64)
-        names, ends = np.unique(pairs, return_inverse=True)
-        ends = ends.reshape(pairs.shape)
-        graph = coo_array((np.ones(ends.shape[1], bool), (ends[0], ends[1])), shape=(len(names), len(names)))
+        names, inverse = np.unique(pairs, return_inverse=True)
+        above, below = inverse.reshape(2, -1)
+        graph = coo_array((np.ones(len(above)), (above, below)), shape=(len(names), len(names)))
         count, joined = connected_components(graph, directed=False)
         every = np.concatenate([*self._sizes, np.zeros(0)])
         every[names] = np.bincount(joined, every[names], count)[joined]

@@ -36,7 +36,7 @@ def landscape(inside: NDArray[np.bool_], sure: NDArray[np.float32] | None) -> ND
     """
     padded = np.pad(inside, 1).view(np.uint8)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    height: NDArray[np.float32] = cv2.GaussianBlur(distance, (0, 0), _SMOOTH)[1:-1, 1:-1] * inside
+    height = cv2.GaussianBlur(distance, (0, 0), _SMOOTH)[1:-1, 1:-1].astype(np.float32) * inside
     return height if sure is None else height * sure
 
 
@@ -91,8 +91,8 @@ def nearest_core(inside: NDArray[np.bool_], cores: NDArray[np.int32]) -> NDArray
         rows, cols = distance_transform_edt(cores == 0, return_distances=False, return_indices=True)
         cores = cores[rows, cols]
     names, numbers = np.unique(np.where(inside, cores, 0), return_inverse=True)
-    numbers = numbers.reshape(inside.shape).astype(np.int32)
-    return numbers if names[0] == 0 else numbers + 1
+    numbered: NDArray[np.int32] = numbers.reshape(inside.shape).astype(np.int32)
+    return numbered if names[0] == 0 else numbered + 1
 
 
 def by_boundary(kinds: NDArray[np.uint8], inside: NDArray[np.bool_], boundary: int) -> NDArray[np.int32]:

@@ -44,7 +44,7 @@ def absorb(labels: NDArray[np.int32], least: float) -> NDArray[np.int32]:
     borders = _borders(parts)
     goes_to = np.arange(count)
     for part in waiting:
-        near = borders.pop(part, {})
+        near: dict[int, int] = borders.pop(part, {})
         if not near:
             if sizes[part] < least:
                 goes_to[goes_to == part] = NONE
@@ -62,9 +62,9 @@ def absorb(labels: NDArray[np.int32], least: float) -> NDArray[np.int32]:
     return numbers + 1
 
 
-def _borders(parts: NDArray[np.int32]) -> dict[int, defaultdict[int, int]]:
+def _borders(parts: NDArray[np.int32]) -> dict[int, dict[int, int]]:
     """Return the length in pixels' sides of the border of each pair of parts."""
-    borders: dict[int, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+    borders: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for one, other in ((parts[:-1], parts[1:]), (parts[:, :-1], parts[:, 1:])):
         beside = (one != other) & (one != NONE) & (other != NONE)
         pairs, lengths = np.unique(np.stack([one[beside], other[beside]]), axis=1, return_counts=True)

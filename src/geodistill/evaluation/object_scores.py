@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
 from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.evaluation.intervals import interval, resample
 from geodistill.evaluation.object_counts import COLUMNS, THRESHOLDS, count_objects
 from geodistill.evaluation.results import OBJECTS
 from geodistill.files import atomic_path
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import aligned, json_text
-
-_DRAWS, _LEVEL = 2000, 0.95
 
 Figures = dict[str, NDArray[np.float64]]
 
@@ -138,10 +137,9 @@ class ObjectScoring:
         total = sums.sum(0)
         intervals: Figures = {}
         if len(sums) > 1:
-            times = np.random.default_rng(0).multinomial(len(sums), [1 / len(sums)] * len(sums), size=_DRAWS)
-            drawn = object_figures(np.tensordot(times, sums, 1))
-            ends = ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)
-            intervals = {key: _quantiles(values, ends) for key, values in drawn.items()}
+            none = (np.nan, np.nan)
+            drawn = object_figures(resample(sums))
+            intervals = {key: np.array([interval(v) or none for v in values.T]).T for key, values in drawn.items()}
         return ObjectScores(self._names, self._metres, object_figures(total), intervals, total[:, 0].astype(np.int64))
 
 
@@ -170,11 +168,6 @@ def object_figures(counts: NDArray[np.float64]) -> Figures:
 
 def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
-
-
-def _quantiles(values: NDArray[np.float64], ends: tuple[float, float]) -> NDArray[np.float64]:
-    known = [column[~np.isnan(column)] for column in values.T]
-    return np.array([np.quantile(c, ends) if c.size else (np.nan, np.nan) for c in known]).T
 
 
 def _plain(value: float) -> float | None:

@@ -80,8 +80,8 @@ def objects_of(
     group = [at for at in range(count) if indices[at] in classes.squared]
     if group:
         squared, became = square_outlines([polygons[at] for at in group], sides)
-        for at, polygon in zip(group, squared, strict=True):
-            polygons[at], status[at] = polygon, became
+        for at, polygon, what in zip(group, squared, became, strict=True):
+            polygons[at], status[at] = polygon, what
     moved = shapely.transform(np.array(polygons, object), lambda xy: xy + np.array([left, top]))
     pixels, mean, lowest = _figures(labels, sure, count)
     return [

@@ -21,6 +21,8 @@ VERBS: Verbs = {
     "fit": ("train a recipe, with or without distillation from a frozen encoder", "geodistill.cli.fit:fit"),
     "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", "geodistill.cli.evaluate:evaluate"),
     "compare": ("students compared with their teacher: size, speed, scores", "geodistill.cli.compare:compare"),
+    "report": ("one page about a run or evaluation: scores, curves, images", "geodistill.cli.report:report"),
+    "explain": ("what a model and its teacher see in an image: features, evidence", "geodistill.cli.explain:explain"),
     "reproduce": (
         "a paper's table: its rows run by recipe, and the published figures",
         "geodistill.papers.command:reproduce",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from geodistill.cli.arguments import DEVICE, LONLAT, MANIFEST, MODEL, SPLIT_NAMES, VerbParser, parse
 from geodistill.cli.shared import print_json
@@ -14,7 +17,8 @@ def evaluate_parser() -> VerbParser:
     """Return the parser of ``evaluate``."""
     parser = VerbParser(
         "evaluate",
-        "Scores of a Segmenter over a whole split: table, metrics.json, metrics.csv, confusion.png, worst images.",
+        "Scores of a Segmenter over a whole split: table, metrics.json, metrics.csv, confusion.png, and a page with the"
+        " worst, median and best images.",
         "geodistill evaluate runs/student manifest.parquet --split test --out runs/student/test",
         typed=["model", "manifest"],
     )
@@ -25,6 +29,7 @@ def evaluate_parser() -> VerbParser:
     add("--class-map", "for a set of other classes: 'model=set model=set ...' or a YAML file", otherwise="same classes")
     add = parser.add_group("output")
     add("--out", "directory of the results", otherwise="scores are printed, nothing is written")
+    add("--report", "also write the page, .html, to this file")
     add("--classes", "classes the means are taken over", nargs="+", otherwise="all")
     add.switch("--json", "print JSON")
     add = parser.add_group("quality")
@@ -54,7 +59,11 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.classmap import read_pairs
     from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
+    from geodistill.evaluation.results import REPORT, model_files
     from geodistill.inference.location import LocationHint
+    from geodistill.outputs import check_outputs, check_suffix
+    from geodistill.report.contents import ReportOptions
+    from geodistill.report.write import PAGES, write_report
 
     options = EvaluateOptions(
         overlap=args.overlap,
@@ -69,7 +78,14 @@ def evaluate(argv: Sequence[str]) -> None:
     extra = None
     if args.padding_as is not None:
         extra = load("geodistill.papers.padding:Padding")(args.padding_as, args.padding_window)
-    scores = run_evaluate(args.model, args.manifest, args.split, args.out, options, extra=extra)
+    if args.report:
+        check_suffix(args.report, PAGES)
+        check_outputs([args.report], [args.manifest, *model_files(args.model)])
+    with TemporaryDirectory() if args.report and not args.out else nullcontext(args.out) as out:
+        scores = run_evaluate(args.model, args.manifest, args.split, out, options, extra=extra)
+        pages = [*([Path(args.out) / REPORT] if args.out else []), *([args.report] if args.report else [])]
+        for page in pages:
+            write_report(out, page, ReportOptions(speed=False))
     if args.json:
         print_json(scores.to_dict())
     else:

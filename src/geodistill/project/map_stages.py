@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from geodistill.errors import DataError, RecipeError
 from geodistill.inference.options import PredictOptions
-from geodistill.lazy import load
 from geodistill.project.project_file import ProjectFile, typed_values
 from geodistill.project.stage_job import Outcome, StageJob
-from geodistill.project.stage_table import key_types
+from geodistill.project.stage_records import read_record
+from geodistill.project.stage_table import key_types, kind_of
 
 
 def predict_options(project: ProjectFile, settings: Mapping[str, Any]) -> PredictOptions:
@@ -49,7 +50,8 @@ def run_predict(job: StageJob) -> Outcome:
         raise DataError(f"{len(failed)} of {len(maps)} scenes have no map, first {failed[0].source}: {failed[0].error}")
     holes = sum(len(scene_map.holes) for scene_map in maps)
     summary = f"{len(maps)} map{'s' if len(maps) != 1 else ''}" + (f", {holes} holes" if holes else "")
-    return Outcome(summary, {"maps": [scene_map.path.name for scene_map in maps], "holes": holes})
+    facts = {"maps": [scene_map.path.name for scene_map in maps], "holes": holes}
+    return Outcome(summary, facts | {"scenes": [scene_map.source for scene_map in maps]})
 
 
 def run_export(job: StageJob) -> Outcome:
@@ -84,11 +86,37 @@ def run_export(job: StageJob) -> Outcome:
 
 
 def run_report(job: StageJob) -> Outcome:
-    """Write one page of all results.
+    """Write a page of all results, and one of the labels where boxes became masks.
 
     Raises:
-        GeodistillError: As `geodistill.report.write_report`.
+        DataError: No stage left anything that a page could show.
+        GeodistillError: As `geodistill.report.write.write_report`.
     """
-    page = job.folder / "report.html"
-    load("geodistill.report:write_report")(job.project.out, page)
-    return Outcome(str(page))
+    from geodistill.report.contents import ReportOptions
+    from geodistill.report.write import write_report
+
+    records = {name: read_record(job.project.out, name) for name in job.wired}
+    done = [name for name, record in records.items() if record is not None]
+    pages = list[Path]()
+    if labels := _first(done, "label"):
+        pages.append(write_report(job.project.out / labels, job.folder / "labels.html"))
+    shown = _first(done, "evaluate") or _first(done, "distil") or _first(done, "teacher")
+    maps = records.get(_first(done, "predict") or "")
+    title = job.values.get("title") or job.project.path.stem
+    options = ReportOptions(title=title, **job.of_options(ReportOptions, but=("title",)))
+    if maps is not None and maps.facts["maps"]:
+        at = job.project.out / _first(done, "predict") / maps.facts["maps"][0]
+        scene = Path(maps.facts["scenes"][0])
+        options = replace(options, map=at, scene=scene if scene.is_file() else None)
+        shown = shown or str(at)
+    if shown:
+        pages.append(write_report(job.project.out / shown, job.folder / "report.html", options))
+    if not pages:
+        raise DataError(f"{job.project.path}, report: no stage to write one about", "a model, a map or labels")
+    return Outcome(", ".join(page.name for page in pages), {"pages": [page.name for page in pages]})
+
+
+def _first(names: Sequence[str], kind: str) -> str:
+    """Return the stage of a kind: the one that is called so, else the first; empty where there is none."""
+    of_kind = [name for name in names if kind_of(name) == kind]
+    return kind if kind in of_kind else next(iter(of_kind), "")

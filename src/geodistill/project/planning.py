@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal
 
 from geodistill.errors import OutputError, UnknownNameError
@@ -114,9 +113,6 @@ def make_plan(
         keys = {before: plan.key for before, plan in plans.items()}
         parts = key_parts(project, stage, keys, fingerprints)
         check_folder(project.out, [project.resolve(file) for file, digest in parts.files.items() if digest])
-        if stage.entry.kind == "report" and not has_report():
-            plans[name] = StagePlan(stage, "left out", "this version of geodistill writes no reports", None, "")
-            continue
         if stage.entry.given:
             plans[name] = StagePlan(stage, "given", stage.entry.given, parts, parts.key)
             continue
@@ -151,11 +147,6 @@ def _decide(
     if again:
         return "perhaps", f"unless {' and '.join(again)} comes out as before"
     return "unchanged", ""
-
-
-def has_report() -> bool:
-    """Whether this version of the package writes reports."""
-    return find_spec("geodistill.report") is not None
 
 
 def result_of(project: ProjectFile, wired: Mapping[str, WiredStage], name: str) -> str:

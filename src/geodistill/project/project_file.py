@@ -56,8 +56,12 @@ class ProjectFile:
 
     def resolve(self, name: str) -> str:
         """Return a path of the file in full: it is meant from the file's folder; addresses stay."""
-        remote = "://" in name or name.startswith(("/vsi", "<"))
-        return name if remote else str(self.path.absolute().parent / Path(name).expanduser())
+        return name if is_address(name) else str(self.path.absolute().parent / Path(name).expanduser())
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is no file of this machine: an address, or a name of GDAL's own."""
+    return "://" in name or name.startswith(("/vsi", "<"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -69,9 +69,9 @@ class StageJob:
         known = settings if not KINDS[kind].is_fit else {key: settings[key] for key in types if key in settings}
         return typed_values(known, types, self.name)
 
-    def of_options(self, *options: type[Any]) -> dict[str, Any]:
-        """Return those of the values that are fields of some dataclasses."""
-        known = {name for kind in options for name in kind.__dataclass_fields__}
+    def of_options(self, options: type[Any], but: Container[str] = ()) -> dict[str, Any]:
+        """Return those of the values that are fields of a dataclass."""
+        known = {name for name in options.__dataclass_fields__ if name not in but}
         return {key: value for key, value in self.values.items() if key in known}
 
     def place(self, value: str) -> str:
@@ -85,7 +85,9 @@ class StageJob:
         return [self.place(item) for item in ([value] if isinstance(value, str) else value)]
 
     def model(self) -> str:
-        """Return the model that it takes: a path, or a hub id as it is written."""
-        value = str(self.values["model"])
+        """Return the model that it takes: the run of another stage, a path, or a hub id as it is written."""
+        value = str(self.plan.stage.settings["model"])
+        if value.startswith(SIGN) and not self.wired[value.removeprefix(SIGN)].entry.given:
+            return str(self.project.out / value.removeprefix(SIGN))
         path = self.place(value)
         return path if value.startswith(SIGN) or Path(path).exists() or value.count("/") != 1 else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, shown
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
-from geodistill.project.project_file import ProjectFile, StageEntry, dotted, typed_values
+from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, typed_values
 from geodistill.project.stage_recipe import names_file, resolved_recipe
 from geodistill.project.stage_table import KINDS, key_types
 from geodistill.project.wiring import SIGN, WiredStage
+from geodistill.training.recipe_files import MANIFEST_KEYS, MODEL_KEYS
 
 
 @dataclass(frozen=True)
@@ -76,26 +77,33 @@ def key_parts(project: ProjectFile, stage: WiredStage, keys: Mapping[str, str], 
     """
     entry, kind = stage.entry, KINDS[stage.entry.kind]
     if entry.given:
-        files = {entry.given: _given(Path(project.resolve(entry.given)), entry, fingerprints)}
+        files = {entry.given: _of_given(Path(project.resolve(entry.given)), entry, fingerprints)}
         return KeyParts(entry.name, kind.version, {"given": entry.given}, {}, files)
     if kind.is_fit:
         settings = resolved_recipe(project, stage, fingerprints)
-        named = _values(value for key, value in settings.items() if names_file(key))
+        places = {key: value for key, value in settings.items() if names_file(key)}
     else:
         settings = _resolved(entry.kind, stage.settings)
         if kind.check:
             load(kind.check)(project, stage.settings)
-        places = dotted({key: stage.settings[key] for key in (*kind.files, "split") if key in stage.settings})
-        named = _values(value for key, value in places.items() if key.rpartition(".")[2] in kind.files)
-    files = {name: _fingerprint(project, name, fingerprints, kind.is_fit) for name in named}
+        dotted_settings = dotted(stage.settings)
+        places = {key: value for key, value in dotted_settings.items() if key.rpartition(".")[2] in kind.files}
+    files = {}
+    for key, name in _named(places):
+        if digest := _fingerprint(project, entry, key.rpartition(".")[2], name, fingerprints):
+            files[name] = digest
     needs = {name: keys[name] for name in stage.needs}
-    return KeyParts(entry.name, kind.version, settings, needs, {name: f for name, f in files.items() if f})
+    return KeyParts(entry.name, kind.version, settings, needs, files)
 
 
-def _values(values: Iterable[Any]) -> list[str]:
-    """Return the texts among values and lists of them that are no results of other stages."""
-    flat = [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
-    return [item for item in flat if isinstance(item, str) and item and not item.startswith(SIGN)]
+def _named(places: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each key with each of the files that it names; other stages' results are none."""
+    for key, value in places.items():
+        for item in value if isinstance(value, list) else [value]:
+            if key == "segmenter" and isinstance(item, str):  # of labels: sam2:DIR
+                item = item.partition(":")[2]
+            if isinstance(item, str) and item and not item.startswith(SIGN):
+                yield key, item
 
 
 def _resolved(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,20 +121,30 @@ def _default(option: Field[Any]) -> Any:
     return None if option.default_factory is MISSING else option.default_factory()
 
 
-def _fingerprint(project: ProjectFile, name: str, fingerprints: Fingerprints, may_be_name: bool) -> str:
-    """Return a fingerprint; empty for an address, and for a name where it ``may_be`` one of a model or encoder."""
+def _fingerprint(project: ProjectFile, entry: StageEntry, key: str, name: str, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of what a key names; empty for an address, and where it may be the name of a model.
+
+    Raises:
+        DataError: It is not there.
+    """
     path = Path(project.resolve(name))
+    is_model = key in (*MODEL_KEYS, "encoder", "model")
     if not path.exists():
-        if may_be_name or "://" in name or name.startswith("/vsi"):
+        if is_model or is_address(name):
             return ""
-        raise DataError(f"{project.path}: {path} is not there", "a file or folder", "name one that is there")
-    if path.suffix == ".parquet" and may_be_name:
-        return _manifest(path, fingerprints)
+        raise DataError(f"{project.path}, {entry.name}: {path} is not there", "a file or folder", "name one that is")
+    if key in (*MANIFEST_KEYS, "data", "int8"):
+        return _of_manifest(path, fingerprints)
+    if is_model:
+        return _of_model(path, fingerprints)
+    if key == "scenes" and path.is_file():
+        sources = load("geodistill.raster.source:every_file")([str(path)])
+        return "-".join(fingerprints.of_path(Path(file)) for file in sources if Path(file).is_file())
     return fingerprints.of_path(path)
 
 
-def _given(path: Path, entry: StageEntry, fingerprints: Fingerprints) -> str:
-    """Return the fingerprint of what stands in a stage's place: a data set with its images, or a model's two files.
+def _of_given(path: Path, entry: StageEntry, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of what stands in a stage's place.
 
     Raises:
         DataError: It is not there.
@@ -136,18 +154,25 @@ def _given(path: Path, entry: StageEntry, fingerprints: Fingerprints) -> str:
             return ""  # a hub id
         raise DataError(f"{path}, given as {entry.name}, is not there", "a file or folder", "name one that is there")
     if KINDS[entry.kind].is_fit:
-        folder = next((place for place in (path, path / "segmenter") if (place / DESCRIPTION).is_file()), None)
-        if folder is not None:
-            return "-".join(fingerprints.of_path(folder / name) for name in (DESCRIPTION, WEIGHTS))
+        return _of_model(path, fingerprints)
     if KINDS[entry.kind].result == "manifest.parquet":
-        return _manifest(path / "manifest.parquet" if path.is_dir() else path, fingerprints)
+        return _of_manifest(path, fingerprints)
     return fingerprints.of_path(path)
 
 
-def _manifest(path: Path, fingerprints: Fingerprints) -> str:
+def _of_model(path: Path, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of a model: the two files of a Segmenter, alone or in its run, or all of anything else."""
+    folder = next((place for place in (path, path / "segmenter") if (place / DESCRIPTION).is_file()), None)
+    if folder is None:
+        return fingerprints.of_path(path)
+    return "-".join(fingerprints.of_path(folder / name) for name in (DESCRIPTION, WEIGHTS))
+
+
+def _of_manifest(path: Path, fingerprints: Fingerprints) -> str:
     """Return the fingerprint of a manifest with the images and masks that it names."""
-    rows = load("geodistill.data.manifest:Manifest").load(path).entries
-    digest = hashlib.sha256(fingerprints.of_path(path).encode())
-    for file in dict.fromkeys(file for row in rows for file in (row.image, row.mask) if file is not None):
-        digest.update(fingerprints.of_path(Path(file)).encode())
+    manifest = load("geodistill.data.manifest:Manifest").load(path)
+    digest = hashlib.sha256(fingerprints.of_path(manifest.path).encode())
+    files = (file for row in manifest.entries for file in (row.image, row.mask) if file is not None)
+    for file in dict.fromkeys(map(str, files)):
+        digest.update(fingerprints.of_path(Path(file)).encode() if Path(file).is_file() else file.encode())
     return digest.hexdigest()

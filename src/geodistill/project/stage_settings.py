@@ -172,4 +172,16 @@ class ExportKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportKeys:
-    """What `report` takes: nothing, it shows what the other stages left."""
+    """What `report` takes; it shows what the other stages left.
+
+    Attributes:
+        title: Heading of the page; the project's name by default.
+        speed: Time the models on this machine, and compare them.
+        map_mb: Megabytes of the map inside the page; finer tiles go into a folder beside it.
+        device: Where models are timed.
+    """
+
+    title: str = ""
+    speed: bool = True
+    map_mb: float = 20.0
+    device: str = "auto"

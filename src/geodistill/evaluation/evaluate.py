@@ -21,7 +21,14 @@ from geodistill.evaluation.figures import confusion_picture
 from geodistill.evaluation.intervals import reliability, score_intervals
 from geodistill.evaluation.results import check_place, claim_results, hold_results, model_files, read_files
 from geodistill.evaluation.score_tables import write_csv, write_json, write_per_image
-from geodistill.evaluation.scoring import ExtraPixels, ImageScore, ScoringSettings, score_image, scoring_network
+from geodistill.evaluation.scoring import (
+    ExtraPixels,
+    ImageScore,
+    ImageWatcher,
+    ScoringSettings,
+    score_image,
+    scoring_network,
+)
 from geodistill.evaluation.shown_images import choose_images, write_images
 from geodistill.inference.inputs import how_far, sample_moments
 from geodistill.inference.location import LocationHint, PerPlaceModel
@@ -106,6 +113,7 @@ def evaluate(
     options: EvaluateOptions | None = None,
     *,
     extra: ExtraPixels | None = None,
+    watch: ImageWatcher | None = None,
 ) -> Scores:
     """Score a Segmenter: one confusion matrix over all labelled pixels of a split.
 
@@ -120,6 +128,7 @@ def evaluate(
         out: Directory of the results.
         options: How it is scored.
         extra: Pixels beside the images' own that count too. Scores of single images are without them.
+        watch: Sees the classes and labels of every image, such as `ObjectScoring`.
 
     Raises:
         DataError: The split is empty or holds an image without labels, a file cannot be read, or the legend is not
@@ -137,9 +146,11 @@ def evaluate(
     task = _prepare(model, manifest, split, options)
     if extra is not None:
         extra.check(task.legend)
+    if watch is not None:
+        watch.check(task.legend)
     inputs = [] if folder is None else [*read_files(task.rows, manifest.path), *model_files(model)]
     with hold_results(folder, options.worst, inputs):
-        images, total, added = _count(task, extra, f"evaluate {split}")
+        images, total, added = _count(task, extra, watch, f"evaluate {split}")
         scores = total.scores(task.legend, task.subset)
         _refuse_unscored(scores, f"split '{split}' of manifest {manifest.path or ''}")
         padding = None if extra is None else extra.report(added, total, task.window)
@@ -208,14 +219,18 @@ def _warn_unlike(rows: Sequence[Row], spec: Spec, what: str) -> None:
 
 
 def _count(
-    task: _Task, extra: ExtraPixels | None, title: str
+    task: _Task, extra: ExtraPixels | None, watch: ImageWatcher | None, title: str
 ) -> tuple[list[ImageScore], ConfusionMatrix, ConfusionMatrix]:
     """Return the score of each image, the counts of all, and those of extra pixels among them."""
     images: list[ImageScore] = []
     total, added = ConfusionMatrix(len(task.legend)), ConfusionMatrix(len(task.legend))
     for row in tqdm(task.rows, title, unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
         network = scoring_network(task.model.at(row), task.settings)
-        images.append(score_image(network, row, task.masks, task.settings))
+        if watch is not None:
+            watch.begin(row)
+        images.append(score_image(network, row, task.masks, task.settings, watch))
+        if watch is not None:
+            watch.end(row)
         total += images[-1].matrix
         if extra is not None:
             added += extra.count(network, row, task.legend, task.settings)

@@ -44,9 +44,7 @@ def score_intervals(images: Sequence[ImageScore], legend: Legend, subset: Sequen
     if len(groups) < 2:
         return None
     sums = np.stack(list(groups.values()))
-    rng = np.random.default_rng(0)
-    times = rng.multinomial(len(sums), [1 / len(sums)] * len(sums), size=_DRAWS)
-    hits, true, predicted = np.moveaxis(np.tensordot(times, sums, 1), 1, 0).astype(np.float64)
+    hits, true, predicted = np.moveaxis(resample(sums), 1, 0)
     union = true + predicted - hits
     iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
     chosen = [legend.names.index(name) for name in subset]
@@ -58,10 +56,17 @@ def score_intervals(images: Sequence[ImageScore], legend: Legend, subset: Sequen
     return {
         "level": LEVEL,
         "groups": len(sums),
-        "miou": _interval(miou),
-        "oa": _interval(oa),
-        "classes": {name: _interval(iou[:, k]) for k, name in enumerate(legend.names)},
+        "miou": interval(miou),
+        "oa": interval(oa),
+        "classes": {name: interval(iou[:, k]) for k, name in enumerate(legend.names)},
     }
+
+
+def resample(sums: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sums of ``(groups, ...)`` figures over groups drawn with replacement, ``(draws, ...)``."""
+    times = np.random.default_rng(0).multinomial(len(sums), [1 / len(sums)] * len(sums), size=_DRAWS)
+    drawn: NDArray[np.float64] = np.tensordot(times, sums, 1).astype(np.float64)
+    return drawn
 
 
 def _sums(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -69,7 +74,8 @@ def _sums(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([np.diag(counts), counts.sum(1), counts.sum(0)])
 
 
-def _interval(values: NDArray[np.float64]) -> list[float] | None:
+def interval(values: NDArray[np.float64]) -> list[float] | None:
+    """Return the ends that `LEVEL` of the values lie between; ``None`` where all are NaN."""
     values = values[~np.isnan(values)]
     outside = (1 - LEVEL) / 2
     return [float(np.quantile(values, share)) for share in (outside, 1 - outside)] if values.size else None

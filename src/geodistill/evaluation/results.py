@@ -21,7 +21,10 @@ KIND = "evaluation"
 REPORT = "report.html"
 """The page that those who call `evaluate` write there (`geodistill.report.write_report`)."""
 
-FILES = ("metrics.json", "metrics.csv", "per_image.csv", "confusion.png", REPORT)
+OBJECTS = "objects.json"
+"""Scores of objects, which those who ask for them write there."""
+
+FILES = ("metrics.json", "metrics.csv", "per_image.csv", "confusion.png", OBJECTS, REPORT)
 _TOGETHER = 5000
 """Images whose sources are looked up in one go."""
 

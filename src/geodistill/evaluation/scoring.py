@@ -150,7 +150,25 @@ def scoring_network(segmenter: Segmenter, settings: ScoringSettings) -> Network:
     return as_network(segmenter, tta="flips" if settings.flips else "none")
 
 
-def score_image(network: Network, row: Row, legend: Legend, settings: ScoringSettings) -> ImageScore:
+class ImageWatcher(Protocol):
+    """Sees the classes and labels of every image that `evaluate` scores; `ObjectScoring` is one."""
+
+    def check(self, legend: Legend) -> None:
+        """Refuse what does not fit the scored classes, before any image is scored."""
+
+    def begin(self, row: Row) -> None:
+        """Begin an image."""
+
+    def add(self, first: int, prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+        """Take in ``(rows, W)`` classes and labels of the image, from row ``first`` on."""
+
+    def end(self, row: Row) -> None:
+        """End an image, all of whose rows were seen."""
+
+
+def score_image(
+    network: Network, row: Row, legend: Legend, settings: ScoringSettings, watch: ImageWatcher | None = None
+) -> ImageScore:
     """Score one image in flat memory: its mask is read row by row as predictions come.
 
     Args:
@@ -158,6 +176,7 @@ def score_image(network: Network, row: Row, legend: Legend, settings: ScoringSet
         row: An image with a mask.
         legend: How the mask encodes the classes.
         settings: How the image is segmented.
+        watch: Sees its classes and labels too.
 
     Raises:
         DataError: A file cannot be read, the mask has another size than the image, or holds labels outside the
@@ -179,6 +198,8 @@ def score_image(network: Network, row: Row, legend: Legend, settings: ScoringSet
             truth = np.where(valid, truth, np.uint8(IGNORE_INDEX))
             prediction = settings.prediction(classes_of)
             matrix.update(prediction, truth)
+            if watch is not None:
+                watch.add(first, prediction, truth)
             labelled = truth != IGNORE_INDEX
             cells.add(first, (prediction != truth) & labelled)
             for right in (0, 1):

@@ -88,7 +88,7 @@ def map_section(tiles: MapTiles, grid: Grid, legend: Legend, counts: list[int], 
         json_block("map-tiles", stored),
     )
     figures = {"pixels": dict(zip(legend.names, counts, strict=True)), "gsd": grid.gsd, "crs": about["crs"]}
-    style, script = ("leaflet.css",), ("leaflet.js", "map.js")
+    style, script = ("leaflet/leaflet.css",), ("leaflet/leaflet.js", "map.js")
     return Section("map", "Map", body, figures, style, script, beside=tiles.beside)
 
 

@@ -144,9 +144,9 @@ def wide(label: str, *content: Content) -> Html:
 def package_text(name: str) -> str:
     """Return the text of a file of this package; of a vendored library its licence stands before it."""
     text = resources.files("geodistill.report").joinpath(name).read_text(encoding="utf-8")
-    if not name.startswith("leaflet"):
+    if "/" not in name or name.endswith("LICENSE"):
         return text
-    licence = package_text("LICENSE_LEAFLET")
+    licence = package_text(f"{name.partition('/')[0]}/LICENSE")
     return f"/*\n{licence}*/\n{text.partition('//# sourceMappingURL')[0]}"
 
 

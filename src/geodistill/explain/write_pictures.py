@@ -148,7 +148,7 @@ def _similarity(explained: Explanation, photo: NDArray[np.uint8]) -> Section:
         "Choose a place in a picture: the brighter a place, the more alike its features are (cosine, after the mean"
         " over the image is taken away)."
     )
-    colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_VIRIDIS)[:, 0, ::-1].tolist()
+    colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], cv2.COLORMAP_VIRIDIS)[0, :, ::-1].tolist()
     body = join(
         element("p", {"class": "quiet"}, intro),
         element("div", {"class": "charts pairs"}, figures),

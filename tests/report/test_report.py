@@ -60,7 +60,7 @@ def test_the_balance_is_that_of_the_manifest(page: Path) -> None:
 def test_what_people_read_is_what_programs_read(page: Path) -> None:
     text, figures = page.read_text(), figures_of(page)
     assert f"{100 * figures['scores']['miou']:.1f}" in text
-    assert "trained by supervised for 30 steps of 4 crops of 16 pixels" in text
+    assert "trained for 30 steps of 4 crops of 16 pixels" in text
     assert "step 20, the best" in text
 
 

@@ -80,7 +80,7 @@ def map_section(tiles: MapTiles, grid: Grid, legend: Legend, counts: list[int], 
     swipe = element("input", {"type": "range", "id": "swipe", "min": 0, "max": 100, "step": 0.5, "value": 100})
     body = join(
         element("p", {"class": "quiet"}, _sentence(tiles, grid, beside)),
-        element("div", {"id": "map", "class": "map", "role": "application", "aria-label": f"Map {name}"}),
+        element("div", {"id": "map-frame", "class": "map", "role": "application", "aria-label": f"Map {name}"}),
         element("p", {"id": "map-place", "class": "quiet", "aria-live": "off"}, "\u00a0"),
         element("div", {"class": "controls"}, controls, element("label", {"class": "strength"}, "Swipe ", swipe)),
         _classes(legend, counts, grid),

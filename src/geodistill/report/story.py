@@ -35,8 +35,8 @@ def training_sentences(training: Training, manifest: Manifest | None) -> list[st
     images = "" if manifest is None else f"{counted(len(manifest.rows('train')), 'image')} of "
     logged = [curve.steps[-1] for curve in training.curves if not curve.phase]
     reached = max(logged, default=0)
-    by, crops = training.key("method"), f"{batch} crops of {crop} pixels"
-    sentences = [f"It was trained by {by} for {steps} steps of {crops} on {images}{data}."]
+    method, crops = training.key("method"), f"{batch} crops of {crop} pixels"
+    sentences = [f"It was trained for {steps} steps of {crops} on {images}{data} (method {method})."]
     phases = {curve.phase: curve.steps[-1] for curve in training.curves if curve.phase}
     sentences += [
         f"Before that came {counted(last, 'step')} of {phase} without labels." for phase, last in phases.items()

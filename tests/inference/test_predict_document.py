@@ -19,6 +19,7 @@ import torch
 from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend
 from served import serve
 from shown import shown_blocks
 from tiny import tiny_spec
@@ -53,7 +54,7 @@ def test_the_pages_commands_map_what_they_name(
     monkeypatch.chdir(tmp_path)
     make_inputs(tmp_path)
     torch.manual_seed(0)
-    spec = replace(tiny_spec(std=60.0), bands=("red", "green", "blue"))
+    spec = replace(tiny_spec(std=60.0), bands=("red", "green", "blue"), legend=Legend(("ground", "building", "tree")))
     Segmenter("supervised", UNET, spec, 32, {}).save("runs/student/segmenter")
     commands = [command for block in shown_blocks(PAGE) for command in block]
     assert sum("ray" in command for command in commands) == 2

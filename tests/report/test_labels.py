@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from geodistill.cli import main
+from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillError
 from geodistill.report.labelled import read_labels
 from geodistill.report.write import write_report
@@ -72,21 +74,29 @@ def test_masks_in_doubt_are_cut_out_with_their_boxes(labels: Path) -> None:
 def test_images_that_are_gone_are_said_to_be(labels: Path, tmp_path: Path) -> None:
     shutil.copytree(labels, tmp_path / "copy")
     out = tmp_path / "copy" / "out"
-    account = json.loads((out / "label.json").read_text())
-    account["settings"]["images"] = str(tmp_path / "nowhere")
-    (out / "label.json").write_text(json.dumps(account))
+    manifest = Manifest.load(out / "manifest.parquet")
+    rows = tuple(replace(row, image=tmp_path / "nowhere.png") for row in manifest.entries)
+    replace(manifest, entries=rows).save(out / "manifest.parquet")
     page = write_report(out, tmp_path / "page.html")
     assert "3 of them are not shown" in page.read_text()
 
 
-def test_a_path_out_of_the_folders_is_refused(labels: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"rbox": [', '"rbox": ["x", '), ('"mask_value": 0', '"mask_value": 77'), ('"score": 1.0', '"score": "?"')],
+)
+def test_what_was_altered_is_one_line(labels: Path, tmp_path: Path, old: str, new: str) -> None:
     shutil.copytree(labels / "out", tmp_path / "out")
     file = tmp_path / "out" / "instances.json"
-    data = json.loads(file.read_text())
-    data["images"][0]["file_name"] = data["images"][0]["source"] = "../boxes.json"
-    file.write_text(json.dumps(data))
-    with pytest.raises(GeodistillError, match="a path below the set's folders"):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(GeodistillError, match="an annotation that 'label build' wrote"):
         write_report(tmp_path / "out", tmp_path / "page.html")
-    file.write_text('{"annotations": [{}], "images": []}')
+
+
+def test_an_account_that_was_altered_is_one_line(labels: Path, tmp_path: Path) -> None:
+    shutil.copytree(labels / "out", tmp_path / "out")
+    (tmp_path / "out" / "label.json").write_text('{"settings": {"background": null}, "classes": {"shed": 3}}')
     with pytest.raises(GeodistillError, match="not as it was written"):
         write_report(tmp_path / "out", tmp_path / "page.html")

@@ -14,6 +14,8 @@ from geodistill.memory import keep_freed_memory
 
 VERBS: Verbs = {
     "demo": ("the whole way on made-up scenes, on a laptop, without downloads", "geodistill.cli.demo:demo"),
+    "init": ("a project file, written from what a folder holds", "geodistill.cli.init:init"),
+    "run": ("a project file: boxes or masks in, model, scores and maps out", "geodistill.cli.run:run"),
     "data": ("folder of images and masks -> manifest; find broken files; class balance", "geodistill.cli.data:data"),
     "label": ("boxes of any detection set -> masks, with GrabCut or the SAM family", "geodistill.cli.label:label"),
     "fit": ("train a recipe, with or without distillation from a frozen encoder", "geodistill.cli.fit:fit"),

@@ -12,14 +12,14 @@ from geodistill.report.balance import balance_section
 from geodistill.report.charts import drawing, interval_bar, text_at
 from geodistill.report.evaluated import guarded
 from geodistill.report.gallery import GalleryImage, gallery
-from geodistill.report.labelled import LabelSet, read_labels
+from geodistill.report.labelled import Doubt, LabelledBoxes, read_labels
 from geodistill.report.markup import Html, counted, element, join
 from geodistill.report.page import Page, Section, swatch, wide
 
 LAYERS = (("image", "Image"), ("mask", "Mask"), ("box", "Box"))
 
 
-def label_sentences(labels: LabelSet) -> list[str]:
+def label_sentences(labels: LabelledBoxes) -> list[str]:
     """Say what went in and what came out."""
     account, settings = labels.account, labels.account["settings"]
     images, boxes = account["images"], account["boxes"]
@@ -62,7 +62,7 @@ def label_page(folder: Path, title: str | None) -> Page:
     return Page(title or folder.resolve().name, sentences, keys, sections, labels.legend)
 
 
-def boxes_section(labels: LabelSet) -> Section:
+def boxes_section(labels: LabelledBoxes) -> Section:
     """Return the section that accounts for every box, by class."""
     classes = labels.account["classes"]
     reasons = sorted({reason for each in classes.values() for reason, count in each["dropped"].items() if count})
@@ -81,7 +81,7 @@ def boxes_section(labels: LabelSet) -> Section:
     return Section("boxes", "Boxes", join(wide("Boxes by class", table), failed if failures else None), labels.account)
 
 
-def _row(labels: LabelSet, name: str, account: Mapping[str, Any], reasons: list[str], changes: list[str]) -> Html:
+def _row(labels: LabelledBoxes, name: str, account: Mapping[str, Any], reasons: list[str], changes: list[str]) -> Html:
     part = account["labelled"] / max(account["in"], 1)
     known = name in labels.legend.names
     colour = f"k{labels.legend.names.index(name)}" if known else "plain"
@@ -98,20 +98,20 @@ def _row(labels: LabelSet, name: str, account: Mapping[str, Any], reasons: list[
     )
 
 
-def doubt_section(labels: LabelSet) -> Section:
+def doubt_section(labels: LabelledBoxes) -> Section:
     """Return the section of the masks in doubt: of lowest score, then those that fill least of their box."""
     shown = [doubt for doubt in labels.doubtful if doubt.layers]
     gone = len(labels.doubtful) - len(shown)
     intro = (
-        "The masks that a person should look at first: those of lowest score of the segmenter, and among equals those"
-        " that fill least of their box. The score is the segmenter's own and is not calibrated."
+        "The masks that a person should look at first: those for which the box itself was taken, then those of lowest"
+        " score or that rules changed. The score is the segmenter's own and is not calibrated."
     )
     missing = f"{gone} of them are not shown, since their images are not at hand." if gone else ""
     images = [
         GalleryImage(
             "in doubt",
             doubt.category,
-            (f"score {doubt.score:.2f}, fills {100 * doubt.fill:.0f} % of its box", doubt.source),
+            (_doubt_note(doubt), doubt.image),
             doubt.layers,
         )
         for doubt in shown
@@ -125,10 +125,21 @@ def doubt_section(labels: LabelSet) -> Section:
         gallery(images, LAYERS, "mask", labels.legend, boxed) if images else None,
     )
     figures = [
-        {"image": doubt.source, "class": doubt.category, "score": doubt.score, "fill": doubt.fill}
+        {
+            "image": doubt.image,
+            "class": doubt.category,
+            "score": doubt.score,
+            "fill": doubt.fill,
+            "changed": list(doubt.changed),
+        }
         for doubt in labels.doubtful
     ]
     return Section("doubt", "In doubt", body, {"scores": list(labels.scores), "masks": figures})
+
+
+def _doubt_note(doubt: Doubt) -> str:
+    changed = f"; {', '.join(doubt.changed)}" if doubt.changed else ""
+    return f"score {doubt.score:.2f}, {100 * doubt.fill:.0f} % of its box{changed}"
 
 
 def _histogram(counts: tuple[int, ...]) -> Html:

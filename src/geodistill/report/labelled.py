@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from geodistill.errors import DataError
 from geodistill.evaluation.figures import to_rgb
 from geodistill.evaluation.shown_images import class_bytes, mark_bytes, photo_bytes
+from geodistill.label.doubts import Shown, shown_objects
+from geodistill.label.export import Labelled, load_label_set
 from geodistill.label.labelling import read_account
-from geodistill.label.ledger import INSTANCES
-from geodistill.label.masks import Runs, crop_runs
+from geodistill.label.masks import crop_runs
 from geodistill.raster import Raster, Window
-from geodistill.reading import ANNOTATION_BYTES, read_object
-from geodistill.report.evaluated import guarded
 from geodistill.spec import IGNORE_INDEX, Colour, Legend
 
 DOUBTFUL = 24
@@ -34,104 +34,87 @@ class Doubt:
     """A mask in doubt.
 
     Attributes:
-        source: Its image, below the folder of images.
+        image: The name of its image in the set.
         category: Its class.
         score: The segmenter's own, 0..1.
         fill: Pixels of the mask for each of the annotated box.
+        changed: Which rules changed it.
         layers: Image, mask and box, encoded; empty where the image is not at hand.
     """
 
-    source: str
+    image: str
     category: str
     score: float
     fill: float
+    changed: tuple[str, ...]
     layers: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
-class LabelSet:
+class LabelledBoxes:
     """A set of labels made from boxes.
 
     Attributes:
-        folder: Where it lies.
         account: What became of every image and box, as ``label.json`` has it.
         legend: The classes of the masks.
         scores: Masks by score of the segmenter, in tenths.
-        doubtful: Those of lowest score, then those that fill least of their box.
+        doubtful: The masks most in doubt, most first (`Shown.doubt`).
     """
 
-    folder: Path
     account: Mapping[str, Any]
     legend: Legend
     scores: tuple[int, ...]
     doubtful: tuple[Doubt, ...]
 
 
-def read_labels(folder: Path) -> LabelSet:
-    """Read a folder of labels.
+def read_labels(folder: Path) -> LabelledBoxes:
+    """Read a folder of labels; its objects one by one, so that a set of millions needs no memory.
 
     Raises:
         DataError: It holds none, or was altered.
     """
-    account = read_account(folder)
-    file = folder / INSTANCES
-    data = read_object(file, ANNOTATION_BYTES) if file.is_file() else {"annotations": [], "images": []}
-    return guarded(file, lambda: _label_set(folder, account, data))
+    label_set, scores = load_label_set(folder), [0] * 10
+
+    def counted_objects() -> Iterator[tuple[Labelled, Shown]]:
+        for image, one in shown_objects(label_set):
+            scores[min(max(int(10 * one.score), 0), 9)] += 1
+            yield image, one
+
+    worst = heapq.nlargest(DOUBTFUL, counted_objects(), key=lambda each: (each[1].doubt, -each[1].number))
+    doubtful = tuple(_doubt(image, one, label_set.legend) for image, one in worst)
+    return LabelledBoxes(read_account(folder), label_set.legend, tuple(scores), doubtful)
 
 
-def _label_set(folder: Path, account: Mapping[str, Any], data: Mapping[str, Any]) -> LabelSet:
-    legend = Legend.from_dict(account["legend"])
-    instances = data["annotations"]
-    images = {image["id"]: image for image in data["images"]}
-    scores = np.array([float(each["score"]) for each in instances], np.float64).clip(0, 1)
-    fills = np.array([_fill(each) for each in instances], np.float64)
-    bins = np.bincount((scores * 10).astype(np.int64).clip(0, 9), minlength=10)
-    root = Path(account["settings"]["images"])
-    order = np.lexsort((fills, scores))[:DOUBTFUL]
-    doubtful = []
-    for k in order:
-        instance = instances[int(k)]
-        image = images[instance["image_id"]]
-        layers = _layers(folder, root, image, instance, legend)
-        name = legend.names[int(instance["mask_value"])]
-        doubtful.append(Doubt(str(image["source"]), name, float(scores[k]), float(fills[k]), layers))
-    return LabelSet(folder, account, legend, tuple(bins.tolist()), tuple(doubtful))
+def _doubt(image: Labelled, one: Shown, legend: Legend) -> Doubt:
+    left, top, right, bottom = one.box
+    fill = one.runs.area / max((right - left) * (bottom - top), 1.0)
+    layers = _layers(image, one, legend) if image.image.is_file() else ()
+    return Doubt(image.name, legend.names[one.value], one.score, fill, one.changed, layers)
 
 
-def _fill(instance: Mapping[str, Any]) -> float:
-    _, _, width, height = map(float, instance["annotated_bbox"])
-    return float(instance["area"]) / max(width * height, 1.0)
-
-
-def _layers(
-    folder: Path, root: Path, image: Mapping[str, Any], instance: Mapping[str, Any], legend: Legend
-) -> tuple[bytes, ...]:
-    """Cut a mask with what is around it; nothing where its image is gone or lies outside the folders of the set."""
-    name, source = str(image["file_name"]), str(image["source"])
-    whole = name == source
-    base, path = (root, root / source) if whole else (folder, folder / name)
-    if not path.resolve().is_relative_to(base.resolve()) and path.resolve() != base.resolve():
-        raise DataError(f"the image {source}", "a path below the set's folders")
-    if base.is_file():
-        path = base
-    top, left = (int(image["source_row"]), int(image["source_col"])) if whole else (0, 0)
-    frame = Window(0, 0, int(image["height"]), int(image["width"]))
-    x, y, width, height = map(float, instance["annotated_bbox"])
-    margin = max(_AROUND * max(width, height), _LEAST)
-    first_row, first_col = int(max(y - margin, 0)), int(max(x - margin, 0))
-    last_row, last_col = int(min(y + height + margin, frame.height)), int(min(x + width + margin, frame.width))
-    view = Window(first_row, first_col, last_row - first_row, last_col - first_col)
-    if min(view.height, view.width) < 1 or not path.is_file():
+def _layers(image: Labelled, one: Shown, legend: Legend) -> tuple[bytes, ...]:
+    """Cut a mask out with what is around it: image, mask, and the outline of its box; nothing where it is outside."""
+    left, top, right, bottom = one.box
+    margin = max(_AROUND * max(right - left, bottom - top), _LEAST)
+    rows = [round(min(max(row, 0), image.height)) for row in (top - margin, bottom + margin)]
+    cols = [round(min(max(col, 0), image.width)) for col in (left - margin, right + margin)]
+    view = Window(rows[0], cols[0], rows[1] - rows[0], cols[1] - cols[0])
+    if min(view.height, view.width) < 1:
         return ()
-    with Raster(path) as raster:
-        pixels, _ = raster.read(Window(view.row + top, view.col + left, view.height, view.width))
-    crop = crop_runs(Runs.from_coco(instance["segmentation"]), view).crop()
+    with Raster(image.image) as raster:
+        pixels, _ = raster.read(view)
+    crop = crop_runs(one.runs, view).crop()
     mask = np.full((view.height, view.width), IGNORE_INDEX, np.uint8)
-    mask[crop.place][crop.pixels] = int(instance["mask_value"])
-    edge = np.zeros(mask.shape, bool)
-    rows = np.clip([y - view.row, y + height - view.row], 0, view.height - 1).astype(int)
-    cols = np.clip([x - view.col, x + width - view.col], 0, view.width - 1).astype(int)
-    edge[rows[0] : rows[1] + 1, cols] = True
-    edge[rows, cols[0] : cols[1] + 1] = True
-    photo = photo_bytes(to_rgb(pixels))
-    return photo, class_bytes(mask, legend), mark_bytes(edge, BOXED)
+    mask[crop.place][crop.pixels] = one.value
+    return photo_bytes(to_rgb(pixels)), class_bytes(mask, legend), mark_bytes(_outline(one, view), BOXED)
+
+
+def _outline(one: Shown, view: Window) -> NDArray[np.bool_]:
+    """Return the pixels of a view that the sides of an annotated box run through."""
+    left, top, right, bottom = one.box
+    rows = np.clip([top - view.row, bottom - view.row], 0, view.height - 1).astype(int)
+    cols = np.clip([left - view.col, right - view.col], 0, view.width - 1).astype(int)
+    outline = np.zeros((view.height, view.width), bool)
+    outline[rows[0] : rows[1] + 1, cols] = True
+    outline[rows, cols[0] : cols[1] + 1] = True
+    return outline

@@ -44,6 +44,7 @@ class Augmentation:
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     tries: int = 10
+    rare: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -53,6 +54,7 @@ class Augmentation:
             ("contrast", self.contrast, 1),
             ("gamma", self.gamma, np.inf),
             ("mosaic", self.mosaic, 1),
+            ("rare_classes", self.rare, 1),
         ):
             if not 0 <= value <= top:
                 raise RecipeError(f"data.{name} {value}", f"a number from 0{'' if top == np.inf else f' to {top}'}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from geodistill.data.augment import Augmentation
+from geodistill.data.mixing import Mixing, MixKind
 from geodistill.errors import RecipeError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -36,7 +37,11 @@ class DataConfig:
         gamma: Largest logarithm of the exponent that bends the band's range.
         mosaic: Probability of a crop put together from four.
         max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
-        crop_tries: Draws at most for that.
+        crop_tries: Draws at most for that, and for a class.
+        rare_classes: Share of the draws that are for one class, mostly a rare one, and are drawn again until they
+            hold it.
+        mix: Probability that a crop gets a part of another one of its batch, with labels.
+        mix_kind: What that part is: half of the other's classes, or a rectangle.
         cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
         cache_mb: Memory for that, in MiB, over all workers.
         classes: Number of classes of the data set that the recipe was written for, which ``geodistill inspect``
@@ -60,6 +65,9 @@ class DataConfig:
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     crop_tries: int = 10
+    rare_classes: float = 0.0
+    mix: float = 0.0
+    mix_kind: MixKind = "classmix"
     cache: bool = True
     cache_mb: int = 1024
     classes: int | None = None
@@ -80,7 +88,16 @@ class DataConfig:
             mosaic=self.mosaic,
             max_class_ratio=self.max_class_ratio,
             tries=self.crop_tries,
+            rare=self.rare_classes,
         )
+
+    def mixing(self) -> Mixing:
+        """Return how images of a batch are mixed.
+
+        Raises:
+            RecipeError: The probability is out of its range.
+        """
+        return Mixing(self.mix, self.mix_kind)
 
     @property
     def worker_cache_mb(self) -> int:
@@ -117,6 +134,7 @@ class DataConfig:
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
         self.augmentation()
+        self.mixing()
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ class DataSource:
         files = hashlib.sha256()
         for row in (*self.manifest.rows("train"), *self._unlabelled):
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
-        moves = ("crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries")
+        moves: tuple[str, ...] = ("crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries")
+        moves += ("rare_classes",) if self._config.rare_classes else ()  # caches made before that key go on
         return {
             "files": files.hexdigest(),
             "legend": self.spec.legend.to_dict(),

@@ -13,7 +13,7 @@ from geodistill.data.augment import Augmentation, Photometric, resample, turn_an
 from geodistill.data.manifest import Manifest, Row, require_statistics
 from geodistill.data.reader import Patch, PatchReader, WindowReader
 from geodistill.data.sample import Sample
-from geodistill.data.sampling import ViewSchedule
+from geodistill.data.sampling import ViewSchedule, rare_classes
 from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Window
 from geodistill.raster.grid import place_windows
@@ -58,9 +58,12 @@ class RandomCrops(Dataset[Sample]):
         cache_mb: Budget of each worker for decoded images, in MiB.
         reader: Reads the images; by default from their files.
 
+    Attributes:
+        plain: Whether samples hold the image before its colours were changed, too; those of views always do.
+
     Raises:
-        DataError: The split is empty, holds files that could not be opened, or photometric augmentation is asked
-            for and the manifest has no statistics.
+        DataError: The split is empty, holds files that could not be opened, or photometric augmentation or draws by
+            class are asked for and the manifest has no statistics.
     """
 
     def __init__(
@@ -82,12 +85,13 @@ class RandomCrops(Dataset[Sample]):
             raise RecipeError(f"crop {crop}, seed {seed}", "a crop of at least 1 pixel and a seed of at least 0")
         self._augmentation = augmentation or Augmentation()
         self._photometric: Photometric | None = None
+        self._rare = rare_classes(manifest, split) if self._augmentation.rare else None
         if self._augmentation.photometric:
             self._photometric = Photometric(require_statistics(manifest), self._augmentation)
         self._pools = [_Pool(manifest.some_rows(split))]
         if unlabelled:
             self._pools.append(_Pool([replace(row, mask=None, split="unlabelled") for row in unlabelled]))
-        self._crop, self._seed, self._views = crop, seed, views
+        self._crop, self._seed, self._views, self.plain = crop, seed, views, False
         self._samples = [] if views is None else [pool.samples(crop) for pool in self._pools]
         self.draw_unlabelled(unlabelled_share)
         self._reader = reader or _reader(manifest, handles, cache_mb)
@@ -112,7 +116,10 @@ class RandomCrops(Dataset[Sample]):
         # Drawn in every case, so that the same draw shows the same place with and without unlabelled images.
         pool = self._pools[-1] if rng.random() < self._unlabelled_share else self._pools[0]
         patch, row, key = self._geometry(pool, None, rng)
-        return to_sample(self._colours(patch, rng), row, key)
+        sample = to_sample(self._colours(patch, rng), row, key)
+        if self.plain:
+            sample["plain"] = torch.from_numpy(np.ascontiguousarray(patch.image))
+        return sample
 
     def _view(self, draw: int, schedule: ViewSchedule) -> Sample:
         """Return a view, and beside it the image with its colours as they are."""
@@ -140,22 +147,30 @@ class RandomCrops(Dataset[Sample]):
     def _one(
         self, pool: _Pool, fixed: Row | None, rng: np.random.Generator, height: int, width: int
     ) -> tuple[Patch, Row, str]:
-        """Read one scaled window, again while it is useless or too uniform (the last try is taken as it is)."""
+        """Read one scaled window, again while it is useless or too uniform (the last try is taken as it is).
+
+        Some draws are for a class, the rarer the more, and read again while that is not in the window.
+        """
+        wanted: int | None = None
+        if self._rare is not None and rng.random() < self._augmentation.rare:
+            wanted = int(np.searchsorted(self._rare, rng.random(), side="right"))
         for _ in range(self._augmentation.tries):
             row = fixed or pool.choose(rng)
             zoom = float(np.exp(rng.uniform(*np.log(self._augmentation.scale))))
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)
-            if self._useful(patch, row):
+            if self._useful(patch, row, wanted):
                 break
         key = f"{row.image}@{window.row + row.window.row},{window.col + row.window.col}"
         return resample(patch, height, width), row, key
 
-    def _useful(self, patch: Patch, row: Row) -> bool:
+    def _useful(self, patch: Patch, row: Row, wanted: int | None) -> bool:
         if row.mask is None:
             return bool(patch.valid.any())
         counts = np.bincount(patch.mask.reshape(-1), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
         labelled = int(counts.sum())
+        if wanted is not None:
+            return bool(counts[wanted])
         return labelled > 0 and bool(counts.max() <= self._augmentation.max_class_ratio * labelled)
 
     def _mosaic(self, pool: _Pool, rng: np.random.Generator) -> tuple[Patch, Row, str]:

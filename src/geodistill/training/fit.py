@@ -93,15 +93,16 @@ def fit(
             recipe = replace(recipe, data=data.config)
         _refuse_inputs(run, recipe, data)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
-        method = build_method(recipe, BuildContext(data.spec, rows=rows, sets=data.sets))
+        statistics = data.manifest.statistics
+        pixels = () if statistics is None else statistics.class_pixels.get("train", ())
+        method = build_method(recipe, BuildContext(data.spec, rows=rows, sets=data.sets, class_pixels=pixels))
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
-        notes = data.notes
+        notes = [*data.notes, *method.notes]
         if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind
             start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, data.spec)
             notes = notes + start.lines()
-        data.restart(unlabelled=method.uses_unlabelled())
-        max_steps, norms_every = recipe.trainer.max_steps, recipe.trainer.gradient_norms_every
-        task = SegmentationTask(method, data.spec, recipe.optimizer, recipe.schedule, max_steps, norms_every, data.sets)
+        data.restart(unlabelled=method.uses_unlabelled(), plain=method.objective.wants_plain)
+        task = make_task(recipe, method, data)
         if not recipe.stages:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images
@@ -112,6 +113,26 @@ def fit(
             for line in notes + caches:
                 rank_zero_only(print)(printable(line), file=sys.stderr)  # it may hold names of classes
             return _train(run, recipe, method, task, data, started)
+
+
+def make_task(recipe: Recipe, method: Method, data: DataModule) -> SegmentationTask:
+    """Return the task of a recipe's steps on labels.
+
+    Raises:
+        RecipeError: The encoder cannot stand still, or a teacher lacks the averaged weights.
+    """
+    config = recipe.trainer
+    return SegmentationTask(
+        method,
+        data.spec,
+        recipe.optimizer,
+        recipe.schedule,
+        config.max_steps,
+        config.gradient_norms_every,
+        data.sets,
+        ema=config.ema,
+        mixing=recipe.data.mixing(),
+    )
 
 
 def _open_data(recipe: Recipe) -> DataModule:
@@ -164,7 +185,7 @@ def _train(
     start_step = saved_step(last, identity)  # the file is checked before anything else is done
     if method.phase is not None and not last.is_file():
         _run_phase(method.phase, recipe, run, data)
-        data.restart(unlabelled=method.uses_unlabelled())
+        data.restart(unlabelled=method.uses_unlabelled(), plain=method.objective.wants_plain)
     if "labels" not in recipe.stages:
         steps, minutes = recipe.phase_steps, (time.monotonic() - started) / 60
         return FitResult(run / "encoder", None, steps, steps, minutes)
@@ -173,6 +194,8 @@ def _train(
     validated = min(config.val_every_steps, config.max_steps) if data.manifest.rows("val") else None
     points = ResumePoints(checkpoints, "last", config.save_every_steps, validated)
     run_trainer(make_trainer(recipe, run, start_step, points), task, data, last)
+    for line in method.objective.lines():
+        rank_zero_only(print)(printable(line), file=sys.stderr)
     return _save_outcome(run, recipe, method, task, points, started)
 
 
@@ -204,10 +227,12 @@ def _save_outcome(
         OutputError: A Segmenter cannot be written.
     """
     trainer = task.trainer
-    weights, score, step, set_miou = task.network_weights(), None, trainer.global_step, task.set_miou
+    averaged = task.averaged is not None
+    weights, score, step, set_miou = task.network_weights(averaged=averaged), None, trainer.global_step, task.set_miou
     if points.best is not None:
         saved = read_checkpoint(points.folder / points.best.name, folder.run_identity(recipe))
-        weights, score, step = task.network_weights(saved["state_dict"]), points.best.score, int(saved["global_step"])
+        averaged, score, step = points.best.averaged, points.best.score, int(saved["global_step"])
+        weights = task.network_weights(saved["state_dict"], averaged)
         set_miou = saved["set_miou"]
     minutes = (time.monotonic() - started) / 60
     provenance = {
@@ -215,6 +240,8 @@ def _save_outcome(
         "manifest": ", ".join(getattr(recipe.data, "manifests", ())) or recipe.data.manifest,
         "scores": {"validation_miou": score},
         "step": step,
+        **({"weights": "averaged"} if averaged else {}),
+        **({"notes": lines} if (lines := method.objective.lines()) else {}),
         "versions": {name: version(name) for name in ("geodistill", "torch", "timm", "segmentation-models-pytorch")},
     }
     segmenter = Segmenter.from_network(method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,40 @@ class SeedSteps(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed this step."""
-        torch.manual_seed((self._seed * 1_000_003 + trainer.global_step) * 4096 + trainer.global_rank)
+        seed = (self._seed * 1_000_003 + trainer.global_step) * 4096 + trainer.global_rank
+        torch.manual_seed(seed + (batch_idx % trainer.accumulate_grad_batches << 48))
+
+
+class TimeLimit(lightning.Callback):
+    """Ends a run once its steps have taken so many hours, in all calls together."""
+
+    def __init__(self, hours: float) -> None:
+        self._limit, self._before, self._began = hours * 3600, 0.0, time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """End the run where its time is over, for every process at the same step."""
+        over = self._taken() >= self._limit
+        if trainer.strategy.reduce_boolean_decision(over, all=False) and not trainer.should_stop:
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                print(f"trainer.max_hours is over at step {trainer.global_step:,}", file=sys.stderr)
+
+    def _taken(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds taken so far."""
+        return {"seconds": self._taken()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take `state_dict`'s result back."""
+        self._before = float(state_dict["seconds"])
 
 
 class ProgressLine(lightning.Callback):
@@ -104,12 +138,14 @@ def make_trainer(
     config, validates = recipe.trainer, points.validated is not None
     name, logs = ("fit", run / "logs") if phase is None else (phase.name, run / "logs" / phase.name)
     callbacks: list[lightning.Callback] = [points, SeedSteps(config.seed), ProgressLine(f"{name} {run.name}")]
+    if phase is None and config.max_hours is not None:
+        callbacks.append(TimeLimit(config.max_hours))
     if validates and config.patience is not None:
         callbacks.append(Patience(config.patience))
     if validates and config.pictures:
         pictures = load("geodistill.training.pictures:ValidationPictures")
         callbacks.append(pictures(run / "pictures", config.pictures))
-    many = config.devices > 1
+    many, batches = config.devices > 1, config.accumulate if phase is None else 1
     return lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -118,10 +154,11 @@ def make_trainer(
         precision=config.precision,
         max_steps=config.max_steps if phase is None else phase.steps,
         max_epochs=-1,
-        val_check_interval=points.validated or config.max_steps or 1.0,
+        val_check_interval=batches * (points.validated or config.max_steps) or 1.0,
         check_val_every_n_epoch=None,
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
+        accumulate_grad_batches=batches,
         gradient_clip_val=recipe.optimizer.clip_norm if phase is None else None,
         logger=run_loggers(logs, start_step),
         log_every_n_steps=LOG_EVERY,

@@ -64,7 +64,7 @@ class Mixing:
         if "soft" in batch:
             classes = torch.where(mask == IGNORE_INDEX, batch["soft"][giver].argmax(0), mask)
         counted = batch["valid"][giver] & (classes != IGNORE_INDEX)
-        present = classes[counted].unique()
+        present = torch.bincount(classes[counted]).nonzero()[:, 0]
         chosen = present[torch.randperm(len(present)).to(present.device)[: -(-len(present) // 2)]]
         return counted & torch.isin(classes, chosen)
 

@@ -94,7 +94,7 @@ def lovasz(logits: Tensor, mask: Tensor) -> Tensor:
     chances = logits.float().softmax(1).movedim(1, -1)[labelled]
     given = mask[labelled]
     losses = []
-    for index in given.unique().tolist():
+    for index in torch.bincount(given).nonzero()[:, 0].tolist():
         is_class = (given == index).float()
         errors, order = (is_class - chances[:, index]).abs().sort(descending=True)
         truth = is_class[order]

@@ -47,7 +47,9 @@ class TimeLimit(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """End the run where its time is over, for every process at the same step."""
+        """End the run where its time is over, for every process at the same step and never amid a step's batches."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
         over = self._taken() >= self._limit
         if trainer.strategy.reduce_boolean_decision(over, all=False) and not trainer.should_stop:
             trainer.should_stop = True

@@ -38,8 +38,9 @@ SELF_TRAINING = {
     "losses.pseudo_labels": "hard",
     "losses.pseudo_confidence": 0.8,
 }
+FEW_CROPS = {"data.batch_size": 2, "data.crop": 32, "optimizer.lr": 2.0e-2}
 ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "ema": ({}, {"trainer.ema": 0.97}),
+    "ema": (FEW_CROPS, {**FEW_CROPS, "trainer.ema": 0.97}),
     "class-weights": ({}, {"losses.class_weights": "auto"}),
     "self-training": ({"trainer.ema": 0.97}, SELF_TRAINING),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from geodistill.cli.shared import parse, verb_parser
 from geodistill.cli.terminal import share_stderr
-from geodistill.errors import RecipeError
+from geodistill.errors import RecipeError, printable
 
 
 def fit(argv: Sequence[str]) -> None:
@@ -17,7 +18,11 @@ def fit(argv: Sequence[str]) -> None:
         " --print_config shows them all. Run again after an interruption, it continues.",
         "geodistill fit --config ktda-folder --data.manifest manifest.parquet --out runs/student",
     )
-    parser.add_argument("--config", type=str, help="a YAML recipe or the name of a shipped one (geodistill recipes)")
+    parser.add_argument(
+        "--config",
+        type=str,
+        help="a YAML recipe or the name of a shipped one (geodistill recipes); student where not given",
+    )
     parser.add_argument("--out", type=str, help="directory of the run")
     parser.add_argument("--restart", action="store_true", help="overwrite an existing run")
     parser.add_argument("--verbose", action="store_true", help="show library logs")
@@ -26,7 +31,9 @@ def fit(argv: Sequence[str]) -> None:
     args = parse(parser, flags)
     from geodistill.training.recipe import load_recipe, recipe_dict
 
-    recipe = load_recipe(args.config, overrides)
+    chosen = any(token.partition("=")[0] == "--method" for token in overrides)
+    config = args.config or (None if chosen else "student")
+    recipe = load_recipe(config, overrides)
     if args.print_config:
         import yaml
 
@@ -38,6 +45,12 @@ def fit(argv: Sequence[str]) -> None:
 
     from geodistill.training.fit import fit as run_fit
 
+    if config == "student":
+        from geodistill.training.plan import plan_student
+
+        recipe, lines = plan_student(recipe)
+        for line in lines:
+            rank_zero_only(print)(printable(line), file=sys.stderr)
     if recipe.trainer.devices > 1 or args.verbose:
         share_stderr()  # Lightning starts the other processes
     result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)

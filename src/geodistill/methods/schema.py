@@ -212,6 +212,10 @@ class Recipe:
         """
         return replace(self, network=replace(self.network, encoder_weights=None))
 
+    def terms(self) -> list[str]:
+        """Return the names of the method's own loss terms."""
+        return list(type(self.losses)().weights)
+
     def frozen_parts(self) -> dict[str, int]:
         """Return the parameters of models that run before training alone, by what they are called."""
         return {}

@@ -37,7 +37,7 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
         UnknownNameError: Unknown encoder, choice, loss term, band or weighting.
         ArtifactError: Weights or a Segmenter are not available.
     """
-    method_weights, distilled = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
+    method_weights, distilled = split_weights(recipe.losses.weights, recipe.terms())
     if context.sets and distilled:
         raise RecipeError(f"loss term {next(iter(distilled))} with data.manifests", "one data set", "use data.manifest")
     configs = teacher_configs(recipe)

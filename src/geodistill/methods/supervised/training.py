@@ -25,7 +25,7 @@ from geodistill.nn.imbalance import (
 from geodistill.nn.losses import focal, soft_dice
 from geodistill.nn.output import SegmentationOutput
 
-WEIGHTS = {"ce": 1.0, **dict.fromkeys(("focal", "dice", "tversky", "lovasz", "log_cosh_dice", "boundary"), 0.0)}
+WEIGHTS = {"ce": 1.0}
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "focal": focal,
     "dice": soft_dice,
@@ -59,6 +59,10 @@ class SupervisedRecipe(Recipe):
     method: Literal["supervised"] = "supervised"
     network: SupervisedNetworkConfig = field(default_factory=SupervisedNetworkConfig)
     losses: SupervisedLossConfig = field(default_factory=SupervisedLossConfig)
+
+    def terms(self) -> list[str]:
+        """Return the names of the terms on labels."""
+        return [*WEIGHTS, *TERMS]
 
 
 class SupervisedObjective(Objective):
@@ -103,7 +107,11 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
         RecipeError: Classes are to be weighed that nobody counted.
         UnknownNameError: Unknown encoder, architecture or loss term.
     """
-    weights, network, spec = all_weights(WEIGHTS, recipe.losses.weights), recipe.network, context.spec
+    weights, network, spec = (
+        all_weights(WEIGHTS | dict.fromkeys(TERMS, 0.0), recipe.losses.weights),
+        recipe.network,
+        context.spec,
+    )
     arguments: dict[str, Any] = {
         "architecture": network.architecture,
         "encoder": network.encoder,

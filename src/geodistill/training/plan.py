@@ -18,9 +18,9 @@ RARE = 0.05
 
 
 def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
-    """Adapt the recipe ``student`` to its manifest and to the weights that can be had.
+    """Adapt the recipe ``student`` to its manifest and to the weights that are available.
 
-    Where pretrained weights cannot be had, the encoder starts at random and learns as fast as the rest. Where the
+    Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where the
     manifest lists images without labels, the student's averaged weights say what is in them. Where a class is rare,
     classes are weighed. What the user has set stays.
 
@@ -47,7 +47,7 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
 
 
 def _started(recipe: Recipe) -> tuple[Recipe, str]:
-    """Return the recipe with weights that can be had."""
+    """Return the recipe with weights that are available."""
     network = recipe.network
     if network.encoder_weights is None:
         return recipe, f"start: {network.encoder} from random weights, as asked"

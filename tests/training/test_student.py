@@ -52,7 +52,7 @@ def test_a_run_killed_with_averaged_weights_ends_with_the_bits_of_an_uninterrupt
     assert any(name.startswith("averaged.") for name in whole["state_dict"])
     for name, value in whole["state_dict"].items():
         assert torch.equal(value, run["state_dict"][name]), name
-    for name in ("seen", "used", "confidence"):
+    for name in ("unlabelled_pixels", "learnt_pixels", "confidence"):
         assert torch.equal(whole["objective"][name], run["objective"][name])
     assert whole["global_step"] == run["global_step"] == 8
 
@@ -68,12 +68,12 @@ def test_the_better_of_the_two_weights_becomes_the_segmenter(small: Recipe, tmp_
         torch.testing.assert_close(value, saved[prefix + name], rtol=0, atol=0)
     lines = (tmp_path / "run/logs").rglob("metrics.csv")
     rows = [line.split(",") for path in lines for line in path.read_text().splitlines()]
-    found: list[float] = []
+    scores: list[float] = []
     for column, name in enumerate(rows[0]):
         if name in ("val/miou", "val/miou_ema"):
-            found += [float(row[column]) for row in rows[1:] if row[column]]
-    assert len(found) == 4
-    assert result.miou == pytest.approx(max(found), abs=1e-6)
+            scores += [float(row[column]) for row in rows[1:] if row[column]]
+    assert len(scores) == 4
+    assert result.miou == pytest.approx(max(scores), abs=1e-6)
 
 
 def test_without_validation_the_averaged_weights_are_kept_and_an_encoder_held_still_does_not_move(
@@ -148,12 +148,12 @@ def test_the_account_of_self_training_is_of_the_sure_pixels_of_images_without_la
     without = (batch["mask"] == 255).flatten(1).all(1)
     chances = logits.softmax(1).numpy()
     highest, classes = chances.max(1), chances.argmax(1)
-    own = int(without.nonzero())
-    valid = batch["valid"][own].numpy()
-    means = np.array([highest[own][valid & (classes[own] == c)].mean() for c in (0, 1)])
+    index = int(without.nonzero())
+    valid = batch["valid"][index].numpy()
+    means = np.array([highest[index][valid & (classes[index] == c)].mean() for c in (0, 1)])
     running = 0.99 * 1 + 0.01 * means
-    sure = valid & (highest[own] >= (0.8 * running / running.max())[classes[own]])
-    assert np.array_equal(prepared["confident"][own].numpy(), sure)
+    sure = valid & (highest[index] >= (0.8 * running / running.max())[classes[index]])
+    assert np.array_equal(prepared["confident"][index].numpy(), sure)
     assert not prepared["confident"][~without].any()
     (line,) = method.objective.lines()
     total = 100 * sure.sum() / valid.sum()

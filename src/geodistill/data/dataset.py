@@ -151,26 +151,26 @@ class RandomCrops(Dataset[Sample]):
 
         Some draws are for a class, the rarer the more, and read again while that is not in the window.
         """
-        wanted: int | None = None
+        rare: int | None = None
         if self._rare is not None and rng.random() < self._augmentation.rare:
-            wanted = int(np.searchsorted(self._rare, rng.random(), side="right"))
+            rare = int(np.searchsorted(self._rare, rng.random(), side="right"))
         for _ in range(self._augmentation.tries):
             row = fixed or pool.choose(rng)
             zoom = float(np.exp(rng.uniform(*np.log(self._augmentation.scale))))
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)
-            if self._useful(patch, row, wanted):
+            if self._useful(patch, row, rare):
                 break
         key = f"{row.image}@{window.row + row.window.row},{window.col + row.window.col}"
         return resample(patch, height, width), row, key
 
-    def _useful(self, patch: Patch, row: Row, wanted: int | None) -> bool:
+    def _useful(self, patch: Patch, row: Row, rare: int | None) -> bool:
         if row.mask is None:
             return bool(patch.valid.any())
         counts = np.bincount(patch.mask.reshape(-1), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
         labelled = int(counts.sum())
-        if wanted is not None:
-            return bool(counts[wanted])
+        if rare is not None:
+            return bool(counts[rare])
         return labelled > 0 and bool(counts.max() <= self._augmentation.max_class_ratio * labelled)
 
     def _mosaic(self, pool: _Pool, rng: np.random.Generator) -> tuple[Patch, Row, str]:

@@ -48,9 +48,9 @@ class Mixing:
         mixed: dict[str, Any] = dict(batch)
         for name in _SPATIAL:
             if name in batch:
-                own = cast(Tensor, mixed[name])
-                where = pasted[:, None] if own.ndim == 4 else pasted
-                mixed[name] = torch.where(where, own.roll(1, 0), own)
+                receiving = cast(Tensor, mixed[name])
+                where = pasted[:, None] if receiving.ndim == 4 else pasted
+                mixed[name] = torch.where(where, receiving.roll(1, 0), receiving)
         return cast(Batch, mixed)
 
     def _pasted(self, batch: Batch, giver: int) -> Tensor:

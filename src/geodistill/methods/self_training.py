@@ -40,8 +40,8 @@ class SelfTrainingObjective(Objective):
     (FixMatch, Sohn et al. 2020, Eq. 4): it weighs little while the teacher is sure of little.
 
     Attributes:
-        seen: Pixels without labels so far, by the teacher's class, ``(K,)`` int64.
-        used: Those that were sure.
+        unlabelled_pixels: Pixels without labels so far, by the teacher's class, ``(K,)`` int64.
+        learnt_pixels: Those that were sure.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class SelfTrainingObjective(Objective):
         self.label_free = method.objective.label_free | {name}
         self.wants_plain = True
         teacher.ask(logits=True)
-        self.seen, self.used = (torch.zeros(len(names), dtype=torch.int64) for _ in range(2))
+        self.unlabelled_pixels, self.learnt_pixels = (torch.zeros(len(names), dtype=torch.int64) for _ in range(2))
         self._confidence = torch.ones(len(names))
 
     def prepare(self, batch: Batch) -> Batch:
@@ -65,7 +65,7 @@ class SelfTrainingObjective(Objective):
         highest, classes = soft.max(1)
         unlabelled = (batch["mask"] == IGNORE_INDEX).flatten(1).all(1)[:, None, None] & batch["valid"]
         confident = unlabelled & (highest >= self._thresholds(highest, classes, unlabelled)[classes])
-        for counts, pixels in ((self.seen, unlabelled), (self.used, confident)):
+        for counts, pixels in ((self.unlabelled_pixels, unlabelled), (self.learnt_pixels, confident)):
             counts += sum_over_processes(torch.bincount(classes[pixels], minlength=len(counts))).to(counts)
         prepared: dict[str, Any] = {**batch, "soft": soft, "confident": confident}
         prepared["pseudo_pixels"] = unlabelled.sum().float()
@@ -99,12 +99,12 @@ class SelfTrainingObjective(Objective):
 
     def lines(self) -> list[str]:
         """Return what share of the pixels without labels was learnt from, in all and by class."""
-        seen, used = self.seen.tolist(), self.used.tolist()
-        if not sum(seen):
+        total, learnt = self.unlabelled_pixels.tolist(), self.learnt_pixels.tolist()
+        if not sum(total):
             return [*self._inner.lines(), "self-training saw no pixel without labels"]
-        shares = [f"{name} {100 * u / s:.0f} %" for name, s, u in zip(self._names, seen, used, strict=True) if s]
-        total = f"self-training used {100 * sum(used) / sum(seen):.1f} % of {sum(seen):,} pixels without labels"
-        return [*self._inner.lines(), f"{total}: {', '.join(shares)}"]
+        shares = [f"{n} {100 * part / of:.0f} %" for n, of, part in zip(self._names, total, learnt, strict=True) if of]
+        line = f"self-training used {100 * sum(learnt) / sum(total):.1f} % of {sum(total):,} pixels without labels"
+        return [*self._inner.lines(), f"{line}: {', '.join(shares)}"]
 
     def to(self, device: torch.device | str) -> None:
         """Move the teachers."""
@@ -118,13 +118,19 @@ class SelfTrainingObjective(Objective):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the method's own state, the running confidences and the counts."""
-        own = {"seen": self.seen, "used": self.used, "confidence": self._confidence}
-        return {"inner": self._inner.state_dict(), **own}
+        counters = {
+            "unlabelled_pixels": self.unlabelled_pixels,
+            "learnt_pixels": self.learnt_pixels,
+            "confidence": self._confidence,
+        }
+        return {"inner": self._inner.state_dict(), **counters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take `state_dict`'s result back."""
         self._inner.load_state_dict(state["inner"])
-        self.seen, self.used, self._confidence = (state[key].clone() for key in ("seen", "used", "confidence"))
+        self.unlabelled_pixels, self.learnt_pixels, self._confidence = (
+            state[key].clone() for key in ("unlabelled_pixels", "learnt_pixels", "confidence")
+        )
 
 
 class StudentTeacher(FrozenTeacher):

@@ -69,7 +69,6 @@ class SegmentationTask(lightning.LightningModule):
         averaged: The network with the averaged weights, or ``None``.
         sets: As given, or the one Spec under an empty name.
         set_miou: Validation mIoU in 0..1 of each set at the last validation, of the better of the two weights.
-        better_averaged: Whether those were the averaged ones.
 
     Raises:
         RecipeError: The encoder cannot stand still, as `optimizer.freeze` asks.
@@ -101,7 +100,6 @@ class SegmentationTask(lightning.LightningModule):
         for teacher in method.teachers.values():
             teacher.follow(self.averaged)
         self.set_miou: dict[str, float] = {}
-        self.better_averaged = False
         self._mixing = mixing or Mixing()
         self._freezing = Freezing(method, round(optimizer.freeze * max_steps))
         self._confusions = self._empty_confusions()
@@ -207,14 +205,14 @@ class SegmentationTask(lightning.LightningModule):
         ``val/miou`` and ``val/oa`` are of the weights as they are, ``val/miou_ema`` and ``val/oa_ema`` of the averaged
         ones.
         """
-        found = [self._measured(confusions) for confusions in self._confusions]
+        scores_by_weights = [self._measured(confusions) for confusions in self._confusions]
         means = [
             [sum(scores[part] for scores in each.values()) / len(each) if each else math.nan for part in (0, 1)]
-            for each in found
+            for each in scores_by_weights
         ]
-        self.better_averaged = len(means) > 1 and means[1][0] > means[0][0]
-        self.set_miou = {name: miou for name, (miou, _) in found[int(self.better_averaged)].items()}
-        for name, (miou, _) in found[0].items():
+        averaged_wins = len(means) > 1 and means[1][0] > means[0][0]
+        self.set_miou = {name: miou for name, (miou, _) in scores_by_weights[int(averaged_wins)].items()}
+        for name, (miou, _) in scores_by_weights[0].items():
             if name:
                 self.log(f"val/{name}.miou", miou, sync_dist=False)
         for mean, suffix in zip(means, ("", "_ema"), strict=False):

@@ -72,8 +72,8 @@ def tversky(logits: Tensor, mask: Tensor, false_positives: float = 0.3, false_ne
     labelled = (mask != IGNORE_INDEX).unsqueeze(1)
     target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
     chances = logits.float().softmax(1) * labelled
-    hit, sizes, found = ((chances * target).sum((0, 2, 3)), target.sum((0, 2, 3)), chances.sum((0, 2, 3)))
-    index = hit / (hit + false_positives * (found - hit) + false_negatives * (sizes - hit)).clamp(min=1e-6)
+    hit, sizes, predicted = ((chances * target).sum((0, 2, 3)), target.sum((0, 2, 3)), chances.sum((0, 2, 3)))
+    index = hit / (hit + false_positives * (predicted - hit) + false_negatives * (sizes - hit)).clamp(min=1e-6)
     present = sizes > 0
     return ((1 - index) * present).sum() / present.sum().clamp(min=1)
 

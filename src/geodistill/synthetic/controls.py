@@ -43,7 +43,9 @@ def _blobs(rng: np.random.Generator, count: int, side: int) -> NDArray[np.uint8]
 
 def _painted(rng: np.random.Generator, mask: NDArray[np.uint8], contrast: float, noise: float) -> NDArray[np.float64]:
     """Return ``(H, W, 3)`` samples in which class 1 is brighter by ``contrast`` under noise, both in 0..255."""
-    return 110 + contrast * mask[..., None] * np.array([1.0, 0.6, 0.3]) + rng.normal(0, noise, (SIDE, SIDE, 3))
+    colour = contrast * np.array([1.0, 0.6, 0.3])
+    image: NDArray[np.float64] = 110 + mask[..., None] * colour + rng.normal(0, noise, (SIDE, SIDE, 3))
+    return image
 
 
 def faint_class(rng: np.random.Generator, test: bool) -> Pixels:

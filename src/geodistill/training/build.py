@@ -124,8 +124,8 @@ def open_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
     if config.segmenter is None:
         return build_teacher(config, spec)
     if config.segmenter == OWN_STUDENT:
-        own: FrozenTeacher = load("geodistill.methods.self_training:StudentTeacher")(spec.channels)
-        return own
+        student: FrozenTeacher = load("geodistill.methods.self_training:StudentTeacher")(spec.channels)
+        return student
     teacher: FrozenTeacher = load("geodistill.training.segmenter_teacher:open_segmenter_teacher")(config, spec)
     return teacher
 

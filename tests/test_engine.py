@@ -152,7 +152,7 @@ def test_wrong_arguments() -> None:
 
 def test_without_ray_the_mend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RecipeError, match=r"geodistill\[cluster\]"):
+    with pytest.raises(RecipeError, match=r"geodistill\[ray\]"):
         list(run_tasks(square, [1], engine="ray", keep_going=True))
 
 

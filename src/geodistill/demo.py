@@ -21,6 +21,7 @@ from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.figures import legend_strip, to_rgb, write_png
 from geodistill.files import atomic_path
 from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder
+from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.raster import Raster
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_dataset, write_scene
@@ -126,7 +127,7 @@ def _run(out: Path, seed: int, size: int, scene_size: int, steps: int) -> str:
     with warnings.catch_warnings():
         # The southern region's coarser pixels are a part of the shift that the demo is about.
         warnings.simplefilter("ignore", GeodistillWarning)
-        predict(out / "student", [out / "scene.tif"], out / "prediction.tif")
+        predict(out / "student", [out / "scene.tif"], out / "prediction.tif", PredictOptions(gsd="native"))
     draw_picture(out)
     minutes = (time.monotonic() - started) / 60
     with atomic_path(out / "metrics.json") as part:

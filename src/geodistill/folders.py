@@ -60,8 +60,8 @@ def foreign_files(folder: Path, but: Iterable[str] = ()) -> list[str]:
     patterns = () if marker is None else marker[1]
     foreign = []
     for name in names_below(folder):
-        own = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
-        if not own and not any(fnmatchcase(name, pattern) for pattern in patterns):
+        ours = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
+        if not ours and not any(fnmatchcase(name, pattern) for pattern in patterns):
             foreign.append(name)
     return foreign
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from torch import Tensor
 from geodistill.errors import DataError, RecipeError
 from geodistill.inference.checkpoint import Layer, PartFiles
 from geodistill.inference.geotiff import MapInfo, map_beside, write_map
-from geodistill.inference.inputs import InputScene, open_scene, warn_unlike
+from geodistill.inference.inputs import InputScene, warn_unlike
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import describe
 from geodistill.inference.sliding import STEPS, SceneRows, check_bands, stream
@@ -30,7 +30,7 @@ from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Grid, Raster
 from geodistill.raster.array import ArrayRaster
 from geodistill.segmenter import Segmenter
-from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.spec import Colour, Legend
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 SHOWN = 512
 """Longest side in pixels of the picture that a notebook shows."""
-
-_NO_DATA = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,10 +75,8 @@ class Prediction:
 
     def to_rgb(self) -> NDArray[np.uint8]:
         """Return the map in the legend's colours: ``(H, W, 4)`` uint8 RGBA, transparent where there is no data."""
-        table = np.zeros((256, 4), np.uint8)
-        table[: len(self.legend)] = [(*colour, 255) for colour in self.legend.colours]
-        table[IGNORE_INDEX] = _NO_DATA
-        return table[self.classes]
+        alpha = np.where(self.valid, 255, 0).astype(np.uint8)
+        return np.dstack([self.legend.paint(self.classes), alpha])
 
     def shares(self) -> dict[str, float]:
         """Return the share of each class among the pixels with data, 0..1."""
@@ -135,9 +131,6 @@ class Prediction:
 
         Returns:
             A row per region, in the map's CRS.
-
-        Raises:
-            ImportError: geopandas is not installed.
         """
         import geopandas
 
@@ -167,15 +160,18 @@ class Prediction:
         axes.imshow(self.to_rgb(), interpolation="nearest")
         axes.set_axis_off()
         handles = [
-            Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name)
-            for (name, share), colour in zip(self.shares().items(), self.legend.colours, strict=True)
-            if share
+            Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name) for colour, name, _ in self._present()
         ]
         axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         return axes
 
+    def _present(self) -> list[tuple[Colour, str, float]]:
+        """Return colour, name and share of each class that occurs."""
+        classes = zip(self.legend.colours, self.legend.names, self.shares().values(), strict=True)
+        return [(colour, name, share) for colour, name, share in classes if share]
+
     def __repr__(self) -> str:
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in self.shares().items() if share)
+        shares = ", ".join(f"{name} {share:.1%}" for _, name, share in self._present())
         return f"Prediction({self.shape[0]} x {self.shape[1]} pixels: {shares or 'no data'})"
 
     def _repr_html_(self) -> str:
@@ -186,11 +182,7 @@ class Prediction:
         file = io.BytesIO()
         Image.fromarray(self.to_rgb()[::step, ::step]).save(file, "PNG")
         picture = base64.b64encode(file.getvalue()).decode()
-        rows = [
-            (colour, name, f"{share:.1%}")
-            for (name, share), colour in zip(self.shares().items(), self.legend.colours, strict=True)
-            if share
-        ]
+        rows = [(colour, name, f"{share:.1%}") for colour, name, share in self._present()]
         return (
             f'<div style="display:flex;gap:1em;align-items:start"><img alt="map of classes" '
             f'src="data:image/png;base64,{picture}"/>{html_table(("", "class", "share"), rows)}</div>'
@@ -210,22 +202,17 @@ def predict_image(
     options = options or PredictOptions(backend="torch", device=next(segmenter.parameters()).device.type)
     if options.resume or options.vector or options.stac or options.blocks:
         raise RecipeError("a prediction in memory with resume, vector, stac or blocks", "options without them")
-    options = _in_memory(options, probabilities)
-    if not isinstance(image, Path | str) and (options.resample or options.bands):
-        raise RecipeError("an array with resample or bands", "a file, or an array as the model takes it")
+    options = replace(options, confidence=True, probabilities="float32" if probabilities else None)
+    if not isinstance(image, Path | str) and (options.gsd == "model" or options.bands):
+        raise RecipeError("an array with gsd model or bands", "a file, or an array as the model takes it")
     worker = Worker(segmenter, options)
-    raster, ours = _open(segmenter, image, valid, grid, options)
-    try:
+    with _opened(worker, image, valid, grid) as raster:
         check_bands(raster, segmenter.spec.bands)
-        warn_unlike(raster, segmenter.spec)
+        warn_unlike(raster, segmenter.spec, options)
         placed, plan = worker.plan(SceneTask(InputScene(raster.name, raster.source), Path("map.tif")), raster)
         rows = stream(plan.network, Area.whole(raster), plan.windows, plan.options, batch=plan.batch)
         with closing(rows):
             done = list(rows)
-    finally:
-        if ours:
-            raster.close()
-        worker.close()
     layers = {name: np.concatenate([each.layers[name] for each in done], 1) for name in done[0].layers}
     return Prediction(
         layers["classes"][0].astype(np.uint8, copy=False),
@@ -238,31 +225,25 @@ def predict_image(
     )
 
 
-def _in_memory(options: PredictOptions, probabilities: bool) -> PredictOptions:
-    """Return the options with the layers that a Prediction holds."""
-    return replace(options, confidence=True, probabilities="float32" if probabilities else None)
-
-
-def _open(
-    segmenter: Segmenter,
+def _opened(
+    worker: Worker,
     image: NDArray[Any] | Tensor | Path | str | Raster,
     valid: NDArray[np.bool_] | None,
     grid: Grid | None,
-    options: PredictOptions,
-) -> tuple[Raster, bool]:
-    """Return an image as a raster, and whether it was opened here."""
+) -> AbstractContextManager[Raster]:
+    """Return an image as a raster; what is a file is closed again, an open raster stays open."""
     if isinstance(image, Path | str | Raster) and (valid is not None or grid is not None):
         raise RecipeError("valid or grid with a file", "the file's own; or its pixels as an array")
-    if isinstance(image, Raster):
-        return image, False
     if isinstance(image, Path | str):
-        return open_scene(InputScene(Path(image).stem, str(image)), options, segmenter.spec), True
+        return worker.open(InputScene(Path(image).stem, str(image)))
+    if isinstance(image, Raster):
+        return nullcontext(image)
     pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-    channels = segmenter.spec.channels
+    channels = worker.segmenter.spec.channels
     if pixels.ndim == 3 and pixels.shape[0] != channels and pixels.shape[2] == channels:
         raise DataError(
             f"an image of shape {pixels.shape}",
             f"({channels}, rows, columns)",
             "put the bands first: numpy.moveaxis(image, -1, 0)",
         )
-    return ArrayRaster(pixels, valid, grid, options.nodata), True
+    return ArrayRaster(pixels, valid, grid, worker.options.nodata)

@@ -133,7 +133,9 @@ class Segmenter(nn.Module):
             valid: ``(H, W)`` bool, where an array has data; by default everywhere.
             grid: Where an array lies; by default nowhere on the ground.
             probabilities: Keep the probability of every class.
-            options: As those of `predict`: overlap, blending, averaging, batch, backend, place ...
+            options: As those of `predict`: overlap, blending, averaging, batch, backend, place ... A file whose ground
+                sampling distance is far from the model's is mapped at the model's unless ``gsd`` is ``native``; an
+                array or open Raster is mapped as it is.
 
         Returns:
             The map; memory grows with the image, so that large scenes are for `geodistill.predict`.

@@ -93,11 +93,11 @@ class Legend:
         indices = np.full(values.shape, IGNORE_INDEX, np.uint8)
         known = np.zeros(values.shape, bool)
         for index, value in enumerate(self.values):
-            hit = values == value
+            hit = values == np.int64(value)  # which masks of a smaller type are compared with, too
             indices[hit] = index
             known |= hit
         for value in self.ignore_values:
-            known |= values == value
+            known |= values == np.int64(value)
         unknown, counts = np.unique(values[~known], return_counts=True)
         return indices, {int(v): int(n) for v, n in zip(unknown, counts, strict=True)}
 

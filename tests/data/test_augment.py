@@ -75,7 +75,7 @@ class TestTurnAndFlip:
         before = Patch(np.stack([labels, labels + 50]).astype(np.float32), labels, labels % 5 > 0)
         seen = set()
         for seed in range(80):
-            after = turn_and_flip(before, np.random.default_rng(seed), turns=True, flips=True)
+            after = turn_and_flip(before, np.random.default_rng(seed), Augmentation(turns=True, flips=True))
             assert np.array_equal(after.image[0], after.mask)
             assert np.array_equal(after.image[1], after.mask + 50)
             assert np.array_equal(after.valid, after.mask % 5 > 0)
@@ -85,8 +85,16 @@ class TestTurnAndFlip:
     def test_off_means_unchanged(self) -> None:
         before = patch(6, 6)
         for seed in range(10):
-            after = turn_and_flip(before, np.random.default_rng(seed), turns=False, flips=False)
+            after = turn_and_flip(before, np.random.default_rng(seed), Augmentation())
             assert np.array_equal(after.image, before.image)
+
+    def test_flips_both_ways_without_turns_are_the_four_mirrors(self) -> None:
+        labels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+        before = Patch(labels[None].astype(np.float32), labels, labels >= 0)
+        both = Augmentation(flips=True, vertical_flips=True)
+        after = {turn_and_flip(before, np.random.default_rng(seed), both).mask.tobytes() for seed in range(40)}
+        mirrors = (labels, labels[:, ::-1], labels[::-1], labels[::-1, ::-1])
+        assert after == {mirror.tobytes() for mirror in mirrors}
 
 
 class TestPhotometric:

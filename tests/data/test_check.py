@@ -98,6 +98,7 @@ def test_constant_empty_and_unlabelled(folder: Path) -> None:
     make_raster(folder / "masks" / "scene_2.tif", pixels=np.full((1, 40, 50), 255, np.uint8))
     kinds = {(kind, name) for kind, name, _ in found(folder) if kind != "grid_mismatch"}
     assert kinds == {
+        ("ignored_labels", "m.parquet"),
         ("constant_image", "scene_0.tif"),
         ("no_valid_pixel", "scene_1.tif"),
         ("unlabelled_mask", "scene_2.tif"),

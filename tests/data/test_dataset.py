@@ -52,6 +52,25 @@ class TestRandomCrops:
         assert "scene_" in sample["key"]
         assert set(sample) == {"image", "mask", "valid", "key", "source"}
 
+    def test_without_replacement_each_pass_shows_each_image_once_in_an_order_of_its_own(
+        self, manifest: Manifest
+    ) -> None:
+        rows, plain = manifest.rows("train"), replace(ALL, mosaic=0.0)
+        crops = RandomCrops(manifest, "train", 64, plain, without_replacement=True, seed=4)
+        count = len(rows)
+        passes = [[crops[draw]["source"] for draw in range(p * count, (p + 1) * count)] for p in range(8)]
+        assert all(sorted(shown) == sorted(row.key for row in rows) for shown in passes)
+        assert len({tuple(shown) for shown in passes}) > 1
+        again = RandomCrops(manifest, "train", 64, plain, without_replacement=True, seed=4)
+        assert equal(crops[count + 1], again[count + 1])
+
+    def test_without_replacement_a_large_image_counts_as_often_as_crops_cover_it(self, places: Manifest) -> None:
+        crops = RandomCrops(places, "train", 30, without_replacement=True)
+        assert len(crops._rows) == 4
+        unlabelled = [replace(row, mask=None) for row in places.entries]
+        with pytest.raises(RecipeError, match=r"without_replacement beside data\.unlabelled"):
+            RandomCrops(places, "train", 30, without_replacement=True, unlabelled=unlabelled)
+
     def test_a_draw_is_a_function_of_seed_and_number(self, manifest: Manifest) -> None:
         first, second = RandomCrops(manifest, "train", 32, ALL, seed=4), RandomCrops(manifest, "train", 32, ALL, seed=4)
         later = [second[draw] for draw in (9, 3, 10**12)]  # in another order, and far on

@@ -158,10 +158,14 @@ class TestInferLegend:
         assert legend.names == ("#3c1098", "#8429f6")
         assert legend.colours == ((60, 16, 152), (132, 41, 246))
 
-    def test_colours_need_a_legend_and_are_named(self, tmp_path: Path) -> None:
+    def test_colours_name_themselves(self, tmp_path: Path) -> None:
         path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))
-        with pytest.raises(DataError, match=r"#0102ff.*no legend is given"):
-            infer_legend([path])
+        assert infer_legend([path]).names == ("#0102ff",)
+
+    def test_a_picture_needs_a_legend(self, tmp_path: Path) -> None:
+        pixels = np.stack([np.arange(100).reshape(10, 10)] * 3, -1).astype(np.uint8)
+        with pytest.raises(DataError, match="no legend is given"):
+            infer_legend([make_picture(tmp_path / "m.png", pixels)])
 
     @pytest.mark.parametrize("pixels", [np.arange(100.0), np.array([0.5, 1]), np.array([-1.0, 1])])
     def test_pictures_are_no_labels(self, tmp_path: Path, pixels: np.ndarray) -> None:

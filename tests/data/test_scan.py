@@ -9,6 +9,7 @@ import pytest
 from rasterio.transform import from_origin
 
 from factories import make_dataset, make_picture, make_raster, noise, truncate
+from geodistill.cli import main
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest, make_spec
@@ -76,10 +77,30 @@ def test_colour_masks_through_a_legend_split_by_named_groups(tmp_path: Path) -> 
     assert statistics.class_pixels["test"] == (300, 300)
 
 
-def test_colour_masks_without_a_legend_say_what_to_write(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"#8429f6.*no legend is given"):
-        scan(colour_dataset(tmp_path), None, tmp_path / "m.parquet")
-    assert not (tmp_path / "m.parquet").exists()
+def test_colour_masks_without_a_legend_get_a_proposal_that_is_written_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "scan", str(colour_dataset(tmp_path / "town")), "--out", str(tmp_path / "out" / "m.parquet")]
+    assert main(command) == 0
+    file = tmp_path / "out" / "legend.yaml"
+    assert str(file) in capsys.readouterr().out
+    legend = Legend.load(file)
+    assert "#8429f6" in legend.names
+    assert legend.colours == Manifest.load(tmp_path / "out" / "m.parquet").legend.colours  # type: ignore[union-attr]
+    file.write_text("edited")
+    assert main(command) == 0
+    assert file.read_text() == "edited"
+    assert "left as it is" in capsys.readouterr().out
+
+
+def test_masks_beside_the_folder_that_is_named(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "town", 3)
+    whole = scan(tmp_path / "town", None, tmp_path / "m.parquet").manifest
+    named = scan(tmp_path / "town" / "images", None, tmp_path / "n.parquet").manifest
+    assert [(row.image, row.mask) for row in named.entries] == [(row.image, row.mask) for row in whole.entries]
+    alone = scan(tmp_path / "town" / "images", None, tmp_path / "u.parquet", unlabelled=True).manifest
+    assert {row.mask for row in alone.entries} == {None}
+    assert Manifest.load(named.path.parent / "n.parquet") == named  # type: ignore[union-attr]
 
 
 def test_what_has_no_partner_is_counted_and_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasterio.transform import from_origin
 
 from factories import make_raster, truncate
 from geodistill.cli import main
@@ -263,3 +264,25 @@ def test_files_that_changed_since_the_scan(tmp_path: Path, manifest: Manifest, s
     truncate(make_raster(third.image, height=17, width=64, tiled=True), 0.8)
     with pytest.raises(DataError, match="truncated"):
         score(third)
+
+
+@pytest.mark.parametrize("area", [Window(0, 0, 24, 32), Window(6, 9, 13, 17)])
+def test_images_are_segmented_at_another_resolution_and_scored_on_their_own_labels(
+    tmp_path: Path, segmenter: Segmenter, area: Window
+) -> None:
+    bands = np.random.default_rng(0).integers(0, 3, (6, 8)).repeat(4, 0).repeat(4, 1)
+    speckled = bands.copy()
+    speckled[1::4, 1::4] = (bands[1::4, 1::4] + 1) % 3  # one pixel of the sixteen that a pixel of 2 m holds
+    pixels = (10 + 100 * (np.arange(3)[:, None, None] == speckled)).astype(np.uint8)
+    place = {"crs": "EPSG:32633", "transform": from_origin(368000, 5807000, 0.5, 0.5)}
+    image = make_raster(tmp_path / "image.tif", pixels=pixels, **place)
+    mask = make_raster(tmp_path / "mask.tif", pixels=bands.astype(np.uint8)[None], **place)
+    manifest = Manifest((Row(image, mask, "test", area),), ("b0", "b1", "b2"), segmenter.spec.legend)
+    coarse = evaluate(segmenter, manifest, options=EvaluateOptions(gsd=2.0, device="cpu"))
+    assert coarse.oa == 1.0
+    assert coarse.support.sum() == area.height * area.width
+    rows, cols = slice(area.row, area.row + area.height), slice(area.col, area.col + area.width)
+    native = evaluate(segmenter, manifest, options=EvaluateOptions(device="cpu"))
+    assert native.oa == pytest.approx((speckled == bands)[rows, cols].mean())
+    with pytest.raises(RecipeError, match="metres per pixel"):
+        EvaluateOptions(gsd=0.0)

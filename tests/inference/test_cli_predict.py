@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from geodistill.cli import main
-from geodistill.cli.predict import flags, options_of
-from geodistill.cli.shared import parse
+from geodistill.cli.arguments import parse
+from geodistill.cli.predict import options_of, predict_parser
 from geodistill.inference.options import PredictOptions
 
 GIVEN = ["--model", "m", "--input", "a.tif", "b.tif", "--out", "o"]
@@ -21,7 +21,7 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--compile"], {"compile": True}),
     (["--bands", "4,red,nir"], {"bands": ("4", "red", "nir")}),
     (["--nodata", "-1.5"], {"nodata": -1.5}),
-    (["--resample"], {"resample": True}),
+    (["--gsd", "native"], {"gsd": "native"}),
     (["--max-memory", "1.5GB"], {"max_memory": 3 * 2**29}),
     (["--resume"], {"resume": True}),
     (["--blocks", "5"], {"blocks": 5}),
@@ -49,7 +49,7 @@ CALL: list[tuple[list[str], dict[str, Any]]] = [
 
 
 def options(*given: str) -> PredictOptions:
-    return options_of(parse(flags(), [*GIVEN, *given]))
+    return options_of(parse(predict_parser(), [*GIVEN, *given]))
 
 
 def test_without_flags_all_is_as_in_python() -> None:
@@ -73,7 +73,7 @@ def test_flags_of_the_call(given: list[str], changed: dict[str, Any], monkeypatc
 
 def test_no_flag_is_left_out_here() -> None:
     tried = {flag for table in (OPTIONS, CALL) for given, _ in table for flag in given if flag[:2] == "--"}
-    known = {flag for action in flags()._actions for flag in action.option_strings if flag.startswith("--")}
+    known = {flag for action in predict_parser()._actions for flag in action.option_strings if flag.startswith("--")}
     assert known - tried == {"--help", "--model", "--input", "--out", "--json"}
     # And no option that a user of Python has is without its flag.
     assert {name for _, changed in OPTIONS for name in changed} == {f.name for f in fields(PredictOptions)}

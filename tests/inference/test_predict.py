@@ -160,7 +160,7 @@ def test_a_map_never_overwrites_a_raster_it_is_made_from(tmp_path: Path, model: 
         ({"precision": "int3"}, "unknown precision 'int3'"),
         ({"blocks": 0}, "0 blocks"),
         ({"max_memory": 1}, r"at least \d\.\d MiB for this scene and batch size; use a smaller --batch"),
-        ({"resample": True}, "a model without ground sampling distance"),
+        ({"gsd": "model"}, "a model without ground sampling distance"),
         ({"bands": ("1", "2", "9")}, "band 9; expected 1 to 3"),
     ],
 )
@@ -304,13 +304,48 @@ def test_a_ground_sampling_distance_far_from_the_models(tmp_path: Path) -> None:
     own.spec = replace(own.spec, gsd=1.0)
     pixels = np.repeat(np.repeat(noise((3, 20, 30)), 2, 1), 2, 2)
     source = make_raster(tmp_path / "scene.tif", pixels=pixels)  # of 0.5 m
-    with pytest.warns(GeodistillWarning, match=r"scene.tif has 0.5 m a pixel, the model 1 m; --resample"):
-        predict(own, [source], tmp_path / "map.tif", PredictOptions(backend="torch"))
-    (made,) = predict(own, [source], tmp_path / "map.tif", PredictOptions(backend="torch", resample=True))
+    with pytest.warns(GeodistillWarning, match=r"scene.tif has 0.5 m a pixel, the model 1 m: resampled to the model's"):
+        (auto,) = predict(own, [source], tmp_path / "auto.tif", PredictOptions(backend="torch"))
+    with pytest.warns(GeodistillWarning, match=r"scene.tif has 0.5 m a pixel, the model 1 m: the classes may mean"):
+        (native,) = predict(own, [source], tmp_path / "native.tif", PredictOptions(backend="torch", gsd="native"))
+    (made,) = predict(own, [source], tmp_path / "map.tif", PredictOptions(backend="torch", gsd="model"))
     with Raster(made.path) as file, Raster(source) as scene:
         assert (file.grid.height, file.grid.width) == (20, 30)
         np.testing.assert_allclose(file.grid.bounds, scene.grid.bounds)
         assert file.grid.gsd == pytest.approx(1.0, rel=1e-3)
+    with Raster(native.path) as file:
+        assert (file.grid.height, file.grid.width) == (40, 60)
+    assert auto.path.read_bytes() == made.path.read_bytes()
+
+
+def test_a_ground_sampling_distance_near_the_models_is_kept(tmp_path: Path) -> None:
+    own = tiny_segmenter()
+    own.spec = replace(own.spec, gsd=0.7)
+    source = make_raster(tmp_path / "scene.tif", pixels=noise((3, 20, 30)))  # of 0.5 m
+    (made,) = predict(own, [source], tmp_path / "map.tif", PredictOptions(backend="torch"))
+    with Raster(made.path) as file:
+        assert (file.grid.height, file.grid.width) == (20, 30)
+
+
+def test_resume_takes_a_map_of_another_distance_for_unfinished(tmp_path: Path) -> None:
+    own = tiny_segmenter()
+    own.spec = replace(own.spec, gsd=0.7)
+    source = make_raster(tmp_path / "scene.tif", pixels=noise((3, 20, 30)))  # of 0.5 m
+    options = PredictOptions(backend="torch", resume=True)
+    predict(own, [source], tmp_path / "map.tif", options)
+    (again,) = predict(own, [source], tmp_path / "map.tif", replace(options, gsd="native"))
+    assert again.finished_before  # 0.7 is near 0.5: the same pixels follow
+    (other,) = predict(own, [source], tmp_path / "map.tif", replace(options, gsd="model"))
+    assert not other.finished_before
+
+
+@pytest.mark.filterwarnings("default::geodistill.errors.GeodistillWarning")
+def test_a_prediction_in_memory_is_at_the_models_distance(tmp_path: Path) -> None:
+    own = tiny_segmenter()
+    own.spec = replace(own.spec, gsd=1.0)
+    source = make_raster(tmp_path / "scene.tif", pixels=noise((3, 40, 60)))  # of 0.5 m
+    assert own.predict(source).shape == (20, 30)
+    assert own.predict(source, options=PredictOptions(backend="torch", gsd="native")).shape == (40, 60)
 
 
 @pytest.mark.filterwarnings("default::geodistill.errors.GeodistillWarning")
@@ -321,10 +356,14 @@ def test_the_warning_is_one_line_of_the_command(tmp_path: Path, capsys: pytest.C
     source = make_raster(tmp_path / "scene.tif")
     command = ["predict", "--model", str(tmp_path / "model"), "--input", str(source), "--out", str(tmp_path / "m.tif")]
     assert main(command) == 0
-    told = f"geodistill: {source} has 0.5 m a pixel, the model 1 m; --resample brings it there\n"
-    assert capsys.readouterr().err == told
-    assert main([*command, "--resample"]) == 0
+    told = f"geodistill: {source} has 0.5 m a pixel, the model 1 m: "
+    assert capsys.readouterr().err == f"{told}resampled to the model's; --gsd native keeps the scene's\n"
+    assert main([*command, "--gsd", "native"]) == 0
+    assert capsys.readouterr().err == f"{told}the classes may mean nothing\n"
+    assert main([*command, "--gsd", "model"]) == 0
     assert capsys.readouterr().err == ""
+    assert main([*command, "--resample"]) == 0
+    assert capsys.readouterr().err == "geodistill: --resample is now written --gsd model\n"
 
 
 def test_what_lies_beside_a_finished_map_can_come_later(tmp_path: Path, model: Path) -> None:

@@ -18,7 +18,7 @@ from geodistill.errors import DataError
 from geodistill.label.ablation import FLOORS, PromptAblation, PromptScore, ablate, format_ablation, write_ablation
 from geodistill.label.postprocess import NO_RULES, Rules
 from geodistill.label.segmenters.promptable import COMBINATIONS
-from geodistill.papers.samrs_tables import PROMPT_FIGURES
+from geodistill.papers.registry import prompt_figures
 
 
 def run(source: Path, **changes: object) -> dict[str, PromptScore]:
@@ -133,10 +133,10 @@ def test_published_figures_stand_beside_ours_where_they_are_passed(tmp_path: Pat
     source = make_detection_set(tmp_path, 1, empty=0)
     ours = ablate("coco", source / "boxes.json", source / "images", PromptAblation("box", (("cp",), ("hbox",))))
     assert "published" not in format_ablation(ours)
-    text = format_ablation(ours, PROMPT_FIGURES)
+    text = format_ablation(ours, prompt_figures())
     assert "89.97 / 79.40" in text
     assert "16.14 / 2.72" in text
-    assert set(PROMPT_FIGURES) == {"cp", "hbox", "rhbox"}
+    assert set(prompt_figures()) == {"+".join(prompt) for prompt in COMBINATIONS}
 
 
 @pytest.mark.parametrize("form", ["coco", "hrsc"])

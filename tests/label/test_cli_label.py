@@ -9,8 +9,8 @@ import pytest
 from detection_sets import make_detection_set
 from factories import truncate
 from geodistill.cli import main
+from geodistill.cli.arguments import parse
 from geodistill.cli.label import LABEL_VERBS, build_parser, settings_of
-from geodistill.cli.shared import parse
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.label.ablation import PromptAblation
 from geodistill.label.config import LabelSettings
@@ -89,7 +89,14 @@ def test_no_flag_of_build_is_left_out_here() -> None:
     tried = {flag for flags, _ in FLAGS + WORK for flag in flags if flag.startswith("--")}
     known = {flag for action in build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
     elsewhere = {"--help", "--images", "--boxes", "--out", "--format", "--json", "--resume", "--keep-going"}
-    rules = {"--keep-component", "--fill-holes", "--max-outside", "--min-score"}
+    rules = {
+        "--keep-component",
+        "--no-keep-component",
+        "--fill-holes",
+        "--no-fill-holes",
+        "--max-outside",
+        "--min-score",
+    }
     assert known - tried == elsewhere | rules | {"--preset", "--classes", "--legend"}
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from detection_sets import make_detection_set
 from geodistill.cli import main
+from geodistill.cli.arguments import parse
 from geodistill.cli.label import build_parser, settings_of
-from geodistill.cli.shared import parse
 from geodistill.label.accounts import NO_TILE, UNREADABLE
 from geodistill.label.formats.detection import FORMATS, read_boxes
 from geodistill.label.postprocess import EMPTY, LEAVES_BOX, MIN_SCORES, Rules

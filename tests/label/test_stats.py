@@ -200,7 +200,7 @@ def test_sets_side_by_side(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from geodistill.cli.label import stats as run
+    from geodistill.cli.label_sets import stats as run
 
     town, flat = build_folder(tmp_path / "town"), manifest_of(tmp_path / "flat")
     run(["--set", str(town), str(flat), "--out", str(tmp_path / "out"), "--regions"])

@@ -9,7 +9,7 @@ from torch import nn
 from built import build_ktda
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.ktda.network import FMM, KtdaNetwork, KtdaNetworkConfig
-from geodistill.methods.ktda.training import PRESETS, KtdaLossConfig, KtdaObjective, TransferPhase
+from geodistill.methods.ktda.training import KtdaLossConfig, KtdaObjective, TransferPhase
 from geodistill.methods.method import Method
 from geodistill.methods.teacher import TeacherConfig
 from geodistill.nn.alignment import FAM, pair_levels
@@ -248,23 +248,14 @@ def test_inference_has_neither_teacher_nor_side_parts() -> None:
     assert not any("aux" in key or "teacher" in key or "fam" in key for key in network.state_dict())
 
 
-def test_the_reference_preset_holds_the_released_codes_choices() -> None:
-    preset = PRESETS["reference"]
-    network = KtdaNetworkConfig(
-        **{"encoder": "test_resnet", "encoder_weights": None, "decoder_channels": 8} | preset["network"]
-    )
-    method = build_ktda(GRASS, network, TeacherConfig("test_vit", None), KtdaLossConfig(**preset["losses"]))
-    assert (method.network.order, method.network.aux_from) == ("neck_fmm", "fmm")
-    assert all(torch.isfinite(term) for term in run(method, batch()).values())
-    assert PRESETS["coherent"] == {}
-
-
 def test_wrong_choices_are_refused() -> None:
     teacher = TeacherConfig("test_resnet", None)
     with pytest.raises(UnknownNameError, match="kt_mse"):
         build_ktda(GRASS, TINY, teacher, KtdaLossConfig(weights={"kt_mes": 1.0}))
     with pytest.raises(RecipeError, match="transfer_end"):
         build_ktda(GRASS, TINY, teacher, KtdaLossConfig(transfer_decay="linear"))
+    with pytest.raises(RecipeError, match=r"losses\.temperature 0"):
+        build_ktda(GRASS, TINY, teacher, KtdaLossConfig(temperature=0.0))
     with pytest.raises(UnknownNameError, match="fmm_neck"):
         build_ktda(GRASS, KtdaNetworkConfig("test_resnet", None, order="neck"), teacher, KtdaLossConfig())  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match=r"network\.align: conv"):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from built import build_metasegnet
 from geodistill.data.manifest import Row
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, RecipeError, UnknownNameError
-from geodistill.methods.metasegnet.matching import MatchingQueue, contrast
+from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
 from geodistill.methods.metasegnet.network import (
     ANY,
     Alignment,
@@ -21,19 +21,18 @@ from geodistill.methods.metasegnet.network import (
     mean_of_tokens,
     other_prompt,
 )
+from geodistill.methods.metasegnet.text_table import TextConfig, place_of, prompt_keys, prompt_row
 from geodistill.methods.metasegnet.training import (
     MetaSegNetLossConfig,
     MetaSegNetObjective,
     MetaSegNetworkConfig,
-    TextConfig,
-    place_of,
-    prompt_keys,
-    prompt_row,
 )
 from geodistill.nn.losses import soft_dice
+from geodistill.nn.output import SegmentationOutput
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend, Spec
 from geodistill.text.climate import ZONES
+from ranks import collapsed
 
 SPEC = Spec(Legend(("background", "building"), ((0, 0, 0), (255, 0, 0))), ("r", "g", "b"), (90.0,) * 3, (50.0,) * 3)
 SMALL = MetaSegNetworkConfig(encoder="test_convnext", encoder_weights=None, width=16, heads=2)
@@ -60,6 +59,10 @@ def test_forward_gives_logits_of_the_image_and_what_matching_compares(size: tupl
     for name in ("image_embedding", "text_embedding"):
         assert torch.allclose(output.features[name][0].norm(dim=1), torch.ones(3), atol=1e-5)
     assert output.features["match"][0].shape == output.features["mismatch"][0].shape == (3, 2)
+
+
+def test_no_block_collapses_its_channels() -> None:
+    assert collapsed(network(), torch.randn(2, 3, 128, 128), torch.tensor([0, 1])) == []
 
 
 def test_the_prompt_changes_the_map_and_padding_does_not() -> None:
@@ -156,15 +159,19 @@ def test_another_prompt_is_found_where_there_is_one() -> None:
 def test_contrast_takes_every_entry_of_the_same_prompt_as_positive() -> None:
     embedding = torch.eye(3)
     prompt = torch.tensor([0, 0, 1])
-    value = contrast(embedding, embedding, prompt, prompt, torch.tensor(0.5))
+    value = contrast(embedding, embedding, same_prompt(prompt, prompt), torch.tensor(0.5))
     logits = embedding @ embedding.T / 0.5
     target = torch.tensor([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
     assert torch.allclose(value, -(target * logits.log_softmax(1)).sum(1).mean())
+    others = torch.tensor([0, 0, 1, 0])
+    assert own_pair(prompt, others).tolist() == [[True, False, False, False], [False, True, False, False],
+                                                 [False, False, True, False]]  # fmt: skip
 
 
-def terms(prompts: list[list[int]], weights: dict[str, float] | None = None) -> list[Tensor]:
+def terms(prompts: list[list[int]], weights: dict[str, float] | None = None, **choices: str) -> list[Tensor]:
     """Image-text matching over some batches."""
-    net, objective = network(), MetaSegNetObjective(MetaSegNetLossConfig(weights=weights or {}))
+    net = network()
+    objective = MetaSegNetObjective(MetaSegNetLossConfig(weights=weights or {}, **choices))  # type: ignore[arg-type]
     found = []
     for step, batch in enumerate(prompts):
         output = net(torch.randn(len(batch), 3, 64, 64), torch.tensor(batch))
@@ -179,6 +186,23 @@ def test_matching_is_exactly_0_with_one_prompt_in_sight_and_not_with_two() -> No
     assert float(two) > 0
     assert float(after) > 0  # the queue still holds the other prompt
     one.backward()  # a graph is there all the same, as DDP asks
+
+
+def test_contrast_is_summed_as_printed_or_the_mean() -> None:
+    torch.manual_seed(3)
+    (summed,) = terms([[0, 1]])
+    torch.manual_seed(3)
+    (mean,) = terms([[0, 1]], contrast="mean")
+    match = 2 * mean.detach() - summed.detach()  # sum = c + m, mean = c / 2 + m
+    assert float(match) > 0
+    assert float(summed.detach()) > float(mean.detach())
+
+
+def test_as_printed_equal_texts_are_each_others_negatives() -> None:
+    (one,) = terms([[0, 0]], positives="pair")
+    assert float(one.detach()) > 1  # a batch of one text has nothing to tell apart, and the term is not 0
+    with pytest.raises(UnknownNameError, match="positives"):
+        terms([[0]], positives="pairs")
 
 
 def test_one_prompt_for_a_whole_queue_is_told_once() -> None:
@@ -216,6 +240,14 @@ def test_unknown_terms_are_refused() -> None:
         MetaSegNetObjective(MetaSegNetLossConfig(weights={"imt": 1.0}))
 
 
+def test_dice_as_printed_is_of_single_pixels() -> None:
+    objective = MetaSegNetObjective(MetaSegNetLossConfig(dice="pixel", smoothing=0.0))
+    logits, mask = torch.tensor([[[[0.0, 0.0]], [[1.0, 1.0]]]]), torch.tensor([[[1, IGNORE_INDEX]]])
+    chance = float(torch.tensor(1.0).sigmoid())
+    found = objective(SegmentationOutput(logits), {"mask": mask}, 0)["dice"]  # type: ignore[typeddict-item]
+    assert float(found) == pytest.approx(1 - 2 * chance / (1 + chance))
+
+
 # Prompts of images ----------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +258,11 @@ def test_each_image_takes_the_prompt_of_its_place() -> None:
     batch = {"source": [rows[1].key, rows[0].key, rows[1].key]}
     chosen = method.context(batch)["prompt"].tolist()  # type: ignore[arg-type]
     assert [method.arguments["prompts"][index] for index in chosen] == ["BWh", "Af", "BWh"]
-    assert bool(method.network.present.any(1).all())  # type: ignore[operator, union-attr]
+    there = method.network.present.any(1)  # type: ignore[operator, union-attr]
+    assert [key for key, full in zip(ZONES, there.tolist(), strict=True) if full] == ["Af", "BWh"]  # type: ignore[arg-type]
+    finished = method.complete(method.network.state_dict())
+    assert bool(finished["present"].any(1).all())
+    assert torch.equal(finished["text"][there], method.network.text[there])  # type: ignore[index]
 
 
 def test_seasons_zones_and_regions() -> None:
@@ -240,6 +276,30 @@ def test_seasons_zones_and_regions() -> None:
     assert place_of(row("x.png", None, None), replace(WORDS, zone="bwh")) == ("BWh", None)
     with pytest.raises(RecipeError, match="one of them"):
         place_of(row("x.png"), replace(WORDS, zone="Cfb", region="potsdam"))
+
+
+def test_without_text_the_network_is_the_vision_only_baseline() -> None:
+    none = build_metasegnet(SPEC, SMALL, TextConfig(kind="none"), MetaSegNetLossConfig(), [row("x.png", None, None)])
+    bare = build_metasegnet(SPEC, replace(SMALL, align=False, fuse=False), WORDS, MetaSegNetLossConfig())
+    assert none.arguments == bare.arguments  # and no text encoder was opened
+    assert {key: part.shape for key, part in none.network.state_dict().items()} == {
+        key: part.shape for key, part in bare.network.state_dict().items()
+    }
+
+
+def test_a_zone_without_images_whose_prompt_is_too_long_is_left_out() -> None:
+    long = replace(WORDS, tokens=28)
+    with pytest.warns(GeodistillWarning, match="no prompt for"):
+        method = build_metasegnet(SPEC, SMALL, long, MetaSegNetLossConfig(), [row("kampala.tif")])
+    held = method.arguments["prompts"]
+    assert "Af" in held
+    assert 1 < len(held) < len(ZONES)
+    left_out = next(zone for zone in ZONES if zone not in held)
+    with pytest.raises(DataError, match=f"zone {left_out}, for which the model has no prompt"):
+        prompt_row(held, left_out)
+    assert bool(method.complete(method.network.state_dict())["present"].any(1).all())
+    with pytest.raises(DataError, match="at most 5"):
+        build_metasegnet(SPEC, SMALL, replace(WORDS, tokens=5), MetaSegNetLossConfig(), [row("kampala.tif")])
 
 
 def test_an_image_from_nowhere_needs_a_zone_only_where_prompts_differ(tmp_path: Path) -> None:

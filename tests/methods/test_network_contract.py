@@ -1,4 +1,4 @@
-"""What every network does, whatever its method: forward, backward, odd sizes, bands, save and load, inference form."""
+"""What every network does, whatever its method: forward, backward, sizes, bands, channels, save and load, inference."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from geodistill.methods.maflnet.network import MaflNetwork
 from geodistill.methods.maflnet.training import PRESETS
 from geodistill.methods.sep.network import SepNetwork
 from geodistill.methods.supervised.network import SupervisedNetwork
+from ranks import collapsed
 
 CLASSES = 3
 FLAT = {"teacher_channels": [16] * 4, "teacher_strides": [16] * 4}
@@ -62,10 +63,8 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
         SepNetwork,
         {"architecture": "mask2former", "encoder": "test_convnext", "decoder_channels": 64},
     ),
-    "maflnet-reference": (
-        MaflNetwork,
-        {"encoder": "test_resnet", "width": 16, **PRESETS["reference"]["network"]},
-    ),
+    "maflnet-printed": (MaflNetwork, {"encoder": "test_resnet", "width": 16, **PRESETS["printed"]["network"]}),
+    "maflnet-released": (MaflNetwork, {"encoder": "test_resnet", "width": 16, **PRESETS["released"]["network"]}),
 }
 
 
@@ -133,3 +132,19 @@ def test_the_encoder_can_be_found_by_the_optimiser(build: Callable[..., nn.Modul
     own = {id(p) for p in network.parameters()}
     assert isinstance(network.encoder, nn.Module)
     assert {id(p) for p in network.encoder.parameters()} <= own
+
+
+def test_no_block_collapses_its_channels(build: Callable[..., nn.Module]) -> None:
+    """At initial weights; a map whose channels are all alike never learns to be more."""
+    assert collapsed(build(), torch.randn(2, 3, 128, 128)) == []
+
+
+def test_a_block_that_averages_its_channels_is_found() -> None:
+    class Average(SupervisedNetwork):  # a class of this package's, as far as its module says
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image.mean(1, keepdim=True) + 0 * image
+
+    Average.__module__ = SupervisedNetwork.__module__
+    network = Average(3, CLASSES, architecture="fcn", encoder="test_resnet", decoder_channels=16)
+    (found,) = collapsed(network, torch.randn(2, 16, 8, 8))
+    assert "Average" in found

@@ -92,6 +92,38 @@ def test_steps_on_labels_lower_the_loss_and_unlabelled_images_give_zero() -> Non
     assert method.objective(method.network(image), batch, 0)["ce"].item() == 0.0
 
 
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "channels"),
+    [("fcn", "resnet50", 1024), ("upernet", "vit_base_patch14_dinov2", 768), ("segformer", "mit_b0", 160)],
+)
+def test_an_auxiliary_head_reads_the_third_level_of_four(architecture: str, encoder: str, channels: int) -> None:
+    with torch.device("meta"):
+        network = SupervisedNetwork(3, 5, architecture=architecture, encoder=encoder, aux_head=True)
+        output = network.train()(torch.zeros(2, 3, 64, 64))
+        plain = SupervisedNetwork(3, 5, architecture=architecture, encoder=encoder, aux_head=True, auxiliary=False)
+    assert output.aux["aux"].shape == output.logits.shape == (2, 5, 64, 64)
+    # One 3x3 convolution, its norm, and a classifier with bias.
+    head = sum(p.numel() for p in network.aux_head.parameters())
+    assert head == channels * 256 * 9 + 2 * 256 + 256 * 5 + 5
+    assert plain.aux_head is None
+    assert sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in plain.parameters()) == head
+
+
+def test_an_auxiliary_term_of_0_builds_no_head() -> None:
+    network = SupervisedNetworkConfig("unet", "test_resnet", decoder_channels=16)
+    method = build_supervised(SPEC, network, SupervisedLossConfig(weights={"aux": 0.4}))
+    mask = torch.randint(0, 2, (2, 32, 32))
+    batch = {"image": torch.randn(2, 3, 32, 32), "mask": mask, "valid": mask < 2, "key": ["a", "b"]}
+    terms = method.objective(method.network(batch["image"]), batch, 0)
+    assert list(terms) == ["ce", "aux"]
+    assert [method.objective.weight(name, 0) for name in terms] == [1.0, 0.4]
+    rebuilt = SupervisedNetwork(3, 2, **method.arguments, auxiliary=False)
+    rebuilt.load_state_dict({k: v for k, v in method.network.state_dict().items() if not k.startswith("aux_head")})
+    without = build_supervised(SPEC, network, SupervisedLossConfig())
+    assert without.network.aux_head is None
+    assert list(without.objective(without.network(batch["image"]), batch, 0)) == ["ce"]
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="unet"):
         SupervisedNetwork(3, 2, architecture="unett", encoder="test_resnet")

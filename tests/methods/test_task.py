@@ -102,3 +102,22 @@ def test_every_schedule_rises_then_never_rises_again(kind: str, warmup: int, end
     rising, falling = factors[: warmup + 1], factors[warmup:]
     assert all(a <= b + 1e-12 for a, b in pairwise(rising))
     assert all(a >= b - 1e-12 for a, b in pairwise(falling))
+
+
+def test_a_decay_may_begin_inside_the_warm_up_whose_factor_it_multiplies() -> None:
+    # mmengine chains LinearLR over 0-2000 and PolyLR over 1000-80000: each multiplies the rate that it finds.
+    schedule = ScheduleConfig("poly", warmup_steps=2000, decay_start=1000)
+    for step in (0, 500, 1000, 1500, 2000, 40_000, 79_999):
+        warmup = 1e-3 + 0.999 * min(step, 2000) / 2000
+        decay = (1 - max(step - 1000, 0) / 79_000) ** 0.9
+        assert schedule.factor(step, 80_000) == pytest.approx(warmup * decay, rel=1e-9)
+    assert schedule.factor(80_000, 80_000) == 0.0
+
+
+def test_vectors_decay_where_asked_for_but_layer_norms_and_positions_do_not() -> None:
+    network = Tiny()
+    network.norm = nn.LayerNorm(4)
+    groups = parameter_groups(network, network.encoder, OptimizerConfig(weight_decay=0.05, decay_vectors=True))
+    decays = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
+    assert decays[id(network.encoder[1].weight)] == decays[id(network.head.bias)] == 0.05
+    assert decays[id(network.norm.weight)] == decays[id(network.norm.bias)] == decays[id(network.pos_embed)] == 0.0

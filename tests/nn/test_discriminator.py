@@ -1,4 +1,4 @@
-"""The discriminator: published count, judgements a position, gradients through what is frozen."""
+"""The discriminator: published count, scores per position, gradients through what is frozen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.nn.discriminator import FeatureDiscriminator, told_apart
+from geodistill.nn.discriminator import FeatureDiscriminator, discriminator_accuracy
 from geodistill.nn.encoders import build_encoder
 
 
@@ -20,19 +20,19 @@ def small(form: Any = "scalar", encoder: str = "test_vit", width: int = 16) -> F
 def test_published_parameter_count() -> None:
     with torch.device("meta"):
         discriminator = FeatureDiscriminator(1024, build_encoder("vit_base_patch14_dinov2"))
-        judged = discriminator(torch.zeros(2, 1024, 16, 16))
+        scores = discriminator(torch.zeros(2, 1024, 16, 16))
     assert sum(p.numel() for p in discriminator.parameters()) == 14_883_019
-    assert judged.shape == (2, 1)
+    assert scores.shape == (2, 1)
 
 
 @pytest.mark.parametrize("encoder", ["test_vit", "test_resnet"])
 @pytest.mark.parametrize("size", [(4, 4), (3, 5), (1, 2)])
-def test_a_judgement_an_image_or_a_position(encoder: str, size: tuple[int, int]) -> None:
+def test_a_score_per_image_or_per_position(encoder: str, size: tuple[int, int]) -> None:
     maps = torch.randn(2, 6, *size)
     assert small("scalar", encoder)(maps).shape == (2, 1)
-    judged = small("patch", encoder)(maps)
-    assert judged.shape == (2, 1, *size)
-    assert bool(((judged > 0) & (judged < 1)).all())
+    scores = small("patch", encoder)(maps)
+    assert scores.shape == (2, 1, *size)
+    assert bool(((scores > 0) & (scores < 1)).all())
 
 
 def test_gradients_pass_through_the_frozen_encoder() -> None:
@@ -61,13 +61,13 @@ def test_lowering_the_loss_it_learns_to_raise_it(form: Any) -> None:
     for step in range(60):
         torch.manual_seed(step)
         first, second = torch.randn(4, 6, 4, 4) + 1, torch.randn(4, 6, 4, 4) - 1
-        judged = discriminator.compare(first, second)
-        distance = (judged[0] - judged[1]).square().mean()
+        scores = discriminator.compare(first, second)
+        distance = (scores[0] - scores[1]).square().mean()
         optimizer.zero_grad()
         distance.backward()
         optimizer.step()
         distances.append(float(distance.detach()))
-        accuracies.append(float(told_apart(*judged)))
+        accuracies.append(float(discriminator_accuracy(*scores)))
     assert sum(distances[-5:]) > 3 * sum(distances[:5])
     assert sum(accuracies[-5:]) / 5 > 0.8
 
@@ -90,8 +90,8 @@ def test_its_gradients_are_negated_and_the_maps_are_not() -> None:
 
 def test_accuracy_has_no_preferred_side() -> None:
     low, high = torch.full((4, 1), 0.1), torch.full((4, 1), 0.9)
-    assert float(told_apart(low, high)) == float(told_apart(high, low)) == 1.0
-    assert float(told_apart(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.9]))) == 0.5
+    assert float(discriminator_accuracy(low, high)) == float(discriminator_accuracy(high, low)) == 1.0
+    assert float(discriminator_accuracy(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.9]))) == 0.5
 
 
 def test_wrong_choices_are_refused() -> None:

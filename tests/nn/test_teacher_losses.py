@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from geodistill.errors import RecipeError
+from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.nn.teacher_losses import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
 
 MASKED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -158,3 +158,23 @@ def test_shapes_that_differ_are_told() -> None:
         relation_inter(student, teacher, mask[..., :5])
     with pytest.raises(RecipeError, match="project and resize"):
         feature_kd([student[..., :4]], [teacher])
+
+
+def test_two_classes_leave_the_inter_class_relation_nothing_and_are_warned_about() -> None:
+    """Centred, two probabilities are (d, -d): their correlation is a sign."""
+    generator = torch.Generator().manual_seed(0)
+    gradients: dict[int, float] = {}
+    for classes in (2, 3):
+        student = torch.randn(1, classes, 8, 8, generator=generator).requires_grad_()
+        teacher, mask = torch.randn(1, classes, 8, 8, generator=generator), torch.zeros(1, 8, 8, dtype=torch.int64)
+        if classes == 2:
+            with pytest.warns(GeodistillWarning, match="two classes"):
+                loss = relation_inter(student, teacher, mask)
+            disagree = (student[:, 0] > student[:, 1]) != (teacher[:, 0] > teacher[:, 1])
+            assert loss.item() == pytest.approx(2 * disagree.float().mean().item(), abs=1e-5)
+        else:
+            loss = relation_inter(student, teacher, mask)
+        loss.backward()
+        assert student.grad is not None
+        gradients[classes] = student.grad.norm().item()
+    assert gradients[2] < gradients[3] / 100

@@ -2,32 +2,37 @@
 
 import pytest
 
+from geodistill.data.catalog.declarations import CATALOG
 from geodistill.methods.kda.training import KdaRecipe
-from geodistill.papers.kda_tables import DISTIL, TABLES
-from geodistill.papers.reproduce.planner import as_flags, load_row
-from geodistill.papers.row import Step
+from geodistill.papers.registry import all_tables, find_table
+from geodistill.papers.reproduce.planner import Planner
 from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
 
+TABLES = [table for table in all_tables().values() if table.paper == "kda"]
 
-def test_every_row_is_phase_1_then_the_published_length_on_labels() -> None:
-    for label, row in [item for rows in TABLES.values() for item in rows.items() if not item[1].open]:
-        recipe = load_row(row.recipe, tuple(as_flags(row.overrides)))
-        assert recipe.trainer.max_steps == 208600
-        for step in row.before:
-            first = load_row(step.recipe, tuple(as_flags(step.overrides)))
-            assert isinstance(first, KdaRecipe)
-            assert first.trainer.max_steps == 0
-            assert (step.into, step.part) == ("network.encoder_weights", "encoder")
-            # What phase 1 taught is what phase 2 begins with.
-            assert first.network.encoder == recipe.network.encoder, label
+
+def test_every_row_of_the_method_is_phase_1_then_labels() -> None:
+    rows = [(table, row) for table in TABLES for row in table.rows.values() if row.recipe and row.like is None]
+    assert len(rows) == 3 + 1 + 12 + 5
+    planner = Planner("full", dict.fromkeys(CATALOG, ""))
+    for table, row in rows:
+        run = planner.run(table, row, 0)
+        assert run.recipe.trainer.max_steps == 208600
+        (before,) = run.before
+        assert before.run.recipe.trainer.max_steps == 0
+        assert (before.step.into, before.step.part) == ("network.encoder_weights", "encoder")
+        # What phase 1 taught is what phase 2 begins with.
+        assert before.run.recipe.network.encoder == run.recipe.network.encoder, row.label
 
 
 def test_the_decoders_share_one_phase_1_and_the_factors_do_not() -> None:
-    assert len({str(row.before) for row in TABLES["IV"].values()}) == 1
-    assert len({str(row.before) for row in TABLES["V"].values()}) == len(TABLES["V"])
-    assert TABLES["VI"]["no phase 1"].before == ()
-    assert TABLES["II"]["KDA"].before == TABLES["IV"]["DCF"].before == (Step(DISTIL),)
+    assert len({str(row.before) for row in find_table("kda/IV").rows.values()}) == 1
+    assert len({str(row.before) for row in find_table("kda/I").rows.values()}) == 3
+    plain = find_table("kda/III").rows["KD / Dinov2-L"].before[0]
+    assert plain.overrides == {"losses.phase.weights.adversarial": 0.0, "losses.phase.weights.kl": 1.0}
+    assert find_table("ours/kda-phase-1").rows["no phase 1"].before == ()
+    assert find_table("kda/II").rows["KDA(Ours)"].before == find_table("kda/IV").rows["DCF(Ours)"].before
 
 
 def test_rates_fall_by_epochs_from_start_to_end_on_both_sides() -> None:

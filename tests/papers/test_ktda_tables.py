@@ -4,24 +4,22 @@ import pytest
 
 from geodistill.methods.ktda.training import KtdaRecipe
 from geodistill.methods.supervised.training import SupervisedRecipe
-from geodistill.papers.ktda_tables import TABLES
-from geodistill.papers.reproduce.planner import as_flags, load_row
+from geodistill.papers.registry import all_tables, find_table
 from geodistill.training.recipe import load_recipe
 
 
-def test_rows_on_grass_have_its_length_and_those_on_clouds_theirs() -> None:
-    for number, rows in TABLES.items():
-        for row in rows.values():
-            if not row.open:
-                recipe = load_row(row.recipe, tuple(as_flags(row.overrides)))
-                assert recipe.trainer.max_steps == (80000 if number == "VI" else 23000)
-
-
 def test_the_full_rows_change_nothing() -> None:
-    for number, label in (("II", "full"), ("III", "FAM and FMM"), ("IV", "N=4"), ("V", "KTDA")):
-        row = TABLES[number][label]
+    for number, label in (("II", "all losses"), ("IV", "4"), ("V", "Ours")):
+        row = find_table(f"ktda/{number}").rows[label]
         assert (row.recipe, row.overrides) == ("ktda-grass", {})
-    assert TABLES["IV"]["N=0"].overrides == TABLES["III"]["FAM w/ loss"].overrides
+    fewest, with_loss = find_table("ktda/IV").rows["0"], find_table("ktda/III").rows["✓ (w/ loss)"]
+    assert fewest.overrides == with_loss.overrides
+
+
+def test_a_baseline_is_of_its_tables_own_run() -> None:
+    for table in all_tables().values():
+        own = {row.recipe for row in table.rows.values() if row.recipe and row.like is None}
+        assert all(row.like.recipe in own for row in table.rows.values() if row.like is not None)
 
 
 def test_grass_follows_the_released_schedule() -> None:
@@ -31,15 +29,6 @@ def test_grass_follows_the_released_schedule() -> None:
     assert recipe.schedule.factor(575, 23000) == pytest.approx(0.5005)
     assert recipe.network.fmm_blocks == 4
     assert recipe.losses.weights == {"ce": 1.0, "aux": 0.4, "kt_mse": 0.5, "kt_kl": 0.5}
-
-
-def test_the_reference_preset_changes_only_the_disputed_choices() -> None:
-    coherent, reference = load_recipe("ktda-grass"), load_recipe("ktda-grass", ["--preset", "reference"])
-    assert isinstance(coherent, KtdaRecipe)
-    assert isinstance(reference, KtdaRecipe)
-    assert (reference.network.order, reference.network.aux_from) == ("neck_fmm", "fmm")
-    assert (reference.losses.kl_axis, reference.losses.kl_reduction) == ("width", "batchmean")
-    assert reference.optimizer == coherent.optimizer
 
 
 def test_the_folder_recipes_differ_in_the_transfer_alone() -> None:

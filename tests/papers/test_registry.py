@@ -1,4 +1,4 @@
-"""The registry: names, columns, and every row of every table against its recipe."""
+"""The registry: names, columns, every row of every table against its recipe, and rows that can be compared."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ import pytest
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import UnknownNameError
 from geodistill.label.segmenters.promptable import COMBINATIONS
+from geodistill.methods.schema import Recipe
 from geodistill.nn.encoders import parse_name
-from geodistill.papers.registry import PAPERS, all_tables, find_table
-from geodistill.papers.reproduce.planner import as_flags, load_row, why_open
-from geodistill.papers.samrs_tables import PROMPT_FIGURES
-from geodistill.papers.sanity import complaints
-from geodistill.training.recipe import list_recipes
+from geodistill.papers.registry import PAPERS, all_tables, find_table, prompt_figures
+from geodistill.papers.reproduce.planner import Planner
+from geodistill.papers.reproduce.row_recipe import SHARED, load_row, row_flags, value_of, why_open
+from geodistill.papers.table import PaperRow, Step, Table
+from geodistill.training.recipe import list_recipes, recipe_dict
 
-ROWS = {f"{table.name} {label}": row for table in all_tables().values() for label, row in table.rows.items()}
+TABLES = list(all_tables().values())
+ROWS = {f"{table.name} {label}": row for table in TABLES for label, row in table.rows.items()}
 RUNS = [
-    (f"{name} {recipe}", recipe, overrides)
+    (f"{name} {step.recipe}", step, like)
     for name, row in ROWS.items()
-    for recipe, overrides in [*((s.recipe, s.overrides) for s in row.before), (row.recipe, row.overrides)]
-    if recipe
+    for step, like in [*((s, None) for s in row.before), (Step(row.recipe, row.overrides), row.like)]
+    if step.recipe
 ]
+PLANNER = Planner("full", dict.fromkeys(CATALOG, ""))
 
 
 def test_every_paper_has_its_tables() -> None:
-    names = list(all_tables())
-    assert names[:6] == [f"samrs/{number}" for number in range(1, 7)]
-    assert names[6:12] == [f"ktda/{number}" for number in ("I", "II", "III", "IV", "V", "VI")]
-    assert {"kda/II", "kda/VI", "maflnet/1", "maflnet/3", "metasegnet/I", "metasegnet/III"} <= set(names)
-
-
-def test_every_declared_table_is_described() -> None:
-    for module in PAPERS.values():
-        assert set(module.ABOUT) == set(module.TABLES)
-
-
-def test_a_row_is_declared_with_what_its_table_is_of() -> None:
-    found = all_tables()
-    assert found["metasegnet/I"].rows["MetaSegNet"].recipe == "metasegnet-openearthmap"
-    assert found["metasegnet/V"].about.dataset == "openearthmap"
+    numbers: dict[str, list[str]] = {}
+    for table in TABLES:
+        numbers.setdefault(table.paper, []).append(table.number)
+    assert list(numbers) == list(PAPERS)
+    assert numbers.pop("ours") == ["kda-phase-1", "metasegnet-parts", "samrs-upernet"]
+    assert numbers == {
+        "samrs": ["1", "2", "3", "4", "5", "6"],
+        "ktda": ["I", "II", "III", "IV", "V", "VI"],
+        "kda": ["I", "II", "III", "IV"],
+        "maflnet": ["1", "2", "3"],
+        "metasegnet": ["I", "II", "III", "IV", "V", "VI"],
+    }
 
 
 @pytest.mark.parametrize("name", ["ktda/2", "ktda/II", "KTDA/ii", " ktda/2 "])
@@ -50,33 +50,34 @@ def test_a_number_may_be_roman_or_arabic(name: str) -> None:
 
 def test_arabic_tables_take_roman_numbers_too() -> None:
     assert find_table("maflnet/III").name == "maflnet/3"
-    assert find_table("samrs/4").about.dataset == "isaid"
+    assert find_table("samrs/4").dataset == "isaid"
+    assert find_table("ours/kda-phase-1").paper == "ours"
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("ktda", "unknown table 'ktda'; expected a known table, such as ktda/"),
         ("ktda/11", "unknown table 'ktda/11'"),
         ("ktda/0", "unknown table 'ktda/0'"),
+        ("kda/V", "unknown table 'kda/V'"),
         ("ktdb/2", "unknown paper 'ktdb'; expected a known paper, such as ktda"),
         ("", "unknown paper ''"),
     ],
 )
-def test_a_bad_name_lists_the_known_ones(name: str, told: str) -> None:
+def test_a_bad_name_lists_the_known_ones(name: str, message: str) -> None:
     with pytest.raises(UnknownNameError, match="reproduce --list") as caught:
         find_table(name)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "recipe", "overrides"), RUNS, ids=[run[0] for run in RUNS])
-def test_every_run_is_a_shipped_recipe_with_known_keys(name: str, recipe: str, overrides: dict[str, Any]) -> None:
-    loaded = load_row(recipe, tuple(as_flags(overrides)))
-    for key, value in overrides.items():
-        found: Any = loaded
-        for part in key.split("."):
-            found = found[part] if isinstance(found, dict) else getattr(found, part)
-        assert (list(found) if isinstance(found, tuple) else found) == value
+@pytest.mark.parametrize(("name", "step", "like"), RUNS, ids=[run[0] for run in RUNS])
+def test_every_run_is_a_shipped_recipe_with_known_keys(name: str, step: Step, like: Step | None) -> None:
+    loaded = load_row(step.recipe, tuple(row_flags(step, like)))
+    for key, value in step.overrides.items():
+        found = value_of(loaded, key)
+        wanted = value["printed"] if isinstance(value, dict) else value
+        assert (list(found) if isinstance(found, tuple) else found) == wanted
     parse_name(loaded.network.encoder)  # is known
     if loaded.teacher is not None and loaded.teacher.segmenter is None:
         parse_name(loaded.teacher.encoder)
@@ -85,61 +86,89 @@ def test_every_run_is_a_shipped_recipe_with_known_keys(name: str, recipe: str, o
 def test_a_row_is_open_with_a_reason_or_can_be_run() -> None:
     for name, row in ROWS.items():
         assert sum(map(bool, (row.open, row.recipe, row.prompt))) == 1, name
+        assert row.figures or name.startswith("ours/")
         if row.recipe:
             assert {row.recipe, *(step.recipe for step in row.before)} <= set(list_recipes())
             assert why_open(row, read=False) == ""
 
 
 def test_tables_are_of_sets_in_the_catalogue_and_means_over_their_classes() -> None:
-    for table in all_tables().values():
-        benchmark = CATALOG[table.about.dataset]
-        assert table.about.split is None or table.about.split in benchmark.splits
-        other = CATALOG[table.about.scored_set].legend if table.about.scored_set else None
-        assert other is None or set(table.about.class_map.values()) <= set(other.names)
-        if table.about.classes:
-            assert benchmark.legend is not None
-            assert set(table.about.classes) <= set(benchmark.legend.names)
-        for row in table.rows.values():
-            assert all(one in CATALOG for step in row.before for one in step.sets)
+    for table in TABLES:
+        benchmark = CATALOG[table.dataset]
+        assert table.split is None or table.split in benchmark.splits
+        other = CATALOG[table.scored_set].legend if table.scored_set else None
+        assert other is None or set(table.class_map.values()) <= set(other.names)
+        assert not table.classes or (benchmark.legend is not None and set(table.classes) <= set(benchmark.legend.names))
+        for column in table.columns:
+            of_class = column.metric.partition(":")[2]
+            assert not of_class or (benchmark.legend is not None and of_class in benchmark.legend.names)
+        assert all(one in CATALOG for row in table.rows.values() for step in row.before for one in step.sets)
 
 
-def test_columns_are_those_declared_and_those_with_figures() -> None:
-    table = find_table("kda/IV")
-    assert table.columns == ("iou", "miou", "oa", "decoder_parameters", "gflops")
-    assert set(find_table("samrs/2").columns) == {"images", "classes", "instances"}
-
-
-def test_samrs_prompts_are_the_combinations_that_ablate_compares() -> None:
-    rows = find_table("samrs/1").rows
-    assert list(rows) == ["+".join(prompt) for prompt in COMBINATIONS]
-    known = {label: tuple(row.published.values()) for label, row in rows.items() if row.published}
-    assert known == PROMPT_FIGURES
-
-
-def test_a_printed_figure_that_cannot_be_right_has_a_note() -> None:
-    wrong = {name for name, row in ROWS.items() if complaints(row.published)}
-    assert {"kda/II KDA", "maflnet/1 teacher"} <= wrong
-    assert all(ROWS[name].note for name in wrong)
+def test_prompts_are_the_combinations_that_ablate_compares() -> None:
+    assert [row.prompt for row in find_table("samrs/1").rows.values()] != []
+    assert set(prompt_figures()) == {"+".join(prompt) for prompt in COMBINATIONS}
+    assert prompt_figures()["hbox"] == (89.97, 79.40)
 
 
 def test_sep_rows_differ_from_their_twins_in_the_pre_training_alone() -> None:
     rows = find_table("samrs/4").rows
-    alone, taught = rows["U-Net ResNet-50 IMP"], rows["U-Net ResNet-50 IMP+SEP"]
-    assert {k: v for k, v in alone.overrides.items() if k != "network.encoder_weights"} == taught.overrides
-    (step,) = taught.before
+    alone, after = rows["UNet, IMP, ResNet-50"], rows["UNet, IMP+SEP, ResNet-50"]
+    assert {k: v for k, v in alone.overrides.items() if k != "network.encoder_weights"} == after.overrides
+    (step,) = after.before
     assert (step.recipe, step.into, step.part, step.sets) == ("sep", "init", "segmenter", ("sota", "sior", "fast"))
-    assert step.overrides["network.encoder_weights"] == alone.overrides["network.encoder_weights"]
-    few = find_table("samrs/6").rows["U-Net ResNet-50 1 % IMP+SEP"]
-    assert few.overrides["data.fraction"] == 0.01
-    assert few.before == (step,)
+    assert step.overrides["network.encoder_weights"] == alone.overrides["network.encoder_weights"] == "pretrained"
+    assert find_table("samrs/3").rows["UNet, SEP, ResNet-50"].before[0].overrides["network.encoder_weights"] is None
+    few = find_table("samrs/6")
+    assert [column.overrides for column in few.columns] == [{"data.fraction": p} for p in (0.05, 0.03, 0.01)]
+    assert few.rows["UNet, IMP+SEP, ResNet-50"].before == (step,)
 
 
-def test_notes_stand_at_the_rows_that_they_are_of() -> None:
-    potsdam, isaid = find_table("samrs/3").rows, find_table("samrs/4").rows
-    assert [label for label, row in potsdam.items() if "another protocol" in row.note] == [
-        "UPerNet Swin-T IMP",
-        "UPerNet ViT-B MAE",
-    ]
-    assert {label for label, row in isaid.items() if "did not converge" in row.note} == {
-        label for label, row in isaid.items() if row.published
-    }
+def differing(one: Recipe, other: Recipe) -> set[str]:
+    """Return the dotted keys in which two recipes differ; an empty value is none."""
+
+    def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for key, part in value.items():
+            flat |= flatten(part, f"{prefix}{key}.") if isinstance(part, dict) else {f"{prefix}{key}": part or None}
+        return flat
+
+    first, second = flatten(recipe_dict(one)), flatten(recipe_dict(other))
+    return {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
+def test_rows_of_a_table_differ_only_in_what_they_declare(table: Table) -> None:
+    """Rows of one recipe differ in their own keys; a baseline shares data, optimiser, schedule and trainer too."""
+    runs = {label: PLANNER.run(table, row, 0).recipe for label, row in table.rows.items() if row.recipe}
+    rows: list[PaperRow] = [table.rows[label] for label in runs]
+    for row in rows:
+        for other in rows:
+            declared = set(row.overrides) | set(other.overrides)
+            undeclared = differing(runs[row.label], runs[other.label]) - declared
+            if row.recipe != other.recipe:  # another network's own keys, but nothing that is shared
+                undeclared = {key for key in undeclared if key.split(".")[0] in SHARED}
+            assert undeclared == set(), f"{row.label}, {other.label}"
+
+
+def test_baselines_begin_with_weights_of_imagenet_whose_name_is_exact() -> None:
+    for name, row in ROWS.items():
+        if row.like is not None:
+            encoder = row.overrides["network.encoder"]
+            assert row.overrides["network.encoder_weights"] == "pretrained", name
+            assert "." in encoder or encoder.startswith(("mit_b", "vit_base_patch14_dinov2")), name
+
+
+def test_method_and_baselines_have_one_augmentation() -> None:
+    """The audit's own example: zoom, turns and colour of a baseline beside the method's."""
+    for table, method, baseline in (
+        ("ktda/V", "Ours", "FCN"),
+        ("kda/II", "KDA(Ours)", "SegFormer"),
+        ("maflnet/2", "MAFLNet-S", "PSPNet"),
+        ("metasegnet/I", "MetaSegNet (Ours)", "UNet"),
+    ):
+        found = find_table(table)
+        own, other = (PLANNER.run(found, found.rows[label], 0).recipe for label in (method, baseline))
+        assert own.data.augmentation() == other.data.augmentation()
+        assert (own.data.batch_size, own.data.crop) == (other.data.batch_size, other.data.crop)
+        assert (own.optimizer, own.schedule, own.trainer) == (other.optimizer, other.schedule, other.trainer)

@@ -30,7 +30,9 @@ def test_no_confusion_matrix_breaks_a_rule(classes: int) -> None:
     for _ in range(300):
         counts = rng.integers(0, 10 ** int(rng.integers(1, 6)), (classes, classes))
         counts[rng.random((classes, classes)) < rng.random()] = 0
+        names = [f"c{i}" for i in range(classes)]
         assert complaints(figures(counts), 1e-6) == []
+        assert counts.sum(0).min() * counts.sum(1).min() == 0 or complaints(figures(counts), 1e-6, names) == []
         # Rounded as in print, they pass with its tolerance too.
         assert complaints({name: round(value, 2) for name, value in figures(counts).items()}) == []
 
@@ -58,12 +60,16 @@ def test_the_background_of_two_classes() -> None:
         ({"miou": 50.0, "mf1": 70.0}, "above 66.67"),
         ({"miou": 50.0, "mf1": 49.0}, "below mIoU"),
         ({"oa": 101.0}, "OA 101.00 is no share"),
+        ({"miou": 64.0, "iou:a": 62.0, "iou:b": 62.4}, "mIoU 64.00 is not the mean of its classes, 62.20"),
+        ({"mf1": 62.26, "f1:a": 62.0, "f1:b": 62.4}, "mF1 62.26 is not the mean of its classes, 62.20"),
+        ({"miou": 51.0, "f1:a": 80.0, "f1:b": 50.0}, "mIoU 51.00 beside class F1 that make 50.00"),
         ({"precision": -1.0}, "is no share"),
     ],
 )
 def test_figures_that_cannot_be_right_are_named(wrong: dict[str, float], told: str) -> None:
-    (found,) = complaints(wrong)
-    assert told in found
+    (found,) = complaints(wrong, classes=("a", "b"))
+    assert told in str(found)
+    assert set(found.metrics) <= set(wrong)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
-"""The files that the house rules look at, and the parts of them that still break a rule."""
+"""The files that the house rules look at."""
 
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,8 +12,6 @@ SOURCE = ROOT / "src" / "geodistill"
 PYTHON = sorted(path for room in ("src", "tests", "benchmarks") for path in (ROOT / room).rglob("*.py"))
 PACKAGE = [path for path in PYTHON if path.is_relative_to(SOURCE)]
 RECIPES = sorted((SOURCE / "recipes").glob("*.yaml"))
-REMAINING = Path(__file__).parents[1] / "house" / "remaining.json"
-"""By rule, what still breaks it and is being mended; the list only ever shrinks, and may be absent."""
 
 
 def at(path: Path, line: int = 0) -> str:
@@ -38,8 +35,3 @@ def trees(paths: list[Path]) -> Iterator[tuple[Path, ast.Module]]:
 def documents() -> list[Path]:
     """Return the documents, in the root and in docs/."""
     return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-
-
-def remaining(rule: str) -> set[str]:
-    """Return what may still break a rule: files, or names."""
-    return set(json.loads(REMAINING.read_text(encoding="utf-8")).get(rule, ())) if REMAINING.is_file() else set()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import signal
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from geodistill.methods.schema import Recipe
 from geodistill.training import resume
@@ -20,48 +17,41 @@ MOMENTS = ("before", "in", "after")
 """Before a checkpoint is written, once it is written beside the file and not renamed, and just after."""
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """Do something in a forked process; gives its status, or minus the signal that ended it."""
-    child = os.fork()
-    if child == 0:
-        status = 70
-        try:
-            work()
-            status = 0
-        finally:  # a child must never come back into pytest
-            if status:
-                traceback.print_exc()
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+# Forked from a server that has imported all once, and not from pytest: what ran there may have started autograd's
+# threads, after which no forked process can train.
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["slow_predict", "killed_fit"])
+
+
+def _fit(recipe: Recipe, run: Path, write: int, moment: str) -> None:
+    """Train, and die at the ``write``-th checkpoint."""
+    count, save, replace = [0], resume.SafeCheckpointIO.save_checkpoint, Path.replace
+
+    def dying_replace(self: Path, target: Any) -> Path:
+        if moment == "in" and count[0] == write and Path(target).suffix == ".ckpt":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(self, target)
+
+    def dying_save(self: Any, *args: Any, **options: Any) -> None:
+        count[0] += 1
+        if moment == "before" and count[0] == write:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(self, *args, **options)
+        if moment == "after" and count[0] == write:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    resume.SafeCheckpointIO.save_checkpoint = dying_save  # type: ignore[method-assign]
+    Path.replace = dying_replace  # type: ignore[method-assign,assignment]
+    fit(recipe, run)
 
 
 def fit_killed(recipe: Recipe, run: Path, write: int, moment: str) -> bool:
     """Train in a process that dies at its ``write``-th checkpoint, from 1; says whether it came to that."""
-
-    def work() -> None:
-        patch, count = pytest.MonkeyPatch(), [0]
-        save, replace = resume.SafeCheckpointIO.save_checkpoint, Path.replace
-
-        def dying_replace(self: Path, target: Any) -> Path:
-            if moment == "in" and count[0] == write and Path(target).suffix == ".ckpt":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return replace(self, target)
-
-        def dying_save(self: Any, *args: Any, **options: Any) -> None:
-            count[0] += 1
-            if moment == "before" and count[0] == write:
-                os.kill(os.getpid(), signal.SIGKILL)
-            save(self, *args, **options)
-            if moment == "after" and count[0] == write:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        patch.setattr(resume.SafeCheckpointIO, "save_checkpoint", dying_save)
-        patch.setattr(Path, "replace", dying_replace)
-        fit(recipe, run)
-
-    status = in_child(work)
-    assert status in (0, -signal.SIGKILL), status
-    return status != 0
+    process = _SERVER.Process(target=_fit, args=(recipe, run, write, moment))
+    process.start()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
+    return process.exitcode != 0
 
 
 def left(run: Path) -> dict[str, Any]:

@@ -37,10 +37,10 @@ def classes(seed: int, count: int) -> NDArray[np.uint8]:
 
 
 def values(path: Path, seed: int, legend: Legend) -> Path:
-    """Write a mask of class values, with a row that means no label."""
+    """Write a mask of class values, with a row that means no label where a byte can say so."""
     table = np.array(legend.values, np.uint8)
     mask = table[classes(seed, len(legend))]
-    mask[0] = legend.ignore_values[0] if legend.ignore_values else mask[0]
+    mask[0] = next((value for value in legend.ignore_values if value in range(256)), mask[0])
     return write(path, mask[None])
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geodistill.cli.terminal import quiet_libraries
 from geodistill.errors import GeodistillError
 from geodistill.inference.checkpoint import work_folder
 from geodistill.inference.options import PredictOptions
@@ -120,4 +121,5 @@ def wait_for_rows(process: BaseProcess, path: Path, rows: int) -> None:
 
 
 if __name__ == "__main__":
-    job(Path(sys.argv[1]), Path(sys.argv[2]), 0, json.loads(sys.argv[3]))
+    with quiet_libraries():  # as the command line has it: libtiff prints on a full disk
+        job(Path(sys.argv[1]), Path(sys.argv[2]), 0, json.loads(sys.argv[3]))

@@ -13,7 +13,7 @@ from built import build_metasegnet
 from factories import make_raster
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
-from geodistill.methods.metasegnet.training import TextConfig
+from geodistill.methods.metasegnet.text_table import TextConfig
 from geodistill.raster import Window
 from geodistill.spec import Legend, Spec
 from places import ZONES, place_files

@@ -49,15 +49,26 @@ def test_bert_from_a_directory_is_read_without_padding_or_gradients(tmp_path: Pa
     assert torch.equal(features, encoder.encode("grey round crowns"))
 
 
-def test_a_prompt_is_read_class_by_class(tmp_path: Path) -> None:
+def test_the_classes_are_read_as_one_text_or_each_by_itself(tmp_path: Path) -> None:
     encoder = open_text_encoder(str(tiny_bert(tmp_path, longest=24)))
-    prompt = write_prompt(Setting("Cfb"), ["building"] * 4)
-    # One class fits the encoder's 24 tokens, the four together would not.
-    short = Prompt(Setting(), "climate", tuple(ClassText(c, "", "grey building " * 8, "built-in") for c in "abcd"))
-    assert encode_prompt(encoder, short).shape == (64, 16)
-    assert token_count(encoder, short) == 64
+    parts = tuple(ClassText(c, "", text, "built-in") for c, text in zip("ab", ("grey building", "tree"), strict=True))
+    prompt = Prompt(Setting(), "climate", parts)
+    assert torch.equal(encode_prompt(encoder, prompt), encoder.encode("grey building tree"))
+    apart = encode_prompt(encoder, prompt, merged=False)
+    assert torch.equal(apart, torch.cat([encoder.encode("grey building"), encoder.encode("tree")]))
+    assert not torch.allclose(apart, encode_prompt(encoder, prompt))
+    # One class fits the encoder's 24 tokens, the four together do not.
+    long = Prompt(Setting(), "climate", tuple(ClassText(c, "", "grey building " * 8, "built-in") for c in "abcd"))
+    assert encode_prompt(encoder, long, merged=False).shape == (64, 16)
     with pytest.raises(DataError, match="at most 24"):
-        encode_prompt(encoder, prompt)
+        encode_prompt(encoder, long)
+
+
+def test_features_of_both_ways_of_reading_are_kept_apart(tmp_path: Path) -> None:
+    encoder = str(tiny_bert(tmp_path / "bert"))
+    prompt = Prompt(Setting(), "climate", tuple(ClassText(c, "", "grey tree", "built-in") for c in "ab"))
+    merged, apart = (FeatureStore(encoder, tmp_path / "store", merged=way).features([prompt]) for way in (True, False))
+    assert not torch.equal(merged[prompt.id], apart[prompt.id])
 
 
 def test_nothing_is_cut_in_silence() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from geodistill.cli import main
-from geodistill.errors import DataError, RecipeError, ServiceError
-from geodistill.text.llm import LlmWriter, secrets_of, tells
+from geodistill.errors import DataError, RecipeError, ServiceError, UnknownNameError
+from geodistill.text.llm import LlmWriter, answers_file, secrets_of, tells
 from stand_in_llm import SECRET, StandIn
 
 
@@ -122,7 +122,7 @@ def test_an_answer_with_the_key_is_neither_kept_nor_shown(
 
 def test_what_an_address_holds_is_as_secret(server: StandIn) -> None:
     url = "http://someone:pass%20word1@host/v1?token=abcdef123456"
-    assert secrets_of(url, "sk-1") == ("pass word1", "abcdef123456")
+    assert secrets_of(url, "sk-1") == ("someone", "pass word1", "abcdef123456")
     assert tells("It is passWORD1!", secrets_of(url, ""))
     assert not tells("Grey blocks of stone, in rows.", secrets_of(url, SECRET))
 
@@ -178,6 +178,12 @@ def test_a_file_of_answers_that_is_none(server: StandIn, tmp_path: Path) -> None
         writer(server, tmp_path / "p.json")
 
 
+def test_answers_are_a_json_file_or_one_that_is_shipped() -> None:
+    assert answers_file("mine/prompts.json") == Path("mine/prompts.json")
+    with pytest.raises(UnknownNameError, match=r"give a \.json file"):
+        answers_file("nobodys")
+
+
 def test_the_command_shows_the_cost_before_it_asks(
     server: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,4 +195,9 @@ def test_the_command_shows_the_cost_before_it_asks(
     assert "--yes" in told
     assert server.asked == []
     assert main([*command, "--yes"]) == 0
-    assert "[m] tree: Grey blocks." in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "[m] tree: Grey blocks.\n    beside [built-in] tree: round rough crowns" in told
+    assert main([*command, "--yes", "--json"]) == 0
+    built_in = json.loads(capsys.readouterr().out)["classes"][0]["built_in"]
+    assert built_in.startswith("tree: round rough crowns")
+    assert len(server.asked) == 2  # each question once

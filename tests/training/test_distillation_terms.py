@@ -108,6 +108,18 @@ def test_terms_are_those_of_the_formulas(tmp_path: Path, trained: Path) -> None:
     torch.testing.assert_close(found["feature"], feature_kd(aligned, [target.features[t] for _, t in match.pairs]))
 
 
+def test_the_relations_factors_rise_where_a_warm_up_is_asked_for(tmp_path: Path, trained: Path) -> None:
+    recipe = STUDENTS["supervised"] | {
+        "teacher": {"segmenter": str(trained)},
+        "losses": {"weights": {"dist_inter": 2.0, "dist_intra": 1.0, "kd": 1.0}, "dist_warmup_steps": 10},
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    weight = build_method(load_recipe(path), BuildContext(SPEC)).objective.weight
+    assert [weight("dist_inter", step) for step in (0, 5, 10, 99)] == [0.0, 1.0, 2.0, 2.0]
+    assert [weight("dist_intra", 5), weight("kd", 0), weight("ce", 0)] == [0.5, 1.0, 1.0]
+
+
 def test_several_teachers_each_have_their_terms(tmp_path: Path, trained: Path) -> None:
     teachers = {
         "teacher": {"encoder": "test_vit", "weights": None},

@@ -103,7 +103,7 @@ def test_phase_1_needs_no_labels_and_leaves_an_encoder_that_phase_2_takes(
 def test_phase_1_logs_both_sides(distil: Path, tmp_path: Path) -> None:
     fit(load_recipe(distil), tmp_path / "run")
     names = ("kl", "adversarial", "feature", "loss", "weight_kl", "student_diversity", "teacher_diversity", "r2")
-    names += ("discriminator_accuracy", "judgement_spread", "gradient_student", "gradient_discriminator")
+    names += ("discriminator_accuracy", "score_spread", "gradient_student", "gradient_discriminator")
     for name in names:
         assert sorted(logged(tmp_path / "run" / "logs" / "distil", f"distil/{name}")) == [9], name
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "distil.ckpt", weights_only=True)
@@ -157,7 +157,7 @@ def test_a_discriminator_that_says_nothing_is_told_of_once(
         return torch.full((len(maps), 1), 0.5) + 0 * maps.mean()
 
     monkeypatch.setattr(FeatureDiscriminator, "forward", silent)
-    with pytest.warns(GeodistillWarning, match="judges everything alike") as told:
+    with pytest.warns(GeodistillWarning, match="scores everything alike") as told:
         fit(load_recipe(distil, ["--losses.phase.patience", "3", "--losses.phase.steps", "6"]), tmp_path / "run")
     assert len(told) == 1
 

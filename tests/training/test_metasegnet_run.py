@@ -92,7 +92,7 @@ def test_one_prompt_for_all_needs_no_place(town: Path, tmp_path: Path) -> None:
 def test_a_finished_model_reads_no_text_encoder(
     town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bert = tiny_bert(tmp_path / "bert")
+    bert = tiny_bert(tmp_path / "bert", longest=400)
     flags = [*TINY, "--data.manifest", str(town / "m.parquet"), "--text.encoder", str(bert), "--text.tokens", "400"]
     fit(load_recipe("metasegnet-folder", flags), tmp_path / "run")
     shutil.rmtree(bert)

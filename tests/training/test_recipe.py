@@ -1,5 +1,6 @@
 """Recipes: layers, overrides, unknown keys with their neighbours."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,46 @@ def test_flags_win_over_the_file_and_weights_merge_key_by_key(tmp_path: Path) ->
 
 def test_a_preset_lies_under_the_file(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
-    path.write_text("method: ktda\npreset: reference\n")
-    reference = load_recipe(path)
-    assert reference.losses.kl_axis == "width"
+    path.write_text("method: ktda\npreset: released\n")
+    released = load_recipe(path)
+    assert released.losses.kl_axis == "width"
     assert load_recipe(path, ["--losses.kl_axis", "channel"]).losses.kl_axis == "channel"
     assert load_recipe(None, ["--method", "ktda"]).losses.kl_axis == "channel"
+
+
+def test_what_a_file_says_of_a_preset_lies_over_the_file_and_under_the_flags(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "method: supervised\ntrainer: {max_steps: 7}\npresets: {printed: {trainer: {max_steps: 8}, data: {crop: 96}}}\n"
+    )
+    steps = [load_recipe(path, flags).trainer.max_steps for flags in ([], ["--preset", "printed"])]
+    assert steps == [7, 8]
+    flags = ["--preset", "printed", "--trainer.max_steps", "9"]
+    recipe = load_recipe(path, flags)
+    assert (recipe.preset, recipe.trainer.max_steps, recipe.data.crop) == ("printed", 9, 96)
+    with pytest.raises(RecipeError, match=r"preset released of method supervised.*coherent, printed"):
+        load_recipe(path, ["--preset", "released"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--network.decode_from", "encoder", "--network.fmm_blocks", "2"], r"network.fmm_blocks.*leaves FMM out"),
+        (["--network.decode_from", "encoder", "--network.order", "neck_fmm"], r"network.order.*leaves FMM out"),
+        (["--losses.transfer_end", "50"], r"losses.transfer_end.*transfer_decay is none"),
+        (["--losses.phase.forced", "0.5"], r"losses.phase.forced.*steps is 0"),
+    ],
+)
+def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reason: str) -> None:
+    with pytest.raises(RecipeError, match=reason):
+        load_recipe(None, ["--method", "ktda", *flags])
+
+
+def test_a_written_recipe_with_idle_keys_at_their_presets_values_is_read_again(tmp_path: Path) -> None:
+    recipe = load_recipe("ktda-folder")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(recipe_dict(recipe)))
+    assert load_recipe(path) == recipe
 
 
 @pytest.mark.parametrize(
@@ -61,7 +97,10 @@ def test_a_preset_lies_under_the_file(tmp_path: Path) -> None:
         ("- 1\n", "expected a mapping"),
         ("a: [\n", "not YAML"),
         ("trainer: {max_steps: soon}\n", "soon"),
-        ("preset: refrence\nmethod: ktda\n", "reference"),
+        ("preset: relaesed\nmethod: ktda\n", "released"),
+        ("method: ktda\npresets: released\n", "presets"),
+        ("method: ktda\npresets: {relesed: {}}\n", "released"),
+        ("method: ktda\npresets: {released: {trainer: {max_stepz: 3}}}\n", "trainer.max_steps"),
     ],
 )
 def test_mistakes_name_the_key_and_its_neighbours(tmp_path: Path, text: str, says: str) -> None:
@@ -81,7 +120,7 @@ def test_teachers_have_names_and_their_terms_a_dot(tmp_path: Path) -> None:
     flags = ["--losses.weights.big.kd", "3", "--losses.weights.kd=0.25", "--losses.weighting", "uncertainty"]
     flags += ["--teachers.big.bands", "[red, 2]", "--teachers.small.encoder", "mit_b1", "--teacher.views", "4"]
     recipe = load_recipe(path, flags)
-    assert recipe.losses.weights == {"ce": 0.5, "big.kd": 3.0, "kd": 0.25}
+    assert recipe.losses.weights == {"ce": 0.5, "aux": 0.0, "big.kd": 3.0, "kd": 0.25}
     assert recipe.losses.weighting == "uncertainty"
     assert recipe.teacher is not None
     assert (recipe.teacher.encoder, recipe.teacher.views) == ("mit_b0", 4)
@@ -102,3 +141,15 @@ def test_keys_are_dotted_and_complete() -> None:
     assert {"method", "data.manifest", "network.encoder", "teacher.encoder", "losses.weights", "trainer.seed"} <= set(
         keys
     )
+
+
+def test_a_flag_may_switch_off_what_the_file_has_settings_for() -> None:
+    recipe = load_recipe("kda-folder", ["--losses.phase.steps", "0"])
+    assert recipe.phase_steps == 0
+    with pytest.raises(RecipeError, match=r"losses\.phase\.lr.*steps is 0"):
+        load_recipe("kda-folder", ["--losses.phase.steps", "0", "--losses.phase.lr", "0.5"])
+
+
+def test_a_recipe_whose_settings_a_flag_switched_off_is_taken_again() -> None:
+    recipe = load_recipe("kda-landslide-distil", {"losses.phase.steps": 0})
+    assert load_recipe(recipe) == recipe

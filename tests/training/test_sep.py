@@ -159,7 +159,8 @@ def test_fit_prints_what_was_loaded_and_fine_tunes(
 ) -> None:
     command = ["fit", "--config", "sep-finetune", "--data.manifest", str(town), "--init", str(run / "segmenter")]
     assert main([*command, "--out", str(tmp_path / "ft"), *SHORT]) == 0
-    told = capsys.readouterr().err.splitlines()
+    first, *told = capsys.readouterr().err.splitlines()
+    assert first == f"input normalised by the statistics of {run / 'segmenter'}"
     assert told[0].startswith(f"from {run / 'segmenter'}: loaded 138 tensors, ")
     assert told[1].startswith("  skipped 4 tensors, ")
     assert told[2].endswith("(heads.0.classifier)")

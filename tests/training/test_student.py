@@ -13,6 +13,7 @@ from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.freezing import Freezing
 from geodistill.methods.schema import BuildContext, Recipe
+from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method
 from geodistill.training.fit import fit
@@ -158,7 +159,7 @@ def test_the_account_of_self_training_is_of_the_sure_pixels_of_images_without_la
     (line,) = method.objective.lines()
     total = 100 * sure.sum() / valid.sum()
     assert line.startswith(f"self-training used {total:.1f} % of {valid.sum():,} pixels without labels: ground ")
-    output = type("Output", (), {"logits": torch.zeros(2, 2, 32, 32)})
+    output = SegmentationOutput(torch.zeros(2, 2, 32, 32))
     terms = method.objective(output, prepared, 0)
     assert terms["pseudo"].item() == pytest.approx(np.log(2) * sure.sum() / valid.sum(), rel=1e-4)
 

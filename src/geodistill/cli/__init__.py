@@ -9,6 +9,7 @@ from typing import NoReturn
 from geodistill.cli.shared import Verbs, run_verb
 from geodistill.cli.terminal import Terminated, ended_by_request, plain_output, print_message, quiet_libraries
 from geodistill.errors import GeodistillError
+from geodistill.extras import extra_of, missing_extra
 from geodistill.memory import keep_freed_memory
 
 VERBS: Verbs = {
@@ -29,6 +30,8 @@ VERBS: Verbs = {
     "datasets": ("the benchmark sets that 'data scan --dataset' reads", "geodistill.cli.data:datasets"),
     "recipes": ("the shipped recipes", "geodistill.cli.listing:recipes"),
     "encoders": ("names of encoders", "geodistill.cli.listing:encoders"),
+    "info": ("versions, devices, GDAL, memory and extras, for a report of a bug", "geodistill.cli.info:info"),
+    "completion": ("completion for bash, zsh and fish", "geodistill.cli.completion:completion"),
 }
 """What each verb is for, and the function that runs it."""
 
@@ -51,6 +54,12 @@ def main(argv: Sequence[str]) -> int:
             run_verb(VERBS, "geodistill", argv)
     except GeodistillError as error:
         print_message(f"error: {error}")
+        return 2
+    except ModuleNotFoundError as error:
+        extra = extra_of(error.name or "")
+        if extra is None:
+            raise
+        print_message(f"error: {missing_extra(str(error.name), extra)}")
         return 2
     except KeyboardInterrupt as stopped:
         print_message("stopped")

@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geodistill.cli.shared import parse, print_result, refuse_idle, verb_parser
+from geodistill.cli.arguments import DEVICE, SPLIT_NAMES, VerbParser, parse, refuse_idle
+from geodistill.cli.shared import print_result
 
 
-def compare(argv: Sequence[str]) -> None:
-    """Print what each model costs and scores."""
-    parser = verb_parser(
+def compare_parser() -> VerbParser:
+    """Return the parser of ``compare``."""
+    parser = VerbParser(
         "compare",
         "Compare students with their teacher: parameters, operations, images per second on this machine, mIoU, and the"
         " share of the teacher's mIoU that each keeps. A student's teacher is taken from its recipe.",
         "geodistill compare runs/mafl-student runs/alone --manifest town/manifest.parquet --csv compared.csv",
     )
-    parser.add_argument("runs", nargs="+", help="runs, Segmenter directories or hub ids")
-    parser.add_argument("--teacher", help="the teacher of all of them, instead of what their recipes say")
-    parser.add_argument("--manifest", help="score on this data, instead of the validation scores of training")
-    parser.add_argument("--split", default="test", help="train, val or test of the manifest")
-    parser.add_argument("--size", type=int, help="side in pixels of the images timed; by default the largest tile")
-    parser.add_argument("--batch-size", type=int, default=4, help="batch size (images per forward pass)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed passes of each model")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
-    parser.add_argument("--csv", help="also write the table to this file")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add = parser.add_group("input")
+    add("runs", "runs, Segmenter directories or hub ids", nargs="+", required=True, metavar="RUN")
+    add("--teacher", "the teacher of all of them", otherwise="what their recipes say")
+    add("--manifest", "score on this data", otherwise="the validation scores of training")
+    add("--split", "split of the manifest", default="test", choices=SPLIT_NAMES)
+    add = parser.add_group("output")
+    add("--csv", "also write the table to this file")
+    add.switch("--json", "print JSON")
+    add = parser.add_group("speed")
+    add("--size", "side in pixels of the images timed", type=int, otherwise="the largest tile")
+    add("--batch-size", "batch size (images per forward pass)", type=int, default=4)
+    add("--repeats", "timed passes of each model", type=int, default=5)
+    add("--device", DEVICE, default="auto")
+    return parser
+
+
+def compare(argv: Sequence[str]) -> None:
+    """Print what each model costs and scores."""
+    parser = compare_parser()
     args = parse(parser, argv)
     if args.manifest is None:
         refuse_idle(parser, args, ["--split"], "without --manifest")

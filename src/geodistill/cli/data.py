@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from geodistill.cli.shared import Verbs, parse, print_json, print_result, refuse_idle, run_verb, verb_parser
+from geodistill.cli.arguments import MANIFEST, VerbParser, parse, refuse_idle
+from geodistill.cli.shared import Verbs, print_json, print_result, run_verb
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
+    from argparse import Namespace
 
     from geodistill.data.scan import ScanReport
 
@@ -26,53 +27,71 @@ FOLDER_FLAGS = (
 """Those that concern a user's own folders alone: a benchmark set says all this itself."""
 
 
-def _scan_parser() -> ArgumentParser:
-    parser = verb_parser(
+def scan_parser() -> VerbParser:
+    """Return the parser of ``data scan``."""
+    from geodistill.data.splits import SplitKind, SplitPlan
+
+    parser = VerbParser(
         "data scan",
         "Pair images with masks by name, divide them into train, val and test, and write a manifest.",
-        "geodistill data scan --images town --legend legend.yaml --split group --group-regex 'Tile_\\d' \\\n"
+        "geodistill data scan town --legend legend.yaml --split group --group-regex 'Tile_\\d' \\\n"
         "      --groups 'val=Tile_4 test=Tile_7' --out town/manifest.parquet",
+        typed=["images"],
     )
-    add = parser.add_argument
-    add("--images", nargs="+", help="folders or files; masks/ beside images/ is found at any depth")
-    add("--masks", nargs="+", help="folders or files of masks, where they are elsewhere")
-    add("--out", default="manifest.parquet", help="the manifest to write")
-    add("--dataset", help="a benchmark set in its official layout ('geodistill datasets'), instead of --images")
-    add("--root", help="folder or zip that the set lies in")
-    add("--layout", help="variant of a set's files, such as eroded")
-    add("--official-split", help="variant of a set's split, such as val-2_10")
-    add("--partial", action="store_true", help="go on without files that the set lists and that are not there")
-    add("--legend", help="YAML or JSON: classes with colours or mask values, and what to ignore")
-    add("--unlabelled", action="store_true", help="take images without mask too, for feature transfer")
-    add("--include", default="*", help="pattern of image file names, such as '*-21.png'")
-    add("--split", default="file", help="file, group, block, window or lists")
-    add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
-    add("--group-regex", help="names each image's group from its path, such as 'Tile_\\d'")
-    add("--group-file", help="lines image,group instead of a pattern")
-    add("--groups", help="groups by split, such as 'val=Tile_4 test=Tile_7'")
-    add("--block-size", type=float, help="side of blocks or windows, metres (or pixels, see --block-unit)")
-    add("--block-unit", default="metres", help="metres or pixels")
-    add("--lists", help="folder of train.txt, val.txt and test.txt")
-    add("--val-from-train", type=float, default=0.0, help="share of train that becomes val where none is named")
-    add("--seed", type=int, default=0, help="random seed of the split")
-    add("--ignore-unknown", action="store_true", help="take labels in no legend entry as ignored")
-    add("--no-statistics", action="store_true", help="leave band statistics to 'data stats'")
-    add("--json", action="store_true", help="print JSON")
+    add = parser.add_group("most used")
+    masks = "masks/ beside images/ is found at any depth"
+    add("--images", f"folders or files; {masks}", nargs="+", metavar="PLACE", otherwise="none, with --dataset")
+    add("--masks", "folders or files of masks, where they are elsewhere", nargs="+", otherwise="beside the images")
+    add("--legend", "YAML or JSON: classes with colours or mask values, and what to ignore", otherwise=_PROPOSED)
+    add("--out", "the manifest to write", default="manifest.parquet")
+    add("--split", "how images are divided", default=SplitPlan.kind, choices=get_args(SplitKind))
+    add("--fractions", "shares of train, val and test", nargs=3, type=float, default=[0.7, 0.15, 0.15])
+    add("--group-regex", "names each image's group from its path, such as 'Tile_\\d'", otherwise="no groups")
+    add("--groups", "groups by split, such as 'val=Tile_4 test=Tile_7'", otherwise="by --fractions")
+    add("--dataset", "a benchmark set in its official layout ('geodistill datasets'), instead of images")
+    add("--root", "folder or zip that the set lies in", otherwise="none, needed with --dataset")
+    _add_input(parser)
+    add = parser.add_group("output")
+    add.switch("--no-statistics", "leave band statistics to 'data stats'")
+    add.switch("--json", "print JSON")
     return parser
+
+
+_PROPOSED = "proposed from the masks and written beside the manifest, to be edited"
+
+
+def _add_input(parser: VerbParser) -> None:
+    from geodistill.data.splits import BlockUnit, SplitPlan
+
+    add = parser.add_group("input")
+    add("--include", "pattern of image file names, such as '*-21.png'", default="*")
+    add.switch("--unlabelled", "take images without mask too, for feature transfer")
+    add.switch("--ignore-unknown", "take labels in no legend entry as ignored")
+    add("--group-file", "lines image,group instead of a pattern")
+    units = get_args(BlockUnit)
+    add("--block-size", "side of blocks or windows, see --block-unit", type=float, otherwise="none, needed with block")
+    add("--block-unit", "unit of --block-size", default=SplitPlan.block_unit, choices=units)
+    add("--lists", "folder of train.txt, val.txt and test.txt", otherwise="none, needed with --split lists")
+    add("--val-from-train", "share of train that becomes val where none is named", type=float, default=0.0)
+    add("--seed", "random seed of the split", type=int, default=0)
+    add("--layout", "variant of a benchmark set's files, such as eroded", otherwise="the set's own")
+    add("--official-split", "variant of a benchmark set's split, such as val-2_10", otherwise="the set's own")
+    add.switch("--partial", "go on without files that a benchmark set lists and that are not there")
 
 
 def scan(argv: Sequence[str]) -> None:
     """Write a manifest."""
-    parser = _scan_parser()
+    parser = scan_parser()
     args = parse(parser, argv)
     if args.dataset:
         refuse_idle(parser, args, FOLDER_FLAGS, "with --dataset")
     else:
         refuse_idle(parser, args, SET_FLAGS, "without --dataset")
-    from geodistill.data.scan import format_scan
+    from geodistill.data.scan import format_scan, write_proposal
 
     report = _scan_set(args) if args.dataset else _scan_folders(args)
-    print_result(args.json, report.to_dict(), format_scan(report))
+    proposal = write_proposal(report) if report.legend_inferred else ""
+    print_result(args.json, report.to_dict(), "\n".join(filter(None, (format_scan(report), proposal))))
     if problems := report.manifest.problems:
         raise DataError(
             f"{len(problems)} problems written into {report.manifest.path}",
@@ -133,18 +152,26 @@ def _scan_folders(args: Namespace) -> ScanReport:
     )
 
 
-def check(argv: Sequence[str]) -> None:
-    """Find broken files; status 2 where any is an error."""
-    parser = verb_parser(
+def check_parser() -> VerbParser:
+    """Return the parser of ``data check``."""
+    parser = VerbParser(
         "data check",
         "Read every file of a manifest and name what is wrong with it.",
-        "geodistill data check --manifest town/manifest.parquet",
+        "geodistill data check town/manifest.parquet",
+        typed=["manifest"],
     )
-    parser.add_argument("--manifest", required=True, help="written by 'geodistill data scan'")
-    parser.add_argument("--expect-crs", action="store_true", help="name images without a CRS even if all lack one")
-    parser.add_argument("--all", action="store_true", help="list every finding of a kind, not the first five")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parse(parser, argv)
+    parser.add_group("input")("--manifest", MANIFEST, required=True)
+    add = parser.add_group("quality")
+    add.switch("--expect-crs", "name images without a CRS even if all lack one")
+    add = parser.add_group("output")
+    add.switch("--all", "list every finding of a kind, not the first five")
+    add.switch("--json", "print JSON")
+    return parser
+
+
+def check(argv: Sequence[str]) -> None:
+    """Find broken files; status 2 where any is an error."""
+    args = parse(check_parser(), argv)
     from geodistill.data.check import check as run_check
     from geodistill.data.check import format_findings
     from geodistill.data.manifest import Manifest
@@ -160,36 +187,49 @@ def check(argv: Sequence[str]) -> None:
         raise DataError(f"{len(errors)} errors in {args.manifest}", "none", "mend the files named above and scan again")
 
 
-def stats(argv: Sequence[str]) -> None:
-    """Measure a data set and store the figures in its manifest."""
-    parser = verb_parser(
+def stats_parser() -> VerbParser:
+    """Return the parser of ``data stats``."""
+    parser = VerbParser(
         "data stats",
         "Class balance, band mean and deviation, sizes and ground sampling distance; kept in the manifest.",
-        "geodistill data stats --manifest town/manifest.parquet",
+        "geodistill data stats town",
+        typed=["manifest"],
     )
-    parser.add_argument("--manifest", required=True, help="written by 'geodistill data scan'")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parse(parser, argv)
+    parser.add_group("input")("--manifest", MANIFEST, required=True)
+    parser.add_group("output").switch("--json", "print JSON")
+    return parser
+
+
+def stats(argv: Sequence[str]) -> None:
+    """Measure a data set and store the figures in its manifest."""
+    args = parse(stats_parser(), argv)
     from geodistill.data.manifest import Manifest
     from geodistill.data.measure import format_statistics, measure
 
     manifest = Manifest.load(args.manifest)
     measured = measure(manifest, progress=True)
-    manifest.with_statistics(measured).save(args.manifest)
+    manifest.with_statistics(measured).save(manifest.path or args.manifest)
     print_result(args.json, measured.to_dict(), format_statistics(measured, manifest))
+
+
+def leakage_parser() -> VerbParser:
+    """Return the parser of ``data leakage``."""
+    parser = VerbParser(
+        "data leakage",
+        "Images of different splits that overlap on the ground or look alike: what makes test scores too good.",
+        "geodistill data leakage manifest.parquet",
+        typed=["manifest"],
+    )
+    parser.add_group("input")("--manifest", MANIFEST, required=True)
+    add = parser.add_group("quality")
+    add("--distance", "bits of 64 in which fingerprints may differ", type=int, default=4)
+    parser.add_group("output").switch("--json", "print JSON")
+    return parser
 
 
 def leakage(argv: Sequence[str]) -> None:
     """Find images of different splits that show the same ground."""
-    parser = verb_parser(
-        "data leakage",
-        "Images of different splits that overlap on the ground or look alike: what makes test scores too good.",
-        "geodistill data leakage --manifest manifest.parquet",
-    )
-    parser.add_argument("--manifest", required=True, help="written by 'geodistill data scan'")
-    parser.add_argument("--distance", type=int, default=4, help="bits of 64 in which fingerprints may differ")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parse(parser, argv)
+    args = parse(leakage_parser(), argv)
     from geodistill.data.leakage import find_leaks, format_leaks
     from geodistill.data.manifest import Manifest
 
@@ -198,19 +238,27 @@ def leakage(argv: Sequence[str]) -> None:
     print_result(args.json, [leak.to_dict() for leak in leaks], format_leaks(leaks, manifest))
 
 
-def patches(argv: Sequence[str]) -> None:
-    """Cut scenes into patches."""
-    parser = verb_parser(
+def patches_parser() -> VerbParser:
+    """Return the parser of ``data patches``."""
+    parser = VerbParser(
         "data patches",
         "Cut the scenes of a manifest into patches with masks, as the papers' scripts do; writes a manifest of them.",
-        "geodistill data patches --manifest l8.parquet --size 512 --bands red green blue --stretch --out patches",
+        "geodistill data patches l8.parquet --size 512 --bands red green blue --stretch --out patches",
+        typed=["manifest"],
     )
-    parser.add_argument("--manifest", required=True, help="written by 'geodistill data scan'")
-    parser.add_argument("--size", type=int, default=512, help="side in pixels; what is left at the edges is dropped")
-    parser.add_argument("--bands", nargs="+", help="names of the bands to keep, by default all")
-    parser.add_argument("--stretch", action="store_true", help="each patch by its own range to 0..255")
-    parser.add_argument("--out", required=True, help="folder of the patches")
-    args = parse(parser, argv)
+    add = parser.add_group("input")
+    add("--manifest", MANIFEST, required=True)
+    add("--bands", "names of the bands to keep", nargs="+", otherwise="all")
+    add = parser.add_group("output")
+    add("--out", "folder of the patches", required=True)
+    add("--size", "side in pixels; what is left at the edges is dropped", type=int, default=512)
+    add.switch("--stretch", "each patch by its own range to 0..255")
+    return parser
+
+
+def patches(argv: Sequence[str]) -> None:
+    """Cut scenes into patches."""
+    args = parse(patches_parser(), argv)
     from geodistill.data.manifest import Manifest
     from geodistill.data.patches import cut_patches
 
@@ -218,12 +266,17 @@ def patches(argv: Sequence[str]) -> None:
     print(f"{cut.path}: {len(cut.entries)} patches")
 
 
+def datasets_parser() -> VerbParser:
+    """Return the parser of ``datasets``."""
+    parser = VerbParser("datasets", "The benchmark sets, or all about one.", "geodistill datasets potsdam")
+    parser.add_group("input")("name", "describe this set", nargs="?", otherwise="list all")
+    parser.add_group("output").switch("--json", "print JSON")
+    return parser
+
+
 def datasets(argv: Sequence[str]) -> None:
     """List the benchmark sets, or describe one."""
-    parser = verb_parser("datasets", "The benchmark sets, or all about one.", "geodistill datasets potsdam")
-    parser.add_argument("name", nargs="?", help="describe this set")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parse(parser, argv)
+    args = parse(datasets_parser(), argv)
     from geodistill.data.catalog.benchmark import as_dict, describe
     from geodistill.data.catalog.declarations import CATALOG
 

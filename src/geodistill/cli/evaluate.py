@@ -3,45 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from geodistill.cli.shared import parse, print_json, verb_parser
+from geodistill.cli.arguments import DEVICE, LONLAT, MANIFEST, MODEL, SPLIT_NAMES, VerbParser, parse
+from geodistill.cli.shared import print_json
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
 
-
-def _build_parser() -> ArgumentParser:
-    parser = verb_parser(
+def evaluate_parser() -> VerbParser:
+    """Return the parser of ``evaluate``."""
+    parser = VerbParser(
         "evaluate",
         "Scores of a Segmenter over a whole split: table, metrics.json, metrics.csv, confusion.png, worst images.",
-        "geodistill evaluate --model runs/student --manifest manifest.parquet --split test --out runs/student/test",
+        "geodistill evaluate runs/student manifest.parquet --split test --out runs/student/test",
+        typed=["model", "manifest"],
     )
-    add = parser.add_argument
-    add("--model", required=True, help="Segmenter directory, run directory or hub id")
-    add("--manifest", required=True, help="manifest written by 'geodistill data scan'")
-    add("--split", default="test", help="train, val or test")
-    add("--out", required=True, help="directory of the results")
-    add("--classes", nargs="+", help="classes the means are taken over, by default all")
-    add("--lonlat", type=float, nargs=2, help="longitude and latitude (MetaSegNet only)")
-    add("--zone", help="climate zone of the images (MetaSegNet only)")
-    add("--region", help="place of the images, such as potsdam; file where files are named by it (MetaSegNet only)")
-    add("--class-map", help="for a set of other classes: 'model=set model=set ...' or a YAML file")
-    add("--overlap", type=float, default=0.25, help="overlap of the sliding window, 0 to 0.75")
-    add("--flips", action="store_true", help="average over horizontal and vertical flips")
-    add("--batch-size", type=int, default=4, help="batch size (windows per forward pass)")
-    add("--device", default="auto", help="auto, cpu, cuda ...")
-    add("--padding-as", help="reproduction only: pad images and count the padding as this class")
-    add("--padding-window", type=int, help="pad to a multiple of so many pixels; the model's window")
-    add("--json", action="store_true", help="print JSON")
+    add = parser.add_group("input")
+    add("--model", MODEL, required=True)
+    add("--manifest", MANIFEST, required=True)
+    add("--split", "split to score on", default="test", choices=SPLIT_NAMES)
+    add("--class-map", "for a set of other classes: 'model=set model=set ...' or a YAML file", otherwise="same classes")
+    add = parser.add_group("output")
+    add("--out", "directory of the results", otherwise="scores are printed, nothing is written")
+    add("--classes", "classes the means are taken over", nargs="+", otherwise="all")
+    add.switch("--json", "print JSON")
+    add = parser.add_group("quality")
+    add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=0.25)
+    add.switch("--flips", "average over horizontal and vertical flips")
+    gsd = "bring images to so many metres per pixel first, the model's; labels stay as they are"
+    add("--gsd", gsd, type=float, otherwise="as they are")
+    add("--padding-as", "reproduction only: pad images and count the padding as this class", otherwise="no padding")
+    add("--padding-window", "pad to a multiple of so many pixels", type=int, otherwise="the model's window")
+    add = parser.add_group("speed")
+    add("--batch-size", "batch size (windows per forward pass)", type=int, default=4)
+    add("--device", DEVICE, default="auto")
+    add = parser.add_group("place")
+    manifest = "what the manifest says"
+    add("--lonlat", LONLAT, type=float, nargs=2, metavar=("LON", "LAT"), otherwise=manifest)
+    add("--zone", "climate zone of the images (MetaSegNet only)", otherwise=manifest)
+    region = "place of the images, such as potsdam; file where files are named by it (MetaSegNet only)"
+    add("--region", region, otherwise=manifest)
     return parser
 
 
 def evaluate(argv: Sequence[str]) -> None:
     """Score a Segmenter on a split."""
-    args = parse(_build_parser(), argv)
+    args = parse(evaluate_parser(), argv)
     if args.padding_window is not None and args.padding_as is None:
         raise RecipeError("evaluate --padding-window without --padding-as", "the class that padding counts as")
     from geodistill.evaluation.classmap import read_pairs
@@ -57,6 +64,7 @@ def evaluate(argv: Sequence[str]) -> None:
         location=LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
         batch_size=args.batch_size,
         device=args.device,
+        gsd=args.gsd,
     )
     extra = None
     if args.padding_as is not None:

@@ -6,42 +6,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from geodistill.cli.shared import one_of, parse, refuse_idle, verb_parser
+from geodistill.cli.arguments import MODEL, SPLIT_NAMES, VerbParser, parse, refuse_idle
 from geodistill.errors import RecipeError
 
 if TYPE_CHECKING:
-    from jsonargparse import Namespace
+    from argparse import Namespace
 
     from geodistill.exports.exporters import ExportOptions
     from geodistill.segmenter import Segmenter
 
 
-def export(argv: Sequence[str]) -> None:
-    """Export a model."""
-    from geodistill.exports.exporters import EXPORTERS, find_exporter
-    from geodistill.exports.exporters import export as run_export
+def export_parser() -> VerbParser:
+    """Return the parser of ``export``."""
+    from geodistill.exports.exporters import EXPORTERS, ExportOptions
 
-    parser = verb_parser(
+    parser = VerbParser(
         "export",
         "Write a Segmenter as an ONNX file, as one for the QGIS plug-in Deepness, as a STAC item with all it links, "
         "or as a directory for the Hub.",
-        "geodistill export --model runs/student --to onnx --out student.onnx",
+        "geodistill export runs/student --to onnx --out student.onnx",
+        typed=["model"],
     )
-    add = parser.add_argument
-    add("--model", required=True, help="Segmenter directory, run directory or hub id")
-    add("--to", required=True, help=one_of(EXPORTERS))
-    add("--out", required=True, help="the file (onnx, qgis) or directory (stac, hub) to make")
-    add("--zone", help="MetaSegNet only: the one climate zone to keep, such as Cfb")
-    add("--size", help="onnx: side of the images in pixels, or any; by default that of the training windows")
-    add("--batch", default="1", help="onnx: images per call, or any")
-    add("--opset", type=int, default=18, help="onnx: version of the operators")
-    add("--int8", help="onnx: also write an int8 file, calibrated on this manifest")
-    add("--split", default="val", help="onnx: split used to measure the accuracy drop")
-    add("--resolution", type=float, help="qgis: centimetres per pixel, by default the model's own")
-    add("--overlap", type=int, default=25, help="qgis: percent of a tile that its neighbour covers too")
-    add("--licence", help="hub: licence of the weights, such as apache-2.0")
-    add("--scores", help="stac, hub: metrics.json of 'geodistill evaluate'")
+    add, default = parser.add_group("input"), ExportOptions
+    add("--model", MODEL, required=True)
+    add("--zone", "MetaSegNet only: the one climate zone to keep, such as Cfb", otherwise="all")
+    add = parser.add_group("output")
+    add("--to", "form", required=True, choices=EXPORTERS)
+    add("--out", "the file (onnx, qgis) or directory (stac, hub) to make", required=True)
+    add("--size", "onnx: side of the images in pixels, or any", otherwise="that of the training windows")
+    add("--batch", "onnx: images per call, or any", default=str(default.batch))
+    add("--opset", "onnx: version of the operators", type=int, default=default.opset)
+    add("--resolution", "qgis: centimetres per pixel", type=float, otherwise="the model's own")
+    add("--overlap", "qgis: percent of a tile that its neighbour covers too", type=int, default=default.overlap)
+    add("--licence", "hub: licence of the weights, such as apache-2.0", otherwise="not named")
+    add("--scores", "stac, hub: metrics.json of 'geodistill evaluate'", otherwise="what the model holds")
+    add = parser.add_group("quality")
+    add("--int8", "onnx: also write an int8 file, calibrated on this manifest")
+    add("--split", "onnx: split used to measure the accuracy drop", default=default.split, choices=SPLIT_NAMES)
+    return parser
+
+
+def export(argv: Sequence[str]) -> None:
+    """Export a model."""
+    parser = export_parser()
     args = parse(parser, argv)
+    from geodistill.exports.exporters import EXPORTERS, find_exporter
+    from geodistill.exports.exporters import export as run_export
+
     exporter = find_exporter(args.to)
     others = {option for one in EXPORTERS.values() for option in one.options} - set(exporter.options)
     idle = sorted("--int8" if option == "calibration" else f"--{option}" for option in others)

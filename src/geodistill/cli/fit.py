@@ -5,29 +5,36 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-from geodistill.cli.shared import parse, verb_parser
+from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError, printable
 
 
-def fit(argv: Sequence[str]) -> None:
-    """Train a recipe."""
-    parser = verb_parser(
+def fit_parser() -> VerbParser:
+    """Return the parser of ``fit``."""
+    parser = VerbParser(
         "fit",
         "Train a recipe; leaves OUT/segmenter. Every key of the recipe is a flag too, such as --trainer.max_steps 100;"
         " --print_config shows them all. Run again after an interruption, it continues.",
-        "geodistill fit --config ktda-folder --data.manifest manifest.parquet --out runs/student",
+        "geodistill fit ktda-folder --data.manifest manifest.parquet --out runs/student",
+        typed=["config"],
     )
-    parser.add_argument(
-        "--config",
-        type=str,
-        help="a YAML recipe or the name of a shipped one (geodistill recipes); student where not given",
-    )
-    parser.add_argument("--out", type=str, help="directory of the run")
-    parser.add_argument("--restart", action="store_true", help="overwrite an existing run")
-    parser.add_argument("--verbose", action="store_true", help="show library logs")
-    parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
-    flags, overrides = split_flags(argv, ("config", "out", "restart", "verbose", "print_config"))
+    add = parser.add_group("input")
+    shipped = "a YAML recipe or the name of a shipped one (geodistill recipes)"
+    add("--config", shipped, metavar="RECIPE", otherwise="student")
+    add = parser.add_group("output")
+    add("--out", "directory of the run", otherwise="none, needed to train")
+    add.switch("--restart", "overwrite an existing run")
+    add.switch("--verbose", "show library logs")
+    add.switch("--print_config", "print the whole recipe and stop")
+    return parser
+
+
+def fit(argv: Sequence[str]) -> None:
+    """Train a recipe."""
+    parser = fit_parser()
+    names = [flag.removeprefix("--") for option in parser.options for flag in option.action.option_strings]
+    flags, overrides = split_flags(argv, names)
     args = parse(parser, flags)
     from geodistill.training.recipe import load_recipe, recipe_dict
 

@@ -1,18 +1,19 @@
-"""``geodistill label``: build, stats, export, ablate."""
+"""``geodistill label``: build and ablate; what reads finished sets is in `geodistill.cli.label_sets`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from geodistill.cli.shared import Verbs, parse, print_json, refuse_idle, run_verb, verb_parser
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.cli.arguments import DEVICE, OptionGroup, VerbParser, parse, refuse_idle
+from geodistill.cli.shared import Verbs, print_json, run_verb
+from geodistill.errors import DataError, RecipeError
 from geodistill.lazy import load
 from geodistill.outputs import check_outputs
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
+    from argparse import Namespace
 
     from geodistill.label.config import LabelSettings
     from geodistill.label.labelling import WorkerOptions
@@ -23,38 +24,50 @@ SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap"
 """Flags that override a preset and the defaults of `geodistill.label.config.LabelSettings`."""
 
 
-def _add_input(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--images", required=True, help="folder of the images")
-    add("--boxes", required=True, help="file or folder of the annotations")
-    add("--format", help="dota, voc, fair1m, hrsc, coco, yolo or geojson")
-    add("--category-field", help="column of the class (geojson), or its tag (hrsc)")
-    add("--segmenter", help="grabcut, box, or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR (hub id or directory)")
-    add("--tile", type=int, help="cut images into tiles of this side in pixels")
-    add("--overlap", type=int, help="pixels that neighbouring tiles share")
-    add("--share", type=float, help="least share of a box inside a tile for it to belong there (0.7)")
-    add("--bands", type=int, nargs="+", help="one or three bands, from 1, that the segmenter sees (1 2 3)")
+def _add_input(add: OptionGroup) -> None:
+    from geodistill.label.formats.detection import FORMATS
+
+    add("--images", "folder of the images", required=True, metavar="IMAGES")
+    add("--boxes", "file or folder of the annotations", required=True, metavar="BOXES")
+    add("--format", "format of the annotations", choices=FORMATS, otherwise="the preset's; else required")
+    add("--segmenter", "grabcut, box, or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR (hub id or directory)",
+        otherwise="grabcut, or the preset's")  # fmt: skip
 
 
-def _add_rules(parser: ArgumentParser, default: str, scores: str) -> None:
-    add = parser.add_argument
-    add("--keep-component", help=f"keep the piece of a mask that holds the prompt, yes or no ({default})")
-    add("--fill-holes", help=f"fill what a mask encloses, yes or no ({default})")
-    add("--max-outside", help="drop masks of which more than this share lies outside the box, or none")
-    add("--min-score", help=f"take the filled oriented box below this score of the segmenter, or none ({scores})")
+def _add_view(parser: VerbParser) -> OptionGroup:
+    add = parser.add_group("input")
+    add("--category-field", "column of the class (geojson), or its tag (hrsc)", otherwise="found by its usual names")
+    add("--tile", "cut images into tiles of this side in pixels", type=int, otherwise="whole images, or the preset's")
+    add("--overlap", "pixels that neighbouring tiles share", type=int, otherwise="0, or the preset's")
+    share = "least share of a box inside a tile for it to belong there"
+    add("--share", share, type=float, otherwise="0.7, or the preset's")
+    bands = "one or three bands, from 1, that the segmenter sees"
+    add("--bands", bands, type=int, nargs="+", otherwise="the first three")
+    return add
 
 
-def _add_work(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--engine", default="local", help="local or ray")
-    add("--workers", type=int, default=1, help="processes on this machine, or items at once on the cluster")
-    add("--address", help="Ray cluster to join; by default one is started here")
-    add("--gpus", type=float, default=0.0, help="GPUs that Ray sets aside for each worker")
-    add("--device", default="auto", help="where the segmenter runs: auto, cpu, cuda ...")
-    add("--json", action="store_true", help="print JSON")
+def _add_rules(parser: VerbParser, on: str, outside: str, scores: str) -> OptionGroup:
+    add = parser.add_group("quality")
+    add.switch("--keep-component", "keep only the piece of a mask that holds the prompt", default=None, otherwise=on)
+    add.switch("--fill-holes", "fill what a mask encloses", default=None, otherwise=on)
+    outside_help = "drop masks of which more than this share lies outside the box, or none"
+    add("--max-outside", outside_help, metavar="SHARE", otherwise=outside)
+    score = "take the filled oriented box below this score of the segmenter, or none"
+    add("--min-score", score, metavar="SCORE", otherwise=scores)
+    return add
 
 
-def _work(parser: ArgumentParser, args: Namespace, batch: int | None = None) -> WorkerOptions:
+def _add_machines(parser: VerbParser) -> None:
+    from geodistill.engine import ENGINES
+
+    add = parser.add_group("many machines")
+    add("--engine", "what runs the workers", default="local", choices=ENGINES)
+    add("--workers", "processes on this machine, or items at once on the cluster", type=int, default=1)
+    add("--address", "Ray cluster to join", otherwise="one is started here")
+    add("--gpus", "GPUs that Ray sets aside for each worker", type=float, default=0.0)
+
+
+def _work(parser: VerbParser, args: Namespace, batch: int | None = None) -> WorkerOptions:
     from geodistill.label.labelling import WorkerOptions
 
     if args.engine == "local":
@@ -66,20 +79,11 @@ def _rules(args: Namespace, default: Rules) -> Rules:
     from geodistill.label.postprocess import Rules
 
     return Rules(
-        keep_component=_switch("--keep-component", args.keep_component, default.keep_component),
-        fill_holes=_switch("--fill-holes", args.fill_holes, default.fill_holes),
+        keep_component=default.keep_component if args.keep_component is None else args.keep_component,
+        fill_holes=default.fill_holes if args.fill_holes is None else args.fill_holes,
         max_outside=_share("--max-outside", args.max_outside, default.max_outside),
         min_score=_share("--min-score", args.min_score, default.min_score),
     )
-
-
-def _switch(flag: str, text: str | bool | None, default: bool) -> bool:
-    if text is None:
-        return default
-    values = {"yes": True, "no": False, "true": True, "false": False}
-    if str(text).lower() not in values:
-        raise RecipeError(f"{flag} {text}", "yes or no")
-    return values[str(text).lower()]
 
 
 def _share(flag: str, text: str | None, default: float | None) -> float | None:
@@ -93,34 +97,60 @@ def _share(flag: str, text: str | None, default: float | None) -> float | None:
         raise RecipeError(f"{flag} {text}", "a share from 0 to 1, or none") from error
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> VerbParser:
     """Return the parser of ``label build``."""
-    parser = verb_parser(
+    from geodistill.label.config import Empty
+    from geodistill.label.presets import PRESETS
+
+    parser = VerbParser(
         "label build",
         "Masks for every box of a detection data set, with COCO instances, a manifest for 'fit' and label.json, which"
         " accounts for every image and box. A killed run is continued with --resume.",
-        "geodistill label build --images town/images --boxes town/boxes.json --format coco --out town-labelled",
+        "geodistill label build town/images town/boxes.json --format coco --out town-labelled",
+        typed=["images", "boxes"],
     )
-    _add_input(parser)
-    add = parser.add_argument
-    add("--out", required=True, help="a new folder, or with --resume that of an earlier run")
-    add("--preset", help="sota, sior or fast: the settings of the SAMRS paper's sets; other flags override it")
-    add("--prompt", help="auto, or cp, hbox, rhbox, hbox-mask, rbox-mask, rhbox-mask joined by + (auto)")
-    add("--classes", nargs="+", help="classes in the order of their indices; boxes of others are dropped and counted")
-    add("--legend", help="YAML or JSON file of classes and colours, instead of --classes")
-    add("--background", help="name of a class 0 for everything that no box touches; else that stays unlabelled")
-    add("--empty", default="drop", help="keep or drop tiles without any label")
-    add("--difficult", default="keep", help="keep or drop boxes marked as difficult")
-    add("--order", help="what lies on top: large-first (small objects survive) or annotation (later ones)")
-    _add_rules(parser, "yes", "0.75 for grabcut, else none")
-    add("--fractions", nargs=3, type=float, default=[0.7, 0.15, 0.15], help="shares of train, val and test")
-    add("--group-regex", help="names the group of an image from its key; a group stays in one split")
-    add("--seed", type=int, default=0, help="random seed of the split")
-    add("--batch-size", type=int, help="tiles that go through the segmenter's encoder at once (8 on a GPU, else 1)")
-    add("--resume", action="store_true", help="continue a run that was stopped")
-    add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
-    _add_work(parser)
+    add = parser.add_group("most used")
+    _add_input(add)
+    add("--out", "a new folder, or with --resume that of an earlier run", required=True)
+    add("--classes", "classes in the order of their indices; boxes of others are dropped and counted", nargs="+",
+        otherwise="those found")  # fmt: skip
+    presets = "the settings of the SAMRS paper's sets; other flags override it"
+    add("--preset", presets, choices=PRESETS)
+    prompt = "auto, or cp, hbox, rhbox, hbox-mask, rbox-mask, rhbox-mask joined by +"
+    add("--prompt", prompt, otherwise="auto, or the preset's")
+    add("--device", DEVICE, default="auto")
+    add.switch("--resume", "continue a run that was stopped")
+    add = _add_view(parser)
+    keep_or_drop = get_args(Empty)
+    add("--difficult", "boxes marked as difficult", default="keep", choices=keep_or_drop)
+    _add_output(parser, keep_or_drop)
+    _add_rules(parser, "on, or the preset's", "0.5, or the preset's", "0.75 for grabcut, else none")
+    add = parser.add_group("speed")
+    add(
+        "--batch-size",
+        "tiles that go through the segmenter's encoder at once",
+        type=int,
+        otherwise="8 on a GPU, else 1",
+    )
+    _add_machines(parser)
     return parser
+
+
+def _add_output(parser: VerbParser, keep_or_drop: Sequence[str]) -> None:
+    from geodistill.label.config import LabelSettings
+    from geodistill.label.postprocess import Order
+
+    add = parser.add_group("output")
+    add("--legend", "YAML or JSON file of classes and colours, instead of --classes")
+    add("--background", "name of a class 0 for everything that no box touches", otherwise="that stays unlabelled")
+    add("--empty", "tiles without any label", default=LabelSettings.empty, choices=keep_or_drop)
+    order = "what lies on top; large-first lets small objects survive, annotation later ones"
+    add("--order", order, choices=get_args(Order), otherwise="large-first, or the preset's")
+    add("--fractions", "shares of train, val and test", nargs=3, type=float, default=list(LabelSettings.fractions))
+    add("--group-regex", "names the group of an image from its key; a group stays in one split", otherwise="no groups")
+    add("--seed", "random seed of the split", type=int, default=LabelSettings.seed)
+    add.switch("--keep-going", "end with status 0 although some images do not decode")
+    add.switch("--json", "print JSON")
 
 
 def build(argv: Sequence[str]) -> None:
@@ -149,18 +179,13 @@ def settings_of(args: Namespace) -> LabelSettings:
 
     Raises:
         RecipeError: No format is given, or a flag has a value of another form.
-        UnknownNameError: There is no such preset or choice.
+        UnknownNameError: There is no such choice.
     """
     from geodistill.label.config import LabelSettings
     from geodistill.label.postprocess import default_rules
+    from geodistill.label.presets import PRESETS
 
-    preset = None
-    if args.preset is not None:
-        from geodistill.label.presets import PRESETS
-
-        if args.preset not in PRESETS:
-            raise UnknownNameError("preset", args.preset, PRESETS)
-        preset = PRESETS[args.preset]
+    preset = None if args.preset is None else PRESETS[args.preset]
     given: dict[str, Any] = {}
     if preset is not None:
         names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order")
@@ -168,8 +193,6 @@ def settings_of(args: Namespace) -> LabelSettings:
     given |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     if "format" not in given:
         raise RecipeError("label build without --format", "--format or --preset")
-    if args.difficult not in ("keep", "drop"):
-        raise UnknownNameError("choice of --difficult", args.difficult, ("keep", "drop"))
     return LabelSettings(
         images=Path(args.images),
         boxes=Path(args.boxes),
@@ -195,22 +218,33 @@ def _classes(args: Namespace) -> dict[str, Any]:
     return {"classes": tuple(args.classes), "colours": None} if args.classes else {}
 
 
-def ablate(argv: Sequence[str]) -> None:
-    """Compare prompts against true masks."""
-    parser = verb_parser(
+def ablate_parser() -> VerbParser:
+    """Return the parser of ``label ablate``."""
+    parser = VerbParser(
         "label ablate",
         "How good the masks of each prompt are against true instance masks: the SAMRS paper's table 1 for any set with"
         " COCO segmentations, HRSC2016's LandMask, or pictures with one colour per instance.",
-        "geodistill label ablate --images town/images --boxes town/boxes.json --format coco --out town-prompts",
+        "geodistill label ablate town/images town/boxes.json --format coco --out town-prompts",
+        typed=["images", "boxes"],
     )
-    _add_input(parser)
-    add = parser.add_argument
-    add("--out", help="directory for ablation.json and ablation.csv")
-    add("--prompts", nargs="+", help="combinations such as hbox cp+hbox; all fifteen by default")
-    add("--instances", help="folder of instance pictures, where the annotations hold no masks (iSAID)")
-    _add_rules(parser, "no", "none")
-    add("--keep-going", action="store_true", help="end with status 0 although some images do not decode")
-    _add_work(parser)
+    add = parser.add_group("most used")
+    _add_input(add)
+    add("--prompts", "combinations such as hbox cp+hbox", nargs="+", otherwise="all fifteen")
+    add("--instances", "folder of instance pictures, where the annotations hold no masks (iSAID)")
+    add("--out", "directory for ablation.json and ablation.csv", otherwise="nothing is written")
+    add("--device", DEVICE, default="auto")
+    _add_view(parser)
+    add = parser.add_group("output")
+    add.switch("--keep-going", "end with status 0 although some images do not decode")
+    add.switch("--json", "print JSON")
+    _add_rules(parser, "off", "none", "none")
+    _add_machines(parser)
+    return parser
+
+
+def ablate(argv: Sequence[str]) -> None:
+    """Compare prompts against true masks."""
+    parser = ablate_parser()
     args = parse(parser, argv)
     from geodistill.label.ablation import PromptAblation, ablation_files, format_ablation, write_ablation
     from geodistill.label.ablation import ablate as run_ablate
@@ -245,79 +279,19 @@ def ablate(argv: Sequence[str]) -> None:
     if args.json:
         print_json(ablation.to_dict())
     else:
-        published = load("geodistill.papers.samrs_tables:PROMPT_FIGURES") if ablation.format == "hrsc" else None
+        published = load("geodistill.papers.registry:prompt_figures")() if ablation.format == "hrsc" else None
         print(format_ablation(ablation, published))
     if ablation.failures and not args.keep_going:
         raise DataError(f"{len(ablation.failures)} images could not be compared ({ablation.failures[0]})")
-
-
-def stats(argv: Sequence[str]) -> None:
-    """Figures of one labelled set, or of several side by side."""
-    parser = verb_parser(
-        "label stats",
-        "Pixels and instances of each class, sizes of masks and instances per image (figures 5 and 6 of the SAMRS"
-        " paper); of several sets also a comparison (the columns of its table 2).",
-        "geodistill label stats --set town-labelled --out town-figures",
-    )
-    add = parser.add_argument
-    add("--set", nargs="+", required=True, help="folders of 'label build', COCO json files with masks, or manifests")
-    add("--out", help="directory for the CSV files and pictures")
-    add("--regions", action="store_true", help="of manifests: count each connected region of a class as an instance")
-    add("--json", action="store_true", help="print JSON")
-    args = parse(parser, argv)
-    from geodistill.label.stats import set_files, set_name
-    from geodistill.label.stats import stats as run_stats
-    from geodistill.label.tables import format_comparison, format_statistics, statistics_files, write_statistics
-
-    if args.out:
-        read = [file for place in args.set for file in set_files(place)]
-        check_outputs(statistics_files([set_name(place) for place in args.set], args.out), read)
-    sets = [run_stats(place, regions=args.regions, progress=True) for place in args.set]
-    if args.out:
-        write_statistics(sets, args.out)
-    if args.json:
-        print_json([one.to_dict() for one in sets])
-    else:
-        print("\n\n".join(format_statistics(one) for one in sets))
-        if len(sets) > 1:
-            print(f"\n{format_comparison(sets)}")
-
-
-def export(argv: Sequence[str]) -> None:
-    """Write a label set in another form."""
-    parser = verb_parser(
-        "label export",
-        "A label set in the form that other programs train on: yolo-seg (ultralytics) or samrs (the lists and folders"
-        " of SAMRS's code). Images are copied; the folder appears whole or not at all.",
-        "geodistill label export --labels town-labelled --to yolo-seg --out town-yolo",
-    )
-    add = parser.add_argument
-    add("--labels", required=True, help="finished folder of 'label build'")
-    add("--to", required=True, help="yolo-seg or samrs")
-    add("--out", required=True, help="a new folder, or an earlier export")
-    add("--json", action="store_true", help="print JSON")
-    args = parse(parser, argv)
-    from geodistill.label.export import export_labels
-
-    summary = export_labels(args.labels, args.to, args.out, progress=True)
-    if args.json:
-        print_json(summary)
-        return
-    splits = ", ".join(f"{split} {count}" for split, count in summary["images"].items())
-    left_out = ""
-    if summary["left_out"]:
-        left_out = f"; {summary['left_out']} images with another number of bands are left out"
-    images = sum(summary["images"].values())
-    print(f"{args.out}: {images} images copied ({splits}), {summary['objects']} objects{left_out}")
 
 
 LABEL_VERBS: Verbs = {
     "build": ("boxes -> masks, instances and a manifest; says what became of every box", "geodistill.cli.label:build"),
     "stats": (
         "pixels, instances and mask sizes of labelled sets, as table, CSV and pictures",
-        "geodistill.cli.label:stats",
+        "geodistill.cli.label_sets:stats",
     ),
-    "export": ("a label set as YOLO segmentation or in SAMRS's form", "geodistill.cli.label:export"),
+    "export": ("a label set as YOLO segmentation or in SAMRS's form", "geodistill.cli.label_sets:export"),
     "ablate": ("prompts compared against true masks", "geodistill.cli.label:ablate"),
 }
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli.shared import parse, verb_parser
+from geodistill.cli.arguments import VerbParser, parse
 from geodistill.errors import UnknownNameError
+
+
+def recipes_parser() -> VerbParser:
+    """Return the parser of ``recipes``."""
+    parser = VerbParser("recipes", "The shipped recipes, or the text of one.", "geodistill recipes ktda-folder")
+    parser.add_group("input")("name", "print this recipe", nargs="?", otherwise="list all")
+    return parser
 
 
 def recipes(argv: Sequence[str]) -> None:
     """List the shipped recipes, or print one."""
-    parser = verb_parser("recipes", "The shipped recipes, or the text of one.", "geodistill recipes ktda-folder")
-    parser.add_argument("name", nargs="?", help="print this recipe")
-    args = parse(parser, argv)
+    args = parse(recipes_parser(), argv)
     from geodistill.training.recipe import list_recipes, recipe_text
 
     if args.name:
@@ -23,11 +28,16 @@ def recipes(argv: Sequence[str]) -> None:
         print(f"{name:<20} {first.removeprefix('#').strip()}")
 
 
+def encoders_parser() -> VerbParser:
+    """Return the parser of ``encoders``."""
+    parser = VerbParser("encoders", "Names that 'network.encoder' takes.", "geodistill encoders 'convnext*'")
+    parser.add_group("input")("pattern", "only names like this, * matches anything", nargs="?", default="*")
+    return parser
+
+
 def encoders(argv: Sequence[str]) -> None:
     """List encoder names."""
-    parser = verb_parser("encoders", "Names that 'network.encoder' takes.", "geodistill encoders 'convnext*'")
-    parser.add_argument("pattern", nargs="?", default="*", help="only names like this, * matches anything")
-    args = parse(parser, argv)
+    args = parse(encoders_parser(), argv)
     from geodistill.nn.encoders import list_encoders
 
     names = list_encoders(args.pattern)

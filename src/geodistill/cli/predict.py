@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.shared import one_of, parse, print_json, refuse_idle, verb_parser
+from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, VerbParser, parse, refuse_idle
+from geodistill.cli.shared import print_json
 from geodistill.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
+    from argparse import Namespace
 
     from geodistill.inference.options import PredictOptions
     from geodistill.inference.scene_map import SceneMap
@@ -21,7 +22,7 @@ BESIDE = ("confidence", "probabilities", "stac", "vectors")
 
 def predict(argv: Sequence[str]) -> None:
     """Map whole scenes."""
-    parser = flags()
+    parser = predict_parser()
     args = parse(parser, argv)
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
@@ -52,86 +53,111 @@ def predict(argv: Sequence[str]) -> None:
         raise DataError(f"{failed} of {len(scene_maps)} scenes have no map", "", "see the lines above")
 
 
-def flags() -> ArgumentParser:
+def predict_parser() -> VerbParser:
     """Return the verb's parser; defaults and choices are those of `geodistill.inference.options`."""
-    parser = verb_parser(
+    from geodistill.inference.options import GSDS, VECTOR_FORMATS, PredictOptions
+
+    parser = VerbParser(
         "predict",
         "Classify scenes of any size into georeferenced maps, in memory that does not grow with the height.",
-        "geodistill predict --model runs/student --input scene.tif --out map.tif",
+        "geodistill predict scene.tif --model runs/student --out map.tif",
+        typed=["input"],
     )
-    _add_scenes(parser)
-    _add_maps(parser)
-    _add_running(parser)
+    add, default = parser.add_group("most used"), PredictOptions
+    scenes = "rasters: files, https:// or s3:// addresses, /vsi paths, folders of band files, STAC items (.json), tile"
+    add("--input", f"{scenes} indexes (.parquet)", nargs="+", required=True, metavar="SCENE")
+    add("--model", MODEL, required=True)
+    add("--out", "the map; a directory for several scenes", required=True)
+    gsd = "ground sampling distance of the map; auto is the model's where the scene's differs by more than 1.5 times"
+    add("--gsd", gsd, default=default.gsd, choices=GSDS)
+    parser.old_forms["--resample"] = ("--gsd", "model")
+    add(
+        "--bands",
+        "bands by number from 1 or by name, such as 4,3,2 or red,green,blue",
+        otherwise="by the model's names",
+    )
+    add.switch("--confidence", "also write the probability of the class")
+    add("--vector", "also write polygons, and confidence", choices=VECTOR_FORMATS)
+    add("--device", DEVICE, default=default.device)
+    add.switch("--resume", "continue interrupted maps, leave finished ones as they are")
+    add("--workers", "scenes, or blocks of them, at once", type=int, default=1)
+    _add_input(parser)
+    _add_output(parser)
+    _add_quality(parser)
+    _add_speed(parser)
+    _add_place(parser)
+    _add_machines(parser)
     return parser
 
 
-def _add_scenes(parser: ArgumentParser) -> None:
-    """Add the flags of what is read, and where the maps go."""
-    add = parser.add_argument
-    add("--model", required=True, help="Segmenter directory, run directory or hub id")
-    add(
-        "--input",
-        required=True,
-        nargs="+",
-        help="rasters: files, https:// or s3:// addresses, /vsi paths, folders of band files, STAC items (.json), "
-        "tile indexes (.parquet)",
-    )
-    add("--out", required=True, help="the map; a directory for several scenes")
-    add(
-        "--local-only",
-        action="store_true",
-        help="read nothing over the network, nor files outside the folder of each input: for untrusted files",
-    )
-    add("--stack", action="store_true", help="the inputs are band files of one scene")
-    add("--bands", help="bands by number from 1 or by name, such as 4,3,2 or red,green,blue")
-    add("--nodata", type=float, help="value that means no data, for scenes that do not say so themselves")
-    add("--resample", action="store_true", help="bring scenes to the model's ground sampling distance")
-    add("--lonlat", type=float, nargs=2, help="longitude and latitude of the scenes (MetaSegNet only)")
-    add("--zone", help="climate zone of the scenes (MetaSegNet only)")
-    add("--region", help="place of the scenes, such as potsdam, or file for the files' names (MetaSegNet only)")
-    add("--date", help="day of acquisition, YYYY-MM-DD (MetaSegNet with seasons only)")
+def _add_input(parser: VerbParser) -> None:
+    add = parser.add_group("input")
+    add.switch("--stack", "the inputs are band files of one scene")
+    nodata = "value that means no data, for scenes that do not say so themselves"
+    add("--nodata", nodata, type=float, otherwise="what each scene says")
+    local = "read nothing over the network, nor files outside the folder of each input: for untrusted files"
+    add.switch("--local-only", local)
+    add.switch("--keep-going", "make holes of what cannot be read, and go on to the next scene")
 
 
-def _add_maps(parser: ArgumentParser) -> None:
-    """Add the flags of what is made of a scene."""
-    from geodistill.inference.options import AVERAGES, BLENDS, SAMPLES, VECTOR_FORMATS, PredictOptions
+def _add_output(parser: VerbParser) -> None:
+    from geodistill.inference.options import SAMPLES, PredictOptions
 
-    add, default = parser.add_argument, PredictOptions
-    add("--overlap", type=float, default=default.overlap, help="overlap of neighbouring windows, 0 to 0.75")
-    add("--blend", default=default.blend, help=one_of(BLENDS))
-    add("--tta", default=default.tta, help=f"test-time averaging: {one_of(AVERAGES)} (4 mirrors, 8 mirrors and turns)")
-    add("--probabilities", help=f"also write one band per class: {one_of(SAMPLES)}")
-    add("--confidence", action="store_true", help="also write the probability of the class")
-    add("--stac", action="store_true", help="also write a STAC item")
-    add("--vector", help=f"also write polygons, and confidence: {one_of(VECTOR_FORMATS)}")
-    add("--min-area", type=float, default=default.min_area, help="leave smaller polygons out, square metres")
-    simplify = "simplification tolerance in pixels (topology-preserving)"
-    add("--simplify", type=float, default=default.simplify, help=simplify)
+    add = parser.add_group("output")
+    add("--probabilities", "also write one band per class, of this sample type", choices=SAMPLES)
+    add.switch("--stac", "also write a STAC item")
+    smallest = "leave smaller polygons out, square metres"
+    add("--min-area", smallest, type=float, default=PredictOptions.min_area)
+    simplify = "simplification tolerance of polygons in pixels (topology-preserving)"
+    add("--simplify", simplify, type=float, default=PredictOptions.simplify)
+    add.switch("--json", "print JSON")
 
 
-def _add_running(parser: ArgumentParser) -> None:
-    """Add the flags of how and where the network runs."""
-    from geodistill.engine import ENGINES
+def _add_quality(parser: VerbParser) -> None:
+    from geodistill.inference.options import AVERAGES, BLENDS, PredictOptions
+
+    add, default = parser.add_group("quality"), PredictOptions
+    add("--overlap", "overlap of neighbouring windows, 0 to 0.75", type=float, default=default.overlap)
+    add("--blend", "how overlapping windows become one", default=default.blend, choices=BLENDS)
+    average = "test-time averaging, flips over 4 mirrors, d4 over 8 mirrors and turns"
+    add("--tta", average, default=default.tta, choices=AVERAGES)
+
+
+def _add_speed(parser: VerbParser) -> None:
     from geodistill.inference.options import BACKENDS, PRECISIONS, PredictOptions
 
-    add, default = parser.add_argument, PredictOptions
-    add("--batch", help="batch size (windows per forward pass), or auto to measure; by default what suits the device")
-    add("--device", default=default.device, help="auto, cpu, cuda ...")
-    precision = f"{one_of(PRECISIONS)}; auto is the fastest that gives the classes of fp32"
-    add("--precision", default=default.precision, help=precision)
-    backend = f"{one_of(BACKENDS)}; auto is the fastest that gives torch's classes"
-    add("--backend", default=default.backend, help=backend)
-    add("--compile", action="store_true", help="compile the network with torch")
-    add("--max-memory", help="most memory a scene takes beside the network, such as 2GB; wider ones are cut in columns")
-    add("--readers", type=int, help="threads that read; by default 1, or 4 for sources on the network")
-    add("--resume", action="store_true", help="continue interrupted maps, leave finished ones as they are")
-    add("--keep-going", action="store_true", help="make holes of what cannot be read, and go on to the next scene")
-    add("--engine", default="local", help=one_of(ENGINES))
-    add("--address", help="of the Ray cluster, such as auto")
-    add("--workers", type=int, default=1, help="scenes, or blocks of them, at once")
-    add("--blocks", type=int, help="cut each scene in this many blocks of rows for the workers")
-    add("--gpus", type=float, default=0, help="GPUs a worker on the cluster takes")
-    add("--json", action="store_true", help="print JSON")
+    add, default = parser.add_group("speed"), PredictOptions
+    batch = "batch size (windows per forward pass), or auto to measure"
+    add("--batch", batch, otherwise="what suits the device")
+    backend = "what runs the network; auto is the fastest that gives torch's classes"
+    add("--backend", backend, default=default.backend, choices=BACKENDS)
+    precision = "arithmetic; auto is the fastest that gives the classes of fp32"
+    add("--precision", precision, default=default.precision, choices=PRECISIONS)
+    add.switch("--compile", "compile the network with torch")
+    memory = "most memory a scene takes beside the network, such as 2GB; wider ones are cut in columns"
+    add("--max-memory", memory, otherwise="whole rows")
+    add("--readers", "threads that read", type=int, otherwise="1, or 4 for sources on the network")
+
+
+def _add_place(parser: VerbParser) -> None:
+    add, scenes = parser.add_group("place"), "what the scenes say"
+    add("--lonlat", LONLAT, type=float, nargs=2, metavar=("LON", "LAT"), otherwise=scenes)
+    add("--zone", "climate zone of the scenes (MetaSegNet only)", otherwise=scenes)
+    region = "place of the scenes, such as potsdam, or file for the files' names (MetaSegNet only)"
+    add("--region", region, otherwise=scenes)
+    add("--date", "day of acquisition, YYYY-MM-DD (MetaSegNet with seasons only)", otherwise=scenes)
+
+
+def _add_machines(parser: VerbParser) -> None:
+    from geodistill.engine import ENGINES
+
+    add = parser.add_group("many machines")
+    add("--engine", "what runs the workers", default="local", choices=ENGINES)
+    add("--address", "Ray cluster to join, such as auto", otherwise="one is started here")
+    add(
+        "--blocks", "cut each scene in this many blocks of rows", type=int, otherwise="as many as keep the workers busy"
+    )
+    add("--gpus", "GPUs a worker on the cluster takes", type=float, default=0.0)
 
 
 def options_of(args: Namespace) -> PredictOptions:
@@ -143,7 +169,7 @@ def options_of(args: Namespace) -> PredictOptions:
     """
     from geodistill.inference.options import PredictOptions, parse_bytes
 
-    plain = {field.name: args[field.name] for field in fields(PredictOptions)}
+    plain = {field.name: getattr(args, field.name) for field in fields(PredictOptions)}
     read: dict[str, Any] = {
         "batch": _batch(args.batch),
         "bands": tuple(args.bands.split(",")) if args.bands else None,

@@ -8,63 +8,73 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.cli.shared import parse, print_json, refuse_idle, verb_parser
+from geodistill.cli.arguments import VerbParser, parse, refuse_idle
+from geodistill.cli.shared import print_json
 from geodistill.errors import RecipeError, ServiceError
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
+    from argparse import Namespace
 
     from geodistill.text.climate import Zone
     from geodistill.text.places import Group, Place, Setting
-    from geodistill.text.templates import Prompt
+    from geodistill.text.templates import ClassText, Prompt
 
 _ALONE = ("input", "lonlat", "date", "gsd", "elevation")
 
 
 def prompts(argv: Sequence[str]) -> None:
     """Print zone, season and prompt of scenes, or of all images of a manifest."""
-    parser = _parser()
+    parser = prompts_parser()
     args = parse(parser, argv)
     if args.llm is None:
         refuse_idle(parser, args, ["--llm-model", "--answers", "--llm-fallback", "--yes"], "without --llm")
     if args.manifest is None:
         refuse_idle(parser, args, ["--seasons"], "without --manifest")
-    if args.scenes:
-        args.input = [*args.scenes, *(args.input or [])]
     if args.manifest:
         _of_manifest(args)
     else:
         _of_scenes(args)
 
 
-def _parser() -> ArgumentParser:
-    parser = verb_parser(
+def prompts_parser() -> VerbParser:
+    """Return the parser of ``prompts``."""
+    from geodistill.text.templates import KINDS
+
+    parser = VerbParser(
         "prompts",
         "Zone, season and the text of each class for scenes: from their georeferencing, a manifest, a coordinate, a"
         " region or a zone; by built-in knowledge or a language model.",
         "geodistill prompts --lonlat 39.2 -6.1 --legend legend.yaml --gsd 0.1 --date 2018-07-01",
+        typed=["input"],
     )
-    add = parser.add_argument
-    add("scenes", nargs="*", help="rasters that say where they lie")
-    add("--input", nargs="+", help="rasters, as the first argument takes them")
-    add("--manifest", help="a manifest: every distinct prompt among its images, as training asks for them")
-    add("--lonlat", type=float, nargs=2, help="longitude and latitude in degrees")
-    add("--zone", help="a climate zone's code, such as Cfb")
-    add("--region", help="a place of a benchmark set, such as potsdam or aachen; file where files are named by it")
-    add("--legend", help="legend file with the classes; by default the manifest's")
-    add("--classes", nargs="+", help="class names, instead of a legend")
-    add("--date", help="day of acquisition, YYYY-MM-DD")
-    add("--gsd", type=float, help="metres per pixel")
-    add("--elevation", type=float, help="metres above the sea")
-    add("--seasons", action="store_true", help="with --manifest: tell seasons apart, as text.seasons does")
-    add("--kind", default="climate", help="climate, no-climate, plain or none")
-    add("--text-encoder", default="words", help="counts the tokens: words, a hub id or a directory")
-    add("--llm", help="address of an OpenAI-compatible endpoint, such as http://localhost:11434/v1")
-    add("--llm-model", help="name of the model there; its key comes from GEODISTILL_LLM_KEY")
-    add("--answers", default="prompts.json", help="JSON file of the answers, to be read and edited")
-    add("--llm-fallback", action="store_true", help="built-in knowledge where the endpoint fails")
-    add("--yes", action="store_true", help="ask the model without showing the cost first")
-    add("--json", action="store_true", help="print JSON")
+    add = parser.add_group("input")
+    add("--input", "rasters that say where they lie", nargs="+", metavar="SCENE")
+    add("--manifest", "every distinct prompt among the images of a manifest, as training asks for them")
+    add("--legend", "legend file with the classes", otherwise="the manifest's")
+    add("--classes", "class names, instead of a legend", nargs="+")
+    add = parser.add_group("place")
+    scenes = "what the scenes say"
+    add("--lonlat", "longitude and latitude in degrees", type=float, nargs=2, metavar=("LON", "LAT"), otherwise=scenes)
+    add("--zone", "a climate zone's code, such as Cfb", otherwise=scenes)
+    region = "a place of a benchmark set, such as potsdam or aachen; file where files are named by it"
+    add("--region", region, otherwise=scenes)
+    add("--date", "day of acquisition, YYYY-MM-DD", otherwise=scenes)
+    add("--gsd", "metres per pixel", type=float, otherwise=scenes)
+    add("--elevation", "metres above the sea", type=float, otherwise="not used")
+    add.switch("--seasons", "with --manifest: tell seasons apart, as text.seasons does")
+    add = parser.add_group("quality")
+    add("--kind", "kind of text", default="climate", choices=KINDS)
+    add("--text-encoder", "counts the tokens: words, a hub id or a directory", default="words")
+    add("--llm", "address of an OpenAI-compatible endpoint, such as http://localhost:11434/v1")
+    add(
+        "--llm-model",
+        "name of the model there; its key comes from GEODISTILL_LLM_KEY",
+        otherwise="none, needed with --llm",
+    )
+    add("--answers", "JSON file of the answers, to be read and edited", default="prompts.json")
+    add.switch("--llm-fallback", "built-in knowledge where the endpoint fails")
+    add.switch("--yes", "ask the model without showing the cost first")
+    parser.add_group("output").switch("--json", "print JSON")
     return parser
 
 
@@ -133,7 +143,11 @@ class _PromptRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        parts = [{"name": part.name, "text": part.text, "source": part.source} for part in self.prompt.parts]
+        parts = [
+            {"name": part.name, "text": part.text, "source": part.source}
+            | ({} if known is None else {"built_in": known.text})
+            for part, known in self._beside()
+        ]
         record = {"id": self.prompt.id, "tokens": self.tokens, "text_encoder": self.encoder, "classes": parts}
         return record | {"too_long": self.too_long}
 
@@ -143,7 +157,22 @@ class _PromptRecord:
 
         more = f", more than text.tokens {MOST_TOKENS}" if self.too_long else ""
         lines = [f"prompt  {self.prompt.id}, {self.tokens} tokens of {self.encoder}{more}"]
-        return "\n".join([*lines, *(f"  [{p.source}] {p.text or '(no text)'}" for p in self.prompt.parts)])
+        for part, known in self._beside():
+            lines.append(f"  [{part.source}] {part.text or '(no text)'}")
+            lines += [] if known is None else [f"    beside [{known.source}] {known.text}"]
+        return "\n".join(lines)
+
+    def _beside(self) -> list[tuple[ClassText, ClassText | None]]:
+        """Return each class's text, and beside a language model's answer what the package itself says."""
+        from geodistill.text.templates import write_prompt
+
+        shipped = write_prompt(self.prompt.setting, [part.name for part in self.prompt.parts], self.prompt.kind)
+        built_in = {known.name: known for known in shipped.parts}
+        answered = [part.source not in ("fixed", built_in[part.name].source) for part in self.prompt.parts]
+        return [
+            (part, built_in[part.name] if differs else None)
+            for part, differs in zip(self.prompt.parts, answered, strict=True)
+        ]
 
 
 def _of_manifest(args: Namespace) -> None:

@@ -37,6 +37,7 @@ class Augmentation:
 
     scale: tuple[float, float] = (1.0, 1.0)
     flips: bool = False
+    vertical_flips: bool = False
     turns: bool = False
     brightness: float = 0.0
     contrast: float = 0.0
@@ -97,14 +98,16 @@ def _bilinear(image: NDArray[np.float32], height: int, width: int) -> NDArray[np
     return result
 
 
-def turn_and_flip(patch: Patch, rng: np.random.Generator, *, turns: bool, flips: bool) -> Patch:
+def turn_and_flip(patch: Patch, rng: np.random.Generator, augmentation: Augmentation) -> Patch:
     """Apply one of the eight symmetries of the square, or of those that are asked for, each as likely."""
-    quarter = int(rng.integers(4)) if turns else 0
-    mirror = bool(rng.integers(2)) if flips else False
+    quarter = int(rng.integers(4)) if augmentation.turns else 0
+    mirror = bool(rng.integers(2)) if augmentation.flips else False
+    upside_down = bool(rng.integers(2)) if augmentation.vertical_flips else False
 
     def moved(array: NDArray[_T]) -> NDArray[_T]:
         array = np.rot90(array, quarter, axes=(-2, -1))
-        return np.ascontiguousarray(array[..., ::-1] if mirror else array)
+        array = array[..., ::-1] if mirror else array
+        return np.ascontiguousarray(array[..., ::-1, :] if upside_down else array)
 
     return Patch(moved(patch.image), moved(patch.mask), moved(patch.valid))
 

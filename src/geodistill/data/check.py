@@ -19,9 +19,10 @@ from geodistill.data.findings import (
     PixelDigest,
     compare_companions,
     compare_grids,
+    ignored_note,
 )
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.mask_files import decode_mask, label_counts, label_name, strips
+from geodistill.data.mask_files import decode_mask, ignored_labels, label_counts, label_name, strips
 from geodistill.data.statistics import vanished_labels
 from geodistill.errors import DataError
 from geodistill.raster import Raster
@@ -40,19 +41,22 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
     findings: list[Finding] = []
     images: list[ImageSummary] = []
     counts: dict[str, NDArray[np.int64]] = {}
+    left_out = Counter[str]()
     for row in tqdm(manifest.entries, "checking", unit="image", disable=not (progress and sys.stderr.isatty())):
         # A row that cannot be read still gets its mask looked at: both may be broken.
         image = _check_image(row, len(manifest.bands), findings)
         if image is not None:
             images.append(image)
         if row.mask is not None:
-            findings += _check_mask(row, row.mask, manifest, counts)
+            findings += _check_mask(row, row.mask, manifest, counts, left_out)
     findings += compare_companions(images, expect_crs)
     if manifest.legend is not None and counts:
         class_counts = {split: of_split[:-1].tolist() for split, of_split in counts.items()}
         ignored = {split: int(of_split[-1]) for split, of_split in counts.items()}
         lines = vanished_labels(manifest.legend, class_counts, ignored)
         findings += [Finding(str(manifest.path or ""), "vanished_labels", line, "warning") for line in lines]
+        notes = ignored_note(left_out, int(sum(of_split.sum() for of_split in counts.values())))
+        findings += [Finding(str(manifest.path or ""), "ignored_labels", line, "warning") for line in notes]
     order = {str(path): i for i, row in enumerate(manifest.entries) for path in (row.image, row.mask) if path}
     return sorted(dict.fromkeys(findings), key=lambda finding: order.get(finding.file, 0))
 
@@ -96,8 +100,14 @@ def _check_image(row: Row, bands: int, findings: list[Finding]) -> ImageSummary 
     return ImageSummary(row, kind, grid.georeferenced)
 
 
-def _check_mask(row: Row, path: Path, manifest: Manifest, counts: dict[str, NDArray[np.int64]]) -> list[Finding]:
-    """Look at a mask; ``counts`` gets its pixels of each class and, last, its ignored ones, by split."""
+def _check_mask(
+    row: Row, path: Path, manifest: Manifest, counts: dict[str, NDArray[np.int64]], left_out: Counter[str]
+) -> list[Finding]:
+    """Look at a mask.
+
+    ``counts`` gets its pixels of each class and, last, its ignored ones, by split; ``left_out`` those of each value
+    that the legend says to ignore.
+    """
     findings: list[Finding] = []
     file, legend = str(path), manifest.legend
     unnamed: Counter[int | Colour] = Counter()
@@ -117,6 +127,9 @@ def _check_mask(row: Row, path: Path, manifest: Manifest, counts: dict[str, NDAr
                 labelled_counts, ignored = label_counts(indices, len(legend))
                 counts[row.split] = counts.get(row.split, 0) + np.append(labelled_counts, ignored)
                 labelled += int(labelled_counts.sum())
+                if ignored:
+                    by_value = ignored_labels(mask, legend, strip)
+                    left_out.update({label_name(label): count for label, count in by_value.items()})
     except DataError as error:
         return [*findings, Finding(file, "unreadable", str(error))]
     severity: Literal["error", "warning"] = "warning" if manifest.ignore_unknown else "error"

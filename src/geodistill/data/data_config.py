@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from geodistill.data.augment import Augmentation
 from geodistill.data.mixing import Mixing, MixKind
@@ -30,7 +31,8 @@ class DataConfig:
         fraction: Share of the labelled training images that are used, such as 0.05; which, the seed chooses so that
             they cover the classes. All where not given.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
-        flips: Mirror half of the crops.
+        flips: Mirror half of the crops left to right.
+        vertical_flips: Mirror half of the crops top to bottom; where crops are turned, `flips` alone gives every view.
         turns: Turn crops by 0, 90, 180 or 270 degrees.
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.
@@ -42,6 +44,11 @@ class DataConfig:
             hold it.
         mix: Probability that a crop gets a part of another one of its batch, with labels.
         mix_kind: What that part is: half of the other's classes, or a rectangle.
+        without_replacement: Draw each image once, large ones once for every crop that covers them, before any is drawn
+            again, as loaders with epochs do; each draw is independent where not.
+        statistics: What the network's input is normalised by: ``encoder`` (what its weights, or those of ``init``, were
+            trained with), ``data`` (the data's own mean and deviation), or ``auto``: the first where there are weights
+            for images of as many bands in such units, else the second.
         cache: Keep decoded images without tiles (JPEG, PNG) and small ones in memory.
         cache_mb: Memory for that, in MiB, over all workers.
         classes: Number of classes of the data set that the recipe was written for, which ``geodistill inspect``
@@ -58,6 +65,7 @@ class DataConfig:
     fraction: float | None = None
     scale: tuple[float, float] = (0.5, 2.0)
     flips: bool = True
+    vertical_flips: bool = False
     turns: bool = True
     brightness: float = 0.2
     contrast: float = 0.2
@@ -68,6 +76,8 @@ class DataConfig:
     rare_classes: float = 0.0
     mix: float = 0.0
     mix_kind: MixKind = "classmix"
+    without_replacement: bool = False
+    statistics: Literal["auto", "encoder", "data"] = "auto"
     cache: bool = True
     cache_mb: int = 1024
     classes: int | None = None
@@ -81,6 +91,7 @@ class DataConfig:
         return Augmentation(
             scale=self.scale,
             flips=self.flips,
+            vertical_flips=self.vertical_flips,
             turns=self.turns,
             brightness=self.brightness,
             contrast=self.contrast,

@@ -68,6 +68,7 @@ class DataSource:
             unlabelled=self._unlabelled,
             unlabelled_share=config.unlabelled_share,
             views=views,
+            without_replacement=config.without_replacement,
             seed=self._seed,
             cache_mb=config.worker_cache_mb,
             reader=reader,
@@ -90,8 +91,9 @@ class DataSource:
         files = hashlib.sha256()
         for row in (*self.manifest.rows("train"), *self._unlabelled):
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
-        moves: tuple[str, ...] = ("crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries")
-        moves += ("rare_classes",) if self._config.rare_classes else ()  # caches made before that key go on
+        moves = ["crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
+        # Caches of runs without these stay good.
+        moves += [key for key in ("vertical_flips", "rare_classes") if getattr(self._config, key)]
         return {
             "files": files.hexdigest(),
             "legend": self.spec.legend.to_dict(),

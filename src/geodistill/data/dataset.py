@@ -13,7 +13,7 @@ from geodistill.data.augment import Augmentation, Photometric, resample, turn_an
 from geodistill.data.manifest import Manifest, Row, require_statistics
 from geodistill.data.reader import Patch, PatchReader, WindowReader
 from geodistill.data.sample import Sample
-from geodistill.data.sampling import ViewSchedule, rare_classes
+from geodistill.data.sampling import ViewSchedule, place_in_pass, rare_classes
 from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Window
 from geodistill.raster.grid import place_windows
@@ -41,7 +41,8 @@ class RandomCrops(Dataset[Sample]):
         rng(seed, draw) -> row (by area) -> zoom -> place -> read -> [again while useless] -> turn, flip -> colours
 
     Every pixel of the split is as likely as any other to be drawn. Images smaller than the
-    crop are padded with pixels that are not valid.
+    crop are padded with pixels that are not valid. Without replacement, the row is that of the draw's place in its pass
+    over all rows, each as often in it as crops would cover it; all else is drawn as before.
 
     Args:
         manifest: The data set.
@@ -53,6 +54,7 @@ class RandomCrops(Dataset[Sample]):
         views: Show so many views of each sample, over and over, instead of ever new ones: place, size, turn and
             flip are then a function of seed, sample and view alone, and only colours are new in every draw. Each
             image gives as many samples as crops would cover it.
+        without_replacement: Draw each labelled row once before any is drawn again.
         seed: Any integer from 0.
         handles: Files held open by each worker.
         cache_mb: Budget of each worker for decoded images, in MiB.
@@ -62,6 +64,7 @@ class RandomCrops(Dataset[Sample]):
         plain: Whether samples hold the image before its colours were changed, too; those of views always do.
 
     Raises:
+        RecipeError: Draws are without replacement beside unlabelled images, whose share is drawn.
         DataError: The split is empty, holds files that could not be opened, or photometric augmentation or draws by
             class are asked for and the manifest has no statistics.
     """
@@ -76,6 +79,7 @@ class RandomCrops(Dataset[Sample]):
         unlabelled: Sequence[Row] = (),
         unlabelled_share: float = 0.5,
         views: int | None = None,
+        without_replacement: bool = False,
         seed: int = 0,
         handles: int = 64,
         cache_mb: int = 0,
@@ -92,6 +96,9 @@ class RandomCrops(Dataset[Sample]):
         if unlabelled:
             self._pools.append(_Pool([replace(row, mask=None, split="unlabelled") for row in unlabelled]))
         self._crop, self._seed, self._views, self.plain = crop, seed, views, False
+        if without_replacement and unlabelled:
+            raise RecipeError("data.without_replacement beside data.unlabelled", "one of them", "leave one out")
+        self._rows = self._pools[0].samples(crop) if without_replacement else []
         self._samples = [] if views is None else [pool.samples(crop) for pool in self._pools]
         self.draw_unlabelled(unlabelled_share)
         self._reader = reader or _reader(manifest, handles, cache_mb)
@@ -115,7 +122,8 @@ class RandomCrops(Dataset[Sample]):
         rng = np.random.default_rng((self._seed, draw))
         # Drawn in every case, so that the same draw shows the same place with and without unlabelled images.
         pool = self._pools[-1] if rng.random() < self._unlabelled_share else self._pools[0]
-        patch, row, key = self._geometry(pool, None, rng)
+        fixed = self._rows[place_in_pass(self._seed, draw, len(self._rows))] if self._rows else None
+        patch, row, key = self._geometry(pool, fixed, rng)
         sample = to_sample(self._colours(patch, rng), row, key)
         if self.plain:
             sample["plain"] = torch.from_numpy(np.ascontiguousarray(patch.image))
@@ -139,7 +147,7 @@ class RandomCrops(Dataset[Sample]):
             patch, row, key = self._mosaic(pool, rng)
         else:
             patch, row, key = self._one(pool, fixed, rng, self._crop, self._crop)
-        return turn_and_flip(patch, rng, turns=augmentation.turns, flips=augmentation.flips), row, key
+        return turn_and_flip(patch, rng, augmentation), row, key
 
     def _colours(self, patch: Patch, rng: np.random.Generator) -> Patch:
         return patch if self._photometric is None else self._photometric(patch, rng)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ Kind = Literal[
     "duplicate",
     "duplicate_across_splits",
     "vanished_labels",
+    "ignored_labels",
 ]
 
 FAR = 0.5
@@ -187,9 +188,26 @@ def _largest(offsets: NDArray[np.float64]) -> float:
     return float(np.hypot(offsets[:, 0], offsets[:, 1]).max())
 
 
+def ignored_note(ignored: Mapping[str, int], pixels: int) -> list[str]:
+    """Say which mask values are ignored, with their shares; no line where there are none.
+
+    Args:
+        ignored: Valid pixels of each value that the legend says to ignore.
+        pixels: Valid pixels of all masks.
+    """
+    if not ignored:
+        return []
+    each = ", ".join(
+        f"{label} ({count / max(pixels, 1):.1%} of the pixels)" for label, count in sorted(ignored.items())
+    )
+    return [f"mask values that are ignored, as the legend says: {each}"]
+
+
 def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:
-    """Say what of a manifest's labels is not there, one line each: see `vanished_labels`."""
+    """Say what of a manifest's labels is not there, one line each: see `vanished_labels` and `ignored_note`."""
     measured = statistics or manifest.statistics
     if manifest.legend is None or measured is None or not measured.class_pixels:
         return []
-    return vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
+    pixels = sum(map(sum, measured.class_pixels.values())) + sum(measured.ignored_pixels.values())
+    lines = vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
+    return lines + ignored_note(measured.ignored_labels, pixels)

@@ -51,13 +51,16 @@ class PairedFiles:
         return image.relative_to(self.base).as_posix()
 
 
-def find_pairs(images: Sequence[Path], masks: Sequence[Path] = (), include: str = "*") -> PairedFiles:
+def find_pairs(
+    images: Sequence[Path], masks: Sequence[Path] = (), include: str = "*", *, beside: bool = True
+) -> PairedFiles:
     """Find images and pair them with masks by name.
 
     With ``masks``, each place of ``images`` (a folder, searched with its subfolders, or one file) is paired with
     the place of ``masks`` at the same position. Without, each place of ``images`` is searched for folders named as
     in `IMAGE_FOLDERS` with one named as in `MASK_FOLDERS` beside it, at any depth; where there is none, masks are
-    looked for among the images, by `MASK_ENDINGS`. Only images whose file name matches ``include`` are taken.
+    looked for among the images, by `MASK_ENDINGS`; and where there are none either, beside the place itself (unless
+    told not to look ``beside``). Only images whose file name matches ``include`` are taken.
 
     Raises:
         DataError: A place is missing, holds no image, or two files compete for one name.
@@ -70,7 +73,7 @@ def find_pairs(images: Sequence[Path], masks: Sequence[Path] = (), include: str 
     # Absolute without resolving links: a linked folder keeps the name that groups and lists use.
     images, masks = ([Path(os.path.abspath(p)) for p in places] for places in (images, masks))  # noqa: PTH100
     places: list[tuple[Path, Path | None]] = []
-    places += zip(images, masks, strict=True) if masks else (p for root in images for p in _nests(root))
+    places += zip(images, masks, strict=True) if masks else (p for root in images for p in _nests(root, beside))
     folders = [p if p.is_dir() else p.parent for p in (*images, *masks)]
     layout = PairedFiles(base=Path(os.path.commonpath(folders)))
     for image_place, mask_place in places:
@@ -114,7 +117,7 @@ def _rasters(place: Path) -> list[Path]:
     return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(place).parts))
 
 
-def _nests(root: Path) -> list[tuple[Path, Path | None]]:
+def _nests(root: Path, beside: bool) -> list[tuple[Path, Path | None]]:
     """Find image folders with mask folders beside them; a root without any is one place of both."""
     nests: list[tuple[Path, Path | None]] = []
     for folder in (root, *sorted(f for f in root.rglob("*") if f.is_dir())) if root.is_dir() else ():
@@ -128,7 +131,16 @@ def _nests(root: Path) -> list[tuple[Path, Path | None]]:
     lone = [f for f in sorted(root.rglob("*")) if f.is_dir() and f.name.lower() in IMAGE_FOLDERS and f not in known]
     if nests:
         return nests + [(f, None) for f in lone if not any(f.is_relative_to(k) for k in known)]
-    return [(root, None)]
+    return [(root, _masks_beside(root) if beside else None)]
+
+
+def _masks_beside(folder: Path) -> Path | None:
+    """Return the folder of masks beside one of images that has none of its own."""
+    files = _rasters(folder)
+    if folder.name.lower() not in IMAGE_FOLDERS or any(_is_mask_name(file, files) for file in files):
+        return None
+    below = {f.name.lower(): f for f in sorted(folder.parent.iterdir()) if f.is_dir()}
+    return next((below[name] for name in MASK_FOLDERS if name in below and _rasters(below[name])), None)
 
 
 def _is_mask_name(file: Path, files: Sequence[Path]) -> bool:

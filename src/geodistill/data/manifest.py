@@ -171,12 +171,12 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path | str) -> Manifest:
-        """Read a manifest.
+        """Read a manifest: its file, or the folder with its ``manifest.parquet``.
 
         Raises:
             DataError: The file is missing, or is not a manifest of this version.
         """
-        path = Path(path)
+        path = Path(path) / "manifest.parquet" if Path(path).is_dir() else Path(path)
         if not path.is_file():
             raise DataError(f"no manifest {path}", "a Parquet file", "write one with 'geodistill data scan'")
         try:

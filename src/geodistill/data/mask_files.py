@@ -77,6 +77,22 @@ def decode_mask(
     return indices, unnamed
 
 
+def ignored_labels(raster: Raster, legend: Legend, window: Window) -> dict[int | Colour, int]:
+    """Count the valid pixels of each value, or colour, of an open mask file that the legend says to ignore."""
+    pixels, valid, _ = raster.read_labels(window)
+    counts: dict[int | Colour, int] = {}
+    palette = raster.colormap
+    if pixels.shape[0] == 1 and palette is not None and _names_colours(palette, legend):
+        for value, colour in palette.items():
+            if colour[:3] in legend.ignore_colours:
+                counts[colour[:3]] = counts.get(colour[:3], 0) + int((pixels[0][valid] == value).sum())
+    elif pixels.shape[0] == 1:
+        counts = {value: int((pixels[0][valid] == np.int64(value)).sum()) for value in legend.ignore_values}
+    else:
+        counts = {c: int((pixels[:, valid] == np.array(c)[:, None]).all(0).sum()) for c in legend.ignore_colours}
+    return {label: count for label, count in counts.items() if count}
+
+
 def _decode(pixels: NDArray[Any], legend: Legend) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
     """Turn ``(1, ...)`` values or ``(3, ...)`` colours into class indices; also give the unknown ones' counts."""
     unnamed: dict[int | Colour, int] = {}
@@ -155,17 +171,19 @@ def read_mask(
 
 
 def infer_legend(paths: Iterable[Path]) -> Legend:
-    """Make a legend from the values found in single-band masks.
+    """Make a legend from the values found in single-band masks, or the colours of those of three bands.
 
-    Names and colours come from the masks' palette where they have one, else names are ``class0``, ``class1`` ...
-    A value 255 beside others means "ignored", but exactly 0 and 255 mean background and foreground. A value 0 that the
+    Names and colours come from the masks' palette where they have one, else names are ``class0``, ``class1`` ... A
+    value 255 beside others means "ignored", but exactly 0 and 255 mean background and foreground. A value 0 that the
     files call nodata, or leave transparent, is the class ``background``: tools that burn shapes into a raster write it
-    so. Files that cannot be read are passed over here; they are reported where the data are measured.
+    so. Colours are named by themselves, ``#rrggbb``. Files that cannot be read are passed over here; they are reported
+    where the data are measured.
 
     Raises:
-        DataError: The masks are colours, or have too many values to be classes.
+        DataError: The masks have too many values or colours to be classes, or are of both kinds.
     """
     counts: dict[int, int] = {}
+    colours: set[Colour] = set()
     palette: dict[int, Colour] = {}
     first: Path | None = None
     hidden = 0
@@ -173,7 +191,9 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
         try:
             with Raster(path) as raster:
                 if raster.label_channels != 1:
-                    raise _needs_legend(raster)
+                    _add_colours(raster, colours)
+                    first = first or path
+                    continue
                 palette |= {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
                 for strip in strips(raster.grid.whole):
                     hidden += _count_values(raster, strip, counts)
@@ -182,6 +202,12 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
         except DataError:
             continue
         first = first or path
+    if colours and counts:
+        raise _LegendNeededError(
+            f"masks of values and masks of colours, such as {first}", "one kind", "scan them apart"
+        )
+    if colours:
+        return Legend(tuple(label_name(colour) for colour in sorted(colours)), tuple(sorted(colours)))
     if not counts:
         raise DataError(f"masks without a single label{f', such as {first}' if first else ''}", "labelled masks")
     background = bool(hidden) and 0 not in counts
@@ -202,6 +228,23 @@ def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> int:
             "give a legend if these are labels",
         )
     return int(np.count_nonzero(pixels[0][hidden] == 0))
+
+
+def _add_colours(raster: Raster, colours: set[Colour]) -> None:
+    """Add the colours of a mask to those found before.
+
+    Raises:
+        DataError: It has other bands than three of 8 bits, or there are more colours than classes might be.
+    """
+    if raster.label_channels != 3 or raster.label_dtype != np.uint8:
+        raise _needs_legend(raster)
+    for strip in strips(raster.grid.whole):
+        pixels, valid, _ = raster.read_labels(strip)
+        packed = pixels[:, valid].astype(np.uint32)
+        values = np.unique(packed[0] << 16 | packed[1] << 8 | packed[2]).tolist()
+        colours.update((value >> 16, value >> 8 & 255, value & 255) for value in values[: MAX_INFERRED_CLASSES + 1])
+        if len(colours) > MAX_INFERRED_CLASSES:
+            raise _needs_legend(raster)
 
 
 class _LegendNeededError(DataError):

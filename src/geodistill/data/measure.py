@@ -14,6 +14,7 @@ from geodistill.data.findings import ImageSummary, PixelDigest, compare_companio
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import (
     decode_mask,
+    ignored_labels,
     label_counts,
     label_name,
     size_mismatch_error,
@@ -35,6 +36,7 @@ class _Measured:
     valid: int = 0
     ignored: int = 0
     unknown: dict[int | Colour, int] = field(default_factory=dict)
+    ignored_labels: Counter[int | Colour] = field(default_factory=Counter)
     summary: ImageSummary | None = None
 
 
@@ -50,7 +52,7 @@ def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
     moments = RunningMoments(len(manifest.bands))
     images, pixels, valid, ignored = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     classes: dict[str, NDArray[np.int64]] = {}
-    unknown = Counter[str]()
+    unknown, left_out = Counter[str](), Counter[str]()
     problems: list[str] = []
     images_read: list[ImageSummary] = []
     for row in tqdm(manifest.entries, "measuring", unit="image", disable=not (progress and sys.stderr.isatty())):
@@ -69,6 +71,7 @@ def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
             ignored[row.split] += figures_of_row.ignored
             classes[row.split] = classes.get(row.split, 0) + figures_of_row.classes
             unknown.update({label_name(label): count for label, count in figures_of_row.unknown.items()})
+            left_out.update({label_name(label): count for label, count in figures_of_row.ignored_labels.items()})
             if figures_of_row.unknown and not manifest.ignore_unknown:
                 problems.append(str(unknown_labels_error(row.mask, figures_of_row.unknown, manifest.legend)))
     problems += [finding.line for finding in compare_companions(images_read) if finding.severity == "error"]
@@ -87,6 +90,7 @@ def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
         class_pixels={split: tuple(counts.tolist()) for split, counts in classes.items()} if labelled else {},
         ignored_pixels=dict(ignored),
         unknown_labels=dict(unknown),
+        ignored_labels=dict(left_out),
         height=Spread.of([row.window.height for row in readable]),
         width=Spread.of([row.window.width for row in readable]),
         gsd=Spread.of([row.gsd for row in manifest.entries if row.gsd is not None]),
@@ -122,6 +126,8 @@ def _walk(row: Row, image: Raster, mask: Raster | None, legend: Legend) -> _Meas
             counts, ignored = label_counts(indices if everywhere else indices[valid], len(legend))
             figures.classes += counts
             figures.ignored += ignored
+            if ignored:
+                figures.ignored_labels.update(ignored_labels(mask, legend, strip))
             for label, count in unnamed.items():
                 figures.unknown[label] = figures.unknown.get(label, 0) + count
     moments = figures.moments

@@ -79,6 +79,14 @@ def _order(seed: int, pool: int, turn: int, size: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, pool, turn)).permutation(size)
 
 
+def place_in_pass(seed: int, draw: int, size: int) -> int:
+    """Return which of ``size`` samples a draw shows, where each is shown once in every pass, in a new order each time.
+
+    It is a function of seed and draw alone.
+    """
+    return int(_order(seed, 0, draw // size, size)[draw % size])
+
+
 def split_batch(total: int, images: Mapping[str, int], processes: int = 1) -> dict[str, int]:
     """Part a batch of all processes among sets in proportion to their training images, by largest remainder.
 

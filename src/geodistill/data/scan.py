@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from tqdm import tqdm
 
 from geodistill.data.findings import ImageSummary, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.layout import find_pairs, no_pair_error
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.mask_files import infer_legend, size_mismatch_error
+from geodistill.data.mask_files import infer_legend, label_name, size_mismatch_error
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError
+from geodistill.files import atomic_path
 from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
@@ -94,11 +96,11 @@ def scan(
     `Manifest.problems`, and training refuses the manifest until they are mended.
 
     Args:
-        images: Folder (or folders, or one file) of images; with ``images/`` and ``masks/`` inside, at any depth,
-            no ``masks`` are needed.
+        images: Folder (or folders, or one file) of images; with ``images/`` and ``masks/`` inside, at any depth, or
+            ``masks/`` beside it, no ``masks`` are needed.
         masks: As many folders or files of masks.
         out: The manifest to write; a name without suffix is a folder that gets ``manifest.parquet``.
-        legend: A legend, or its file; without one, classes are the values found in single-band masks.
+        legend: A legend, or its file; without one, classes are the values or colours found in the masks.
         unlabelled: Take images without mask too, as split ``unlabelled``.
         include: Pattern of image file names to take, such as ``*-21.png``.
         split: How to divide; by default each file by itself, 70, 15 and 15 of a hundred.
@@ -115,7 +117,7 @@ def scan(
     places, target = _paths(images), manifest_path(out)
     plan = split or SplitPlan()
     classes = legend if isinstance(legend, Legend | None) else Legend.load(legend)
-    layout = find_pairs(places, () if masks is None else _paths(masks), include)
+    layout = find_pairs(places, () if masks is None else _paths(masks), include, beside=not unlabelled)
     inputs = [path for pair in layout.pairs for path in pair if path is not None] + layout.masks_without_image
     given = [Path(path) for path in (legend, plan.group_file) if isinstance(path, str | Path)]
     given += [] if plan.lists is None else sorted(plan.lists.glob("*.txt"))
@@ -260,6 +262,31 @@ def _date_in(name: str) -> str | None:
     return None
 
 
+def write_proposal(report: ScanReport) -> str:
+    """Write a legend that was made from the masks beside the manifest, to be edited; return a line that says so.
+
+    A file that is there is left as it is.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    legend, path = report.manifest.legend, report.manifest.path
+    if legend is None or path is None:
+        return ""
+    file = path.with_name("legend.yaml")
+    if file.exists():
+        return f"{file} is there and was left as it is; --legend {file} takes it"
+    classes = {
+        name: {"colour": label_name(colour), "value": value}
+        for name, colour, value in zip(legend.names, legend.colours, legend.values, strict=True)
+    }
+    ignored = [*legend.ignore_values, *(label_name(colour) for colour in legend.ignore_colours)]
+    text = yaml.safe_dump({"classes": classes, "ignore": ignored}, sort_keys=False, allow_unicode=True)
+    with atomic_path(file, "legend") as part:
+        part.write_text(text, encoding="utf-8")
+    return f"{file} holds this legend: name the classes in it and scan again with --legend {file}"
+
+
 def format_scan(report: ScanReport) -> str:
     """Write a scan's report as the text that ``data scan`` prints."""
     manifest = report.manifest
@@ -270,7 +297,7 @@ def format_scan(report: ScanReport) -> str:
         if names:
             lines.append(f"{split} groups: " + (", ".join(names) if len(names) <= 12 else str(len(names))))
     if manifest.legend is not None:
-        how = "inferred from the values found in the masks" if report.legend_inferred else "given"
+        how = "proposed from what the masks hold" if report.legend_inferred else "given"
         values = [f"{name}={value}" for name, value in zip(manifest.legend.names, manifest.legend.values, strict=True)]
         lines.append(f"legend ({how}): {', '.join(values if report.legend_inferred else manifest.legend.names)}")
     for what, paths in (

@@ -19,6 +19,7 @@ from geodistill.raster import Window
 from geodistill.reading import ANNOTATION_BYTES, read_text
 
 SplitKind = Literal["file", "group", "block", "window", "lists"]
+BlockUnit = Literal["metres", "pixels"]
 NAMES = ("train", "val", "test")
 LEFT_OUT = ""
 """Split of a row that no list and no named group takes in."""
@@ -60,7 +61,7 @@ class SplitPlan:
     group_file: Path | None = None
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     block_size: float | None = None
-    block_unit: Literal["metres", "pixels"] = "metres"
+    block_unit: BlockUnit = "metres"
     lists: Path | None = None
     val_from_train: float = 0.0
     seed: int = 0
@@ -68,8 +69,8 @@ class SplitPlan:
     def __post_init__(self) -> None:
         if self.kind not in get_args(SplitKind):
             raise UnknownNameError("kind of split", self.kind, get_args(SplitKind))
-        if self.block_unit not in ("metres", "pixels"):
-            raise UnknownNameError("unit of blocks", self.block_unit, ("metres", "pixels"))
+        if self.block_unit not in get_args(BlockUnit):
+            raise UnknownNameError("unit of blocks", self.block_unit, get_args(BlockUnit))
         if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):
             raise DataError(f"split fractions {self.fractions}", "three numbers from 0 that sum to 1")
         if not 0 <= self.val_from_train < 1:

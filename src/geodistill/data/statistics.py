@@ -50,6 +50,7 @@ class Statistics:
         class_pixels: Valid pixels of each class, by split.
         ignored_pixels: Valid pixels whose label is ignored, by split.
         unknown_labels: Valid pixels of each mask value or colour that is in no legend entry, over all splits.
+        ignored_labels: Valid pixels of each mask value or colour that the legend says to ignore, over all splits.
         height: Rows of the images.
         width: Columns of the images.
         gsd: Ground sampling distance in metres per pixel; ``None`` where no image says.
@@ -67,6 +68,7 @@ class Statistics:
     class_pixels: dict[str, tuple[int, ...]]
     ignored_pixels: dict[str, int]
     unknown_labels: dict[str, int] = field(default_factory=dict)
+    ignored_labels: dict[str, int] = field(default_factory=dict)
     height: Spread | None = None
     width: Spread | None = None
     gsd: Spread | None = None
@@ -84,6 +86,7 @@ class Statistics:
             DataError: It is something else.
         """
         known = {field.name for field in fields(cls)}
+        data = {"ignored_labels": {}} | dict(data)  # which manifests of before do not have
         if set(data) != known:
             raise DataError(f"statistics with {listed(sorted(set(data) ^ known))} missing or unknown", "all figures")
         values = dict(data)
@@ -93,7 +96,7 @@ class Statistics:
             values[key] = tuple(_each(data[key], int | float, key))
             if bands is not None and len(values[key]) not in (0, bands):
                 raise DataError(f"statistics with {len(values[key])} {key}", f"{bands}, one per band")
-        for key in ("images", "pixels", "valid_pixels", "ignored_pixels", "unknown_labels"):
+        for key in ("images", "pixels", "valid_pixels", "ignored_pixels", "unknown_labels", "ignored_labels"):
             _each(_mapping(data[key], key).values(), int, key)
         for key in ("height", "width", "gsd"):
             values[key] = None if data[key] is None else _spread(data[key], key)

@@ -110,7 +110,7 @@ def _join(workers: int, address: str | None) -> tuple[Any, bool]:
         raise RecipeError(
             "the engine 'ray' asks for the package ray, which is not installed",
             "",
-            "pip install 'geodistill[cluster]', or use the engine 'local' with several workers",
+            "pip install 'geodistill[ray]', or use the engine 'local' with several workers",
         ) from error
     if ray.is_initialized():
         return ray, False

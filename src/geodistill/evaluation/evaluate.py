@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.errors import DataError, GeodistillWarning
+from geodistill.errors import DataError, GeodistillWarning, RecipeError
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
 from geodistill.evaluation.results import check_place, claim_results, hold_results, model_files, read_files
@@ -49,9 +49,11 @@ class EvaluateOptions:
         class_map: Class of the set by class of the model, for a set with other classes: scores are those of the
             classes that both have (MetaSegNet's table VI).
         location: Where images were taken, for a model that asks and a manifest that does not say.
+        gsd: Metres per pixel that images are brought to before they are segmented, for a set of another resolution
+            than the model's; scored on the labels as they are.
 
     Raises:
-        RecipeError: Overlap or batch size is out of its range.
+        RecipeError: A number is out of its range.
     """
 
     overlap: float = 0.25
@@ -62,8 +64,11 @@ class EvaluateOptions:
     worst: int = 12
     class_map: Mapping[str, str] | None = None
     location: LocationHint = field(default_factory=LocationHint)
+    gsd: float | None = None
 
     def __post_init__(self) -> None:
+        if self.gsd is not None and not 0 < self.gsd < math.inf:
+            raise RecipeError(f"gsd {self.gsd}", "metres per pixel, above 0")
         PredictOptions(overlap=self.overlap, batch=self.batch_size)
 
 
@@ -143,6 +148,7 @@ def evaluate(
                 "images": len(images),
                 "overlap": options.overlap,
                 "tta_flips": options.flips,
+                "gsd": options.gsd,
                 "class_map": None if options.class_map is None else dict(options.class_map),
                 "padding": padding,
             }
@@ -173,7 +179,9 @@ def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, opti
         masks,
         legend,
         subset,
-        ScoringSettings(options.overlap, options.flips, options.batch_size, manifest.ignore_unknown, mapping),
+        ScoringSettings(
+            options.overlap, options.flips, options.batch_size, manifest.ignore_unknown, mapping, options.gsd
+        ),
         segmenter.tile,
     )
 

@@ -81,15 +81,30 @@ def prediction_grid(
     Raises:
         OutputError: The picture cannot be written.
     """
-    rows = [
-        _row(
-            [to_rgb(image, bands), legend.paint(truth), legend.paint(prediction), error_map(truth, prediction)],
-            side,
-        )
+    panels = [
+        [to_rgb(image, bands), legend.paint(truth), legend.paint(prediction), error_map(truth, prediction)]
         for image, truth, prediction in zip(images, truths, predictions, strict=True)
     ]
+    panel_grid(panels, ("image", "truth", "prediction", "errors (red)"), legend, path, side)
+
+
+def panel_grid(
+    panels: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str], legend: Legend, path: Path, side: int = 256
+) -> None:
+    """Write a PNG of panels in rows and columns; a title stands above each column, the legend below.
+
+    Args:
+        panels: ``(H, W, 3)`` uint8 each, row by row; the first of a row is the image.
+        titles: One for each column.
+        legend: The classes.
+        path: The picture.
+        side: Side of each panel in pixels.
+
+    Raises:
+        OutputError: The picture cannot be written.
+    """
+    rows = [_row(row, side) for row in panels]
     width = rows[0].shape[1]
-    titles = ("image", "truth", "prediction", "errors (red)")
     header = np.full((_LINE, width, 3), 255, np.uint8)
     header = _write(header, [(title, index * (side + _GAP) + 2, 4) for index, title in enumerate(titles)])
     write_png(path, np.concatenate([header, *rows, legend_strip(legend, width)]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from geodistill.inference.sliding import SceneRows, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
+from geodistill.raster.resampled import ResampledRaster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -40,6 +41,8 @@ class ScoringSettings:
         batch_size: Batch size (windows per forward pass).
         ignore_unknown: Ignore labels that the legend does not list instead of refusing them.
         mapping: Scores on the classes that model and set have in common; on the model's own where not given.
+        gsd: Metres per pixel that images are brought to before they are segmented; the labels stay as they are, and
+            each takes the class of the pixel it lies in.
     """
 
     overlap: float = 0.25
@@ -47,6 +50,7 @@ class ScoringSettings:
     batch_size: int = 4
     ignore_unknown: bool = False
     mapping: ClassMap | None = None
+    gsd: float | None = None
 
     def prediction(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return predicted classes as they are scored."""
@@ -162,16 +166,16 @@ def score_image(network: Network, row: Row, legend: Legend, settings: ScoringSet
     with (
         Raster(row.image) as raster,
         _open_mask(row, raster) as mask,
-        _stream(network, Area(raster, area), settings) as parts,
+        _predictions(network, raster, area, settings) as parts,
     ):
         cells = ErrorCells(area.height, area.width)  # of an area that the image was found to have
-        for part in parts:
-            height, width = part.valid.shape
-            truth = read_truth(mask, legend, Window(area.row + part.first, area.col, height, width), settings)
-            truth = np.where(part.valid, truth, np.uint8(IGNORE_INDEX))
-            prediction = settings.prediction(part.classes)
+        for first, classes_of, valid in parts:
+            height, width = valid.shape
+            truth = read_truth(mask, legend, Window(area.row + first, area.col, height, width), settings)
+            truth = np.where(valid, truth, np.uint8(IGNORE_INDEX))
+            prediction = settings.prediction(classes_of)
             matrix.update(prediction, truth)
-            cells.add(part.first, (prediction != truth) & (truth != IGNORE_INDEX))
+            cells.add(first, (prediction != truth) & (truth != IGNORE_INDEX))
         worst = cells.worst(PART)
     return ImageScore(row, matrix, Window(area.row + worst.row, area.col + worst.col, worst.height, worst.width))
 
@@ -200,10 +204,10 @@ def read_preview(network: Network, score: ImageScore, legend: Legend, settings: 
     with (
         Raster(score.row.image) as raster,
         _open_mask(score.row, raster) as mask,
-        _stream(network, Area(raster, score.part), settings) as parts,
+        _predictions(network, raster, score.part, settings) as parts,
     ):
         pixels, valid = raster.read(score.part)
-        prediction = np.concatenate([settings.prediction(part.classes) for part in parts])
+        prediction = np.concatenate([settings.prediction(classes) for _, classes, _ in parts])
         truth = read_truth(mask, legend, score.part, settings)
     return Preview(np.where(valid, pixels, 0).astype(np.float32), truth, prediction)
 
@@ -218,6 +222,43 @@ def read_truth(mask: Raster, legend: Legend, window: Window, settings: ScoringSe
     if odd and not settings.ignore_unknown:
         raise unknown_labels_error(mask.path, odd, legend)
     return settings.truth(truth)
+
+
+Rows = tuple[int, NDArray[np.uint8], NDArray[np.bool_]]
+"""The first of some rows of an area, their predicted classes and their valid pixels, both ``(rows, W)``."""
+
+
+@contextmanager
+def _predictions(
+    network: Network, raster: Raster, area: Window, settings: ScoringSettings
+) -> Generator[Generator[Rows, None, None], None, None]:
+    """Segment an area of an open raster, from its first row to its last, in the area's own pixels."""
+    if settings.gsd is None:
+        with _stream(network, Area(raster, area), settings) as parts:
+            yield ((part.first, part.classes, part.valid) for part in parts)
+        return
+    with ResampledRaster(raster, settings.gsd) as shown:
+        rows = _under(area.row, area.height, raster.grid.height, shown.grid.height)
+        cols = _under(area.col, area.width, raster.grid.width, shown.grid.width)
+        window = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
+        with _stream(network, Area(shown, window), settings) as parts:
+            yield _spread(parts, rows - rows[0], cols - cols[0])
+
+
+def _spread(
+    parts: Generator[SceneRows, None, None], rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> Generator[Rows, None, None]:
+    """Yield what was found at each pixel of the file, under ``rows`` and ``cols`` of the resampled one."""
+    for part in parts:
+        start, end = np.searchsorted(rows, [part.first, part.first + len(part.valid)])
+        if start < end:
+            lines = rows[start:end] - part.first
+            yield int(start), part.classes[lines[:, None], cols], part.valid[lines[:, None], cols]
+
+
+def _under(first: int, count: int, old: int, new: int) -> NDArray[np.int64]:
+    """Return the new pixel that the centre of each of ``count`` old ones along an axis lies in."""
+    return ((np.arange(first, first + count) + 0.5) * new / old).astype(np.int64)
 
 
 def _stream(network: Network, area: Area, settings: ScoringSettings) -> closing[Generator[SceneRows, None, None]]:

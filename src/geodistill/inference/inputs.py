@@ -13,14 +13,11 @@ from unicodedata import normalize
 import numpy as np
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.inference.options import PredictOptions
-from geodistill.raster import IMAGE_SUFFIXES, Raster, Window
+from geodistill.inference.options import FAR, PredictOptions
+from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster, Window
 from geodistill.raster.bands import aliases, band_token
 from geodistill.raster.source import is_local, shared_name, stem_of
 from geodistill.spec import Spec
-
-FAR = 1.5
-"""A scene whose ground sampling distance differs from the model's by more than this factor is worth a warning."""
 
 MOST_DEVIATIONS = 5.0
 """How far a scene's mean may lie from the model's, in the model's standard deviations, on average over the bands.
@@ -154,7 +151,7 @@ def _pixel_size(path: Path) -> float:
 
 
 def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster:
-    """Open a scene with the model's bands, at its ground sampling distance where asked for.
+    """Open a scene with the model's bands, at the ground sampling distance that the options ask for.
 
     Raises:
         DataError: It cannot be read, has no such bands, or refers to what ``local_only`` forbids.
@@ -172,7 +169,8 @@ def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster
             from geodistill.inference.local_only import refuse_outside
 
             refuse_outside(scene, raster)
-        return _resampled(raster, spec) if options.resample else raster
+        resample = options.gsd == "model" or (options.gsd == "auto" and is_far(raster, spec))
+        return _resampled(raster, spec) if resample else raster
     except DataError:
         raster.close()
         raise
@@ -182,20 +180,33 @@ def _resampled(raster: Raster, spec: Spec) -> Raster:
     from geodistill.raster.resampled import ResampledRaster
 
     if spec.gsd is None:
-        raise DataError("a model without ground sampling distance", "one to resample to", "drop --resample")
+        raise DataError("a model without ground sampling distance", "one to resample to", "--gsd native")
     with raster:
         return ResampledRaster(raster, spec.gsd)
 
 
-def warn_unlike(raster: Raster, spec: Spec) -> None:
-    """Warn where a scene's ground sampling distance or samples lie far from those that a model was trained on."""
-    gsd, trained = raster.grid.gsd, spec.gsd
-    if gsd is not None and trained is not None and max(gsd / trained, trained / gsd) > FAR:
-        warnings.warn(
-            f"{raster.source} has {gsd:.3g} m a pixel, the model {trained:.3g} m; --resample brings it there",
-            GeodistillWarning,
-            stacklevel=2,
+def _native(raster: Raster) -> Grid:
+    """Return the grid of the file, whatever the raster is read at."""
+    grid: Grid = getattr(raster, "native", raster.grid)
+    return grid
+
+
+def is_far(raster: Raster, spec: Spec) -> bool:
+    """Whether the ground sampling distances of a scene and a model are known and differ by more than `FAR`."""
+    gsd, trained = _native(raster).gsd, spec.gsd
+    return gsd is not None and trained is not None and max(gsd / trained, trained / gsd) > FAR
+
+
+def warn_unlike(raster: Raster, spec: Spec, options: PredictOptions) -> None:
+    """Say where a scene was resampled unasked, or its distance or samples lie far from those of the training."""
+    if options.gsd != "model" and is_far(raster, spec):
+        native = _native(raster).gsd
+        distances = f"{raster.source} has {native:.3g} m a pixel, the model {spec.gsd:.3g} m"
+        resampled = raster.grid.gsd != native
+        done = (
+            "resampled to the model's; --gsd native keeps the scene's" if resampled else "the classes may mean nothing"
         )
+        warnings.warn(f"{distances}: {done}", GeodistillWarning, stacklevel=2)
     moments = sample_moments(raster) if any(spec.mean) else None
     difference = how_far(spec, *moments) if moments is not None else None
     if difference is not None:

@@ -52,7 +52,7 @@ def scene_prompts(
         return None
     # A model of images alone never comes here, and needs neither the climate zones nor their texts.
     from geodistill.methods.metasegnet.network import ANY
-    from geodistill.methods.metasegnet.training import prompt_row
+    from geodistill.methods.metasegnet.text_table import prompt_row
     from geodistill.text.climate import season, tile_zones
     from geodistill.text.places import find_place
 
@@ -87,7 +87,7 @@ class PerPlaceModel:
         """
         if len(self._segmenter.prompts) < 2:
             return self._segmenter
-        from geodistill.methods.metasegnet.training import prompt_row
+        from geodistill.methods.metasegnet.text_table import prompt_row
         from geodistill.text.places import row_place
 
         hint = self._hint

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
-from geodistill import backends
+from geodistill.backends import BACKENDS as KNOWN_BACKENDS
+from geodistill.backends import PRECISIONS as KNOWN_PRECISIONS
 from geodistill.errors import RecipeError, UnknownNameError
 
-BACKENDS = ("auto", *backends.BACKENDS)
-PRECISIONS = ("auto", *backends.PRECISIONS)
+BACKENDS = ("auto", *KNOWN_BACKENDS)
+PRECISIONS = ("auto", *KNOWN_PRECISIONS)
 
 BLENDS = ("cosine", "none")
 """How overlapping windows become one map: see `axis_weights`."""
@@ -26,6 +27,14 @@ VECTOR_FORMATS = {"gpkg": "GPKG", "parquet": "Parquet", "fgb": "FlatGeobuf", "ge
 
 MAX_OVERLAP = 0.75
 """Beyond it a scene costs more than sixteen times its pixels."""
+
+Gsd = Literal["auto", "native", "model"]
+GSDS: tuple[Gsd, ...] = get_args(Gsd)
+"""At what ground sampling distance a scene is mapped: at its own (``native``), at the model's, or (``auto``) at its own
+unless that differs from the model's by more than `FAR`."""
+
+FAR = 1.5
+"""The factor beyond which a scene's ground sampling distance is not the model's."""
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -89,7 +98,8 @@ class PredictOptions(SlidingOptions):
         bands: Bands of the scenes to use, each by number from 1 or by name; by default by the model's names where
             the scene has them, else all in their order.
         nodata: Value that means no data, for scenes that do not say so themselves.
-        resample: Bring scenes to the ground sampling distance of the model.
+        gsd: Ground sampling distance of the maps, among `GSDS`: that of the model, of the scene (``native``), or
+            ``auto``, that of the scene unless it differs from the model's by more than a factor of 1.5.
         max_memory: Most bytes that a scene may take beside the network; wider ones are cut in column blocks.
         resume: Continue interrupted maps and leave finished ones as they are.
         blocks: In how many blocks of rows each scene is cut for several workers; by default as many as keep all
@@ -117,7 +127,7 @@ class PredictOptions(SlidingOptions):
     compile: bool = False
     bands: tuple[str, ...] | None = None
     nodata: float | None = None
-    resample: bool = False
+    gsd: Gsd = "auto"
     max_memory: int | None = None
     resume: bool = False
     blocks: int | None = None
@@ -137,6 +147,8 @@ class PredictOptions(SlidingOptions):
             raise UnknownNameError("backend", self.backend, BACKENDS)
         if self.precision not in PRECISIONS:
             raise UnknownNameError("precision", self.precision, PRECISIONS)
+        if self.gsd not in GSDS:
+            raise UnknownNameError("ground sampling distance", self.gsd, GSDS)
         if isinstance(self.batch, int) and self.batch < 1:
             raise RecipeError(f"batch size {self.batch}", "at least 1")
         if self.blocks is not None and self.blocks < 1:
@@ -168,7 +180,7 @@ class PredictChoices(TypedDict, total=False):
     compile: bool
     bands: tuple[str, ...] | None
     nodata: float | None
-    resample: bool
+    gsd: Gsd
     max_memory: int | None
     resume: bool
     blocks: int | None

@@ -128,7 +128,7 @@ def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> li
             try:
                 read.update(raster.files)
                 check_bands(raster, spec.bands)
-                warn_unlike(raster, spec)
+                warn_unlike(raster, spec, worker.options)
             except DataError:
                 raster.close()
                 raise

@@ -238,7 +238,7 @@ def identity(segmenter: Segmenter, plan: RunPlan, raster: Raster) -> dict[str, A
         "confidence": options.with_confidence,
         "probabilities": options.probabilities,
         "backend": plan.backend,
-        "resample": options.resample,
+        "gsd": raster.grid.gsd,
         "nodata": options.nodata,
         "precision": plan.precision,
         "compile": options.compile,

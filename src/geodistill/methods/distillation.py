@@ -140,8 +140,11 @@ class DistillationObjective(Objective):
         return terms | {term.name: computed[term.teacher][term.kind] for term in self._terms}
 
     def weight(self, name: str, step: int) -> float:
-        """Return the factor of a term; distillation terms have the same at every step."""
-        return self._inner.weight(name, step) if name in self._inner.weights else self.weights[name]
+        """Return the factor of a term; of the distillation terms, DIST's may rise from 0."""
+        if name in self._inner.weights:
+            return self._inner.weight(name, step)
+        rising = self._losses.dist_warmup_steps if name.rpartition(".")[2].startswith("dist_") else 0
+        return self.weights[name] * (min(step / rising, 1.0) if rising else 1.0)
 
     def to(self, device: torch.device | str) -> None:
         """Move the teachers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,8 @@ class CommonLosses:
             probabilities, ``soft``, or its class, ``hard``.
         pseudo_confidence: Least probability of a pixel's class for that, lower for classes of which the teacher is
             less sure; 0 takes every pixel.
+        dist_warmup_steps: Steps in which the factors of these two rise from 0: correlations weigh most on a student
+            whose probabilities hardly differ yet.
     """
 
     weighting: Literal["fixed", "uncertainty", "gradient_balance"] = "fixed"
@@ -41,10 +43,28 @@ class CommonLosses:
     dist_temperature: float = 1.0
     pseudo_labels: Literal["soft", "hard"] = "soft"
     pseudo_confidence: float = 0.0
+    dist_warmup_steps: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.pseudo_confidence < 1:
             raise RecipeError(f"losses.pseudo_confidence {self.pseudo_confidence}", "a probability from 0, below 1")
+
+    def idle_keys(self, weights: Mapping[str, float]) -> dict[str, str]:
+        """Return the recipe keys of distillation terms that have no factor, each with the reason."""
+        terms = {
+            "kd_temperature": ("kd",),
+            "cwd_temperature": ("cwd",),
+            "dist_temperature": ("dist_inter", "dist_intra"),
+            "dist_warmup_steps": ("dist_inter", "dist_intra"),
+            "pseudo_labels": ("pseudo",),
+            "pseudo_confidence": ("pseudo",),
+        }
+        used = {name.rpartition(".")[2] for name, weight in weights.items() if weight != 0}
+        return {
+            f"losses.{key}": f"losses.weights has no {' or '.join(names)}"
+            for key, names in terms.items()
+            if used.isdisjoint(names)
+        }
 
 
 class Objective:
@@ -120,6 +140,7 @@ class Method:
         weighting: The `Weighting` that turns terms and factors into one number; their sum where not given.
         teachers: The frozen teachers that the objective asks, by their names in the recipe.
         notes: What a user should know before the first step, one line each.
+        complete: Adds to the trained network's state what only a finished one needs.
     """
 
     name: str
@@ -132,6 +153,7 @@ class Method:
     weighting: nn.Module | None = None
     teachers: dict[str, FrozenTeacher] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    complete: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
     def uses_unlabelled(self) -> bool:
         """Whether images without labels change anything in the labelled steps."""

@@ -28,6 +28,9 @@ METHODS: dict[str, str] = {
 DEFAULT_TEACHER = "teacher"
 """Name of the recipe's ``teacher`` among its teachers."""
 
+Preset = Literal["coherent", "printed", "released"]
+"""Where paper and released code differ: the variant that makes sense, the paper as printed, the code as released."""
+
 LOGIT_LOSSES: dict[str, str] = {
     kind: f"geodistill.methods.distillation:{kind}" for kind in ("kd", "cwd", "dist_inter", "dist_intra")
 }
@@ -50,8 +53,10 @@ class OptimizerConfig:
 
     Attributes:
         lr: Learning rate.
-        encoder_lr: Learning rate of the encoder; `lr` where not given.
+        encoder_lr: Learning rate of the encoder, adapters in it excepted, which are new; `lr` where not given.
         weight_decay: Decay of weight matrices and kernels; norms, biases, positions and scales never decay.
+        decay_vectors: Decay biases, layer scales and batch norms too, as mmseg's recipes do; layer norms and positions
+            never do.
         betas: AdamW's two moment factors.
         clip_norm: Largest L2 norm of the whole gradient; no clipping where not given.
         layer_decay: Of a plain vision transformer as encoder: factor of the learning rate from each block to the one
@@ -63,6 +68,7 @@ class OptimizerConfig:
     lr: float = 6e-4
     encoder_lr: float | None = None
     weight_decay: float = 0.01
+    decay_vectors: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float | None = None
     layer_decay: float | None = None
@@ -87,6 +93,8 @@ class ScheduleConfig:
         end_lr_factor: Factor of the peak at the last step.
         cycles: Times that the decay runs, from the peak each time and twice as long as the time before: cosine with
             warm restarts where the kind is ``cosine``.
+        decay_start: Step at which the decay begins, where that is not the end of the warm-up; inside the warm-up the
+            two factors are multiplied.
         hold_steps: Steps that the decay holds each value: those of an epoch where it was published by epochs.
         encoder_end_lr_factor: As `end_lr_factor`, for the encoder; the same where not given.
     """
@@ -97,6 +105,7 @@ class ScheduleConfig:
     power: float = 0.9
     end_lr_factor: float = 0.0
     cycles: int = 1
+    decay_start: int | None = None
     hold_steps: int = 1
     encoder_end_lr_factor: float | None = None
 
@@ -106,10 +115,15 @@ class ScheduleConfig:
 
     def factor(self, step: int, max_steps: int, encoder: bool = False) -> float:
         """Return the learning rate at ``step`` (from 0) as a factor of its peak."""
-        if step < self.warmup_steps:
-            return self.warmup_start + (1 - self.warmup_start) * step / self.warmup_steps
-        reached = (step - self.warmup_steps) // self.hold_steps * self.hold_steps
-        done = min(reached / max(max_steps - self.warmup_steps, 1), 1)
+        warmed = min(step / self.warmup_steps, 1) if self.warmup_steps else 1.0
+        warmup = self.warmup_start + (1 - self.warmup_start) * warmed
+        start = self.warmup_steps if self.decay_start is None else self.decay_start
+        reached = max(step - start, 0) // self.hold_steps * self.hold_steps
+        done = min(reached / max(max_steps - start, 1), 1)
+        return warmup * self._decay(done, encoder)
+
+    def _decay(self, done: float, encoder: bool) -> float:
+        """Return the decay's factor where a share of it is done."""
         left = 1 - (done if self.cycles == 1 else self._within_cycle(done))
         if self.kind == "poly":
             shape = float(left**self.power)
@@ -176,14 +190,12 @@ class TrainerConfig:
 class Recipe:
     """What recipes of every method hold, in this order; each method narrows what is its own.
 
-    ``init`` names a trained Segmenter whose weights the run begins with, all but the heads; see
-    `geodistill.training.warm_start`.
+    ``preset`` chooses the method's own values where its paper and the released code differ. ``init`` names a trained
+    Segmenter whose weights the run begins with, all but the heads; see `geodistill.training.warm_start`.
     """
 
-    needs_teacher = False
-    """Whether the method itself asks ``teacher``, beside what loss terms do; not a field of the recipe."""
-
     method: str = ""
+    preset: str = "coherent"
     init: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     network: Any = None
@@ -195,6 +207,11 @@ class Recipe:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     @property
+    def needs_teacher(self) -> bool:
+        """Whether the method itself asks ``teacher`` at these values, beside what loss terms do."""
+        return False
+
+    @property
     def phase_steps(self) -> int:
         """Optimiser steps of the method's phase before the labels; 0 where it has none."""
         return 0
@@ -204,6 +221,10 @@ class Recipe:
         """The parts of the run, in order."""
         steps: tuple[tuple[Stage, int], ...] = (("phase", self.phase_steps), ("labels", self.trainer.max_steps))
         return tuple(stage for stage, count in steps if count > 0)
+
+    def idle_keys(self) -> dict[str, str]:
+        """Return the dotted keys that do nothing beside the recipe's other values, each with the reason."""
+        return {}
 
     def without_weights(self) -> Self:
         """Return the recipe with every part of the method randomly initialised, for figures that weights do not change.
@@ -226,7 +247,8 @@ class BuildContext:
     """What a method is built for, beside its recipe.
 
     Attributes:
-        spec: Classes, bands and normalisation of the data.
+        spec: Classes and bands of the data, and the normalisation of the network's input.
+        data_spec: The same with the data's own normalisation, where that is another.
         teachers: The recipe's teachers that are asked for, by name; ``teacher`` among them where the method needs one.
         rows: The labelled images that will be seen, for a method that needs the place of each.
         sets: Spec of each data set by name, where the network learns several at once.
@@ -238,6 +260,7 @@ class BuildContext:
     rows: Sequence[Row] = ()
     sets: Mapping[str, Spec] = field(default_factory=dict)
     class_pixels: Sequence[int] = ()
+    data_spec: Spec | None = None
 
 
 @dataclass(frozen=True)
@@ -247,12 +270,12 @@ class MethodPlug:
     Attributes:
         recipe: Its recipe, a dataclass whose defaults are the method's.
         build: Returns the method of such a recipe, whose ``losses.weights`` hold the method's own terms alone.
-        presets: Recipe values by preset, laid under the recipe's own.
+        presets: Recipe values by preset, laid under the recipe's own; none for a preset that is not here.
     """
 
     recipe: type[Recipe]
     build: Callable[[Any, BuildContext], Method]
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"coherent": {}})
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def find_method(name: str) -> MethodPlug:

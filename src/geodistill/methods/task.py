@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from geodistill.data.mixing import Mixing
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, TrainingError
+from geodistill.lazy import load
 from geodistill.methods.freezing import Freezing
 from geodistill.methods.method import Method
 from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
@@ -257,16 +258,23 @@ class SegmentationTask(lightning.LightningModule):
 def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Sort trainable parameters by learning rate (encoder or not) and by decay.
 
-    Vectors and scalars (norms, biases, layer scales, temperatures), position embeddings and relative position
-    tables never decay.
+    Vectors and scalars (norms, biases, layer scales, temperatures) decay only under ``decay_vectors``, and layer norms,
+    position embeddings and relative position tables never.
     """
     in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    if encoder is not None and "adapters=" in str(getattr(encoder, "name", "")):
+        adapters = load("geodistill.nn.adapters:adapters_of")(encoder)
+        in_encoder -= {id(p) for adapter in adapters for p in adapter.parameters()}
+    layer_norms = {
+        id(p) for module in network.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()
+    }
     factors = {} if config.layer_decay is None else layer_factors(encoder, config.layer_decay)
     undecayed = ("pos_embed", "position", "cls_token", "relative_position", "reg_token")
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and not any(word in name for word in undecayed)
+            vector = parameter.ndim <= 1 and not (config.decay_vectors and id(parameter) not in layer_norms)
+            decays = not vector and not any(word in name for word in undecayed)
             key = (id(parameter) in in_encoder, decays, factors.get(id(parameter), 1.0))
             groups.setdefault(key, []).append(parameter)
     encoder_lr = config.lr if config.encoder_lr is None else config.encoder_lr

@@ -336,11 +336,16 @@ def build_teacher(config: TeacherConfig, spec: Spec) -> EncoderTeacher:
     return EncoderTeacher(encoder, mean, std, bands, config.precision)
 
 
-def _check_units(spec: Spec, bands: Sequence[int]) -> None:
-    """Refuse data that is plainly not 8-bit: the teacher would see flat black or white."""
+def is_8_bit(spec: Spec, bands: Sequence[int]) -> bool:
+    """Return whether images may be 8-bit: with statistics that are for those, others would be flat black or white."""
     highest = max(spec.mean[b] for b in bands)
     reach = max(spec.mean[b] + 2 * spec.std[b] for b in bands)
-    if highest > 255 or reach < 1.5:
+    return highest <= 255 and reach >= 1.5
+
+
+def _check_units(spec: Spec, bands: Sequence[int]) -> None:
+    """Refuse data that is plainly not 8-bit."""
+    if not is_8_bit(spec, bands):
         means = ", ".join(f"{spec.mean[b]:.4g}" for b in bands)
         raise RecipeError(
             f"band means {means} under a teacher that expects 8-bit images", "0..255", "set teacher.statistics: data"

@@ -61,7 +61,7 @@ class FAM(nn.Module):
 
     def __init__(self, channels: Sequence[int], teacher_channels: Sequence[int]) -> None:
         super().__init__()
-        convs = [nn.Conv2d(own, target, 1) for own, target in zip(channels, teacher_channels, strict=True)]
+        convs = [nn.Conv2d(count, target, 1) for count, target in zip(channels, teacher_channels, strict=True)]
         for conv in convs:
             nn.init.trunc_normal_(conv.weight, std=0.02)
             if conv.bias is not None:

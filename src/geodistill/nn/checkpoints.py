@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,31 @@ _BACKBONE = "backbone."
 _SWIN_MERGE = re.compile(r"^layers\.(\d+)\.downsample\.")
 _SWIN_TABLES = re.compile(r"\.(?:attn_mask|attn\.relative_position_index)$")
 _MAE_DECODER = re.compile(r"^(?:mask_token$|decoder_)")
+
+_CONVNEXT = "downsample_layers.0.0.weight"
+_CONVNEXT_NAMES = (
+    (r"^downsample_layers\.0\.", "stem."),
+    (r"^downsample_layers\.(\d+)\.", r"stages.\1.downsample."),
+    (r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
+    (r"\.(?:dwconv|depthwise_conv)\.", ".conv_dw."),
+    (r"\.(?:pwconv|pointwise_conv)(\d)\.", r".mlp.fc\1."),
+)
+"""The names that ConvNeXt's authors and mmpretrain have; either has the key `_CONVNEXT`."""
+_VIT = re.compile(r"^layers\.\d+\.ln1\.")
+_VIT_NAMES = (
+    (r"^layers\.", "blocks."),
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"^ln1\.", "norm."),
+    (r"\.ln(\d)\.", r".norm\1."),
+    (r"\.attn\.gamma1(?:\.weight)?$", ".ls1.gamma"),
+    (r"\.ffn\.gamma2(?:\.weight)?$", ".ls2.gamma"),
+    (r"\.ffn\.layers\.0\.0\.", ".mlp.fc1."),
+    (r"\.ffn\.layers\.1\.", ".mlp.fc2."),
+    (r"\.ffn\.", ".mlp."),
+)
+"""mmpretrain's names of a plain vision transformer."""
+_GATED_NAMES = ((r"\.mlp\.w12\.", ".mlp.fc1."), (r"\.mlp\.w3\.", ".mlp.fc2."))
+"""DINOv2's names of a gated MLP, ViT-g's."""
 
 _SAM2_PREFIXES = ("image_encoder.trunk.", "vision_encoder.backbone.", "detector_model.vision_encoder.backbone.")
 """Where the image encoder's trunk (Hiera) lies in SAM2's weights as Meta and as transformers publish them."""
@@ -37,10 +63,11 @@ _SAM2_NAMES = {
 
 
 def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename what DDP, mmsegmentation (also RSP), MAE and Swin's own repository saved.
+    """Rename what DDP, mmsegmentation (also RSP), mmpretrain, MAE and the authors of Swin, ConvNeXt and DINOv2 saved.
 
     A prefix that every key has goes; of a whole segmentor the backbone is taken; of a masked autoencoder the encoder;
     Swin's merging of patches is counted with the stage after it, and its tables, which follow from the sizes, go.
+    DINOv2's registers take no position, so that of the class token is added to it.
 
     Args:
         tensors: By the checkpoint's own names.
@@ -61,7 +88,24 @@ def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return f"layers.{int(match[1]) + 1}.downsample."
 
         tensors = {_SWIN_MERGE.sub(later, k): tensor for k, tensor in tensors.items() if not _SWIN_TABLES.search(k)}
-    return tensors
+    if _CONVNEXT in tensors:
+        tensors = _renamed(tensors, _CONVNEXT_NAMES)
+    if any(map(_VIT.match, tensors)):
+        tensors = _renamed(tensors, _VIT_NAMES)
+    if "register_tokens" in tensors:
+        positions = tensors["pos_embed"]
+        tensors = tensors | {"cls_token": tensors["cls_token"] + positions[:, :1], "pos_embed": positions[:, 1:]}
+        tensors["reg_token"] = tensors.pop("register_tokens")
+    return _renamed(tensors, _GATED_NAMES)
+
+
+def _renamed(tensors: dict[str, Tensor], names: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, tensor in tensors.items():
+        for pattern, name in names:
+            key = re.sub(pattern, name, key)
+        renamed[key] = tensor
+    return renamed
 
 
 def trunk_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

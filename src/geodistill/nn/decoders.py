@@ -69,7 +69,7 @@ class MultiLevelNeck(nn.Module):
     """Makes a pyramid of maps of one size: 1x1 convolution, resize by a factor, 3x3 convolution (mmseg).
 
     Args:
-        channels: Channels of each input map.
+        channels: Channels of each input map; a single map makes every level.
         out_channels: Channels of every output map.
         scales: Factor of each level's height and width.
     """
@@ -80,17 +80,19 @@ class MultiLevelNeck(nn.Module):
         super().__init__()
         self.scales = tuple(scales)
         self.laterals = nn.ModuleList(nn.Conv2d(c, out_channels, 1) for c in channels)
-        self.convs = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in channels)
+        self.convs = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in scales)
         for conv in (*self.laterals, *self.convs):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """``(B, Ci, Hi, Wi)`` a level -> ``(B, out_channels, floor(Hi * scale), floor(Wi * scale))`` a level."""
+        laterals = [lateral(level) for level, lateral in zip(maps, self.laterals, strict=True)]
+        laterals = laterals * len(self.scales) if len(laterals) == 1 else laterals
         pyramid: list[Tensor] = []
-        for level, lateral, conv, scale in zip(maps, self.laterals, self.convs, self.scales, strict=True):
+        for level, conv, scale in zip(laterals, self.convs, self.scales, strict=True):
             size = [max(int(side * scale), 1) for side in level.shape[-2:]]
-            pyramid.append(conv(resize(lateral(level), size)))
+            pyramid.append(conv(resize(level, size)))
         return pyramid
 
 

@@ -1,4 +1,4 @@
-"""A discriminator of feature maps: it draws each map as a picture and judges it with a frozen encoder (KDA)."""
+"""A discriminator of feature maps: it draws each map as a picture, which a frozen encoder reads (KDA, Fig. 2)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,22 @@ class FeatureDiscriminator(nn.Module):
     """Tells two sources of feature maps apart.
 
     Four transposed convolutions draw the map as a picture of three channels, the frozen encoder reads the picture,
-    and a convolutional head judges what it sees. Gradients pass through the frozen encoder to the map.
+    and a convolutional head scores what it reads. Gradients pass through the frozen encoder to the map.
 
-    The encoder is no submodule: it stays out of the optimiser, of DDP and of checkpoints. The gradients of the
-    discriminator's own parameters come out negated: what every other module's optimiser step lowers, its step
-    raises. So one loss, one backward pass and one optimiser train both sides.
+    Student and discriminator play a minimax game over one loss L, the squared difference of the scores (Eq. 2-3): the
+    student S lowers it, the discriminator D raises it. One backward pass serves both, because every gradient that is
+    stored on D's own parameters has its sign reversed::
+
+        step of S   s <- s - rate * dL/ds
+        step of D   d <- d - rate * (-dL/dd)  =  d + rate * dL/dd
+
+    The reversal is on the parameters alone: what flows through D to the maps keeps its sign. So one loss and one
+    optimiser train both sides. The encoder is no submodule: it stays out of the optimiser, of DDP and of checkpoints.
 
     Args:
         channels: Channels of the maps.
-        encoder: Judges the picture; frozen here, in evaluation mode for good. It takes three channels.
-        form: ``scalar`` gives one judgement an image, as the released code does; ``patch`` one a position of the
+        encoder: Reads the picture; frozen here, in evaluation mode for good. It takes three channels.
+        form: ``scalar`` returns one score per image, as the released code does; ``patch`` one per position of the
             map, as the paper's words ("pixel level") ask.
         width: Channels behind the first transposed convolution and the head's first; the others follow from it.
 
@@ -68,7 +74,7 @@ class FeatureDiscriminator(nn.Module):
             nn.Conv2d(width // 4, 1, 1),
         )
         self.whole = nn.Linear(GRID * GRID, 1) if form == "scalar" else None
-        for parameter in self.parameters():
+        for parameter in self.parameters():  # the reversed gradient of the class's text
             parameter.register_hook(torch.neg)  # type: ignore[no-untyped-call]
 
     @property
@@ -77,7 +83,7 @@ class FeatureDiscriminator(nn.Module):
         return self._frozen[0]
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Judge maps.
+        """Score maps.
 
         Args:
             maps: ``(B, C, H, W)``.
@@ -90,23 +96,23 @@ class FeatureDiscriminator(nn.Module):
         # The encoder's grid over the picture is then the map's own: 16 x 16 at stride 14 is the published 224.
         size = (height * stride, width * stride)
         picture = F.interpolate(self.draw(maps), size, mode="bilinear", align_corners=False)
-        seen = self.head(self.encoder(picture)[-1])
+        scores = self.head(self.encoder(picture)[-1])
         if self.whole is not None:
-            seen = self.whole(F.adaptive_avg_pool2d(seen, GRID).flatten(1))
-        return torch.sigmoid(seen.float())
+            scores = self.whole(F.adaptive_avg_pool2d(scores, GRID).flatten(1))
+        return torch.sigmoid(scores.float())
 
     def compare(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge two sources in one batch, so that the batch norms see both and hide no difference between them."""
-        judged_first, judged_second = self(torch.cat([first.float(), second.float()])).chunk(2)
-        return judged_first, judged_second
+        """Score two sources in one batch, so that the batch norms read both and hide no difference between them."""
+        first_scores, second_scores = self(torch.cat([first.float(), second.float()])).chunk(2)
+        return first_scores, second_scores
 
     def place(self, device: torch.device | str) -> None:
         """Move the frozen encoder, which `to` does not reach."""
         self.encoder.to(device)
 
 
-def told_apart(first: Tensor, second: Tensor) -> Tensor:
-    """Accuracy of judgements of two sources, whichever of them was judged higher.
+def discriminator_accuracy(first: Tensor, second: Tensor) -> Tensor:
+    """Return the accuracy of the scores of two sources, whichever of them was scored higher.
 
     The threshold lies halfway between the two means.
 
@@ -115,7 +121,7 @@ def told_apart(first: Tensor, second: Tensor) -> Tensor:
         second: Same shape.
 
     Returns:
-        A scalar in 0..1, about 0.5 for judgements that say nothing.
+        A scalar in 0..1, about 0.5 for scores that say nothing.
     """
     first, second = first.detach().float(), second.detach().float()
     middle = (first.mean() + second.mean()) / 2

@@ -57,11 +57,27 @@ def read_weights(path: Path | str) -> LocalWeights:
     Raises:
         ArtifactError: Nothing is there, or it cannot be read as weights.
     """
-    path = Path(path)
+    file = _weights_file(Path(path))
+    return _described(file, read_tensors(file))
+
+
+def describe_weights(path: Path | str) -> LocalWeights:
+    """Return what `read_weights` returns without the tensors, which are not read.
+
+    Raises:
+        ArtifactError: Nothing is there, or what stands beside it is no description of weights.
+    """
+    return _described(_weights_file(Path(path)), {})
+
+
+def _weights_file(path: Path) -> Path:
     file = path / "model.safetensors" if path.is_dir() else path
     if not file.is_file():
         raise ArtifactError(f"weights {file} do not exist", "a safetensors or pt file, or a directory with one")
-    tensors = read_tensors(file)
+    return file
+
+
+def _described(file: Path, tensors: dict[str, Tensor]) -> LocalWeights:
     description = file.parent / "segmenter.json"
     if description.is_file():
         return _from_segmenter(file, tensors, read_object(description, error=ArtifactError))

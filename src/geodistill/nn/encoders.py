@@ -121,7 +121,7 @@ def build_encoder(
 
     Raises:
         UnknownNameError: No such encoder; the message lists near names.
-        RecipeError: An option, an index or the model is not fit for feature maps.
+        RecipeError: An option, an index or the model is not supported for feature maps.
         ArtifactError: The weights are not available or do not fit.
     """
     base, options = parse_name(name)
@@ -201,6 +201,32 @@ def format_name(base: str, options: dict[str, Any]) -> str:
     """Put a name together that `parse_name` takes apart; options in alphabetical order."""
     inner = ", ".join(f"{key}={options[key]}" for key in sorted(options))
     return f"{base}({inner})" if inner else base
+
+
+def weights_statistics(name: str, weights: str | Path) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
+    """Return what an encoder's weights expect at the input, without building it or reading them.
+
+    Args:
+        name: The encoder's.
+        weights: ``pretrained``, or a path as `read_weights` takes.
+
+    Returns:
+        Mean and standard deviation of each input channel, and whether they are in sensor units: those of a Segmenter or
+        of a distilled encoder are, others are for 8-bit images.
+
+    Raises:
+        ArtifactError: The weights are missing or wrongly described.
+        UnknownNameError: No such encoder.
+    """
+    base, _ = parse_name(name)
+    if weights != "pretrained":
+        local: LocalWeights = load("geodistill.nn.encoder_weights:describe_weights")(weights)
+        if local.mean is not None and local.std is not None:
+            return local.mean, local.std, local.channels is not None
+    config = None if base in OWN_OPTIONS else timm.get_pretrained_cfg(base)
+    if config is None or not config.mean:
+        return *_IMAGENET, False
+    return tuple(255.0 * v for v in config.mean), tuple(255.0 * v for v in config.std), False
 
 
 def _statistics(body: nn.Module, local: LocalWeights | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

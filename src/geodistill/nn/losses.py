@@ -20,6 +20,8 @@ from geodistill.spec import IGNORE_INDEX
 
 KlAxis = Literal["channel", "width", "spatial"]
 KlReduction = Literal["mean", "batchmean"]
+KlDirection = Literal["teacher_student", "student_teacher"]
+MseReduction = Literal["mean", "norm"]
 TargetNorm = Literal["raw", "standardised", "layernorm"]
 
 
@@ -65,10 +67,22 @@ def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:
     logits = resize(logits, mask.shape[-2:])
     labelled = (mask != IGNORE_INDEX).unsqueeze(1)
     target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
-    chances = logits.float().softmax(1) * labelled
-    shared, sizes = (chances * target).sum((0, 2, 3)), (chances + target).sum((0, 2, 3))
+    predicted = logits.float().softmax(1) * labelled
+    shared, sizes = (predicted * target).sum((0, 2, 3)), (predicted + target).sum((0, 2, 3))
     present = target.sum((0, 2, 3)) > 0
     return ((1 - (2 * shared + smooth) / (sizes + smooth)) * present).mean()
+
+
+def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over labelled pixels of 1 - 2 sum_k p y / (p + y), in 0..1, which is no Dice of regions.
+
+    It is what SAM2-MAFLNet (Eq. 21) and MetaSegNet (Eq. 2) print; for one-hot labels 1 - 2p / (1 + p) of the true
+    class's probability p.
+    """
+    logits = resize(logits, mask.shape[-2:])
+    labelled = mask != IGNORE_INDEX
+    true = logits.float().softmax(1).gather(1, mask.where(labelled, 0)[:, None])[:, 0]
+    return ((1 - 2 * true / (1 + true)) * labelled).sum() / labelled_pixels(mask)
 
 
 def focal(logits: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
@@ -85,9 +99,17 @@ def focal(logits: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
     return (per_pixel * labelled).sum() / labelled_pixels(mask)
 
 
-def mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean squared error over all elements of two ``(B, C, H, W)`` maps, in float32."""
-    return F.mse_loss(student.float(), teacher.float())
+def mse(student: Tensor, teacher: Tensor, reduction: MseReduction = "mean") -> Tensor:
+    """Return the squared error of two ``(B, C, H, W)`` maps, in float32.
+
+    Args:
+        student: The features.
+        teacher: The target.
+        reduction: ``mean`` over all elements, or ``norm``: the squared L2 norm of each image's difference, the mean
+            over the batch (KTDA's Eq. 3 as printed), which is ``C * H * W`` times as much.
+    """
+    error = F.mse_loss(student.float(), teacher.float())
+    return error if reduction == "mean" else error * student[0].numel()
 
 
 def kl(
@@ -96,8 +118,9 @@ def kl(
     axis: KlAxis = "channel",
     reduction: KlReduction = "mean",
     temperature: float = 1.0,
+    direction: KlDirection = "teacher_student",
 ) -> Tensor:
-    """Kullback-Leibler divergence KL(teacher || student) of feature maps read as distributions.
+    """Return the Kullback-Leibler divergence of feature maps read as distributions.
 
     Args:
         student: ``(B, C, H, W)`` float features.
@@ -107,6 +130,7 @@ def kl(
         reduction: ``mean`` over distributions, or ``batchmean``: the sum of all of them over the batch size, as in
             KTDA's released code, which grows with channels and image size.
         temperature: Divides features before the softmax; the result is multiplied by its square.
+        direction: ``teacher_student`` is KL(teacher || student), ``student_teacher`` is KL(student || teacher).
 
     Returns:
         A scalar, at least 0.
@@ -116,7 +140,9 @@ def kl(
     dim = 1 if axis == "channel" else -1
     log_student = F.log_softmax(student.float() / temperature, dim)
     log_teacher = F.log_softmax(teacher.float() / temperature, dim)
-    total = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+    # F.kl_div(log q, log p) is KL(p || q).
+    first, second = (log_student, log_teacher) if direction == "teacher_student" else (log_teacher, log_student)
+    total = F.kl_div(first, second, reduction="sum", log_target=True)
     rows = student.shape[0] if reduction == "batchmean" else student.numel() // student.shape[dim]
     return total / rows * temperature**2
 
@@ -180,7 +206,7 @@ def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
 def gradient_norms(terms: Mapping[str, Tensor], parameters: Iterable[nn.Parameter]) -> dict[str, float]:
     """Return the L2 norm of each term's gradient on shared parameters, such as the encoder's.
 
-    Call it before ``backward`` (the graph is kept); it leaves the parameters' own gradients alone. A term that does not
+    Call it before ``backward`` (the graph is kept); it leaves the parameters' gradients alone. A term that does not
     depend on the parameters has 0.
     """
     shared = list(parameters)

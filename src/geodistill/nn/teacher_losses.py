@@ -8,13 +8,14 @@ All raise RecipeError where shapes differ.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geodistill.errors import RecipeError
+from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.nn.losses import kl, labelled_pixels, layer_normalise, mse
 from geodistill.spec import IGNORE_INDEX
 
@@ -56,12 +57,16 @@ def channel_wise_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, 
 def relation_inter(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
     """Return DIST's inter-class relation: Pearson's correlation over the classes of each pixel.
 
-    Huang et al. 2022, Eq. 9.
+    Huang et al. 2022, Eq. 9; MAFLNet's Eq. 25. Of two classes the correlation is 1 or -1 whatever the probabilities:
+    the term then counts pixels where student and teacher disagree and has next to no gradient, and a warning says so.
 
     Returns:
         1 - the correlation's mean over pixels, in 0..2, times the temperature's square.
     """
     _check_alike(student, teacher, mask)
+    if student.shape[1] == 2:
+        message = "dist_inter teaches nothing about two classes: give it no factor, dist_intra or kd one"
+        warnings.warn(message, GeodistillWarning, stacklevel=2)
     student, teacher = (F.softmax(logits.float() / temperature, 1) for logits in (student, teacher))
     student, teacher = student - student.mean(1, keepdim=True), teacher - teacher.mean(1, keepdim=True)
     distance = (1 - _cosine(student, teacher, 1)) * _counted(mask)
@@ -71,7 +76,9 @@ def relation_inter(student: Tensor, teacher: Tensor, mask: Tensor, temperature: 
 def relation_intra(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
     """Return DIST's intra-class relation: Pearson's correlation over all pixels, for each class.
 
-    Huang et al. 2022, Eq. 10. In a distributed step each process correlates its own share of the batch.
+    Huang et al. 2022, Eq. 10; MAFLNet's Eq. 26. Its gradient goes as 1 / (spread of the student's probabilities):
+    beside cross-entropy it is loud while the student is still unsure, as `relation_inter`'s is. In a distributed step
+    each process correlates its own share of the batch.
 
     Returns:
         1 - the correlation's mean over classes, in 0..2, times the temperature's square.

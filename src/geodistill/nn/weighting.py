@@ -62,8 +62,8 @@ class Weighting(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the optimiser group of its own parameters: none, or one with its own rate and no decay."""
-        own = list(self.parameters())
-        return [{"params": own, "lr": self.learning_rate, "weight_decay": 0.0}] if own else []
+        parameters = list(self.parameters())
+        return [{"params": parameters, "lr": self.learning_rate, "weight_decay": 0.0}] if parameters else []
 
 
 class Uncertainty(Weighting):
@@ -126,8 +126,8 @@ class GradientBalance(Weighting):
             if int(self.calls) % self.every == 0:
                 self._measure({name: term for name, term in terms.items() if base[name] != 0}, shared)
             self.calls += 1
-        found = {name: float(self.norms[self.names.index(name)]) for name in terms if base[name] != 0}
-        measured = {name: norm for name, norm in found.items() if norm > 0}
+        norms = {name: float(self.norms[self.names.index(name)]) for name in terms if base[name] != 0}
+        measured = {name: norm for name, norm in norms.items() if norm > 0}
         weight = sum(base[name] for name in measured)
         level = sum(base[name] * norm for name, norm in measured.items()) / weight if weight else 0.0
         factors = {

@@ -11,23 +11,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from geodistill.errors import RecipeError
 from geodistill.methods.kda.network import DECODER_WIDTHS, KdaNetwork
 from geodistill.methods.kda.training import KdaRecipe
-from geodistill.papers.kda_tables import TABLES
+from geodistill.papers.registry import find_table
 from geodistill.training.recipe import load_recipe
 
-RELEASED_PARAMETERS = {"dcf": 267_106, "unet": 12_155_586, "segformer": 758_018, "upernet": 972_674}
-"""Parameters of the released code's decoders; the count of its SegNeXt head is not known to us.
 
-Its U-Net and UPerNet are not the publications' own, so ours differ from them.
-"""
+def printed(metric: str) -> dict[str, float]:
+    """Return a column of Table IV by decoder: ``gflops``, of the whole model, or ``decoder_parameters`` in millions.
 
-
-def printed_gflops() -> dict[str, float]:
-    """Return the G operations of the whole model at 224 pixels that Table IV prints, by decoder.
-
-    The paper counts two operations per multiply-add, norms too, and transposed convolutions four times over.
+    The paper counts two operations per multiply-add, norms too, and transposed convolutions four times over. Its U-Net
+    and UPerNet are not the publications' own, so ours differ from them.
     """
-    rows = [row for row in TABLES["IV"].values() if "gflops" in row.figures]
-    return {row.overrides.get("network.decoder", "dcf"): row.figures["gflops"] for row in rows}
+    table = find_table("kda/IV")
+    heading = next(column.heading for column in table.columns if column.metric == metric)
+    rows = table.rows.values()
+    return {row.overrides.get("network.decoder", "dcf"): row.figures[heading] for row in rows}  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -39,15 +36,15 @@ class DecoderRow:
         parameters: Its own.
         whole: Parameters of encoder and decoder.
         macs: Multiply-adds of the whole model on one image (convolutions, linear layers and attention).
-        published_parameters: The released code's, on the paper's encoder and with 2 classes, where known.
-        published_gflops: Printed for the whole model at 224 pixels, where known.
+        published_parameters: Printed, in millions.
+        published_gflops: Printed for the whole model at 224 pixels.
     """
 
     decoder: str
     parameters: int
     whole: int
     macs: int
-    published_parameters: int | None
+    published_parameters: float | None
     published_gflops: float | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,8 +71,8 @@ class DecoderTable:
             "parameters",
             "whole model",
             f"G multiply-adds at {self.size}",
-            "published",
-            "published G, 224",
+            "printed (M)",
+            "printed G, 224",
         )
         cells = [
             (
@@ -83,7 +80,7 @@ class DecoderTable:
                 f"{row.parameters:,}",
                 f"{row.whole:,}",
                 f"{row.macs / 1e9:.2f}",
-                "-" if row.published_parameters is None else f"{row.published_parameters:,}",
+                "-" if row.published_parameters is None else f"{row.published_parameters:.2f}",
                 "-" if row.published_gflops is None else f"{row.published_gflops:.2f}",
             )
             for row in self.rows
@@ -121,7 +118,7 @@ def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int
             with FlopCounterMode(display=False) as flops:
                 network(torch.zeros(1, channels, size, size))
         parts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
-        published = (RELEASED_PARAMETERS.get(decoder), printed_gflops().get(decoder))
+        published = (printed("decoder_parameters").get(decoder), printed("gflops").get(decoder))
         whole = sum(parts.values())
         rows.append(DecoderRow(decoder, whole - parts["encoder"], whole, flops.get_total_flops() // 2, *published))
     return DecoderTable(tuple(rows), size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,7 @@ class ArrayRaster(Raster):
     @property
     def grid(self) -> Grid:
         """Shape and georeferencing."""
-        return replace(self._grid)
+        return self._grid
 
     def _read_inside(self, window: Window, positions: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         rows, cols = window.slices

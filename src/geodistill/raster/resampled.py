@@ -33,7 +33,7 @@ class ResampledRaster(Raster):
             raise DataError(
                 f"{raster.source} has no ground sampling distance",
                 "a CRS and transform to resample by",
-                "drop --resample",
+                "--gsd native",
             )
         source, bands, _, nodata = raster._opened
         levels = [factor for factor in raster.overviews if factor <= gsd / native]
@@ -49,6 +49,11 @@ class ResampledRaster(Raster):
         source, bands, _, nodata = self._opened
         with Raster(source, bands, nodata=nodata) as raster:
             return ResampledRaster(raster, self._gsd)
+
+    @property
+    def native(self) -> Grid:
+        """Shape and georeferencing of the file itself."""
+        return self._whole
 
     @property
     def dtype(self) -> np.dtype[Any]:

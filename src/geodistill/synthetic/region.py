@@ -30,8 +30,7 @@ class TownRegion:
         epsg: UTM zone of the grids.
         origin: Easting and northing in metres near which scenes lie.
         gsd: Ground sampling distance in metres per pixel.
-        sun_azimuth: Direction of the sun in degrees, clockwise from north.
-        sun_elevation: Height of the sun in degrees.
+        sun_azimuth, sun_elevation: Direction of the sun, clockwise from north, and its height, in degrees.
         block: Shortest and longest side of a block between streets in metres.
         shares: Share of each of `LAND_USES` in the area.
         trees: Trees a hectare in gardens; parks have several times as many.
@@ -44,8 +43,7 @@ class TownRegion:
         lots: Grounds of gardens.
         fields: Grounds of fields.
         crowns: Colours of tree crowns.
-        grass: Colour of parks and banks.
-        bare: Colour of bare soil.
+        grass, bare: Colours of parks and banks, and of bare soil.
         water: Colour of rivers and ponds.
         haze: Factor and offset of each band, as the atmosphere leaves them.
         noise: Standard deviation of the sensor's noise in digital numbers.
@@ -139,11 +137,7 @@ REGIONS = {
             ((138, 136, 84), LOW_VEGETATION),
             ((186, 172, 152), IMPERVIOUS),
         ),
-        fields=(
-            ((158, 150, 92), LOW_VEGETATION),
-            ((132, 140, 76), LOW_VEGETATION),
-            ((172, 132, 92), SOIL),
-        ),
+        fields=(((158, 150, 92), LOW_VEGETATION), ((132, 140, 76), LOW_VEGETATION), ((172, 132, 92), SOIL)),
         crowns=((82, 98, 56), (96, 106, 60), (74, 92, 58), (104, 108, 66)),
         grass=(138, 142, 82),
         bare=(190, 154, 112),

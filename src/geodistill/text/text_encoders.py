@@ -1,8 +1,9 @@
-"""Frozen text encoders: texts become token features (MetaSegNet, III-C)."""
+"""Frozen text encoders: texts become token features (MetaSegNet, section III-C)."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,11 +27,13 @@ class TextEncoder(Protocol):
         name: What was asked for.
         fingerprint: Changes whenever name or weights do.
         width: Channels of a token.
+        longest: Most tokens that are read at once.
     """
 
     name: str
     fingerprint: str
     width: int
+    longest: int
 
     def tokens(self, text: str) -> int:
         """Count the tokens that `encode` gives of a text."""
@@ -56,7 +59,7 @@ class WordEncoder:
     """
 
     def __init__(self, width: int = WORD_WIDTH) -> None:
-        self.name, self.fingerprint, self.width = WORDS, f"{WORDS}-{width}", width
+        self.name, self.fingerprint, self.width, self.longest = WORDS, f"{WORDS}-{width}", width, sys.maxsize
 
     def tokens(self, text: str) -> int:
         """Count words; an empty text has one."""
@@ -94,7 +97,7 @@ class TransformersEncoder:
         self._model = model.eval().requires_grad_(False)
         text = getattr(model.config, "text_config", model.config)
         self.width = int(text.hidden_size)
-        self._longest = int(getattr(text, "max_position_embeddings", 512))
+        self.longest = int(getattr(text, "max_position_embeddings", 512))
         self.fingerprint = f"{config.model_type}-{_weights_hash(folder)}"
 
     def tokens(self, text: str) -> int:
@@ -108,10 +111,10 @@ class TransformersEncoder:
             DataError: The text is longer than the encoder reads at once.
         """
         ids = self._tokenizer(text, return_tensors="pt")["input_ids"]
-        if ids.shape[1] > self._longest:
+        if ids.shape[1] > self.longest:
             raise DataError(
                 f"a text of {ids.shape[1]} tokens for {self.name}",
-                f"at most {self._longest}",
+                f"at most {self.longest}",
                 "shorten it: " + text[:60],
             )
         with torch.inference_mode():

@@ -44,20 +44,17 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
     pseudo = {name: weight for name, weight in distilled.items() if weight != 0 and name.endswith(PSEUDO)}
     _check_pseudo(recipe, pseudo, distilled)
     asked = _asked_teachers(recipe, configs, distilled)
-    teachers = {name: open_teacher(configs[name], context.spec) for name in sorted(asked)}
+    teachers = {name: open_teacher(configs[name], context.data_spec or context.spec) for name in sorted(asked)}
     of_method = replace(recipe, losses=replace(recipe.losses, weights=method_weights))
     try:
         method = find_method(recipe.method).build(of_method, replace(context, teachers=teachers))
     except (ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
         # timm, segmentation-models-pytorch and torch check sizes by errors of their own.
-        raise RecipeError(
-            f"the recipe's network cannot be built ({' '.join(str(error).split())[:300] or type(error).__name__})",
-            "sizes that its parts take",
-            "change the network's keys",
-        ) from error
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        failed = f"the recipe's network cannot be built ({reason})"
+        raise RecipeError(failed, "sizes that its parts take", "change the network's keys") from error
     if used := {name: weight for name, weight in distilled.items() if weight != 0 and name not in pseudo}:
-        add_distillation = load("geodistill.methods.distillation:add_distillation")
-        method = add_distillation(method, used, teachers, recipe.losses)
+        method = load("geodistill.methods.distillation:add_distillation")(method, used, teachers, recipe.losses)
     if pseudo:
         add_self_training = load("geodistill.methods.self_training:add_self_training")
         method = add_self_training(method, pseudo, teachers, recipe.losses, list(context.spec.legend.names))
@@ -89,8 +86,10 @@ def _asked_teachers(recipe: Recipe, configs: Mapping[str, TeacherConfig], distil
         RecipeError: A teacher is named that neither asks.
     """
     of_method = {DEFAULT_TEACHER} & set(configs) if recipe.needs_teacher else set()
+    # A method that has a teacher by default leaves it out where its terms weigh nothing.
+    default = set() if type(recipe)().teacher is None else {DEFAULT_TEACHER}
     terms = {parse_term(name, list(configs)): weight for name, weight in distilled.items()}
-    if unasked := sorted(set(configs) - {term.teacher for term in terms} - of_method):
+    if unasked := sorted(set(configs) - {term.teacher for term in terms} - of_method - default):
         raise RecipeError(
             f"the recipe's teacher {unasked[0]!r}, which no loss term asks",
             "a term such as kd, cwd, dist_inter, dist_intra or feature",
@@ -143,10 +142,7 @@ def cached_views(recipe: Recipe) -> int | None:
 
 
 def open_caches(
-    configs: Mapping[str, TeacherConfig],
-    teachers: Mapping[str, FrozenTeacher],
-    data: DataModule,
-    accelerator: str,
+    configs: Mapping[str, TeacherConfig], teachers: Mapping[str, FrozenTeacher], data: DataModule, accelerator: str
 ) -> list[str]:
     """Open the cache of each teacher that is to have one, once it was asked for all that it will have to return.
 
@@ -157,7 +153,7 @@ def open_caches(
         accelerator: The recipe's: a teacher computes in another precision on another device.
 
     Returns:
-        One line per cache: its size, the records in it, and the free space of the disk.
+        A line per cache: its size, its records, the disk's free space.
 
     Raises:
         RecipeError: Not one record fits under ``cache_gb``.
@@ -165,8 +161,7 @@ def open_caches(
         OutputError: It cannot be made.
     """
     lines: list[str] = []
-    cuda = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
-    device = torch.device("cuda" if cuda else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda") else "cpu")
     for name, teacher in teachers.items():
         config = configs[name]
         if config.cache is None:

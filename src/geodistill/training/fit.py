@@ -29,6 +29,7 @@ from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
 from geodistill.training import folder
 from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
+from geodistill.training.input_statistics import network_spec
 from geodistill.training.recipe import recipe_dict
 from geodistill.training.resume import ResumePoints, read_checkpoint, saved_step
 from geodistill.training.trainer import make_trainer, run_trainer
@@ -86,6 +87,8 @@ def fit(
     with quiet_libraries(verbose):
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
         folder.refuse_other_folders(run, restart)
+        if not recipe.stages:
+            raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         if data is None:
             data = _open_data(recipe)
         else:
@@ -93,16 +96,19 @@ def fit(
             recipe = replace(recipe, data=data.config)
         _refuse_inputs(run, recipe, data)
         rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
+        spec, note = network_spec(recipe, data.spec)
+        sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
         statistics = data.manifest.statistics
         pixels = () if statistics is None else statistics.class_pixels.get("train", ())
-        method = build_method(recipe, BuildContext(data.spec, rows=rows, sets=data.sets, class_pixels=pixels))
+        context = BuildContext(spec, rows=rows, sets=sets, class_pixels=pixels, data_spec=data.spec)
+        method = build_method(recipe, context)
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
-        notes = [*data.notes, *method.notes]
+        notes = [*data.notes, *method.notes, *([] if note is None else [note])]
         if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind
-            start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, data.spec)
+            start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec)
             notes = notes + start.lines()
         data.restart(unlabelled=method.uses_unlabelled(), plain=method.objective.wants_plain)
-        task = make_task(recipe, method, data)
+        task = make_task(recipe, method, spec, sets)
         if not recipe.stages:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images
@@ -115,8 +121,14 @@ def fit(
             return _train(run, recipe, method, task, data, started)
 
 
-def make_task(recipe: Recipe, method: Method, data: DataModule) -> SegmentationTask:
+def make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Spec]) -> SegmentationTask:
     """Return the task of a recipe's steps on labels.
+
+    Args:
+        recipe: What to train.
+        method: Built for it.
+        spec: Of the network: classes, bands and what its input is normalised by.
+        sets: The same of each data set by name, where there are several.
 
     Raises:
         RecipeError: The encoder cannot stand still, or a teacher lacks the averaged weights.
@@ -124,12 +136,12 @@ def make_task(recipe: Recipe, method: Method, data: DataModule) -> SegmentationT
     config = recipe.trainer
     return SegmentationTask(
         method,
-        data.spec,
+        spec,
         recipe.optimizer,
         recipe.schedule,
         config.max_steps,
         config.gradient_norms_every,
-        data.sets,
+        sets,
         ema=config.ema,
         mixing=recipe.data.mixing(),
     )
@@ -234,6 +246,7 @@ def _save_outcome(
         averaged, score, step = points.best.averaged, points.best.score, int(saved["global_step"])
         weights = task.network_weights(saved["state_dict"], averaged)
         set_miou = saved["set_miou"]
+    weights = method.complete(weights)
     minutes = (time.monotonic() - started) / 60
     provenance = {
         "recipe": recipe_dict(recipe),

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, Namespace
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.schema import Recipe, find_method
+from geodistill.methods.schema import MethodPlug, Preset, Recipe, find_method
 from geodistill.reading import YAML_BYTES, parse_yaml, read_text
 
 LISTS = ("--data.manifests", "--data.names")
@@ -59,8 +59,8 @@ def load_recipe(
 ) -> Recipe:
     """Read a recipe and apply overrides.
 
-    Later wins: the method's preset, then the file, then the overrides. Mappings such as ``losses.weights`` are
-    merged key by key with what came before.
+    Later wins: the method's preset, then the file, then what the file says of that preset under ``presets``, then the
+    overrides. Mappings such as ``losses.weights`` are merged key by key with what came before.
 
     Args:
         config: A YAML file, the name of a shipped recipe (see `list_recipes`), a mapping of recipe keys, a Recipe, or
@@ -69,8 +69,8 @@ def load_recipe(
             as ``["--trainer.max_steps", "100"]``.
 
     Raises:
-        RecipeError: A value does not fit its field, or the file is not a mapping.
-        UnknownNameError: The method or a key is unknown; the message lists near names.
+        RecipeError: A value does not fit its field, does nothing beside the others, or the file is not a mapping.
+        UnknownNameError: The method, the preset or a key is unknown; the message lists near names.
 
     Example:
         >>> load_recipe("ktda-folder", {"trainer.max_steps": 500}).trainer.max_steps
@@ -80,30 +80,77 @@ def load_recipe(
         overrides = [text for key, value in overrides.items() for text in (f"--{key}", _as_text(value))]
     name = config if isinstance(config, str | Path) else None
     data = _given_keys(config)
+    blocks = _preset_blocks(data, str(name or "given"))
     overrides = _join_lists(overrides)
     flags = _flags(overrides)
     method = str(flags.get("method", data.get("method", "supervised")))
     plug = find_method(method)
     kind = plug.recipe
+    preset = _choose_preset(flags, data, blocks, plug, method)
+    block = blocks.get(preset, {})
     known = set(recipe_keys(kind))
-    for key in [*_dotted(data, known), *flags]:
+    of_blocks = [key for values in blocks.values() for key in _dotted(values, known)]
+    for key in [*_dotted(data, known), *of_blocks, *flags]:
         if not _is_known(key, known):
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
-    preset = str(flags.get("preset", data.get("preset", "coherent")))
-    if preset not in plug.presets:
-        raise UnknownNameError("preset", preset, plug.presets)
     parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
     parser.add_class_arguments(kind, sub_configs=False)
     try:
-        base = parser.get_defaults()
+        before = parser.parse_object(_deep_merge(parser.get_defaults().as_dict(), plug.presets.get(preset, {})))
         weights, others = _weight_flags(overrides, known)
-        for layer in (plug.presets[preset], data, weights):
-            base = parser.parse_object(_deep_merge(base.as_dict(), layer))
+        written = parser.parse_object(_deep_merge(_deep_merge(before.as_dict(), data), block))
+        base = parser.parse_object(_deep_merge(written.as_dict(), weights))
         parsed: Namespace = parser.parse_args(others, namespace=base)
-        recipe = kind(**parser.instantiate(parsed).as_dict())
+        of_file, recipe = (kind(**parser.instantiate(values).as_dict()) for values in (written, parsed))
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"recipe {name or method}: {' '.join(str(error).split())}", "a value of that type") from error
+    if not isinstance(config, Recipe):  # a whole one was looked at when it was read
+        _refuse_idle(of_file, written, before)
+    _refuse_idle(recipe, parsed, written)  # a flag may switch off what the file has settings for
     return recipe
+
+
+def _refuse_idle(recipe: Recipe, values: Namespace, before: Namespace) -> None:
+    """Refuse a key that was changed and does nothing beside the others.
+
+    Raises:
+        RecipeError: There is one.
+    """
+    for key, reason in recipe.idle_keys().items():
+        if values.get(key) != before.get(key):
+            raise RecipeError(f"recipe key {key}, which does nothing: {reason}", "keys that change the run")
+
+
+def _preset_blocks(data: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
+    """Take out of a recipe what it says of each preset under ``presets``.
+
+    Raises:
+        RecipeError: It is no mapping of such mappings.
+    """
+    blocks = data.pop("presets", None) or {}
+    if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
+        raise RecipeError(f"presets of recipe {name}", "a mapping from presets to recipe keys")
+    return {str(preset): block for preset, block in blocks.items()}
+
+
+def _choose_preset(
+    flags: Mapping[str, str], data: Mapping[str, Any], blocks: Mapping[str, Any], plug: MethodPlug, method: str
+) -> str:
+    """Return the preset's name.
+
+    Raises:
+        RecipeError: A flag asks for a preset that neither the method nor the file says anything of.
+        UnknownNameError: There is no such preset.
+    """
+    known = dict.fromkeys([*get_args(Preset), *plug.presets])
+    preset = str(flags.get("preset", data.get("preset", "coherent")))
+    for name in (*blocks, preset):
+        if name not in known:
+            raise UnknownNameError("preset", name, known)
+    valued = dict.fromkeys(["coherent", *plug.presets, *blocks])
+    if "preset" in flags and preset not in valued:
+        raise RecipeError(f"preset {preset} of method {method}, which has no values for it", f"{', '.join(valued)}")
+    return preset
 
 
 def _given_keys(config: str | Path | Mapping[str, Any] | Recipe | None) -> dict[str, Any]:

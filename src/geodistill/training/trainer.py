@@ -156,7 +156,7 @@ def make_trainer(
         precision=config.precision,
         max_steps=config.max_steps if phase is None else phase.steps,
         max_epochs=-1,
-        val_check_interval=batches * (points.validated or config.max_steps) or 1.0,
+        val_check_interval=batches * (points.validated or config.max_steps) or 1,
         check_val_every_n_epoch=None,
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,

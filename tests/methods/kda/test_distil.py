@@ -25,12 +25,12 @@ from geodistill.spec import Legend, Spec
 pytestmark = pytest.mark.slow
 
 SPEC = Spec(Legend(("a", "b")), ("r", "g", "b"), (120.0,) * 3, (60.0,) * 3)
-JUDGE = DiscriminatorConfig("patch", "test_vit", None, 16)
+DISCRIMINATOR = DiscriminatorConfig("patch", "test_vit", None, 16)
 
 
 def task(student: str = "test_resnet", teacher: str = "test_vit", **phase: Any) -> DistilTask:
     torch.manual_seed(0)
-    values: dict[str, Any] = {"steps": 20, "lr": 1e-3, "discriminator_lr": 1e-4, "discriminator": JUDGE} | phase
+    values: dict[str, Any] = {"steps": 20, "lr": 1e-3, "discriminator_lr": 1e-4, "discriminator": DISCRIMINATOR} | phase
     network = KdaNetworkConfig(student, decoder_channels=16)
     losses = KdaLossConfig(phase=DistilPhase(**values))
     method = build_kda(SPEC, network, losses, TeacherConfig(teacher, None))
@@ -98,14 +98,31 @@ def test_the_last_map_is_projected_only_where_channels_differ_and_brought_to_the
     assert levels == []
 
 
+def test_a_convolutional_teachers_map_is_compared_at_the_grid_that_is_given() -> None:
+    phase = task("test_resnet", "test_convnext", grid=5)
+    shapes: list[tuple[int, ...]] = []
+    assert phase.discriminator is not None
+    phase.discriminator.draw.register_forward_hook(lambda m, args, out: shapes.append(tuple(args[0].shape[2:])))
+    sizes: list[tuple[int, ...]] = []
+    encoder = phase.discriminator.encoder
+    encoder.register_forward_hook(lambda m, args, out: sizes.append(tuple(args[0].shape[2:])))
+    batch = batches(1)[0]
+    phase.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    phase.training_step(batch, 0)
+    stride = encoder.strides[-1]
+    assert (shapes, sizes) == ([(5, 5)], [(5 * stride, 5 * stride)])
+    with pytest.raises(RecipeError, match=r"losses\.phase\.grid 0"):
+        task(grid=0)
+
+
 def test_the_two_sides_pull_against_each_other() -> None:
     frozen_student = train(task(lr=1e-12, end_lr=1e-12, discriminator_lr=3e-3, weights={"kl": 0.0}), 20)
     assert frozen_student["distil/adversarial"][-1] > 1.5 * frozen_student["distil/adversarial"][0]
-    frozen_judge = train(task(lr=3e-3, discriminator_lr=1e-12, weights={"kl": 0.0}), 20)
-    assert frozen_judge["distil/adversarial"][-1] < 0.7 * frozen_judge["distil/adversarial"][0]
+    frozen_discriminator = train(task(lr=3e-3, discriminator_lr=1e-12, weights={"kl": 0.0}), 20)
+    assert frozen_discriminator["distil/adversarial"][-1] < 0.7 * frozen_discriminator["distil/adversarial"][0]
 
 
-def test_teacher_and_judging_encoder_stay_out_of_state_and_optimiser() -> None:
+def test_teacher_and_discriminators_encoder_stay_out_of_state_and_optimiser() -> None:
     phase = task()
     frozen = {id(p) for p in phase._teacher.module.parameters()}
     assert phase.discriminator is not None
@@ -196,33 +213,36 @@ def test_features_without_size_or_without_bound_are_named(size: float, word: str
 
 
 @pytest.mark.parametrize(
-    ("judged", "words"),
+    ("scores", "words"),
     [
-        (ScoreStatistics(0.5, 0.0, 1e-5), "judges everything alike"),
+        (ScoreStatistics(0.5, 0.0, 1e-5), "scores everything alike"),
         (ScoreStatistics(1.0, 0.99, 0.5), "has won"),
     ],
 )
-def test_a_discriminator_out_of_play_is_told_of_once(judged: ScoreStatistics, words: str) -> None:
+def test_a_discriminator_out_of_play_is_named_once(scores: ScoreStatistics, words: str) -> None:
     good = MapStatistics(0.0, 1.0, 1.0, 0.5)
     watch = CollapseWatch(2)
-    watch.look(0, good, good, judged)
+    watch.look(0, good, good, scores)
     with pytest.warns(GeodistillWarning, match=words):
-        watch.look(1, good, good, judged)
+        watch.look(1, good, good, scores)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        watch.look(2, good, good, judged)
+        watch.look(2, good, good, scores)
 
 
-def test_statistics_of_maps_and_judgements() -> None:
+def test_statistics_of_maps_and_scores() -> None:
     torch.manual_seed(0)
     maps = torch.randn(4, 8, 5, 5) + 3
     figures = MapStatistics.of(maps)
     assert figures.mean == pytest.approx(3, abs=0.1)
     assert figures.deviation == pytest.approx(1, abs=0.1)
-    assert figures.diversity == pytest.approx(0.1, abs=0.02)
+    # Each position's mean over the channels is no part of what a divergence over channels can see.
+    assert figures.diversity == pytest.approx(1.0, abs=0.02)
+    per_channel = torch.arange(8.0).view(1, 8, 1, 1)
+    assert MapStatistics.of(maps + 10 * per_channel).diversity == pytest.approx(1 / (1 + 525), rel=0.2)
     assert MapStatistics.of(torch.ones(2, 3, 4, 4)).diversity == 0.0
-    judged = ScoreStatistics.of(torch.full((4, 1), 0.9), torch.full((4, 1), 0.2))
-    assert (judged.accuracy, judged.distance) == (1.0, pytest.approx(0.7))
+    scores = ScoreStatistics.of(torch.full((4, 1), 0.9), torch.full((4, 1), 0.2))
+    assert (scores.accuracy, scores.distance) == (1.0, pytest.approx(0.7))
 
 
 def test_a_term_that_is_not_finite_names_the_samples() -> None:

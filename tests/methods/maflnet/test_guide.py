@@ -10,7 +10,7 @@ import torch
 
 from geodistill.cli import main
 from geodistill.methods.maflnet.network import MaflNetwork
-from geodistill.methods.maflnet.training import MaflnetRecipe
+from geodistill.methods.maflnet.training import WEIGHTS, MaflnetRecipe
 from geodistill.segmenter import Segmenter
 from geodistill.training.recipe import recipe_keys
 from shown import shown_blocks
@@ -48,18 +48,20 @@ def test_the_guides_figures_are_the_networks() -> None:
     text = GUIDE.read_text(encoding="utf-8")
     with torch.device("meta"):
         student = MaflNetwork(3, 6, auxiliary=False)
-        for place in ("block", "stage"):
-            encoder = f"sam2_hiera_large(adapters={place})"
+        for letter, size, place in (("L", "large", "block"), ("L", "large", "stage"), ("T", "tiny", "stage")):
+            encoder = f"sam2_hiera_{size}(adapters={place})"
             teacher = MaflNetwork(3, 6, encoder=encoder, trained="adapters", auxiliary=False)
             total = sum(p.numel() for p in teacher.parameters())
             trained = sum(p.numel() for p in teacher.parameters() if p.requires_grad)
-            assert f"| teacher, one adapter per {place} | {total:,} | {trained:,} |" in text
+            assert f"| teacher, Hiera-{letter}, one adapter per {place} | {total:,} | {trained:,} |" in text
     assert f"| {sum(p.numel() for p in student.parameters()):,} |" in text
 
 
 def test_every_key_that_the_guide_names_is_a_key() -> None:
     known = set(recipe_keys(MaflnetRecipe))
-    found = re.findall(r"`((?:network|losses|schedule|teacher)\.[\w.]+)", GUIDE.read_text(encoding="utf-8"))
+    parts = "network|losses|schedule|teacher|optimizer|data|trainer"
+    found = re.findall(rf"`((?:{parts})\.[\w.]+)", GUIDE.read_text(encoding="utf-8"))
     named = [key for key in found if not key.endswith(".py")]
     assert len(named) > 15
+    known |= {f"losses.weights.{term}" for term in WEIGHTS}
     assert [key for key in named if key.rstrip(".") not in known] == []

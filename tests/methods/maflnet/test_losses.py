@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.maflnet.training import MaflLossConfig, MaflObjective, pixel_dice
+from geodistill.methods.maflnet.training import MaflLossConfig, MaflObjective
+from geodistill.nn.losses import pixel_dice
 from geodistill.nn.output import SegmentationOutput
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.maflnet.maca import MACA, CrossCovarianceAttention, Fusion, LinearAngularAttention, MacaConfig
+from ranks import effective_rank
 
 GRID = (4, 5)
 PLAIN = MacaConfig(heads=2)
@@ -64,11 +65,11 @@ def laa_by_hand(module: LinearAngularAttention, x: Tensor, normed: bool, near: s
             for tap in range(9):
                 if near == "raster":
                     other = i + tap - 4
-                    inside, weight = 0 <= other < length, module.neighbours[head, 0, tap, 0]
+                    inside, weight = 0 <= other < length, module.dconv[head, 0, tap, 0]
                 else:
                     down, right = row + tap // 3 - 1, col + tap % 3 - 1
                     inside = 0 <= down < GRID[0] and 0 <= right < GRID[1]
-                    other, weight = down * GRID[1] + right, module.neighbours[head, 0, tap // 3, tap % 3]
+                    other, weight = down * GRID[1] + right, module.dconv[head, 0, tap // 3, tap % 3]
                 if inside:
                     out[i, part] += weight * value[other, part]
     return out @ module.proj.weight.T + module.proj.bias
@@ -126,12 +127,30 @@ def test_fusion_is_its_equations(transposed: bool, weight: Any) -> None:
             a2 = module.pooled[2](f2.mean(0)) + module.pooled[3](f2.amax(0))
             product = torch.outer(a1, a2)
             for f, m in ((f1, product), (f2, product.T if transposed else product)):
-                mixed = (m.softmax(1) @ f.T).T
-                seen = torch.stack([mixed.mean(1), mixed.amax(1)]).view(1, 2, *GRID)
-                score = module.spatial(seen).flatten()
+                across = (m.softmax(1) @ f.T).T
+                pooled = torch.stack([across.mean(1), across.amax(1)]).view(1, 2, *GRID)
+                score = module.spatial(pooled).flatten()
                 alpha = score.softmax(0) if weight == "softmax" else score.sigmoid()
-                out += mixed * alpha[:, None] + mixed
+                out += f * alpha[:, None] + f  # Eq. 13: of the branch itself
         torch.testing.assert_close(module(first, second, GRID), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_fusion_of_uniform_weights_scales_the_sum_of_its_branches() -> None:
+    """Of constant positions alpha is 1 / L under the softmax, so the result is (1 + 1 / L) times both branches."""
+    fusion = Fusion(6, PLAIN)
+    first, second = tokens()[:, :1].expand(-1, 20, -1), tokens()[:, 1:2].expand(-1, 20, -1)
+    nn.init.zeros_(fusion.spatial[2].weight)
+    with torch.no_grad():
+        torch.testing.assert_close(fusion(first, second, GRID), (first + second) * 21 / 20)
+
+
+@pytest.mark.parametrize("channels", [32, 256])
+def test_maca_keeps_its_channels(channels: int) -> None:
+    """At least a quarter of the effective rank of random maps goes through; channels that are averaged leave 1."""
+    torch.manual_seed(0)
+    maps = torch.randn(2, channels, 32, 32)
+    with torch.no_grad():
+        assert effective_rank(MACA(channels, MacaConfig())(maps)) >= effective_rank(maps) / 4
 
 
 @pytest.mark.parametrize(("channels", "parameters"), [(32, 25_133), (64, 66_285), (160, 288_045), (256, 657_261)])
@@ -151,7 +170,7 @@ def test_every_option_changes_the_result_of_the_same_weights(option: str) -> Non
     other = MACA(8, replace(PLAIN, **{option: LITERAL[option]}))
     state = default.state_dict()
     if option == "neighbourhood":
-        state["laa.neighbours"] = state["laa.neighbours"].view(2, 1, 3, 3)
+        state["laa.dconv"] = state["laa.dconv"].view(2, 1, 3, 3)
     other.load_state_dict(state, strict=option != "residual")
     maps = torch.randn(2, 8, *GRID)
     with torch.no_grad():
@@ -164,8 +183,8 @@ def test_raster_neighbours_wrap_from_row_to_row_and_grid_neighbours_do_not() -> 
     reach = {}
     for near in ("raster", "grid"):
         module = LinearAngularAttention(2, MacaConfig(heads=1, neighbourhood=near))  # type: ignore[arg-type]
-        nn.init.ones_(module.neighbours)
-        reach[near] = module._near(value, GRID)[0, :, 0].view(GRID).nonzero().tolist()
+        nn.init.ones_(module.dconv)
+        reach[near] = module._dconv(value, GRID)[0, :, 0].view(GRID).nonzero().tolist()
     assert [1, 0] in reach["raster"]
     assert reach["grid"] == [[0, 3], [0, 4], [1, 3], [1, 4]]
 
@@ -178,7 +197,7 @@ def test_the_position_weight_fades_with_the_softmax_at_high_resolution() -> None
         fusion = Fusion(8, MacaConfig(heads=2, position_weight=weight))  # type: ignore[arg-type]
         branch = torch.randn(1, 64 * 64, 8)
         with torch.no_grad():
-            added[weight] = ((fusion._weigh_positions(branch, (64, 64)) - branch) / branch).abs().mean().item()
+            added[weight] = fusion._alpha(branch, (64, 64)).mean().item()
     assert added["softmax"] == pytest.approx(1 / 4096, rel=0.05)
     assert added["sigmoid"] > 0.2
 

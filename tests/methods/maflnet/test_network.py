@@ -12,8 +12,10 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.maflnet.lhfem import LhfemConfig
 from geodistill.methods.maflnet.maca import MacaConfig
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
-from geodistill.methods.maflnet.training import PRESETS, MaflLossConfig
+from geodistill.methods.maflnet.training import MaflLossConfig
 from geodistill.methods.method import Method
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
+from geodistill.methods.task import SegmentationTask
 from geodistill.nn.adapters import adapters_of
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
@@ -61,6 +63,16 @@ def test_the_teacher_has_the_published_parameters(place: str, total: float, trai
     assert frozen == 212_149_296
 
 
+def test_the_printed_teacher_has_an_adapter_before_each_of_four_levels() -> None:
+    with torch.device("meta"):
+        encoder = MaflNetwork(3, 6, encoder="sam2_hiera_tiny(adapters=stage)", trained="adapters").encoder
+    widths = [adapter.mlp[0].in_features for adapter in adapters_of(encoder)]
+    assert widths == [96, 96, 192, 384]  # of what enters the first block of each level
+    assert (encoder.channels, encoder.strides) == ((96, 192, 384, 768), (4, 8, 16, 32))
+    # An adapter of width d: d x 32 + 32 and 32 x d + d.
+    assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == sum(65 * d + 32 for d in widths)
+
+
 def test_published_shapes_at_512() -> None:
     with torch.device("meta"):
         network = MaflNetwork(3, 6).train()
@@ -90,6 +102,23 @@ def test_maca_and_lhfem_can_be_switched_off(maca: Any, lhfem: Any, parameters: i
     assert ("maca." in names, "lhfem." in names) == (maca == {}, lhfem == {})
 
 
+def test_lhfem_stands_on_the_laterals_or_on_the_decoders_maps() -> None:
+    image, calls = torch.randn(2, 3, 64, 64), {}
+    for place in ("laterals", "decoder"):
+        torch.manual_seed(0)
+        network = MaflNetwork(3, 2, encoder="test_resnet", width=16, lhfem={"place": place}).eval()
+        order: list[str] = []
+        for kind in ("lhfem", "ups"):
+            for module in getattr(network, kind):
+                module.register_forward_hook(lambda m, args, out, kind=kind, order=order: order.append(kind))
+        with torch.no_grad():
+            network(image)
+        calls[place] = order, count(network)
+    assert calls["laterals"][0] == ["lhfem"] * 4 + ["ups"] * 3
+    assert calls["decoder"][0] == ["lhfem", *["ups", "lhfem"] * 3]
+    assert calls["laterals"][1] == calls["decoder"][1]  # what 12.52 million parameters cannot tell apart
+
+
 def test_only_adapters_of_a_frozen_trunk_learn() -> None:
     torch.manual_seed(0)
     method = build_maflnet(SPEC, TEACHER, MaflLossConfig())
@@ -106,6 +135,20 @@ def test_only_adapters_of_a_frozen_trunk_learn() -> None:
     }
     assert not network.encoder.training
     assert network.head.training
+
+
+@pytest.mark.parametrize("trained", ["adapters", "all"])
+def test_adapters_learn_at_the_rate_of_new_modules(trained: Any) -> None:
+    method = build_maflnet(SPEC, replace(TEACHER, trained=trained), MaflLossConfig())
+    rates = OptimizerConfig(lr=6e-4, encoder_lr=6e-5)
+    task = SegmentationTask(method, SPEC, rates, ScheduleConfig(), 10)
+    groups = task.configure_optimizers()["optimizer"].param_groups
+    rate_of = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
+    named = {name: rate_of[id(p)] for name, p in method.network.named_parameters() if p.requires_grad}
+    slow = {name for name, rate in named.items() if rate == 6e-5}
+    assert slow == {name for name in named if name.startswith("encoder.") and ".adapter." not in name}
+    assert all(rate == 6e-4 for name, rate in named.items() if name not in slow)
+    assert bool(slow) == (trained == "all")
 
 
 def test_what_is_trained_of_the_encoder() -> None:
@@ -162,27 +205,8 @@ def test_a_trained_network_becomes_a_segmenter_and_comes_back(tmp_path: Any) -> 
         torch.testing.assert_close(logits, method.network((image - 110) / 50).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_the_reference_preset_holds_the_printed_equations() -> None:
-    preset = PRESETS["reference"]
-    printed = replace(
-        TINY, maca=MacaConfig(**preset["network"]["maca"]), lhfem=LhfemConfig(**preset["network"]["lhfem"])
-    )
-    for key, value in preset["network"]["maca"].items():
-        assert getattr(MacaConfig(), key) != value
-    torch.manual_seed(0)
-    coherent = build_maflnet(SPEC, TINY, MaflLossConfig())
-    reference = build_maflnet(SPEC, printed, MaflLossConfig(**preset["losses"]))
-    assert count(coherent.network) == count(reference.network)
-    state = coherent.network.state_dict()
-    reference.network.load_state_dict({key: state[key] for key in reference.network.state_dict()})
-    ours, theirs = run(coherent, batch()), run(reference, batch())
-    assert all(torch.isfinite(term) for term in theirs.values())
-    assert abs(ours["ce"].item() - theirs["ce"].item()) > 1e-3
-    assert PRESETS["coherent"] == {}
-
-
 def test_wrong_choices_are_refused() -> None:
-    for wrong in ({"trained": "head"}, {"aux_head": "deep"}):
+    for wrong in ({"trained": "head"}, {"aux_head": "deep"}, {"lhfem": LhfemConfig(place="encoder")}):
         with pytest.raises(UnknownNameError):
             build_maflnet(SPEC, replace(TINY, **wrong), MaflLossConfig())  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="heads"):

@@ -31,6 +31,7 @@ class Layout:
         split: Field whose value names the official split, by value; where folders are the split.
         lists: Files below the root, by split, that name a split's images a line.
         bands: Names of the bands, where they are not those of the set.
+        first_bands: Read of an image with more bands the first ones, as the papers' own loaders do.
     """
 
     images: tuple[str, ...]
@@ -39,6 +40,7 @@ class Layout:
     split: Mapping[str, str] | None = None
     lists: Mapping[str, str] | None = None
     bands: tuple[str, ...] | None = None
+    first_bands: bool = False
 
 
 @dataclass(frozen=True)

@@ -204,8 +204,10 @@ GRASS = Benchmark(
 
 CAS_LANDSLIDE = Benchmark(
     "cas-landslide", "CAS Landslide", source="Zenodo 10294997", licence="CC BY 4.0",
-    legend=Legend(("background", "landslide"), ((0, 0, 0), (255, 0, 0))),
-    layouts={"official": Layout(("{site}/img/{id}.tif",), ("{site}/mask/{id}.tif",), "{site}/{id}")},
+    # Nothing is ignored: a 255 would be landslide in another coding, so it must not pass as "no label".
+    legend=Legend(("background", "landslide"), ((0, 0, 0), (255, 0, 0)), ignore_values=(-1,)),
+    layouts={"official": Layout(("{site}/img/{id}.tif",), ("{site}/mask/{id}.tif",), "{site}/{id}",
+                                first_bands=True)},
     splits={"drawn": per_site(0.8, 0.1, 0.1), "by-site": by_site(0.8, 0.1, 0.1)},
     note="the papers draw at random within each site, where neighbouring patches overlap; by-site keeps sites whole",
 )  # fmt: skip

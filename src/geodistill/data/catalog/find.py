@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geodistill.data.catalog.benchmark import Benchmark, Layout, pattern
 from geodistill.data.catalog.declarations import CATALOG
+from geodistill.data.catalog.first_bands import with_first_bands
 from geodistill.data.catalog.unpack import unpack
 from geodistill.data.manifest import Manifest
 from geodistill.data.measure import measure
@@ -188,7 +190,8 @@ def scan_set(
     zips hold is unpacked once, beside the manifest. With ``partial`` files that the set lists may be missing.
 
     Raises:
-        DataError: The root is that of another set, files are missing, or a zip is cut short.
+        DataError: The root is that of another set, files are missing, a zip is cut short, or only one class has pixels
+            while others of the masks are lost.
         RecipeError: A detection set.
         UnknownNameError: There is no such variant.
         OutputError: The manifest cannot be written.
@@ -199,8 +202,10 @@ def scan_set(
     files = find_set(benchmark, folder, layout, split)
     if files.missing and not partial:
         raise missing_error(benchmark, folder, files.missing)
-    splits = {image: name for _, image, _, name in files.pairs}
     names = files.layout.bands or benchmark.bands
+    if files.layout.first_bands:
+        files = _first_bands(files, len(names), path.parent / f"{benchmark.name}-first-bands")
+    splits = {image: name for _, image, _, name in files.pairs}
     opened = open_all([(image, mask) for _, image, mask, _ in files.pairs], lambda p: p.name, progress)
     if len(opened.bands) != len(names):
         raise DataError(
@@ -216,6 +221,7 @@ def scan_set(
     manifest = Manifest(entries, names, legend, nearest, problems=tuple(opened.problems))
     if statistics:
         manifest = manifest.with_statistics(measure(manifest, progress=progress))
+        _refuse_vanished(benchmark, manifest)
     return ScanReport(
         manifest=manifest.save(path),
         layout_base=folder,
@@ -223,6 +229,38 @@ def scan_set(
         left_out=files.unlisted,
         groups=dict.fromkeys(SPLITS, ()),
         missing=files.missing,
+    )
+
+
+def _first_bands(files: SetFiles, count: int, folder: Path) -> SetFiles:
+    """Return a set's files with a copy, in a folder, of each image that has more bands than the layout says."""
+    pairs = tuple(
+        (key, with_first_bands(image, count, folder / f"{key}.tif"), mask, name)
+        for key, image, mask, name in files.pairs
+    )
+    return replace(files, pairs=pairs)
+
+
+def _refuse_vanished(benchmark: Benchmark, manifest: Manifest) -> None:
+    """Refuse a set whose masks are coded otherwise than published, so that all but one class disappear.
+
+    Raises:
+        DataError: They do.
+    """
+    legend, measured = benchmark.legend, manifest.statistics
+    if legend is None or measured is None or len(legend) < 2 or not measured.class_pixels:
+        return
+    lost = Counter(measured.unknown_labels) + Counter(measured.ignored_labels)
+    totals = [sum(counts) for counts in zip(*measured.class_pixels.values(), strict=True)]
+    if not lost or sum(total > 0 for total in totals) > 1:
+        return
+    pixels = sum(totals) + sum(measured.ignored_pixels.values())
+    values = ", ".join(f"{label} ({count / pixels:.1%} of the pixels)" for label, count in sorted(lost.items()))
+    expected = ", ".join(f"{name} {value}" for name, value in zip(legend.names, legend.values, strict=True))
+    raise DataError(
+        f"masks of {benchmark.name} in which no class but one has a pixel, and which hold {values}",
+        f"the published values: {expected}",
+        "recode the masks, or scan the folders with --images and a --legend that names their values",
     )
 
 

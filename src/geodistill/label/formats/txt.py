@@ -12,15 +12,7 @@ from numpy.typing import NDArray
 from geodistill.errors import DataError
 from geodistill.label.annotated_masks import mask_of
 from geodistill.label.formats.per_image import difficulty, lines_of, numbers, read_files
-from geodistill.label.formats.raw_boxes import (
-    Picture,
-    Pictures,
-    RawBox,
-    ReadOptions,
-    ReadResult,
-    attempt,
-    points,
-)
+from geodistill.label.formats.raw_boxes import Picture, Pictures, RawBox, ReadOptions, ReadResult, attempt, points
 from geodistill.label.formats.yolo_set import NAME_FILES, YoloRows, all_of, find_class_list
 from geodistill.label.records import kind_of_corners, rectangle
 

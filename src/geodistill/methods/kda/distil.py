@@ -38,25 +38,31 @@ class DistilledEncoder(nn.Module):
     """The student's encoder with what brings its maps to the teacher's.
 
     The last map passes a 1x1 convolution only where its channels are not the teacher's, then is interpolated to the
-    teacher's grid. The levels before it pass FAM, where they are asked for.
+    grid at which it is compared. The levels before it pass FAM, where they are asked for.
 
     Args:
         encoder: The student's encoder.
         teacher_channels: Channels of each teacher level.
         teacher_strides: Stride of each.
         levels: Whether the levels before the last are aligned too.
+        grid: Side of the grid of the last map; the teacher's own where not given.
 
     Raises:
         RecipeError: They are, and none of them meets one of the teacher's.
     """
 
     def __init__(
-        self, encoder: Encoder, teacher_channels: Sequence[int], teacher_strides: Sequence[int], levels: bool
+        self,
+        encoder: Encoder,
+        teacher_channels: Sequence[int],
+        teacher_strides: Sequence[int],
+        levels: bool,
+        grid: int | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = encoder
-        own, target = encoder.channels[-1], teacher_channels[-1]
-        self.project = nn.Identity() if own == target else nn.Conv2d(own, target, 1)
+        self.encoder, self._grid = encoder, grid
+        channels, target = encoder.channels[-1], teacher_channels[-1]
+        self.project = nn.Identity() if channels == target else nn.Conv2d(channels, target, 1)
         last = len(teacher_strides) - 1
         pairs = pair_levels(encoder.strides, teacher_strides) if levels else []
         self.pairs = [(s, t) for s, t in pairs if t != last]
@@ -79,9 +85,7 @@ class DistilledEncoder(nn.Module):
         maps = self.encoder(image)
         height, width = image.shape[-2:]
         grids = map_grids(height, width, self._strides)
-        top: Tensor = self.project(maps[-1])
-        if top.shape[-2:] != grids[-1]:
-            top = F.interpolate(top, grids[-1], mode="bilinear", align_corners=True)
+        top = to_grid(self.project(maps[-1]), grids[-1] if self._grid is None else (self._grid, self._grid))
         # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.
         top = top + 0.0 * torch.stack([level.sum() for level in maps]).sum()
         if self.fam is None:
@@ -89,12 +93,20 @@ class DistilledEncoder(nn.Module):
         return top, self.fam([maps[s] for s, _ in self.pairs], [grids[t] for _, t in self.pairs])
 
 
+def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """``(B, C, H, W)`` -> ``(B, C, *grid)``, bilinear with aligned corners, as the released code has it."""
+    if maps.shape[-2:] == grid:
+        return maps
+    return F.interpolate(maps, grid, mode="bilinear", align_corners=True)
+
+
 class DistilTask(Phase):
     """Trains a `DistilledEncoder` against a discriminator.
 
-    One backward pass serves both sides: the discriminator's gradients come out negated, so that it climbs what the
-    student descends. AdamW treats each parameter for itself, so one optimiser with a group a side is the published
-    pair; it also keeps a step a step, for the resume point and for the data's draws.
+    The student S and the discriminator D share the loss of Eq. 3, 0.4 MSE(D_T, D_S) + 0.6 KL(O_T, O_S), of which D
+    raises the first term (Eq. 2) and has no part in the second. One backward pass serves both sides: the gradients of
+    D's parameters are reversed, see `FeatureDiscriminator`. AdamW treats each parameter by itself, so one optimiser
+    with a group for each side is the published pair; a step also stays a step, for the resume point and for the draws.
 
     The teacher and the discriminator's frozen encoder are kept outside the module tree.
 
@@ -105,7 +117,7 @@ class DistilTask(Phase):
         spec: Bands and normalisation.
 
     Raises:
-        RecipeError: Student and teacher cannot be aligned, or a setting does not do.
+        RecipeError: Student and teacher cannot be aligned, or a setting is out of its range.
         UnknownNameError: No such term, form, encoder or weighting.
         ArtifactError: The discriminator's weights are not available.
     """
@@ -118,15 +130,15 @@ class DistilTask(Phase):
         self._config, self._teacher = config, teacher
         self._encoder = (encoder,)  # in a tuple: it is registered once, inside the network
         levels = self.factors["feature"] > 0
-        part = DistilledEncoder(encoder, teacher.channels, teacher.strides, levels)
+        part = DistilledEncoder(encoder, teacher.channels, teacher.strides, levels, config.grid)
         self.network = Normalised(spec.mean, spec.std, part)
         self.pairs, self._last = part.pairs, len(teacher.channels) - 1
         teacher.ask([*(t for _, t in part.pairs), self._last])
         self.discriminator: FeatureDiscriminator | None = None
         if self.factors["adversarial"] > 0:
-            judge = config.discriminator
-            frozen = build_encoder(judge.encoder, 3, judge.weights)
-            self.discriminator = FeatureDiscriminator(teacher.channels[-1], frozen, judge.form, judge.width)
+            other = config.discriminator
+            frozen = build_encoder(other.encoder, 3, other.weights)
+            self.discriminator = FeatureDiscriminator(teacher.channels[-1], frozen, other.form, other.width)
         self.statistics = RunningStatistics(teacher.channels[-1]) if config.target_norm == "standardised" else None
         self.weighting = build_weighting(config.weighting, tuple(self.factors))
         self._watch = CollapseWatch(config.patience)
@@ -138,24 +150,26 @@ class DistilTask(Phase):
             self.discriminator.place(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Match one batch's targets.
+        """Match one batch's targets (Eq. 2-3).
 
         Raises:
             TrainingError: A term is not finite, or the student's features have collapsed.
         """
         targets = self._teacher.targets(batch).features
         target = self._normalise(targets[self._last])
+        if self._config.grid is not None:
+            target = to_grid(target, (self._config.grid, self._config.grid))
         top, aligned = self.network(batch["image"].contiguous(memory_format=torch.channels_last))
         terms = {"kl": kl(top, target, self._config.kl_axis, "mean", self._config.temperature)}
-        judged: ScoreStatistics | None = None
+        scores: ScoreStatistics | None = None
         if self.discriminator is not None:
             of_teacher, of_student = self.discriminator.compare(target, top)
             terms["adversarial"] = mse(of_teacher, of_student)
-            judged = ScoreStatistics.of(of_teacher, of_student)
+            scores = ScoreStatistics.of(of_teacher, of_student)
         if aligned:
             terms["feature"] = feature_kd(aligned, [targets[t] for _, t in self.pairs])
         self._refuse_odd(terms, batch["key"])
-        self._watch_over(top, target, judged, len(batch["key"]))
+        self._watch_over(top, target, scores, len(batch["key"]))
         shared = [p for p in self._encoder[0].parameters() if p.requires_grad]
         total: Tensor = self.weighting(terms, self.factors, shared)
         self._log_terms(terms, total, len(batch["key"]))
@@ -177,7 +191,7 @@ class DistilTask(Phase):
                     "check these samples, lower losses.phase.lr or set losses.phase.clip_norm",
                 )
 
-    def _watch_over(self, top: Tensor, target: Tensor, judged: ScoreStatistics | None, size: int) -> None:
+    def _watch_over(self, top: Tensor, target: Tensor, scores: ScoreStatistics | None, size: int) -> None:
         """Log the state of both sides, and call a collapse by its name."""
         student, teacher = MapStatistics.of(top), MapStatistics.of(target)
         figures = {
@@ -191,15 +205,15 @@ class DistilTask(Phase):
             # Of what differs between channels: a divergence over channels leaves each position's mean free.
             "r2": float(explained_variance(_centred(top.detach()), _centred(target))),
         }
-        if judged is not None:
+        if scores is not None:
             figures |= {
-                "discriminator_accuracy": judged.accuracy,
-                "judgement_distance": judged.distance,
-                "judgement_spread": judged.spread,
+                "discriminator_accuracy": scores.accuracy,
+                "score_distance": scores.distance,
+                "score_spread": scores.spread,
             }
         for name, value in figures.items():
             self.log(f"distil/{name}", value, batch_size=size)
-        self._watch.look(self.global_step, student, teacher, judged)
+        self._watch.look(self.global_step, student, teacher, scores)
 
     def _log_terms(self, terms: dict[str, Tensor], total: Tensor, size: int) -> None:
         for name, term in terms.items():
@@ -226,12 +240,12 @@ class DistilTask(Phase):
         groups: list[dict[str, Any]] = []
         shapes: list[Any] = []
         for side, start, end in sides:
-            found = parameter_groups(side, None, OptimizerConfig(lr=start, weight_decay=config.weight_decay))
-            groups += found
-            shapes += [partial(self.rate_factor, end=end / start)] * len(found)
-        own = self.weighting.parameter_groups()
-        optimizer = torch.optim.AdamW(groups + own)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shapes + [lambda step: 1.0] * len(own))
+            of_side = parameter_groups(side, None, OptimizerConfig(lr=start, weight_decay=config.weight_decay))
+            groups += of_side
+            shapes += [partial(self.rate_factor, end=end / start)] * len(of_side)
+        factors = self.weighting.parameter_groups()
+        optimizer = torch.optim.AdamW(groups + factors)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shapes + [lambda step: 1.0] * len(factors))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def rate_factor(self, step: int, end: float) -> float:

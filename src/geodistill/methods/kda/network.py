@@ -1,10 +1,11 @@
-"""KDA's student: any encoder, and the DCF decoder or one of those that Table IV compares it with.
+"""KDA's student: any encoder, and the DCF decoder (Eq. 1) or one of those that Table IV compares it with.
 
 DCF, dynamic cross-layer fusion, is built on a learnt upsampler that moves its sampling points.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import load
-from geodistill.nn.decoders import MultiLevelNeck, UNetDecoder, resize
+from geodistill.nn.decoders import MultiLevelNeck, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 
 Project = Literal["conv1x1_gelu", "conv1x1_bn_gelu", "conv3x3_bn_relu"]
+Attention = Literal["per_scale", "pooled"]
 Upsample = Literal["dysample", "bilinear"]
 
 SQUEEZE = 16
@@ -94,8 +96,20 @@ class ChannelAttention(nn.Module):
         return attention
 
 
+class GlobalMean(nn.Module):
+    """Global average pooling."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, C)``."""
+        return maps.mean((2, 3))
+
+
 class DcfDecoder(nn.Module):
-    """Dynamic cross-layer fusion: scales weighted against each other, then added from the coarsest to the finest.
+    """Dynamic cross-layer fusion (Eq. 1): scales weighted against each other, then added from coarse to fine.
+
+        F' = project(F)    A = GSoftmax(attention(GAP(F')))    F* = A . F'
+
+    The paper does not say what GSoftmax runs over; in the released code the scales compete for each channel.
 
     Args:
         channels: Channels of each map, finest first.
@@ -105,7 +119,9 @@ class DcfDecoder(nn.Module):
         project: What brings the maps to ``width``: ``conv1x1_gelu``, the released code's form that gives the
             published 0.27 M parameters, in which a map that has them already is taken as it is; its variant
             ``conv1x1_bn_gelu``; or the printed Eq. 1, ``conv3x3_bn_relu``, which cannot give 0.27 M.
-        upsample: `DySample`, or bilinear interpolation.
+        upsample: `DySample`, or bilinear interpolation; the paper names neither.
+        attention: What GSoftmax is taken of: ``per_scale``, the released code's `ChannelAttention` of each scale, or
+            ``pooled``, the means themselves, as Eq. 1 is printed.
 
     Raises:
         RecipeError: The strides or the width do not do.
@@ -120,9 +136,14 @@ class DcfDecoder(nn.Module):
         width: int = 128,
         project: Project = "conv1x1_gelu",
         upsample: Upsample = "dysample",
+        attention: Attention = "per_scale",
     ) -> None:
         super().__init__()
-        for kind, value, known in (("project", project, get_args(Project)), ("upsample", upsample, get_args(Upsample))):
+        for kind, value, known in (
+            ("project", project, get_args(Project)),
+            ("upsample", upsample, get_args(Upsample)),
+            ("attention", attention, get_args(Attention)),
+        ):
             if value not in known:
                 raise UnknownNameError(f"network.{kind}", value, known)
         if width % 4 or any(coarse % fine for fine, coarse in pairwise(strides)):
@@ -131,7 +152,8 @@ class DcfDecoder(nn.Module):
                 "a multiple of 4 channels, and strides that divide each other",
             )
         self.projections = nn.ModuleList(_projection(c, width, project) for c in channels)
-        self.attentions = nn.ModuleList(ChannelAttention(width) for _ in channels)
+        per_scale = attention == "per_scale"
+        self.attentions = nn.ModuleList(ChannelAttention(width) if per_scale else GlobalMean() for _ in channels)
         steps = [coarse // fine for fine, coarse in pairwise(strides)]
         self.ups = nn.ModuleList(_upsampler(width, step, upsample) for step in (strides[0], *steps))
         self.classifier = nn.Conv2d(width, classes, 1)
@@ -140,7 +162,7 @@ class DcfDecoder(nn.Module):
         """``(B, Ci, Hi, Wi)`` a level, finest first -> ``(B, K, *size)`` logits."""
         even = [project(level) for project, level in zip(self.projections, maps, strict=True)]
         attentions = [attend(level) for attend, level in zip(self.attentions, even, strict=True)]
-        # "GSoftmax": the scales compete for each channel.
+        # GSoftmax: the scales compete for each channel.
         shares = torch.stack(attentions).softmax(0)[..., None, None]
         weighted = [level * share for level, share in zip(even, shares, strict=True)]
         fused = weighted[-1]
@@ -177,13 +199,14 @@ def _cropped(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 Decoder = Literal["dcf", "unet", "segformer", "segnext", "upernet"]
 
-DECODER_WIDTHS: dict[str, int] = {"dcf": 128, "unet": 256, "segformer": 256, "segnext": 256, "upernet": 512}
-"""Width of each decoder where the recipe gives none: DCF's and SegFormer's are those of the paper's Table IV."""
+DECODER_WIDTHS: dict[str, int] = {"dcf": 128, "unet": 64, "segformer": 256, "segnext": 128, "upernet": 128}
+"""Width of each decoder where the recipe gives none: that of the paper's Table IV."""
 
 _HEADS = {
-    "segformer": "geodistill.nn.heads:SegFormerHead",
-    "segnext": "geodistill.nn.heads:HamHead",
-    "upernet": "geodistill.nn.decoders:UPerHead",
+    "unet": "geodistill.methods.kda.heads:TransposedHead",
+    "segformer": "geodistill.methods.kda.heads:SegFormerHead",
+    "segnext": "geodistill.methods.kda.heads:HamHead",
+    "upernet": "geodistill.methods.kda.heads:PoolingHead",
 }
 
 LEVELS = 4
@@ -198,10 +221,13 @@ class KdaNetworkConfig:
         encoder: Any encoder's name, as ``geodistill encoders`` lists them.
         encoder_weights: ``pretrained`` (from the hub), a weights file or directory, such as the ``encoder`` that
             phase 1 leaves, or a Segmenter directory; random where not given.
-        decoder: ``dcf``, or one of the decoders of the paper's Table IV.
+        decoder: ``dcf``, or one of the decoders of the paper's Table IV, see `geodistill.methods.kda.heads`.
         decoder_channels: Width of the decoder; `DECODER_WIDTHS` where not given.
         project: How DCF brings the maps to one width, see `DcfDecoder`.
         upsample: How DCF enlarges them.
+        attention: What DCF weighs the scales by.
+        scale: Factor of the image's height and width before the encoder, and back for the logits: 0.4375 shows the
+            network a 512 pixel patch at the released code's 224.
     """
 
     encoder: str = "pvt_kda"
@@ -210,6 +236,8 @@ class KdaNetworkConfig:
     decoder_channels: int | None = None
     project: Project = "conv1x1_gelu"
     upsample: Upsample = "dysample"
+    attention: Attention = "per_scale"
+    scale: float = 1.0
 
 
 class KdaNetwork(nn.Module):
@@ -224,10 +252,12 @@ class KdaNetwork(nn.Module):
         decoder_channels: Width of the decoder.
         project: How DCF brings the maps to one width.
         upsample: How DCF enlarges them.
+        attention: What DCF weighs the scales by.
+        scale: Factor of the image's height and width before the encoder.
         auxiliary: Accepted for the common form; there are no auxiliary parts.
 
     Raises:
-        RecipeError: The decoder cannot read this encoder's maps.
+        RecipeError: The decoder cannot read this encoder's maps, or the scale is not above 0.
         UnknownNameError: No such decoder.
     """
 
@@ -242,11 +272,16 @@ class KdaNetwork(nn.Module):
         decoder_channels: int | None = None,
         project: Project = "conv1x1_gelu",
         upsample: Upsample = "dysample",
+        attention: Attention = "per_scale",
+        scale: float = 1.0,
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
         if decoder not in get_args(Decoder):
             raise UnknownNameError("network.decoder", decoder, get_args(Decoder))
+        if not 0 < scale < math.inf:
+            raise RecipeError(f"network.scale {scale}", "a factor above 0")
+        self.scale = scale
         norms = wants_output_norms(encoder)
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
         maps, strides = self.encoder.channels[-LEVELS:], self.encoder.strides[-LEVELS:]
@@ -258,21 +293,18 @@ class KdaNetwork(nn.Module):
         width = decoder_channels or DECODER_WIDTHS[decoder]
         self.decoder: nn.Module
         if decoder == "dcf":
-            self.decoder = DcfDecoder(maps, strides, classes, width, project, upsample)
-        elif decoder == "unet":
-            self.decoder = UNetDecoder(maps, strides, classes, width)
+            self.decoder = DcfDecoder(maps, strides, classes, width, project, upsample, attention)
         else:
             self.decoder = load(_HEADS[decoder])(maps, classes, width)
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``."""
-        size = image.shape[-2:]
-        maps: Sequence[Tensor] = self.encoder(image)[-LEVELS:]
+        whole = image.shape[-2:]
+        size = [max(round(side * self.scale), 1) for side in whole] if self.scale != 1 else whole
+        maps: Sequence[Tensor] = self.encoder(resize(image, size))[-LEVELS:]
         if self.neck is not None:
             maps = self._pyramid(maps, size)
-        if isinstance(self.decoder, DcfDecoder | UNetDecoder):
-            return SegmentationOutput(self.decoder(maps, size))
-        return SegmentationOutput(resize(self.decoder(maps), size))
+        return SegmentationOutput(resize(self.decoder(maps, size), whole))
 
     def _pyramid(self, maps: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
         """Turn maps of one size into the sizes that strides of 4, 8, 16 and 32 would have."""

@@ -1,4 +1,4 @@
-"""What keeps phase 1 honest: statistics of features and judgements, and collapses called by their names."""
+"""What keeps phase 1 honest: statistics of features and of discriminator scores, and collapses by their names."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from geodistill.errors import GeodistillWarning, TrainingError
-from geodistill.nn.discriminator import told_apart
+from geodistill.nn.discriminator import discriminator_accuracy
 
 LEAST_DIVERSITY = 0.01
 """Share of the teacher's diversity below which a student's features count as all alike."""
 SIZE_RANGE = (1e-4, 1e4)
 """Size of a student's features over the teacher's beyond which they have vanished or burst."""
 LEAST_SPREAD = 1e-3
-"""Deviation of all judgements below which a discriminator says nothing."""
+"""Deviation of all scores below which a discriminator says nothing."""
 WON = 0.98
-"""Distance of the mean judgements above which a discriminator's gradient is spent."""
+"""Distance of the mean scores above which a discriminator's gradient is spent."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class MapStatistics:
         mean: Over everything.
         deviation: Of a channel over images and positions, the mean over channels.
         size: Root mean square.
-        diversity: Share of the squared size that varies over images and positions: 0 where all vectors are alike.
+        diversity: Share of the squared size that varies over images and positions: 0 where all vectors are alike. Each
+            position's mean over the channels is left out: a divergence over channels leaves it free.
     """
 
     mean: float
@@ -42,22 +43,21 @@ class MapStatistics:
     def of(cls, maps: Tensor) -> MapStatistics:
         """Measure ``(B, C, H, W)``."""
         values = maps.detach().float().transpose(0, 1).flatten(1)
-        variance = values.var(1, correction=0)
-        squares = values.square().mean()
-        figures = torch.stack(
-            [values.mean(), variance.sqrt().mean(), squares.sqrt(), variance.mean() / squares.clamp(min=1e-30)]
-        )
+        deviation = values.std(1, correction=0).mean()
+        centred = values - values.mean(0)
+        diversity = centred.var(1, correction=0).mean() / centred.square().mean().clamp(min=1e-30)
+        figures = torch.stack([values.mean(), deviation, values.square().mean().sqrt(), diversity])
         return cls(*figures.tolist())
 
 
 @dataclass(frozen=True)
 class ScoreStatistics:
-    """Figures of a discriminator's judgements of one batch.
+    """Figures of a discriminator's scores of one batch.
 
     Attributes:
-        accuracy: Share told apart, in 0..1.
-        distance: Between the mean judgements of teacher and student, in 0..1.
-        spread: Deviation of all judgements.
+        accuracy: Share that is told apart, in 0..1.
+        distance: Between the mean scores of teacher and student, in 0..1.
+        spread: Deviation of all scores.
     """
 
     accuracy: float
@@ -66,11 +66,11 @@ class ScoreStatistics:
 
     @classmethod
     def of(cls, teacher: Tensor, student: Tensor) -> ScoreStatistics:
-        """Measure judgements in 0..1, any shape."""
+        """Measure scores in 0..1, any shape."""
         teacher, student = teacher.detach().float(), student.detach().float()
         everything = torch.cat([teacher.flatten(), student.flatten()])
         distance = (teacher.mean() - student.mean()).abs()
-        figures = torch.stack([told_apart(teacher, student), distance, everything.std(correction=0)])
+        figures = torch.stack([discriminator_accuracy(teacher, student), distance, everything.std(correction=0)])
         return cls(*figures.tolist())
 
 
@@ -87,9 +87,9 @@ class CollapseWatch:
     def __init__(self, patience: int) -> None:
         self._patience = patience
         self._lasted: dict[str, int] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
-    def look(self, step: int, student: MapStatistics, teacher: MapStatistics, judged: ScoreStatistics | None) -> None:
+    def look(self, step: int, student: MapStatistics, teacher: MapStatistics, scores: ScoreStatistics | None) -> None:
         """Take one step's figures in.
 
         Raises:
@@ -111,20 +111,20 @@ class CollapseWatch:
                 "features of some size in between",
                 "lower losses.phase.lr or set losses.phase.clip_norm",
             )
-        if judged is not None:
-            self._look_at_judgements(step, judged)
+        if scores is not None:
+            self._look_at_scores(step, scores)
 
-    def _look_at_judgements(self, step: int, judged: ScoreStatistics) -> None:
-        if self._lasts("silent", judged.spread < LEAST_SPREAD):
+    def _look_at_scores(self, step: int, scores: ScoreStatistics) -> None:
+        if self._lasts("silent", scores.spread < LEAST_SPREAD):
             self._warn(
                 "silent",
-                f"the discriminator has collapsed at step {step}: it judges everything alike (deviation "
-                f"{judged.spread:.1g}) and teaches nothing; raise losses.phase.discriminator_lr or use its patch form",
+                f"the discriminator has collapsed at step {step}: it scores everything alike (deviation "
+                f"{scores.spread:.1g}) and teaches nothing; raise losses.phase.discriminator_lr or use its patch form",
             )
-        if self._lasts("won", judged.distance > WON):
+        if self._lasts("won", scores.distance > WON):
             self._warn(
                 "won",
-                f"the discriminator has won at step {step}: its judgements lie {judged.distance:.3f} apart, their "
+                f"the discriminator has won at step {step}: its mean scores lie {scores.distance:.3f} apart, their "
                 "gradient is spent and the student learns nothing from it; lower losses.phase.discriminator_lr",
             )
 
@@ -133,14 +133,14 @@ class CollapseWatch:
         return self._lasted[name] >= self._patience
 
     def _warn(self, name: str, message: str) -> None:
-        if name not in self._told:
-            self._told.add(name)
+        if name not in self._warned:
+            self._warned.add(name)
             warnings.warn(message, GeodistillWarning, stacklevel=4)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
-        return {"lasted": dict(self._lasted), "told": sorted(self._told)}
+        return {"lasted": dict(self._lasted), "told": sorted(self._warned)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take `state_dict`'s result back."""
-        self._lasted, self._told = dict(state["lasted"]), set(state["told"])
+        self._lasted, self._warned = dict(state["lasted"]), set(state["told"])

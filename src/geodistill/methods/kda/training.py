@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from torch import Tensor, nn
@@ -13,16 +13,16 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.methods.kda.network import KdaNetwork, KdaNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Recipe, all_weights
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe, all_weights
 from geodistill.nn.discriminator import Form
 from geodistill.nn.losses import KlAxis, TargetNorm, cross_entropy, focal
 from geodistill.nn.output import SegmentationOutput
 
 WEIGHTS = {"ce": 0.4, "focal": 0.6}
-"""Phase 2's factors."""
+"""Phase 2's factors (Eq. 4)."""
 
 DISTIL_WEIGHTS = {"adversarial": 0.4, "kl": 0.6, "feature": 0.0}
-"""Phase 1's factors; ``feature``, the alignment of the levels before the last, is ours."""
+"""Phase 1's factors (Eq. 3); ``feature``, the alignment of the levels before the last, is ours."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DiscriminatorConfig:
     """What tells the student's features from the teacher's.
 
     Attributes:
-        form: ``scalar`` judges an image, as the released code does; ``patch`` judges every position.
+        form: ``scalar`` scores an image, as the released code does; ``patch`` scores every position.
         encoder: The frozen encoder that it looks through, of three channels.
         weights: Its weights, as ``teacher.weights``.
         width: Channels of its widest layers.
@@ -57,11 +57,14 @@ class DistilPhase:
         epoch_steps: Steps between two changes of the rates: those of an epoch as published, or 1.
         weight_decay: Decay of weight matrices and kernels on both sides.
         clip_norm: Largest L2 norm of either side's gradient; no clipping where not given.
-        weights: Factor of ``adversarial`` (squared difference of the judgements of student and teacher), ``kl``
-            (divergence of the last maps) and ``feature`` (squared error of FAM's alignment of the levels before).
+        weights: Factor of ``adversarial`` (squared difference of the discriminator's scores of student and teacher),
+            ``kl`` (divergence of the last maps) and ``feature`` (squared error of the levels before, through FAM).
         weighting: As `CommonLosses.weighting`, for this phase's terms.
-        temperature: Softmax temperature of ``kl``.
+        temperature: Softmax temperature of ``kl``, which is multiplied by its square, 25: the weights 0.6 and 0.4 are
+            of that. Neither paper nor released code says so, nor what the mean is over: here all positions.
         kl_axis: What its softmax runs over; the paper does not say.
+        grid: Side of the grid at which the last maps are compared and scored: the released code brings every teacher's
+            to its 16, a convolutional one's 7 too. The teacher's own where not given.
         target_norm: The teacher's last map as discriminator and ``kl`` see it: ``raw`` as published,
             ``standardised`` or ``layernorm``.
         discriminator: The discriminator.
@@ -80,6 +83,7 @@ class DistilPhase:
     weighting: Literal["fixed", "uncertainty", "gradient_balance"] = "fixed"
     temperature: float = 5.0
     kl_axis: KlAxis = "channel"
+    grid: int | None = None
     target_norm: TargetNorm = "raw"
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     patience: int = 50
@@ -100,6 +104,8 @@ class DistilPhase:
         for name in ("epoch_steps", "temperature", "lr", "discriminator_lr", "patience"):
             if getattr(self, name) <= 0:
                 raise RecipeError(f"losses.phase.{name} {getattr(self, name)}", "a number above 0")
+        if self.grid is not None and self.grid < 1:
+            raise RecipeError(f"losses.phase.grid {self.grid}", "a side of at least 1")
         return factors
 
 
@@ -110,7 +116,7 @@ class KdaLossConfig(CommonLosses):
     Attributes:
         weights: Factor of each term of phase 2: ``ce`` and ``focal``, and any distillation term under a teacher. A term
             left out keeps its default; 0 switches it off.
-        gamma: Exponent of the focal term.
+        gamma: Exponent of the focal term; the paper does not say, the released code has 2.
         phase: Phase 1.
     """
 
@@ -123,17 +129,31 @@ class KdaLossConfig(CommonLosses):
 class KdaRecipe(Recipe):
     """KDA: an encoder that learns a teacher's features against a discriminator, then a decoder on labels."""
 
-    needs_teacher = True
-
     method: Literal["kda"] = "kda"
-    preset: Literal["coherent", "printed"] = "coherent"
+    preset: Preset = "coherent"
     network: KdaNetworkConfig = field(default_factory=KdaNetworkConfig)
     losses: KdaLossConfig = field(default_factory=KdaLossConfig)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether phase 1 has steps: phase 2 learns from labels alone."""
+        return self.phase_steps > 0
 
     @property
     def phase_steps(self) -> int:
         """Steps of phase 1."""
         return self.losses.phase.steps
+
+    def idle_keys(self) -> dict[str, str]:
+        """Return DCF's keys under another decoder, and phase 1's where it has no steps."""
+        idle: dict[str, str] = {}
+        if self.network.decoder != "dcf":
+            names: tuple[str, ...] = ("project", "attention", "upsample")
+            idle |= {f"network.{name}": f"network.decoder is {self.network.decoder}, not dcf" for name in names}
+        if self.phase_steps == 0:
+            names = tuple(field.name for field in fields(DistilPhase) if field.name not in ("steps", "discriminator"))
+            idle |= {f"losses.phase.{name}": "losses.phase.steps is 0" for name in names}
+        return idle
 
     def without_weights(self) -> Self:
         """Return the recipe with network and discriminator randomly initialised."""
@@ -151,15 +171,18 @@ class KdaObjective(Objective):
         teacher: Phase 1's, for counting.
 
     Raises:
+        RecipeError: The exponent is below 0.
         UnknownNameError: A weight of no such term.
     """
 
     def __init__(self, weights: Mapping[str, float], gamma: float = 2.0, teacher: nn.Module | None = None) -> None:
         super().__init__(all_weights(WEIGHTS, weights))
+        if gamma < 0:
+            raise RecipeError(f"losses.gamma {gamma}", "a number of at least 0")
         self._gamma, self._teacher = gamma, teacher
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Return the unweighted terms of one batch."""
+        """Return the unweighted terms of one batch (Eq. 4)."""
         return {
             "ce": cross_entropy(output.logits, batch["mask"]),
             "focal": focal(output.logits, batch["mask"], self._gamma),
@@ -170,13 +193,27 @@ class KdaObjective(Objective):
         return self._teacher
 
 
+_SCHEDULE: dict[str, Any] = {
+    "optimizer": {"lr": 5e-4, "encoder_lr": 5e-6},
+    "schedule": {"kind": "cosine", "end_lr_factor": 0.01, "encoder_end_lr_factor": 0.001},
+}
+"""Phase 2's rates (Section IV-A2); phase 1's are the defaults of `DistilPhase`. Lengths are in the recipes."""
+
 PRESETS: dict[str, dict[str, Any]] = {
-    # The released code's form, which the published parameter count is of.
-    "coherent": {},
-    # The paper as printed: Eq. 1's convolutions, which make the decoder 2.25 M parameters, and judgements a position.
-    "printed": {
-        "network": {"project": "conv3x3_bn_relu"},
-        "losses": {"phase": {"discriminator": {"form": "patch"}}},
+    # The paper: Eq. 1's convolutions and its GSoftmax of the pooled means, which make the decoder 2.21 M parameters,
+    # no upsampling that it does not name, and scores per position, as it says that the MSE works at the pixel level.
+    "printed": _SCHEDULE
+    | {
+        "data": {"without_replacement": True},
+        "network": {"project": "conv3x3_bn_relu", "attention": "pooled", "upsample": "bilinear"},
+        "losses": {"phase": {"grid": 16, "discriminator": {"form": "patch"}}},
+    },
+    # The released code: what the printed 0.27 M parameters are of, one score per image, and 224 pixels throughout.
+    "released": _SCHEDULE
+    | {
+        "data": {"without_replacement": True},
+        "network": {"project": "conv1x1_gelu", "attention": "per_scale", "upsample": "dysample"},
+        "losses": {"phase": {"grid": 16, "discriminator": {"form": "scalar"}}},
     },
 }
 """Recipe values by preset, laid under the recipe's own."""
@@ -197,6 +234,8 @@ def build(recipe: KdaRecipe, context: BuildContext) -> Method:
         "decoder_channels": network.decoder_channels,
         "project": network.project,
         "upsample": network.upsample,
+        "attention": network.attention,
+        "scale": network.scale,
     }
     student = KdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
     # The encoder's own name may hold more: the padding that its weights were trained with.

@@ -1,4 +1,4 @@
-"""KTDA's student: encoder, FAM, FMM, neck, decoder and auxiliary head."""
+"""KTDA's student: encoder, FAM (Eq. 1-2), FMM (Eq. 6), neck, decoder and auxiliary head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.nn.alignment import FAM, pair_levels
+from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, ViTBlock, resize
 from geodistill.nn.encoders import Encoder, build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
@@ -19,6 +19,9 @@ AuxFrom = Literal["fam", "fmm"]
 Decoder = Literal["upernet", "unet"]
 DecodeFrom = Literal["aligned", "encoder"]
 Align = Literal["conv", "none"]
+
+PYRAMID_LEVELS = 4
+"""Maps that the decoder reads of an encoder that has more, or that one map becomes."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,17 @@ class KtdaNetworkConfig:
             is left at inference, so any light network can be taught.
         align: ``conv`` is FAM. ``none`` matches the student's maps as they are, for a student whose channels and
             strides are the teacher's own.
-        fmm_blocks: Transformer blocks of FMM a level; 0 leaves FMM out.
+        fmm_blocks: Transformer blocks of FMM for each level; 0 leaves FMM out.
         fmm_heads: Attention heads of each.
         order: Whether FMM comes before the neck (paper) or behind it (released code).
         aux_from: Whether the auxiliary head reads FAM's maps (paper) or what the decoder reads (released code).
         decoder: The decoder.
         decoder_channels: Width of the decoder; 512 for ``upernet`` and 256 for ``unet`` where not given.
+        passes: Passes through encoder and FAM in a training step: 1, or the released code's 2, whose second gives the
+            transfer its maps, with a drop-path of its own.
     """
 
-    encoder: str = "convnext_base(drop_path_rate=0.4, ls_init_value=1.0)"
+    encoder: str = "convnext_base.fb_in1k(drop_path_rate=0.4, ls_init_value=1.0)"
     encoder_weights: str | None = "pretrained"
     decode_from: DecodeFrom = "aligned"
     align: Align = "conv"
@@ -52,14 +57,15 @@ class KtdaNetworkConfig:
     aux_from: AuxFrom = "fam"
     decoder: Decoder = "upernet"
     decoder_channels: int | None = None
+    passes: Literal[1, 2] = 1
 
 
 class FMM(nn.Module):
-    """Feature Modulation Module (Eq. 6): a stack of transformer blocks a level, without position embedding.
+    """Feature Modulation Module (Eq. 6): transformer blocks for each level, without position embedding.
 
     Args:
         channels: Channels of each level; multiples of ``heads``.
-        blocks: Blocks a level, 0 or more.
+        blocks: Blocks for each level, 0 or more.
         heads: Attention heads.
 
     Raises:
@@ -96,12 +102,13 @@ class KtdaNetwork(nn.Module):
         teacher_channels: Channels of each teacher map; they and the strides stand in for the teacher at inference.
         teacher_strides: Stride of each teacher map in pixels.
         decode_from: See `KtdaNetworkConfig`, as for the arguments below.
-        fmm_blocks: Blocks of FMM a level.
+        fmm_blocks: Blocks of FMM for each level.
         fmm_heads: Attention heads of each.
         order: Order of FMM and neck.
         aux_from: What the auxiliary head reads.
         decoder: The decoder.
         decoder_channels: Width of the decoder.
+        passes: Passes through encoder and FAM in a training step.
         auxiliary: Build what only training needs: the auxiliary head, and FAM where the decoder does not read it.
 
     Raises:
@@ -125,6 +132,7 @@ class KtdaNetwork(nn.Module):
         aux_from: AuxFrom = "fam",
         decoder: Decoder = "upernet",
         decoder_channels: int | None = None,
+        passes: int = 1,
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
@@ -134,22 +142,26 @@ class KtdaNetwork(nn.Module):
         self.pairs = pair_levels(self.encoder.strides, teacher_strides)
         self.target_strides = [teacher_strides[t] for _, t in self.pairs]
         targets = [teacher_channels[t] for _, t in self.pairs]
-        self.decode_from, self.order, self.aux_from = decode_from, order, aux_from
+        self.decode_from, self.order, self.aux_from, self.passes = decode_from, order, aux_from, passes
         aligned = decode_from == "aligned"
-        used = [self.encoder.channels[s] for s, _ in self.pairs]
+        matched = [self.encoder.channels[s] for s, _ in self.pairs]
         if align == "none":
-            _check_alike(self.encoder, used, targets, self.pairs, self.target_strides)
-        self.fam = FAM(used, targets) if align == "conv" and (aligned or auxiliary) else None
-        self.fmm = FMM(targets, fmm_blocks, fmm_heads) if aligned else None
+            _check_alike(self.encoder, matched, targets, self.pairs, self.target_strides)
+        self.fam = FAM(matched, targets) if align == "conv" and (aligned or auxiliary) else None
+
+        # What the decoder reads: FAM's maps or the encoder's own. Maps of one size, or a single one, first become a
+        # pyramid at strides of 4, 8, 16 and 32.
         maps, strides = (targets, self.target_strides) if aligned else (self.encoder.channels, self.encoder.strides)
+        read = list(maps)
         self.neck: MultiLevelNeck | None = None
         if len(set(strides)) == 1:
-            scales = [2.0 ** (len(maps) - 2 - level) for level in range(len(maps))]
-            self.neck = MultiLevelNeck(maps, maps[-1], scales)
-            strides = [4 << level for level in range(len(maps))]
-        read = [maps[-1]] * len(maps) if self.neck is not None else list(maps)
-        # A map that FMM or the neck made for it must be read; of an encoder's own, four are the custom.
-        self.finest = max(len(read) - 4, 0) if not aligned and self.neck is None else 0
+            levels = len(maps) if len(maps) > 1 else PYRAMID_LEVELS
+            self.neck = MultiLevelNeck(maps, maps[-1], [2.0 ** (levels - 2 - level) for level in range(levels)])
+            read, strides = [maps[-1]] * levels, [4 << level for level in range(levels)]
+        modulated = read if order == "neck_fmm" else targets
+        self.fmm = FMM(modulated, fmm_blocks, fmm_heads) if aligned else None
+        # A map that FMM or the neck made for it must be read; of an encoder's own, the last four.
+        self.finest = max(len(read) - PYRAMID_LEVELS, 0) if not aligned and self.neck is None else 0
         self.upernet = UPerHead(read[self.finest :], classes, decoder_channels or 512) if decoder == "upernet" else None
         self.unet = UNetDecoder(read, strides, classes, decoder_channels or 256) if decoder == "unet" else None
         tapped = targets if aux_from == "fam" else read
@@ -161,20 +173,28 @@ class KtdaNetwork(nn.Module):
         In training form ``aux["aux"]`` holds the auxiliary logits and ``features["aligned"]`` FAM's maps, one for
         each of `pairs`, ``(B, teacher channels, ceil(H / teacher stride), ceil(W / teacher stride))``.
         """
-        height, width = image.shape[-2:]
         levels = self.encoder(image)
-        aligned = [levels[s] for s, _ in self.pairs]
-        if self.fam is not None:
-            aligned = self.fam(aligned, [(-(-height // stride), -(-width // stride)) for stride in self.target_strides])
+        aligned = self._align(levels, image)
         read = self._refine(aligned) if self.decode_from == "aligned" else self._to_pyramid(levels)
         logits = self._decode(read, image)
         if self.aux_head is None:
             return SegmentationOutput(logits)
         tapped = aligned if self.aux_from == "fam" else read
-        return SegmentationOutput(logits, {"aux": self.aux_head(tapped[_tap(tapped)])}, {"aligned": aligned})
+        auxiliary = self.aux_head(tapped[_tap(tapped)])
+        if self.training and self.passes == 2:
+            aligned = self._align(self.encoder(image), image)
+        return SegmentationOutput(logits, {"aux": auxiliary}, {"aligned": aligned})
+
+    def _align(self, levels: Sequence[Tensor], image: Tensor) -> list[Tensor]:
+        """Return the encoder's matched levels, through FAM where there is one (Eq. 1-2)."""
+        matched = [levels[student] for student, _ in self.pairs]
+        if self.fam is None:
+            return matched
+        aligned: list[Tensor] = self.fam(matched, map_grids(image.shape[-2], image.shape[-1], self.target_strides))
+        return aligned
 
     def _refine(self, aligned: list[Tensor]) -> list[Tensor]:
-        """FMM and neck, in either order."""
+        """FMM (Eq. 6) and neck, in either order."""
         if self.fmm is None:
             return self._to_pyramid(aligned)
         if self.order == "fmm_neck":
@@ -198,7 +218,7 @@ class KtdaNetwork(nn.Module):
 
 
 def _tap(maps: Sequence[object]) -> int:
-    """Level the auxiliary head reads: the last but one, which of four is the published third."""
+    """Return the level that the auxiliary head reads: the last but one, which of four is the published third."""
     return max(len(maps) - 2, 0)
 
 

@@ -1,4 +1,7 @@
-"""KTDA's training: cross-entropy on both heads, and the transfer terms under a frozen teacher (paper Eq. 3-5)."""
+"""KTDA's training: cross-entropy on both heads (Eq. 7-8), and transfer under a frozen teacher (Eq. 3-5).
+
+The total is Eq. 9, whose factors, all of Eq. 5, 8 and 9 multiplied out, are `WEIGHTS`.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,14 @@ from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork, KtdaNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Recipe, all_weights
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe, all_weights
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
+from geodistill.nn.encoders import build_encoder
 from geodistill.nn.losses import (
     KlAxis,
+    KlDirection,
     KlReduction,
+    MseReduction,
     RunningStatistics,
     TargetNorm,
     cross_entropy,
@@ -30,7 +36,10 @@ from geodistill.nn.losses import (
 from geodistill.nn.output import SegmentationOutput
 
 WEIGHTS = {"ce": 1.0, "aux": 0.4, "kt_mse": 0.5, "kt_kl": 0.5}
-"""The released code's factors; its alpha of 0.5 shares the transfer between squared error and divergence."""
+"""Factors of Eq. 9: 1 x (1.0, 0.4) of Eq. 8, and 1 x (0.5, 0.5) of Eq. 5; the released code's are the same."""
+
+TRANSFER = ("kt_mse", "kt_kl")
+"""The terms that ask the teacher."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +71,11 @@ class KtdaLossConfig(CommonLosses):
         target_norm: The teacher's features as the student is to match them: ``raw`` as published, ``standardised``
             (mean 0 and deviation 1 a channel, over all batches so far) or ``layernorm`` (the same over the channels
             of a pixel). Raw features let a few loud channels rule the squared error.
-        kl_axis: What the divergence's softmax runs over.
-        kl_reduction: Mean over distributions, or the released code's sum over the batch size.
-        temperature: Softmax temperature of the divergence.
+        mse_reduction: Mean of squares, or the squared norm of each image's difference, as Eq. 3 is printed.
+        kl_axis: What the divergence's softmax runs over; the paper names neither softmax nor axis.
+        kl_reduction: ``mean`` over distributions, or ``batchmean``: their sum over the batch size, as released.
+        kl_direction: KL(teacher || student) as released, or KL(student || teacher) as Eq. 4 is printed.
+        temperature: Softmax temperature of the divergence, which is multiplied by its square; 1 as released.
         transfer_decay: How the transfer's factors fall to 0 from the first step to `transfer_end`.
         transfer_end: Step at which a decaying transfer reaches 0.
         phase: Transfer alone, before the labels.
@@ -72,8 +83,10 @@ class KtdaLossConfig(CommonLosses):
 
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     target_norm: TargetNorm = "raw"
+    mse_reduction: MseReduction = "mean"
     kl_axis: KlAxis = "channel"
     kl_reduction: KlReduction = "mean"
+    kl_direction: KlDirection = "teacher_student"
     temperature: float = 1.0
     transfer_decay: Literal["none", "linear", "cosine"] = "none"
     transfer_end: int | None = None
@@ -84,25 +97,43 @@ class KtdaLossConfig(CommonLosses):
 class KtdaRecipe(Recipe):
     """KTDA: a frozen encoder's features transferred into a student."""
 
-    needs_teacher = True
-
     method: Literal["ktda"] = "ktda"
-    preset: Literal["coherent", "reference"] = "coherent"
+    preset: Preset = "coherent"
     network: KtdaNetworkConfig = field(default_factory=KtdaNetworkConfig)
     losses: KtdaLossConfig = field(default_factory=KtdaLossConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any step transfers: without, only the shapes of the teacher's maps are looked at."""
+        weights = WEIGHTS | self.losses.weights
+        shapes_known = self.teacher.segmenter is None
+        return self.phase_steps > 0 or any(weights[name] != 0 for name in TRANSFER) or not shapes_known
 
     @property
     def phase_steps(self) -> int:
         """Steps of the transfer alone."""
         return self.losses.phase.steps
 
+    def idle_keys(self) -> dict[str, str]:
+        """Return the keys of FMM, of the decay and of the phase where there is none."""
+        idle: dict[str, str] = {}
+        if self.network.decode_from == "encoder":
+            names = ("fmm_blocks", "fmm_heads", "order")
+            idle |= {f"network.{name}": "network.decode_from: encoder leaves FMM out" for name in names}
+        if self.losses.transfer_decay == "none":
+            idle["losses.transfer_end"] = "losses.transfer_decay is none"
+        if self.phase_steps == 0:
+            names = ("lr", "forced", "weights")
+            idle |= {f"losses.phase.{name}": "losses.phase.steps is 0" for name in names}
+        return idle
+
 
 class KtdaObjective(Objective):
     """The terms ``ce``, ``aux``, ``kt_mse`` and ``kt_kl``.
 
     Args:
-        teacher: Returns the targets; runs only at steps where the transfer has a factor.
+        teacher: Returns the targets; runs only at steps where the transfer has a factor. ``None`` where it never has.
         levels: Teacher level of each of the network's aligned maps.
         config: Weights and choices.
         raw: Whether the student's maps stand for the teacher's raw ones, without a projection that could take the
@@ -110,13 +141,13 @@ class KtdaObjective(Objective):
 
     Raises:
         UnknownNameError: A weight of no such term.
-        RecipeError: A decay without an end.
+        RecipeError: A decay without an end, a temperature of 0, or a transfer without a teacher.
     """
 
-    label_free = frozenset({"kt_mse", "kt_kl"})
+    label_free = frozenset(TRANSFER)
 
     def __init__(
-        self, teacher: FrozenTeacher, levels: Sequence[int], config: KtdaLossConfig, raw: bool = False
+        self, teacher: FrozenTeacher | None, levels: Sequence[int], config: KtdaLossConfig, raw: bool = False
     ) -> None:
         super().__init__(all_weights(WEIGHTS, config.weights))
         if config.transfer_decay != "none" and (config.transfer_end or 0) < 1:
@@ -125,12 +156,18 @@ class KtdaObjective(Objective):
                 "a step above 0",
                 "set losses.transfer_end",
             )
-        teacher.ask(levels)
+        if config.temperature <= 0:
+            raise RecipeError(f"losses.temperature {config.temperature}", "a number above 0")
+        if teacher is not None:
+            teacher.ask(levels)
+        elif any(self.weights[name] != 0 for name in TRANSFER):
+            raise RecipeError("a transfer without a teacher", "the model to learn from", "set teacher.encoder")
         self._teacher, self._levels, self._config, self._raw = teacher, list(levels), config, raw
-        self._statistics = [RunningStatistics(teacher.channels[level]) for level in self._levels]
+        channels = [] if teacher is None else [teacher.channels[level] for level in self._levels]
+        self._statistics = [RunningStatistics(count) for count in channels]
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Return the unweighted terms of one batch in training form."""
+        """Return the unweighted terms of one batch in training form: Eq. 7, and Eq. 3-4 of `transfer_terms`."""
         terms = {
             "ce": cross_entropy(output.logits, batch["mask"]),
             "aux": cross_entropy(output.aux["aux"], batch["mask"]),
@@ -144,6 +181,7 @@ class KtdaObjective(Objective):
 
     def targets(self, batch: Batch) -> list[Tensor]:
         """Return the teacher's raw map for each of the network's aligned maps."""
+        assert self._teacher is not None
         features = self._teacher.targets(batch).features
         return [features[level] for level in self._levels]
 
@@ -151,7 +189,7 @@ class KtdaObjective(Objective):
         """Return ``kt_mse`` (Eq. 3) and ``kt_kl`` (Eq. 4), the mean over levels.
 
         Args:
-            student: ``(B, Ci, Hi, Wi)`` a level.
+            student: ``(B, Ci, Hi, Wi)`` for each level.
             targets: The teacher's raw maps, same shapes.
         """
         config, pairs = self._config, []
@@ -161,11 +199,10 @@ class KtdaObjective(Objective):
             pairs.append(
                 (self._normalise(features, statistics) if self._raw else features, self._normalise(target, statistics))
             )
-        divergence = [kl(s, t, config.kl_axis, config.kl_reduction, config.temperature) for s, t in pairs]
-        return {
-            "kt_mse": torch.stack([mse(s, t) for s, t in pairs]).mean(),
-            "kt_kl": torch.stack(divergence).mean(),
-        }
+        errors = [mse(s, t, config.mse_reduction) for s, t in pairs]
+        how = (config.kl_axis, config.kl_reduction, config.temperature, config.kl_direction)
+        divergences = [kl(s, t, *how) for s, t in pairs]
+        return {"kt_mse": torch.stack(errors).mean(), "kt_kl": torch.stack(divergences).mean()}
 
     def weight(self, name: str, step: int) -> float:
         """Return the factor of a term at ``step``: the transfer may decay."""
@@ -177,13 +214,14 @@ class KtdaObjective(Objective):
 
     def to(self, device: torch.device | str) -> None:
         """Move the teacher and the targets' statistics."""
-        self._teacher.to(device)
+        if self._teacher is not None:
+            self._teacher.to(device)
         for statistics in self._statistics:
             statistics.to(device)
 
     def teacher_module(self) -> nn.Module | None:
-        """Return the teacher's encoder, for counting."""
-        return self._teacher.module
+        """Return the teacher's encoder, for counting; ``None`` where nothing is transferred."""
+        return None if self._teacher is None else self._teacher.module
 
     def state_dict(self) -> dict[str, Any]:
         """Return the targets' running statistics."""
@@ -200,13 +238,31 @@ class KtdaObjective(Objective):
         return layer_normalise(maps) if self._config.target_norm == "layernorm" else maps
 
 
+_SCHEDULE: dict[str, Any] = {
+    "data": {"batch_size": 4},
+    "teacher": {"precision": "fp32"},
+    "schedule": {"kind": "poly", "power": 0.9, "warmup_steps": 1150},
+    "trainer": {"max_steps": 23000},
+}
+"""What paper and released code have in common; the released code's cloud schedule differs, see its recipe."""
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "coherent": {},
+    # The paper: Eq. 3's norm of the whole map, and with it Eq. 4's divergence of the whole map, student first; the
+    # learning rate of Section IV-B1.
+    "printed": _SCHEDULE
+    | {
+        "losses": {"mse_reduction": "norm", "kl_reduction": "batchmean", "kl_direction": "student_teacher"},
+        "optimizer": {"lr": 1e-3},
+    },
     # The released code: FMM on the neck's rescaled maps (16 times the tokens at level 1), auxiliary head behind it,
-    # softmax over the image's width, and the sum of all rows over the batch size.
-    "reference": {
-        "network": {"order": "neck_fmm", "aux_from": "fmm"},
+    # softmax over the image's width, the sum of all rows over the batch size, a second pass for the transfer, and
+    # decay of all but norms; every image once before any is drawn again.
+    "released": _SCHEDULE
+    | {
+        "data": {"batch_size": 4, "without_replacement": True},
+        "network": {"order": "neck_fmm", "aux_from": "fmm", "passes": 2},
         "losses": {"kl_axis": "width", "kl_reduction": "batchmean"},
+        "optimizer": {"lr": 6e-4, "weight_decay": 0.01, "decay_vectors": True},
     },
 }
 """Recipe values by preset, laid under the recipe's own."""
@@ -221,11 +277,12 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
         ArtifactError: Weights are not available or do not fit.
     """
     spec, network, losses = context.spec, recipe.network, recipe.losses
-    frozen = context.teachers[DEFAULT_TEACHER]
+    frozen = context.teachers.get(DEFAULT_TEACHER)
+    channels, strides = teacher_levels(recipe.teacher) if frozen is None else (frozen.channels, frozen.strides)
     arguments: dict[str, Any] = {
         "encoder": network.encoder,
-        "teacher_channels": list(frozen.channels),
-        "teacher_strides": list(frozen.strides),
+        "teacher_channels": list(channels),
+        "teacher_strides": list(strides),
         "decode_from": network.decode_from,
         "align": network.align,
         "fmm_blocks": network.fmm_blocks,
@@ -235,12 +292,14 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
         "decoder": network.decoder,
         "decoder_channels": network.decoder_channels,
     }
-    student = KtdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
+    weights, passes = network.encoder_weights, network.passes
+    student = KtdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=weights, passes=passes)
     # The encoder's own name may hold more: the padding that its weights were trained with.
     arguments["encoder"] = student.encoder.name
     levels = [level for _, level in student.pairs]
     objective = KtdaObjective(frozen, levels, losses, raw=network.align == "none")
-    method = Method("ktda", arguments, student, objective, teachers={DEFAULT_TEACHER: frozen})
+    teachers = {} if frozen is None else {DEFAULT_TEACHER: frozen}
+    method = Method("ktda", arguments, student, objective, teachers=teachers)
     if losses.phase.steps == 0:
         return method
     if losses.phase.forced > 0:
@@ -248,6 +307,18 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
     transfer = load("geodistill.methods.ktda.transfer:transfer_task")
     method.phase = transfer(student, objective, losses.phase, spec)
     return method
+
+
+def teacher_levels(config: TeacherConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return channels and stride of each level of an encoder as the teacher, without building or fetching its weights.
+
+    Raises:
+        RecipeError: The encoder has no such levels.
+        UnknownNameError: No such encoder.
+    """
+    with torch.device("meta"):
+        encoder = build_encoder(config.encoder, indices=config.indices)
+    return encoder.channels, encoder.strides
 
 
 def _check_forcing(student: KtdaNetwork) -> None:

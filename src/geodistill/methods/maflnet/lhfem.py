@@ -1,4 +1,4 @@
-"""LHFEM, the Laplacian high-frequency enhancement module: what a map is unsure of and its fine detail, brought out.
+"""LHFEM, the Laplacian high-frequency enhancement module (Eq. 16-19): background and fine detail of a map, enhanced.
 
 It is MEGANet's edge-guided attention without the branch that sees the image. Where the printed equations leave a step
 out that its text or MEGANet has, the default has it, and the printed form is an option.
@@ -7,12 +7,15 @@ out that its text or MEGANet has, the default has it, and the printed form is an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.nn.decoders import conv_norm_relu
+
+Place = Literal["laterals", "decoder"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,14 @@ class LhfemConfig:
         norm_before: Bring each channel to mean 0 and deviation 1 before the sigmoid (no learnt parameters); without
             it, as printed, features of large size saturate the sigmoid and leave no detail to find.
         residual: Add the input to the result, as MEGANet does; not printed.
+        place: On the encoder's levels before any is resized (``laterals``), or on each map of the decoder, "during
+            progressive upsampling" (``decoder``, Section 3.1).
     """
 
     enabled: bool = True
     norm_before: bool = True
     residual: bool = True
+    place: Place = "laterals"
 
 
 class LHFEM(nn.Module):
@@ -48,8 +54,9 @@ class LHFEM(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """``(B, C, H, W)`` -> ``(B, C, H, W)``."""
-        sure = self.norm(maps).sigmoid()
-        enhanced = self.fuse(torch.cat([maps * (1 - sure), maps * laplacian(sure)], 1))
+        gate = self.norm(maps).sigmoid()
+        reverse, edge = 1 - gate, laplacian(gate)  # Eq. 16; Eq. 17, 18
+        enhanced = self.fuse(torch.cat([maps * reverse, maps * edge], 1))  # Eq. 19
         masked: Tensor = enhanced * self.mask(enhanced)
         return masked + maps if self.residual else masked
 

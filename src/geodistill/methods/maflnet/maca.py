@@ -1,7 +1,8 @@
-"""MACA, multi-aware cross-attention: linear angular attention beside cross-covariance attention, then their fusion.
+"""MACA, the multi-attention and cross-fused architecture: LAA and XCA on the same map, then the fusion module FM.
 
-The paper's three parts are those of Castling-ViT (LAA), XCiT (XCA) and AMGCFN (fusion). Where an equation as printed
-cannot be right, the default follows the part's own publication, and the printed form is an option.
+The parts are those of Castling-ViT (linear angular attention), XCiT (cross-covariance attention) and AMGCFN (fusion).
+Where an equation as printed cannot be right, the default follows the part's own publication, and the printed form is
+an option. Names are those of the equations.
 
 Axis letters: B batch, C channels, L positions (``H * W``), h heads, d channels of a head (``C / h``).
 """
@@ -81,7 +82,7 @@ class MacaConfig:
 
 
 class LinearAngularAttention(nn.Module):
-    """LAA (Eq. 1-4): the angle between query and key to first order, linear in the positions.
+    """LAA (Eq. 1-5): the angle between query and key to first order, linear in the positions.
 
     ``1 - angle / pi`` is ``1/2 + (q . k) / pi`` to first order for unit vectors. As published the first part stands
     for a position's own value, not for the sum over all.
@@ -97,35 +98,34 @@ class LinearAngularAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
         # One kernel a head, shared by its channels: nine weights either way.
         shape = (config.heads, 1, 9, 1) if self.along_rows else (config.heads, 1, 3, 3)
-        self.neighbours = nn.Parameter(torch.empty(shape))
-        nn.init.kaiming_uniform_(self.neighbours, a=math.sqrt(5))
+        self.dconv = nn.Parameter(torch.empty(shape))
+        nn.init.kaiming_uniform_(self.dconv, a=math.sqrt(5))
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """``(B, L, C)`` of an ``(H, W)`` grid -> ``(B, L, C)``."""
-        batch, count, channels = tokens.shape
-        own = self.qkv(tokens)
-        query, key, value = own.view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
-        summary = key.transpose(-2, -1) @ value  # (B, h, d, d): the only place where positions meet
-        mixed = 0.5 * value + (query @ summary) / math.pi
+        batch, length, channels = x.shape
+        qkv = self.qkv(x)  # Eq. 1
+        q, k, v = qkv.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)  # Eq. 2
+        a = k.transpose(-2, -1) @ v  # Eq. 3, (B, h, d, d): the only place where positions meet
+        z = 0.5 * v + (q @ a) / math.pi  # Eq. 4
         if self.normed:
-            mixed = F.normalize(mixed, dim=-1)
-        merged = mixed.transpose(1, 2).reshape(batch, count, channels)
-        near = self._near(own[..., 2 * channels :], grid)
-        projected: Tensor = self.proj(merged + near)
-        return projected
+            z = F.normalize(z, dim=-1)
+        z = z.transpose(1, 2).reshape(batch, length, channels)
+        y: Tensor = self.proj(z + self._dconv(qkv[..., 2 * channels :], grid))  # Eq. 5
+        return y
 
-    def _near(self, value: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _dconv(self, v: Tensor, grid: tuple[int, int]) -> Tensor:
         """Depthwise convolution of the values, ``(B, L, C)`` -> ``(B, L, C)``."""
-        count, channels = value.shape[1:]
-        kernel = self.neighbours.repeat_interleave(channels // self.heads, 0)
-        shape, padding = ((count, 1), (4, 0)) if self.along_rows else (grid, (1, 1))
-        return _tokens(F.conv2d(_maps(value, shape), kernel, padding=padding, groups=channels))
+        length, channels = v.shape[1:]
+        kernel = self.dconv.repeat_interleave(channels // self.heads, 0)
+        shape, padding = ((length, 1), (4, 0)) if self.along_rows else (grid, (1, 1))
+        return _tokens(F.conv2d(_maps(v, shape), kernel, padding=padding, groups=channels))
 
 
 class CrossCovarianceAttention(nn.Module):
-    """XCA (Eq. 5-7): channels attend to channels, so that the map is ``d x d`` a head whatever the image's size.
+    """XCA (Eq. 6-8): channels attend to channels, so that the map is ``d x d`` a head whatever the image's size.
 
     Args:
         channels: C.
@@ -140,21 +140,25 @@ class CrossCovarianceAttention(nn.Module):
         self.temperature = nn.Parameter(torch.ones(config.heads))  # a vector: the optimiser does not decay those
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, u: Tensor) -> Tensor:
         """``(B, L, C)`` -> ``(B, L, C)``."""
-        batch, count, channels = tokens.shape
-        query, key, value = self.qkv(tokens).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        query, key = F.normalize(query, dim=self.axis), F.normalize(key, dim=self.axis)
-        scale = self.temperature.view(-1, 1, 1)
-        covariance = (query.transpose(-2, -1) @ key).float()
-        attention = (covariance / scale if self.divides else covariance * scale).softmax(-1)
-        mixed = value @ attention.to(value.dtype).transpose(-2, -1)
-        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, channels))
-        return projected
+        batch, length, channels = u.shape
+        q, k, v = self.qkv(u).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = F.normalize(q, dim=self.axis), F.normalize(k, dim=self.axis)
+        tau = self.temperature.view(-1, 1, 1)
+        covariance = (q.transpose(-2, -1) @ k).float()  # (B, h, d, d)
+        a = (covariance / tau if self.divides else covariance * tau).softmax(-1)  # Eq. 6
+        x = v @ a.to(v.dtype).transpose(-2, -1)  # Eq. 7, with positions in rows
+        y: Tensor = self.proj(x.transpose(1, 2).reshape(batch, length, channels))  # Eq. 8
+        return y
 
 
 class Fusion(nn.Module):
-    """The fusion of both attentions (Eq. 8-13): channels weighed across the branches, then positions in each.
+    """FM, the fusion of both attentions' maps (Eq. 9-13): each map is weighed by position and added to itself.
+
+    The channels that both branches find important, ``M``, decide only what the position weights are computed from;
+    the maps themselves keep their channels. As printed ``alpha`` is about 1 / L, so that on a large map the result is
+    ``f1 + f2`` to several digits; with ``position_weight: sigmoid`` the cross-attention makes itself felt.
 
     Args:
         channels: C.
@@ -169,25 +173,27 @@ class Fusion(nn.Module):
         # Shared by both branches.
         self.spatial = nn.Sequential(nn.Conv2d(2, 1, 3, padding=1), nn.ReLU(), nn.Conv2d(1, 1, 3, padding=1))
 
-    def forward(self, first: Tensor, second: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, f1: Tensor, f2: Tensor, grid: tuple[int, int]) -> Tensor:
         """Two ``(B, L, C)`` of an ``(H, W)`` grid -> ``(B, L, C)``."""
-        mean1, max1, mean2, max2 = self.pooled
-        a1 = mean1(first.mean(1)) + max1(first.amax(1))
-        a2 = mean2(second.mean(1)) + max2(second.amax(1))
-        product = a1.float()[:, :, None] * a2.float()[:, None, :]  # M = a1 a2^T, (B, C, C)
-        pairs = ((first, product), (second, product.transpose(1, 2) if self.transposes else product))
-        refined = [self._weigh_positions(branch @ m.softmax(-1).to(branch.dtype).mT, grid) for branch, m in pairs]
-        return refined[0] + refined[1]
+        average1, maximum1, average2, maximum2 = self.pooled
+        a1 = average1(f1.mean(1)) + maximum1(f1.amax(1))
+        a2 = average2(f2.mean(1)) + maximum2(f2.amax(1))
+        m = a1.float()[:, :, None] * a2.float()[:, None, :]  # Eq. 9, (B, C, C)
+        m1, m2 = m.softmax(-1), (m.mT if self.transposes else m).softmax(-1)
+        alpha1 = self._alpha(f1 @ m1.to(f1.dtype).mT, grid)  # Eq. 10, 12
+        alpha2 = self._alpha(f2 @ m2.to(f2.dtype).mT, grid)  # Eq. 11, 12
+        return (f1 * alpha1 + f1) + (f2 * alpha2 + f2)  # Eq. 13; how the two meet is not printed
 
-    def _weigh_positions(self, branch: Tensor, grid: tuple[int, int]) -> Tensor:
-        seen = torch.stack([branch.mean(2), branch.amax(2)], 1).view(-1, 2, *grid)
-        score: Tensor = self.spatial(seen).flatten(1).float()
-        weight = score.softmax(1) if self.softmax else score.sigmoid()
-        return branch * weight.to(branch.dtype)[..., None] + branch
+    def _alpha(self, f: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the weight of each position (Eq. 12), ``(B, L, C)`` -> ``(B, L, 1)`` in 0..1."""
+        pooled = torch.stack([f.mean(2), f.amax(2)], 1).view(-1, 2, *grid)
+        score: Tensor = self.spatial(pooled).flatten(1).float()
+        alpha = score.softmax(1) if self.softmax else score.sigmoid()
+        return alpha.to(f.dtype)[..., None]
 
 
 class MACA(nn.Module):
-    """Multi-aware cross-attention on one feature map. Time and memory are linear in its positions.
+    """MACA of one feature map (Eq. 14, 15). Time and memory are linear in its positions.
 
     Args:
         channels: C, a multiple of the heads.
@@ -210,11 +216,9 @@ class MACA(nn.Module):
         """``(B, C, H, W)`` -> ``(B, C, H, W)``."""
         grid = (maps.shape[2], maps.shape[3])
         tokens = _tokens(maps)
-        seen = tokens if self.norm is None else self.norm(tokens)
-        fused = self.fusion(self.laa(seen, grid), self.xca(seen), grid)
-        if self.norm is not None:
-            fused = tokens + fused
-        return _maps(fused, grid)
+        x = tokens if self.norm is None else self.norm(tokens)
+        fused = self.fusion(self.laa(x, grid), self.xca(x), grid)
+        return _maps(fused if self.norm is None else tokens + fused, grid)
 
 
 def _tokens(maps: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""MAFLNet: an encoder, lateral convolutions, MACA and LHFEM on each level, up-blocks, head and auxiliary head.
+"""MAFLNet (Section 3.1): an encoder, lateral convolutions, MACA and LHFEM on each level, up-blocks and heads.
 
 Teacher and student are this one network on different encoders.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.maflnet.lhfem import LHFEM, LhfemConfig
+from geodistill.methods.maflnet.lhfem import LHFEM, LhfemConfig, Place
 from geodistill.methods.maflnet.maca import MACA, MacaConfig
 from geodistill.nn.adapters import adapters_of
 from geodistill.nn.decoders import conv_norm_relu, resize
@@ -38,8 +38,8 @@ class MaflNetworkConfig:
             random where not given.
         trained: What of the encoder is trained: ``all``, its ``adapters`` only, or ``none`` of it.
         width: Channels of the decoder.
-        maca: Multi-aware cross-attention on each level.
-        lhfem: Laplacian high-frequency enhancement on each level.
+        maca: The multi-attention and cross-fused architecture, on each level.
+        lhfem: The Laplacian high-frequency enhancement module, on each level.
         aux_head: Auxiliary head on the sum of the decoder's inner maps: ``linear`` (1x1 convolution), ``conv``
             (GeoSeg's 3x3 convolution before it) or ``none``.
     """
@@ -138,10 +138,14 @@ class MaflNetwork(nn.Module):
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
-        for name, value, known in (("trained", trained, get_args(Trained)), ("aux_head", aux_head, get_args(AuxHead))):
+        maca_config, lhfem_config = MacaConfig(**(maca or {})), LhfemConfig(**(lhfem or {}))
+        for name, value, known in (
+            ("trained", trained, get_args(Trained)),
+            ("aux_head", aux_head, get_args(AuxHead)),
+            ("lhfem.place", lhfem_config.place, get_args(Place)),
+        ):
             if value not in known:
                 raise UnknownNameError(name, value, known)
-        maca_config, lhfem_config = MacaConfig(**(maca or {})), LhfemConfig(**(lhfem or {}))
         norms = wants_output_norms(encoder) and trained == "all"
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
         self.trained = trained
@@ -153,6 +157,7 @@ class MaflNetwork(nn.Module):
         )
         self.maca = nn.ModuleList(MACA(width, maca_config) for _ in used if maca_config.enabled)
         self.lhfem = nn.ModuleList(LHFEM(width, lhfem_config) for _ in used if lhfem_config.enabled)
+        self.on_laterals = lhfem_config.place == "laterals"
         self.ups = nn.ModuleList(UpBlock(width) for _ in used[1:])
         self.head = nn.Sequential(conv_norm_relu(width, width, 3), nn.Conv2d(width, classes, 1))
         self.aux_head = AuxiliaryHead(width, classes, aux_head == "conv") if auxiliary and aux_head != "none" else None
@@ -172,12 +177,15 @@ class MaflNetwork(nn.Module):
         if self.strides is not None:
             height, width = image.shape[-2:]
             levels = [resize(m, (-(-height // s), -(-width // s))) for m, s in zip(levels, self.strides, strict=True)]
-        for modules in (self.maca, self.lhfem):
-            if len(modules):
-                levels = [module(level) for module, level in zip(modules, levels, strict=True)]
-        decoded = [levels[-1]]
-        for up, skip in zip(self.ups, levels[-2::-1], strict=True):
-            decoded.append(up(decoded[-1], skip))
+        if len(self.maca):
+            levels = [maca(level) for maca, level in zip(self.maca, levels, strict=True)]
+        enhance: Sequence[nn.Module] = list(self.lhfem) or [nn.Identity()] * len(levels)
+        if self.on_laterals:
+            levels = [lhfem(level) for lhfem, level in zip(enhance, levels, strict=True)]
+            enhance = [nn.Identity()] * len(levels)
+        decoded = [enhance[-1](levels[-1])]
+        for up, skip, lhfem in zip(self.ups, levels[-2::-1], enhance[-2::-1], strict=True):
+            decoded.append(lhfem(up(decoded[-1], skip)))
         logits = resize(self.head(decoded[-1]), image.shape[-2:])
         if self.aux_head is None:
             return SegmentationOutput(logits)

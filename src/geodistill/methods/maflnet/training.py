@@ -1,15 +1,14 @@
 """MAFLNet's training: cross-entropy, Dice and the auxiliary head's cross-entropy (Eq. 20-24).
 
-The student's relations with its teacher (Eq. 25-27) are the terms ``dist_inter`` and ``dist_intra`` that every recipe
-can switch on.
+The student's relations with its teacher (Eq. 25, 26) are the terms ``dist_inter`` and ``dist_intra`` that every
+recipe can switch on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from geodistill.data.sample import Batch
@@ -17,9 +16,8 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
-from geodistill.nn.losses import cross_entropy, labelled_pixels, soft_dice
+from geodistill.nn.losses import cross_entropy, labelled_pixels, pixel_dice, soft_dice
 from geodistill.nn.output import SegmentationOutput
-from geodistill.spec import IGNORE_INDEX
 
 Dice = Literal["region", "pixel"]
 CeMean = Literal["labelled", "all"]
@@ -34,8 +32,7 @@ class MaflLossConfig(CommonLosses):
 
     Attributes:
         weights: Factor of each term: ``ce``, ``dice`` and ``aux`` (the auxiliary head's cross-entropy), and any of
-            the distillation terms under a teacher. A term left out keeps its default; 0 for ``aux`` means no such
-            head.
+            the distillation terms under a teacher. A term left out keeps its default; 0 for ``aux``: no such head.
         smoothing: Label smoothing of the cross-entropies.
         dice: ``region`` is soft Dice over all pixels of a class in the batch (GeoSeg), ``pixel`` is Eq. 21 as
             printed, which for one-hot labels is 1 - 2p / (1 + p) of the true class's probability p.
@@ -54,9 +51,21 @@ class MaflnetRecipe(Recipe):
     """SAM2-MAFLNet, teacher or student."""
 
     method: Literal["maflnet"] = "maflnet"
-    preset: Literal["coherent", "reference"] = "coherent"
     network: MaflNetworkConfig = field(default_factory=MaflNetworkConfig)
     losses: MaflLossConfig = field(default_factory=MaflLossConfig)
+
+    def idle_keys(self) -> dict[str, str]:
+        """Return the keys of modules, heads and terms that are off, and the rate of an encoder that does not learn."""
+        network, weights, idle = self.network, WEIGHTS | self.losses.weights, self.losses.idle_keys(self.losses.weights)
+        for part, config in (("maca", network.maca), ("lhfem", network.lhfem)):
+            if not config.enabled:
+                names = [f.name for f in fields(config) if f.name != "enabled"]
+                idle |= {f"network.{part}.{name}": f"network.{part}.enabled is false" for name in names}
+        if weights["aux"] == 0:
+            idle["network.aux_head"] = "losses.weights.aux is 0"
+        if network.trained == "none":
+            idle["optimizer.encoder_lr"] = "network.trained is none"
+        return idle
 
 
 class MaflObjective(Objective):
@@ -98,37 +107,36 @@ class MaflObjective(Objective):
         return mean if self._config.ce_mean == "labelled" else mean * labelled_pixels(mask) / mask.numel()
 
 
-def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:
-    """Eq. 21 as printed: the mean over pixels of 1 - 2 sum_k p y / (p + y), which is no Dice of regions.
-
-    Args:
-        logits: ``(B, K, h, w)`` float; resized bilinearly to the mask where sizes differ.
-        mask: ``(B, H, W)`` int64; pixels of ``IGNORE_INDEX`` are left out.
-
-    Returns:
-        A scalar in 0..1; exactly 0, with a graph, where no pixel is labelled.
-    """
-    if logits.shape[-2:] != mask.shape[-2:]:
-        logits = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
-    labelled = mask != IGNORE_INDEX
-    true = logits.float().softmax(1).gather(1, mask.where(labelled, 0)[:, None])[:, 0]
-    return ((1 - 2 * true / (1 + true)) * labelled).sum() / labelled_pixels(mask)
-
+_SCHEDULE: dict[str, Any] = {
+    "data": {"batch_size": 4},
+    "optimizer": {"lr": 6e-4, "encoder_lr": 6e-5},
+    "schedule": {"kind": "cosine"},
+}
+"""What the paper prints of its training (Section 4.1), which is GeoSeg's."""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "coherent": {},
-    # The equations as they are printed, where they can be computed at all.
-    "reference": {
+    # The paper: the equations as they are printed, where they can be computed; one cosine.
+    "printed": _SCHEDULE
+    | {
         "network": {
             "maca": {
                 "angular_norm": False,
+                "neighbourhood": "grid",
                 "temperature": "divide",
                 "norm_axis": "channels",
                 "second_map": "same",
             },
-            "lhfem": {"norm_before": False, "residual": False},
+            "lhfem": {"norm_before": False, "residual": False, "place": "decoder"},
         },
-        "losses": {"dice": "pixel", "ce_mean": "all"},
+        "losses": {"smoothing": 0.0, "dice": "pixel"},
+    },
+    # The paper has no released code. This is the code of its parts: MEGANet's edge module, GeoSeg's losses, auxiliary
+    # head and warm restarts; the attention of Castling-ViT, XCiT and AMGCFN is the default.
+    "released": _SCHEDULE
+    | {
+        "network": {"lhfem": {"norm_before": False}, "aux_head": "conv"},
+        "losses": {"weights": {"aux": 0.4}, "ce_mean": "all"},
+        "schedule": {"kind": "cosine", "cycles": 3},
     },
 }
 """Recipe values by preset, laid under the recipe's own."""

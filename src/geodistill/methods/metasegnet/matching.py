@@ -1,4 +1,4 @@
-"""Image-text matching (ALBEF's, as the paper takes it, section II-C 1): what it compares, and its contrast."""
+"""Image-text matching (ALBEF's, as the paper takes it, section II-C1): what it compares, and its contrast."""
 
 from __future__ import annotations
 
@@ -64,23 +64,34 @@ class MatchingQueue:
         self._next = int(state["next"])
 
 
-def contrast(embedding: Tensor, others: Tensor, prompt: Tensor, other_prompts: Tensor, temperature: Tensor) -> Tensor:
-    """Return image-to-text or text-to-image contrast (step 3); every entry of the same prompt is a positive.
+def same_prompt(prompt: Tensor, others: Tensor) -> Tensor:
+    """``(B,)`` and ``(N,)`` int64 -> ``(B, N)`` bool: every entry of the same prompt is a positive.
 
-    With one prompt per climate zone, images of one zone share their text: ALBEF's form for repeated texts is used,
-    whose target is spread evenly over the positives.
+    With one prompt per climate zone, images of one zone share their text; this is ALBEF's form for repeated texts.
+    """
+    return prompt[:, None] == others
+
+
+def own_pair(prompt: Tensor, others: Tensor) -> Tensor:
+    """``(B,)`` and ``(N,)`` -> ``(B, N)`` bool: an image's own text alone is its positive, as the paper prints it.
+
+    The first B of the N entries are those of the batch.
+    """
+    return torch.eye(len(prompt), len(others), dtype=torch.bool, device=prompt.device)
+
+
+def contrast(embedding: Tensor, others: Tensor, positive: Tensor, temperature: Tensor) -> Tensor:
+    """Return image-to-text or text-to-image contrast (step 3), whose target is spread evenly over the positives.
 
     Args:
         embedding: ``(B, E)`` of unit length.
         others: ``(N, E)`` of unit length, of the other modality.
-        prompt: ``(B,)`` int64.
-        other_prompts: ``(N,)`` int64.
+        positive: ``(B, N)`` bool.
         temperature: Scalar above 0.
 
     Returns:
         A scalar.
     """
-    positive = (prompt[:, None] == other_prompts).float()
     logits = embedding @ others.T / temperature.clamp(0.001, 0.5)
-    target = positive / positive.sum(1, keepdim=True)
+    target = positive / positive.sum(1, keepdim=True)  # bool by integer is float
     return -(target * F.log_softmax(logits, 1)).sum(1).mean()

@@ -3,7 +3,7 @@
 The text features are constants of a scene. They are kept in the network as a table with one row per prompt, so that
 neither training nor inference ever runs a text encoder.
 
-The decoder (paper, section II-C, Fig. 3) is alignment, fusion and a pyramid head. The published equations 6 and 7
+The decoder (section II-C, Fig. 3) is alignment, fusion and a pyramid head. The published equations 6 and 7
 define the text update by itself; here it mirrors the image update (equations 4, 5), with the updated image tokens as
 keys and values.
 """
@@ -28,19 +28,20 @@ ANY = "any"
 MATCHING = "geodistill.methods.metasegnet.matching:Matching"
 
 POSITION_GRID = 16
-"""Side of the learned grid of image positions: one a token at the paper's 512 px."""
+"""Side of the learned grid of image positions, stretched to the map, which at 1024 px has 32 tokens a side."""
 
 
 class CrossmodalAttention(nn.Module):
     """Tokens of one modality updated from those of the other (Eq. 4 and 5; with the modalities swapped Eq. 6 and 7).
 
-    There is a layer norm before q, k and v as well; ``width``, of a token, is a multiple of ``heads``.
+    ``width``, of a token, is a multiple of ``heads``. With ``norm_before`` there is a layer norm before q, k and v as
+    well, which the equations do not have.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, norm_before: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.query_norm, self.other_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_norm, self.other_norm = (nn.LayerNorm(width) if norm_before else nn.Identity() for _ in range(2))
         self.query, self.keys, self.values = (nn.Linear(width, width) for _ in range(3))
         self.proj = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
@@ -68,10 +69,10 @@ class Alignment(nn.Module):
     The text has at most ``tokens`` tokens.
     """
 
-    def __init__(self, width: int, heads: int, tokens: int) -> None:
+    def __init__(self, width: int, heads: int, tokens: int, norm_before: bool = True) -> None:
         super().__init__()
-        self.image_attention = CrossmodalAttention(width, heads)
-        self.text_attention = CrossmodalAttention(width, heads)
+        self.image_attention = CrossmodalAttention(width, heads, norm_before)
+        self.text_attention = CrossmodalAttention(width, heads, norm_before)
         self.image_position = nn.Parameter(torch.zeros(1, width, POSITION_GRID, POSITION_GRID))
         self.text_position = nn.Parameter(torch.zeros(1, tokens, width))
         for position in (self.image_position, self.text_position):
@@ -170,6 +171,7 @@ class MetaSegNetwork(nn.Module):
         heads: int = 8,
         align: bool = True,
         fuse: bool = True,
+        norm_before: bool = True,
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
@@ -185,7 +187,7 @@ class MetaSegNetwork(nn.Module):
         self.image_projection = nn.Conv2d(maps[-1], width, 1)
         # Nothing reads the text without alignment and fusion; a layer without gradient would stop DDP.
         self.text_projection = nn.Linear(text_width, width) if align or fuse else None
-        self.alignment = Alignment(width, heads, text_tokens) if align else None
+        self.alignment = Alignment(width, heads, text_tokens, norm_before) if align else None
         self.fusion = TextFusion(width) if fuse else None
         self.head = PyramidHead(maps[:-1], width, classes)
         self.matching = load(MATCHING)(width) if auxiliary and align else None

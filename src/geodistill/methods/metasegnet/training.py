@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geodistill.data.manifest import Row
 from geodistill.data.sample import Batch
-from geodistill.errors import DataError, GeodistillWarning, RecipeError
-from geodistill.methods.metasegnet.matching import MatchingQueue, contrast
+from geodistill.errors import GeodistillWarning, UnknownNameError
+from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
 from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork
+from geodistill.methods.metasegnet.text_table import TextConfig, TextTable
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
-from geodistill.nn.losses import cross_entropy, soft_dice
+from geodistill.nn.losses import cross_entropy, pixel_dice, soft_dice
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import Spec
-from geodistill.text.climate import WAYS, ZONES
-from geodistill.text.features import MOST_TOKENS, FeatureStore, blank_encoder, text_parameters
-from geodistill.text.llm import Answers
-from geodistill.text.places import Setting, row_place
-from geodistill.text.templates import Prompt, questions, write_prompt
+from geodistill.text.features import blank_encoder, text_parameters
 
 WEIGHTS = {"ce": 1.0, "dice": 1.0, "itm": 1.0}
-SEASONS = ("spring", "summer", "autumn", "winter")
+
+Dice = Literal["region", "pixel"]
+Contrast = Literal["sum", "mean"]
+Positives = Literal["prompt", "pair"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,18 @@ class MetaSegNetLossConfig(CommonLosses):
     Attributes:
         weights: Factor of ``ce``, ``dice`` and ``itm`` (image-text matching). A term left out keeps its default.
         smoothing: Share of each label spread over all classes, GeoSeg's habit.
+        dice: ``region`` is soft Dice over all pixels of a class in the batch (GeoSeg), ``pixel`` is Eq. 2 as printed.
+        contrast: Both directions' ``sum``, as printed, or ``mean``, as ALBEF has it.
+        positives: ``prompt``: every image and text of the same prompt belong together. ``pair``: an image's own text
+            alone, as printed, so that equal texts count as each other's negatives.
         queue: Image and text embeddings of earlier batches that the contrastive part compares with.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     smoothing: float = 0.05
+    dice: Dice = "region"
+    contrast: Contrast = "sum"
+    positives: Positives = "prompt"
     queue: int = 16
 
 
@@ -58,6 +62,7 @@ class MetaSegNetworkConfig:
         heads: Attention heads.
         align: Use the alignment module (table IV).
         fuse: Use the fusion module (table IV).
+        norm_before: Layer norm before the crossmodal attentions' q, k and v too; Eq. 5 has none.
     """
 
     encoder: str = "swin_base_patch4_window7_224"
@@ -66,35 +71,7 @@ class MetaSegNetworkConfig:
     heads: int = 8
     align: bool = True
     fuse: bool = True
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """The prompts and who reads them.
-
-    Attributes:
-        encoder: Frozen text encoder: a transformers hub id or directory, ``RemoteCLIP-ViT-B-32``, or ``words``,
-            which needs no weights.
-        kind: ``climate``, or table V's ``no-climate``, ``plain`` and ``none``.
-        tokens: Longest prompt in tokens; the paper's 250.
-        seasons: Tell seasons apart too, by each image's date.
-        zone: Climate zone of every image, for a set without georeferencing.
-        region: Place of every image (see `geodistill.text.places`), or ``file`` to take it from file names.
-        answers: JSON of a language model's answers, as ``geodistill prompts --llm`` writes it; built-in knowledge
-            where not given.
-        llm_model: Whose answers of that file are used.
-        store: Directory that keeps the text features, so that other runs need not make them again.
-    """
-
-    encoder: str = "bert-base-uncased"
-    kind: Literal["climate", "no-climate", "plain", "none"] = "climate"
-    tokens: int = MOST_TOKENS
-    seasons: bool = False
-    zone: str | None = None
-    region: str | None = None
-    answers: str | None = None
-    llm_model: str | None = None
-    store: str | None = None
+    norm_before: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,9 +79,15 @@ class MetaSegNetRecipe(Recipe):
     """MetaSegNet: where an image was taken becomes text, which helps to say what is in it."""
 
     method: Literal["metasegnet"] = "metasegnet"
+    preset: Literal["coherent", "printed", "released"] = "coherent"
     network: MetaSegNetworkConfig = field(default_factory=MetaSegNetworkConfig)
     text: TextConfig = field(default_factory=TextConfig)
     losses: MetaSegNetLossConfig = field(default_factory=MetaSegNetLossConfig)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether any part of the network reads the text."""
+        return self.text.kind != "none" and (self.network.align or self.network.fuse)
 
     def without_weights(self) -> Self:
         """Return the recipe with network and text encoder randomly initialised, and no store of text features."""
@@ -112,37 +95,40 @@ class MetaSegNetRecipe(Recipe):
         return replace(super().without_weights(), text=text)
 
     def frozen_parts(self) -> dict[str, int]:
-        """Return the parameters of the text encoder, where it has any."""
-        count = text_parameters(self.text.encoder)
+        """Return the parameters of the text encoder, where it is used and has any."""
+        count = text_parameters(self.text.encoder) if self.reads_text else 0
         return {"text encoder": count} if count else {}
 
 
 class MetaSegNetObjective(Objective):
     """The terms ``ce``, ``dice`` and ``itm``.
 
-    ``itm`` is the mean of both directions of contrast (step 3 of the algorithm in section II-C) plus the matching loss
-    (step 4). It is exactly 0 while only one prompt
-    is in sight, in batch and queue together: there is nothing to tell apart then.
+    ``itm`` is both directions of contrast plus the matching loss (steps 3 and 4 of the algorithm in section II-C1).
+    Where equal prompts are positives of each other, it is exactly 0 while only one prompt is in sight, in batch and
+    queue together: there is nothing to tell apart then.
 
     Args:
         config: Weights and choices.
 
     Raises:
-        UnknownNameError: A weight of no such term.
+        UnknownNameError: A weight of no such term, or no such choice.
     """
 
     label_free = frozenset({"itm"})
 
     def __init__(self, config: MetaSegNetLossConfig) -> None:
         super().__init__(all_weights(WEIGHTS, config.weights))
-        self._smoothing, self._queue = config.smoothing, MatchingQueue(config.queue)
+        for name, kinds in (("dice", Dice), ("contrast", Contrast), ("positives", Positives)):
+            if getattr(config, name) not in get_args(kinds):
+                raise UnknownNameError(name, getattr(config, name), get_args(kinds))
+        self._config, self._queue = config, MatchingQueue(config.queue)
         self._seen: set[int] = set()
         self._steps = 0
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch in training form."""
-        mask = batch["mask"]
-        terms = {"ce": cross_entropy(output.logits, mask, self._smoothing), "dice": soft_dice(output.logits, mask)}
+        mask, dice = batch["mask"], soft_dice if self._config.dice == "region" else pixel_dice
+        terms = {"ce": cross_entropy(output.logits, mask, self._config.smoothing), "dice": dice(output.logits, mask)}
         if "match" not in output.features:
             return terms | {"itm": output.logits.sum() * 0.0}
         return terms | {"itm": self._matching(output)}
@@ -156,10 +142,12 @@ class MetaSegNetObjective(Objective):
         nothing = (image.sum() + text.sum() + temperature + match.sum() + mismatch.sum()) * 0.0
         self._warn_of_one_prompt(prompts)
         total = nothing
-        if (prompts != prompts[0]).any():
-            to_text = contrast(image, torch.cat([text, old_text]), prompt, prompts, temperature)
-            to_image = contrast(text, torch.cat([image, old_image]), prompt, prompts, temperature)
-            total = total + (to_text + to_image) / 2 + self._match(match, mismatch, prompt)
+        if self._config.positives == "pair" or (prompts != prompts[0]).any():
+            positive = (same_prompt if self._config.positives == "prompt" else own_pair)(prompt, prompts)
+            to_text = contrast(image, torch.cat([text, old_text]), positive, temperature)
+            to_image = contrast(text, torch.cat([image, old_image]), positive, temperature)
+            both = (to_text + to_image) / (1 if self._config.contrast == "sum" else 2)
+            total = total + both + self._match(match, mismatch, prompt)
         self._queue.add(image, text, prompt)
         return total
 
@@ -177,8 +165,8 @@ class MetaSegNetObjective(Objective):
             self._seen |= set(prompts.tolist())
             if self._steps == len(self._queue.prompt) and len(self._seen) == 1 and self.weights["itm"]:
                 warnings.warn(
-                    "image-text matching is 0: every image so far has the same prompt; it helps only where images of "
-                    "several climate zones or seasons are trained together",
+                    "image-text matching has nothing to tell apart: every image so far has the same prompt; it helps "
+                    "only where images of several climate zones or seasons are trained together",
                     GeodistillWarning,
                     stacklevel=2,
                 )
@@ -206,94 +194,57 @@ def build(recipe: MetaSegNetRecipe, context: BuildContext) -> Method:
         RecipeError: Settings contradict each other.
     """
     spec, network, text = context.spec, recipe.network, recipe.text
-    # Where nothing reads the text, no image needs a place.
-    keys = prompt_keys(text) if network.align or network.fuse else (ANY,)
-    images = {row.key: prompt_row(keys, *place_of(row, text)) for row in context.rows} if keys != (ANY,) else {}
-    prompts = _prompts(text, spec, keys, {keys[index] for index in images.values()} | {ANY})
-    store = FeatureStore(text.encoder, Path(text.store) if text.store else None, text.tokens)
-    features = store.features(prompts)
-    arguments: dict[str, Any] = {
+    choices: dict[str, Any] = {
         "encoder": network.encoder,
-        "prompts": list(keys),
-        "text_tokens": max(len(one) for one in features.values()),
-        "text_width": store.encoder.width,
         "width": network.width,
         "heads": network.heads,
-        "align": network.align,
-        "fuse": network.fuse,
+        "align": network.align and recipe.reads_text,
+        "fuse": network.fuse and recipe.reads_text,
+        "norm_before": network.norm_before,
     }
-    module = MetaSegNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
+    if not recipe.reads_text:  # no image needs a place, and no text encoder is opened
+        return _method(recipe, spec, choices | {"prompts": [ANY], "text_tokens": 1, "text_width": 1})
+    table = TextTable(text, spec, context.rows)
+    method = _method(recipe, spec, choices | table.arguments)
+    module: Any = method.network
+    table.fill(module)
+    method.context, method.complete = lambda batch: {"prompt": table.rows(batch["source"])}, table.completed
+    return method
+
+
+def _method(recipe: MetaSegNetRecipe, spec: Spec, arguments: dict[str, Any]) -> Method:
+    """Return the method with an empty table, whose images all take its first row."""
+    weights = recipe.network.encoder_weights
+    module = MetaSegNetwork(spec.channels, spec.classes, **arguments, encoder_weights=weights)
     # The encoder's own name may hold more: the padding that its weights were trained with.
     arguments["encoder"] = module.encoder.name
-    module.set_text([features[prompt.id] for prompt in prompts])
 
-    def batch_prompts(batch: Batch) -> dict[str, Tensor]:
-        return {"prompt": torch.tensor([images.get(source, 0) for source in batch["source"]])}
+    def first(batch: Batch) -> dict[str, Tensor]:
+        return {"prompt": torch.zeros(len(batch["image"]), dtype=torch.int64)}
 
-    return Method("metasegnet", arguments, module, MetaSegNetObjective(recipe.losses), context=batch_prompts)
-
-
-def prompt_keys(text: TextConfig) -> tuple[str, ...]:
-    """Return the keys of the prompts that a network holds: all zones, so that a finished one maps a scene anywhere."""
-    if text.kind != "climate":
-        return (ANY,)
-    if not text.seasons:
-        return tuple(ZONES)
-    return (*ZONES, *(f"{zone}/{name}" for zone in ZONES for name in SEASONS))
+    return Method("metasegnet", arguments, module, MetaSegNetObjective(recipe.losses), context=first)
 
 
-def prompt_row(keys: Sequence[str], zone: str | None, time: str | None = None) -> int:
-    """Return the row of the table for a place and a season.
-
-    Raises:
-        DataError: The prompts differ by zone and none is given.
-    """
-    if tuple(keys) == (ANY,):
-        return 0
-    if zone is None:
-        raise DataError(
-            "an image that does not say where it lies",
-            "a position in the file or the manifest",
-            WAYS,
-        )
-    seasonal = f"{zone}/{time}"
-    return list(keys).index(seasonal if seasonal in keys else zone)
-
-
-def place_of(row: Row, text: TextConfig) -> tuple[str, str | None]:
-    """Return zone and season of a manifest's row.
-
-    Raises:
-        DataError: Nothing says where it lies, or it lies in the open ocean.
-    """
-    if text.zone is not None and text.region is not None:
-        raise RecipeError(f"text.zone {text.zone} and text.region {text.region}", "one of them")
-    place = row_place(row if text.seasons else replace(row, date=None), zone=text.zone, region=text.region)
-    return place.zone.code, place.setting.season
+PRESETS: dict[str, dict[str, Any]] = {
+    # A tenth of the rate for the pretrained encoder, as GeoSeg does.
+    "coherent": {"optimizer": {"lr": 3e-4, "encoder_lr": 3e-5, "weight_decay": 2.5e-4}},
+    # The paper: its equations, its contrast and one learning rate for all.
+    "printed": {
+        "data": {"batch_size": 2},
+        "network": {"norm_before": False},
+        "losses": {"smoothing": 0.0, "dice": "pixel", "contrast": "sum", "positives": "pair"},
+        "optimizer": {"lr": 3e-4, "encoder_lr": 3e-4, "weight_decay": 2.5e-4},
+        "schedule": {"kind": "cosine"},
+    },
+    # The paper has no released code. This is the code of its parts: ALBEF's matching, GeoSeg's losses and rates.
+    "released": {
+        "data": {"batch_size": 2},
+        "losses": {"contrast": "mean"},
+        "optimizer": {"lr": 3e-4, "encoder_lr": 3e-5, "weight_decay": 2.5e-4},
+        "schedule": {"kind": "cosine"},
+    },
+}
+"""Recipe values by preset, laid under the recipe's own."""
 
 
-def _prompts(text: TextConfig, spec: Spec, keys: Sequence[str], used: set[str]) -> list[Prompt]:
-    """Write every key's prompt; those that images use must be answered by the model where one is named."""
-    classes, answers = spec.legend.names, None
-    if text.answers is not None:
-        if text.llm_model is None:
-            raise RecipeError("text.answers without text.llm_model", "the model whose answers are used")
-        answers = Answers(Path(text.answers), text.llm_model)
-    written = []
-    for key in keys:
-        zone, _, time = key.partition("/")
-        setting = Setting(None if key == ANY else zone, time or None, spec.gsd)
-        known = answers is not None and all(map(answers.has, questions(setting, classes, text.kind)))
-        if answers is not None and not known and key in used:
-            where = "prompts without climate" if key == ANY else f"zone {key}, which the images lie in"
-            raise DataError(
-                f"{text.answers} has no answers of {text.llm_model} for {where}",
-                "an answer for each class",
-                "ask for them with 'geodistill prompts --manifest ... --llm ...'",
-            )
-        writer = answers.get if answers is not None and known else None
-        written.append(write_prompt(setting, classes, text.kind, writer, text.llm_model or ""))
-    return written
-
-
-METHOD = MethodPlug(MetaSegNetRecipe, build)
+METHOD = MethodPlug(MetaSegNetRecipe, build, PRESETS)

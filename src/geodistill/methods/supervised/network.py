@@ -53,15 +53,16 @@ GROUPS = 32
 
 
 class SupervisedNetwork(nn.Module):
-    """An encoder and a decoder. Its training form is also its inference form.
+    """An encoder and a decoder, and in training an auxiliary FCN head where it is asked for.
 
     Args:
         channels: Bands of the image.
         classes: Number of classes.
         architecture: The decoder. ``unet``, ``deeplabv3plus``, ``pspnet``, ``segformer`` and ``fpn`` are those of
             segmentation-models-pytorch; ``upernet`` and ``fcn`` follow mmseg and take any encoder.
-        encoder: See `SupervisedNetworkConfig`, as for the arguments below.
-        auxiliary: Accepted for the common form; there are no auxiliary parts.
+        encoder: See `SupervisedNetworkConfig`, as for its weights, ``frozen_encoder`` and ``decoder_channels``.
+        aux_head: An FCN head beside the decoder, on the last but one of the maps that the decoder reads.
+        auxiliary: Build what only training needs: that head.
 
     Raises:
         RecipeError: The architecture cannot read this encoder's maps.
@@ -77,6 +78,7 @@ class SupervisedNetwork(nn.Module):
         encoder_weights: str | None = None,
         frozen_encoder: bool = False,
         decoder_channels: int | None = None,
+        aux_head: bool = False,
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
@@ -95,6 +97,8 @@ class SupervisedNetwork(nn.Module):
             self.neck = MultiLevelNeck(maps, maps[-1], scales)
             strides = tuple(4 << level for level in range(len(maps)))
         self.decoder = _decoder(architecture, self.encoder, strides, classes, decoder_channels)
+        read = maps if self.neck is None else [maps[-1]] * len(maps)
+        self.aux_head = FCNHead(read[max(len(read) - 2, 0)], classes) if aux_head and auxiliary else None
 
     def train(self, mode: bool = True) -> SupervisedNetwork:
         """Set the mode; a frozen encoder stays in evaluation mode."""
@@ -104,7 +108,7 @@ class SupervisedNetwork(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> SegmentationOutput:
-        """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``."""
+        """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``; the auxiliary head's are ``aux["aux"]``."""
         height, width = image.shape[-2:]
         # Some decoders double sizes step by step, so every map must halve evenly; zero is the mean.
         multiple = max(32, *self.encoder.strides) if self.neck is None and not self.encoder.isotropic else 1
@@ -113,8 +117,11 @@ class SupervisedNetwork(nn.Module):
             maps = self.encoder(padded)
         if self.neck is not None:
             maps = self.neck(maps)
-        logits = resize(self.decoder(maps, padded.shape[-2:]), padded.shape[-2:])
-        return SegmentationOutput(logits[..., :height, :width])
+        logits = resize(self.decoder(maps, padded.shape[-2:]), padded.shape[-2:])[..., :height, :width]
+        if self.aux_head is None:
+            return SegmentationOutput(logits)
+        auxiliary = resize(self.aux_head(maps[max(len(maps) - 2, 0)]), padded.shape[-2:])[..., :height, :width]
+        return SegmentationOutput(logits, {"aux": auxiliary})
 
 
 class HeadDecoder(nn.Module):

@@ -1,4 +1,4 @@
-"""Supervised training: cross-entropy on the logits, or other terms on labels."""
+"""Supervised training: cross-entropy on the logits, on an auxiliary head's, or other terms on labels."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from geodistill.nn.imbalance import (
     tversky,
     weighted_cross_entropy,
 )
-from geodistill.nn.losses import focal, soft_dice
+from geodistill.nn.losses import cross_entropy, focal, soft_dice
 from geodistill.nn.output import SegmentationOutput
 
-WEIGHTS = {"ce": 1.0}
+WEIGHTS = {"ce": 1.0, "aux": 0.0}
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "focal": focal,
     "dice": soft_dice,
@@ -43,7 +43,8 @@ class SupervisedLossConfig(CommonLosses):
 
     Attributes:
         weights: Factor of each term: ``ce``, ``focal``, ``dice``, ``tversky``, ``lovasz``, ``log_cosh_dice``,
-            ``boundary`` (the cross-entropy near boundaries), and any distillation term under a teacher.
+            ``boundary`` (the cross-entropy near boundaries), ``aux`` (of an auxiliary FCN head, which is built where
+            this is above 0; mmseg's recipes have 0.4), and any distillation term under a teacher.
         class_weights: Weight of each class in ``ce``: ``auto`` counts the manifest's training pixels; all alike where
             not given.
     """
@@ -66,7 +67,7 @@ class SupervisedRecipe(Recipe):
 
 
 class SupervisedObjective(Objective):
-    """The terms on labels that have a factor.
+    """The terms on labels that have a factor, and the cross-entropy of an auxiliary head where there is one.
 
     Args:
         weights: Factor of each term.
@@ -79,10 +80,11 @@ class SupervisedObjective(Objective):
         self._used = [name for name, weight in weights.items() if weight != 0 and name in TERMS]
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Return ``ce`` and the others."""
+        """Return ``ce``, the others, and ``aux``."""
         logits, mask = output.logits, batch["mask"]
         terms = {"ce": weighted_cross_entropy(logits, mask, self._class_weights)}
-        return terms | {name: TERMS[name](logits, mask) for name in self._used}
+        terms |= {name: TERMS[name](logits, mask) for name in self._used}
+        return terms | {name: cross_entropy(each, mask) for name, each in output.aux.items()}
 
 
 def _class_weights(recipe: SupervisedRecipe, context: BuildContext) -> tuple[Tensor | None, tuple[str, ...]]:
@@ -107,18 +109,23 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
         RecipeError: Classes are to be weighed that nobody counted.
         UnknownNameError: Unknown encoder, architecture or loss term.
     """
-    weights, network, spec = (
-        all_weights(WEIGHTS | dict.fromkeys(TERMS, 0.0), recipe.losses.weights),
-        recipe.network,
-        context.spec,
-    )
+    network, spec = recipe.network, context.spec
+    weights = all_weights(WEIGHTS | dict.fromkeys(TERMS, 0.0), recipe.losses.weights)
+    if not weights["aux"]:
+        del weights["aux"]
     arguments: dict[str, Any] = {
         "architecture": network.architecture,
         "encoder": network.encoder,
         "frozen_encoder": network.frozen_encoder,
         "decoder_channels": network.decoder_channels,
     }
-    module = SupervisedNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
+    module = SupervisedNetwork(
+        spec.channels,
+        spec.classes,
+        **arguments,
+        encoder_weights=network.encoder_weights,
+        aux_head="aux" in weights,
+    )
     # The encoder's own name may hold more: the padding that its weights were trained with.
     arguments["encoder"] = module.encoder.name
     class_weights, notes = _class_weights(recipe, context)

@@ -1,6 +1,6 @@
-"""``geodistill reproduce``: a paper's table run row by row and printed beside the published figures."""
+"""A table reproduced: the runs of its rows, and their figures beside the printed ones."""
 
-from geodistill.papers.reproduce.listing import ListedTable, list_tables
+from geodistill.papers.reproduce.listing import list_tables
 from geodistill.papers.reproduce.runner import reproduce
 
-__all__ = ["ListedTable", "list_tables", "reproduce"]
+__all__ = ["list_tables", "reproduce"]

@@ -1,16 +1,16 @@
-"""``reproduce --list``: every table, its rows, what data it needs, and whether it can be run."""
+"""``reproduce --list``: every table, its rows with their printed figures, the data it needs, and what can be run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from geodistill.data.catalog.declarations import CATALOG
-from geodistill.papers.registry import Table, all_tables
-from geodistill.papers.reproduce.planner import why_open
-from geodistill.papers.row import PaperRow
-from geodistill.papers.sanity import heading
+from geodistill.papers.registry import all_tables
+from geodistill.papers.reproduce.result_table import printed_complaints
+from geodistill.papers.reproduce.row_recipe import why_open
+from geodistill.papers.table import Figure, PaperRow, Table
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,19 @@ class ListedRow:
 
     Attributes:
         label: Its name.
+        describes: What it is.
         runs: The recipes that are run, in order.
         open: Why it cannot be run; empty where it can.
+        published: The printed figures by heading.
+        marked: Headings of those that cannot be right, with the arithmetic.
     """
 
     label: str
+    describes: str
     runs: tuple[str, ...]
     open: str
+    published: dict[str, Figure]
+    marked: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -33,17 +39,13 @@ class ListedTable:
     """One table.
 
     Attributes:
-        name: Such as ``ktda/II``.
-        title: What its rows compare.
-        columns: Its columns.
+        table: What the paper prints.
         data: Names of the sets that a full run needs.
         source: Where its own set can be downloaded.
         rows: Its rows.
     """
 
-    name: str
-    title: str
-    columns: tuple[str, ...]
+    table: Table
     data: tuple[str, ...]
     source: str
     rows: tuple[ListedRow, ...]
@@ -55,14 +57,34 @@ class ListedTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""
-        return asdict(self) | {"runnable": self.runnable}
+        rows = [
+            {
+                "row": row.label,
+                "is": row.describes,
+                "runs": list(row.runs),
+                "open": row.open,
+                "published": row.published,
+                "marked": row.marked,
+            }
+            for row in self.rows
+        ]
+        return {
+            "name": self.table.name,
+            "title": self.table.about,
+            "columns": {column.heading: column.metric for column in self.table.columns},
+            "data": list(self.data),
+            "source": self.source,
+            "doubts": list(self.table.doubts),
+            "runnable": self.runnable,
+            "rows": rows,
+        }
 
     def to_text(self) -> str:
         """Write the table's lines."""
         lines = [
-            f"{self.name}: {self.title}",
+            f"{self.table.name}: {self.table.about}",
             f"  {self.runnable} of {len(self.rows)} rows can be run; data: {', '.join(self.data)} ({self.source})",
-            f"  columns: {', '.join(heading(column) for column in self.columns)}",
+            f"  columns: {', '.join(column.heading for column in self.table.columns)}",
         ]
         width = max(len(row.label) for row in self.rows)
         for row in self.rows:
@@ -71,23 +93,22 @@ class ListedTable:
 
 
 def list_tables(names: Sequence[str] = ()) -> list[ListedTable]:
-    """List the tables of the five papers, or some of them by name."""
+    """List all tables, or some of them by name."""
     return [_listed(table) for name, table in all_tables().items() if not names or name in names]
 
 
-def _runs(row: PaperRow) -> tuple[str, ...]:
-    if row.prompt:
-        return ("label ablate",)
-    return (*(step.recipe for step in row.before), row.recipe) if row.recipe else ()
-
-
 def _listed(table: Table) -> ListedTable:
-    scored = [table.about.scored_set] if table.about.scored_set else []
-    sets = [
-        table.about.dataset,
-        *scored,
-        *(one for row in table.rows.values() for step in row.before for one in step.sets),
-    ]
-    rows = tuple(ListedRow(label, _runs(row), why_open(row, read=False)) for label, row in table.rows.items())
-    data = tuple(dict.fromkeys(sets))
-    return ListedTable(table.name, table.about.title, table.columns, data, CATALOG[table.about.dataset].source, rows)
+    scored = [table.scored_set] if table.scored_set else []
+    steps = [one for row in table.rows.values() for step in row.before for one in step.sets]
+    data = tuple(dict.fromkeys([table.dataset, *scored, *steps]))
+    rows = tuple(_listed_row(table, row) for row in table.rows.values())
+    return ListedTable(table, data, CATALOG[table.dataset].source, rows)
+
+
+def _listed_row(table: Table, row: PaperRow) -> ListedRow:
+    marked: dict[str, list[str]] = {}
+    for complaint in printed_complaints(table, row.figures):
+        for heading in complaint.metrics:
+            marked.setdefault(heading, []).append(complaint.text)
+    runs = ("label ablate",) if row.prompt else tuple(filter(None, (*(s.recipe for s in row.before), row.recipe)))
+    return ListedRow(row.label, row.describes, runs, why_open(row, read=False), dict(row.figures), marked)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
-from functools import cache
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.schema import Recipe
-from geodistill.papers.registry import Table
+from geodistill.papers.reproduce.row_recipe import (
+    Settings,
+    as_flags,
+    known_keys,
+    load_row,
+    put,
+    row_flags,
+    value_of,
+)
 from geodistill.papers.reproduce.smoke import smoke_overrides
-from geodistill.papers.row import PaperRow, Step
-from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
-
-T = TypeVar("T")
+from geodistill.papers.table import PaperRow, Step, Table
+from geodistill.training.recipe import recipe_dict
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,18 @@ class TrainingRun:
         """Name of its directory."""
         return f"{self.name}-seed{self.recipe.trainer.seed}-{self.key}"
 
+    def chain(self) -> Iterator[TrainingRun]:
+        """Yield the runs that it needs first, then itself."""
+        for before in self.before:
+            yield from before.run.chain()
+        yield self
+
+    @property
+    def work(self) -> float:
+        """How long it takes beside others: pixels that its steps see."""
+        recipe = self.recipe
+        return float((recipe.trainer.max_steps + recipe.phase_steps) * recipe.data.batch_size * recipe.data.crop**2)
+
 
 @dataclass(frozen=True)
 class Planner:
@@ -64,39 +80,54 @@ class Planner:
         scale: ``smoke`` or ``full``.
         identities: What a data set's name stands for, by name: goes into the keys.
         overrides: Keys set for every run whose recipe has them, by the user.
+        row_overrides: The same of one row's runs, by its label.
+        settings: Whether rows run as the paper prints them or as the released code has them.
     """
 
     scale: str
     identities: Mapping[str, Any]
-    overrides: Mapping[str, str]
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    row_overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    settings: Settings = "printed"
 
-    def run(self, table: Table, row: PaperRow, seed: int) -> TrainingRun:
+    def run(
+        self, table: Table, row: PaperRow, seed: int, column_overrides: Mapping[str, Any] | None = None
+    ) -> TrainingRun:
         """Return a row's run, with those it needs.
+
+        Args:
+            table: The row's table.
+            row: The row.
+            seed: The seed of every run.
+            column_overrides: Recipe keys of the columns that the run fills.
 
         Raises:
             RecipeError: A value does not fit its field.
             UnknownNameError: A recipe or key is unknown.
         """
+        chosen = dict(self.overrides) | dict(self.row_overrides.get(row.label, {}))
         before = []
         for step in row.before:
-            sets = step.sets or (table.about.dataset,)
-            before.append(Prerequisite(step, self._make(step.recipe, step.overrides, sets, seed, ())))
-        return self._make(row.recipe, row.overrides, (table.about.dataset,), seed, tuple(before))
+            sets = step.sets or (table.dataset,)
+            before.append(Prerequisite(step, self._make(step, None, sets, seed, chosen, ())))
+        last = Step(row.recipe, dict(row.overrides) | dict(column_overrides or {}))
+        return self._make(last, row.like, (table.dataset,), seed, chosen, tuple(before))
 
     def _make(
         self,
-        name: str,
-        overrides: Mapping[str, Any],
+        step: Step,
+        like: Step | None,
         sets: tuple[str, ...],
         seed: int,
+        chosen: Mapping[str, str],
         before: tuple[Prerequisite, ...],
     ) -> TrainingRun:
-        flags = as_flags(overrides)
+        flags = row_flags(step, like, self.settings)
         if self.scale == "smoke":
-            flags += as_flags(smoke_overrides(load_row(name, tuple(flags)), len(sets)))
-        recipe = load_row(name, tuple(flags))
-        flags += [f"--{key}={value}" for key, value in self.overrides.items() if _takes(recipe, key)]
-        recipe = load_row(name, tuple(flags))
+            flags += as_flags(smoke_overrides(load_row(step.recipe, tuple(flags)), len(sets)))
+        recipe = load_row(step.recipe, tuple(flags))
+        flags += [f"--{key}={value}" for key, value in chosen.items() if _takes(recipe, key)]
+        recipe = load_row(step.recipe, tuple(flags))
         recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
         for earlier in before:
             recipe = put(recipe, earlier.step.into, None)
@@ -106,86 +137,13 @@ class Planner:
             "before": [(b.step.into, b.step.part, b.run.key) for b in before],
         }
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-        return TrainingRun(name, recipe, sets, before, digest[:12])
-
-
-def as_flags(overrides: Mapping[str, Any]) -> list[str]:
-    """Write recipe keys and values as flags."""
-    return [
-        f"--{key}={value if isinstance(value, str) else json.dumps(value, default=list)}"
-        for key, value in overrides.items()
-    ]
+        return TrainingRun(step.recipe, recipe, sets, before, digest[:12])
 
 
 def _takes(recipe: Recipe, key: str) -> bool:
-    """Whether a user's override is for this run: a phase that it does not have keeps its 0 steps."""
-    if key not in known_keys(recipe):
+    """Whether a user's override is for this run: a key that does something there; a missing phase keeps its 0 steps."""
+    if key not in known_keys(recipe) or key in recipe.idle_keys():
         return False
     if key not in ("trainer.max_steps", "losses.phase.steps"):
         return True
-    value: Any = recipe
-    for part in key.split("."):
-        value = getattr(value, part)
-    return bool(value)
-
-
-def known_keys(recipe: Recipe) -> set[str]:
-    """Return the keys that a recipe of this kind has."""
-    return set(recipe_keys(type(recipe)))
-
-
-def put(recipe: T, key: str, value: Any) -> T:
-    """Return a copy of a (nested) dataclass with one dotted field replaced."""
-    first, _, rest = key.partition(".")
-    if not rest:
-        return replace(recipe, **{first: value})  # type: ignore[type-var]
-    inner = getattr(recipe, first)
-    if not is_dataclass(inner) or isinstance(inner, type):
-        raise RecipeError(f"{key} of a recipe without {first}", f"a recipe with {first}")
-    return replace(recipe, **{first: put(inner, rest, value)})  # type: ignore[type-var]
-
-
-def why_open(row: PaperRow, *, read: bool = True) -> str:
-    """Say why a row cannot be run; empty where it can.
-
-    Args:
-        row: The row.
-        read: Read its recipes with its overrides as well, which takes a moment each.
-    """
-    if row.open or row.prompt:
-        return row.open
-    for name, overrides in [*((step.recipe, step.overrides) for step in row.before), (row.recipe, row.overrides)]:
-        if name not in list_recipes():
-            return f"recipe {name} is not shipped"
-        try:
-            if read:
-                load_row(name, tuple(as_flags(overrides)))
-        except (RecipeError, UnknownNameError) as error:
-            return str(error)
-    return ""
-
-
-@cache
-def load_row(name: str, flags: tuple[str, ...]) -> Recipe:
-    """Read a shipped recipe with flags, once for all rows and tables that have the same.
-
-    Raises:
-        RecipeError: A value does not fit its field.
-        UnknownNameError: The recipe or a key is unknown.
-    """
-    return load_recipe(name, flags)
-
-
-def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
-    """Read ``KEY=VALUE`` texts.
-
-    Raises:
-        RecipeError: One has another form.
-    """
-    overrides = {}
-    for pair in pairs:
-        key, equals, value = pair.removeprefix("--").partition("=")
-        if not equals or not key:
-            raise RecipeError(f"--set {pair}", "KEY=VALUE, such as trainer.max_steps=100")
-        overrides[key] = value
-    return overrides
+    return bool(value_of(recipe, key))

@@ -16,7 +16,7 @@ from geodistill.label.masks import Runs
 from geodistill.label.presets import SEGMENTER
 from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source
-from geodistill.papers.row import PaperRow
+from geodistill.papers.table import PaperRow
 from geodistill.raster import atomic_path
 from geodistill.reading import read_object
 from geodistill.synthetic import LEGEND, REGIONS, TownScene, draw_scene, write_scene

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from geodistill.data.catalog.declarations import CATALOG
-from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.evaluation.comparison import flops
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
-from geodistill.inference.location import LocationHint
-from geodistill.methods.metasegnet.training import MetaSegNetRecipe
-from geodistill.methods.schema import Recipe
-from geodistill.metrics import Scores
-from geodistill.papers.registry import Table, find_table
-from geodistill.papers.reproduce.planner import Planner, TrainingRun, known_keys, parse_overrides, put, why_open
-from geodistill.papers.reproduce.prompt_table import kept_figures, prompt_figures
-from geodistill.papers.reproduce.result_table import PaperTable, TableRow, result_names
-from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source, identities, with_data
-from geodistill.papers.row import About
-from geodistill.raster import atomic_path
-from geodistill.segmenter import Segmenter
-from geodistill.training.fit import fit
-
-Scale = Literal["smoke", "full"]
+from geodistill.papers.registry import find_table
+from geodistill.papers.reproduce.board import Board, Clock
+from geodistill.papers.reproduce.paper_figures import PICTURES, draw_pictures, picture_name
+from geodistill.papers.reproduce.planner import Planner, TrainingRun
+from geodistill.papers.reproduce.prompt_table import prompt_figures
+from geodistill.papers.reproduce.ran_rows import RanRows
+from geodistill.papers.reproduce.result_table import PaperTable, result_names
+from geodistill.papers.reproduce.row_recipe import Settings, known_keys, parse_overrides, why_open
+from geodistill.papers.reproduce.row_scores import Runner, Scale
+from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source, identities, look_for_weights
+from geodistill.papers.table import Table
 
 KIND = "folder of tables"
+
+FAILURES = (
+    GeodistillError,
+    RuntimeError,  # of torch: memory, shapes, devices
+    OSError,
+    MemoryError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+)
+"""What may end one row of a table, and not the others."""
+
+RowRuns = Mapping[tuple[int, int], TrainingRun]
+"""The runs of a row by seed and by the group of columns that each fills."""
 
 
 def reproduce(
@@ -45,12 +52,14 @@ def reproduce(
     seeds: Sequence[int] = (42,),
     rows: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    settings: Settings = "printed",
 ) -> PaperTable:
     """Run a table's rows and set the figures beside the published ones.
 
     Every run has a directory in ``out/runs``, named by a hash of recipe, overrides, data, seed and what it starts
     from. What is finished there is not run again, by whichever table it was asked for; what was interrupted continues.
-    Leaves ``PAPER-NUMBER-SCALE.md``, ``.csv`` and ``.json`` in ``out``.
+    A row that fails is named with the reason and the others go on. Leaves ``PAPER-NUMBER-SCALE.md``, ``.csv`` and
+    ``.json`` in ``out``, written anew after each row.
 
     Args:
         name: ``ktda/2`` or ``ktda/II``.
@@ -60,148 +69,164 @@ def reproduce(
         root: For ``full``: the folder of the official set, or one that holds it under its catalogue name.
         seeds: Seeds; each row is run with every one.
         rows: Labels of the rows to run; all where not given.
-        overrides: ``KEY=VALUE`` for every run whose recipe has the key; ``segmenter=NAME`` for a table of prompts.
+        overrides: ``KEY=VALUE`` for every run whose recipe has the key, ``ROW:KEY=VALUE`` for those of one row;
+            ``segmenter=NAME`` for a table of prompts.
+        settings: The paper's printed settings, or those of its released code.
 
     Raises:
         UnknownNameError: No such table or row, or no recipe of the table has an overridden key.
         RecipeError: ``full`` without a root, no seed, or a row that cannot be run was asked for by name.
-        DataError: The root does not hold the set.
-        ArtifactError: Weights are not available.
+        DataError: The root does not hold a set that a row needs.
+        ArtifactError: Weights of a row are not available.
         OutputError: ``out`` cannot be written, or holds another's table.
         BusyError: Another command is at work in it.
     """
+    opened = _open(name, out, scale, root, seeds, rows, overrides, settings)
+    table, out, source = opened.table, opened.out, opened.source
+    board = Board(table, out, scale, settings, _words(table, source), opened.reasons, opened.labels)
+    results = result_names(table.name, scale)
+    claim_files(out, KIND, results, write=False)
+    prompts = {label: table.rows[label] for label in opened.labels if table.rows[label].prompt}
+    every = [one for row in opened.runs.values() for run in row.values() for one in run.chain()]
+    with hold_folder(out, "reproduce"):
+        claim_files(out, KIND, results)
+        if prompts:
+            for label, figures in prompt_figures(prompts, source, out / "runs", opened.segmenter).items():
+                board.enter(label, seeds[0], 0, figures)
+        for one in dict.fromkeys(one for run in every for one in (*run.sets, table.scored_set) if one):
+            source.manifest(one)
+        look_for_weights({n: [x for run in r.values() for x in run.chain()] for n, r in opened.runs.items()}, source)
+        _run_all(opened.runs, Runner(out / "runs", source, table, scale), board)
+    return board.write()
+
+
+def draw(
+    name: str,
+    out: Path | str,
+    kinds: Sequence[str] = (),
+    *,
+    scale: Scale = "smoke",
+    root: Path | str | None = None,
+    seeds: Sequence[int] = (42,),
+    rows: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    settings: Settings = "printed",
+) -> list[Path]:
+    """Draw pictures from the rows of a table that ran, under the first seed; return the files.
+
+    Args:
+        name: As `reproduce` takes it, like all others.
+        out: Directory of runs and results.
+        kinds: Of `geodistill.papers.reproduce.paper_figures.PICTURES`; all where not given.
+        scale: The runs' scale.
+        root: The folder of the official set.
+        seeds: The runs' seeds.
+        rows: Labels of the rows that are shown; all that ran where not given.
+        overrides: The runs' keys.
+        settings: The runs' settings.
+
+    Raises:
+        UnknownNameError: No such table, row or kind.
+        RecipeError: No row ran.
+        OutputError: ``out`` cannot be written, or a picture is another's.
+    """
+    opened = _open(name, out, scale, root, seeds, rows, overrides, settings)
+    runner = Runner(opened.out / "runs", opened.source, opened.table, scale)
+    first = {label: next(iter(row.values())) for label, row in opened.runs.items()}
+    ran = {run.key: (label, run) for label, run in reversed(first.items()) if runner.is_trained(run)}  # each run once
+    shown = {label: run for label, run in reversed(ran.values()) if run.recipe.trainer.max_steps}
+    names = [picture_name(opened.table.name, scale, kind) for kind in kinds or PICTURES]
+    with hold_folder(opened.out, "reproduce"):
+        claim_files(opened.out, KIND, names)
+        return draw_pictures(RanRows(runner, shown, opened.out), kinds)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A table with the runs of its rows.
+
+    Attributes:
+        table: The table.
+        out: Directory of runs and results.
+        source: The data.
+        reasons: Why a row cannot be run, by label.
+        labels: Rows that are run.
+        runs: Their runs, of those that train.
+        segmenter: What cuts objects out in a table of prompts, where the user names it.
+    """
+
+    table: Table
+    out: Path
+    source: Source
+    reasons: Mapping[str, str]
+    labels: Sequence[str]
+    runs: Mapping[str, RowRuns]
+    segmenter: str | None
+
+
+def _open(
+    name: str,
+    out: Path | str,
+    scale: Scale,
+    root: Path | str | None,
+    seeds: Sequence[int],
+    rows: Sequence[str],
+    overrides: Sequence[str],
+    settings: Settings,
+) -> _Opened:
+    """Find a table and plan its runs; whatever does not fit is refused here, before any work."""
     table, out = find_table(name), Path(out)
-    reasons = {label: why_open(row) for label, row in table.rows.items()}
+    reasons = {label: why_open(row, settings=settings) for label, row in table.rows.items()}
     _check_rows(table, rows, reasons)
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise RecipeError(f"seeds {' '.join(map(str, seeds)) or '(none)'}", "distinct numbers from 0 on")
     check_place(out)
-    results = result_names(table.name, scale)
-    claim_files(out, KIND, results, write=False)
     labels = [label for label in table.rows if not reasons[label] and (not rows or label in rows)]
     source = _source(table, scale, root, out)
-    keys = parse_overrides(overrides)
-    prompts = any(table.rows[label].prompt for label in labels)
-    planner, runs = Planner(scale, identities(source), keys), dict[tuple[str, int], TrainingRun]()
-    if prompts:
+    by_row = parse_overrides(overrides, list(table.rows))
+    keys = by_row.pop("")
+    if any(table.rows[label].prompt for label in labels):
         _check_keys(keys, {"segmenter"})
-    else:
-        runs = {(label, seed): planner.run(table, table.rows[label], seed) for label in labels for seed in seeds}
-        _check_runs(runs, source, keys)
-    with hold_folder(out, "reproduce"):
-        if prompts:
-            compared = prompt_figures({n: table.rows[n] for n in labels}, source, out / "runs", keys.get("segmenter"))
-            figures = {label: dict.fromkeys(seeds[:1], scores) for label, scores in compared.items()}
-            twins: dict[str, list[str]] = {}
-        else:
-            figures = _run_all(table, runs, Runner(out / "runs", source, table.about, scale))
-            twins = {label: _twins(runs, label, seeds[0]) for label in labels}
-        done = PaperTable(
-            table.name,
-            table.about.title,
-            table.columns,
-            tuple(_row(table, label, reasons[label], figures, twins.get(label, [])) for label in table.rows),
-            scale,
-            f"{source.words}, for {CATALOG[table.about.dataset].title}" if scale == "smoke" else _words(table),
-            table.about.note,
-        )
-        claim_files(out, KIND, results)
-        done.write(out)
-    return done
+        return _Opened(table, out, source, reasons, labels, {}, keys.get("segmenter"))
+    planner = Planner(scale, identities(source), keys, by_row, settings)
+    runs = {label: _row_runs(planner, table, label, seeds) for label in labels}
+    known = {
+        key for row in runs.values() for run in row.values() for one in run.chain() for key in known_keys(one.recipe)
+    }
+    for chosen in (keys, *by_row.values()) if runs else ():
+        _check_keys(chosen, known)
+    return _Opened(table, out, source, reasons, labels, runs, None)
 
 
-@dataclass(frozen=True)
-class Runner:
-    """Does runs and scores them, each once.
-
-    Attributes:
-        folder: Directory of the runs.
-        source: The data.
-        about: How the table scores.
-        scale: ``smoke`` or ``full``.
-    """
-
-    folder: Path
-    source: Source
-    about: About
-    scale: Scale
-
-    def trained(self, run: TrainingRun) -> Path:
-        """Train a run after those that it needs, unless that is done; return its directory."""
-        folder = self.folder / run.folder
-        if (folder / ("segmenter" if run.recipe.trainer.max_steps else "encoder")).is_dir():
-            return folder
-        recipe = self.source.place_weights(with_data(run, self.source))
-        for before in run.before:
-            recipe = put(recipe, before.step.into, str(self.trained(before.run) / before.step.part))
-        fit(recipe, folder)
-        return folder
-
-    def figures(self, run: TrainingRun) -> dict[str, float]:
-        """Train and score a run, unless that is done; return its figures by column, in per cent or as counts."""
-        smoke = self.scale == "smoke"
-        scored = "test" if smoke else self.about.scored
-        # The classes of made-up scenes are others than the set's.
-        classes = () if smoke else self.about.classes
-        mapping = dict(self.about.class_map) or None
-        weighed = self.about.size if "gflops" in self.about.columns else None
-        data = self.about.scored_set or run.sets[0]
-        how = {"split": scored, "classes": classes, "flips": self.about.flips, "size": weighed, "class_map": mapping}
-        how["data"] = self.source.identity(data)
-        digest = hashlib.sha256(json.dumps(how).encode()).hexdigest()[:8]
-        path = self.folder / run.folder / f"figures-{digest}.json"
-        if path.is_file():
-            return kept_figures(path, "figures")
-        segmenter = Segmenter.load(self.trained(run) / "segmenter")
-        scores = evaluate(
-            segmenter,
-            self.source.manifest(data),
-            scored,
-            options=EvaluateOptions(
-                flips=self.about.flips,
-                subset=classes or None,
-                class_map=mapping,
-                device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
-                location=self._location(run.recipe),
-            ),
-        )
-        figures = figures_of(scores, segmenter, weighed)
-        with atomic_path(path) as part:
-            part.write_text(json.dumps({"how": how, "figures": figures}, indent=2) + "\n", encoding="utf-8")
-        return figures
-
-    def _location(self, recipe: Recipe) -> LocationHint:
-        """Return where the scored images lie, by the table or the recipe, since their files may not say it."""
-        if not isinstance(recipe, MetaSegNetRecipe):
-            return LocationHint()
-        if self.about.scored_set and self.scale == "full":
-            return LocationHint(region=self.about.scored_region)
-        return LocationHint(zone=recipe.text.zone, region=recipe.text.region)
+def _run_all(runs: Mapping[str, RowRuns], runner: Runner, board: Board) -> None:
+    """Run row after row; a failure is one line and the table is written after each."""
+    name = board.table.name
+    chains = [one for row in runs.values() for run in row.values() for one in run.chain()]
+    clock = Clock(one for one in chains if not runner.is_trained(one))
+    for number, (label, row) in enumerate(runs.items(), 1):
+        board.twins[label] = [n for n, r in runs.items() if n != label and {x.key for x in r.values()} == {
+            x.key for x in row.values()
+        }]  # fmt: skip
+        try:
+            for (seed, group), run in row.items():
+                print(f"{name} {label}, seed {seed} ({number} of {len(runs)}{clock}): {run.folder}", file=sys.stderr)
+                started = time.monotonic()
+                board.enter(label, seed, group, runner.figures(run))
+                clock.finished(run, time.monotonic() - started)
+        except FAILURES as error:
+            board.failed[label] = " ".join(str(error).split()) or type(error).__name__
+            print(f"{name} {label} failed: {board.failed[label]}", file=sys.stderr)
+        if number < len(runs):
+            print(board.write().progress(), file=sys.stderr, flush=True)
 
 
-def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) -> dict[str, float]:
-    """Return all that a table may print, by column: shares in per cent, parameters in millions.
-
-    Args:
-        scores: Of the segmenter.
-        segmenter: The model.
-        size: Side in pixels of the image that operations are counted for; not counted where not given.
-    """
-    means = {"miou": scores.miou, "mf1": scores.mf1, "mprecision": scores.mprecision, "mrecall": scores.mrecall}
-    classes = {"iou": scores.iou, "f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
-    shares: dict[str, Any] = means | {"oa": scores.oa}
-    for kind, values in classes.items():
-        shares |= {f"{kind}:{name}": value for name, value in zip(scores.names, values, strict=True)}
-        if len(scores.names) == 2 and scores.subset == scores.names:
-            shares[kind] = values[1]
-    figures = {column: 100 * float(share) for column, share in shares.items() if not math.isnan(share)}
-    network = segmenter.network.network
-    figures["parameters"] = sum(p.numel() for p in network.parameters()) / 1e6
-    encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith("encoder."))
-    figures["decoder_parameters"] = figures["parameters"] - encoder / 1e6
-    if size is not None:
-        figures["gflops"] = flops(segmenter, size) / 1e9
-    return figures
+def _row_runs(planner: Planner, table: Table, label: str, seeds: Sequence[int]) -> RowRuns:
+    groups = [group[0].overrides for group in table.runs_of_a_row]
+    return {
+        (seed, number): planner.run(table, table.rows[label], seed, overrides)
+        for seed in seeds
+        for number, overrides in enumerate(groups)
+    }
 
 
 def _source(table: Table, scale: Scale, root: Path | str | None, out: Path) -> Source:
@@ -209,17 +234,17 @@ def _source(table: Table, scale: Scale, root: Path | str | None, out: Path) -> S
         if root is not None:
             raise RecipeError(f"--root {root} with --scale smoke", "--scale full", "a smoke run draws its own scenes")
         return MadeUpSets(out / "data")
-    benchmark = CATALOG[table.about.dataset]
+    benchmark = CATALOG[table.dataset]
     if root is None:
         raise RecipeError(
             f"reproduce {table.name} --scale full without --root",
             f"--root DIR with {benchmark.title}",
             f"download it from {benchmark.source}",
         )
-    return OfficialSets(Path(root), out / "data", table.about)
+    return OfficialSets(Path(root), out / "data", table)
 
 
-def _check_rows(table: Table, rows: Sequence[str], reasons: dict[str, str]) -> None:
+def _check_rows(table: Table, rows: Sequence[str], reasons: Mapping[str, str]) -> None:
     for label in rows:
         if label not in table.rows:
             raise UnknownNameError(f"row of {table.name}", label, table.rows)
@@ -227,50 +252,15 @@ def _check_rows(table: Table, rows: Sequence[str], reasons: dict[str, str]) -> N
             raise RecipeError(f"row {label} of {table.name} cannot be run ({reasons[label]})", "another row")
 
 
-def _check_runs(runs: dict[tuple[str, int], TrainingRun], source: Source, keys: dict[str, str]) -> None:
-    """Refuse keys that no run has and weights that are missing, before the first run."""
-    every = [one for run in runs.values() for one in (*(before.run for before in run.before), run)]
-    if every:
-        _check_keys(keys, {key for run in every for key in known_keys(run.recipe)})
-    for one in every:
-        source.place_weights(one.recipe)
-
-
-def _run_all(
-    table: Table, runs: dict[tuple[str, int], TrainingRun], runner: Runner
-) -> dict[str, dict[int, dict[str, float]]]:
-    """Return the figures of every run, by row and seed."""
-    figures: dict[str, dict[int, dict[str, float]]] = {}
-    for (label, seed), run in runs.items():
-        print(f"{table.name} {label}, seed {seed}: {run.folder}", file=sys.stderr, flush=True)
-        figures.setdefault(label, {})[seed] = runner.figures(run)
-    return figures
-
-
-def _check_keys(keys: dict[str, str], known: set[str]) -> None:
+def _check_keys(keys: Iterable[str], known: set[str]) -> None:
     for key in keys:
         if key not in known:
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
 
 
-def _row(
-    table: Table, label: str, reason: str, figures: dict[str, dict[int, dict[str, float]]], twins: list[str]
-) -> TableRow:
-    row = table.rows[label]
-    same = f"the same run as {', '.join(twins)}" if twins else ""
-    note = "; ".join(filter(None, (row.note, same)))
-    state: Literal["done", "open", "left out"] = "open" if reason else "done" if label in figures else "left out"
-    return TableRow(label, state, row.published, figures.get(label, {}), reason, note)
-
-
-def _twins(runs: dict[tuple[str, int], TrainingRun], label: str, seed: int) -> list[str]:
-    """Return the other rows that are the very same run: in the paper, or once their networks are tiny."""
-    this = runs.get((label, seed))
-    return [n for (n, s), run in runs.items() if this is not None and n != label and s == seed and run.key == this.key]
-
-
-def _words(table: Table) -> str:
-    about = table.about
-    variant = f", split {about.split}" if about.split else ""
-    scored = f"{about.scored} of {CATALOG[about.scored_set].title}" if about.scored_set else about.scored
-    return f"{CATALOG[about.dataset].title}{variant}, scored on {scored}"
+def _words(table: Table, source: Source) -> str:
+    if isinstance(source, MadeUpSets):
+        return f"{source.words}, for {CATALOG[table.dataset].title}"
+    variant = f", split {table.split}" if table.split else ""
+    scored = f"{table.scored} of {CATALOG[table.scored_set].title}" if table.scored_set else table.scored
+    return f"{CATALOG[table.dataset].title}{variant}, scored on {scored}"

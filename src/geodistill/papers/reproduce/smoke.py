@@ -15,6 +15,7 @@ PHASE_STEPS = 40
 
 KINDS = {
     "vit_": "test_vit",
+    "deit": "test_vit",
     "sam2_hiera": "test_vit",
     "convnext": "test_convnext",
 }
@@ -43,11 +44,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "ktda": {"network.decoder_channels": 32},
     "kda": {
         "network.decoder_channels": 32,
-        "losses.phase.epoch_steps": 1,
-        "losses.phase.lr": 1e-2,
-        "losses.phase.end_lr": 1e-4,
-        "losses.phase.discriminator_lr": 1e-4,
-        "losses.phase.discriminator_end_lr": 1e-6,
         "losses.phase.discriminator.weights": None,
         "losses.phase.discriminator.width": 16,
     },
@@ -56,6 +52,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "sep": {"network.decoder_channels": 64},
 }
 """Beside `COMMON`, by method."""
+
+DISTIL: dict[str, Any] = {
+    "losses.phase.epoch_steps": 1,
+    "losses.phase.lr": 1e-2,
+    "losses.phase.end_lr": 1e-4,
+    "losses.phase.discriminator_lr": 1e-4,
+    "losses.phase.discriminator_end_lr": 1e-6,
+}
+"""Of KDA's phase 1."""
 
 
 def smoke_overrides(recipe: Recipe, sets: int = 1) -> dict[str, Any]:
@@ -79,7 +84,7 @@ def smoke_overrides(recipe: Recipe, sets: int = 1) -> dict[str, Any]:
         keys |= {"teacher.encoder": tiny_encoder(recipe.teacher.encoder), "teacher.weights": None}
     phase = getattr(recipe.losses, "phase", None)
     if phase is not None and phase.steps:
-        keys["losses.phase.steps"] = PHASE_STEPS
+        keys |= {"losses.phase.steps": PHASE_STEPS} | (DISTIL if recipe.method == "kda" else {})
     if recipe.method == "kda" and phase is not None:
         keys["losses.phase.discriminator.encoder"] = tiny_encoder(phase.discriminator.encoder)
     return keys
@@ -93,4 +98,5 @@ def tiny_encoder(name: str) -> str:
     """
     base, options = parse_name(name)
     tiny = next((small for start, small in KINDS.items() if base.startswith(start)), "test_resnet")
-    return format_name(tiny, {key: value for key, value in options.items() if key == "adapters"})
+    # One per block, as a plain transformer has no stages.
+    return format_name(tiny, {"adapters": "block"} if "adapters" in options else {})

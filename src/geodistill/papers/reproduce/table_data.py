@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,23 @@ from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, DataError
 from geodistill.methods.schema import Recipe
-from geodistill.papers.reproduce.planner import TrainingRun, put
-from geodistill.papers.row import About
+from geodistill.nn.encoders import build_encoder
+from geodistill.papers.reproduce.planner import TrainingRun
+from geodistill.papers.reproduce.row_recipe import known_keys, put, value_of
+from geodistill.papers.table import Table
 from geodistill.spec import Legend
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_scene
-from geodistill.training.recipe import recipe_keys
+from geodistill.text.features import open_text_encoder
 
 SCENES, SIDE = 6, 160
 """Made-up scenes of a set, and their side in pixels."""
 
-WEIGHT_KEYS = ("network.encoder_weights", "teacher.weights", "losses.phase.discriminator.weights")
-"""Recipe keys that may name a file of weights."""
+WEIGHT_KEYS = {
+    "network.encoder_weights": "network.encoder",
+    "teacher.weights": "teacher.encoder",
+    "losses.phase.discriminator.weights": "losses.phase.discriminator.encoder",
+}
+"""Recipe keys that may name a file of weights, or the hub's, with the key of the encoder that they are of."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +84,19 @@ class OfficialSets:
     Attributes:
         root: The folder; ``root/weights`` holds the files of weights that rows name.
         folder: Where manifests are written.
-        about: The table's variants of its own set.
+        table: Names its own set and the variants of it.
     """
 
     root: Path
     folder: Path
-    about: About
+    table: Table
     words: str = field(init=False, default="the official set")
 
     def identity(self, name: str) -> dict[str, Any]:
         """Return what decides what the set holds: sets with one identity are one."""
-        own = name == self.about.dataset
-        variants = {"split": self.about.split, "layout": self.about.layout} if own else {"split": None, "layout": None}
-        return {"set": name, "root": str(self.root.resolve()), **variants}
+        table = self.table
+        split, layout = (table.split, table.layout) if name == table.dataset else (None, None)
+        return {"set": name, "root": str(self.root.resolve()), "split": split, "layout": layout}
 
     def manifest(self, name: str) -> Path:
         """Scan a set by its official layout and split, where that was not done yet; return its manifest.
@@ -118,12 +124,9 @@ class OfficialSets:
         Raises:
             ArtifactError: One is neither there nor where the recipe says.
         """
-        known = recipe_keys(type(recipe))
         for key in WEIGHT_KEYS:
-            value: Any = recipe
-            for part in key.split(".") if key in known else ():
-                value = getattr(value, part, None)
-            if key not in known or value in (None, "pretrained") or Path(value).exists():
+            value = value_of(recipe, key) if key in known_keys(recipe) else None
+            if value in (None, "pretrained") or Path(value).exists():
                 continue
             file = self.root / "weights" / value
             if not file.exists():
@@ -139,7 +142,7 @@ class OfficialSets:
         for place in (self.root / name, self.root / f"{name}.zip"):
             if place.exists():
                 return place
-        if name != self.about.dataset:
+        if name != self.table.dataset:
             raise DataError(
                 f"no folder {self.root / name}",
                 f"{CATALOG[name].title}, which this table needs as well",
@@ -149,6 +152,60 @@ class OfficialSets:
 
 
 Source = MadeUpSets | OfficialSets
+
+
+def look_for_weights(runs: Mapping[str, Sequence[TrainingRun]], source: Source) -> None:
+    """Fetch the hub's weights and look for the files of all rows, before any of them is trained.
+
+    Args:
+        runs: The runs by row.
+        source: Knows where files of weights lie.
+
+    Raises:
+        ArtifactError: Some are not available; the message names them and the rows that need them.
+    """
+    missing: dict[str, list[str]] = {}
+    opened: dict[str, str] = {}
+    for label, row_runs in runs.items():
+        for run in row_runs:
+            for problem in filter(None, _problems(run, source, opened)):
+                missing.setdefault(problem, []).append(label)
+    if missing:
+        lines = [f"{problem} (rows {', '.join(dict.fromkeys(labels))})" for problem, labels in missing.items()]
+        raise ArtifactError("; ".join(lines), "", "or run the other rows with --rows")
+
+
+def _problems(run: TrainingRun, source: Source, opened: dict[str, str]) -> Iterator[str]:
+    """Yield what hinders a run's weights; what was opened once is not opened again."""
+    recipe = run.recipe
+    for before in run.before:
+        if before.step.into == "teacher.segmenter":
+            recipe = put(recipe, "teacher.weights", None)
+    try:
+        recipe = source.place_weights(recipe)
+    except ArtifactError as error:
+        yield str(error)
+    keys = known_keys(recipe)
+    named = [(value_of(recipe, key), value_of(recipe, encoder)) for key, encoder in WEIGHT_KEYS.items() if key in keys]
+    encoders = [encoder for weights, encoder in named if weights == "pretrained"]
+    if recipe.method == "kda" and not recipe.phase_steps:
+        encoders = encoders[:1]
+    for encoder in encoders:
+        if encoder not in opened:
+            opened[encoder] = _reason(lambda name: build_encoder(name, weights="pretrained"), encoder)
+        yield opened[encoder]
+    text = value_of(recipe, "text.encoder")
+    if text is not None and text not in opened:
+        opened[text] = _reason(open_text_encoder, text)
+    yield opened.get(text or "", "")
+
+
+def _reason(opening: Callable[[str], object], name: str) -> str:
+    try:
+        opening(name)
+    except ArtifactError as error:
+        return str(error)
+    return ""
 
 
 def with_data(run: TrainingRun, source: Source) -> Recipe:

@@ -1,0 +1,52 @@
+"""Pages of the site that are made from the code when it is built: the command line's help, and the recipes."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout, suppress
+from typing import Any
+
+from geodistill.cli import VERBS
+from geodistill.cli.data import DATA_VERBS
+from geodistill.cli.label import LABEL_VERBS
+from geodistill.cli.shared import run_verb
+from geodistill.training.recipe import list_recipes, recipe_text
+
+TABLES = {"data": DATA_VERBS, "label": LABEL_VERBS}
+"""Verbs that have verbs of their own."""
+
+
+def help_of(*verb: str) -> str:
+    """Return what a verb prints with ``--help``."""
+    printed = io.StringIO()
+    with redirect_stdout(printed), suppress(SystemExit):
+        run_verb(VERBS, "geodistill", [*verb, "--help"])
+    return printed.getvalue().rstrip()
+
+
+def commands_page() -> str:
+    """Return a page with the help of every verb."""
+    parts = ["# Command line", "", "Made from the program's own help."]
+    for name, (line, _) in VERBS.items():
+        parts += ["", f"## geodistill {name}", "", f"{line[0].upper()}{line[1:]}."]
+        for verb in [(name, inner) for inner in TABLES.get(name, {})] or [(name,)]:
+            title = [f"### geodistill {' '.join(verb)}", ""] if len(verb) > 1 else []
+            parts += ["", *title, "```text", help_of(*verb), "```"]
+    return "\n".join(parts) + "\n"
+
+
+def recipes_page() -> str:
+    """Return a page with every shipped recipe."""
+    parts = ["# Recipes", "", "Those shipped with the package; every key can be set by a flag of `geodistill fit`."]
+    for name in list_recipes():
+        parts += ["", f"## {name}", "", "```yaml", recipe_text(name).rstrip(), "```"]
+    return "\n".join(parts) + "\n"
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages; MkDocs calls this."""
+    from mkdocs.structure.files import File
+
+    for path, page in {"reference/commands.md": commands_page(), "reference/recipes.md": recipes_page()}.items():
+        files.append(File.generated(config, path, content=page))
+    return files

@@ -1,0 +1,85 @@
+"""``geodistill label stats`` and ``label export``: what reads finished label sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from geodistill.cli.arguments import VerbParser, parse
+from geodistill.cli.shared import print_json
+from geodistill.outputs import check_outputs
+
+
+def stats_parser() -> VerbParser:
+    """Return the parser of ``label stats``."""
+    parser = VerbParser(
+        "label stats",
+        "Pixels and instances of each class, sizes of masks and instances per image (figures 5 and 6 of the SAMRS"
+        " paper); of several sets also a comparison (the columns of its table 2).",
+        "geodistill label stats town-labelled --out town-figures",
+        typed=["set"],
+    )
+    add = parser.add_group("input")
+    sets = "folders of 'label build', COCO json files with masks, or manifests"
+    add("--set", sets, nargs="+", required=True)
+    add.switch("--regions", "of manifests: count each connected region of a class as an instance")
+    add = parser.add_group("output")
+    add("--out", "directory for the CSV files and pictures", otherwise="nothing is written")
+    add.switch("--json", "print JSON")
+    return parser
+
+
+def stats(argv: Sequence[str]) -> None:
+    """Figures of one labelled set, or of several side by side."""
+    args = parse(stats_parser(), argv)
+    from geodistill.label.stats import set_files, set_name
+    from geodistill.label.stats import stats as run_stats
+    from geodistill.label.tables import format_comparison, format_statistics, statistics_files, write_statistics
+
+    if args.out:
+        read = [file for place in args.set for file in set_files(place)]
+        check_outputs(statistics_files([set_name(place) for place in args.set], args.out), read)
+    sets = [run_stats(place, regions=args.regions, progress=True) for place in args.set]
+    if args.out:
+        write_statistics(sets, args.out)
+    if args.json:
+        print_json([one.to_dict() for one in sets])
+    else:
+        print("\n\n".join(format_statistics(one) for one in sets))
+        if len(sets) > 1:
+            print(f"\n{format_comparison(sets)}")
+
+
+def export_parser() -> VerbParser:
+    """Return the parser of ``label export``."""
+    from geodistill.label.export import FORMS
+
+    parser = VerbParser(
+        "label export",
+        "A label set in the form that other programs train on: yolo-seg (ultralytics) or samrs (the lists and folders"
+        " of SAMRS's code). Images are copied; the folder appears whole or not at all.",
+        "geodistill label export town-labelled --to yolo-seg --out town-yolo",
+        typed=["labels"],
+    )
+    parser.add_group("input")("--labels", "finished folder of 'label build'", required=True)
+    add = parser.add_group("output")
+    add("--to", "form", required=True, choices=FORMS)
+    add("--out", "a new folder, or an earlier export", required=True)
+    add.switch("--json", "print JSON")
+    return parser
+
+
+def export(argv: Sequence[str]) -> None:
+    """Write a label set in another form."""
+    args = parse(export_parser(), argv)
+    from geodistill.label.export import export_labels
+
+    summary = export_labels(args.labels, args.to, args.out, progress=True)
+    if args.json:
+        print_json(summary)
+        return
+    splits = ", ".join(f"{split} {count}" for split, count in summary["images"].items())
+    left_out = ""
+    if summary["left_out"]:
+        left_out = f"; {summary['left_out']} images with another number of bands are left out"
+    images = sum(summary["images"].values())
+    print(f"{args.out}: {images} images copied ({splits}), {summary['objects']} objects{left_out}")

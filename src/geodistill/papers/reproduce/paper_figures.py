@@ -1,0 +1,160 @@
+"""``reproduce --figure``: the papers' kinds of picture, drawn from the rows of a table that ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.evaluation.figures import error_map, panel_grid, to_rgb
+from geodistill.evaluation.scoring import ImageScore, Preview
+from geodistill.nn.encoders import Encoder
+from geodistill.papers.feature_maps import class_activation, feature_heat, overlay
+from geodistill.papers.reproduce.ran_rows import RanRows, logged, teachers
+from geodistill.raster import atomic_path
+from geodistill.segmenter import Segmenter
+from geodistill.spec import IGNORE_INDEX
+
+
+def draw_maps(ran: RanRows, path: Path) -> None:
+    """Draw image, truth, and the map and the errors of each row, side by side on the same tiles."""
+    columns = {label: ran.previews(label) for label in ran.runs}
+    first, legend = next(iter(columns.values())), ran.legend
+    rows = [[to_rgb(p.image, ran.manifest.bands), legend.paint(p.truth)] for p in first]
+    for previews in columns.values():
+        for row, preview in zip(rows, previews, strict=True):
+            row += [legend.paint(preview.prediction), error_map(preview.truth, preview.prediction)]
+    titles = ["image", "truth", *(title for label in columns for title in (label, "errors (red)"))]
+    panel_grid(rows, titles, legend, path)
+
+
+def draw_heat(ran: RanRows, path: Path) -> None:
+    """Draw where each row's encoder has large features, and the teachers' behind them (KDA's Figure 1)."""
+    models: dict[str, Segmenter | Encoder] = dict(ran.models)
+    for run in ran.runs.values():
+        models |= dict(teachers(ran.runner, run))
+    _draw_heat(ran, path, list(models), lambda name, tile, preview: feature_heat(
+        ran.placed(name, tile) if name in ran.runs else models[name], preview.image
+    ))  # fmt: skip
+
+
+def draw_activation(ran: RanRows, path: Path) -> None:
+    """Draw what in each row's encoder speaks for the class that covers most of a tile."""
+
+    def heat(name: str, tile: ImageScore, preview: Preview) -> NDArray[np.float32]:
+        labelled = preview.truth[preview.truth != IGNORE_INDEX]
+        most = int(np.bincount(labelled, minlength=1).argmax()) if labelled.size else 0
+        return class_activation(ran.placed(name, tile), preview.image, most)
+
+    _draw_heat(ran, path, list(ran.runs), heat)
+
+
+def draw_curves(ran: RanRows, path: Path) -> None:
+    """Draw each row's loss and validation mIoU over its steps."""
+    figure, (loss, score) = _figure(2)
+    for label, run in ran.runs.items():
+        lines = logged(ran.runner.folder / run.folder / "logs")
+        for axes, key in ((loss, "train/loss"), (score, "val/miou")):
+            points = [(int(line["step"]), float(line[key])) for line in lines if line.get(key)]
+            axes.plot(*zip(*points, strict=True) if points else ([], []), label=label)
+    loss.set(xlabel="step", ylabel="training loss")
+    score.set(xlabel="step", ylabel="validation mIoU")
+    score.legend(fontsize=7)
+    _save(figure, path)
+
+
+def draw_scatter(ran: RanRows, path: Path) -> None:
+    """Draw each row's score against its parameters: the table's mIoU, or else its first score that there is."""
+    figures = {label: ran.runner.figures(run) for label, run in ran.runs.items()}
+    metrics = [column.metric for column in ran.runner.table.columns]
+    metric = "miou" if "miou" in metrics else next(m for m in metrics if all(m in one for one in figures.values()))
+    figure, (axes,) = _figure(1)
+    for label, one in figures.items():
+        axes.scatter(one["parameters"], one[metric], s=18)
+        axes.annotate(label, (one["parameters"], one[metric]), fontsize=7, xytext=(4, 4), textcoords="offset points")
+    axes.set(xlabel="parameters (M)", ylabel=f"{metric} (%)", xscale="log")
+    _save(figure, path)
+
+
+def draw_labels(ran: RanRows, path: Path) -> None:
+    """Draw how many pixels of each class every split of the set has."""
+    statistics = ran.manifest.statistics
+    if statistics is None:
+        raise DataError(f"{ran.manifest.path} has no statistics", "what 'geodistill data scan' measures")
+    figure, (axes,) = _figure(1)
+    places, width = np.arange(len(ran.legend)), 0.8 / max(len(statistics.class_pixels), 1)
+    for number, (split, counts) in enumerate(statistics.class_pixels.items()):
+        axes.bar(places + number * width, counts, width, label=split)
+    axes.set_xticks(places + 0.4 - width / 2, ran.legend.names, rotation=60, ha="right", fontsize=7)
+    axes.set(ylabel="pixels", yscale="symlog")
+    axes.legend(fontsize=7)
+    _save(figure, path)
+
+
+PICTURES: dict[str, Callable[[RanRows, Path], None]] = {
+    "maps": draw_maps,
+    "heat": draw_heat,
+    "activation": draw_activation,
+    "curves": draw_curves,
+    "scatter": draw_scatter,
+    "labels": draw_labels,
+}
+"""The kinds of picture."""
+
+
+def draw_pictures(ran: RanRows, kinds: Sequence[str] = ()) -> list[Path]:
+    """Draw pictures of some kinds, all where none is named, into ``PAPER-NUMBER-SCALE-KIND.png``; return the files.
+
+    Raises:
+        UnknownNameError: There is no such kind.
+        RecipeError: No row of the table ran.
+        OutputError: A picture cannot be written.
+    """
+    for kind in kinds:
+        if kind not in PICTURES:
+            raise UnknownNameError("kind of picture", kind, PICTURES)
+    table = ran.runner.table
+    if not ran.runs:
+        raise RecipeError(f"pictures of {table.name}, no row of which ran", "finished rows", "run them first")
+    paths = []
+    for kind in kinds or PICTURES:
+        paths.append(ran.out / picture_name(table.name, ran.runner.scale, kind))
+        PICTURES[kind](ran, paths[-1])
+    return paths
+
+
+def picture_name(table: str, scale: str, kind: str) -> str:
+    """Return the name of a picture's file."""
+    return f"{table.replace('/', '-')}-{scale}-{kind}.png"
+
+
+def _draw_heat(
+    ran: RanRows,
+    path: Path,
+    names: Sequence[str],
+    heat: Callable[[str, ImageScore, Preview], NDArray[np.float32]],
+) -> None:
+    shown = ran.previews(next(iter(ran.runs)))
+    rows: list[list[NDArray[np.uint8]]] = []
+    for tile, preview in zip(ran.tiles, shown, strict=True):
+        image = to_rgb(preview.image, ran.manifest.bands)
+        truth = ran.legend.paint(preview.truth)
+        rows.append([image, truth, *(overlay(image, heat(name, tile, preview)) for name in names)])
+    panel_grid(rows, ["image", "truth", *names], ran.legend, path)
+
+
+def _figure(panels: int) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.5 * panels, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png")

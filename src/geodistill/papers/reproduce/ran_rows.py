@@ -1,0 +1,102 @@
+"""The rows of a table that ran: their models and teachers, logs, and the tiles they are shown on."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from geodistill.data.manifest import Manifest, Row
+from geodistill.evaluation.scoring import ImageScore, Preview, ScoringSettings, read_preview, scoring_network
+from geodistill.inference.location import PerPlaceModel
+from geodistill.metrics import ConfusionMatrix
+from geodistill.nn.encoders import Encoder, build_encoder
+from geodistill.papers.reproduce.planner import TrainingRun
+from geodistill.papers.reproduce.row_scores import Runner
+from geodistill.raster import Window
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend
+
+TILES, SIDE = 4, 512
+"""Tiles of a picture, and the largest side of each in pixels."""
+
+
+@dataclass(frozen=True)
+class RanRows:
+    """The rows of a table that ran, and the tiles that they are shown on.
+
+    Attributes:
+        runner: Knows their directories and the data.
+        runs: The run of each by its label.
+        out: Where pictures are written.
+    """
+
+    runner: Runner
+    runs: dict[str, TrainingRun]
+    out: Path
+
+    @cached_property
+    def models(self) -> dict[str, Segmenter]:
+        """The trained model of each row."""
+        return {label: Segmenter.load(self.runner.trained(run) / "segmenter") for label, run in self.runs.items()}
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The set that is scored."""
+        table = self.runner.table
+        return Manifest.load(self.runner.source.manifest(table.scored_set or table.dataset))
+
+    @property
+    def legend(self) -> Legend:
+        """Its classes."""
+        assert self.manifest.legend is not None
+        return self.manifest.legend
+
+    @cached_property
+    def tiles(self) -> list[ImageScore]:
+        """The middle of some images of the scored split, evenly drawn from its list."""
+        rows = self.manifest.some_rows("test" if self.runner.scale == "smoke" else self.runner.table.scored)
+        chosen = [rows[at] for at in np.linspace(0, len(rows) - 1, min(TILES, len(rows))).round().astype(int)]
+        return [ImageScore(row, ConfusionMatrix(len(self.legend)), _middle(row)) for row in chosen]
+
+    def previews(self, label: str) -> list[Preview]:
+        """Return image, truth and a row's prediction for each tile."""
+        settings = ScoringSettings(flips=self.runner.table.flips, ignore_unknown=self.manifest.ignore_unknown)
+        placed = PerPlaceModel(self.models[label], self.runner.location(self.runs[label].recipe))
+        networks = [(scoring_network(placed.at(tile.row), settings), tile) for tile in self.tiles]
+        return [read_preview(network, tile, self.legend, settings) for network, tile in networks]
+
+    def placed(self, label: str, tile: ImageScore) -> Segmenter:
+        """Return a row's model for the place of a tile."""
+        return PerPlaceModel(self.models[label], self.runner.location(self.runs[label].recipe)).at(tile.row)
+
+
+def teachers(runner: Runner, run: TrainingRun) -> Iterator[tuple[str, Segmenter | Encoder]]:
+    """Yield the teachers of a run and of those before it, by name."""
+    for one in run.chain():
+        teacher = one.recipe.teacher
+        taught = [before.run for before in one.before if before.step.into == "teacher.segmenter"]
+        for before in taught:
+            yield "teacher", Segmenter.load(runner.trained(before) / "segmenter")
+        if teacher is not None and teacher.segmenter is None and not taught:
+            yield f"teacher {teacher.encoder}", build_encoder(teacher.encoder, weights=teacher.weights).eval()
+
+
+def logged(folder: Path) -> list[dict[str, str]]:
+    """Return the lines of a run's CSV logs, those of each call after those before it."""
+    lines: list[dict[str, str]] = []
+    for file in sorted((folder / "csv").glob("*/metrics.csv")):
+        with file.open(encoding="utf-8", newline="") as opened:
+            lines += csv.DictReader(opened)
+    return lines
+
+
+def _middle(row: Row) -> Window:
+    """Return the middle of an image's area, at most `SIDE` pixels square."""
+    area = row.window
+    height, width = min(area.height, SIDE), min(area.width, SIDE)
+    return Window(area.row + (area.height - height) // 2, area.col + (area.width - width) // 2, height, width)

@@ -1,0 +1,133 @@
+"""The runs of a row: each is trained once and scored once, and its figures are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from geodistill.evaluation.comparison import flops, images_per_second
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.inference.location import LocationHint
+from geodistill.inference.network import load_on
+from geodistill.methods.metasegnet.training import MetaSegNetRecipe
+from geodistill.methods.schema import Recipe
+from geodistill.metrics import Scores
+from geodistill.papers.reproduce.planner import TrainingRun
+from geodistill.papers.reproduce.prompt_table import kept_figures
+from geodistill.papers.reproduce.row_recipe import put
+from geodistill.papers.reproduce.table_data import Source, with_data
+from geodistill.papers.table import Table
+from geodistill.raster import atomic_path
+from geodistill.segmenter import Segmenter
+from geodistill.training.fit import fit
+
+Scale = Literal["smoke", "full"]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Does runs and scores them, each once.
+
+    Attributes:
+        folder: Directory of the runs.
+        source: The data.
+        table: How its rows are scored.
+        scale: ``smoke`` or ``full``.
+    """
+
+    folder: Path
+    source: Source
+    table: Table
+    scale: Scale
+
+    def is_trained(self, run: TrainingRun) -> bool:
+        """Whether a run has left what it is for."""
+        return (self.folder / run.folder / ("segmenter" if run.recipe.trainer.max_steps else "encoder")).is_dir()
+
+    def trained(self, run: TrainingRun) -> Path:
+        """Train a run after those that it needs, unless that is done; return its directory."""
+        folder = self.folder / run.folder
+        if self.is_trained(run):
+            return folder
+        recipe = self.source.place_weights(with_data(run, self.source))
+        for before in run.before:
+            recipe = put(recipe, before.step.into, str(self.trained(before.run) / before.step.part))
+        fit(recipe, folder)
+        return folder
+
+    def figures(self, run: TrainingRun) -> dict[str, float]:
+        """Train and score a run, unless that is done; return its figures by metric, in per cent or as counts."""
+        metrics = {column.metric for column in (*self.table.columns, *self.table.text_columns)}
+        scored, options = self._scoring(run)
+        costs = {"size": self.table.size if "gflops" in metrics else None, "timed": "images_per_second" in metrics}
+        data = self.table.scored_set or run.sets[0]
+        how = {
+            "split": scored,
+            "classes": list(options.subset or ()),
+            "flips": options.flips,
+            "class_map": options.class_map,
+            **costs,
+            "data": self.source.identity(data),
+        }
+        digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
+        path = self.folder / run.folder / f"figures-{digest}.json"
+        if path.is_file():
+            return kept_figures(path, "figures")
+        segmenter = Segmenter.load(self.trained(run) / "segmenter")
+        scores = evaluate(segmenter, self.source.manifest(data), scored, options=options)
+        figures = figures_of(scores, segmenter, costs["size"])
+        if costs["timed"]:
+            timed = load_on(segmenter.for_prompt(0) if segmenter.prompts else segmenter, options.device)
+            figures["images_per_second"] = images_per_second([timed], self.table.size, batch_size=1)[0]
+        with atomic_path(path) as part:
+            part.write_text(json.dumps({"how": how, "figures": figures}, indent=2) + "\n", encoding="utf-8")
+        return figures
+
+    def _scoring(self, run: TrainingRun) -> tuple[str, EvaluateOptions]:
+        """Return the split that is scored and how; the classes of made-up scenes are others than the set's."""
+        smoke = self.scale == "smoke"
+        options = EvaluateOptions(
+            flips=self.table.flips,
+            subset=None if smoke else self.table.classes or None,
+            class_map=dict(self.table.class_map) or None,
+            device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
+            location=self.location(run.recipe),
+        )
+        return "test" if smoke else self.table.scored, options
+
+    def location(self, recipe: Recipe) -> LocationHint:
+        """Return where the scored images lie, by the table or the recipe, since their files may not say it."""
+        if not isinstance(recipe, MetaSegNetRecipe):
+            return LocationHint()
+        if self.table.scored_set and self.scale == "full":
+            return LocationHint(region=self.table.scored_region)
+        return LocationHint(zone=recipe.text.zone, region=recipe.text.region)
+
+
+def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) -> dict[str, float]:
+    """Return all that a table may print, by metric: shares in per cent, parameters in millions.
+
+    Args:
+        scores: Of the segmenter.
+        segmenter: The model.
+        size: Side in pixels of the image that operations are counted for; not counted where not given.
+    """
+    means = {"miou": scores.miou, "mf1": scores.mf1, "mprecision": scores.mprecision, "mrecall": scores.mrecall}
+    classes = {"iou": scores.iou, "f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
+    shares: dict[str, Any] = means | {"oa": scores.oa}
+    for kind, values in classes.items():
+        shares |= {f"{kind}:{name}": value for name, value in zip(scores.names, values, strict=True)}
+        if len(scores.names) == 2 and scores.subset == scores.names:
+            shares[kind] = values[1]
+    figures = {metric: 100 * float(share) for metric, share in shares.items() if not math.isnan(share)}
+    network = segmenter.network.network
+    figures["parameters"] = sum(p.numel() for p in network.parameters()) / 1e6
+    encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith("encoder."))
+    figures["decoder_parameters"] = figures["parameters"] - encoder / 1e6
+    if size is not None:
+        figures["gflops"] = flops(segmenter, size) / 1e9
+    return figures

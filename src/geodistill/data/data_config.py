@@ -37,6 +37,7 @@ class DataConfig:
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.
         gamma: Largest logarithm of the exponent that bends the band's range.
+        tint: Largest shift of each band by itself, in its standard deviations.
         mosaic: Probability of a crop put together from four.
         max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
         crop_tries: Draws at most for that, and for a class.
@@ -70,6 +71,7 @@ class DataConfig:
     brightness: float = 0.2
     contrast: float = 0.2
     gamma: float = 0.2
+    tint: float = 0.0
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     crop_tries: int = 10
@@ -96,6 +98,7 @@ class DataConfig:
             brightness=self.brightness,
             contrast=self.contrast,
             gamma=self.gamma,
+            tint=self.tint,
             mosaic=self.mosaic,
             max_class_ratio=self.max_class_ratio,
             tries=self.crop_tries,

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from geodistill.data.augment import Augmentation, Photometric, resample, turn_and_flip
+from geodistill.data.augment import Augmentation, resample, turn_and_flip
 from geodistill.data.manifest import Manifest, Row, require_statistics
+from geodistill.data.photometric import Photometric
 from geodistill.data.reader import Patch, PatchReader, WindowReader
 from geodistill.data.sample import Sample
 from geodistill.data.sampling import ViewSchedule, place_in_pass, rare_classes

@@ -150,7 +150,8 @@ class TrainerConfig:
         max_steps: Optimiser steps on labels; 0 ends the run after the phase before them.
         val_every_steps: Steps between two looks at the validation split.
         patience: Looks without a better validation mIoU before the run stops early; never where not given.
-        precision: Lightning's name: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        precision: Lightning's name: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``auto`` is ``bf16-mixed`` where the
+            device has instructions for bfloat16, else ``32-true``.
         accelerator: ``auto``, ``cpu``, ``gpu`` ...
         devices: Number of processes, each with its device and its share of the batch.
         seed: Seed of weights, crops and dropout.
@@ -166,7 +167,7 @@ class TrainerConfig:
     max_steps: int = 2000
     val_every_steps: int = 200
     patience: int | None = None
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
     devices: int = 1
     seed: int = 42

@@ -27,7 +27,7 @@ _KEPT = 0.99
 class SelfTrainingObjective(Objective):
     """A method's own terms, and ``pseudo`` on images without labels; arguments as for `add_self_training`.
 
-    The teacher sees each image as it is, the student with other colours, and mixed with others where the recipe mixes::
+    The teacher sees each as it is, the student with other colours, and mixed with others where the recipe mixes::
 
         image as it is -> teacher -> probabilities, sure or not ---+
              |                                                     v
@@ -59,17 +59,26 @@ class SelfTrainingObjective(Objective):
     def prepare(self, batch: Batch) -> Batch:
         """Return the batch with ``soft``, the teacher's probabilities, and ``confident``, where they are learnt."""
         batch = self._inner.prepare(batch)
-        logits = self._teacher.targets(batch).logits
-        assert logits is not None  # they were asked for
-        soft = resize(logits.float(), batch["mask"].shape[-2:]).softmax(1)
-        highest, classes = soft.max(1)
         unlabelled = (batch["mask"] == IGNORE_INDEX).flatten(1).all(1)[:, None, None] & batch["valid"]
+        soft = self._probabilities(batch, unlabelled.flatten(1).any(1).nonzero()[:, 0])
+        highest, classes = soft.max(1)
         confident = unlabelled & (highest >= self._thresholds(highest, classes, unlabelled)[classes])
         for counts, pixels in ((self.unlabelled_pixels, unlabelled), (self.learnt_pixels, confident)):
             counts += sum_over_processes(torch.bincount(classes[pixels], minlength=len(counts))).to(counts)
         prepared: dict[str, Any] = {**batch, "soft": soft, "confident": confident}
         prepared["pseudo_pixels"] = unlabelled.sum().float()
         return cast(Batch, prepared)
+
+    def _probabilities(self, batch: Batch, rows: Tensor) -> Tensor:
+        """Ask the teacher for some images of a batch; others have probabilities of 0 ``(B, K, H, W)``."""
+        soft = batch["image"].new_zeros(len(batch["key"]), len(self._names), *batch["mask"].shape[-2:])
+        if len(rows):
+            tensors = {name: value[rows] for name, value in batch.items() if isinstance(value, Tensor)}
+            keys = [batch["key"][row] for row in rows.tolist()]
+            logits = self._teacher.targets(cast(Batch, {**tensors, "key": keys})).logits
+            assert logits is not None  # they were asked for
+            soft[rows] = resize(logits.float(), soft.shape[-2:]).softmax(1)
+        return soft
 
     def _thresholds(self, highest: Tensor, classes: Tensor, counted: Tensor) -> Tensor:
         """Take a batch's probabilities into the running means, and return the threshold of each class ``(K,)``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase
 from geodistill.training.folder import run_identity
 from geodistill.training.logs import run_loggers
+from geodistill.training.precision import choose_precision
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
+from geodistill.training.time_limit import TimeLimit
 
 
 class SeedSteps(lightning.Callback):
@@ -32,40 +33,6 @@ class SeedSteps(lightning.Callback):
         """Seed this step."""
         seed = (self._seed * 1_000_003 + trainer.global_step) * 4096 + trainer.global_rank
         torch.manual_seed(seed + (batch_idx % trainer.accumulate_grad_batches << 48))
-
-
-class TimeLimit(lightning.Callback):
-    """Ends a run once its steps have taken so many hours, in all calls together."""
-
-    def __init__(self, hours: float) -> None:
-        self._limit, self._before, self._began = hours * 3600, 0.0, time.monotonic()
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock."""
-        self._began = time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """End the run where its time is over, for every process at the same step and never amid a step's batches."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return
-        over = self._taken() >= self._limit
-        if trainer.strategy.reduce_boolean_decision(over, all=False) and not trainer.should_stop:
-            trainer.should_stop = True
-            if trainer.is_global_zero:
-                print(f"trainer.max_hours is over at step {trainer.global_step:,}", file=sys.stderr)
-
-    def _taken(self) -> float:
-        return self._before + time.monotonic() - self._began
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the seconds taken so far."""
-        return {"seconds": self._taken()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take `state_dict`'s result back."""
-        self._before = float(state_dict["seconds"])
 
 
 class ProgressLine(lightning.Callback):
@@ -153,7 +120,7 @@ def make_trainer(
         devices=config.devices,
         strategy="ddp" if many else "auto",
         sync_batchnorm=many and torch.cuda.is_available() and config.accelerator != "cpu",
-        precision=config.precision,
+        precision=choose_precision(config.precision, config.accelerator),
         max_steps=config.max_steps if phase is None else phase.steps,
         max_epochs=-1,
         val_check_interval=batches * (points.validated or config.max_steps) or 1,

@@ -24,6 +24,8 @@ class DataConfig:
         unlabelled: Manifest of more images that serve feature transfer only; its masks are not read. Its
             ``unlabelled`` images are taken, or its ``train`` images where it has none of those. May be the same file.
         unlabelled_share: Share of each batch drawn from `unlabelled`.
+        unlabelled_from: Share of the steps on labels before any are drawn: a teacher that learns along, as in
+            self-training, must know the classes first.
         crop: Side of training crops and validation tiles in pixels.
         batch_size: Crops in a step of one process.
         workers: Processes that read; 0 reads in the training process.
@@ -59,6 +61,7 @@ class DataConfig:
     manifest: str = ""
     unlabelled: str | None = None
     unlabelled_share: float = 0.5
+    unlabelled_from: float = 0.0
     crop: int = 256
     batch_size: int = 8
     workers: int = 2
@@ -143,8 +146,9 @@ class DataConfig:
                                    ("seed", self.seed or 0, 0)):  # fmt: skip
             if value < least:
                 raise RecipeError(f"data.{name} {value}", f"at least {least}")
-        if not 0 <= self.unlabelled_share <= 1:
-            raise RecipeError(f"data.unlabelled_share {self.unlabelled_share}", "a share from 0 to 1")
+        for name, share in (("share", self.unlabelled_share), ("from", self.unlabelled_from)):
+            if not 0 <= share <= 1:
+                raise RecipeError(f"data.unlabelled_{name} {share}", "a share from 0 to 1")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
         self.augmentation()

@@ -104,9 +104,10 @@ class RandomCrops(Dataset[Sample]):
         self.draw_unlabelled(unlabelled_share)
         self._reader = reader or _reader(manifest, handles, cache_mb)
 
-    def draw_unlabelled(self, share: float) -> None:
-        """Set the share of the draws taken from the unlabelled rows, where there are any."""
+    def draw_unlabelled(self, share: float, first: int = 0) -> None:
+        """Set the share of the draws taken from the unlabelled rows, where there are any, and the first such draw."""
         self._unlabelled_share = share if len(self._pools) > 1 else 0.0
+        self._first_unlabelled = first
         self.schedule: ViewSchedule | None = None
         if self._views is not None:
             counts = tuple(len(samples) for samples in self._samples)
@@ -122,7 +123,8 @@ class RandomCrops(Dataset[Sample]):
             return self._view(draw, self.schedule)
         rng = np.random.default_rng((self._seed, draw))
         # Drawn in every case, so that the same draw shows the same place with and without unlabelled images.
-        pool = self._pools[-1] if rng.random() < self._unlabelled_share else self._pools[0]
+        other = rng.random() < self._unlabelled_share and draw >= self._first_unlabelled
+        pool = self._pools[-1] if other else self._pools[0]
         fixed = self._rows[place_in_pass(self._seed, draw, len(self._rows))] if self._rows else None
         patch, row, key = self._geometry(pool, fixed, rng)
         sample = to_sample(self._colours(patch, rng), row, key)

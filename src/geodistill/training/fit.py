@@ -107,7 +107,7 @@ def fit(
         if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind
             start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec)
             notes = notes + start.lines()
-        data.restart(unlabelled=method.uses_unlabelled(), plain=method.objective.wants_plain)
+        restart_data(data, recipe, method)
         task = make_task(recipe, method, spec, sets)
         if not recipe.stages:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
@@ -145,6 +145,12 @@ def make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Spe
         ema=config.ema,
         mixing=recipe.data.mixing(),
     )
+
+
+def restart_data(data: DataModule, recipe: Recipe, method: Method) -> None:
+    """Begin the draws of a recipe's steps on labels."""
+    batches = recipe.trainer.max_steps * recipe.trainer.accumulate
+    data.restart(method.uses_unlabelled(), method.objective.wants_plain, batches)
 
 
 def _open_data(recipe: Recipe) -> DataModule:
@@ -197,7 +203,7 @@ def _train(
     start_step = saved_step(last, identity)  # the file is checked before anything else is done
     if method.phase is not None and not last.is_file():
         _run_phase(method.phase, recipe, run, data)
-        data.restart(unlabelled=method.uses_unlabelled(), plain=method.objective.wants_plain)
+        restart_data(data, recipe, method)
     if "labels" not in recipe.stages:
         steps, minutes = recipe.phase_steps, (time.monotonic() - started) / 60
         return FitResult(run / "encoder", None, steps, steps, minutes)

@@ -35,6 +35,7 @@ class Augmentation:
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
+    scale_share: float = 1.0
     flips: bool = False
     vertical_flips: bool = False
     turns: bool = False
@@ -42,6 +43,8 @@ class Augmentation:
     contrast: float = 0.0
     gamma: float = 0.0
     tint: float = 0.0
+    colour_share: float = 1.0
+    colour_one: bool = False
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     tries: int = 10
@@ -57,6 +60,8 @@ class Augmentation:
             ("tint", self.tint, np.inf),
             ("mosaic", self.mosaic, 1),
             ("rare_classes", self.rare, 1),
+            ("scale_share", self.scale_share, 1),
+            ("colour_share", self.colour_share, 1),
         ):
             if not 0 <= value <= top:
                 raise RecipeError(f"data.{name} {value}", f"a number from 0{'' if top == np.inf else f' to {top}'}")
@@ -65,6 +70,12 @@ class Augmentation:
                 f"data.max_class_ratio {self.max_class_ratio}, data.crop_tries {self.tries}",
                 "a share above 0 up to 1, and at least 1",
             )
+
+    def zoom(self, rng: np.random.Generator) -> float:
+        """Draw a zoom, log-uniform over the range; 1 for the crops that are not zoomed."""
+        if self.scale_share < 1 and rng.random() >= self.scale_share:
+            return 1.0
+        return float(np.exp(rng.uniform(*np.log(self.scale))))
 
     @property
     def photometric(self) -> bool:

@@ -10,11 +10,12 @@ import torch
 from torch.utils.data import Dataset
 
 from geodistill.data.augment import Augmentation, resample, turn_and_flip
+from geodistill.data.class_draws import rare_classes
 from geodistill.data.manifest import Manifest, Row, require_statistics
 from geodistill.data.photometric import Photometric
 from geodistill.data.reader import Patch, PatchReader, WindowReader
 from geodistill.data.sample import Sample
-from geodistill.data.sampling import ViewSchedule, place_in_pass, rare_classes
+from geodistill.data.sampling import ViewSchedule, place_in_pass
 from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Window
 from geodistill.raster.grid import place_windows
@@ -167,7 +168,7 @@ class RandomCrops(Dataset[Sample]):
             rare = int(np.searchsorted(self._rare, rng.random(), side="right"))
         for _ in range(self._augmentation.tries):
             row = fixed or pool.choose(rng)
-            zoom = float(np.exp(rng.uniform(*np.log(self._augmentation.scale))))
+            zoom = self._augmentation.zoom(rng)
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)
             if self._useful(patch, row, rare):

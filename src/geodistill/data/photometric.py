@@ -34,11 +34,15 @@ class Photometric:
     def __call__(self, patch: Patch, rng: np.random.Generator) -> Patch:
         """Change the image's samples; pixels that are not valid stay 0."""
         amounts = self._amounts
-        shift, stretch, bend = (
-            np.float32(rng.uniform(-amount, amount)) for amount in (amounts.brightness, amounts.contrast, amounts.gamma)
-        )
+        if amounts.colour_share < 1 and rng.random() >= amounts.colour_share:
+            return patch
+        most = [amounts.brightness, amounts.contrast, amounts.gamma]
+        if amounts.colour_one:
+            chosen = int(rng.choice(np.flatnonzero(most)))
+            most = [amount if at == chosen else 0.0 for at, amount in enumerate(most)]
+        shift, stretch, bend = (np.float32(rng.uniform(-amount, amount)) for amount in most)
         image = patch.image
-        if amounts.gamma:
+        if bend:
             share = (image - self._dark) / self._span
             bent = self._dark + self._span * np.clip(share, 0, 1) ** np.exp(bend)
             image = np.where((share > 0) & (share < 1), bent, image)

@@ -109,8 +109,6 @@ def fit(
             notes = notes + start.lines()
         restart_data(data, recipe, method)
         task = make_task(recipe, method, spec, sets)
-        if not recipe.stages:
-            raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
         if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images
             load("geodistill.training.trial:try_batch_of_one")(task, method, data)
         with folder.held_run(run):
@@ -137,7 +135,7 @@ def make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Spe
     return SegmentationTask(
         method,
         spec,
-        recipe.optimizer,
+        recipe.optimizer.for_batch(recipe.data.batch_size * config.devices),
         recipe.schedule,
         config.max_steps,
         config.gradient_norms_every,

@@ -19,6 +19,7 @@ from geodistill.inference.options import PredictOptions, SlidingOptions
 from geodistill.inference.windows import Part, WindowPlan
 from geodistill.nn.device import to_device
 from geodistill.raster import Raster
+from geodistill.raster.web_map import DRIVERS
 from geodistill.segmenter import Segmenter
 
 SPAN = 8
@@ -237,6 +238,8 @@ def cache_bytes(raster: Raster, columns: int) -> int:
 
 def reader_threads(options: SlidingOptions, raster: Raster) -> int:
     """Return how many threads read a raster."""
+    if raster.remote and raster.driver in DRIVERS:  # each thread would ask for the same tiles again
+        return 1
     return options.readers or (4 if raster.remote else 1)
 
 

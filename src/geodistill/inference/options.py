@@ -114,6 +114,8 @@ class PredictOptions(SlidingOptions):
         min_area: Leave smaller polygons out: square metres, or pixels where the map is not georeferenced.
         simplify: Simplification tolerance of polygons in pixels (topology-preserving).
         local_only: Refuse scenes that are read over the network, or from outside the folder of what names them.
+        aoi: A vector file: only what lies in its polygons is mapped.
+        zoom: Zoom level at which web maps (XYZ, WMS, WMTS) are read; they ask for ``aoi`` too.
 
     Raises:
         RecipeError: A number is out of range.
@@ -140,6 +142,8 @@ class PredictOptions(SlidingOptions):
     min_area: float = 0.0
     simplify: float = 0.0
     local_only: bool = False
+    aoi: str | None = None
+    zoom: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,6 +197,8 @@ class PredictChoices(TypedDict, total=False):
     min_area: float
     simplify: float
     local_only: bool
+    aoi: str | None
+    zoom: int | None
 
 
 def check_vector(vector: str | None, min_area: float, simplify: float) -> None:

@@ -38,8 +38,8 @@ def write(path: Path, shapes: list[Any], crs: Any, onto: Any = None) -> Path:
     return path
 
 
-BLOCK = [(30.0, 20.0), (61.3, 22.0), (70.0, 55.0), (33.0, 49.0)]
-FAR = [(200.0, 100.0), (215.0, 100.0), (215.0, 118.0)]
+BLOCK = [(30.3, 20.4), (61.3, 22.0), (69.6, 54.6), (33.0, 49.0)]
+FAR = [(200.4, 100.4), (214.6, 100.4), (214.6, 117.6)]
 
 
 @pytest.mark.parametrize("suffix", ["geojson", "gpkg", "fgb"])

@@ -27,6 +27,7 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--blocks", "5"], {"blocks": 5}),
     (["--stac"], {"stac": True}),
     (["--local-only"], {"local_only": True}),
+    (["--preview", "--web-tiles", "mbtiles", "--unlike"], {"preview": True, "web_tiles": "mbtiles", "unlike": True}),
     (["--aoi", "town.gpkg", "--zoom", "18"], {"aoi": "town.gpkg", "zoom": 18}),
     (["--vector", "gpkg", "--min-area", "2.5", "--simplify", "1"], {"vector": "gpkg", "min_area": 2.5, "simplify": 1}),
     (["--lonlat", "-3.5", "50"], {"lonlat": (-3.5, 50.0)}),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geodistill.inference.scene_map import SceneMap
     from geodistill.segmenter import Segmenter
 
-BESIDE = ("confidence", "probabilities", "stac", "vectors")
+BESIDE = ("confidence", "probabilities", "stac", "vectors", "preview", "tiles", "unlike")
 """What a `SceneMap` may hold beside the map of classes."""
 
 
@@ -117,11 +117,14 @@ def _add_graph(parser: VerbParser) -> None:
 
 
 def _add_output(parser: VerbParser) -> None:
-    from geodistill.inference.options import SAMPLES, PredictOptions
+    from geodistill.inference.options import SAMPLES, TILE_SETS, PredictOptions
 
     add = parser.add_group("output")
     add("--probabilities", "also write one band per class, of this sample type", choices=SAMPLES)
     add.switch("--stac", "also write a STAC item")
+    add.switch("--preview", "also write a picture")
+    add("--web-tiles", "also write map tiles for the web, all in one file", choices=TILE_SETS)
+    add.switch("--unlike", "also write where the scene lies outside what the model was trained on")
     smallest = "leave smaller polygons out, square metres"
     add("--min-area", smallest, type=float, default=PredictOptions.min_area)
     simplify = "simplification tolerance of polygons in pixels (topology-preserving)"

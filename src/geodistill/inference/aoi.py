@@ -25,6 +25,9 @@ MOST_FEATURES = 100_000
 _PARTS = 100
 """Edges are cut into at least so many parts of the file's extent: what is straight in one CRS bends in another."""
 
+ROUNDING = 1e-3
+"""Of a pixel: by how much reprojected corners may lie off the pixels they were drawn along."""
+
 _GROUP = 256
 """Columns that are read or left out together."""
 
@@ -112,8 +115,8 @@ def outline_on(grid: Grid, path: Path | str, source: str) -> Outline:
             f"{path} and {source} do not overlap", "an area inside the scene", "look at both in one map"
         )
     left, top, right, bottom = shapely.total_bounds(inside)
-    first = Window(math.floor(top), math.floor(left), 1, 1)
-    window = Window(first.row, first.col, math.ceil(bottom) - first.row, math.ceil(right) - first.col)
+    row, col = math.floor(top + ROUNDING), math.floor(left + ROUNDING)
+    window = Window(row, col, math.ceil(bottom - ROUNDING) - row, math.ceil(right - ROUNDING) - col)
     digest = hashlib.sha256(b"".join(shapely.to_wkb(inside))).hexdigest()
     return Outline(inside, window, digest)
 

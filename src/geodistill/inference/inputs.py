@@ -15,6 +15,7 @@ import numpy as np
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.inference.aoi import outline_on
 from geodistill.inference.options import FAR, PredictOptions
+from geodistill.inference.unlike import MOST_OF_A_BAND, furthest_band
 from geodistill.inference.windows import area_of
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster, Window
 from geodistill.raster.bands import aliases, band_token
@@ -271,11 +272,14 @@ def how_far(spec: Spec, mean: Sequence[float], std: Sequence[float]) -> str | No
         return None
     deviations = float(np.mean(np.abs(ours[0] - theirs[0]) / theirs[1]))
     shares = np.abs(ours).mean(1) / np.abs(theirs).mean(1)
-    if deviations <= MOST_DEVIATIONS and (shares >= LEAST_SHARE).any():
+    one = furthest_band(spec, mean)
+    far = deviations > MOST_DEVIATIONS or not (shares >= LEAST_SHARE).any()
+    if one is None or not (far or one[1] > MOST_OF_A_BAND):
         return None
+    furthest = f"furthest in band {spec.bands[one[0]]}, {one[1]:.2g}"
     (mean_here, std_here), (mean_there, std_there) = ours.mean(1), theirs.mean(1)
     return (
         f"samples of {mean_here:.4g} on average, deviation {std_here:.3g}, where the model was trained on "
-        f"{mean_there:.4g}, deviation {std_there:.3g} ({deviations:.2g} standard deviations apart): "
+        f"{mean_there:.4g}, deviation {std_there:.3g} ({deviations:.2g} standard deviations apart; {furthest}): "
         "another sample type or scaling, and the classes may mean nothing"
     )

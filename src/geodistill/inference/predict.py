@@ -97,7 +97,6 @@ def predict(
         local_only=options.local_only,
         zoom=options.zoom,
     )
-    check_zoom(scenes, options)
     scenes = touching(scenes, options)
     paths = map_paths(scenes, out)
     worker = Worker(model if isinstance(model, Segmenter) else str(model), options)
@@ -177,7 +176,12 @@ def touching(scenes: Sequence[InputScene], options: PredictOptions) -> list[Inpu
     """Return the scenes that the area of interest touches; how many of several are left out, a warning says.
 
     What cannot be opened stays: mapping it comes upon that.
+
+    Raises:
+        RecipeError: See `check_zoom`.
+        DataError: It touches none of several.
     """
+    check_zoom(scenes, options)
     if options.aoi is None or len(scenes) == 1:
         return list(scenes)
     kept = []
@@ -245,6 +249,12 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
         files.append(map_beside(path, "probabilities"))
     if options.vector is not None:
         files.append(path.with_suffix(f".{options.vector}"))
+    if options.web_tiles is not None:
+        files.append(path.with_suffix(f".{options.web_tiles}"))
+    if options.preview:
+        files.append(path.with_name(f"{path.stem}_preview.png"))
+    if options.unlike:
+        files.append(path.with_name(f"{path.stem}_unlike.tif"))
     if options.stac:
         files.append(path.with_suffix(".json"))
     return tuple(files)

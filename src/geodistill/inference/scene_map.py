@@ -58,6 +58,9 @@ class SceneMap:
         probabilities: The map with one band per class, where asked for.
         stac: The STAC item, where asked for.
         vectors: The polygons, where asked for.
+        preview: The picture, where asked for.
+        tiles: The file of map tiles, where asked for.
+        unlike: Where the scene lies outside the training, where asked for.
         windows: Windows that the network computed, in this run and those it continued.
         holes: What could not be read, in pixels of the scene.
         finished_before: Whether an earlier run had made it already.
@@ -71,6 +74,9 @@ class SceneMap:
     probabilities: Path | None = None
     stac: Path | None = None
     vectors: Path | None = None
+    preview: Path | None = None
+    tiles: Path | None = None
+    unlike: Path | None = None
     windows: int = 0
     holes: tuple[Hole, ...] = ()
     finished_before: bool = False
@@ -170,6 +176,20 @@ def _write_beside(
         smaller = f", {vectors.left_out} smaller ones left out" if vectors.left_out else ""
         scene_map = replace(scene_map, vectors=vectors.path, notes=(f"{vectors.polygons} polygons{smaller}",))
         assets["polygons"] = vectors.path
+    if options.preview or options.web_tiles is not None:
+        from geodistill.inference.tile_set import write_preview, write_tile_set
+
+        if options.preview:
+            assets["thumbnail"] = write_preview(scene_map.path, legend)
+        if options.web_tiles is not None:
+            assets["tiles"] = write_tile_set(scene_map.path, options.web_tiles, legend)
+        scene_map = replace(scene_map, preview=assets.get("thumbnail"), tiles=assets.get("tiles"))
+    if options.unlike:
+        from geodistill.inference.unlike import write_unlike
+
+        unlike, share = write_unlike(scene_map.path, area, segmenter.spec)
+        notes = (*scene_map.notes, f"{100 * share:.1f} % of the scene lies outside what the model was trained on")
+        scene_map = replace(scene_map, unlike=unlike, notes=notes)
     if options.stac:
         from geodistill.inference.stac_item import write_item
 

@@ -29,16 +29,7 @@ from geodistill.raster.bands import (
 )
 from geodistill.raster.grid import Grid, Window, read_padded
 from geodistill.raster.orientation import Turn, turn_of
-from geodistill.raster.source import (
-    NETWORK,
-    Neighbours,
-    every_file,
-    is_remote,
-    open_source,
-    shared_name,
-    stamp_of,
-    stem_of,
-)
+from geodistill.raster.source import NETWORK, Neighbours, every_file, is_remote, name_of, open_source, stamp_of
 
 Source = Path | str | Sequence[Path | str]
 
@@ -157,8 +148,7 @@ class Raster:
     @property
     def name(self) -> str:
         """What the source is called: its file's name without folder and suffix, or what a stack's files share."""
-        names = [stem_of(source) for source in self._sources]
-        return shared_name(names) if self._stacked else names[0]
+        return name_of(self._sources, self._stacked)
 
     @property
     def driver(self) -> str:

@@ -157,6 +157,12 @@ def shared_name(names: Sequence[str]) -> str:
     return re.sub(r"[_.-]+(?:(?:SR_)?(?:B|band)_?\d*)?$", "", common, flags=re.IGNORECASE) or names[0]
 
 
+def name_of(sources: Sequence[str], stacked: bool) -> str:
+    """Return what sources are called: what the names of bands ``stacked`` share, or the name of the first."""
+    names = [stem_of(source) for source in sources]
+    return shared_name(names) if stacked else names[0]
+
+
 def open_source(source: str, overview: int | None = None) -> DatasetReader:
     """Open a source with GDAL, or a level of its overviews (from 0) in its place.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geodistill.inference.scene_map import SceneMap
     from geodistill.segmenter import Segmenter
 
-BESIDE = ("confidence", "probabilities", "stac", "vectors", "preview", "tiles", "unlike")
+BESIDE = ("confidence", "probabilities", "stac", "vectors", "objects", "preview", "tiles", "unlike")
 """What a `SceneMap` may hold beside the map of classes."""
 
 
@@ -28,7 +28,9 @@ def predict(argv: Sequence[str]) -> None:
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
     if args.vector is None:
-        refuse_idle(parser, args, ["--min-area", "--simplify"], "without --vector")
+        refuse_idle(parser, args, ["--min-area", "--simplify", "--objects"], "without --vector")
+    if args.objects is None:
+        refuse_idle(parser, args, ["--right-angles"], "without --objects")
     model = model_of(parser, args)
     from geodistill.inference.predict import predict as run_predict
 
@@ -129,6 +131,10 @@ def _add_output(parser: VerbParser) -> None:
     add("--min-area", smallest, type=float, default=PredictOptions.min_area)
     simplify = "simplification tolerance of polygons in pixels (topology-preserving)"
     add("--simplify", simplify, type=float, default=PredictOptions.simplify)
+    objects = "also write the objects of these classes one by one, touching ones separated"
+    add("--objects", objects, nargs="+", metavar="CLASS", otherwise="none")
+    squared = "classes of --objects whose outlines get right angles, shared walls kept"
+    add("--right-angles", squared, nargs="+", metavar="CLASS", otherwise="none")
     add.switch("--json", "print JSON")
 
 
@@ -209,6 +215,8 @@ def options_of(args: Namespace) -> PredictOptions:
     read: dict[str, Any] = {
         "batch": _batch(args.batch),
         "bands": tuple(args.bands.split(",")) if args.bands else None,
+        "objects": tuple(args.objects or ()),
+        "right_angles": tuple(args.right_angles or ()),
         "max_memory": parse_bytes(args.max_memory) if args.max_memory else None,
         "lonlat": tuple(args.lonlat) if args.lonlat else None,
     }

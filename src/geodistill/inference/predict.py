@@ -22,6 +22,7 @@ from geodistill.inference.aoi import ElsewhereError, outline_on
 from geodistill.inference.geotiff import map_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
 from geodistill.inference.network import fixed_batch
+from geodistill.inference.objects.chosen import find_classes, object_files
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, map_scene
 from geodistill.inference.sliding import check_bands
@@ -81,13 +82,9 @@ def predict(
         OutputError: A map cannot be written, or a file that would be written is read.
     """
     options = options or PredictOptions()
-    if is_graph(model):
-        from geodistill.backends.graph_model import GraphSegmenter
-
-        model = GraphSegmenter(str(model))
-    if options.local_only and not isinstance(model, Segmenter) and not Path(model).exists():
-        raise ArtifactError(f"no directory {model}", "a model on this machine, for --local-only")
-    spec = model.spec if isinstance(model, Segmenter) else read_description(find_segmenter(model))[2]
+    model, spec = find_model(model, options)
+    if options.objects:
+        find_classes(spec.legend, options.objects, options.right_angles)
     scenes = find_scenes(
         inputs,
         stack=stack,
@@ -126,6 +123,23 @@ def predict(
     finally:
         worker.close()
     return [maps[index] for index in sorted(maps)]
+
+
+def find_model(model: Segmenter | Path | str, options: PredictOptions) -> tuple[Segmenter | Path | str, Spec]:
+    """Return a model, an ONNX file opened, and what it is about.
+
+    Raises:
+        ArtifactError: There is none, or it is not on this machine against ``local_only``.
+    """
+    if is_graph(model):
+        from geodistill.backends.graph_model import GraphSegmenter
+
+        model = GraphSegmenter(str(model))
+    if isinstance(model, Segmenter):
+        return model, model.spec
+    if options.local_only and not Path(model).exists():
+        raise ArtifactError(f"no directory {model}", "a model on this machine, for --local-only")
+    return model, read_description(find_segmenter(model))[2]
 
 
 def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> list[str]:
@@ -249,6 +263,8 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
         files.append(map_beside(path, "probabilities"))
     if options.vector is not None:
         files.append(path.with_suffix(f".{options.vector}"))
+        if options.objects:
+            files += object_files(path, options.vector)
     if options.web_tiles is not None:
         files.append(path.with_suffix(f".{options.web_tiles}"))
     if options.preview:

@@ -36,7 +36,6 @@ from geodistill.inference.network import RunPlan, cache_bytes
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.strips import Hole
-from geodistill.inference.style import write_style
 from geodistill.inference.windows import Area, area_of
 from geodistill.raster import Raster, Window
 from geodistill.reading import parse_json, parse_object
@@ -58,6 +57,7 @@ class SceneMap:
         probabilities: The map with one band per class, where asked for.
         stac: The STAC item, where asked for.
         vectors: The polygons, where asked for.
+        objects: The objects one by one, where asked for.
         preview: The picture, where asked for.
         tiles: The file of map tiles, where asked for.
         unlike: Where the scene lies outside the training, where asked for.
@@ -74,6 +74,7 @@ class SceneMap:
     probabilities: Path | None = None
     stac: Path | None = None
     vectors: Path | None = None
+    objects: Path | None = None
     preview: Path | None = None
     tiles: Path | None = None
     unlike: Path | None = None
@@ -112,6 +113,8 @@ def map_scene(
         OutputError: A map cannot be written, or another run is making it. Finished rows are kept for ``--resume``.
     """
     check_bands(raster, plan.network.bands)
+    from geodistill.inference.beside import write_beside
+
     options = plan.options
     area = area_of(raster, options.aoi, plan.windows.size)
     if options.stac:
@@ -125,7 +128,7 @@ def map_scene(
     if options.resume and (earlier := _finished_before(list(files.values()), run_of(about))) is not None:
         discard_work(path, about)
         scene_map = replace(scene_map, finished_before=True, windows=earlier[0], holes=earlier[1])
-        return _write_beside(scene_map, segmenter, area, files, options)
+        return write_beside(scene_map, segmenter, area, files, options)
     blocks = blocks or [range(len(plan.windows.tops))]
     parts = [part for rows in blocks for part in plan.column_blocks(raster, rows)]
     finished = False
@@ -144,7 +147,7 @@ def map_scene(
                     for layer in reversed(layers):
                         write_map(files[layer.name], layer, stored, info, folder)
                 finished = True
-                return _write_beside(scene_map, segmenter, area, files, options)
+                return write_beside(scene_map, segmenter, area, files, options)
             finally:
                 # While it is locked: once it is not, it may be another run's.
                 if finished or not has_finished_rows(path):
@@ -155,48 +158,6 @@ def map_scene(
         if has_finished_rows(path):
             raise type(error)(error.received, error.expected, _keeps(error.mend)) from error
         raise
-
-
-def _write_beside(
-    scene_map: SceneMap, segmenter: Segmenter, area: Area, files: Mapping[str, Path], options: PredictOptions
-) -> SceneMap:
-    """Write the style of a finished map, and polygons and the STAC item where asked for."""
-    legend, assets = segmenter.spec.legend, dict(files)
-    write_style(scene_map.path, legend)
-    if options.vector is not None:
-        from geodistill.inference.vector import write_vectors
-
-        vectors = write_vectors(
-            scene_map.path,
-            options.vector,
-            min_area=options.min_area,
-            simplify=options.simplify,
-            confidence=scene_map.confidence,
-        )
-        smaller = f", {vectors.left_out} smaller ones left out" if vectors.left_out else ""
-        scene_map = replace(scene_map, vectors=vectors.path, notes=(f"{vectors.polygons} polygons{smaller}",))
-        assets["polygons"] = vectors.path
-    if options.preview or options.web_tiles is not None:
-        from geodistill.inference.tile_set import write_preview, write_tile_set
-
-        if options.preview:
-            assets["thumbnail"] = write_preview(scene_map.path, legend)
-        if options.web_tiles is not None:
-            assets["tiles"] = write_tile_set(scene_map.path, options.web_tiles, legend)
-        scene_map = replace(scene_map, preview=assets.get("thumbnail"), tiles=assets.get("tiles"))
-    if options.unlike:
-        from geodistill.inference.unlike import write_unlike
-
-        unlike, share = write_unlike(scene_map.path, area, segmenter.spec)
-        notes = (*scene_map.notes, f"{100 * share:.1f} % of the scene lies outside what the model was trained on")
-        scene_map = replace(scene_map, unlike=unlike, notes=notes)
-    if options.stac:
-        from geodistill.inference.stac_item import write_item
-
-        source, day = area.raster.source, area.raster.acquired
-        item = write_item(assets, area.grid, legend, source, describe(segmenter), day)
-        scene_map = replace(scene_map, stac=item)
-    return scene_map
 
 
 def _keeps(mend: str) -> str:

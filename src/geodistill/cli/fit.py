@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.terminal import share_stderr
-from geodistill.errors import RecipeError
+from geodistill.errors import RecipeError, printable
 
 
 def fit_parser() -> VerbParser:
@@ -20,9 +21,10 @@ def fit_parser() -> VerbParser:
     )
     add = parser.add_group("input")
     shipped = "a YAML recipe or the name of a shipped one (geodistill recipes)"
-    add("--config", shipped, metavar="RECIPE", otherwise="the keys that are given")
+    add("--config", shipped, metavar="RECIPE", otherwise="student")
     add = parser.add_group("output")
     add("--out", "directory of the run", otherwise="none, needed to train")
+    add("--report", "also write a page about the run, .html, to this file")
     add.switch("--restart", "overwrite an existing run")
     add.switch("--verbose", "show library logs")
     add.switch("--print_config", "print the whole recipe and stop")
@@ -37,7 +39,9 @@ def fit(argv: Sequence[str]) -> None:
     args = parse(parser, flags)
     from geodistill.training.recipe import load_recipe, recipe_dict
 
-    recipe = load_recipe(args.config, overrides)
+    chosen = any(token.partition("=")[0] == "--method" for token in overrides)
+    config = args.config or (None if chosen else "student")
+    recipe = load_recipe(config, overrides)
     if args.print_config:
         import yaml
 
@@ -45,10 +49,21 @@ def fit(argv: Sequence[str]) -> None:
         return
     if not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
+    if args.report:
+        from geodistill.outputs import check_outputs, check_suffix
+
+        check_suffix(args.report, (".html", ".htm"))
+        check_outputs([args.report], [recipe.data.manifest] if recipe.data.manifest else [])
     from lightning.pytorch.utilities import rank_zero_only
 
     from geodistill.training.fit import fit as run_fit
 
+    if config == "student":
+        from geodistill.training.plan import plan_student
+
+        recipe, lines = plan_student(recipe)
+        for line in lines:
+            rank_zero_only(print)(printable(line), file=sys.stderr)
     if recipe.trainer.devices > 1 or args.verbose:
         share_stderr()  # Lightning starts the other processes
     result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
@@ -58,6 +73,11 @@ def fit(argv: Sequence[str]) -> None:
     # Every process of a run on several devices comes here.
     line = f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes"
     rank_zero_only(print)(line)
+    if args.report:
+        from geodistill.report.contents import ReportOptions
+        from geodistill.report.write import write_report
+
+        rank_zero_only(write_report)(args.out, args.report, ReportOptions(speed=False))
 
 
 def split_flags(argv: Sequence[str], names: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -45,12 +45,14 @@ class Augmentation:
     gamma: float = 0.0
     hue: float = 0.0
     saturation: float = 0.0
+    tint: float = 0.0
     colour_share: float = 1.0
     colour_one: bool = False
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     tries: int = 10
     resize: int | None = None
+    rare: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -61,7 +63,9 @@ class Augmentation:
             ("gamma", self.gamma, np.inf),
             ("hue", self.hue, 0.5),
             ("saturation", self.saturation, 1),
+            ("tint", self.tint, np.inf),
             ("mosaic", self.mosaic, 1),
+            ("rare_classes", self.rare, 1),
             ("scale_share", self.scale_share, 1),
             ("colour_share", self.colour_share, 1),
         ):
@@ -83,7 +87,7 @@ class Augmentation:
     @property
     def photometric(self) -> bool:
         """Whether samples are changed, which needs band statistics."""
-        return bool(self.brightness or self.contrast or self.gamma or self.hue or self.saturation)
+        return bool(self.brightness or self.contrast or self.gamma or self.hue or self.saturation or self.tint)
 
 
 def enlargement(image: Window, resize: int | None) -> float:

@@ -101,8 +101,8 @@ class DataSource:
         for row in (*self.manifest.rows("train"), *self._unlabelled):
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
         moves = ["crop", "scale", "scale_share", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
-        # Caches of runs without them stay good.
-        moves += [name for name in ("vertical_flips", "resize") if getattr(self._config, name)]
+        # Caches of runs without these stay good.
+        moves += [key for key in ("vertical_flips", "rare_classes", "resize") if getattr(self._config, key)]
         return {
             "files": files.hexdigest(),
             "legend": self.spec.legend.to_dict(),

@@ -18,8 +18,8 @@ _ODDS = np.array((5, 5, 5, 3))
 class Photometric:
     """Brightness, contrast and gamma in the units of each band; hue and saturation of images with three bands.
 
-    One random amount is drawn for all bands, so that the bands keep their relation. Results stay within the range
-    that the band has in the data set.
+    One random amount is drawn for all bands, so that the bands keep their relation, and a tint for each, which changes
+    it as haze, hour and camera do. Results stay within the range that the band has in the data set.
 
     Args:
         statistics: Mean, deviation and range of each band.
@@ -42,9 +42,9 @@ class Photometric:
         amounts = self._amounts
         if amounts.colour_share < 1 and rng.random() >= amounts.colour_share:
             return patch
-        tint = len(patch.image) == 3
+        coloured = len(patch.image) == 3
         groups = [(amounts.brightness,), (amounts.contrast,), (amounts.gamma,), (amounts.hue, amounts.saturation)]
-        asked = np.array([any(group) and (tint or at < 3) for at, group in enumerate(groups)])
+        asked = np.array([any(group) and (coloured or at < 3) for at, group in enumerate(groups)])
         if amounts.colour_one and asked.any():
             chosen = rng.choice(len(groups), p=_ODDS * asked / (_ODDS * asked).sum())
             asked &= np.arange(len(groups)) == chosen
@@ -59,12 +59,14 @@ class Photometric:
             bent = self._dark + self._span * np.clip(share, 0, 1) ** np.exp(bend)
             image = np.where((share > 0) & (share < 1), bent, image)
         if turn or fade:
-            image = self._tinted(image, float(turn), float(fade))
+            image = self._turned(image, float(turn), float(fade))
         image = (image - self._mean) * (1 + stretch) + self._mean + shift * self._std
+        if amounts.tint:
+            image += rng.uniform(-amounts.tint, amounts.tint, self._mean.shape).astype(np.float32) * self._std
         image = np.clip(image, self._low, self._high)
         return Patch(np.where(patch.valid, image, np.float32(0)), patch.mask, patch.valid)
 
-    def _tinted(self, image: NDArray[np.float32], turn: float, fade: float) -> NDArray[np.float32]:
+    def _turned(self, image: NDArray[np.float32], turn: float, fade: float) -> NDArray[np.float32]:
         """Turn three bands, as shares of their ranges, about their grey axis, and stretch them away from it."""
         angle, axis = 2 * math.pi * turn, np.full(3, 1 / math.sqrt(3))
         cross = np.cross(np.eye(3), axis)

@@ -9,6 +9,7 @@ import pytest
 import official_sets
 from detection_layouts import dior, dota, fair1m, hrsc
 from geodistill.cli import main
+from geodistill.errors import RecipeError
 from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce import reproduce
 
@@ -57,3 +58,12 @@ def test_raw_annotations_become_rows_of_the_tables(root: Path, tmp_path: Path) -
     runs = sorted(path.name for path in (out / "runs").iterdir())
     assert sum(name.startswith("sep-seed") for name in runs) == 1, "one pre-training for all"
     assert sum(name.startswith("sep-finetune") for name in runs) == 8
+
+
+def test_a_share_of_too_few_labels_is_told_before_the_pre_training(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"data\.fraction 0\.0[135] of 2 labelled training windows.*less than one"):
+        reproduce(
+            "samrs/6", tmp_path, scale="full", root=root, rows=["UNet, IMP+SEP, ResNet-50"],
+            overrides=[*TINY, "data.crop=160"],
+        )  # fmt: skip
+    assert not list(tmp_path.rglob("sep-*"))

@@ -21,7 +21,14 @@ from geodistill.papers.reproduce.ran_rows import RanRows
 from geodistill.papers.reproduce.result_table import PaperTable, result_names
 from geodistill.papers.reproduce.row_recipe import Settings, known_keys, parse_overrides, why_open
 from geodistill.papers.reproduce.row_scores import Runner, Scale
-from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source, identities, look_for_weights
+from geodistill.papers.reproduce.table_data import (
+    MadeUpSets,
+    OfficialSets,
+    Source,
+    check_fractions,
+    identities,
+    look_for_weights,
+)
 from geodistill.papers.table import Table
 
 KIND = "folder of tables"
@@ -98,6 +105,7 @@ def reproduce(
                 board.enter(label, seeds[0], 0, figures)
         for one in dict.fromkeys(one for run in every for one in (*run.sets, table.scored_set) if one):
             source.manifest(one)
+        check_fractions(every, source)
         look_for_weights({n: [x for run in r.values() for x in run.chain()] for n, r in opened.runs.items()}, source)
         _run_all(opened.runs, Runner(out / "runs", source, table, scale), board)
     return board.write()

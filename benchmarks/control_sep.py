@@ -1,8 +1,8 @@
 """A made-up world in which SEP must pay: many scenes with boxes alone, three of the same kind with true masks.
 
 Boxes become masks by ``label build``, the network learns them, then the three scenes; against the same network on the
-three scenes alone. The arm ``objects`` leaves ``--background`` out: objects are told from each other and never from the
-ground, so that it need not win. No weights, nothing tuned on the scored scenes.
+three scenes alone. The arm ``objects`` leaves ``--background`` out: objects are compared with each other and never
+with the ground, so that it need not win. No weights, nothing tuned on the scored scenes.
 
 Run ``python benchmarks/control_sep.py --out DIR --seeds 0`` (another call adds seeds; what is done is kept); ends with
 status 1 where SEP with a background does not win in the mean.

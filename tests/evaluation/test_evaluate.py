@@ -296,7 +296,7 @@ def test_images_are_segmented_at_another_resolution_and_scored_on_their_own_labe
         EvaluateOptions(gsd=0.0)
     with pytest.raises(RecipeError, match="one of them"):
         EvaluateOptions(gsd=2.0, resize=64)
-    nowhere = Row(make_raster(tmp_path / "nowhere.tif", pixels=pixels), mask, "test", area, gsd=0.5)
+    nowhere = Row(make_raster(tmp_path / "nowhere.tif", pixels=pixels, crs=None), mask, "test", area, gsd=0.5)
     known, unknown = (replace(manifest, entries=(row,)) for row in (nowhere, replace(nowhere, gsd=None)))
     assert evaluate(segmenter, known, options=EvaluateOptions(gsd=2.0, device="cpu")).oa == 1.0
     with pytest.raises(DataError, match="evaluate without --gsd"):

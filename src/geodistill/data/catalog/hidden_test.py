@@ -39,16 +39,16 @@ def write_submission(benchmark: Benchmark, root: Path | str, maps: Path | str, o
     """
     if not benchmark.unlabelled or benchmark.legend is None:
         raise RecipeError(f"{benchmark.name}, all of whose labels are public", "a set with a hidden test")
-    wanted = [image for _, image, mask, split in find_set(benchmark, Path(root)).pairs
+    asked = [image for _, image, mask, split in find_set(benchmark, Path(root)).pairs
               if mask is None and split in benchmark.unlabelled]  # fmt: skip
-    found = {image: Path(maps) / f"{image.stem}.tif" for image in wanted}
-    if not wanted:
+    found = {image: Path(maps) / f"{image.stem}.tif" for image in asked}
+    if not asked:
         raise DataError(f"no image without labels below {root}", f"those of {benchmark.name}'s hidden test")
     if missing := [path.name for path in found.values() if not path.is_file()]:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise DataError(
             f"no {', '.join(missing[:SHOWN])}{more} in {maps}",
-            f"a map of each of {len(wanted)} test images",
+            f"a map of each of {len(asked)} test images",
             "predict them all with --out a directory",
         )
     check_outputs([Path(out)], [*found, *found.values()])

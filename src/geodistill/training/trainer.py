@@ -107,7 +107,7 @@ def make_trainer(
     if validates and config.patience is not None:
         callbacks.append(Patience(config.patience))
     if validates and config.pictures:
-        pictures = load("geodistill.training.pictures:ValidationPictures")
+        pictures = load("geodistill.training.logs:ValidationPictures")
         callbacks.append(pictures(run / "pictures", config.pictures))
     many = config.devices > 1
     return lightning.Trainer(

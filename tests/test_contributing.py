@@ -50,6 +50,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Example
     def use(name: str) -> Any:
         table = load(TABLES[name])
         assert name not in table
+        sys.modules.pop(name, None)  # another test's example of that name
         added.append((table, name))
         (tmp_path / "examples" / f"{name}.py").write_text(EXAMPLES[name], encoding="utf-8")
         return import_module(name)

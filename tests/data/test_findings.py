@@ -14,7 +14,7 @@ from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.scan import format_scan, scan
 from geodistill.data.splits import SplitPlan
-from geodistill.data.statistics import vanished_labels
+from geodistill.data.statistics import lone_classes, vanished_labels
 from geodistill.errors import DataError
 from geodistill.spec import Legend
 
@@ -119,20 +119,21 @@ def test_labels_that_are_mostly_not_there_are_told_with_shares(tmp_path: Path) -
     for i in range(4):
         labels = np.full((1, 40, 50), 255, np.uint8)
         labels[0, :10] = 1
+        labels[0, :5] = 0
         make_raster(
             folder / "masks" / f"scene_{i}.tif",
             pixels=labels,
             transform=from_origin(500_000 + i * 25, 40_000, 0.5, 0.5),
         )
     report = scan(folder, None, folder / "m.parquet", legend=LEGEND, split=SplitPlan(fractions=(0.5, 0.5, 0)))
-    lines = ["75.0% of the pixels carry no class (train 75.0%, val 75.0%)", "no pixel of class0, class2 in train, val"]
+    lines = ["75.0% of the pixels carry no class (train 75.0%, val 75.0%)", "no pixel of class2 in train, val"]
     for line in lines:
         assert line in format_scan(report)
         assert any(line in note for note in report.to_dict()["notes"])
         assert any(line in f.message and f.severity == "warning" for f in check(report.manifest))
     notes = DataModule(DataConfig(manifest=str(report.manifest.path))).notes
     assert any(lines[0] in note for note in notes)
-    assert "no training pixel of class0, class2, which cannot be learnt" in notes
+    assert "no training pixel of class2, which cannot be learnt" in notes
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -152,5 +153,6 @@ def test_a_split_without_any_label_is_not_trained_on(tmp_path: Path, split: str)
 def test_one_class_alone_is_told() -> None:
     told = vanished_labels(Legend(("roof",)), {"train": (5,)}, {"train": 95})
     assert told[0].startswith("95.0% of the pixels carry no class (train 95.0%)")
-    assert told[1] == "'roof' is the only class: there is nothing to tell it from"
+    assert lone_classes(Legend(("roof",)), {"train": (5,), "val": (0,)}) == {"train": "roof"}
+    assert lone_classes(LEGEND, {"train": (5, 0, 5), "val": (0, 0, 3), "test": (0, 0, 0)}) == {"val": LEGEND.names[2]}
     assert vanished_labels(LEGEND, {"train": (5, 5, 5), "val": (1, 0, 1)}, {"train": 15}) == []

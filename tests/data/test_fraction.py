@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from factories import make_raster
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
+from geodistill.data.fraction import cover_classes, cut, take_fraction, windows_of
 from geodistill.data.manifest import Manifest
-from geodistill.data.sampling import cover_classes, images_of, take_fraction
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
-from geodistill.errors import DataError, RecipeError
+from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.raster import Window
 from geodistill.spec import Legend
 
 CLASS_SETS = st.lists(st.frozensets(st.integers(0, 9), max_size=4), min_size=1, max_size=40)
@@ -69,30 +70,31 @@ def test_seeds_choose_differently_where_classes_do_not_decide(seeds: list[int]) 
 
 
 @pytest.mark.parametrize(
-    ("fraction", "images", "size"), [(0.01, 100, 1), (0.03, 100, 3), (0.05, 1234, 62), (1.0, 7, 7), (0.05, 39, 2)]
+    ("fraction", "windows", "size"), [(0.01, 100, 1), (0.03, 100, 3), (0.05, 1234, 62), (1.0, 7, 7), (0.05, 39, 2)]
 )
-def test_a_fraction_is_a_number_of_images(fraction: float, images: int, size: int) -> None:
-    assert images_of(fraction, images) == size
+def test_a_fraction_is_a_number_of_windows(fraction: float, windows: int, size: int) -> None:
+    assert windows_of(fraction, windows) == size
 
 
-def test_less_than_one_image_is_an_error_that_says_what_would_do() -> None:
+def test_less_than_one_window_is_an_error_that_says_what_would_do() -> None:
     with pytest.raises(RecipeError, match=r"data.fraction 0.01 of 99 .*less than one; expected 0.0101 or more"):
-        images_of(0.01, 99)
+        windows_of(0.01, 99)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_rare_classes_are_among_a_few_images(rare: Manifest, seed: int) -> None:
-    kept, told = take_fraction(rare, 0.15, seed)
+    kept, told = take_fraction(rare, 0.15, seed, 24)
     names = {row.image.stem for row in kept.rows("train")}
     assert len(names) == 3
     assert {"i3", "i11"} <= names
     assert told == [
-        f"3 of 20 labelled training images (15 %, seed {seed}) with 3 of the 3 classes that all of them hold"
+        f"3 of 20 labelled training windows (15 %, seed {seed}, by classes) in 3 images"
+        " with 3 of the 3 classes that all of them hold"
     ]
 
 
 def test_classes_that_do_not_fit_are_named_and_ignored_labels_are_no_class(rare: Manifest) -> None:
-    kept, (told,) = take_fraction(rare, 0.05, 0)
+    kept, (told,) = take_fraction(rare, 0.05, 0, 24)
     assert len(kept.rows("train")) == 1
     assert "with 2 of the 3 classes" in told
     assert told.endswith(("without water", "without road"))
@@ -100,18 +102,18 @@ def test_classes_that_do_not_fit_are_named_and_ignored_labels_are_no_class(rare:
 
 def test_other_splits_stay(rare: Manifest) -> None:
     rows = [replace(row, split="val" if i < 5 else "train") for i, row in enumerate(rare.entries)]
-    kept, _ = take_fraction(replace(rare, entries=tuple(rows)), 0.2, 0)
+    kept, _ = take_fraction(replace(rare, entries=tuple(rows)), 0.2, 0, 24)
     assert len(kept.rows("val")) == 5
     assert len(kept.rows("train")) == 3
     with pytest.raises(DataError, match="no 'train' images"):
-        take_fraction(replace(rare, entries=tuple(rows[:5])), 0.5, 0)
+        take_fraction(replace(rare, entries=tuple(rows[:5])), 0.5, 0, 24)
 
 
 def test_any_recipes_data_takes_it(rare: Manifest) -> None:
-    plain = DataConfig(manifest=str(rare.path), crop=16, batch_size=4, workers=0, seed=5)
+    plain = DataConfig(manifest=str(rare.path), crop=24, batch_size=4, workers=0, seed=5)
     module = DataModule(replace(plain, fraction=0.15))
     assert len(module.manifest.rows("train")) == 3
-    assert module.notes == take_fraction(rare, 0.15, 5)[1]
+    assert module.notes == take_fraction(rare, 0.15, 5, 24)[1]
     loader = iter(module.train_dataloader())
     seen = {key.split("@")[0] for _ in range(6) for key in next(loader)["key"]}
     assert seen <= {str(row.image) for row in module.manifest.rows("train")}
@@ -120,3 +122,73 @@ def test_any_recipes_data_takes_it(rare: Manifest) -> None:
     with pytest.raises(RecipeError, match=r"data\.fraction 1\.5"):
         DataModule(replace(plain, fraction=1.5))
     assert len(DataModule(replace(plain, fraction=0.15), labels=False).manifest.rows("train")) == 20
+
+
+@given(height=st.integers(1, 400), width=st.integers(1, 400), top=st.integers(0, 9), side=st.integers(1, 200))
+def test_windows_cover_an_image_once_in_nearly_equal_parts(height: int, width: int, top: int, side: int) -> None:
+    windows = cut(Window(top, 3, height, width), side)
+    seen = np.zeros((top + height, 3 + width), int)
+    for window in windows:
+        seen[window.row : window.row + window.height, window.col : window.col + window.width] += 1
+    assert (seen[top:, 3:] == 1).all()
+    assert seen.sum() == height * width
+    assert max(w.height for w in windows) - min(w.height for w in windows) <= 1
+    assert len(windows) == max(1, round(height / side)) * max(1, round(width / side))
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Six large training images, of 25 windows of 16 pixels each; every window is of one class and a corner of land."""
+    folder = tmp_path_factory.mktemp("tiles")
+    rng = np.random.default_rng(1)
+    for index in range(6):
+        mask = np.kron(rng.integers(0, 3, (5, 5)), np.ones((16, 16))).astype(np.uint8)[None]
+        mask[:, ::16, ::16] = 0
+        make_raster(folder / "images" / f"i{index}.tif", pixels=rng.integers(1, 250, (3, 80, 80)).astype(np.uint8))
+        make_raster(folder / "masks" / f"i{index}.tif", pixels=mask)
+    scan(
+        folder,
+        None,
+        folder / "m.parquet",
+        legend=Legend(("land", "water", "road")),
+        split=SplitPlan(fractions=(1.0, 0, 0)),
+    )
+    return Manifest.load(folder / "m.parquet")
+
+
+def test_a_hundredth_of_a_few_large_images_is_of_several(tiles: Manifest) -> None:
+    kept, (told,) = take_fraction(tiles, 0.04, 0, 16)
+    rows = kept.rows("train")
+    assert len(rows) == 6
+    assert {(row.window.height, row.window.width) for row in rows} == {(16, 16)}
+    assert len({row.image for row in rows}) > 2
+    assert told.startswith("6 of 150 labelled training windows (4 %, seed 0, by classes) in ")
+    module = DataModule(DataConfig(manifest=str(tiles.path), crop=16, batch_size=2, workers=0, fraction=0.04, seed=0))
+    assert module.manifest.rows("train") == rows
+    inside = next(iter(module.train_dataloader()))["mask"]
+    assert inside.shape == (2, 16, 16)
+
+
+def test_windows_of_one_place_lie_side_by_side(tiles: Manifest) -> None:
+    kept, _ = take_fraction(tiles, 9 / 150, 3, 16, "place")
+    rows = kept.rows("train")
+    assert len({row.image for row in rows}) == 1
+    spans = [max(places) - min(places) for places in zip(*((r.window.row, r.window.col) for r in rows), strict=True)]
+    assert max(spans) <= 64
+    many, _ = take_fraction(tiles, 30 / 150, 3, 16, "place")
+    assert len({row.image for row in many.rows("train")}) == 2, "one image whole, then the next"
+
+
+def test_chance_is_another_choice_than_classes(tiles: Manifest) -> None:
+    by_chance = [take_fraction(tiles, 0.04, seed, 16, "random")[0].rows("train") for seed in range(3)]
+    assert len({tuple(map(str, rows)) for rows in by_chance}) == 3
+    with pytest.raises(UnknownNameError, match=r"fraction_choice 'any'"):
+        DataModule(DataConfig(manifest=str(tiles.path), fraction=0.5, fraction_choice="any"))  # type: ignore[arg-type]
+
+
+def test_a_part_of_one_class_alone_is_refused(rare: Manifest) -> None:
+    lone = next(
+        seed for seed in range(20) if not np.isin([3, 11], np.random.default_rng(seed).permutation(20)[:2]).any()
+    )
+    with pytest.raises(DataError, match=r"labels of 'land' alone.*two classes or more"):
+        take_fraction(rare, 0.1, lone, 24, "random")

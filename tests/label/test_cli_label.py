@@ -37,6 +37,8 @@ def test_a_preset_sets_everything_and_flags_win(name: str) -> None:
     assert (settings.format, settings.classes, settings.tile) == (preset.format, preset.classes, preset.tile)
     assert settings.rules == NO_RULES
     assert settings.colours == preset.colours
+    assert (settings.fractions, settings.split) == ((0.95, 0.05, 0.0), "source")
+    assert settings_from("--preset", name, "--lists", "lists").lists == Path("lists")
     other = settings_from("--preset", name, "--segmenter", "grabcut", "--tile", "512", "--fill-holes", "yes")
     assert (other.segmenter, other.tile) == ("grabcut", 512)
     assert other.rules == Rules(keep_component=False, max_outside=None)
@@ -54,6 +56,8 @@ FLAGS: list[tuple[list[str], dict[str, Any]]] = [
     (["--difficult", "drop"], {"keep_difficult": False}),
     (["--order", "annotation"], {"order": "annotation"}),
     (["--fractions", "0.5", "0.3", "0.2"], {"fractions": (0.5, 0.3, 0.2)}),
+    (["--split", "source"], {"split": "source"}),
+    (["--lists", "lists"], {"lists": Path("lists")}),
     (["--group-regex", r"Tile_\d"], {"group_regex": r"Tile_\d"}),
     (["--seed", "9"], {"seed": 9}),
 ]

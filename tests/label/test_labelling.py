@@ -188,7 +188,7 @@ def test_a_box_that_no_tile_holds_is_counted(tmp_path: Path) -> None:
     data = read_coco(source)
     data["annotations"] = [{"id": 1, "image_id": 0, "category_id": 0, "bbox": [20, 5, 24, 10], "iscrowd": 0}]
     write_boxes(source, data)
-    data["annotations"].append(data["annotations"][0] | {"id": 2, "bbox": [4, 4, 10, 10]})
+    data["annotations"].append(data["annotations"][0] | {"id": 2, "category_id": 1, "bbox": [4, 4, 10, 10]})
     write_boxes(source, data)
     account = build(settings_of(source, tile=32, share=0.9), tmp_path / "out")
     assert account["boxes"] == {"in": 2, "labelled": 1, "dropped": {"in no tile": 1}}
@@ -210,12 +210,12 @@ def test_what_no_box_touches_is_background_and_a_dropped_box_is_not(tmp_path: Pa
         {"id": i, "image_id": 0, "category_id": 0, "bbox": box, "iscrowd": 0} for i, box in enumerate(boxes)
     ]
     write_boxes(source, data)
-    build(settings_of(source, background="ground", tile=32, share=0.9), tmp_path / "out")
+    build(settings_of(source, background="ground", tile=32, share=0.9, empty="drop"), tmp_path / "out")
     first = gray(tmp_path / "out", "scene_0_00000_00000.png")
     assert first[5, 5] == 1
     assert first[20, 20] == 0
     assert not (tmp_path / "out/gray/scene_0_00032_00000.png").exists()
-    build(settings_of(source, background="ground", tile=32, share=0.9, empty="keep"), tmp_path / "kept")
+    build(settings_of(source, background="ground", tile=32, share=0.9), tmp_path / "kept")
     below = gray(tmp_path / "kept", "scene_0_00032_00000.png")
     assert (below[8:20, 26:32] == 255).all()
     assert (below[:, :26] == 0).all()

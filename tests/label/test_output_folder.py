@@ -108,7 +108,7 @@ def test_where_no_box_gives_a_label_only_the_account_stays(empty: str, tmp_path:
     box = {"id": 1, "image_id": 0, "category_id": 0, "bbox": [20, 5, 24, 10], "iscrowd": 0}
     data["annotations"] = [box]
     write_boxes(source, data)
-    settings = settings_of(source, tile=32, share=0.9, empty=empty)
+    settings = settings_of(source, tile=32, share=0.9, empty=empty, background="ground")
     for resume in (False, True):
         with pytest.raises(DataError, match=r"not one of 1 boxes gave a label \(in no tile 1\).*label\.json"):
             build(settings, tmp_path / "out", resume=resume, keep_going=True)

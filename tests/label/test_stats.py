@@ -14,7 +14,15 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
 from geodistill.label.masks import Runs
 from geodistill.label.stats import EDGES, SMALL, stats
-from geodistill.label.tables import COMPARISON, PICTURES, TABLES, format_comparison, format_statistics, write_statistics
+from geodistill.label.tables import (
+    COMPARISON,
+    PICTURES,
+    SET_PICTURES,
+    TABLES,
+    format_comparison,
+    format_statistics,
+    write_statistics,
+)
 from geodistill.raster import Window
 from geodistill.spec import Legend
 
@@ -175,8 +183,8 @@ def test_text_tables_and_pictures(tmp_path: Path) -> None:
     written = write_statistics([found], tmp_path / "out")
     assert [path.name for path in written] == [*TABLES, *PICTURES]
     rows = read_csv(tmp_path / "out" / "classes.csv")
-    assert rows[0] == ["class", "pixels", "instances", "mean_pixels", f"below_{SMALL}_pixels"]
-    assert rows[1:3] == [["ship", "300", "3", "69.3", "2"], ["Häfen", "300", "1", "10000.0", "0"]]
+    assert rows[0] == ["class", "pixels", "instances", "mean_pixels", f"below_{SMALL}_pixels", "mask_pixels"]
+    assert rows[1:3] == [["ship", "300", "3", "69.3", "2", "208"], ["Häfen", "300", "1", "10000.0", "0", "10000"]]
     sizes = read_csv(tmp_path / "out" / "sizes.csv")[1:]
     assert len(sizes) == len(NAMES) * len(EDGES)
     assert sum(int(row[3]) for row in sizes) == 4
@@ -194,7 +202,13 @@ def test_sets_side_by_side(tmp_path: Path) -> None:
     assert lines[1].split() == ["town", "2", "3", "4", "0.5-1.5", "300", "x", "200", "4", "0.5%"]
     assert lines[2].split() == ["flat", "$et", "2", "2", "3", "50", "x", "40", "100.0%"]
     write_statistics(sets, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1-town", "2-flat $et", COMPARISON]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        ["1-town", "2-flat $et", COMPARISON, *SET_PICTURES]
+    )
+    for name in SET_PICTURES:  # of the set with instances alone
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert picture.width > 300
+            assert len(set(picture.convert("RGB").resize((80, 60)).get_flattened_data())) > 3
     assert sorted(path.name for path in (tmp_path / "out" / "2-flat $et").iterdir()) == ["classes.csv", "classes.png"]
     assert [row[0] for row in read_csv(tmp_path / "out" / COMPARISON)] == ["set", "town", "flat $et"]
 

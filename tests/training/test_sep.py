@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -159,8 +160,8 @@ def test_fit_prints_what_was_loaded_and_fine_tunes(
 ) -> None:
     command = ["fit", "--config", "sep-finetune", "--data.manifest", str(town), "--init", str(run / "segmenter")]
     assert main([*command, "--out", str(tmp_path / "ft"), *SHORT]) == 0
-    first, *told = capsys.readouterr().err.splitlines()
-    assert first == f"input normalised by the statistics of {run / 'segmenter'}"
+    normalised, *told = capsys.readouterr().err.splitlines()
+    assert normalised == f"input normalised by the statistics of {run / 'segmenter'}"
     assert told[0].startswith(f"from {run / 'segmenter'}: loaded 138 tensors, ")
     assert told[1].startswith("  skipped 4 tensors, ")
     assert told[2].endswith("(heads.0.classifier)")
@@ -237,7 +238,7 @@ def test_an_encoder_that_pads_otherwise_is_refused_though_its_weights_fit(town: 
     [
         (["--data.batch_size", "1"], "give set"),
         (["--data.names", "town"], "1 data.names for 2"),
-        (["--data.fraction", "0.1"], "data.fraction 0.1 of 3 labelled training images, which is less than one"),
+        (["--data.fraction", "0.01"], "labelled training windows, which is less than one"),
         (["--losses.weights.kd", "1", "--teacher.encoder", "test_resnet"], "kd with data.manifests"),
         (["--init", "nowhere"], "no Segmenter in nowhere"),
     ],
@@ -256,7 +257,9 @@ def test_mistakes_end_with_status_2_and_write_nothing(
 def test_a_fraction_is_told_and_trained_on(fields: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--data.manifest", str(fields), "--data.fraction", "0.3", *SHORT, "--trainer.max_steps", "1"]
     assert main(["fit", "--config", "sep-finetune", *flags, "--out", str(tmp_path / "few")]) == 0
-    assert "1 of 4 labelled training images (30 %, seed 2023) with 3 of the 3 classes" in capsys.readouterr().err
+    # Four images of 64 pixels are four windows each of the crop's 32.
+    told = "5 of 16 labelled training windows (30 %, seed 2023, by classes) in "
+    assert re.search(rf"{re.escape(told)}\d images with 3 of the 3 classes", capsys.readouterr().err)
 
 
 def test_recipes_are_weighed_with_all_their_parameters(run: Path) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from geodistill.label.postprocess import Rules
 
 
-SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background")
+SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background",
+            "empty", "split")  # fmt: skip
 """Flags that override a preset and the defaults of `geodistill.label.config.LabelSettings`."""
 
 
@@ -106,7 +107,7 @@ def build_parser() -> VerbParser:
         "label build",
         "Masks for every box of a detection data set, with COCO instances, a manifest for 'fit' and label.json, which"
         " accounts for every image and box. A killed run is continued with --resume.",
-        "geodistill label build town/images town/boxes.json --format coco --out town-labelled",
+        "geodistill label build town/images town/boxes.json --format coco --background ground --out labelled",
         typed=["images", "boxes"],
     )
     add = parser.add_group("most used")
@@ -137,16 +138,22 @@ def build_parser() -> VerbParser:
 
 
 def _add_output(parser: VerbParser, keep_or_drop: Sequence[str]) -> None:
-    from geodistill.label.config import LabelSettings
+    from geodistill.label.config import Division, LabelSettings
     from geodistill.label.postprocess import Order
 
     add = parser.add_group("output")
     add("--legend", "YAML or JSON file of classes and colours, instead of --classes")
     add("--background", "name of a class 0 for everything that no box touches", otherwise="that stays unlabelled")
-    add("--empty", "tiles without any label", default=LabelSettings.empty, choices=keep_or_drop)
+    empty = "tiles without any label"
+    add("--empty", empty, choices=keep_or_drop, otherwise="keep with --background, else drop")
     order = "what lies on top; large-first lets small objects survive, annotation later ones"
     add("--order", order, choices=get_args(Order), otherwise="large-first, or the preset's")
-    add("--fractions", "shares of train, val and test", nargs=3, type=float, default=list(LabelSettings.fractions))
+    shares = " ".join(map(str, LabelSettings.fractions))
+    add("--fractions", "shares of train, val and test", nargs=3, type=float, otherwise=f"{shares}, or the preset's")
+    splits = "source keeps folders of the source called train, val and test"
+    add("--split", splits, choices=get_args(Division), otherwise="random, or the preset's")
+    lists = "folder of train.txt, val.txt and test.txt that name source images, in place of --fractions"
+    add("--lists", lists, otherwise="none")
     add("--group-regex", "names the group of an image from its key; a group stays in one split", otherwise="no groups")
     add("--seed", "random seed of the split", type=int, default=LabelSettings.seed)
     add.switch("--keep-going", "end with status 0 although some images do not decode")
@@ -187,20 +194,24 @@ def settings_of(args: Namespace) -> LabelSettings:
     preset = None if args.preset is None else load("geodistill.label.presets:PRESETS")[args.preset]
     given: dict[str, Any] = {}
     if preset is not None:
-        names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order")
+        names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order", "split",
+                 "fractions")  # fmt: skip
         given = {name: getattr(preset, name) for name in names}
     given |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     if "format" not in given:
         raise RecipeError("label build without --format", "--format or --preset")
+    given |= {} if args.fractions is None else {"fractions": tuple(args.fractions)}
+    if args.lists is not None:
+        if args.fractions is not None:
+            raise RecipeError("--fractions beside --lists", "one of them")
+        given |= {"lists": Path(args.lists), "split": args.split or "random"}
     return LabelSettings(
         images=Path(args.images),
         boxes=Path(args.boxes),
         **given | _classes(args),
-        empty=args.empty,
         keep_difficult=args.difficult == "keep",
         rules=_rules(args, preset.rules if preset else default_rules(given.get("segmenter", "grabcut"))),
         bands=tuple(args.bands) if args.bands else None,
-        fractions=tuple(args.fractions),
         group_regex=args.group_regex,
         seed=args.seed,
     )
@@ -229,6 +240,8 @@ def ablate_parser() -> VerbParser:
     add = parser.add_group("most used")
     _add_input(add)
     add("--prompts", "combinations such as hbox cp+hbox", nargs="+", otherwise="all fifteen")
+    counts = "released counts objects as SAMRS's own code does"
+    add("--as", counts, default="ours", choices=("ours", "released"))
     add("--instances", "folder of instance pictures, where the annotations hold no masks (iSAID)")
     add("--out", "directory for ablation.json and ablation.csv", otherwise="nothing is written")
     add("--device", DEVICE, default="auto")
@@ -259,6 +272,7 @@ def ablate(argv: Sequence[str]) -> None:
         rules=_rules(args, NO_RULES),
         bands=tuple(args.bands) if args.bands else None,
         instances=Path(args.instances) if args.instances else None,
+        released=getattr(args, "as") == "released",
         device=args.device,
     )
     if args.out:
@@ -286,6 +300,10 @@ def ablate(argv: Sequence[str]) -> None:
 
 LABEL_VERBS: Verbs = {
     "build": ("boxes -> masks, instances and a manifest; says what became of every box", "geodistill.cli.label:build"),
+    "preview": (
+        "a label set as a contact sheet and a page, doubtful objects first",
+        "geodistill.cli.label_sets:preview",
+    ),
     "stats": (
         "pixels, instances and mask sizes of labelled sets, as table, CSV and pictures",
         "geodistill.cli.label_sets:stats",

@@ -1,11 +1,11 @@
-"""``geodistill label stats`` and ``label export``: what reads finished label sets."""
+"""``geodistill label stats | export | preview``: what reads finished label sets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from geodistill.cli.arguments import VerbParser, parse
-from geodistill.cli.shared import print_json
+from geodistill.cli.shared import print_json, print_result
 from geodistill.outputs import check_outputs
 
 
@@ -19,7 +19,7 @@ def stats_parser() -> VerbParser:
         typed=["set"],
     )
     add = parser.add_group("input")
-    sets = "folders of 'label build', COCO json files with masks, or manifests"
+    sets = "folders of 'label build' or of SAMRS, COCO json files with masks, or manifests"
     add("--set", sets, nargs="+", required=True)
     add.switch("--regions", "of manifests: count each connected region of a class as an instance")
     add = parser.add_group("output")
@@ -64,6 +64,7 @@ def export_parser() -> VerbParser:
     add = parser.add_group("output")
     add("--to", "form", required=True, choices=FORMS)
     add("--out", "a new folder, or an earlier export", required=True)
+    add.switch("--pickles", "with samrs: ins/*.pkl too, as its authors' code reads instances")
     add.switch("--json", "print JSON")
     return parser
 
@@ -73,7 +74,7 @@ def export(argv: Sequence[str]) -> None:
     args = parse(export_parser(), argv)
     from geodistill.label.export import export_labels
 
-    summary = export_labels(args.labels, args.to, args.out, progress=True)
+    summary = export_labels(args.labels, args.to, args.out, pickles=args.pickles, progress=True)
     if args.json:
         print_json(summary)
         return
@@ -83,3 +84,34 @@ def export(argv: Sequence[str]) -> None:
         left_out = f"; {summary['left_out']} images with another number of bands are left out"
     images = sum(summary["images"].values())
     print(f"{args.out}: {images} images copied ({splits}), {summary['objects']} objects{left_out}")
+
+
+def preview_parser() -> VerbParser:
+    """Return the parser of ``label preview``."""
+    parser = VerbParser(
+        "label preview",
+        "Pictures of a label set to look at: boxes and prompts, masks in a colour for each object, classes; the most"
+        " doubtful objects first. Writes contact.png and index.html, a page that needs no other file.",
+        "geodistill label preview town-labelled --out town-preview",
+        typed=["labels"],
+    )
+    add = parser.add_group("input")
+    add("--labels", "finished folder of 'label build'", required=True)
+    add("--count", "images at most: half the most doubtful, half at random", type=int, default=24)
+    add("--seed", "random seed of the second half", type=int, default=0)
+    add = parser.add_group("output")
+    add("--out", "directory for contact.png and index.html", required=True)
+    add.switch("--json", "print JSON")
+    return parser
+
+
+def preview(argv: Sequence[str]) -> None:
+    """Draw a label set."""
+    args = parse(preview_parser(), argv)
+    from geodistill.label.preview import preview as draw
+
+    summary = draw(args.labels, args.out, count=args.count, seed=args.seed, progress=True)
+    message = (
+        f"{args.out}: {summary['images']} images with {summary['objects']} objects, {summary['doubtful']} doubtful"
+    )
+    print_result(args.json, summary, message)

@@ -36,12 +36,15 @@ class Augmentation:
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
+    scale_share: float = 1.0
     flips: bool = False
     vertical_flips: bool = False
     turns: bool = False
     brightness: float = 0.0
     contrast: float = 0.0
     gamma: float = 0.0
+    colour_share: float = 1.0
+    colour_one: bool = False
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     tries: int = 10
@@ -54,6 +57,8 @@ class Augmentation:
             ("contrast", self.contrast, 1),
             ("gamma", self.gamma, np.inf),
             ("mosaic", self.mosaic, 1),
+            ("scale_share", self.scale_share, 1),
+            ("colour_share", self.colour_share, 1),
         ):
             if not 0 <= value <= top:
                 raise RecipeError(f"data.{name} {value}", f"a number from 0{'' if top == np.inf else f' to {top}'}")
@@ -62,6 +67,12 @@ class Augmentation:
                 f"data.max_class_ratio {self.max_class_ratio}, data.crop_tries {self.tries}",
                 "a share above 0 up to 1, and at least 1",
             )
+
+    def zoom(self, rng: np.random.Generator) -> float:
+        """Draw a zoom, log-uniform over the range; 1 for the crops that are not zoomed."""
+        if self.scale_share < 1 and rng.random() >= self.scale_share:
+            return 1.0
+        return float(np.exp(rng.uniform(*np.log(self.scale))))
 
     @property
     def photometric(self) -> bool:
@@ -135,11 +146,15 @@ class Photometric:
     def __call__(self, patch: Patch, rng: np.random.Generator) -> Patch:
         """Change the image's samples; pixels that are not valid stay 0."""
         amounts = self._amounts
-        shift, stretch, bend = (
-            np.float32(rng.uniform(-amount, amount)) for amount in (amounts.brightness, amounts.contrast, amounts.gamma)
-        )
+        if amounts.colour_share < 1 and rng.random() >= amounts.colour_share:
+            return patch
+        most = [amounts.brightness, amounts.contrast, amounts.gamma]
+        if amounts.colour_one:
+            chosen = int(rng.choice(np.flatnonzero(most)))
+            most = [amount if at == chosen else 0.0 for at, amount in enumerate(most)]
+        shift, stretch, bend = (np.float32(rng.uniform(-amount, amount)) for amount in most)
         image = patch.image
-        if amounts.gamma:
+        if bend:
             share = (image - self._dark) / self._span
             bent = self._dark + self._span * np.clip(share, 0, 1) ** np.exp(bend)
             image = np.where((share > 0) & (share < 1), bent, image)

@@ -20,6 +20,7 @@ from geodistill.data.findings import (
     compare_companions,
     compare_grids,
     ignored_note,
+    lone_class_findings,
 )
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, ignored_labels, label_counts, label_name, strips
@@ -36,7 +37,7 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
     labels and colours in no legend entry with their counts, masks without a labelled pixel, constant images, images
     without a valid pixel, missing CRS (where any has one, or ``expect_crs`` says so), odd band counts and sample types,
     and images with equal pixels, in one split (a warning) or across splits (an error). Labels that are not there are
-    reported too: a set that is mostly ignored, and classes without a pixel.
+    reported too: a set that is mostly ignored, classes without a pixel, and (an error) one class alone.
     """
     findings: list[Finding] = []
     images: list[ImageSummary] = []
@@ -55,6 +56,7 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
         ignored = {split: int(of_split[-1]) for split, of_split in counts.items()}
         lines = vanished_labels(manifest.legend, class_counts, ignored)
         findings += [Finding(str(manifest.path or ""), "vanished_labels", line, "warning") for line in lines]
+        findings += lone_class_findings(manifest, class_counts)
         notes = ignored_note(left_out, int(sum(of_split.sum() for of_split in counts.values())))
         findings += [Finding(str(manifest.path or ""), "ignored_labels", line, "warning") for line in notes]
     order = {str(path): i for i, row in enumerate(manifest.entries) for path in (row.image, row.mask) if path}

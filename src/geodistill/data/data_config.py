@@ -6,10 +6,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from geodistill.data.augment import Augmentation
-from geodistill.errors import RecipeError
+from geodistill.errors import RecipeError, UnknownNameError
+
+Choice = Literal["classes", "random", "place"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -27,18 +29,23 @@ class DataConfig:
         batch_size: Crops in a step of one process.
         workers: Processes that read; 0 reads in the training process.
         seed: Seed of the crops; the trainer's seed where not given.
-        fraction: Share of the labelled training images that are used, such as 0.05; which, the seed chooses so that
-            they cover the classes. All where not given.
+        fraction: Share of the labelled training windows that are used, such as 0.05; a window is a part of an image of
+            about the crop's size, or a smaller image whole. All where not given.
+        fraction_choice: Which windows the seed chooses: ``classes`` first those that together hold every class,
+            ``random`` any, ``place`` neighbours of one, as one day's labelling gives them.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
+        scale_share: Share of the crops that are zoomed at all.
         flips: Mirror half of the crops left to right.
         vertical_flips: Mirror half of the crops top to bottom; where crops are turned, `flips` alone gives every view.
         turns: Turn crops by 0, 90, 180 or 270 degrees.
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.
         gamma: Largest logarithm of the exponent that bends the band's range.
+        colour_share: Share of the crops of which brightness, contrast and gamma are changed at all.
+        colour_one: Change one of the three in such a crop, each as likely, in place of all.
         mosaic: Probability of a crop put together from four.
         max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
-        crop_tries: Draws at most for that.
+        crop_tries: Draws at most for that, and for a crop with any label; 1 takes every crop as it is drawn.
         without_replacement: Draw each image once, large ones once for every crop that covers them, before any is drawn
             again, as loaders with epochs do; each draw is independent where not.
         statistics: What the network's input is normalised by: ``encoder`` (what its weights, or those of ``init``, were
@@ -58,13 +65,17 @@ class DataConfig:
     workers: int = 2
     seed: int | None = None
     fraction: float | None = None
+    fraction_choice: Choice = "classes"
     scale: tuple[float, float] = (0.5, 2.0)
+    scale_share: float = 1.0
     flips: bool = True
     vertical_flips: bool = False
     turns: bool = True
     brightness: float = 0.2
     contrast: float = 0.2
     gamma: float = 0.2
+    colour_share: float = 1.0
+    colour_one: bool = False
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     crop_tries: int = 10
@@ -82,12 +93,15 @@ class DataConfig:
         """
         return Augmentation(
             scale=self.scale,
+            scale_share=self.scale_share,
             flips=self.flips,
             vertical_flips=self.vertical_flips,
             turns=self.turns,
             brightness=self.brightness,
             contrast=self.contrast,
             gamma=self.gamma,
+            colour_share=self.colour_share,
+            colour_one=self.colour_one,
             mosaic=self.mosaic,
             max_class_ratio=self.max_class_ratio,
             tries=self.crop_tries,
@@ -127,6 +141,8 @@ class DataConfig:
             raise RecipeError(f"data.unlabelled_share {self.unlabelled_share}", "a share from 0 to 1")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
+        if self.fraction_choice not in get_args(Choice):
+            raise UnknownNameError("data.fraction_choice", self.fraction_choice, get_args(Choice))
         self.augmentation()
 
 

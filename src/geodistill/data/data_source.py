@@ -8,10 +8,11 @@ from typing import Any
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
+from geodistill.data.findings import NOTHING_TO_LEARN
+from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader
-from geodistill.data.sampling import take_fraction
-from geodistill.data.statistics import vanished_labels
+from geodistill.data.statistics import lone_classes, vanished_labels
 from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
 
@@ -33,7 +34,7 @@ class DataSource:
     Raises:
         DataError: The manifest has problems that the scan found, does not fit the spec, or not one training (or
             validation) pixel carries a class.
-        RecipeError: The fraction of labels is less than one image.
+        RecipeError: The fraction of labels is less than one window.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class DataSource:
         self._unlabelled = _unlabelled_rows(config, self.spec)
         self._seed = seed if config.seed is None else config.seed
         if labels and config.fraction is not None:
-            self.manifest, notes = take_fraction(self.manifest, config.fraction, self._seed)
+            self.manifest, notes = take_fraction(
+                self.manifest, config.fraction, self._seed, config.crop, config.fraction_choice
+            )
             self.notes += notes
         self.crops = RandomCrops(
             self.manifest,
@@ -91,7 +94,7 @@ class DataSource:
         files = hashlib.sha256()
         for row in (*self.manifest.rows("train"), *self._unlabelled):
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
-        moves = ["crop", "scale", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
+        moves = ["crop", "scale", "scale_share", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
         if self._config.vertical_flips:  # caches of runs without them stay good
             moves.append("vertical_flips")
         return {
@@ -119,15 +122,19 @@ def training_notes(manifest: Manifest) -> list[str]:
     statistics, legend = manifest.statistics, manifest.legend
     if statistics is None or legend is None:
         return []
-    counts = statistics.class_pixels.get("train", ())
-    unseen = [name for name, pixels in zip(legend.names, counts, strict=False) if not pixels]
+    unseen, unmeasured = (
+        [name for name, pixels in zip(legend.names, statistics.class_pixels.get(split, ()), strict=False) if not pixels]
+        for split in ("train", "val")
+    )
     notes = [f"no training pixel of {listed(unseen)}, which cannot be learnt"] if unseen else []
+    if unmeasured:
+        notes.append(f"no validation pixel of {listed(unmeasured)}: the validation mean tells nothing of it")
     lines = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
     return notes + [line for line in lines if not line.startswith("no pixel of")]
 
 
 def refuse_unlabelled(manifest: Manifest) -> None:
-    """Refuse a data set that nothing can be learnt from, or measured on: of a split, not one pixel carries a class.
+    """Refuse a data set that nothing can be learnt from, or measured on: a split with no label, or with one class.
 
     Raises:
         DataError: It is such a set.
@@ -143,6 +150,15 @@ def refuse_unlabelled(manifest: Manifest) -> None:
                 f"no '{split}' pixel of {manifest.path} carries a class: {share}",
                 "labels that the legend names",
                 "see 'geodistill data stats', and what the masks call nodata",
+            )
+        if manifest.legend is not None and (name := lone_classes(manifest.legend, {split: counts or ()}).get(split)):
+            raise DataError(
+                f"{manifest.path} has no '{split}' label but {name!r}: {NOTHING_TO_LEARN}",
+                "two classes or more",
+                "label what is around it: 'label build --background NAME', or masks with a class for it; "
+                "or scan again with another division"
+                if split == "train"
+                else "scan again with another division, or without validation images",
             )
 
 

@@ -151,7 +151,7 @@ class RandomCrops(Dataset[Sample]):
         """Read one scaled window, again while it is useless or too uniform (the last try is taken as it is)."""
         for _ in range(self._augmentation.tries):
             row = fixed or pool.choose(rng)
-            zoom = float(np.exp(rng.uniform(*np.log(self._augmentation.scale))))
+            zoom = self._augmentation.zoom(rng)
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)
             if self._useful(patch, row):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.statistics import Statistics, vanished_labels
+from geodistill.data.statistics import Statistics, lone_classes, vanished_labels
 from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
 
@@ -33,8 +33,11 @@ Kind = Literal[
     "duplicate",
     "duplicate_across_splits",
     "vanished_labels",
+    "lone_class",
     "ignored_labels",
 ]
+
+NOTHING_TO_LEARN = "there is nothing to tell it from, so that any network is right about all of it"
 
 FAR = 0.5
 """Pixels by which a mask may lie off its image."""
@@ -188,6 +191,17 @@ def _largest(offsets: NDArray[np.float64]) -> float:
     return float(np.hypot(offsets[:, 0], offsets[:, 1]).max())
 
 
+def lone_class_findings(manifest: Manifest, counts: Mapping[str, Sequence[int]]) -> list[Finding]:
+    """Report each of train and val of which every labelled pixel, by its class counts, is of one class."""
+    if manifest.legend is None:
+        return []
+    return [
+        Finding(str(manifest.path or ""), "lone_class", f"has no label in {split} but {name!r}: {NOTHING_TO_LEARN}")
+        for split, name in lone_classes(manifest.legend, counts).items()
+        if split in ("train", "val")
+    ]
+
+
 def ignored_note(ignored: Mapping[str, int], pixels: int) -> list[str]:
     """Say which mask values are ignored, with their shares; no line where there are none.
 
@@ -210,4 +224,5 @@ def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> lis
         return []
     pixels = sum(map(sum, measured.class_pixels.values())) + sum(measured.ignored_pixels.values())
     lines = vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
-    return lines + ignored_note(measured.ignored_labels, pixels)
+    lone = [finding.message for finding in lone_class_findings(manifest, measured.class_pixels)]
+    return lines + lone + ignored_note(measured.ignored_labels, pixels)

@@ -1,23 +1,17 @@
-"""What a run sees of a data set: which images, in which views, and which draws make a batch."""
+"""What a run sees of a data set: which views of its images, and which draws make a batch."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
-from tqdm import tqdm
 
-from geodistill.data.manifest import Manifest, Row
-from geodistill.data.mask_files import decode_mask, strips
-from geodistill.errors import DataError, RecipeError
-from geodistill.raster import Raster
-from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.errors import RecipeError
 
 BLOCK = 64
 """Draws among which the share of unlabelled ones is exact."""
@@ -142,82 +136,3 @@ class DrawBatches(Sampler[list[tuple[int, int]]]):
                 for index in range(size)
             ]
             yield samples[self._rank :: self._world]
-
-
-def take_fraction(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, list[str]]:
-    """Keep a share of a manifest's labelled training images, the same for a seed; all other rows stay.
-
-    Every mask of the training split is read once, to know which classes it holds.
-
-    Returns:
-        The manifest with fewer rows, and what to tell the user, one line each.
-
-    Raises:
-        RecipeError: The fraction is less than one image.
-        DataError: A mask cannot be read, or there are no labelled training images.
-    """
-    rows = [row for row in manifest.some_rows("train") if row.mask is not None]
-    legend = manifest.legend
-    if legend is None or not rows:
-        raise DataError(f"manifest {manifest.path or ''} has no labelled training images", "some, to take a part of")
-    size = images_of(fraction, len(rows))
-    progress = tqdm(rows, "reading masks", unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False)
-    classes = [classes_of(row, legend) for row in progress]
-    kept = [rows[index] for index in cover_classes(classes, size, seed)]
-    chosen = set(map(id, kept))
-    present = frozenset().union(*classes)
-    covered = frozenset().union(*(of_row for row, of_row in zip(rows, classes, strict=True) if id(row) in chosen))
-    dropped = {id(row) for row in rows} - chosen
-    entries = tuple(row for row in manifest.entries if id(row) not in dropped)
-    note = f"{len(kept)} of {len(rows):,} labelled training images ({100 * fraction:g} %, seed {seed})"
-    note += f" with {len(covered)} of the {len(present)} classes that all of them hold"
-    if missing := sorted(present - covered):
-        note += f"; without {', '.join(legend.names[index] for index in missing)}"
-    return replace(manifest, entries=entries), [note]
-
-
-def images_of(fraction: float, images: int) -> int:
-    """Return the number of images that a fraction is, to the nearest.
-
-    Raises:
-        RecipeError: The fraction is less than one image.
-    """
-    # A millionth of an image is rounding: 0.01 of 100 images is one.
-    if fraction * images < 1 - 1e-6:
-        raise RecipeError(
-            f"data.fraction {fraction:g} of {images} labelled training images, which is less than one",
-            f"{1 / images:.3g} or more",
-        )
-    return min(round(fraction * images), images)
-
-
-def cover_classes(classes: Sequence[frozenset[int]], count: int, seed: int) -> list[int]:
-    """Choose ``count`` images at random, but first those that together hold every class, as far as their number allows.
-
-    The greedy rule: the image that holds most of the classes still missing comes next, the first of a random order
-    where several hold as many. Once every class is covered, or cannot be, the random order gives the rest. Returned are
-    the positions of the chosen, ascending.
-    """
-    left = [int(index) for index in np.random.default_rng(seed).permutation(len(classes))]
-    missing = frozenset().union(*classes)
-    chosen: list[int] = []
-    while missing and len(chosen) < count:
-        best = max(left, key=lambda index: len(classes[index] & missing))
-        left.remove(best)
-        chosen.append(best)
-        missing -= classes[best]
-    return sorted(chosen + left[: count - len(chosen)])
-
-
-def classes_of(row: Row, legend: Legend) -> frozenset[int]:
-    """Read which classes a row's labels hold.
-
-    Raises:
-        DataError: The mask cannot be read.
-    """
-    present = np.zeros(IGNORE_INDEX + 1, bool)
-    assert row.mask is not None  # a labelled row
-    with Raster(row.mask) as mask:
-        for strip in strips(row.window):
-            present[np.unique(decode_mask(mask, legend, strip)[0])] = True
-    return frozenset(int(index) for index in np.flatnonzero(present[:IGNORE_INDEX]))

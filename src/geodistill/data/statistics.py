@@ -194,7 +194,7 @@ class RunningMoments:
 
 
 def vanished_labels(legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int]) -> list[str]:
-    """Say what of the labels is not there, with shares: ignored pixels, classes without any, a class alone.
+    """Say what of the labels is not there, with shares: ignored pixels, classes without any.
 
     Args:
         legend: The classes.
@@ -217,6 +217,13 @@ def vanished_labels(legend: Legend, counts: Mapping[str, Sequence[int]], ignored
     absent = [name for k, name in enumerate(legend.names) if counted and not any(counts[split][k] for split in counted)]
     if absent:
         lines.append(f"no pixel of {listed(absent)} in {', '.join(counted)}")
-    if len(legend) == 1:
-        lines.append(f"{legend.names[0]!r} is the only class: there is nothing to tell it from")
     return lines
+
+
+def lone_classes(legend: Legend, counts: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """Return, by split, the class that all labelled pixels carry where it is the only one.
+
+    There is nothing to tell it from: cross entropy of one class is 0 at every step, its IoU 100 % at once.
+    """
+    present = {split: [k for k, count in enumerate(of_split) if count] for split, of_split in counts.items()}
+    return {split: legend.names[indices[0]] for split, indices in present.items() if len(indices) == 1}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from geodistill.engine import run_tasks
-from geodistill.errors import DataError
+from geodistill.errors import DataError, RecipeError
 from geodistill.files import atomic_path
 from geodistill.label.config import check_view
 from geodistill.label.formats.detection import read_boxes
@@ -44,6 +44,8 @@ class PromptAblation:
         rules: How masks are mended before they are compared; not at all in the paper.
         instances: Folder of pictures with one colour per instance, where the annotations hold no masks: ``KEY.png``, or
             iSAID's ``KEY_instance_id_RGB.png`` with ``KEY_instance_color_RGB.png`` for the classes.
+        released: Count as SAMRS's code does: an image with an object without a mask is left out whole, an object whose
+            mask has no pixel counts with IoU 0, and boxes are not clipped to the image, which is taken whole.
 
     Raises:
         RecipeError: A value makes no sense.
@@ -57,10 +59,13 @@ class PromptAblation:
     share: float = 0.7
     bands: tuple[int, ...] | None = None
     instances: Path | None = None
+    released: bool = False
     device: str = "auto"
 
     def __post_init__(self) -> None:
         check_view(self.tile, self.overlap, self.share, self.bands)
+        if self.released and self.tile is not None:
+            raise RecipeError("tiles as released", "whole images", "leave --tile or --as released out")
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -71,15 +76,17 @@ class PromptAblation:
         """Compare all prompts on one image.
 
         Returns:
-            ``(rows, 4)`` float64: instances with a union, sum of their IoU, sum of intersections, sum of unions.
+            ``(rows, 5)`` float64: instances with a union, sum of their IoU, sum of intersections, sum of unions, and 1
+            where any instance was compared.
 
         Raises:
             DataError: The image or its instance file cannot be read.
         """
         image = self._with_masks(image)
-        sums = np.zeros((len(self.rows), 4))
-        if not any(box.segmentation for box in image.boxes):
+        sums = np.zeros((len(self.rows), 5))
+        if not self._compared(image):
             return sums
+        sums[:, 4] = 1
         with Raster(image.image) as raster:
             for window, boxes in self._tiles(image):
                 tile = next(read_tiles(raster, [window], self.bands))
@@ -113,10 +120,21 @@ class PromptAblation:
         semantic = classes if classes != path and classes.is_file() else None
         return with_true_masks(image, instances_of(path, semantic, image.width, image.height))[0]
 
+    def _compared(self, image: ImageBoxes) -> list[Box]:
+        """Return the boxes of an image that are compared with their true masks."""
+        masked = [box for box in image.boxes if box.segmentation is not None]
+        if self.released:
+            return masked if len(masked) == len(image.boxes) else []
+        return [box for box in masked if Runs.from_coco(box.segmentation or {}).area]
+
     def _tiles(self, image: ImageBoxes) -> Iterator[tuple[Window, list[Box]]]:
         """Yield tiles with the boxes that have a mask; each box in the first tile that it belongs to."""
         whole = Window(0, 0, image.height, image.width)
-        left = boxes_in([_oriented(box) for box in image.boxes if box.segmentation], whole, 0)
+        boxes = [_oriented(box) for box in self._compared(image)]
+        if self.released:
+            yield whole, boxes
+            return
+        left = boxes_in(boxes, whole, 0)
         for window in tile_windows(image.height, image.width, self.tile, self.overlap):
             inside = boxes_in(left, window, self.share)
             taken = {box.index for box in inside}
@@ -136,14 +154,14 @@ def _oriented(box: Box) -> Box:
 
 
 def _compare(masks: Iterator[Mask | None], truths: Sequence[Runs]) -> NDArray[np.float64]:
-    """Sum up ``(4,)``: instances with a union, their IoU, intersections, unions."""
-    sums = np.zeros(4)
+    """Sum up ``(5,)``: instances with a union, their IoU, intersections, unions; the last stays 0."""
+    sums = np.zeros(5)
     for mask, truth in zip(masks, truths, strict=True):
         runs = None if mask is None else mask.runs(truth.height, truth.width)
         common = 0 if runs is None else runs.overlap(truth)
         union = truth.area + (0 if runs is None else runs.area) - common
         if union:
-            sums += (1, common / union, common, union)
+            sums += (1, common / union, common, union, 0)
     return sums
 
 
@@ -164,11 +182,14 @@ class PromptScore:
 
 @dataclass(frozen=True)
 class AblationTable:
-    """The whole table: a segmenter on annotations of a format, over so many images that were read.
+    """The whole table: a segmenter on annotations of a format.
 
     Attributes:
         rows: The floors, then the prompts.
-        boxes_without_mask: Boxes left out because the set has no true mask of them.
+        images: Images of which any object was compared.
+        images_left_out: Images with boxes of which none was.
+        boxes_left_out: Boxes without a true mask, or in an image that is left out.
+        released: As `PromptAblation.released`.
         failures: Images that could not be read, with the reason.
     """
 
@@ -176,7 +197,9 @@ class AblationTable:
     format: str
     rows: tuple[PromptScore, ...]
     images: int
-    boxes_without_mask: int
+    images_left_out: int
+    boxes_left_out: int
+    released: bool = False
     failures: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
@@ -202,7 +225,7 @@ def ablate(
     work = work or WorkerOptions()
     annotations = read_boxes(format, boxes, images, category_field=category_field)
     items = [image for image in annotations.images if image.boxes]
-    sums = np.zeros((len(question.rows), 4))
+    sums = np.zeros((len(question.rows), 5))
     failures = list(unopened(annotations).values())
     results = run_tasks(
         question, items, engine=work.engine, workers=work.workers, address=work.address, keep_going=True, gpus=work.gpus
@@ -223,9 +246,19 @@ def ablate(
         )
     rows = tuple(
         PromptScore(name, int(count), ratios / max(count, 1), common / max(union, 1))
-        for name, (count, ratios, common, union) in zip(question.rows, sums.tolist(), strict=True)
+        for name, (count, ratios, common, union, _) in zip(question.rows, sums.tolist(), strict=True)
     )
-    return AblationTable(question.segmenter, format, rows, len(items), total - int(sums[0, 0]), tuple(failures))
+    used, compared = int(sums[0, 4]), int(sums[:, 0].max())
+    return AblationTable(
+        question.segmenter,
+        format,
+        rows,
+        used,
+        len(items) - used,
+        total - compared,
+        question.released,
+        tuple(failures),
+    )
 
 
 def format_ablation(ablation: AblationTable, published: Mapping[str, Sequence[float]] | None = None) -> str:
@@ -237,7 +270,11 @@ def format_ablation(ablation: AblationTable, published: Mapping[str, Sequence[fl
         figures = "" if published is None else f"  {known[0]:.2f} / {known[1]:.2f}" if known else "  -"
         line = f"{row.prompt:<{width}}  {row.instances:>9}  {100 * row.miou_i:>6.2f}  {100 * row.miou_p:>6.2f}"
         lines.append(line + figures)
-    lines.append(f"{ablation.segmenter} on {ablation.images} images, {ablation.boxes_without_mask} boxes without mask")
+    how = "counted as released" if ablation.released else "counted by object"
+    lines.append(
+        f"{ablation.segmenter} on {ablation.images} images, {how}; left out: {ablation.images_left_out} images without,"
+        f" {ablation.boxes_left_out} boxes without a true mask or in such an image"
+    )
     if published is not None:
         lines.append("published: SAM ViT-H, 124 test images; - where the figure is not known here")
     lines += [f"failed: {failure}" for failure in ablation.failures[:5]]

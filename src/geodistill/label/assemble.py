@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,9 +14,10 @@ from typing import Any, TextIO
 
 import yaml
 
+from geodistill.data.findings import label_notes
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.measure import measure
-from geodistill.data.splits import SplitPlan, divide
+from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
 from geodistill.files import atomic_path
 from geodistill.label.accounts import Accounts, TileFiles, TileRecord
@@ -24,11 +26,15 @@ from geodistill.label.ledger import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFES
 from geodistill.label.pixels import unlabelled_colour
 from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.tiles import TileId
+from geodistill.lazy import load
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import json_text
 
 FORMAT_VERSION = 2
+
+SOURCE_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Split by the words that folders of detection sets are called by."""
 
 INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
@@ -137,7 +143,10 @@ def _write_instances(run: LabelRun, tiles: Iterator[tuple[ImageBoxes, Window, Ti
                 number += 1
                 ids = {"id": number, "image_id": len(images), "category_id": category_id(instance["mask_value"])}
                 _item(file, number, ids | instance)
-            written.append(_WrittenTile(image.key, files.bands, _row(run.out, image, window, files)))
+            row = _row(run.out, image, window, files)
+            if row.gsd is None and image.source is not None and run.settings.format == "dota":
+                row = replace(row, gsd=load("geodistill.label.formats.txt:dota_gsd")(image.source))
+            written.append(_WrittenTile(image.key, files.bands, row))
         file.write('\n],\n"images": [')
         for position, entry in enumerate(images, 1):
             _item(file, position, entry)
@@ -204,13 +213,10 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     kinds = Counter(one.bands for one in written)
     bands = min(kinds, key=lambda names: (-kinds[names], names))
     rows = [(one.key, one.row) for one in written if len(one.bands) == len(bands)]
-    settings = run.settings
-    plan = SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
-    wished = sum(fraction > 0 for fraction in settings.fractions)
-    if settings.group_regex is None and len({key for key, _ in rows}) < wished:
-        divided = [(row, "train", key) for key, row in rows]  # too few images to part
-    else:
-        divided = divide(rows, plan)
+    names = {image.key: f"{image.key}{image.image.suffix}" for image in run.annotations.images}
+    divided = _divided(rows, names, run.settings)
+    left_out = sum(split == LEFT_OUT for _, split, _ in divided)
+    divided = [one for one in divided if one[1] != LEFT_OUT]
     entries = tuple(replace(row, split=split, group=group) for row, split, group in divided)
     legend = replace(run.legend, ignore_colours=(unlabelled_colour(run.legend),))
     manifest = Manifest(entries, bands, legend)
@@ -219,5 +225,42 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     return {
         "splits": {split: counts[split] for split in SPLITS if counts[split]},
         "other_bands_left_out": len(written) - len(rows),
+        "in_no_list": left_out,
         "problems": list(manifest.problems),
+        "notes": label_notes(manifest),
     }
+
+
+def _divided(
+    rows: Sequence[tuple[str, Row]], names: Mapping[str, str], settings: LabelSettings
+) -> list[tuple[Row, str, str]]:
+    """Return each tile, given with its image's key, with split and group; tiles of one image are never parted."""
+    images = dict(reversed(rows))
+    if settings.lists is not None:
+        listed = divide(
+            [(names[key], row) for key, row in images.items()],
+            SplitPlan("lists", lists=settings.lists, seed=settings.seed),
+        )
+        splits = dict(zip(images, (split for _, split, _ in listed), strict=True))
+        return [(row, splits[key], key) for key, row in rows]
+    known = {key: split for key in images if (split := source_split(key))} if settings.split == "source" else {}
+    unknown = [(key, row) for key, row in rows if key not in known]
+    plan = SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
+    wished = sum(fraction > 0 for fraction in settings.fractions)
+    if settings.group_regex is None and len({key for key, _ in unknown}) < wished:
+        divided = [(row, "train", key) for key, row in unknown]  # too few images to part
+    else:
+        divided = divide(unknown, plan)
+    of_row = {id(row): (split, group) for row, split, group in divided}
+    return [(row, *of_row.get(id(row), (known.get(key, ""), key))) for key, row in rows]
+
+
+def source_split(key: str) -> str:
+    """Return the split that a folder of a source image's path names; nothing where none does, or names two."""
+    splits = {
+        SOURCE_SPLITS[word]
+        for folder in key.split("/")[:-1]
+        for word in re.split(r"[^a-z]+", folder.lower())
+        if word in SOURCE_SPLITS
+    }
+    return splits.pop() if len(splits) == 1 else ""

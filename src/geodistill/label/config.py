@@ -12,6 +12,7 @@ from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.spec import Colour, Legend, default_colours
 
 Empty = Literal["drop", "keep"]
+Division = Literal["random", "source"]
 
 PRESET_NAMES = ("sota", "sior", "fast")
 """Keys of `geodistill.label.presets.PRESETS`."""
@@ -35,13 +36,18 @@ class LabelSettings:
         tile: Side of the tiles in pixels; ``None`` for whole images.
         overlap: Pixels that neighbouring tiles share.
         share: Least share of a box's area inside a tile for the box to belong to it.
-        empty: Whether tiles without any label are written.
+        empty: Whether tiles without any label are written; by default where there is a background, of which they
+            are true samples.
         keep_difficult: Whether boxes marked difficult are used.
         order: What lies on top where instances overlap.
         rules: How masks are mended.
         bands: Positions, from 1, of the one or three bands that the segmenter sees; the first three by default.
         fractions: Shares of train, val and test in the manifest; images are never parted from their own tiles.
         group_regex: Names the group of an image from its key, for images that must stay in one split.
+        split: ``random`` divides by the fractions; ``source`` keeps what the folders of the source say (``train``,
+            ``val``, ``test``, ``JPEGImages-test`` ...), and divides by the fractions of train and val what they do not.
+        lists: Folder of ``train.txt``, ``val.txt`` and ``test.txt`` with the names of source images; others are left
+            out of the manifest.
         seed: Random seed of the split.
 
     Raises:
@@ -61,27 +67,41 @@ class LabelSettings:
     tile: int | None = None
     overlap: int = 0
     share: float = 0.7
-    empty: Empty = "drop"
+    empty: Empty | None = None
     keep_difficult: bool = True
     order: Order = "large-first"
     rules: Rules = field(default_factory=Rules)
     bands: tuple[int, ...] | None = None
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     group_regex: str | None = None
+    split: Division = "random"
+    lists: Path | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         parse_prompt(self.prompt)
-        for what, value, known in (("empty", self.empty, Empty), ("painting order", self.order, Order)):
+        for what, value, known in (
+            ("empty", self.empty or "drop", Empty),
+            ("painting order", self.order, Order),
+            ("split", self.split, Division),
+        ):
             if value not in get_args(known):
                 raise UnknownNameError(what, value, get_args(known))
         check_view(self.tile, self.overlap, self.share, self.bands)
+        if self.lists is not None and (self.split != "random" or self.group_regex is not None):
+            raise RecipeError("lists beside another way to divide", "lists alone")
         if self.colours is not None and (self.classes is None or len(self.colours) != len(self.classes)):
             raise RecipeError(f"{len(self.colours)} colours", "one per class, with the classes named")
+
+    @property
+    def keeps_empty(self) -> bool:
+        """Whether tiles without any label are written."""
+        return self.background is not None if self.empty is None else self.empty == "keep"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; equal settings give equal forms."""
         data = asdict(self) | {"images": str(self.images.absolute()), "boxes": str(self.boxes.absolute())}
+        data |= {"lists": None if self.lists is None else str(self.lists.absolute())}
         return {key: _plain(value) for key, value in data.items()}
 
     def legend(self, categories: tuple[str, ...]) -> Legend:
@@ -113,13 +133,15 @@ class LabelChoices(TypedDict, total=False):
     tile: int | None
     overlap: int
     share: float
-    empty: Empty
+    empty: Empty | None
     keep_difficult: bool
     order: Order
     rules: Rules
     bands: tuple[int, ...] | None
     fractions: tuple[float, float, float]
     group_regex: str | None
+    split: Division
+    lists: Path | None
     seed: int
 
 

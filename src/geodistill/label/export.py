@@ -24,9 +24,10 @@ from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest
 from geodistill.data.mask_files import read_mask
-from geodistill.errors import DataError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.files import atomic_path
 from geodistill.label.annotated_masks import checked_runs
+from geodistill.label.formats.published import write_pickles
 from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
 from geodistill.label.masks import Runs
 from geodistill.label.pixels import read_tiles, write_mask, write_picture
@@ -182,8 +183,12 @@ SAMRS_LISTS = {"train": "train.txt", "val": "valid.txt", "test": "test.txt"}
 """List of names of each split, as SAMRS's code calls them."""
 
 
-def export_labels(labels: Path | str, to: str, out: Path | str, *, progress: bool = False) -> dict[str, Any]:
+def export_labels(
+    labels: Path | str, to: str, out: Path | str, *, pickles: bool = False, progress: bool = False
+) -> dict[str, Any]:
     """Write a finished folder of ``label build`` in one of `FORMS`; the new folder appears whole or not at all.
+
+    With ``pickles`` the form ``samrs`` gets the authors' ``ins/NAME.pkl`` too.
 
     Returns:
         ``images`` by split, ``objects``, and ``left_out``, the images that the manifest has not.
@@ -195,12 +200,17 @@ def export_labels(labels: Path | str, to: str, out: Path | str, *, progress: boo
     """
     if to not in FORMS:
         raise UnknownNameError("form of labels", to, FORMS)
+    if pickles and to != "samrs":
+        raise RecipeError(f"pickles of the form {to}", "the form samrs")
     label_set = load_label_set(labels)
     one_a_folder = {image.image.parent: image.image for image in label_set.images.values()}
     check_folder(out, (label_set.folder, *one_a_folder.values()))
     with atomic_path(out, KIND) as part:
         part.mkdir()
         objects = FORMS[to](label_set, part, progress)
+        if pickles:
+            names = {number: image.name for number, image in label_set.images.items()}
+            write_pickles(part, label_set.annotations(), names, label_set.legend.names)
     splits = Counter(image.split for image in label_set.images.values())
     return {"images": dict(sorted(splits.items())), "objects": objects, "left_out": label_set.left_out}
 

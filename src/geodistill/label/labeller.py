@@ -93,7 +93,7 @@ class Labeller:
 
     def _skips(self, tile: TileTask) -> bool:
         """Whether a tile needs no reading: nothing touches it and empty tiles are not wanted."""
-        return not tile.boxes and self.settings.empty == "drop"
+        return not tile.boxes and not self.settings.keeps_empty
 
     def _read(self, task: ImageTask, open_files: ExitStack) -> Iterator[_TileJob]:
         tiles = [tile for tile in task.tiles if not self._skips(tile)]
@@ -138,7 +138,7 @@ class Labeller:
         """Turn the masks of a tile into its files and its record."""
         height, width = work.tile.valid.shape
         instances = [
-            _instance(result.box, self.legend.names.index(result.box.category), result.score, result.runs)
+            _instance(result, self.legend.names.index(result.box.category), result.runs)
             for result in results
             if result.runs is not None
         ]
@@ -146,7 +146,7 @@ class Labeller:
         classes = [instance["mask_value"] for instance in instances]
         painted = paint(masks, classes, height, width, self.settings.order)
         files = None
-        if instances or self.settings.empty == "keep":
+        if instances or self.settings.keeps_empty:
             indices = self._with_background(painted.indices, work, {instance["box"] for instance in instances})
             indices[~work.tile.valid] = IGNORE_INDEX
             files = self._write_files(work, indices, instances)
@@ -205,8 +205,9 @@ def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
     return {category: dict(sorted(counter.items())) for category, counter in sorted(counts.items()) if counter}
 
 
-def _instance(box: Box, value: int, score: float, runs: Runs) -> dict[str, Any]:
+def _instance(result: _Result, value: int, runs: Runs) -> dict[str, Any]:
     """Return a COCO annotation without its ids; the oriented box is measured where none was annotated."""
+    box = result.box
     left, top, right, bottom = box.hbox
     corners = runs.smallest_rectangle() if box.kind == "hbox" else box.corners
     first_row, first_column, end_row, end_column = runs.bounds
@@ -218,7 +219,8 @@ def _instance(box: Box, value: int, score: float, runs: Runs) -> dict[str, Any]:
         "rbox": [round(v, 2) for v in corners.ravel().tolist()],
         "segmentation": runs.to_coco(),
         "area": runs.area,
-        "score": round(float(score), 4),
+        "score": round(float(result.score), 4),
+        "changed": list(result.changes),
         "difficult": box.difficult,
         "iscrowd": 0,
     }

@@ -84,6 +84,7 @@ def build(
         What ``label.json`` holds.
 
     Raises:
+        RecipeError: The boxes are of one class and there is no background.
         DataError: Annotations or images cannot be used, an image failed and ``keep_going`` is not set, or not one box
             gave a label.
         OutputError: The folder holds another run or anything else, is in use, or cannot be written.
@@ -103,6 +104,7 @@ def build(
     )
     legend = settings.legend(annotations.categories)
     _refuse_boxless(annotations, settings)
+    _refuse_one_class(annotations, settings)
     with hold_folder(out, "label build"):
         account = _build(settings, legend, annotations, out, work, resume, progress)
     return _told(account, out, keep_going)
@@ -152,6 +154,17 @@ def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
         f"no box in {settings.boxes} to label the {len(annotations.images)} images by ({summary}{unmatched})",
         f"at least one box, of {', '.join(settings.classes)}" if settings.classes else "at least one box",
     )
+
+
+def _refuse_one_class(annotations: Annotations, settings: LabelSettings) -> None:
+    """Refuse boxes of one class without a background, from which masks of one class alone would come."""
+    categories = {box.category for image in annotations.images for box in image.boxes}
+    if settings.background is None and len(categories) == 1:
+        raise RecipeError(
+            f"boxes of {categories.pop()!r} alone, and no background: nothing could be learnt from such labels",
+            "two classes or more",
+            "name what no box touches with --background NAME",
+        )
 
 
 def _told(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any]:
@@ -279,7 +292,10 @@ def format_account(account: dict[str, Any], out: Path) -> str:
         lines.append(f"{out / 'manifest.parquet'}: {splits}")
         if manifest["other_bands_left_out"]:
             lines.append(f"{manifest['other_bands_left_out']} images with another number of bands are not in it")
+        if manifest["in_no_list"]:
+            lines.append(f"{manifest['in_no_list']} images in no list are not in it")
         lines += [f"problem: {problem}" for problem in manifest["problems"][:5]]
+        lines += [f"note: {note}" for note in manifest["notes"]]
     lines += [f"failed: {failure['error']}" for failure in account["failures"][:5]]
     if len(account["failures"]) > 5:
         lines.append(f"... and {len(account['failures']) - 5} more failed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from geodistill.data.catalog.declarations import COLOURS, FAST, SIOR, SOTA
+from geodistill.label.config import Division
 from geodistill.label.postprocess import NO_RULES, Order, Rules
 from geodistill.spec import Colour
 
@@ -26,6 +27,8 @@ class Preset:
     share: float = 0.7
     order: Order = "annotation"
     rules: Rules = NO_RULES
+    fractions: tuple[float, float, float] = (0.95, 0.05, 0.0)
+    split: Division = "source"
     segmenter: str = SEGMENTER
 
     @property
@@ -34,6 +37,7 @@ class Preset:
         return COLOURS[: len(self.classes)]
 
 
+# The paper trains on a part and validates on the rest, without DIOR's test images; the parts are not published.
 # The paper does not publish its cropping of DOTA-v2.0 and FAIR1M-2.0; these are the released configurations of the
 # tool that it names (BboxToolkit): 1024 with 200 shared pixels and share 0.7, 600 with 150 and 0.5.
 PRESETS: dict[str, Preset] = {

@@ -15,12 +15,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.data.catalog.declarations import COLOURS
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
 from geodistill.errors import DataError
 from geodistill.label.annotated_masks import checked_runs, coco_polygons
 from geodistill.label.export import progress_bar, read_instances
+from geodistill.label.formats.published import find_instances, published_classes, read_objects
 from geodistill.label.formats.raw_boxes import points
 from geodistill.label.ledger import FOLDERS, INSTANCES, MANIFEST
 from geodistill.label.masks import Runs
@@ -127,6 +129,8 @@ def stats(
 ) -> SetStatistics:
     """Measure a labelled set: a folder of ``label build``, a COCO json file with masks, or a manifest (Parquet).
 
+    So too SAMRS's published sets, by the ``ins/*.pkl`` below their folder; no pickle is executed.
+
     With ``regions`` each connected region (8 neighbours) of a class counts as an instance of a manifest, which has
     none.
 
@@ -137,13 +141,17 @@ def stats(
     name = name or set_name(place)
     if place.is_dir() and (place / INSTANCES).is_file():
         return _coco(place / INSTANCES, name, place, progress)
+    if place.is_dir() and (files := find_instances(place)):
+        return _published(files, name, progress)
     if place.is_dir() and (place / MANIFEST).is_file():
         return _manifest(Manifest.load(place / MANIFEST), name, regions, progress)
     if place.suffix.lower() == ".json" and place.is_file():
         return _coco(place, name, None, progress)
     if place.suffix.lower() == ".parquet" and place.is_file():
         return _manifest(Manifest.load(place), name, regions, progress)
-    raise DataError(f"no labelled set at {place}", "a folder of 'label build', a COCO json file, or a manifest")
+    raise DataError(
+        f"no labelled set at {place}", "a folder of 'label build' or of SAMRS (ins/*.pkl), a COCO json file, a manifest"
+    )
 
 
 def set_name(place: Path | str) -> str:
@@ -157,7 +165,7 @@ def set_files(place: Path | str) -> list[Path]:
     place = Path(place)
     if not place.is_dir():
         return [place]
-    return [place / name for name in (INSTANCES, MANIFEST, *FOLDERS)]
+    return [place / name for name in (INSTANCES, MANIFEST, *FOLDERS)] + [f.parent for f in find_instances(place)[:1]]
 
 
 def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStatistics:
@@ -191,6 +199,28 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
     statistics.pixels = statistics.mask_pixels
     if folder is not None:
         _add_maps(statistics, masks, values, folder, progress)
+    return statistics
+
+
+def _published(files: Sequence[Path], name: str, progress: bool) -> SetStatistics:
+    """Count the objects of a published set; its pixels are the sums of the masks, and only labelled images count."""
+    classes = published_classes(files)
+    statistics = SetStatistics(name, classes, COLOURS[: len(classes)], len(files))
+    counted = _Instances(len(classes))
+    heights, widths = list[float](), list[float]()
+    for file in progress_bar(files, "counting instances", progress):
+        runs = None
+        for entry in read_objects(file):
+            runs = entry.runs
+            if entry.value >= len(classes) or entry.category.lower() != classes[entry.value].lower():
+                raise DataError(f"{file}: class {entry.category!r} of value {entry.value}", f"one of {classes[0]} ...")
+            counted.add(entry.value, runs.area, file)
+        if runs is not None:
+            heights.append(float(runs.height))
+            widths.append(float(runs.width))
+    statistics.height, statistics.width = Spread.of(heights), Spread.of(widths)
+    counted.give_to(statistics)
+    statistics.pixels = statistics.mask_pixels
     return statistics
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -21,13 +22,15 @@ from geodistill.writing import csv_text
 TABLES = ("classes.csv", "sizes.csv", "per_image.csv")
 PICTURES = ("classes.png", "sizes.png", "per_image.png")
 COMPARISON = "comparison.csv"
+SET_PICTURES = ("classes_of_sets.png", "sizes_of_sets.png")
 _COLUMNS = ("set", "images", "classes", "channels", "resolution (m)", "image size", "instances", "labelled")
 
 
 def write_statistics(sets: Sequence[SetStatistics], out: Path | str) -> list[Path]:
     """Write CSV files and pictures: of one set into ``out``, of several into a folder each with a comparison beside.
 
-    ``classes`` is the paper's figure 5, ``sizes`` its figure 6, ``comparison.csv`` has the columns of its table 2.
+    ``classes`` is the paper's figure 5, ``sizes`` its figure 6, ``comparison.csv`` has the columns of its table 2;
+    ``classes_of_sets`` and ``sizes_of_sets`` are those two figures of all sets that have instances, on one page each.
 
     Returns:
         The files written.
@@ -49,6 +52,10 @@ def write_statistics(sets: Sequence[SetStatistics], out: Path | str) -> list[Pat
             written.append(_write_figure(folder / name, figure))
     if len(sets) > 1:
         written.append(_write_csv(out / COMPARISON, [_COLUMNS, *map(_comparison, sets)]))
+        counted = [statistics for statistics in sets if statistics.instances]
+        if counted:
+            pages = (_classes_of_sets(counted), _sizes_of_sets(counted))
+            written += [_write_figure(out / name, page) for name, page in zip(SET_PICTURES, pages, strict=True)]
     return written
 
 
@@ -56,7 +63,7 @@ def statistics_files(names: Sequence[str], out: Path | str) -> list[Path]:
     """Return every file that `write_statistics` may write for sets of these names."""
     out = Path(out)
     files = [folder / name for folder in _folders(names, out) for name in (*TABLES, *PICTURES)]
-    return files if len(names) == 1 else [*files, out / COMPARISON]
+    return files if len(names) == 1 else [*files, out / COMPARISON, *(out / name for name in SET_PICTURES)]
 
 
 def _folders(names: Sequence[str], out: Path) -> list[Path]:
@@ -145,8 +152,14 @@ def _classes(statistics: SetStatistics) -> list[Sequence[Any]]:
     rows = _class_rows(statistics)
     if not statistics.instances:
         return [("class", "pixels"), *((row["class"], row["pixels"]) for row in rows)]
-    head = ("class", "pixels", "instances", "mean_pixels", f"below_{SMALL}_pixels")
-    return [head, *((r["class"], r["pixels"], r["instances"], f"{r['mean']:.1f}", r["small"]) for r in rows)]
+    head = ("class", "pixels", "instances", "mean_pixels", f"below_{SMALL}_pixels", "mask_pixels")
+    return [
+        head,
+        *(
+            (r["class"], r["pixels"], r["instances"], f"{r['mean']:.1f}", r["small"], masks)
+            for r, masks in zip(rows, statistics.mask_pixels, strict=True)
+        ),
+    ]
 
 
 def _sizes(statistics: SetStatistics) -> list[Sequence[Any]]:
@@ -182,13 +195,44 @@ def _classes_figure(statistics: SetStatistics) -> Figure:
     )
     figure = _figure(3 + 0.35 * len(order), 3.2 * len(bars) + 1)
     for axes, (label, counts) in zip(figure.subplots(len(bars), squeeze=False)[:, 0], bars, strict=True):
-        colours = [[part / 255 for part in statistics.colours[at]] for at in order]
-        axes.bar(range(len(order)), [counts[at] for at in order], color=colours, edgecolor="0.3", linewidth=0.5)
-        axes.set_yscale("symlog", linthresh=1)
-        axes.set_ylabel(label)
-        names = [statistics.classes[at].replace("$", r"\$") for at in order]
-        axes.set_xticks(range(len(order)), names, rotation=60, ha="right", rotation_mode="anchor")
+        _bars(axes, statistics, counts, label, order)
     figure.suptitle(statistics.name.replace("$", r"\$"), fontsize=10)
+    return figure
+
+
+def _bars(axes: Axes, statistics: SetStatistics, counts: Sequence[int], label: str, order: Sequence[int]) -> None:
+    """Draw a bar for each class, on a logarithmic axis."""
+    colours = [[part / 255 for part in statistics.colours[at]] for at in order]
+    axes.bar(range(len(order)), [counts[at] for at in order], color=colours, edgecolor="0.3", linewidth=0.5)
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylabel(label)
+    names = [statistics.classes[at].replace("$", r"\$") for at in order]
+    axes.set_xticks(range(len(order)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+
+
+def _classes_of_sets(sets: Sequence[SetStatistics]) -> Figure:
+    """Pixels of all masks (above) and instances (below) of each class, a column for each set: the paper's figure 5."""
+    figure = _figure(1.5 + sum(2 + 0.28 * len(s.classes) for s in sets), 8)
+    widths = [len(s.classes) for s in sets]
+    grid = figure.subplots(2, len(sets), squeeze=False, gridspec_kw={"width_ratios": widths})
+    for column, statistics in enumerate(sets):
+        order = sorted(range(len(statistics.classes)), key=lambda at: statistics.classes[at].lower())
+        _bars(grid[0, column], statistics, statistics.mask_pixels, "pixels of masks", order)
+        _bars(grid[1, column], statistics, statistics.instances, "instances", order)
+        grid[0, column].set_title(statistics.name.replace("$", r"\$"), fontsize=10)
+    return figure
+
+
+def _sizes_of_sets(sets: Sequence[SetStatistics]) -> Figure:
+    """Instances by the size of their mask, a panel for each set: the paper's figure 6."""
+    figure = _figure(5.5 * len(sets), 4)
+    labels = [f"{max(low, 1)}-{high - 1}" for low, high in pairwise(EDGES)] + [f"{EDGES[-1]}+"]
+    for axes, statistics in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
+        axes.bar(range(len(EDGES)), statistics.sizes.sum(axis=0), color="0.4")
+        axes.set_xticks(range(len(EDGES)), labels, rotation=75, ha="right", rotation_mode="anchor", fontsize=7)
+        axes.set_title(statistics.name.replace("$", r"\$"), fontsize=10)
+        axes.set_xlabel("pixels of a mask")
+        axes.set_ylabel("instances")
     return figure
 
 

@@ -56,6 +56,8 @@ class OptimizerConfig:
             never do.
         betas: AdamW's two moment factors.
         clip_norm: Largest L2 norm of the whole gradient; no clipping where not given.
+        lr_batch: Samples of a step of all processes that the rates are for; others change them in proportion. The rates
+            are as they stand where not given.
         layer_decay: Of a plain vision transformer as encoder: factor of the learning rate from each block to the one
             before it, and to the last from what follows it.
     """
@@ -66,11 +68,21 @@ class OptimizerConfig:
     decay_vectors: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float | None = None
+    lr_batch: int | None = None
     layer_decay: float | None = None
 
     def __post_init__(self) -> None:
+        if self.lr_batch is not None and self.lr_batch < 1:
+            raise RecipeError(f"optimizer.lr_batch {self.lr_batch}", "a number of samples from 1")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise RecipeError(f"optimizer.layer_decay {self.layer_decay}", "a factor above 0, at most 1")
+
+    def for_batch(self, samples: int) -> OptimizerConfig:
+        """Return the rates of steps of so many samples, as they stand: without `lr_batch`."""
+        if self.lr_batch is None:
+            return self
+        encoder_lr = None if self.encoder_lr is None else self.encoder_lr * samples / self.lr_batch
+        return replace(self, lr=self.lr * samples / self.lr_batch, encoder_lr=encoder_lr, lr_batch=None)
 
 
 @dataclass(frozen=True)

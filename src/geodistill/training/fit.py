@@ -106,7 +106,8 @@ def fit(
             notes = notes + start.lines()
         data.restart(unlabelled=method.uses_unlabelled())
         max_steps, norms_every = recipe.trainer.max_steps, recipe.trainer.gradient_norms_every
-        task = SegmentationTask(method, spec, recipe.optimizer, recipe.schedule, max_steps, norms_every, sets)
+        optimizer = recipe.optimizer.for_batch(data.config.batch_size * recipe.trainer.devices)
+        task = SegmentationTask(method, spec, optimizer, recipe.schedule, max_steps, norms_every, sets)
         if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images
             load("geodistill.training.trial:try_batch_of_one")(task, method, data)
         with folder.held_run(run):

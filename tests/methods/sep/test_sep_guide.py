@@ -50,7 +50,7 @@ def test_flags_and_names_on_the_page_are_known() -> None:
         assert flag in keys
     for line in re.findall(r"\| `(--optimizer[^`]*)`", GUIDE):
         load_recipe("sep", shlex.split(line))
-    assert re.findall(r"^\| `(\w+)` \|", GUIDE, re.MULTILINE) == list(DECODERS)
+    assert re.findall(r"^\| `(\w+)` \|", GUIDE.partition("## Encoders")[0], re.MULTILINE) == list(DECODERS)
 
 
 @pytest.mark.parametrize("line", re.findall(r"^\| [^|]* \| (`[^|]*) \| timm \|", GUIDE, re.MULTILINE))

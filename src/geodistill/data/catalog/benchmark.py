@@ -21,15 +21,16 @@ Divide = Callable[[Sequence[str]], Split]
 class Layout:
     """Where images and masks lie below the root.
 
-    Patterns are relative paths: ``*`` is any part of a name, ``**/`` any folders, ``{name}`` a field. An image and
-    its mask have equal fields.
+    Patterns are relative paths: ``*`` is any part of a name, ``**/`` any folders, ``{name}`` a field, ``{path}`` one
+    that may hold folders. An image and its mask have equal fields.
 
     Attributes:
         images: Patterns of images, the first that fits wins.
         masks: Patterns of masks.
         key: Format of an image's id in splits and messages.
         split: Field whose value names the official split, by value; where folders are the split.
-        lists: Files below the root, by split, that name a split's images a line.
+        lists: Files below the root, by split, that name a split's images a line; a variant of the set's splits that is
+            asked for by its name goes before them.
         bands: Names of the bands, where they are not those of the set.
         first_bands: Read of an image with more bands the first ones, as the papers' own loaders do.
     """
@@ -91,7 +92,8 @@ def pattern(text: str) -> re.Pattern[str]:
             words.append("[^/]*")
         elif part.startswith("{"):
             name = part[1:-1]
-            words.append(f"(?P={name})" if name in fields_used else f"(?P<{name}>[^/]+?)")
+            kind = ".+?" if name == "path" else "[^/]+?"
+            words.append(f"(?P={name})" if name in fields_used else f"(?P<{name}>{kind})")
             fields_used.add(name)
         else:
             words.append(re.escape(part))

@@ -258,28 +258,40 @@ FAST = (
 )  # fmt: skip
 
 
-def _samrs(name: str, title: str, classes: tuple[str, ...]) -> Benchmark:
+def _parted(ids: Sequence[str]) -> Split:
+    """Divide at random into 95 parts of a hundred to train on and 5 to validate on."""
+    parts = drawn(0.95, 0.05)(ids)
+    return {"train": parts["train"], "val": parts["test"]}
+
+
+def _samrs(name: str, title: str, classes: tuple[str, ...], images: tuple[str, ...], masks: str) -> Benchmark:
     return Benchmark(
         name,
         title,
-        source="github.com/ViTAE-Transformer/SAMRS, or 'label build --preset' on the official detection set",
+        source=f"github.com/ViTAE-Transformer/SAMRS, or 'label build --preset {name}' on the official detection set",
         licence="academic use only",
         legend=Legend(classes, COLOURS[: len(classes)]),
         layouts={
             "official": Layout(
-                ("images/{id}.png", "images/{id}.jpg", "images/{id}.tif"),
-                ("gray/{id}.png",),
+                images,
+                (f"{masks}/gray/{{path}}.png", "gray/{path}.png"),
+                "{path}",
                 lists={"train": "train.txt", "val": "valid.txt"},
             )
         },
+        splits={"drawn": _parted},
         note="there is no background class: 255 is not labelled, so pre-training never sees background",
     )
 
 
+_ANY = ("images/{path}.png", "images/{path}.jpg", "images/{path}.tif")
+# DIOR's test images lie in a folder of their own, whose labels the paper made and did not train on.
+_TRAINVAL = ("JPEGImages-trainval/{path}.jpg", "JPEGImages-trainval/{path}.png")
+
 SAMRS = (
-    _samrs("sota", "SAMRS SOTA, from DOTA-v2.0", SOTA),
-    _samrs("sior", "SAMRS SIOR, from DIOR", SIOR),
-    _samrs("fast", "SAMRS FAST, from FAIR1M-2.0", FAST),
+    _samrs("sota", "SAMRS SOTA, from DOTA-v2.0", SOTA, _ANY, "hbox_segs_init"),
+    _samrs("sior", "SAMRS SIOR, from DIOR", SIOR, _TRAINVAL + _ANY, "hbox_segs_trainvaltest_init"),
+    _samrs("fast", "SAMRS FAST, from FAIR1M-2.0", FAST, _ANY, "rhbox_segs_init"),
 )
 
 CATALOG: dict[str, Benchmark] = {

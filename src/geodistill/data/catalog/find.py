@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.reading import read_text
 
 SHOWN = 5
+
+IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "tif", "tiff", "bmp")
+"""What lists may write behind an image's name."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +126,27 @@ def _matching(
 ) -> dict[str, tuple[Path, str]]:
     """Match files to a layout's patterns; give path and split field by id."""
     matched: dict[str, tuple[Path, str]] = {}
+    left = list(files)
     for text in patterns:
         compiled = pattern(text)
         here: dict[str, tuple[Path, str]] = {}
-        for name in files:
+        others = []
+        for name in left:
             match = compiled.match(name)
             if match is None:
+                others.append(name)
                 continue
             fields = match.groupdict()
             identity = key.format(**fields)
+            if identity in matched:
+                continue
             if identity in here and strict:
                 raise DataError(
                     f"{here[identity][0].relative_to(root)} and {name} below {root} are both {identity}", "one of them"
                 )
             here[identity] = (root / name, fields.get("part", ""))
-        matched = here | matched
+        matched |= here
+        left = others
     return matched
 
 
@@ -148,29 +157,46 @@ def _splits(
     if layout.split is not None:
         known = layout.split
         return {key: known[part.lower()] for key, (_, part) in images.items() if part.lower() in known}, False
-    if layout.lists is not None:
-        return _from_lists(layout.lists, root), True
+    if layout.lists is not None and variant is None:
+        return _from_lists(layout.lists, root, images, tuple(benchmark.splits)), True
     given = benchmark.splits[_variant("split", variant, benchmark.splits)]
     if callable(given):
         return {key: name for name, ids in given(sorted(images)).items() for key in ids}, False
     return {key: name for name, ids in given.items() for key in ids}, True
 
 
-def _from_lists(lists: Mapping[str, str], root: Path) -> dict[str, str]:
+def _from_lists(lists: Mapping[str, str], root: Path, keys: Collection[str], variants: Sequence[str]) -> dict[str, str]:
+    """Return the split of each id that a list names: the id itself, or the last part of exactly one."""
+    known: dict[str, list[str]] = {}
+    for key in keys:
+        for name in {key, key.rpartition("/")[2]}:
+            known.setdefault(name, []).append(key)
     splits: dict[str, str] = {}
     for split, name in lists.items():
         path = next(iter(sorted(root.rglob(name))), None)
-        if path is None:
-            continue
-        lines = read_text(path).splitlines()
-        splits |= {Path(line.strip()).stem: split for line in lines if line.strip()}
+        lines = [] if path is None else read_text(path).splitlines()
+        for line in filter(None, map(str.strip, lines)):
+            listed = _without_suffix(line)
+            hits = [listed] if listed in keys else known.get(listed, [listed])
+            if len(hits) > 1:
+                raise DataError(
+                    f"{path} names {line!r}, which fits {len(hits)} images such as {hits[0]}", "exactly one"
+                )
+            splits[hits[0]] = split
     if not splits:
-        raise DataError(f"none of {', '.join(lists.values())} below {root}", "the set's own lists of its splits")
+        mend = f"or divide at random with --split {variants[0]}" if variants else ""
+        raise DataError(f"none of {', '.join(lists.values())} below {root}", "the set's own lists of its splits", mend)
     return splits
 
 
+def _without_suffix(name: str) -> str:
+    """Return a name as lists write it without an image's suffix; other points belong to it."""
+    stem, point, suffix = name.rpartition(".")
+    return stem if point and suffix.lower() in IMAGE_SUFFIXES else name
+
+
 def _example(text: str, key: str) -> str:
-    return text.replace("{tile}", key).replace("{id}", key.rpartition("/")[2]).replace("**/", "")
+    return text.replace("{path}", key).replace("{tile}", key).replace("{id}", key.rpartition("/")[2]).replace("**/", "")
 
 
 def scan_set(
@@ -187,7 +213,8 @@ def scan_set(
     """Write a manifest of a benchmark set; arguments as of `find_set` and of `geodistill.data.scan.scan`.
 
     The root is the folder that the set lies in, unpacked or as the official zips (also zips of zips), or one zip; what
-    zips hold is unpacked once, beside the manifest. With ``partial`` files that the set lists may be missing.
+    zips hold is unpacked once, beside the manifest. With ``partial`` files that the set lists may be missing. A folder
+    that ``label build`` wrote has a manifest already, which is taken with the splits that it says.
 
     Raises:
         DataError: The root is that of another set, files are missing, a zip is cut short, or only one class has pixels
@@ -198,6 +225,8 @@ def scan_set(
     """
     path = manifest_path(out)
     folder = _unpacked(benchmark, Path(root), path.parent)
+    if (folder / "label.json").is_file() and (folder / "manifest.parquet").is_file():
+        return _take_built(benchmark, folder, path)
     _refuse_other(benchmark, folder)
     files = find_set(benchmark, folder, layout, split)
     if files.missing and not partial:
@@ -230,6 +259,21 @@ def scan_set(
         groups=dict.fromkeys(SPLITS, ()),
         missing=files.missing,
     )
+
+
+def _take_built(benchmark: Benchmark, folder: Path, path: Path) -> ScanReport:
+    """Write the manifest of a folder of ``label build`` elsewhere, where its classes are those of the set."""
+    manifest = Manifest.load(folder / "manifest.parquet")
+    names = () if manifest.legend is None else manifest.legend.names
+    expected = () if benchmark.legend is None else benchmark.legend.names
+    if names != expected:
+        raise DataError(
+            f"{folder}, labelled with the classes {', '.join(names)}",
+            f"those of {benchmark.title}: {', '.join(expected)}",
+            f"label it with --preset {benchmark.name}, or train on its own manifest with --data.manifests",
+        )
+    groups = {s: tuple(sorted({e.group for e in manifest.entries if e.split == s and e.group})) for s in SPLITS}
+    return ScanReport(manifest.save(path), folder, legend_inferred=False, groups=groups)
 
 
 def _first_bands(files: SetFiles, count: int, folder: Path) -> SetFiles:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -97,11 +96,6 @@ class ColourMask:
         begins = np.diff(pixels, prepend=-2) > 1
         ends = np.diff(pixels, append=self.height * self.width + 1) > 1
         return Runs(self.height, self.width, pixels[begins], pixels[ends] + 1)
-
-    def segmentation(self, colour: Colour) -> dict[str, Any] | None:
-        """Return the object of a colour as COCO run lengths, or ``None`` where the colour does not occur."""
-        runs = self.runs(colour)
-        return runs.to_coco() if len(runs.starts) else None
 
 
 def instances_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,26 @@ from geodistill.label.formats.per_image import difficulty, lines_of, numbers, re
 from geodistill.label.formats.raw_boxes import Picture, Pictures, RawBox, ReadOptions, ReadResult, attempt, points
 from geodistill.label.formats.yolo_set import NAME_FILES, YoloRows, all_of, find_class_list
 from geodistill.label.records import kind_of_corners, rectangle
+from geodistill.reading import ANNOTATION_BYTES, read_text
 
 _DOTA_HEADER = re.compile(r"(imagesource|gsd|acquisition[ _]?dates?)\b|[a-z][\w ]*[:=]", re.IGNORECASE)
 _DOTA_FORM = "x1 y1 x2 y2 x3 y3 x4 y4 category difficult"
+
+
+_DOTA_GSD = re.compile(r"gsd\s*:\s*([0-9]*\.?[0-9]+)\s*$", re.IGNORECASE)
+
+
+@lru_cache(maxsize=1)
+def dota_gsd(file: Path) -> float | None:
+    """Return the metres per pixel that a file's first lines say (``gsd:0.146``), or ``None``."""
+    for line in read_text(file, ANNOTATION_BYTES).splitlines()[:3]:
+        if (match := _DOTA_GSD.match(line.strip())) and 0 < float(match.group(1)) <= LARGEST_GSD:
+            return float(match.group(1))
+    return None
+
+
+LARGEST_GSD = 1000.0
+"""Metres per pixel that no detection set goes beyond."""
 
 
 def read_dota(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:

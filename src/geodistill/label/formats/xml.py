@@ -251,7 +251,9 @@ _HRSC_EDGES = ("box_xmin", "box_ymin", "box_xmax", "box_ymax")
 
 
 def read_hrsc(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
-    """Read a folder ``Annotations`` of xml files; true masks come from a folder ``LandMask`` beside it, if there.
+    """Read a folder ``Annotations`` of xml files; true masks come from ``LandMask`` beside it, if there.
+
+    Or from ``FullDataSet/LandMask`` beside the folder that it is in. Where a colour has no pixel, the mask is empty.
 
     Every object is a ``ship``, unless ``category_field`` names the tag of its class, such as ``Class_ID``.
     """
@@ -262,9 +264,11 @@ def read_hrsc(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
             raise DataError(f"{file} has the root <{root.tag}>", "<HRSC_Image>", "choose the format that the file has")
 
     def objects(root: Element, file: Path, picture: Picture) -> Iterator[RawBox]:
-        mask_file = file.parent.parent / "LandMask" / f"{file.stem}.png"
+        split = file.parent.parent
+        places = (split / "LandMask", split.parent / "FullDataSet" / "LandMask")
+        mask_file = next((path for path in (p / f"{file.stem}.png" for p in places) if path.is_file()), None)
         masks = None
-        if mask_file.is_file() and picture.size is not None:
+        if mask_file is not None and picture.size is not None:
             masks = ColourMask.load(mask_file, *picture.size)
         make = partial(_hrsc_object, masks=masks, tag=tag)
         return _objects(
@@ -285,7 +289,7 @@ def _hrsc_object(element: Element, source: str, masks: ColourMask | None, tag: s
         source=source,
         kind="rbox",
         difficult=difficulty(text_of(element, "difficult"), source),
-        segmentation=None if masks is None or colour is None else masks.segmentation(colour),
+        segmentation=None if masks is None or colour is None else masks.runs(colour).to_coco(),
         horizontal=horizontal,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from geodistill.nn.encoders import build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 
 Architecture = Literal["unet", "upernet", "mask2former"]
+Pyramid = Literal["last", "blocks"]
 
 DECODERS: dict[str, str] = {
     "unet": "geodistill.methods.sep.network:UNetBlocks",
@@ -110,6 +111,30 @@ class UNetHead(SepHead):
         return logits
 
 
+class LastMapPyramid(nn.Module):
+    """The pyramid of a plain vision transformer's last map, as released with SAMRS: x4, x2, as it is, and halved.
+
+    Args:
+        channels: Of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.four = nn.Sequential(
+            nn.ConvTranspose2d(channels, channels, 2, 2),
+            nn.BatchNorm2d(channels),
+            nn.GELU(),
+            nn.ConvTranspose2d(channels, channels, 2, 2),
+        )
+        self.two = nn.ConvTranspose2d(channels, channels, 2, 2)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps of one size, of which the last is ``(B, C, h, w)`` -> four maps of h and w times 4, 2, 1 and 1/2."""
+        last = self.norm(maps[-1].movedim(1, -1)).movedim(-1, 1)
+        return [self.four(last), self.two(last), last, F.max_pool2d(last, 2, ceil_mode=True)]
+
+
 class UPerBlocks(SepDecoder):
     """UPerNet up to its fused map.
 
@@ -158,6 +183,8 @@ class SepNetworkConfig:
         encoder_weights: ``pretrained`` (from the hub), a weights file or directory, or a Segmenter directory;
             random where not given.
         decoder_channels: Width of the decoder; SAMRS's where not given.
+        pyramid: Maps of a plain vision transformer at the decoder's strides: from its ``last`` block, as released, or
+            from four ``blocks``.
         pass_per_set: Run each set's part of a batch through the network by itself, as the released code does: a batch
             norm then sees one set at a time in training, and their mixture when the network is used.
     """
@@ -166,6 +193,7 @@ class SepNetworkConfig:
     encoder: str = "resnet50"
     encoder_weights: str | None = None
     decoder_channels: int | None = None
+    pyramid: Pyramid = "last"
     pass_per_set: bool = False
 
 
@@ -212,6 +240,7 @@ class SepNetwork(nn.Module):
         encoder: str = "resnet50",
         encoder_weights: str | None = None,
         decoder_channels: int | None = None,
+        pyramid: Pyramid = "blocks",  # that of Segmenters which do not say
         sets: Mapping[str, int] | None = None,
         pass_per_set: bool = False,
         auxiliary: bool = True,
@@ -219,15 +248,17 @@ class SepNetwork(nn.Module):
         super().__init__()
         if architecture not in DECODERS:
             raise UnknownNameError("architecture", architecture, DECODERS)
+        if pyramid not in get_args(Pyramid):
+            raise UnknownNameError("pyramid", pyramid, get_args(Pyramid))
         self.sets = dict(sets or {})
         if self.sets and sum(self.sets.values()) != classes:
             raise ArtifactError(f"sets of {self.sets} classes for a network of {classes}", "classes that add up")
         self.pass_per_set = pass_per_set
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=wants_output_norms(encoder))
         maps, strides = self.encoder.channels[-4:], self.encoder.strides[-4:]
-        self.neck: MultiLevelNeck | None = None
+        self.neck: MultiLevelNeck | LastMapPyramid | None = None
         if self.encoder.isotropic and len(maps) == 4:
-            self.neck = MultiLevelNeck(maps, maps[-1])
+            self.neck = LastMapPyramid(maps[-1]) if pyramid == "last" else MultiLevelNeck(maps, maps[-1])
         elif strides != _STRIDES:
             raise RecipeError(
                 f"{architecture} on {self.encoder.name} with strides {list(strides)}",

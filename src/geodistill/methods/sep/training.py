@@ -83,6 +83,7 @@ def build(recipe: SepRecipe, context: BuildContext) -> Method:
         "architecture": network.architecture,
         "encoder": network.encoder,
         "decoder_channels": network.decoder_channels,
+        "pyramid": network.pyramid,
     }
     if sets:
         arguments["sets"] = {name: each.classes for name, each in sets.items()}

@@ -30,6 +30,8 @@ def prompt_figures(
 ) -> dict[str, dict[str, float]]:
     """Compare the prompts of some rows, those that were not compared yet; return ``instance_iou`` and ``pixel_iou``.
 
+    Objects are counted as SAMRS's released code does.
+
     Args:
         rows: The rows by label.
         source: Made-up scenes, whose objects GrabCut cuts out, or HRSC2016's test images under SAM ViT-H.
@@ -45,13 +47,13 @@ def prompt_figures(
     where = {"made up": [SCENES, SIDE]} if smoke else source.identity("hrsc2016")
     places = {}
     for label, row in rows.items():
-        decides = json.dumps({"data": where, "segmenter": name, "prompt": row.prompt}, sort_keys=True)
+        decides = json.dumps({"data": where, "segmenter": name, "prompt": row.prompt, "released": True}, sort_keys=True)
         places[label] = out / f"prompts-{hashlib.sha256(decides.encode()).hexdigest()[:12]}" / "figures.json"
     missing = [label for label, place in places.items() if not place.is_file()]
     if missing:
         form, boxes, images = _draw(source) if isinstance(source, MadeUpSets) else _official(source)
         prompts = tuple(parse_prompt(rows[label].prompt) for label in missing)
-        ablation = ablate(form, boxes, images, PromptAblation(name, prompts), progress=True)
+        ablation = ablate(form, boxes, images, PromptAblation(name, prompts, released=True), progress=True)
         scores = {row.prompt: row for row in ablation.rows}
         for label, prompt in zip(missing, prompts, strict=True):
             compared = scores["+".join(prompt)]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,11 @@ class MadeUpSets:
         number = sorted(CATALOG).index(name)
         region = list(REGIONS.values())[number % len(REGIONS)]
         for at in range(SCENES):
-            scene = draw_scene(SIDE, region, 100 * number + at)
+            scenes = (draw_scene(SIDE, region, seed) for seed in count(100 * number + at, SCENES))
             if legend is not LEGEND:
-                scene = replace(scene, mask=(scene.mask == LEGEND.names.index("building")).astype(np.uint8))
+                building = LEGEND.names.index("building")
+                scenes = (replace(one, mask=(one.mask == building).astype(np.uint8)) for one in scenes)
+            scene = next(one for one in scenes if len(np.unique(one.mask)) > 1)  # one class alone teaches nothing
             write_scene(scene, images, f"{name}_{at}")
         scan(images / "images", images / "masks", path, legend=legend, split=SplitPlan(fractions=(0.5, 1 / 6, 1 / 3)))
         return path

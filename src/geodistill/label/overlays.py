@@ -1,0 +1,124 @@
+"""Pictures of a labelled image: boxes and prompts, masks in a colour for each object, classes as painted."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from geodistill.data.mask_files import read_mask
+from geodistill.label.doubts import Shown, ViewedImage
+from geodistill.label.export import LabelSet
+from geodistill.label.pixels import read_tiles
+from geodistill.raster import Raster, Window
+
+SIDE = 480
+"""Side of a picture in pixels at most."""
+
+LARGEST = 1024
+"""Side of an image that is shown whole; of a larger one the surroundings of its most doubtful object are."""
+
+Picture = NDArray[np.uint8]
+
+
+def _window(view: ViewedImage) -> Window:
+    """Return what is shown of an image: all, or the surroundings of its first object."""
+    image = view.image
+    if max(image.height, image.width) <= LARGEST:
+        return Window(0, 0, image.height, image.width)
+    left, top, right, bottom = view.objects[0].box
+    height, width = min(SIDE, image.height), min(SIDE, image.width)
+    row = int(np.clip((top + bottom) / 2 - height / 2, 0, image.height - height))
+    column = int(np.clip((left + right) / 2 - width / 2, 0, image.width - width))
+    return Window(row, column, height, width)
+
+
+def draw_view(view: ViewedImage, label_set: LabelSet, prompt: str) -> Picture:
+    """Return the three pictures of a view side by side, ``(h, 3 w, 3)`` uint8."""
+    window = _window(view)
+    with Raster(view.image.image) as raster:
+        rgb = next(iter(read_tiles(raster, [window], None))).rgb
+    scale = min(SIDE / max(window.height, window.width), 4.0)
+    size = (max(round(window.width * scale), 1), max(round(window.height * scale), 1))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    plain = cv2.resize(np.ascontiguousarray(rgb), size, interpolation=how).astype(np.uint8)
+    rows = slice(window.row, window.row + window.height)
+    columns = slice(window.col, window.col + window.width)
+    masks, covered = np.zeros((window.height, window.width, 3), np.uint8), np.zeros((window.height, window.width), bool)
+    for one in reversed(view.objects):
+        crop = one.runs.crop()
+        whole = np.zeros((view.image.height, view.image.width), bool)
+        whole[crop.place] = crop.pixels
+        masks[whole[rows, columns]] = instance_colour(one.number)
+        covered |= whole[rows, columns]
+    indices = read_mask(view.image.mask, label_set.legend)[rows, columns]
+    classes = label_set.legend.paint(indices)
+    parts = [
+        _with_prompts(plain, view.objects, window, scale, prompt),
+        _blended(plain, masks, covered),
+        cv2.resize(np.ascontiguousarray(classes), size, interpolation=cv2.INTER_NEAREST),
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def instance_colour(number: int) -> tuple[int, int, int]:
+    """Return a bright colour for an object; neighbours by number are far from each other."""
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618033988749895 % 1, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _blended(plain: Picture, colours: Picture, covered: NDArray[np.bool_]) -> Picture:
+    size = (plain.shape[1], plain.shape[0])
+    over = cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST)
+    where = cv2.resize(covered.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)[..., None] == 1
+    mixed = np.where(where, plain * 0.4 + over * 0.6, plain)
+    result: Picture = mixed.astype(np.uint8)
+    return result
+
+
+def _with_prompts(plain: Picture, objects: Sequence[Shown], window: Window, scale: float, prompt: str) -> Picture:
+    """Draw boxes in their object's colours, the doubtful ones thick; centre points and mask prompts where asked for."""
+    picture = plain.copy()
+    origin = np.array((window.col, window.row), np.float64)
+    for one in reversed(objects):
+        left, top, right, bottom = one.box
+        upright = np.array(((left, top), (right, top), (right, bottom), (left, bottom)))
+        colour = instance_colour(one.number)
+        parts = prompt.split("+")
+        for corners, kinds in ((upright, ("hbox", "auto")), (one.corners, ("rbox", "rhbox"))):
+            ring = np.round((corners - origin) * scale).clip(-(2**14), 2**14).astype(np.int32)
+            if f"{kinds[0]}-mask" in parts or f"{kinds[1]}-mask" in parts:
+                filled = picture.copy()
+                cv2.fillPoly(filled, [ring], colour)
+                picture = cv2.addWeighted(picture, 0.65, filled, 0.35, 0).astype(np.uint8)
+            if kinds[0] == "hbox" or any(kind in part for part in parts for kind in kinds):
+                cv2.polylines(picture, [ring], True, colour, 3 if one.is_doubtful else 1, cv2.LINE_AA)
+        if "cp" in parts:
+            x, y = ((one.corners.mean(axis=0) - origin) * scale).round().clip(-(2**14), 2**14).astype(int).tolist()
+            cv2.drawMarker(picture, (x, y), colour, cv2.MARKER_CROSS, 12, 2)
+    return picture
+
+
+def contact_sheet(views: Sequence[Picture]) -> Picture:
+    """Return pictures of views, each three side by side, in two columns."""
+    cells = []
+    for picture in views:
+        height = max(round(SIDE / 2 * picture.shape[0] * 3 / picture.shape[1]), 1)
+        cell = np.full((min(height, 3 * SIDE) + 6, 3 * SIDE // 2 + 6, 3), 255, np.uint8)
+        size = (3 * SIDE // 2, cell.shape[0] - 6)
+        cell[:-6, :-6] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        cells.append(cell)
+    if len(cells) % 2:
+        cells.append(np.full_like(cells[-1], 255))
+    rows = []
+    for left, right in zip(cells[::2], cells[1::2], strict=True):
+        tall = max(len(left), len(right))
+        rows.append(np.concatenate([_padded(left, tall), _padded(right, tall)], axis=1))
+    return np.concatenate(rows)
+
+
+def _padded(picture: Picture, height: int) -> Picture:
+    return np.concatenate([picture, np.full((height - len(picture), picture.shape[1], 3), 255, np.uint8)])

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
+from geodistill.cli import main
+from geodistill.errors import DataError, RecipeError
+from geodistill.label.labelling import build
+from geodistill.label.overlays import instance_colour
+from geodistill.label.postprocess import CHANGES, Rules
+from geodistill.label.preview import CONTACT, PAGE, preview
+
+
+class Tags(HTMLParser):
+    """Collects tags with their attributes, and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Six images; in the third the boxes' masks are empty, so that the box stands in their place."""
+    source = make_detection_set(tmp_path / "set", 6, empty=0)
+    data = read_coco(source)
+    data["categories"][0]["name"] = "<script>alert('ship')</script>"
+    write_boxes(source, data)
+    dark = Image.new("RGB", (80, 60), (40, 40, 40))
+    dark.save(source / "images/scene_2.png")
+    rules = Rules(min_score=0.75)
+    build(settings_of(source, segmenter="grabcut", rules=rules, prompt="cp+hbox"), tmp_path / "labels")
+    return tmp_path / "labels"
+
+
+def test_the_page_is_whole_escaped_and_doubtful_first(labels: Path, tmp_path: Path) -> None:
+    summary = preview(labels, tmp_path / "out", count=4)
+    assert (summary["images"], summary["objects"]) == (4, 16)
+    assert summary["doubtful"] >= 4
+    page = (tmp_path / "out" / PAGE).read_text()
+    parsed = Tags()
+    parsed.feed(page)
+    names = [tag for tag, _ in parsed.tags]
+    assert "script" not in names
+    assert "<script>alert('ship')</script>" in parsed.words, "the class's name is text"
+    images = [attributes["src"] or "" for tag, attributes in parsed.tags if tag == "img"]
+    assert len(images) == 4
+    assert all(source.startswith("data:image/jpeg;base64,") for source in images)
+    assert not re.search(r"https?://|src=.(?!data:)", page)
+    heads = [word for word in parsed.words if word.startswith("scene_")]
+    assert heads[0].startswith("scene_2"), "where every mask is the box"
+    assert CHANGES[0] in page
+    contact = np.asarray(Image.open(tmp_path / "out" / CONTACT))
+    assert contact.shape[1] == 2 * (720 + 6)
+    assert len(np.unique(contact.reshape(-1, 3), axis=0)) > 100
+
+
+def test_which_rule_changed_an_object_stands_beside_its_score(labels: Path) -> None:
+    annotations = json.loads((labels / "instances.json").read_text())["annotations"]
+    counts = {name: sum(name in one["changed"] for one in annotations) for name in CHANGES}
+    classes = json.loads((labels / "label.json").read_text())["classes"].values()
+    assert counts == {name: sum(of_class["changed"][name] for of_class in classes) for name in CHANGES}
+    assert counts[CHANGES[0]] >= 4
+
+
+def test_a_part_of_a_large_image_is_shown_around_its_object(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 1, height=1200, width=1300, objects=3, empty=0)
+    build(settings_of(source), tmp_path / "labels")
+    preview(tmp_path / "labels", tmp_path / "out", count=1)
+    contact = np.asarray(Image.open(tmp_path / "out" / CONTACT).convert("RGB"))
+    colours = {tuple(colour) for colour in contact[:240, :240].reshape(-1, 3).tolist()}
+    assert len(colours) > 20, "the object and its box are in it"
+
+
+def test_colours_of_neighbours_differ() -> None:
+    colours = np.array([instance_colour(number) for number in range(1, 60)], int)
+    assert np.abs(np.diff(colours, axis=0)).sum(axis=1).min() > 100
+
+
+def test_what_cannot_be_shown(labels: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="0 images"):
+        preview(labels, tmp_path / "out", count=0)
+    text = (labels / "instances.json").read_text()
+    (labels / "instances.json").write_text(
+        text.replace('"rbox": [', '"rbox": ["x", ', 1).replace('"rbox":[', '"rbox":["x",', 1)
+    )
+    with pytest.raises(DataError, match="an annotation that 'label build' wrote"):
+        preview(labels, tmp_path / "out")
+    assert main(["label", "preview", "--labels", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2

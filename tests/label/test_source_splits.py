@@ -1,0 +1,82 @@
+"""Splits of a source survive: by its folders, by its lists."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
+from geodistill.cli import main
+from geodistill.data.manifest import Manifest
+from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.label.assemble import source_split
+from geodistill.label.labelling import build
+from geodistill.label.presets import PRESETS
+
+
+@pytest.mark.parametrize(
+    ("key", "split"),
+    [
+        ("JPEGImages-test/1.jpg", "test"),
+        ("JPEGImages-trainval/1.jpg", ""),
+        ("DOTA/train/images/P1.png", "train"),
+        ("val/part1/images/0.tif", "val"),
+        ("train/val/0.tif", ""),
+        ("test.png", ""),
+        ("latest/1.png", ""),
+    ],
+)
+def test_folders_name_splits(key: str, split: str) -> None:
+    assert source_split(key) == split
+
+
+def moved(folder: Path) -> Path:
+    """Put a made-up set's images into folders as DIOR has them: 6 of trainval, 4 of test."""
+    source = make_detection_set(folder, 10, empty=0)
+    data = read_coco(source)
+    for at, entry in enumerate(data["images"]):
+        place = "JPEGImages-trainval" if at < 6 else "JPEGImages-test"
+        (source / "images" / place).mkdir(exist_ok=True)
+        shutil.move(source / "images" / entry["file_name"], source / "images" / place)
+        entry["file_name"] = f"{place}/{entry['file_name']}"
+    write_boxes(source, data)
+    return source
+
+
+def test_test_images_of_a_preset_never_reach_pre_training(tmp_path: Path) -> None:
+    source, preset = moved(tmp_path / "set"), PRESETS["sior"]
+    assert (preset.fractions, preset.split) == ((0.95, 0.05, 0.0), "source")
+    build(settings_of(source, fractions=(0.8, 0.2, 0.0), split=preset.split, tile=48), tmp_path / "out")
+    manifest = Manifest.load(tmp_path / "out/manifest.parquet")
+    splits = {split: {row.group for row in manifest.rows(split)} for split in ("train", "val", "test")}
+    assert {group.split("/")[0] for group in splits["test"]} == {"JPEGImages-test"}
+    assert [len(splits[split]) for split in splits] == [5, 1, 4]
+    assert len(manifest.entries) > 10, "tiles of an image share its split"
+
+
+def test_lists_name_source_images(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 5, empty=0)
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "train.txt").write_text("scene_0\nscene_1\n")
+    (lists / "val.txt").write_text("scene_2.png\n")
+    account = build(settings_of(source, lists=lists, tile=48), tmp_path / "out")
+    manifest = Manifest.load(tmp_path / "out/manifest.parquet")
+    assert {row.group for row in manifest.rows("train")} == {"scene_0", "scene_1"}
+    assert {row.group for row in manifest.rows("val")} == {"scene_2"}
+    assert account["manifest"]["in_no_list"] == account["tiles"]["written"] - len(manifest.entries) > 0
+    (lists / "val.txt").write_text("scene_9\n")
+    with pytest.raises(DataError, match="names 'scene_9', which fits 0 images"):
+        build(settings_of(source, lists=lists), tmp_path / "other")
+
+
+def test_ways_to_divide_that_do_not_go_together() -> None:
+    with pytest.raises(RecipeError, match="lists beside"):
+        settings_of(Path("set"), lists=Path("lists"), split="source")
+    given = ["label", "build", "--images", "i", "--boxes", "b", "--format", "coco", "--out", "o", "--lists", "l"]
+    assert main([*given, "--fractions", "0.5", "0.5", "0"]) == 2
+    assert main([*given, "--split", "source"]) == 2
+    with pytest.raises(UnknownNameError, match="split"):
+        settings_of(Path("set"), split="folders")

@@ -174,7 +174,7 @@ def check(argv: Sequence[str]) -> None:
     """Find broken files; status 2 where any is an error."""
     args = parse(check_parser(), argv)
     from geodistill.data.check import check as run_check
-    from geodistill.data.check import format_findings
+    from geodistill.data.findings import format_findings
     from geodistill.data.manifest import Manifest
 
     findings = run_check(Manifest.load(args.manifest), expect_crs=args.expect_crs or None, progress=True)
@@ -205,7 +205,8 @@ def stats(argv: Sequence[str]) -> None:
     """Measure a data set and store the figures in its manifest."""
     args = parse(stats_parser(), argv)
     from geodistill.data.manifest import Manifest
-    from geodistill.data.measure import format_statistics, measure
+    from geodistill.data.measure import measure
+    from geodistill.data.statistics_text import format_statistics
 
     manifest = Manifest.load(args.manifest)
     measured = measure(manifest, progress=True)

@@ -10,7 +10,7 @@ import lightning
 import torch
 from tqdm import tqdm
 
-from geodistill.errors import RecipeError, output_error, printable
+from geodistill.errors import RecipeError, one_line, output_error
 from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase
@@ -45,7 +45,7 @@ class ProgressLine(lightning.Callback):
             self._bar = tqdm(
                 total=trainer.max_steps,
                 initial=trainer.global_step,
-                desc=printable(self._description),
+                desc=one_line(self._description),
                 unit="step",
                 dynamic_ncols=True,
                 mininterval=0.5,

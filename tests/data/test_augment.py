@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import colorsys
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,22 @@ class TestPhotometric:
         assert (np.diff(after) > 0).all()
         assert (after[0], after[-1]) == (0, 255)
 
+    @pytest.mark.parametrize("pixel", [(200.0, 100.0, 50.0), (10.0, 240.0, 90.0), (7.0, 7.0, 7.0)])
+    def test_saturation_and_hue_are_those_of_colorsys(self, pixel: tuple[float, float, float]) -> None:
+        before = Patch(
+            np.tile(np.float32(pixel)[:, None, None], (1, 4, 4)), np.zeros((4, 4), np.uint8), np.ones((4, 4), bool)
+        )
+        wide = Statistics(("train",), (100.0,) * 3, (20.0,) * 3, (0.0,) * 3, (255.0,) * 3, {}, {}, {}, {}, {})
+        vivid, turn = np.random.default_rng(3).uniform(-1, 1, 5)[3:] * (0.5, 36)
+        after = Photometric(wide, Augmentation(saturation=0.5, hue=36))(before, np.random.default_rng(3))
+        hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
+        expected = colorsys.hsv_to_rgb((hue + turn / 360) % 1, min(saturation * (1 + vivid), 1), value)
+        np.testing.assert_allclose(after.image[:, 2, 2], expected, atol=0.05)
+
+    def test_hue_is_of_three_bands(self) -> None:
+        with pytest.raises(RecipeError, match="images with 4 bands; expected red, green and blue"):
+            Photometric(measured(patch(4, 4, 4).image), Augmentation(hue=10))
+
     def test_what_is_not_valid_stays_zero(self) -> None:
         before = patch(8, 8)
         before.valid[2] = False
@@ -163,6 +180,8 @@ class TestPhotometric:
         {"brightness": -0.1},
         {"contrast": 1.1},
         {"gamma": -1.0},
+        {"saturation": 1.5},
+        {"hue": 181.0},
         {"mosaic": 2.0},
         {"max_class_ratio": 0.0},
         {"tries": 0},

@@ -41,8 +41,10 @@ class DataConfig:
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.
         gamma: Largest logarithm of the exponent that bends the band's range.
-        colour_share: Share of the crops of which brightness, contrast and gamma are changed at all.
-        colour_one: Change one of the three in such a crop, each as likely, in place of all.
+        saturation: Largest relative change of the distance to grey, up to 1; of red, green and blue alone.
+        hue: Largest turn of the hue in degrees, up to 180; of red, green and blue alone.
+        colour_share: Share of the crops of which any of these five is changed at all.
+        colour_one: Change one of the five in such a crop, each as likely, in place of all.
         mosaic: Probability of a crop put together from four.
         max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
         crop_tries: Draws at most for that, and for a crop with any label; 1 takes every crop as it is drawn.
@@ -74,6 +76,8 @@ class DataConfig:
     brightness: float = 0.2
     contrast: float = 0.2
     gamma: float = 0.2
+    saturation: float = 0.0
+    hue: float = 0.0
     colour_share: float = 1.0
     colour_one: bool = False
     mosaic: float = 0.0
@@ -100,6 +104,8 @@ class DataConfig:
             brightness=self.brightness,
             contrast=self.contrast,
             gamma=self.gamma,
+            saturation=self.saturation,
+            hue=self.hue,
             colour_share=self.colour_share,
             colour_one=self.colour_one,
             mosaic=self.mosaic,

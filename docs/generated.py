@@ -7,11 +7,12 @@ from contextlib import redirect_stdout, suppress
 from typing import Any
 
 from geodistill.cli import VERBS, run_verb
+from geodistill.cli.assess import ASSESS_VERBS
 from geodistill.cli.data import DATA_VERBS
 from geodistill.cli.label import LABEL_VERBS
 from geodistill.training.recipe import list_recipes, recipe_text
 
-TABLES = {"data": DATA_VERBS, "label": LABEL_VERBS}
+TABLES = {"assess": ASSESS_VERBS, "data": DATA_VERBS, "label": LABEL_VERBS}
 """Verbs that have verbs of their own."""
 
 

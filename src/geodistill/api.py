@@ -198,7 +198,7 @@ def evaluate(
         model: A Segmenter, its directory, a run or a hub id.
         data: The data set.
         split: ``train``, ``val`` or ``test``.
-        out: Directory that gets tables, pictures and the worst images; nothing is written without one.
+        out: Directory that gets tables, pictures, images and ``report.html``; nothing is written without one.
         overlap: Overlap of the sliding window, 0 to 0.75.
         flips: Average over four mirrors.
         subset: Classes the means are taken over, by default all.
@@ -217,9 +217,15 @@ def evaluate(
     """
     from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as score
+    from geodistill.evaluation.results import REPORT
+    from geodistill.report.contents import ReportOptions
+    from geodistill.report.write import write_report
 
     options = EvaluateOptions(overlap=overlap, flips=flips, subset=subset, device=device)
-    return score(model, data, split, out, options)
+    scores = score(model, data, split, out, options)
+    if out is not None:
+        write_report(out, Path(out) / REPORT, ReportOptions(speed=False))
+    return scores
 
 
 def predict(

@@ -1,4 +1,4 @@
-"""Text that other programs read: JSON in UTF-8, and CSV whose cells no spreadsheet takes for a formula."""
+"""Text to be read: JSON in UTF-8, CSV whose cells no spreadsheet takes for a formula, and aligned tables."""
 
 from __future__ import annotations
 
@@ -32,6 +32,16 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([plain_cell(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines whose columns are aligned, the first to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    return lines
 
 
 def plain_cell(value: Any) -> Any:

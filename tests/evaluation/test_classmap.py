@@ -66,7 +66,7 @@ def test_scores_on_common_classes_are_those_of_the_whole_matrix(
     assert scores.subset == ("y",)
     np.testing.assert_allclose(scores.iou[0], whole.iou[1])
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["about"]["class_map"] == {names[1]: "y"}
-    assert (tmp_path / "out" / "worst.html").is_file()
+    assert (tmp_path / "out" / "shown" / "shown.json").is_file()
     segmenter.save(tmp_path / "model")
     renamed.save(tmp_path / "m.parquet")
     command = ["evaluate", "--model", str(tmp_path / "model"), "--manifest", str(tmp_path / "m.parquet")]

@@ -14,6 +14,7 @@ from geodistill.errors import ArtifactError, DataError, RecipeError
 from geodistill.evaluation.comparison import Comparison, compare, flops, images_per_second
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.segmenter import Segmenter
+from reported import figures_of
 from tiny import tiny_segmenter
 
 
@@ -138,8 +139,10 @@ def test_table_json_and_csv_agree(runs: dict[str, Path], tmp_path: Path, capsys:
     flags = [str(runs["student"]), "--size", "16", "--repeats", "1", "--csv", str(tmp_path / "c.csv")]
     assert main(["compare", *flags]) == 0
     text = capsys.readouterr().out
-    assert main(["compare", *flags, "--json"]) == 0
+    assert main(["compare", *flags, "--json", "--report", str(tmp_path / "page.html")]) == 0
     data = json.loads(capsys.readouterr().out)
+    assert figures_of(tmp_path / "page.html")["models"] == data
+    assert main(["compare", *flags, "--report", str(tmp_path / "page.txt")]) == 2
     with (tmp_path / "c.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["name"] for line in lines] == [model["name"] for model in data["models"]]

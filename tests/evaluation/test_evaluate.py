@@ -28,6 +28,8 @@ from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
 from tiny import brightest, tiny_segmenter
 
+LAYERS = ("errors.png", "image.webp", "prediction.png", "truth.png")
+
 
 def counts_by_hand(manifest: Manifest) -> NDArray[np.int64]:
     """Count the band network's answers against the masks, straight from the files."""
@@ -84,7 +86,7 @@ def test_mirrors_change_the_scores_of_a_network_with_context(manifest: Manifest)
     assert not np.array_equal(plain.counts, mirrored.counts)
 
 
-def test_it_leaves_tables_pictures_and_the_worst_images(
+def test_it_leaves_tables_pictures_and_images_to_look_at(
     tmp_path: Path, manifest: Manifest, segmenter: Segmenter
 ) -> None:
     out = tmp_path / "out"
@@ -95,11 +97,12 @@ def test_it_leaves_tables_pictures_and_the_worst_images(
         "metrics.csv",
         "metrics.json",
         "per_image.csv",
-        "worst",
-        "worst.html",
-        "worst/.geodistill.json",
-        "worst/001.png",
-        "worst/002.png",
+        "shown",
+        "shown/.geodistill.json",
+        *(f"shown/best-001-{layer}" for layer in LAYERS),
+        *(f"shown/median-001-{layer}" for layer in LAYERS),
+        "shown/shown.json",
+        *(f"shown/worst-001-{layer}" for layer in LAYERS),
     ]
     data = json.loads((out / "metrics.json").read_text())
     assert data["miou"] == pytest.approx(scores.iou[:2].mean())
@@ -124,8 +127,10 @@ def test_results_replace_those_before_and_leave_other_files(
     out = tmp_path / "out"
     evaluate(segmenter, manifest, "test", out, EvaluateOptions(device="cpu"))
     (out / "notes.txt").write_text("mine")
+    (out / "shown" / "worst-001-image.webp").write_bytes(b"")
     evaluate(segmenter, manifest, "test", out, EvaluateOptions(device="cpu", worst=1))
-    assert sorted(p.name for p in (out / "worst").iterdir()) == [".geodistill.json", "001.png"]
+    assert (out / "shown" / "worst-001-image.webp").read_bytes()[:4] == b"RIFF"
+    assert len(list((out / "shown").iterdir())) == 2 + 3 * len(LAYERS)
     assert (out / "notes.txt").read_text() == "mine"
 
 

@@ -1,8 +1,5 @@
 """Pictures: every kind of image can be shown, and no name breaks a page."""
 
-import base64
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -10,12 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geodistill.data.manifest import Manifest
 from geodistill.errors import OutputError
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.evaluation.figures import confusion_picture, error_map, legend_strip, prediction_grid, to_rgb
 from geodistill.metrics import ConfusionMatrix
-from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
 
 HARD = (
@@ -100,35 +94,3 @@ def test_a_picture_in_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     image, classes = np.zeros((3, 8, 8), np.float32), np.zeros((8, 8), np.uint8)
     with pytest.raises(OutputError, match="cannot be written"):
         prediction_grid([image], [classes], [classes], Legend(("a",)), tmp_path / "file" / "grid.png")
-
-
-class Tags(HTMLParser):
-    """Collects what a page holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.sources: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_page_of_the_worst_images_needs_nothing_but_itself(
-    tmp_path: Path, manifest: Manifest, segmenter: Segmenter
-) -> None:
-    evaluate(segmenter, manifest, "test", tmp_path / "out", EvaluateOptions(device="cpu"))
-    page = Tags()
-    page.feed((tmp_path / "out" / "worst.html").read_text(encoding="utf-8"))
-    assert page.tags.count("img") == 3
-    for number, source in enumerate(page.sources, 1):
-        kind, data = source.split(",", 1)
-        assert kind == "data:image/png;base64"
-        assert base64.b64decode(data) == (tmp_path / "out" / "worst" / f"{number:03d}.png").read_bytes()
-    # Escaped names come back as they are, and the worst image comes first.
-    assert re.findall(r"image <\d>\.tif", page.text) == ["image <2>.tif", "image <1>.tif", "image <0>.tif"]

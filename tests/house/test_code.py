@@ -26,7 +26,6 @@ GUARDED = {
     "folders.py": "markers and holders, which count as not there where they cannot be read",
     "nn/weights.py": "weights: torch.load with weights_only, behind one error",
     "training/resume.py": "checkpoints: the same, after their checksums",
-    "evaluation/worst.py": "pictures that it has just written itself",
 }
 """Where parsers of outside files may stand."""
 

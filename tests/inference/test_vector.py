@@ -18,7 +18,7 @@ from class_maps import LEGEND, blobs, read, write_map
 from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
-from geodistill.inference import vector
+from geodistill.inference import map_file
 from geodistill.inference.options import VECTOR_FORMATS, PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.inference.vector import write_vectors
@@ -66,7 +66,7 @@ def test_areas_are_pixel_counts_for_any_transform(
     classes = blobs(seed=seed)
     made = write_map(tmp_path_factory.mktemp("map") / "map.tif", classes, "EPSG:32636", transform)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vector, "STRIP", strip)
+        patch.setattr(map_file, "STRIP", strip)
         frame = read(write_vectors(made, "parquet").path)
     pixel = abs(transform.determinant)
     assert frame.is_valid.all()

@@ -111,7 +111,7 @@ CASES = {
         Case("stats", ("data", "stats", "--manifest", "out/m.parquet"), prepare=_own_manifest),
         Case("patches", ("data", "patches", "--manifest", "in/m.parquet", "--size", "24", "--out", "out/patches"),
              folders=("out/patches",)),
-        Case("evaluate", _evaluate(), folders=("out/ev/worst",)),
+        Case("evaluate", _evaluate(), folders=("out/ev/shown",)),
         Case("ablate", ("label", "ablate", "--images", "in/det/images", "--boxes", "in/det/boxes.json", "--format",
              "coco", "--segmenter", "box", "--out", "out/ablation")),
         Case("label stats", ("label", "stats", "--set", "in/det/boxes.json", "--out", "out/figures")),

@@ -89,7 +89,7 @@ TARGETS = {
     "cache meta": Target("out/cache/*/meta.json", "fit:cache", at=0.5),
     "cache shard": Target("out/cache/*/shard*", "fit:cache", at=0.5),
     "marker": Target("out/patches/.geodistill.json", "patches", at=1),
-    "evaluate's marker": Target("out/ev/worst/.geodistill.json", "evaluate", at=1),
+    "evaluate's marker": Target("out/ev/shown/.geodistill.json", "evaluate", at=1),
 }
 
 

@@ -34,7 +34,7 @@ FOLDER_VERBS = {
 }
 AGAIN = {"fit": ("--restart",), "label": ("--resume",), "predict": ("--resume",)}
 
-PERSON = ("thesis.doc", "recipe.yaml", "worst/me.txt", "segmenter/notes.txt", "checkpoints/old.txt", "images/mine.png",
+PERSON = ("thesis.doc", "recipe.yaml", "shown/me.txt", "segmenter/notes.txt", "checkpoints/old.txt", "images/mine.png",
           "gray/mine.png", "item.json.bak", "s0_old.tif")  # fmt: skip
 
 

@@ -18,16 +18,22 @@ Verbs = Mapping[str, tuple[str, str]]
 
 VERBS: Verbs = {
     "demo": ("the whole way on made-up scenes, on a laptop, without downloads", "geodistill.cli.demo:demo"),
+    "init": ("a project file, written from what a folder holds", "geodistill.cli.init:init"),
+    "run": ("a project file: boxes or masks in, model, scores and maps out", "geodistill.cli.run:run"),
     "data": ("folder of images and masks -> manifest; find broken files; class balance", "geodistill.cli.data:data"),
     "label": ("boxes of any detection set -> masks, with GrabCut or the SAM family", "geodistill.cli.label:label"),
     "fit": ("train a recipe, with or without distillation from a frozen encoder", "geodistill.cli.fit:fit"),
     "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", "geodistill.cli.evaluate:evaluate"),
     "compare": ("students compared with their teacher: size, speed, scores", "geodistill.cli.compare:compare"),
+    "report": ("one page about a run or evaluation: scores, curves, images", "geodistill.cli.report:report"),
+    "explain": ("what a model and its teacher see in an image: features, evidence", "geodistill.cli.explain:explain"),
     "reproduce": (
         "a paper's table: its rows run by recipe, and the published figures",
         "geodistill.papers.command:reproduce",
     ),
     "predict": ("rasters of any size -> georeferenced maps", "geodistill.cli.predict:predict"),
+    "assess": ("how many hectares and how accurate a map is, plus or minus what", "geodistill.cli.assess:assess"),
+    "change": ("two maps of one place -> what changed, with areas", "geodistill.cli.change:change"),
     "export": ("a Segmenter as ONNX, for QGIS, as a STAC item, in the Hub's layout", "geodistill.cli.export:export"),
     "prompts": ("climate zone, season and what each class looks like there", "geodistill.cli.prompts:prompts"),
     "inspect": ("parameters, multiply-adds and memory of a recipe or Segmenter", "geodistill.cli.inspect:inspect"),

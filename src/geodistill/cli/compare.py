@@ -24,6 +24,7 @@ def compare_parser() -> VerbParser:
     add("--split", "split of the manifest", default="test", choices=SPLIT_NAMES)
     add = parser.add_group("output")
     add("--csv", "also write the table to this file")
+    add("--report", "also write a page, .html, to this file")
     add.switch("--json", "print JSON")
     add = parser.add_group("speed")
     add("--size", "side in pixels of the images timed", type=int, otherwise="the largest tile")
@@ -41,9 +42,11 @@ def compare(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--split"], "without --manifest")
     from geodistill.evaluation.comparison import compare as run_compare
 
+    models = [*args.runs, *([args.teacher] if args.teacher else [])]
     if args.csv:
-        _check_csv(args.csv, [*args.runs, *([args.teacher] if args.teacher else [])], args.manifest, args.split)
-
+        _check_output(args.csv, (".csv",), models, args.manifest, args.split)
+    if args.report:
+        _check_output(args.report, (".html", ".htm"), models, args.manifest, args.split)
     comparison = run_compare(
         args.runs,
         teacher=args.teacher,
@@ -56,16 +59,20 @@ def compare(argv: Sequence[str]) -> None:
     )
     if args.csv:
         comparison.write_csv(args.csv)
+    if args.report:
+        from geodistill.report.write import write_comparison
+
+        write_comparison(comparison, args.report)
     print_result(args.json, comparison.to_dict(), str(comparison))
 
 
-def _check_csv(csv: str, models: Sequence[str], manifest: str | None, split: str) -> None:
-    """Refuse a table that could not be written, or would be over an input, before any model is timed."""
+def _check_output(out: str, suffixes: tuple[str, ...], models: Sequence[str], manifest: str | None, split: str) -> None:
+    """Refuse a file that could not be written, or would be over an input, before any model is timed."""
     from geodistill.data.manifest import Manifest
     from geodistill.evaluation.results import check_place, model_files, read_files
     from geodistill.outputs import check_outputs, check_suffix
 
-    check_suffix(csv, (".csv",))
-    check_place(Path(csv).parent)
+    check_suffix(out, suffixes)
+    check_place(Path(out).parent)
     rows = () if manifest is None else Manifest.load(manifest).rows(split)
-    check_outputs([csv], [*read_files(rows, manifest), *(file for model in models for file in model_files(model))])
+    check_outputs([out], [*read_files(rows, manifest), *(file for model in models for file in model_files(model))])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from geodistill.cli.arguments import DEVICE, LONLAT, MANIFEST, MODEL, SPLIT_NAMES, VerbParser, parse
+from geodistill.cli.arguments import DEVICE, LONLAT, MANIFEST, MODEL, SPLIT_NAMES, VerbParser, parse, refuse_idle
 from geodistill.cli.shared import print_json
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
@@ -14,7 +17,8 @@ def evaluate_parser() -> VerbParser:
     """Return the parser of ``evaluate``."""
     parser = VerbParser(
         "evaluate",
-        "Scores of a Segmenter over a whole split: table, metrics.json, metrics.csv, confusion.png, worst images.",
+        "Scores of a Segmenter over a whole split: table, metrics.json, metrics.csv, confusion.png, and a page with the"
+        " worst, median and best images.",
         "geodistill evaluate runs/student manifest.parquet --split test --out runs/student/test",
         typed=["model", "manifest"],
     )
@@ -25,8 +29,11 @@ def evaluate_parser() -> VerbParser:
     add("--class-map", "for a set of other classes: 'model=set model=set ...' or a YAML file", otherwise="same classes")
     add = parser.add_group("output")
     add("--out", "directory of the results", otherwise="scores are printed, nothing is written")
+    add("--report", "also write the page, .html, to this file")
     add("--classes", "classes the means are taken over", nargs="+", otherwise="all")
     add.switch("--json", "print JSON")
+    add("--objects", "also score the objects of these classes", nargs="+", metavar="CLASS", otherwise="none")
+    add("--boundary-metres", "distance from a boundary that counts as near", type=float, default=2.0)
     add = parser.add_group("quality")
     add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=0.25)
     add.switch("--flips", "average over horizontal and vertical flips")
@@ -48,13 +55,21 @@ def evaluate_parser() -> VerbParser:
 
 def evaluate(argv: Sequence[str]) -> None:
     """Score a Segmenter on a split."""
-    args = parse(evaluate_parser(), argv)
+    parser = evaluate_parser()
+    args = parse(parser, argv)
+    if args.objects is None:
+        refuse_idle(parser, args, ["--boundary-metres"], "without --objects")
     if args.padding_window is not None and args.padding_as is None:
         raise RecipeError("evaluate --padding-window without --padding-as", "the class that padding counts as")
     from geodistill.evaluation.classmap import read_pairs
     from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
+    from geodistill.evaluation.object_scores import ObjectScoring
+    from geodistill.evaluation.results import REPORT, model_files
     from geodistill.inference.location import LocationHint
+    from geodistill.outputs import check_outputs, check_suffix
+    from geodistill.report.contents import ReportOptions
+    from geodistill.report.write import PAGES, write_report
 
     options = EvaluateOptions(
         overlap=args.overlap,
@@ -69,8 +84,19 @@ def evaluate(argv: Sequence[str]) -> None:
     extra = None
     if args.padding_as is not None:
         extra = load("geodistill.papers.padding:Padding")(args.padding_as, args.padding_window)
-    scores = run_evaluate(args.model, args.manifest, args.split, args.out, options, extra=extra)
+    watch = ObjectScoring(args.objects, args.boundary_metres) if args.objects else None
+    if args.report:
+        check_suffix(args.report, PAGES)
+        check_outputs([args.report], [args.manifest, *model_files(args.model)])
+    with TemporaryDirectory() if args.report and not args.out else nullcontext(args.out) as out:
+        scores = run_evaluate(args.model, args.manifest, args.split, out, options, extra=extra, watch=watch)
+        objects = None if watch is None else watch.scores()
+        if objects is not None and args.out:
+            objects.write(args.out)
+        pages = [*([Path(args.out) / REPORT] if args.out else []), *([args.report] if args.report else [])]
+        for page in pages:
+            write_report(out, page, ReportOptions(speed=False))
     if args.json:
-        print_json(scores.to_dict())
+        print_json(scores.to_dict() | ({} if objects is None else {"objects": objects.to_dict()}))
     else:
-        print(scores)
+        print(scores if objects is None else f"{scores}\n\n{objects}")

@@ -23,6 +23,7 @@ def fit_parser() -> VerbParser:
     add("--config", shipped, metavar="RECIPE", otherwise="the keys that are given")
     add = parser.add_group("output")
     add("--out", "directory of the run", otherwise="none, needed to train")
+    add("--report", "also write a page about the run, .html, to this file")
     add.switch("--restart", "overwrite an existing run")
     add.switch("--verbose", "show library logs")
     add.switch("--print_config", "print the whole recipe and stop")
@@ -45,6 +46,11 @@ def fit(argv: Sequence[str]) -> None:
         return
     if not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
+    if args.report:
+        from geodistill.outputs import check_outputs, check_suffix
+
+        check_suffix(args.report, (".html", ".htm"))
+        check_outputs([args.report], [recipe.data.manifest] if recipe.data.manifest else [])
     from lightning.pytorch.utilities import rank_zero_only
 
     from geodistill.training.fit import fit as run_fit
@@ -58,6 +64,11 @@ def fit(argv: Sequence[str]) -> None:
     # Every process of a run on several devices comes here.
     line = f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes"
     rank_zero_only(print)(line)
+    if args.report:
+        from geodistill.report.contents import ReportOptions
+        from geodistill.report.write import write_report
+
+        rank_zero_only(write_report)(args.out, args.report, ReportOptions(speed=False))
 
 
 def split_flags(argv: Sequence[str], names: Iterable[str]) -> tuple[list[str], list[str]]:

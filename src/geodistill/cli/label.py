@@ -11,7 +11,7 @@ from geodistill.cli.arguments import DEVICE, OptionGroup, VerbParser, parse, ref
 from geodistill.cli.shared import print_json
 from geodistill.errors import DataError, RecipeError
 from geodistill.lazy import load
-from geodistill.outputs import check_outputs
+from geodistill.outputs import check_outputs, check_suffix
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -156,6 +156,7 @@ def _add_output(parser: VerbParser, keep_or_drop: Sequence[str]) -> None:
     add("--lists", lists, otherwise="none")
     add("--group-regex", "names the group of an image from its key; a group stays in one split", otherwise="no groups")
     add("--seed", "random seed of the split", type=int, default=LabelSettings.seed)
+    add("--report", "also write a page about the labels, .html, to this file")
     add.switch("--keep-going", "end with status 0 although some images do not decode")
     add.switch("--json", "print JSON")
 
@@ -167,6 +168,9 @@ def build(argv: Sequence[str]) -> None:
     from geodistill.label.labelling import build as run_build
     from geodistill.label.labelling import format_account
 
+    if args.report:
+        check_suffix(args.report, (".html", ".htm"))
+        check_outputs([args.report], [args.images, args.boxes])
     account = run_build(
         settings_of(args),
         args.out,
@@ -175,6 +179,8 @@ def build(argv: Sequence[str]) -> None:
         keep_going=args.keep_going,
         progress=True,
     )
+    if args.report:
+        load("geodistill.report.write:write_report")(args.out, args.report)
     if args.json:
         print_json(account)
     else:

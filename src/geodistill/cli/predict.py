@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from geodistill.inference.options import PredictOptions
     from geodistill.inference.scene_map import SceneMap
 
-BESIDE = ("confidence", "probabilities", "stac", "vectors")
+BESIDE = ("confidence", "probabilities", "stac", "vectors", "objects")
 """What a `SceneMap` may hold beside the map of classes."""
 
 
@@ -27,7 +27,9 @@ def predict(argv: Sequence[str]) -> None:
     if args.engine == "local":
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
     if args.vector is None:
-        refuse_idle(parser, args, ["--min-area", "--simplify"], "without --vector")
+        refuse_idle(parser, args, ["--min-area", "--simplify", "--objects"], "without --vector")
+    if args.objects is None:
+        refuse_idle(parser, args, ["--right-angles"], "without --objects")
     from geodistill.inference.predict import predict as run_predict
 
     def show(scene_map: SceneMap) -> None:
@@ -110,6 +112,10 @@ def _add_output(parser: VerbParser) -> None:
     add("--min-area", smallest, type=float, default=PredictOptions.min_area)
     simplify = "simplification tolerance of polygons in pixels (topology-preserving)"
     add("--simplify", simplify, type=float, default=PredictOptions.simplify)
+    objects = "also write the objects of these classes one by one, touching ones separated"
+    add("--objects", objects, nargs="+", metavar="CLASS", otherwise="none")
+    squared = "classes of --objects whose outlines get right angles, shared walls kept"
+    add("--right-angles", squared, nargs="+", metavar="CLASS", otherwise="none")
     add.switch("--json", "print JSON")
 
 
@@ -173,6 +179,8 @@ def options_of(args: Namespace) -> PredictOptions:
     read: dict[str, Any] = {
         "batch": _batch(args.batch),
         "bands": tuple(args.bands.split(",")) if args.bands else None,
+        "objects": tuple(args.objects or ()),
+        "right_angles": tuple(args.right_angles or ()),
         "max_memory": parse_bytes(args.max_memory) if args.max_memory else None,
         "lonlat": tuple(args.lonlat) if args.lonlat else None,
     }

@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from geodistill.description import find_segmenter
+from geodistill.description import WEIGHTS, find_segmenter
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.files import atomic_path
@@ -32,6 +32,7 @@ class ComparedModel:
         name: Its directory or hub id, as given.
         teacher: Name of its teacher among the compared; ``None`` for a teacher, and where there is none.
         parameters: Number of parameters.
+        file_bytes: Size of its file of weights.
         flops: Floating point operations of one image; a multiply-add is two.
         images_per_second: On this machine.
         miou: 0..1; ``None`` where it was never scored.
@@ -42,6 +43,7 @@ class ComparedModel:
     name: str
     teacher: str | None
     parameters: int
+    file_bytes: int
     flops: int
     images_per_second: float
     miou: float | None
@@ -160,7 +162,10 @@ def compare(
             kept = _share(scores[folder], scores[above])
         parameters = sum(p.numel() for p in segmenter.parameters())
         taught_by = None if above is None else family.names[above]
-        compared.append(ComparedModel(name, taught_by, parameters, flops(segmenter, side), rate, scores[folder], kept))
+        size_on_disk, operations = (folder / WEIGHTS).stat().st_size, flops(segmenter, side)
+        compared.append(
+            ComparedModel(name, taught_by, parameters, size_on_disk, operations, rate, scores[folder], kept)
+        )
     scored_on = "mIoU of validation in training" if manifest is None else f"mIoU of {split} in {manifest}"
     used = str(next(iter(loaded.values())).network.mean.device)
     return Comparison(tuple(compared), side, batch_size, used, scored_on, tuple(notes))

@@ -18,10 +18,18 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, GeodistillWarning, RecipeError
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
+from geodistill.evaluation.intervals import reliability, score_intervals
 from geodistill.evaluation.results import check_place, claim_results, hold_results, model_files, read_files
 from geodistill.evaluation.score_tables import write_csv, write_json, write_per_image
-from geodistill.evaluation.scoring import ExtraPixels, ImageScore, ScoringSettings, score_image, scoring_network
-from geodistill.evaluation.worst import lowest, write_worst
+from geodistill.evaluation.scoring import (
+    ExtraPixels,
+    ImageScore,
+    ImageWatcher,
+    ScoringSettings,
+    score_image,
+    scoring_network,
+)
+from geodistill.evaluation.shown_images import choose_images, write_images
 from geodistill.inference.inputs import how_far, sample_moments
 from geodistill.inference.location import LocationHint, PerPlaceModel
 from geodistill.inference.network import load_on
@@ -45,7 +53,7 @@ class EvaluateOptions:
         subset: Classes that the means are taken over, by default all.
         batch_size: Batch size (windows per forward pass).
         device: ``auto``, ``cpu``, ``cuda`` ...
-        worst: Largest number of images, those of lowest mIoU first, shown in ``worst.html``.
+        worst: Images of lowest mIoU that are shown at most, beside a few of the median and the best.
         class_map: Class of the set by class of the model, for a set with other classes: scores are those of the
             classes that both have (MetaSegNet's table VI).
         location: Where images were taken, for a model that asks and a manifest that does not say.
@@ -84,6 +92,7 @@ class _Task:
         subset: Classes that the means are taken over; all where not given.
         settings: How images are segmented.
         window: Side of the model's windows in pixels.
+        fingerprint: Of the model, as `Segmenter.fingerprint` tells.
     """
 
     model: PerPlaceModel
@@ -93,6 +102,7 @@ class _Task:
     subset: Sequence[str] | None
     settings: ScoringSettings
     window: int
+    fingerprint: str
 
 
 def evaluate(
@@ -103,12 +113,13 @@ def evaluate(
     options: EvaluateOptions | None = None,
     *,
     extra: ExtraPixels | None = None,
+    watch: ImageWatcher | None = None,
 ) -> Scores:
     """Score a Segmenter: one confusion matrix over all labelled pixels of a split.
 
     Predictions come from the same sliding window as `predict` makes maps with. With ``out``, leaves there
     ``metrics.json``, ``metrics.csv`` (one line per class), ``per_image.csv`` (one line per image), ``confusion.png``,
-    and ``worst.html`` with its pictures in ``worst/``.
+    and in ``shown/`` the worst, median and best images; `geodistill.report.write_report` makes a page of it all.
 
     Args:
         model: A Segmenter, its directory or hub id.
@@ -117,6 +128,7 @@ def evaluate(
         out: Directory of the results.
         options: How it is scored.
         extra: Pixels beside the images' own that count too. Scores of single images are without them.
+        watch: Sees the classes and labels of every image, such as `ObjectScoring`.
 
     Raises:
         DataError: The split is empty or holds an image without labels, a file cannot be read, or the legend is not
@@ -134,15 +146,18 @@ def evaluate(
     task = _prepare(model, manifest, split, options)
     if extra is not None:
         extra.check(task.legend)
+    if watch is not None:
+        watch.check(task.legend)
     inputs = [] if folder is None else [*read_files(task.rows, manifest.path), *model_files(model)]
     with hold_results(folder, options.worst, inputs):
-        images, total, added = _count(task, extra, f"evaluate {split}")
+        images, total, added = _count(task, extra, watch, f"evaluate {split}")
         scores = total.scores(task.legend, task.subset)
         _refuse_unscored(scores, f"split '{split}' of manifest {manifest.path or ''}")
         padding = None if extra is None else extra.report(added, total, task.window)
         if folder is not None:
             about: dict[str, Any] = {
                 "model": str(model) if isinstance(model, Path | str) else model.name,
+                "fingerprint": task.fingerprint,
                 "manifest": str(manifest.path or ""),
                 "split": split,
                 "images": len(images),
@@ -153,9 +168,9 @@ def evaluate(
                 "padding": padding,
             }
             claim_results(folder, options.worst)
-            write_all(folder, scores, images, task.legend, about)
-            worst = lowest(images, task.legend, scores.subset, options.worst)
-            write_worst(folder, task.model, worst, len(images), task.masks, task.legend, task.settings)
+            write_all(folder, scores, images, task.legend, about, extra is not None)
+            shown = choose_images(images, task.legend, scores.subset, options.worst)
+            write_images(folder, task.model, shown, task.masks, task.legend, task.settings)
     return scores
 
 
@@ -183,6 +198,7 @@ def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, opti
             options.overlap, options.flips, options.batch_size, manifest.ignore_unknown, mapping, options.gsd
         ),
         segmenter.tile,
+        segmenter.fingerprint(),
     )
 
 
@@ -203,14 +219,18 @@ def _warn_unlike(rows: Sequence[Row], spec: Spec, what: str) -> None:
 
 
 def _count(
-    task: _Task, extra: ExtraPixels | None, title: str
+    task: _Task, extra: ExtraPixels | None, watch: ImageWatcher | None, title: str
 ) -> tuple[list[ImageScore], ConfusionMatrix, ConfusionMatrix]:
     """Return the score of each image, the counts of all, and those of extra pixels among them."""
     images: list[ImageScore] = []
     total, added = ConfusionMatrix(len(task.legend)), ConfusionMatrix(len(task.legend))
     for row in tqdm(task.rows, title, unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
         network = scoring_network(task.model.at(row), task.settings)
-        images.append(score_image(network, row, task.masks, task.settings))
+        if watch is not None:
+            watch.begin(row)
+        images.append(score_image(network, row, task.masks, task.settings, watch))
+        if watch is not None:
+            watch.end(row)
         total += images[-1].matrix
         if extra is not None:
             added += extra.count(network, row, task.legend, task.settings)
@@ -229,8 +249,10 @@ def _refuse_unscored(scores: Scores, what: str) -> None:
         )
 
 
-def write_all(out: Path, scores: Scores, images: Sequence[ImageScore], legend: Legend, about: dict[str, Any]) -> None:
-    """Write tables and confusion matrix.
+def write_all(
+    out: Path, scores: Scores, images: Sequence[ImageScore], legend: Legend, about: dict[str, Any], padded: bool
+) -> None:
+    """Write tables and confusion matrix; intervals where only the images' own pixels count.
 
     Raises:
         OutputError: The directory cannot be written.
@@ -238,7 +260,14 @@ def write_all(out: Path, scores: Scores, images: Sequence[ImageScore], legend: L
     write_csv(out / "metrics.csv", scores)
     write_per_image(out / "per_image.csv", images, legend, scores.subset)
     confusion_picture(scores, out / "confusion.png")
-    write_json(out / "metrics.json", scores, about)
+    counts = [image.confidence for image in images if image.confidence is not None]
+    calibration = reliability(sum(counts, np.zeros_like(counts[0]))) if counts else None
+    trust = {
+        "intervals": None if padded else score_intervals(images, legend, scores.subset),
+        "calibration": None if calibration is None else calibration.to_dict(),
+        "colours": [list(colour) for colour in legend.colours],
+    }
+    write_json(out / "metrics.json", scores, trust | {"about": about})
 
 
 def check_legend(manifest: Manifest, segmenter: Segmenter) -> Legend:

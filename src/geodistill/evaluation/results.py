@@ -10,13 +10,21 @@ from pathlib import Path
 from geodistill.data.manifest import Row
 from geodistill.description import DESCRIPTION, WEIGHTS, find_segmenter
 from geodistill.errors import ArtifactError, OutputError
+from geodistill.evaluation.shown_images import FOLDER, shown_names
+from geodistill.evaluation.shown_images import KIND as IMAGES_KIND
 from geodistill.folders import claim_files, hold_folder, refuse_foreign
 from geodistill.outputs import check_outputs
 from geodistill.raster.source import every_file
 from geodistill.segmenter import Segmenter
 
 KIND = "evaluation"
-FILES = ("metrics.json", "metrics.csv", "per_image.csv", "confusion.png", "worst.html")
+REPORT = "report.html"
+"""The page that those who call `evaluate` write there (`geodistill.report.write_report`)."""
+
+OBJECTS = "objects.json"
+"""Scores of objects, which those who ask for them write there."""
+
+FILES = ("metrics.json", "metrics.csv", "per_image.csv", "confusion.png", OBJECTS, REPORT)
 _TOGETHER = 5000
 """Images whose sources are looked up in one go."""
 
@@ -41,7 +49,7 @@ def hold_results(out: Path | None, worst: int, inputs: Sequence[Path | str]) -> 
 
     Args:
         out: The folder; nothing is done where there is none.
-        worst: Pictures of single images at most.
+        worst: Pictures of the worst images at most.
         inputs: Every file that is read.
 
     Raises:
@@ -55,8 +63,8 @@ def hold_results(out: Path | None, worst: int, inputs: Sequence[Path | str]) -> 
     names = _names(worst)
     check_outputs([out / name for name in names], inputs)
     claim_files(out, KIND, names, write=False)
-    if (out / "worst").is_dir():
-        refuse_foreign(out / "worst", "worst images")
+    if (out / FOLDER).is_dir():
+        refuse_foreign(out / FOLDER, IMAGES_KIND)
     with hold_folder(out, "evaluate"):
         yield
 
@@ -91,5 +99,4 @@ def model_files(model: Segmenter | Path | str) -> list[Path | str]:
 
 
 def _names(worst: int) -> list[str]:
-    pictures = [f"worst/{place:03d}.png" for place in range(1, worst + 1)]
-    return [*FILES, *pictures, "worst/.geodistill.json"]
+    return [*FILES, *shown_names(worst)]

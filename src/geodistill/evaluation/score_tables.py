@@ -15,14 +15,14 @@ from geodistill.spec import Legend
 from geodistill.writing import csv_text, json_text
 
 
-def write_json(path: Path, scores: Scores, about: dict[str, Any]) -> None:
-    """Write all scores with what they are scores of.
+def write_json(path: Path, scores: Scores, more: dict[str, Any]) -> None:
+    """Write all scores with what else is known, such as ``about``: what they are scores of.
 
     Raises:
         OutputError: The file cannot be written.
     """
     with atomic_path(path) as part:
-        part.write_text(json_text(scores.to_dict() | {"about": about}, indent=2) + "\n", encoding="utf-8")
+        part.write_text(json_text(scores.to_dict() | more, indent=2) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, scores: Scores) -> None:

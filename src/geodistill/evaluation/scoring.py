@@ -17,7 +17,7 @@ from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
 from geodistill.inference.network import Network, as_network
 from geodistill.inference.options import SlidingOptions
-from geodistill.inference.sliding import SceneRows, stream
+from geodistill.inference.sliding import STEPS, SceneRows, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Raster, Window
@@ -69,11 +69,14 @@ class ImageScore:
         row: The manifest's row.
         matrix: Its pixel counts by true and predicted class.
         part: The part with most wrong pixels, at most `PART` x `PART`, in pixels of the file.
+        confidence: Labelled pixels that were wrong and right, by the probability of the chosen class in steps of
+            1/`STEPS`: ``(2, STEPS + 1)`` int64, or ``None``.
     """
 
     row: Row
     matrix: ConfusionMatrix
     part: Window
+    confidence: NDArray[np.int64] | None = None
 
     def miou(self, legend: Legend, subset: Sequence[str]) -> float:
         """Mean IoU over the classes of the subset that its labels hold, 0..1; NaN where they hold none.
@@ -147,7 +150,25 @@ def scoring_network(segmenter: Segmenter, settings: ScoringSettings) -> Network:
     return as_network(segmenter, tta="flips" if settings.flips else "none")
 
 
-def score_image(network: Network, row: Row, legend: Legend, settings: ScoringSettings) -> ImageScore:
+class ImageWatcher(Protocol):
+    """Sees the classes and labels of every image that `evaluate` scores; `ObjectScoring` is one."""
+
+    def check(self, legend: Legend) -> None:
+        """Refuse what does not fit the scored classes, before any image is scored."""
+
+    def begin(self, row: Row) -> None:
+        """Begin an image."""
+
+    def add(self, first: int, prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+        """Take in ``(rows, W)`` classes and labels of the image, from row ``first`` on."""
+
+    def end(self, row: Row) -> None:
+        """End an image, all of whose rows were seen."""
+
+
+def score_image(
+    network: Network, row: Row, legend: Legend, settings: ScoringSettings, watch: ImageWatcher | None = None
+) -> ImageScore:
     """Score one image in flat memory: its mask is read row by row as predictions come.
 
     Args:
@@ -155,6 +176,7 @@ def score_image(network: Network, row: Row, legend: Legend, settings: ScoringSet
         row: An image with a mask.
         legend: How the mask encodes the classes.
         settings: How the image is segmented.
+        watch: Sees its classes and labels too.
 
     Raises:
         DataError: A file cannot be read, the mask has another size than the image, or holds labels outside the
@@ -169,15 +191,23 @@ def score_image(network: Network, row: Row, legend: Legend, settings: ScoringSet
         _predictions(network, raster, area, settings) as parts,
     ):
         cells = ErrorCells(area.height, area.width)  # of an area that the image was found to have
-        for first, classes_of, valid in parts:
+        confidence = np.zeros((2, STEPS + 1), np.int64)
+        for first, classes_of, valid, steps in parts:
             height, width = valid.shape
             truth = read_truth(mask, legend, Window(area.row + first, area.col, height, width), settings)
             truth = np.where(valid, truth, np.uint8(IGNORE_INDEX))
             prediction = settings.prediction(classes_of)
             matrix.update(prediction, truth)
-            cells.add(first, (prediction != truth) & (truth != IGNORE_INDEX))
+            if watch is not None:
+                watch.add(first, prediction, truth)
+            labelled = truth != IGNORE_INDEX
+            cells.add(first, (prediction != truth) & labelled)
+            for right in (0, 1):
+                of_these = steps[labelled & ((prediction == truth) == right)]
+                confidence[right] += np.bincount(of_these, minlength=STEPS + 1)
         worst = cells.worst(PART)
-    return ImageScore(row, matrix, Window(area.row + worst.row, area.col + worst.col, worst.height, worst.width))
+    part = Window(area.row + worst.row, area.col + worst.col, worst.height, worst.width)
+    return ImageScore(row, matrix, part, confidence)
 
 
 @dataclass(frozen=True)
@@ -207,7 +237,7 @@ def read_preview(network: Network, score: ImageScore, legend: Legend, settings: 
         _predictions(network, raster, score.part, settings) as parts,
     ):
         pixels, valid = raster.read(score.part)
-        prediction = np.concatenate([settings.prediction(classes) for _, classes, _ in parts])
+        prediction = np.concatenate([settings.prediction(classes) for _, classes, _, _ in parts])
         truth = read_truth(mask, legend, score.part, settings)
     return Preview(np.where(valid, pixels, 0).astype(np.float32), truth, prediction)
 
@@ -224,8 +254,9 @@ def read_truth(mask: Raster, legend: Legend, window: Window, settings: ScoringSe
     return settings.truth(truth)
 
 
-Rows = tuple[int, NDArray[np.uint8], NDArray[np.bool_]]
-"""The first of some rows of an area, their predicted classes and their valid pixels, both ``(rows, W)``."""
+Rows = tuple[int, NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8]]
+"""The first of some rows of an area, and of their pixels, each ``(rows, W)``: the predicted classes, which are valid,
+and the probability of the class in steps of 1/`STEPS`, 255 where not valid."""
 
 
 @contextmanager
@@ -235,7 +266,7 @@ def _predictions(
     """Segment an area of an open raster, from its first row to its last, in the area's own pixels."""
     if settings.gsd is None:
         with _stream(network, Area(raster, area), settings) as parts:
-            yield ((part.first, part.classes, part.valid) for part in parts)
+            yield ((part.first, part.classes, part.valid, _steps(part)) for part in parts)
         return
     with ResampledRaster(raster, settings.gsd) as shown:
         rows = _under(area.row, area.height, raster.grid.height, shown.grid.height)
@@ -253,7 +284,12 @@ def _spread(
         start, end = np.searchsorted(rows, [part.first, part.first + len(part.valid)])
         if start < end:
             lines = rows[start:end] - part.first
-            yield int(start), part.classes[lines[:, None], cols], part.valid[lines[:, None], cols]
+            place = (lines[:, None], cols)
+            yield int(start), part.classes[place], part.valid[place], _steps(part)[place]
+
+
+def _steps(part: SceneRows) -> NDArray[np.uint8]:
+    return part.layers["confidence"][0].astype(np.uint8, copy=False)
 
 
 def _under(first: int, count: int, old: int, new: int) -> NDArray[np.int64]:
@@ -264,7 +300,7 @@ def _under(first: int, count: int, old: int, new: int) -> NDArray[np.int64]:
 def _stream(network: Network, area: Area, settings: ScoringSettings) -> closing[Generator[SceneRows, None, None]]:
     """Stream an area; used in ``with``, so that the reading thread has ended before the raster is closed."""
     windows = area.windows(network.size, settings.overlap)
-    options = SlidingOptions(overlap=settings.overlap)
+    options = SlidingOptions(overlap=settings.overlap, confidence=True)
     return closing(stream(network, area, windows, options, batch=settings.batch_size))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import rasterio
@@ -23,7 +24,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
 
 from geodistill.errors import output_error
-from geodistill.inference.checkpoint import Layer, PartFiles
+from geodistill.inference.checkpoint import Layer
 from geodistill.inference.sliding import STEPS
 from geodistill.raster import Grid, Window
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -40,6 +41,9 @@ _ROWS = 128
 _SPARE = 2**20
 """Bytes that must stay free on the disk beside what is about to be written."""
 
+CONFIDENCES = ("before", "after")
+"""Bands behind the first one of a map of changes' confidence."""
+
 _GDAL_TYPES = {"uint8": "Byte", "float32": "Float32"}
 """Sample types with GDAL's names."""
 
@@ -53,12 +57,23 @@ class MapInfo:
     tags: Mapping[str, str]
 
 
+class StoredRows(Protocol):
+    """A part of a map whose rows are stored as bytes, as `PartFiles` stores them."""
+
+    @property
+    def pixels(self) -> Window:
+        """The part, in pixels of the map."""
+
+    def path(self, layer: Layer) -> Path:
+        """Return the file of a layer's bytes: rows of bands of columns."""
+
+
 def map_beside(path: Path, layer: str) -> Path:
     """Return the file of a layer beside the map of classes: ``town_confidence.tif`` for ``town.tif``."""
     return path if layer == "classes" else path.with_name(f"{path.stem}_{layer}{path.suffix}")
 
 
-def write_map(path: Path, layer: Layer, parts: Sequence[PartFiles], info: MapInfo, folder: Path) -> None:
+def write_map(path: Path, layer: Layer, parts: Sequence[StoredRows], info: MapInfo, folder: Path) -> None:
     """Put the stored rows of a layer together as a cloud-optimised GeoTIFF, whole or not at all.
 
     Classes are uint8 with nodata 255, a colour table, and the tags ``CLASS_0``, ``CLASS_1`` ... and ``LEGEND``
@@ -111,7 +126,7 @@ class Mosaic:
 
     path: Path
     layer: Layer
-    parts: Sequence[PartFiles]
+    parts: Sequence[StoredRows]
     grid: Grid
 
     def write(self) -> None:
@@ -209,7 +224,8 @@ def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
         file.write_colormap(1, {**dict.fromkeys(range(256), (0, 0, 0, 255)), **table, IGNORE_INDEX: (0, 0, 0, 0)})
         file.colorinterp = [ColorInterp.palette]
         return
-    file.descriptions = legend.names if layer.name == "probabilities" else ("confidence",)
+    beside = ("confidence", *CONFIDENCES)[: layer.bands]
+    file.descriptions = legend.names if layer.name == "probabilities" else beside
     if layer.dtype == "uint8":
         file.scales = [1 / STEPS] * layer.bands
 

@@ -113,6 +113,8 @@ class PredictOptions(SlidingOptions):
             theirs from.
         min_area: Leave smaller polygons out: square metres, or pixels where the map is not georeferenced.
         simplify: Simplification tolerance of polygons in pixels (topology-preserving).
+        objects: Names of classes whose objects are written one by one beside the polygons; see `write_objects`.
+        right_angles: Names of those whose outlines get right angles.
         local_only: Refuse scenes that are read over the network, or from outside the folder of what names them.
 
     Raises:
@@ -139,6 +141,8 @@ class PredictOptions(SlidingOptions):
     vector: str | None = None
     min_area: float = 0.0
     simplify: float = 0.0
+    objects: tuple[str, ...] = ()
+    right_angles: tuple[str, ...] = ()
     local_only: bool = False
 
     def __post_init__(self) -> None:
@@ -156,6 +160,8 @@ class PredictOptions(SlidingOptions):
         if self.max_memory is not None and self.max_memory < 1:
             raise RecipeError(f"--max-memory {self.max_memory}", "a number of bytes above 0, such as 2GB")
         check_vector(self.vector, self.min_area, self.simplify)
+        if self.objects and self.vector is None:
+            raise RecipeError("objects without a vector format", f"one of {', '.join(VECTOR_FORMATS)}")
 
     @property
     def with_confidence(self) -> bool:
@@ -192,6 +198,8 @@ class PredictChoices(TypedDict, total=False):
     vector: str | None
     min_area: float
     simplify: float
+    objects: tuple[str, ...]
+    right_angles: tuple[str, ...]
     local_only: bool
 
 

@@ -18,6 +18,7 @@ from geodistill.files import LONGEST_NAME
 from geodistill.inference.geotiff import map_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
 from geodistill.inference.network import fixed_batch
+from geodistill.inference.objects.chosen import find_classes, object_files
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, map_scene
 from geodistill.inference.sliding import check_bands
@@ -78,6 +79,8 @@ def predict(
     if options.local_only and not isinstance(model, Segmenter) and not Path(model).exists():
         raise ArtifactError(f"no directory {model}", "a model on this machine, for --local-only")
     spec = model.spec if isinstance(model, Segmenter) else read_description(find_segmenter(model))[2]
+    if options.objects:
+        find_classes(spec.legend, options.objects, options.right_angles)
     scenes = find_scenes(
         inputs, stack=stack, bands=options.bands, model_bands=spec.bands, local_only=options.local_only
     )
@@ -188,6 +191,8 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
         files.append(map_beside(path, "probabilities"))
     if options.vector is not None:
         files.append(path.with_suffix(f".{options.vector}"))
+        if options.objects:
+            files += object_files(path, options.vector)
     if options.stac:
         files.append(path.with_suffix(".json"))
     return tuple(files)

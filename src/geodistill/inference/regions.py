@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -91,9 +92,9 @@ def trace_regions(strips: Iterable[MapStrip], simplify: float = 0.0) -> Iterator
             border. Where strips meet, corners stay.
 
     Yields:
-        Regions. Their polygons are a coverage: neighbours have the same points along their border. Without
-        simplification the polygons' areas are their pixel counts, and together they cover every pixel with data
-        exactly once.
+        Regions, by their last rows. Their polygons are a coverage: neighbours have the same points along their
+        border. Without simplification the polygons' areas are their pixel counts, and together they cover every pixel
+        with data exactly once.
     """
     open_regions: dict[int, _Open] = {}
     seams: dict[int, NDArray[np.bool_]] = {}
@@ -120,13 +121,39 @@ def trace_regions(strips: Iterable[MapStrip], simplify: float = 0.0) -> Iterator
                 open_regions[name] = region
         edge_ids, above = ids[labels[-1]], strip.classes[-1]
         reaching = set(np.unique(edge_ids[above != IGNORE_INDEX]).tolist())
-        for name in [name for name in open_regions if name not in reaching]:
-            yield open_regions.pop(name).close(seams)
+        closed = [open_regions.pop(name).close(seams) for name in [*open_regions] if name not in reaching]
+        yield from sorted(closed, key=_last_row_first)
         row += len(strip.classes)
         first = min((region.top for region in open_regions.values()), default=row)
         seams = {at: seam for at, seam in seams.items() if at >= first}
-    for region in open_regions.values():
-        yield region.close(seams)
+    yield from sorted((region.close(seams) for region in open_regions.values()), key=_last_row_first)
+
+
+def _last_row_first(region: Region) -> tuple[float, float, float, int, int]:
+    """Order regions by their last rows, then by their left ends: the order in which any strips close them."""
+    left, top, _, bottom = region.polygon.bounds
+    return bottom, left, top, region.index, region.pixels
+
+
+def outline_labels(labels: NDArray[np.int32]) -> NDArray[np.object_]:
+    """Return the outlines of labels 1..n, each in one piece by its sides, as a coverage: see `Region`.
+
+    Args:
+        labels: ``(H, W)``, 0 outside.
+
+    Returns:
+        ``(n,)`` polygons, x, y in pixels.
+    """
+    polygons = np.empty(int(labels.max(initial=0)), object)
+    for shape, value in shapes(labels, labels > 0, connectivity=4):
+        outline, *holes = shape["coordinates"]
+        polygons[int(value) - 1] = shapely.Polygon(outline, holes)
+    if not len(polygons):
+        return polygons
+    around = np.pad(labels, 1)
+    matched = shapely.transform(shapely.segmentize(polygons, 1.0), np.rint)
+    nodes = _corners_of(around)
+    return thin(matched, lambda x, y: nodes[y, x])
 
 
 def _nodes(
@@ -142,6 +169,10 @@ def _nodes(
     if below is not None:
         around[-1, 1:-1] = below
     # Pixels side by side are of one region where they are of one class.
+    return _corners_of(around)
+
+
+def _corners_of(around: NDArray[Any]) -> NDArray[np.bool_]:
     beside, over = around[:, :-1] == around[:, 1:], around[:-1] == around[1:]
     nodes: NDArray[np.bool_] = ~((beside[:-1] & beside[1:]) | (over[:, :-1] & over[:, 1:]))
     return nodes

@@ -58,6 +58,7 @@ class SceneMap:
         probabilities: The map with one band per class, where asked for.
         stac: The STAC item, where asked for.
         vectors: The polygons, where asked for.
+        objects: The objects one by one, where asked for.
         windows: Windows that the network computed, in this run and those it continued.
         holes: What could not be read, in pixels of the scene.
         finished_before: Whether an earlier run had made it already.
@@ -71,6 +72,7 @@ class SceneMap:
     probabilities: Path | None = None
     stac: Path | None = None
     vectors: Path | None = None
+    objects: Path | None = None
     windows: int = 0
     holes: tuple[Hole, ...] = ()
     finished_before: bool = False
@@ -169,6 +171,21 @@ def _write_beside(
         smaller = f", {vectors.left_out} smaller ones left out" if vectors.left_out else ""
         scene_map = replace(scene_map, vectors=vectors.path, notes=(f"{vectors.polygons} polygons{smaller}",))
         assets["polygons"] = vectors.path
+    if options.objects and options.vector is not None:
+        from geodistill.inference.objects.write_objects import write_objects
+
+        written = write_objects(
+            scene_map.path,
+            options.objects,
+            options.vector,
+            squared=options.right_angles,
+            min_area=options.min_area,
+            confidence=scene_map.confidence,
+        )
+        squared = f", {written.squared} with right angles" if options.right_angles else ""
+        notes = (*scene_map.notes, f"{written.objects} objects{squared}")
+        scene_map = replace(scene_map, objects=written.path, notes=notes)
+        assets["objects"] = written.path
     if options.stac:
         from geodistill.inference.stac_item import write_item
 

@@ -67,8 +67,8 @@ def write_item(
 ) -> Path:
     """Write the item of a scene's maps, as ``NAME.json`` beside the map of classes.
 
-    ``maps`` holds the file of each layer, and of the ``polygons`` where there are some. Where the day of acquisition
-    (``YYYY-MM-DD``) is unknown the item's ``datetime`` is null and says so.
+    ``maps`` holds the file of each layer, and of ``polygons`` and ``objects`` where there are some. Where the day of
+    acquisition (``YYYY-MM-DD``) is unknown the item's ``datetime`` is null and says so.
 
     Raises:
         OutputError: It cannot be written.
@@ -145,7 +145,7 @@ def _projection(crs: CRS) -> dict[str, Any]:
 def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
     import pystac
 
-    if layer == "polygons":
+    if layer in ("polygons", "objects"):
         return pystac.Asset(str(file.absolute()), layer, None, VECTORS[file.suffix], ["data"])
     extra: dict[str, Any] = {}
     if layer == "classes":

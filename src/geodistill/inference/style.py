@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -13,14 +11,7 @@ from geodistill.errors import printable
 from geodistill.files import LONGEST_NAME, atomic_path
 from geodistill.spec import Legend
 
-STAMP = "2000-01-01T00:00:00.000Z"
-"""Time of last change that a GeoPackage states: the real one would make every run's bytes others."""
-
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-
-_TABLE = """CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256),
-f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT,
-styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"""
 
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
 """Of the attribute table: name, GDAL's type (0 whole number, 2 text) and GDAL's use."""
@@ -67,25 +58,6 @@ def write_qml(path: Path, legend: Legend) -> None:
     """
     with atomic_path(path) as part:
         part.write_text(qml(legend), encoding="utf-8")
-
-
-def add_layer_style(package: Path, layer: str, legend: Legend) -> None:
-    """Add to a GeoPackage, in place, the style by which QGIS shows its layer of polygons."""
-    style = (layer, "geometry", "classes", qml(legend), "classes of the map", STAMP)
-    content = ("layer_styles", "attributes", "layer_styles", STAMP)
-    with closing(sqlite3.connect(package)) as file, file:
-        file.execute(_TABLE)
-        file.execute(
-            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName,"
-            " styleQML, styleSLD, useAsDefault, description, owner, update_time)"
-            " VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '', ?)",
-            style,
-        )
-        file.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id)"
-            " VALUES (?, ?, ?, '', ?, 0)",
-            content,
-        )
 
 
 def qml(legend: Legend) -> str:

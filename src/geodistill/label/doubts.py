@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,16 @@ def choose_views(label_set: LabelSet, count: int, seed: int, progress: bool) -> 
     for view in views.values():
         view.objects.sort(key=lambda one: -one.doubt)
     return list(views.values())
+
+
+def shown_objects(label_set: LabelSet) -> Iterator[tuple[Labelled, Shown]]:
+    """Yield every object of a set with its image.
+
+    Raises:
+        DataError: An annotation is malformed.
+    """
+    for number, entry in _entries(label_set, False):
+        yield label_set.images[number], _shown(entry, label_set, number)
 
 
 def _entries(label_set: LabelSet, progress: bool) -> Iterable[tuple[int, Any]]:

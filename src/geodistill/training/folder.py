@@ -32,6 +32,7 @@ from geodistill.outputs import check_outputs
 from geodistill.raster.source import every_file, stamp_of
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
 from geodistill.training.recipe import recipe_dict
+from geodistill.training.recipe_files import MANIFEST_KEYS, MODEL_KEYS
 
 if TYPE_CHECKING:
     from geodistill.data.datamodule import DataModule
@@ -157,8 +158,6 @@ def _saved_recipe(run: Path) -> Any:
         raise RecipeError(error.received, error.expected, _MEND) from error
 
 
-_MANIFESTS = ("manifest", "manifests", "unlabelled")
-_MODELS = ("init", "weights", "encoder_weights", "segmenter", "answers")
 _MODEL_FILES = ("*.safetensors", "*.json", "*.bin", "segmenter/*.safetensors", "segmenter/*.json")
 _TOGETHER = 5000
 """Files whose sources are looked up in one go."""
@@ -172,9 +171,9 @@ def named_files(recipe: Recipe) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for key, value in _strings(recipe_dict(recipe)):
         name, path = key.rpartition(".")[2], Path(value)
-        if name in _MANIFESTS or (name in _MODELS and path.is_file()):
+        if name in MANIFEST_KEYS or (name in MODEL_KEYS and path.is_file()):
             files.setdefault(key, []).append(path)
-        elif path.is_dir() and (name in _MODELS or key == "text.encoder"):
+        elif path.is_dir() and (name in MODEL_KEYS or key == "text.encoder"):
             files.setdefault(key, []).extend(sorted(file for kind in _MODEL_FILES for file in path.glob(kind)))
     return files
 
@@ -190,7 +189,7 @@ def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
     """
     described: dict[str, Any] = {}
     for key, paths in named_files(recipe).items():
-        manifests = key.rpartition(".")[2] in _MANIFESTS
+        manifests = key.rpartition(".")[2] in MANIFEST_KEYS
         described[key] = {str(path): _stamp(path, whole=manifests) for path in paths}
     if not recipe.data.manifest and not data.sets and data.manifest.statistics is not None:
         measured = json.dumps(data.manifest.statistics.to_dict(), sort_keys=True)

@@ -6,7 +6,6 @@ import json
 from argparse import ArgumentError, ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -14,31 +13,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.schema import MethodPlug, Preset, Recipe, find_method
-from geodistill.reading import YAML_BYTES, parse_yaml, read_text
+from geodistill.reading import parse_yaml
+from geodistill.training.recipe_files import list_recipes, recipe_text
+
+__all__ = ["list_recipes", "load_recipe", "recipe_dict", "recipe_keys", "recipe_text"]
 
 LISTS = ("--data.manifests", "--data.names")
 """Flags whose values may simply follow, also where there is one only."""
-
-
-def list_recipes() -> list[str]:
-    """Return the names of the recipes shipped with the package."""
-    folder = resources.files("geodistill.recipes")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
-
-
-def recipe_text(name: str | Path) -> str:
-    """Return the text of a recipe: a YAML file, or the name of one shipped with the package.
-
-    Raises:
-        RecipeError: The file cannot be read.
-        UnknownNameError: No file and no shipped recipe has that name.
-    """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        return read_text(path, YAML_BYTES, RecipeError)
-    if str(name) not in list_recipes():
-        raise UnknownNameError("recipe", str(name), list_recipes(), "see 'geodistill recipes', or give a .yaml file")
-    return (resources.files("geodistill.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from geodistill.cli import main
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.papers.feature_maps import class_activation, feature_heat, overlay
+from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
 from geodistill.papers.reproduce import table_data
 from geodistill.papers.reproduce.paper_figures import PICTURES
 from paper_tables import draw, reproduce

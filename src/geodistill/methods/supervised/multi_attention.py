@@ -1,6 +1,6 @@
 """MANet's decoder: linear attention over places and attention over channels on every map (Li et al. 2022).
 
-segmentation-models-pytorch's MAnet is another network of that name. Sizes are those of the authors' code: 35.9 M
+segmentation-models-pytorch's MAnet is another network of that name. Sizes are those of the authors' code: 35.7 M
 parameters with ResNet-50.
 """
 

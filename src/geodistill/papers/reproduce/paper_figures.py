@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.evaluation.figures import error_map, panel_grid, to_rgb
 from geodistill.evaluation.scoring import ImageScore, Preview
+from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
 from geodistill.nn.encoders import Encoder
-from geodistill.papers.feature_maps import class_activation, feature_heat, overlay
 from geodistill.papers.reproduce.ran_rows import RanRows, logged, teachers
 from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter

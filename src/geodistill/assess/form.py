@@ -1,0 +1,46 @@
+"""How QGIS shows the points of a sample: coloured by what was interpreted, with a form that asks for nothing else."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from geodistill.inference.style import plain_name
+from geodistill.spec import Legend
+
+SHOWN = ("id", "reference", "note")
+"""Columns that the form shows. The map's class is hidden: who sees it agrees with it too often."""
+
+
+def point_style(legend: Legend, columns: tuple[str, ...]) -> str:
+    """Return the style (QML) of a layer of points with these columns."""
+    root = Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
+    _add_symbols(root, legend)
+    configuration = SubElement(root, "fieldConfiguration")
+    for column in columns:
+        field = SubElement(configuration, "field", name=column)
+        kind = "ValueMap" if column == "reference" else "TextEdit" if column in SHOWN else "Hidden"
+        config = SubElement(SubElement(field, "editWidget", type=kind), "config")
+        if kind == "ValueMap":
+            names = SubElement(SubElement(config, "Option", type="Map"), "Option", name="map", type="List")
+            for name in map(plain_name, legend.names):
+                SubElement(SubElement(names, "Option", type="Map"), "Option", name=name, type="QString", value=name)
+    editable = SubElement(root, "editable")
+    for column in columns:
+        SubElement(editable, "field", name=column, editable=str(int(column in ("reference", "note"))))
+    SubElement(root, "layerGeometryType").text = "0"
+    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + tostring(root, encoding="unicode")
+
+
+def _add_symbols(root: Element, legend: Legend) -> None:
+    attributes = {"type": "categorizedSymbol", "attr": "reference", "symbollevels": "0", "forceraster": "0"}
+    renderer = SubElement(root, "renderer-v2", attributes)
+    categories, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
+    entries = [*zip(map(plain_name, legend.names), legend.colours, strict=True), ("", (255, 0, 255))]
+    for position, (name, colour) in enumerate(entries):
+        category = {"value": name, "symbol": str(position), "label": name or "to be interpreted", "render": "true"}
+        SubElement(categories, "category", category)
+        symbol = SubElement(symbols, "symbol", type="marker", name=str(position), alpha="1", clip_to_extent="1")
+        layer = SubElement(symbol, "layer", {"class": "SimpleMarker", "enabled": "1", "locked": "0", "pass": "0"})
+        fill = ("color", "{},{},{},255".format(*colour))
+        for key, text in (fill, ("name", "circle"), ("outline_color", "0,0,0,255"), ("size", "3")):
+            SubElement(layer, "prop", {"k": key, "v": text})

@@ -1,0 +1,123 @@
+"""`change`: two maps of one place become a map of what changed, with the areas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from geodistill.change.grids import align, require_grid
+from geodistill.change.legends import common_classes
+from geodistill.change.map_pair import MapPair
+from geodistill.change.matrix import ChangeMatrix
+from geodistill.change.write_change import write_change
+from geodistill.errors import RecipeError
+from geodistill.inference.checkpoint import open_work, remove_work
+from geodistill.inference.geotiff import map_beside
+from geodistill.inference.map_file import read_map_grid, read_map_legend, small_cache
+from geodistill.inference.options import check_vector
+from geodistill.inference.style import style_files, write_style
+from geodistill.inference.vector import VectorMap, write_vectors
+from geodistill.outputs import check_outputs, check_suffix
+from geodistill.version import __version__
+
+
+@dataclass(frozen=True)
+class ChangeOptions:
+    """How two maps are compared.
+
+    Attributes:
+        renames: New name by old name of classes, so that both maps have the same.
+        tolerance: Pixels by which the maps may be shifted against each other, 0 to 64.
+        min_area: Leave smaller changes out: square metres, or pixels where the maps are not georeferenced.
+        align: Bring the second map onto the grid of the first.
+        vector: Write the changes as polygons too, in one of `VECTOR_FORMATS`.
+        simplify: Simplification tolerance of polygons in pixels.
+
+    Raises:
+        RecipeError: A number is out of its range.
+        UnknownNameError: There is no such format.
+    """
+
+    renames: Mapping[str, str] = field(default_factory=dict)
+    tolerance: int = 0
+    min_area: float = 0.0
+    align: bool = False
+    vector: str | None = None
+    simplify: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= 64:
+            raise RecipeError(f"tolerance {self.tolerance}", "0 to 64 pixels")
+        check_vector(self.vector, self.min_area, self.simplify)
+
+
+@dataclass(frozen=True)
+class MapChange:
+    """What was made of two maps: the map of changes, what lies beside it, and the from-to matrix."""
+
+    path: Path
+    matrix: ChangeMatrix
+    confidence: Path | None = None
+    vectors: VectorMap | None = None
+
+
+def change_outputs(out: Path, options: ChangeOptions, confidence: bool) -> list[Path]:
+    """Return every file that is written for a map of changes."""
+    files = [out, *style_files(out), *([map_beside(out, "confidence")] if confidence else [])]
+    return [*files, *([out.with_suffix(f".{options.vector}")] if options.vector else [])]
+
+
+def compare_maps(
+    before: Path | str,
+    after: Path | str,
+    out: Path | str,
+    options: ChangeOptions | None = None,
+    *,
+    confidence: Sequence[Path | str] = (),
+) -> MapChange:
+    """Write what changed between two maps of classes.
+
+    Each map is read twice, from its first row to its last; memory does not grow with the height.
+
+    Args:
+        before: The first map.
+        after: The second, on the same grid unless ``align`` is set.
+        out: The map of changes, a name that ends in ``.tif``: class 0 is what did not change, the others each change
+            that occurs, such as ``forest to road``.
+        options: How they are compared.
+        confidence: Maps of confidence of both; beside the map of changes then lies one of three bands: the product of
+            both, and each.
+
+    Raises:
+        DataError: A map cannot be read, or they differ in grid or classes.
+        OutputError: A file cannot be written, or would be written over one that is read.
+    """
+    options, out, inputs = options or ChangeOptions(), Path(out), [Path(before), Path(after), *map(Path, confidence)]
+    check_suffix(out, (".tif", ".tiff"))
+    if len(confidence) not in (0, 2):
+        raise RecipeError(f"{len(confidence)} maps of confidence", "those of both maps, or none")
+    check_outputs(change_outputs(out, options, bool(confidence)), inputs)
+    grids = [read_map_grid(path) for path in inputs]
+    classes = common_classes(read_map_legend(inputs[0]), read_map_legend(inputs[1]), options.renames)
+    if not options.align:
+        for path, grid in zip(inputs[1:], grids[1:], strict=True):
+            require_grid(before, path, (grids[0], grid))
+    with open_work(out, {"change": [str(before), str(after)], "version": __version__}, resume=False) as folder:
+        try:
+            if options.align:
+                names = ["rows-after.vrt", "rows-before-sure.vrt", "rows-after-sure.vrt"]
+                parts = zip(inputs[1:], names, strict=False)
+                inputs[1:] = [align(path, grids[0], folder / name) for path, name in parts]
+            sure = (inputs[2], inputs[3]) if confidence else None
+            pair = MapPair(inputs[0], inputs[1], sure, grids[0], classes, options.tolerance)
+            with small_cache():
+                legend, matrix = write_change(pair, options.min_area, out, folder)
+        finally:
+            remove_work(out)
+    write_style(out, legend)
+    beside = map_beside(out, "confidence") if confidence else None
+    vectors = None
+    if options.vector is not None:
+        vectors = write_vectors(out, options.vector, simplify=options.simplify, confidence=beside, skip=(0,))
+    return MapChange(out, matrix, beside, vectors)

@@ -1,0 +1,63 @@
+"""Whether two maps lie on one grid, and the second brought onto the first's where they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rasterio
+import rasterio.shutil
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+
+from geodistill.errors import DataError
+from geodistill.raster import Grid
+from geodistill.spec import IGNORE_INDEX
+
+_SHARE = 0.01
+"""Of a pixel, by which grids may be apart."""
+
+
+def same_grid(one: Grid, other: Grid) -> bool:
+    """Whether the pixels of two grids lie on each other, to a hundredth of a pixel."""
+    if (one.height, one.width) != (other.height, other.width) or one.crs != other.crs:
+        return False
+    if bool(one.gcps) != bool(other.gcps):
+        return False
+    corners = [(0, 0), (one.width, 0), (0, one.height), (one.width, one.height)]
+    back = ~one.transform
+    apart = [abs(a - b) for at in corners for a, b in zip(back @ (other.transform @ at), at, strict=True)]
+    return bool(max(apart) < _SHARE)
+
+
+def require_grid(before: Path | str, after: Path | str, grids: tuple[Grid, Grid]) -> None:
+    """Make sure that two maps lie on one grid.
+
+    Raises:
+        DataError: They do not.
+    """
+    if not same_grid(*grids):
+        about = [f"{g.width} x {g.height} pixels from {g.transform.c:g}, {g.transform.f:g}, {g.crs}" for g in grids]
+        raise DataError(
+            f"{before} has {about[0]} and {after} has {about[1]}",
+            "two maps on one grid",
+            "--align brings the second onto the grid of the first",
+        )
+
+
+def align(source: Path | str, grid: Grid, target: Path) -> Path:
+    """Write a virtual raster of a map on another grid: of each pixel the nearest of the map.
+
+    Raises:
+        DataError: One of them is not georeferenced by a CRS and a transform, or the map cannot be read.
+    """
+    try:
+        with rasterio.open(source) as file:
+            if grid.crs is None or file.crs is None or grid.transform.is_identity:
+                raise DataError(f"{source} or the first map is not georeferenced", "a CRS with a transform in both")
+            about = {"crs": grid.crs, "transform": grid.transform, "height": grid.height, "width": grid.width}
+            with WarpedVRT(file, **about, nodata=IGNORE_INDEX, resampling=Resampling.nearest) as warped:
+                rasterio.shutil.copy(warped, target, driver="VRT")
+    except RasterioError as error:
+        raise DataError(f"{source} cannot be brought onto the other grid ({error})", "a map of classes") from error
+    return target

@@ -1,0 +1,110 @@
+"""``geodistill assess``: sample points of a map, and estimate areas and accuracies from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from geodistill.cli import Verbs, run_verb
+from geodistill.cli.arguments import MANIFEST, VerbParser, parse
+from geodistill.cli.shared import print_result
+
+
+def sample_parser() -> VerbParser:
+    """Return the parser of ``assess sample``."""
+    from geodistill.assess.drawn_sample import SampleOptions
+
+    parser = VerbParser(
+        "assess sample",
+        "Draw a stratified random sample of points of a map, by class, as a GeoPackage that QGIS opens for their"
+        " interpretation: fill the column reference.",
+        "geodistill assess sample map.tif --manifest town/manifest.parquet --out points.gpkg",
+        typed=["map"],
+    )
+    add, default = parser.add_group("input"), SampleOptions
+    add("--map", "map of classes", required=True)
+    add("--manifest", f"leave the places of its training and validation images out: {MANIFEST}", otherwise="none")
+    add = parser.add_group("output")
+    add("--out", "the GeoPackage", required=True)
+    add.switch("--json", "print JSON")
+    add = parser.add_group("quality")
+    add("--points", "how many points", type=int, otherwise="as many as --standard-error asks for")
+    error = "standard error of the overall accuracy that is aimed at"
+    add("--standard-error", error, type=float, default=default.standard_error)
+    add("--expected", "user's accuracy that is expected", type=float, default=default.expected)
+    add("--least", "points of each stratum at least", type=int, default=default.least)
+    boundary = "width in pixels of a stratum of its own for what is beside another class, 0 for none"
+    add("--boundary", boundary, type=int, default=default.boundary)
+    add("--seed", "random seed", type=int, default=default.seed)
+    return parser
+
+
+def sample(argv: Sequence[str]) -> None:
+    """Draw the points of a map."""
+    args = parse(sample_parser(), argv)
+    from geodistill.assess.drawn_sample import SampleOptions, draw_sample
+
+    options = SampleOptions(
+        points=args.points,
+        standard_error=args.standard_error,
+        expected=args.expected,
+        least=args.least,
+        boundary=args.boundary,
+        manifest=args.manifest,
+        seed=args.seed,
+    )
+    drawn = draw_sample(args.map, args.out, options)
+    about = {"points": str(drawn.path), "strata": drawn.strata, "training_places": drawn.left_out}
+    print_result(args.json, about, str(drawn))
+
+
+def estimate_parser() -> VerbParser:
+    """Return the parser of ``assess estimate``."""
+    parser = VerbParser(
+        "assess estimate",
+        "Error-adjusted areas, and user's, producer's and overall accuracy of a map with intervals of 95 %, from the"
+        " interpreted points of a sample (Olofsson et al. 2014, Stehman 2014).",
+        "geodistill assess estimate points.gpkg --csv areas.csv",
+        typed=["points"],
+    )
+    add = parser.add_group("input")
+    add("--points", "the GeoPackage of 'assess sample', interpreted", required=True)
+    add("--map", "assess this other map of the same classes and places", otherwise="the map that was sampled")
+    add.switch("--partial", "leave points out that are not interpreted")
+    add = parser.add_group("output")
+    add("--csv", "also write the figures of each class to this file")
+    add.switch("--json", "print JSON")
+    return parser
+
+
+def estimate(argv: Sequence[str]) -> None:
+    """Estimate areas and accuracies from interpreted points."""
+    args = parse(estimate_parser(), argv)
+    from geodistill.assess.estimate import estimate_areas
+    from geodistill.files import atomic_path
+    from geodistill.outputs import check_outputs, check_suffix
+    from geodistill.writing import csv_text
+
+    if args.csv:
+        check_suffix(args.csv, (".csv",))
+        check_outputs([args.csv], [args.points, *([args.map] if args.map else [])])
+    estimated = estimate_areas(args.points, other_map=args.map, partial=args.partial)
+    if args.csv:
+        rows = estimated.rows()
+        text = csv_text([list(rows[0]), *([row[key] for key in rows[0]] for row in rows)])
+        with atomic_path(args.csv) as part:
+            part.write_text(text, encoding="utf-8")
+    print_result(args.json, estimated.to_dict(), str(estimated))
+
+
+ASSESS_VERBS: Verbs = {
+    "sample": ("a map -> a stratified random sample of points to interpret in QGIS", "geodistill.cli.assess:sample"),
+    "estimate": (
+        "interpreted points -> hectares and accuracies, plus or minus what",
+        "geodistill.cli.assess:estimate",
+    ),
+}
+
+
+def assess(argv: Sequence[str]) -> None:
+    """Sample a map or estimate from a sample."""
+    run_verb(ASSESS_VERBS, "geodistill assess", argv)

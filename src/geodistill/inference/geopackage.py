@@ -1,0 +1,48 @@
+"""What a GeoPackage of ours holds beside its features: the style that QGIS opens a layer with, and a fixed time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pyogrio
+
+STAMP = "2000-01-01T00:00:00.000Z"
+"""Time of last change that a GeoPackage states: the real one would make every run's bytes others."""
+
+_TABLE = """CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256),
+f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT,
+styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"""
+
+
+def add_layer_style(package: Path, layer: str, style: str, geometry: str = "geometry") -> None:
+    """Add to a GeoPackage, in place, the style (QML) by which QGIS shows a layer."""
+    row = (layer, geometry, "classes", style, "classes of the map", STAMP)
+    content = ("layer_styles", "attributes", "layer_styles", STAMP)
+    with closing(sqlite3.connect(package)) as file, file:
+        file.execute(_TABLE)
+        file.execute(
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName,"
+            " styleQML, styleSLD, useAsDefault, description, owner, update_time)"
+            " VALUES ('', '', ?, ?, ?, ?, '', 1, ?, '', ?)",
+            row,
+        )
+        file.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id)"
+            " VALUES (?, ?, ?, '', ?, 0)",
+            content,
+        )
+
+
+@contextmanager
+def fixed_time() -> Iterator[None]:
+    """Let GDAL write a fixed time of last change, so that the same map gives the same bytes."""
+    key = "OGR_CURRENT_DATE"
+    before = pyogrio.get_gdal_config_option(key)
+    pyogrio.set_gdal_config_options({key: STAMP})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({key: before})

@@ -1,0 +1,92 @@
+"""A finished map of classes, read back: its grid, its classes, and its rows strip by strip in flat memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from geodistill.errors import DataError
+from geodistill.inference.regions import MapStrip
+from geodistill.raster import Grid, Raster, Window
+from geodistill.reading import parse_object
+from geodistill.spec import Legend
+
+STRIP = 512
+"""Rows read at once: those of a map's blocks. Fixed, so that simplified outlines do not depend on anything else."""
+
+
+def read_map_grid(classes: Path | str) -> Grid:
+    """Return where the pixels of a map lie.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    with Raster(classes) as raster:
+        return raster.grid
+
+
+def read_map_legend(classes: Path | str) -> Legend:
+    """Return the classes of a map.
+
+    Raises:
+        DataError: It cannot be read, or does not say its classes.
+    """
+    try:
+        with rasterio.open(classes) as file:
+            text = file.tags().get("LEGEND")
+    except RasterioError as error:
+        raise DataError(f"{classes} cannot be read ({error})", "a map of classes") from error
+    if text is None:
+        raise DataError(f"{classes} holds no legend", "a map of classes written by 'geodistill predict'")
+    return Legend.from_dict(parse_object(text, f"the tag LEGEND of {classes}"))
+
+
+def small_cache() -> rasterio.Env:
+    """Return a context in which GDAL keeps 64 MB of decoded blocks, and not 5 % of the machine's memory."""
+    return rasterio.Env(GDAL_CACHEMAX=2**26)
+
+
+def map_strips(classes: Path | str, confidence: Path | str | None, grid: Grid) -> Iterator[MapStrip]:
+    """Yield the strips of a map, of `STRIP` rows each, in their order.
+
+    Raises:
+        DataError: A map is truncated or corrupt.
+    """
+    with rasterio.open(classes) as file:
+        sure = rasterio.open(confidence) if confidence is not None else None
+        try:
+            for top in range(0, grid.height, STRIP):
+                window = Window(top, 0, min(STRIP, grid.height - top), grid.width).to_rasterio()
+                yield MapStrip(file.read(1, window=window), None if sure is None else sure.read(1, window=window))
+        except RasterioError as error:
+            raise DataError(
+                f"{classes} or {confidence} cannot be read ({error})", "maps as they were written"
+            ) from error
+        finally:
+            if sure is not None:
+                sure.close()
+
+
+def haloed_strips(classes: Path | str, grid: Grid, halo: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+    """Yield the strips of a map with up to ``halo`` rows above and below.
+
+    Yields:
+        The strip's first row in the map, its first row in the array, and ``(rows, W)`` classes. At the map's ends there
+        are no rows beyond.
+
+    Raises:
+        DataError: The map is truncated or corrupt.
+    """
+    with rasterio.open(classes) as file:
+        for top in range(0, grid.height, STRIP):
+            first, last = max(top - halo, 0), min(top + STRIP + halo, grid.height)
+            try:
+                rows = file.read(1, window=Window(first, 0, last - first, grid.width).to_rasterio())
+            except RasterioError as error:
+                raise DataError(f"{classes} cannot be read ({error})", "a map as it was written") from error
+            yield top, top - first, rows

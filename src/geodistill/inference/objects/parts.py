@@ -1,0 +1,132 @@
+"""One region of a map becomes its objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geodistill.inference.objects.chosen import ObjectClasses
+from geodistill.inference.objects.right_angles import square_outlines
+from geodistill.inference.objects.separate import by_boundary, separate
+from geodistill.inference.objects.tidy import absorb, fill_holes
+from geodistill.inference.objects.windows_of_map import MapWindows
+from geodistill.inference.regions import Region, outline_labels
+from geodistill.inference.sliding import STEPS
+from geodistill.raster import Window
+
+MOST_PIXELS = 2**24
+"""Pixels of the rectangle around a region that is looked into; a larger one stays one object."""
+
+TRACED, LARGE = "as traced", "left: too large to look into"
+
+
+@dataclass(frozen=True)
+class MapObject:
+    """An object of a map.
+
+    Attributes:
+        index: Its class.
+        polygon: Its outline, x, y in pixels of the map.
+        pixels: How many it has.
+        confidence: Mean probability over them (0..1), or NaN.
+        least: Lowest probability among them, or NaN.
+        status: What became of its outline.
+    """
+
+    index: int
+    polygon: shapely.Polygon
+    pixels: int
+    confidence: float
+    least: float
+    status: str
+
+
+def objects_of(
+    region: Region, maps: MapWindows, classes: ObjectClasses, least: float, sides: tuple[float, float]
+) -> list[MapObject]:
+    """Return the objects of a region, by their first pixels.
+
+    Args:
+        region: Pixels of `ObjectClasses.table` that hang together.
+        maps: The map.
+        classes: Its objects.
+        least: Pixels that an object and a hole have at least.
+        sides: Metres of a pixel along columns and rows.
+
+    Raises:
+        DataError: The map is truncated or corrupt.
+    """
+    left, top, right, bottom = map(int, region.polygon.bounds)
+    window = Window(top, left, bottom - top, right - left)
+    if window.height * window.width > MOST_PIXELS:
+        return _whole(region, maps, classes, least)
+    kinds, sure = maps.read(window)
+    inside = _pixels_of(region, classes.table()[kinds], window)
+    if classes.boundary is None:
+        inside = fill_holes(inside, least)
+        labels = separate(inside, sure)
+    else:
+        labels = by_boundary(kinds, inside, classes.boundary)
+    labels = absorb(labels, least)
+    count = int(labels.max(initial=0))
+    if not count:
+        return []
+    indices = _classes_of(labels, kinds, count, classes)
+    polygons, status = list(outline_labels(labels)), [TRACED] * count
+    group = [at for at in range(count) if indices[at] in classes.squared]
+    if group:
+        squared, became = square_outlines([polygons[at] for at in group], sides)
+        for at, polygon, what in zip(group, squared, became, strict=True):
+            polygons[at], status[at] = polygon, what
+    moved = shapely.transform(np.array(polygons, object), lambda xy: xy + np.array([left, top]))
+    pixels, mean, lowest = _figures(labels, sure, count)
+    return [
+        MapObject(indices[at], moved[at], int(pixels[at]), float(mean[at]), float(lowest[at]), status[at])
+        for at in range(count)
+    ]
+
+
+def _pixels_of(region: Region, codes: NDArray[np.uint8], window: Window) -> NDArray[np.bool_]:
+    """Return which pixels of the window are the region's: those that hang together with its first."""
+    x, y = np.array(region.polygon.exterior.coords).T
+    first = int(x[y == y.min()].min()) - window.col
+    connected = (codes == codes[0, first]).view(np.uint8)
+    _, numbers = cv2.connectedComponents(connected, connectivity=4, ltype=cv2.CV_32S)
+    pixels: NDArray[np.bool_] = numbers == numbers[0, first]
+    return pixels
+
+
+def _classes_of(labels: NDArray[np.int32], kinds: NDArray[np.uint8], count: int, classes: ObjectClasses) -> list[int]:
+    """Return the class of most pixels of each object, boundary and filled holes not counted."""
+    votes = [np.bincount(labels[kinds == index], minlength=count + 1)[1:] for index in classes.indices]
+    return [classes.indices[at] for at in np.argmax(votes, axis=0).tolist()]
+
+
+def _figures(
+    labels: NDArray[np.int32], sure: NDArray[np.float32] | None, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return pixels, mean and lowest confidence of each object; of what a filled hole held, the hole's."""
+    inside = labels > 0
+    numbers = labels[inside] - 1
+    pixels = np.bincount(numbers, minlength=count)
+    if sure is None:
+        return pixels, *(np.full(count, np.nan),) * 2
+    values = sure[inside].astype(np.float64)
+    known = values <= 1  # what has no data, in a filled hole, has none
+    lowest = np.full(count, np.inf)
+    np.minimum.at(lowest, numbers[known], values[known])
+    sums = np.bincount(numbers[known], values[known], count)
+    return pixels, sums / np.bincount(numbers[known], minlength=count), lowest
+
+
+def _whole(region: Region, maps: MapWindows, classes: ObjectClasses, least: float) -> list[MapObject]:
+    """Return a region as one object."""
+    if region.pixels < least:
+        return []
+    index = region.index if classes.boundary is None else classes.indices[0]
+    polygon = shapely.normalize(region.polygon)
+    return [MapObject(index, polygon, region.pixels, region.confidence / STEPS, np.nan, LARGE)]

@@ -1,0 +1,130 @@
+"""The stages that make and look at data: `label`, `scan`, `check`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.files import atomic_path
+from geodistill.label.config import LabelSettings
+from geodistill.project.project_file import ProjectFile, typed_values
+from geodistill.project.stage_job import Outcome, StageJob
+from geodistill.project.stage_table import key_types
+
+FINDINGS = "findings.json"
+
+
+def label_settings(project: ProjectFile, settings: Mapping[str, Any]) -> LabelSettings:
+    """Return what a stage's settings mean to `label build`: keys override the preset, which overrides the defaults.
+
+    Raises:
+        RecipeError: There is no format, or a value makes no sense.
+        UnknownNameError: There is no such choice.
+    """
+    from geodistill.label.postprocess import default_rules
+    from geodistill.label.presets import PRESETS
+
+    values = typed_values(settings, key_types("label"), "label")
+    preset = values.get("preset")
+    if preset is not None and preset not in PRESETS:
+        raise UnknownNameError("preset", preset, PRESETS)
+    given: dict[str, Any] = {}
+    if preset is not None:
+        names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order", "rules")
+        given = {name: getattr(PRESETS[preset], name) for name in names}
+    given |= {key: value for key, value in values.items() if key in LabelSettings.__dataclass_fields__}
+    if "format" not in given:
+        raise RecipeError(f"{project.path}, label without format", "format: coco, or a preset")
+    if values.get("legend") and values.get("classes"):
+        raise RecipeError(f"{project.path}, label: both legend and classes", "one of them")
+    if values.get("legend"):
+        from geodistill.spec import Legend
+
+        legend = Legend.load(project.resolve(values["legend"]))
+        given |= {"classes": legend.names, "colours": legend.colours}
+    elif values.get("classes"):
+        given["colours"] = None
+    rules = given.get("rules") if preset else default_rules(given.get("segmenter", "grabcut"))
+    given["rules"] = replace(rules or default_rules("grabcut"), **settings.get("rules", {}))
+    given |= {key: Path(project.resolve(str(given[key]))) for key in ("images", "boxes")}
+    kind, colon, weights = given.get("segmenter", "grabcut").partition(":")
+    if colon and Path(project.resolve(weights)).exists():
+        given["segmenter"] = f"{kind}:{project.resolve(weights)}"
+    return LabelSettings(**given)
+
+
+def run_label(job: StageJob) -> Outcome:
+    """Make masks for every box.
+
+    Raises:
+        GeodistillError: As `geodistill.label.labelling.build`.
+    """
+    from geodistill.label.labelling import WorkerOptions, build
+
+    settings = label_settings(job.project, job.plan.stage.settings)
+    work = WorkerOptions(**job.of_options(WorkerOptions), batch=job.values.get("batch_size"))
+    keep_going = job.values.get("keep_going", False)
+    account = build(settings, job.folder, work=work, resume=True, keep_going=keep_going, progress=True)
+    images, boxes = account["images"], account["boxes"]
+    summary = f"{images['labelled']} of {images['in']} images, {boxes['labelled']} of {boxes['in']} boxes labelled"
+    return Outcome(summary, {"images": images, "boxes": boxes, "seed": settings.seed})
+
+
+def run_scan(job: StageJob) -> Outcome:
+    """Write a manifest.
+
+    Raises:
+        GeodistillError: As `geodistill.data.scan.scan`, or a file has problems.
+    """
+    from geodistill.data.scan import scan
+    from geodistill.data.splits import SplitPlan
+
+    values = job.values
+    plan = values.get("split", SplitPlan())
+    named = {key: Path(job.place(str(path))) for key in ("group_file", "lists") if (path := getattr(plan, key))}
+    report = scan(
+        job.places(values["images"]),
+        job.places(values["masks"]) if values.get("masks") else None,
+        job.folder / "manifest.parquet",
+        legend=job.place(values["legend"]) if values.get("legend") else None,
+        unlabelled=values.get("unlabelled", False),
+        include=values.get("include", "*"),
+        split=replace(plan, **named),
+        ignore_unknown=values.get("ignore_unknown", False),
+        progress=True,
+    )
+    report.manifest.refuse_problems()
+    found = report.to_dict()
+    counts = ", ".join(f"{split} {count}" for split, count in found["images"].items())
+    left = len(report.images_without_mask)
+    summary = f"{len(report.manifest.entries)} images ({counts})" + (f", {left} without mask" if left else "")
+    return Outcome(summary, {key: found[key] for key in ("images", "bands", "notes")} | {"seed": plan.seed})
+
+
+def run_check(job: StageJob) -> Outcome:
+    """Look for broken files; the findings are written down where none is an error.
+
+    Raises:
+        DataError: One is.
+    """
+    from geodistill.data.check import check
+    from geodistill.data.manifest import Manifest
+
+    manifest = Manifest.load(job.place(job.values["data"]))
+    findings = check(manifest, expect_crs=job.values.get("expect_crs") or None, progress=True)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        raise DataError(
+            f"{len(errors)} errors in {manifest.path}, first {errors[0].line}",
+            "none",
+            f"'geodistill data check {manifest.path}' names them all",
+        )
+    with atomic_path(job.folder / FINDINGS) as part:
+        part.write_text(json.dumps([finding.to_dict() for finding in findings], indent=1), encoding="utf-8")
+    kinds = dict(Counter(finding.kind for finding in findings))
+    return Outcome(f"{len(manifest.entries)} images, {len(findings)} warnings", {"warnings": kinds})

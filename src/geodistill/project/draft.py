@@ -1,0 +1,157 @@
+"""`init`: a project file written from what a folder holds, with a comment on every line, and what was chosen."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from geodistill.errors import DataError, OutputError
+from geodistill.files import atomic_path
+from geodistill.project.look_around import FolderContents, look_around
+
+Line = tuple[str, str]
+"""A line of YAML, and what it says."""
+
+
+@dataclass
+class ProjectDraft:
+    """A project file that was written.
+
+    Attributes:
+        path: The file.
+        lines: Its lines.
+        chosen: What was chosen among what was found, one line each.
+    """
+
+    path: Path
+    lines: list[Line] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
+
+    def add(self, text: str, comment: str = "") -> None:
+        """Add a line."""
+        self.lines.append((text, comment))
+
+    def name(self, path: Path) -> str:
+        """Return a path as the file names it: from its own folder, in quotes where YAML needs them."""
+        relative = Path(os.path.relpath(path, self.path.absolute().parent)).as_posix()
+        plain = all(c.isalnum() or c in "/._-" for c in relative) and relative[0].isalpha()
+        return relative if plain or relative.startswith("../") else json.dumps(relative, ensure_ascii=False)
+
+    @property
+    def text(self) -> str:
+        """The file."""
+        width = max(len(text) for text, _ in self.lines) + 2
+        return "".join(f"{text:<{width}}# {note}\n" if note else f"{text}\n" for text, note in self.lines)
+
+
+def draft_project(folder: Path | str, out: Path | str) -> ProjectDraft:
+    """Write a project file.
+
+    Raises:
+        DataError: The folder holds nothing that a project can be made of.
+        OutputError: The file is there already, or cannot be written.
+    """
+    out = Path(out)
+    if out.exists():
+        raise OutputError(f"{out} is there already", "a new file", "name another with --out")
+    contents = look_around(Path(folder))
+    draft = ProjectDraft(out)
+    draft.add(f"# geodistill run {out.name}; add --dry to see what would run, and why")
+    draft.add("seed: 0", "of every split and training")
+    labelled = _add_data(draft, contents)
+    model = _add_models(draft, contents, labelled)
+    if model:
+        if labelled:
+            draft.add("evaluate: {split: test}", "scores on images that no training has used")
+        _add_scenes(draft, contents)
+        draft.add("export: {to: onnx}", "also qgis, stac, hub: a list takes several")
+        draft.add("report:", "one page of all results")
+    with atomic_path(out) as part:
+        part.write_text(draft.text, encoding="utf-8", errors="surrogateescape")
+    return draft
+
+
+def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
+    """Add the stages of data; masks go before boxes. Return whether there are labels."""
+    labelled = bool(contents.pairs or contents.annotations)
+    if contents.pairs:
+        images = [draft.name(image) for image, _ in contents.pairs]
+        draft.add("scan:", "images and their masks")
+        draft.add(f"  images: [{', '.join(images)}]", "")
+        draft.add(f"  masks: [{', '.join(draft.name(mask) for _, mask in contents.pairs)}]", "in the same order")
+        if contents.legends:
+            draft.add(f"  legend: {draft.name(contents.legends[0])}", "names, colours and values of the classes")
+        draft.add("  split: {kind: file}", "group, block or window, where images show the same ground")
+        draft.chosen.append(f"masks: {len(contents.pairs)} folders; classes {_legend_words(contents)}")
+        for each in contents.annotations:
+            draft.chosen.append(f"left out: boxes {each.boxes}, since there are masks")
+    elif contents.annotations:
+        each = contents.annotations[0]
+        draft.add("label:", "boxes become masks")
+        draft.add(f"  images: {draft.name(each.images)}")
+        draft.add(f"  boxes: {draft.name(each.boxes)}")
+        draft.add(f"  format: {each.format}")
+        draft.add("  segmenter: grabcut", "or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR")
+        draft.add("  background: background", "right where every object has its box; else leave it out")
+        draft.chosen.append(f"boxes: {each.boxes} ({each.format}), images: {each.images}")
+        draft.chosen += [f"left out: boxes {other.boxes} ({other.format})" for other in contents.annotations[1:]]
+    if labelled:
+        draft.add("check:", "broken files end the run here")
+    if contents.images:
+        draft.add("scan-unlabelled:", "images without labels, whose features are learnt")
+        draft.add(f"  images: [{', '.join(map(draft.name, contents.images))}]")
+        draft.add("  unlabelled: true")
+        draft.chosen.append(f"unlabelled images: {', '.join(map(str, contents.images))}")
+    return labelled
+
+
+def _legend_words(contents: FolderContents) -> str:
+    if contents.legends:
+        return f"by {contents.legends[0]}"
+    return "as found in the masks: write a legend to name them"
+
+
+def _add_models(draft: ProjectDraft, contents: FolderContents, labelled: bool) -> bool:
+    """Add the stages of training; return whether there is a model then."""
+    if contents.models:
+        draft.add(f"teacher: {draft.name(contents.models[0])}", "a model that was trained before")
+        draft.chosen.append(f"teacher: {contents.models[0]}")
+        draft.chosen += [f"left out: model {model}" for model in contents.models[1:]]
+    elif labelled:
+        draft.add("teacher:", "")
+        draft.add("  recipe: supervised-folder", "labels alone; any recipe, and any key of it")
+        draft.add("  network.encoder: resnet50", "'geodistill encoders' lists them")
+        for weights in contents.weights[:1]:
+            draft.add(f"  # network.encoder_weights: {draft.name(weights)}", "where they are of that encoder")
+    if not labelled:
+        if not contents.models:
+            raise DataError("neither labels nor a model in the folder", "masks, boxes, or a trained Segmenter")
+        draft.chosen.append("no training: there are no labels")
+        return True
+    for line in _student(contents):
+        draft.add(*line)
+    draft.chosen.append("student: MobileNetV2, taught by the teacher")
+    return True
+
+
+def _student(contents: FolderContents) -> Iterator[Line]:
+    if contents.images and not contents.models:
+        yield "adapt:", "the student's encoder learns the teacher's features first"
+        yield "  recipe: ktda-folder", ""
+        yield "  data.unlabelled: $scan-unlabelled", "from images without labels too"
+    yield "distil:", "the student"
+    yield "  recipe: distil-folder", "its teacher is the stage above"
+    yield "  trainer.max_steps: 2000", "fewer for a first look"
+
+
+def _add_scenes(draft: ProjectDraft, contents: FolderContents) -> None:
+    if not contents.scenes:
+        draft.chosen.append("no map: there is no scene; a stage 'predict: {scenes: FILE}' makes one")
+        return
+    draft.add("predict:", "maps of whole scenes")
+    draft.add(f"  scenes: [{', '.join(map(draft.name, contents.scenes))}]")
+    draft.add("  vector: gpkg", "polygons too")
+    draft.chosen.append(f"scenes: {', '.join(map(str, contents.scenes))}")

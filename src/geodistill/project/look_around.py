@@ -1,0 +1,166 @@
+"""What a folder holds that a project can be made of: images, masks, boxes, scenes, models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS
+from geodistill.description import DESCRIPTION
+from geodistill.errors import DataError
+from geodistill.raster import IMAGE_SUFFIXES, Raster
+
+SCENE_PIXELS = 2 << 20
+"""Pixels from which an image is taken for a scene to be mapped and not for one to learn from."""
+
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+
+_BEGINNING = 1 << 16
+_LOOKED_AT = 50
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Boxes: their file or folder, their format, and the folder of their images."""
+
+    boxes: Path
+    format: str
+    images: Path
+
+
+@dataclass(frozen=True)
+class FolderContents:
+    """What was found.
+
+    Attributes:
+        pairs: Folders of images with those of their masks.
+        annotations: Boxes with their images.
+        legends: Legend files.
+        images: Folders of images without masks and without boxes.
+        scenes: Images from `SCENE_PIXELS`.
+        models: Directories of Segmenters.
+        weights: Other files of weights.
+    """
+
+    pairs: tuple[tuple[Path, Path], ...]
+    annotations: tuple[Annotation, ...]
+    legends: tuple[Path, ...]
+    images: tuple[Path, ...]
+    scenes: tuple[Path, ...]
+    models: tuple[Path, ...]
+    weights: tuple[Path, ...]
+
+
+def look_around(root: Path) -> FolderContents:
+    """Return what a folder and those within hold; of each folder of images the first are opened for their size.
+
+    Raises:
+        DataError: There is no such folder, or nothing in it that a project can be made of.
+    """
+    if not root.is_dir():
+        raise DataError(f"no folder {root}", "a folder with images")
+    folders = dict(_folders(root))
+    models = [folder for folder, files in folders.items() if DESCRIPTION in files]
+    kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(model) for model in models)}
+    rasters = {folder: _images(names) for folder, names in kept.items() if _images(names)}
+    pairs = [pair for folder in kept for pair in _nest(folder, rasters)]
+    masks = {mask for _, mask in pairs}
+    places = {folder: names for folder, names in rasters.items() if folder not in masks}
+    scenes = [file for folder, names in places.items() for file in _scenes(folder, names)]
+    small = [folder for folder, names in places.items() if not {folder / n for n in names} <= set(scenes)]
+    annotations = [each for folder, names in kept.items() for each in _annotations(folder, names, small)]
+    used = {image for image, _ in pairs} | {each.images for each in annotations}
+    contents = FolderContents(
+        pairs=tuple(pairs),
+        annotations=tuple(annotations),
+        legends=tuple(f / n for f, names in kept.items() for n in names if n in ("legend.yaml", "legend.json")),
+        images=tuple(folder for folder in small if folder not in used),
+        scenes=tuple(file for file in scenes if not any(file.stem.endswith(end) for end in MASK_ENDINGS if end)),
+        models=tuple(models),
+        weights=tuple(f / n for f, names in kept.items() for n in names if n.lower().endswith(WEIGHTS)),
+    )
+    if not (contents.pairs or contents.annotations or contents.images or contents.scenes):
+        raise DataError(f"no image in {root}", f"files {', '.join(IMAGE_SUFFIXES)}")
+    return contents
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    for place, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(place), sorted(name for name in files if not name.startswith("."))
+
+
+def _images(names: Sequence[str]) -> list[str]:
+    return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _nest(folder: Path, rasters: dict[Path, list[str]]) -> Iterator[tuple[Path, Path]]:
+    """Yield a folder's folder of images with that of their masks, by the names that `data scan` goes by."""
+    below = {place.name.lower(): place for place in rasters if place.parent == folder}
+    image = next((below[name] for name in IMAGE_FOLDERS if name in below), None)
+    mask = next((below[name] for name in MASK_FOLDERS if name in below), None)
+    if image is not None and mask is not None:
+        yield image, mask
+
+
+def _scenes(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    for name in names[:_LOOKED_AT]:
+        try:
+            with Raster(folder / name) as raster:
+                if raster.grid.height * raster.grid.width >= SCENE_PIXELS:
+                    yield folder / name
+        except DataError:
+            continue  # 'data check' will name it
+
+
+def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> Iterator[Annotation]:
+    """Yield the boxes that stand in a folder: a file of COCO or GeoJSON, or a folder of one file per image."""
+    nearest = max(images, key=lambda place: _nearness(folder, place), default=None)
+    if nearest is None:
+        return
+    for name in names:
+        if name.lower().endswith((".json", ".geojson")) and (found := _format_of(folder / name)):
+            yield Annotation(folder / name, found, nearest)
+    for suffix in (".xml", ".txt"):
+        first = next((name for name in names if name.lower().endswith(suffix) and "readme" not in name.lower()), None)
+        if first is not None and (found := _format_of(folder / first)):
+            yield Annotation(folder, found, nearest)
+
+
+def _nearness(folder: Path, images: Path) -> tuple[int, bool]:
+    """Return how near two folders are, nearest largest: shared parts of their paths, then a usual name."""
+    return len(Path(os.path.commonpath([folder, images])).parts), images.name.lower() in IMAGE_FOLDERS
+
+
+def _format_of(file: Path) -> str:
+    """Return the format of annotations by how a file begins; empty where it holds none."""
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_BEGINNING).decode("utf-8", "replace")
+            end = opened.read() if file.suffix.lower() == ".json" and file.stat().st_size < 64 << 20 else b""
+    except OSError:
+        return ""
+    if file.suffix.lower() == ".txt":
+        return _format_of_lines(text)
+    if file.suffix.lower() == ".xml":
+        hrsc, fair1m = "<HRSC" in text, "<points>" in text
+        return "hrsc" if hrsc else "fair1m" if fair1m else "voc" if "<bndbox>" in text else ""
+    if '"FeatureCollection"' in text:
+        return "geojson"
+    whole = text + end.decode("utf-8", "replace")
+    return "coco" if all(f'"{key}"' in whole for key in ("images", "annotations", "categories")) else ""
+
+
+def _format_of_lines(text: str) -> str:
+    for words in (line.split() for line in text.splitlines()):
+        if len(words) == 5 and all(_is_number(word) for word in words):
+            return "yolo"
+        if len(words) >= 9 and all(_is_number(word) for word in words[:8]):
+            return "dota"
+    return ""
+
+
+def _is_number(word: str) -> bool:
+    return word.removeprefix("-").replace(".", "", 1).isdigit()

@@ -1,0 +1,122 @@
+"""The stages that hand results on: `predict`, `export`, `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from geodistill.errors import DataError, RecipeError
+from geodistill.inference.options import PredictOptions
+from geodistill.project.project_file import ProjectFile, typed_values
+from geodistill.project.stage_job import Outcome, StageJob
+from geodistill.project.stage_records import read_record
+from geodistill.project.stage_table import key_types, kind_of
+
+
+def predict_options(project: ProjectFile, settings: Mapping[str, Any]) -> PredictOptions:
+    """Return what a stage's settings mean to `predict`; finished maps are left as they are.
+
+    Raises:
+        RecipeError: A number is out of range.
+        UnknownNameError: A name is not among the choices.
+    """
+    values = typed_values(settings, key_types("predict"), f"{project.path}, predict")
+    known = {key: value for key, value in values.items() if key in PredictOptions.__dataclass_fields__}
+    return PredictOptions(**known, resume=True)
+
+
+def run_predict(job: StageJob) -> Outcome:
+    """Map scenes.
+
+    Raises:
+        GeodistillError: As `geodistill.inference.predict.predict`.
+    """
+    from geodistill.inference.predict import predict
+
+    values = job.values
+    machines = {key: values[key] for key in ("engine", "workers", "address", "gpus") if key in values}
+    maps = predict(
+        job.model(),
+        job.places(values["scenes"]),
+        job.folder,
+        predict_options(job.project, job.plan.stage.settings),
+        stack=values.get("stack", False),
+        **machines,
+    )
+    failed = [scene_map for scene_map in maps if scene_map.error is not None]
+    if failed:
+        raise DataError(f"{len(failed)} of {len(maps)} scenes have no map, first {failed[0].source}: {failed[0].error}")
+    holes = sum(len(scene_map.holes) for scene_map in maps)
+    summary = f"{len(maps)} map{'s' if len(maps) != 1 else ''}" + (f", {holes} holes" if holes else "")
+    facts = {"maps": [scene_map.path.name for scene_map in maps], "holes": holes}
+    return Outcome(summary, facts | {"scenes": [scene_map.source for scene_map in maps]})
+
+
+def run_export(job: StageJob) -> Outcome:
+    """Write the model in other forms.
+
+    Raises:
+        GeodistillError: As `geodistill.exports.exporters.export`; or an option concerns none of the forms.
+    """
+    from geodistill.data.manifest import Manifest
+    from geodistill.exports.card import read_scores
+    from geodistill.exports.exporters import ExportOptions, export, find_exporter
+
+    values = job.values
+    forms = [values["to"]] if isinstance(values["to"], str) else list(values["to"])
+    options: dict[str, Any] = job.of_options(ExportOptions)
+    if values.get("int8"):
+        options["calibration"] = Manifest.load(job.place(values["int8"]))
+    if values.get("scores"):
+        file = Path(job.place(values["scores"]))
+        options["scores"] = read_scores(file / "metrics.json" if file.is_dir() else file)
+    used = {option for form in forms for option in find_exporter(form).options}
+    if idle := sorted(set(options) - used):
+        raise RecipeError(f"{job.project.path}, {job.name}: {idle[0]}, which none of {', '.join(forms)} has")
+    name, written = job.project.path.stem, list[str]()
+    for form in forms:
+        exporter = find_exporter(form)
+        out = job.folder / (form if exporter.is_folder else f"{name}{'' if form == 'onnx' else f'_{form}'}.onnx")
+        known = {key: value for key, value in options.items() if key in exporter.options}
+        export(job.model(), form, out, ExportOptions(**known))
+        written.append(out.name)
+    return Outcome(", ".join(written), {"files": written})
+
+
+def run_report(job: StageJob) -> Outcome:
+    """Write a page of all results, and one of the labels where boxes became masks.
+
+    Raises:
+        DataError: No stage left anything that a page could show.
+        GeodistillError: As `geodistill.report.write.write_report`.
+    """
+    from geodistill.report.contents import ReportOptions
+    from geodistill.report.write import write_report
+
+    records = {name: read_record(job.project.out, name) for name in job.wired}
+    done = [name for name, record in records.items() if record is not None]
+    pages = list[Path]()
+    if labels := _first(done, "label"):
+        pages.append(write_report(job.project.out / labels, job.folder / "labels.html"))
+    shown = _first(done, "evaluate") or _first(done, "distil") or _first(done, "teacher")
+    maps = records.get(_first(done, "predict") or "")
+    title = job.values.get("title") or job.project.path.stem
+    options = ReportOptions(title=title, **job.of_options(ReportOptions, but=("title",)))
+    if maps is not None and maps.facts["maps"]:
+        at = job.project.out / _first(done, "predict") / maps.facts["maps"][0]
+        scene = Path(maps.facts["scenes"][0])
+        options = replace(options, map=at, scene=scene if scene.is_file() else None)
+        shown = shown or str(at)
+    if shown:
+        pages.append(write_report(job.project.out / shown, job.folder / "report.html", options))
+    if not pages:
+        raise DataError(f"{job.project.path}, report: no stage to write one about", "a model, a map or labels")
+    return Outcome(", ".join(page.name for page in pages), {"pages": [page.name for page in pages]})
+
+
+def _first(names: Sequence[str], kind: str) -> str:
+    """Return the stage of a kind: the one that is called so, else the first; empty where there is none."""
+    of_kind = [name for name in names if kind_of(name) == kind]
+    return kind if kind in of_kind else next(iter(of_kind), "")

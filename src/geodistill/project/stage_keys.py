@@ -1,0 +1,178 @@
+"""What a stage's result depends on, and the key that says so in 64 characters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from geodistill.description import DESCRIPTION, WEIGHTS
+from geodistill.errors import DataError, shown
+from geodistill.lazy import load
+from geodistill.project.fingerprints import Fingerprints
+from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, typed_values
+from geodistill.project.stage_recipe import names_file, resolved_recipe
+from geodistill.project.stage_table import KINDS, key_types
+from geodistill.project.wiring import SIGN, WiredStage
+from geodistill.training.recipe_files import MANIFEST_KEYS, MODEL_KEYS
+
+
+@dataclass(frozen=True)
+class KeyParts:
+    """Everything that a stage's result depends on.
+
+    Attributes:
+        stage: Its name.
+        version: That of its kind.
+        settings: Its keys, dotted, with all defaults.
+        needs: Keys of the stages that it takes results from, by their names.
+        files: Fingerprints of the files and folders from outside, by their names in the project file.
+    """
+
+    stage: str
+    version: int
+    settings: Mapping[str, Any]
+    needs: Mapping[str, str]
+    files: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def difference(self, before: Mapping[str, Any]) -> str:
+        """Say in a few words what is another than in the parts of an earlier key, as `asdict` wrote them."""
+        if self.version != before.get("version"):
+            return "this version of geodistill makes it otherwise"
+        then = before.get("settings", {})
+        for key in {**self.settings, **then}:
+            if self.settings.get(key) != then.get(key):
+                return f"{key} was {shown(then.get(key))}, is {shown(self.settings.get(key))}"
+        then = before.get("files", {})
+        for name in {**self.files, **then}:
+            if self.files.get(name) != then.get(name):
+                return f"{name} has changed" if name in then and name in self.files else f"{name} is another input"
+        then = before.get("needs", {})
+        changed = [name for name in {**self.needs, **then} if self.needs.get(name) != then.get(name)]
+        return f"{', '.join(changed)} has changed" if changed else "its record is not as it was written"
+
+
+def key_parts(project: ProjectFile, stage: WiredStage, keys: Mapping[str, str], fingerprints: Fingerprints) -> KeyParts:
+    """Return what a stage depends on.
+
+    Args:
+        project: The project.
+        stage: The stage.
+        keys: Keys of the stages before it, by name.
+        fingerprints: Of the files from outside.
+
+    Raises:
+        DataError: A file or folder is not there.
+        GeodistillError: Its settings cannot be used.
+    """
+    entry, kind = stage.entry, KINDS[stage.entry.kind]
+    if entry.given:
+        files = {entry.given: _of_given(Path(project.resolve(entry.given)), entry, fingerprints)}
+        return KeyParts(entry.name, kind.version, {"given": entry.given}, {}, files)
+    if kind.is_fit:
+        settings = resolved_recipe(project, stage, fingerprints)
+        places = {key: value for key, value in settings.items() if names_file(key)}
+    else:
+        settings = _resolved(entry.kind, stage.settings)
+        if kind.check:
+            load(kind.check)(project, stage.settings)
+        dotted_settings = dotted(stage.settings)
+        places = {key: value for key, value in dotted_settings.items() if key.rpartition(".")[2] in kind.files}
+    files = {}
+    for key, name in _named(places):
+        if digest := _fingerprint(project, entry, key.rpartition(".")[2], name, fingerprints):
+            files[name] = digest
+    needs = {name: keys[name] for name in stage.needs}
+    return KeyParts(entry.name, kind.version, settings, needs, files)
+
+
+def _named(places: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each key with each of the files that it names; other stages' results are none."""
+    for key, value in places.items():
+        for item in value if isinstance(value, list) else [value]:
+            if key == "segmenter" and isinstance(item, str):  # of labels: sam2:DIR
+                item = item.partition(":")[2]
+            if isinstance(item, str) and item and not item.startswith(SIGN):
+                yield key, item
+
+
+def _resolved(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stage's settings with the defaults of its verb, but for those that change no result."""
+    options = [each for target in KINDS[kind].options for each in fields(load(target))]
+    values = {each.name: _default(each) for each in options if each.name in key_types(kind)}
+    values |= typed_values(settings, key_types(kind), kind)
+    plain: dict[str, Any] = to_jsonable_python(values)
+    return {key: value for key, value in dotted(plain).items() if key not in KINDS[kind].placing}
+
+
+def _default(option: Field[Any]) -> Any:
+    if option.default is not MISSING:
+        return option.default
+    return None if option.default_factory is MISSING else option.default_factory()
+
+
+def _fingerprint(project: ProjectFile, entry: StageEntry, key: str, name: str, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of what a key names; empty for an address, and where it may be the name of a model.
+
+    Raises:
+        DataError: It is not there.
+    """
+    path = Path(project.resolve(name))
+    is_model = key in (*MODEL_KEYS, "encoder", "model")
+    if not path.exists():
+        if is_model or is_address(name):
+            return ""
+        raise DataError(f"{project.path}, {entry.name}: {path} is not there", "a file or folder", "name one that is")
+    if key in (*MANIFEST_KEYS, "data", "int8"):
+        return _of_manifest(path, fingerprints)
+    if is_model:
+        return _of_model(path, fingerprints)
+    if key == "scenes" and path.is_file():
+        sources = load("geodistill.raster.source:every_file")([str(path)])
+        return "-".join(fingerprints.of_path(Path(file)) for file in sources if Path(file).is_file())
+    return fingerprints.of_path(path)
+
+
+def _of_given(path: Path, entry: StageEntry, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of what stands in a stage's place.
+
+    Raises:
+        DataError: It is not there.
+    """
+    if not path.exists():
+        if KINDS[entry.kind].is_fit and entry.given.count("/") == 1 and not entry.given.startswith((".", "/", "~")):
+            return ""  # a hub id
+        raise DataError(f"{path}, given as {entry.name}, is not there", "a file or folder", "name one that is there")
+    if KINDS[entry.kind].is_fit:
+        return _of_model(path, fingerprints)
+    if KINDS[entry.kind].result == "manifest.parquet":
+        return _of_manifest(path, fingerprints)
+    return fingerprints.of_path(path)
+
+
+def _of_model(path: Path, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of a model: the two files of a Segmenter, alone or in its run, or all of anything else."""
+    folder = next((place for place in (path, path / "segmenter") if (place / DESCRIPTION).is_file()), None)
+    if folder is None:
+        return fingerprints.of_path(path)
+    return "-".join(fingerprints.of_path(folder / name) for name in (DESCRIPTION, WEIGHTS))
+
+
+def _of_manifest(path: Path, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of a manifest with the images and masks that it names."""
+    manifest = load("geodistill.data.manifest:Manifest").load(path)
+    digest = hashlib.sha256(fingerprints.of_path(manifest.path).encode())
+    files = (file for row in manifest.entries for file in (row.image, row.mask) if file is not None)
+    for file in dict.fromkeys(map(str, files)):
+        digest.update(fingerprints.of_path(Path(file)).encode() if Path(file).is_file() else file.encode())
+    return digest.hexdigest()

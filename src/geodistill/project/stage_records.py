@@ -1,0 +1,187 @@
+"""What is written down of each stage: that it began, and, last of all, that it is done, with all that it left.
+
+``OUT/done/STAGE.started.json`` says of which key the folder ``OUT/STAGE`` holds an unfinished result.
+``OUT/done/STAGE.json`` takes its place when the stage is done: written beside its place and renamed, so that it is
+whole or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from geodistill.errors import DataError, OutputError, output_error
+from geodistill.files import atomic_path
+from geodistill.folders import empty_folder, foreign_files, mark_folder, names_below
+from geodistill.project.fingerprints import Stamp, stamp_file, visible_files
+from geodistill.project.stage_table import KINDS, kind_of
+from geodistill.reading import ANNOTATION_BYTES, read_object
+
+FOLDER = "done"
+"""Folder of the records."""
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A finished stage.
+
+    Attributes:
+        key: Its key.
+        parts: What the key was made of.
+        outputs: Stamp of each file that it left, by its path in the stage's folder.
+        taken: Digest of the outputs of each stage that it took results from, as they were.
+        facts: What it says of itself, such as scores.
+        seconds: How long it took, the last time that it was taken up.
+        finished: When, in ISO 8601.
+        versions: Of the packages that it ran with.
+        summary: One line for people.
+        format: Of this record.
+    """
+
+    key: str
+    parts: Mapping[str, Any]
+    outputs: Mapping[str, Stamp]
+    taken: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    finished: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    summary: str = ""
+    format: int = _FORMAT
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content of all outputs."""
+        contents = sorted((name, stamp[2]) for name, stamp in self.outputs.items())
+        return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+
+
+def read_record(out: Path, name: str) -> StageRecord | None:
+    """Return the record of a finished stage; ``None`` where there is none that can be used."""
+    try:
+        data = read_object(out / FOLDER / f"{name}.json", ANNOTATION_BYTES)
+        data["outputs"] = {file: tuple(stamp) for file, stamp in data["outputs"].items()}
+        record = StageRecord(**data)
+    except (DataError, TypeError, KeyError, AttributeError):
+        return None
+    return record if record.format == _FORMAT else None
+
+
+def write_record(out: Path, name: str, record: StageRecord) -> None:
+    """Write that a stage is done.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with atomic_path(out / FOLDER / f"{name}.json") as part:
+        part.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8", errors="surrogatepass")
+    with suppress(OSError):
+        _started(out, name).unlink(missing_ok=True)
+
+
+def started_as(out: Path, name: str) -> tuple[str, Mapping[str, str]]:
+    """Return the key of the unfinished result in a stage's folder, and what it took; empty where there is none."""
+    try:
+        data = read_object(_started(out, name))
+        return str(data["key"]), dict(data["taken"])
+    except (DataError, KeyError, TypeError, ValueError):
+        return "", {}
+
+
+def _started(out: Path, name: str) -> Path:
+    return out / FOLDER / f"{name}.started.json"
+
+
+def stamp_outputs(out: Path, name: str, before: StageRecord | None = None) -> dict[str, Stamp]:
+    """Return the stamp of every file that a stage left.
+
+    Raises:
+        OutputError: One cannot be read.
+    """
+    folder, known = out / name, {} if before is None else before.outputs
+    patterns = KINDS[kind_of(name)].unwatched
+    try:
+        names = [file for file in visible_files(folder) if not any(fnmatchcase(file, p) for p in patterns)]
+        return {file: stamp_file(folder / file, known.get(file)) for file in names}
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def missing_output(out: Path, name: str, record: StageRecord) -> str | None:
+    """Return a file of a finished stage that is gone; ``None`` where all are there, as they were written.
+
+    Raises:
+        OutputError: One is there and holds something else.
+    """
+    missing = None
+    for file, stamp in record.outputs.items():
+        path = out / name / file
+        try:
+            now = stamp_file(path, stamp)
+        except OSError:
+            missing = missing or file
+            continue
+        if now[2] != stamp[2]:
+            raise OutputError(
+                f"{path} was altered since stage {name} wrote it",
+                "the file as it was written",
+                f"remove it to have it made anew, or move it out of {out} and name it in the project file",
+            )
+    return missing
+
+
+def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record: StageRecord | None) -> bool:
+    """Make a stage's folder ready: what is there of the same result stays, anything else of ours goes.
+
+    Args:
+        out: The project's folder.
+        name: The stage.
+        key: Its key.
+        taken: Digest of the outputs of each stage that it takes results from.
+        record: Of the last time it was done.
+
+    Returns:
+        Whether a part of the same result is there.
+
+    Raises:
+        OutputError: The folder holds what no stage wrote, or cannot be written.
+    """
+    folder = out / name
+    same = (key, dict(taken)) in (started_as(out, name), record is not None and (record.key, dict(record.taken)))
+    used = folder.is_dir() and bool(names_below(folder))
+    if used and not same and record is not None and (extra := _extra_file(folder, record, name)):
+        raise OutputError(
+            f"{folder} holds {extra}, which stage {name} did not write", "its own files alone", "move it elsewhere"
+        )
+    try:
+        # Until the folder is ready it holds a result of no key, should this be cut short.
+        _write_started(out, name, key if same else "", taken)
+        (out / FOLDER / f"{name}.json").unlink(missing_ok=True)
+        if used and not same:
+            empty_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not KINDS[kind_of(name)].marks:
+            mark_folder(folder, "stage of run", ["*"])
+        _write_started(out, name, key, taken)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return same and used
+
+
+def _write_started(out: Path, name: str, key: str, taken: Mapping[str, str]) -> None:
+    with atomic_path(_started(out, name)) as part:
+        part.write_text(json.dumps({"key": key, "taken": dict(taken)}), encoding="utf-8")
+
+
+def _extra_file(folder: Path, record: StageRecord, name: str) -> str:
+    if KINDS[kind_of(name)].marks:
+        return next(iter(foreign_files(folder)), "")
+    return next((file for file in visible_files(folder) if file not in record.outputs), "")

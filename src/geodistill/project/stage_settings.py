@@ -1,0 +1,187 @@
+"""What each kind of stage can be told in the project file, beside what its verb's own options say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from geodistill.data.splits import SplitPlan
+
+Places = str | tuple[str, ...]
+"""A file, folder or address, or several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineKeys:
+    """Where work is done; nothing of it changes a result, so nothing of it makes a stage run again.
+
+    Attributes:
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
+        engine: What runs the workers.
+        workers: Items at once.
+        address: Ray cluster to join; one is started here without.
+        gpus: GPUs, or share of one, for each worker on the cluster.
+    """
+
+    device: str = "auto"
+    engine: Literal["local", "ray"] = "local"
+    workers: int = 1
+    address: str | None = None
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelKeys:
+    """Beside `LabelSettings`.
+
+    Attributes:
+        preset: The settings of one of the SAMRS paper's sets; other keys override it.
+        legend: YAML or JSON file of classes and colours, instead of ``classes``.
+        batch_size: Tiles that go through the segmenter's encoder at once.
+        keep_going: Go on although some images do not decode.
+    """
+
+    preset: str | None = None
+    legend: str | None = None
+    batch_size: int | None = None
+    keep_going: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanKeys:
+    """What `data scan` takes.
+
+    Attributes:
+        images: Folders or files of images; ``masks/`` beside ``images/`` is found at any depth.
+        masks: Folders or files of masks, where they are elsewhere.
+        legend: YAML or JSON file of classes, with colours or mask values, and what to ignore.
+        include: Pattern of image file names.
+        unlabelled: Take images without mask too, for feature transfer.
+        ignore_unknown: Take labels that are in no legend entry as ignored.
+        split: How images are divided.
+    """
+
+    images: Places = ()
+    masks: Places | None = None
+    legend: str | None = None
+    include: str = "*"
+    unlabelled: bool = False
+    ignore_unknown: bool = False
+    split: SplitPlan = field(default_factory=SplitPlan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckKeys:
+    """What `data check` takes.
+
+    Attributes:
+        data: The manifest; the project's own by default.
+        expect_crs: Name images without a CRS even if all lack one.
+    """
+
+    data: str = ""
+    expect_crs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitKeys:
+    """What a stage of training takes, beside every key of its recipe, such as ``trainer.max_steps``.
+
+    Attributes:
+        recipe: A YAML recipe, or the name of a shipped one (``geodistill recipes``).
+    """
+
+    recipe: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateKeys:
+    """What `evaluate` takes.
+
+    Attributes:
+        model: The model; the project's student by default, else its teacher.
+        data: The manifest; the project's own by default.
+        split: Split to score on.
+        overlap: Overlap of the sliding window, 0 to 0.75.
+        flips: Average over horizontal and vertical mirrors.
+        classes: Classes that the means are taken over, by default all.
+        class_map: Class of the set by class of the model, for a set of other classes.
+        gsd: Metres per pixel that images are brought to first.
+        batch_size: Batch size (windows per forward pass).
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
+    """
+
+    model: str = ""
+    data: str = ""
+    split: Literal["train", "val", "test"] = "test"
+    overlap: float = 0.25
+    flips: bool = False
+    classes: tuple[str, ...] | None = None
+    class_map: Mapping[str, str] | None = None
+    gsd: float | None = None
+    batch_size: int = 4
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictKeys:
+    """Beside `PredictOptions`.
+
+    Attributes:
+        scenes: Rasters, folders of band files, STAC items, tile indexes, addresses.
+        model: The model; the project's student by default, else its teacher.
+        stack: The scenes are band files of one.
+    """
+
+    scenes: Places = ()
+    model: str = ""
+    stack: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportKeys:
+    """What `export` takes.
+
+    Attributes:
+        to: Form or forms: ``onnx``, ``qgis``, ``stac``, ``hub``.
+        model: The model; the project's student by default, else its teacher.
+        size: onnx: side of the images in pixels, or ``any``.
+        batch: onnx: images per call, or ``any``.
+        opset: onnx: version of the operators.
+        int8: onnx: manifest that an int8 file is calibrated on, such as ``$scan``; none is written without.
+        split: onnx: split used to measure the accuracy drop.
+        resolution: qgis: centimetres per pixel.
+        overlap: qgis: percent of a tile that its neighbour covers too.
+        licence: hub: licence of the weights, such as ``apache-2.0``.
+        scores: stac, hub: ``metrics.json`` of an evaluation, such as ``$evaluate``.
+    """
+
+    to: Places = ()
+    model: str = ""
+    size: int | Literal["any"] | None = None
+    batch: int | Literal["any"] = 1
+    opset: int = 18
+    int8: str | None = None
+    split: Literal["train", "val", "test"] = "val"
+    resolution: float | None = None
+    overlap: int = 25
+    licence: str | None = None
+    scores: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportKeys:
+    """What `report` takes; it shows what the other stages left.
+
+    Attributes:
+        title: Heading of the page; the project's name by default.
+        speed: Time the models on this machine, and compare them.
+        map_mb: Megabytes of the map inside the page; finer tiles go into a folder beside it.
+        device: Where models are timed.
+    """
+
+    title: str = ""
+    speed: bool = True
+    map_mb: float = 20.0
+    device: str = "auto"

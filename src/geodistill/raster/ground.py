@@ -1,0 +1,194 @@
+"""From the pixels of a grid to the ground: places in its CRS, areas in square metres, lengths in metres."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
+from rasterio.transform import GCPTransformer
+
+from geodistill.raster.grid import Grid
+
+_SHARE = 1e-4
+"""Of a pixel's side: GeoJSON's last decimal, so that no polygon's area moves by a thousandth."""
+
+_DISTORTION = 0.005
+"""Share by which areas on the plane may differ from those on the ground: UTM's differ by 0.2 % at most."""
+
+_NODES = 10_000.0
+"""Metres between the places that the area of a pixel is computed at; between them it is interpolated."""
+
+
+class Ground:
+    """From pixels of a map to its CRS, and to square metres.
+
+    Areas are the plane ones where the CRS keeps them within half a percent all over the grid (UTM, national grids), as
+    land registers state them; elsewhere (degrees, Mercator, polar maps) those on the ellipsoid.
+
+    Attributes:
+        crs: The CRS of the grid or of its control points; ``None`` where it is not georeferenced.
+        on_earth: Whether longitudes and latitudes on Earth are known.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid, self._transform = grid, grid.transform
+        self._points = GCPTransformer(list(grid.gcps)) if grid.gcps and grid.gcps_crs is not None else None
+        crs = grid.gcps_crs if self._points is not None else grid.crs
+        placed = crs is not None and (self._points is not None or not grid.transform.is_identity)
+        self.crs: pyproj.CRS | None = None
+        self.on_earth = False
+        self._to_degrees: Callable[..., Any] | None = None
+        self._ellipsoid = pyproj.Geod(ellps="WGS84")
+        if crs is None or not placed:
+            return
+        try:
+            self.crs = pyproj.CRS.from_wkt(crs.to_wkt())
+            self._to_degrees = pyproj.Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True).transform
+            self.on_earth = True
+        except ProjError:
+            # A local grid, or another planet: it has places of its own, and none on Earth.
+            geodetic = self.crs.geodetic_crs if self.crs is not None else None
+            if self.crs is not None and geodetic is not None and (ellipsoid := self.crs.get_geod()) is not None:
+                self._to_degrees = pyproj.Transformer.from_crs(self.crs, geodetic, always_xy=True).transform
+                self._ellipsoid = ellipsoid
+        axes = self.crs.axis_info if self.crs is not None else []
+        self._unit = axes[0].unit_conversion_factor if axes else math.nan
+        if self._keeps_areas():
+            self._to_degrees = None
+
+    def _keeps_areas(self) -> bool:
+        if self.crs is None or not self.crs.is_projected or self._to_degrees is None:
+            return False
+        cols, rows = np.meshgrid(*(np.linspace(0.5, n - 0.5, 5) for n in (self._grid.width, self._grid.height)))
+        plane = self._plane_areas(cols.ravel(), rows.ravel())
+        ratio = self._round_areas(cols.ravel(), rows.ravel()) / plane
+        return bool((np.abs(ratio - 1) < _DISTORTION).all())
+
+    @property
+    def decimals(self) -> int:
+        """Decimals of GeoJSON's coordinates, so that rounding moves no point by more than a share of a pixel."""
+        middle, size = np.array([self._grid.width, self._grid.height]) / 2, np.eye(2)
+        ends = self.coordinates(np.stack([middle, *(middle + size)]))
+        if self.on_earth and self.crs is not None:
+            to_degrees = pyproj.Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True).transform
+            ends = np.column_stack(to_degrees(ends[:, 0], ends[:, 1]))
+        side = float(np.hypot(*(ends[1:] - ends[0]).T).min())
+        return min(max(math.ceil(-math.log10(side * _SHARE)), 7), 14) if math.isfinite(side) and side > 0 else 7
+
+    def coordinates(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return points ``(N, 2)`` in pixels, columns first, the first pixel's corner at 0, 0, as points in the CRS."""
+        if self._points is not None:
+            return np.column_stack(self._points.xy(xy[:, 1], xy[:, 0], offset="ul"))
+        a, b, c, d, e, f = self._transform[:6]
+        return np.column_stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f])
+
+    def place(self, polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+        """Return polygons in pixels as polygons in the CRS, outlines counter-clockwise and holes clockwise."""
+        placed: NDArray[np.object_] = shapely.orient_polygons(shapely.transform(polygons, self.coordinates))
+        return placed
+
+    def areas(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:
+        """Return the square metres of polygons in the CRS; NaN where there is none."""
+        if self.crs is None:
+            return np.full(len(polygons), np.nan)
+        if self._to_degrees is None:
+            plane: NDArray[np.float64] = shapely.area(polygons) * self._unit**2
+            return plane
+        around = shapely.orient_polygons(self._in_degrees(polygons))
+        return np.abs(np.array([self._ellipsoid.geometry_area_perimeter(p)[0] for p in around], np.float64))
+
+    def perimeters(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:
+        """Return the metres of polygons' outlines in the CRS, holes included; NaN where there is none."""
+        if self.crs is None:
+            return np.full(len(polygons), np.nan)
+        if self._to_degrees is None:
+            plane: NDArray[np.float64] = shapely.length(polygons) * self._unit
+            return plane
+        rings = shapely.boundary(self._in_degrees(polygons))
+        return np.array([self._ellipsoid.geometry_length(ring) for ring in rings], np.float64)
+
+    def sides(self, col: float, row: float) -> tuple[float, float]:
+        """Return the metres that a step of one column and one row goes at a place; 1, 1 if not georeferenced."""
+        if self.crs is None:
+            return 1.0, 1.0
+        ends = self.coordinates(_ends(np.array([col]), np.array([row])))
+        if self._to_degrees is None:
+            along, down = np.hypot(*(ends[0] - ends[1])), np.hypot(*(ends[2] - ends[3]))
+            return float(along * self._unit), float(down * self._unit)
+        lon, lat = self._to_degrees(*ends.T)
+        _, _, metres = self._ellipsoid.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+        return float(metres[0]), float(metres[1])
+
+    def pixel_areas(self, first: int, count: int) -> NDArray[np.float64]:
+        """Return the square metres of each pixel of ``count`` rows, in a shape that broadcasts to ``(count, W)``.
+
+        All are 1 where the grid is not georeferenced: areas are then in pixels.
+        """
+        if self.crs is None:
+            return np.ones((1, 1))
+        if self._to_degrees is None and self._points is None:
+            return self._plane_areas(np.array([0.5]), np.array([first + 0.5]))[:, None]
+        # On a grid of nodes, since places change slowly; where all columns agree (north is up), one of them.
+        step = max(1, min(64, int(_NODES / (self._grid.gsd or _NODES))))
+        cols, rows = _nodes(0, self._grid.width, step), _nodes(first, count, step)
+        at_cols, at_rows = np.meshgrid(cols, rows)
+        areas = self._areas_at(at_cols.ravel(), at_rows.ravel()).reshape(len(rows), len(cols))
+        if np.ptp(areas, axis=1).max() <= 1e-9 * areas.max():
+            return _spread(areas[:, :1], rows, first, count)
+        return _spread(_spread(areas, rows, first, count).T, cols, 0, self._grid.width).T
+
+    def _areas_at(self, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (self._plane_areas if self._to_degrees is None else self._round_areas)(cols, rows)
+
+    def _plane_areas(self, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the square metres on the plane of pixels around points."""
+        x, y = self.coordinates(_ends(cols, rows)).T.reshape(2, 4, -1)
+        areas: NDArray[np.float64] = np.abs((x[0] - x[1]) * (y[2] - y[3]) - (x[2] - x[3]) * (y[0] - y[1]))
+        return areas * self._unit**2
+
+    def _round_areas(self, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the square metres on the ellipsoid of pixels around points.
+
+        ``M N cos(latitude) |d(longitude, latitude) / d(column, row)|``, M and N the radii of curvature along the
+        meridian and across it (Snyder 1987, equations 4-18 and 4-20).
+        """
+        assert self._to_degrees is not None
+        lon, lat = np.radians(self._to_degrees(*self.coordinates(_ends(cols, rows)).T)).reshape(2, 4, -1)
+        east, south = (np.remainder(lon[i] - lon[i + 1] + np.pi, 2 * np.pi) - np.pi for i in (0, 2))
+        middle = lat.mean(0)
+        flat = 1 - self._ellipsoid.es * np.sin(middle) ** 2
+        radii = self._ellipsoid.a**2 * (1 - self._ellipsoid.es) / flat**2
+        areas: NDArray[np.float64] = np.abs(east * (lat[2] - lat[3]) - south * (lat[0] - lat[1]))
+        return areas * radii * np.cos(middle)
+
+    def _in_degrees(self, polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+        to_degrees = self._to_degrees
+        assert to_degrees is not None
+        degrees: NDArray[np.object_] = shapely.transform(
+            polygons, lambda xy: np.column_stack(to_degrees(xy[:, 0], xy[:, 1]))
+        )
+        return degrees
+
+
+def _ends(cols: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return half a pixel right, left, below and above each point, ``(4 N, 2)``."""
+    moves = ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))
+    return np.concatenate([np.column_stack([cols + right, rows + down]) for right, down in moves])
+
+
+def _nodes(first: int, count: int, step: int) -> NDArray[np.float64]:
+    """Return centres of pixels along an axis, ``step`` apart and the last one."""
+    return np.unique([*range(first, first + count, step), first + count - 1]) + 0.5
+
+
+def _spread(areas: NDArray[np.float64], nodes: NDArray[np.float64], first: int, count: int) -> NDArray[np.float64]:
+    """Interpolate along the first axis, from nodes to each of ``count`` pixels."""
+    at = np.arange(first, first + count) + 0.5
+    spread = [np.interp(at, nodes, column) for column in areas.T]
+    return np.stack(spread, axis=1)

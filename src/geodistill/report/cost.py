@@ -1,0 +1,87 @@
+"""The section that sets a model beside its teacher and other runs: size, speed here, and share of the mIoU kept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from geodistill.evaluation.comparison import ComparedModel, Comparison
+from geodistill.report.charts import interval_bar
+from geodistill.report.markup import Html, element, join
+from geodistill.report.page import Section, wide
+
+
+def cost_section(comparison: Comparison) -> Section:
+    """Return the section of the compared models."""
+    titles = ("model", "parameters", "file", "GFLOPs", "images/s", "", "mIoU", "kept")
+    head = element("tr", None, *(element("th", {"scope": "col"}, title) for title in titles))
+    fastest = max(model.images_per_second for model in comparison.models)
+    table = element(
+        "table",
+        {"class": "models"},
+        element("caption", None, f"Speed of {comparison.size} pixel images on {comparison.device}, here"),
+        element("thead", None, head),
+        element("tbody", None, [_row(model, fastest) for model in comparison.models]),
+    )
+    about = (
+        f"Scores: {comparison.scored_on}. Speed: {comparison.batch_size} images at a time, the median pass,"
+        " the models in turn; a multiply-add counts as two operations."
+    )
+    sentences = [*_kept(comparison), *(f"{note}." for note in comparison.notes)]
+    body = join(
+        *(element("p", None, sentence) for sentence in sentences),
+        wide("Models compared", table),
+        element("p", {"class": "quiet"}, about),
+    )
+    return Section("models", "Models", body, asdict(comparison))
+
+
+def _kept(comparison: Comparison) -> list[str]:
+    """Return a sentence for each student that is compared with its teacher."""
+    by_name = {model.name: model for model in comparison.models}
+    sentences = []
+    for model in comparison.models:
+        teacher = by_name.get(model.teacher or "")
+        if teacher is None:
+            continue
+        size = teacher.parameters / max(model.parameters, 1)
+        speed = model.images_per_second / teacher.images_per_second
+        score = "" if model.kept is None else f" and keeps {100 * model.kept:.0f} % of its mIoU"
+        sentences.append(
+            f"{model.name} has {_times(size)} parameters than its teacher {teacher.name}, is {_factor(speed)}{score}."
+        )
+    return sentences
+
+
+def _times(size: float) -> str:
+    return f"{size:.1f} times fewer" if size >= 1 else f"{1 / size:.1f} times more"
+
+
+def _factor(speed: float) -> str:
+    return f"{speed:.1f} times as fast here"
+
+
+def _row(model: ComparedModel, fastest: float) -> Html:
+    name = model.name if model.teacher is None else f"\u21b3 {model.name}"
+    cells = (
+        f"{model.parameters:,}",
+        size_text(model.file_bytes),
+        f"{model.flops / 1e9:.2f}",
+        f"{model.images_per_second:.2f}",
+    )
+    scores = (
+        "\u2013" if model.miou is None else f"{100 * model.miou:.1f} %",
+        "\u2013" if model.kept is None else f"{100 * model.kept:.1f} %",
+    )
+    return element(
+        "tr",
+        None,
+        element("th", {"scope": "row"}, name),
+        *(element("td", {"class": "n"}, cell) for cell in cells),
+        element("td", None, interval_bar(model.images_per_second / fastest, None, "plain")),
+        *(element("td", {"class": "n"}, score) for score in scores),
+    )
+
+
+def size_text(size: int) -> str:
+    """Return bytes as kB or MB of a thousand."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

@@ -1,0 +1,118 @@
+"""The page of a model and its teacher over one image: what it shows is what they make of it."""
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import browser
+from browser import Browser
+from factories import make_raster
+from geodistill.cli import main
+from geodistill.explain.explanation import explain_image, read_part, teacher_of
+from geodistill.raster import Window
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend, Spec
+from reported import figures_of
+
+SPEC = Spec(Legend(("ground", "<b>shed</b>")), ("red", "green", "blue"), mean=(90.0,) * 3, std=(50.0,) * 3)
+ARGUMENTS = {"architecture": "unet", "encoder": "test_resnet"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student, its teacher, and an image larger than is looked at."""
+    where = tmp_path_factory.mktemp("explained")
+    torch.manual_seed(0)
+    teacher = Segmenter("supervised", ARGUMENTS, SPEC, 64, {})
+    teacher.save(where / "teacher")
+    recipe = {"recipe": {"teacher": {"segmenter": str(where / "teacher"), "indices": None, "cache": None}}}
+    Segmenter("supervised", ARGUMENTS, SPEC, 64, recipe).save(where / "student")
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 100, 140), dtype=np.uint8)
+    make_raster(where / "tile.tif", pixels=pixels)
+    return where
+
+
+def test_the_middle_of_the_image_is_read(folder: Path) -> None:
+    pixels, window = read_part(folder / "tile.tif", SPEC, None)
+    assert window == Window(2, 6, 96, 128)
+    assert pixels.shape == (3, 96, 128)
+
+
+def test_classes_doubt_and_evidence_are_the_models(folder: Path) -> None:
+    student = Segmenter.load(folder / "student").eval()
+    pixels, window = read_part(folder / "tile.tif", SPEC, Window(0, 0, 64, 64))
+    explained = explain_image(student, teacher_of(student, None), pixels, window)
+    with torch.no_grad():
+        probabilities = student(torch.from_numpy(pixels)[None])[0].softmax(0).numpy()
+    np.testing.assert_array_equal(explained.classes, probabilities.argmax(0))
+    entropy = -(probabilities * np.log(probabilities)).sum(0) / np.log(2)
+    np.testing.assert_allclose(explained.doubt, entropy, atol=1e-4)
+    assert explained.evidence.shape == (2, 64, 64)
+    assert len(explained.features) == 2
+    assert explained.strides[0] <= 16
+
+
+def test_the_page_and_its_figures(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    argv = ["explain", "--model", str(folder / "student"), "--input", str(folder / "tile.tif"), "--out", str(page)]
+    assert main(argv) == 0
+    figures = figures_of(page)
+    assert [each["model"] for each in figures["pictures"]["components"]] == ["student", "teacher"]
+    (data,) = re.findall(r'id="alike-data">(.*?)</script>', page.read_text())
+    for model in json.loads(data)["models"]:
+        count = model["grid"][0] * model["grid"][1]
+        values = np.frombuffer(base64.b64decode(model["values"]), np.uint8).reshape(count, count)
+        assert (np.diag(values) == 255).all()
+        np.testing.assert_array_equal(values, values.T)
+    assert main([*argv, "--no-with-teacher"]) == 0
+    assert set(figures_of(page)["similarity"]["grids"]) == {"student"}
+    assert "No teacher is shown" in page.read_text()
+
+
+def test_what_cannot_be_shown_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lost = Segmenter.load(folder / "student")
+    recipe = {"recipe": {"teacher": {"segmenter": str(folder / "gone")}}}
+    Segmenter.from_network("supervised", ARGUMENTS, replace(SPEC), lost.network.network.state_dict(), 64, recipe).save(
+        tmp_path / "lost"
+    )
+    page = ["--out", str(tmp_path / "page.html")]
+    image = ["--input", str(folder / "tile.tif")]
+    assert main(["explain", "--model", str(tmp_path / "lost"), *image, *page]) == 2
+    assert "--no-with-teacher" in capsys.readouterr().err
+    argv = ["explain", "--model", str(folder / "student"), *image, *page]
+    assert main([*argv, "--window", "0", "0", "16", "500"]) == 2
+    assert main([*argv, "--teacher", "x", "--no-with-teacher"]) == 2
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Iterator[Browser]:
+    if browser.CHROMIUM is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    with Browser(tmp_path / "profile") as opened:
+        yield opened
+
+
+def test_a_place_is_chosen_by_pointer_and_keys(folder: Path, tmp_path: Path, chromium: Browser) -> None:
+    page = tmp_path / "page.html"
+    argv = ["explain", "--model", str(folder / "student"), "--input", str(folder / "tile.tif"), "--out", str(page)]
+    assert main(argv) == 0
+    chromium.open(page)
+    assert chromium.complaints == []
+    assert {url for url in chromium.requests if not url.startswith("data:")} == {page.as_uri()}
+    note = "document.querySelector('.pairs figcaption .quiet').textContent"
+    before = chromium.value(note)
+    chromium.value("document.querySelector('.alike').focus()")
+    chromium.press("ArrowRight")
+    after = chromium.value(note)
+    assert before.startswith("place ")
+    assert after != before
+    names = chromium.value("[...document.querySelectorAll('.legend li')].map((item) => item.textContent)")
+    assert names == ["ground", "<b>shed</b>"]

@@ -1,0 +1,92 @@
+"""`init`: what a folder holds becomes a project file that can be read; nothing is written over."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detection_sets import make_detection_set
+from factories import make_raster
+from geodistill.cli import main
+from geodistill.errors import DataError, OutputError
+from geodistill.project.draft import draft_project
+from geodistill.project.project_file import read_project
+from geodistill.project.wiring import wire
+
+
+def test_boxes_and_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    make_detection_set(tmp_path / "town", count=2)
+    make_raster(tmp_path / "town" / "scene" / "city.tif", height=1500, width=1500)
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "town"]) == 0
+    said = capsys.readouterr().out
+    assert "boxes: town/boxes.json (coco), images: town/images" in said
+    assert "scenes: town/scene/city.tif" in said
+    text = (tmp_path / "project.yaml").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 30
+    assert text.count("#") > 10
+    data = yaml.safe_load(text)
+    assert data["label"]["images"] == "town/images"
+    assert data["predict"]["scenes"] == ["town/scene/city.tif"]
+    assert list(wire(read_project("project.yaml"))) == [
+        *("label", "check", "teacher", "distil", "evaluate", "predict", "export", "report")
+    ]
+    assert main(["init", "town"]) == 2
+    assert "project.yaml is there already" in capsys.readouterr().err
+
+
+def test_masks_go_before_boxes_and_unlabelled_images_are_used(tmp_path: Path) -> None:
+    make_detection_set(tmp_path / "town", count=2)
+    for name in ("a", "b"):
+        make_raster(tmp_path / "town" / "masks" / f"{name}.tif", bands=1)
+        make_raster(tmp_path / "more" / f"{name}.tif")
+    (tmp_path / "legend.yaml").write_text("classes: [a, b]\n", encoding="utf-8")
+    draft = draft_project(tmp_path, tmp_path / "all.yaml")
+    data = yaml.safe_load((tmp_path / "all.yaml").read_text(encoding="utf-8"))
+    assert data["scan"]["masks"] == ["town/masks"]
+    assert data["scan"]["legend"] == "legend.yaml"
+    assert data["scan-unlabelled"]["images"] == ["more"]
+    assert data["adapt"]["data.unlabelled"] == "$scan-unlabelled"
+    assert any(line.startswith("left out: boxes") for line in draft.chosen)
+    wire(read_project(tmp_path / "all.yaml"))
+
+
+def test_a_folder_of_nothing_and_one_of_images_alone(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no image in"):
+        draft_project(tmp_path, tmp_path / "p.yaml")
+    make_raster(tmp_path / "images" / "a.tif")
+    with pytest.raises(DataError, match="neither labels nor a model"):
+        draft_project(tmp_path, tmp_path / "p.yaml")
+    with pytest.raises(DataError, match="no folder"):
+        draft_project(tmp_path / "none", tmp_path / "p.yaml")
+    (tmp_path / "p.yaml").touch()
+    with pytest.raises(OutputError, match="is there already"):
+        draft_project(tmp_path, tmp_path / "p.yaml")
+
+
+def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "--schema", "project"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    check = jsonschema.Draft202012Validator(schema)
+    good = {
+        "seed": 1,
+        "label": {"images": "i", "boxes": "b", "format": "coco", "rules": {"max_outside": 0.4}},
+        "check": None,
+        "teacher": "runs/big",
+        "distil": {"recipe": "distil-folder", "trainer.max_steps": 5, "data": {"crop": 64}, "losses.weights.kd": 1},
+        "evaluate-south": {"split": "val"},
+        "predict": {"scenes": ["a.tif"], "max_memory": "2GB", "bands": [4, 3, 2]},
+    }
+    assert [error.message for error in check.iter_errors(good)] == []
+    for bad in ({"labl": {}}, {"distil": {"recipe": "x", "trainer.max_step": 5}}, {"predict": {"scene": "a"}}):
+        assert list(check.iter_errors(bad)), bad
+    crop = schema["$defs"]["stage-distil"]["anyOf"][0]["properties"]["data.crop"]
+    assert crop["description"].startswith("Side of training crops")
+    assert main(["init", "--schema", "recipe"]) == 0
+    recipe = jsonschema.Draft202012Validator(json.loads(capsys.readouterr().out))
+    assert list(recipe.iter_errors({"method": "ktda", "data": {"crop": 64}})) == []
+    assert list(recipe.iter_errors({"method": "ktda", "nettwork": {}}))
+    assert list(recipe.iter_errors({"method": "ktda", "data": {"croop": 64}}))

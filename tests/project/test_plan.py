@@ -1,0 +1,197 @@
+"""Which stages run, and why: what depends on a change, and nothing else; what is gone, altered, or was stopped."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from geodistill.errors import BusyError, DataError, OutputError
+from geodistill.folders import HOLDER, LOCK, hold_folder
+from geodistill.project.planning import Selection
+from geodistill.project.run_project import run_project
+from projects import ORDER, TOWN, StubStages, write_town
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> StubStages:
+    return StubStages(monkeypatch)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Path:
+    return write_town(tmp_path)
+
+
+def run(town: Path, **selection: str) -> dict[str, str]:
+    summary = run_project(town, Selection(**selection), say=lambda line: None)
+    return {name: stage["state"] for name, stage in summary["stages"].items()}
+
+
+def plan(town: Path) -> dict[str, tuple[str, str]]:
+    plans = run_project(town, dry=True, say=lambda line: None)
+    return {name: (each["state"], each["reason"]) for name, each in plans.items()}
+
+
+def test_all_runs_once_and_nothing_twice(town: Path, stages: StubStages) -> None:
+    run(town)
+    assert stages.taken() == ORDER
+    assert set(run(town).values()) == {"unchanged"}
+    assert stages.taken() == []
+    done = json.loads((town.parent / "town" / "done" / "label.json").read_text())
+    assert len(done["key"]) == 64
+    assert list(done["outputs"]) == ["manifest.parquet"]
+
+
+def test_a_changed_legend_reruns_what_depends_on_it_and_nothing_else(tmp_path: Path, stages: StubStages) -> None:
+    scan = "scan:\n  images: images\n  masks: images\n  legend: names.yaml\n"
+    town = write_town(tmp_path, TOWN + scan + "evaluate-labels: {data: $label}\n")
+    (tmp_path / "names.yaml").write_text("classes: [a]\n", encoding="utf-8")
+    run(town)
+    stages.taken()
+    (tmp_path / "legend.yaml").write_text("classes: [roof, street]\n", encoding="utf-8")
+    planned = plan(town)
+    assert planned["label"] == ("runs", "legend.yaml has changed")
+    assert planned["evaluate-labels"] == ("runs", "label runs")
+    assert {name for name, (state, _) in planned.items() if state == "unchanged"} == {
+        *("scan", "check", "teacher", "distil", "evaluate", "predict", "export")
+    }
+    run(town)
+    assert stages.taken() == ["label", "evaluate-labels"]
+
+
+def test_a_dry_run_propagates_and_writes_nothing(town: Path, stages: StubStages) -> None:
+    assert {state for state, _ in plan(town).values()} == {"runs"}
+    assert not (town.parent / "town").exists()
+    run(town)
+    town.write_text(TOWN.replace("max_steps: 5", "max_steps: 6"), encoding="utf-8")
+    planned = plan(town)
+    assert planned["teacher"] == ("runs", "trainer.max_steps was 5, is 6")
+    assert planned["distil"] == ("runs", "teacher runs")
+    assert planned["predict"] == ("runs", "distil runs")
+    assert [planned[name][0] for name in ("label", "check")] == ["unchanged"] * 2
+    stages.taken()
+    run(town)
+    assert stages.taken() == ORDER[2:]
+
+
+def test_content_counts_and_not_the_time_of_change(town: Path, stages: StubStages) -> None:
+    run(town)
+    image = town.parent / "images" / "a.tif"
+    os.utime(image, (1, 1))
+    assert {state for state, _ in plan(town).values()} == {"unchanged"}
+    image.write_text("another image", encoding="utf-8")
+    assert plan(town)["label"] == ("runs", "images has changed")
+
+
+def test_machines_and_devices_are_no_part_of_a_result(town: Path, stages: StubStages) -> None:
+    run(town)
+    town.write_text("workers: 4\n" + TOWN, encoding="utf-8")
+    assert {state for state, _ in plan(town).values()} == {"unchanged"}
+
+
+def test_a_deleted_output_is_made_again_and_what_takes_it_only_where_it_differs(town: Path, stages: StubStages) -> None:
+    run(town)
+    stages.taken()
+    (town.parent / "town" / "label" / "manifest.parquet").unlink()
+    planned = plan(town)
+    assert planned["label"] == ("runs", "manifest.parquet is gone")
+    assert planned["teacher"] == ("perhaps", "unless label comes out as before")
+    run(town)
+    assert stages.taken() == ["label+"]
+    stages.contents["teacher"] = "other weights"
+    (town.parent / "town" / "teacher" / "segmenter").unlink()
+    run(town)
+    assert stages.taken() == ["teacher+", "distil", "evaluate", "predict", "export"][:2]
+
+
+def test_an_output_altered_by_hand_is_refused(town: Path, stages: StubStages) -> None:
+    run(town)
+    stages.taken()
+    output = town.parent / "town" / "label" / "manifest.parquet"
+    output.write_text("by hand", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"manifest\.parquet was altered since stage label wrote it"):
+        run(town)
+    assert output.read_text(encoding="utf-8") == "by hand"
+    assert stages.taken() == []
+
+
+def test_a_file_of_somebody_else_is_not_removed(town: Path, stages: StubStages) -> None:
+    run(town)
+    notes = town.parent / "town" / "predict" / "notes.txt"
+    notes.write_text("mine", encoding="utf-8")
+    (town.parent / "scene.tif").write_text("another scene", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"holds notes\.txt, which stage predict did not write"):
+        run(town)
+    assert notes.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_failed_stage_resumes_and_what_was_done_stays(town: Path, stages: StubStages) -> None:
+    stages.failing = "distil"
+    with pytest.raises(DataError):
+        run(town)
+    summary = json.loads((town.parent / "town" / "run.json").read_text())
+    assert summary["stages"]["distil"]["state"] == "failed"
+    assert summary["stages"]["label"]["state"] == "runs"
+    stages.failing = ""
+    stages.taken()
+    assert plan(town)["distil"] == ("resumes", "it was stopped")
+    run(town)
+    assert stages.taken() == ["distil+", "evaluate", "predict", "export"]
+
+
+def test_a_stopped_stage_begins_anew_where_its_settings_changed(town: Path, stages: StubStages) -> None:
+    stages.failing = "distil"
+    with pytest.raises(DataError):
+        run(town)
+    stages.failing = ""
+    stages.taken()
+    town.write_text(TOWN.replace("distil-folder", "distil-folder\n  trainer.max_steps: 9"), encoding="utf-8")
+    run(town)
+    assert stages.taken()[0] == "distil"
+
+
+def test_stages_are_chosen(town: Path, stages: StubStages) -> None:
+    with pytest.raises(OutputError, match="stage label, which teacher takes, is not done"):
+        run(town, only="teacher")
+    assert run(town, until="teacher")["distil"] == "left out"
+    assert stages.taken() == ["label", "check", "teacher"]
+    run(town, start="distil")
+    assert stages.taken() == ["distil", "evaluate", "predict", "export"]
+    (town.parent / "legend.yaml").write_text("classes: [roof]\n", encoding="utf-8")
+    assert run(town, only="export")["export"] == "unchanged"
+    assert stages.taken() == []
+
+
+def test_a_stage_is_given_from_outside(tmp_path: Path, stages: StubStages) -> None:
+    for name in ("segmenter.json", "model.safetensors"):
+        (tmp_path / "big").mkdir(exist_ok=True)
+        (tmp_path / "big" / name).write_text(name, encoding="utf-8")
+    text = TOWN.replace("teacher:\n  recipe: supervised-folder\n  trainer.max_steps: 5\n", "teacher: big\n")
+    town = write_town(tmp_path, text)
+    assert run(town)["teacher"] == "given"
+    assert stages.taken() == [name for name in ORDER if name != "teacher"]
+    (tmp_path / "big" / "model.safetensors").write_text("others", encoding="utf-8")
+    assert plan(town)["distil"] == ("runs", "teacher has changed")
+
+
+def test_a_live_run_keeps_the_folder_and_a_dead_one_does_not(town: Path, stages: StubStages) -> None:
+    out = town.parent / "town"
+    with hold_folder(out, "run"), pytest.raises(BusyError, match="in use by 'geodistill run'"):
+        run(town)
+    assert stages.taken() == []
+    (out / LOCK).touch()
+    (out / HOLDER).write_text('{"verb": "run", "process": 1, "machine": "gone", "since": 0}', encoding="utf-8")
+    run(town)
+    assert stages.taken() == ORDER
+
+
+def test_one_record_holds_inputs_seeds_scores_and_seconds(town: Path, stages: StubStages) -> None:
+    run(town)
+    summary = json.loads((town.parent / "town" / "run.json").read_text())
+    assert set(summary["inputs"]) == {"images", "boxes.json", "legend.yaml", "scene.tif"}
+    label = summary["stages"]["label"]
+    assert label["facts"] == {"seed": 0}
+    assert label["seconds"] >= 0
+    assert "geodistill" in label["versions"]
+    assert label["files"] == 1

@@ -1,0 +1,69 @@
+"""Pixels on the ground: their areas are those of geodesic polygons, whatever the CRS."""
+
+import numpy as np
+import pytest
+import shapely
+from pyproj import Geod
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.transform import Affine, from_origin
+from rasterio.warp import transform_geom
+
+from geodistill.raster import Grid
+from geodistill.raster.ground import Ground
+
+GRIDS = {
+    "degrees": (CRS.from_epsg(4326), from_origin(10, 70, 0.01, 0.01)),
+    "web mercator": (CRS.from_epsg(3857), from_origin(1e6, 9e6, 500, 500)),
+    "polar": (CRS.from_epsg(3031), from_origin(1e6, 2e6, 1000, 1000)),
+    "turned degrees": (
+        CRS.from_epsg(4326),
+        Affine.translation(10, 60) @ Affine.rotation(25) @ Affine.scale(0.01, -0.01),
+    ),
+    "albers": (CRS.from_epsg(5070), from_origin(0, 2e6, 1000, 1000)),
+    "feet": (CRS.from_epsg(2263), from_origin(9e5, 2e5, 10, 10)),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_pixel_areas_are_those_of_geodesic_polygons(name: str) -> None:
+    crs, transform = GRIDS[name]
+    grid = Grid(900, 300, crs, transform)
+    areas = np.broadcast_to(Ground(grid).pixel_areas(512, 388), (388, 300))
+    geod = Geod(ellps="WGS84")
+    for row, col in ((512, 0), (700, 150), (899, 299)):
+        square = shapely.transform(shapely.box(col, row, col + 1, row + 1), lambda xy: _onto(xy, transform))
+        degrees = shapely.geometry.shape(transform_geom(crs, "EPSG:4326", shapely.geometry.mapping(square)))
+        true = abs(geod.geometry_area_perimeter(degrees)[0])
+        assert areas[row - 512, col] == pytest.approx(true, rel=2e-3 if name == "feet" else 1e-4)
+
+
+def _onto(xy: np.ndarray, transform: Affine) -> np.ndarray:
+    return np.array([transform @ (x, y) for x, y in xy])
+
+
+def test_a_plane_that_keeps_areas_is_left_as_it_is() -> None:
+    utm = Ground(Grid(100, 100, CRS.from_epsg(32636), from_origin(500_000, 40_000, 0.5, 0.5)))
+    assert utm.pixel_areas(0, 100).ravel() == pytest.approx(0.25, rel=1e-12)
+    square = np.array([shapely.box(500_000, 0, 500_100, 50)], object)
+    assert utm.areas(square) == pytest.approx(5000)
+    assert utm.perimeters(square) == pytest.approx(300)
+
+
+def test_perimeters_are_metres_on_the_ground() -> None:
+    degrees = Ground(Grid(10, 10, CRS.from_epsg(4326), from_origin(10, 60, 0.01, 0.01)))
+    outline = shapely.Polygon(shapely.box(10, 59, 11, 60).exterior, [shapely.box(10.4, 59.4, 10.6, 59.6).exterior])
+    geod = Geod(ellps="WGS84")
+    true = sum(geod.geometry_length(ring) for ring in (outline.exterior, *outline.interiors))
+    assert degrees.perimeters(np.array([outline], object)) == pytest.approx(true)
+
+
+def test_control_points_place_pixels_and_without_any_place_they_are_counted() -> None:
+    corners = ((0, 0, 30.0, 50.0), (0, 50, 30.5, 50.0), (40, 0, 30.0, 49.6), (40, 50, 30.5, 49.6))
+    points = tuple(GroundControlPoint(row, col, x, y) for row, col, x, y in corners)
+    placed = Ground(Grid(40, 50, gcps=points, gcps_crs=CRS.from_epsg(4326)))
+    plain = Ground(Grid(40, 50, CRS.from_epsg(4326), from_origin(30, 50, 0.01, 0.01)))
+    assert np.broadcast_to(placed.pixel_areas(0, 40), (40, 50)) == pytest.approx(
+        np.broadcast_to(plain.pixel_areas(0, 40), (40, 50)), rel=1e-6
+    )
+    assert Ground(Grid(40, 50)).pixel_areas(0, 40).tolist() == [[1.0]]

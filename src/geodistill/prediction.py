@@ -155,12 +155,15 @@ class Prediction:
         from matplotlib import pyplot
         from matplotlib.patches import Patch
 
+        from geodistill.writing import plot_label
+
         if axes is None:
             axes = pyplot.subplots(layout="constrained")[1]
         axes.imshow(self.to_rgb(), interpolation="nearest")
         axes.set_axis_off()
         handles = [
-            Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name) for colour, name, _ in self._present()
+            Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=plot_label(name))
+            for colour, name, _ in self._present()
         ]
         axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         return axes

@@ -30,6 +30,10 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--preview", "--web-tiles", "mbtiles", "--unlike"], {"preview": True, "web_tiles": "mbtiles", "unlike": True}),
     (["--aoi", "town.gpkg", "--zoom", "18"], {"aoi": "town.gpkg", "zoom": 18}),
     (["--vector", "gpkg", "--min-area", "2.5", "--simplify", "1"], {"vector": "gpkg", "min_area": 2.5, "simplify": 1}),
+    (
+        ["--vector", "fgb", "--objects", "tree", "house", "--right-angles", "house"],
+        {"vector": "fgb", "objects": ("tree", "house"), "right_angles": ("house",)},
+    ),
     (["--lonlat", "-3.5", "50"], {"lonlat": (-3.5, 50.0)}),
     (["--zone", "Cfb", "--date", "2020-06-01"], {"zone": "Cfb", "date": "2020-06-01"}),
     (["--region", "potsdam"], {"region": "potsdam"}),

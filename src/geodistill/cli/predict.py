@@ -87,7 +87,6 @@ def predict_parser() -> VerbParser:
     add.switch("--resume", "continue interrupted maps, leave finished ones as they are")
     add("--workers", "scenes, or blocks of them, at once", type=int, default=1)
     _add_input(parser)
-    _add_graph(parser)
     _add_output(parser)
     _add_quality(parser)
     _add_speed(parser)
@@ -108,10 +107,7 @@ def _add_input(parser: VerbParser) -> None:
     local = "read nothing over the network, nor files outside the folder of each input: for untrusted files"
     add.switch("--local-only", local)
     add.switch("--keep-going", "make holes of what cannot be read, and go on to the next scene")
-
-
-def _add_graph(parser: VerbParser) -> None:
-    add, inside = parser.add_group("input"), "what the file or an MLM item beside it says"
+    inside = "what the file or an MLM item beside it says"
     add("--classes", "ONNX models: legend file, or class names such as water,forest", otherwise=inside)
     add("--scale", "ONNX models: what samples are multiplied by, such as 1/255", otherwise=inside)
     add("--model-gsd", "ONNX models: metres per pixel of the training", type=float, otherwise=inside)

@@ -181,3 +181,32 @@ class TestPhotometric:
 def test_amounts_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         Augmentation(**fields)
+
+
+def test_hue_turns_about_grey_and_saturation_moves_away_from_it() -> None:
+    before = patch(16, 16)
+    before.image[:] = 100 + before.image % 30  # far from the ends of the range
+    before.image[:, :4] = 110.0
+    statistics = Statistics(("train",), (110.0,) * 3, (9.0,) * 3, (0.0,) * 3, (255.0,) * 3, {}, {}, {}, {}, {})
+    grey = before.image.mean(0)
+    away = np.linalg.norm(before.image - grey, axis=0)
+    for amounts in (Augmentation(hue=0.5), Augmentation(saturation=0.5)):
+        after = Photometric(statistics, amounts)(before, np.random.default_rng(3)).image
+        np.testing.assert_allclose(after.mean(0), grey, atol=1e-3)
+        np.testing.assert_allclose(after[:, :4], 110.0, atol=1e-3)
+        factor = np.linalg.norm(after - after.mean(0), axis=0)[away > 1] / away[away > 1]
+        assert np.ptp(factor) < 1e-3
+        assert (abs(factor.mean() - 1) < 1e-3) == bool(amounts.hue)
+        assert not np.allclose(after, before.image)
+    four = patch(8, 8, 4)
+    assert np.array_equal(Photometric(measured(four.image), amounts)(four, np.random.default_rng(0)).image, four.image)
+
+
+def test_one_of_the_colours_is_changed_with_the_released_odds() -> None:
+    before = patch(4, 4)
+    statistics = Statistics(("train",), (90.0,) * 3, (50.0,) * 3, (-1e4,) * 3, (1e4,) * 3, {}, {}, {}, {}, {})
+    one = Augmentation(brightness=0.2, saturation=0.2, colour_one=True)
+    change, rng = Photometric(statistics, one), np.random.default_rng(0)
+    centre = before.image.mean(0)
+    tinted = [np.allclose(change(before, rng).image.mean(0), centre, atol=1e-2) for _ in range(400)]
+    assert np.mean(tinted) == pytest.approx(3 / 8, abs=0.08)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import noise
-from geodistill.data.augment import Augmentation, Photometric, resample, turn_and_flip
+from geodistill.data.augment import Augmentation, resample, turn_and_flip
+from geodistill.data.photometric import Photometric
 from geodistill.data.reader import Patch
 from geodistill.data.statistics import Statistics
 from geodistill.errors import RecipeError
@@ -153,6 +154,15 @@ class TestPhotometric:
             before, np.random.default_rng(0)
         )
         assert (after.image[1] == 7).all()
+
+    def test_a_tint_moves_each_band_by_itself(self) -> None:
+        before = Patch(np.full((3, 2, 2), 50, np.float32), np.zeros((2, 2), np.int64), np.ones((2, 2), bool))
+        noise = np.random.default_rng(1).normal(50, 10, (3, 64, 64)).astype(np.float32)
+        after = Photometric(measured(noise), Augmentation(tint=0.5))(before, np.random.default_rng(0)).image
+        shifts = after[:, 0, 0] - 50
+        assert len(set(shifts.tolist())) == 3
+        assert (np.abs(shifts) <= 5.5).all()
+        assert np.ptp(after.reshape(3, -1), axis=1).max() < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ class DataSource:
         for row in (*self.manifest.rows("train"), *self._unlabelled):
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
         moves = ["crop", "scale", "scale_share", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
-        if self._config.vertical_flips:  # caches of runs without them stay good
-            moves.append("vertical_flips")
+        # Caches of runs without these stay good.
+        moves += [key for key in ("vertical_flips", "rare_classes") if getattr(self._config, key)]
         return {
             "files": files.hexdigest(),
             "legend": self.spec.legend.to_dict(),

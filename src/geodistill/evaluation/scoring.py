@@ -187,7 +187,7 @@ def score_image(
     matrix = ConfusionMatrix(classes)
     with (
         Raster(row.image) as raster,
-        _open_mask(row, raster) as mask,
+        open_mask(row, raster) as mask,
         _predictions(network, raster, area, settings) as parts,
     ):
         cells = ErrorCells(area.height, area.width)  # of an area that the image was found to have
@@ -233,7 +233,7 @@ def read_preview(network: Network, score: ImageScore, legend: Legend, settings: 
     """
     with (
         Raster(score.row.image) as raster,
-        _open_mask(score.row, raster) as mask,
+        open_mask(score.row, raster) as mask,
         _predictions(network, raster, score.part, settings) as parts,
     ):
         pixels, valid = raster.read(score.part)
@@ -304,7 +304,12 @@ def _stream(network: Network, area: Area, settings: ScoringSettings) -> closing[
     return closing(stream(network, area, windows, options, batch=settings.batch_size))
 
 
-def _open_mask(row: Row, image: Raster) -> Raster:
+def open_mask(row: Row, image: Raster) -> Raster:
+    """Open the mask of an image that is open.
+
+    Raises:
+        DataError: There is none, or one of them has another size than when the image was scanned.
+    """
     if row.mask is None:
         raise DataError(f"{row.image} has no mask", "labelled images to score")
     size = (image.grid.height, image.grid.width)

@@ -90,3 +90,12 @@ def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(recipe.iter_errors({"method": "ktda", "data": {"crop": 64}})) == []
     assert list(recipe.iter_errors({"method": "ktda", "nettwork": {}}))
     assert list(recipe.iter_errors({"method": "ktda", "data": {"croop": 64}}))
+
+
+def test_folders_behind_links_are_found_and_circles_are_not_followed(tmp_path: Path) -> None:
+    make_detection_set(tmp_path / "elsewhere", count=1, empty=0)
+    (tmp_path / "town").mkdir()
+    (tmp_path / "town" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "images" / "circle").symlink_to(tmp_path / "elsewhere")
+    draft_project(tmp_path / "town", tmp_path / "p.yaml")
+    assert yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))["label"]["images"] == "town/linked/images"

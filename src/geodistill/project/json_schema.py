@@ -89,12 +89,12 @@ def _stage(name: str, schemas: _Schemas) -> dict[str, Any]:
 
 def _recipe_properties(schemas: _Schemas) -> dict[str, Any]:
     """Return every key of every method's recipe, nested as in recipes and dotted as in flags."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    options_of: dict[str, list[dict[str, Any]]] = {}
     for _, recipe in _methods():
         for key, schema in _keys(schemas, recipe):
-            if schema not in found.setdefault(key, []):
-                found[key].append(schema)
-    return {key: options[0] if len(options) == 1 else {"anyOf": options} for key, options in found.items()}
+            if schema not in options_of.setdefault(key, []):
+                options_of[key].append(schema)
+    return {key: options[0] if len(options) == 1 else {"anyOf": options} for key, options in options_of.items()}
 
 
 def _keys(schemas: _Schemas, kind: type[Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -116,12 +116,12 @@ def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> 
     if nearest is None:
         return
     for name in names:
-        if name.lower().endswith((".json", ".geojson")) and (found := _format_of(folder / name)):
-            yield Annotation(folder / name, found, nearest)
+        if name.lower().endswith((".json", ".geojson")) and (kind := _format_of(folder / name)):
+            yield Annotation(folder / name, kind, nearest)
     for suffix in (".xml", ".txt"):
         first = next((name for name in names if name.lower().endswith(suffix) and "readme" not in name.lower()), None)
-        if first is not None and (found := _format_of(folder / first)):
-            yield Annotation(folder, found, nearest)
+        if first is not None and (kind := _format_of(folder / first)):
+            yield Annotation(folder, kind, nearest)
 
 
 def _nearness(folder: Path, images: Path) -> tuple[int, bool]:

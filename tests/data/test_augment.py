@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import noise
-from geodistill.data.augment import Augmentation, Photometric, resample, turn_and_flip
+from geodistill.data.augment import Augmentation, resample, turn_and_flip
+from geodistill.data.photometric import Photometric
 from geodistill.data.reader import Patch
 from geodistill.data.statistics import Statistics
 from geodistill.errors import RecipeError
@@ -154,6 +155,15 @@ class TestPhotometric:
         )
         assert (after.image[1] == 7).all()
 
+    def test_a_tint_moves_each_band_by_itself(self) -> None:
+        before = Patch(np.full((3, 2, 2), 50, np.float32), np.zeros((2, 2), np.int64), np.ones((2, 2), bool))
+        noise = np.random.default_rng(1).normal(50, 10, (3, 64, 64)).astype(np.float32)
+        after = Photometric(measured(noise), Augmentation(tint=0.5))(before, np.random.default_rng(0)).image
+        shifts = after[:, 0, 0] - 50
+        assert len(set(shifts.tolist())) == 3
+        assert (np.abs(shifts) <= 5.5).all()
+        assert np.ptp(after.reshape(3, -1), axis=1).max() < 1e-4
+
 
 @pytest.mark.parametrize(
     "fields",
@@ -171,3 +181,32 @@ class TestPhotometric:
 def test_amounts_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         Augmentation(**fields)
+
+
+def test_hue_turns_about_grey_and_saturation_moves_away_from_it() -> None:
+    before = patch(16, 16)
+    before.image[:] = 100 + before.image % 30  # far from the ends of the range
+    before.image[:, :4] = 110.0
+    statistics = Statistics(("train",), (110.0,) * 3, (9.0,) * 3, (0.0,) * 3, (255.0,) * 3, {}, {}, {}, {}, {})
+    grey = before.image.mean(0)
+    away = np.linalg.norm(before.image - grey, axis=0)
+    for amounts in (Augmentation(hue=0.5), Augmentation(saturation=0.5)):
+        after = Photometric(statistics, amounts)(before, np.random.default_rng(3)).image
+        np.testing.assert_allclose(after.mean(0), grey, atol=1e-3)
+        np.testing.assert_allclose(after[:, :4], 110.0, atol=1e-3)
+        factor = np.linalg.norm(after - after.mean(0), axis=0)[away > 1] / away[away > 1]
+        assert np.ptp(factor) < 1e-3
+        assert (abs(factor.mean() - 1) < 1e-3) == bool(amounts.hue)
+        assert not np.allclose(after, before.image)
+    four = patch(8, 8, 4)
+    assert np.array_equal(Photometric(measured(four.image), amounts)(four, np.random.default_rng(0)).image, four.image)
+
+
+def test_one_of_the_colours_is_changed_with_the_released_odds() -> None:
+    before = patch(4, 4)
+    statistics = Statistics(("train",), (90.0,) * 3, (50.0,) * 3, (-1e4,) * 3, (1e4,) * 3, {}, {}, {}, {}, {})
+    one = Augmentation(brightness=0.2, saturation=0.2, colour_one=True)
+    change, rng = Photometric(statistics, one), np.random.default_rng(0)
+    centre = before.image.mean(0)
+    tinted = [np.allclose(change(before, rng).image.mean(0), centre, atol=1e-2) for _ in range(400)]
+    assert np.mean(tinted) == pytest.approx(3 / 8, abs=0.08)

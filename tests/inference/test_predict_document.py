@@ -19,6 +19,7 @@ import torch
 from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend
 from served import serve
 from shown import shown_blocks
 from tiny import tiny_spec
@@ -53,7 +54,7 @@ def test_the_pages_commands_map_what_they_name(
     monkeypatch.chdir(tmp_path)
     make_inputs(tmp_path)
     torch.manual_seed(0)
-    spec = replace(tiny_spec(std=60.0), bands=("red", "green", "blue"))
+    spec = replace(tiny_spec(std=60.0), bands=("red", "green", "blue"), legend=Legend(("ground", "building", "tree")))
     Segmenter("supervised", UNET, spec, 32, {}).save("runs/student/segmenter")
     commands = [command for block in shown_blocks(PAGE) for command in block]
     assert sum("ray" in command for command in commands) == 2
@@ -63,7 +64,8 @@ def test_the_pages_commands_map_what_they_name(
         for command in commands:
             said = [word.replace("https://example.org/scene.tif", f"{server.address}/far.tif") for word in command]
             assert main(said) == 0, capsys.readouterr().err
-            done |= {Path(line.split()[0]) for line in capsys.readouterr().out.splitlines()}
+            lines = capsys.readouterr().out.splitlines()
+            done |= {Path(line.split()[0]) for line in lines if not line.startswith(" ")}
     names = ("scene", "mosaic", "far", "LC08_L1TP_193025_20210612", "item0", "item1")
     assert done == {Path("map.tif"), *(Path(f"maps/{name}.tif") for name in names)}
     with rasterio.open("map.tif") as file:

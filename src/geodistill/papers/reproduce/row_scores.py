@@ -70,6 +70,7 @@ class Runner:
             "classes": list(options.subset or ()),
             "flips": options.flips,
             "class_map": options.class_map,
+            **{key: getattr(options, key) for key in ("gsd", "resize") if getattr(options, key) is not None},
             **costs,
             "data": self.source.identity(data),
         }
@@ -94,6 +95,8 @@ class Runner:
             flips=self.table.flips,
             subset=None if smoke else self.table.classes or None,
             class_map=dict(self.table.class_map) or None,
+            gsd=self.table.scored_gsd,
+            resize=None if self.table.scored_gsd else run.recipe.data.resize,
             device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
             location=self.location(run.recipe),
         )

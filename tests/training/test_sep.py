@@ -301,3 +301,12 @@ def test_two_processes_equal_one_with_the_doubled_batch(town: Path, tmp_path: Pa
     for name, gradient in one.items():
         assert gradient.abs().max() > 0
         torch.testing.assert_close(two[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_one_set_among_the_manifests_has_a_segmenter_of_its_name(town: Path, tmp_path: Path) -> None:
+    fit(load_recipe("sep", ["--data.manifests", str(town), "--data.names", "town", *SHORT]), tmp_path)
+    found, whole = (Segmenter.load(tmp_path / place) for place in ("segmenters/town", "segmenter"))
+    assert found.spec.legend == whole.spec.legend
+    assert found.provenance["set"] == "town"
+    image = torch.rand(1, 3, 32, 32) * 255
+    assert torch.equal(found(image), whole(image))

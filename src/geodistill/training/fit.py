@@ -276,7 +276,7 @@ def _save_set_segmenters(
     Args:
         out: Where the directories go.
         whole: The Segmenter of all sets.
-        sets: Spec of each set by name.
+        sets: Spec of each set by name; one alone has none in the network.
         miou: Validation mIoU in 0..1 of each set that has validation images.
         data: The recipe's, which names the manifests.
 
@@ -284,13 +284,13 @@ def _save_set_segmenters(
         OutputError: They cannot be written.
     """
     state = whole.network.network.state_dict()
-    manifests = {name: config.manifest for name, config in data.by_set().items()}
+    named = data.by_set()
     arguments = {key: value for key, value in whole.arguments.items() if key != "sets"}
     shared = {key: value for key, value in state.items() if not key.startswith("heads.")}
-    for position, (name, spec) in enumerate(sets.items()):
+    for position, (name, (key, spec)) in enumerate(zip(named, sets.items(), strict=True)):
         prefix = f"heads.{position}."
-        head = {f"heads.0.{key.removeprefix(prefix)}": value for key, value in state.items() if key.startswith(prefix)}
-        about = {"set": name, "manifest": manifests[name], "scores": {"validation_miou": miou.get(name)}}
+        head = {f"heads.0.{part.removeprefix(prefix)}": v for part, v in state.items() if part.startswith(prefix)}
+        about = {"set": name, "manifest": named[name].manifest, "scores": {"validation_miou": miou.get(key)}}
         provenance = whole.provenance | about
         Segmenter.from_network(whole.name, arguments, spec, shared | head, whole.tile, provenance).save(out / name)
 

@@ -11,7 +11,7 @@ from detection_layouts import dior, dota, fair1m, hrsc
 from geodistill.cli import main
 from geodistill.errors import RecipeError
 from geodistill.papers.registry import find_table
-from geodistill.papers.reproduce import reproduce
+from paper_tables import reproduce
 
 pytestmark = pytest.mark.slow
 

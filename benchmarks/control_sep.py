@@ -65,16 +65,16 @@ def pretrain(out: Path, arm: str, steps: int) -> Path:
 
 def few_labels(out: Path, arm: str, seed: int, steps: int, init: Path | None) -> float:
     """Learn three true scenes and return the mIoU of 48 others in per cent."""
-    run, found = out / f"few-{arm}-{seed}", out / f"few-{arm}-{seed}.json"
-    if not found.is_file():
+    run, scored = out / f"few-{arm}-{seed}", out / f"few-{arm}-{seed}.json"
+    if not scored.is_file():
         keys = {
             "data.manifest": str(out / "true.parquet"), "data.fraction": 0.05, "trainer.seed": seed,
             "schedule.hold_steps": 1, "trainer.max_steps": steps, "trainer.val_every_steps": steps,
         }  # fmt: skip
         fit(load_recipe("sep-finetune", NETWORK | keys | ({} if init is None else {"init": str(init)})), run)
         options = EvaluateOptions(device="cpu")
-        found.write_text(json.dumps(100 * float(evaluate(run, out / "true.parquet", options=options).miou)))
-    return float(json.loads(found.read_text()))
+        scored.write_text(json.dumps(100 * float(evaluate(run, out / "true.parquet", options=options).miou)))
+    return float(json.loads(scored.read_text()))
 
 
 def sep_control(
@@ -83,19 +83,19 @@ def sep_control(
 ) -> dict[str, list[float]]:  # fmt: skip
     """Run every arm with every seed, printing each; return mIoU by arm."""
     draw_world(out, pool, side)
-    found: dict[str, list[float]] = {arm: [] for arm in arms}
+    mious: dict[str, list[float]] = {arm: [] for arm in arms}
     for seed in seeds:
         for arm in arms:
             started = time.monotonic()
             init = None if arm == "scratch" else pretrain(out, arm, steps[0])
-            found[arm].append(few_labels(out, arm, seed, steps[1], init))
-            print(f"{arm:10} seed {seed}  mIoU {found[arm][-1]:.1f}  {time.monotonic() - started:.0f} s", flush=True)
-    return found
+            mious[arm].append(few_labels(out, arm, seed, steps[1], init))
+            print(f"{arm:10} seed {seed}  mIoU {mious[arm][-1]:.1f}  {time.monotonic() - started:.0f} s", flush=True)
+    return mious
 
 
-def wins(found: dict[str, list[float]]) -> bool:
+def wins(mious: dict[str, list[float]]) -> bool:
     """Whether SEP with a background gains in the mean over the seeds."""
-    gains = [after - before for before, after in zip(found["scratch"], found["background"], strict=True)]
+    gains = [after - before for before, after in zip(mious["scratch"], mious["background"], strict=True)]
     return sum(gains) / len(gains) >= GAIN
 
 
@@ -106,8 +106,8 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    found = sep_control(args.out, tuple(args.arms), tuple(args.seeds))
-    sys.exit(not wins(found) if {"scratch", "background"} <= set(args.arms) else 0)
+    mious = sep_control(args.out, tuple(args.arms), tuple(args.seeds))
+    sys.exit(not wins(mious) if {"scratch", "background"} <= set(args.arms) else 0)
 
 
 if __name__ == "__main__":

@@ -41,22 +41,22 @@ def write_submission(benchmark: Benchmark, root: Path | str, maps: Path | str, o
         raise RecipeError(f"{benchmark.name}, all of whose labels are public", "a set with a hidden test")
     asked = [image for _, image, mask, split in find_set(benchmark, Path(root)).pairs
               if mask is None and split in benchmark.unlabelled]  # fmt: skip
-    found = {image: Path(maps) / f"{image.stem}.tif" for image in asked}
+    map_of = {image: Path(maps) / f"{image.stem}.tif" for image in asked}
     if not asked:
         raise DataError(f"no image without labels below {root}", f"those of {benchmark.name}'s hidden test")
-    if missing := [path.name for path in found.values() if not path.is_file()]:
+    if missing := [path.name for path in map_of.values() if not path.is_file()]:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise DataError(
             f"no {', '.join(missing[:SHOWN])}{more} in {maps}",
             f"a map of each of {len(asked)} test images",
             "predict them all with --out a directory",
         )
-    check_outputs([Path(out)], [*found, *found.values()])
+    check_outputs([Path(out)], [*map_of, *map_of.values()])
     with atomic_path(Path(out)) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        for image, path in found.items():
+        for image, path in map_of.items():
             entry = zipfile.ZipInfo(f"{image.stem}.png", FIRST_DAY)
             archive.writestr(entry, _picture(image, path, len(benchmark.legend)))
-    return len(found)
+    return len(map_of)
 
 
 def _picture(image: Path, path: Path, classes: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Augmentation of image and mask together: scale, quarter turns and flips, brightness, contrast and gamma.
+"""Augmentation of image and mask together: scale, quarter turns and flips, and what is asked for beside them.
 
 Each operation takes its own random generator and is a few lines of numpy. torchvision.transforms.v2 draws from
 torch's global generator, which would make a crop depend on what its worker drew before, and its photometric
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from geodistill.data.reader import Patch
 from geodistill.errors import RecipeError
+from geodistill.raster import Window
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -42,12 +43,15 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     gamma: float = 0.0
+    hue: float = 0.0
+    saturation: float = 0.0
     tint: float = 0.0
     colour_share: float = 1.0
     colour_one: bool = False
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     tries: int = 10
+    resize: int | None = None
     rare: float = 0.0
 
     def __post_init__(self) -> None:
@@ -57,6 +61,8 @@ class Augmentation:
             ("brightness", self.brightness, np.inf),
             ("contrast", self.contrast, 1),
             ("gamma", self.gamma, np.inf),
+            ("hue", self.hue, 0.5),
+            ("saturation", self.saturation, 1),
             ("tint", self.tint, np.inf),
             ("mosaic", self.mosaic, 1),
             ("rare_classes", self.rare, 1),
@@ -71,16 +77,22 @@ class Augmentation:
                 "a share above 0 up to 1, and at least 1",
             )
 
-    def zoom(self, rng: np.random.Generator) -> float:
-        """Draw a zoom, log-uniform over the range; 1 for the crops that are not zoomed."""
+    def zoom(self, rng: np.random.Generator, image: Window) -> float:
+        """Draw a zoom, log-uniform over the range, beside that which brings an image to its size."""
+        size = enlargement(image, self.resize)
         if self.scale_share < 1 and rng.random() >= self.scale_share:
-            return 1.0
-        return float(np.exp(rng.uniform(*np.log(self.scale))))
+            return size
+        return size * float(np.exp(rng.uniform(*np.log(self.scale))))
 
     @property
     def photometric(self) -> bool:
         """Whether samples are changed, which needs band statistics."""
-        return bool(self.brightness or self.contrast or self.gamma or self.tint)
+        return bool(self.brightness or self.contrast or self.gamma or self.hue or self.saturation or self.tint)
+
+
+def enlargement(image: Window, resize: int | None) -> float:
+    """Return by how much an image is enlarged for a longer side of ``resize`` pixels; 1 where it keeps its size."""
+    return 1.0 if resize is None else resize / max(image.height, image.width)
 
 
 def resample(patch: Patch, height: int, width: int) -> Patch:

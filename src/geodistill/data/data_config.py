@@ -36,6 +36,8 @@ class DataConfig:
             about the crop's size, or a smaller image whole. All where not given.
         fraction_choice: Which windows the seed chooses: ``classes`` first those that together hold every class,
             ``random`` any, ``place`` neighbours of one, as one day's labelling gives them.
+        resize: Pixels that the longer side of every image, small or large, is brought to before crops are taken; images
+            keep their own size where not given.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
         scale_share: Share of the crops that are zoomed at all.
         flips: Mirror half of the crops left to right.
@@ -44,9 +46,13 @@ class DataConfig:
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.
         gamma: Largest logarithm of the exponent that bends the band's range.
+        hue: Largest turn of the hue of images with three bands, as a share of the colour circle, at most 0.5; others
+            keep theirs.
+        saturation: Largest relative change of the saturation of images with three bands, at most 1.
         tint: Largest shift of each band by itself, in its standard deviations.
-        colour_share: Share of the crops of which brightness, contrast and gamma are changed at all.
-        colour_one: Change one of the three in such a crop, each as likely, in place of all.
+        colour_share: Share of the crops of which any colours are changed.
+        colour_one: Change one of them in such a crop in place of all: brightness, contrast or gamma, each as likely, or
+            hue and saturation together, three fifths as often.
         mosaic: Probability of a crop put together from four.
         max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
         crop_tries: Draws at most for that, for a class, and for a crop with any label; 1 takes every crop as it is
@@ -76,6 +82,7 @@ class DataConfig:
     seed: int | None = None
     fraction: float | None = None
     fraction_choice: Choice = "classes"
+    resize: int | None = None
     scale: tuple[float, float] = (0.5, 2.0)
     scale_share: float = 1.0
     flips: bool = True
@@ -84,6 +91,8 @@ class DataConfig:
     brightness: float = 0.2
     contrast: float = 0.2
     gamma: float = 0.2
+    hue: float = 0.0
+    saturation: float = 0.0
     tint: float = 0.0
     colour_share: float = 1.0
     colour_one: bool = False
@@ -106,6 +115,7 @@ class DataConfig:
             RecipeError: A field is out of its range.
         """
         return Augmentation(
+            resize=self.resize,
             scale=self.scale,
             scale_share=self.scale_share,
             flips=self.flips,
@@ -114,6 +124,8 @@ class DataConfig:
             brightness=self.brightness,
             contrast=self.contrast,
             gamma=self.gamma,
+            hue=self.hue,
+            saturation=self.saturation,
             tint=self.tint,
             colour_share=self.colour_share,
             colour_one=self.colour_one,
@@ -166,6 +178,8 @@ class DataConfig:
                 raise RecipeError(f"data.unlabelled_{name} {share}", "a share from 0 to 1")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
+        if self.resize is not None and (self.resize < 1 or self.fraction is not None):
+            raise RecipeError(f"data.resize {self.resize}", "at least 1, and no data.fraction, which cuts images up")
         if self.fraction_choice not in get_args(Choice):
             raise UnknownNameError("data.fraction_choice", self.fraction_choice, get_args(Choice))
         self.augmentation()

@@ -77,6 +77,11 @@ class DataSource:
             reader=reader,
         )
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The images that may be seen: of the training and validation splits, and those without labels."""
+        return (*self.manifest.rows("train"), *self.manifest.rows("val"), *self._unlabelled)
+
     def tiles(self, padded_to: int = 1) -> Tiles:
         """Return the validation tiles; as many as a multiple of ``padded_to``."""
         config = self._config
@@ -84,6 +89,7 @@ class DataSource:
             self.manifest,
             "val",
             config.crop,
+            resize=config.resize,
             padded_to=padded_to,
             cache_mb=config.worker_cache_mb,
             reader=self._reader,
@@ -96,7 +102,7 @@ class DataSource:
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
         moves = ["crop", "scale", "scale_share", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
         # Caches of runs without these stay good.
-        moves += [key for key in ("vertical_flips", "rare_classes") if getattr(self._config, key)]
+        moves += [key for key in ("vertical_flips", "rare_classes", "resize") if getattr(self._config, key)]
         return {
             "files": files.hexdigest(),
             "legend": self.spec.legend.to_dict(),

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from geodistill.data.data_config import DataConfig
 from geodistill.data.data_source import DataSource
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.manifest import Manifest
+from geodistill.data.manifest import Manifest, Row
 from geodistill.data.sample import Batch, Sample
 from geodistill.data.sampling import DrawBatches, split_batch
 from geodistill.spec import Legend, Spec
@@ -163,6 +163,11 @@ class DataModule(lightning.LightningDataModule):
             first = round(self.config.unlabelled_from * batches) * sum(self.parts.values())
             source.crops.draw_unlabelled(self.config.unlabelled_share if unlabelled else 0.0, first)
             source.crops.plain = plain
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The images that may be seen: of the training and validation splits, and those without labels."""
+        return tuple(row for source in self._sources.values() for row in source.rows)
 
     @property
     def slots(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from geodistill.data.augment import Augmentation, resample, turn_and_flip
+from geodistill.data.augment import Augmentation, enlargement, resample, turn_and_flip
 from geodistill.data.class_draws import rare_classes
 from geodistill.data.manifest import Manifest, Row, require_statistics
 from geodistill.data.photometric import Photometric
@@ -94,9 +94,10 @@ class RandomCrops(Dataset[Sample]):
         self._rare = rare_classes(manifest, split) if self._augmentation.rare else None
         if self._augmentation.photometric:
             self._photometric = Photometric(require_statistics(manifest), self._augmentation)
-        self._pools = [_Pool(manifest.some_rows(split))]
+        resize = self._augmentation.resize
+        self._pools = [_Pool(manifest.some_rows(split), resize)]
         if unlabelled:
-            self._pools.append(_Pool([replace(row, mask=None, split="unlabelled") for row in unlabelled]))
+            self._pools.append(_Pool([replace(row, mask=None, split="unlabelled") for row in unlabelled], resize))
         self._crop, self._seed, self._views, self.plain = crop, seed, views, False
         if without_replacement and unlabelled:
             raise RecipeError("data.without_replacement beside data.unlabelled", "one of them", "leave one out")
@@ -168,7 +169,7 @@ class RandomCrops(Dataset[Sample]):
             rare = int(np.searchsorted(self._rare, rng.random(), side="right"))
         for _ in range(self._augmentation.tries):
             row = fixed or pool.choose(rng)
-            zoom = self._augmentation.zoom(rng)
+            zoom = self._augmentation.zoom(rng, row.window)
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)
             if self._useful(patch, row, rare):
@@ -220,6 +221,7 @@ class Tiles(Dataset[Sample]):
         manifest: The data set.
         split: The split.
         tile: Side of a tile in pixels.
+        resize: Pixels that each image's longer side is brought to first; as it is where not given.
         padded_to: Give at least this many tiles, the added ones without labels, so that every process of a
             distributed run has as many.
         cache_mb: Budget for decoded images, in MiB, of each worker.
@@ -235,14 +237,19 @@ class Tiles(Dataset[Sample]):
         split: str = "val",
         tile: int = 256,
         *,
+        resize: int | None = None,
         padded_to: int = 1,
         cache_mb: int = 0,
         reader: PatchReader | None = None,
     ) -> None:
         rows = manifest.some_rows(split)
         _refuse_unopened(rows)
+        self._tile, self._resize = tile, resize
         self._tiles = [
-            (row, window) for row in rows for window in place_windows(row.window.height, row.window.width, tile)
+            (row, window)
+            for row in rows
+            for side in (max(round(tile / enlargement(row.window, resize)), 1),)
+            for window in place_windows(row.window.height, row.window.width, side)
         ]
         self._length = -(-len(self._tiles) // padded_to) * padded_to
         self._reader = reader or _reader(manifest, 64, cache_mb)
@@ -263,17 +270,22 @@ class Tiles(Dataset[Sample]):
         patch = self._reader.read(row, window)
         if index >= len(self._tiles):
             patch.mask[:] = IGNORE_INDEX
-        return to_sample(patch, row, f"{row.image}@{window.row + row.window.row},{window.col + row.window.col}")
+        return to_sample(
+            resample(patch, self._tile, self._tile),
+            row,
+            f"{row.image}@{window.row + row.window.row},{window.col + row.window.col}",
+        )
 
 
 class _Pool:
-    """Rows to draw from, by area."""
+    """Rows to draw from, by area, of the size that images are brought to."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], resize: int | None = None) -> None:
         _refuse_unopened(rows)
         self._rows = rows
-        areas = np.array([row.window.height * row.window.width for row in rows], np.float64)
-        self._cumulative = np.cumsum(areas / areas.sum())
+        sides = np.array([(r.window.height, r.window.width, enlargement(r.window, resize)) for r in rows], np.float64)
+        self._areas = sides[:, 0] * sides[:, 1] * sides[:, 2] ** 2
+        self._cumulative = np.cumsum(self._areas / self._areas.sum())
 
     def choose(self, rng: np.random.Generator) -> Row:
         """Return a row with probability by its area."""
@@ -282,7 +294,7 @@ class _Pool:
 
     def samples(self, crop: int) -> list[Row]:
         """Return each row as often as crops cover it, at least once."""
-        counts = [max(round(row.window.height * row.window.width / crop**2), 1) for row in self._rows]
+        counts = [max(round(area / crop**2), 1) for area in self._areas.tolist()]
         return [row for row, count in zip(self._rows, counts, strict=True) for _ in range(count)]
 
 

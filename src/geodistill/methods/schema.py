@@ -202,7 +202,7 @@ class BuildContext:
         spec: Classes and bands of the data, and the normalisation of the network's input.
         data_spec: The same with the data's own normalisation, where that is another.
         teachers: The recipe's teachers that are asked for, by name; ``teacher`` among them where the method needs one.
-        rows: The labelled images that will be seen, for a method that needs the place of each.
+        rows: The images that will be seen, with labels or without, for a method that needs the place of each.
         sets: Spec of each data set by name, where the network learns several at once.
         class_pixels: Training pixels of each class, as the manifest counted them; empty where it did not.
     """

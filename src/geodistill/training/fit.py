@@ -95,12 +95,11 @@ def fit(
             _refuse_without_manifest(recipe)
             recipe = replace(recipe, data=data.config)
         _refuse_inputs(run, recipe, data)
-        rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
         spec, note = network_spec(recipe, data.spec)
         sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
         statistics = data.manifest.statistics
         pixels = () if statistics is None else statistics.class_pixels.get("train", ())
-        context = BuildContext(spec, rows=rows, sets=sets, class_pixels=pixels, data_spec=data.spec)
+        context = BuildContext(spec, rows=data.rows, sets=sets, class_pixels=pixels, data_spec=data.spec)
         method = build_method(recipe, context)
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
         notes = [*data.notes, *method.notes, *([] if note is None else [note])]

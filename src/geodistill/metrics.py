@@ -98,7 +98,10 @@ class ConfusionMatrix:
             mf1=means["f1"],
             mprecision=means["precision"],
             mrecall=means["recall"],
-            **per_class,
+            iou=per_class["iou"],
+            f1=per_class["f1"],
+            precision=per_class["precision"],
+            recall=per_class["recall"],
         )
 
 
@@ -117,6 +120,7 @@ class Scores:
         subset: Classes the means are taken over.
         miou: Mean of the class IoUs over the subset; likewise `mf1`, `mprecision`, `mrecall`.
         oa: Overall accuracy, trace over total, over all classes.
+        interval: Ends of the 95 % interval of `miou` over groups of images; ``None`` where there are not two.
     """
 
     names: tuple[str, ...]
@@ -132,6 +136,7 @@ class Scores:
     mprecision: float
     mrecall: float
     oa: float
+    interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; NaN becomes ``None``."""
@@ -155,6 +160,9 @@ class Scores:
         means = "".join(_percent(v) for v in (self.miou, self.mf1, self.mprecision, self.mrecall))
         lines.append(f"{'mean *' if partial else 'mean':<{width}}{means}{self.support.sum():>14,}")
         lines.append(f"overall accuracy {_percent(self.oa).strip()}")
+        if self.interval is not None:
+            low, high = self.interval
+            lines.append(f"mean IoU of other places like these {100 * low:.1f} to {100 * high:.1f} (95 %)")
         if partial:
             lines.append(f"* over {', '.join(self.subset)}")
         return "\n".join(lines)

@@ -1,12 +1,13 @@
 """Intervals against a known distribution, and calibration against counts made by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from geodistill.data.manifest import Row
-from geodistill.evaluation.intervals import reliability, score_intervals
+from geodistill.evaluation.intervals import by_place, drawn_miou, miou_interval, reliability, score_intervals
 from geodistill.evaluation.scoring import ImageScore
 from geodistill.metrics import ConfusionMatrix
 from geodistill.raster import Window
@@ -40,6 +41,22 @@ def test_groups_are_drawn_whole() -> None:
     assert found is not None
     assert found["groups"] == 2
     assert found["oa"] == [0, 1]
+
+
+def test_the_table_ends_with_the_interval_of_its_mean() -> None:
+    images = [scored("x", 5, 5), scored("y", 9, 1), scored("y", 7, 3)]
+    ends = miou_interval(images, LEGEND, ["a"])
+    found = score_intervals(images, LEGEND, ["a"])
+    assert found is not None
+    assert list(ends or ()) == found["miou"]
+    scores = replace(images[0].matrix.scores(LEGEND, ["a"]), interval=ends)
+    assert str(scores).splitlines()[-2] == "mean IoU of other places like these 50.0 to 80.0 (95 %)"
+    places = by_place(images)
+    assert {name: int(counts.sum()) for name, counts in places.items()} == {
+        images[0].row.key: 10,
+        images[1].row.key: 20,
+    }
+    assert set(np.round(drawn_miou(list(places.values()), [0]), 6)) == {0.5, 0.7, 0.8}
 
 
 def test_one_group_has_no_interval() -> None:

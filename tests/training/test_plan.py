@@ -33,7 +33,7 @@ def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Pat
     assert len(lines) == 4
     assert lines[0].startswith("start: mobilenetv2_100 from random weights, for weights that are not there")
     assert lines[1] == "labels: 3 training images of 2 classes, none below 5 % of the pixels: all pixels count alike"
-    assert lines[2].startswith("no images without labels")
+    assert lines[2].startswith("images without labels: none")
     assert "on 2 validation images" in lines[3] or "on 1 validation images" in lines[3]
 
 
@@ -53,15 +53,17 @@ def test_a_rare_class_counts_more(tmp_path: Path) -> None:
     assert "no validation images" in lines[3]
 
 
-def test_images_without_labels_are_learnt_from(tmp_path: Path) -> None:
+def test_images_without_labels_wait_for_a_teacher(tmp_path: Path) -> None:
     world = write_world("self-training", tmp_path, 0, train=2, test=1, unlabelled=2)
     asked = {"data.manifest": world.manifest, "data.unlabelled": world.unlabelled, "trainer.ema": 0.9}
     recipe, lines = plan_student(load_recipe("student", asked))
-    assert recipe.teacher is not None
-    assert recipe.teacher.segmenter == "student"
-    assert recipe.losses.weights["pseudo"] == 0.5
-    assert recipe.trainer.ema == 0.9
-    assert lines[2].startswith("images without labels: 50 % of the crops")
+    assert recipe.teacher is None
+    assert "pseudo" not in recipe.losses.weights
+    assert lines[2].startswith("images without labels: left aside")
+    taught, lines = plan_student(load_recipe("student", {**asked, "teacher.segmenter": "student"}))
+    assert taught.teacher is not None
+    assert taught.trainer.ema == 0.9
+    assert lines[2] == "images without labels: 50 % of the crops, under the teacher student"
 
 
 def test_fit_without_a_recipe_trains_it(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,14 @@
-"""The verb ``compare``: students compared with their teacher."""
+"""The verb ``compare``: students compared with their teacher, or ways of training with each other."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from geodistill.cli.arguments import DEVICE, SPLIT_NAMES, VerbParser, parse, refuse_idle
 from geodistill.cli.shared import print_result
+from geodistill.errors import RecipeError
 
 
 def compare_parser() -> VerbParser:
@@ -14,14 +16,22 @@ def compare_parser() -> VerbParser:
     parser = VerbParser(
         "compare",
         "Compare students with their teacher: parameters, operations, images per second on this machine, mIoU, and the"
-        " share of the teacher's mIoU that each keeps. A student's teacher is taken from its recipe.",
+        " share of the teacher's mIoU that each keeps. A student's teacher is taken from its recipe. With --ab, whether"
+        " a way of training pays on this data: recipes are trained at an equal budget and over several seeds.",
         "geodistill compare runs/mafl-student runs/alone --manifest town/manifest.parquet --csv compared.csv",
     )
     add = parser.add_group("input")
-    add("runs", "runs, Segmenter directories or hub ids", nargs="+", required=True, metavar="RUN")
+    runs = "runs, Segmenter directories or hub ids; with --ab recipes, the first of which the others are compared with"
+    add("runs", runs, nargs="+", required=True, metavar="RUN")
     add("--teacher", "the teacher of all of them", otherwise="what their recipes say")
     add("--manifest", "score on this data", otherwise="the validation scores of training")
     add("--split", "split of the manifest", default="test", choices=SPLIT_NAMES)
+    add = parser.add_group("quality")
+    add.switch("--ab", "train the recipes and compare what they score")
+    add("--seeds", "seeds that each is trained with", type=int, nargs="+", default=[0, 1, 2])
+    add("--steps", "steps of each run, those before the labels among them", type=int, otherwise="the first recipe's")
+    add("--minutes", "wall time after which every run ends, besides", type=float, otherwise="no limit")
+    add("--out", "directory of the runs; called again, what is there is kept", otherwise="needed with --ab")
     add = parser.add_group("output")
     add("--csv", "also write the table to this file")
     add("--report", "also write a page, .html, to this file")
@@ -38,6 +48,12 @@ def compare(argv: Sequence[str]) -> None:
     """Print what each model costs and scores."""
     parser = compare_parser()
     args = parse(parser, argv)
+    if args.ab:
+        idle = ["--teacher", "--csv", "--report", "--size", "--batch-size", "--repeats"]
+        refuse_idle(parser, args, idle, "with --ab")
+        _compare_arms(args)
+        return
+    refuse_idle(parser, args, ["--seeds", "--steps", "--minutes", "--out"], "without --ab")
     if args.manifest is None:
         refuse_idle(parser, args, ["--split"], "without --manifest")
     from geodistill.evaluation.comparison import compare as run_compare
@@ -64,6 +80,17 @@ def compare(argv: Sequence[str]) -> None:
 
         write_comparison(comparison, args.report)
     print_result(args.json, comparison.to_dict(), str(comparison))
+
+
+def _compare_arms(args: Namespace) -> None:
+    """Train what is to be compared, and print the verdict."""
+    if args.manifest is None or args.out is None:
+        raise RecipeError("compare --ab without --manifest and --out", "the data, and a directory for the runs")
+    from geodistill.training.arms import ArmsOptions, compare_arms
+
+    options = ArmsOptions(Path(args.manifest), tuple(args.seeds), args.steps, args.minutes, args.split, args.device)
+    verdict = compare_arms(args.runs, Path(args.out), options)
+    print_result(args.json, verdict.to_dict(), str(verdict))
 
 
 def _check_output(out: str, suffixes: tuple[str, ...], models: Sequence[str], manifest: str | None, split: str) -> None:

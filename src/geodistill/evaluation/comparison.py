@@ -20,6 +20,7 @@ from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.files import atomic_path
 from geodistill.inference.network import load_on
+from geodistill.metrics import Scores
 from geodistill.segmenter import Segmenter
 from geodistill.writing import csv_text
 
@@ -38,6 +39,7 @@ class ComparedModel:
         miou: 0..1; ``None`` where it was never scored.
         kept: Share of the teacher's mIoU; ``None`` without a teacher, or where the two were not scored on the same
             images.
+        interval: Ends of the 95 % interval of `miou` over groups of images, where they were scored here.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ComparedModel:
     images_per_second: float
     miou: float | None
     kept: float | None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,15 @@ class Comparison:
     def __str__(self) -> str:
         """Return an aligned table; ``-`` where there is no figure."""
         width = max(len("model"), *(len(model.name) + 2 for model in self.models))
-        lines = [f"{'model':<{width}} {'parameters':>12} {'GFLOPs':>9} {'images/s':>9} {'mIoU':>7} {'kept':>8}"]
+        heading = f"{'model':<{width}} {'parameters':>12} {'GFLOPs':>9} {'images/s':>9} {'mIoU':>7} {'kept':>8}"
+        lines = [heading + ("  95 %" if any(model.interval for model in self.models) else "")]
         for model in self.models:
             miou = "-" if model.miou is None else f"{100 * model.miou:.2f}"
             kept = "-" if model.kept is None else f"{100 * model.kept:.1f} %"
             name = model.name if model.teacher is None else f"  {model.name}"
             lines.append(
                 f"{name:<{width}} {model.parameters:>12,} {model.flops / 1e9:>9.2f} {model.images_per_second:>9.2f}"
-                f" {miou:>7} {kept:>8}"
+                f" {miou:>7} {kept:>8}{_ends(model)}"
             )
         lines.append(
             f"{self.size} x {self.size} pixels, {self.batch_size} at a time on {self.device}; {self.scored_on}"
@@ -104,6 +108,8 @@ class Comparison:
             OutputError: The file cannot be written.
         """
         rows = [list(asdict(self.models[0])), *(list(asdict(model).values()) for model in self.models)]
+        for row in rows[1:]:
+            row[-1] = "" if row[-1] is None else "{:.4f} to {:.4f}".format(*row[-1])
         with atomic_path(path) as part:
             part.write_text(csv_text(rows), encoding="utf-8", newline="")
 
@@ -146,12 +152,10 @@ def compare(
     side = size or max(segmenter.tile for segmenter in loaded.values())
     rates = images_per_second(list(loaded.values()), side, batch_size, repeats)
     options = EvaluateOptions(batch_size=batch_size, device=device)
-    scores = {
-        folder: stored_miou(segmenter)
-        if manifest is None
-        else _known(evaluate(segmenter, manifest, split, options=options).miou)
-        for folder, segmenter in loaded.items()
-    }
+    here: dict[Path, Scores] = {}
+    if manifest is not None:
+        here = {folder: evaluate(segmenter, manifest, split, options=options) for folder, segmenter in loaded.items()}
+    scores = {f: _known(here[f].miou) if f in here else stored_miou(segmenter) for f, segmenter in loaded.items()}
     compared, notes = [], list(family.notes)
     for (folder, segmenter), rate in zip(loaded.items(), rates, strict=True):
         above = family.teachers[folder]
@@ -163,9 +167,9 @@ def compare(
         parameters = sum(p.numel() for p in segmenter.parameters())
         taught_by = None if above is None else family.names[above]
         size_on_disk, operations = (folder / WEIGHTS).stat().st_size, flops(segmenter, side)
-        compared.append(
-            ComparedModel(name, taught_by, parameters, size_on_disk, operations, rate, scores[folder], kept)
-        )
+        costs = (parameters, size_on_disk, operations, rate)
+        interval = here[folder].interval if here else None
+        compared.append(ComparedModel(name, taught_by, *costs, scores[folder], kept, interval))
     scored_on = "mIoU of validation in training" if manifest is None else f"mIoU of {split} in {manifest}"
     used = str(next(iter(loaded.values())).network.mean.device)
     return Comparison(tuple(compared), side, batch_size, used, scored_on, tuple(notes))
@@ -271,6 +275,10 @@ def stored_miou(segmenter: Segmenter) -> float | None:
     scores = segmenter.provenance.get("scores")
     miou = scores.get("validation_miou") if isinstance(scores, dict) else None
     return _known(miou) if isinstance(miou, int | float) else None
+
+
+def _ends(model: ComparedModel) -> str:
+    return "" if model.interval is None else f"  {100 * model.interval[0]:.1f} to {100 * model.interval[1]:.1f}"
 
 
 def _known(value: float) -> float | None:

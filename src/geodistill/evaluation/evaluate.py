@@ -7,18 +7,19 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, GeodistillWarning, RecipeError
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
-from geodistill.evaluation.intervals import reliability, score_intervals
+from geodistill.evaluation.intervals import by_place, miou_interval, reliability, score_intervals
 from geodistill.evaluation.results import check_place, claim_results, hold_results, model_files, read_files
 from geodistill.evaluation.score_tables import write_csv, write_json, write_per_image
 from geodistill.evaluation.scoring import (
@@ -157,6 +158,8 @@ def evaluate(
         images, total, added = _count(task, extra, watch, f"evaluate {split}")
         scores = total.scores(task.legend, task.subset)
         _refuse_unscored(scores, f"split '{split}' of manifest {manifest.path or ''}")
+        if extra is None:
+            scores = replace(scores, interval=miou_interval(images, task.legend, scores.subset))
         padding = None if extra is None else extra.report(added, total, task.window)
         if folder is not None:
             about: dict[str, Any] = {
@@ -177,6 +180,14 @@ def evaluate(
             shown = choose_images(images, task.legend, scores.subset, options.worst)
             write_images(folder, task.model, shown, task.masks, task.legend, task.settings)
     return scores
+
+
+def place_counts(
+    model: Segmenter | Path | str, manifest: Manifest, split: str = "test", options: EvaluateOptions | None = None
+) -> dict[str, NDArray[np.int64]]:
+    """Count the pixels ``(K, K)`` by true and predicted class of each place of a split; raises as `evaluate` does."""
+    task = _prepare(model, manifest, split, options or EvaluateOptions())
+    return by_place(_count(task, None, None, f"evaluate {split}")[0])
 
 
 def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, options: EvaluateOptions) -> _Task:

@@ -37,20 +37,14 @@ def score_intervals(images: Sequence[ImageScore], legend: Legend, subset: Sequen
         ``level``, ``groups``, ``miou``, ``oa`` and ``classes`` by name, each interval as two shares or ``None`` where
         a class is in no draw; ``None`` under two groups.
     """
-    groups: dict[str, NDArray[np.int64]] = {}
-    for image in images:
-        key = image.row.group or image.row.key
-        groups[key] = groups.get(key, 0) + _sums(image.matrix.counts)
+    groups = by_place(images)
     if len(groups) < 2:
         return None
-    sums = np.stack(list(groups.values()))
+    sums = np.stack([_sums(counts) for counts in groups.values()])
     hits, true, predicted = np.moveaxis(resample(sums), 1, 0)
     union = true + predicted - hits
     iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
-    chosen = [legend.names.index(name) for name in subset]
-    known = ~np.isnan(iou[:, chosen])
-    count = known.sum(1)
-    miou = np.divide(np.where(known, iou[:, chosen], 0).sum(1), count, out=np.full(_DRAWS, np.nan), where=count > 0)
+    miou = drawn_miou(list(groups.values()), [legend.names.index(name) for name in subset])
     pixels = true.sum(1)
     oa = np.divide(hits.sum(1), pixels, out=np.full(_DRAWS, np.nan), where=pixels > 0)
     return {
@@ -60,6 +54,39 @@ def score_intervals(images: Sequence[ImageScore], legend: Legend, subset: Sequen
         "oa": interval(oa),
         "classes": {name: interval(iou[:, k]) for k, name in enumerate(legend.names)},
     }
+
+
+def miou_interval(images: Sequence[ImageScore], legend: Legend, subset: Sequence[str]) -> tuple[float, float] | None:
+    """Return the interval of mIoU alone, as `score_intervals`."""
+    intervals = score_intervals(images, legend, subset)
+    ends = None if intervals is None else intervals["miou"]
+    return None if ends is None else (ends[0], ends[1])
+
+
+def by_place(images: Sequence[ImageScore]) -> dict[str, NDArray[np.int64]]:
+    """Return the sum of the counts ``(K, K)`` of the images of each group, or of each image without one, by name."""
+    groups: dict[str, NDArray[np.int64]] = {}
+    for image in images:
+        key = image.row.group or image.row.key
+        groups[key] = groups.get(key, 0) + image.matrix.counts
+    return groups
+
+
+def drawn_miou(counts: Sequence[NDArray[np.int64]], classes: Sequence[int]) -> NDArray[np.float64]:
+    """Return the mIoU over some classes of each set of drawn groups, ``(draws,)``; the same draws for any model.
+
+    Args:
+        counts: Of each group, ``(K, K)``, see `by_place`.
+        classes: Positions of the classes that the mean is over.
+    """
+    hits, true, predicted = np.moveaxis(resample(np.stack([_sums(each) for each in counts])), 1, 0)[..., list(classes)]
+    union = true + predicted - hits
+    iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+    known = ~np.isnan(iou)
+    count = known.sum(1)
+    sums, miou = np.where(known, iou, 0).sum(1), np.full(len(iou), np.nan)
+    np.divide(sums, count, out=miou, where=count > 0)
+    return miou
 
 
 def resample(sums: NDArray[Any]) -> NDArray[np.float64]:

@@ -19,7 +19,8 @@ from geodistill.errors import RecipeError, TrainingError
 from geodistill.lazy import load
 from geodistill.methods.freezing import Freezing
 from geodistill.methods.method import Method
-from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
+from geodistill.methods.schedule import ScheduleConfig
+from geodistill.methods.schema import OptimizerConfig
 from geodistill.metrics import ConfusionMatrix
 from geodistill.nn.averaging import AveragedNetwork
 from geodistill.nn.losses import gradient_norms, weighted_sum

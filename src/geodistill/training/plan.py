@@ -7,7 +7,6 @@ from dataclasses import replace
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, listed
 from geodistill.methods.schema import Recipe
-from geodistill.methods.teacher import OWN_STUDENT, TeacherConfig
 from geodistill.nn.encoders import build_encoder
 
 STUDENT = "student"
@@ -20,9 +19,9 @@ RARE = 0.05
 def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """Adapt the recipe ``student`` to its manifest and to the weights that are available.
 
-    Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where the
-    manifest lists images without labels, the student's averaged weights say what is in them. Where a class is rare,
-    classes are weighed. What the user has set stays.
+    Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where a
+    class is rare, classes are weighed. Images without labels that the manifest lists are drawn where a teacher is
+    named. What the user has set stays.
 
     Args:
         recipe: As loaded, with the user's own keys.
@@ -78,18 +77,20 @@ def _weighed(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:
 
 
 def _taught(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:
-    """Return the recipe with self-training where there are images without labels."""
+    """Return the recipe with the manifest's images without labels where a teacher is named, and what becomes of them.
+
+    The student does not teach itself unless it is asked to: with few labels its errors become labels too.
+    """
     data = recipe.data
-    if data.unlabelled is None:
-        if not manifest.rows("unlabelled"):
-            return recipe, "no images without labels: name their manifest with --data.unlabelled to learn from them too"
-        data = replace(data, unlabelled=data.manifest)
+    images = len(manifest.rows("unlabelled"))
     if recipe.teacher is None:
-        weights = {**recipe.losses.weights, "pseudo": recipe.losses.weights.get("pseudo", 0.5)}
-        losses = replace(recipe.losses, weights=weights, pseudo_labels="hard", pseudo_confidence=0.8)
-        teacher = TeacherConfig(segmenter=OWN_STUDENT, weights=None)
-        trainer = replace(recipe.trainer, ema=recipe.trainer.ema or 0.99)
-        recipe = replace(recipe, losses=losses, teacher=teacher, trainer=trainer)
-    share = 100 * data.unlabelled_share
-    line = f"images without labels: {share:.0f} % of the crops, labelled by the student's average where it is sure"
-    return replace(recipe, data=data), line
+        if not images and data.unlabelled is None:
+            return recipe, "images without labels: none; with a teacher they can be learnt from too"
+        how = "name a trained Segmenter, best a larger one: geodistill fit self-training --teacher.segmenter RUN"
+        return recipe, f"images without labels: left aside; to learn from them, {how}"
+    if data.unlabelled is None and images:
+        data = replace(data, unlabelled=data.manifest)
+    if data.unlabelled is None:
+        return recipe, f"teacher: {recipe.teacher.segmenter or recipe.teacher.encoder}, on the labelled images"
+    share, teacher = 100 * data.unlabelled_share, recipe.teacher.segmenter or recipe.teacher.encoder
+    return replace(recipe, data=data), f"images without labels: {share:.0f} % of the crops, under the teacher {teacher}"

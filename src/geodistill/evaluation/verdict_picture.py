@@ -1,0 +1,39 @@
+"""The picture of a verdict: what each arm scored with each seed, and its gain with its interval."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from geodistill.evaluation.verdict import Verdict
+from geodistill.files import atomic_path
+
+
+def verdict_picture(verdict: Verdict, path: Path) -> None:
+    """Write a PNG: left the mIoU of each arm, a dot a seed; right the gains over the first arm, in points of mIoU.
+
+    Raises:
+        OutputError: The picture cannot be written.
+    """
+    figure = Figure(figsize=(9, 1.6 + 0.5 * len(verdict.arms)), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for row, arm in enumerate(verdict.arms):
+        left.plot([100 * value for value in arm.miou], [row] * len(arm.miou), "o", color="tab:blue", alpha=0.5)
+        left.plot([100 * statistics.fmean(arm.miou)], [row], "|", color="black", markersize=18)
+        if arm.gain is None:
+            continue
+        right.plot([100 * arm.gain], [row], "o", color="tab:blue")
+        if arm.low is not None and arm.high is not None:
+            right.plot([100 * arm.low, 100 * arm.high], [row, row], color="tab:blue")
+    right.axvline(0, color="grey", linewidth=1)
+    left.set_yticks(range(len(verdict.arms)), [arm.name.replace("$", r"\$") for arm in verdict.arms])
+    left.invert_yaxis()
+    left.set_xlabel("mIoU, a dot a seed")
+    right.set_xlabel("gain in mIoU, 95 % interval")
+    figure.suptitle(f"{verdict.budget}; {verdict.seeds} seeds, {verdict.places} places", fontsize=10)
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png")

@@ -1,0 +1,134 @@
+"""Several ways of training on one data set, at an equal budget and over several seeds: which pays here?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from geodistill.data.manifest import Manifest
+from geodistill.errors import DataError, RecipeError
+from geodistill.evaluation.evaluate import EvaluateOptions, place_counts
+from geodistill.evaluation.verdict import ArmRun, Verdict, compare_runs
+from geodistill.files import atomic_path
+from geodistill.lazy import load
+from geodistill.methods.schema import Recipe
+from geodistill.reading import read_object
+from geodistill.training import folder
+from geodistill.training.fit import fit
+from geodistill.training.plan import STUDENT, plan_student
+from geodistill.training.recipe import load_recipe
+from geodistill.training.resume import saved_step
+from geodistill.writing import json_text
+
+
+@dataclass(frozen=True)
+class ArmsOptions:
+    """What is trained and how it is scored.
+
+    Attributes:
+        manifest: The data set, for all arms.
+        seeds: Each arm is trained with each.
+        steps: Optimiser steps of each run, those before the labels among them; the first arm's where not given.
+        minutes: Wall time after which every run ends, besides; no limit where not given.
+        split: What is scored.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Raises:
+        RecipeError: There are no seeds, or one repeats, or a budget is not above 0.
+    """
+
+    manifest: Path
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int | None = None
+    minutes: float | None = None
+    split: str = "test"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise RecipeError(f"seeds {list(self.seeds)}", "one or more, each once")
+        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
+            raise RecipeError(f"{self.steps} steps, {self.minutes} minutes", "more than 0")
+
+
+def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdict:
+    """Train each arm with each seed, score it, and compare; called again, it goes on where it was stopped.
+
+    Leaves in ``out`` a run for each arm and seed, with what was counted in ``counts.json``, and
+    ``verdict.json`` and ``verdict.png``.
+
+    Args:
+        arms: Recipes, by file or shipped name; the first is what the others are compared with.
+        out: Directory of the runs.
+        options: Data and budget.
+
+    Raises:
+        RecipeError: There are fewer than two arms, or two of one name, or a budget is too small for an arm.
+        DataError: The data cannot be trained on or scored.
+        OutputError: ``out`` cannot be written.
+    """
+    names = [Path(arm).stem for arm in arms]
+    if len(arms) < 2 or len(set(names)) < len(names):
+        raise RecipeError(f"the arms {', '.join(arms)}", "two or more recipes of different names")
+    manifest = Manifest.load(options.manifest)
+    manifest.some_rows(options.split)
+    recipes = {name: _loaded(arm, options) for name, arm in zip(names, arms, strict=True)}
+    steps = options.steps or next(_steps(recipe) for recipe in recipes.values())
+    recipes = {name: _within(recipe, steps, options.minutes) for name, recipe in recipes.items()}
+    runs: dict[str, list[ArmRun]] = {name: [] for name in names}
+    for seed in options.seeds:  # arms in turn, so that a slow hour of the machine slows all
+        for name, recipe in recipes.items():
+            runs[name].append(_run(recipe, out / f"{name}-{seed}", seed, manifest, options))
+    budget = f"{steps:,} steps each" + ("" if options.minutes is None else f", at most {options.minutes:g} minutes")
+    classes = range(0 if manifest.legend is None else len(manifest.legend))
+    verdict = compare_runs(runs, classes, budget)
+    _keep(out / "verdict.json", verdict.to_dict())
+    load("geodistill.evaluation.verdict_picture:verdict_picture")(verdict, out / "verdict.png")
+    return verdict
+
+
+def _loaded(arm: str, options: ArmsOptions) -> Recipe:
+    recipe = load_recipe(arm, {"data.manifest": str(options.manifest)})
+    return plan_student(recipe)[0] if arm == STUDENT else recipe
+
+
+def _steps(recipe: Recipe) -> int:
+    return recipe.phase_steps + recipe.trainer.max_steps
+
+
+def _within(recipe: Recipe, steps: int, minutes: float | None) -> Recipe:
+    """Return the recipe with its steps on labels cut or drawn out to the budget."""
+    left = steps - recipe.phase_steps
+    if left < 1:
+        raise RecipeError(f"{steps} steps for a recipe with {recipe.phase_steps} before the labels", "more than those")
+    hours = recipe.trainer.max_hours if minutes is None else minutes / 60
+    return replace(recipe, trainer=replace(recipe.trainer, max_steps=left, max_hours=hours))
+
+
+def _run(recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: ArmsOptions) -> ArmRun:
+    """Train and score, as far as that is not done."""
+    kept = run / "counts.json"
+    if not kept.is_file():
+        recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
+        before = saved_step(run / folder.CHECKPOINTS / "last.ckpt", folder.run_identity(recipe))
+        result = fit(recipe, run)
+        minutes = result.minutes * result.steps / max(result.steps - before, 1)  # with those of calls that were stopped
+        _keep(kept, {"steps": result.steps, "minutes": minutes, "counts": {}})
+    about = read_object(kept)
+    if not about.get("counts"):
+        counts = place_counts(run, manifest, options.split, EvaluateOptions(device=options.device))
+        about["counts"] = {place: matrix.tolist() for place, matrix in counts.items()}
+        _keep(kept, about)
+    try:
+        matrices = {place: np.array(matrix, np.int64) for place, matrix in about["counts"].items()}
+        return ArmRun(seed, int(about["steps"]), float(about["minutes"]), matrices)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{kept} with other values", "what was counted", "remove it, and call again") from error
+
+
+def _keep(path: Path, value: object) -> None:
+    with atomic_path(path) as part:
+        part.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")

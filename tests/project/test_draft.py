@@ -37,7 +37,7 @@ def test_boxes_and_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_masks_go_before_boxes_and_unlabelled_images_are_used(tmp_path: Path) -> None:
-    make_detection_set(tmp_path / "town", count=2)
+    make_detection_set(tmp_path / "town", count=3)
     for name in ("a", "b"):
         make_raster(tmp_path / "town" / "masks" / f"{name}.tif", channels=1)
         make_raster(tmp_path / "more" / f"{name}.tif")
@@ -90,6 +90,17 @@ def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(recipe.iter_errors({"method": "ktda", "data": {"crop": 64}})) == []
     assert list(recipe.iter_errors({"method": "ktda", "nettwork": {}}))
     assert list(recipe.iter_errors({"method": "ktda", "data": {"croop": 64}}))
+
+
+def test_a_scene_with_a_mask_is_mapped_and_not_learnt_from(tmp_path: Path) -> None:
+    make_detection_set(tmp_path / "town", count=2)
+    make_raster(tmp_path / "city" / "images" / "city.tif", height=1500, width=1500)
+    make_raster(tmp_path / "city" / "masks" / "city.tif", height=1500, width=1500, channels=1)
+    draft_project(tmp_path, tmp_path / "p.yaml")
+    data = yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))
+    assert data["label"]["boxes"] == "town/boxes.json"
+    assert data["predict"]["scenes"] == ["city/images/city.tif"]
+    assert "scan" not in data
 
 
 def test_folders_behind_links_are_found_and_circles_are_not_followed(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from geodistill.raster import IMAGE_SUFFIXES, Raster
 SCENE_PIXELS = 2 << 20
 """Pixels from which an image is taken for a scene to be mapped and not for one to learn from."""
 
+FEWEST = 3
+"""Images with masks that a folder has at least, one for each split, to be learnt from."""
+
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 _BEGINNING = 1 << 16
@@ -37,7 +40,7 @@ class FolderContents:
 
     Attributes:
         pairs: Folders of images with those of their masks.
-        annotations: Boxes with their images.
+        annotations: Boxes with their images, those of most images first.
         legends: Legend files.
         images: Folders of images without masks and without boxes.
         scenes: Images from `SCENE_PIXELS`.
@@ -66,12 +69,14 @@ def look_around(root: Path) -> FolderContents:
     models = [folder for folder, files in folders.items() if DESCRIPTION in files]
     kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(model) for model in models)}
     rasters = {folder: _images(names) for folder, names in kept.items() if _images(names)}
-    pairs = [pair for folder in kept for pair in _nest(folder, rasters)]
-    masks = {mask for _, mask in pairs}
+    nests = [pair for folder in kept for pair in _nest(folder, rasters)]
+    pairs = [(image, mask) for image, mask in nests if len(rasters[image]) >= FEWEST]
+    masks = {mask for _, mask in nests}
     places = {folder: names for folder, names in rasters.items() if folder not in masks}
     scenes = [file for folder, names in places.items() for file in _scenes(folder, names)]
     small = [folder for folder, names in places.items() if not {folder / n for n in names} <= set(scenes)]
-    annotations = [each for folder, names in kept.items() for each in _annotations(folder, names, small)]
+    annotations = [each for folder, names in kept.items() for each in _annotations(folder, names, list(places))]
+    annotations.sort(key=lambda each: (each.images not in small, -len(rasters[each.images])))
     used = {image for image, _ in pairs} | {each.images for each in annotations}
     contents = FolderContents(
         pairs=tuple(pairs),

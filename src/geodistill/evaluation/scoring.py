@@ -295,7 +295,8 @@ def _spread(
 
 
 def _steps(part: SceneRows) -> NDArray[np.uint8]:
-    return part.layers["confidence"][0].astype(np.uint8, copy=False)
+    steps: NDArray[np.uint8] = part.layers["confidence"][0].astype(np.uint8, copy=False)
+    return steps
 
 
 def _under(first: int, count: int, old: int, new: int) -> NDArray[np.int64]:

@@ -6,11 +6,10 @@ import io
 from contextlib import redirect_stdout, suppress
 from typing import Any
 
-from geodistill.cli import VERBS
+from geodistill.cli import VERBS, run_verb
 from geodistill.cli.assess import ASSESS_VERBS
 from geodistill.cli.data import DATA_VERBS
 from geodistill.cli.label import LABEL_VERBS
-from geodistill.cli.shared import run_verb
 from geodistill.training.recipe import list_recipes, recipe_text
 
 TABLES = {"assess": ASSESS_VERBS, "data": DATA_VERBS, "label": LABEL_VERBS}

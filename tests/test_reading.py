@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from geodistill.reading import (
     read_json,
     read_text,
     read_yaml,
+    within,
 )
 
 PLAIN = st.recursive(
@@ -148,3 +151,18 @@ class TestAnswers:
 
         with pytest.raises(DataError, match="breaks off"):
             read_answer(Broken(), "http://x")
+
+
+def test_a_service_is_not_waited_for_without_end() -> None:
+    code = (
+        "import time\nfrom geodistill.reading import within\n"
+        "assert within(5, lambda: 7) == 7\n"
+        "try:\n    within(0.1, lambda: time.sleep(60))\nexcept TimeoutError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "no answer within 0.1 seconds\n"  # nor does the process wait for it at its end
+
+
+def test_errors_of_a_service_come_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        within(5, lambda: 1 // 0)

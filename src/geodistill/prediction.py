@@ -155,12 +155,15 @@ class Prediction:
         from matplotlib import pyplot
         from matplotlib.patches import Patch
 
+        from geodistill.writing import plot_label
+
         if axes is None:
             axes = pyplot.subplots(layout="constrained")[1]
         axes.imshow(self.to_rgb(), interpolation="nearest")
         axes.set_axis_off()
         handles = [
-            Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name) for colour, name, _ in self._present()
+            Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=plot_label(name))
+            for colour, name, _ in self._present()
         ]
         axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         return axes
@@ -202,7 +205,7 @@ def predict_image(
     options = options or PredictOptions(backend="torch", device=next(segmenter.parameters()).device.type)
     beside = options.vector or options.stac or options.preview or options.web_tiles or options.unlike
     if options.resume or beside or options.blocks or options.zoom is not None:
-        raise RecipeError("a prediction in memory with resume, blocks, zoom or files beside a map", "none of them")
+        raise RecipeError("a prediction in memory with resume, blocks, zoom or a file beside", "options without them")
     options = replace(options, confidence=True, probabilities="float32" if probabilities else None)
     if not isinstance(image, Path | str) and (options.gsd == "model" or options.bands):
         raise RecipeError("an array with gsd model or bands", "a file, or an array as the model takes it")

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http.client import HTTPException
+from multiprocessing import TimeoutError as NotDone
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import yaml
 
 from geodistill.errors import DataError, GeodistillError
+
+T = TypeVar("T")
 
 SETTINGS_BYTES = 16 << 20
 """A legend, a recipe, a description, a STAC item: bytes at most."""
@@ -227,6 +231,23 @@ def read_answer(
     except (OSError, ValueError, HTTPException) as reason:
         raise error(f"{source} breaks off ({_first_line(reason)})", "a whole answer") from reason
     return b"".join(parts)
+
+
+def within(seconds: float, ask: Callable[[], T]) -> T:
+    """Return what a function returns that asks a service, or stop waiting for it.
+
+    A connection's own timeout is that of each read: a service that sends its headers byte by byte never reaches it.
+
+    Raises:
+        TimeoutError: It takes longer; the thread that it runs in stays behind.
+    """
+    pool = ThreadPool(1)
+    try:
+        return pool.apply_async(ask).get(seconds)
+    except NotDone as reason:
+        raise TimeoutError(f"no answer within {seconds:g} seconds") from reason
+    finally:
+        pool.close()
 
 
 def _first_line(reason: Exception) -> str:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from geodistill.errors import printable
+from geodistill.errors import one_line, printable
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a cell begins with that a spreadsheet computes."""
@@ -55,6 +55,11 @@ def plain_cell(value: Any) -> Any:
     if value.startswith(_FORMULA) and not _is_number(value):
         value = f"'{value}"
     return printable(value)
+
+
+def plot_label(text: str) -> str:
+    """Return text as matplotlib can draw any, on one line: control characters as escapes, dollar signs as such."""
+    return one_line(text).replace("$", r"\$")
 
 
 def _is_number(text: str) -> bool:

@@ -9,8 +9,8 @@ import pytest
 from rasterio.transform import from_origin
 
 from factories import make_dataset, make_picture, make_raster, noise, truncate
-from geodistill.data.check import check, format_findings
-from geodistill.data.findings import Finding
+from geodistill.data.check import check
+from geodistill.data.findings import Finding, format_findings
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from factories import make_dataset, make_raster, noise, truncate
 from geodistill.data import mask_files
 from geodistill.data.manifest import Manifest
-from geodistill.data.measure import format_statistics, measure
+from geodistill.data.measure import measure
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.data.statistics import RunningMoments, Spread, Statistics
+from geodistill.data.statistics_text import format_statistics
 
 
 @given(

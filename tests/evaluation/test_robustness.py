@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 
 from factories import make_raster
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
+from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.perturbations import PERTURBATIONS, within
 from geodistill.evaluation.robustness import RobustnessOptions, mean_iou, robustness
 from geodistill.raster import Window
@@ -93,6 +96,17 @@ def test_the_table_of_a_network_that_looks_at_the_brightest_band(manifest: Manif
         assert row.miou.low <= row.miou.value <= row.miou.high
         assert row.agreement.low <= row.agreement.value <= row.agreement.high
     assert "warning: it loses more than 5 points of mIoU under: bands swapped" in str(measured)
+
+
+def test_a_model_may_be_an_onnx_file(manifest: Manifest, tmp_path: Path) -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 3, 16, 16)) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {"class_names": '{"0": "c0", "1": "c1", "2": "c2"}', "seg_thresh": "0"})
+    onnx.save(model, tmp_path / "theirs.onnx")
+    measured = robustness(tmp_path / "theirs.onnx", manifest, options=RobustnessOptions(images=1, resamples=5))
+    assert measured.rows[0].miou.value == 1
+    assert evaluate(tmp_path / "theirs.onnx", manifest).miou == 1
 
 
 def _pixels(path: Path) -> np.ndarray:

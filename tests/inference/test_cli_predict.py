@@ -81,7 +81,7 @@ def test_flags_of_the_call(given: list[str], changed: dict[str, Any], monkeypatc
 def test_no_flag_is_left_out_here() -> None:
     tried = {flag for table in (OPTIONS, CALL) for given, _ in table for flag in given if flag[:2] == "--"}
     known = {flag for action in predict_parser()._actions for flag in action.option_strings if flag.startswith("--")}
-    graphs = {"--classes", "--scale", "--resolution", "--tile"}  # tried with an ONNX file
+    graphs = {"--classes", "--scale", "--model-gsd", "--tile"}  # tried with an ONNX file
     assert known - tried - graphs == {"--help", "--model", "--input", "--out", "--json"}
     # And no option that a user of Python has is without its flag.
     assert {name for _, changed in OPTIONS for name in changed} == {f.name for f in fields(PredictOptions)}

@@ -167,12 +167,21 @@ def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
 def dripping(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.end_headers()
+    dripping_on(handler)
+
+
+def dripping_on(handler: http.server.BaseHTTPRequestHandler) -> None:
     try:
         while True:
             handler.wfile.write(b" ")
             time.sleep(0.05)
     except OSError:
         pass
+
+
+def dripping_headers(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    dripping_on(handler)
 
 
 def broken_off(handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -198,7 +207,7 @@ def no_http(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"SSH-2.0-x\r\n\r\n")
 
 
-@pytest.mark.parametrize("answer", [endless, dripping, broken_off, in_a_circle, to_a_file, no_http])
+@pytest.mark.parametrize("answer", [endless, dripping, dripping_headers, broken_off, in_a_circle, to_a_file, no_http])
 def test_an_answer_of_any_kind_ends_soon_in_one_line(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
     monkeypatch.setattr(listed, "MOST_BYTES", 2**22)
     monkeypatch.setattr(listed, "SECONDS", 1.0)

@@ -58,10 +58,19 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return file.read(1), pixels_at(*grid)
 
 
-@pytest.mark.parametrize("service", ["{}/{{z}}/{{x}}/{{y}}.png", "{}/wms?service=WMS&layers=aerial&key=7"])
+SERVICES = {
+    "xyz": "{}/{{z}}/{{x}}/{{y}}.png",
+    "wms": "{}/wms?service=WMS&layers=aerial&key=7",
+    "wmts": "{}/wmts/WMTSCapabilities.xml?layer=aerial&tilematrixset=web",
+}
+
+
+@pytest.mark.parametrize("service", list(SERVICES))
 def test_a_web_map_is_mapped_inside_the_area(service: str, server: TileServer, aoi: str, tmp_path: Path) -> None:
     server.fault = lambda col, row, tried: "missing" if (col, row) == (501, 301) else "ok"
-    (made,) = predict(tiny_segmenter(tile=64), [service.format(server.address)], tmp_path / "m.tif", options(aoi))
+    (made,) = predict(
+        tiny_segmenter(tile=64), [SERVICES[service].format(server.address)], tmp_path / "m.tif", options(aoi)
+    )
     found, colours = read(made.path)
     inside = found != 255
     np.testing.assert_array_equal(found[inside], colours.argmax(-1)[inside])

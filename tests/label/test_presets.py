@@ -6,6 +6,7 @@ import pytest
 
 from detection_sets import settings_of
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.label.config import PRESET_NAMES
 from geodistill.label.formats.detection import FORMATS
 from geodistill.label.postprocess import NO_RULES
 from geodistill.label.presets import COLOURS, PRESETS
@@ -30,6 +31,10 @@ def test_pixel_values_and_colours_of_some_classes() -> None:
     assert COLOURS[36] == (0, 191, 64)
     assert len(set(COLOURS)) == 37
     assert (255, 255, 255) not in COLOURS
+
+
+def test_their_names_are_known_without_reading_the_catalogue() -> None:
+    assert tuple(PRESETS) == PRESET_NAMES
 
 
 def test_the_share_is_larger_for_larger_tiles() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from geodistill.errors import UnknownNameError
-from geodistill.nn.weighting import WEIGHTINGS, GradientBalance, Uncertainty, build_weighting
+from geodistill.nn.gradient_balance import GradientBalance
+from geodistill.nn.weighting import WEIGHTINGS, Uncertainty, build_weighting
 
 BASE = {"a": 0.4, "b": 0.6}
 

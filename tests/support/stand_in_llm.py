@@ -43,6 +43,13 @@ class Handler(BaseHTTPRequestHandler):
             self._drip(b" " * 65536, 0.0)
         elif step == "drip":
             self._drip(b" ", 0.05)
+        elif step == "slow headers":
+            self.close_connection = True
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
         elif step == "endless500":
             self._drip(b" " * 65536, 0.0, 500)
         elif step == "packed":

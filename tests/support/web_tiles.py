@@ -24,6 +24,28 @@ def pixels_at(col: np.ndarray, row: np.ndarray) -> np.ndarray:
     return np.stack([col * 7 + row, row * 5, col + row * 3], -1).astype(np.uint8)
 
 
+def capabilities(address: str) -> str:
+    """A WMTS's description of its one layer, with the addresses of its tiles."""
+    levels = "".join(
+        f"<TileMatrix><ows:Identifier>{z}</ows:Identifier><ScaleDenominator>{559082264.0287178 / 2**z!r}"
+        f"</ScaleDenominator><TopLeftCorner>{-EDGE!r} {EDGE!r}</TopLeftCorner><TileWidth>256</TileWidth>"
+        f"<TileHeight>256</TileHeight><MatrixWidth>{1 << z}</MatrixWidth><MatrixHeight>{1 << z}</MatrixHeight>"
+        "</TileMatrix>"
+        for z in range(19)
+    )
+    spaces = 'xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1" version="1.0.0"'
+    tiles = f"{address}/{{TileMatrix}}/{{TileCol}}/{{TileRow}}.png"
+    return (
+        f'<?xml version="1.0"?><Capabilities {spaces}><Contents><Layer><ows:Identifier>aerial</ows:Identifier>'
+        '<Style isDefault="true"><ows:Identifier>default</ows:Identifier></Style><Format>image/png</Format>'
+        "<TileMatrixSetLink><TileMatrixSet>web</TileMatrixSet></TileMatrixSetLink>"
+        f'<ResourceURL format="image/png" resourceType="tile" template="{tiles}"/></Layer>'
+        "<TileMatrixSet><ows:Identifier>web</ows:Identifier>"
+        f"<ows:SupportedCRS>urn:ogc:def:crs:EPSG::3857</ows:SupportedCRS>{levels}</TileMatrixSet>"
+        "</Contents></Capabilities>"
+    )
+
+
 class TileServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
     asked: Counter[str]
@@ -41,6 +63,9 @@ class TileHandler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
+        if parts.path.startswith("/wmts"):
+            self.answer(200, capabilities(self.server.address).encode())
+            return
         query = {key.lower(): value for key, value in parse_qsl(parts.query)}
         self.server.times.append(time.monotonic())
         if "bbox" in query:
@@ -83,7 +108,7 @@ class TileHandler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serve_tiles() -> Iterator[TileServer]:
-    """Serve tiles of any level as ``/{z}/{x}/{y}.png``, and a WMS of level 10's pixels."""
+    """Serve tiles of any level as ``/{z}/{x}/{y}.png``, a WMTS of them, and a WMS of level 10's pixels."""
     with TileServer(("127.0.0.1", 0), TileHandler) as held:
         held.asked, held.times, held.fault = Counter(), [], lambda *_: "ok"
         thread = threading.Thread(target=held.serve_forever, daemon=True)

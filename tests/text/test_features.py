@@ -13,12 +13,11 @@ from geodistill.text.features import (
     FeatureStore,
     encode_prompt,
     fitting_words,
-    open_text_encoder,
     padded,
     token_count,
 )
 from geodistill.text.templates import ClassText, Prompt, Setting, write_prompt
-from geodistill.text.text_encoders import WORD_WIDTH, RemoteClipEncoder, WordEncoder
+from geodistill.text.text_encoders import WORD_WIDTH, RemoteClipEncoder, WordEncoder, open_text_encoder
 from tiny_text import tiny_bert, tiny_tokenizer
 
 CLASSES = ["building", "tree"]

@@ -60,6 +60,7 @@ def test_passing_trouble_is_retried(server: StandIn, tmp_path: Path, trouble: st
         ("odd", "no chat completion"),
         ("endless", "breaks off"),
         ("drip", "in time"),
+        ("slow headers", "in time"),
         ("endless500", "breaks off|status 500"),
         ("packed", "breaks off"),
         ("raw:5", "no chat completion"),
@@ -79,7 +80,7 @@ def test_lasting_trouble_is_one_clear_error_without_the_key(
 ) -> None:
     server.plan = [plan]
     with pytest.raises(ServiceError, match=words) as caught:
-        writer(server, tmp_path / "p.json", timeout=0.5 if plan in ("slow", "drip") else 5.0)("q")
+        writer(server, tmp_path / "p.json", timeout=0.5 if plan in ("slow", "drip", "slow headers") else 5.0)("q")
     assert SECRET not in str(caught.value)
     assert not (tmp_path / "p.json").exists()
 

@@ -39,7 +39,7 @@ class GraphFlags:
         classes: The classes, in the order of its channels.
         scale: What samples are multiplied by before the network sees them, and nothing else is done to them: a number
             or a fraction such as ``1/255``.
-        resolution: Ground sampling distance that it was trained at, metres.
+        gsd: Ground sampling distance that it was trained at, metres.
         tile: Side of its windows in pixels, where it takes any.
 
     Raises:
@@ -48,22 +48,20 @@ class GraphFlags:
 
     classes: Legend | None = None
     scale: str | None = None
-    resolution: float | None = None
+    gsd: float | None = None
     tile: int | None = None
 
     def facts(self) -> GraphFacts:
         """Return them as facts."""
         if self.scale is None:
-            return GraphFacts(self.classes, gsd=self.resolution, tile=self.tile)
+            return GraphFacts(self.classes, gsd=self.gsd, tile=self.tile)
         try:
             scale = float(Fraction(self.scale))
         except (ValueError, ZeroDivisionError):
             scale = 0.0
         if not scale > 0:
             raise RecipeError(f"scale {self.scale!r}", "a number or fraction above 0, such as 1/255")
-        return GraphFacts(
-            self.classes, mean=(0.0,), std=(1 / scale,), inside=False, gsd=self.resolution, tile=self.tile
-        )
+        return GraphFacts(self.classes, mean=(0.0,), std=(1 / scale,), inside=False, gsd=self.gsd, tile=self.tile)
 
 
 class GraphSegmenter(Segmenter):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from geodistill.cli.shared import Verbs, run_verb
 from geodistill.cli.terminal import Terminated, ended_by_request, plain_output, print_message, quiet_libraries
 from geodistill.errors import GeodistillError
 from geodistill.extras import extra_of, missing_extra
+from geodistill.lazy import choose
 from geodistill.memory import keep_freed_memory
+from geodistill.version import __version__
+
+Verbs = Mapping[str, tuple[str, str]]
+"""Of each verb its line in the help, and ``module:function`` of what runs it on the arguments behind its name."""
 
 VERBS: Verbs = {
     "demo": ("the whole way on made-up scenes, on a laptop, without downloads", "geodistill.cli.demo:demo"),
@@ -75,3 +79,20 @@ def main(argv: Sequence[str]) -> int:
         print_message("stopped")
         return 143 if isinstance(stopped, Terminated) else 130
     return 0
+
+
+def run_verb(verbs: Verbs, prog: str, argv: Sequence[str]) -> None:
+    """Run the verb that ``argv`` begins with, or list all of them.
+
+    Raises:
+        UnknownNameError: There is no such verb.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        width = max(map(len, verbs))
+        lines = [f"  {prog} {name:<{width}}  {help_line}" for name, (help_line, _) in verbs.items()]
+        print(f"usage: {prog} VERB ...\n\n" + "\n".join(lines) + f"\n\n'{prog} VERB --help' explains a verb.")
+    elif argv[0] == "--version":
+        print(f"geodistill {__version__}")
+    else:
+        targets = {name: target for name, (_, target) in verbs.items()}
+        choose("verb", argv[0], targets, f"see '{prog} --help'")(argv[1:])

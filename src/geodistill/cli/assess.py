@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import MANIFEST, VerbParser, parse
-from geodistill.cli.shared import Verbs, print_result, run_verb
+from geodistill.cli.shared import print_result
 
 
 def sample_parser() -> VerbParser:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from geodistill.cli import VERBS, Verbs
 from geodistill.cli.arguments import VerbParser, parse
-from geodistill.cli.shared import Verbs
 from geodistill.lazy import load
 
 
@@ -26,8 +26,6 @@ def completion_parser() -> VerbParser:
 def completion(argv: Sequence[str]) -> None:
     """Print the completion of a shell."""
     args = parse(completion_parser(), argv)
-    from geodistill.cli import VERBS
-
     print({"bash": bash, "zsh": zsh, "fish": fish}[args.shell](VERBS))
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import MANIFEST, VerbParser, parse, refuse_idle
-from geodistill.cli.shared import Verbs, print_json, print_result, run_verb
+from geodistill.cli.shared import print_json, print_result
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def check(argv: Sequence[str]) -> None:
     """Find broken files; status 2 where any is an error."""
     args = parse(check_parser(), argv)
     from geodistill.data.check import check as run_check
-    from geodistill.data.check import format_findings
+    from geodistill.data.findings import format_findings
     from geodistill.data.manifest import Manifest
 
     findings = run_check(Manifest.load(args.manifest), expect_crs=args.expect_crs or None, progress=True)
@@ -204,7 +205,8 @@ def stats(argv: Sequence[str]) -> None:
     """Measure a data set and store the figures in its manifest."""
     args = parse(stats_parser(), argv)
     from geodistill.data.manifest import Manifest
-    from geodistill.data.measure import format_statistics, measure
+    from geodistill.data.measure import measure
+    from geodistill.data.statistics_text import format_statistics
 
     manifest = Manifest.load(args.manifest)
     measured = measure(manifest, progress=True)

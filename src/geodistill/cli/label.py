@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import DEVICE, OptionGroup, VerbParser, parse, refuse_idle
-from geodistill.cli.shared import Verbs, print_json, run_verb
+from geodistill.cli.shared import print_json
 from geodistill.errors import DataError, RecipeError
 from geodistill.lazy import load
 from geodistill.outputs import check_outputs, check_suffix
@@ -100,8 +101,7 @@ def _share(flag: str, text: str | None, default: float | None) -> float | None:
 
 def build_parser() -> VerbParser:
     """Return the parser of ``label build``."""
-    from geodistill.label.config import Empty
-    from geodistill.label.presets import PRESETS
+    from geodistill.label.config import PRESET_NAMES, Empty
 
     parser = VerbParser(
         "label build",
@@ -116,7 +116,7 @@ def build_parser() -> VerbParser:
     add("--classes", "classes in the order of their indices; boxes of others are dropped and counted", nargs="+",
         otherwise="those found")  # fmt: skip
     presets = "the settings of the SAMRS paper's sets; other flags override it"
-    add("--preset", presets, choices=PRESETS)
+    add("--preset", presets, choices=PRESET_NAMES)
     prompt = "auto, or cp, hbox, rhbox, hbox-mask, rbox-mask, rhbox-mask joined by +"
     add("--prompt", prompt, otherwise="auto, or the preset's")
     add("--device", DEVICE, default="auto")
@@ -196,9 +196,8 @@ def settings_of(args: Namespace) -> LabelSettings:
     """
     from geodistill.label.config import LabelSettings
     from geodistill.label.postprocess import default_rules
-    from geodistill.label.presets import PRESETS
 
-    preset = None if args.preset is None else PRESETS[args.preset]
+    preset = None if args.preset is None else load("geodistill.label.presets:PRESETS")[args.preset]
     given: dict[str, Any] = {}
     if preset is not None:
         names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order", "split",

@@ -87,7 +87,6 @@ def predict_parser() -> VerbParser:
     add.switch("--resume", "continue interrupted maps, leave finished ones as they are")
     add("--workers", "scenes, or blocks of them, at once", type=int, default=1)
     _add_input(parser)
-    _add_graph(parser)
     _add_output(parser)
     _add_quality(parser)
     _add_speed(parser)
@@ -108,14 +107,11 @@ def _add_input(parser: VerbParser) -> None:
     local = "read nothing over the network, nor files outside the folder of each input: for untrusted files"
     add.switch("--local-only", local)
     add.switch("--keep-going", "make holes of what cannot be read, and go on to the next scene")
-
-
-def _add_graph(parser: VerbParser) -> None:
-    add, inside = parser.add_group("ONNX file as the model"), "what the file or an MLM item beside it says"
-    add("--classes", "legend file, or class names such as water,forest", otherwise=inside)
-    add("--scale", "what samples are multiplied by, such as 1/255", otherwise=inside)
-    add("--resolution", "metres per pixel that it was trained at", type=float, otherwise=inside)
-    add("--tile", "side of its windows in pixels, where it takes any", type=int, otherwise=inside)
+    inside = "what the file or an MLM item beside it says"
+    add("--classes", "ONNX models: legend file, or class names such as water,forest", otherwise=inside)
+    add("--scale", "ONNX models: what samples are multiplied by, such as 1/255", otherwise=inside)
+    add("--model-gsd", "ONNX models: metres per pixel of the training", type=float, otherwise=inside)
+    add("--tile", "ONNX models: side of the windows in pixels, where they take any", type=int, otherwise=inside)
 
 
 def _add_output(parser: VerbParser) -> None:
@@ -190,7 +186,7 @@ def model_of(parser: VerbParser, args: Namespace) -> Segmenter | str:
     from geodistill.backends.graph_facts import is_graph
 
     if not is_graph(args.model):
-        refuse_idle(parser, args, ["--classes", "--scale", "--resolution", "--tile"], "without an ONNX file as --model")
+        refuse_idle(parser, args, ["--classes", "--scale", "--model-gsd", "--tile"], "without an ONNX file as --model")
         return str(args.model)
     from geodistill.backends.graph_model import GraphFlags, GraphSegmenter
     from geodistill.spec import Legend
@@ -199,7 +195,7 @@ def model_of(parser: VerbParser, args: Namespace) -> Segmenter | str:
     if args.classes is not None:
         is_file = args.classes.lower().endswith((".yaml", ".yml", ".json"))
         classes = Legend.load(args.classes) if is_file else Legend(tuple(args.classes.split(",")))
-    return GraphSegmenter(args.model, GraphFlags(classes, args.scale, args.resolution, args.tile))
+    return GraphSegmenter(args.model, GraphFlags(classes, args.scale, args.model_gsd, args.tile))
 
 
 def options_of(args: Namespace) -> PredictOptions:

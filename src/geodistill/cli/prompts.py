@@ -261,7 +261,8 @@ def _written(args: Namespace, settings: Sequence[Setting], classes: list[str]) -
         if args.llm:
             raise RecipeError("--llm without classes", "--legend or --classes")
         return [None for _ in settings]
-    from geodistill.text.features import open_text_encoder, token_count
+    from geodistill.text.features import token_count
+    from geodistill.text.text_encoders import open_text_encoder
 
     encoder = open_text_encoder(args.text_encoder)
     prompts = _write(args, settings, classes)

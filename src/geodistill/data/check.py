@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -148,19 +147,3 @@ def _unknown_message(labels: Counter[int | Colour]) -> str:
     named = ", ".join(f"{label_name(label)} ({count} pixels)" for label, count in most[:8])
     more = f" and {len(most) - 8} more" if len(most) > 8 else ""
     return f"has {'values' if isinstance(most[0][0], int) else 'colours'} in no legend entry: {named}{more}"
-
-
-def format_findings(findings: Sequence[Finding], shown: int = 5) -> str:
-    """Write findings as the text that ``data check`` prints: by kind, with the first ``shown`` files of each."""
-    if not findings:
-        return "nothing wrong found"
-    lines = []
-    for kind, count in sorted(Counter(f.kind for f in findings).items()):
-        of_kind = [f for f in findings if f.kind == kind]
-        errors = sum(f.severity == "error" for f in of_kind)
-        lines.append(f"{kind.replace('_', ' ')}: {count} {'errors' if errors else 'warnings'}")
-        lines += [f"  {f.file}: {f.message}" for f in of_kind[:shown]]
-        if count > shown:
-            lines.append(f"  ... and {count - shown} more")
-    errors = sum(f.severity == "error" for f in findings)
-    return "\n".join([*lines, f"{errors} errors, {len(findings) - errors} warnings"])

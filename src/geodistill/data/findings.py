@@ -226,3 +226,19 @@ def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> lis
     lines = vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
     lone = [finding.message for finding in lone_class_findings(manifest, measured.class_pixels)]
     return lines + lone + ignored_note(measured.ignored_labels, pixels)
+
+
+def format_findings(findings: Sequence[Finding], shown: int = 5) -> str:
+    """Write findings as the text that ``data check`` prints: by kind, with the first ``shown`` files of each."""
+    if not findings:
+        return "nothing wrong found"
+    lines = []
+    for kind, count in sorted(Counter(f.kind for f in findings).items()):
+        of_kind = [f for f in findings if f.kind == kind]
+        errors = sum(f.severity == "error" for f in of_kind)
+        lines.append(f"{kind.replace('_', ' ')}: {count} {'errors' if errors else 'warnings'}")
+        lines += [f"  {f.file}: {f.message}" for f in of_kind[:shown]]
+        if count > shown:
+            lines.append(f"  ... and {count - shown} more")
+    errors = sum(f.severity == "error" for f in findings)
+    return "\n".join([*lines, f"{errors} errors, {len(findings) - errors} warnings"])

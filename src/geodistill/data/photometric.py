@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,12 +66,10 @@ class Photometric:
         return Patch(np.where(patch.valid, image, np.float32(0)), patch.mask, patch.valid)
 
     def _turned(self, image: NDArray[np.float32], turn: float, fade: float) -> NDArray[np.float32]:
-        """Turn three bands, as shares of their ranges, about their grey axis, and stretch them away from it."""
-        angle, axis = 2 * math.pi * turn, np.full(3, 1 / math.sqrt(3))
-        cross = np.cross(np.eye(3), axis)
-        grey = np.outer(axis, axis)
-        turned = (math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * cross) * (1 + fade) + grey
+        """Turn the hue of three bands, as shares of their ranges, and multiply their saturation (HSV)."""
         width = np.maximum(self._high - self._low, np.float32(1e-12))
-        shares = (image - self._low) / width
-        mixed: NDArray[np.float32] = np.einsum("ij,jhw->ihw", turned.astype(np.float32), shares) * width + self._low
-        return mixed
+        shares = np.clip((image - self._low) / width, 0, 1).transpose(1, 2, 0)
+        hue, saturation, value = cv2.split(cv2.cvtColor(shares, cv2.COLOR_RGB2HSV))
+        turned = cv2.merge([(hue + 360 * turn) % 360, np.clip(saturation * (1 + fade), 0, 1), value])
+        changed: NDArray[np.float32] = cv2.cvtColor(turned, cv2.COLOR_HSV2RGB).transpose(2, 0, 1) * width + self._low
+        return changed

@@ -16,9 +16,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from geodistill.errors import one_line
 from geodistill.files import atomic_path
 from geodistill.metrics import Scores
 from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.writing import plot_label
 
 _GAP = 6
 _LINE = 22
@@ -106,14 +108,14 @@ def panel_grid(
     rows = [_row(row, side) for row in panels]
     width = rows[0].shape[1]
     header = np.full((_LINE, width, 3), 255, np.uint8)
-    header = _write(header, [(title, index * (side + _GAP) + 2, 4) for index, title in enumerate(titles)])
+    header = _write(header, [(one_line(title), index * (side + _GAP) + 2, 4) for index, title in enumerate(titles)])
     write_png(path, np.concatenate([header, *rows, legend_strip(legend, width)]))
 
 
 def legend_strip(legend: Legend, width: int) -> NDArray[np.uint8]:
     """Colours and names of the classes, ``(H, width, 3)`` uint8, in as many lines as they need."""
-    places, x, line = [], 2, 0
-    for name in legend.names:
+    places, x, line, names = [], 2, 0, [one_line(name) for name in legend.names]
+    for name in names:
         needed = 30 + round(_font().getlength(name))
         if x + needed > width and x > 2:
             x, line = 2, line + 1
@@ -123,7 +125,7 @@ def legend_strip(legend: Legend, width: int) -> NDArray[np.uint8]:
     for (left, top), colour in zip(places, legend.colours, strict=True):
         cv2.rectangle(strip, (left, top + 5), (left + 12, top + 17), colour, -1)
         cv2.rectangle(strip, (left, top + 5), (left + 12, top + 17), _TEXT, 1)
-    return _write(strip, [(name, left + 18, top + 4) for name, (left, top) in zip(legend.names, places, strict=True)])
+    return _write(strip, [(name, left + 18, top + 4) for name, (left, top) in zip(names, places, strict=True)])
 
 
 def confusion_picture(scores: Scores, path: Path) -> None:
@@ -140,7 +142,7 @@ def confusion_picture(scores: Scores, path: Path) -> None:
     totals = scores.counts.sum(1, keepdims=True)
     shares = np.divide(scores.counts, totals, out=np.zeros(scores.counts.shape), where=totals > 0)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [name.replace("$", r"\$") for name in scores.names]
+    names = [plot_label(name) for name in scores.names]
     axes.set_xticks(range(count), names, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(count), names)
     axes.set_xlabel("predicted")

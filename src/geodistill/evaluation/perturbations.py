@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,13 +60,15 @@ def times(factor: float) -> Callable[[Image, np.random.Generator], Image]:
 def noisy(image: Image, rng: np.random.Generator) -> Image:
     """Add normal noise of a tenth of each band's own deviation."""
     deviation = image.std((1, 2), keepdims=True) / 10
-    return image + (rng.standard_normal(image.shape) * deviation).astype(np.float32)
+    noise: Image = (rng.standard_normal(image.shape) * deviation).astype(np.float32)
+    return image + noise
 
 
 def hazy(image: Image, rng: np.random.Generator) -> Image:
     """Mix in 30 percent of a white veil: the 98th percentile of each band (transmission 0.7)."""
     veil = np.percentile(image, 98, axis=(1, 2), keepdims=True)
-    return (0.7 * image + 0.3 * veil).astype(np.float32)
+    mixed: Image = (0.7 * image + 0.3 * veil).astype(np.float32)
+    return mixed
 
 
 def jpeg(image: Image, rng: np.random.Generator) -> Image:
@@ -79,9 +82,10 @@ def jpeg(image: Image, rng: np.random.Generator) -> Image:
     back = []
     for group in groups:
         data = cv2.imencode(".jpg", np.ascontiguousarray(np.moveaxis(group, 0, -1)), [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
         back.append(np.moveaxis(np.atleast_3d(pixels), -1, 0))
-    return (np.concatenate(back).astype(np.float32) / np.float32(_BYTE) * span + low).astype(np.float32)
+    pictured: Image = np.concatenate(back).astype(np.float32) / np.float32(_BYTE) * span + low
+    return pictured.astype(np.float32)
 
 
 def at_distance(factor: float) -> Callable[[Image, np.random.Generator], Image]:
@@ -124,7 +128,7 @@ PERTURBATIONS: tuple[Perturbation, ...] = (
 """All that are tried, in the order of the table."""
 
 
-def within(image: Image, like: NDArray[np.generic]) -> Image:
+def within(image: Image, like: NDArray[Any]) -> Image:
     """Return samples rounded and clipped to what the file's sample type can hold."""
     if like.dtype.kind not in "iu":
         return np.ascontiguousarray(image, np.float32)

@@ -152,7 +152,7 @@ def robustness(
     segmenter = load_on(model, options.device)
     legend = check_legend(manifest, segmenter)
     rows = manifest.some_rows(split)
-    rows = [rows[round(i)] for i in np.linspace(0, len(rows) - 1, min(options.images, len(rows)))]
+    rows = tuple(rows[round(i)] for i in np.linspace(0, len(rows) - 1, min(options.images, len(rows))))
     places = PerPlaceModel(segmenter, LocationHint())
     settings = ScoringSettings(options.overlap, batch_size=options.batch_size, ignore_unknown=manifest.ignore_unknown)
     counts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []

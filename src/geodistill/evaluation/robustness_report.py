@@ -73,7 +73,7 @@ def _picture(measured: Robustness) -> Figure:
             colour = "tab:red" if row.breaks else "tab:blue"
             panel.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=2)
             panel.plot(100 * interval.value, place, "o", color=colour, markersize=5)
-        panel.set_xlim(0, 100)
+        panel.set_xlim(-2, 102)
         panel.set_xlabel(f"{title}, percent")
         panel.grid(axis="x", alpha=0.3)
     axes[1].axvline(100 * measured.rows[0].miou.value, color="grey", linestyle=":", linewidth=1)

@@ -13,7 +13,7 @@ from geodistill.errors import DataError
 from geodistill.inference.inputs import InputScene, clean_name
 from geodistill.raster import IMAGE_SUFFIXES
 from geodistill.raster.source import is_gdal_name, is_local, is_remote, stem_of
-from geodistill.reading import parse_json, read_answer, read_bytes
+from geodistill.reading import parse_json, read_answer, read_bytes, within
 
 LOCATION_COLUMNS = ("location", "path", "href", "url", "image")
 """Columns of a tile index that say where a raster is; ``location`` is what gdaltindex writes."""
@@ -44,9 +44,12 @@ def from_stac(source: str, bands: Sequence[str], *, asked: bool) -> list[InputSc
 
 
 def _fetch(source: str) -> bytes:
-    try:
+    def ask() -> bytes:
         with urlopen(source, timeout=30) as answer:
             return read_answer(answer, source, MOST_BYTES, SECONDS)
+
+    try:
+        return within(SECONDS, ask)
     except (OSError, ValueError, HTTPException) as error:
         raise DataError(f"{source} cannot be read ({error})", "a STAC item or item collection") from error
 

@@ -20,7 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from tqdm import tqdm
 
 from geodistill.description import network_words
-from geodistill.errors import BusyError, DataError, GeodistillError, OutputError
+from geodistill.errors import BusyError, DataError, GeodistillError, OutputError, one_line
 from geodistill.inference.checkpoint import (
     Layer,
     OtherWorkError,
@@ -176,7 +176,7 @@ def segment_parts(plan: RunPlan, area: Area, parts: Sequence[PartFiles]) -> None
     progress = tqdm(
         total=sum(part.pixels.height * part.pixels.width for part in parts),
         initial=sum(part.rows * part.pixels.width for part in parts),
-        desc=raster.name,
+        desc=one_line(raster.name),
         unit="px",
         unit_scale=True,
         disable=not sys.stderr.isatty(),

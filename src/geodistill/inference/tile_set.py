@@ -54,7 +54,7 @@ def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:
             pyramid = opened.enter_context(closing(_Pyramid(file)))
         except (RasterioError, CPLE_BaseError, ValueError) as error:
             raise DataError(f"{classes} is nowhere on Earth ({error})", "a map on Earth, for tiles") from error
-        about = {"name": classes.stem, "format": "png", "type": "overlay", "attribution": ""}
+        about: dict[str, Any] = {"name": classes.stem, "format": "png", "type": "overlay", "attribution": ""}
         about |= {
             "legend": {n: "#{:02x}{:02x}{:02x}".format(*c) for n, c in zip(legend.names, legend.colours, strict=True)}
         }

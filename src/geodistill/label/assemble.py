@@ -145,7 +145,7 @@ def _write_instances(run: LabelRun, tiles: Iterator[tuple[ImageBoxes, Window, Ti
                 _item(file, number, ids | instance)
             row = _row(run.out, image, window, files)
             if row.gsd is None and image.source is not None and run.settings.format == "dota":
-                row = replace(row, gsd=load("geodistill.label.formats.txt:dota_gsd")(image.source))
+                row = replace(row, gsd=load("geodistill.label.formats.dota:dota_gsd")(image.source))
             written.append(_WrittenTile(image.key, files.bands, row))
         file.write('\n],\n"images": [')
         for position, entry in enumerate(images, 1):

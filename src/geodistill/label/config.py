@@ -14,6 +14,9 @@ from geodistill.spec import Colour, Legend, default_colours
 Empty = Literal["drop", "keep"]
 Division = Literal["random", "source"]
 
+PRESET_NAMES = ("sota", "sior", "fast")
+"""Keys of `geodistill.label.presets.PRESETS`."""
+
 
 @dataclass(frozen=True)
 class LabelSettings:

@@ -17,7 +17,7 @@ from geodistill.data.statistics import Spread
 from geodistill.files import atomic_path
 from geodistill.label.stats import EDGES, SMALL, SMALL_EDGES, SetStatistics
 from geodistill.label.tiles import ENDS, flat_names
-from geodistill.writing import csv_text
+from geodistill.writing import csv_text, plot_label
 
 TABLES = ("classes.csv", "sizes.csv", "per_image.csv")
 PICTURES = ("classes.png", "sizes.png", "per_image.png")
@@ -196,7 +196,7 @@ def _classes_figure(statistics: SetStatistics) -> Figure:
     figure = _figure(3 + 0.35 * len(order), 3.2 * len(bars) + 1)
     for axes, (label, counts) in zip(figure.subplots(len(bars), squeeze=False)[:, 0], bars, strict=True):
         _bars(axes, statistics, counts, label, order)
-    figure.suptitle(statistics.name.replace("$", r"\$"), fontsize=10)
+    figure.suptitle(plot_label(statistics.name), fontsize=10)
     return figure
 
 
@@ -206,7 +206,7 @@ def _bars(axes: Axes, statistics: SetStatistics, counts: Sequence[int], label: s
     axes.bar(range(len(order)), [counts[at] for at in order], color=colours, edgecolor="0.3", linewidth=0.5)
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylabel(label)
-    names = [statistics.classes[at].replace("$", r"\$") for at in order]
+    names = [plot_label(statistics.classes[at]) for at in order]
     axes.set_xticks(range(len(order)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
 
 
@@ -219,7 +219,7 @@ def _classes_of_sets(sets: Sequence[SetStatistics]) -> Figure:
         order = sorted(range(len(statistics.classes)), key=lambda at: statistics.classes[at].lower())
         _bars(grid[0, column], statistics, statistics.mask_pixels, "pixels of masks", order)
         _bars(grid[1, column], statistics, statistics.instances, "instances", order)
-        grid[0, column].set_title(statistics.name.replace("$", r"\$"), fontsize=10)
+        grid[0, column].set_title(plot_label(statistics.name), fontsize=10)
     return figure
 
 
@@ -230,7 +230,7 @@ def _sizes_of_sets(sets: Sequence[SetStatistics]) -> Figure:
     for axes, statistics in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
         axes.bar(range(len(EDGES)), statistics.sizes.sum(axis=0), color="0.4")
         axes.set_xticks(range(len(EDGES)), labels, rotation=75, ha="right", rotation_mode="anchor", fontsize=7)
-        axes.set_title(statistics.name.replace("$", r"\$"), fontsize=10)
+        axes.set_title(plot_label(statistics.name), fontsize=10)
         axes.set_xlabel("pixels of a mask")
         axes.set_ylabel("instances")
     return figure

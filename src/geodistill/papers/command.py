@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.shared import print_json
@@ -39,6 +38,10 @@ def reproduce_parser() -> VerbParser:
     add("--scale", "tiny on made-up scenes, or as in the paper", default="smoke", choices=("smoke", "full"))
     add("--as", "the paper's settings or its code's", default="printed", choices=("printed", "released"))
     add("--seeds", "how many, or several seeds; means have their 95 % interval", nargs="+", type=int, default=[1])
+    gsd = "bring scored images to so many metres per pixel first, the models'; labels stay as they are"
+    add("--gsd", gsd, type=float, otherwise="as they are")
+    add("--padding-as", "pad scored images and count the padding as this class", otherwise="no padding")
+    add("--padding-window", "pad to a multiple of so many pixels", type=int, otherwise="the model's window")
     sets = "KEY=VALUE for every run whose recipe has the key, ROW:KEY=VALUE for one row"
     add("--set", sets, nargs="+", default=[], otherwise="none")
     return parser
@@ -52,21 +55,19 @@ def reproduce(argv: Sequence[str]) -> None:
         return
     if not args.table:
         raise RecipeError("reproduce without a table", "one such as ktda/2", "see 'geodistill reproduce --list'")
-    from geodistill.papers.reproduce.runner import draw
+    from geodistill.papers.padding import Padding
+    from geodistill.papers.reproduce.runner import ReproduceOptions, draw
     from geodistill.papers.reproduce.runner import reproduce as run_reproduce
 
-    how: dict[str, Any] = {
-        "scale": args.scale,
-        "root": args.root,
-        "seeds": args.seeds if len(args.seeds) > 1 else range(FIRST_SEED, FIRST_SEED + args.seeds[0]),
-        "rows": args.rows,
-        "overrides": args.set,
-        "settings": vars(args)["as"],
-    }
+    seeds = args.seeds if len(args.seeds) > 1 else range(FIRST_SEED, FIRST_SEED + args.seeds[0])
+    padding = None if args.padding_as is None else Padding(args.padding_as, args.padding_window)
+    if args.padding_window is not None and padding is None:
+        raise RecipeError("reproduce --padding-window without --padding-as", "the class that padding counts as")
+    options = ReproduceOptions(args.scale, args.root, seeds, args.rows, args.set, vars(args)["as"], args.gsd, padding)
     if args.figure is not None:
-        print("\n".join(map(str, draw(args.table, args.out, args.figure, **how))))
+        print("\n".join(map(str, draw(args.table, args.out, args.figure, options))))
         return
-    table = run_reproduce(args.table, args.out, **how)
+    table = run_reproduce(args.table, args.out, options)
     if args.json:
         print_json(table.to_dict())
     else:

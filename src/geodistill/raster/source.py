@@ -21,6 +21,7 @@ from rasterio.io import DatasetReader
 
 from geodistill.errors import DataError
 from geodistill.raster.web_map import description, is_web_map, web_map_name
+from geodistill.reading import within
 
 _SCHEME = re.compile(r"^(https?|s3|gs|az|oss|swift)://", re.IGNORECASE)
 
@@ -314,10 +315,14 @@ def _asked(address: str) -> list[str | int | None]:
     unknown: list[str | int | None] = [name, None, None, None]
     if not re.match(r"^https?://", address, re.IGNORECASE) or is_web_map(address):
         return unknown
-    try:
+
+    def ask() -> list[str | int | None]:
         request = urllib.request.Request(address, method="HEAD")
         with urllib.request.urlopen(request, timeout=_HEAD_SECONDS) as answer:
             headers = answer.headers
             return [name, headers.get("ETag"), headers.get("Last-Modified"), headers.get("Content-Length")]
+
+    try:
+        return within(_HEAD_SECONDS, ask)
     except (OSError, ValueError, http.client.HTTPException):  # not every server answers HEAD
         return unknown

@@ -13,48 +13,10 @@ from torch import Tensor
 from geodistill.errors import ArtifactError, DataError
 from geodistill.files import atomic_path
 from geodistill.text.templates import Prompt
-from geodistill.text.text_encoders import (
-    WORD_WIDTH,
-    WORDS,
-    RemoteClipEncoder,
-    TextEncoder,
-    TransformersEncoder,
-    WordEncoder,
-)
+from geodistill.text.text_encoders import TextEncoder, open_text_encoder
 
 MOST_TOKENS = 250
 """The length that prompts are padded to (MetaSegNet, section III-C)."""
-
-_KNOWN = {"bert-base-uncased": (768, 109_482_240), "sentence-transformers/all-MiniLM-L6-v2": (384, 22_713_216)}
-"""Width and parameters of text encoders, for weighing a network without having them."""
-
-
-def open_text_encoder(name: str) -> TextEncoder:
-    """Open a text encoder.
-
-    Args:
-        name: ``words`` (no weights; ``words:WIDTH`` for another width than `WORD_WIDTH`), a hub id, a local directory,
-            or ``RemoteCLIP-ViT-B-32``.
-
-    Raises:
-        ArtifactError: It is not available.
-    """
-    kind, _, width = name.partition(":")
-    if kind == WORDS and (not width or width.isdigit()):
-        return WordEncoder(int(width or WORD_WIDTH))
-    if name.startswith("RemoteCLIP"):
-        return RemoteClipEncoder(name)
-    return TransformersEncoder(name)
-
-
-def blank_encoder(name: str) -> str:
-    """Name an encoder without weights that is as wide as a known one, for weighing a network."""
-    return name if name.startswith(WORDS) else f"{WORDS}:{_KNOWN.get(name, (768, 0))[0]}"
-
-
-def text_parameters(name: str) -> int:
-    """Return the parameters of a known text encoder, 0 where it has none or is not known."""
-    return _KNOWN.get(name, (0, 0))[1]
 
 
 def token_count(encoder: TextEncoder, prompt: Prompt, merged: bool = True) -> int:

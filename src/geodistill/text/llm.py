@@ -6,8 +6,8 @@ import base64
 import json
 import os
 import re
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from geodistill.errors import DataError, RecipeError, ServiceError, UnknownNameError
 from geodistill.files import atomic_path
-from geodistill.reading import read_object
+from geodistill.reading import read_object, within
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -263,7 +263,7 @@ def bounded_client(limit: int, seconds: float) -> Any:
         """A stream of bytes with an end."""
 
         def __init__(self, stream: Any) -> None:
-            self._stream, self._end = stream, time.monotonic() + seconds
+            self._stream = stream
 
         def __iter__(self) -> Iterator[bytes]:
             size = 0
@@ -271,13 +271,21 @@ def bounded_client(limit: int, seconds: float) -> Any:
                 size += len(part)
                 if size > limit:
                     raise http.ReadError(f"more than {limit} bytes")
-                if time.monotonic() > self._end:
-                    raise http.ReadTimeout("an answer that does not end")
                 yield part
 
         def close(self) -> None:
             """Close the connection."""
             self._stream.close()
+
+    class Client(DefaultHttpxClient):
+        """A client whose whole answers, headers and all, are there in time."""
+
+        def send(self, request: Any, **options: Any) -> Any:
+            """Send a request."""
+            try:
+                return within(seconds, partial(super().send, request, **options))
+            except TimeoutError as error:
+                raise http.ReadTimeout("an answer that does not end") from error
 
     def bound(response: Any) -> None:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -285,4 +293,4 @@ def bounded_client(limit: int, seconds: float) -> Any:
         response.stream = Bounded(response.stream)
 
     plain = {"Accept-Encoding": "identity"}
-    return DefaultHttpxClient(timeout=seconds, headers=plain, event_hooks={"response": [bound]})
+    return Client(timeout=seconds, headers=plain, event_hooks={"response": [bound]})

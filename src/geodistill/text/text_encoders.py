@@ -19,6 +19,9 @@ from geodistill.nn.weights import read_tensors
 WORDS = "words"
 WORD_WIDTH = 128
 
+_KNOWN = {"bert-base-uncased": (768, 109_482_240), "sentence-transformers/all-MiniLM-L6-v2": (384, 22_713_216)}
+"""Width and parameters of text encoders, for weighing a network without having them."""
+
 
 class TextEncoder(Protocol):
     """Turns texts into token features.
@@ -252,3 +255,31 @@ def _fetch(file: str) -> Path:
         return Path(hf_hub_download(_REPOSITORY, file))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ArtifactError(f"{file} cannot be fetched from {_REPOSITORY}", "a connection to the hub") from error
+
+
+def open_text_encoder(name: str) -> TextEncoder:
+    """Open a text encoder.
+
+    Args:
+        name: ``words`` (no weights; ``words:WIDTH`` for another width than `WORD_WIDTH`), a hub id, a local directory,
+            or ``RemoteCLIP-ViT-B-32``.
+
+    Raises:
+        ArtifactError: It is not available.
+    """
+    kind, _, width = name.partition(":")
+    if kind == WORDS and (not width or width.isdigit()):
+        return WordEncoder(int(width or WORD_WIDTH))
+    if name.startswith("RemoteCLIP"):
+        return RemoteClipEncoder(name)
+    return TransformersEncoder(name)
+
+
+def blank_encoder(name: str) -> str:
+    """Name an encoder without weights that is as wide as a known one, for weighing a network."""
+    return name if name.startswith(WORDS) else f"{WORDS}:{_KNOWN.get(name, (768, 0))[0]}"
+
+
+def text_parameters(name: str) -> int:
+    """Return the parameters of a known text encoder, 0 where it has none or is not known."""
+    return _KNOWN.get(name, (0, 0))[1]

@@ -19,6 +19,7 @@ from geodistill.data.data_config import SetsConfig
 from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.mixture import join_specs
 from geodistill.errors import RecipeError
+from geodistill.methods.method import Method
 from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, parse_term, split_weights
 from geodistill.segmenter import inference_network, read_description
 from geodistill.spec import Legend, Spec
@@ -128,7 +129,7 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
         if given:
             raise RecipeError(f"channels or classes for the trained model {path}", "none: it has its own")
         name, arguments, spec = read_description(path)
-        network = _build(name, arguments, spec)
+        network = blank_network(name, arguments, spec)
         return _weigh(str(path), network, network, spec, size, _count(network))
     recipe = load_recipe(target)
     known = _known_spec(recipe)
@@ -137,8 +138,7 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
     bands = tuple(f"band{i + 1}" for i in range(3 if channels is None else channels))
     legend = Legend(tuple(f"class{i}" for i in range(classes or recipe.data.classes or 2)))
     spec, sets = known or (Spec(legend, bands), {})
-    with torch.device("meta"):
-        method = build_method(_without_weights(recipe), BuildContext(spec, sets=sets))
+    method = blank_method(recipe, spec, sets)
     teacher = method.objective.teacher_module()
     frozen = (0 if teacher is None else _count(teacher)) + _trained_teachers(recipe)
     beside = {"teacher (frozen, not kept)": frozen} if frozen else {}
@@ -147,7 +147,7 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
     if adapters:
         beside["for losses alone (not kept)"] = adapters
     trainable = sum(p.numel() for p in method.network.parameters() if p.requires_grad) + adapters
-    inference = _build(method.name, method.arguments, spec)
+    inference = blank_network(method.name, method.arguments, spec)
     return _weigh(str(target), method.network, inference, spec, size, trainable, beside)
 
 
@@ -181,12 +181,26 @@ def _weigh(
     )
 
 
+def count_flops(network: nn.Module, channels: int, size: int) -> int:
+    """Count the floating point operations of a blank network on one square image; a multiply-add is two."""
+    with torch.no_grad(), FlopCounterMode(display=False) as flops:
+        network.eval()(torch.zeros(1, channels, size, size, device="meta"), **_context(network, 1))
+    return int(flops.get_total_flops())
+
+
 def _context(network: nn.Module, count: int) -> dict[str, Tensor]:
     """Return what a network takes beside images."""
     return {"prompt": torch.zeros(count, dtype=torch.int64, device="meta")} if hasattr(network, "prompts") else {}
 
 
-def _build(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
+def blank_method(recipe: Recipe, spec: Spec, sets: Mapping[str, Spec] = MappingProxyType({})) -> Method:
+    """Build a recipe's method without weights and without memory, on the meta device."""
+    with torch.device("meta"):
+        return build_method(_without_weights(recipe), BuildContext(spec, sets=sets))
+
+
+def blank_network(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
+    """Build a network of `geodistill.segmenter.NETWORKS` as it is at inference, on the meta device."""
     with torch.device("meta"):
         return inference_network(name, arguments, spec.channels, spec.classes)
 
@@ -229,7 +243,7 @@ def _trained_teachers(recipe: Recipe) -> int:
     """Parameters of the teachers that `_without_weights` drops and that are on this machine."""
     dropped = {config.segmenter for name, config in teacher_configs(recipe).items() if _is_dropped(recipe, name)}
     folders = [name for name in dropped if name is not None and Path(name).is_dir()]
-    return sum(_count(_build(*read_description(folder))) for folder in folders)
+    return sum(_count(blank_network(*read_description(folder))) for folder in folders)
 
 
 def _count(module: nn.Module) -> int:

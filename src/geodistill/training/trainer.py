@@ -10,7 +10,7 @@ import lightning
 import torch
 from tqdm import tqdm
 
-from geodistill.errors import RecipeError, output_error
+from geodistill.errors import RecipeError, one_line, output_error
 from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase
@@ -48,7 +48,7 @@ class ProgressLine(lightning.Callback):
             self._bar = tqdm(
                 total=trainer.max_steps,
                 initial=trainer.global_step,
-                desc=self._description,
+                desc=one_line(self._description),
                 unit="step",
                 dynamic_ncols=True,
                 mininterval=0.5,
@@ -112,7 +112,7 @@ def make_trainer(
     if validates and config.patience is not None:
         callbacks.append(Patience(config.patience))
     if validates and config.pictures:
-        pictures = load("geodistill.training.pictures:ValidationPictures")
+        pictures = load("geodistill.training.logs:ValidationPictures")
         callbacks.append(pictures(run / "pictures", config.pictures))
     many, batches = config.devices > 1, config.accumulate if phase is None else 1
     return lightning.Trainer(

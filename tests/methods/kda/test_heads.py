@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from geodistill.methods.kda.heads import HamHead, MatrixFactors, PoolingHead, SegFormerHead, TransposedHead
+from geodistill.methods.kda.heads import PoolingHead, SegFormerHead, TransposedHead
+from geodistill.methods.kda.matrix_head import HamHead, MatrixFactors
 
 MAPS = [torch.randn(2, 8, 16, 12), torch.randn(2, 12, 8, 6), torch.randn(2, 16, 4, 3)]
 

@@ -15,7 +15,7 @@ def test_the_list_says_what_each_table_needs_and_what_is_open(capsys: pytest.Cap
     text = capsys.readouterr().out
     for told in (
         "ktda/II: loss terms, on grass",
-        "4 of 4 rows can be run; data: grass (HF XavierJiezou/ktda-datasets)",
+        "4 of 4 rows can be run, networks at 512 px; data: grass (HF XavierJiezou/ktda-datasets)",
         "kda-landslide-distil, then kda-landslide",
         "open: a network that no kept library has",
         "columns: mIoU, OA, F1",

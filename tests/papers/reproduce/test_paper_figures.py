@@ -11,9 +11,9 @@ import pytest
 from geodistill.cli import main
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
-from geodistill.papers.reproduce import reproduce, table_data
+from geodistill.papers.reproduce import table_data
 from geodistill.papers.reproduce.paper_figures import PICTURES
-from geodistill.papers.reproduce.runner import draw
+from paper_tables import draw, reproduce
 from tiny import tiny_networks, tiny_segmenter
 
 TINY = ["trainer.max_steps=2", "data.crop=32", "data.batch_size=2", "losses.phase.steps=2"]

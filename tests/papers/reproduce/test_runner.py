@@ -13,11 +13,12 @@ from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.errors import ArtifactError, DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.papers.registry import find_table
-from geodistill.papers.reproduce import prompt_table, reproduce, runner, table_data
+from geodistill.papers.reproduce import prompt_table, runner, table_data
 from geodistill.papers.reproduce import row_scores as running
 from geodistill.papers.reproduce.result_table import PaperTable
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets
 from geodistill.papers.table import Column, PaperRow, Table
+from paper_tables import reproduce
 
 pytestmark = pytest.mark.slow
 
@@ -194,9 +195,9 @@ def test_a_full_run_knows_where_images_without_position_lie(tmp_path: Path, fits
     small += ["network.encoder=test_resnet", "network.encoder_weights=null", "network.width=32", "network.heads=4"]
     small.append("text.encoder=words")
     where = {"scale": "full", "root": tmp_path / "sets", "overrides": small}
-    own = reproduce("metasegnet/I", tmp_path / "out", rows=["MetaSegNet (Ours)"], **where)  # type: ignore[arg-type]
+    own = reproduce("metasegnet/I", tmp_path / "out", rows=["MetaSegNet (Ours)"], **where)
     assert {"Background", "Building", "mIoU", "parameters (text)"} <= set(own.rows[-1].seeds[42])
-    other = reproduce("metasegnet/VI", tmp_path / "out", rows=["MetaSegNet"], **where)  # type: ignore[arg-type]
+    other = reproduce("metasegnet/VI", tmp_path / "out", rows=["MetaSegNet"], **where)
     assert set(other.rows[-1].seeds[42]) == {"IoU-Building", "IoU-Tree"}
     assert len(fits) == 1
 
@@ -251,7 +252,7 @@ def test_a_row_that_fails_is_one_line_and_the_others_go_on(
         if recipe.network.fmm_blocks == 0:
             raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
         assert (tmp_path / "ktda-IV-smoke.json").is_file()  # the table stands as it is after each row
-        return true_fit(recipe, folder)
+        return true_fit(recipe, folder)  # type: ignore[arg-type]
 
     monkeypatch.setattr(running, "fit", failing)
     command = ["reproduce", "ktda/4", "--out", str(tmp_path), "--rows", "0", "1", "2", "--set", *TINY]
@@ -320,7 +321,7 @@ def test_bad_arguments_are_refused_before_any_work(
     kind: type[Exception], arguments: dict[str, object], told: str, tmp_path: Path
 ) -> None:
     with pytest.raises(kind, match=told):
-        reproduce("ktda/2", tmp_path / "out", **arguments)  # type: ignore[arg-type]
+        reproduce("ktda/2", tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
 
 

@@ -58,9 +58,12 @@ class MapWindows:
             DataError: A map is truncated or corrupt.
         """
         parts = self._kept(window) or self._from_file(window)
-        classes = np.concatenate([part.classes for part in parts])
+        classes: NDArray[np.uint8] = np.concatenate([part.classes for part in parts])
         bands = [part.confidence for part in parts if part.confidence is not None]
-        return classes, np.concatenate(bands).astype(np.float32) / STEPS if bands else None
+        if not bands:
+            return classes, None
+        sure: NDArray[np.float32] = np.concatenate(bands).astype(np.float32) / np.float32(STEPS)
+        return classes, sure
 
     def _kept(self, window: Window) -> list[MapStrip]:
         if not self._recent or window.row < self._recent[0][0]:

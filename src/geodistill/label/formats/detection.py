@@ -38,12 +38,12 @@ from geodistill.label.records import (
 from geodistill.lazy import choose
 
 FORMATS: Mapping[str, str] = {
-    "dota": "geodistill.label.formats.txt:read_dota",
+    "dota": "geodistill.label.formats.dota:read_dota",
     "voc": "geodistill.label.formats.xml:read_voc",
     "fair1m": "geodistill.label.formats.xml:read_fair1m",
     "hrsc": "geodistill.label.formats.xml:read_hrsc",
     "coco": "geodistill.label.formats.coco:read",
-    "yolo": "geodistill.label.formats.txt:read_yolo",
+    "yolo": "geodistill.label.formats.yolo:read_yolo",
     "geojson": "geodistill.label.formats.geo:read",
 }
 """Reader of every format, ``module:attribute`` of a `raw_boxes.Reader`, imported when asked for.

@@ -205,7 +205,7 @@ DECODER_WIDTHS: dict[str, int] = {"dcf": 128, "unet": 64, "segformer": 256, "seg
 _HEADS = {
     "unet": "geodistill.methods.kda.heads:TransposedHead",
     "segformer": "geodistill.methods.kda.heads:SegFormerHead",
-    "segnext": "geodistill.methods.kda.heads:HamHead",
+    "segnext": "geodistill.methods.kda.matrix_head:HamHead",
     "upernet": "geodistill.methods.kda.heads:PoolingHead",
 }
 

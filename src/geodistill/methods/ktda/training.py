@@ -259,7 +259,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     # decay of all but norms; every image once before any is drawn again.
     "released": _SCHEDULE
     | {
-        "data": {"batch_size": 4, "without_replacement": True},
+        # PhotoMetricDistortion's 32 of 255 levels are about 0.6 deviations, its 18 steps of hue a tenth of the circle.
+        "data": {
+            "batch_size": 4,
+            "without_replacement": True,
+            **{"brightness": 0.6, "contrast": 0.5, "gamma": 0.0, "saturation": 0.5, "hue": 0.1},
+        },
         "network": {"order": "neck_fmm", "aux_from": "fmm", "passes": 2},
         "losses": {"kl_axis": "width", "kl_reduction": "batchmean"},
         "optimizer": {"lr": 6e-4, "weight_decay": 0.01, "decay_vectors": True},

@@ -20,7 +20,7 @@ from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weig
 from geodistill.nn.losses import cross_entropy, pixel_dice, soft_dice
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import Spec
-from geodistill.text.features import blank_encoder, text_parameters
+from geodistill.text.text_encoders import blank_encoder, text_parameters
 
 WEIGHTS = {"ce": 1.0, "dice": 1.0, "itm": 1.0}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,11 +17,12 @@ from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDeco
 from torch import Tensor, nn
 
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+from geodistill.lazy import load
 from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, resize
 from geodistill.nn.encoders import Encoder, build_encoder, format_name, parse_name, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 
-Architecture = Literal["unet", "upernet", "deeplabv3plus", "pspnet", "fcn", "segformer", "fpn"]
+Architecture = Literal["unet", "upernet", "deeplabv3plus", "pspnet", "fcn", "segformer", "fpn", "manet"]
 
 OUTPUT_STRIDES = {"deeplabv3plus": 16, "pspnet": 8, "fcn": 8}
 """Architectures that read the deepest map at a finer stride, from an encoder dilated to it."""
@@ -36,6 +39,8 @@ class SupervisedNetworkConfig:
             random where not given.
         frozen_encoder: Train the decoder alone, as the "DINOv2" rows of the papers do.
         decoder_channels: Width of the decoder; that of its publication where not given.
+        scale: Factor of the image's height and width before the encoder, and back for the logits: 0.4375 shows the
+            network 224 of 512 pixels.
     """
 
     architecture: Architecture = "unet"
@@ -43,9 +48,10 @@ class SupervisedNetworkConfig:
     encoder_weights: str | None = None
     frozen_encoder: bool = False
     decoder_channels: int | None = None
+    scale: float = 1.0
 
 
-WIDTHS = {"upernet": 512, "pspnet": 512, "fcn": 512, "fpn": 128}
+WIDTHS = {"upernet": 512, "pspnet": 512, "fcn": 512, "fpn": 128, "manet": 32}
 """Width of each decoder in its publication, where it is not 256."""
 
 GROUPS = 32
@@ -60,12 +66,12 @@ class SupervisedNetwork(nn.Module):
         classes: Number of classes.
         architecture: The decoder. ``unet``, ``deeplabv3plus``, ``pspnet``, ``segformer`` and ``fpn`` are those of
             segmentation-models-pytorch; ``upernet`` and ``fcn`` follow mmseg and take any encoder.
-        encoder: See `SupervisedNetworkConfig`, as for its weights, ``frozen_encoder`` and ``decoder_channels``.
+        encoder: See `SupervisedNetworkConfig`, as for its weights, ``frozen_encoder``, ``decoder_channels``, ``scale``.
         aux_head: An FCN head beside the decoder, on the last but one of the maps that the decoder reads.
         auxiliary: Build what only training needs: that head.
 
     Raises:
-        RecipeError: The architecture cannot read this encoder's maps.
+        RecipeError: The architecture cannot read this encoder's maps, or the scale is not above 0.
     """
 
     def __init__(
@@ -78,12 +84,16 @@ class SupervisedNetwork(nn.Module):
         encoder_weights: str | None = None,
         frozen_encoder: bool = False,
         decoder_channels: int | None = None,
+        scale: float = 1.0,
         aux_head: bool = False,
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
         if architecture not in get_args(Architecture):
             raise UnknownNameError("architecture", architecture, get_args(Architecture))
+        if not 0 < scale < math.inf:
+            raise RecipeError(f"network.scale {scale}", "a factor above 0")
+        self.scale = scale
         norms = wants_output_norms(encoder) and not frozen_encoder
         self.encoder = build_encoder(_dilated(encoder, architecture), channels, encoder_weights, output_norms=norms)
         self.frozen_encoder = frozen_encoder
@@ -109,6 +119,9 @@ class SupervisedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``; the auxiliary head's are ``aux["aux"]``."""
+        whole = image.shape[-2:]
+        if self.scale != 1:
+            image = resize(image, [max(round(side * self.scale), 1) for side in whole])
         height, width = image.shape[-2:]
         # Some decoders double sizes step by step, so every map must halve evenly; zero is the mean.
         multiple = max(32, *self.encoder.strides) if self.neck is None and not self.encoder.isotropic else 1
@@ -117,11 +130,16 @@ class SupervisedNetwork(nn.Module):
             maps = self.encoder(padded)
         if self.neck is not None:
             maps = self.neck(maps)
-        logits = resize(self.decoder(maps, padded.shape[-2:]), padded.shape[-2:])[..., :height, :width]
+        logits = self._to_image(self.decoder(maps, padded.shape[-2:]), padded, image, whole)
         if self.aux_head is None:
             return SegmentationOutput(logits)
-        auxiliary = resize(self.aux_head(maps[max(len(maps) - 2, 0)]), padded.shape[-2:])[..., :height, :width]
+        auxiliary = self._to_image(self.aux_head(maps[max(len(maps) - 2, 0)]), padded, image, whole)
         return SegmentationOutput(logits, {"aux": auxiliary})
+
+    def _to_image(self, logits: Tensor, padded: Tensor, image: Tensor, size: Sequence[int]) -> Tensor:
+        """Bring logits to the padded image's size, cut the padding off, and bring them to the ``size`` asked for."""
+        height, width = image.shape[-2:]
+        return resize(resize(logits, padded.shape[-2:])[..., :height, :width], size)
 
 
 class HeadDecoder(nn.Module):
@@ -200,6 +218,9 @@ def _decoder(
             "use architecture unet, upernet or fcn",
         )
     levels = [0, *([0] if strides[0] >= 4 else []), *maps]
+    if architecture == "manet":
+        decoder_class = load("geodistill.methods.supervised.multi_attention:MultiAttentionDecoder")
+        return decoder_class(maps, classes, width)  # type: ignore[no-any-return]
     if architecture == "segformer":
         return SmpDecoder(SegformerDecoder(levels, 5, width), width, classes, strides)
     if architecture == "fpn":

@@ -119,6 +119,8 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
         "frozen_encoder": network.frozen_encoder,
         "decoder_channels": network.decoder_channels,
     }
+    if network.scale != 1:
+        arguments["scale"] = network.scale
     module = SupervisedNetwork(
         spec.channels,
         spec.classes,

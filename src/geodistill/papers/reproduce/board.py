@@ -8,6 +8,7 @@ from pathlib import Path
 
 from geodistill.papers.reproduce.planner import TrainingRun
 from geodistill.papers.reproduce.result_table import EXACT, PaperTable, State, TableRow, printed_complaints
+from geodistill.papers.reproduce.row_costs import built_costs
 from geodistill.papers.reproduce.row_recipe import Settings
 from geodistill.papers.reproduce.row_scores import Scale
 from geodistill.papers.sanity import complaints
@@ -80,6 +81,7 @@ class Board:
             "; ".join(filter(None, (row.note, same))),
             printed_complaints(self.table, row.figures),
             self.wrong.get(label, []),
+            built_costs().get((self.table.name, label), {}).get(self.settings),
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.papers.registry import all_tables
 from geodistill.papers.reproduce.result_table import printed_complaints
+from geodistill.papers.reproduce.row_costs import RowCost, built_costs
 from geodistill.papers.reproduce.row_recipe import why_open
 from geodistill.papers.table import Figure, PaperRow, Table
 
@@ -24,6 +25,7 @@ class ListedRow:
         open: Why it cannot be run; empty where it can.
         published: The printed figures by heading.
         marked: Headings of those that cannot be right, with the arithmetic.
+        built: What its network costs at the table's size, by settings; empty where it is not built.
     """
 
     label: str
@@ -32,6 +34,15 @@ class ListedRow:
     open: str
     published: dict[str, Figure]
     marked: dict[str, list[str]]
+    built: dict[str, RowCost]
+
+    @property
+    def summary(self) -> str:
+        """Why it is open, or what it runs and builds."""
+        if self.open:
+            return f"open: {self.open}"
+        costs = dict.fromkeys(map(str, self.built.values()))
+        return ", then ".join(self.runs) + (f" ({'; as released '.join(costs)})" if costs else "")
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class ListedTable:
                 "open": row.open,
                 "published": row.published,
                 "marked": row.marked,
+                "built": {settings: cost.to_dict() for settings, cost in row.built.items()},
             }
             for row in self.rows
         ]
@@ -76,19 +88,22 @@ class ListedTable:
             "source": self.source,
             "doubts": list(self.table.doubts),
             "runnable": self.runnable,
+            "size": self.table.size,
             "rows": rows,
         }
 
     def to_text(self) -> str:
         """Write the table's lines."""
+        can = f"{self.runnable} of {len(self.rows)} rows can be run"
+        can += f", networks at {self.table.size} px" if any(row.built for row in self.rows) else ""
         lines = [
             f"{self.table.name}: {self.table.about}",
-            f"  {self.runnable} of {len(self.rows)} rows can be run; data: {', '.join(self.data)} ({self.source})",
+            f"  {can}; data: {', '.join(self.data)} ({self.source})",
             f"  columns: {', '.join(column.heading for column in self.table.columns)}",
         ]
         width = max(len(row.label) for row in self.rows)
         for row in self.rows:
-            lines.append(f"    {row.label:<{width}}  {f'open: {row.open}' if row.open else ', then '.join(row.runs)}")
+            lines.append(f"    {row.label:<{width}}  {row.summary}")
         return "\n".join(lines)
 
 
@@ -111,4 +126,5 @@ def _listed_row(table: Table, row: PaperRow) -> ListedRow:
         for heading in complaint.metrics:
             marked.setdefault(heading, []).append(complaint.text)
     runs = ("label ablate",) if row.prompt else tuple(filter(None, (*(s.recipe for s in row.before), row.recipe)))
-    return ListedRow(row.label, row.describes, runs, why_open(row, read=False), dict(row.figures), marked)
+    built = built_costs().get((table.name, row.label), {})
+    return ListedRow(row.label, row.describes, runs, why_open(row, read=False), dict(row.figures), marked, built)

@@ -20,6 +20,7 @@ from geodistill.papers.reproduce.ran_rows import RanRows, logged, teachers
 from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
+from geodistill.writing import plot_label
 
 
 def draw_maps(ran: RanRows, path: Path) -> None:
@@ -91,7 +92,8 @@ def draw_labels(ran: RanRows, path: Path) -> None:
     places, width = np.arange(len(ran.legend)), 0.8 / max(len(statistics.class_pixels), 1)
     for number, (split, counts) in enumerate(statistics.class_pixels.items()):
         axes.bar(places + number * width, counts, width, label=split)
-    axes.set_xticks(places + 0.4 - width / 2, ran.legend.names, rotation=60, ha="right", fontsize=7)
+    names = [plot_label(name) for name in ran.legend.names]
+    axes.set_xticks(places + 0.4 - width / 2, names, rotation=60, ha="right", fontsize=7)
     axes.set(ylabel="pixels", yscale="symlog")
     axes.legend(fontsize=7)
     _save(figure, path)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from scipy.stats import t as student_t
 
+from geodistill.papers.reproduce.row_costs import RowCost
 from geodistill.papers.sanity import Complaint, complaints
 from geodistill.papers.table import Column, Figure, Table
 from geodistill.raster import atomic_path
@@ -40,6 +41,7 @@ class TableRow:
         note: What to know about it.
         wrong_in_print: Which printed figures cannot be right together, by heading.
         wrong_in_ours: The same of our figures; anything here is a mistake in our arithmetic.
+        built: What its network costs as it is built at full scale; ``None`` where it is not built.
     """
 
     label: str
@@ -50,6 +52,7 @@ class TableRow:
     note: str = ""
     wrong_in_print: Sequence[Complaint] = ()
     wrong_in_ours: Sequence[str] = ()
+    built: RowCost | None = None
 
     def values(self, heading: str) -> list[float]:
         """Return our figures of a column, one per seed that has it."""
@@ -147,6 +150,7 @@ class PaperTable:
                     "note": row.note,
                     "paper_cannot_be_right": [str(complaint) for complaint in row.wrong_in_print],
                     "ours_cannot_be_right": list(row.wrong_in_ours),
+                    "built": None if row.built is None else row.built.to_dict(),
                 }
             )
         return {
@@ -158,6 +162,7 @@ class PaperTable:
             "data": self.data,
             "note": self.table.note,
             "doubts": list(self.table.doubts),
+            "size": self.table.size,
             "rows": rows,
         }
 
@@ -172,7 +177,8 @@ class PaperTable:
         return "\n".join(self._aligned([row for row in self.rows if row.state in ("done", "failed", "waiting")]))
 
     def _aligned(self, rows: Sequence[TableRow]) -> list[str]:
-        cells = [["row", *["ours", "paper"] * len(self.columns)], *(self._cells(row) for row in rows)]
+        built = self._built_heads
+        cells = [["row", *["ours", "paper"] * len(self.columns), *built], *(self._cells(row) for row in rows)]
         widths = [max(len(line[at]) for line in cells) for at in range(len(cells[0]))]
         above = [" " * widths[0]]
         for at, column in enumerate(self.columns):
@@ -209,8 +215,14 @@ class PaperTable:
                 part.write_text(text, encoding="utf-8", newline="" if path.suffix == ".csv" else None)
         return paths
 
+    @property
+    def _built_heads(self) -> list[str]:
+        """Headings of what networks cost, where any row's is built."""
+        return ["built, M", f"G at {self.table.size} px"] if any(row.built for row in self.rows) else []
+
     def _head(self) -> list[str]:
-        return ["row", *(f"{column.heading}, {whose}" for column in self.columns for whose in ("ours", "paper"))]
+        figures = [f"{column.heading}, {whose}" for column in self.columns for whose in ("ours", "paper")]
+        return ["row", *figures, *self._built_heads]
 
     def _cells(self, row: TableRow) -> list[str]:
         cells = [row.label]
@@ -220,6 +232,8 @@ class PaperTable:
             mark = MARK if heading in row.marked else ""
             shown = _figure(row.published[heading], self.table.decimals) if heading in row.published else NONE
             cells += [row.state if mean is None and row.state != "done" else ours, shown + mark]
+        if self._built_heads:
+            cells += [NONE] * 2 if row.built is None else [f"{row.built.parameters:.2f}", f"{row.built.gflops:.1f}"]
         return cells
 
     def _lines(self) -> Iterator[Sequence[Any]]:

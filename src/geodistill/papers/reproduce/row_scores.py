@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from geodistill.inference.network import load_on
 from geodistill.methods.metasegnet.training import MetaSegNetRecipe
 from geodistill.methods.schema import Recipe
 from geodistill.metrics import Scores
+from geodistill.papers.padding import Padding
 from geodistill.papers.reproduce.planner import TrainingRun
 from geodistill.papers.reproduce.prompt_table import kept_figures
 from geodistill.papers.reproduce.row_recipe import put
@@ -37,12 +38,16 @@ class Runner:
         source: The data.
         table: How its rows are scored.
         scale: ``smoke`` or ``full``.
+        gsd: Metres per pixel that images are brought to before they are segmented.
+        padding: Padding that is scored as a class.
     """
 
     folder: Path
     source: Source
     table: Table
     scale: Scale
+    gsd: float | None = None
+    padding: Padding | None = None
 
     def is_trained(self, run: TrainingRun) -> bool:
         """Whether a run has left what it is for."""
@@ -74,12 +79,14 @@ class Runner:
             **costs,
             "data": self.source.identity(data),
         }
+        if self.padding is not None:  # figures of earlier runs without it stay good
+            how["padding"] = asdict(self.padding)
         digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
         path = self.folder / run.folder / f"figures-{digest}.json"
         if path.is_file():
             return kept_figures(path, "figures")
         segmenter = Segmenter.load(self.trained(run) / "segmenter")
-        scores = evaluate(segmenter, self.source.manifest(data), scored, options=options)
+        scores = evaluate(segmenter, self.source.manifest(data), scored, options=options, extra=self.padding)
         figures = figures_of(scores, segmenter, costs["size"])
         if costs["timed"]:
             timed = load_on(segmenter.for_prompt(0) if segmenter.prompts else segmenter, options.device)
@@ -91,12 +98,13 @@ class Runner:
     def _scoring(self, run: TrainingRun) -> tuple[str, EvaluateOptions]:
         """Return the split that is scored and how; the classes of made-up scenes are others than the set's."""
         smoke = self.scale == "smoke"
+        gsd = self.gsd or self.table.scored_gsd
         options = EvaluateOptions(
             flips=self.table.flips,
             subset=None if smoke else self.table.classes or None,
             class_map=dict(self.table.class_map) or None,
-            gsd=self.table.scored_gsd,
-            resize=None if self.table.scored_gsd else run.recipe.data.resize,
+            gsd=gsd,
+            resize=None if gsd else run.recipe.data.resize,
             device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
             location=self.location(run.recipe),
         )

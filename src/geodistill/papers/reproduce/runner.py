@@ -12,6 +12,7 @@ from geodistill.data.catalog.declarations import CATALOG
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
+from geodistill.papers.padding import Padding
 from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce.board import Board, Clock
 from geodistill.papers.reproduce.paper_figures import PICTURES, draw_pictures, picture_name
@@ -50,17 +51,34 @@ RowRuns = Mapping[tuple[int, int], TrainingRun]
 """The runs of a row by seed and by the group of columns that each fills."""
 
 
-def reproduce(
-    name: str,
-    out: Path | str,
-    *,
-    scale: Scale = "smoke",
-    root: Path | str | None = None,
-    seeds: Sequence[int] = (42,),
-    rows: Sequence[str] = (),
-    overrides: Sequence[str] = (),
-    settings: Settings = "printed",
-) -> PaperTable:
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """How a table is run. Runs with equal options are the same runs.
+
+    Attributes:
+        scale: ``smoke``: tiny networks and a few steps on made-up scenes, in minutes, to see that the table runs.
+            ``full``: the paper's settings on the official set.
+        root: For ``full``: the folder of the official set, or one that holds it under its catalogue name.
+        seeds: Seeds; each row is run with every one.
+        rows: Labels of the rows to run; all where not given.
+        overrides: ``KEY=VALUE`` for every run whose recipe has the key, ``ROW:KEY=VALUE`` for those of one row;
+            ``segmenter=NAME`` for a table of prompts.
+        settings: The paper's printed settings, or those of its released code.
+        gsd: Metres per pixel that images are brought to before they are segmented, as `evaluate` has it.
+        padding: Padding that is scored as a class, as some published figures have it.
+    """
+
+    scale: Scale = "smoke"
+    root: Path | str | None = None
+    seeds: Sequence[int] = (42,)
+    rows: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+    settings: Settings = "printed"
+    gsd: float | None = None
+    padding: Padding | None = None
+
+
+def reproduce(name: str, out: Path | str, options: ReproduceOptions = ReproduceOptions()) -> PaperTable:
     """Run a table's rows and set the figures beside the published ones.
 
     Every run has a directory in ``out/runs``, named by a hash of recipe, overrides, data, seed and what it starts
@@ -71,14 +89,7 @@ def reproduce(
     Args:
         name: ``ktda/2`` or ``ktda/II``.
         out: Directory of runs and results, which several tables may share.
-        scale: ``smoke``: tiny networks and a few steps on made-up scenes, in minutes, to see that the table runs.
-            ``full``: the paper's settings on the official set.
-        root: For ``full``: the folder of the official set, or one that holds it under its catalogue name.
-        seeds: Seeds; each row is run with every one.
-        rows: Labels of the rows to run; all where not given.
-        overrides: ``KEY=VALUE`` for every run whose recipe has the key, ``ROW:KEY=VALUE`` for those of one row;
-            ``segmenter=NAME`` for a table of prompts.
-        settings: The paper's printed settings, or those of its released code.
+        options: Which rows, and how.
 
     Raises:
         UnknownNameError: No such table or row, or no recipe of the table has an overridden key.
@@ -88,9 +99,9 @@ def reproduce(
         OutputError: ``out`` cannot be written, or holds another's table.
         BusyError: Another command is at work in it.
     """
-    opened = _open(name, out, scale, root, seeds, rows, overrides, settings)
+    opened, scale = _open(name, out, options), options.scale
     table, out, source = opened.table, opened.out, opened.source
-    board = Board(table, out, scale, settings, _words(table, source), opened.reasons, opened.labels)
+    board = Board(table, out, scale, options.settings, _words(table, source), opened.reasons, opened.labels)
     results = result_names(table.name, scale)
     claim_files(out, KIND, results, write=False)
     prompts = {label: table.rows[label] for label in opened.labels if table.rows[label].prompt}
@@ -102,47 +113,34 @@ def reproduce(
             counts = {f"{one['images']:.0f} images, {one['objects']:.0f} objects" for one in compared.values()}
             board.data += f"; {prompted(source, opened.segmenter)} on {' or '.join(sorted(counts))}"
             for label, figures in compared.items():
-                board.enter(label, seeds[0], 0, figures)
+                board.enter(label, options.seeds[0], 0, figures)
         for one in dict.fromkeys(one for run in every for one in (*run.sets, table.scored_set) if one):
             source.manifest(one)
         check_fractions(every, source)
         look_for_weights({n: [x for run in r.values() for x in run.chain()] for n, r in opened.runs.items()}, source)
-        _run_all(opened.runs, Runner(out / "runs", source, table, scale), board)
+        runner = Runner(out / "runs", source, table, scale, options.gsd, options.padding)
+        _run_all(opened.runs, runner, board)
     return board.write()
 
 
 def draw(
-    name: str,
-    out: Path | str,
-    kinds: Sequence[str] = (),
-    *,
-    scale: Scale = "smoke",
-    root: Path | str | None = None,
-    seeds: Sequence[int] = (42,),
-    rows: Sequence[str] = (),
-    overrides: Sequence[str] = (),
-    settings: Settings = "printed",
+    name: str, out: Path | str, kinds: Sequence[str] = (), options: ReproduceOptions = ReproduceOptions()
 ) -> list[Path]:
     """Draw pictures from the rows of a table that ran, under the first seed; return the files.
 
     Args:
-        name: As `reproduce` takes it, like all others.
+        name: ``ktda/2`` or ``ktda/II``.
         out: Directory of runs and results.
         kinds: Of `geodistill.papers.reproduce.paper_figures.PICTURES`; all where not given.
-        scale: The runs' scale.
-        root: The folder of the official set.
-        seeds: The runs' seeds.
-        rows: Labels of the rows that are shown; all that ran where not given.
-        overrides: The runs' keys.
-        settings: The runs' settings.
+        options: As `reproduce` was called with; where rows are named, these are shown.
 
     Raises:
         UnknownNameError: No such table, row or kind.
         RecipeError: No row ran.
         OutputError: ``out`` cannot be written, or a picture is another's.
     """
-    opened = _open(name, out, scale, root, seeds, rows, overrides, settings)
-    runner = Runner(opened.out / "runs", opened.source, opened.table, scale)
+    opened, scale = _open(name, out, options), options.scale
+    runner = Runner(opened.out / "runs", opened.source, opened.table, scale, options.gsd, options.padding)
     first = {label: next(iter(row.values())) for label, row in opened.runs.items()}
     ran = {run.key: (label, run) for label, run in reversed(first.items()) if runner.is_trained(run)}  # each run once
     shown = {label: run for label, run in reversed(ran.values()) if run.recipe.trainer.max_steps}
@@ -175,31 +173,22 @@ class _Opened:
     segmenter: str | None
 
 
-def _open(
-    name: str,
-    out: Path | str,
-    scale: Scale,
-    root: Path | str | None,
-    seeds: Sequence[int],
-    rows: Sequence[str],
-    overrides: Sequence[str],
-    settings: Settings,
-) -> _Opened:
+def _open(name: str, out: Path | str, options: ReproduceOptions) -> _Opened:
     """Find a table and plan its runs; whatever does not fit is refused here, before any work."""
-    table, out = find_table(name), Path(out)
-    reasons = {label: why_open(row, settings=settings) for label, row in table.rows.items()}
+    table, out, rows, seeds = find_table(name), Path(out), options.rows, options.seeds
+    reasons = {label: why_open(row, settings=options.settings) for label, row in table.rows.items()}
     _check_rows(table, rows, reasons)
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise RecipeError(f"seeds {' '.join(map(str, seeds)) or '(none)'}", "distinct numbers from 0 on")
     check_place(out)
     labels = [label for label in table.rows if not reasons[label] and (not rows or label in rows)]
-    source = _source(table, scale, root, out)
-    by_row = parse_overrides(overrides, list(table.rows))
+    source = _source(table, options, out)
+    by_row = parse_overrides(options.overrides, list(table.rows))
     keys = by_row.pop("")
     if any(table.rows[label].prompt for label in labels):
         _check_keys(keys, {"segmenter"})
         return _Opened(table, out, source, reasons, labels, {}, keys.get("segmenter"))
-    planner = Planner(scale, identities(source), keys, by_row, settings)
+    planner = Planner(options.scale, identities(source), keys, by_row, options.settings)
     runs = {label: _row_runs(planner, table, label, seeds) for label in labels}
     known = {
         key for row in runs.values() for run in row.values() for one in run.chain() for key in known_keys(one.recipe)
@@ -240,8 +229,9 @@ def _row_runs(planner: Planner, table: Table, label: str, seeds: Sequence[int]) 
     }
 
 
-def _source(table: Table, scale: Scale, root: Path | str | None, out: Path) -> Source:
-    if scale == "smoke":
+def _source(table: Table, options: ReproduceOptions, out: Path) -> Source:
+    root = options.root
+    if options.scale == "smoke":
         if root is not None:
             raise RecipeError(f"--root {root} with --scale smoke", "--scale full", "a smoke run draws its own scenes")
         return MadeUpSets(out / "data")

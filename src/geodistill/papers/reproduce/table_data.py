@@ -26,7 +26,7 @@ from geodistill.papers.reproduce.row_recipe import known_keys, put, value_of
 from geodistill.papers.table import Table
 from geodistill.spec import Legend
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_scene
-from geodistill.text.features import open_text_encoder
+from geodistill.text.text_encoders import open_text_encoder
 
 SCENES, SIDE = 6, 160
 """Made-up scenes of a set, and their side in pixels."""

@@ -1,0 +1,110 @@
+"""Parameters and operations of every row that builds, under both settings, beside those that papers print.
+
+They are kept in ``papers/tables/built.yaml``, so that a list needs no network; ``python -m
+geodistill.papers.reproduce.row_costs`` counts them anew, and a test holds the file to it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import get_args
+
+from geodistill.data.catalog.declarations import CATALOG
+from geodistill.papers.registry import all_tables
+from geodistill.papers.reproduce.row_recipe import Settings, load_row, row_flags, why_open
+from geodistill.papers.table import PaperRow, Step, Table
+from geodistill.reading import parse_yaml
+from geodistill.spec import Legend, Spec
+
+FILE = "built.yaml"
+
+
+@dataclass(frozen=True)
+class RowCost:
+    """What a row's network costs at inference, on one image of its table's size.
+
+    Attributes:
+        parameters: In millions.
+        decoder_parameters: In millions, of all but the encoder.
+        gflops: Operations in G, two for a multiply-add, of convolutions, linear layers and attention.
+    """
+
+    parameters: float
+    decoder_parameters: float
+    gflops: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return a JSON-ready form."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.parameters:.2f} M, {self.gflops:.1f} G"
+
+
+@cache
+def built_costs() -> dict[tuple[str, str], dict[str, RowCost]]:
+    """Return the costs of every row that builds, by table and label, then by settings."""
+    text = (resources.files("geodistill.papers") / "tables" / FILE).read_text(encoding="utf-8")
+    tables: dict[str, dict[str, dict[str, list[float]]]] = parse_yaml(text, FILE)
+    return {
+        (table, label): {settings: RowCost(*figures) for settings, figures in costs.items()}
+        for table, rows in tables.items()
+        for label, costs in rows.items()
+    }
+
+
+def count_costs(table: Table, row: PaperRow, settings: Settings) -> RowCost:
+    """Build a row's network without weights or memory and count.
+
+    Raises:
+        GeodistillError: It cannot be built.
+    """
+    flags = tuple(row_flags(Step(row.recipe, row.overrides), row.like, settings))
+    benchmark = CATALOG[table.dataset]
+    classes = len(benchmark.legend or table.classes) or 2
+    return _counted(row.recipe, flags, len(benchmark.bands), classes, table.size)
+
+
+@cache
+def _counted(recipe: str, flags: tuple[str, ...], channels: int, classes: int, size: int) -> RowCost:
+    from geodistill.training.inspect import blank_method, blank_network, count_flops
+
+    legend = Legend(tuple(f"class {number}" for number in range(classes)))
+    spec = Spec(legend, tuple(f"band {number}" for number in range(channels)))
+    method = blank_method(load_row(recipe, flags), spec)
+    network = blank_network(method.name, method.arguments, spec)
+    whole = sum(p.numel() for p in network.parameters())
+    encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith("encoder."))
+    flops = count_flops(network, channels, size)
+    return RowCost(round(whole / 1e6, 4), round((whole - encoder) / 1e6, 4), round(flops / 1e9, 3))
+
+
+def all_costs() -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Count every row that builds, in the form of the file."""
+    tables: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for name, table in all_tables().items():
+        rows: dict[str, dict[str, list[float]]] = {}
+        for label, row in table.rows.items():
+            if row.recipe and not why_open(row):
+                costs: dict[Settings, RowCost] = {how: count_costs(table, row, how) for how in get_args(Settings)}
+                rows[label] = {how: list(asdict(cost).values()) for how, cost in costs.items()}
+                print(f"{name} {label}: {costs['printed']}", file=sys.stderr)
+        tables |= {name: rows} if rows else {}
+    return tables
+
+
+def write_costs(path: Path) -> None:
+    """Write the file: of each row ``[M parameters, M of the decoder, G operations]`` by settings."""
+    lines = ["# Made by python -m geodistill.papers.reproduce.row_costs; as attributes of RowCost."]
+    for name, rows in all_costs().items():
+        lines += [f"{name}:", *(f"  {json.dumps(label)}: {json.dumps(costs)}" for label, costs in rows.items())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_costs(Path(str(resources.files("geodistill.papers"))) / "tables" / FILE)

@@ -5,7 +5,7 @@ OUT ?= demo
 BIN := .venv/bin
 STAMP := .venv/.made-from-pyproject-and-constraints
 
-.PHONY: help demo test quick torture lint format docs figures clean
+.PHONY: help demo test quick torture controls lint format docs figures clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +31,9 @@ quick: $(STAMP) ## the tests that take no long runs, in minutes
 # Real commands, killed, on full disks, two at once, fed with broken files. GEODISTILL_TORTURE=10 for ten times as many trials.
 torture: $(STAMP) ## kill, starve and feed the commands; prints a table of what they did
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/torture -m torture
+
+controls: $(STAMP) ## does each training mechanism win where its premise holds: a table, minutes on a CPU
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/controls.py
 
 lint: $(STAMP) ## style, types and the order of the rooms
 	$(BIN)/ruff check .

@@ -32,6 +32,7 @@ LABEL = ["--images", "i", "--boxes", "b.json", "--format", "coco"]
         ([*PREDICT, "--address", "auto"], "--address without --engine ray"),
         ([*PREDICT, "--gpus", "1"], "--gpus without --engine ray"),
         ([*PREDICT, "--min-area", "4"], "--min-area without --vector"),
+        ([*PREDICT, "--tile", "64", "--classes", "a,b"], "--classes and --tile without an ONNX file as --model"),
         (["label", "build", *LABEL, "--out", "o", "--address", "auto"], "--address without --engine ray"),
         (["label", "ablate", *LABEL, "--gpus", "1"], "--gpus without --engine ray"),
         (["compare", "a", "--split", "val"], "--split without --manifest"),

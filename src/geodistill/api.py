@@ -173,12 +173,16 @@ def fit(
     """
     from geodistill.data.datamodule import DataModule
     from geodistill.training.fit import fit as train
+    from geodistill.training.plan import STUDENT, plan_student
     from geodistill.training.recipe import load_recipe
 
-    if data is None or isinstance(data, DataModule):
+    if isinstance(data, DataModule):
         return train(load_recipe(recipe, settings or {}), out, data=data, restart=restart, verbose=verbose)
-    asked = {**(settings or {}), "data.manifest": str(_manifest_file(data))}
-    return train(load_recipe(recipe, asked), out, restart=restart, verbose=verbose)
+    asked = {**(settings or {}), **({} if data is None else {"data.manifest": str(_manifest_file(data))})}
+    loaded = load_recipe(recipe, asked)
+    if recipe == STUDENT:
+        loaded, _ = plan_student(loaded)
+    return train(loaded, out, restart=restart, verbose=verbose)
 
 
 def evaluate(

@@ -23,7 +23,7 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import describe
 from geodistill.inference.sliding import STEPS, SceneRows, check_bands, stream
 from geodistill.inference.style import write_style
-from geodistill.inference.windows import Area, Part, WindowPlan
+from geodistill.inference.windows import Part, WindowPlan, area_of
 from geodistill.inference.worker import SceneTask, Worker
 from geodistill.notebook import html_table
 from geodistill.outputs import check_outputs, check_suffix
@@ -203,8 +203,9 @@ def predict_image(
 ) -> Prediction:
     """Map an image that fits in memory; see `Segmenter.predict`, which it is behind."""
     options = options or PredictOptions(backend="torch", device=next(segmenter.parameters()).device.type)
-    if options.resume or options.vector or options.stac or options.blocks:
-        raise RecipeError("a prediction in memory with resume, vector, stac or blocks", "options without them")
+    beside = options.vector or options.stac or options.preview or options.web_tiles or options.unlike
+    if options.resume or beside or options.blocks or options.zoom is not None:
+        raise RecipeError("a prediction in memory with resume, blocks, zoom or a file beside", "options without them")
     options = replace(options, confidence=True, probabilities="float32" if probabilities else None)
     if not isinstance(image, Path | str) and (options.gsd == "model" or options.bands):
         raise RecipeError("an array with gsd model or bands", "a file, or an array as the model takes it")
@@ -213,14 +214,15 @@ def predict_image(
         check_bands(raster, segmenter.spec.bands)
         warn_unlike(raster, segmenter.spec, options)
         placed, plan = worker.plan(SceneTask(InputScene(raster.name, raster.source), Path("map.tif")), raster)
-        rows = stream(plan.network, Area.whole(raster), plan.windows, plan.options, batch=plan.batch)
+        area = area_of(raster, options.aoi, placed.tile)
+        rows = stream(plan.network, area, plan.windows, plan.options, batch=plan.batch)
         with closing(rows):
             done = list(rows)
     layers = {name: np.concatenate([each.layers[name] for each in done], 1) for name in done[0].layers}
     return Prediction(
         layers["classes"][0].astype(np.uint8, copy=False),
         np.concatenate([each.valid for each in done]),
-        raster.grid,
+        area.grid,
         placed.spec.legend,
         layers["probabilities"].astype(np.float32, copy=False) if probabilities else None,
         {"MODEL": describe(segmenter)},

@@ -67,6 +67,12 @@ class Segmenter(nn.Module):
             `TILES`.
     """
 
+    runs_itself = False
+    """Whether nothing but itself can run it: no other backend, precision or compiler."""
+
+    files: tuple[Path, ...] = ()
+    """The files that it reads while it is used: none once it is loaded."""
+
     def __init__(
         self, name: str, arguments: Mapping[str, Any], spec: Spec, tile: int, provenance: Mapping[str, Any]
     ) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import noise
-from geodistill.data.augment import Augmentation, Photometric, resample, turn_and_flip
+from geodistill.data.augment import Augmentation, resample, turn_and_flip
+from geodistill.data.photometric import Photometric
 from geodistill.data.reader import Patch
 from geodistill.data.statistics import Statistics
 from geodistill.errors import RecipeError
@@ -145,15 +146,18 @@ class TestPhotometric:
             np.tile(np.float32(pixel)[:, None, None], (1, 4, 4)), np.zeros((4, 4), np.uint8), np.ones((4, 4), bool)
         )
         wide = Statistics(("train",), (100.0,) * 3, (20.0,) * 3, (0.0,) * 3, (255.0,) * 3, {}, {}, {}, {}, {})
-        vivid, turn = np.random.default_rng(3).uniform(-1, 1, 5)[3:] * (0.5, 36)
-        after = Photometric(wide, Augmentation(saturation=0.5, hue=36))(before, np.random.default_rng(3))
+        turn, vivid = np.random.default_rng(3).uniform(-1, 1, 5)[3:] * (0.1, 0.5)
+        after = Photometric(wide, Augmentation(saturation=0.5, hue=0.1))(before, np.random.default_rng(3))
         hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
-        expected = colorsys.hsv_to_rgb((hue + turn / 360) % 1, min(saturation * (1 + vivid), 1), value)
+        expected = colorsys.hsv_to_rgb((hue + turn) % 1, min(saturation * (1 + vivid), 1), value)
         np.testing.assert_allclose(after.image[:, 2, 2], expected, atol=0.05)
 
-    def test_hue_is_of_three_bands(self) -> None:
-        with pytest.raises(RecipeError, match="images with 4 bands; expected red, green and blue"):
-            Photometric(measured(patch(4, 4, 4).image), Augmentation(hue=10))
+    def test_images_of_other_bands_keep_hue_and_saturation(self) -> None:
+        four = patch(8, 8, 4)
+        changed = Photometric(measured(four.image), Augmentation(hue=0.5, saturation=0.5))(
+            four, np.random.default_rng(0)
+        )
+        assert np.array_equal(changed.image, four.image)
 
     def test_what_is_not_valid_stays_zero(self) -> None:
         before = patch(8, 8)
@@ -171,6 +175,15 @@ class TestPhotometric:
         )
         assert (after.image[1] == 7).all()
 
+    def test_a_tint_moves_each_band_by_itself(self) -> None:
+        before = Patch(np.full((3, 2, 2), 50, np.float32), np.zeros((2, 2), np.int64), np.ones((2, 2), bool))
+        noise = np.random.default_rng(1).normal(50, 10, (3, 64, 64)).astype(np.float32)
+        after = Photometric(measured(noise), Augmentation(tint=0.5))(before, np.random.default_rng(0)).image
+        shifts = after[:, 0, 0] - 50
+        assert len(set(shifts.tolist())) == 3
+        assert (np.abs(shifts) <= 5.5).all()
+        assert np.ptp(after.reshape(3, -1), axis=1).max() < 1e-4
+
 
 @pytest.mark.parametrize(
     "fields",
@@ -181,7 +194,7 @@ class TestPhotometric:
         {"contrast": 1.1},
         {"gamma": -1.0},
         {"saturation": 1.5},
-        {"hue": 181.0},
+        {"hue": 0.6},
         {"mosaic": 2.0},
         {"max_class_ratio": 0.0},
         {"tries": 0},
@@ -190,3 +203,13 @@ class TestPhotometric:
 def test_amounts_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         Augmentation(**fields)
+
+
+def test_one_of_the_colours_is_changed_with_the_released_odds() -> None:
+    before = patch(4, 4)
+    statistics = Statistics(("train",), (90.0,) * 3, (50.0,) * 3, (-1e3,) * 3, (1e3,) * 3, {}, {}, {}, {}, {})
+    one = Augmentation(brightness=0.2, saturation=0.2, colour_one=True)
+    change, rng = Photometric(statistics, one), np.random.default_rng(0)
+    # Brightness moves all samples by the same amount, saturation does not.
+    coloured = [np.ptp(change(before, rng).image - before.image) > 1e-2 for _ in range(400)]
+    assert np.mean(coloured) == pytest.approx(3 / 8, abs=0.08)

@@ -145,6 +145,17 @@ def test_unlabelled_images_of_another_manifest(config: DataConfig, tmp_path: Pat
     assert all((mask == 255).all() for mask in joined)
 
 
+def test_unlabelled_images_wait_for_their_share_of_the_steps(config: DataConfig, tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, 3, seed=50)
+    other = scan(folder / "images", None, tmp_path / "u.parquet", unlabelled=True).manifest
+    late = replace(config, unlabelled=str(other.path), unlabelled_share=0.5, unlabelled_from=0.5, mosaic=0.0)
+    module = DataModule(late)
+    module.restart(unlabelled=True, batches=20)
+    seen = [sum(str(folder) in key for key in batch["key"]) for batch in batches(module, 20)]
+    assert not any(seen[:10])
+    assert sum(seen[10:]) > 5
+
+
 class TestMistakes:
     def test_manifest_not_given_or_missing(self, config: DataConfig, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match=r"data\.manifest is not given"):
@@ -154,7 +165,15 @@ class TestMistakes:
 
     @pytest.mark.parametrize(
         "fields",
-        [{"crop": 0}, {"batch_size": 0}, {"workers": -1}, {"seed": -1}, {"unlabelled_share": 1.5}, {"mosaic": 3.0}],
+        [
+            {"crop": 0},
+            {"batch_size": 0},
+            {"workers": -1},
+            {"seed": -1},
+            {"unlabelled_share": 1.5},
+            {"unlabelled_from": -1},
+            {"mosaic": 3.0},
+        ],
     )
     def test_values_out_of_range(self, config: DataConfig, fields: dict[str, Any]) -> None:
         with pytest.raises(RecipeError, match=next(iter(fields))):

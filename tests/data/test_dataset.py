@@ -10,6 +10,7 @@ import torch
 
 from factories import make_dataset, make_raster, noise
 from geodistill.data.augment import Augmentation
+from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.sample import Sample
@@ -19,7 +20,9 @@ from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
 
-ALL = Augmentation((0.5, 2.0), True, True, 0.3, 0.3, 0.3, 0.4)
+ALL = Augmentation(
+    (0.5, 2.0), flips=True, vertical_flips=True, turns=True, brightness=0.3, contrast=0.3, gamma=0.3, mosaic=0.4
+)
 SIDE = 60
 
 
@@ -198,3 +201,32 @@ def test_tiles_are_evened_out_with_unlabelled_ones(manifest: Manifest) -> None:
     tiles = Tiles(manifest, "val", 32, padded_to=4)
     assert len(tiles) == 20
     assert all((tiles[i]["mask"] == 255).all() for i in (18, 19))
+
+
+def test_images_of_any_size_are_brought_to_one(tmp_path: Path) -> None:
+    sizes = {"small": (20, 40), "large": (120, 120)}
+    rows = []
+    for name, (height, width) in sizes.items():
+        pixels = np.broadcast_to(np.arange(width) // (width // 2), (1, height, width)).astype(np.uint8)
+        files = [make_raster(tmp_path / kind / f"{name}.tif", pixels=pixels) for kind in ("images", "masks")]
+        rows += [Row(*files, split, Window(0, 0, height, width)) for split in ("train", "val")]
+    manifest = Manifest(tuple(rows), ("b",), Legend(("left", "right")))
+    crops = RandomCrops(manifest, "train", 80, Augmentation(resize=80))
+    seen = Counter()
+    for draw in range(60):
+        sample = crops[draw]
+        small = "small" in sample["source"]
+        assert int(sample["valid"].sum()) == (40 if small else 80) * 80, (
+            "the whole image, its shorter side in proportion"
+        )
+        assert torch.equal(
+            sample["mask"][sample["valid"]].unique(return_counts=True)[1].unique(), sample["valid"].sum()[None] // 2
+        )
+        seen["small" if small else "large"] += 1
+    assert seen["small"] / 60 == pytest.approx(1 / 3, abs=0.15), "by area after that, not before"
+    tiles = Tiles(manifest, "val", 40, resize=80)
+    assert len(tiles) == 2 + 4
+    assert [int(tiles[at]["valid"].sum()) for at in range(6)] == [1600] * 6
+    assert DataConfig(resize=80).augmentation().resize == 80
+    with pytest.raises(RecipeError, match=r"data\.resize 80.*no data\.fraction"):
+        DataConfig("m", resize=80, fraction=0.5).check()

@@ -287,7 +287,17 @@ def test_images_are_segmented_at_another_resolution_and_scored_on_their_own_labe
     assert coarse.oa == 1.0
     assert coarse.support.sum() == area.height * area.width
     rows, cols = slice(area.row, area.row + area.height), slice(area.col, area.col + area.width)
+    longest = max(area.height, area.width) * 8 // 32  # as many pixels as at 2 m
+    if longest * 4 == max(area.height, area.width):
+        assert evaluate(segmenter, manifest, options=EvaluateOptions(resize=longest, device="cpu")).oa == 1.0
     native = evaluate(segmenter, manifest, options=EvaluateOptions(device="cpu"))
     assert native.oa == pytest.approx((speckled == bands)[rows, cols].mean())
     with pytest.raises(RecipeError, match="metres per pixel"):
         EvaluateOptions(gsd=0.0)
+    with pytest.raises(RecipeError, match="one of them"):
+        EvaluateOptions(gsd=2.0, resize=64)
+    nowhere = Row(make_raster(tmp_path / "nowhere.tif", pixels=pixels), mask, "test", area, gsd=0.5)
+    known, unknown = (replace(manifest, entries=(row,)) for row in (nowhere, replace(nowhere, gsd=None)))
+    assert evaluate(segmenter, known, options=EvaluateOptions(gsd=2.0, device="cpu")).oa == 1.0
+    with pytest.raises(DataError, match="evaluate without --gsd"):
+        evaluate(segmenter, unknown, options=EvaluateOptions(gsd=2.0, device="cpu"))

@@ -23,5 +23,13 @@ def test_the_pages_commands_do_what_they_say(
     shutil.copy(make_raster(tmp_path / "made" / "scene.tif"), "scene.tif")
     for command in shown_blocks(PAGE)[0]:
         assert main(command) == 0, capsys.readouterr().err
-    for file in ("student.onnx", "student_qgis.onnx", "catalog/student/item.json", "student/README.md", "map.gpkg"):
+    for file in (
+        "student.pt2",
+        "student_openvino/model.xml",
+        "student.onnx",
+        "student_qgis.onnx",
+        "catalog/student/item.json",
+        "student/README.md",
+        "map.gpkg",
+    ):
         assert Path(file).is_file()

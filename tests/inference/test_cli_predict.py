@@ -27,7 +27,13 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--blocks", "5"], {"blocks": 5}),
     (["--stac"], {"stac": True}),
     (["--local-only"], {"local_only": True}),
+    (["--preview", "--web-tiles", "mbtiles", "--unlike"], {"preview": True, "web_tiles": "mbtiles", "unlike": True}),
+    (["--aoi", "town.gpkg", "--zoom", "18"], {"aoi": "town.gpkg", "zoom": 18}),
     (["--vector", "gpkg", "--min-area", "2.5", "--simplify", "1"], {"vector": "gpkg", "min_area": 2.5, "simplify": 1}),
+    (
+        ["--vector", "fgb", "--objects", "tree", "house", "--right-angles", "house"],
+        {"vector": "fgb", "objects": ("tree", "house"), "right_angles": ("house",)},
+    ),
     (["--lonlat", "-3.5", "50"], {"lonlat": (-3.5, 50.0)}),
     (["--zone", "Cfb", "--date", "2020-06-01"], {"zone": "Cfb", "date": "2020-06-01"}),
     (["--region", "potsdam"], {"region": "potsdam"}),
@@ -42,6 +48,7 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
 CALL: list[tuple[list[str], dict[str, Any]]] = [
     ([], {"stack": False, "engine": "local", "workers": 1, "address": None, "gpus": 0.0}),
     (["--stack"], {"stack": True}),
+    (["--mosaic"], {"mosaic": True, "stack": False}),
     (["--engine", "ray", "--address", "ray://head:10001", "--gpus", "0.5"],
      {"engine": "ray", "address": "ray://head:10001", "gpus": 0.5}),
     (["--workers", "7"], {"workers": 7}),
@@ -74,6 +81,7 @@ def test_flags_of_the_call(given: list[str], changed: dict[str, Any], monkeypatc
 def test_no_flag_is_left_out_here() -> None:
     tried = {flag for table in (OPTIONS, CALL) for given, _ in table for flag in given if flag[:2] == "--"}
     known = {flag for action in predict_parser()._actions for flag in action.option_strings if flag.startswith("--")}
-    assert known - tried == {"--help", "--model", "--input", "--out", "--json"}
+    graphs = {"--classes", "--scale", "--model-gsd", "--tile"}  # tried with an ONNX file
+    assert known - tried - graphs == {"--help", "--model", "--input", "--out", "--json"}
     # And no option that a user of Python has is without its flag.
     assert {name for _, changed in OPTIONS for name in changed} == {f.name for f in fields(PredictOptions)}

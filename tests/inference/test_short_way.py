@@ -12,6 +12,7 @@ IDLE = (
     "backends.backend",
     "backends.choose",
     "backends.graph",
+    "backends.graph_model",
     "backends.onnx_backend",
     "backends.openvino_backend",
     "engine.cluster",
@@ -25,6 +26,7 @@ IDLE = (
     "inference.prepare",
     "inference.regions",
     "inference.stac_item",
+    "inference.tile_set",
     "inference.vector",
 )
 """Modules for other backends, engines, inputs and outputs."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from factories import make_picture
+from detection_layouts import dior, dota, fair1m
 from geodistill.cli import main
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.data.catalog.find import scan_set
@@ -17,55 +17,6 @@ from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import Manifest
 
 BOXES = {"sota": ("plane", "ship"), "sior": ("airplane", "ship"), "fast": ("Boeing737", "Van")}
-
-
-def picture(path: Path, seed: int) -> None:
-    make_picture(path, np.random.default_rng(seed).integers(0, 255, (64, 64, 3)).astype(np.uint8))
-
-
-def dota(root: Path) -> list[str]:
-    for at, split in enumerate(("train", "train", "train", "val")):
-        picture(root / split / "images" / f"P{at:04d}.png", at)
-        (root / split / "labelTxt").mkdir(parents=True, exist_ok=True)
-        lines = "imagesource:GoogleEarth\ngsd:0.25\n5 5 25 5 25 20 5 20 plane 0\n30 30 50 30 50 60 30 60 ship 1\n"
-        (root / split / "labelTxt" / f"P{at:04d}.txt").write_text(lines)
-    return ["--images", str(root), "--boxes", str(root)]
-
-
-def dior(root: Path) -> list[str]:
-    place = root / "Annotations/Horizontal Bounding Boxes"
-    place.mkdir(parents=True)
-    for at in range(1, 9):
-        folder = "JPEGImages-trainval" if at <= 5 else "JPEGImages-test"
-        picture(root / folder / f"{at:05d}.jpg", 100 + at)
-        objects = "".join(
-            f"<object><name>{name}</name><bndbox><xmin>{low}</xmin><ymin>{low}</ymin><xmax>{low + 20}</xmax>"
-            f"<ymax>{low + 15}</ymax></bndbox></object>"
-            for name, low in (("airplane", 5), ("ship", 35))
-        )
-        (place / f"{at:05d}.xml").write_text(
-            f"<annotation><filename>{at:05d}.jpg</filename><size><width>64</width><height>64</height><depth>3</depth>"
-            f"</size>{objects}</annotation>"
-        )
-    return ["--images", str(root), "--boxes", str(place)]
-
-
-def fair1m(root: Path) -> list[str]:
-    for at, part in enumerate(("train/part1", "train/part2", "validation")):
-        for name in ("0", "1"):
-            picture(root / part / "images" / f"{name}.tif.png", 200 + at)
-            (root / part / "labelXml").mkdir(parents=True, exist_ok=True)
-            objects = "".join(
-                f"<object><possibleresult><name>{kind}</name></possibleresult><points>"
-                + "".join(f"<point>{x},{y}</point>" for x, y in ((low, 5), (low + 20, 5), (low + 20, 30), (low, 30)))
-                + f"<point>{low},5</point></points></object>"
-                for kind, low in (("Boeing737", 5), ("Van", 35))
-            )
-            (root / part / "labelXml" / f"{name}.tif.xml").write_text(
-                f"<annotation><source><filename>{name}.tif.png</filename></source><size><width>64</width>"
-                f"<height>64</height></size><objects>{objects}</objects></annotation>"
-            )
-    return ["--images", str(root), "--boxes", str(root)]
 
 
 SPLITS = {

@@ -129,7 +129,7 @@ def test_unknown_names_are_refused() -> None:
         SupervisedNetwork(3, 2, architecture="unett", encoder="test_resnet")
     with pytest.raises(UnknownNameError, match="ce"):
         build_supervised(
-            SPEC, SupervisedNetworkConfig(encoder="test_resnet"), SupervisedLossConfig(weights={"dice": 1.0})
+            SPEC, SupervisedNetworkConfig(encoder="test_resnet"), SupervisedLossConfig(weights={"dise": 1.0})
         )
 
 

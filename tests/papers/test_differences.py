@@ -15,6 +15,8 @@ PAGES = {
     "ktda": ("ktda-grass", "ktda-cloud"),
     "kda": ("kda-landslide-distil", "kda-landslide"),
     "maflnet": ("mafl-teacher", "mafl-student"),
+    "metasegnet": ("metasegnet-openearthmap", "metasegnet-potsdam", "metasegnet-loveda"),
+    "sep": ("sep",),
 }
 
 

@@ -39,7 +39,7 @@ def test_boxes_and_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 def test_masks_go_before_boxes_and_unlabelled_images_are_used(tmp_path: Path) -> None:
     make_detection_set(tmp_path / "town", count=2)
     for name in ("a", "b"):
-        make_raster(tmp_path / "town" / "masks" / f"{name}.tif", bands=1)
+        make_raster(tmp_path / "town" / "masks" / f"{name}.tif", channels=1)
         make_raster(tmp_path / "more" / f"{name}.tif")
     (tmp_path / "legend.yaml").write_text("classes: [a, b]\n", encoding="utf-8")
     draft = draft_project(tmp_path, tmp_path / "all.yaml")
@@ -90,3 +90,12 @@ def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(recipe.iter_errors({"method": "ktda", "data": {"crop": 64}})) == []
     assert list(recipe.iter_errors({"method": "ktda", "nettwork": {}}))
     assert list(recipe.iter_errors({"method": "ktda", "data": {"croop": 64}}))
+
+
+def test_folders_behind_links_are_found_and_circles_are_not_followed(tmp_path: Path) -> None:
+    make_detection_set(tmp_path / "elsewhere", count=1, empty=0)
+    (tmp_path / "town").mkdir()
+    (tmp_path / "town" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "images" / "circle").symlink_to(tmp_path / "elsewhere")
+    draft_project(tmp_path / "town", tmp_path / "p.yaml")
+    assert yaml.safe_load((tmp_path / "p.yaml").read_text(encoding="utf-8"))["label"]["images"] == "town/linked/images"

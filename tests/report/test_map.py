@@ -131,12 +131,19 @@ def test_the_map_is_drawn_switched_zoomed_and_swiped(
     chromium.wait_for(LOADED)
     assert chromium.complaints == []
     assert {url for url in chromium.requests if not url.startswith("data:")} == {page.as_uri()}
+    assert chromium.value("document.querySelector('#map-frame .map-layer, #map-frame .legend')") is None
+    assert chromium.value("document.querySelectorAll('.leaflet-container').length") == 1
+    assert chromium.value("document.querySelector('.leaflet-container').id") == "map-frame"
+    doubles = (
+        "[...document.querySelectorAll('[id]')].map((each) => each.id).filter((id, k, all) => all.indexOf(id) !== k)"
+    )
+    assert chromium.value(doubles) == []
     layers = "[...document.querySelectorAll('.leaflet-layer')].length"
     assert chromium.value(layers) == 2
     chromium.value("document.querySelector('.map-layer[value=doubt]').click()")
     assert chromium.value(layers) == 3
     zoom = chromium.value("geodistillMap.getZoom()")
-    chromium.value("document.querySelector('#map').focus()")
+    chromium.value("document.querySelector('#map-frame').focus()")
     chromium.press("+")
     chromium.wait_for(f"geodistillMap.getZoom() > {zoom}")
     swipe = "document.querySelector('#swipe')"

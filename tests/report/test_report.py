@@ -60,7 +60,7 @@ def test_the_balance_is_that_of_the_manifest(page: Path) -> None:
 def test_what_people_read_is_what_programs_read(page: Path) -> None:
     text, figures = page.read_text(), figures_of(page)
     assert f"{100 * figures['scores']['miou']:.1f}" in text
-    assert "trained by supervised for 30 steps of 4 crops of 16 pixels" in text
+    assert "trained for 30 steps of 4 crops of 16 pixels" in text
     assert "step 20, the best" in text
 
 
@@ -144,3 +144,18 @@ def test_results_get_their_page(run: Path, tmp_path: Path) -> None:
     for page in (tmp_path / "page.html", tmp_path / "out" / "report.html"):
         assert figures_of(page)["scores"]["miou"] == metrics(run)["miou"]
     assert main([*argv, "--report", str(run.parent / "manifest.parquet")]) == 2
+
+
+def test_runs_of_a_folder_stand_beside_each_other(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "runs" / "<i>first")
+    shutil.copytree(run, tmp_path / "runs" / "second")
+    shutil.rmtree(tmp_path / "runs" / "second" / "segmenter")
+    page = write_report(tmp_path / "runs", tmp_path / "page.html", ReportOptions(device="cpu"))
+    figures = figures_of(page)
+    assert [Path(each["run"]).name for each in figures["runs"]["runs"]] == ["<i>first", "second"]
+    first, second = figures["runs"]["runs"]
+    assert first["evaluations"][0]["miou"] == metrics(run)["miou"]
+    assert first["evaluations"][0]["interval"] == metrics(run)["intervals"]["miou"]
+    assert (first["validation_miou"], second["validation_miou"]) == (0.625, None)
+    assert [model["name"] for model in figures["models"]["models"]] == [str(tmp_path / "runs" / "<i>first")]
+    assert "2 runs of training" in page.read_text()

@@ -12,7 +12,7 @@ from geodistill.errors import DataError
 from geodistill.folders import mark_folder
 from geodistill.project import run_project as running
 from geodistill.project import stage_keys
-from geodistill.project.stage_job import Outcome, StageJob
+from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_table import KINDS, kind_of
 
 TOWN = """\
@@ -62,7 +62,7 @@ class StubStages:
         monkeypatch.setattr(running, "load", lambda _: self.run)
         monkeypatch.setattr(stage_keys, "resolved_recipe", _recipe)
 
-    def run(self, job: StageJob) -> Outcome:
+    def run(self, job: StageJob) -> StageResult:
         """Be any stage."""
         self.ran.append(job.name + "+" * job.resumes)
         kind = KINDS[kind_of(job.name)]
@@ -72,7 +72,7 @@ class StubStages:
         path.write_text(self.contents.get(job.name, str(sorted(job.plan.stage.settings.items()))), encoding="utf-8")
         if self.failing == job.name:
             raise DataError(f"stage {job.name} cannot go on")
-        return Outcome("written", {"seed": 0})
+        return StageResult("written", {"seed": 0})
 
     def taken(self) -> list[str]:
         """Return what ran since the last call."""

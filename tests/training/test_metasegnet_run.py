@@ -54,6 +54,14 @@ def test_a_georeferenced_folder_is_learned_and_mapped_under_its_own_zone(town: P
         segmenter(image)
 
 
+def test_unlabelled_images_are_seen_under_the_prompts_of_their_own_zones(town: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "south", REGIONS["south"], 3, 64)
+    assert main(["data", "scan", "--images", str(tmp_path / "south" / "images"), "--unlabelled",
+                 "--out", str(tmp_path / "south.parquet")]) == 0  # fmt: skip
+    flags = ["--data.manifest", str(town / "m.parquet"), "--data.unlabelled", str(tmp_path / "south.parquet")]
+    fit(load_recipe("metasegnet-folder", [*TINY, *flags]), tmp_path / "run")
+
+
 def as_picture(image: Path, folder: Path) -> Path:
     """Write an image again as one that does not say where it lies."""
     with Raster(image) as raster:

@@ -12,6 +12,9 @@ from geodistill.assess.strata import StratumStrip
 from geodistill.errors import RecipeError
 from geodistill.spec import IGNORE_INDEX
 
+_ROWS = 64
+"""Rows that numbers are drawn for at once; a divisor of the height of strips, so that they do not depend on it."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -47,19 +50,23 @@ class StratumSampler:
         self.areas: NDArray[np.float64] = np.zeros((strata, 255))
 
     def add(self, strip: StratumStrip) -> None:
-        """Take rows in; those of one map must come in strips of one height, since random numbers go by strips."""
-        strata, classes = strip.strata, strip.classes
+        """Take rows in; random numbers go by `_ROWS` rows from the strip's first on."""
+        areas = np.broadcast_to(strip.areas, strip.strata.shape)
+        for first in range(0, len(areas), _ROWS):
+            rows = slice(first, first + _ROWS)
+            self._add(strip.top + first, strip.strata[rows], strip.classes[rows], areas[rows])
+
+    def _add(self, top: int, strata: NDArray[np.uint8], classes: NDArray[np.uint8], areas: NDArray[np.float64]) -> None:
         inside = strata != IGNORE_INDEX
-        areas = np.broadcast_to(strip.areas, strata.shape)
         cells = strata[inside].astype(np.int64) * 255 + classes[inside]
         self.pixels += np.bincount(cells, minlength=self.pixels.size).reshape(self.pixels.shape)
         self.areas += np.bincount(cells, areas[inside], self.areas.size).reshape(self.areas.shape)
-        numbers = np.random.default_rng([self._seed, strip.top]).standard_exponential(strata.shape) / areas
+        numbers = np.random.default_rng([self._seed, top]).standard_exponential(strata.shape) / areas
         rows, cols = np.nonzero(inside & (numbers < self._limits[strata]))
         for stratum in np.unique(strata[rows, cols]).tolist():
             chosen = strata[rows, cols] == stratum
             r, c = rows[chosen], cols[chosen]
-            kept = np.concatenate([self._kept[stratum], [numbers[r, c], r + strip.top, c, classes[r, c]]], axis=1)
+            kept = np.concatenate([self._kept[stratum], [numbers[r, c], r + top, c, classes[r, c]]], axis=1)
             kept = kept[:, np.argsort(kept[0], kind="stable")[: self._most]]
             self._kept[stratum] = kept
             if kept.shape[1] == self._most:

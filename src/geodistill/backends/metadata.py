@@ -55,6 +55,16 @@ def finish_graph(path: Path, metadata: Mapping[str, str], context: Sequence[str]
     onnx.save(model, path)
 
 
+def tensors_of(model: Any) -> Iterator[Any]:
+    """Yield every array of constants in an ONNX model, those inside nodes and functions too."""
+    for part in (*_parts(model.graph), *_nodes(model.functions)):
+        kind = part.DESCRIPTOR.name
+        if kind == "TensorProto":
+            yield part
+        elif kind == "AttributeProto":
+            yield from (*part.tensors, *([part.t] if part.HasField("t") else []))
+
+
 def _drop_unused_domains(model: Any) -> None:
     """Take the operator sets off that no node is of: the quantiser leaves those of its own intermediate graphs."""
     parts = (*_parts(model.graph), *_nodes(model.functions))

@@ -22,7 +22,8 @@ def same_grid(one: Grid, other: Grid) -> bool:
     """Whether the pixels of two grids lie on each other, to a hundredth of a pixel."""
     if (one.height, one.width) != (other.height, other.width) or one.crs != other.crs:
         return False
-    if bool(one.gcps) != bool(other.gcps):
+    points = [[(p.row, p.col, p.x, p.y) for p in grid.gcps] for grid in (one, other)]
+    if points[0] != points[1] or one.gcps_crs != other.gcps_crs or one.rpcs != other.rpcs:
         return False
     corners = [(0, 0), (one.width, 0), (0, one.height), (one.width, one.height)]
     back = ~one.transform

@@ -24,6 +24,10 @@ VERBS: Verbs = {
     "label": ("boxes of any detection set -> masks, with GrabCut or the SAM family", "geodistill.cli.label:label"),
     "fit": ("train a recipe, with or without distillation from a frozen encoder", "geodistill.cli.fit:fit"),
     "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", "geodistill.cli.evaluate:evaluate"),
+    "robustness": (
+        "how a model's maps stand shifted, darker, noisier, coarser images ...",
+        "geodistill.cli.robustness:robustness",
+    ),
     "compare": ("students compared with their teacher: size, speed, scores", "geodistill.cli.compare:compare"),
     "report": ("one page about a run or evaluation: scores, curves, images", "geodistill.cli.report:report"),
     "explain": ("what a model and its teacher see in an image: features, evidence", "geodistill.cli.explain:explain"),

@@ -1,4 +1,4 @@
-"""``geodistill data``: scan, check, stats, leakage, patches; and ``geodistill datasets``."""
+"""``geodistill data``: scan, check, stats, leakage, patches, submission; and ``geodistill datasets``."""
 
 from __future__ import annotations
 
@@ -301,6 +301,7 @@ DATA_VERBS: Verbs = {
     "stats": ("class balance, band statistics, sizes", "geodistill.cli.data:stats"),
     "leakage": ("images of different splits that show the same ground", "geodistill.cli.data:leakage"),
     "patches": ("scenes -> patches with masks, as the papers cut them", "geodistill.cli.data:patches"),
+    "submission": ("maps of a hidden test -> the zip that its server takes", "geodistill.cli.submission:submission"),
 }
 
 

@@ -39,6 +39,8 @@ def evaluate_parser() -> VerbParser:
     add.switch("--flips", "average over horizontal and vertical flips")
     gsd = "bring images to so many metres per pixel first, the model's; labels stay as they are"
     add("--gsd", gsd, type=float, otherwise="as they are")
+    resize = "bring each image's longer side to so many pixels first, as data.resize in training"
+    add("--resize", resize, type=int, otherwise="as they are")
     add("--padding-as", "reproduction only: pad images and count the padding as this class", otherwise="no padding")
     add("--padding-window", "pad to a multiple of so many pixels", type=int, otherwise="the model's window")
     add = parser.add_group("speed")
@@ -80,6 +82,7 @@ def evaluate(argv: Sequence[str]) -> None:
         batch_size=args.batch_size,
         device=args.device,
         gsd=args.gsd,
+        resize=args.resize,
     )
     extra = None
     if args.padding_as is not None:

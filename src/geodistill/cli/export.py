@@ -22,8 +22,8 @@ def export_parser() -> VerbParser:
 
     parser = VerbParser(
         "export",
-        "Write a Segmenter as an ONNX file, as one for the QGIS plug-in Deepness, as a STAC item with all it links, "
-        "or as a directory for the Hub.",
+        "Write a Segmenter as an ONNX file, as one for the QGIS plug-in Deepness, as a program of torch.export, for "
+        "OpenVINO, as a STAC item with all it links, or as a directory for the Hub.",
         "geodistill export runs/student --to onnx --out student.onnx",
         typed=["model"],
     )
@@ -32,8 +32,8 @@ def export_parser() -> VerbParser:
     add("--zone", "MetaSegNet only: the one climate zone to keep, such as Cfb", otherwise="all")
     add = parser.add_group("output")
     add("--to", "form", required=True, choices=EXPORTERS)
-    add("--out", "the file (onnx, qgis) or directory (stac, hub) to make", required=True)
-    add("--size", "onnx: side of the images in pixels, or any", otherwise="that of the training windows")
+    add("--out", "the file (onnx, qgis, pt2) or directory (openvino, stac, hub) to make", required=True)
+    add("--size", "onnx, pt2, openvino: side of the images in pixels, or any", otherwise="that of the training windows")
     add("--batch", "onnx: images per call, or any", default=str(default.batch))
     add("--opset", "onnx: version of the operators", type=int, default=default.opset)
     add("--resolution", "qgis: centimetres per pixel", type=float, otherwise="the model's own")
@@ -42,6 +42,7 @@ def export_parser() -> VerbParser:
     add("--scores", "stac, hub: metrics.json of 'geodistill evaluate'", otherwise="what the model holds")
     add = parser.add_group("quality")
     add("--int8", "onnx: also write an int8 file, calibrated on this manifest")
+    add("--check", "pt2, openvino: rasters or manifests on whose tiles it is compared with torch", nargs="+")
     add("--split", "onnx: split used to measure the accuracy drop", default=default.split, choices=SPLIT_NAMES)
     return parser
 
@@ -71,7 +72,11 @@ def _check_outputs(segmenter: Segmenter, args: Namespace, is_folder: bool) -> No
     from geodistill.outputs import check_outputs
 
     folder, out = find_segmenter(args.model), Path(args.out)
-    read = [folder / DESCRIPTION, folder / WEIGHTS, *(Path(file) for file in (args.scores, args.int8) if file)]
+    read = [
+        folder / DESCRIPTION,
+        folder / WEIGHTS,
+        *(Path(file) for file in (args.scores, args.int8, *(args.check or ())) if file),
+    ]
     if is_folder:
         check_outputs([out / file for file in (DESCRIPTION, WEIGHTS)], read)
         return
@@ -104,6 +109,7 @@ def _options(args: Namespace) -> ExportOptions:
         resolution=args.resolution,
         overlap=args.overlap,
         licence=args.licence,
+        check=tuple(args.check or ()),
         scores=read_scores(Path(args.scores)) if args.scores else {},
     )
 

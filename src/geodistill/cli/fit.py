@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.terminal import share_stderr
-from geodistill.errors import RecipeError
+from geodistill.errors import RecipeError, printable
 
 
 def fit_parser() -> VerbParser:
@@ -20,7 +21,7 @@ def fit_parser() -> VerbParser:
     )
     add = parser.add_group("input")
     shipped = "a YAML recipe or the name of a shipped one (geodistill recipes)"
-    add("--config", shipped, metavar="RECIPE", otherwise="the keys that are given")
+    add("--config", shipped, metavar="RECIPE", otherwise="student")
     add = parser.add_group("output")
     add("--out", "directory of the run", otherwise="none, needed to train")
     add("--report", "also write a page about the run, .html, to this file")
@@ -38,7 +39,9 @@ def fit(argv: Sequence[str]) -> None:
     args = parse(parser, flags)
     from geodistill.training.recipe import load_recipe, recipe_dict
 
-    recipe = load_recipe(args.config, overrides)
+    chosen = any(token.partition("=")[0] == "--method" for token in overrides)
+    config = args.config or (None if chosen else "student")
+    recipe = load_recipe(config, overrides)
     if args.print_config:
         import yaml
 
@@ -55,6 +58,12 @@ def fit(argv: Sequence[str]) -> None:
 
     from geodistill.training.fit import fit as run_fit
 
+    if config == "student":
+        from geodistill.training.plan import plan_student
+
+        recipe, lines = plan_student(recipe)
+        for line in lines:
+            rank_zero_only(print)(printable(line), file=sys.stderr)
     if recipe.trainer.devices > 1 or args.verbose:
         share_stderr()  # Lightning starts the other processes
     result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from geodistill.inference.options import PredictOptions
     from geodistill.inference.scene_map import SceneMap
+    from geodistill.segmenter import Segmenter
 
-BESIDE = ("confidence", "probabilities", "stac", "vectors", "objects")
+BESIDE = ("confidence", "probabilities", "stac", "vectors", "objects", "preview", "tiles", "unlike")
 """What a `SceneMap` may hold beside the map of classes."""
 
 
@@ -30,6 +31,7 @@ def predict(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--min-area", "--simplify", "--objects"], "without --vector")
     if args.objects is None:
         refuse_idle(parser, args, ["--right-angles"], "without --objects")
+    model = model_of(parser, args)
     from geodistill.inference.predict import predict as run_predict
 
     def show(scene_map: SceneMap) -> None:
@@ -37,11 +39,12 @@ def predict(argv: Sequence[str]) -> None:
             print(line(scene_map), flush=True)
 
     scene_maps = run_predict(
-        args.model,
+        model,
         args.input,
         args.out,
         options_of(args),
         stack=args.stack,
+        mosaic=args.mosaic,
         engine=args.engine,
         workers=args.workers,
         address=args.address,
@@ -95,19 +98,31 @@ def predict_parser() -> VerbParser:
 def _add_input(parser: VerbParser) -> None:
     add = parser.add_group("input")
     add.switch("--stack", "the inputs are band files of one scene")
+    add.switch("--mosaic", "the inputs are neighbouring parts of one scene; where they overlap, the first lies on top")
+    add("--aoi", "vector file: only what lies in its polygons is mapped", otherwise="whole scenes")
+    web = "zoom level of web maps: addresses with {z}, {x} and {y}, WMS and WMTS"
+    add("--zoom", web, type=int, otherwise="for other scenes")
     nodata = "value that means no data, for scenes that do not say so themselves"
     add("--nodata", nodata, type=float, otherwise="what each scene says")
     local = "read nothing over the network, nor files outside the folder of each input: for untrusted files"
     add.switch("--local-only", local)
     add.switch("--keep-going", "make holes of what cannot be read, and go on to the next scene")
+    inside = "what the file or an MLM item beside it says"
+    add("--classes", "ONNX models: legend file, or class names such as water,forest", otherwise=inside)
+    add("--scale", "ONNX models: what samples are multiplied by, such as 1/255", otherwise=inside)
+    add("--model-gsd", "ONNX models: metres per pixel of the training", type=float, otherwise=inside)
+    add("--tile", "ONNX models: side of the windows in pixels, where they take any", type=int, otherwise=inside)
 
 
 def _add_output(parser: VerbParser) -> None:
-    from geodistill.inference.options import SAMPLES, PredictOptions
+    from geodistill.inference.options import SAMPLES, TILE_SETS, PredictOptions
 
     add = parser.add_group("output")
     add("--probabilities", "also write one band per class, of this sample type", choices=SAMPLES)
     add.switch("--stac", "also write a STAC item")
+    add.switch("--preview", "also write a picture")
+    add("--web-tiles", "also write map tiles for the web, all in one file", choices=TILE_SETS)
+    add.switch("--unlike", "also write where the scene lies outside what the model was trained on")
     smallest = "leave smaller polygons out, square metres"
     add("--min-area", smallest, type=float, default=PredictOptions.min_area)
     simplify = "simplification tolerance of polygons in pixels (topology-preserving)"
@@ -164,6 +179,23 @@ def _add_machines(parser: VerbParser) -> None:
         "--blocks", "cut each scene in this many blocks of rows", type=int, otherwise="as many as keep the workers busy"
     )
     add("--gpus", "GPUs a worker on the cluster takes", type=float, default=0.0)
+
+
+def model_of(parser: VerbParser, args: Namespace) -> Segmenter | str:
+    """Return the model as `predict` takes it: an ONNX file is opened with what the flags say of it."""
+    from geodistill.backends.graph_facts import is_graph
+
+    if not is_graph(args.model):
+        refuse_idle(parser, args, ["--classes", "--scale", "--model-gsd", "--tile"], "without an ONNX file as --model")
+        return str(args.model)
+    from geodistill.backends.graph_model import GraphFlags, GraphSegmenter
+    from geodistill.spec import Legend
+
+    classes = None
+    if args.classes is not None:
+        is_file = args.classes.lower().endswith((".yaml", ".yml", ".json"))
+        classes = Legend.load(args.classes) if is_file else Legend(tuple(args.classes.split(",")))
+    return GraphSegmenter(args.model, GraphFlags(classes, args.scale, args.model_gsd, args.tile))
 
 
 def options_of(args: Namespace) -> PredictOptions:

@@ -18,7 +18,7 @@ def report_parser() -> VerbParser:
         typed=["source"],
     )
     add = parser.add_group("input")
-    source = "a run, a Segmenter, results of evaluate, a folder of label build, or a map of predict"
+    source = "a run or a folder of runs, a Segmenter, results of evaluate, a folder of label build, a map of predict"
     add("--source", source, required=True, metavar="FOLDER")
     add("--beside", "other runs or Segmenters to set it beside", nargs="+", metavar="RUN", otherwise="its teacher")
     add("--map", "also show this map; its confidence is found beside it")

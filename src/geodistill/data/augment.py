@@ -1,4 +1,4 @@
-"""Augmentation of image and mask together: scale, quarter turns and flips, brightness, contrast, gamma, colours.
+"""Augmentation of image and mask together: scale, quarter turns and flips, and what is asked for beside them.
 
 Each operation takes its own random generator and is a few lines of numpy. torchvision.transforms.v2 draws from
 torch's global generator, which would make a crop depend on what its worker drew before, and its photometric
@@ -11,15 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from geodistill.data.reader import Patch
-from geodistill.data.statistics import Statistics
 from geodistill.errors import RecipeError
+from geodistill.raster import Window
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -44,13 +43,16 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     gamma: float = 0.0
-    saturation: float = 0.0
     hue: float = 0.0
+    saturation: float = 0.0
+    tint: float = 0.0
     colour_share: float = 1.0
     colour_one: bool = False
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     tries: int = 10
+    resize: int | None = None
+    rare: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -59,9 +61,11 @@ class Augmentation:
             ("brightness", self.brightness, np.inf),
             ("contrast", self.contrast, 1),
             ("gamma", self.gamma, np.inf),
+            ("hue", self.hue, 0.5),
             ("saturation", self.saturation, 1),
-            ("hue", self.hue, 180),
+            ("tint", self.tint, np.inf),
             ("mosaic", self.mosaic, 1),
+            ("rare_classes", self.rare, 1),
             ("scale_share", self.scale_share, 1),
             ("colour_share", self.colour_share, 1),
         ):
@@ -73,16 +77,22 @@ class Augmentation:
                 "a share above 0 up to 1, and at least 1",
             )
 
-    def zoom(self, rng: np.random.Generator) -> float:
-        """Draw a zoom, log-uniform over the range; 1 for the crops that are not zoomed."""
+    def zoom(self, rng: np.random.Generator, image: Window) -> float:
+        """Draw a zoom, log-uniform over the range, beside that which brings an image to its size."""
+        size = enlargement(image, self.resize)
         if self.scale_share < 1 and rng.random() >= self.scale_share:
-            return 1.0
-        return float(np.exp(rng.uniform(*np.log(self.scale))))
+            return size
+        return size * float(np.exp(rng.uniform(*np.log(self.scale))))
 
     @property
     def photometric(self) -> bool:
         """Whether samples are changed, which needs band statistics."""
-        return any((self.brightness, self.contrast, self.gamma, self.saturation, self.hue))
+        return bool(self.brightness or self.contrast or self.gamma or self.hue or self.saturation or self.tint)
+
+
+def enlargement(image: Window, resize: int | None) -> float:
+    """Return by how much an image is enlarged for a longer side of ``resize`` pixels; 1 where it keeps its size."""
+    return 1.0 if resize is None else resize / max(image.height, image.width)
 
 
 def resample(patch: Patch, height: int, width: int) -> Patch:
@@ -124,61 +134,3 @@ def turn_and_flip(patch: Patch, rng: np.random.Generator, augmentation: Augmenta
         return np.ascontiguousarray(array[..., ::-1, :] if upside_down else array)
 
     return Patch(moved(patch.image), moved(patch.mask), moved(patch.valid))
-
-
-class Photometric:
-    """Brightness, contrast and gamma in the units of each band; saturation and hue of images of three.
-
-    One random amount is drawn for all bands, so that the bands keep their relation. Results stay within the range
-    that the band has in the data set.
-
-    Args:
-        statistics: Mean, deviation and range of each band.
-        augmentation: The largest amounts.
-
-    Raises:
-        RecipeError: Saturation or hue of images that have other bands than red, green and blue.
-    """
-
-    def __init__(self, statistics: Statistics, augmentation: Augmentation) -> None:
-        self._amounts = augmentation
-        if (augmentation.saturation or augmentation.hue) and len(statistics.mean) != 3:
-            raise RecipeError(
-                f"data.saturation or data.hue of images with {len(statistics.mean)} bands", "red, green and blue"
-            )
-        figures = (statistics.mean, statistics.std, statistics.minimum, statistics.maximum)
-        self._mean, self._std, self._low, self._high = (
-            np.array(figure, np.float32)[:, None, None] for figure in figures
-        )
-        # Gamma bends what most pixels span: a single outlier must not decide where mid-tones lie.
-        self._dark = np.maximum(self._low, self._mean - 3 * self._std)
-        span = np.minimum(self._high, self._mean + 3 * self._std) - self._dark
-        self._span = np.where(span > 0, span, np.float32(1))
-
-    def __call__(self, patch: Patch, rng: np.random.Generator) -> Patch:
-        """Change the image's samples; pixels that are not valid stay 0."""
-        amounts = self._amounts
-        if amounts.colour_share < 1 and rng.random() >= amounts.colour_share:
-            return patch
-        most = [amounts.brightness, amounts.contrast, amounts.gamma, amounts.saturation, amounts.hue]
-        if amounts.colour_one:
-            chosen = int(rng.choice(np.flatnonzero(most)))
-            most = [amount if at == chosen else 0.0 for at, amount in enumerate(most)]
-        shift, stretch, bend, vivid, turn = (np.float32(rng.uniform(-amount, amount)) for amount in most)
-        image = patch.image
-        if bend:
-            share = (image - self._dark) / self._span
-            bent = self._dark + self._span * np.clip(share, 0, 1) ** np.exp(bend)
-            image = np.where((share > 0) & (share < 1), bent, image)
-        image = (image - self._mean) * (1 + stretch) + self._mean + shift * self._std
-        if vivid or turn:
-            image = _recoloured(image, 1 + vivid, turn)
-        image = np.clip(image, self._low, self._high)
-        return Patch(np.where(patch.valid, image, np.float32(0)), patch.mask, patch.valid)
-
-
-def _recoloured(image: NDArray[np.float32], saturation: np.float32, degrees: np.float32) -> NDArray[np.float32]:
-    """Multiply the saturation and turn the hue of ``(3, H, W)`` red, green and blue of any range from 0."""
-    hue, saturated, value = cv2.split(cv2.cvtColor(np.maximum(image, 0).transpose(1, 2, 0), cv2.COLOR_RGB2HSV))
-    turned = cv2.merge([(hue + degrees) % 360, np.clip(saturated * saturation, 0, 1), value])
-    return np.ascontiguousarray(cv2.cvtColor(turned, cv2.COLOR_HSV2RGB).transpose(2, 0, 1))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from geodistill.data.augment import Augmentation
+from geodistill.data.mixing import Mixing, MixKind
 from geodistill.errors import RecipeError, UnknownNameError
 
 Choice = Literal["classes", "random", "place"]
@@ -25,6 +26,8 @@ class DataConfig:
         unlabelled: Manifest of more images that serve feature transfer only; its masks are not read. Its
             ``unlabelled`` images are taken, or its ``train`` images where it has none of those. May be the same file.
         unlabelled_share: Share of each batch drawn from `unlabelled`.
+        unlabelled_from: Share of the steps on labels before any are drawn: a teacher that learns along, as in
+            self-training, must know the classes first.
         crop: Side of training crops and validation tiles in pixels.
         batch_size: Crops in a step of one process.
         workers: Processes that read; 0 reads in the training process.
@@ -33,6 +36,8 @@ class DataConfig:
             about the crop's size, or a smaller image whole. All where not given.
         fraction_choice: Which windows the seed chooses: ``classes`` first those that together hold every class,
             ``random`` any, ``place`` neighbours of one, as one day's labelling gives them.
+        resize: Pixels that the longer side of every image, small or large, is brought to before crops are taken; images
+            keep their own size where not given.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
         scale_share: Share of the crops that are zoomed at all.
         flips: Mirror half of the crops left to right.
@@ -41,13 +46,21 @@ class DataConfig:
         brightness: Largest shift, in standard deviations of each band.
         contrast: Largest relative change of contrast, below 1.
         gamma: Largest logarithm of the exponent that bends the band's range.
-        saturation: Largest relative change of the distance to grey, up to 1; of red, green and blue alone.
-        hue: Largest turn of the hue in degrees, up to 180; of red, green and blue alone.
-        colour_share: Share of the crops of which any of these five is changed at all.
-        colour_one: Change one of the five in such a crop, each as likely, in place of all.
+        hue: Largest turn of the hue of images with three bands, as a share of the colour circle, at most 0.5; others
+            keep theirs.
+        saturation: Largest relative change of the saturation of images with three bands, at most 1.
+        tint: Largest shift of each band by itself, in its standard deviations.
+        colour_share: Share of the crops of which any colours are changed.
+        colour_one: Change one of them in such a crop in place of all: brightness, contrast or gamma, each as likely, or
+            hue and saturation together, three fifths as often.
         mosaic: Probability of a crop put together from four.
         max_class_ratio: Draw again when one class holds more than this share of a crop's labels; 1 never.
-        crop_tries: Draws at most for that, and for a crop with any label; 1 takes every crop as it is drawn.
+        crop_tries: Draws at most for that, for a class, and for a crop with any label; 1 takes every crop as it is
+            drawn.
+        rare_classes: Share of the draws that are for one class, mostly a rare one, and are drawn again until they
+            hold it.
+        mix: Probability that a crop gets a part of another one of its batch, with labels.
+        mix_kind: What that part is: half of the other's classes, or a rectangle.
         without_replacement: Draw each image once, large ones once for every crop that covers them, before any is drawn
             again, as loaders with epochs do; each draw is independent where not.
         statistics: What the network's input is normalised by: ``encoder`` (what its weights, or those of ``init``, were
@@ -62,12 +75,14 @@ class DataConfig:
     manifest: str = ""
     unlabelled: str | None = None
     unlabelled_share: float = 0.5
+    unlabelled_from: float = 0.0
     crop: int = 256
     batch_size: int = 8
     workers: int = 2
     seed: int | None = None
     fraction: float | None = None
     fraction_choice: Choice = "classes"
+    resize: int | None = None
     scale: tuple[float, float] = (0.5, 2.0)
     scale_share: float = 1.0
     flips: bool = True
@@ -76,13 +91,17 @@ class DataConfig:
     brightness: float = 0.2
     contrast: float = 0.2
     gamma: float = 0.2
-    saturation: float = 0.0
     hue: float = 0.0
+    saturation: float = 0.0
+    tint: float = 0.0
     colour_share: float = 1.0
     colour_one: bool = False
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
     crop_tries: int = 10
+    rare_classes: float = 0.0
+    mix: float = 0.0
+    mix_kind: MixKind = "classmix"
     without_replacement: bool = False
     statistics: Literal["auto", "encoder", "data"] = "auto"
     cache: bool = True
@@ -96,6 +115,7 @@ class DataConfig:
             RecipeError: A field is out of its range.
         """
         return Augmentation(
+            resize=self.resize,
             scale=self.scale,
             scale_share=self.scale_share,
             flips=self.flips,
@@ -104,14 +124,24 @@ class DataConfig:
             brightness=self.brightness,
             contrast=self.contrast,
             gamma=self.gamma,
-            saturation=self.saturation,
             hue=self.hue,
+            saturation=self.saturation,
+            tint=self.tint,
             colour_share=self.colour_share,
             colour_one=self.colour_one,
             mosaic=self.mosaic,
             max_class_ratio=self.max_class_ratio,
             tries=self.crop_tries,
+            rare=self.rare_classes,
         )
+
+    def mixing(self) -> Mixing:
+        """Return how images of a batch are mixed.
+
+        Raises:
+            RecipeError: The probability is out of its range.
+        """
+        return Mixing(self.mix, self.mix_kind)
 
     @property
     def worker_cache_mb(self) -> int:
@@ -143,13 +173,17 @@ class DataConfig:
                                    ("seed", self.seed or 0, 0)):  # fmt: skip
             if value < least:
                 raise RecipeError(f"data.{name} {value}", f"at least {least}")
-        if not 0 <= self.unlabelled_share <= 1:
-            raise RecipeError(f"data.unlabelled_share {self.unlabelled_share}", "a share from 0 to 1")
+        for name, share in (("share", self.unlabelled_share), ("from", self.unlabelled_from)):
+            if not 0 <= share <= 1:
+                raise RecipeError(f"data.unlabelled_{name} {share}", "a share from 0 to 1")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
+        if self.resize is not None and (self.resize < 1 or self.fraction is not None):
+            raise RecipeError(f"data.resize {self.resize}", "at least 1, and no data.fraction, which cuts images up")
         if self.fraction_choice not in get_args(Choice):
             raise UnknownNameError("data.fraction_choice", self.fraction_choice, get_args(Choice))
         self.augmentation()
+        self.mixing()
 
 
 @dataclass(frozen=True)

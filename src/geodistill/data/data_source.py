@@ -77,6 +77,11 @@ class DataSource:
             reader=reader,
         )
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The images that may be seen: of the training and validation splits, and those without labels."""
+        return (*self.manifest.rows("train"), *self.manifest.rows("val"), *self._unlabelled)
+
     def tiles(self, padded_to: int = 1) -> Tiles:
         """Return the validation tiles; as many as a multiple of ``padded_to``."""
         config = self._config
@@ -84,6 +89,7 @@ class DataSource:
             self.manifest,
             "val",
             config.crop,
+            resize=config.resize,
             padded_to=padded_to,
             cache_mb=config.worker_cache_mb,
             reader=self._reader,
@@ -95,8 +101,8 @@ class DataSource:
         for row in (*self.manifest.rows("train"), *self._unlabelled):
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
         moves = ["crop", "scale", "scale_share", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
-        if self._config.vertical_flips:  # caches of runs without them stay good
-            moves.append("vertical_flips")
+        # Caches of runs without these stay good.
+        moves += [key for key in ("vertical_flips", "rare_classes", "resize") if getattr(self._config, key)]
         return {
             "files": files.hexdigest(),
             "legend": self.spec.legend.to_dict(),

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from geodistill.data.data_config import DataConfig
 from geodistill.data.data_source import DataSource
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.manifest import Manifest
+from geodistill.data.manifest import Manifest, Row
 from geodistill.data.sample import Batch, Sample
 from geodistill.data.sampling import DrawBatches, split_batch
 from geodistill.spec import Legend, Spec
@@ -150,11 +150,24 @@ class DataModule(lightning.LightningDataModule):
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
-    def restart(self, unlabelled: bool) -> None:
-        """Begin with the first draw again, for another training task, drawing from unlabelled images or not."""
+    def restart(self, unlabelled: bool, plain: bool = False, batches: int = 0) -> None:
+        """Begin with the first draw again, for another training task of so many batches.
+
+        Args:
+            unlabelled: Draw from unlabelled images too.
+            batches: Of the task, where they are not drawn from the first on.
+            plain: Give each image as it was before its colours were changed, too.
+        """
         self._draws, self._first_step = [0] * len(self._draws), None
         for source in self._sources.values():
-            source.crops.draw_unlabelled(self.config.unlabelled_share if unlabelled else 0.0)
+            first = round(self.config.unlabelled_from * batches) * sum(self.parts.values())
+            source.crops.draw_unlabelled(self.config.unlabelled_share if unlabelled else 0.0, first)
+            source.crops.plain = plain
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The images that may be seen: of the training and validation splits, and those without labels."""
+        return tuple(row for source in self._sources.values() for row in source.rows)
 
     @property
     def slots(self) -> int:

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from geodistill.data.augment import Augmentation, Photometric, resample, turn_and_flip
+from geodistill.data.augment import Augmentation, enlargement, resample, turn_and_flip
+from geodistill.data.class_draws import rare_classes
 from geodistill.data.manifest import Manifest, Row, require_statistics
+from geodistill.data.photometric import Photometric
 from geodistill.data.reader import Patch, PatchReader, WindowReader
 from geodistill.data.sample import Sample
 from geodistill.data.sampling import ViewSchedule, place_in_pass
@@ -60,10 +62,13 @@ class RandomCrops(Dataset[Sample]):
         cache_mb: Budget of each worker for decoded images, in MiB.
         reader: Reads the images; by default from their files.
 
+    Attributes:
+        plain: Whether samples hold the image before its colours were changed, too; those of views always do.
+
     Raises:
         RecipeError: Draws are without replacement beside unlabelled images, whose share is drawn.
-        DataError: The split is empty, holds files that could not be opened, or photometric augmentation is asked
-            for and the manifest has no statistics.
+        DataError: The split is empty, holds files that could not be opened, or photometric augmentation or draws by
+            class are asked for and the manifest has no statistics.
     """
 
     def __init__(
@@ -86,12 +91,14 @@ class RandomCrops(Dataset[Sample]):
             raise RecipeError(f"crop {crop}, seed {seed}", "a crop of at least 1 pixel and a seed of at least 0")
         self._augmentation = augmentation or Augmentation()
         self._photometric: Photometric | None = None
+        self._rare = rare_classes(manifest, split) if self._augmentation.rare else None
         if self._augmentation.photometric:
             self._photometric = Photometric(require_statistics(manifest), self._augmentation)
-        self._pools = [_Pool(manifest.some_rows(split))]
+        resize = self._augmentation.resize
+        self._pools = [_Pool(manifest.some_rows(split), resize)]
         if unlabelled:
-            self._pools.append(_Pool([replace(row, mask=None, split="unlabelled") for row in unlabelled]))
-        self._crop, self._seed, self._views = crop, seed, views
+            self._pools.append(_Pool([replace(row, mask=None, split="unlabelled") for row in unlabelled], resize))
+        self._crop, self._seed, self._views, self.plain = crop, seed, views, False
         if without_replacement and unlabelled:
             raise RecipeError("data.without_replacement beside data.unlabelled", "one of them", "leave one out")
         self._rows = self._pools[0].samples(crop) if without_replacement else []
@@ -99,9 +106,10 @@ class RandomCrops(Dataset[Sample]):
         self.draw_unlabelled(unlabelled_share)
         self._reader = reader or _reader(manifest, handles, cache_mb)
 
-    def draw_unlabelled(self, share: float) -> None:
-        """Set the share of the draws taken from the unlabelled rows, where there are any."""
+    def draw_unlabelled(self, share: float, first: int = 0) -> None:
+        """Set the share of the draws taken from the unlabelled rows, where there are any, and the first such draw."""
         self._unlabelled_share = share if len(self._pools) > 1 else 0.0
+        self._first_unlabelled = first
         self.schedule: ViewSchedule | None = None
         if self._views is not None:
             counts = tuple(len(samples) for samples in self._samples)
@@ -117,10 +125,14 @@ class RandomCrops(Dataset[Sample]):
             return self._view(draw, self.schedule)
         rng = np.random.default_rng((self._seed, draw))
         # Drawn in every case, so that the same draw shows the same place with and without unlabelled images.
-        pool = self._pools[-1] if rng.random() < self._unlabelled_share else self._pools[0]
+        other = rng.random() < self._unlabelled_share and draw >= self._first_unlabelled
+        pool = self._pools[-1] if other else self._pools[0]
         fixed = self._rows[place_in_pass(self._seed, draw, len(self._rows))] if self._rows else None
         patch, row, key = self._geometry(pool, fixed, rng)
-        return to_sample(self._colours(patch, rng), row, key)
+        sample = to_sample(self._colours(patch, rng), row, key)
+        if self.plain:
+            sample["plain"] = torch.from_numpy(np.ascontiguousarray(patch.image))
+        return sample
 
     def _view(self, draw: int, schedule: ViewSchedule) -> Sample:
         """Return a view, and beside it the image with its colours as they are."""
@@ -148,22 +160,30 @@ class RandomCrops(Dataset[Sample]):
     def _one(
         self, pool: _Pool, fixed: Row | None, rng: np.random.Generator, height: int, width: int
     ) -> tuple[Patch, Row, str]:
-        """Read one scaled window, again while it is useless or too uniform (the last try is taken as it is)."""
+        """Read one scaled window, again while it is useless or too uniform (the last try is taken as it is).
+
+        Some draws are for a class, the rarer the more, and read again while that is not in the window.
+        """
+        rare: int | None = None
+        if self._rare is not None and rng.random() < self._augmentation.rare:
+            rare = int(np.searchsorted(self._rare, rng.random(), side="right"))
         for _ in range(self._augmentation.tries):
             row = fixed or pool.choose(rng)
-            zoom = self._augmentation.zoom(rng)
+            zoom = self._augmentation.zoom(rng, row.window)
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)
-            if self._useful(patch, row):
+            if self._useful(patch, row, rare):
                 break
         key = f"{row.image}@{window.row + row.window.row},{window.col + row.window.col}"
         return resample(patch, height, width), row, key
 
-    def _useful(self, patch: Patch, row: Row) -> bool:
+    def _useful(self, patch: Patch, row: Row, rare: int | None) -> bool:
         if row.mask is None:
             return bool(patch.valid.any())
         counts = np.bincount(patch.mask.reshape(-1), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
         labelled = int(counts.sum())
+        if rare is not None:
+            return bool(counts[rare])
         return labelled > 0 and bool(counts.max() <= self._augmentation.max_class_ratio * labelled)
 
     def _mosaic(self, pool: _Pool, rng: np.random.Generator) -> tuple[Patch, Row, str]:
@@ -201,6 +221,7 @@ class Tiles(Dataset[Sample]):
         manifest: The data set.
         split: The split.
         tile: Side of a tile in pixels.
+        resize: Pixels that each image's longer side is brought to first; as it is where not given.
         padded_to: Give at least this many tiles, the added ones without labels, so that every process of a
             distributed run has as many.
         cache_mb: Budget for decoded images, in MiB, of each worker.
@@ -216,14 +237,19 @@ class Tiles(Dataset[Sample]):
         split: str = "val",
         tile: int = 256,
         *,
+        resize: int | None = None,
         padded_to: int = 1,
         cache_mb: int = 0,
         reader: PatchReader | None = None,
     ) -> None:
         rows = manifest.some_rows(split)
         _refuse_unopened(rows)
+        self._tile, self._resize = tile, resize
         self._tiles = [
-            (row, window) for row in rows for window in place_windows(row.window.height, row.window.width, tile)
+            (row, window)
+            for row in rows
+            for side in (max(round(tile / enlargement(row.window, resize)), 1),)
+            for window in place_windows(row.window.height, row.window.width, side)
         ]
         self._length = -(-len(self._tiles) // padded_to) * padded_to
         self._reader = reader or _reader(manifest, 64, cache_mb)
@@ -244,17 +270,22 @@ class Tiles(Dataset[Sample]):
         patch = self._reader.read(row, window)
         if index >= len(self._tiles):
             patch.mask[:] = IGNORE_INDEX
-        return to_sample(patch, row, f"{row.image}@{window.row + row.window.row},{window.col + row.window.col}")
+        return to_sample(
+            resample(patch, self._tile, self._tile),
+            row,
+            f"{row.image}@{window.row + row.window.row},{window.col + row.window.col}",
+        )
 
 
 class _Pool:
-    """Rows to draw from, by area."""
+    """Rows to draw from, by area, of the size that images are brought to."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], resize: int | None = None) -> None:
         _refuse_unopened(rows)
         self._rows = rows
-        areas = np.array([row.window.height * row.window.width for row in rows], np.float64)
-        self._cumulative = np.cumsum(areas / areas.sum())
+        sides = np.array([(r.window.height, r.window.width, enlargement(r.window, resize)) for r in rows], np.float64)
+        self._areas = sides[:, 0] * sides[:, 1] * sides[:, 2] ** 2
+        self._cumulative = np.cumsum(self._areas / self._areas.sum())
 
     def choose(self, rng: np.random.Generator) -> Row:
         """Return a row with probability by its area."""
@@ -263,7 +294,7 @@ class _Pool:
 
     def samples(self, crop: int) -> list[Row]:
         """Return each row as often as crops cover it, at least once."""
-        counts = [max(round(row.window.height * row.window.width / crop**2), 1) for row in self._rows]
+        counts = [max(round(area / crop**2), 1) for area in self._areas.tolist()]
         return [row for row, count in zip(self._rows, counts, strict=True) for _ in range(count)]
 
 

@@ -91,6 +91,15 @@ def cut(window: Window, side: int) -> list[Window]:
     ]
 
 
+def check_fraction(manifest: Manifest, fraction: float, crop: int) -> None:
+    """Refuse a fraction that is less than one window, before anything is read; arguments as of `take_fraction`.
+
+    Raises:
+        RecipeError: It is.
+    """
+    windows_of(fraction, sum(len(cut(row.window, crop)) for row in manifest.rows("train") if row.mask is not None))
+
+
 def windows_of(fraction: float, windows: int) -> int:
     """Return the number of windows that a fraction is, to the nearest.
 

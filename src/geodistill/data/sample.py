@@ -17,7 +17,7 @@ class Sample(TypedDict):
         key: Names the sample: file and, for a crop, its row and column.
         source: `Row.key` of the manifest's row that it was cut from.
         slot: Number of the view, where each sample has a few that come back; see `geodistill.data.sampling`.
-        plain: ``(C, H, W)`` float32, the image before its colours were changed; beside a slot only.
+        plain: ``(C, H, W)`` float32, the image before its colours were changed; beside a slot, or where asked for.
         set: Position of its data set, where a network learns several at once.
     """
 
@@ -34,7 +34,9 @@ class Sample(TypedDict):
 class Batch(TypedDict):
     """Samples stacked: ``image (B, C, H, W)``, ``mask`` and ``valid (B, H, W)``, ``key`` and ``source`` lists ...
 
-    ``slot (B,)`` and ``set (B,)`` int64 and ``plain`` like the image are there where the samples have them.
+    ``slot (B,)`` and ``set (B,)`` int64 and ``plain`` like the image are there where the samples have them. Under
+    self-training there are also ``soft (B, K, H, W)``, a teacher's probabilities, ``confident (B, H, W)`` bool, where
+    they are learnt, and ``pseudo_pixels``, the number of pixels without labels.
     """
 
     image: Tensor
@@ -45,3 +47,6 @@ class Batch(TypedDict):
     slot: NotRequired[Tensor]
     plain: NotRequired[Tensor]
     set: NotRequired[Tensor]
+    soft: NotRequired[Tensor]
+    confident: NotRequired[Tensor]
+    pseudo_pixels: NotRequired[Tensor]

@@ -59,6 +59,7 @@ class EvaluateOptions:
         location: Where images were taken, for a model that asks and a manifest that does not say.
         gsd: Metres per pixel that images are brought to before they are segmented, for a set of another resolution
             than the model's; scored on the labels as they are.
+        resize: Pixels that the longer side of each image is brought to instead, as ``data.resize`` in training.
 
     Raises:
         RecipeError: A number is out of its range.
@@ -73,10 +74,13 @@ class EvaluateOptions:
     class_map: Mapping[str, str] | None = None
     location: LocationHint = field(default_factory=LocationHint)
     gsd: float | None = None
+    resize: int | None = None
 
     def __post_init__(self) -> None:
         if self.gsd is not None and not 0 < self.gsd < math.inf:
             raise RecipeError(f"gsd {self.gsd}", "metres per pixel, above 0")
+        if self.resize is not None and (self.resize < 1 or self.gsd is not None):
+            raise RecipeError(f"resize {self.resize}, gsd {self.gsd}", "one of them, at least 1 pixel")
         PredictOptions(overlap=self.overlap, batch=self.batch_size)
 
 
@@ -164,6 +168,7 @@ def evaluate(
                 "overlap": options.overlap,
                 "tta_flips": options.flips,
                 "gsd": options.gsd,
+                "resize": options.resize,
                 "class_map": None if options.class_map is None else dict(options.class_map),
                 "padding": padding,
             }
@@ -195,7 +200,13 @@ def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, opti
         legend,
         subset,
         ScoringSettings(
-            options.overlap, options.flips, options.batch_size, manifest.ignore_unknown, mapping, options.gsd
+            options.overlap,
+            options.flips,
+            options.batch_size,
+            manifest.ignore_unknown,
+            mapping,
+            options.gsd,
+            options.resize,
         ),
         segmenter.tile,
         segmenter.fingerprint(),

@@ -75,7 +75,7 @@ def _matches(predicted: NDArray[np.bool_], true: NDArray[np.bool_], known: NDArr
 
 def _numbered(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
     count, numbers = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    return count, numbers
+    return count, numbers.astype(np.int32, copy=False)
 
 
 def boundary_band(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:

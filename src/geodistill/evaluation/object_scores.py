@@ -128,7 +128,7 @@ class ObjectScoring:
     def end(self, row: Row) -> None:
         """Count the objects of the image that was begun."""
         key = row.group or row.key
-        counts = count_objects(*self._pixels, self._indices, self._distance)
+        counts = count_objects(self._pixels[0], self._pixels[1], self._indices, self._distance)
         self._counts[key] = self._counts.get(key, 0) + counts
 
     def scores(self) -> ObjectScores:

@@ -43,6 +43,7 @@ class ScoringSettings:
         mapping: Scores on the classes that model and set have in common; on the model's own where not given.
         gsd: Metres per pixel that images are brought to before they are segmented; the labels stay as they are, and
             each takes the class of the pixel it lies in.
+        resize: Pixels that the longer side of each image is brought to instead, likewise.
     """
 
     overlap: float = 0.25
@@ -51,6 +52,7 @@ class ScoringSettings:
     ignore_unknown: bool = False
     mapping: ClassMap | None = None
     gsd: float | None = None
+    resize: int | None = None
 
     def prediction(self, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return predicted classes as they are scored."""
@@ -187,8 +189,8 @@ def score_image(
     matrix = ConfusionMatrix(classes)
     with (
         Raster(row.image) as raster,
-        _open_mask(row, raster) as mask,
-        _predictions(network, raster, area, settings) as parts,
+        open_mask(row, raster) as mask,
+        _predictions(network, raster, row, area, settings) as parts,
     ):
         cells = ErrorCells(area.height, area.width)  # of an area that the image was found to have
         confidence = np.zeros((2, STEPS + 1), np.int64)
@@ -233,8 +235,8 @@ def read_preview(network: Network, score: ImageScore, legend: Legend, settings: 
     """
     with (
         Raster(score.row.image) as raster,
-        _open_mask(score.row, raster) as mask,
-        _predictions(network, raster, score.part, settings) as parts,
+        open_mask(score.row, raster) as mask,
+        _predictions(network, raster, score.row, score.part, settings) as parts,
     ):
         pixels, valid = raster.read(score.part)
         prediction = np.concatenate([settings.prediction(classes) for _, classes, _, _ in parts])
@@ -261,14 +263,18 @@ and the probability of the class in steps of 1/`STEPS`, 255 where not valid."""
 
 @contextmanager
 def _predictions(
-    network: Network, raster: Raster, area: Window, settings: ScoringSettings
+    network: Network, raster: Raster, row: Row, area: Window, settings: ScoringSettings
 ) -> Generator[Generator[Rows, None, None], None, None]:
     """Segment an area of an open raster, from its first row to its last, in the area's own pixels."""
-    if settings.gsd is None:
+    target, native = settings.gsd, row.gsd
+    if settings.resize is not None:
+        native = raster.grid.gsd or row.gsd or 1.0  # metres do not matter
+        target = native * max(row.window.height, row.window.width) / settings.resize
+    if target is None:
         with _stream(network, Area(raster, area), settings) as parts:
             yield ((part.first, part.classes, part.valid, _steps(part)) for part in parts)
         return
-    with ResampledRaster(raster, settings.gsd) as shown:
+    with ResampledRaster(raster, target, native) as shown:
         rows = _under(area.row, area.height, raster.grid.height, shown.grid.height)
         cols = _under(area.col, area.width, raster.grid.width, shown.grid.width)
         window = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
@@ -289,7 +295,8 @@ def _spread(
 
 
 def _steps(part: SceneRows) -> NDArray[np.uint8]:
-    return part.layers["confidence"][0].astype(np.uint8, copy=False)
+    steps: NDArray[np.uint8] = part.layers["confidence"][0].astype(np.uint8, copy=False)
+    return steps
 
 
 def _under(first: int, count: int, old: int, new: int) -> NDArray[np.int64]:
@@ -304,7 +311,12 @@ def _stream(network: Network, area: Area, settings: ScoringSettings) -> closing[
     return closing(stream(network, area, windows, options, batch=settings.batch_size))
 
 
-def _open_mask(row: Row, image: Raster) -> Raster:
+def open_mask(row: Row, image: Raster) -> Raster:
+    """Open the mask of an image that is open.
+
+    Raises:
+        DataError: There is none, or one of them has another size than when the image was scanned.
+    """
     if row.mask is None:
         raise DataError(f"{row.image} has no mask", "labelled images to score")
     size = (image.grid.height, image.grid.width)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,7 +23,7 @@ from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Window
 from geodistill.raster.source import source_files
 from geodistill.report.gallery import GalleryImage, gallery
-from geodistill.report.markup import data_uri, element, join, json_block
+from geodistill.report.markup import Attributes, data_uri, element, join, json_block
 from geodistill.report.page import Page, Section
 from geodistill.report.write import PAGES
 from geodistill.spec import Legend
@@ -135,7 +134,13 @@ def _similarity(explained: Explanation, photo: NDArray[np.uint8]) -> Section:
     for name, features in zip(MODELS, explained.features, strict=False):
         stored.append(_stored(name, features))
         label = f"Similarity by the {name}'s features; arrows move the place"
-        frame = {"class": "alike", "tabindex": 0, "role": "application", "aria-label": label, "data-model": name}
+        frame: Attributes = {
+            "class": "alike",
+            "tabindex": 0,
+            "role": "application",
+            "aria-label": label,
+            "data-model": name,
+        }
         parts = (element("img", {"alt": "", "src": source}), element("canvas"), element("span", {"class": "pin"}))
         note = element("figcaption", None, element("b", None, name.capitalize()), element("span", {"class": "quiet"}))
         figures.append(element("figure", None, element("div", frame, *parts), note))
@@ -143,7 +148,7 @@ def _similarity(explained: Explanation, photo: NDArray[np.uint8]) -> Section:
         "Choose a place in a picture: the brighter a place, the more alike its features are (cosine, after the mean"
         " over the image is taken away)."
     )
-    colours = (np.array(matplotlib.colormaps["viridis"].colors) * 255).round().astype(int).tolist()
+    colours = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], cv2.COLORMAP_VIRIDIS)[0, :, ::-1].tolist()
     body = join(
         element("p", {"class": "quiet"}, intro),
         element("div", {"class": "charts pairs"}, figures),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,6 +30,7 @@ class ExportOptions:
         resolution: Centimetres per pixel; the model's own ground sampling distance by default.
         overlap: Percent of a tile that its neighbour covers too.
         licence: The Hub's name of the licence of the weights, such as ``apache-2.0``.
+        check: Rasters and manifests on whose tiles a form is compared with torch; noise where there are none.
         scores: Measured scores, shares in 0..1, beside those that the model holds.
     """
 
@@ -41,6 +42,7 @@ class ExportOptions:
     resolution: float | None = None
     overlap: int = 25
     licence: str | None = None
+    check: Sequence[str] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -60,6 +62,8 @@ class Exporter:
 EXPORTERS: dict[str, Exporter] = {
     "onnx": Exporter("geodistill.exports.onnx:export_onnx", ("size", "batch", "opset", "calibration", "split")),
     "qgis": Exporter("geodistill.exports.qgis:export_qgis", ("resolution", "overlap")),
+    "pt2": Exporter("geodistill.exports.pt2:export_pt2", ("size", "check")),
+    "openvino": Exporter("geodistill.exports.openvino_model:export_openvino", ("size", "check"), is_folder=True),
     "stac": Exporter("geodistill.exports.model_item:export_stac", ("scores",), is_folder=True),
     "hub": Exporter("geodistill.exports.hub:export_hub", ("licence", "scores"), is_folder=True),
 }
@@ -78,7 +82,7 @@ def find_exporter(name: str) -> Exporter:
 
 
 def export(model: Segmenter | Path | str, to: str, out: Path | str, options: ExportOptions | None = None) -> object:
-    """Write a Segmenter, or that of a directory or hub id, as the file (onnx, qgis) or directory (stac, hub) ``out``.
+    """Write a Segmenter, or that of a directory or hub id, as the file or directory ``out``.
 
     ``str`` of what is returned is a text for people.
 

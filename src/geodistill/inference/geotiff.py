@@ -25,6 +25,7 @@ from rasterio.io import DatasetWriter
 
 from geodistill.errors import output_error
 from geodistill.inference.checkpoint import Layer
+from geodistill.inference.majority import majority
 from geodistill.inference.sliding import STEPS
 from geodistill.raster import Grid, Window
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -119,7 +120,7 @@ class Mosaic:
         classes.vrt  the mosaic: where in the scene each block lies
           |-- rows-...-columns-....classes.vrt  how GDAL is to read bytes: rows, columns, bands, sample type
           |     `-- rows-...-columns-....classes.bin  a block's bytes, as `PartFiles` appended them
-          `-- overview-0.vrt -> overview-0.bin, ...  every second pixel, every fourth ... (classes only)
+          `-- overview-0.vrt -> overview-0.bin, ...  of 2 x 2 pixels, of 4 x 4 ... (classes only)
 
     From the mosaic GDAL copies the finished GeoTIFF, block by block and in several threads.
     """
@@ -157,10 +158,7 @@ class Mosaic:
         return f'<VRTDataset rasterXSize="{self.grid.width}" rasterYSize="{self.grid.height}">{bands}</VRTDataset>'
 
     def _overviews(self) -> list[str]:
-        """Write every second, fourth ... pixel of the classes: the mean of classes 2 and 4 is not class 3.
-
-        GDAL would do the same, in three times the time.
-        """
+        """Write the class that most of 2 x 2, 4 x 4 ... pixels have: the mean of classes 2 and 4 is not class 3."""
         names: list[str] = []
         source = self.path
         while True:
@@ -172,7 +170,7 @@ class Mosaic:
                     for top in range(0, file.height, _ROWS):
                         window = Window(top, 0, min(_ROWS, file.height - top), file.width)
                         rows = file.read(1, window=window.to_rasterio())
-                        smaller.write(np.ascontiguousarray(rows[::2, ::2]).tobytes())
+                        smaller.write(majority(rows).tobytes())
                 source = _raw_view(pixels, -(-file.height // 2), -(-file.width // 2), self.layer)
             names.append(source.name)
 

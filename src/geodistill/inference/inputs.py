@@ -13,10 +13,14 @@ from unicodedata import normalize
 import numpy as np
 
 from geodistill.errors import DataError, GeodistillWarning
+from geodistill.inference.aoi import outline_on
 from geodistill.inference.options import FAR, PredictOptions
+from geodistill.inference.unlike import MOST_OF_A_BAND, furthest_band
+from geodistill.inference.windows import area_of
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster, Window
 from geodistill.raster.bands import aliases, band_token
-from geodistill.raster.source import is_local, shared_name, stem_of
+from geodistill.raster.source import Neighbours, is_local, shared_name, stem_of
+from geodistill.raster.web_map import at_zoom, is_web_map
 from geodistill.spec import Spec
 
 MOST_DEVIATIONS = 5.0
@@ -69,9 +73,11 @@ def find_scenes(
     inputs: Sequence[Path | str],
     *,
     stack: bool = False,
+    mosaic: bool = False,
     bands: Sequence[str] | None = None,
     model_bands: Sequence[str] = (),
     local_only: bool = False,
+    zoom: int | None = None,
 ) -> list[InputScene]:
     """Find the scenes that inputs name.
 
@@ -79,9 +85,11 @@ def find_scenes(
         inputs: Rasters (files, GDAL paths, addresses), folders with the band files of one scene each, ``.json`` files
             with a STAC item or item collection, ``.parquet`` tile indexes.
         stack: All inputs are band files of one scene.
+        mosaic: All inputs are neighbouring parts of one scene, the first on top.
         bands: Bands asked for.
         model_bands: Bands of the model, looked for by name where none are asked for.
         local_only: Refuse whatever is on the network.
+        zoom: Level of web maps.
 
     Raises:
         DataError: There is none, an input cannot be understood, or is on the network against ``local_only``.
@@ -93,12 +101,19 @@ def find_scenes(
         from geodistill.inference.local_only import refuse_remote
 
         refuse_remote(sources)
+    if mosaic:
+        return [InputScene(clean_name(shared_name([stem_of(source) for source in sources])), Neighbours(sources))]
     if stack:
         return [InputScene(clean_name(shared_name([stem_of(source) for source in sources])), tuple(sources))]
     scenes: list[InputScene] = []
     for source in sources:
         suffix = Path(source.split("?", 1)[0]).suffix.lower()
-        if is_local(source) and os.path.isdir(source):  # noqa: PTH112 - a name too long is no folder
+        if is_web_map(source):
+            if zoom is None:
+                raise DataError(f"{source} is a map at every zoom level", "one level of it", "give --zoom and --aoi")
+            source = at_zoom(source, zoom)
+            scenes.append(InputScene(clean_name(stem_of(source)), source))
+        elif is_local(source) and os.path.isdir(source):  # noqa: PTH112 - a name too long is no folder
             scenes.append(from_folder(Path(source), bands or model_bands))
         elif suffix in (".json", ".geojson"):
             from geodistill.inference.listed import from_stac
@@ -169,20 +184,23 @@ def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster
             from geodistill.inference.local_only import refuse_outside
 
             refuse_outside(scene, raster)
-        resample = options.gsd == "model" or (options.gsd == "auto" and is_far(raster, spec))
-        return _resampled(raster, spec) if resample else raster
+        here = ground_distance(raster, options)
+        resample = options.gsd == "model" or (options.gsd == "auto" and is_far(here, spec))
+        return _resampled(raster, spec, here) if resample else raster
     except DataError:
         raster.close()
         raise
 
 
-def _resampled(raster: Raster, spec: Spec) -> Raster:
+def _resampled(raster: Raster, spec: Spec, here: float | None) -> Raster:
     from geodistill.raster.resampled import ResampledRaster
 
     if spec.gsd is None:
         raise DataError("a model without ground sampling distance", "one to resample to", "--gsd native")
+    centre = raster.grid.gsd
     with raster:
-        return ResampledRaster(raster, spec.gsd)
+        # A raster is resampled by its distance at its centre; that of the area differs in Mercator's projection.
+        return ResampledRaster(raster, spec.gsd * (centre / here if centre and here else 1.0))
 
 
 def _native(raster: Raster) -> Grid:
@@ -191,36 +209,50 @@ def _native(raster: Raster) -> Grid:
     return grid
 
 
-def is_far(raster: Raster, spec: Spec) -> bool:
+def ground_distance(raster: Raster, options: PredictOptions) -> float | None:
+    """Return the ground sampling distance of the file, in the middle of what is mapped of it.
+
+    Raises:
+        DataError: The area of interest cannot be read or lies elsewhere.
+    """
+    grid = _native(raster)
+    return grid.gsd if options.aoi is None else grid.window(outline_on(grid, options.aoi, raster.source).window).gsd
+
+
+def is_far(gsd: float | None, spec: Spec) -> bool:
     """Whether the ground sampling distances of a scene and a model are known and differ by more than `FAR`."""
-    gsd, trained = _native(raster).gsd, spec.gsd
+    trained = spec.gsd
     return gsd is not None and trained is not None and max(gsd / trained, trained / gsd) > FAR
 
 
 def warn_unlike(raster: Raster, spec: Spec, options: PredictOptions) -> None:
     """Say where a scene was resampled unasked, or its distance or samples lie far from those of the training."""
-    if options.gsd != "model" and is_far(raster, spec):
-        native = _native(raster).gsd
+    native = ground_distance(raster, options)
+    if options.gsd != "model" and is_far(native, spec):
         distances = f"{raster.source} has {native:.3g} m a pixel, the model {spec.gsd:.3g} m"
-        resampled = raster.grid.gsd != native
+        resampled = raster.grid.transform != _native(raster).transform
         done = (
             "resampled to the model's; --gsd native keeps the scene's" if resampled else "the classes may mean nothing"
         )
         warnings.warn(f"{distances}: {done}", GeodistillWarning, stacklevel=2)
-    moments = sample_moments(raster) if any(spec.mean) else None
+    moments = sample_moments(raster, options.aoi) if any(spec.mean) else None
     difference = how_far(spec, *moments) if moments is not None else None
     if difference is not None:
         warnings.warn(f"{raster.source} has {difference}", GeodistillWarning, stacklevel=2)
 
 
-def sample_moments(raster: Raster) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Return mean and standard deviation of each band over nine small windows; ``None`` where none has data."""
-    grid, pixels = raster.grid, []
+def sample_moments(raster: Raster, aoi: str | None = None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return mean and standard deviation of each band over nine small windows; ``None`` where none has data.
+
+    With ``aoi`` they lie around the polygons of that file.
+    """
+    area, pixels = area_of(raster, aoi, _SIDE), []
+    grid = area.grid
     for row in _PLACES:
         for col in _PLACES:
             window = Window(int(row * grid.height) - _SIDE // 2, int(col * grid.width) - _SIDE // 2, _SIDE, _SIDE)
             try:
-                image, valid = raster.read(window.intersection(grid.height, grid.width))
+                image, valid = area.read(window.intersection(grid.height, grid.width))
             except DataError:
                 continue  # mapping the scene will come upon it
             pixels.append(image[:, valid].astype(np.float64))
@@ -240,11 +272,14 @@ def how_far(spec: Spec, mean: Sequence[float], std: Sequence[float]) -> str | No
         return None
     deviations = float(np.mean(np.abs(ours[0] - theirs[0]) / theirs[1]))
     shares = np.abs(ours).mean(1) / np.abs(theirs).mean(1)
-    if deviations <= MOST_DEVIATIONS and (shares >= LEAST_SHARE).any():
+    one = furthest_band(spec, mean)
+    far = deviations > MOST_DEVIATIONS or not (shares >= LEAST_SHARE).any()
+    if one is None or not (far or one[1] > MOST_OF_A_BAND):
         return None
+    furthest = f"furthest in band {spec.bands[one[0]]}, {one[1]:.2g}"
     (mean_here, std_here), (mean_there, std_there) = ours.mean(1), theirs.mean(1)
     return (
         f"samples of {mean_here:.4g} on average, deviation {std_here:.3g}, where the model was trained on "
-        f"{mean_there:.4g}, deviation {std_there:.3g} ({deviations:.2g} standard deviations apart): "
+        f"{mean_there:.4g}, deviation {std_there:.3g} ({deviations:.2g} standard deviations apart; {furthest}): "
         "another sample type or scaling, and the classes may mean nothing"
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
 from geodistill.inference.windows import WindowPlan
-from geodistill.raster import Raster, Window
+from geodistill.raster import Grid, Raster, Window
 from geodistill.segmenter import Segmenter
 
 
@@ -36,9 +36,11 @@ class LocationHint:
 
 
 def scene_prompts(
-    segmenter: Segmenter, raster: Raster, windows: WindowPlan, hint: LocationHint
+    segmenter: Segmenter, raster: Raster, windows: WindowPlan, hint: LocationHint, grid: Grid | None = None
 ) -> NDArray[np.int64] | None:
     """Find the prompt of each window of a scene, from its files and what the user says.
+
+    ``grid`` is where the windows lie, by default the scene's own.
 
     Returns:
         ``(rows, columns)`` of windows, positions among the model's prompts; ``None`` for a model that takes images
@@ -60,7 +62,7 @@ def scene_prompts(
     if segmenter.prompts == (ANY,) or len(segmenter.prompts) == 1:
         return np.zeros(shape, np.int64)
     prompts = segmenter.prompts
-    grid = raster.grid
+    grid = grid or raster.grid
     if hint.has_place or grid.crs is None or grid.transform.is_identity:
         place = find_place(raster, lonlat=hint.lonlat, zone=hint.zone, region=hint.region, day=hint.date).setting
         return np.full(shape, prompt_row(prompts, place.zone, place.season), np.int64)

@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geodistill.backends.graph_facts import is_graph
 from geodistill.errors import RecipeError
 from geodistill.inference.options import PredictOptions, SlidingOptions
 from geodistill.inference.windows import Part, WindowPlan
 from geodistill.nn.device import to_device
 from geodistill.raster import Raster
+from geodistill.raster.web_map import DRIVERS
 from geodistill.segmenter import Segmenter
 
 SPAN = 8
@@ -120,11 +122,15 @@ def as_network(
 
 
 def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:
-    """Load a Segmenter onto a device, ready for inference.
+    """Load a Segmenter, or open an ONNX file, on a device, ready for inference.
 
     Raises:
         RecipeError: The device does not exist here, or has no room for it.
     """
+    if is_graph(model):
+        from geodistill.backends.graph_model import GraphSegmenter
+
+        model = GraphSegmenter(str(model))
     segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
     return to_device(segmenter, device).eval().to(memory_format=torch.channels_last)
 
@@ -237,6 +243,8 @@ def cache_bytes(raster: Raster, columns: int) -> int:
 
 def reader_threads(options: SlidingOptions, raster: Raster) -> int:
     """Return how many threads read a raster."""
+    if raster.remote and raster.driver in DRIVERS:  # each thread would ask for the same tiles again
+        return 1
     return options.readers or (4 if raster.remote else 1)
 
 

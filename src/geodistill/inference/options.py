@@ -25,6 +25,9 @@ SAMPLES = ("uint8", "float16", "float32")
 VECTOR_FORMATS = {"gpkg": "GPKG", "parquet": "Parquet", "fgb": "FlatGeobuf", "geojson": "GeoJSON"}
 """Formats of polygons by suffix, with GDAL's names."""
 
+TILE_SETS = ("pmtiles", "mbtiles")
+"""Files of map tiles by suffix."""
+
 MAX_OVERLAP = 0.75
 """Beyond it a scene costs more than sixteen times its pixels."""
 
@@ -116,6 +119,11 @@ class PredictOptions(SlidingOptions):
         objects: Names of classes whose objects are written one by one beside the polygons; see `write_objects`.
         right_angles: Names of those whose outlines get right angles.
         local_only: Refuse scenes that are read over the network, or from outside the folder of what names them.
+        aoi: A vector file: only what lies in its polygons is mapped.
+        preview: Write a picture of each map.
+        web_tiles: Write each map's tiles in Web Mercator, in one of `TILE_SETS`.
+        unlike: Write where each scene lies outside what the model was trained on.
+        zoom: Zoom level at which web maps (XYZ, WMS, WMTS) are read; they ask for ``aoi`` too.
 
     Raises:
         RecipeError: A number is out of range.
@@ -144,6 +152,11 @@ class PredictOptions(SlidingOptions):
     objects: tuple[str, ...] = ()
     right_angles: tuple[str, ...] = ()
     local_only: bool = False
+    aoi: str | None = None
+    zoom: int | None = None
+    preview: bool = False
+    web_tiles: str | None = None
+    unlike: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,6 +166,8 @@ class PredictOptions(SlidingOptions):
             raise UnknownNameError("precision", self.precision, PRECISIONS)
         if self.gsd not in GSDS:
             raise UnknownNameError("ground sampling distance", self.gsd, GSDS)
+        if self.web_tiles is not None and self.web_tiles not in TILE_SETS:
+            raise UnknownNameError("tile set", self.web_tiles, TILE_SETS)
         if isinstance(self.batch, int) and self.batch < 1:
             raise RecipeError(f"batch size {self.batch}", "at least 1")
         if self.blocks is not None and self.blocks < 1:
@@ -201,6 +216,11 @@ class PredictChoices(TypedDict, total=False):
     objects: tuple[str, ...]
     right_angles: tuple[str, ...]
     local_only: bool
+    aoi: str | None
+    zoom: int | None
+    preview: bool
+    web_tiles: str | None
+    unlike: bool
 
 
 def check_vector(vector: str | None, min_area: float, simplify: float) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 
 import torch
 
+from geodistill.backends.graph_facts import is_graph
 from geodistill.description import find_segmenter
 from geodistill.engine import Engine, run_tasks
-from geodistill.errors import ArtifactError, DataError, OutputError
+from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
 from geodistill.files import LONGEST_NAME
+from geodistill.inference.aoi import ElsewhereError, outline_on
 from geodistill.inference.geotiff import map_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
 from geodistill.inference.network import fixed_batch
@@ -26,7 +30,7 @@ from geodistill.inference.style import style_files
 from geodistill.inference.worker import SceneTask, Worker, offline_where
 from geodistill.nn.device import device_name
 from geodistill.outputs import check_outputs
-from geodistill.raster import IMAGE_SUFFIXES
+from geodistill.raster import IMAGE_SUFFIXES, Raster
 from geodistill.raster.source import is_local
 from geodistill.segmenter import Segmenter, read_description
 from geodistill.spec import Spec
@@ -45,6 +49,7 @@ def predict(
     options: PredictOptions | None = None,
     *,
     stack: bool = False,
+    mosaic: bool = False,
     engine: Engine = "local",
     workers: int = 1,
     address: str | None = None,
@@ -54,11 +59,12 @@ def predict(
     """Map scenes of any size, in memory that grows with their width and not with their height.
 
     Args:
-        model: A Segmenter, its directory or hub id.
+        model: A Segmenter, its directory or hub id; or an ONNX file (see `GraphSegmenter`).
         inputs: See `find_scenes`: rasters, folders of band files, STAC items, tile indexes.
         out: The map, a name that ends in ``.tif``; or a directory, which gets a map by the name of each scene.
         options: How, by default those of `PredictOptions`.
         stack: All inputs are band files of one scene.
+        mosaic: All inputs are neighbouring parts of one scene, on one grid; where they overlap, the first lies on top.
         engine: ``local`` or ``ray``.
         workers: Scenes, or blocks of them, that are worked on at once, each in a process of its own.
         address: Of the Ray cluster.
@@ -76,14 +82,19 @@ def predict(
         OutputError: A map cannot be written, or a file that would be written is read.
     """
     options = options or PredictOptions()
-    if options.local_only and not isinstance(model, Segmenter) and not Path(model).exists():
-        raise ArtifactError(f"no directory {model}", "a model on this machine, for --local-only")
-    spec = model.spec if isinstance(model, Segmenter) else read_description(find_segmenter(model))[2]
+    model, spec = find_model(model, options)
     if options.objects:
         find_classes(spec.legend, options.objects, options.right_angles)
     scenes = find_scenes(
-        inputs, stack=stack, bands=options.bands, model_bands=spec.bands, local_only=options.local_only
+        inputs,
+        stack=stack,
+        mosaic=mosaic,
+        bands=options.bands,
+        model_bands=spec.bands,
+        local_only=options.local_only,
+        zoom=options.zoom,
     )
+    scenes = touching(scenes, options)
     paths = map_paths(scenes, out)
     worker = Worker(model if isinstance(model, Segmenter) else str(model), options)
     run = partial(run_tasks, engine=engine, workers=workers, address=address, gpus=gpus)
@@ -91,8 +102,7 @@ def predict(
     try:
         with offline_where(options.local_only):
             read = check_scenes(scenes, spec, worker)
-        if not isinstance(model, Segmenter):
-            read.append(str(find_segmenter(model)))
+        read += [str(find_segmenter(model))] if not isinstance(model, Segmenter) else map(str, model.files)
         check_paths(paths, options, read)
         tasks = [SceneTask(scene, path) for scene, path in zip(scenes, paths, strict=True)]
         # Fewer scenes than workers: one scene after the other, each by all workers.
@@ -115,6 +125,23 @@ def predict(
     return [maps[index] for index in sorted(maps)]
 
 
+def find_model(model: Segmenter | Path | str, options: PredictOptions) -> tuple[Segmenter | Path | str, Spec]:
+    """Return a model, an ONNX file opened, and what it is about.
+
+    Raises:
+        ArtifactError: There is none, or it is not on this machine against ``local_only``.
+    """
+    if is_graph(model):
+        from geodistill.backends.graph_model import GraphSegmenter
+
+        model = GraphSegmenter(str(model))
+    if isinstance(model, Segmenter):
+        return model, model.spec
+    if options.local_only and not Path(model).exists():
+        raise ArtifactError(f"no directory {model}", "a model on this machine, for --local-only")
+    return model, read_description(find_segmenter(model))[2]
+
+
 def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> list[str]:
     """Open every scene once, so that a wrong one is named now and not after hours; a single one stays open.
 
@@ -125,6 +152,7 @@ def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> li
         DataError: One cannot be read or has other bands than the model.
     """
     read = {name for scene in scenes for name in (*scene.sources, scene.listed) if name is not None}
+    read |= {worker.options.aoi} if worker.options.aoi is not None else set()
     for scene in scenes:
         try:
             raster = open_scene(scene, worker.options, spec)
@@ -143,6 +171,50 @@ def check_scenes(scenes: Sequence[InputScene], spec: Spec, worker: Worker) -> li
             if not worker.options.keep_going:
                 raise
     return [name for name in sorted(read) if is_local(name)]
+
+
+def check_zoom(scenes: Sequence[InputScene], options: PredictOptions) -> None:
+    """Make sure that a zoom level is of a web map, and that a web map is not to be mapped from pole to pole.
+
+    Raises:
+        RecipeError: There is no web map, or no area.
+    """
+    on_the_web = [scene for scene in scenes if any("#zoom=" in source for source in scene.sources)]
+    if options.zoom is not None and not on_the_web:
+        raise RecipeError(f"--zoom {options.zoom} without a web map", "an address with {z}, {x} and {y}, a WMS or WMTS")
+    if on_the_web and options.aoi is None:
+        raise RecipeError(f"{on_the_web[0].source} without an area", "a vector file of what to map", "give --aoi")
+
+
+def touching(scenes: Sequence[InputScene], options: PredictOptions) -> list[InputScene]:
+    """Return the scenes that the area of interest touches; how many of several are left out, a warning says.
+
+    What cannot be opened stays: mapping it comes upon that.
+
+    Raises:
+        RecipeError: See `check_zoom`.
+        DataError: It touches none of several.
+    """
+    check_zoom(scenes, options)
+    if options.aoi is None or len(scenes) == 1:
+        return list(scenes)
+    kept = []
+    for scene in scenes:
+        with suppress(ElsewhereError):
+            try:
+                with offline_where(options.local_only), Raster(scene.source) as raster:
+                    outline_on(raster.grid, options.aoi, raster.source)
+            except ElsewhereError:
+                raise
+            except DataError:
+                pass
+            kept.append(scene)
+    if not kept:
+        raise DataError(f"{options.aoi} overlaps none of {len(scenes)} scenes", "an area inside some of them")
+    if len(kept) < len(scenes):
+        what = f"{len(scenes) - len(kept)} of {len(scenes)} scenes lie outside {options.aoi} and are left out"
+        warnings.warn(what, GeodistillWarning, stacklevel=3)
+    return kept
 
 
 def map_in_blocks(worker: Worker, task: SceneTask, *, blocks: int, run: Callable[..., Iterator[Any]]) -> SceneMap:
@@ -193,6 +265,12 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
         files.append(path.with_suffix(f".{options.vector}"))
         if options.objects:
             files += object_files(path, options.vector)
+    if options.web_tiles is not None:
+        files.append(path.with_suffix(f".{options.web_tiles}"))
+    if options.preview:
+        files.append(path.with_name(f"{path.stem}_preview.png"))
+    if options.unlike:
+        files.append(path.with_name(f"{path.stem}_unlike.tif"))
     if options.stac:
         files.append(path.with_suffix(".json"))
     return tuple(files)

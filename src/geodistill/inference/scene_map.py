@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,7 @@ from geodistill.inference.network import RunPlan, cache_bytes
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.strips import Hole
-from geodistill.inference.style import write_style
-from geodistill.inference.windows import Area
+from geodistill.inference.windows import Area, area_of
 from geodistill.raster import Raster, Window
 from geodistill.reading import parse_json, parse_object
 from geodistill.segmenter import Segmenter
@@ -59,6 +58,9 @@ class SceneMap:
         stac: The STAC item, where asked for.
         vectors: The polygons, where asked for.
         objects: The objects one by one, where asked for.
+        preview: The picture, where asked for.
+        tiles: The file of map tiles, where asked for.
+        unlike: Where the scene lies outside the training, where asked for.
         windows: Windows that the network computed, in this run and those it continued.
         holes: What could not be read, in pixels of the scene.
         finished_before: Whether an earlier run had made it already.
@@ -73,6 +75,9 @@ class SceneMap:
     stac: Path | None = None
     vectors: Path | None = None
     objects: Path | None = None
+    preview: Path | None = None
+    tiles: Path | None = None
+    unlike: Path | None = None
     windows: int = 0
     holes: tuple[Hole, ...] = ()
     finished_before: bool = False
@@ -108,19 +113,22 @@ def map_scene(
         OutputError: A map cannot be written, or another run is making it. Finished rows are kept for ``--resume``.
     """
     check_bands(raster, plan.network.bands)
-    options, area = plan.options, Area.whole(raster)
+    from geodistill.inference.beside import write_beside
+
+    options = plan.options
+    area = area_of(raster, options.aoi, plan.windows.size)
     if options.stac:
         from geodistill.inference.stac_item import require_pystac
 
         require_pystac()
     layers = layers_of(options, plan.network.classes)
-    about = identity(segmenter, plan, raster)
+    about = identity(segmenter, plan, area)
     files = {layer.name: map_beside(path, layer.name) for layer in layers}
     scene_map = SceneMap(raster.source, path, files.get("confidence"), files.get("probabilities"))
     if options.resume and (earlier := _finished_before(list(files.values()), run_of(about))) is not None:
         discard_work(path, about)
         scene_map = replace(scene_map, finished_before=True, windows=earlier[0], holes=earlier[1])
-        return _write_beside(scene_map, segmenter, raster, files, options)
+        return write_beside(scene_map, segmenter, area, files, options)
     blocks = blocks or [range(len(plan.windows.tops))]
     parts = [part for rows in blocks for part in plan.column_blocks(raster, rows)]
     finished = False
@@ -134,12 +142,12 @@ def map_scene(
                     segment_parts(plan, area, stored)
                     holes = tuple(hole for part in stored for hole in part.holes)
                     scene_map = replace(scene_map, windows=sum(part.windows for part in stored), holes=holes)
-                    info = MapInfo(raster.grid, segmenter.spec.legend, tags_of(segmenter, scene_map, about))
+                    info = MapInfo(area.grid, segmenter.spec.legend, tags_of(segmenter, scene_map, about))
                     # The map of classes comes last: where it is, all maps are.
                     for layer in reversed(layers):
                         write_map(files[layer.name], layer, stored, info, folder)
                 finished = True
-                return _write_beside(scene_map, segmenter, raster, files, options)
+                return write_beside(scene_map, segmenter, area, files, options)
             finally:
                 # While it is locked: once it is not, it may be another run's.
                 if finished or not has_finished_rows(path):
@@ -150,48 +158,6 @@ def map_scene(
         if has_finished_rows(path):
             raise type(error)(error.received, error.expected, _keeps(error.mend)) from error
         raise
-
-
-def _write_beside(
-    scene_map: SceneMap, segmenter: Segmenter, raster: Raster, files: Mapping[str, Path], options: PredictOptions
-) -> SceneMap:
-    """Write the style of a finished map, and polygons and the STAC item where asked for."""
-    legend, assets = segmenter.spec.legend, dict(files)
-    write_style(scene_map.path, legend)
-    if options.vector is not None:
-        from geodistill.inference.vector import write_vectors
-
-        vectors = write_vectors(
-            scene_map.path,
-            options.vector,
-            min_area=options.min_area,
-            simplify=options.simplify,
-            confidence=scene_map.confidence,
-        )
-        smaller = f", {vectors.left_out} smaller ones left out" if vectors.left_out else ""
-        scene_map = replace(scene_map, vectors=vectors.path, notes=(f"{vectors.polygons} polygons{smaller}",))
-        assets["polygons"] = vectors.path
-    if options.objects and options.vector is not None:
-        from geodistill.inference.objects.write_objects import write_objects
-
-        written = write_objects(
-            scene_map.path,
-            options.objects,
-            options.vector,
-            squared=options.right_angles,
-            min_area=options.min_area,
-            confidence=scene_map.confidence,
-        )
-        squared = f", {written.squared} with right angles" if options.right_angles else ""
-        notes = (*scene_map.notes, f"{written.objects} objects{squared}")
-        scene_map = replace(scene_map, objects=written.path, notes=notes)
-        assets["objects"] = written.path
-    if options.stac:
-        from geodistill.inference.stac_item import write_item
-
-        item = write_item(assets, raster.grid, legend, raster.source, describe(segmenter), raster.acquired)
-        scene_map = replace(scene_map, stac=item)
-    return scene_map
 
 
 def _keeps(mend: str) -> str:
@@ -239,8 +205,9 @@ def segment_parts(plan: RunPlan, area: Area, parts: Sequence[PartFiles]) -> None
                     writing.result()
 
 
-def identity(segmenter: Segmenter, plan: RunPlan, raster: Raster) -> dict[str, Any]:
+def identity(segmenter: Segmenter, plan: RunPlan, area: Area) -> dict[str, Any]:
     """Return all that the bytes of a map follow from, as JSON."""
+    raster, outline = area.raster, area.outline
     options, prompts = plan.options, plan.network.prompts
     return {
         "source": raster.source,
@@ -257,6 +224,7 @@ def identity(segmenter: Segmenter, plan: RunPlan, raster: Raster) -> dict[str, A
         "backend": plan.backend,
         "gsd": raster.grid.gsd,
         "nodata": options.nodata,
+        "aoi": None if outline is None else [outline.digest, *astuple(area.window)],
         "precision": plan.precision,
         "compile": options.compile,
         "device": next(segmenter.parameters()).device.type,

@@ -41,6 +41,9 @@ VECTORS = {
 }
 """Media type of each format of polygons, by suffix."""
 
+TILES = {".pmtiles": "application/vnd.pmtiles", ".mbtiles": "application/vnd.sqlite3"}
+"""Media type of each file of map tiles, by suffix."""
+
 ANY_TIME = {"start_datetime": "1800-01-01T00:00:00Z", "end_datetime": "9999-12-31T23:59:59Z"}
 """Span of an item whose scene does not say when it was taken; `geodistill:acquired` is then ``unknown``."""
 
@@ -145,6 +148,10 @@ def _projection(crs: CRS) -> dict[str, Any]:
 def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
     import pystac
 
+    if layer == "thumbnail":
+        return pystac.Asset(str(file.absolute()), "preview", None, pystac.MediaType.PNG, ["thumbnail"])
+    if layer == "tiles":
+        return pystac.Asset(str(file.absolute()), layer, None, TILES[file.suffix], ["data", "visual"])
     if layer in ("polygons", "objects"):
         return pystac.Asset(str(file.absolute()), layer, None, VECTORS[file.suffix], ["data"])
     extra: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
@@ -137,7 +137,7 @@ def read_strips(
     def read(window: Window) -> Rows:
         raster = handles.get()
         try:
-            return _read_chunk(Area(raster, area.window), window, keep_going)
+            return _read_chunk(replace(area, raster=raster), window, keep_going)
         finally:
             handles.put(raster)
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import DataError
-from geodistill.raster import Raster, Window
+from geodistill.inference.aoi import Outline, outline_on
+from geodistill.raster import Grid, Raster, Window
 from geodistill.raster.grid import window_starts
 
 MOST_WINDOWS = 2**20
@@ -109,15 +110,27 @@ class Part:
 
 @dataclass(frozen=True)
 class Area:
-    """A rectangle of an open raster, in its pixels, read as if it were a raster of its own."""
+    """A rectangle of an open raster, in its pixels, read as if it were a raster of its own.
+
+    Of an ``outline`` only the pixels inside are valid; those up to ``reach`` pixels from it are read too, so that a
+    network sees what is around it, and nothing else is.
+    """
 
     raster: Raster
     window: Window
+    outline: Outline | None = None
+    reach: int = 0
 
     @classmethod
     def whole(cls, raster: Raster) -> Area:
         """Return the whole raster."""
         return cls(raster, raster.grid.whole)
+
+    @property
+    def grid(self) -> Grid:
+        """Shape and georeferencing."""
+        grid = self.raster.grid
+        return grid if self.window == grid.whole else grid.window(self.window)
 
     def windows(self, size: int, overlap: float) -> WindowPlan:
         """Return the windows over the area: see `WindowPlan.of`."""
@@ -131,10 +144,45 @@ class Area:
         Raises:
             DataError: The file is truncated or corrupt there.
         """
-        image, valid = self.raster.read(part.moved(self.window.row, self.window.col), within=self.window)
+        place = part.moved(self.window.row, self.window.col)
+        if self.outline is None:
+            return self._read(place)
+        image: NDArray[Any] = np.zeros((self.raster.channels, part.height, part.width), self.raster.dtype)
+        valid = np.zeros((part.height, part.width), bool)
+        for piece in self.outline.pieces(place, self.reach):
+            inside = piece.moved(-place.row, -place.col).slices
+            image[(..., *inside)], valid[inside] = self._read(piece)
+        return image, valid & self.outline.mask(place)
+
+    def _read(self, place: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        image, valid = self.raster.read(place, within=self.window)
         if not valid.all():
             image *= valid
         return image, valid
+
+
+def area_of(raster: Raster, aoi: str | None, size: int) -> Area:
+    """Return what is mapped of a raster: the whole, or where a vector file says so.
+
+    That is the rectangle around the file's polygons with a quarter of a window's ``size`` on each side, as far as there
+    are pixels, and at least a window.
+
+    Raises:
+        DataError: See `outline_on`.
+    """
+    if aoi is None:
+        return Area.whole(raster)
+    outline = outline_on(raster.grid, aoi, raster.source)
+    rows = _around(outline.window.row, outline.window.height, raster.grid.height, size)
+    cols = _around(outline.window.col, outline.window.width, raster.grid.width, size)
+    return Area(raster, Window(rows[0], cols[0], rows[1], cols[1]), outline, size)
+
+
+def _around(first: int, length: int, limit: int, size: int) -> tuple[int, int]:
+    """Return the first pixel and the number of pixels around a range, within 0 to ``limit``."""
+    taken = min(max(length + size // 2, size), limit)
+    begin = min(max(first - (taken - length) // 2, 0), limit - taken)
+    return begin, taken
 
 
 def axis_weights(starts: Sequence[int], size: int, blend: str) -> NDArray[np.float32]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geodistill.errors import RecipeError
 from geodistill.inference.checkpoint import PartFiles, about_of, work_folder
 from geodistill.inference.inputs import InputScene, open_scene
 from geodistill.inference.network import RunPlan, as_network, fixed_batch, load_on, passes
 from geodistill.inference.options import BACKENDS, PRECISIONS, PredictOptions
 from geodistill.inference.scene_map import SceneMap, chosen_for, layers_of, map_scene, segment_parts
-from geodistill.inference.windows import Area, WindowPlan
+from geodistill.inference.windows import Area, WindowPlan, area_of
 from geodistill.nn.device import device_name
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
@@ -75,12 +76,13 @@ class Worker:
             GeodistillError: They cannot be segmented.
         """
         with self.open(task.scene) as raster:
-            _, plan = self.plan(task, raster)
+            segmenter, plan = self.plan(task, raster)
+            area = area_of(raster, self.options.aoi, segmenter.tile)
             layers = layers_of(plan.options, plan.network.classes)
             computed = 0
             for part in plan.column_blocks(raster, task.rows):
                 with PartFiles(work_folder(task.path), plan.windows, part, layers) as files:
-                    segment_parts(plan, Area.whole(raster), [files])
+                    segment_parts(plan, area, [files])
                     computed += files.windows
             return computed
 
@@ -122,9 +124,11 @@ class Worker:
             GeodistillError: The model reads the climate zone and nothing says where the scene lies, or what was asked
                 for is not available.
         """
-        options, area = as_begun(task.path, self.options), Area.whole(raster)
+        options, area = as_begun(task.path, self.options), area_of(raster, self.options.aoi, self.segmenter.tile)
+        if self.segmenter.runs_itself:
+            options = run_by_itself(options)
         windows = area.windows(self.segmenter.tile, options.overlap)
-        segmenter, prompts = self._at_place(raster, windows)
+        segmenter, prompts = self._at_place(area, windows)
         if prompts is not None:
             return segmenter, _settle(segmenter, options, area, windows, prompts)
         # What is measured on one scene holds for others of about its size: small ones are not worth much of a search.
@@ -134,7 +138,7 @@ class Worker:
             self._plans[key] = _settle(segmenter, options, area, windows, None)
         return segmenter, replace(self._plans[key], options=options, windows=windows)
 
-    def _at_place(self, raster: Raster, windows: WindowPlan) -> tuple[Segmenter, NDArray[np.int64] | None]:
+    def _at_place(self, area: Area, windows: WindowPlan) -> tuple[Segmenter, NDArray[np.int64] | None]:
         """Return the model for the place of a scene, and each window's prompt where it spans climate zones."""
         segmenter = self.segmenter
         if not segmenter.prompts:
@@ -143,7 +147,7 @@ class Worker:
 
         options = self.options
         hint = LocationHint(options.lonlat, options.zone, options.region, options.date)
-        prompts = scene_prompts(segmenter, raster, windows, hint)
+        prompts = scene_prompts(segmenter, area.raster, windows, hint, area.grid)
         if prompts is None or len(segmenter.prompts) == 1:
             return segmenter, None
         if (prompts != prompts[0, 0]).any():
@@ -169,6 +173,18 @@ def _settle(
     from geodistill.inference.prepare import prepare
 
     return prepare(segmenter, options, area, windows, prompts)
+
+
+def run_by_itself(options: PredictOptions) -> PredictOptions:
+    """Return the options for a model that nothing but itself can run.
+
+    Raises:
+        RecipeError: Another backend or precision is asked for.
+    """
+    if options.backend not in ("auto", "torch", "onnx") or options.precision not in ("auto", "fp32") or options.compile:
+        asked = f"backend {options.backend}, precision {options.precision}, compile {options.compile}"
+        raise RecipeError(f"an ONNX file as the model with {asked}", "ONNX Runtime in fp32, which runs it as it is")
+    return replace(options, backend="torch", precision="fp32")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.data.sample import Batch
+from geodistill.errors import RecipeError
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
 
@@ -28,6 +29,10 @@ class CommonLosses:
         kd_temperature: Softmax temperature of the term ``kd``.
         cwd_temperature: Of ``cwd``.
         dist_temperature: Of ``dist_inter`` and ``dist_intra``.
+        pseudo_labels: What the term ``pseudo`` learns of a teacher's classes of images without labels: its
+            probabilities, ``soft``, or its class, ``hard``.
+        pseudo_confidence: Least probability of a pixel's class for that, lower for classes of which the teacher is
+            less sure; 0 takes every pixel.
         dist_warmup_steps: Steps in which the factors of these two rise from 0: correlations weigh most on a student
             whose probabilities hardly differ yet.
     """
@@ -36,7 +41,13 @@ class CommonLosses:
     kd_temperature: float = 1.0
     cwd_temperature: float = 4.0
     dist_temperature: float = 1.0
+    pseudo_labels: Literal["soft", "hard"] = "soft"
+    pseudo_confidence: float = 0.0
     dist_warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pseudo_confidence < 1:
+            raise RecipeError(f"losses.pseudo_confidence {self.pseudo_confidence}", "a probability from 0, below 1")
 
     def idle_keys(self, weights: Mapping[str, float]) -> dict[str, str]:
         """Return the recipe keys of distillation terms that have no factor, each with the reason."""
@@ -45,6 +56,8 @@ class CommonLosses:
             "cwd_temperature": ("cwd",),
             "dist_temperature": ("dist_inter", "dist_intra"),
             "dist_warmup_steps": ("dist_inter", "dist_intra"),
+            "pseudo_labels": ("pseudo",),
+            "pseudo_confidence": ("pseudo",),
         }
         used = {name.rpartition(".")[2] for name, weight in weights.items() if weight != 0}
         return {
@@ -63,12 +76,22 @@ class Objective:
     Attributes:
         weights: The factor of each term before any schedule.
         label_free: The terms that images without labels serve as well.
+        wants_plain: Whether it needs each image as it was before its colours were changed, too.
     """
 
     label_free: frozenset[str] = frozenset()
+    wants_plain: bool = False
 
     def __init__(self, weights: dict[str, float]) -> None:
         self.weights = weights
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return what the network is to see of a batch, with what its terms need beside; the same batch here."""
+        return batch
+
+    def lines(self) -> list[str]:
+        """Return what a user should know at the end of a run, one line each."""
+        return []
 
     @abstractmethod
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -116,6 +139,7 @@ class Method:
         adapters: Modules trained beside the network that only the losses use; no Segmenter holds them.
         weighting: The `Weighting` that turns terms and factors into one number; their sum where not given.
         teachers: The frozen teachers that the objective asks, by their names in the recipe.
+        notes: What a user should know before the first step, one line each.
         complete: Adds to the trained network's state what only a finished one needs.
     """
 
@@ -128,6 +152,7 @@ class Method:
     adapters: nn.Module | None = None
     weighting: nn.Module | None = None
     teachers: dict[str, FrozenTeacher] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     complete: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
     def uses_unlabelled(self) -> bool:

@@ -40,6 +40,9 @@ float32 logits, ``mask``, ``(B, H, W)`` int64, and the recipe's ``losses``, whic
 FEATURE_LOSSES = ("feature", "adversarial")
 """Distillation terms on features."""
 
+PSEUDO = "pseudo"
+"""The term on images without labels alone, whose labels are the teacher's: see `geodistill.methods.self_training`."""
+
 Stage = Literal["phase", "labels"]
 """A part of a run: the method's own phase without labels, or the steps on labels."""
 
@@ -60,6 +63,8 @@ class OptimizerConfig:
             are as they stand where not given.
         layer_decay: Of a plain vision transformer as encoder: factor of the learning rate from each block to the one
             before it, and to the last from what follows it.
+        freeze: Share of the steps on labels, the first ones, in which the encoder stands still, batch norm statistics
+            too; then it learns at `encoder_lr`.
     """
 
     lr: float = 6e-4
@@ -70,8 +75,11 @@ class OptimizerConfig:
     clip_norm: float | None = None
     lr_batch: int | None = None
     layer_decay: float | None = None
+    freeze: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.freeze <= 1:
+            raise RecipeError(f"optimizer.freeze {self.freeze}", "a share from 0 to 1")
         if self.lr_batch is not None and self.lr_batch < 1:
             raise RecipeError(f"optimizer.lr_batch {self.lr_batch}", "a number of samples from 1")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
@@ -154,25 +162,41 @@ class TrainerConfig:
         max_steps: Optimiser steps on labels; 0 ends the run after the phase before them.
         val_every_steps: Steps between two looks at the validation split.
         patience: Looks without a better validation mIoU before the run stops early; never where not given.
-        precision: Lightning's name: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        precision: Lightning's name: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``auto`` is ``bf16-mixed`` where the
+            device has instructions for bfloat16, else ``32-true``.
         accelerator: ``auto``, ``cpu``, ``gpu`` ...
         devices: Number of processes, each with its device and its share of the batch.
         seed: Seed of weights, crops and dropout.
         gradient_norms_every: Log each loss term's gradient norm on the encoder every so many steps; 0 never.
         save_every_steps: Steps between two resume points.
         pictures: Validation images in the picture grid; 0 none.
+        ema: Share of an average of the weights that stays at each step, such as 0.99: it follows the weights, is
+            validated beside them, and the better of the two is kept. No average where not given.
+        accumulate: Batches whose gradients make one step; their mean counts each batch alike.
+        max_hours: Longest time for the steps on labels, over all calls; the run ends with the weights it has then.
     """
 
     max_steps: int = 2000
     val_every_steps: int = 200
     patience: int | None = None
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
     devices: int = 1
     seed: int = 42
     gradient_norms_every: int = 0
     save_every_steps: int = 100
     pictures: int = 4
+    ema: float | None = None
+    accumulate: int = 1
+    max_hours: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise RecipeError(f"trainer.ema {self.ema}", "a share above 0 and below 1, such as 0.99")
+        if self.accumulate < 1 or (self.max_hours is not None and self.max_hours <= 0):
+            raise RecipeError(
+                f"trainer.accumulate {self.accumulate}, max_hours {self.max_hours}", "at least 1, and above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -222,6 +246,10 @@ class Recipe:
         """
         return replace(self, network=replace(self.network, encoder_weights=None))
 
+    def terms(self) -> list[str]:
+        """Return the names of the method's own loss terms."""
+        return list(type(self.losses)().weights)
+
     def frozen_parts(self) -> dict[str, int]:
         """Return the parameters of models that run before training alone, by what they are called."""
         return {}
@@ -235,14 +263,16 @@ class BuildContext:
         spec: Classes and bands of the data, and the normalisation of the network's input.
         data_spec: The same with the data's own normalisation, where that is another.
         teachers: The recipe's teachers that are asked for, by name; ``teacher`` among them where the method needs one.
-        rows: The labelled images that will be seen, for a method that needs the place of each.
+        rows: The images that will be seen, with labels or without, for a method that needs the place of each.
         sets: Spec of each data set by name, where the network learns several at once.
+        class_pixels: Training pixels of each class, as the manifest counted them; empty where it did not.
     """
 
     spec: Spec
     teachers: Mapping[str, FrozenTeacher] = field(default_factory=dict)
     rows: Sequence[Row] = ()
     sets: Mapping[str, Spec] = field(default_factory=dict)
+    class_pixels: Sequence[int] = ()
     data_spec: Spec | None = None
 
 
@@ -287,7 +317,7 @@ def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[
 class Term:
     """A distillation term by its name in ``losses.weights``, its teacher's, and its kind.
 
-    The kind is a key of `LOGIT_LOSSES`, or one of `FEATURE_LOSSES`.
+    The kind is a key of `LOGIT_LOSSES`, one of `FEATURE_LOSSES`, or `PSEUDO`.
     """
 
     name: str
@@ -303,7 +333,7 @@ def split_weights(
     Raises:
         UnknownNameError: A term is neither.
     """
-    kinds = (*LOGIT_LOSSES, *FEATURE_LOSSES)
+    kinds = (*LOGIT_LOSSES, *FEATURE_LOSSES, PSEUDO)
     distilled = {name: weight for name, weight in weights.items() if name not in method_terms}
     for name in distilled:
         if name.rpartition(".")[2] not in kinds:

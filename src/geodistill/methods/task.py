@@ -13,12 +13,15 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from geodistill.data.mixing import Mixing
 from geodistill.data.sample import Batch
 from geodistill.errors import RecipeError, TrainingError
 from geodistill.lazy import load
+from geodistill.methods.freezing import Freezing
 from geodistill.methods.method import Method
 from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.metrics import ConfusionMatrix
+from geodistill.nn.averaging import AveragedNetwork
 from geodistill.nn.losses import gradient_norms, weighted_sum
 from geodistill.nn.output import Normalised, SegmentationOutput
 from geodistill.spec import Spec
@@ -60,10 +63,16 @@ class SegmentationTask(lightning.LightningModule):
         gradient_norms_every: Log each term's gradient norm on the encoder every so many steps; 0 never.
         sets: Spec of each data set by name, where the network learns several at once; batches then say by ``set``
             which they are of.
+        ema: Decay of an average of the weights that follows them, see `AveragedNetwork`; none where not given.
+        mixing: How images of a batch are mixed, see `Mixing`.
 
     Attributes:
+        averaged: The network with the averaged weights, or ``None``.
         sets: As given, or the one Spec under an empty name.
-        set_miou: Validation mIoU in 0..1 of each set at the last validation.
+        set_miou: Validation mIoU in 0..1 of each set at the last validation, of the better of the two weights.
+
+    Raises:
+        RecipeError: The encoder cannot stand still, as `optimizer.freeze` asks.
     """
 
     def __init__(
@@ -75,6 +84,8 @@ class SegmentationTask(lightning.LightningModule):
         max_steps: int,
         gradient_norms_every: int = 0,
         sets: Mapping[str, Spec] | None = None,
+        ema: float | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
         # Channels-last is the faster layout of convolutions on CPUs and GPUs alike.
@@ -86,19 +97,37 @@ class SegmentationTask(lightning.LightningModule):
         self._optimizer, self._schedule = optimizer, schedule
         self._max_steps, self._norms_every = max_steps, gradient_norms_every
         self.sets = dict(sets or {"": spec})
+        self.averaged = None if ema is None else AveragedNetwork(self.network, ema)
+        for teacher in method.teachers.values():
+            teacher.follow(self.averaged)
         self.set_miou: dict[str, float] = {}
-        self._confusions = [ConfusionMatrix(each.classes) for each in self.sets.values()]
+        self._mixing = mixing or Mixing()
+        self._freezing = Freezing(method, round(optimizer.freeze * max_steps))
+        self._confusions = self._empty_confusions()
 
     def forward(self, batch: Batch) -> SegmentationOutput:
         """Images in sensor units, with what the network takes beside them -> its output."""
+        return self._forward(self.network, batch)
+
+    def _forward(self, network: nn.Module, batch: Batch) -> SegmentationOutput:
         context = {name: value.to(self.device) for name, value in self._method.context(batch).items()}
         image = batch["image"].contiguous(memory_format=torch.channels_last)
-        output: SegmentationOutput = self.network(image, **context)
+        output: SegmentationOutput = network(image, **context)
         return output
 
     def on_fit_start(self) -> None:
         """Bring the teacher to this process's device."""
         self._method.objective.to(self.device)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Hold the encoder still, or let it go."""
+        self._freezing(self.global_step)
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Take a step, and move the averaged weights along."""
+        super().optimizer_step(*arguments, **options)
+        if self.averaged is not None:
+            self.averaged.update(self.network)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum the weighted terms of one batch.
@@ -107,6 +136,7 @@ class SegmentationTask(lightning.LightningModule):
             TrainingError: A term is not finite; the message names the term and the samples.
         """
         objective, step = self._method.objective, self.global_step
+        batch = self._mixing(objective.prepare(batch))
         output = self(batch)
         terms = objective(output, batch, step)
         weights = {name: objective.weight(name, step) for name in terms}
@@ -132,13 +162,14 @@ class SegmentationTask(lightning.LightningModule):
                 self.log(f"gradient/{name}", factors[name] * norm)
         return total
 
-    def network_weights(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def network_weights(self, state: Mapping[str, Tensor] | None = None, averaged: bool = False) -> dict[str, Tensor]:
         """Return the network's weights on the CPU, by its own names.
 
         Args:
             state: Result of `state_dict`, such as a checkpoint's; the task's present one where not given.
+            averaged: The averaged weights, which there must be.
         """
-        prefix = "network.network."  # this task's, then `Normalised`'s
+        prefix = f"{'averaged.' if averaged else ''}network.network."  # this task's, then `Normalised`'s
         tensors = self.state_dict() if state is None else state
         return {k.removeprefix(prefix): v.detach().cpu() for k, v in tensors.items() if k.startswith(prefix)}
 
@@ -146,24 +177,53 @@ class SegmentationTask(lightning.LightningModule):
         encoder = getattr(self._method.network, "encoder", self._method.network)
         return [parameter for parameter in encoder.parameters() if parameter.requires_grad]
 
+    def _empty_confusions(self) -> list[list[ConfusionMatrix]]:
+        """Return a fresh confusion matrix for each set, of the weights and of the averaged ones where there are any."""
+        weights = 1 if self.averaged is None else 2
+        return [[ConfusionMatrix(spec.classes) for spec in self.sets.values()] for _ in range(weights)]
+
     def on_validation_epoch_start(self) -> None:
         """Begin a fresh confusion matrix for each set."""
-        self._confusions = [ConfusionMatrix(spec.classes) for spec in self.sets.values()]
+        self._confusions = self._empty_confusions()
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Count predictions against labels; return the predictions ``(B, H, W)`` int64 to callbacks.
 
         Where there are several sets, a batch is of one of them.
         """
-        prediction: Tensor = self(batch).logits.argmax(1)
         position = int(batch["set"][0]) if "set" in batch else 0
-        self._confusions[position].update(prediction.cpu().numpy(), batch["mask"].cpu().numpy())
+        outputs = [self(batch)]
+        if self.averaged is not None:
+            outputs.append(self._forward(self.averaged, batch))
+        for output, confusions in zip(outputs, self._confusions, strict=True):
+            confusions[position].update(output.logits.argmax(1).cpu().numpy(), batch["mask"].cpu().numpy())
+        prediction: Tensor = outputs[0].logits.argmax(1)
         return prediction
 
     def on_validation_epoch_end(self) -> None:
-        """Log mIoU and OA over the whole validation split, summed over processes; the means over the sets."""
+        """Log mIoU and OA over the whole validation split, summed over processes; the means over the sets.
+
+        ``val/miou`` and ``val/oa`` are of the weights as they are, ``val/miou_ema`` and ``val/oa_ema`` of the averaged
+        ones.
+        """
+        scores_by_weights = [self._measured(confusions) for confusions in self._confusions]
+        means = [
+            [sum(scores[part] for scores in each.values()) / len(each) if each else math.nan for part in (0, 1)]
+            for each in scores_by_weights
+        ]
+        averaged_wins = len(means) > 1 and means[1][0] > means[0][0]
+        self.set_miou = {name: miou for name, (miou, _) in scores_by_weights[int(averaged_wins)].items()}
+        for name, (miou, _) in scores_by_weights[0].items():
+            if name:
+                self.log(f"val/{name}.miou", miou, sync_dist=False)
+        for mean, suffix in zip(means, ("", "_ema"), strict=False):
+            self.log(f"val/miou{suffix}", mean[0], prog_bar=not suffix, sync_dist=False)
+            self.log(f"val/oa{suffix}", mean[1], sync_dist=False)
+
+    def _measured(self, confusions: list[ConfusionMatrix]) -> dict[str, tuple[float, float]]:
+        """Return mIoU and OA of each set by name, over all processes."""
         measured: dict[str, tuple[float, float]] = {}
-        for (name, spec), confusion in zip(self.sets.items(), self._confusions, strict=True):
+        for (name, spec), confusion in zip(self.sets.items(), confusions, strict=True):
             counts = torch.from_numpy(confusion.counts.copy()).to(self.device)
             if self.trainer.world_size > 1:
                 counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
@@ -172,13 +232,7 @@ class SegmentationTask(lightning.LightningModule):
             scores = total.scores(spec.legend)
             if len(self.sets) == 1 or scores.support.sum():  # a set may have no validation images
                 measured[name] = (float(scores.miou), float(scores.oa))
-        self.set_miou = {name: miou for name, (miou, _) in measured.items()}
-        for name, miou in self.set_miou.items():
-            if name:
-                self.log(f"val/{name}.miou", miou, sync_dist=False)
-        for position, name in enumerate(("val/miou", "val/oa")):
-            mean = sum(scores[position] for scores in measured.values()) / len(measured) if measured else math.nan
-            self.log(name, mean, prog_bar=position == 0, sync_dist=False)
+        return measured
 
     def configure_optimizers(self) -> Any:
         """AdamW over `parameter_groups`, its rate set at every step by the schedule."""

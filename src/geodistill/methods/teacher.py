@@ -24,6 +24,7 @@ RGB = ("red", "green", "blue")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Storage = Literal["float16", "uint8"]
 """How a cache keeps a teacher's outputs."""
+OWN_STUDENT = "student"  # as ``teacher.segmenter``
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TeacherConfig:
         statistics: What the teacher's input is normalised by: ``encoder`` (what its weights expect, for 8-bit
             images and for a Segmenter's sensor) or ``data`` (the data's own mean and deviation, for other units).
         segmenter: A Segmenter directory, the run that made it, or a hub id: a teacher for logits and, by its
-            encoder, for features. Encoder, weights and statistics are then its own.
+            encoder, for features. Encoder, weights and statistics are then its own. ``student``: its ``trainer.ema``.
         precision: Of the teacher's computation; ``auto`` is half precision on a GPU and 32 bits on a CPU.
         logits_stride: Compare logits at this stride in pixels, averaged: 4 costs a sixteenth of the work and cache.
         cache: Directory that keeps the teacher's outputs, so that each view of an image is computed once.
@@ -140,6 +141,9 @@ class FrozenTeacher(ABC):
     def to(self, device: torch.device | str) -> None:
         """Move all that it computes with."""
         self.module.to(device)
+
+    def follow(self, averaged: nn.Module | None) -> None:  # noqa: B027 (most teachers have nothing to take)
+        """Take the student's averaged weights, where those are the teacher."""
 
     def ask(self, levels: Sequence[int] = (), logits: bool = False) -> None:
         """Say what `targets` is to return, besides what was asked for before.

@@ -50,6 +50,14 @@ def mean_over_processes(count: Tensor, least: float = 1.0) -> Tensor:
     return count.clamp(min=least)
 
 
+def sum_over_processes(counts: Tensor) -> Tensor:
+    """Return counts summed over the processes of a distributed step."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        counts = counts.clone()
+        torch.distributed.all_reduce(counts)
+    return counts
+
+
 def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:
     """Return region Dice on softmax probabilities, in 0..1, the mean over all classes (GeoSeg's form).
 

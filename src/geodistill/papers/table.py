@@ -101,6 +101,7 @@ class Table:
         scored_set: Another set that is scored instead, where nothing is trained on it.
         scored_region: Where that set lies (see `geodistill.text.places`), or ``file`` where its files are named by
             their region; not given where they say it themselves.
+        scored_gsd: Metres per pixel that its images are brought to first, about those that were trained on.
         class_map: Class of that set by class of the one trained on; scores are those of the classes in it.
         classes: Classes the means are over; all where not given.
         flips: Average predictions over mirrored images.
@@ -121,6 +122,7 @@ class Table:
     scored: str = "test"
     scored_set: str | None = None
     scored_region: str | None = None
+    scored_gsd: float | None = None
     class_map: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     flips: bool = False

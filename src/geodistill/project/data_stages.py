@@ -13,7 +13,7 @@ from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.files import atomic_path
 from geodistill.label.config import LabelSettings
 from geodistill.project.project_file import ProjectFile, typed_values
-from geodistill.project.stage_job import Outcome, StageJob
+from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_table import key_types
 
 FINDINGS = "findings.json"
@@ -58,7 +58,7 @@ def label_settings(project: ProjectFile, settings: Mapping[str, Any]) -> LabelSe
     return LabelSettings(**given)
 
 
-def run_label(job: StageJob) -> Outcome:
+def run_label(job: StageJob) -> StageResult:
     """Make masks for every box.
 
     Raises:
@@ -72,10 +72,10 @@ def run_label(job: StageJob) -> Outcome:
     account = build(settings, job.folder, work=work, resume=True, keep_going=keep_going, progress=True)
     images, boxes = account["images"], account["boxes"]
     summary = f"{images['labelled']} of {images['in']} images, {boxes['labelled']} of {boxes['in']} boxes labelled"
-    return Outcome(summary, {"images": images, "boxes": boxes, "seed": settings.seed})
+    return StageResult(summary, {"images": images, "boxes": boxes, "seed": settings.seed})
 
 
-def run_scan(job: StageJob) -> Outcome:
+def run_scan(job: StageJob) -> StageResult:
     """Write a manifest.
 
     Raises:
@@ -99,14 +99,14 @@ def run_scan(job: StageJob) -> Outcome:
         progress=True,
     )
     report.manifest.refuse_problems()
-    found = report.to_dict()
-    counts = ", ".join(f"{split} {count}" for split, count in found["images"].items())
+    scanned = report.to_dict()
+    counts = ", ".join(f"{split} {count}" for split, count in scanned["images"].items())
     left = len(report.images_without_mask)
     summary = f"{len(report.manifest.entries)} images ({counts})" + (f", {left} without mask" if left else "")
-    return Outcome(summary, {key: found[key] for key in ("images", "bands", "notes")} | {"seed": plan.seed})
+    return StageResult(summary, {key: scanned[key] for key in ("images", "bands", "notes")} | {"seed": plan.seed})
 
 
-def run_check(job: StageJob) -> Outcome:
+def run_check(job: StageJob) -> StageResult:
     """Look for broken files; the findings are written down where none is an error.
 
     Raises:
@@ -127,4 +127,4 @@ def run_check(job: StageJob) -> Outcome:
     with atomic_path(job.folder / FINDINGS) as part:
         part.write_text(json.dumps([finding.to_dict() for finding in findings], indent=1), encoding="utf-8")
     kinds = dict(Counter(finding.kind for finding in findings))
-    return Outcome(f"{len(manifest.entries)} images, {len(findings)} warnings", {"warnings": kinds})
+    return StageResult(f"{len(manifest.entries)} images, {len(findings)} warnings", {"warnings": kinds})

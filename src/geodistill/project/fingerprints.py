@@ -99,8 +99,21 @@ def visible_files(folder: Path) -> Iterator[str]:
     Raises:
         OSError: A folder cannot be read.
     """
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and name not in (LOCK, HOLDER) and not is_leftover(name):
-                yield (Path(place) / name).relative_to(folder).as_posix()
+    for place, files in walk_links(folder):
+        for name in files:
+            if name not in (LOCK, HOLDER) and not is_leftover(name):
+                yield (place / name).relative_to(folder).as_posix()
+
+
+def walk_links(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and those below with their files, sorted, no hidden ones; links are followed, but in no circle."""
+    entered = {os.path.realpath(root)}
+    for place, folders, files in os.walk(root, followlinks=True):
+        kept = []
+        for name in sorted(name for name in folders if not name.startswith(".")):
+            real = os.path.realpath(Path(place) / name)
+            if real not in entered:
+                entered.add(real)
+                kept.append(name)
+        folders[:] = kept
+        yield Path(place), sorted(name for name in files if not name.startswith("."))

@@ -17,7 +17,7 @@ from geodistill.training.recipe_files import list_recipes
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
-_LOOSER = {
+_LOOSER: dict[tuple[str, str], dict[str, Any]] = {
     ("predict", "bands"): {"type": "array", "items": {"type": ["string", "integer"]}},
     ("predict", "max_memory"): {"type": ["integer", "string", "null"]},
 }
@@ -71,7 +71,9 @@ def _stage(name: str, schemas: _Schemas) -> dict[str, Any]:
     owners = [load(target) for target in kind.options]
     for key, hint in key_types(name).items():
         owner = next(owner for owner in owners if key in owner.__dataclass_fields__)
-        properties[key] = schemas.of_key(owner, key, hint) | _LOOSER.get((name, key), {})
+        properties[key] = schemas.of_key(owner, key, hint)
+        if (name, key) in _LOOSER:
+            properties[key] = {"description": properties[key]["description"]} | _LOOSER[name, key]
     if kind.is_fit:
         properties["recipe"] |= {"anyOf": [{"enum": list_recipes()}, {"type": "string"}]}
         properties |= _recipe_properties(schemas)
@@ -87,12 +89,12 @@ def _stage(name: str, schemas: _Schemas) -> dict[str, Any]:
 
 def _recipe_properties(schemas: _Schemas) -> dict[str, Any]:
     """Return every key of every method's recipe, nested as in recipes and dotted as in flags."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    options_of: dict[str, list[dict[str, Any]]] = {}
     for _, recipe in _methods():
         for key, schema in _keys(schemas, recipe):
-            if schema not in found.setdefault(key, []):
-                found[key].append(schema)
-    return {key: options[0] if len(options) == 1 else {"anyOf": options} for key, options in found.items()}
+            if schema not in options_of.setdefault(key, []):
+                options_of[key].append(schema)
+    return {key: options[0] if len(options) == 1 else {"anyOf": options} for key, options in options_of.items()}
 
 
 def _keys(schemas: _Schemas, kind: type[Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

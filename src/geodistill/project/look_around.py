@@ -10,6 +10,7 @@ from pathlib import Path
 from geodistill.data.layout import IMAGE_FOLDERS, MASK_ENDINGS, MASK_FOLDERS
 from geodistill.description import DESCRIPTION
 from geodistill.errors import DataError
+from geodistill.project.fingerprints import walk_links
 from geodistill.raster import IMAGE_SUFFIXES, Raster
 
 SCENE_PIXELS = 2 << 20
@@ -61,7 +62,7 @@ def look_around(root: Path) -> FolderContents:
     """
     if not root.is_dir():
         raise DataError(f"no folder {root}", "a folder with images")
-    folders = dict(_folders(root))
+    folders = dict(walk_links(root))
     models = [folder for folder, files in folders.items() if DESCRIPTION in files]
     kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(model) for model in models)}
     rasters = {folder: _images(names) for folder, names in kept.items() if _images(names)}
@@ -84,12 +85,6 @@ def look_around(root: Path) -> FolderContents:
     if not (contents.pairs or contents.annotations or contents.images or contents.scenes):
         raise DataError(f"no image in {root}", f"files {', '.join(IMAGE_SUFFIXES)}")
     return contents
-
-
-def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    for place, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place), sorted(name for name in files if not name.startswith("."))
 
 
 def _images(names: Sequence[str]) -> list[str]:
@@ -121,12 +116,12 @@ def _annotations(folder: Path, names: Sequence[str], images: Sequence[Path]) -> 
     if nearest is None:
         return
     for name in names:
-        if name.lower().endswith((".json", ".geojson")) and (found := _format_of(folder / name)):
-            yield Annotation(folder / name, found, nearest)
+        if name.lower().endswith((".json", ".geojson")) and (kind := _format_of(folder / name)):
+            yield Annotation(folder / name, kind, nearest)
     for suffix in (".xml", ".txt"):
         first = next((name for name in names if name.lower().endswith(suffix) and "readme" not in name.lower()), None)
-        if first is not None and (found := _format_of(folder / first)):
-            yield Annotation(folder, found, nearest)
+        if first is not None and (kind := _format_of(folder / first)):
+            yield Annotation(folder, kind, nearest)
 
 
 def _nearness(folder: Path, images: Path) -> tuple[int, bool]:

@@ -10,7 +10,7 @@ from typing import Any
 from geodistill.errors import DataError, RecipeError
 from geodistill.inference.options import PredictOptions
 from geodistill.project.project_file import ProjectFile, typed_values
-from geodistill.project.stage_job import Outcome, StageJob
+from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_records import read_record
 from geodistill.project.stage_table import key_types, kind_of
 
@@ -27,7 +27,7 @@ def predict_options(project: ProjectFile, settings: Mapping[str, Any]) -> Predic
     return PredictOptions(**known, resume=True)
 
 
-def run_predict(job: StageJob) -> Outcome:
+def run_predict(job: StageJob) -> StageResult:
     """Map scenes.
 
     Raises:
@@ -51,10 +51,10 @@ def run_predict(job: StageJob) -> Outcome:
     holes = sum(len(scene_map.holes) for scene_map in maps)
     summary = f"{len(maps)} map{'s' if len(maps) != 1 else ''}" + (f", {holes} holes" if holes else "")
     facts = {"maps": [scene_map.path.name for scene_map in maps], "holes": holes}
-    return Outcome(summary, facts | {"scenes": [scene_map.source for scene_map in maps]})
+    return StageResult(summary, facts | {"scenes": [scene_map.source for scene_map in maps]})
 
 
-def run_export(job: StageJob) -> Outcome:
+def run_export(job: StageJob) -> StageResult:
     """Write the model in other forms.
 
     Raises:
@@ -82,10 +82,10 @@ def run_export(job: StageJob) -> Outcome:
         known = {key: value for key, value in options.items() if key in exporter.options}
         export(job.model(), form, out, ExportOptions(**known))
         written.append(out.name)
-    return Outcome(", ".join(written), {"files": written})
+    return StageResult(", ".join(written), {"files": written})
 
 
-def run_report(job: StageJob) -> Outcome:
+def run_report(job: StageJob) -> StageResult:
     """Write a page of all results, and one of the labels where boxes became masks.
 
     Raises:
@@ -113,7 +113,7 @@ def run_report(job: StageJob) -> Outcome:
         pages.append(write_report(job.project.out / shown, job.folder / "report.html", options))
     if not pages:
         raise DataError(f"{job.project.path}, report: no stage to write one about", "a model, a map or labels")
-    return Outcome(", ".join(page.name for page in pages), {"pages": [page.name for page in pages]})
+    return StageResult(", ".join(page.name for page in pages), {"pages": [page.name for page in pages]})
 
 
 def _first(names: Sequence[str], kind: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from geodistill.errors import TrainingError
-from geodistill.project.stage_job import Outcome, StageJob
+from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_recipe import in_full, overrides_of, resolved_recipe
 from geodistill.project.stage_table import KINDS, kind_of
 from geodistill.project.wiring import SIGN, recipe_file
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from geodistill.methods.schema import Recipe
 
 
-def run_fit(job: StageJob) -> Outcome:
+def run_fit(job: StageJob) -> StageResult:
     """Train a recipe, or take up what is left of a run.
 
     Raises:
@@ -33,14 +33,14 @@ def run_fit(job: StageJob) -> Outcome:
         _fit(recipe, job.folder, restart=finished)
     facts: dict[str, Any] = {"seed": recipe.trainer.seed, "recipe": job.values["recipe"], "steps": recipe.phase_steps}
     if "labels" not in recipe.stages:
-        return Outcome(f"an encoder, after {recipe.phase_steps} steps", facts)
+        return StageResult(f"an encoder, after {recipe.phase_steps} steps", facts)
     from geodistill.description import load_description
 
     provenance = load_description(result)["provenance"]
     score = provenance["scores"]["validation_miou"]
     facts |= {"validation_miou": score, "best_step": provenance["step"], "steps": recipe.trainer.max_steps}
     said = "no validation split" if score is None else f"validation mIoU {100 * score:.2f}"
-    return Outcome(f"{said} at step {provenance['step']} of {recipe.trainer.max_steps}", facts)
+    return StageResult(f"{said} at step {provenance['step']} of {recipe.trainer.max_steps}", facts)
 
 
 def stage_recipe(job: StageJob) -> Recipe:
@@ -84,7 +84,7 @@ def _fit(recipe: Recipe, run: Path, restart: bool) -> None:
         raise TrainingError(f"training in {run} ended with status {status}", "", "see the lines above")
 
 
-def run_evaluate(job: StageJob) -> Outcome:
+def run_evaluate(job: StageJob) -> StageResult:
     """Score a model on a split.
 
     Raises:
@@ -97,4 +97,4 @@ def run_evaluate(job: StageJob) -> Outcome:
     options = EvaluateOptions(**job.of_options(EvaluateOptions), subset=values.get("classes"))
     scores = evaluate(job.model(), job.place(values["data"]), split, job.folder, options)
     facts = {key: value for key, value in scores.to_dict().items() if key != "confusion"}
-    return Outcome(f"mIoU {100 * scores.miou:.2f} on {split}, overall accuracy {100 * scores.oa:.2f}", facts)
+    return StageResult(f"mIoU {100 * scores.miou:.2f} on {split}, overall accuracy {100 * scores.oa:.2f}", facts)

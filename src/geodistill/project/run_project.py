@@ -17,7 +17,7 @@ from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.planning import Selection, StagePlan, make_plan
 from geodistill.project.project_file import ProjectFile, read_project
 from geodistill.project.run_summary import write_summary
-from geodistill.project.stage_job import Outcome, StageJob
+from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_records import (
     FOLDER,
     StageRecord,
@@ -102,7 +102,7 @@ def _run_stage(
         return
     started = time.monotonic()
     resumes = begin_stage(project.out, name, plan.key, taken, plan.record)
-    outcome: Outcome = load(kind.run)(StageJob(project, wired, plan, fingerprints, resumes))
+    outcome: StageResult = load(kind.run)(StageJob(project, wired, plan, fingerprints, resumes))
     record = StageRecord(
         key=plan.key,
         parts=asdict(plan.parts),

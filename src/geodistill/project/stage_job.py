@@ -16,7 +16,7 @@ from geodistill.project.wiring import SIGN, WiredStage
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageResult:
     """What a finished stage says of itself.
 
     Attributes:

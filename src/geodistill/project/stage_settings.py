@@ -1,4 +1,4 @@
-"""What each kind of stage can be told in the project file, beside what its verb's own options say."""
+"""The keys that each kind of stage takes in the project file, beside what its verb's own options say."""
 
 from __future__ import annotations
 

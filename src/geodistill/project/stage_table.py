@@ -18,9 +18,9 @@ class StageKind:
 
     Attributes:
         about: What it does, for the help of editors.
-        run: ``module:function`` that runs it: ``(StageJob)`` in, an `Outcome` out.
+        run: ``module:function`` that runs it: ``(StageJob)`` in, an `StageResult` out.
         version: Raised when a stage of equal settings would have another result.
-        options: ``module:dataclass`` of what it can be told, in the order of the file.
+        options: ``module:dataclass`` of its keys.
         check: ``module:function`` that refuses settings that cannot be used, of project and settings; or none.
         required: Keys that it cannot do without.
         files: Keys that name files or folders from outside.
@@ -140,7 +140,7 @@ def kind_of(name: str) -> str:
 
 @cache
 def key_types(kind: str) -> Mapping[str, Any]:
-    """Return what a kind of stage can be told, by key: the type of its value."""
+    """Return the keys of a kind of stage, each with the type of its value."""
     types: dict[str, Any] = {}
     for target in KINDS[kind].options:
         options = load(target)

@@ -114,8 +114,10 @@ def _main_data(project: ProjectFile, entry: StageEntry) -> str:
             return name
     if len(stages) == 1:
         return stages[0]
-    found = f"{len(stages)} ({', '.join(stages)})" if stages else "none"
-    raise RecipeError(f"{project.path}, {entry.name}: stages of data: {found}", "one called scan or label, or its data")
+    listed = f"{len(stages)} ({', '.join(stages)})" if stages else "none"
+    raise RecipeError(
+        f"{project.path}, {entry.name}: stages of data: {listed}", "one called scan or label, or its data"
+    )
 
 
 def _main_model(project: ProjectFile, entry: StageEntry) -> str:

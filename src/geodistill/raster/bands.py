@@ -17,6 +17,7 @@ from rasterio.io import DatasetReader
 from geodistill.errors import DataError
 from geodistill.raster.grid import Window
 from geodistill.raster.source import is_local
+from geodistill.raster.web_map import DRIVERS, read_politely
 
 SENSORS: dict[str, dict[str, str]] = {
     "sentinel-2": {
@@ -133,11 +134,25 @@ def common_type(file: DatasetReader, indexes: Sequence[int], source: str) -> np.
 
 def read_bands(file: DatasetReader, indexes: Sequence[int], window: Window) -> list[NDArray[Any]] | NDArray[Any]:
     """Read ``(H, W)`` of each band, in its own type; one array where they are of one."""
+    if file.driver in DRIVERS:
+        return read_politely(file, window, lambda piece: file.read(list(indexes), window=piece.to_rasterio()))
     where = window.to_rasterio()
     if len({file.dtypes[i - 1] for i in indexes}) == 1:
         pixels: NDArray[Any] = file.read(list(indexes), window=where)
         return pixels
     return [file.read(i, window=where) for i in indexes]
+
+
+def read_mask(file: DatasetReader, indexes: Sequence[int], window: Window) -> NDArray[np.bool_]:
+    """Read ``(H, W)`` bool: whether the mask of any of the bands shows a pixel."""
+
+    def read(piece: Window) -> NDArray[np.uint8]:
+        masks: NDArray[np.uint8] = file.read_masks(list(indexes), window=piece.to_rasterio())
+        return masks
+
+    masks = read_politely(file, window, read) if file.driver in DRIVERS else read(window)
+    shown: NDArray[np.bool_] = (masks != 0).any(axis=0)
+    return shown
 
 
 def has_data(bands: list[NDArray[Any]] | NDArray[Any], nodata: Sequence[float | None]) -> NDArray[np.bool_]:

@@ -164,8 +164,9 @@ class Ground:
         middle = lat.mean(0)
         flat = 1 - self._ellipsoid.es * np.sin(middle) ** 2
         radii = self._ellipsoid.a**2 * (1 - self._ellipsoid.es) / flat**2
-        areas: NDArray[np.float64] = np.abs(east * (lat[2] - lat[3]) - south * (lat[0] - lat[1]))
-        return areas * radii * np.cos(middle)
+        degrees = np.abs(east * (lat[2] - lat[3]) - south * (lat[0] - lat[1]))
+        areas: NDArray[np.float64] = degrees * radii * np.cos(middle)
+        return areas
 
     def _in_degrees(self, polygons: NDArray[np.object_]) -> NDArray[np.object_]:
         to_degrees = self._to_degrees

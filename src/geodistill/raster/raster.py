@@ -25,10 +25,11 @@ from geodistill.raster.bands import (
     holds_alpha,
     png_is_complete,
     read_bands,
+    read_mask,
 )
 from geodistill.raster.grid import Grid, Window, read_padded
 from geodistill.raster.orientation import Turn, turn_of
-from geodistill.raster.source import NETWORK, every_file, is_remote, open_source, shared_name, stamp_of, stem_of
+from geodistill.raster.source import NETWORK, Neighbours, every_file, is_remote, name_of, open_source, stamp_of
 
 Source = Path | str | Sequence[Path | str]
 
@@ -60,21 +61,21 @@ class Raster:
         overview: int | None = None,
         nodata: float | None = None,
     ) -> None:
-        self._stacked = not isinstance(source, Path | str)
+        single, self._stacked = isinstance(source, Path | str), not isinstance(source, Path | str | Neighbours)
         self._sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
         self.source, self.path = ", ".join(self._sources), Path(self._sources[0])
         self.remote = any(map(is_remote, self._sources))
         self._opened = (source, bands, overview, nodata)
         opened = self._sources[0]
-        if self._stacked:
-            from geodistill.raster.stack import stack
+        if not single:
+            from geodistill.raster.stack import joined
 
-            opened = stack(self._sources)
+            opened = joined(self._sources, not self._stacked)
         self._file = open_source(opened, overview)
         try:
             self._look_at_bands(bands)
             self._look_at_masks(nodata)
-            self._turn = Turn() if self._stacked else turn_of(self._sources[0], self._file, self._tags)
+            self._turn = Turn() if not single else turn_of(self._sources[0], self._file, self._tags)
         except DataError:
             self._file.close()
             raise
@@ -147,8 +148,7 @@ class Raster:
     @property
     def name(self) -> str:
         """What the source is called: its file's name without folder and suffix, or what a stack's files share."""
-        names = [stem_of(source) for source in self._sources]
-        return shared_name(names) if self._stacked else names[0]
+        return name_of(self._sources, self._stacked)
 
     @property
     def driver(self) -> str:
@@ -329,7 +329,7 @@ class Raster:
                 bands = read_bands(file, indexes, where)
                 masked = np.ones(bands[0].shape, bool)
                 if self._mask_bands:
-                    masked = (file.read_masks(self._mask_bands, window=where.to_rasterio()) != 0).any(axis=0)
+                    masked = read_mask(file, self._mask_bands, where)
         except RasterioError as error:
             raise DataError(
                 f"{self.source} is truncated or corrupt at row {window.row}, column {window.col}",

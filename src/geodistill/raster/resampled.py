@@ -23,22 +23,27 @@ class ResampledRaster(Raster):
     sum whatever window it is read with, which GDAL's warped rasters do not promise; overviews in the file are used
     where they are still finer than what is asked for.
 
+    Args:
+        raster: The raster.
+        gsd: Metres per pixel that it is read at.
+        native: Its own, where it does not say it.
+
     Raises:
         DataError: The raster's own ground sampling distance is unknown.
     """
 
-    def __init__(self, raster: Raster, gsd: float) -> None:
-        native = raster.grid.gsd
+    def __init__(self, raster: Raster, gsd: float, native: float | None = None) -> None:
+        native = raster.grid.gsd or native
         if native is None:
             raise DataError(
                 f"{raster.source} has no ground sampling distance",
                 "a CRS and transform to resample by",
-                "--gsd native",
+                "keep its own pixels: predict --gsd native, evaluate without --gsd",
             )
         source, bands, _, nodata = raster._opened
         levels = [factor for factor in raster.overviews if factor <= gsd / native]
         super().__init__(source, bands, len(levels) - 1 if levels else None, nodata)
-        self._gsd, self._whole = gsd, raster.grid
+        self._gsd, self._native, self._whole = gsd, native, raster.grid
         height, width = (max(round(n * native / gsd), 1) for n in (self._whole.height, self._whole.width))
         stored = super().grid
         self._row_taps = _taps(height, stored.height)
@@ -48,7 +53,7 @@ class ResampledRaster(Raster):
         """Open the same once more, for another thread."""
         source, bands, _, nodata = self._opened
         with Raster(source, bands, nodata=nodata) as raster:
-            return ResampledRaster(raster, self._gsd)
+            return ResampledRaster(raster, self._gsd, self._native)
 
     @property
     def native(self) -> Grid:

@@ -20,6 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geodistill.errors import DataError
+from geodistill.raster.web_map import description, is_web_map, web_map_name
 from geodistill.reading import within
 
 _SCHEME = re.compile(r"^(https?|s3|gs|az|oss|swift)://", re.IGNORECASE)
@@ -66,6 +67,10 @@ _SOURCE = re.compile(r"<(?:SourceFilename|SourceDataset|IndexDataset)(?:\s[^<>]*
 _HEAD_SECONDS = 20
 
 
+class Neighbours(tuple[str, ...]):
+    """Rasters that show neighbouring places and are read as one: where they overlap, the first lies on top."""
+
+
 def is_remote(source: str) -> bool:
     """Whether a source is read over the network."""
     if _SCHEME.match(source):
@@ -85,6 +90,8 @@ def is_local(source: str) -> bool:
 
 def vsi_name(source: str) -> str:
     """Return the name by which GDAL opens a source."""
+    if (web_map := description(source)) is not None:
+        return web_map
     if re.match(r"^https?://", source, re.IGNORECASE):
         return f"/vsicurl/{source}"
     schemes = {"s3": "vsis3", "gs": "vsigs", "az": "vsiaz", "oss": "vsioss", "swift": "vsiswift"}
@@ -134,6 +141,8 @@ def _file_on(place: Path, folders: bool) -> list[str]:
 
 def stem_of(source: str) -> str:
     """Return the name of a source without folder, query and suffix: what its map is called after."""
+    if description(source) is not None:
+        return web_map_name(source)
     if not is_gdal_name(source):
         plain = source.split("?", 1)[0] if is_remote(source) else source
         return Path(plain).stem
@@ -147,6 +156,12 @@ def shared_name(names: Sequence[str]) -> str:
         letters[0] for letters in takewhile(lambda letters_at: len(set(letters_at)) == 1, zip(*names, strict=False))
     )
     return re.sub(r"[_.-]+(?:(?:SR_)?(?:B|band)_?\d*)?$", "", common, flags=re.IGNORECASE) or names[0]
+
+
+def name_of(sources: Sequence[str], stacked: bool) -> str:
+    """Return what sources are called: what the names of bands ``stacked`` share, or the name of the first."""
+    names = [stem_of(source) for source in sources]
+    return shared_name(names) if stacked else names[0]
 
 
 def open_source(source: str, overview: int | None = None) -> DatasetReader:
@@ -298,7 +313,7 @@ def _asked(address: str) -> list[str | int | None]:
     # Without the query: it may hold a signature, which is secret and another one each time.
     name = address.split("?", 1)[0]
     unknown: list[str | int | None] = [name, None, None, None]
-    if not re.match(r"^https?://", address, re.IGNORECASE):
+    if not re.match(r"^https?://", address, re.IGNORECASE) or is_web_map(address):
         return unknown
 
     def ask() -> list[str | int | None]:

@@ -14,7 +14,7 @@ from geodistill.errors import DataError
 from geodistill.raster.orientation import turn_of
 from geodistill.raster.source import open_source, vsi_name
 
-_TYPES = {
+TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
     "uint16": "UInt16",
@@ -26,6 +26,19 @@ _TYPES = {
     "int64": "Int64",
     "uint64": "UInt64",
 }
+
+
+def joined(sources: Sequence[str], neighbours: bool) -> str:
+    """Return the text of a virtual raster of several: `stack` of bands, or a mosaic of ``neighbours``.
+
+    Raises:
+        DataError: They do not fit together.
+    """
+    if not neighbours:
+        return stack(sources)
+    from geodistill.raster.mosaic import mosaic
+
+    return mosaic(sources)
 
 
 def stack(sources: Sequence[str]) -> str:
@@ -78,9 +91,9 @@ def _place(source: str, file: DatasetReader, finest: DatasetReader) -> tuple[flo
 
 
 def _band(number: int, source: str, file: DatasetReader, index: int, place: tuple[float, float, float, float]) -> str:
-    kind = _TYPES.get(file.dtypes[index - 1])
+    kind = TYPES.get(file.dtypes[index - 1])
     if kind is None:
-        raise DataError(f"{source} of type {file.dtypes[index - 1]}", f"one of {', '.join(_TYPES)}")
+        raise DataError(f"{source} of type {file.dtypes[index - 1]}", f"one of {', '.join(TYPES)}")
     name = Path(source).name if file.count == 1 else file.descriptions[index - 1] or f"{Path(source).name} {index}"
     nodata = file.nodatavals[index - 1]
     tags = f"<Description>{escape(name)}</Description>"

@@ -13,7 +13,7 @@ from geodistill.report.charts import drawing, interval_bar, text_at
 from geodistill.report.evaluated import guarded
 from geodistill.report.gallery import GalleryImage, gallery
 from geodistill.report.labelled import Doubt, LabelledBoxes, read_labels
-from geodistill.report.markup import Html, counted, element, join
+from geodistill.report.markup import Attributes, Html, counted, element, join
 from geodistill.report.page import Page, Section, swatch, wide
 
 LAYERS = (("image", "Image"), ("mask", "Mask"), ("box", "Box"))
@@ -148,7 +148,7 @@ def _histogram(counts: tuple[int, ...]) -> Html:
     parts = []
     for k, count in enumerate(counts):
         x, tall = 6 + 33 * k, 90 * count / most
-        bar = {"class": "bar plain", "x": x, "width": 29, "y": 105 - tall, "height": tall}
+        bar: Attributes = {"class": "bar plain", "x": x, "width": 29, "y": 105 - tall, "height": tall}
         parts += [element("rect", bar), text_at(x + 14.5, 122, f"{k / 10:.1f}")]
         parts += [text_at(x + 14.5, 101 - tall, f"{count:,}")] if count else []
     total, low = sum(counts), sum(counts[:5])

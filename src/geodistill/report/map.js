@@ -1,11 +1,11 @@
 "use strict";
 (() => {
-  const frame = document.getElementById("map");
+  const frame = document.getElementById("map-frame");
   if (!frame) return;
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const about = read("map-about"), stored = read("map-tiles");
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const side = about.tile;
+  const side = about.tile, shown = side + 0.7; // between two zoom levels tiles would leave seams, so they overlap a little
 
   // Pixel (column, row) of the map is at x, -y of the plane; at zoom 0 a pixel of the map is one of the screen.
   const plane = L.Util.extend({}, L.CRS.Simple);
@@ -39,12 +39,12 @@
       const image = new Image();
       image.alt = "";
       image.draggable = false;
-      const scale = 2 ** up;
-      image.style.left = `${-(x % scale) * side}px`;
-      image.style.top = `${-(y % scale) * side}px`;
+      const scale = 2 ** up, size = (scale * shown) / side;
+      image.style.left = `${-(x % scale) * shown}px`;
+      image.style.top = `${-(y % scale) * shown}px`;
       image.addEventListener("load", () => {
-        image.style.width = `${image.naturalWidth * scale}px`;
-        image.style.height = `${image.naturalHeight * scale}px`;
+        image.style.width = `${image.naturalWidth * size}px`;
+        image.style.height = `${image.naturalHeight * size}px`;
         image.style.visibility = "visible";
       });
       image.addEventListener("error", () => image.remove());

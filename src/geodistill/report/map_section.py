@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geodistill.raster import Grid
+from geodistill.reading import read_bytes
 from geodistill.report.map_layers import MapLayer
-from geodistill.report.markup import Html, element, join, json_block
+from geodistill.report.markup import Attributes, Html, element, join, json_block
 from geodistill.report.page import Section, swatch
 from geodistill.report.pyramid import TILE
 from geodistill.spec import Legend
@@ -79,7 +80,7 @@ def map_section(tiles: MapTiles, grid: Grid, legend: Legend, counts: list[int], 
     swipe = element("input", {"type": "range", "id": "swipe", "min": 0, "max": 100, "step": 0.5, "value": 100})
     body = join(
         element("p", {"class": "quiet"}, _sentence(tiles, grid, beside)),
-        element("div", {"id": "map", "class": "map", "role": "application", "aria-label": f"Map {name}"}),
+        element("div", {"id": "map-frame", "class": "map", "role": "application", "aria-label": f"Map {name}"}),
         element("p", {"id": "map-place", "class": "quiet", "aria-live": "off"}, "\u00a0"),
         element("div", {"class": "controls"}, controls, element("label", {"class": "strength"}, "Swipe ", swipe)),
         _classes(legend, counts, grid),
@@ -94,7 +95,7 @@ def map_section(tiles: MapTiles, grid: Grid, legend: Legend, counts: list[int], 
 def _stored(tiles: MapTiles, layer: MapLayer) -> Iterator[tuple[str, str]]:
     for level in range(tiles.embedded):
         for file in sorted((tiles.folder / layer.name / str(level)).glob("*/*")):
-            yield f"{level}/{file.parent.name}/{file.stem}", base64.b64encode(file.read_bytes()).decode()
+            yield f"{level}/{file.parent.name}/{file.stem}", base64.b64encode(read_bytes(file)).decode()
 
 
 def _layer_control(layer: MapLayer, position: int) -> Html:
@@ -102,9 +103,9 @@ def _layer_control(layer: MapLayer, position: int) -> Html:
     check = element("input", {"type": "checkbox", "class": "map-layer", "value": layer.name, "checked": layer.visible})
     parts = [element("label", {"class": "switch"}, check, f" {layer.title}")]
     if position:
-        strength = {"type": "range", "class": "map-strength", "data-layer": layer.name, "min": 0, "max": 100}
-        label = {"aria-label": f"Strength of {layer.title}", "value": 70}
-        parts.append(element("input", strength | label))
+        label = f"Strength of {layer.title}"
+        about: Attributes = {"class": "map-strength", "data-layer": layer.name, "aria-label": label, "value": 70}
+        parts.append(element("input", {"type": "range", "min": 0, "max": 100, **about}))
     return element("div", {"class": "strength"}, parts)
 
 

@@ -38,7 +38,11 @@ def open_map(path: Path, options: ReportOptions, page: Path) -> Iterator[tuple[S
         OutputError: The folder cannot be written, or holds what is not ours.
     """
     beside = tiles_folder(page)
-    inputs = [path, map_beside(path, "confidence"), *(() if options.scene is None else source_files(options.scene))]
+    inputs: list[Path | str] = [
+        path,
+        map_beside(path, "confidence"),
+        *(() if options.scene is None else source_files(options.scene)),
+    ]
     check_outputs([page], inputs)
     page.absolute().parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=page.absolute().parent, prefix=f".{page.stem[:40]}.part-") as temporary:

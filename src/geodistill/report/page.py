@@ -124,10 +124,10 @@ def class_colours(legend: Legend | None) -> str:
     """Return the style of the classes ``k0``, ``k1`` ... in the legend's colours and in safe ones."""
     if legend is None:
         return ""
-    own = "".join(f"--k{k}:{hexadecimal(colour)};" for k, colour in enumerate(legend.colours))
+    given = "".join(f"--k{k}:{hexadecimal(colour)};" for k, colour in enumerate(legend.colours))
     safe = "".join(f"--k{k}:{hexadecimal(colour)};" for k, colour in enumerate(safe_colours(len(legend)) or ()))
     rules = "".join(f".k{k}{{color:var(--k{k});fill:var(--k{k})}}" for k in range(len(legend)))
-    return f":root{{{own}}}:root[data-palette=safe]{{{safe}}}{rules}"
+    return f":root{{{given}}}:root[data-palette=safe]{{{safe}}}{rules}"
 
 
 def swatch(colour: str) -> Html:
@@ -143,11 +143,10 @@ def wide(label: str, *content: Content) -> Html:
 
 def package_text(name: str) -> str:
     """Return the text of a file of this package; of a vendored library its licence stands before it."""
-    folder = resources.files("geodistill.report")
-    text = folder.joinpath(name).read_text(encoding="utf-8")
-    if "/" not in name:
+    text = resources.files("geodistill.report").joinpath(name).read_text(encoding="utf-8")
+    if "/" not in name or name.endswith("LICENSE"):
         return text
-    licence = folder.joinpath(f"{name.partition('/')[0]}/LICENSE").read_text(encoding="utf-8")
+    licence = package_text(f"{name.partition('/')[0]}/LICENSE")
     return f"/*\n{licence}*/\n{text.partition('//# sourceMappingURL')[0]}"
 
 

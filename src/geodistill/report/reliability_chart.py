@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from geodistill.report.charts import drawing, text_at, tick_text
 from geodistill.report.evaluated import Calibration
-from geodistill.report.markup import Html, element, join
+from geodistill.report.markup import Attributes, Html, element, join
 from geodistill.report.page import Section
 
 _SIDE, _LEFT, _BOTTOM, _TOP = 260, 46, 56, 10
@@ -45,8 +45,14 @@ def _chart(calibration: Calibration) -> Html:
     parts.append(element("line", {"class": "ideal", "x1": _LEFT, "x2": _LEFT + scale, "y1": _TOP + scale, "y2": _TOP}))
     for low, pixels, _, _ in calibration.bins:
         height = 26 * pixels / total
-        box = {"x": _LEFT + scale * low + 1, "width": scale / 10 - 2, "y": _TOP + scale + 50 - height, "height": height}
-        parts.append(element("rect", {"class": "bar plain"} | box))
+        box: Attributes = {
+            "class": "bar plain",
+            "x": _LEFT + scale * low + 1,
+            "width": scale / 10 - 2,
+            "y": _TOP + scale + 50 - height,
+            "height": height,
+        }
+        parts.append(element("rect", box))
     points = [(_LEFT + scale * mean, _TOP + scale * (1 - right)) for _, _, mean, right in calibration.bins]
     parts.append(element("polyline", {"class": "curve", "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points)}))
     parts += [element("circle", {"class": "dot", "cx": round(x, 1), "cy": round(y, 1), "r": 3.5}) for x, y in points]

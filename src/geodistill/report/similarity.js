@@ -20,8 +20,8 @@
     }
     pen.putImageData(picture, 0, 0);
     const pin = frame.querySelector(".pin");
-    pin.style.top = `${100 * place[0]}%`;
-    pin.style.left = `${100 * place[1]}%`;
+    pin.style.top = `${(100 * (row + 0.5)) / rows}%`;
+    pin.style.left = `${(100 * (column + 0.5)) / columns}%`;
     const mean = model.values.subarray(start, start + count).reduce((sum, value) => sum + value, 0) / count / 255;
     frame.parentElement.querySelector("figcaption .quiet").textContent =
       `place ${row + 1}, ${column + 1} of ${rows} x ${columns}; mean similarity ${mean.toFixed(2)}`;

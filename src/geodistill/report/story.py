@@ -35,8 +35,8 @@ def training_sentences(training: Training, manifest: Manifest | None) -> list[st
     images = "" if manifest is None else f"{counted(len(manifest.rows('train')), 'image')} of "
     logged = [curve.steps[-1] for curve in training.curves if not curve.phase]
     reached = max(logged, default=0)
-    by, crops = training.key("method"), f"{batch} crops of {crop} pixels"
-    sentences = [f"It was trained by {by} for {steps} steps of {crops} on {images}{data}."]
+    method, crops = training.key("method"), f"{batch} crops of {crop} pixels"
+    sentences = [f"It was trained for {steps} steps of {crops} on {images}{data} (method {method})."]
     phases = {curve.phase: curve.steps[-1] for curve in training.curves if curve.phase}
     sentences += [
         f"Before that came {counted(last, 'step')} of {phase} without labels." for phase, last in phases.items()
@@ -89,8 +89,8 @@ def parameters(segmenter: Segmenter) -> int:
 def teacher_words(training: Training) -> str:
     """Return what taught a model, for the middle of a sentence; nothing where it learned from labels alone."""
     named: Sequence[object] = [training.key("teacher.segmenter"), training.key("teacher.encoder")]
-    found = [short_path(str(name)) for name in named if name]
-    return f", taught by {found[0]}," if found else ""
+    teachers = [short_path(str(name)) for name in named if name]
+    return f", taught by {teachers[0]}," if teachers else ""
 
 
 def short_path(name: str) -> str:

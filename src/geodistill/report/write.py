@@ -15,13 +15,14 @@ from geodistill.report.cost import cost_section
 from geodistill.report.label_sections import label_page
 from geodistill.report.mapped import map_page, open_map
 from geodistill.report.page import Page
+from geodistill.report.several import runs_page, runs_within
 
 PAGES = (".html", ".htm")
 """What the name of a page ends in."""
 
 
 def write_report(source: Path | str, out: Path | str, options: ReportOptions | None = None) -> Path:
-    """Write one page about a run, a Segmenter, an evaluation, a label set or a map; it needs no network.
+    """Write one page about a run or a folder of runs, a Segmenter, an evaluation, a label set or a map.
 
     It is one file, unless a map in it is larger than ``map_mb``: then finer tiles lie in ``NAME_tiles`` beside it. Of a
     run, evaluations that lie in its folder are shown too; of an evaluation, its run where that is at hand.
@@ -47,6 +48,9 @@ def write_report(source: Path | str, out: Path | str, options: ReportOptions | N
     if (folder / ACCOUNT).is_file():
         check_outputs([path], [folder / name for name in (ACCOUNT, INSTANCES, MANIFEST, LEGEND)])
         page = label_page(folder, options.title)
+    elif runs := runs_within(folder):
+        check_outputs([path], [run / "recipe.yaml" for run in runs])
+        page = runs_page(folder, runs, options)
     else:
         contents = find_contents(folder)
         check_outputs([path], contents.files())

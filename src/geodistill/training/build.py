@@ -13,8 +13,16 @@ from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.method import Method
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, find_method, parse_term, split_weights
-from geodistill.methods.teacher import FrozenTeacher, TeacherConfig, build_teacher
+from geodistill.methods.schema import (
+    DEFAULT_TEACHER,
+    PSEUDO,
+    BuildContext,
+    Recipe,
+    find_method,
+    parse_term,
+    split_weights,
+)
+from geodistill.methods.teacher import OWN_STUDENT, FrozenTeacher, TeacherConfig, build_teacher
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
@@ -29,10 +37,12 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
         UnknownNameError: Unknown encoder, choice, loss term, band or weighting.
         ArtifactError: Weights or a Segmenter are not available.
     """
-    method_weights, distilled = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
+    method_weights, distilled = split_weights(recipe.losses.weights, recipe.terms())
     if context.sets and distilled:
         raise RecipeError(f"loss term {next(iter(distilled))} with data.manifests", "one data set", "use data.manifest")
     configs = teacher_configs(recipe)
+    pseudo = {name: weight for name, weight in distilled.items() if weight != 0 and name.endswith(PSEUDO)}
+    _check_pseudo(recipe, pseudo, distilled)
     asked = _asked_teachers(recipe, configs, distilled)
     teachers = {name: open_teacher(configs[name], context.data_spec or context.spec) for name in sorted(asked)}
     of_method = replace(recipe, losses=replace(recipe.losses, weights=method_weights))
@@ -43,12 +53,32 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         failed = f"the recipe's network cannot be built ({reason})"
         raise RecipeError(failed, "sizes that its parts take", "change the network's keys") from error
-    if used := {name: weight for name, weight in distilled.items() if weight != 0}:
+    if used := {name: weight for name, weight in distilled.items() if weight != 0 and name not in pseudo}:
         method = load("geodistill.methods.distillation:add_distillation")(method, used, teachers, recipe.losses)
+    if pseudo:
+        add_self_training = load("geodistill.methods.self_training:add_self_training")
+        method = add_self_training(method, pseudo, teachers, recipe.losses, list(context.spec.legend.names))
     if recipe.losses.weighting == "fixed":
         return method
     weighting = load("geodistill.nn.weighting:build_weighting")
     return replace(method, weighting=weighting(recipe.losses.weighting, tuple(method.objective.weights)))
+
+
+def _check_pseudo(recipe: Recipe, pseudo: Mapping[str, float], distilled: Mapping[str, float]) -> None:
+    """Refuse what the term on images without labels, and the mixing of images, cannot go with.
+
+    Raises:
+        RecipeError: It is so.
+    """
+    if len(pseudo) > 1:
+        raise RecipeError(f"the loss terms {' and '.join(pseudo)}", "one of them: an image has one set of classes")
+    if pseudo and recipe.data.unlabelled is None:
+        raise RecipeError(f"loss term {next(iter(pseudo))} without data.unlabelled", "a manifest of images to label")
+    others = recipe.needs_teacher or any(weight and name not in pseudo for name, weight in distilled.items())
+    if recipe.data.unlabelled_from and cached_views(recipe) is not None:
+        raise RecipeError("data.unlabelled_from beside teacher.cache", "one of them: views are kept in a fixed order")
+    if recipe.data.mix and others and cached_views(recipe) is not None:
+        raise RecipeError("data.mix beside teacher.cache", "one of them: what is kept is of an image as it was")
 
 
 def _asked_teachers(recipe: Recipe, configs: Mapping[str, TeacherConfig], distilled: Mapping[str, float]) -> set[str]:
@@ -94,6 +124,9 @@ def open_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
         raise RecipeError(f"teacher.logits_stride {config.logits_stride}, views {config.views}", "at least 1")
     if config.segmenter is None:
         return build_teacher(config, spec)
+    if config.segmenter == OWN_STUDENT:
+        student: FrozenTeacher = load("geodistill.methods.self_training:StudentTeacher")(spec.channels)
+        return student
     teacher: FrozenTeacher = load("geodistill.training.segmenter_teacher:open_segmenter_teacher")(config, spec)
     return teacher
 

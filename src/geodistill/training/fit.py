@@ -95,19 +95,19 @@ def fit(
             _refuse_without_manifest(recipe)
             recipe = replace(recipe, data=data.config)
         _refuse_inputs(run, recipe, data)
-        rows = (*data.manifest.rows("train"), *data.manifest.rows("val"))
         spec, note = network_spec(recipe, data.spec)
         sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
-        method = build_method(recipe, BuildContext(spec, rows=rows, sets=sets, data_spec=data.spec))
+        statistics = data.manifest.statistics
+        pixels = () if statistics is None else statistics.class_pixels.get("train", ())
+        context = BuildContext(spec, rows=data.rows, sets=sets, class_pixels=pixels, data_spec=data.spec)
+        method = build_method(recipe, context)
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
-        notes = data.notes + ([] if note is None else [note])
+        notes = [*data.notes, *method.notes, *([] if note is None else [note])]
         if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind
             start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec)
             notes = notes + start.lines()
-        data.restart(unlabelled=method.uses_unlabelled())
-        max_steps, norms_every = recipe.trainer.max_steps, recipe.trainer.gradient_norms_every
-        optimizer = recipe.optimizer.for_batch(data.config.batch_size * recipe.trainer.devices)
-        task = SegmentationTask(method, spec, optimizer, recipe.schedule, max_steps, norms_every, sets)
+        restart_data(data, recipe, method)
+        task = make_task(recipe, method, spec, sets)
         if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images
             load("geodistill.training.trial:try_batch_of_one")(task, method, data)
         with folder.held_run(run):
@@ -116,6 +116,38 @@ def fit(
             for line in notes + caches:
                 rank_zero_only(print)(printable(line), file=sys.stderr)  # it may hold names of classes
             return _train(run, recipe, method, task, data, started)
+
+
+def make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Spec]) -> SegmentationTask:
+    """Return the task of a recipe's steps on labels.
+
+    Args:
+        recipe: What to train.
+        method: Built for it.
+        spec: Of the network: classes, bands and what its input is normalised by.
+        sets: The same of each data set by name, where there are several.
+
+    Raises:
+        RecipeError: The encoder cannot stand still, or a teacher lacks the averaged weights.
+    """
+    config = recipe.trainer
+    return SegmentationTask(
+        method,
+        spec,
+        recipe.optimizer.for_batch(recipe.data.batch_size * config.devices),
+        recipe.schedule,
+        config.max_steps,
+        config.gradient_norms_every,
+        sets,
+        ema=config.ema,
+        mixing=recipe.data.mixing(),
+    )
+
+
+def restart_data(data: DataModule, recipe: Recipe, method: Method) -> None:
+    """Begin the draws of a recipe's steps on labels."""
+    batches = recipe.trainer.max_steps * recipe.trainer.accumulate
+    data.restart(method.uses_unlabelled(), method.objective.wants_plain, batches)
 
 
 def _open_data(recipe: Recipe) -> DataModule:
@@ -168,7 +200,7 @@ def _train(
     start_step = saved_step(last, identity)  # the file is checked before anything else is done
     if method.phase is not None and not last.is_file():
         _run_phase(method.phase, recipe, run, data)
-        data.restart(unlabelled=method.uses_unlabelled())
+        restart_data(data, recipe, method)
     if "labels" not in recipe.stages:
         steps, minutes = recipe.phase_steps, (time.monotonic() - started) / 60
         return FitResult(run / "encoder", None, steps, steps, minutes)
@@ -177,6 +209,8 @@ def _train(
     validated = min(config.val_every_steps, config.max_steps) if data.manifest.rows("val") else None
     points = ResumePoints(checkpoints, "last", config.save_every_steps, validated)
     run_trainer(make_trainer(recipe, run, start_step, points), task, data, last)
+    for line in method.objective.lines():
+        rank_zero_only(print)(printable(line), file=sys.stderr)
     return _save_outcome(run, recipe, method, task, points, started)
 
 
@@ -208,10 +242,12 @@ def _save_outcome(
         OutputError: A Segmenter cannot be written.
     """
     trainer = task.trainer
-    weights, score, step, set_miou = task.network_weights(), None, trainer.global_step, task.set_miou
+    averaged = task.averaged is not None
+    weights, score, step, set_miou = task.network_weights(averaged=averaged), None, trainer.global_step, task.set_miou
     if points.best is not None:
         saved = read_checkpoint(points.folder / points.best.name, folder.run_identity(recipe))
-        weights, score, step = task.network_weights(saved["state_dict"]), points.best.score, int(saved["global_step"])
+        averaged, score, step = points.best.averaged, points.best.score, int(saved["global_step"])
+        weights = task.network_weights(saved["state_dict"], averaged)
         set_miou = saved["set_miou"]
     weights = method.complete(weights)
     minutes = (time.monotonic() - started) / 60
@@ -220,6 +256,8 @@ def _save_outcome(
         "manifest": ", ".join(getattr(recipe.data, "manifests", ())) or recipe.data.manifest,
         "scores": {"validation_miou": score},
         "step": step,
+        **({"weights": "averaged"} if averaged else {}),
+        **({"notes": lines} if (lines := method.objective.lines()) else {}),
         "versions": {name: version(name) for name in ("geodistill", "torch", "timm", "segmentation-models-pytorch")},
     }
     segmenter = Segmenter.from_network(method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)

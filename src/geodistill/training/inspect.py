@@ -226,7 +226,7 @@ def _without_weights(recipe: Recipe) -> Recipe:
     """
     configs = teacher_configs(recipe)
     kept = {name: replace(config, weights=None) for name, config in configs.items() if not _is_dropped(recipe, name)}
-    weights, distilled = split_weights(recipe.losses.weights, list(type(recipe.losses)().weights))
+    weights, distilled = split_weights(recipe.losses.weights, recipe.terms())
     weights |= {name: weight for name, weight in distilled.items() if parse_term(name, list(configs)).teacher in kept}
     blank = recipe.without_weights()
     losses = replace(blank.losses, weights=weights)

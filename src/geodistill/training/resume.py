@@ -10,7 +10,7 @@ import math
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,20 @@ from geodistill.nn.weights import UNREADABLE, load_reason
 MONITOR = "val/miou"
 """What says which weights are the best."""
 
+AVERAGED = "val/miou_ema"
+"""The same of the averaged weights, where there are any."""
+
 LOG_EVERY = 10
 """Steps between two rows of the training logs."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best validation so far: after how many optimiser steps, and its mIoU in 0..1."""
+    """The best validation so far: after how many optimiser steps, its mIoU in 0..1, and of which weights."""
 
     step: int
     score: float
+    averaged: bool = False
 
     @property
     def name(self) -> str:
@@ -68,10 +72,12 @@ class ResumePoints(Checkpoint):
         self.folder, self._path = folder, folder / f"{name}.ckpt"
         self._every, self.validated = every, validated
         self._row: dict[str, float] = {}
+        self._done = 0
         self.best: Best | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Log the row of the step that a run resumes from, which was still to come when that was saved."""
+        self._done = trainer.global_step
         if self._row:
             for logger in trainer.loggers:
                 logger.log_metrics(self._row, trainer.global_step - 1)
@@ -82,6 +88,9 @@ class ResumePoints(Checkpoint):
     ) -> None:
         """Write a resume point where one is due and no validation comes first."""
         step = trainer.global_step
+        if step == self._done:
+            return  # amid the batches of a step, whose gradients no checkpoint holds
+        self._done = step
         if step % self._every == 0 and not (self.validated and step % self.validated == 0):
             if step % LOG_EVERY == 0:  # Lightning logs this step after its callbacks
                 self._row = _row(trainer.logged_metrics, trainer.current_epoch)
@@ -94,11 +103,14 @@ class ResumePoints(Checkpoint):
         Raises:
             DataError: There was nothing to score.
         """
-        score = float(trainer.callback_metrics[MONITOR])
+        scores = [
+            float(trainer.callback_metrics[name]) for name in (MONITOR, AVERAGED) if name in trainer.callback_metrics
+        ]
+        score = max(scores)
         if math.isnan(score):
             raise DataError("the validation images hold no labelled pixel", "labels to choose the best weights by")
         if self.best is None or score > self.best.score:
-            self.best = Best(trainer.global_step, score)
+            self.best = Best(trainer.global_step, score, averaged=scores[0] < score)
             trainer.save_checkpoint(self.folder / self.best.name, weights_only=True)
         trainer.save_checkpoint(self._path)
         if trainer.is_global_zero:
@@ -108,8 +120,7 @@ class ResumePoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best validation, and the row still to be logged."""
-        best = None if self.best is None else {"step": self.best.step, "score": self.best.score}
-        return {"best": best, "row": dict(self._row)}
+        return {"best": None if self.best is None else asdict(self.best), "row": dict(self._row)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take `state_dict`'s result back."""

@@ -16,7 +16,9 @@ from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase
 from geodistill.training.folder import run_identity
 from geodistill.training.logs import run_loggers
+from geodistill.training.precision import choose_precision
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
+from geodistill.training.time_limit import TimeLimit
 
 
 class SeedSteps(lightning.Callback):
@@ -29,7 +31,8 @@ class SeedSteps(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed this step."""
-        torch.manual_seed((self._seed * 1_000_003 + trainer.global_step) * 4096 + trainer.global_rank)
+        seed = (self._seed * 1_000_003 + trainer.global_step) * 4096 + trainer.global_rank
+        torch.manual_seed(seed + (batch_idx % trainer.accumulate_grad_batches << 48))
 
 
 class ProgressLine(lightning.Callback):
@@ -104,24 +107,27 @@ def make_trainer(
     config, validates = recipe.trainer, points.validated is not None
     name, logs = ("fit", run / "logs") if phase is None else (phase.name, run / "logs" / phase.name)
     callbacks: list[lightning.Callback] = [points, SeedSteps(config.seed), ProgressLine(f"{name} {run.name}")]
+    if phase is None and config.max_hours is not None:
+        callbacks.append(TimeLimit(config.max_hours))
     if validates and config.patience is not None:
         callbacks.append(Patience(config.patience))
     if validates and config.pictures:
         pictures = load("geodistill.training.logs:ValidationPictures")
         callbacks.append(pictures(run / "pictures", config.pictures))
-    many = config.devices > 1
+    many, batches = config.devices > 1, config.accumulate if phase is None else 1
     return lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         strategy="ddp" if many else "auto",
         sync_batchnorm=many and torch.cuda.is_available() and config.accelerator != "cpu",
-        precision=config.precision,
+        precision=choose_precision(config.precision, config.accelerator),
         max_steps=config.max_steps if phase is None else phase.steps,
         max_epochs=-1,
-        val_check_interval=points.validated or config.max_steps or 1,
+        val_check_interval=batches * (points.validated or config.max_steps) or 1,
         check_val_every_n_epoch=None,
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
+        accumulate_grad_batches=batches,
         gradient_clip_val=recipe.optimizer.clip_norm if phase is None else None,
         logger=run_loggers(logs, start_step),
         log_every_n_steps=LOG_EVERY,

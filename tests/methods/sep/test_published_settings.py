@@ -18,6 +18,7 @@ from geodistill.data.splits import SplitPlan
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.schema import OptimizerConfig
 from geodistill.methods.sep.network import LastMapPyramid, SepNetwork
+from geodistill.raster import Window
 from geodistill.spec import Legend
 from geodistill.training.recipe import load_recipe
 
@@ -76,7 +77,9 @@ def test_a_transformers_pyramid_is_of_its_last_map() -> None:
 
 def test_half_of_the_crops_are_zoomed() -> None:
     rng = np.random.default_rng(0)
-    zooms = np.array([Augmentation(scale=(0.5, 2.0), scale_share=0.5).zoom(rng) for _ in range(2000)])
+    zooms = np.array(
+        [Augmentation(scale=(0.5, 2.0), scale_share=0.5).zoom(rng, Window(0, 0, 9, 9)) for _ in range(2000)]
+    )
     assert 0.45 < (zooms == 1).mean() < 0.55
     assert 0.5 <= zooms.min() < 0.6
     assert 1.9 < zooms.max() <= 2

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geodistill.inference.objects.chosen import ObjectClasses
 from geodistill.inference.objects.right_angles import square_outlines
-from geodistill.inference.objects.separate import by_boundary, separate
+from geodistill.inference.objects.separate import by_boundary, is_single, separate
 from geodistill.inference.objects.tidy import absorb, fill_holes
 from geodistill.inference.objects.windows_of_map import MapWindows
 from geodistill.inference.regions import Region, outline_labels
@@ -66,28 +66,48 @@ def objects_of(
         return _whole(region, maps, classes, least)
     kinds, sure = maps.read(window)
     inside = _pixels_of(region, classes.table()[kinds], window)
-    if classes.boundary is None:
-        inside = fill_holes(inside, least)
-        labels = separate(inside, sure)
-    else:
-        labels = by_boundary(kinds, inside, classes.boundary)
-    labels = absorb(labels, least)
-    count = int(labels.max(initial=0))
+    labels, polygons = _outlined(region, classes, kinds, inside, sure, least)
+    count = len(polygons)
     if not count:
         return []
     indices = _classes_of(labels, kinds, count, classes)
-    polygons, status = list(outline_labels(labels)), [TRACED] * count
+    status = [TRACED] * count
     group = [at for at in range(count) if indices[at] in classes.squared]
     if group:
         squared, became = square_outlines([polygons[at] for at in group], sides)
         for at, polygon, what in zip(group, squared, became, strict=True):
             polygons[at], status[at] = polygon, what
-    moved = shapely.transform(np.array(polygons, object), lambda xy: xy + np.array([left, top]))
     pixels, mean, lowest = _figures(labels, sure, count)
     return [
-        MapObject(indices[at], moved[at], int(pixels[at]), float(mean[at]), float(lowest[at]), status[at])
+        MapObject(indices[at], polygons[at], int(pixels[at]), float(mean[at]), float(lowest[at]), status[at])
         for at in range(count)
     ]
+
+
+def _outlined(
+    region: Region,
+    classes: ObjectClasses,
+    kinds: NDArray[np.uint8],
+    inside: NDArray[np.bool_],
+    sure: NDArray[np.float32] | None,
+    least: float,
+) -> tuple[NDArray[np.int32], list[shapely.Polygon]]:
+    """Return the objects' numbers in the window, and their outlines in pixels of the map."""
+    if classes.boundary is None:
+        filled = fill_holes(inside, least) if region.polygon.interiors else inside
+        if is_single(shapely.Polygon(region.polygon.exterior), filled, sure):
+            single = filled.astype(np.int32)
+            if single.sum() < least:
+                return single, []
+            if filled is inside or (filled == inside).all():
+                return single, [shapely.normalize(region.polygon)]
+            labels = single
+        else:
+            labels = absorb(separate(filled, sure), least)
+    else:
+        labels = absorb(by_boundary(kinds, inside, classes.boundary), least)
+    corner = np.array(region.polygon.bounds[:2])
+    return labels, list(shapely.transform(outline_labels(labels), lambda xy: xy + corner))
 
 
 def _pixels_of(region: Region, codes: NDArray[np.uint8], window: Window) -> NDArray[np.bool_]:

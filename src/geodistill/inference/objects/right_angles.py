@@ -65,7 +65,9 @@ def square_outlines(
     status = np.where(along < _ALONG, ROUND, BROKEN).astype(object)
     state = traced
     everything = np.ones(len(traced), bool)
-    whole = _direction(shapely.simplify(shapely.union_all(traced), TOLERANCE))
+    whole = directions[0], along[0]
+    if len(traced) > 1:
+        whole = _direction(shapely.simplify(shapely.union_all(traced), TOLERANCE))
     turned = np.abs(np.angle(np.exp(4j * (directions - whole[0])))) / 4
     large = shapely.area(traced) >= _TELLING
     if whole[1] >= _ALONG and (turned[large & (along >= _ALONG)] < _ALIKE).all():
@@ -112,7 +114,7 @@ def _squared(
     if snapped is None:
         return state, BROKEN
     squared = shapely.transform(snapped, lambda xy: xy @ turn.T)
-    if not (shapely.is_valid(squared).all() and shapely.coverage_is_valid(squared)):
+    if not (shapely.is_valid(squared).all() and (len(squared) == 1 or shapely.coverage_is_valid(squared))):
         return state, BROKEN
     common = shapely.area(shapely.intersection(squared, traced))
     enough = common >= _AGREEMENT * (shapely.area(squared) + shapely.area(traced) - common)

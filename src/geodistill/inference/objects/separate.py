@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
@@ -12,6 +13,9 @@ DEPTH = 0.25
 
 RISE = 1.0
 """Pixels by which it must lie below it at least: rough edges have peaks of less."""
+
+_CONVEX = 0.85
+"""Share of its convex hull that a region fills which is one object at a glance."""
 
 _SMOOTH = 1.0
 """Pixels of the Gaussian that takes the peaks of rough edges."""
@@ -81,6 +85,18 @@ def separate(inside: NDArray[np.bool_], sure: NDArray[np.float32] | None = None)
         cores = np.where(grown > 0, grown, cores)
         level *= _STEP
     return nearest_core(inside, cores)
+
+
+def is_single(outline: shapely.Polygon, inside: NDArray[np.bool_], sure: NDArray[np.float32] | None) -> bool:
+    """Whether a region is one object at a glance: nearly convex, and the network nowhere in doubt in its middle."""
+    if outline.area < _CONVEX * outline.convex_hull.area:
+        return False
+    if sure is None:
+        return True
+    padded = np.pad(inside, 1).view(np.uint8)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_3)[1:-1, 1:-1]
+    middle = sure[distance >= 0.5 * distance.max()]
+    return bool(middle.min() >= (1 - DEPTH / 2) * middle.max())
 
 
 def nearest_core(inside: NDArray[np.bool_], cores: NDArray[np.int32]) -> NDArray[np.int32]:

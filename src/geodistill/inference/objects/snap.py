@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 _SHORT = 2.0
 """Pixels under which a step between two walls is none: both get one coordinate."""
@@ -61,16 +59,30 @@ def _shared(
 
     Points that are not free weigh a million times as much.
     """
-    pairs = (ends[0][joined], ends[1][joined])
-    graph = coo_array((np.ones(int(joined.sum())), pairs), shape=(len(values), len(values)))
-    count, group = connected_components(graph, directed=False)
+    group = _groups(len(values), ends[0][joined].tolist(), ends[1][joined].tolist())
+    count = len(values)
     weights = np.full(len(values), 1e-9)
     for end in ends:
         np.add.at(weights, end[runs], lengths[runs])
     weights[~free] *= 1e6
     sums = np.bincount(group, weights * values, count)
-    means: Points = (sums / np.bincount(group, weights, count))[group]
+    means: Points = sums[group] / np.bincount(group, weights, count)[group]
     return means
+
+
+def _groups(count: int, a: list[int], b: list[int]) -> NDArray[np.int64]:
+    """Return for each of some points one of those that it is joined with, the same for all of them."""
+    parent = list(range(count))
+
+    def root(point: int) -> int:
+        while parent[point] != point:
+            parent[point] = parent[parent[point]]
+            point = parent[point]
+        return point
+
+    for one, other in zip(a, b, strict=True):
+        parent[root(one)] = root(other)
+    return np.array([root(point) for point in range(count)], np.int64)
 
 
 def _rebuilt(

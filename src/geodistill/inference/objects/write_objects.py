@@ -87,10 +87,11 @@ def write_objects(
     grid, legend = read_map_grid(classes), read_map_legend(classes)
     chosen, ground = find_classes(legend, objects, squared), Ground(grid)
     table, counts = chosen.table(), {"objects": 0, "squared": 0}
-    strips = (MapStrip(table[s.classes], s.confidence) for s in map_strips(classes, confidence, grid))
 
     def batches() -> Iterator[pa.RecordBatch]:
         with MapWindows(classes, confidence) as maps:
+            read = maps.watch(map_strips(classes, confidence, grid))
+            strips = (MapStrip(table[strip.classes], strip.confidence) for strip in read)
             every = _every_object(trace_regions(strips), maps, chosen, ground, min_area)
             while some := list(islice(every, BATCH)):
                 batch = _object_batch(some, legend, ground, counts["objects"])

@@ -259,11 +259,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     # decay of all but norms; every image once before any is drawn again.
     "released": _SCHEDULE
     | {
-        # PhotoMetricDistortion's 32 of 255 levels are about 0.6 deviations, its 18 steps of hue 36 degrees.
+        # PhotoMetricDistortion's 32 of 255 levels are about 0.6 deviations, its 18 steps of hue a tenth of the circle.
         "data": {
             "batch_size": 4,
             "without_replacement": True,
-            **{"brightness": 0.6, "contrast": 0.5, "gamma": 0.0, "saturation": 0.5, "hue": 36.0},
+            **{"brightness": 0.6, "contrast": 0.5, "gamma": 0.0, "saturation": 0.5, "hue": 0.1},
         },
         "network": {"order": "neck_fmm", "aux_from": "fmm", "passes": 2},
         "losses": {"kl_axis": "width", "kl_reduction": "batchmean"},

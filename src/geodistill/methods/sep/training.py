@@ -105,4 +105,12 @@ def sets_of(batch: Batch) -> dict[str, Tensor]:
     return {"sets": batch["set"]}
 
 
-METHOD = MethodPlug(SepRecipe, build)
+PRESETS: dict[str, dict[str, Any]] = {
+    # The paper: mini-batches form "a collective large batch, which is then fed into the network" (section 4.1.2).
+    "printed": {"network": {"pass_per_set": False}},
+    "released": {"network": {"pass_per_set": True}},
+}
+"""Recipe values by preset, laid under the recipe's own; how crops are changed stands in the recipe."""
+
+
+METHOD = MethodPlug(SepRecipe, build, PRESETS)

@@ -1,20 +1,40 @@
-"""Supervised training: cross-entropy on the logits, and on an auxiliary head's."""
+"""Supervised training: cross-entropy on the logits, on an auxiliary head's, or other terms on labels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from geodistill.data.sample import Batch
+from geodistill.errors import RecipeError
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
-from geodistill.nn.losses import cross_entropy
+from geodistill.nn.imbalance import (
+    boundary_cross_entropy,
+    count_class_weights,
+    log_cosh_dice,
+    lovasz,
+    tversky,
+    weighted_cross_entropy,
+)
+from geodistill.nn.losses import cross_entropy, focal, soft_dice
 from geodistill.nn.output import SegmentationOutput
 
 WEIGHTS = {"ce": 1.0, "aux": 0.0}
+TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "focal": focal,
+    "dice": soft_dice,
+    "tversky": tversky,
+    "lovasz": lovasz,
+    "log_cosh_dice": log_cosh_dice,
+    "boundary": boundary_cross_entropy,
+}
+"""Terms beside ``ce``, of logits and mask."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +42,15 @@ class SupervisedLossConfig(CommonLosses):
     """The loss terms.
 
     Attributes:
-        weights: Factor of each term: ``ce``, ``aux`` (of an auxiliary FCN head, which is built where this is above 0;
-            mmseg's recipes have 0.4), and any distillation term under a teacher.
+        weights: Factor of each term: ``ce``, ``focal``, ``dice``, ``tversky``, ``lovasz``, ``log_cosh_dice``,
+            ``boundary`` (the cross-entropy near boundaries), ``aux`` (of an auxiliary FCN head, which is built where
+            this is above 0; mmseg's recipes have 0.4), and any distillation term under a teacher.
+        class_weights: Weight of each class in ``ce``: ``auto`` counts the manifest's training pixels; all alike where
+            not given.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    class_weights: Literal["auto"] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,23 +61,56 @@ class SupervisedRecipe(Recipe):
     network: SupervisedNetworkConfig = field(default_factory=SupervisedNetworkConfig)
     losses: SupervisedLossConfig = field(default_factory=SupervisedLossConfig)
 
+    def terms(self) -> list[str]:
+        """Return the names of the terms on labels."""
+        return [*WEIGHTS, *TERMS]
+
 
 class SupervisedObjective(Objective):
-    """Cross-entropy on the logits, and on those of the auxiliary head where there is one."""
+    """The terms on labels that have a factor, and the cross-entropy of an auxiliary head where there is one.
+
+    Args:
+        weights: Factor of each term.
+        class_weights: Weight of each class in ``ce``, ``(K,)``; all alike where not given.
+    """
+
+    def __init__(self, weights: dict[str, float], class_weights: Tensor | None = None) -> None:
+        super().__init__(weights)
+        self._class_weights = class_weights
+        self._used = [name for name, weight in weights.items() if weight != 0 and name in TERMS]
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Return ``ce``, and ``aux``."""
-        auxiliary = {name: cross_entropy(logits, batch["mask"]) for name, logits in output.aux.items()}
-        return {"ce": cross_entropy(output.logits, batch["mask"])} | auxiliary
+        """Return ``ce``, the others, and ``aux``."""
+        logits, mask = output.logits, batch["mask"]
+        terms = {"ce": weighted_cross_entropy(logits, mask, self._class_weights)}
+        terms |= {name: TERMS[name](logits, mask) for name in self._used}
+        return terms | {name: cross_entropy(each, mask) for name, each in output.aux.items()}
+
+
+def _class_weights(recipe: SupervisedRecipe, context: BuildContext) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Return the weight of each class, and the line that shows them.
+
+    Raises:
+        RecipeError: Nobody counted the classes.
+    """
+    if recipe.losses.class_weights is None:
+        return None, ()
+    if not sum(context.class_pixels):
+        raise RecipeError("losses.class_weights auto with data whose classes were not counted", "one scanned manifest")
+    weights = count_class_weights(context.class_pixels)
+    shown = ", ".join(f"{n} {w:.2f}" for n, w in zip(context.spec.legend.names, weights, strict=True))
+    return torch.tensor(weights), (f"class weights: {shown}",)
 
 
 def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     """Return network and objective.
 
     Raises:
+        RecipeError: Classes are to be weighed that nobody counted.
         UnknownNameError: Unknown encoder, architecture or loss term.
     """
-    weights, network, spec = all_weights(WEIGHTS, recipe.losses.weights), recipe.network, context.spec
+    network, spec = recipe.network, context.spec
+    weights = all_weights(WEIGHTS | dict.fromkeys(TERMS, 0.0), recipe.losses.weights)
     if not weights["aux"]:
         del weights["aux"]
     arguments: dict[str, Any] = {
@@ -73,7 +130,8 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     )
     # The encoder's own name may hold more: the padding that its weights were trained with.
     arguments["encoder"] = module.encoder.name
-    return Method("supervised", arguments, module, SupervisedObjective(weights))
+    class_weights, notes = _class_weights(recipe, context)
+    return Method("supervised", arguments, module, SupervisedObjective(weights, class_weights), notes=notes)
 
 
 METHOD = MethodPlug(SupervisedRecipe, build)

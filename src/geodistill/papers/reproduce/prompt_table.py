@@ -28,9 +28,10 @@ SCENES, SIDE = 2, 192
 def prompt_figures(
     rows: dict[str, PaperRow], source: Source, out: Path, segmenter: str | None = None
 ) -> dict[str, dict[str, float]]:
-    """Compare the prompts of some rows, those that were not compared yet; return ``instance_iou`` and ``pixel_iou``.
+    """Compare the prompts of some rows, those that were not compared yet.
 
-    Objects are counted as SAMRS's released code does.
+    Objects are counted as SAMRS's released code does. Returned are ``instance_iou`` and ``pixel_iou`` by row, and the
+    ``images`` and ``objects`` that they are of.
 
     Args:
         rows: The rows by label.
@@ -42,12 +43,14 @@ def prompt_figures(
         DataError: HRSC2016 is not there.
         ArtifactError: The segmenter's weights are not available.
     """
+    name = prompted(source, segmenter)
     smoke = isinstance(source, MadeUpSets)
-    name = segmenter or ("grabcut" if smoke else SEGMENTER)
     where = {"made up": [SCENES, SIDE]} if smoke else source.identity("hrsc2016")
     places = {}
     for label, row in rows.items():
-        decides = json.dumps({"data": where, "segmenter": name, "prompt": row.prompt, "released": True}, sort_keys=True)
+        decides = json.dumps(
+            {"data": where, "segmenter": name, "prompt": row.prompt, "released": "counted"}, sort_keys=True
+        )
         places[label] = out / f"prompts-{hashlib.sha256(decides.encode()).hexdigest()[:12]}" / "figures.json"
     missing = [label for label, place in places.items() if not place.is_file()]
     if missing:
@@ -59,8 +62,14 @@ def prompt_figures(
             compared = scores["+".join(prompt)]
             with atomic_path(places[label]) as part:
                 figures = {"instance_iou": 100 * compared.miou_i, "pixel_iou": 100 * compared.miou_p}
+                figures |= {"images": ablation.images, "objects": compared.instances}
                 part.write_text(json.dumps(figures), encoding="utf-8")
     return {label: kept_figures(place) for label, place in places.items()}
+
+
+def prompted(source: Source, segmenter: str | None) -> str:
+    """Return the name of the segmenter that prompts are compared under: GrabCut on made-up scenes, else SAM ViT-H."""
+    return segmenter or ("grabcut" if isinstance(source, MadeUpSets) else SEGMENTER)
 
 
 def kept_figures(path: Path, key: str | None = None) -> dict[str, float]:
@@ -87,7 +96,7 @@ def _official(source: OfficialSets) -> tuple[str, Path, Path]:
             return "hrsc", root / "Test" / "Annotations", root / "Test" / "AllImages"
     raise DataError(
         f"{source.root} holds no Test/Annotations",
-        "HRSC2016 as it is distributed, with Test/AllImages and Test/LandMask",
+        "HRSC2016 as it is distributed, with Test/AllImages and FullDataSet/LandMask",
         "download it from Kaggle guofeng/hrsc2016",
     )
 

@@ -76,11 +76,12 @@ class Runner:
             "classes": list(options.subset or ()),
             "flips": options.flips,
             "class_map": options.class_map,
+            **{key: getattr(options, key) for key in ("gsd", "resize") if getattr(options, key) is not None},
             **costs,
             "data": self.source.identity(data),
         }
-        if self.gsd is not None or self.padding is not None:  # figures of earlier runs without them stay good
-            how |= {"gsd": self.gsd, "padding": None if self.padding is None else asdict(self.padding)}
+        if self.padding is not None:  # figures of earlier runs without it stay good
+            how["padding"] = asdict(self.padding)
         digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
         path = self.folder / run.folder / f"figures-{digest}.json"
         if path.is_file():
@@ -99,13 +100,15 @@ class Runner:
     def _scoring(self, run: TrainingRun) -> tuple[str, EvaluateOptions]:
         """Return the split that is scored and how; the classes of made-up scenes are others than the set's."""
         smoke = self.scale == "smoke"
+        gsd = self.gsd or self.table.scored_gsd
         options = EvaluateOptions(
             flips=self.table.flips,
             subset=None if smoke else self.table.classes or None,
             class_map=dict(self.table.class_map) or None,
+            gsd=gsd,
+            resize=None if gsd else run.recipe.data.resize,
             device="cpu" if run.recipe.trainer.accelerator == "cpu" else "auto",
             location=self.location(run.recipe),
-            gsd=self.gsd,
         )
         return "test" if smoke else self.table.scored, options
 

@@ -17,12 +17,19 @@ from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce.board import Board, Clock
 from geodistill.papers.reproduce.paper_figures import PICTURES, draw_pictures, picture_name
 from geodistill.papers.reproduce.planner import Planner, TrainingRun
-from geodistill.papers.reproduce.prompt_table import prompt_figures
+from geodistill.papers.reproduce.prompt_table import prompt_figures, prompted
 from geodistill.papers.reproduce.ran_rows import RanRows
 from geodistill.papers.reproduce.result_table import PaperTable, result_names
 from geodistill.papers.reproduce.row_recipe import Settings, known_keys, parse_overrides, why_open
 from geodistill.papers.reproduce.row_scores import Runner, Scale
-from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source, identities, look_for_weights
+from geodistill.papers.reproduce.table_data import (
+    MadeUpSets,
+    OfficialSets,
+    Source,
+    check_fractions,
+    identities,
+    look_for_weights,
+)
 from geodistill.papers.table import Table
 
 KIND = "folder of tables"
@@ -102,10 +109,14 @@ def reproduce(name: str, out: Path | str, options: ReproduceOptions = ReproduceO
     with hold_folder(out, "reproduce"):
         claim_files(out, KIND, results)
         if prompts:
-            for label, figures in prompt_figures(prompts, source, out / "runs", opened.segmenter).items():
+            compared = prompt_figures(prompts, source, out / "runs", opened.segmenter)
+            counts = {f"{one['images']:.0f} images, {one['objects']:.0f} objects" for one in compared.values()}
+            board.data += f"; {prompted(source, opened.segmenter)} on {' or '.join(sorted(counts))}"
+            for label, figures in compared.items():
                 board.enter(label, options.seeds[0], 0, figures)
         for one in dict.fromkeys(one for run in every for one in (*run.sets, table.scored_set) if one):
             source.manifest(one)
+        check_fractions(every, source)
         look_for_weights({n: [x for run in r.values() for x in run.chain()] for n, r in opened.runs.items()}, source)
         runner = Runner(out / "runs", source, table, scale, options.gsd, options.padding)
         _run_all(opened.runs, runner, board)

@@ -72,6 +72,8 @@ def smoke_overrides(recipe: Recipe, sets: int = 1) -> dict[str, Any]:
     """
     keys = COMMON | FAMILIES[recipe.method]
     keys |= {"network.encoder": tiny_encoder(recipe.network.encoder), "network.encoder_weights": None}
+    if recipe.data.resize is not None:
+        keys["data.resize"] = COMMON["data.crop"]
     if sets > 1:
         keys["data.batch_size"] = 2 * sets
     fraction = getattr(recipe.data, "fraction", None)

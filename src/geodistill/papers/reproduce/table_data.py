@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -14,6 +14,8 @@ import numpy as np
 
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.data.catalog.find import scan_set
+from geodistill.data.fraction import check_fraction
+from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, DataError
@@ -155,6 +157,18 @@ class OfficialSets:
 
 
 Source = MadeUpSets | OfficialSets
+
+
+def check_fractions(runs: Iterable[TrainingRun], source: Source) -> None:
+    """Refuse runs on less than one window of their set's labels, before any of them or of those before it is trained.
+
+    Raises:
+        RecipeError: There is one.
+    """
+    asked = {(run.sets[0], run.recipe.data.fraction, run.recipe.data.crop) for run in runs}
+    for name, fraction, crop in asked:
+        if fraction is not None:
+            check_fraction(Manifest.load(source.manifest(name)), fraction, crop)
 
 
 def look_for_weights(runs: Mapping[str, Sequence[TrainingRun]], source: Source) -> None:

@@ -1,0 +1,107 @@
+"""What an ONNX file's network gives, as logits: logits, probabilities, one channel of two classes, or classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import log
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geodistill.errors import ArtifactError
+from geodistill.spec import Legend
+
+_LEAST = 1e-12
+"""A probability of 0, as a logit that softmax takes."""
+
+_SURE = 20.0
+"""Logit of a class that a graph names without a probability."""
+
+
+@dataclass(frozen=True)
+class OutputReader:
+    """How a graph's values become logits of ``classes`` classes.
+
+    Attributes:
+        kind: ``logits`` and ``probabilities`` have a channel per class; ``yes`` and ``yes-logit`` have one channel, the
+            probability or logit of the second of two classes; ``classes`` names the class of each pixel.
+        classes: Number of classes.
+        size: Side of the maps to give: coarser ones are enlarged bilinearly.
+        threshold: Where no probability reaches it, the pixel is of the first class; of two classes, what the
+            second's must reach.
+    """
+
+    kind: Literal["logits", "probabilities", "yes", "yes-logit", "classes"]
+    classes: int
+    size: int
+    threshold: float = 0.0
+
+    @classmethod
+    def of(
+        cls, values: NDArray[Any], legend: Legend | None, threshold: float | None, size: int, path: Path
+    ) -> OutputReader:
+        """Tell from the values for one batch of noise what they are.
+
+        Raises:
+            ArtifactError: They are no map of classes.
+        """
+        channels = values.shape[1] if values.ndim == 4 else 1
+        whole = np.issubdtype(values.dtype, np.integer)
+        square = values.ndim in (3, 4) and values.shape[-1] == values.shape[-2] <= size
+        finite = whole or bool(np.isfinite(values).all())
+        if not square or not finite or not 1 <= channels <= 255 or (whole and (channels > 1 or legend is None)):
+            raise ArtifactError(
+                f"{path} gives {tuple(values.shape)} of {values.dtype} for images of {size} x {size}",
+                "a map with a channel per class; or the class of each pixel, with the classes named",
+                "" if legend is not None or not whole else "give --classes",
+            )
+        if threshold is not None and not 0 <= threshold < 1:
+            raise ArtifactError(f"{path} with the threshold {threshold}", "a probability, 0 to below 1")
+        if whole:
+            return cls("classes", len(legend or ()), size)
+        shares = bool((values >= 0).all() and (values <= 1).all())
+        if channels == 1:
+            return cls("yes" if shares else "yes-logit", 2, size, threshold or 0.5)
+        return cls("probabilities" if shares else "logits", channels, size, threshold or 0.0)
+
+    def legend(self, named: Legend, path: Path) -> Legend:
+        """Return the classes as many as there are; the background of one channel's two need not be named.
+
+        Raises:
+            ArtifactError: Others are named.
+        """
+        if self.kind.startswith("yes") and len(named) == 1:
+            return replace(named, names=("background", *named.names), colours=(), values=())
+        if len(named) != self.classes:
+            raise ArtifactError(
+                f"{path} gives {self.classes} classes, and {len(named)} are named", "as many", "give --classes"
+            )
+        return named
+
+    def logits(self, values: Tensor) -> Tensor:
+        """Return a graph's values as ``(B, K, size, size)`` float32 logits."""
+        values = values if values.ndim == 4 else values[:, None]
+        if self.kind == "classes":
+            maps = torch.nn.functional.one_hot(values[:, 0].long().clamp(0, self.classes - 1), self.classes)
+            return self._enlarged(_SURE * maps.movedim(3, 1).float())
+        values = self._enlarged(values.float())
+        if self.kind.startswith("yes"):
+            logit = values if self.kind == "yes-logit" else torch.logit(values, _LEAST)
+            # So that half stands where the probability reaches the threshold.
+            return torch.cat([torch.zeros_like(logit), logit - log(self.threshold / (1 - self.threshold))], 1)
+        if self.kind == "logits" and not self.threshold:
+            return values
+        shares = values.softmax(1) if self.kind == "logits" else values
+        if self.threshold:
+            shares = shares * (shares >= self.threshold)
+            shares[:, :1] += (shares.sum(1, keepdim=True) == 0).float()
+        return shares.clamp(min=_LEAST).log()
+
+    def _enlarged(self, values: Tensor) -> Tensor:
+        if values.shape[-1] == self.size:
+            return values
+        return torch.nn.functional.interpolate(values, size=(self.size, self.size), mode="bilinear")

@@ -1,0 +1,80 @@
+"""Images of a batch mixed with each other: a part of one pasted into the next, with its labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from geodistill.data.sample import Batch
+from geodistill.errors import RecipeError
+from geodistill.spec import IGNORE_INDEX
+
+MixKind = Literal["classmix", "cutmix"]
+_SPATIAL = ("image", "plain", "mask", "valid", "soft", "confident")
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Pastes a part of each image's neighbour in the batch into it, with labels, validity and soft labels.
+
+    ``classmix`` pastes half of the neighbour's classes, by its labels or, of an image without them, by its soft labels
+    (Olsson et al. 2021); ``cutmix`` a rectangle of a random share of the image (Yun et al. 2019). Random numbers are
+    torch's own, which a run seeds at every step.
+
+    Attributes:
+        probability: That an image is mixed at all.
+        kind: What is pasted.
+
+    Raises:
+        RecipeError: The probability is out of its range.
+    """
+
+    probability: float = 0.0
+    kind: MixKind = "classmix"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise RecipeError(f"data.mix {self.probability}", "a probability from 0 to 1")
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch with some of its images mixed; the same batch where nothing is to be done."""
+        count = len(batch["key"])
+        if not self.probability or count < 2:
+            return batch
+        pasted = torch.stack([self._pasted(batch, (i - 1) % count) for i in range(count)])
+        mixed: dict[str, Any] = dict(batch)
+        for name in _SPATIAL:
+            if name in batch:
+                receiving = cast(Tensor, mixed[name])
+                where = pasted[:, None] if receiving.ndim == 4 else pasted
+                mixed[name] = torch.where(where, receiving.roll(1, 0), receiving)
+        return cast(Batch, mixed)
+
+    def _pasted(self, batch: Batch, giver: int) -> Tensor:
+        """Return which pixels ``(H, W)`` of an image come from ``giver``."""
+        mask = batch["mask"][giver]
+        if float(torch.rand(())) >= self.probability:
+            return torch.zeros_like(mask, dtype=torch.bool)
+        if self.kind == "cutmix":
+            return _rectangle(mask)
+        classes = mask
+        if "soft" in batch:
+            classes = torch.where(mask == IGNORE_INDEX, batch["soft"][giver].argmax(0), mask)
+        counted = batch["valid"][giver] & (classes != IGNORE_INDEX)
+        present = torch.bincount(classes[counted]).nonzero()[:, 0]
+        chosen = present[torch.randperm(len(present)).to(present.device)[: -(-len(present) // 2)]]
+        return counted & torch.isin(classes, chosen)
+
+
+def _rectangle(mask: Tensor) -> Tensor:
+    """Return a random rectangle of an image's shape, whose share of it is as likely to be any."""
+    height, width = mask.shape
+    share, row, col = (float(value) for value in torch.rand(3))
+    tall, wide = round(height * share**0.5), round(width * share**0.5)
+    top, left = round(row * (height - tall)), round(col * (width - wide))
+    inside = torch.zeros_like(mask, dtype=torch.bool)
+    inside[top : top + tall, left : left + wide] = True
+    return inside

@@ -1,0 +1,246 @@
+"""`robustness`: the same images as they are and perturbed; how often the map stays, and what it still scores."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from geodistill.data.manifest import Manifest, Row
+from geodistill.errors import RecipeError
+from geodistill.evaluation.evaluate import check_legend
+from geodistill.evaluation.perturbations import PERTURBATIONS, Perturbation, within
+from geodistill.evaluation.scoring import ScoringSettings, open_mask, read_truth
+from geodistill.inference.location import LocationHint, PerPlaceModel
+from geodistill.inference.network import Network, as_network, load_on
+from geodistill.inference.options import SlidingOptions
+from geodistill.inference.sliding import check_bands, stream
+from geodistill.inference.windows import Area
+from geodistill.metrics import ConfusionMatrix
+from geodistill.raster import Raster, Window
+from geodistill.raster.array import ArrayRaster
+from geodistill.segmenter import Segmenter
+from geodistill.spec import IGNORE_INDEX, Legend
+
+BREAKS = 0.05
+"""A model breaks where the whole interval of the loss of mIoU lies above this."""
+
+PART = 1024
+"""Largest side in pixels of the middle of an image that is looked at."""
+
+
+@dataclass(frozen=True)
+class RobustnessOptions:
+    """How robustness is measured.
+
+    Attributes:
+        images: Images of the split at most, spread evenly over it.
+        overlap: Overlap of the sliding window, 0 to 0.75.
+        batch_size: Windows per forward pass.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        resamples: Draws of the bootstrap over images.
+        seed: Of noise and draws.
+
+    Raises:
+        RecipeError: A number is below 1 or the overlap out of range.
+    """
+
+    images: int = 100
+    overlap: float = 0.25
+    batch_size: int = 4
+    device: str = "auto"
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.images, self.batch_size, self.resamples) < 1:
+            raise RecipeError(f"{self.images} images, {self.resamples} resamples", "at least 1 of each")
+        SlidingOptions(overlap=self.overlap)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure 0..1 and the bounds of its 95 % bootstrap interval over images; NaN where there was nothing to count."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:5.1f} ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
+
+@dataclass(frozen=True)
+class RobustnessRow:
+    """What one perturbation does.
+
+    Attributes:
+        name: The perturbation; the first row is that of the images as they are.
+        agreement: Share of pixels whose class stays.
+        miou: mIoU against the labels.
+        loss: mIoU of the images as they are, less that, over the same draws.
+    """
+
+    name: str
+    agreement: Interval
+    miou: Interval
+    loss: Interval
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the model loses more than `BREAKS` of mIoU beyond chance."""
+        return self.loss.low > BREAKS
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """The table: a row for the images as they are and one for each perturbation; ``images`` is how many there were."""
+
+    rows: tuple[RobustnessRow, ...]
+    images: int
+
+    def __str__(self) -> str:
+        wide = max(len(row.name) for row in self.rows)
+        lines = [f"{'':{wide}}  {'agreement, %':22}  mIoU, % (95 % interval over {self.images} images)"]
+        for row in self.rows:
+            lines.append(f"{row.name:{wide}}  {row.agreement!s:22}  {row.miou}{'  breaks' if row.breaks else ''}")
+        broken = [row.name for row in self.rows if row.breaks]
+        if broken:
+            lines.append(f"warning: it loses more than {100 * BREAKS:.0f} points of mIoU under: {'; '.join(broken)}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready form; shares in 0..1."""
+        return {"images": self.images, "rows": [asdict(row) | {"breaks": row.breaks} for row in self.rows]}
+
+
+def robustness(
+    model: Segmenter | Path | str,
+    manifest: Manifest | Path | str,
+    split: str = "test",
+    options: RobustnessOptions | None = None,
+    *,
+    each: Callable[[str], None] | None = None,
+) -> Robustness:
+    """Measure how a model's maps stand perturbed images: `PERTURBATIONS`.
+
+    Of each image the middle is looked at, at most `PART` pixels a side, in memory. Intervals are percentiles of a
+    bootstrap over images: whole images are drawn, since their pixels are no independent draws.
+
+    Args:
+        model: A Segmenter, its directory or hub id; or an ONNX file.
+        manifest: The data set.
+        split: Its split.
+        options: How.
+        each: Is called with the name of each image as it is done.
+
+    Raises:
+        DataError: The split is empty, a file cannot be read, or the legend is not the model's.
+        ArtifactError: There is no such model, or it is altered.
+    """
+    options = options or RobustnessOptions()
+    manifest = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)
+    manifest.refuse_problems()
+    segmenter = load_on(model, options.device)
+    legend = check_legend(manifest, segmenter)
+    rows = manifest.some_rows(split)
+    rows = tuple(rows[round(i)] for i in np.linspace(0, len(rows) - 1, min(options.images, len(rows))))
+    places = PerPlaceModel(segmenter, LocationHint())
+    settings = ScoringSettings(options.overlap, batch_size=options.batch_size, ignore_unknown=manifest.ignore_unknown)
+    counts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    for index, row in enumerate(tqdm(rows, "robustness", unit="image", disable=not sys.stderr.isatty(), leave=False)):
+        rng = np.random.default_rng([options.seed, index])
+        counts.append(_one_image(as_network(places.at(row)), row, legend, settings, rng))
+        if each is not None:
+            each(row.key)
+    matrices, agreed = (np.stack(parts) for parts in zip(*counts, strict=True))
+    names = ("as they are", *(perturbation.name for perturbation in PERTURBATIONS))
+    return Robustness(_table(names, matrices, agreed, options), len(rows))
+
+
+def _one_image(
+    network: Network, row: Row, legend: Legend, settings: ScoringSettings, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return confusion matrices ``(P + 1, K, K)``, and ``(P + 1, 2)`` pixels that agree and that were compared."""
+    whole = row.window
+    side = [min(length, PART) for length in (whole.height, whole.width)]
+    part = Window(whole.row + (whole.height - side[0]) // 2, whole.col + (whole.width - side[1]) // 2, side[0], side[1])
+    with Raster(row.image) as raster, open_mask(row, raster) as mask:
+        check_bands(raster, network.bands)
+        pixels, valid = raster.read(part)
+        truth = np.where(valid, read_truth(mask, legend, part, settings), np.uint8(IGNORE_INDEX))
+    image = np.where(valid, pixels, 0).astype(np.float32)
+    plain = _classes(network, image, settings)
+    matrices, agreed = [], []
+    for perturbation in (None, *PERTURBATIONS):
+        classes = plain if perturbation is None else _perturbed(network, image, pixels, perturbation, settings, rng)
+        compared = valid & (classes != IGNORE_INDEX)
+        matrix = ConfusionMatrix(len(legend))
+        matrix.update(classes, np.where(compared, truth, np.uint8(IGNORE_INDEX)))
+        matrices.append(matrix.counts)
+        agreed.append([int((classes == plain)[compared].sum()), int(compared.sum())])
+    return np.stack(matrices), np.array(agreed, np.int64)
+
+
+def _perturbed(
+    network: Network,
+    image: NDArray[np.float32],
+    like: NDArray[Any],
+    perturbation: Perturbation,
+    settings: ScoringSettings,
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    changed = within(perturbation.change(image, rng), like)
+    classes = _classes(network, changed, settings)
+    shape = (image.shape[1], image.shape[2])
+    return classes if perturbation.back is None else perturbation.back(classes, shape)
+
+
+def _classes(network: Network, image: NDArray[np.float32], settings: ScoringSettings) -> NDArray[np.uint8]:
+    area = Area.whole(ArrayRaster(image))
+    windows = area.windows(network.size, settings.overlap)
+    options = SlidingOptions(overlap=settings.overlap)
+    with closing(stream(network, area, windows, options, batch=settings.batch_size)) as parts:
+        return np.concatenate([part.classes for part in parts])
+
+
+def _table(
+    names: Sequence[str], matrices: NDArray[np.int64], agreed: NDArray[np.int64], options: RobustnessOptions
+) -> tuple[RobustnessRow, ...]:
+    """Return the rows of ``(N, P, K, K)`` counts and ``(N, P, 2)`` agreement, with intervals over the N images."""
+    count = len(matrices)
+    rng = np.random.default_rng(options.seed)
+    # How often each image is drawn, the images as they are first.
+    draws = rng.multinomial(count, np.full(count, 1 / count), options.resamples)
+    draws = np.concatenate([np.ones((1, count), np.int64), draws]).astype(np.float64)
+    drawn = np.einsum("dn,npij->dpij", draws, matrices.astype(np.float64))
+    mious = mean_iou(drawn)
+    sums = np.einsum("dn,npk->dpk", draws, agreed.astype(np.float64))
+    shares = sums[..., 0] / np.maximum(sums[..., 1], 1)
+    return tuple(
+        RobustnessRow(name, _interval(shares[:, i]), _interval(mious[:, i]), _interval(mious[:, 0] - mious[:, i]))
+        for i, name in enumerate(names)
+    )
+
+
+def mean_iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean IoU of ``(..., K, K)`` counts over the classes that labels or predictions hold; else NaN."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    either = counts.sum(-1) + counts.sum(-2) - hits
+    iou = np.where(either > 0, hits / np.maximum(either, 1), 0).sum(-1)
+    present = (either > 0).sum(-1)
+    return np.where(present > 0, iou / np.maximum(present, 1), math.nan)
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    known = values[1:][~np.isnan(values[1:])]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (math.nan, math.nan)
+    return Interval(float(values[0]), float(low), float(high))

@@ -1,0 +1,187 @@
+"""A map of classes for the web: PNG tiles in Web Mercator in one file, MBTiles or PMTiles, and a preview picture."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.transform import from_origin
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import calculate_default_transform, transform_bounds
+
+from geodistill.errors import DataError
+from geodistill.files import atomic_path
+from geodistill.inference.majority import majority
+from geodistill.inference.pmtiles import write_pmtiles
+from geodistill.spec import IGNORE_INDEX, Legend
+
+DEEPEST = 22
+PREVIEW = 1024
+"""Longest side of a preview in pixels."""
+
+_SIDE, _EDGE = 256, 20037508.342789244
+
+
+def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:
+    """Write the tiles of a finished map beside it, ``NAME.pmtiles`` or ``NAME.mbtiles``, in memory that stays flat.
+
+    The deepest level is that whose pixels are nearest in size to the map's; above it each pixel is the `majority` of
+    four. Tiles without data are left out.
+
+    Raises:
+        DataError: The map does not say where on Earth it lies, or has no data.
+        OutputError: It cannot be written.
+    """
+    path = classes.with_suffix(f".{kind}")
+    with ExitStack() as opened:
+        file = opened.enter_context(rasterio.open(classes))
+        if file.crs is None and file.gcps[1] is None:
+            raise DataError(f"{classes} has no CRS", "a map that says where it lies, for tiles")
+        try:
+            pyramid = opened.enter_context(closing(_Pyramid(file)))
+        except (RasterioError, CPLE_BaseError, ValueError) as error:
+            raise DataError(f"{classes} is nowhere on Earth ({error})", "a map on Earth, for tiles") from error
+        about: dict[str, Any] = {"name": classes.stem, "format": "png", "type": "overlay", "attribution": ""}
+        about |= {
+            "legend": {n: "#{:02x}{:02x}{:02x}".format(*c) for n, c in zip(legend.names, legend.colours, strict=True)}
+        }
+        tiles = ((z, x, y, _png(values, legend)) for z, x, y, values in pyramid.tiles())
+        with atomic_path(path) as part:
+            (write_pmtiles if kind == "pmtiles" else _write_mbtiles)(part, _some(tiles, classes), pyramid.bounds, about)
+    return path
+
+
+def _some(tiles: Iterator[tuple[int, int, int, bytes]], classes: Path) -> Iterator[tuple[int, int, int, bytes]]:
+    first = next(tiles, None)
+    if first is None:
+        raise DataError(f"{classes} has no data", "a map with classes, for tiles")
+    yield first
+    yield from tiles
+
+
+class _Pyramid:
+    """A map's tiles, each level of which is made of the one below it, never more than a few in memory."""
+
+    def __init__(self, file: Any) -> None:
+        crs = file.crs or file.gcps[1]
+        about = (
+            {"gcps": file.gcps[0]}
+            if not file.crs
+            else dict(zip(("left", "bottom", "right", "top"), file.bounds, strict=True))
+        )
+        place, width, height = calculate_default_transform(crs, "EPSG:3857", file.width, file.height, **about)
+        deepest = round(math.log2(2 * _EDGE / _SIDE / abs(place.a)))
+        self.zoom = min(max(deepest, 0), DEEPEST)
+        self._pixel = 2 * _EDGE / (_SIDE << self.zoom)
+        right, bottom = place.c + width * place.a, place.f + height * place.e
+        count = 1 << self.zoom
+        self.bounds = transform_bounds("EPSG:3857", "EPSG:4326", place.c, bottom, right, place.f)
+        self._left, self._top = (self._index(value, count) for value in (place.c + _EDGE, _EDGE - place.f))
+        self._right, self._bottom = (self._index(value, count) for value in (right + _EDGE, _EDGE - bottom))
+        corner = from_origin(
+            self._left * _SIDE * self._pixel - _EDGE, _EDGE - self._top * _SIDE * self._pixel, self._pixel, self._pixel
+        )
+        self._warped = WarpedVRT(
+            file,
+            src_crs=crs,
+            crs="EPSG:3857",
+            resampling=Resampling.nearest,
+            transform=corner,
+            width=(self._right - self._left + 1) * _SIDE,
+            height=(self._bottom - self._top + 1) * _SIDE,
+            nodata=IGNORE_INDEX,
+        )
+
+    def _index(self, metres: float, count: int) -> int:
+        return min(max(int(metres / (_SIDE * self._pixel)), 0), count - 1)
+
+    def close(self) -> None:
+        self._warped.close()
+
+    def tiles(self) -> Iterator[tuple[int, int, int, NDArray[np.uint8]]]:
+        """Yield zoom, column, row and ``(256, 256)`` classes of every tile with data, down from level 0."""
+        yield from self._below(0, 0, 0)
+
+    def _below(self, zoom: int, col: int, row: int) -> Iterator[tuple[int, int, int, NDArray[np.uint8]]]:
+        """Yield a tile's parts and at last itself; nothing where there is no data."""
+        shift = self.zoom - zoom
+        beside = col > self._right >> shift or col < self._left >> shift
+        if beside or row > self._bottom >> shift or row < self._top >> shift:
+            return
+        if not shift:
+            window = rasterio.windows.Window((col - self._left) * _SIDE, (row - self._top) * _SIDE, _SIDE, _SIDE)
+            values: NDArray[np.uint8] = self._warped.read(1, window=window)
+        else:
+            four = np.full((2 * _SIDE, 2 * _SIDE), IGNORE_INDEX, np.uint8)
+            for down in (0, 1):
+                for right in (0, 1):
+                    place = (2 * col + right, 2 * row + down)
+                    for tile in self._below(zoom + 1, *place):
+                        if tile[:3] == (zoom + 1, *place):
+                            four[down * _SIDE : (down + 1) * _SIDE, right * _SIDE : (right + 1) * _SIDE] = tile[3]
+                        yield tile
+            values = majority(four)
+        if (values != IGNORE_INDEX).any():
+            yield zoom, col, row, values
+
+
+def _png(classes: NDArray[np.uint8], legend: Legend) -> bytes:
+    """Return classes as a PNG with the legend's palette, transparent where there is no data."""
+    picture, file = Image.fromarray(classes), io.BytesIO()
+    picture.putpalette(legend.paint(np.arange(256)[None]).tobytes())
+    picture.save(file, "PNG", transparency=IGNORE_INDEX, optimize=False)
+    return file.getvalue()
+
+
+def write_preview(classes: Path, legend: Legend) -> Path:
+    """Write a picture of a finished map beside it, ``NAME_preview.png``, of at most `PREVIEW` pixels a side.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    path = preview_beside(classes)
+    with rasterio.open(classes) as file:
+        step = max(math.ceil(max(file.height, file.width) / PREVIEW), 1)
+        shape = (-(-file.height // step), -(-file.width // step))
+        values = file.read(1, out_shape=shape, resampling=Resampling.nearest)
+    with atomic_path(path) as part:
+        part.write_bytes(_png(values, legend))
+    return path
+
+
+def preview_beside(classes: Path) -> Path:
+    """Return the file of a map's preview."""
+    return classes.with_name(f"{classes.stem}_preview.png")
+
+
+def _write_mbtiles(
+    target: Path, tiles: Iterable[tuple[int, int, int, bytes]], bounds: Any, metadata: Mapping[str, Any]
+) -> int:
+    """Write tiles as MBTiles 1.3: a SQLite file whose rows count from the south; return how many."""
+    count, zooms = 0, set()
+    with closing(sqlite3.connect(target)) as file, file:
+        file.execute("CREATE TABLE metadata (name TEXT, value TEXT)")
+        file.execute("CREATE TABLE tiles (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_data BLOB)")
+        for zoom, col, row, data in tiles:
+            file.execute("INSERT INTO tiles VALUES (?, ?, ?, ?)", (zoom, col, (1 << zoom) - 1 - row, data))
+            count += 1
+            zooms.add(zoom)
+        file.execute("CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row)")
+        rows = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+        rows |= {"version": "1.3", "bounds": ",".join(f"{value:.7f}" for value in bounds)}
+        rows |= {"minzoom": str(min(zooms)), "maxzoom": str(max(zooms))}
+        file.executemany("INSERT INTO metadata VALUES (?, ?)", rows.items())
+    return count

@@ -1,0 +1,85 @@
+"""Where a scene lies outside what a model was trained on: which band, and a map of such places."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.transform import Affine
+
+from geodistill.errors import output_error
+from geodistill.files import atomic_path
+from geodistill.inference.windows import Area
+from geodistill.raster import Window
+from geodistill.spec import IGNORE_INDEX, Spec
+
+CELL = 64
+"""Side in pixels of the cells whose means are compared."""
+
+MOST_OF_A_BAND = 10.0
+"""How far the mean of one band may lie from the model's, in the model's standard deviations."""
+
+
+def furthest_band(spec: Spec, mean: Sequence[float]) -> tuple[int, float] | None:
+    """Return the position of the band whose mean lies furthest from the model's, and its deviations.
+
+    ``None`` for a model without statistics (all means 0).
+    """
+    if not any(spec.mean) or len(mean) != len(spec.mean):
+        return None
+    away = np.abs(np.asarray(mean) - spec.mean) / np.asarray(spec.std)
+    return int(away.argmax()), float(away.max())
+
+
+def unlike_beside(classes: Path) -> Path:
+    """Return the file of unlike places beside a map."""
+    return classes.with_name(f"{classes.stem}_unlike.tif")
+
+
+def write_unlike(classes: Path, area: Area, spec: Spec) -> tuple[Path, float]:
+    """Write where a scene lies outside the training, a pixel for each cell of `CELL` x `CELL`; return its share too.
+
+    The first band is 1 where the mean of any band over the cell lies more than `MOST_OF_A_BAND` of the model's standard
+    deviations from the model's mean, else 0; the second is the number, from 1, of the band that lies furthest. Both are
+    255 where there is no data. The share is that of cells with data that are unlike, 0..1.
+
+    Raises:
+        DataError: The scene cannot be read.
+        OutputError: The file cannot be written.
+    """
+    grid, path = area.grid, unlike_beside(classes)
+    height, width = -(-grid.height // CELL), -(-grid.width // CELL)
+    cells = np.full((2, height, width), IGNORE_INDEX, np.uint8)
+    for row in range(height):
+        cells[:, row] = _row_of_cells(area, spec, row, width)
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 2, "height": height, "width": width, "compress": "deflate"}
+    where = {} if grid.crs is None else {"crs": grid.crs, "transform": grid.transform @ Affine.scale(CELL, CELL)}
+    try:
+        with atomic_path(path) as part, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(part, "w", nodata=IGNORE_INDEX, **profile, **where) as file:
+                file.write(cells)
+                file.descriptions = ("unlike", "band")
+                file.update_tags(BANDS=",".join(spec.bands), DEVIATIONS=str(MOST_OF_A_BAND))
+    except RasterioError as error:
+        raise output_error(path, OSError(str(error))) from error
+    known = cells[0] != IGNORE_INDEX
+    return path, float((cells[0] == 1).sum() / max(int(known.sum()), 1))
+
+
+def _row_of_cells(area: Area, spec: Spec, row: int, width: int) -> NDArray[np.uint8]:
+    """Return both bands of a row of cells, ``(2, width)``."""
+    strip = Window(row * CELL, 0, CELL, width * CELL)
+    image, valid = area.read(strip)
+    counts = valid.reshape(CELL, width, CELL).sum((0, 2))
+    sums = np.stack([(band * valid).reshape(CELL, width, CELL).sum((0, 2), dtype=np.float64) for band in image])
+    means = sums / np.maximum(counts, 1)
+    away = np.abs(means - np.array(spec.mean)[:, None]) / np.array(spec.std)[:, None]
+    values = np.stack([away.max(0) > MOST_OF_A_BAND, np.minimum(away.argmax(0) + 1, 254)]).astype(np.uint8)
+    values[:, counts == 0] = IGNORE_INDEX
+    return values

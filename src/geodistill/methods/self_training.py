@@ -1,0 +1,202 @@
+"""Self-training: a teacher's classes of images without labels, as far as it is sure of them, are learnt like labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geodistill.data.sample import Batch
+from geodistill.errors import RecipeError
+from geodistill.methods.method import CommonLosses, Method, Objective
+from geodistill.methods.schema import parse_term
+from geodistill.methods.teacher import FrozenTeacher
+from geodistill.nn.decoders import resize
+from geodistill.nn.losses import mean_over_processes, sum_over_processes
+from geodistill.nn.output import SegmentationOutput
+from geodistill.spec import IGNORE_INDEX
+
+_KEPT = 0.99
+"""Share of the running confidence of a class that stays at each step."""
+
+
+class SelfTrainingObjective(Objective):
+    """A method's own terms, and ``pseudo`` on images without labels; arguments as for `add_self_training`.
+
+    The teacher sees each as it is, the student with other colours, and mixed with others where the recipe mixes::
+
+        image as it is -> teacher -> probabilities, sure or not ---+
+             |                                                     v
+             +-> colours -> [mixed, with labels] -> student -> pseudo, on the pixels that are sure
+
+    A pixel is sure where its highest probability reaches ``pseudo_confidence`` times ``m_c / max m``: ``m_c`` is the
+    running mean of that probability over the pixels of its class (FreeMatch, Wang et al. 2023, Eq. 6-8), so that a
+    class of which the teacher is rarely certain is not left out. ``soft`` compares probabilities (cross-entropy under
+    the teacher's), ``hard`` takes its class. The term is the mean over all valid pixels without labels, sure or not
+    (FixMatch, Sohn et al. 2020, Eq. 4): it weighs little while the teacher is sure of little.
+
+    Attributes:
+        unlabelled_pixels: Pixels without labels so far, by the teacher's class, ``(K,)`` int64.
+        learnt_pixels: Those that were sure.
+    """
+
+    def __init__(
+        self, method: Method, name: str, weight: float, teacher: FrozenTeacher, losses: CommonLosses, names: list[str]
+    ) -> None:
+        super().__init__(method.objective.weights | {name: weight})
+        self._inner, self._name, self._teacher = method.objective, name, teacher
+        self._losses, self._names = losses, names
+        self.label_free = method.objective.label_free | {name}
+        self.wants_plain = True
+        teacher.ask(logits=True)
+        self.unlabelled_pixels, self.learnt_pixels = (torch.zeros(len(names), dtype=torch.int64) for _ in range(2))
+        self._confidence = torch.ones(len(names))
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return the batch with ``soft``, the teacher's probabilities, and ``confident``, where they are learnt."""
+        batch = self._inner.prepare(batch)
+        unlabelled = (batch["mask"] == IGNORE_INDEX).flatten(1).all(1)[:, None, None] & batch["valid"]
+        soft = self._probabilities(batch, unlabelled.flatten(1).any(1).nonzero()[:, 0])
+        highest, classes = soft.max(1)
+        confident = unlabelled & (highest >= self._thresholds(highest, classes, unlabelled)[classes])
+        for counts, pixels in ((self.unlabelled_pixels, unlabelled), (self.learnt_pixels, confident)):
+            counts += sum_over_processes(torch.bincount(classes[pixels], minlength=len(counts))).to(counts)
+        prepared: dict[str, Any] = {**batch, "soft": soft, "confident": confident}
+        prepared["pseudo_pixels"] = unlabelled.sum().float()
+        return cast(Batch, prepared)
+
+    def _probabilities(self, batch: Batch, rows: Tensor) -> Tensor:
+        """Ask the teacher for some images of a batch; others have probabilities of 0 ``(B, K, H, W)``."""
+        soft = batch["image"].new_zeros(len(batch["key"]), len(self._names), *batch["mask"].shape[-2:])
+        if len(rows):
+            tensors = {name: value[rows] for name, value in batch.items() if isinstance(value, Tensor)}
+            keys = [batch["key"][row] for row in rows.tolist()]
+            logits = self._teacher.targets(cast(Batch, {**tensors, "key": keys})).logits
+            assert logits is not None  # they were asked for
+            soft[rows] = resize(logits.float(), soft.shape[-2:]).softmax(1)
+        return soft
+
+    def _thresholds(self, highest: Tensor, classes: Tensor, counted: Tensor) -> Tensor:
+        """Take a batch's probabilities into the running means, and return the threshold of each class ``(K,)``."""
+        count = torch.bincount(classes[counted], minlength=len(self._names)).float()
+        sums = torch.bincount(classes[counted], highest[counted].double(), len(self._names)).float()
+        count, sums = (sum_over_processes(value).cpu() for value in (count, sums))
+        mean = torch.where(count > 0, sums / count.clamp(min=1), self._confidence)
+        self._confidence = _KEPT * self._confidence + (1 - _KEPT) * mean
+        share = self._confidence / self._confidence.max()
+        return (self._losses.pseudo_confidence * share).to(highest.device)
+
+    def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Return the unweighted terms of one batch."""
+        terms = self._inner(output, batch, step)
+        logits = resize(output.logits, batch["mask"].shape[-2:]).float()
+        soft, confident = batch["soft"], batch["confident"]
+        if self._losses.pseudo_labels == "hard":
+            per_pixel = F.cross_entropy(logits, soft.argmax(1), reduction="none")
+        else:
+            per_pixel = -(soft * logits.log_softmax(1)).sum(1)
+        terms[self._name] = (per_pixel * confident).sum() / mean_over_processes(batch["pseudo_pixels"])
+        return terms
+
+    def weight(self, name: str, step: int) -> float:
+        """Return the factor of a term; that of ``pseudo`` is the same at every step."""
+        return self.weights[name] if name == self._name else self._inner.weight(name, step)
+
+    def lines(self) -> list[str]:
+        """Return what share of the pixels without labels was learnt from, in all and by class."""
+        total, learnt = self.unlabelled_pixels.tolist(), self.learnt_pixels.tolist()
+        if not sum(total):
+            return [*self._inner.lines(), "self-training saw no pixel without labels"]
+        shares = [f"{n} {100 * part / of:.0f} %" for n, of, part in zip(self._names, total, learnt, strict=True) if of]
+        line = f"self-training used {100 * sum(learnt) / sum(total):.1f} % of {sum(total):,} pixels without labels"
+        return [*self._inner.lines(), f"{line}: {', '.join(shares)}"]
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the teachers."""
+        self._inner.to(device)
+        self._teacher.to(device)
+
+    def teacher_module(self) -> nn.Module | None:
+        """Return the method's teachers and this one together."""
+        modules = [self._inner.teacher_module(), self._teacher.module]
+        return nn.ModuleList([module for module in modules if module is not None])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the method's own state, the running confidences and the counts."""
+        counters = {
+            "unlabelled_pixels": self.unlabelled_pixels,
+            "learnt_pixels": self.learnt_pixels,
+            "confidence": self._confidence,
+        }
+        return {"inner": self._inner.state_dict(), **counters}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take `state_dict`'s result back."""
+        self._inner.load_state_dict(state["inner"])
+        self.unlabelled_pixels, self.learnt_pixels, self._confidence = (
+            state[key].clone() for key in ("unlabelled_pixels", "learnt_pixels", "confidence")
+        )
+
+
+class StudentTeacher(FrozenTeacher):
+    """The student itself with averaged weights, as a teacher for logits (Tarvainen and Valpola 2017)."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(nn.Identity(), None, (), range(bands), "fp32")
+
+    def description(self, device: torch.device) -> dict[str, object]:
+        """Refuse: its outputs change at every step, so that nothing of them can be kept.
+
+        Raises:
+            RecipeError: Always.
+        """
+        raise RecipeError("teacher.cache under teacher.segmenter student", "no cache: that teacher learns along")
+
+    def follow(self, averaged: nn.Module | None) -> None:
+        """Take the student's averaged weights.
+
+        Raises:
+            RecipeError: There are none.
+        """
+        if averaged is None:
+            raise RecipeError("teacher.segmenter student without trainer.ema", "a decay such as 0.99")
+        self.module = averaged
+
+    def to(self, device: torch.device | str) -> None:
+        """Stay: the task moves its averaged weights."""
+
+    def _check_logits(self) -> None:
+        """Every class is the student's own."""
+
+    def _outputs(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        with torch.no_grad():
+            return [], self.module(image).logits.float()
+
+
+def add_self_training(
+    method: Method,
+    weights: Mapping[str, float],
+    teachers: Mapping[str, FrozenTeacher],
+    losses: CommonLosses,
+    names: list[str],
+) -> Method:
+    """Return a method that learns from images without labels too.
+
+    Args:
+        method: With its own terms.
+        weights: Factor of the one term ``pseudo``, or ``NAME.pseudo`` of the teacher called NAME.
+        teachers: The recipe's, by name.
+        losses: Which labels, and how sure.
+        names: The classes.
+
+    Raises:
+        RecipeError: The teacher does not know the classes.
+    """
+    ((name, weight),) = weights.items()
+    teacher = teachers[parse_term(name, list(teachers)).teacher]
+    objective = SelfTrainingObjective(method, name, weight, teacher, losses, names)
+    return replace(method, objective=objective, teachers={**method.teachers, **teachers})

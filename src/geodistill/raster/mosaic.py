@@ -1,0 +1,115 @@
+"""Neighbouring rasters as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.sax.saxutils import escape
+
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.transform import Affine
+
+from geodistill.errors import DataError
+from geodistill.raster.orientation import turn_of
+from geodistill.raster.source import open_source, vsi_name
+from geodistill.raster.stack import TYPES
+
+SLACK = 0.02
+"""By how much of a pixel a raster may lie off the grid of the first."""
+
+
+def mosaic(sources: Sequence[str]) -> str:
+    """Return the text of a GDAL virtual raster of neighbouring parts; where they overlap, the first lies on top.
+
+    What none of them shows has no data. The parts have one CRS, pixel size and grid, and the same bands.
+
+    Raises:
+        DataError: One cannot be read, or does not fit the first.
+    """
+    files: list[DatasetReader] = []
+    try:
+        for source in sources:
+            files.append(open_source(source))
+        first = files[0]
+        places = [_place(source, file, first, sources[0]) for source, file in zip(sources, files, strict=True)]
+        left, top = min(x for x, _ in places), min(y for _, y in places)
+        width = max(x + file.width for (x, _), file in zip(places, files, strict=True)) - left
+        height = max(y + file.height for (_, y), file in zip(places, files, strict=True)) - top
+        if max(width, height) >= 2**31:
+            raise DataError(f"a mosaic of {width} x {height} pixels", f"less than {2**31} along a side")
+        t = first.transform @ Affine.translation(left, top)
+        parts = [(vsi_name(s), f, (x - left, y - top)) for s, f, (x, y) in zip(sources, files, places, strict=True)]
+        parts.reverse()  # what comes later in the text lies on top
+        bands = "".join(_band(index, first, parts) for index in first.indexes)
+        alpha = ColorInterp.alpha in first.colorinterp
+        masked = not alpha and first.nodata is None
+        mask = f'<MaskBand><VRTRasterBand dataType="Byte">{_sources("mask,1", parts)}</VRTRasterBand></MaskBand>'
+        where = ", ".join(repr(float(v)) for v in (t.c, t.a, t.b, t.f, t.d, t.e))
+        crs = escape(first.crs.to_wkt()) if first.crs else ""
+        return (
+            f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{crs}</SRS>'
+            f"<GeoTransform>{where}</GeoTransform>{bands}{mask if masked else ''}</VRTDataset>"
+        )
+    except RasterioError as error:
+        raise DataError(f"{', '.join(sources)[:500]} cannot be read together ({error})", "parts of a scene") from error
+    finally:
+        for file in files:
+            file.close()
+
+
+def _place(source: str, file: DatasetReader, first: DatasetReader, other: str) -> tuple[int, int]:
+    """Return column and row of a file's corner in pixels of the first."""
+    mend = "bring them onto one grid, such as with gdalwarp -tap"
+    if not turn_of(source, file, file.tags()).none:
+        raise DataError(f"{source} has an orientation tag", "parts as they are seen", "turn its pixels")
+    if file.crs != first.crs or file.transform.is_identity:
+        raise DataError(f"{source} in {file.crs}", f"{first.crs} as {other}, and a transform", mend)
+    for what in ("count", "dtypes", "nodatavals", "scales", "offsets", "colorinterp"):
+        if repr(getattr(file, what)) != repr(getattr(first, what)):
+            raise DataError(
+                f"{source} with {what} {str(getattr(file, what))[:80]}",
+                f"{str(getattr(first, what))[:80]} as {other}",
+                "make them alike",
+            )
+    to_first: Affine = ~first.transform @ file.transform
+    x, y = to_first.c, to_first.f
+    end_x, end_y = to_first @ (file.width, file.height)
+    off = max(abs(x - round(x)), abs(y - round(y)), abs(end_x - x - file.width), abs(end_y - y - file.height))
+    if off > SLACK:
+        raise DataError(f"{source} lies {off:.2g} of a pixel off the grid of {other}", "parts on one grid", mend)
+    return round(x), round(y)
+
+
+Part = tuple[str, DatasetReader, tuple[int, int]]
+
+
+def _band(index: int, first: DatasetReader, parts: Sequence[Part]) -> str:
+    kind = TYPES.get(first.dtypes[index - 1])
+    if kind is None:
+        raise DataError(f"{first.name} of type {first.dtypes[index - 1]}", f"one of {', '.join(TYPES)}")
+    name = first.descriptions[index - 1]
+    tags = f"<Description>{escape(name)}</Description>" if name else ""
+    tags += f"<ColorInterp>{first.colorinterp[index - 1].name.capitalize()}</ColorInterp>"
+    nodata = first.nodatavals[index - 1]
+    tags += f"<NoDataValue>{nodata!r}</NoDataValue>" if nodata is not None else ""
+    tags += f"<Offset>{first.offsets[index - 1]!r}</Offset><Scale>{first.scales[index - 1]!r}</Scale>"
+    return f'<VRTRasterBand dataType="{kind}" band="{index}">{tags}{_sources(str(index), parts)}</VRTRasterBand>'
+
+
+def _sources(band: str, parts: Sequence[Part]) -> str:
+    """Return a band of every part; pixels of a part that it does not show leave those below as they are."""
+    texts = []
+    for name, file, (x, y) in parts:
+        size = f'xSize="{file.width}" ySize="{file.height}"'
+        content = f'<SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename><SourceBand>{band}</SourceBand>'
+        content += f'<SrcRect xOff="0" yOff="0" {size}/><DstRect xOff="{x}" yOff="{y}" {size}/>'
+        flags = file.mask_flag_enums[0]
+        if MaskFlags.nodata in flags and not band.startswith("mask"):
+            content += f"<NODATA>{file.nodatavals[int(band) - 1]!r}</NODATA>"
+        elif band.startswith("mask"):
+            content += "<NODATA>0</NODATA>"  # what it hides does not hide what lies below
+        elif MaskFlags.all_valid not in flags:
+            content += "<UseMaskBand>true</UseMaskBand>"
+        texts.append(f"<ComplexSource>{content}</ComplexSource>")
+    return "".join(texts)

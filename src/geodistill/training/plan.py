@@ -1,0 +1,95 @@
+"""The recipe ``student``, adapted to what there is, and what it is going to do in four lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from geodistill.data.manifest import Manifest
+from geodistill.errors import ArtifactError, listed
+from geodistill.methods.schema import Recipe
+from geodistill.methods.teacher import OWN_STUDENT, TeacherConfig
+from geodistill.nn.encoders import build_encoder
+
+STUDENT = "student"
+"""Name of the recipe of those who name none."""
+
+RARE = 0.05
+"""Share of the labelled pixels below which a class counts as rare."""
+
+
+def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
+    """Adapt the recipe ``student`` to its manifest and to the weights that are available.
+
+    Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where the
+    manifest lists images without labels, the student's averaged weights say what is in them. Where a class is rare,
+    classes are weighed. What the user has set stays.
+
+    Args:
+        recipe: As loaded, with the user's own keys.
+
+    Returns:
+        The adapted recipe, and what it will do and why, four lines.
+
+    Raises:
+        DataError: The manifest is missing or unreadable.
+    """
+    recipe.data.check()
+    manifest = Manifest.load(recipe.data.manifest)
+    recipe, start = _started(recipe)
+    recipe, labels = _weighed(recipe, manifest)
+    recipe, more = _taught(recipe, manifest)
+    trainer, data = recipe.trainer, recipe.data
+    kept = f"the better of the weights and their average on {len(manifest.rows('val')):,} validation images is kept"
+    if not manifest.rows("val"):
+        kept = "there are no validation images: the average of the last weights is kept"
+    steps = f"steps: {trainer.max_steps:,} of {data.batch_size} crops of {data.crop} x {data.crop} px; {kept}"
+    return recipe, [start, labels, more, steps]
+
+
+def _started(recipe: Recipe) -> tuple[Recipe, str]:
+    """Return the recipe with weights that are available."""
+    network = recipe.network
+    if network.encoder_weights is None:
+        return recipe, f"start: {network.encoder} from random weights, as asked"
+    if network.encoder_weights != "pretrained":
+        return recipe, f"start: {network.encoder} from {network.encoder_weights}"
+    try:
+        build_encoder(network.encoder, 3, "pretrained")
+    except ArtifactError as error:
+        random = replace(network, encoder_weights=None)
+        optimizer = replace(recipe.optimizer, encoder_lr=None)
+        line = f"start: {network.encoder} from random weights, for {error.received}; others: --network.encoder_weights"
+        return replace(recipe, network=random, optimizer=optimizer), line
+    return recipe, f"start: {network.encoder} from its pretrained weights, which know edges and textures already"
+
+
+def _weighed(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:
+    """Return the recipe with class weights where a class is rare."""
+    legend, statistics = manifest.legend, manifest.statistics
+    counts = () if statistics is None else statistics.class_pixels.get("train", ())
+    images = sum(row.mask is not None for row in manifest.rows("train"))
+    names = () if legend is None else legend.names
+    line = f"labels: {images:,} training images of {len(names)} classes"
+    rare = [name for name, count in zip(names, counts, strict=False) if 0 < count < RARE * sum(counts)]
+    if not rare:
+        return recipe, f"{line}, none below {100 * RARE:.0f} % of the pixels: all pixels count alike"
+    recipe = replace(recipe, losses=replace(recipe.losses, class_weights="auto"))
+    return recipe, f"{line}, of which {listed(rare)} below {100 * RARE:.0f} % of the pixels: rare classes count more"
+
+
+def _taught(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:
+    """Return the recipe with self-training where there are images without labels."""
+    data = recipe.data
+    if data.unlabelled is None:
+        if not manifest.rows("unlabelled"):
+            return recipe, "no images without labels: name their manifest with --data.unlabelled to learn from them too"
+        data = replace(data, unlabelled=data.manifest)
+    if recipe.teacher is None:
+        weights = {**recipe.losses.weights, "pseudo": recipe.losses.weights.get("pseudo", 0.5)}
+        losses = replace(recipe.losses, weights=weights, pseudo_labels="hard", pseudo_confidence=0.8)
+        teacher = TeacherConfig(segmenter=OWN_STUDENT, weights=None)
+        trainer = replace(recipe.trainer, ema=recipe.trainer.ema or 0.99)
+        recipe = replace(recipe, losses=losses, teacher=teacher, trainer=trainer)
+    share = 100 * data.unlabelled_share
+    line = f"images without labels: {share:.0f} % of the crops, labelled by the student's average where it is sure"
+    return replace(recipe, data=data), line

@@ -1,0 +1,214 @@
+"""Models that somebody else made, as ONNX files: what they say of themselves, what they give, what is refused."""
+
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from geodistill.backends import graph_model
+from geodistill.backends.graph_model import GraphFlags, GraphSegmenter
+from geodistill.errors import ArtifactError, DataError, RecipeError
+from geodistill.spec import Legend
+
+DEEPNESS = {"model_type": "Segmentor", "class_names": {"0": "water", "1": "forest", "2": "road"}, "resolution": 50}
+PIXELS = torch.randint(0, 256, (3, 3, 8, 8), generator=torch.Generator().manual_seed(1)).float()
+
+
+def graph(
+    path: Path,
+    nodes: Sequence[Any] = (),
+    metadata: dict[str, Any] | None = None,
+    *,
+    axes: Sequence[Any] = ("batch", 3, 8, 8),
+    kind: int = TensorProto.FLOAT,
+    weights: Sequence[Any] = (),
+) -> Path:
+    """Write a graph from ``x`` to ``y``; without nodes, ``y`` is ``x``."""
+    nodes = nodes or [helper.make_node("Identity", ["x"], ["y"])]
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, axes)]
+    result = [helper.make_tensor_value_info("y", kind, None)]
+    made = helper.make_graph(nodes, "g", given, result, list(weights))
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in (metadata or {}).items()})
+    onnx.save(model, path)
+    return path
+
+
+def test_deepness_divides_by_255_and_standardises(tmp_path: Path) -> None:
+    standard = {"standardization_mean": [0.1, 0.2, 0.3], "standardization_std": [0.5, 0.25, 2.0]}
+    model = GraphSegmenter(graph(tmp_path / "m.onnx", metadata=DEEPNESS | standard))
+    expected = (PIXELS.numpy() / 255 - np.reshape([0.1, 0.2, 0.3], (3, 1, 1))) / np.reshape([0.5, 0.25, 2], (3, 1, 1))
+    np.testing.assert_allclose(model(PIXELS).numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert model.spec.legend.names == ("water", "forest", "road")
+    assert (model.spec.gsd, model.tile, model.spec.channels) == (0.5, 8, 3)
+    with pytest.raises(DataError, match="8-bit"):
+        model(PIXELS * 100)
+    assert GraphSegmenter(model.path, GraphFlags(scale="1")).spec.std == (1, 1, 1)
+
+
+@pytest.mark.parametrize("names", ['{0: "a", 1: "b", 2: "c"}', '[{"0": "a", "1": "b", "2": "c"}]', '["a", "b", "c"]'])
+def test_names_as_others_write_them(names: str, tmp_path: Path) -> None:
+    model = GraphSegmenter(graph(tmp_path / "m.onnx", metadata={"names": names}), GraphFlags(scale="1/255"))
+    assert model.spec.legend.names == ("a", "b", "c")
+    assert model.spec.std == (255, 255, 255)
+
+
+def test_an_item_beside_it_says_bands_scaling_and_classes(tmp_path: Path) -> None:
+    path = graph(tmp_path / "m.onnx", axes=("b", 3, "h", "w"))
+    given = {
+        "bands": ["red", {"name": "nir"}, "swir"],
+        "input": {"shape": [-1, 3, 16, 16], "dim_order": ["batch", "bands", "height", "width"]},
+        "value_scaling": [
+            {"type": "z-score", "mean": 4, "stddev": 2},
+            {"type": "min-max", "minimum": 10, "maximum": 20},
+            {"type": "scale", "value": 5},
+        ],
+    }
+    classes = [{"value": i, "name": f"c{i}", "title": f"Class {i}", "color_hint": f"00000{i}"} for i in (2, 0, 1)]
+    properties = {"mlm:input": [given], "mlm:output": [{"classification:classes": classes}], "gsd": 10}
+    item = {"properties": properties, "assets": {"model": {"href": "./m.onnx"}}}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    model = GraphSegmenter(path)
+    assert (model.spec.bands, model.tile, model.spec.gsd) == (("red", "nir", "swir"), 16, 10)
+    assert model.spec.legend == Legend(("Class 0", "Class 1", "Class 2"), ((0, 0, 0), (0, 0, 1), (0, 0, 2)))
+    scaled = (PIXELS.numpy() - np.reshape([4, 10, 0], (3, 1, 1))) / np.reshape([2, 10, 5], (3, 1, 1))
+    model.tile = 8
+    np.testing.assert_allclose(model._run(scaled), scaled, rtol=1e-6)
+    given["value_scaling"] = [{"type": "clip", "minimum": 0, "maximum": 1}]
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    with pytest.raises(ArtifactError, match="'clip'"):
+        GraphSegmenter(path)
+
+
+def shares(text: str) -> torch.Tensor:
+    """Return probabilities such as ``.2 .8`` at each of 8 x 8 pixels of one image."""
+    return torch.tensor([float(part) for part in text.split()])[None, :, None, None].expand(1, -1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "threshold", "expected"),
+    [
+        (".1 .3 .6", 0.0, 2),
+        (".3 .1 .6", 0.7, 0),
+        (".3 .4 .3", 0.4, 1),
+        (".5 .3 .2", 0.0, 0),
+        (".6", 0.5, 1),
+        (".6", 0.7, 0),
+        (".4", 0.3, 1),
+    ],
+)
+def test_probabilities_and_their_threshold(given: str, threshold: float, expected: int, tmp_path: Path) -> None:
+    """As Deepness: what is below the threshold is 0, then the highest; one channel against the threshold alone."""
+    names = DEEPNESS if " " in given else DEEPNESS | {"class_names": {"0": "road"}}
+    values = shares(given)
+    constant = numpy_helper.from_array(values.contiguous().numpy(), "c")
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], keepdims=1),
+        helper.make_node("Mul", ["m", "zero"], ["z"]),
+        helper.make_node("Add", ["z", "c"], ["y"]),
+    ]
+    weights = [constant, numpy_helper.from_array(np.zeros(1, np.float32), "zero")]
+    path = graph(tmp_path / "m.onnx", nodes, names | {"seg_thresh": threshold}, axes=(1, 3, 8, 8), weights=weights)
+    model = GraphSegmenter(path)
+    assert (model(PIXELS[:1]).argmax(1) == expected).all()
+    if not threshold:  # and the probabilities are the graph's
+        torch.testing.assert_close(model(PIXELS[:1]).softmax(1), values, rtol=1e-4, atol=1e-5)
+    if " " not in given:
+        assert model.spec.legend.names == ("background", "road")
+
+
+def test_classes_coarse_maps_and_a_fixed_batch(tmp_path: Path) -> None:
+    highest = [helper.make_node("ArgMax", ["x"], ["y"], axis=1, keepdims=0)]
+    path = graph(tmp_path / "a.onnx", highest, DEEPNESS, axes=(2, 3, 8, 8), kind=TensorProto.INT64)
+    model = GraphSegmenter(path)
+    assert torch.equal(model(PIXELS).argmax(1), PIXELS.argmax(1))
+    assert torch.equal(pickle.loads(pickle.dumps(model))(PIXELS), model(PIXELS))
+    pooled = [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[4, 4], strides=[4, 4])]
+    model = GraphSegmenter(graph(tmp_path / "p.onnx", pooled, DEEPNESS))
+    means = torch.nn.functional.avg_pool2d(PIXELS / 255, 4)
+    coarse = torch.nn.functional.interpolate(means, scale_factor=4, mode="bilinear")
+    torch.testing.assert_close(model(PIXELS), coarse)
+
+
+ENDLESS = helper.make_graph(
+    [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Sin", ["v"], ["w"])],
+    "body",
+    [
+        helper.make_tensor_value_info("i", TensorProto.INT64, []),
+        helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+    ],
+    [
+        helper.make_tensor_value_info("d", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("w", TensorProto.FLOAT, None),
+    ],
+)
+HUGE = numpy_helper.from_array(np.array([1 << 20, 1 << 20], np.int64), "s")
+LONG = [numpy_helper.from_array(np.array(1 << 60, np.int64), "n"), numpy_helper.from_array(np.array(True), "t")]
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"nodes": [helper.make_node("NoSuch", ["x"], ["y"])]}, "cannot be run|does not open"),
+        ({"nodes": [helper.make_node("Evil", ["x"], ["y"], domain="mine")]}, "cannot be run|does not open"),
+        ({"nodes": [helper.make_node("ReduceMean", ["x"], ["y"], keepdims=0)]}, "a map with a channel per class"),
+        (
+            {
+                "nodes": [
+                    helper.make_node("ConstantOfShape", ["s"], ["h"]),
+                    helper.make_node("ReduceMean", ["h"], ["m"]),
+                    helper.make_node("Add", ["x", "m"], ["y"]),
+                ],
+                "weights": [HUGE],
+            },
+            "numbers; expected at most",
+        ),
+        ({"nodes": [helper.make_node("Loop", ["n", "t", "x"], ["y"], body=ENDLESS)], "weights": LONG}, "stopped after"),
+        ({"axes": ("b", 3, 8, 16)}, "as high as they are wide"),
+        ({"axes": ("b", 8, 8)}, r"images \(batch, bands"),
+        ({"axes": ("b", "c", 8, 8)}, "takes 0 bands"),
+        ({"metadata": DEEPNESS | {"model_type": "Detector"}}, "'detector' of Deepness"),
+        ({"metadata": DEEPNESS | {"class_names": {"0": "a", "2": "b"}}}, "which are not 0, 1, 2"),
+        ({"metadata": DEEPNESS | {"class_names": {"0": "a", "1": "b"}}}, "gives 3 classes, and 2 are named"),
+        ({"metadata": DEEPNESS | {"class_names": "[" * 50_000}}, "metadata that cannot be used"),
+        ({"metadata": DEEPNESS | {"standardization_mean": [1, 2], "standardization_std": [1, 2]}}, "scales 2 bands"),
+        ({"metadata": DEEPNESS | {"seg_thresh": 3}}, "threshold 3"),
+        ({"metadata": {}}, "nothing says how"),
+        ({"metadata": {"task": "detect"}}, "'detect'"),
+    ],
+)
+def test_what_is_refused(made: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_model, "SECONDS", 0.5)
+    with pytest.raises(ArtifactError, match=says):
+        GraphSegmenter(graph(tmp_path / "m.onnx", **{"metadata": DEEPNESS} | made))
+
+
+def test_weights_outside_its_folder_and_what_is_no_graph_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(12))
+    (tmp_path / "in").mkdir()
+    tensor = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../secret")
+    path = graph(tmp_path / "in" / "m.onnx", [helper.make_node("Add", ["x", "c"], ["y"])], DEEPNESS, weights=[tensor])
+    with pytest.raises(ArtifactError, match=r"keeps weights in '\.\./secret'"):
+        GraphSegmenter(path)
+    for name, data in (("empty", b""), ("text", b"not a graph" * 50), ("cut", path.read_bytes()[:40])):
+        (tmp_path / f"{name}.onnx").write_bytes(data)
+        with pytest.raises(ArtifactError):
+            GraphSegmenter(tmp_path / f"{name}.onnx")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        GraphSegmenter(tmp_path / "none.onnx")
+
+
+def test_a_scale_is_a_number_or_a_fraction() -> None:
+    assert GraphFlags(scale="1/4").facts().std == (4,)
+    for text in ("0", "-1", "1/0", "red"):
+        with pytest.raises(RecipeError, match="fraction above 0"):
+            GraphFlags(scale=text).facts()

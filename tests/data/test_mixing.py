@@ -1,0 +1,65 @@
+"""Images of a batch mixed with each other."""
+
+import pytest
+import torch
+
+from geodistill.data.mixing import Mixing, MixKind
+from geodistill.data.sample import Batch
+from geodistill.errors import RecipeError
+
+
+def numbered(count: int = 4, size: int = 16) -> Batch:
+    """Images whose pixels say which image they are of, with four classes in quarters."""
+    number = torch.arange(count).float()[:, None, None, None]
+    mask = torch.zeros(count, size, size, dtype=torch.int64)
+    mask[:, : size // 2, size // 2 :], mask[:, size // 2 :, : size // 2], mask[:, size // 2 :, size // 2 :] = 1, 2, 3
+    keys = [str(i) for i in range(count)]
+    valid = torch.ones(count, size, size, dtype=torch.bool)
+    return Batch(image=number.expand(count, 3, size, size), mask=mask + 4 * number[:, 0].long(), valid=valid,
+                 key=keys, source=keys)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["classmix", "cutmix"])
+def test_every_pixel_keeps_its_own_label_and_comes_from_the_image_or_its_neighbour(kind: MixKind) -> None:
+    torch.manual_seed(0)
+    batch = numbered()
+    mixed = Mixing(1.0, kind)(batch)
+    origin = mixed["image"][:, 0]
+    assert torch.equal(mixed["mask"] // 4, origin.long())
+    for index in range(4):
+        assert set(origin[index].unique().tolist()) <= {index, (index - 1) % 4}
+    assert len(origin.unique()) == 4
+    assert torch.equal(batch["image"][:, 0, 0, 0], torch.arange(4.0))  # the batch itself is as it was
+
+
+def test_classmix_pastes_half_of_the_neighbours_classes_whole() -> None:
+    torch.manual_seed(0)
+    mixed = Mixing(1.0)(numbered())
+    for index in range(4):
+        pasted = mixed["mask"][index][mixed["image"][index, 0] != index]
+        classes, counts = pasted.unique(return_counts=True)
+        assert len(classes) == 2
+        assert set((classes // 4).tolist()) == {(index - 1) % 4}
+        assert set(counts.tolist()) == {64}
+
+
+def test_images_without_labels_are_mixed_by_their_soft_labels_with_what_is_sure_of_them() -> None:
+    torch.manual_seed(0)
+    batch = numbered(2)
+    soft = torch.nn.functional.one_hot(batch["mask"] % 4, 4).permute(0, 3, 1, 2).float()
+    confident = batch["valid"].clone()
+    confident[1] = False
+    batch["mask"] = torch.full_like(batch["mask"], 255)
+    batch["soft"], batch["confident"] = soft, confident
+    mixed = Mixing(1.0)(batch)
+    assert (mixed["image"][0] == 1).any()
+    assert torch.equal(mixed["confident"], mixed["image"][:, 0] == 0)
+
+
+def test_not_every_pixel_is_pasted_that_is_not_valid_and_none_at_probability_zero() -> None:
+    batch = numbered(2)
+    batch["valid"] = torch.zeros_like(batch["valid"])
+    assert torch.equal(Mixing(1.0)(batch)["image"], batch["image"])
+    assert Mixing(0.0)(batch) is batch
+    with pytest.raises(RecipeError, match=r"data\.mix 2"):
+        Mixing(2.0)

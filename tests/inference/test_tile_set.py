@@ -1,0 +1,180 @@
+"""Map tiles in one file and the preview: read with GDAL, SQLite and a reader of PMTiles told from its specification."""
+
+import gzip
+import io
+import json
+import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+
+from factories import make_raster
+from geodistill.cli import main
+from geodistill.errors import DataError
+from geodistill.inference.options import PredictOptions
+from geodistill.inference.pmtiles import tile_id, write_pmtiles
+from geodistill.inference.predict import predict
+from tiny import tiny_networks, tiny_segmenter
+
+EDGE = 20037508.342789244
+
+
+@pytest.fixture(autouse=True)
+def _networks() -> Iterator[None]:
+    with tiny_networks():
+        yield
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """Fields of 50 x 50 pixels of half a metre in Egypt, one corner without data."""
+    band = np.random.default_rng(0).integers(0, 3, (12, 14)).repeat(50, 0).repeat(50, 1)
+    pixels = np.where(np.arange(3)[:, None, None] == band, 200, 20).astype(np.uint8)
+    pixels[:, :100, :100] = 0
+    return make_raster(tmp_path / "scene.tif", pixels=pixels, nodata=0, transform=from_origin(400_000, 3.3e6, 0.5, 0.5))
+
+
+def read_pmtiles(path: Path) -> tuple[dict[tuple[int, int, int], bytes], dict[str, object], tuple[int, ...]]:
+    """Every tile of an archive, its metadata, and bounds in degrees x 1e7: the specification, line by line."""
+    data = path.read_bytes()
+    assert data[:8] == b"PMTiles\x03"
+    root, root_size, about, about_size, leaves, _, tiles_at, _ = struct.unpack_from("<8Q", data, 8)
+    addressed, _, _ = struct.unpack_from("<3Q", data, 72)
+    assert tuple(data[96:100]) == (1, 2, 1, 2)
+    found: dict[int, bytes] = {}
+
+    def directory(at: int, size: int) -> None:
+        raw = iter(gzip.decompress(data[at : at + size]))
+
+        def number() -> int:
+            value = shift = 0
+            for byte in raw:
+                value |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    return value
+            raise AssertionError
+
+        count = number()
+        ids = np.cumsum([number() for _ in range(count)])
+        runs, lengths = [number() for _ in range(count)], [number() for _ in range(count)]
+        offset = 0
+        for at_, (tile, run, length) in enumerate(zip(ids, runs, lengths, strict=True)):
+            given = number()
+            offset = offset + lengths[at_ - 1] if given == 0 and at_ else given - 1
+            if not run:
+                directory(leaves + offset, length)
+            for step in range(run):
+                found[int(tile) + step] = data[tiles_at + offset : tiles_at + offset + length]
+
+    directory(root, root_size)
+    assert len(found) == addressed
+    low, high = data[100], data[101]
+    by_place = {}
+    for zoom in range(low, high + 1):
+        side = 1 << zoom
+        if side <= 1024:
+            by_place |= {tile_id(zoom, x, y): (zoom, x, y) for x in range(side) for y in range(side)}
+    metadata = json.loads(gzip.decompress(data[about : about + about_size]))
+    return (
+        {by_place.get(key, (high, -1, key)): tile for key, tile in found.items()},
+        metadata,
+        struct.unpack_from("<4i", data, 102),
+    )
+
+
+def test_tile_ids_follow_hilberts_curve() -> None:
+    """The numbers of the specification, and each step of the curve goes to a neighbour."""
+    assert [tile_id(*at) for at in [(0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0), (2, 0, 0)]] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert tile_id(12, 3423, 1763) == 19078479
+    path = sorted((tile_id(4, x, y), x, y) for x in range(16) for y in range(16))
+    assert [number for number, _, _ in path] == list(range(path[0][0], path[0][0] + 256))
+    assert all(abs(a[1] - b[1]) + abs(a[2] - b[2]) == 1 for a, b in pairwise(path))
+
+
+def test_an_archive_of_many_tiles_has_directories_below_its_root(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tiles = {(8, x, y): bytes([x % 3]) * 9 if (x + y) % 5 else rng.bytes(30) for x in range(180) for y in range(180)}
+    given = ((*at, data) for at, data in tiles.items())
+    count = write_pmtiles(tmp_path / "a.pmtiles", given, (1, 2, 3, 4), {"name": "x"})
+    found, metadata, bounds = read_pmtiles(tmp_path / "a.pmtiles")
+    assert (count, found, metadata) == (len(tiles), tiles, {"name": "x"})
+    assert bounds == (10_000_000, 20_000_000, 30_000_000, 40_000_000)
+
+
+@pytest.mark.parametrize("kind", ["mbtiles", "pmtiles"])
+def test_tiles_show_the_classes_where_they_lie(kind: str, scene: Path, tmp_path: Path) -> None:
+    model = tiny_segmenter()
+    (made,) = predict(model, [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles=kind))
+    assert made.tiles == tmp_path / f"map.{kind}"
+    if kind == "mbtiles":
+        with closing(sqlite3.connect(made.tiles)) as file:
+            rows = file.execute("SELECT * FROM tiles").fetchall()
+            about = dict(file.execute("SELECT * FROM metadata").fetchall())
+        tiles = {(z, x, (1 << z) - 1 - y): data for z, x, y, data in rows}
+        assert about["minzoom"] == "0"
+        with rasterio.open(made.tiles) as opened:  # as GDAL sees it
+            assert opened.driver == "MBTiles"
+            assert opened.crs.to_epsg() == 3857
+    else:
+        every, about, _ = read_pmtiles(made.tiles)
+        tiles = {key: data for key, data in every.items() if key[1] >= 0}
+    legend = about["legend"] if kind == "pmtiles" else json.loads(about["legend"])
+    assert legend == {
+        name: "#{:02x}{:02x}{:02x}".format(*colour)
+        for name, colour in zip(("c0", "c1", "c2"), model.spec.legend.colours, strict=True)
+    }
+    if kind == "pmtiles":
+        return
+    deepest = max(z for z, _, _ in tiles)
+    # Of pixels far from borders of fields, each shows the colour of its class, and none where there is no data.
+    with rasterio.open(made.path) as file:
+        values = file.read(1)
+        for row in range(25, 600, 50):
+            for col in range(25, 700, 50):
+                x, y = (v[0] for v in transform(file.crs, "EPSG:3857", *[[v] for v in file.xy(row, col)]))
+                side = 2 * EDGE / (1 << deepest)
+                place = (int((x + EDGE) / side), int((EDGE - y) / side))
+                data = tiles.get((deepest, *place))
+                inside = (int((x + EDGE) % side / side * 256), int((EDGE - y) % side / side * 256))
+                pixel = (0, 0, 0, 0) if data is None else Image.open(io.BytesIO(data)).convert("RGBA").getpixel(inside)
+                if values[row, col] == 255:
+                    assert pixel[3] == 0
+                else:
+                    assert pixel == (*model.spec.legend.colours[values[row, col]], 255)
+
+
+def test_a_preview_is_a_small_picture_in_the_legends_colours(scene: Path, tmp_path: Path) -> None:
+    tiny_segmenter().save(tmp_path / "model")
+    flags = ["--model", str(tmp_path / "model"), "--input", str(scene), "--out", str(tmp_path / "map.tif")]
+    assert main(["predict", *flags, "--preview", "--stac"]) == 0
+    with Image.open(tmp_path / "map_preview.png") as picture, rasterio.open(tmp_path / "map.tif") as file:
+        assert picture.size == (file.width, file.height)
+        pixels, values = np.asarray(picture.convert("RGBA")), file.read(1)
+    colours = np.array(tiny_segmenter().spec.legend.colours)
+    valid = values != 255
+    np.testing.assert_array_equal(pixels[valid][:, :3], colours[values[valid]])
+    assert not pixels[~valid][:, 3].any()
+    assert json.loads((tmp_path / "map.json").read_text())["assets"]["thumbnail"]["roles"] == ["thumbnail"]
+
+
+def test_a_map_from_nowhere_has_no_tiles(tmp_path: Path) -> None:
+    scene = make_raster(tmp_path / "scene.tif", crs=None)
+    with pytest.raises(DataError, match="for tiles"):
+        predict(tiny_segmenter(), [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles="pmtiles"))

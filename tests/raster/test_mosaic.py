@@ -1,0 +1,61 @@
+"""Neighbouring rasters as one: the first on top, gaps without data, and what does not fit is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rasterio.transform import from_origin
+
+from factories import make_raster, noise
+from geodistill.errors import DataError
+from geodistill.raster import Raster
+from geodistill.raster.source import Neighbours
+
+
+def at(col: float, row: float, size: float = 0.5) -> Any:
+    return from_origin(500_000 + col * 0.5, 40_000 - row * 0.5, size, size)
+
+
+@pytest.mark.parametrize("kind", ["plain", "nodata", "alpha", "mask_band"])
+def test_the_first_lies_on_top_and_gaps_have_no_data(kind: str, tmp_path: Path) -> None:
+    one, two = noise((3, 30, 40), seed=1) | 1, noise((3, 50, 30), seed=2) | 1
+    shown = np.ones((30, 40), bool)
+    more: list[dict[str, Any]] = [{}, {}]
+    if kind != "plain":
+        shown[5:20, 20:38] = False
+        if kind == "nodata":
+            one[:, ~shown] = 0
+            more = [{"nodata": 0}] * 2
+        else:
+            more = [{kind: shown}, {kind: np.ones((50, 30), bool)}]
+    a = make_raster(tmp_path / "part_a.tif", pixels=one, transform=at(10, 4), **more[0])
+    b = make_raster(tmp_path / "part_b.tif", pixels=two, transform=at(35, 0), **more[1])
+    expected, valid = np.zeros((3, 50, 55), np.uint8), np.zeros((50, 55), bool)
+    expected[:, :, 25:], valid[:, 25:] = two, True
+    expected[:, 4:34, :40][:, shown], valid[4:34, :40] = one[:, shown], shown | valid[4:34, :40]
+    with Raster(Neighbours((str(a), str(b)))) as raster:
+        pixels, has_data = raster.read()
+        np.testing.assert_array_equal(has_data, valid)
+        np.testing.assert_array_equal(pixels * valid, expected * valid)
+        assert raster.grid.transform == at(10, 0)
+        assert set(raster.files) == {str(a), str(b)}
+        with raster.reopen() as again:
+            np.testing.assert_array_equal(again.read()[0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"crs": "EPSG:32635"}, "gdalwarp"),
+        ({"transform": at(40.3, 0)}, "off the grid"),
+        ({"transform": at(40, 0, size=0.25)}, "off the grid"),
+        ({"channels": 4}, "with count"),
+        ({"dtype": "uint16"}, "with dtypes"),
+        ({"nodata": 3}, "with nodatavals"),
+    ],
+)
+def test_what_does_not_fit_is_named(other: dict[str, Any], says: str, tmp_path: Path) -> None:
+    parts = [make_raster(tmp_path / "a.tif"), make_raster(tmp_path / "b.tif", **{"transform": at(50, 0)} | other)]
+    with pytest.raises(DataError, match=says):
+        Raster(Neighbours(map(str, parts)))

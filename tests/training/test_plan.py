@@ -1,0 +1,75 @@
+"""The recipe of those who name none: adapted to what there is, and told in four lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from geodistill.cli import main
+from geodistill.errors import ArtifactError
+from geodistill.synthetic.controls import write_world
+from geodistill.training import plan
+from geodistill.training.plan import plan_student
+from geodistill.training.recipe import load_recipe
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pretrained weights can be had."""
+
+    def absent(*arguments: object) -> None:
+        raise ArtifactError("weights that are not there", "some")
+
+    monkeypatch.setattr(plan, "build_encoder", absent)
+
+
+def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Path) -> None:
+    recipe, lines = plan_student(load_recipe("student", {"data.manifest": town}))
+    assert recipe.network.encoder_weights is None
+    assert recipe.optimizer.encoder_lr is None
+    assert recipe.teacher is None
+    assert len(lines) == 4
+    assert lines[0].startswith("start: mobilenetv2_100 from random weights, for weights that are not there")
+    assert lines[1] == "labels: 3 training images of 2 classes, none below 5 % of the pixels: all pixels count alike"
+    assert lines[2].startswith("no images without labels")
+    assert "on 2 validation images" in lines[3] or "on 1 validation images" in lines[3]
+
+
+def test_with_weights_the_encoder_learns_more_slowly(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "build_encoder", lambda *arguments: None)
+    recipe, lines = plan_student(load_recipe("student", {"data.manifest": town}))
+    assert recipe.network.encoder_weights == "pretrained"
+    assert recipe.optimizer.encoder_lr == 3e-4
+    assert "pretrained weights" in lines[0]
+
+
+def test_a_rare_class_counts_more(tmp_path: Path) -> None:
+    world = write_world("class-weights", tmp_path, 0, train=2, test=1)
+    recipe, lines = plan_student(load_recipe("student", {"data.manifest": world.manifest}))
+    assert recipe.losses.class_weights == "auto"
+    assert "target below 5 %" in lines[1]
+    assert "no validation images" in lines[3]
+
+
+def test_images_without_labels_are_learnt_from(tmp_path: Path) -> None:
+    world = write_world("self-training", tmp_path, 0, train=2, test=1, unlabelled=2)
+    asked = {"data.manifest": world.manifest, "data.unlabelled": world.unlabelled, "trainer.ema": 0.9}
+    recipe, lines = plan_student(load_recipe("student", asked))
+    assert recipe.teacher is not None
+    assert recipe.teacher.segmenter == "student"
+    assert recipe.losses.weights["pseudo"] == 0.5
+    assert recipe.trainer.ema == 0.9
+    assert lines[2].startswith("images without labels: 50 % of the crops")
+
+
+def test_fit_without_a_recipe_trains_it(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = "--network.encoder test_resnet --network.decoder_channels 8 --data.crop 32 --data.batch_size 2"
+    steps = "--trainer.max_steps 2 --trainer.accelerator cpu --data.workers 0 --trainer.pictures 0"
+    flags = ["--data.manifest", str(town), "--out", str(tmp_path / "run"), *tiny.split(), *steps.split()]
+    assert main(["fit", *flags]) == 0
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in shown[:4]] == ["start", "labels", shown[2].partition(":")[0], "steps"]
+    saved = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
+    assert saved["trainer"]["ema"] == 0.99

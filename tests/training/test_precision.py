@@ -1,0 +1,51 @@
+"""The precision of a run that may choose: what the device has instructions for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from geodistill.training import precision
+from geodistill.training.fit import fit
+from geodistill.training.precision import choose_precision, cpu_has_bfloat16
+from geodistill.training.recipe import load_recipe
+
+
+@pytest.mark.parametrize("asked", ["32-true", "bf16-mixed", "16-mixed"])
+def test_what_is_asked_for_is_taken(asked: str) -> None:
+    assert choose_precision(asked, "cpu") == asked
+
+
+@pytest.mark.parametrize(("able", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_processor_takes_bfloat16_where_it_has_instructions(
+    able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: able)
+    assert choose_precision("auto", "cpu") == expected
+    assert choose_precision("auto", "mps") == "32-true"
+
+
+def test_the_processor_s_own_account_agrees() -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    if "flags" not in flags:
+        pytest.skip("not an x86 Linux")
+    assert cpu_has_bfloat16() == ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+def test_a_run_in_bfloat16_keeps_weights_in_32_bits(town: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        {
+            "method": "supervised",
+            "data": {"manifest": str(town), "crop": 32, "batch_size": 2, "workers": 0},
+            "network": {"architecture": "fcn", "encoder": "test_resnet", "decoder_channels": 8},
+            "trainer": {"max_steps": 2, "val_every_steps": 2, "pictures": 0, "accelerator": "cpu", "ema": 0.9},
+        }
+    )
+    fit(replace(recipe, trainer=replace(recipe.trainer, precision="bf16-mixed")), tmp_path / "run")
+    saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert {value.dtype for value in saved.values() if value.is_floating_point()} == {torch.float32}
+    assert all(bool(value.isfinite().all()) for value in saved.values())

@@ -71,9 +71,9 @@ def count_costs(table: Table, row: PaperRow, settings: Settings) -> RowCost:
     return _counted(row.recipe, flags, len(benchmark.bands), classes, table.size)
 
 
-def image_size(seen: int, arguments: Mapping[str, Any]) -> int:
+def image_size(visible: int, arguments: Mapping[str, Any]) -> int:
     """Return the side of the image that a network of these arguments sees at so many pixels."""
-    return round(seen / float(arguments.get("scale", 1.0)))
+    return round(visible / float(arguments.get("scale", 1.0)))
 
 
 @cache

@@ -71,7 +71,7 @@ class Runner:
         scored, options = self._scoring(run)
         costs = {"size": self.table.size if "gflops" in metrics else None, "timed": "images_per_second" in metrics}
         data = self.table.scored_set or run.sets[0]
-        how = {
+        how: dict[str, Any] = {
             "split": scored,
             "classes": list(options.subset or ()),
             "flips": options.flips,

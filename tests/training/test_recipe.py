@@ -78,8 +78,9 @@ def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reas
         load_recipe(None, ["--method", "ktda", *flags])
 
 
-def test_a_written_recipe_with_idle_keys_at_their_presets_values_is_read_again(tmp_path: Path) -> None:
-    recipe = load_recipe("ktda-folder")
+@pytest.mark.parametrize("flags", [[], ["--losses.phase.steps", "0"]])
+def test_a_written_recipe_with_idle_keys_is_read_again(tmp_path: Path, flags: list[str]) -> None:
+    recipe = load_recipe("ktda-folder", flags)  # without a phase the recipe's own losses.phase.lr does nothing
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(recipe_dict(recipe)))
     assert load_recipe(path) == recipe

@@ -85,10 +85,18 @@ def load_recipe(
         of_file, recipe = (kind(**parser.instantiate(values).as_dict()) for values in (written, parsed))
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"recipe {name or method}: {' '.join(str(error).split())}", "a value of that type") from error
-    if not isinstance(config, Recipe):  # a whole one was looked at when it was read
+    if not isinstance(config, Recipe) and not _is_whole(data, known):  # a whole one was looked at when it was written
         _refuse_idle(of_file, written, before)
     _refuse_idle(recipe, parsed, written)  # a flag may switch off what the file has settings for
     return recipe
+
+
+def _is_whole(data: dict[str, Any], known: set[str]) -> bool:
+    """Whether a file has every key, as a run's ``recipe.yaml`` and what ``--print_config`` prints."""
+    given = set(_dotted(data, known))
+    containers = {key.rpartition(".")[0] for key in known}
+    parts = [key.split(".") for key in known - containers if ".NAME" not in key]
+    return all(any(".".join(names[: n + 1]) in given for n in range(len(names))) for names in parts)
 
 
 def _refuse_idle(recipe: Recipe, values: Namespace, before: Namespace) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.papers.registry import all_tables
@@ -26,7 +27,7 @@ FILE = "built.yaml"
 
 @dataclass(frozen=True)
 class RowCost:
-    """What a row's network costs at inference, on one image of its table's size.
+    """What a row's network costs at inference, on an image that it sees at its table's size.
 
     Attributes:
         parameters: In millions.
@@ -70,6 +71,11 @@ def count_costs(table: Table, row: PaperRow, settings: Settings) -> RowCost:
     return _counted(row.recipe, flags, len(benchmark.bands), classes, table.size)
 
 
+def image_size(visible: int, arguments: Mapping[str, Any]) -> int:
+    """Return the side of the image that a network of these arguments sees at so many pixels."""
+    return round(visible / float(arguments.get("scale", 1.0)))
+
+
 @cache
 def _counted(recipe: str, flags: tuple[str, ...], channels: int, classes: int, size: int) -> RowCost:
     from geodistill.training.inspect import blank_method, blank_network, count_flops
@@ -80,7 +86,7 @@ def _counted(recipe: str, flags: tuple[str, ...], channels: int, classes: int, s
     network = blank_network(method.name, method.arguments, spec)
     whole = sum(p.numel() for p in network.parameters())
     encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith("encoder."))
-    flops = count_flops(network, channels, size)
+    flops = count_flops(network, channels, image_size(size, method.arguments))
     return RowCost(round(whole / 1e6, 4), round((whole - encoder) / 1e6, 4), round(flops / 1e9, 3))
 
 

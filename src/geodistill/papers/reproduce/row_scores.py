@@ -19,6 +19,7 @@ from geodistill.metrics import Scores
 from geodistill.papers.padding import Padding
 from geodistill.papers.reproduce.planner import TrainingRun
 from geodistill.papers.reproduce.prompt_table import kept_figures
+from geodistill.papers.reproduce.row_costs import image_size
 from geodistill.papers.reproduce.row_recipe import put
 from geodistill.papers.reproduce.table_data import Source, with_data
 from geodistill.papers.table import Table
@@ -70,7 +71,7 @@ class Runner:
         scored, options = self._scoring(run)
         costs = {"size": self.table.size if "gflops" in metrics else None, "timed": "images_per_second" in metrics}
         data = self.table.scored_set or run.sets[0]
-        how = {
+        how: dict[str, Any] = {
             "split": scored,
             "classes": list(options.subset or ()),
             "flips": options.flips,
@@ -90,7 +91,8 @@ class Runner:
         figures = figures_of(scores, segmenter, costs["size"])
         if costs["timed"]:
             timed = load_on(segmenter.for_prompt(0) if segmenter.prompts else segmenter, options.device)
-            figures["images_per_second"] = images_per_second([timed], self.table.size, batch_size=1)[0]
+            side = image_size(self.table.size, segmenter.arguments)
+            figures["images_per_second"] = images_per_second([timed], side, batch_size=1)[0]
         with atomic_path(path) as part:
             part.write_text(json.dumps({"how": how, "figures": figures}, indent=2) + "\n", encoding="utf-8")
         return figures
@@ -125,7 +127,8 @@ def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) ->
     Args:
         scores: Of the segmenter.
         segmenter: The model.
-        size: Side in pixels of the image that operations are counted for; not counted where not given.
+        size: Side in pixels at which the network sees the image that operations are counted for; not counted where not
+            given.
     """
     means = {"miou": scores.miou, "mf1": scores.mf1, "mprecision": scores.mprecision, "mrecall": scores.mrecall}
     classes = {"iou": scores.iou, "f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
@@ -140,5 +143,5 @@ def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) ->
     encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith("encoder."))
     figures["decoder_parameters"] = figures["parameters"] - encoder / 1e6
     if size is not None:
-        figures["gflops"] = flops(segmenter, size) / 1e9
+        figures["gflops"] = flops(segmenter, image_size(size, segmenter.arguments)) / 1e9
     return figures

@@ -26,8 +26,8 @@ def letters(text: str) -> NDArray[np.int64]:
 def test_the_deforestation_example_of_olofsson_2014_to_its_printed_digits() -> None:
     """Section 5.2, table 9.
 
-    Two digits of the standard error 34,097 in the text are exchanged: its margin of 68,418 pixels is 1.96 x 34,907. The
-    printed margins of two producer's accuracies (0.23 and 0.01) disagree with the paper's equation 7 and are left out.
+    Areas and margins in hectares. The standard error in pixels and the margins of two producer's accuracies are not compared:
+    they could not be checked against a copy of the paper.
     """
     mapped, reference = points_of(OLOFSSON)
     estimates = estimate_from_sample(StratifiedSample(mapped, mapped, reference, PIXELS.astype(float), PIXELS), 4)

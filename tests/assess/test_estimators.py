@@ -26,8 +26,8 @@ def letters(text: str) -> NDArray[np.int64]:
 def test_the_deforestation_example_of_olofsson_2014_to_its_printed_digits() -> None:
     """Section 5.2, table 9.
 
-    Areas and margins in hectares. The standard error in pixels and the margins of two producer's accuracies are not compared:
-    they could not be checked against a copy of the paper.
+    Areas and margins in hectares. The standard error in pixels and the margins of two producer's accuracies are not
+    compared: they could not be checked against a copy of the paper.
     """
     mapped, reference = points_of(OLOFSSON)
     estimates = estimate_from_sample(StratifiedSample(mapped, mapped, reference, PIXELS.astype(float), PIXELS), 4)

@@ -108,7 +108,7 @@ def test_bash_completes_verbs_options_choices_and_files(tmp_path: Path) -> None:
     script = tmp_path / "completion.bash"
     script.write_text(bash(VERBS), encoding="utf-8")
     assert complete(script, "geodistill", "pre") == {"predict"}
-    assert complete(script, "geodistill", "data", "s") == {"scan", "stats"}
+    assert complete(script, "geodistill", "data", "s") == {"scan", "stats", "submission"}
     assert complete(script, "geodistill", "predict", "--res") == {"--resume"}
     assert complete(script, "geodistill", "predict", "--gsd", "") == {"auto", "native", "model"}
     assert complete(script, "geodistill", "label", "build", "--form") == {"--format"}

@@ -93,4 +93,4 @@ def test_the_command_line(
         assert main([*command, *wrong]) == 2
         assert says in capsys.readouterr().err
     assert main([*command[:4], "tflite", *command[5:]]) == 2
-    assert "unknown value of --to 'tflite'; expected one of hub, onnx, qgis, stac" in capsys.readouterr().err
+    assert "unknown value of --to 'tflite'; expected one of hub, onnx, openvino, pt2, qgis, stac" in capsys.readouterr().err

@@ -93,4 +93,5 @@ def test_the_command_line(
         assert main([*command, *wrong]) == 2
         assert says in capsys.readouterr().err
     assert main([*command[:4], "tflite", *command[5:]]) == 2
-    assert "unknown value of --to 'tflite'; expected one of hub, onnx, openvino, pt2, qgis, stac" in capsys.readouterr().err
+    expected = "expected one of hub, onnx, openvino, pt2, qgis, stac"
+    assert f"unknown value of --to 'tflite'; {expected}" in capsys.readouterr().err

@@ -110,15 +110,16 @@ def test_labels_from_boxes(tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "town" / "images").iterdir())
     images = [{"id": i, "file_name": name, "width": 96, "height": 96} for i, name in enumerate(names, 1)]
     boxes = [
-        {"id": i, "image_id": i, "category_id": 1, "bbox": [20, 20, 30, 30], "area": 900, "iscrowd": 0} for i in (1, 2)
+        {"id": i, "image_id": i, "category_id": i, "bbox": [20, 20, 30, 30], "area": 900, "iscrowd": 0} for i in (1, 2)
     ]
-    coco = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "building"}]}
+    classes = [{"id": 1, "name": "building"}, {"id": 2, "name": "car"}]
+    coco = {"images": images, "annotations": boxes, "categories": classes}
     (tmp_path / "boxes.json").write_text(json.dumps(coco))
     labels = gd.label_boxes(
         tmp_path / "town" / "images", tmp_path / "boxes.json", tmp_path / "out", "coco", segmenter="box", progress=False
     )
     assert labels.manifest.legend is not None
-    assert labels.manifest.legend.names == ("building",)
+    assert labels.manifest.legend.names == ("building", "car")
     assert len(labels.manifest.entries) == 2
     assert "2" in str(labels)
     # Beyond those of a recipe, its defaults are those of the command line.

@@ -92,7 +92,7 @@ def test_each_flag_reaches_the_work(flags: list[str], changed: dict[str, Any], m
 def test_no_flag_of_build_is_left_out_here() -> None:
     tried = {flag for flags, _ in FLAGS + WORK for flag in flags if flag.startswith("--")}
     known = {flag for action in build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
-    elsewhere = {"--help", "--images", "--boxes", "--out", "--format", "--json", "--resume", "--keep-going"}
+    elsewhere = {"--help", "--images", "--boxes", "--out", "--format", "--json", "--report", "--resume", "--keep-going"}
     rules = {
         "--keep-component",
         "--no-keep-component",

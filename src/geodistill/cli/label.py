@@ -169,7 +169,7 @@ def build(argv: Sequence[str]) -> None:
     from geodistill.label.labelling import format_account
 
     if args.report:
-        check_suffix(args.report, (".html", ".htm"))
+        check_suffix(args.report, load("geodistill.report.page:PAGES"))
         check_outputs([args.report], [args.images, args.boxes])
     account = run_build(
         settings_of(args),

@@ -14,6 +14,9 @@ from geodistill.report.palette import are_distinct, hexadecimal, safe_colours
 from geodistill.spec import Legend
 from geodistill.version import __version__
 
+PAGES = (".html", ".htm")
+"""What the name of a page ends in."""
+
 
 @dataclass(frozen=True)
 class Section:

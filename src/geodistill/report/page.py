@@ -144,6 +144,19 @@ def wide(label: str, *content: Content) -> Html:
     return element("div", {"class": "wide", "role": "region", "tabindex": 0, "aria-label": label}, *content)
 
 
+def titled_table(kind: str, caption: str, titles: Sequence[str], rows: Content, foot: Html | None = None) -> Html:
+    """Return a table of a class of the page's style: a caption, the titles of the columns, rows, and a foot or none."""
+    head = element("tr", None, *(element("th", {"scope": "col"}, title) for title in titles))
+    return element(
+        "table",
+        {"class": kind},
+        element("caption", None, caption),
+        element("thead", None, head),
+        element("tbody", None, rows),
+        None if foot is None else element("tfoot", None, foot),
+    )
+
+
 def package_text(name: str) -> str:
     """Return the text of a file of this package; of a vendored library its licence stands before it."""
     text = resources.files("geodistill.report").joinpath(name).read_text(encoding="utf-8")

@@ -10,8 +10,6 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from http.client import HTTPException
-from multiprocessing import TimeoutError as NotDone
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -241,10 +239,13 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
     Raises:
         TimeoutError: It takes longer; the thread that it runs in stays behind.
     """
+    import multiprocessing
+    from multiprocessing.pool import ThreadPool  # here, since few verbs ask a service
+
     pool = ThreadPool(1)
     try:
         return pool.apply_async(ask).get(seconds)
-    except NotDone as reason:
+    except multiprocessing.TimeoutError as reason:
         raise TimeoutError(f"no answer within {seconds:g} seconds") from reason
     finally:
         pool.close()

@@ -6,6 +6,9 @@ import pytest
 
 from geodistill.cli import main
 from geodistill.errors import GeodistillError
+from geodistill.label.postprocess import Rules
+from geodistill.project.data_stages import label_settings
+from geodistill.project.map_stages import predict_options
 from geodistill.project.project_file import read_project
 from geodistill.project.wiring import wire
 from projects import TOWN, write_town
@@ -69,12 +72,26 @@ def test_several_sets_are_pre_trained_on(tmp_path: Path) -> None:
     assert wired["teacher"].settings["init"] == "$sep"
 
 
+def test_a_preset_counts_as_it_does_for_the_command(tmp_path: Path) -> None:
+    text = "label: {{images: images, boxes: boxes.json, preset: sota, {}}}\npredict: {{scenes: a.tif, aoi: a.gpkg}}"
+    project = read_project(write_town(tmp_path, text.format("rules: {fill_holes: true}")))
+    settings = label_settings(project, project.stages["label"].settings)
+    assert (settings.tile, settings.split, settings.fractions) == (1024, "source", (0.95, 0.05, 0.0))
+    assert settings.rules == Rules(keep_component=False, fill_holes=True, max_outside=None, min_score=None)
+    assert predict_options(project, project.stages["predict"].settings).aoi == str(tmp_path / "a.gpkg")
+    project = read_project(write_town(tmp_path, text.format("lists: lists")))
+    settings = label_settings(project, project.stages["label"].settings)
+    assert (settings.split, settings.lists) == ("random", tmp_path / "lists")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (("images: images", "images: pictures"), "pictures is not there"),
         (("scenes: scene.tif", "scenes: none.tif"), "none.tif is not there"),
         (("scenes: scene.tif", "scenes: scene.tif\n  overlap: 0.9"), "overlap 0.9"),
+        (("scenes: scene.tif", "scenes: scene.tif\n  aoi: none.gpkg"), "none.gpkg is not there"),
+        (("format: coco", "format: coco\n  lists: nowhere"), "nowhere is not there"),
         (("label:\n", "out: .\nlabel:\n"), "which is read"),
     ],
 )

@@ -101,6 +101,13 @@ def test_what_is_no_map_or_not_its_scene_is_refused(mapped: Path, scene: Path, t
     assert main(["report", str(tmp_path), "--scene", str(scene), "--out", str(tmp_path / "page.html")]) == 2
 
 
+def test_a_map_that_was_cut_off_is_one_line(mapped: Path, tmp_path: Path) -> None:
+    data = mapped.read_bytes()
+    (tmp_path / "map.tif").write_bytes(data[: len(data) * 3 // 4])
+    with pytest.raises(DataError, match=r"map\.tif cannot be read"):
+        write_report(tmp_path / "map.tif", tmp_path / "page.html")
+
+
 def _named(scene: Path, page: Path) -> Path:
     page.write_bytes(scene.read_bytes())
     return page

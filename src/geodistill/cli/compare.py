@@ -62,7 +62,9 @@ def compare(argv: Sequence[str]) -> None:
     if args.csv:
         _check_output(args.csv, (".csv",), models, args.manifest, args.split)
     if args.report:
-        _check_output(args.report, (".html", ".htm"), models, args.manifest, args.split)
+        from geodistill.report.page import PAGES
+
+        _check_output(args.report, PAGES, models, args.manifest, args.split)
     comparison = run_compare(
         args.runs,
         teacher=args.teacher,

@@ -72,7 +72,8 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.inference.location import LocationHint
     from geodistill.outputs import check_outputs, check_suffix
     from geodistill.report.contents import ReportOptions
-    from geodistill.report.write import PAGES, write_report
+    from geodistill.report.page import PAGES
+    from geodistill.report.write import write_report
 
     options = EvaluateOptions(
         overlap=args.overlap,

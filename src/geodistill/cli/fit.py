@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError, printable
+from geodistill.training.recipe_files import STUDENT
 
 
 def fit_parser() -> VerbParser:
@@ -21,7 +22,7 @@ def fit_parser() -> VerbParser:
     )
     add = parser.add_group("input")
     shipped = "a YAML recipe or the name of a shipped one (geodistill recipes)"
-    add("--config", shipped, metavar="RECIPE", otherwise="student")
+    add("--config", shipped, metavar="RECIPE", otherwise=STUDENT)
     add = parser.add_group("output")
     add("--out", "directory of the run", otherwise="none, needed to train")
     add("--report", "also write a page about the run, .html, to this file")
@@ -40,7 +41,7 @@ def fit(argv: Sequence[str]) -> None:
     from geodistill.training.recipe import load_recipe, recipe_dict
 
     chosen = any(token.partition("=")[0] == "--method" for token in overrides)
-    config = args.config or (None if chosen else "student")
+    config = args.config or (None if chosen else STUDENT)
     recipe = load_recipe(config, overrides)
     if args.print_config:
         import yaml
@@ -51,14 +52,15 @@ def fit(argv: Sequence[str]) -> None:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
     if args.report:
         from geodistill.outputs import check_outputs, check_suffix
+        from geodistill.report.page import PAGES
 
-        check_suffix(args.report, (".html", ".htm"))
+        check_suffix(args.report, PAGES)
         check_outputs([args.report], [recipe.data.manifest] if recipe.data.manifest else [])
     from lightning.pytorch.utilities import rank_zero_only
 
     from geodistill.training.fit import fit as run_fit
 
-    if config == "student":
+    if config == STUDENT:
         from geodistill.training.plan import plan_student
 
         recipe, lines = plan_student(recipe)

@@ -169,7 +169,7 @@ def build(argv: Sequence[str]) -> None:
     from geodistill.label.labelling import format_account
 
     if args.report:
-        check_suffix(args.report, (".html", ".htm"))
+        check_suffix(args.report, load("geodistill.report.page:PAGES"))
         check_outputs([args.report], [args.images, args.boxes])
     account = run_build(
         settings_of(args),
@@ -198,11 +198,7 @@ def settings_of(args: Namespace) -> LabelSettings:
     from geodistill.label.postprocess import default_rules
 
     preset = None if args.preset is None else load("geodistill.label.presets:PRESETS")[args.preset]
-    given: dict[str, Any] = {}
-    if preset is not None:
-        names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order", "split",
-                 "fractions")  # fmt: skip
-        given = {name: getattr(preset, name) for name in names}
+    given: dict[str, Any] = {} if preset is None else preset.to_settings()
     given |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     if "format" not in given:
         raise RecipeError("label build without --format", "--format or --preset")
@@ -211,12 +207,12 @@ def settings_of(args: Namespace) -> LabelSettings:
         if args.fractions is not None:
             raise RecipeError("--fractions beside --lists", "one of them")
         given |= {"lists": Path(args.lists), "split": args.split or "random"}
+    given["rules"] = _rules(args, given.get("rules") or default_rules(given.get("segmenter", "grabcut")))
     return LabelSettings(
         images=Path(args.images),
         boxes=Path(args.boxes),
         **given | _classes(args),
         keep_difficult=args.difficult == "keep",
-        rules=_rules(args, preset.rules if preset else default_rules(given.get("segmenter", "grabcut"))),
         bands=tuple(args.bands) if args.bands else None,
         group_regex=args.group_regex,
         seed=args.seed,

@@ -24,8 +24,7 @@ from geodistill.raster import Window
 from geodistill.raster.source import source_files
 from geodistill.report.gallery import GalleryImage, gallery
 from geodistill.report.markup import Attributes, data_uri, element, join, json_block
-from geodistill.report.page import Page, Section
-from geodistill.report.write import PAGES
+from geodistill.report.page import PAGES, Page, Section
 from geodistill.spec import Legend
 
 LAYERS = (("image", "Image"), ("picture", "Picture"), ("classes", "Classes"))

@@ -51,8 +51,8 @@ def small_cache() -> rasterio.Env:
     return rasterio.Env(GDAL_CACHEMAX=2**26)
 
 
-def map_strips(classes: Path | str, confidence: Path | str | None, grid: Grid) -> Iterator[MapStrip]:
-    """Yield the strips of a map, of `STRIP` rows each, in their order.
+def map_strips(classes: Path | str, confidence: Path | str | None, grid: Grid, rows: int = STRIP) -> Iterator[MapStrip]:
+    """Yield the strips of a map, of ``rows`` rows each, in their order.
 
     Raises:
         DataError: A map is truncated or corrupt.
@@ -60,13 +60,12 @@ def map_strips(classes: Path | str, confidence: Path | str | None, grid: Grid) -
     with rasterio.open(classes) as file:
         sure = rasterio.open(confidence) if confidence is not None else None
         try:
-            for top in range(0, grid.height, STRIP):
-                window = Window(top, 0, min(STRIP, grid.height - top), grid.width).to_rasterio()
+            for top in range(0, grid.height, rows):
+                window = Window(top, 0, min(rows, grid.height - top), grid.width).to_rasterio()
                 yield MapStrip(file.read(1, window=window), None if sure is None else sure.read(1, window=window))
         except RasterioError as error:
-            raise DataError(
-                f"{classes} or {confidence} cannot be read ({error})", "maps as they were written"
-            ) from error
+            names = f"{classes}" if confidence is None else f"{classes} or {confidence}"
+            raise DataError(f"{names} cannot be read ({error})", "maps as they were written") from error
         finally:
             if sure is not None:
                 sure.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from geodistill.data.catalog.declarations import COLOURS, FAST, SIOR, SOTA
 from geodistill.label.config import Division
@@ -35,6 +36,10 @@ class Preset:
     def colours(self) -> tuple[Colour, ...]:
         """One colour per class."""
         return COLOURS[: len(self.classes)]
+
+    def to_settings(self) -> dict[str, Any]:
+        """Return all of them by their names, as keyword arguments of `LabelSettings`."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"colours": self.colours}
 
 
 # The paper trains on a part and validates on the rest, without DIOR's test images; the parts are not published.

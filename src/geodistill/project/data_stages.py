@@ -33,10 +33,8 @@ def label_settings(project: ProjectFile, settings: Mapping[str, Any]) -> LabelSe
     preset = values.get("preset")
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS)
-    given: dict[str, Any] = {}
-    if preset is not None:
-        names = ("format", "segmenter", "prompt", "classes", "colours", "tile", "overlap", "share", "order", "rules")
-        given = {name: getattr(PRESETS[preset], name) for name in names}
+    given: dict[str, Any] = {} if preset is None else PRESETS[preset].to_settings()
+    rules = given.get("rules")
     given |= {key: value for key, value in values.items() if key in LabelSettings.__dataclass_fields__}
     if "format" not in given:
         raise RecipeError(f"{project.path}, label without format", "format: coco, or a preset")
@@ -49,9 +47,11 @@ def label_settings(project: ProjectFile, settings: Mapping[str, Any]) -> LabelSe
         given |= {"classes": legend.names, "colours": legend.colours}
     elif values.get("classes"):
         given["colours"] = None
-    rules = given.get("rules") if preset else default_rules(given.get("segmenter", "grabcut"))
-    given["rules"] = replace(rules or default_rules("grabcut"), **settings.get("rules", {}))
-    given |= {key: Path(project.resolve(str(given[key]))) for key in ("images", "boxes")}
+    rules = rules or default_rules(given.get("segmenter", "grabcut"))
+    given["rules"] = replace(rules, **settings.get("rules", {}))
+    if values.get("lists") and "split" not in values:
+        given["split"] = "random"
+    given |= {key: Path(project.resolve(str(given[key]))) for key in ("images", "boxes", "lists") if given.get(key)}
     kind, colon, weights = given.get("segmenter", "grabcut").partition(":")
     if colon and Path(project.resolve(weights)).exists():
         given["segmenter"] = f"{kind}:{project.resolve(weights)}"

@@ -36,9 +36,9 @@ class Fingerprints:
         self._memo = memo
         try:
             before = read_object(memo, ANNOTATION_BYTES)
-            self._stamps: dict[str, list[Any]] = dict(before["files"])
+            self._stamps: dict[str, Stamp] = {file: tuple(stamp) for file, stamp in before["files"].items()}
             self.recipes: dict[str, dict[str, Any]] = dict(before["recipes"])
-        except (DataError, KeyError, TypeError, ValueError):
+        except (DataError, AttributeError, KeyError, TypeError, ValueError):
             self._stamps, self.recipes = {}, {}  # it only saves time
         self._known = json.dumps([self._stamps, self.recipes], sort_keys=True)
 
@@ -71,13 +71,10 @@ class Fingerprints:
     def _of_file(self, path: Path) -> str:
         key = str(path)
         try:
-            stat = path.stat()
-            known = self._stamps.get(key)
-            if known is None or known[:2] != [stat.st_size, stat.st_mtime_ns]:
-                self._stamps[key] = list(stamp_file(path))
+            self._stamps[key] = stamp_file(path, self._stamps.get(key))
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror})", "a file or folder that is there") from error
-        return str(self._stamps[key][2])
+        return self._stamps[key][2]
 
 
 def stamp_file(path: Path, before: Stamp | None = None) -> Stamp:

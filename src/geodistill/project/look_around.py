@@ -68,7 +68,7 @@ def look_around(root: Path) -> FolderContents:
     folders = dict(walk_links(root))
     models = [folder for folder, files in folders.items() if DESCRIPTION in files]
     kept = {f: names for f, names in folders.items() if not any(f.is_relative_to(model) for model in models)}
-    rasters = {folder: _images(names) for folder, names in kept.items() if _images(names)}
+    rasters = {folder: images for folder, names in kept.items() if (images := _images(names))}
     nests = [pair for folder in kept for pair in _nest(folder, rasters)]
     pairs = [(image, mask) for image, mask in nests if len(rasters[image]) >= FEWEST]
     masks = {mask for _, mask in nests}

@@ -24,6 +24,8 @@ def predict_options(project: ProjectFile, settings: Mapping[str, Any]) -> Predic
     """
     values = typed_values(settings, key_types("predict"), f"{project.path}, predict")
     known = {key: value for key, value in values.items() if key in PredictOptions.__dataclass_fields__}
+    if known.get("aoi"):
+        known["aoi"] = project.resolve(known["aoi"])
     return PredictOptions(**known, resume=True)
 
 

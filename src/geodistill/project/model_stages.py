@@ -52,11 +52,8 @@ def stage_recipe(job: StageJob) -> Recipe:
     from geodistill.training.recipe import load_recipe
 
     project, stage = job.project, job.plan.stage
-    files = {
-        key: in_full(project, key, value)
-        for key, value in resolved_recipe(project, stage, job.fingerprints).items()
-        if in_full(project, key, value) != value
-    }
+    recipe = resolved_recipe(project, stage, job.fingerprints)
+    files = {key: full for key, value in recipe.items() if (full := in_full(project, key, value)) != value}
     results = {key: _with_results(job, value) for key, value in (overrides_of(stage) | files).items()}
     return load_recipe(recipe_file(project, stage.entry), results)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -32,7 +32,7 @@ class StageEntry:
 
     name: str
     given: str = ""
-    settings: Mapping[str, Any] = ()  # type: ignore[assignment]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -104,7 +104,7 @@ def read_project(path: Path | str) -> ProjectFile:
 
 def _stage(name: str, value: Any, common: Mapping[str, Any], path: Path) -> StageEntry:
     if isinstance(value, str):
-        return StageEntry(name, given=value, settings={})
+        return StageEntry(name, given=value)
     if value is not None and not isinstance(value, dict):
         raise RecipeError(f"{path}, {name}: {shown(value)}", "its keys, or the path of what was made elsewhere")
     kind, where = kind_of(name), f"{path}, {name}"

@@ -69,7 +69,7 @@ KINDS: dict[str, StageKind] = {
         ),
         check="geodistill.project.data_stages:label_settings",
         required=("images", "boxes"),
-        files=("images", "boxes", "legend", "segmenter"),
+        files=("images", "boxes", "legend", "lists", "segmenter"),
         result="manifest.parquet",
         marks=True,
         unwatched=(".journal.jsonl", ".chunk"),
@@ -109,7 +109,7 @@ KINDS: dict[str, StageKind] = {
         ),
         check="geodistill.project.map_stages:predict_options",
         required=("scenes",),
-        files=("scenes", "model"),
+        files=("scenes", "model", "aoi"),
     ),
     "export": StageKind(
         about="Write a model in other forms.",

@@ -7,21 +7,15 @@ from dataclasses import asdict
 from geodistill.evaluation.comparison import ComparedModel, Comparison
 from geodistill.report.charts import interval_bar
 from geodistill.report.markup import Html, element, join
-from geodistill.report.page import Section, wide
+from geodistill.report.page import Section, titled_table, wide
 
 
 def cost_section(comparison: Comparison) -> Section:
     """Return the section of the compared models."""
     titles = ("model", "parameters", "file", "GFLOPs", "images/s", "", "mIoU", "kept")
-    head = element("tr", None, *(element("th", {"scope": "col"}, title) for title in titles))
     fastest = max(model.images_per_second for model in comparison.models)
-    table = element(
-        "table",
-        {"class": "models"},
-        element("caption", None, f"Speed of {comparison.size} pixel images on {comparison.device}, here"),
-        element("thead", None, head),
-        element("tbody", None, [_row(model, fastest) for model in comparison.models]),
-    )
+    caption = f"Speed of {comparison.size} pixel images on {comparison.device}, here"
+    table = titled_table("models", caption, titles, [_row(model, fastest) for model in comparison.models])
     about = (
         f"Scores: {comparison.scored_on}. Speed: {comparison.batch_size} images at a time, the median pass,"
         " the models in turn; a multiply-add counts as two operations."

@@ -14,7 +14,7 @@ from geodistill.report.evaluated import guarded
 from geodistill.report.gallery import GalleryImage, gallery
 from geodistill.report.labelled import Doubt, LabelledBoxes, read_labels
 from geodistill.report.markup import Attributes, Html, counted, element, join
-from geodistill.report.page import Page, Section, swatch, wide
+from geodistill.report.page import Page, Section, swatch, titled_table, wide
 
 LAYERS = (("image", "Image"), ("mask", "Mask"), ("box", "Box"))
 
@@ -69,13 +69,8 @@ def boxes_section(labels: LabelledBoxes) -> Section:
     changes = sorted({name for each in classes.values() for name, count in each["changed"].items() if count})
     titles = ("class", "boxes", "labelled", "", *reasons, *changes)
     rows = [_row(labels, name, each, reasons, changes) for name, each in classes.items()]
-    table = element(
-        "table",
-        {"class": "classes"},
-        element("caption", None, "What became of each box; a box in several tiles counts once, its changes each time"),
-        element("thead", None, element("tr", None, *(element("th", {"scope": "col"}, title) for title in titles))),
-        element("tbody", None, rows),
-    )
+    caption = "What became of each box; a box in several tiles counts once, its changes each time"
+    table = titled_table("classes", caption, titles, rows)
     failures = [element("li", None, failure["error"]) for failure in labels.account["failures"][:20]]
     failed = element("details", None, element("summary", None, "Failed images"), element("ul", None, failures))
     return Section("boxes", "Boxes", join(wide("Boxes by class", table), failed if failures else None), labels.account)

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 
 from geodistill.errors import DataError
 from geodistill.inference.geotiff import map_beside
+from geodistill.inference.map_file import map_strips, read_map_grid, read_map_legend
 from geodistill.inference.sliding import STEPS
 from geodistill.raster import Grid, Raster, Window
 from geodistill.raster.resampled import ResampledRaster
-from geodistill.reading import parse_object
 from geodistill.report.pyramid import TILE, Picture, finest_level, halved_classes, halved_colours, write_tiles
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -65,19 +64,6 @@ class CutMap:
     level: int
 
 
-def map_legend(path: Path) -> Legend:
-    """Return the legend that a map says it has.
-
-    Raises:
-        DataError: It says none.
-    """
-    with Raster(path), rasterio.open(path) as file:  # the first refuses what is no raster
-        text = file.tags().get("LEGEND")
-    if text is None:
-        raise DataError(f"{path} holds no legend", "a map of classes written by 'geodistill predict'")
-    return Legend.from_dict(parse_object(text, f"the tag LEGEND of {path}"))
-
-
 def cut_map(path: Path, scene: Path | str | None, folder: Path) -> CutMap:
     """Write the tiles of a map's layers into ``folder/LAYER/LEVEL/COLUMN/ROW.SUFFIX``.
 
@@ -89,12 +75,10 @@ def cut_map(path: Path, scene: Path | str | None, folder: Path) -> CutMap:
     Raises:
         DataError: A file cannot be read, is no map, or covers another extent.
     """
-    legend = map_legend(path)
+    grid, legend = read_map_grid(path), read_map_legend(path)
     counts = np.zeros(256, np.int64)
     layers: list[MapLayer] = []
     with ExitStack() as files:
-        classes = files.enter_context(rasterio.open(path))
-        grid = files.enter_context(Raster(path)).grid
         level = finest_level(grid.height, grid.width)
         if scene is not None:
             layers.append(MapLayer("scene", "Scene", ".webp", "colours", True))
@@ -102,19 +86,19 @@ def cut_map(path: Path, scene: Path | str | None, folder: Path) -> CutMap:
             write_tiles(pictures, level, folder / "scene", _photo, halved_colours, ".webp")
 
         def strips() -> Iterator[Picture]:
-            for window in _windows(grid):
-                strip = classes.read(1, window=window.to_rasterio()).astype(np.uint8, copy=False)
-                counts[:] += np.bincount(strip.ravel(), minlength=256)
-                yield strip
+            for strip in map_strips(path, None, grid, TILE):
+                classes = strip.classes.astype(np.uint8, copy=False)
+                counts[:] += np.bincount(classes.ravel(), minlength=256)
+                yield classes
 
         layers.append(MapLayer("classes", "Classes", ".png", "classes", True))
         write_tiles(strips(), level, folder / "classes", _painter(legend), halved_classes, ".png")
         beside = map_beside(path, "confidence")
         if beside.is_file():
-            sure = files.enter_context(rasterio.open(beside))
+            sure = read_map_grid(beside)
             if (sure.height, sure.width) == (grid.height, grid.width):
                 layers.append(MapLayer("doubt", "Doubt", ".webp", "colours", False))
-                doubts = (_doubt(sure.read(1, window=window.to_rasterio())) for window in _windows(grid))
+                doubts = (_doubt(strip.classes) for strip in map_strips(beside, None, grid, TILE))
                 write_tiles(doubts, level, folder / "doubt", _photo, halved_colours, ".webp")
     return CutMap(grid, legend, tuple(layers), counts[: len(legend)].tolist(), level)
 

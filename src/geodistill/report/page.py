@@ -14,6 +14,9 @@ from geodistill.report.palette import are_distinct, hexadecimal, safe_colours
 from geodistill.spec import Legend
 from geodistill.version import __version__
 
+PAGES = (".html", ".htm")
+"""What the name of a page ends in."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -139,6 +142,19 @@ def swatch(colour: str) -> Html:
 def wide(label: str, *content: Content) -> Html:
     """Return what may be wider than a phone in a frame that scrolls, by keyboard too."""
     return element("div", {"class": "wide", "role": "region", "tabindex": 0, "aria-label": label}, *content)
+
+
+def titled_table(kind: str, caption: str, titles: Sequence[str], rows: Content, foot: Html | None = None) -> Html:
+    """Return a table of a class of the page's style: a caption, the titles of the columns, rows, and a foot or none."""
+    head = element("tr", None, *(element("th", {"scope": "col"}, title) for title in titles))
+    return element(
+        "table",
+        {"class": kind},
+        element("caption", None, caption),
+        element("thead", None, head),
+        element("tbody", None, rows),
+        None if foot is None else element("tfoot", None, foot),
+    )
 
 
 def package_text(name: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from geodistill.report.charts import interval_bar
 from geodistill.report.evaluated import Evaluation
 from geodistill.report.markup import Html, element, join
-from geodistill.report.page import Section, swatch, wide
+from geodistill.report.page import Section, swatch, titled_table, wide
 
 _SHADES = 10
 _FEW_GROUPS = 10
@@ -19,29 +19,22 @@ def scores_section(evaluation: Evaluation, name: str, title: str) -> Section:
     """Return the section of an evaluation's scores."""
     scores = evaluation.scores
     titles = ("class", "share of labels", "IoU", "", "95 % interval", "F1", "precision", "recall")
-    head = element("tr", None, *(element("th", {"scope": "col"}, each) for each in titles))
     rows = [_class_row(evaluation, k) for k in range(len(scores.names))]
-    mean = ("mean" if len(scores.subset) == len(scores.names) else f"mean of {', '.join(scores.subset)}", "")
+    mean = "mean" if len(scores.subset) == len(scores.names) else f"mean of {', '.join(scores.subset)}"
     means = (scores.mf1, scores.mprecision, scores.mrecall)
     interval = evaluation.intervals.get("miou")
     foot = element(
         "tr",
         None,
-        element("th", {"scope": "row"}, mean[0]),
+        element("th", {"scope": "row"}, mean),
         element("td"),
         element("td", {"class": "n"}, percent(scores.miou)),
         element("td", None, _bar(scores.miou, interval, "plain")),
         element("td", {"class": "n"}, interval_text(interval)),
         *(element("td", {"class": "n"}, percent(value)) for value in means),
     )
-    table = element(
-        "table",
-        {"class": "classes"},
-        element("caption", None, f"{evaluation.images:,} images of split {evaluation.split}, in percent"),
-        element("thead", None, head),
-        element("tbody", None, rows),
-        element("tfoot", None, foot),
-    )
+    caption = f"{evaluation.images:,} images of split {evaluation.split}, in percent"
+    table = titled_table("classes", caption, titles, rows, foot)
     body = join(wide("Scores by class", table), element("p", {"class": "quiet"}, interval_note(evaluation)))
     intervals = {key: list(ends) for key, ends in evaluation.intervals.items()}
     figures = scores.to_dict() | {"split": evaluation.split, "images": evaluation.images, "intervals": intervals}

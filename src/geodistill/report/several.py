@@ -9,7 +9,7 @@ from geodistill.report.contents import Contents, ReportOptions, find_contents
 from geodistill.report.cost import cost_section
 from geodistill.report.evaluated import Evaluation
 from geodistill.report.markup import Html, counted, element
-from geodistill.report.page import Page, Section, wide
+from geodistill.report.page import Page, Section, titled_table, wide
 from geodistill.report.score_sections import interval_text, percent
 
 
@@ -53,13 +53,7 @@ def _scores(contents: list[Contents]) -> Section:
             {"run": str(each.folder), "validation_miou": miou}
             | {"evaluations": [_figures(evaluation) for evaluation in each.evaluations]}
         )
-    table = element(
-        "table",
-        {"class": "classes"},
-        element("caption", None, "Scores in percent"),
-        element("thead", None, element("tr", None, *(element("th", {"scope": "col"}, title) for title in titles))),
-        element("tbody", None, rows),
-    )
+    table = titled_table("classes", "Scores in percent", titles, rows)
     return Section("runs", "Runs", wide("Runs", table), {"runs": figures})
 
 

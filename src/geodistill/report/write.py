@@ -14,11 +14,8 @@ from geodistill.report.contents import ReportOptions, find_contents
 from geodistill.report.cost import cost_section
 from geodistill.report.label_sections import label_page
 from geodistill.report.mapped import map_page, open_map
-from geodistill.report.page import Page
+from geodistill.report.page import PAGES, Page
 from geodistill.report.several import runs_page, runs_within
-
-PAGES = (".html", ".htm")
-"""What the name of a page ends in."""
 
 
 def write_report(source: Path | str, out: Path | str, options: ReportOptions | None = None) -> Path:

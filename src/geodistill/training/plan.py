@@ -9,9 +9,6 @@ from geodistill.errors import ArtifactError, listed
 from geodistill.methods.schema import Recipe
 from geodistill.nn.encoders import build_encoder
 
-STUDENT = "student"
-"""Name of the recipe of those who name none."""
-
 RARE = 0.05
 """Share of the labelled pixels below which a class counts as rare."""
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.reading import YAML_BYTES, read_text
 
+STUDENT = "student"
+"""Name of the recipe of those who name none."""
+
 MANIFEST_KEYS = ("manifest", "manifests", "unlabelled")
 """Last parts of the keys that name manifests."""
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geodistill.nn.decoders import resize
-from geodistill.nn.losses import labelled_pixels, mean_over_processes, soft_dice
+from geodistill.nn.losses import mean_over_processes, soft_dice
 from geodistill.spec import IGNORE_INDEX
 
 CLASS_WEIGHT_CAP = 10.0
@@ -29,14 +29,6 @@ def count_class_weights(pixels: Sequence[int], cap: float = CLASS_WEIGHT_CAP) ->
     ratios = [min(math.sqrt(most / count), cap) if count else cap for count in pixels]
     mean = sum(ratio * count for ratio, count in zip(ratios, pixels, strict=True)) / sum(pixels)
     return tuple(ratio / mean for ratio in ratios)
-
-
-def weighted_cross_entropy(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the cross-entropy with a weight ``(K,)`` for each class, its sum over the number of labelled pixels."""
-    logits = resize(logits, mask.shape[-2:]).float()
-    weights = None if weights is None else weights.to(logits)
-    total = F.cross_entropy(logits, mask, weights, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / labelled_pixels(mask)
 
 
 def boundary_cross_entropy(logits: Tensor, mask: Tensor, radius: int = 2) -> Tensor:

@@ -25,10 +25,16 @@ MseReduction = Literal["mean", "norm"]
 TargetNorm = Literal["raw", "standardised", "layernorm"]
 
 
-def cross_entropy(logits: Tensor, mask: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Return the cross-entropy, the mean over labelled pixels; ``smoothing`` is spread evenly over all classes."""
-    logits = resize(logits, mask.shape[-2:])
-    total = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing)
+def cross_entropy(logits: Tensor, mask: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy, its sum over the number of labelled pixels.
+
+    ``smoothing`` is spread evenly over all classes; ``class_weights`` are ``(K,)``, all 1 where not given.
+    """
+    logits = resize(logits, mask.shape[-2:]).float()
+    weights = None if class_weights is None else class_weights.to(logits)
+    total = F.cross_entropy(
+        logits, mask, weights, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing
+    )
     return total / labelled_pixels(mask)
 
 

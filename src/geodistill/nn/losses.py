@@ -70,13 +70,18 @@ def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:
     Intersections and sizes are summed over the batch, and ``smooth`` is added to numerator and denominator; a class
     that the mask does not hold adds nothing.
     """
-    logits = resize(logits, mask.shape[-2:])
-    labelled = (mask != IGNORE_INDEX).unsqueeze(1)
-    target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
-    predicted = logits.float().softmax(1) * labelled
+    predicted, target = class_shares(logits, mask)
     shared, sizes = (predicted * target).sum((0, 2, 3)), (predicted + target).sum((0, 2, 3))
     present = target.sum((0, 2, 3)) > 0
     return ((1 - (2 * shared + smooth) / (sizes + smooth)) * present).mean()
+
+
+def class_shares(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each pixel's probabilities and its label as one-hot, both ``(B, K, H, W)`` and 0 where not labelled."""
+    logits = resize(logits, mask.shape[-2:])
+    labelled = (mask != IGNORE_INDEX).unsqueeze(1)
+    target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
+    return logits.float().softmax(1) * labelled, target
 
 
 def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:

@@ -61,8 +61,8 @@ def tversky(logits: Tensor, mask: Tensor, false_positives: float = 0.3, false_ne
     hold. ``b`` above ``a`` makes a missed pixel cost more than a wrong one; 0.5 each is Dice.
     """
     predicted, target = class_shares(logits, mask)
-    hit, found, sizes = (part.sum((0, 2, 3)) for part in (predicted * target, predicted, target))
-    index = hit / (hit + false_positives * (found - hit) + false_negatives * (sizes - hit)).clamp(min=1e-6)
+    hit, covered, sizes = (part.sum((0, 2, 3)) for part in (predicted * target, predicted, target))
+    index = hit / (hit + false_positives * (covered - hit) + false_negatives * (sizes - hit)).clamp(min=1e-6)
     present = sizes > 0
     return ((1 - index) * present).sum() / present.sum().clamp(min=1)
 

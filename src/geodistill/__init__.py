@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from geodistill.raster.raster import Raster
     from geodistill.segmenter import Segmenter
     from geodistill.spec import Legend, Spec
-    from geodistill.training.recipe import list_recipes, load_recipe
+    from geodistill.training.recipe import load_recipe
+    from geodistill.training.recipe_files import list_recipes
 
 __all__ = [
     "GeodistillError",
@@ -64,7 +65,8 @@ _MODULES = {
     "raster.raster": ("Raster",),
     "segmenter": ("Segmenter",),
     "spec": ("Legend", "Spec"),
-    "training.recipe": ("list_recipes", "load_recipe"),
+    "training.recipe": ("load_recipe",),
+    "training.recipe_files": ("list_recipes",),
 }
 """Where each name stands; a module is imported when a name of it is asked for, so that the import takes no time."""
 

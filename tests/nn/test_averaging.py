@@ -11,12 +11,12 @@ def test_weights_and_running_statistics_follow_by_the_warmed_up_decay() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
     averaged = AveragedNetwork(network, 0.5)
     expected: dict[str, torch.Tensor] = {}
-    for count in range(12):
+    # The first update copies; (1 + t) / (10 + t) for t = 1 .. 7, and the asked 0.5 from t = 8 on.
+    for decay in (0, 2 / 11, 1 / 4, 4 / 13, 5 / 14, 2 / 5, 7 / 16, 8 / 17, 0.5, 0.5, 0.5, 0.5):
         for parameter in network.parameters():
             nn.init.normal_(parameter)
         network(torch.randn(4, 1, 3, 3))
         averaged.update(network)
-        decay = min(0.5, (1 + count) / (10 + count)) if count else 0.0
         for name, value in network.state_dict().items():
             old = expected.get(name, torch.zeros(()))
             mean = decay * old + (1 - decay) * value

@@ -16,8 +16,8 @@ from geodistill.nn.imbalance import (
     lovasz,
     near_boundary,
     tversky,
-    weighted_cross_entropy,
 )
+from geodistill.nn.losses import cross_entropy
 
 
 def example(classes: int = 4) -> tuple[Tensor, Tensor]:
@@ -100,16 +100,16 @@ def test_class_weights_fall_with_the_root_of_the_share_are_capped_and_mean_one_a
     assert all(a < b for a, b in pairwise(weights[:3]))
 
 
-def test_weighted_cross_entropy_weighs_each_pixel_by_its_class() -> None:
+def test_cross_entropy_weighs_each_pixel_by_its_class() -> None:
     logits, mask = example()
     weights = torch.tensor([0.5, 1.0, 2.0, 4.0])
     per_pixel = -logits.log_softmax(1).gather(1, mask.clamp(max=3)[:, None])[:, 0]
     labelled = mask != 255
     expected = (per_pixel * weights[mask.clamp(max=3)])[labelled].mean()
-    assert weighted_cross_entropy(logits, mask, weights).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert cross_entropy(logits, mask, class_weights=weights).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("term", [lovasz, tversky, log_cosh_dice, boundary_cross_entropy, weighted_cross_entropy])
+@pytest.mark.parametrize("term", [lovasz, tversky, log_cosh_dice, boundary_cross_entropy, cross_entropy])
 def test_without_any_label_a_term_is_zero_and_has_a_gradient_of_zero(term: object) -> None:
     assert callable(term)
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)

@@ -80,10 +80,8 @@ def take_fraction(
 
 def cut(window: Window, side: int) -> list[Window]:
     """Cut a window into nearly equal parts of about ``side`` pixels, one at least; together they are the whole."""
-    rows, cols = (
-        [length * i // max(1, round(length / side)) for i in range(max(1, round(length / side)) + 1)]
-        for length in (window.height, window.width)
-    )
+    parts = ((length, max(1, round(length / side))) for length in (window.height, window.width))
+    rows, cols = ([length * i // count for i in range(count + 1)] for length, count in parts)
     return [
         Window(window.row + top, window.col + left, bottom - top, right - left)
         for top, bottom in pairwise(rows)

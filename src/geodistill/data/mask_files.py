@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
@@ -40,6 +41,17 @@ def strips(window: Window) -> Iterator[Window]:
 def label_name(label: int | Colour) -> str:
     """Write a mask value or colour for a message: ``7`` or ``#3c1098``."""
     return str(label) if isinstance(label, int) else "#{:02x}{:02x}{:02x}".format(*label)
+
+
+def legend_text(legend: Legend, ignored: Sequence[int | Colour]) -> str:
+    """Return the YAML that `Legend.load` reads, for masks of values and of colours alike."""
+    classes = {
+        name: {"colour": label_name(colour), "value": value}
+        for name, colour, value in zip(legend.names, legend.colours, legend.values, strict=True)
+    }
+    ignore = [label if isinstance(label, int) else label_name(label) for label in ignored]
+    text: str = yaml.safe_dump({"classes": classes, "ignore": ignore}, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def decode_mask(

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from tqdm import tqdm
 
 from geodistill.data.findings import ImageSummary, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.layout import find_pairs, no_pair_error
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.mask_files import infer_legend, label_name, size_mismatch_error
+from geodistill.data.mask_files import infer_legend, legend_text, size_mismatch_error
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
@@ -146,8 +145,13 @@ def scan(
         images_without_mask=without,
         masks_without_image=tuple(layout.masks_without_image),
         left_out=tuple(row.image for row, name, _ in divided if name == LEFT_OUT),
-        groups={s: tuple(sorted({e.group for e in entries if e.split == s and e.group})) for s in SPLITS},
+        groups=groups_by_split(entries),
     )
+
+
+def groups_by_split(entries: Sequence[Row]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the groups in each split, sorted; rows of no group add nothing."""
+    return {s: tuple(sorted({e.group for e in entries if e.split == s and e.group})) for s in SPLITS}
 
 
 def manifest_path(out: Path | str) -> Path:
@@ -276,14 +280,8 @@ def write_proposal(report: ScanReport) -> str:
     file = path.with_name("legend.yaml")
     if file.exists():
         return f"{file} is there and was left as it is; --legend {file} takes it"
-    classes = {
-        name: {"colour": label_name(colour), "value": value}
-        for name, colour, value in zip(legend.names, legend.colours, legend.values, strict=True)
-    }
-    ignored = [*legend.ignore_values, *(label_name(colour) for colour in legend.ignore_colours)]
-    text = yaml.safe_dump({"classes": classes, "ignore": ignored}, sort_keys=False, allow_unicode=True)
     with atomic_path(file, "legend") as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(legend_text(legend, [*legend.ignore_values, *legend.ignore_colours]), encoding="utf-8")
     return f"{file} holds this legend: name the classes in it and scan again with --legend {file}"
 
 

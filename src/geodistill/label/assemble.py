@@ -12,10 +12,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
-
 from geodistill.data.findings import label_notes
 from geodistill.data.manifest import Manifest, Row
+from geodistill.data.mask_files import legend_text
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
@@ -196,14 +195,8 @@ def _row(out: Path, image: ImageBoxes, window: Window, files: TileFiles) -> Row:
 
 def write_legend(path: Path, legend: Legend) -> None:
     """Write what ``data scan --legend`` reads, for index and colour masks alike."""
-    classes = {
-        name: {"colour": "#{:02x}{:02x}{:02x}".format(*colour), "value": value}
-        for name, colour, value in zip(legend.names, legend.colours, legend.values, strict=True)
-    }
-    ignore = [IGNORE_INDEX, "#{:02x}{:02x}{:02x}".format(*unlabelled_colour(legend))]
     with atomic_path(path) as part:
-        text = yaml.safe_dump({"classes": classes, "ignore": ignore}, sort_keys=False, allow_unicode=True)
-        part.write_text(text, encoding="utf-8")
+        part.write_text(legend_text(legend, [IGNORE_INDEX, unlabelled_colour(legend)]), encoding="utf-8")
 
 
 def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geodistill.data.mask_files import read_mask
 from geodistill.label.doubts import Shown, ViewedImage
 from geodistill.label.export import LabelSet
+from geodistill.label.masks import crop_runs
 from geodistill.label.pixels import read_tiles
 from geodistill.raster import Raster, Window
 
@@ -49,11 +50,9 @@ def draw_view(view: ViewedImage, label_set: LabelSet, prompt: str) -> Picture:
     columns = slice(window.col, window.col + window.width)
     masks, covered = np.zeros((window.height, window.width, 3), np.uint8), np.zeros((window.height, window.width), bool)
     for one in reversed(view.objects):
-        crop = one.runs.crop()
-        whole = np.zeros((view.image.height, view.image.width), bool)
-        whole[crop.place] = crop.pixels
-        masks[whole[rows, columns]] = instance_colour(one.number)
-        covered |= whole[rows, columns]
+        crop = crop_runs(one.runs, window).crop()
+        masks[crop.place][crop.pixels] = instance_colour(one.number)
+        covered[crop.place] |= crop.pixels
     indices = read_mask(view.image.mask, label_set.legend)[rows, columns]
     classes = label_set.legend.paint(indices)
     parts = [

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geodistill.nn.decoders import resize
-from geodistill.nn.losses import labelled_pixels, mean_over_processes, soft_dice
+from geodistill.nn.losses import class_shares, mean_over_processes, soft_dice
 from geodistill.spec import IGNORE_INDEX
 
 CLASS_WEIGHT_CAP = 10.0
@@ -29,14 +29,6 @@ def count_class_weights(pixels: Sequence[int], cap: float = CLASS_WEIGHT_CAP) ->
     ratios = [min(math.sqrt(most / count), cap) if count else cap for count in pixels]
     mean = sum(ratio * count for ratio, count in zip(ratios, pixels, strict=True)) / sum(pixels)
     return tuple(ratio / mean for ratio in ratios)
-
-
-def weighted_cross_entropy(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the cross-entropy with a weight ``(K,)`` for each class, its sum over the number of labelled pixels."""
-    logits = resize(logits, mask.shape[-2:]).float()
-    weights = None if weights is None else weights.to(logits)
-    total = F.cross_entropy(logits, mask, weights, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / labelled_pixels(mask)
 
 
 def boundary_cross_entropy(logits: Tensor, mask: Tensor, radius: int = 2) -> Tensor:
@@ -68,12 +60,9 @@ def tversky(logits: Tensor, mask: Tensor, false_positives: float = 0.3, false_ne
     Of each class ``1 - TP / (TP + a FP + b FN)``, summed over the batch; the mean over the classes that the masks
     hold. ``b`` above ``a`` makes a missed pixel cost more than a wrong one; 0.5 each is Dice.
     """
-    logits = resize(logits, mask.shape[-2:])
-    labelled = (mask != IGNORE_INDEX).unsqueeze(1)
-    target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
-    chances = logits.float().softmax(1) * labelled
-    hit, sizes, predicted = ((chances * target).sum((0, 2, 3)), target.sum((0, 2, 3)), chances.sum((0, 2, 3)))
-    index = hit / (hit + false_positives * (predicted - hit) + false_negatives * (sizes - hit)).clamp(min=1e-6)
+    predicted, target = class_shares(logits, mask)
+    hit, covered, sizes = (part.sum((0, 2, 3)) for part in (predicted * target, predicted, target))
+    index = hit / (hit + false_positives * (covered - hit) + false_negatives * (sizes - hit)).clamp(min=1e-6)
     present = sizes > 0
     return ((1 - index) * present).sum() / present.sum().clamp(min=1)
 

@@ -25,10 +25,16 @@ MseReduction = Literal["mean", "norm"]
 TargetNorm = Literal["raw", "standardised", "layernorm"]
 
 
-def cross_entropy(logits: Tensor, mask: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Return the cross-entropy, the mean over labelled pixels; ``smoothing`` is spread evenly over all classes."""
-    logits = resize(logits, mask.shape[-2:])
-    total = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing)
+def cross_entropy(logits: Tensor, mask: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy, its sum over the number of labelled pixels.
+
+    ``smoothing`` is spread evenly over all classes; ``class_weights`` are ``(K,)``, all 1 where not given.
+    """
+    logits = resize(logits, mask.shape[-2:]).float()
+    weights = None if class_weights is None else class_weights.to(logits)
+    total = F.cross_entropy(
+        logits, mask, weights, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=smoothing
+    )
     return total / labelled_pixels(mask)
 
 
@@ -64,13 +70,18 @@ def soft_dice(logits: Tensor, mask: Tensor, smooth: float = 0.05) -> Tensor:
     Intersections and sizes are summed over the batch, and ``smooth`` is added to numerator and denominator; a class
     that the mask does not hold adds nothing.
     """
-    logits = resize(logits, mask.shape[-2:])
-    labelled = (mask != IGNORE_INDEX).unsqueeze(1)
-    target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
-    predicted = logits.float().softmax(1) * labelled
+    predicted, target = class_shares(logits, mask)
     shared, sizes = (predicted * target).sum((0, 2, 3)), (predicted + target).sum((0, 2, 3))
     present = target.sum((0, 2, 3)) > 0
     return ((1 - (2 * shared + smooth) / (sizes + smooth)) * present).mean()
+
+
+def class_shares(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each pixel's probabilities and its label as one-hot, both ``(B, K, H, W)`` and 0 where not labelled."""
+    logits = resize(logits, mask.shape[-2:])
+    labelled = (mask != IGNORE_INDEX).unsqueeze(1)
+    target = F.one_hot(mask.where(mask != IGNORE_INDEX, 0), logits.shape[1]).permute(0, 3, 1, 2) * labelled
+    return logits.float().softmax(1) * labelled, target
 
 
 def pixel_dice(logits: Tensor, mask: Tensor) -> Tensor:

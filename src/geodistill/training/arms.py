@@ -77,7 +77,7 @@ def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdic
     manifest = Manifest.load(options.manifest)
     manifest.some_rows(options.split)
     recipes = {name: _loaded(arm, options) for name, arm in zip(names, arms, strict=True)}
-    steps = options.steps or next(_steps(recipe) for recipe in recipes.values())
+    steps = options.steps or _steps(recipes[names[0]])
     recipes = {name: _within(recipe, steps, options.minutes) for name, recipe in recipes.items()}
     runs: dict[str, list[ArmRun]] = {name: [] for name in names}
     for seed in options.seeds:  # arms in turn, so that a slow hour of the machine slows all

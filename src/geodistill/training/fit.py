@@ -106,8 +106,8 @@ def fit(
         if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind
             start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec)
             notes = notes + start.lines()
-        restart_data(data, recipe, method)
-        task = make_task(recipe, method, spec, sets)
+        _restart_data(data, recipe, method)
+        task = _make_task(recipe, method, spec, sets)
         if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images
             load("geodistill.training.trial:try_batch_of_one")(task, method, data)
         with folder.held_run(run):
@@ -118,7 +118,7 @@ def fit(
             return _train(run, recipe, method, task, data, started)
 
 
-def make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Spec]) -> SegmentationTask:
+def _make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Spec]) -> SegmentationTask:
     """Return the task of a recipe's steps on labels.
 
     Args:
@@ -144,7 +144,7 @@ def make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Spe
     )
 
 
-def restart_data(data: DataModule, recipe: Recipe, method: Method) -> None:
+def _restart_data(data: DataModule, recipe: Recipe, method: Method) -> None:
     """Begin the draws of a recipe's steps on labels."""
     batches = recipe.trainer.max_steps * recipe.trainer.accumulate
     data.restart(method.uses_unlabelled(), method.objective.wants_plain, batches)
@@ -200,7 +200,7 @@ def _train(
     start_step = saved_step(last, identity)  # the file is checked before anything else is done
     if method.phase is not None and not last.is_file():
         _run_phase(method.phase, recipe, run, data)
-        restart_data(data, recipe, method)
+        _restart_data(data, recipe, method)
     if "labels" not in recipe.stages:
         steps, minutes = recipe.phase_steps, (time.monotonic() - started) / 60
         return FitResult(run / "encoder", None, steps, steps, minutes)

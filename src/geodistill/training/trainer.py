@@ -11,11 +11,10 @@ import torch
 from tqdm import tqdm
 
 from geodistill.errors import RecipeError, one_line, output_error
-from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase
 from geodistill.training.folder import run_identity
-from geodistill.training.logs import run_loggers
+from geodistill.training.logs import ValidationPictures, run_loggers
 from geodistill.training.precision import choose_precision
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
 from geodistill.training.time_limit import TimeLimit
@@ -112,8 +111,7 @@ def make_trainer(
     if validates and config.patience is not None:
         callbacks.append(Patience(config.patience))
     if validates and config.pictures:
-        pictures = load("geodistill.training.logs:ValidationPictures")
-        callbacks.append(pictures(run / "pictures", config.pictures))
+        callbacks.append(ValidationPictures(run / "pictures", config.pictures))
     many, batches = config.devices > 1, config.accumulate if phase is None else 1
     return lightning.Trainer(
         accelerator=config.accelerator,

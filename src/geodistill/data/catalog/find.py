@@ -14,7 +14,7 @@ from geodistill.data.catalog.first_bands import with_first_bands
 from geodistill.data.catalog.unpack import unpack
 from geodistill.data.manifest import Manifest
 from geodistill.data.measure import measure
-from geodistill.data.scan import ScanReport, manifest_path, open_all
+from geodistill.data.scan import ScanReport, groups_by_split, manifest_path, open_all
 from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.reading import read_text
@@ -272,8 +272,7 @@ def _take_built(benchmark: Benchmark, folder: Path, path: Path) -> ScanReport:
             f"those of {benchmark.title}: {', '.join(expected)}",
             f"label it with --preset {benchmark.name}, or train on its own manifest with --data.manifests",
         )
-    groups = {s: tuple(sorted({e.group for e in manifest.entries if e.split == s and e.group})) for s in SPLITS}
-    return ScanReport(manifest.save(path), folder, legend_inferred=False, groups=groups)
+    return ScanReport(manifest.save(path), folder, legend_inferred=False, groups=groups_by_split(manifest.entries))
 
 
 def _first_bands(files: SetFiles, count: int, folder: Path) -> SetFiles:

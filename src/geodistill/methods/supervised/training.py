@@ -14,14 +14,7 @@ from geodistill.errors import RecipeError
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
-from geodistill.nn.imbalance import (
-    boundary_cross_entropy,
-    count_class_weights,
-    log_cosh_dice,
-    lovasz,
-    tversky,
-    weighted_cross_entropy,
-)
+from geodistill.nn.imbalance import boundary_cross_entropy, count_class_weights, log_cosh_dice, lovasz, tversky
 from geodistill.nn.losses import cross_entropy, focal, soft_dice
 from geodistill.nn.output import SegmentationOutput
 
@@ -82,7 +75,7 @@ class SupervisedObjective(Objective):
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return ``ce``, the others, and ``aux``."""
         logits, mask = output.logits, batch["mask"]
-        terms = {"ce": weighted_cross_entropy(logits, mask, self._class_weights)}
+        terms = {"ce": cross_entropy(logits, mask, class_weights=self._class_weights)}
         terms |= {name: TERMS[name](logits, mask) for name in self._used}
         return terms | {name: cross_entropy(each, mask) for name, each in output.aux.items()}
 

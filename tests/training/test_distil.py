@@ -185,7 +185,7 @@ def test_unlabelled_images_are_left_out_where_nothing_learns_from_them(
     recipe: Path, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(DataModule, "restart", lambda self, unlabelled: asked.append(unlabelled))
+    monkeypatch.setattr(DataModule, "restart", lambda self, unlabelled, *_: asked.append(unlabelled))
     flags = ["--data.unlabelled", str(town), "--trainer.max_steps", "1"]
     fit(load_recipe(recipe, flags), tmp_path / "with")
     fit(load_recipe(recipe, [*flags, "--losses.weights.kd", "0", "--losses.weights.feature", "0"]), tmp_path / "none")

@@ -12,7 +12,7 @@ import torch
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.freezing import Freezing
-from geodistill.methods.schema import BuildContext, Recipe
+from geodistill.methods.schema import BuildContext, OptimizerConfig, Recipe
 from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method
@@ -56,6 +56,21 @@ def test_a_run_killed_with_averaged_weights_ends_with_the_bits_of_an_uninterrupt
     for name in ("unlabelled_pixels", "learnt_pixels", "confidence"):
         assert torch.equal(whole["objective"][name], run["objective"][name])
     assert whole["global_step"] == run["global_step"] == 8
+
+
+def test_rates_go_with_the_samples_of_a_step_of_several_batches(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    for_batch = OptimizerConfig.for_batch
+
+    def watched(config: OptimizerConfig, samples: int) -> OptimizerConfig:
+        asked.append(samples)
+        return for_batch(config, samples)
+
+    monkeypatch.setattr(OptimizerConfig, "for_batch", watched)
+    fit(replace(small, trainer=replace(small.trainer, max_steps=1, val_every_steps=1)), tmp_path / "run")
+    assert asked == [4]  # two batches of two
 
 
 def test_the_better_of_the_two_weights_becomes_the_segmenter(small: Recipe, tmp_path: Path) -> None:

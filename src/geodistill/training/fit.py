@@ -134,7 +134,7 @@ def _make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Sp
     return SegmentationTask(
         method,
         spec,
-        recipe.optimizer.for_batch(recipe.data.batch_size * config.devices),
+        recipe.optimizer.for_batch(recipe.data.batch_size * config.devices * config.accumulate),
         recipe.schedule,
         config.max_steps,
         config.gradient_norms_every,

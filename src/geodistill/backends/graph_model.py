@@ -57,7 +57,7 @@ class GraphFlags:
             return GraphFacts(self.classes, gsd=self.gsd, tile=self.tile)
         try:
             scale = float(Fraction(self.scale))
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ArithmeticError):  # no number, one over 0, or too large
             scale = 0.0
         if not scale > 0:
             raise RecipeError(f"scale {self.scale!r}", "a number or fraction above 0, such as 1/255")

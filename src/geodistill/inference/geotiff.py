@@ -208,11 +208,12 @@ def _place(file: DatasetWriter, grid: Grid) -> None:
 
 def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
     legend = info.legend
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in legend.names]
     # The map holds class indices, whatever values the masks had.
     by_index = Legend(legend.names, legend.colours)
     file.update_tags(
         LEGEND=json.dumps(by_index.to_dict()),
-        **{f"CLASS_{index}": name for index, name in enumerate(legend.names)},
+        **{f"CLASS_{index}": name for index, name in enumerate(names)},
         **info.tags,
     )
     file.nodata = IGNORE_INDEX if layer.dtype == "uint8" else float("nan")
@@ -223,7 +224,7 @@ def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
         file.colorinterp = [ColorInterp.palette]
         return
     beside = ("confidence", *CONFIDENCES)[: layer.bands]
-    file.descriptions = legend.names if layer.name == "probabilities" else beside
+    file.descriptions = names if layer.name == "probabilities" else beside
     if layer.dtype == "uint8":
         file.scales = [1 / STEPS] * layer.bands
 

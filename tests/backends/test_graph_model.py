@@ -224,7 +224,7 @@ def test_weights_outside_its_folder_and_what_is_no_graph_are_refused(tmp_path: P
         GraphSegmenter(tmp_path / "none.onnx")
 
 
-def test_names_too_long_and_what_is_no_text_are_refused(tmp_path: Path) -> None:
+def test_names_too_long_and_what_is_no_text_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tensor = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="w" * 5000)
     added = graph(tmp_path / "m.onnx", [helper.make_node("Add", ["x", "c"], ["y"])], DEEPNESS, weights=[tensor])
@@ -234,8 +234,9 @@ def test_names_too_long_and_what_is_no_text_are_refused(tmp_path: Path) -> None:
         find_model("m" * 5000 + ".onnx", PredictOptions())
     named = graph(tmp_path / "n.onnx", [helper.make_node("Unknown", ["x"], ["y"])], DEEPNESS)
     named.write_bytes(named.read_bytes().replace(b"Unknown", b"Unkn\xf1wn"))
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match="can't decode byte 0xf1"):
         GraphSegmenter(named)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_item_with_numbers_too_large_is_refused(tmp_path: Path) -> None:

@@ -172,8 +172,10 @@ class GraphSegmenter(Segmenter):
         on_gpu = ["CUDAExecutionProvider"] if torch.cuda.is_available() else []
         providers = [name for name in (*on_gpu, "CPUExecutionProvider") if name in known]
         try:
+            options = quiet_options(torch.get_num_threads())
+            # Falling back to the provider that has just failed, it would print so.
             self._session = onnxruntime.InferenceSession(
-                str(self.path), quiet_options(torch.get_num_threads()), providers=providers
+                str(self.path), options, providers=providers, enable_fallback=len(on_gpu)
             )
         except runtime_errors() as error:
             raise ArtifactError(

@@ -74,6 +74,11 @@ def map_beside(path: Path, layer: str) -> Path:
     return path if layer == "classes" else path.with_name(f"{path.stem}_{layer}{path.suffix}")
 
 
+def preview_beside(classes: Path) -> Path:
+    """Return the file of a map's preview."""
+    return classes.with_name(f"{classes.stem}_preview.png")
+
+
 def write_map(path: Path, layer: Layer, parts: Sequence[StoredRows], info: MapInfo, folder: Path) -> None:
     """Put the stored rows of a layer together as a cloud-optimised GeoTIFF, whole or not at all.
 

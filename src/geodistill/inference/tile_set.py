@@ -24,6 +24,7 @@ from rasterio.warp import calculate_default_transform, transform_bounds
 
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
+from geodistill.inference.geotiff import preview_beside
 from geodistill.inference.majority import majority
 from geodistill.inference.pmtiles import write_pmtiles
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -160,11 +161,6 @@ def write_preview(classes: Path, legend: Legend) -> Path:
     with atomic_path(path) as part:
         part.write_bytes(_png(values, legend))
     return path
-
-
-def preview_beside(classes: Path) -> Path:
-    """Return the file of a map's preview."""
-    return classes.with_name(f"{classes.stem}_preview.png")
 
 
 def _write_mbtiles(

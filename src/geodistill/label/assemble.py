@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import yaml
 
+from geodistill.colours import hexadecimal
 from geodistill.data.findings import label_notes
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.measure import measure
@@ -197,10 +198,10 @@ def _row(out: Path, image: ImageBoxes, window: Window, files: TileFiles) -> Row:
 def write_legend(path: Path, legend: Legend) -> None:
     """Write what ``data scan --legend`` reads, for index and colour masks alike."""
     classes = {
-        name: {"colour": "#{:02x}{:02x}{:02x}".format(*colour), "value": value}
+        name: {"colour": hexadecimal(colour), "value": value}
         for name, colour, value in zip(legend.names, legend.colours, legend.values, strict=True)
     }
-    ignore = [IGNORE_INDEX, "#{:02x}{:02x}{:02x}".format(*unlabelled_colour(legend))]
+    ignore = [IGNORE_INDEX, hexadecimal(unlabelled_colour(legend))]
     with atomic_path(path) as part:
         text = yaml.safe_dump({"classes": classes, "ignore": ignore}, sort_keys=False, allow_unicode=True)
         part.write_text(text, encoding="utf-8")

@@ -25,8 +25,9 @@ _DEEPNESS = ("model_type", "class_names", "resolution", "tile_size", "tiles_size
 
 def is_graph(model: object) -> bool:
     """Whether a model is named by an ONNX file, and not by a Segmenter's directory or hub id."""
-    named = isinstance(model, Path | str) and Path(model).suffix.lower() == ".onnx"
-    return named and not os.path.isdir(model)  # noqa: PTH112 - a name too long is no folder
+    if not isinstance(model, Path | str) or Path(model).suffix.lower() != ".onnx":
+        return False
+    return not os.path.isdir(model)  # noqa: PTH112 - a name too long is no folder
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,11 @@ def parse_colour(text: str | Sequence[int]) -> Colour:
     return (values[0], values[1], values[2])
 
 
+def hexadecimal(colour: Colour) -> str:
+    """Return a colour as ``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
 def default_colours(count: int) -> tuple[Colour, ...]:
     """Return ``count`` well separated colours (golden-angle hues), for legends that name none."""
     colours: list[Colour] = []

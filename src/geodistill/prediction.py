@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geodistill.colours import hexadecimal
 from geodistill.errors import DataError, RecipeError
 from geodistill.inference.checkpoint import Layer, PartFiles
 from geodistill.inference.geotiff import MapInfo, map_beside, write_map
@@ -161,10 +162,7 @@ class Prediction:
             axes = pyplot.subplots(layout="constrained")[1]
         axes.imshow(self.to_rgb(), interpolation="nearest")
         axes.set_axis_off()
-        handles = [
-            Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=plot_label(name))
-            for colour, name, _ in self._present()
-        ]
+        handles = [Patch(color=hexadecimal(colour), label=plot_label(name)) for colour, name, _ in self._present()]
         axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         return axes
 

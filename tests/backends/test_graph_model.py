@@ -15,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from geodistill.backends import graph_model
 from geodistill.backends.graph_model import GraphFlags, GraphSegmenter
 from geodistill.errors import ArtifactError, DataError, RecipeError
+from geodistill.inference.options import PredictOptions
+from geodistill.inference.predict import find_model
 from geodistill.spec import Legend
 
 DEEPNESS = {"model_type": "Segmentor", "class_names": {"0": "water", "1": "forest", "2": "road"}, "resolution": 50}
@@ -151,6 +153,7 @@ ENDLESS = helper.make_graph(
     ],
 )
 HUGE = numpy_helper.from_array(np.array([1 << 20, 1 << 20], np.int64), "s")
+FIRST = numpy_helper.from_array(np.array([0], np.int64), "a")
 LONG = [numpy_helper.from_array(np.array(1 << 60, np.int64), "n"), numpy_helper.from_array(np.array(True), "t")]
 
 
@@ -172,6 +175,18 @@ LONG = [numpy_helper.from_array(np.array(1 << 60, np.int64), "n"), numpy_helper.
             "numbers; expected at most",
         ),
         ({"nodes": [helper.make_node("Loop", ["n", "t", "x"], ["y"], body=ENDLESS)], "weights": LONG}, "stopped after"),
+        (
+            {
+                "nodes": [helper.make_node("ReduceMax", ["x", "a"], ["y"])],
+                "weights": [FIRST],
+                "axes": (1 << 40, 3, 8, 8),
+            },
+            "numbers; expected at most",
+        ),
+        (
+            {"nodes": [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.STRING)], "kind": TensorProto.STRING},
+            "values of the type",
+        ),
         ({"axes": ("b", 3, 8, 16)}, "as high as they are wide"),
         ({"axes": ("b", 8, 8)}, r"images \(batch, bands"),
         ({"axes": ("b", "c", 8, 8)}, "takes 0 bands"),
@@ -181,6 +196,8 @@ LONG = [numpy_helper.from_array(np.array(1 << 60, np.int64), "n"), numpy_helper.
         ({"metadata": DEEPNESS | {"class_names": "[" * 50_000}}, "metadata that cannot be used"),
         ({"metadata": DEEPNESS | {"standardization_mean": [1, 2], "standardization_std": [1, 2]}}, "scales 2 bands"),
         ({"metadata": DEEPNESS | {"seg_thresh": 3}}, "threshold 3"),
+        ({"metadata": DEEPNESS | {"tile_size": "1e999"}}, "metadata that cannot be used"),
+        ({"metadata": DEEPNESS | {"standardization_mean": f"[{'9' * 400}]"}}, "metadata that cannot be used"),
         ({"metadata": {}}, "nothing says how"),
         ({"metadata": {"task": "detect"}}, "'detect'"),
     ],
@@ -207,8 +224,43 @@ def test_weights_outside_its_folder_and_what_is_no_graph_are_refused(tmp_path: P
         GraphSegmenter(tmp_path / "none.onnx")
 
 
+def test_names_too_long_and_what_is_no_text_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tensor = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="w" * 5000)
+    added = graph(tmp_path / "m.onnx", [helper.make_node("Add", ["x", "c"], ["y"])], DEEPNESS, weights=[tensor])
+    with pytest.raises(ArtifactError, match=r"keeps weights in 'w+\.\.\.; expected a file beside it"):
+        GraphSegmenter(added)
+    with pytest.raises(ArtifactError, match=r"m{60}"):
+        find_model("m" * 5000 + ".onnx", PredictOptions())
+    named = graph(tmp_path / "n.onnx", [helper.make_node("Unknown", ["x"], ["y"])], DEEPNESS)
+    named.write_bytes(named.read_bytes().replace(b"Unknown", b"Unkn\xf1wn"))
+    with pytest.raises(ArtifactError, match="can't decode byte 0xf1"):
+        GraphSegmenter(named)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_item_with_numbers_too_large_is_refused(tmp_path: Path) -> None:
+    path = graph(tmp_path / "m.onnx", metadata={})
+    shape = {"shape": [-1, 3, 8, 8], "dim_order": ["batch", "bands", "height", "width"]}
+    for given, gsd in (({"input": shape | {"shape": [-1, 3, 1e999, 8]}}, 1), ({"input": shape}, 10**400)):
+        properties = {"mlm:input": [given], "mlm:output": [{}], "gsd": gsd}
+        (tmp_path / "m.json").write_text(json.dumps({"properties": properties}).replace("Infinity", "1e999"))
+        with pytest.raises(ArtifactError, match="cannot be used as a model's item"):
+            GraphSegmenter(path)
+
+
+def test_a_list_of_maps_is_refused(tmp_path: Path) -> None:
+    path = graph(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.node[0].CopyFrom(helper.make_node("SequenceConstruct", ["x"], ["y"]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None))
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match="values of the type list"):
+        GraphSegmenter(path, GraphFlags(scale="1"))
+
+
 def test_a_scale_is_a_number_or_a_fraction() -> None:
     assert GraphFlags(scale="1/4").facts().std == (4,)
-    for text in ("0", "-1", "1/0", "red"):
+    for text in ("0", "-1", "1/0", "red", "1e400"):
         with pytest.raises(RecipeError, match="fraction above 0"):
             GraphFlags(scale=text).facts()

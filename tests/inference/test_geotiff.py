@@ -51,6 +51,7 @@ def write(
     grid: Grid | None = None,
     rows: int = 100,
     name: str = "classes",
+    legend: Legend = LEGEND,
 ) -> Path:
     """Write a map from rows that come ``rows`` at a time."""
     grid = grid or Grid(values.shape[1], values.shape[2], UTM, from_origin(5e5, 4e6, 0.3, 0.3))
@@ -64,7 +65,7 @@ def write(
             part = values[:, top : top + rows]
             files.append(SceneRows(row, top, {name: part}, np.ones(part.shape[1:], bool), 1, ()))
         assert files.finished
-        info = MapInfo(grid, LEGEND, {"MODEL": "a model"})
+        info = MapInfo(grid, legend, {"MODEL": "a model"})
         write_map(path, layer, [files], info, folder)
     shutil.rmtree(folder)
     return path
@@ -163,6 +164,16 @@ def test_probabilities_are_one_named_band_a_class(tmp_path: Path, half: bool) ->
         np.testing.assert_array_equal(file.read(), values)
         assert not file.read_masks(1)[:3].any()
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+
+
+@pytest.mark.parametrize("name", ["classes", "probabilities"])
+def test_names_that_no_file_can_hold_are_escaped(tmp_path: Path, name: str) -> None:
+    legend = Legend(("a\ud800", "Straße", "c"))
+    values = np.ones((1, 8, 9), np.uint8) if name == "classes" else np.full((3, 8, 9), 0.3, np.float32)
+    with rasterio.open(write(tmp_path / "map.tif", values, name=name, legend=legend)) as file:
+        assert [file.tags()[f"CLASS_{index}"] for index in range(3)] == ["a\\ud800", "Straße", "c"]
+        assert Legend.from_dict(json.loads(file.tags()["LEGEND"])).names == legend.names
+        assert name == "classes" or file.descriptions == ("a\\ud800", "Straße", "c")
 
 
 def test_bytes_say_by_what_they_are_to_be_divided(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from geodistill.assess.form import point_style
-from geodistill.colours import parse_colour
+from geodistill.colours import hexadecimal, parse_colour
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.inference.geopackage import add_layer_style, fixed_time
@@ -73,7 +73,7 @@ def write_points(path: Path, points: SamplePoints, strata: StratumTable, legend:
     crs = None if ground.crs is None else ground.crs.to_wkt()
     about = {"stratum": strata.stratum, "name": strata.name, "class": strata.index, "pixels": strata.pixels}
     area = [None] * len(strata.stratum) if strata.area_m2 is None else strata.area_m2
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in legend.colours]
+    colours = [hexadecimal(colour) for colour in legend.colours]
     with atomic_path(path) as part, fixed_time():
         layers: dict[str, Table] = {
             "points": geopandas.GeoDataFrame(table, geometry=shapely.points(centres), crs=crs),

@@ -224,7 +224,8 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
-    return tuple(getattr(state, name) for name in names)
+    # What it says names parts of the graph, and their bytes need not be text.
+    return (*(getattr(state, name) for name in names), UnicodeDecodeError)
 
 
 def first_line(error: BaseException) -> str:

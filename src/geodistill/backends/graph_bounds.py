@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -17,7 +18,7 @@ MOST_BYTES = 2**31
 """Bytes of a file at most: where ONNX's own format ends."""
 
 MOST_VALUES = 2**31
-"""Numbers in any one array that a graph computes for a call, at most."""
+"""Numbers in any one array that a graph takes or computes for a call, at most."""
 
 _TYPES = {1: "float32", 10: "float16", 2: "uint8", 11: "float64"}
 """ONNX's numbers for the sample types of images."""
@@ -85,7 +86,8 @@ def _weight_files(model: Any, path: Path) -> list[Path]:
     files = []
     for name in sorted(names):
         file = path.parent / name
-        if Path(name).name != name or file.is_symlink() or not file.is_file():
+        # os.path: a name too long is no file.
+        if Path(name).name != name or os.path.islink(file) or not os.path.isfile(file):  # noqa: PTH114, PTH113
             raise ArtifactError(
                 f"{path} keeps weights in {shown(name)}", "a file beside it", "copy the whole model, weights included"
             )
@@ -94,7 +96,7 @@ def _weight_files(model: Any, path: Path) -> list[Path]:
 
 
 def refuse_giants(path: Path, shape: Sequence[int]) -> None:
-    """Refuse a graph that, for an input of a shape, makes an array of more than `MOST_VALUES` numbers.
+    """Refuse a graph that, for an input of a shape, takes or makes an array of more than `MOST_VALUES` numbers.
 
     Shapes are inferred and nothing is computed; where the graph reckons a shape from pixels, none is known.
 
@@ -119,7 +121,7 @@ def refuse_giants(path: Path, shape: Sequence[int]) -> None:
 
 def _sizes(model: Any) -> Iterator[tuple[str, int]]:
     """Yield names and sizes of all arrays whose size is known, those that nobody has filled among them."""
-    for value in (*model.graph.value_info, *model.graph.output):
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         lengths = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
         yield value.name, prod(lengths) if all(lengths) else 0
     for tensor in tensors_of(model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,7 +25,9 @@ _DEEPNESS = ("model_type", "class_names", "resolution", "tile_size", "tiles_size
 
 def is_graph(model: object) -> bool:
     """Whether a model is named by an ONNX file, and not by a Segmenter's directory or hub id."""
-    return isinstance(model, Path | str) and Path(model).suffix.lower() == ".onnx" and not Path(model).is_dir()
+    if not isinstance(model, Path | str) or Path(model).suffix.lower() != ".onnx":
+        return False
+    return not os.path.isdir(model)  # noqa: PTH112 - a name too long is no folder
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def facts_inside(metadata: Mapping[str, str], source: Path) -> GraphFacts:
         if not any(key in values for key in _DEEPNESS):
             return GraphFacts(legend)
         return _deepness(values, legend, source)
-    except (TypeError, ValueError, DataError) as error:
+    except (TypeError, ValueError, OverflowError, DataError) as error:
         raise ArtifactError(f"{source} with metadata that cannot be used ({error})", "Deepness's metadata") from error
 
 

@@ -57,7 +57,7 @@ class GraphFlags:
             return GraphFacts(self.classes, gsd=self.gsd, tile=self.tile)
         try:
             scale = float(Fraction(self.scale))
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ArithmeticError):  # no number, one over 0, or too large
             scale = 0.0
         if not scale > 0:
             raise RecipeError(f"scale {self.scale!r}", "a number or fraction above 0, such as 1/255")
@@ -172,8 +172,10 @@ class GraphSegmenter(Segmenter):
         on_gpu = ["CUDAExecutionProvider"] if torch.cuda.is_available() else []
         providers = [name for name in (*on_gpu, "CPUExecutionProvider") if name in known]
         try:
+            options = quiet_options(torch.get_num_threads())
+            # Falling back to the provider that has just failed, it would print so.
             self._session = onnxruntime.InferenceSession(
-                str(self.path), quiet_options(torch.get_num_threads()), providers=providers
+                str(self.path), options, providers=providers, enable_fallback=len(on_gpu)
             )
         except runtime_errors() as error:
             raise ArtifactError(

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import ArtifactError
@@ -41,14 +40,15 @@ class OutputReader:
     threshold: float = 0.0
 
     @classmethod
-    def of(
-        cls, values: NDArray[Any], legend: Legend | None, threshold: float | None, size: int, path: Path
-    ) -> OutputReader:
+    def of(cls, values: Any, legend: Legend | None, threshold: float | None, size: int, path: Path) -> OutputReader:
         """Tell from the values for one batch of noise what they are.
 
         Raises:
             ArtifactError: They are no map of classes.
         """
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+            what = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+            raise ArtifactError(f"{path} gives values of the type {what}", "numbers of a map of classes")
         channels = values.shape[1] if values.ndim == 4 else 1
         whole = np.issubdtype(values.dtype, np.integer)
         square = values.ndim in (3, 4) and values.shape[-1] == values.shape[-2] <= size

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from geodistill.colours import hexadecimal
 from geodistill.segmenter import Segmenter
 from geodistill.version import __version__
 
@@ -26,7 +27,7 @@ def model_metadata(segmenter: Segmenter) -> dict[str, str]:
     values: dict[str, Any] = {
         "task": "semantic-segmentation",
         "names": {str(index): name for index, name in enumerate(spec.legend.names)},
-        "colours": {str(i): "#{:02x}{:02x}{:02x}".format(*colour) for i, colour in enumerate(spec.legend.colours)},
+        "colours": {str(i): hexadecimal(colour) for i, colour in enumerate(spec.legend.colours)},
         "bands": list(spec.bands),
         "mean": list(spec.mean),
         "std": list(spec.std),

@@ -39,7 +39,7 @@ def facts_of_item(properties: Mapping[str, Any], source: Path) -> GraphFacts:
             None if gsd is None else float(gsd),
             tile if tile > 0 else None,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, DataError) as error:
         raise ArtifactError(f"{source} cannot be used as a model's item ({error!r})", "the MLM extension") from error
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from geodistill.colours import hexadecimal
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.spec import IGNORE_INDEX, Colour, Legend
@@ -40,7 +41,7 @@ def strips(window: Window) -> Iterator[Window]:
 
 def label_name(label: int | Colour) -> str:
     """Write a mask value or colour for a message: ``7`` or ``#3c1098``."""
-    return str(label) if isinstance(label, int) else "#{:02x}{:02x}{:02x}".format(*label)
+    return str(label) if isinstance(label, int) else hexadecimal(label)
 
 
 def legend_text(legend: Legend, ignored: Sequence[int | Colour]) -> str:

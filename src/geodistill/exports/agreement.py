@@ -48,6 +48,17 @@ class Agreement:
         return f"{100 * self.same:.3f} % of the pixels of {what} have torch's class; {apart}"
 
 
+@dataclass(frozen=True)
+class CheckedExport:
+    """What was written, and how it compares with torch."""
+
+    path: Path
+    agreement: Agreement
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.agreement}"
+
+
 def check_agreement(
     segmenter: Segmenter, run: Callable[[Tensor], Tensor], sources: Sequence[Path | str], what: Path
 ) -> Agreement:

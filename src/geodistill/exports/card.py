@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from geodistill.colours import hexadecimal
 from geodistill.description import network_words
 from geodistill.errors import DataError, printable
 from geodistill.reading import read_object
@@ -77,8 +78,8 @@ def card_text(segmenter: Segmenter, name: str, scores: Mapping[str, float]) -> s
     gsd = "unknown" if spec.gsd is None else f"{spec.gsd:g} m per pixel"
     bands = [f"| {markdown(b)} | {m:.6g} | {s:.6g} |" for b, m, s in zip(spec.bands, spec.mean, spec.std, strict=True)]
     classes = [
-        f"| {index} | {markdown(title)} | `#{red:02x}{green:02x}{blue:02x}` |"
-        for index, (title, (red, green, blue)) in enumerate(zip(spec.legend.names, spec.legend.colours, strict=True))
+        f"| {index} | {markdown(title)} | `{hexadecimal(colour)}` |"
+        for index, (title, colour) in enumerate(zip(spec.legend.names, spec.legend.colours, strict=True))
     ]
     measured = [f"| {markdown(key)} | {100 * value:.2f} |" for key, value in scores.items()]
     return "\n".join(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +9,7 @@ from geodistill.backends.graph import plain_copy, require, to_onnx
 from geodistill.backends.metadata import model_metadata
 from geodistill.backends.openvino_backend import OpenvinoBackend
 from geodistill.backends.text_inputs import one_prompt
-from geodistill.exports.agreement import Agreement, check_agreement
+from geodistill.exports.agreement import CheckedExport, check_agreement
 from geodistill.exports.exporters import ExportOptions, model_folder
 from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
@@ -22,18 +21,7 @@ KIND = "OpenVINO model"
 """What the directory's marker calls it."""
 
 
-@dataclass(frozen=True)
-class OpenvinoExport:
-    """What was written, and how it compares with torch."""
-
-    path: Path
-    agreement: Agreement
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.agreement}"
-
-
-def export_openvino(segmenter: Segmenter, path: Path, options: ExportOptions) -> OpenvinoExport:
+def export_openvino(segmenter: Segmenter, path: Path, options: ExportOptions) -> CheckedExport:
     """Write a directory with ``model.xml`` and ``model.bin``, in float32, normalisation inside.
 
     What the metadata of an ONNX file say stands in the graph's runtime information under ``geodistill``. The files are
@@ -60,6 +48,5 @@ def export_openvino(segmenter: Segmenter, path: Path, options: ExportOptions) ->
         part.mkdir()
         openvino.save_model(model, part / GRAPH_FILE, compress_to_fp16=False)
         backend = OpenvinoBackend(part / GRAPH_FILE, "cpu", "fp32", 1)
-
         agreement = check_agreement(plain_copy(segmenter), backend, options.check, path)
-    return OpenvinoExport(path / GRAPH_FILE, agreement)
+    return CheckedExport(path / GRAPH_FILE, agreement)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,10 +10,11 @@ from geodistill.backends.graph import example, first_line, plain_copy
 from geodistill.backends.metadata import model_metadata
 from geodistill.backends.text_inputs import one_prompt
 from geodistill.errors import ArtifactError, RecipeError
-from geodistill.exports.agreement import Agreement, check_agreement
+from geodistill.exports.agreement import CheckedExport, check_agreement
 from geodistill.exports.exporters import ExportOptions
 from geodistill.files import atomic_path
 from geodistill.outputs import check_suffix
+from geodistill.reading import parse_json
 from geodistill.segmenter import Segmenter
 from geodistill.writing import json_text
 
@@ -26,18 +25,7 @@ _MACHINE = ("stack_trace", "source_fn_stack", "nn_module_stack", "from_node")
 """What torch notes at each node of where it came from: files of this machine among them."""
 
 
-@dataclass(frozen=True)
-class ProgramExport:
-    """What was written, and how it compares with torch."""
-
-    path: Path
-    agreement: Agreement
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.agreement}"
-
-
-def export_pt2(segmenter: Segmenter, path: Path, options: ExportOptions) -> ProgramExport:
+def export_pt2(segmenter: Segmenter, path: Path, options: ExportOptions) -> CheckedExport:
     """Write a ``.pt2`` file: images ``(B, C, S, S)`` float32 in sensor units in, logits out, for any number of images.
 
     Inside it, `DESCRIBED` says classes, bands, statistics, distance and window, as the metadata of an ONNX file do.
@@ -62,19 +50,15 @@ def export_pt2(segmenter: Segmenter, path: Path, options: ExportOptions) -> Prog
             f"the network cannot be exported ({first_line(error)})", "one torch.export takes"
         ) from error
     _forget_machine(program)
-    described = json_text({key: _plain(text) for key, text in model_metadata(segmenter).items()}, indent=2)
+    described = json_text(
+        {key: parse_json(text, DESCRIBED) for key, text in model_metadata(segmenter).items()}, indent=2
+    )
     with atomic_path(path) as part:
         with part.open("wb") as file:
             torch.export.save(program, file, extra_files={DESCRIBED: described})
         loaded = torch.export.load(part).module()
         agreement = check_agreement(model, loaded, options.check, path)
-    return ProgramExport(path, agreement)
-
-
-def _plain(text: str) -> Any:
-    from geodistill.reading import parse_json
-
-    return parse_json(text, DESCRIBED)
+    return CheckedExport(path, agreement)
 
 
 def _forget_machine(program: torch.export.ExportedProgram) -> None:

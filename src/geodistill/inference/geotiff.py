@@ -74,6 +74,11 @@ def map_beside(path: Path, layer: str) -> Path:
     return path if layer == "classes" else path.with_name(f"{path.stem}_{layer}{path.suffix}")
 
 
+def preview_beside(classes: Path) -> Path:
+    """Return the file of a map's preview."""
+    return classes.with_name(f"{classes.stem}_preview.png")
+
+
 def write_map(path: Path, layer: Layer, parts: Sequence[StoredRows], info: MapInfo, folder: Path) -> None:
     """Put the stored rows of a layer together as a cloud-optimised GeoTIFF, whole or not at all.
 
@@ -208,11 +213,12 @@ def _place(file: DatasetWriter, grid: Grid) -> None:
 
 def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
     legend = info.legend
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in legend.names]
     # The map holds class indices, whatever values the masks had.
     by_index = Legend(legend.names, legend.colours)
     file.update_tags(
         LEGEND=json.dumps(by_index.to_dict()),
-        **{f"CLASS_{index}": name for index, name in enumerate(legend.names)},
+        **{f"CLASS_{index}": name for index, name in enumerate(names)},
         **info.tags,
     )
     file.nodata = IGNORE_INDEX if layer.dtype == "uint8" else float("nan")
@@ -223,7 +229,7 @@ def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
         file.colorinterp = [ColorInterp.palette]
         return
     beside = ("confidence", *CONFIDENCES)[: layer.bands]
-    file.descriptions = legend.names if layer.name == "probabilities" else beside
+    file.descriptions = names if layer.name == "probabilities" else beside
     if layer.dtype == "uint8":
         file.scales = [1 / STEPS] * layer.bands
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from geodistill.engine import Engine, run_tasks
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
 from geodistill.files import LONGEST_NAME
 from geodistill.inference.aoi import ElsewhereError, outline_on
-from geodistill.inference.geotiff import map_beside
+from geodistill.inference.geotiff import map_beside, preview_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
 from geodistill.inference.network import fixed_batch
 from geodistill.inference.objects.chosen import find_classes, object_files
@@ -27,6 +26,7 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, map_scene
 from geodistill.inference.sliding import check_bands
 from geodistill.inference.style import style_files
+from geodistill.inference.unlike import unlike_beside
 from geodistill.inference.worker import SceneTask, Worker, offline_where
 from geodistill.nn.device import device_name
 from geodistill.outputs import check_outputs
@@ -200,15 +200,14 @@ def touching(scenes: Sequence[InputScene], options: PredictOptions) -> list[Inpu
         return list(scenes)
     kept = []
     for scene in scenes:
-        with suppress(ElsewhereError):
-            try:
-                with offline_where(options.local_only), Raster(scene.source) as raster:
-                    outline_on(raster.grid, options.aoi, raster.source)
-            except ElsewhereError:
-                raise
-            except DataError:
-                pass
-            kept.append(scene)
+        try:
+            with offline_where(options.local_only), Raster(scene.source) as raster:
+                outline_on(raster.grid, options.aoi, raster.source)
+        except ElsewhereError:
+            continue
+        except DataError:
+            pass
+        kept.append(scene)
     if not kept:
         raise DataError(f"{options.aoi} overlaps none of {len(scenes)} scenes", "an area inside some of them")
     if len(kept) < len(scenes):
@@ -268,9 +267,9 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
     if options.web_tiles is not None:
         files.append(path.with_suffix(f".{options.web_tiles}"))
     if options.preview:
-        files.append(path.with_name(f"{path.stem}_preview.png"))
+        files.append(preview_beside(path))
     if options.unlike:
-        files.append(path.with_name(f"{path.stem}_unlike.tif"))
+        files.append(unlike_beside(path))
     if options.stac:
         files.append(path.with_suffix(".json"))
     return tuple(files)

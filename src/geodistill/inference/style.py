@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from geodistill.colours import hexadecimal
 from geodistill.errors import printable
 from geodistill.files import LONGEST_NAME, atomic_path
 from geodistill.spec import Legend
@@ -76,7 +77,7 @@ def qml(legend: Legend) -> str:
     )
     categories, symbols = SubElement(vector, "categories"), SubElement(vector, "symbols")
     for value, name, colour in entries:
-        shade = "#{:02x}{:02x}{:02x}".format(*colour)
+        shade = hexadecimal(colour)
         SubElement(palette, "paletteEntry", {"value": value, "color": shade, "alpha": "255", "label": name})
         SubElement(categories, "category", {"value": value, "symbol": value, "label": name, "render": "true"})
         symbol = SubElement(symbols, "symbol", {"type": "fill", "name": value, "alpha": "1", "clip_to_extent": "1"})

@@ -22,17 +22,18 @@ from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform, transform_bounds
 
+from geodistill.colours import hexadecimal
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
+from geodistill.inference.geotiff import preview_beside
 from geodistill.inference.majority import majority
 from geodistill.inference.pmtiles import write_pmtiles
+from geodistill.raster.web_map import EDGE, SIDE
 from geodistill.spec import IGNORE_INDEX, Legend
 
 DEEPEST = 22
 PREVIEW = 1024
 """Longest side of a preview in pixels."""
-
-_SIDE, _EDGE = 256, 20037508.342789244
 
 
 def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:
@@ -55,9 +56,7 @@ def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:
         except (RasterioError, CPLE_BaseError, ValueError) as error:
             raise DataError(f"{classes} is nowhere on Earth ({error})", "a map on Earth, for tiles") from error
         about: dict[str, Any] = {"name": classes.stem, "format": "png", "type": "overlay", "attribution": ""}
-        about |= {
-            "legend": {n: "#{:02x}{:02x}{:02x}".format(*c) for n, c in zip(legend.names, legend.colours, strict=True)}
-        }
+        about["legend"] = dict(zip(legend.names, map(hexadecimal, legend.colours), strict=True))
         tiles = ((z, x, y, _png(values, legend)) for z, x, y, values in pyramid.tiles())
         with atomic_path(path) as part:
             (write_pmtiles if kind == "pmtiles" else _write_mbtiles)(part, _some(tiles, classes), pyramid.bounds, about)
@@ -83,16 +82,16 @@ class _Pyramid:
             else dict(zip(("left", "bottom", "right", "top"), file.bounds, strict=True))
         )
         place, width, height = calculate_default_transform(crs, "EPSG:3857", file.width, file.height, **about)
-        deepest = round(math.log2(2 * _EDGE / _SIDE / abs(place.a)))
+        deepest = round(math.log2(2 * EDGE / SIDE / abs(place.a)))
         self.zoom = min(max(deepest, 0), DEEPEST)
-        self._pixel = 2 * _EDGE / (_SIDE << self.zoom)
+        self._pixel = 2 * EDGE / (SIDE << self.zoom)
         right, bottom = place.c + width * place.a, place.f + height * place.e
         count = 1 << self.zoom
         self.bounds = transform_bounds("EPSG:3857", "EPSG:4326", place.c, bottom, right, place.f)
-        self._left, self._top = (self._index(value, count) for value in (place.c + _EDGE, _EDGE - place.f))
-        self._right, self._bottom = (self._index(value, count) for value in (right + _EDGE, _EDGE - bottom))
+        self._left, self._top = (self._index(value, count) for value in (place.c + EDGE, EDGE - place.f))
+        self._right, self._bottom = (self._index(value, count) for value in (right + EDGE, EDGE - bottom))
         corner = from_origin(
-            self._left * _SIDE * self._pixel - _EDGE, _EDGE - self._top * _SIDE * self._pixel, self._pixel, self._pixel
+            self._left * SIDE * self._pixel - EDGE, EDGE - self._top * SIDE * self._pixel, self._pixel, self._pixel
         )
         self._warped = WarpedVRT(
             file,
@@ -100,13 +99,13 @@ class _Pyramid:
             crs="EPSG:3857",
             resampling=Resampling.nearest,
             transform=corner,
-            width=(self._right - self._left + 1) * _SIDE,
-            height=(self._bottom - self._top + 1) * _SIDE,
+            width=(self._right - self._left + 1) * SIDE,
+            height=(self._bottom - self._top + 1) * SIDE,
             nodata=IGNORE_INDEX,
         )
 
     def _index(self, metres: float, count: int) -> int:
-        return min(max(int(metres / (_SIDE * self._pixel)), 0), count - 1)
+        return min(max(int(metres / (SIDE * self._pixel)), 0), count - 1)
 
     def close(self) -> None:
         self._warped.close()
@@ -122,16 +121,16 @@ class _Pyramid:
         if beside or row > self._bottom >> shift or row < self._top >> shift:
             return
         if not shift:
-            window = rasterio.windows.Window((col - self._left) * _SIDE, (row - self._top) * _SIDE, _SIDE, _SIDE)
+            window = rasterio.windows.Window((col - self._left) * SIDE, (row - self._top) * SIDE, SIDE, SIDE)
             values: NDArray[np.uint8] = self._warped.read(1, window=window)
         else:
-            four = np.full((2 * _SIDE, 2 * _SIDE), IGNORE_INDEX, np.uint8)
+            four = np.full((2 * SIDE, 2 * SIDE), IGNORE_INDEX, np.uint8)
             for down in (0, 1):
                 for right in (0, 1):
                     place = (2 * col + right, 2 * row + down)
                     for tile in self._below(zoom + 1, *place):
                         if tile[:3] == (zoom + 1, *place):
-                            four[down * _SIDE : (down + 1) * _SIDE, right * _SIDE : (right + 1) * _SIDE] = tile[3]
+                            four[down * SIDE : (down + 1) * SIDE, right * SIDE : (right + 1) * SIDE] = tile[3]
                         yield tile
             values = majority(four)
         if (values != IGNORE_INDEX).any():
@@ -160,11 +159,6 @@ def write_preview(classes: Path, legend: Legend) -> Path:
     with atomic_path(path) as part:
         part.write_bytes(_png(values, legend))
     return path
-
-
-def preview_beside(classes: Path) -> Path:
-    """Return the file of a map's preview."""
-    return classes.with_name(f"{classes.stem}_preview.png")
 
 
 def _write_mbtiles(

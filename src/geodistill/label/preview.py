@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 
+from geodistill.colours import Colour, hexadecimal
 from geodistill.errors import RecipeError
 from geodistill.files import atomic_path
 from geodistill.label.doubts import LOW_SCORE, Shown, ViewedImage, choose_views
@@ -104,5 +105,5 @@ def _table_row(one: Shown, label_set: LabelSet) -> str:
     return f"<tr{style}><td>{_patch(instance_colour(one.number))}</td>{written}</tr>"
 
 
-def _patch(colour: Sequence[int]) -> str:
-    return '<span class="patch" style="background:#{:02x}{:02x}{:02x}"></span>'.format(*colour)
+def _patch(colour: Colour) -> str:
+    return f'<span class="patch" style="background:{hexadecimal(colour)}"></span>'

@@ -42,8 +42,12 @@ _TOGETHER = 8
 _CACHED = 0.001
 """Seconds a tile within which nothing can have come over a network."""
 
-_SIDE = 256
-_EDGE = 20037508.342789244
+SIDE = 256
+"""Pixels of a tile's side."""
+
+EDGE = 20037508.342789244
+"""Metres in Web Mercator from the middle of the map to its edges."""
+
 _POLITE, _next = threading.Lock(), [0.0]
 
 
@@ -97,16 +101,16 @@ def description(source: str) -> str | None:
         window += f"<YOrigin>{'bottom' if '{-y}' in address else 'top'}</YOrigin>"
     else:
         service = _wms(address, query)
-        side = _SIDE << int(zoom)
+        side = SIDE << int(zoom)
         window = f"<SizeX>{side}</SizeX><SizeY>{side}</SizeY>"
     corners = zip(("UpperLeftX", "UpperLeftY", "LowerRightX", "LowerRightY"), (-1, 1, 1, -1), strict=True)
-    window = "".join(f"<{name}>{sign * _EDGE}</{name}>" for name, sign in corners) + window
+    window = "".join(f"<{name}>{sign * EDGE}</{name}>" for name, sign in corners) + window
     bounds = f"<MaxConnections>{CONNECTIONS}</MaxConnections><Timeout>{SECONDS}</Timeout>"
     bounds += "<ZeroBlockHttpCodes>204,404</ZeroBlockHttpCodes><UserAgent>geodistill</UserAgent>"
     # Four bands: what the server does not have is transparent, which is no data.
     return (
         f"<GDAL_WMS>{service}<DataWindow>{window}</DataWindow><Projection>EPSG:3857</Projection><BandsCount>4"
-        f"</BandsCount><BlockSizeX>{_SIDE}</BlockSizeX><BlockSizeY>{_SIDE}</BlockSizeY>{bounds}</GDAL_WMS>"
+        f"</BandsCount><BlockSizeX>{SIDE}</BlockSizeX><BlockSizeY>{SIDE}</BlockSizeY>{bounds}</GDAL_WMS>"
     )
 
 
@@ -163,7 +167,7 @@ def _pieces(window: Window, height: int, width: int) -> Iterator[Window]:
 
 
 def _fetch(piece: Window, read: Callable[[Window], NDArray[Any]], source: str) -> NDArray[Any]:
-    tiles = -(-piece.width // _SIDE)
+    tiles = -(-piece.width // SIDE)
     for tried in range(TRIES):
         with _POLITE:
             time.sleep(max(_next[0] - time.monotonic(), 0))
@@ -173,9 +177,9 @@ def _fetch(piece: Window, read: Callable[[Window], NDArray[Any]], source: str) -
                 return pixels
             except RasterioError as error:
                 if tried == TRIES - 1:
-                    where = f"tiles {piece.col // _SIDE} to {(piece.col + piece.width - 1) // _SIDE}, row"
+                    where = f"tiles {piece.col // SIDE} to {(piece.col + piece.width - 1) // SIDE}, row"
                     raise DataError(
-                        f"{where} {piece.row // _SIDE} of {source[:200]} do not come in {TRIES} tries ({error})",
+                        f"{where} {piece.row // SIDE} of {source[:200]} do not come in {TRIES} tries ({error})",
                         "a server that answers with pictures",
                         "go on later with --resume, or make holes of them with --keep-going",
                     ) from error

@@ -56,11 +56,6 @@ def are_distinct(colours: Sequence[Colour]) -> bool:
     return least_distance(colours) >= _LEAST
 
 
-def hexadecimal(colour: Colour) -> str:
-    """Return a colour as ``#rrggbb``."""
-    return "#{:02x}{:02x}{:02x}".format(*colour)
-
-
 def _lab(linear: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn ``(N, 3)`` linear RGB into CIELAB under D65."""
     scaled = linear.clip(0, 1) @ np.array(_TO_XYZ).T / np.array(_WHITE)

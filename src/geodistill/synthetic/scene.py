@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
+from geodistill.colours import hexadecimal
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.raster import Grid
@@ -233,7 +234,7 @@ def write_dataset(directory: Path | str, region: TownRegion, count: int, size: i
     ]
     with atomic_path(root / "legend.yaml") as part:
         classes = {
-            name: {"colour": "#{:02x}{:02x}{:02x}".format(*colour), "value": value}
+            name: {"colour": hexadecimal(colour), "value": value}
             for name, colour, value in zip(LEGEND.names, LEGEND.colours, LEGEND.values, strict=True)
         }
         part.write_text(yaml.safe_dump({"classes": classes}, sort_keys=False), encoding="utf-8")

@@ -26,7 +26,7 @@ from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
-from geodistill.raster import Raster, Window
+from geodistill.raster import Raster
 from geodistill.raster.array import ArrayRaster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -171,9 +171,7 @@ def _one_image(
     network: Network, row: Row, legend: Legend, settings: ScoringSettings, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return confusion matrices ``(P + 1, K, K)``, and ``(P + 1, 2)`` pixels that agree and that were compared."""
-    whole = row.window
-    side = [min(length, PART) for length in (whole.height, whole.width)]
-    part = Window(whole.row + (whole.height - side[0]) // 2, whole.col + (whole.width - side[1]) // 2, side[0], side[1])
+    part = row.window.middle(PART)
     with Raster(row.image) as raster, open_mask(row, raster) as mask:
         check_bands(raster, network.bands)
         pixels, valid = raster.read(part)

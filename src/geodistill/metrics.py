@@ -80,10 +80,10 @@ class ConfusionMatrix:
         hits = np.diag(self.counts).astype(np.float64)
         true, predicted = self.counts.sum(1), self.counts.sum(0)
         per_class = {
-            "iou": _ratio(hits, true + predicted - hits),
-            "f1": _ratio(2 * hits, true + predicted),
-            "precision": _ratio(hits, predicted),
-            "recall": _ratio(hits, true),
+            "iou": ratio(hits, true + predicted - hits),
+            "f1": ratio(2 * hits, true + predicted),
+            "precision": ratio(hits, predicted),
+            "recall": ratio(hits, true),
         }
         chosen = [legend.names.index(name) for name in names]
         means = {key: _mean(values[chosen], nan_policy) for key, values in per_class.items()}
@@ -188,9 +188,10 @@ def _flat(values: NDArray[Any] | torch.Tensor) -> NDArray[np.uint8]:
     return flat
 
 
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-    return ratio
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Return ``part / whole``, both of one shape; NaN where there is nothing to divide by."""
+    shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return shares
 
 
 def _mean(values: NDArray[np.float64], nan_policy: NanPolicy) -> float:

@@ -45,9 +45,9 @@ def test_groups_are_drawn_whole() -> None:
 
 def test_the_table_ends_with_the_interval_of_its_mean() -> None:
     images = [scored("x", 5, 5), scored("y", 9, 1), scored("y", 7, 3)]
-    ends = miou_interval(images, LEGEND, ["a"])
     found = score_intervals(images, LEGEND, ["a"])
     assert found is not None
+    ends = miou_interval(found)
     assert list(ends or ()) == found["miou"]
     scores = replace(images[0].matrix.scores(LEGEND, ["a"]), interval=ends)
     assert str(scores).splitlines()[-2] == "mean IoU of other places like these 50.0 to 80.0 (95 %)"

@@ -14,8 +14,9 @@ from factories import make_raster
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.intervals import mean_iou
 from geodistill.evaluation.perturbations import PERTURBATIONS, within
-from geodistill.evaluation.robustness import RobustnessOptions, mean_iou, robustness
+from geodistill.evaluation.robustness import RobustnessOptions, robustness
 from geodistill.raster import Window
 from tiny import brightest, tiny_networks, tiny_segmenter, tiny_spec
 

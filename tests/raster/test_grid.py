@@ -9,7 +9,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from factories import make_raster
-from geodistill.raster import Grid, Raster
+from geodistill.raster import Grid, Raster, Window
 
 MOON = (
     'PROJCS["Moon",GEOGCS["GCS_Moon",DATUM["D_Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference_Meridian",0],'
@@ -63,3 +63,8 @@ def test_a_transform_and_control_points_without_a_crs_are_kept(tmp_path: Path) -
         assert found.crs is None
         assert found.lonlat is None
         assert found.gsd is None
+
+
+def test_the_middle_of_a_window_is_at_most_as_large_as_asked() -> None:
+    assert Window(10, 20, 100, 31).middle(40) == Window(40, 20, 40, 31)
+    assert Window(0, 0, 7, 8).middle(4) == Window(1, 2, 4, 4)

@@ -46,8 +46,7 @@ class ChangeMatrix:
 
     def rows(self) -> list[list[Any]]:
         """Return the matrix as rows of a table with sums, in its unit."""
-        sums = [["before", *map(float, row), float(row.sum())] for row in self.areas]
-        named = [[name, *row[1:]] for name, row in zip(self.names, sums, strict=True)]
+        named = [[name, *map(float, row), float(row.sum())] for name, row in zip(self.names, self.areas, strict=True)]
         total = ["sum after", *map(float, self.areas.sum(0)), float(self.areas.sum())]
         return [[f"from \\ to ({self.unit})", *self.names, "sum before"], *named, total]
 

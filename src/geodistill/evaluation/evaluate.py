@@ -158,8 +158,9 @@ def evaluate(
         images, total, added = _count(task, extra, watch, f"evaluate {split}")
         scores = total.scores(task.legend, task.subset)
         _refuse_unscored(scores, f"split '{split}' of manifest {manifest.path or ''}")
-        if extra is None:
-            scores = replace(scores, interval=miou_interval(images, task.legend, scores.subset))
+        # Of the images' own pixels alone.
+        intervals = None if extra is not None else score_intervals(images, task.legend, scores.subset)
+        scores = replace(scores, interval=miou_interval(intervals))
         padding = None if extra is None else extra.report(added, total, task.window)
         if folder is not None:
             about: dict[str, Any] = {
@@ -176,7 +177,7 @@ def evaluate(
                 "padding": padding,
             }
             claim_results(folder, options.worst)
-            write_all(folder, scores, images, task.legend, about, extra is not None)
+            write_all(folder, scores, images, task.legend, about, intervals)
             shown = choose_images(images, task.legend, scores.subset, options.worst)
             write_images(folder, task.model, shown, task.masks, task.legend, task.settings)
     return scores
@@ -272,9 +273,14 @@ def _refuse_unscored(scores: Scores, what: str) -> None:
 
 
 def write_all(
-    out: Path, scores: Scores, images: Sequence[ImageScore], legend: Legend, about: dict[str, Any], padded: bool
+    out: Path,
+    scores: Scores,
+    images: Sequence[ImageScore],
+    legend: Legend,
+    about: dict[str, Any],
+    intervals: dict[str, Any] | None,
 ) -> None:
-    """Write tables and confusion matrix; intervals where only the images' own pixels count.
+    """Write tables and confusion matrix, with the intervals that `score_intervals` returned.
 
     Raises:
         OutputError: The directory cannot be written.
@@ -285,7 +291,7 @@ def write_all(
     counts = [image.confidence for image in images if image.confidence is not None]
     calibration = reliability(sum(counts, np.zeros_like(counts[0]))) if counts else None
     trust = {
-        "intervals": None if padded else score_intervals(images, legend, scores.subset),
+        "intervals": intervals,
         "calibration": None if calibration is None else calibration.to_dict(),
         "colours": [list(colour) for colour in legend.colours],
     }

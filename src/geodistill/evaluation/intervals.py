@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geodistill.evaluation.scoring import ImageScore
 from geodistill.inference.sliding import STEPS
+from geodistill.metrics import ratio
 from geodistill.spec import Legend
 
 LEVEL = 0.95
@@ -40,25 +41,20 @@ def score_intervals(images: Sequence[ImageScore], legend: Legend, subset: Sequen
     groups = by_place(images)
     if len(groups) < 2:
         return None
-    sums = np.stack([_sums(counts) for counts in groups.values()])
-    hits, true, predicted = np.moveaxis(resample(sums), 1, 0)
-    union = true + predicted - hits
-    iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
-    miou = drawn_miou(list(groups.values()), [legend.names.index(name) for name in subset])
-    pixels = true.sum(1)
-    oa = np.divide(hits.sum(1), pixels, out=np.full(_DRAWS, np.nan), where=pixels > 0)
+    drawn = resample(_sums(np.stack(list(groups.values()))))
+    iou = _iou(drawn)
+    hits, true, _ = np.moveaxis(drawn, 1, 0)
     return {
         "level": LEVEL,
-        "groups": len(sums),
-        "miou": interval(miou),
-        "oa": interval(oa),
+        "groups": len(groups),
+        "miou": interval(_mean(iou[:, [legend.names.index(name) for name in subset]])),
+        "oa": interval(ratio(hits.sum(1), true.sum(1))),
         "classes": {name: interval(iou[:, k]) for k, name in enumerate(legend.names)},
     }
 
 
-def miou_interval(images: Sequence[ImageScore], legend: Legend, subset: Sequence[str]) -> tuple[float, float] | None:
-    """Return the interval of mIoU alone, as `score_intervals`."""
-    intervals = score_intervals(images, legend, subset)
+def miou_interval(intervals: dict[str, Any] | None) -> tuple[float, float] | None:
+    """Return the ends of mIoU's interval among those that `score_intervals` returned."""
     ends = None if intervals is None else intervals["miou"]
     return None if ends is None else (ends[0], ends[1])
 
@@ -79,26 +75,40 @@ def drawn_miou(counts: Sequence[NDArray[np.int64]], classes: Sequence[int]) -> N
         counts: Of each group, ``(K, K)``, see `by_place`.
         classes: Positions of the classes that the mean is over.
     """
-    hits, true, predicted = np.moveaxis(resample(np.stack([_sums(each) for each in counts])), 1, 0)[..., list(classes)]
-    union = true + predicted - hits
-    iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
-    known = ~np.isnan(iou)
-    count = known.sum(1)
-    sums, miou = np.where(known, iou, 0).sum(1), np.full(len(iou), np.nan)
-    np.divide(sums, count, out=miou, where=count > 0)
-    return miou
+    return _mean(_iou(resample(_sums(np.stack(counts))))[:, list(classes)])
 
 
-def resample(sums: NDArray[Any]) -> NDArray[np.float64]:
+def mean_iou(counts: NDArray[Any], classes: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """Return the mean IoU of ``(..., K, K)`` counts over the classes that labels or predictions hold; else NaN.
+
+    Args:
+        counts: Pixels by true and predicted class.
+        classes: Positions of the classes that the mean is over; all where not given.
+    """
+    iou = _iou(_sums(counts))
+    return _mean(iou if classes is None else iou[..., list(classes)])
+
+
+def resample(sums: NDArray[Any], draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:
     """Return the sums of ``(groups, ...)`` figures over groups drawn with replacement, ``(draws, ...)``."""
-    times = np.random.default_rng(0).multinomial(len(sums), [1 / len(sums)] * len(sums), size=_DRAWS)
+    times = np.random.default_rng(seed).multinomial(len(sums), [1 / len(sums)] * len(sums), size=draws)
     drawn: NDArray[np.float64] = np.tensordot(times, sums, 1).astype(np.float64)
     return drawn
 
 
-def _sums(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return ``(3, K)``: hits, true and predicted pixels of each class, which is all that the scores need."""
-    return np.stack([np.diag(counts), counts.sum(1), counts.sum(0)])
+def _sums(counts: NDArray[Any]) -> NDArray[Any]:
+    """Return ``(..., 3, K)``: hits, true and predicted pixels of each class, which is all that the scores need."""
+    return np.stack([np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)], -2)
+
+
+def _iou(sums: NDArray[Any]) -> NDArray[np.float64]:
+    hits, true, predicted = np.moveaxis(sums, -2, 0)
+    return ratio(hits, true + predicted - hits)
+
+
+def _mean(iou: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over the last axis of what is known there."""
+    return ratio(np.nansum(iou, -1), (~np.isnan(iou)).sum(-1))
 
 
 def interval(values: NDArray[np.float64]) -> list[float] | None:

@@ -16,6 +16,7 @@ from geodistill.evaluation.intervals import interval, resample
 from geodistill.evaluation.object_counts import COLUMNS, THRESHOLDS, count_objects
 from geodistill.evaluation.results import OBJECTS
 from geodistill.files import atomic_path
+from geodistill.metrics import ratio
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import aligned, json_text
 
@@ -148,26 +149,22 @@ def object_figures(counts: NDArray[np.float64]) -> Figures:
     column = {name: counts[..., at] for at, name in enumerate(COLUMNS)}
     true, hits, wrong = column["true"], column["hits_0.50"], column["false_0.50"]
     averaged = [
-        _share(2 * column[f"hits_{t:.2f}"], column[f"hits_{t:.2f}"] + column[f"false_{t:.2f}"] + true)
+        ratio(2 * column[f"hits_{t:.2f}"], column[f"hits_{t:.2f}"] + column[f"false_{t:.2f}"] + true)
         for t in THRESHOLDS
     ]
-    precision = _share(column["near_predicted"], column["contour_predicted"])
-    recall = _share(column["near_true"], column["contour_true"])
+    precision = ratio(column["near_predicted"], column["contour_predicted"])
+    recall = ratio(column["near_true"], column["contour_true"])
     # Where one of them has no boundary at all, the other's are all wrong or all missed.
-    agreement = np.nan_to_num(_share(2 * precision * recall, precision + recall))
+    agreement = np.nan_to_num(ratio(2 * precision * recall, precision + recall))
     return {
-        "precision": _share(hits, hits + wrong),
-        "recall": _share(hits, true),
+        "precision": ratio(hits, hits + wrong),
+        "recall": ratio(hits, true),
         "f1": averaged[0],
         "f1_averaged": np.mean(averaged, axis=0),
-        "pq": _share(2 * column["iou"], hits + wrong + true),
-        "boundary_iou": _share(column["common_band"], column["joint_band"]),
+        "pq": ratio(2 * column["iou"], hits + wrong + true),
+        "boundary_iou": ratio(column["common_band"], column["joint_band"]),
         "boundary_f1": np.where(column["contour_predicted"] + column["contour_true"] > 0, agreement, np.nan),
     }
-
-
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
 
 
 def _plain(value: float) -> float | None:

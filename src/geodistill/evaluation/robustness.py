@@ -17,6 +17,7 @@ from tqdm import tqdm
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import check_legend
+from geodistill.evaluation.intervals import interval, mean_iou, resample
 from geodistill.evaluation.perturbations import PERTURBATIONS, Perturbation, within
 from geodistill.evaluation.scoring import ScoringSettings, open_mask, read_truth
 from geodistill.inference.location import LocationHint, PerPlaceModel
@@ -25,7 +26,7 @@ from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
-from geodistill.raster import Raster, Window
+from geodistill.raster import Raster
 from geodistill.raster.array import ArrayRaster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -170,9 +171,7 @@ def _one_image(
     network: Network, row: Row, legend: Legend, settings: ScoringSettings, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return confusion matrices ``(P + 1, K, K)``, and ``(P + 1, 2)`` pixels that agree and that were compared."""
-    whole = row.window
-    side = [min(length, PART) for length in (whole.height, whole.width)]
-    part = Window(whole.row + (whole.height - side[0]) // 2, whole.col + (whole.width - side[1]) // 2, side[0], side[1])
+    part = row.window.middle(PART)
     with Raster(row.image) as raster, open_mask(row, raster) as mask:
         check_bands(raster, network.bands)
         pixels, valid = raster.read(part)
@@ -216,31 +215,18 @@ def _table(
     names: Sequence[str], matrices: NDArray[np.int64], agreed: NDArray[np.int64], options: RobustnessOptions
 ) -> tuple[RobustnessRow, ...]:
     """Return the rows of ``(N, P, K, K)`` counts and ``(N, P, 2)`` agreement, with intervals over the N images."""
-    count = len(matrices)
-    rng = np.random.default_rng(options.seed)
-    # How often each image is drawn, the images as they are first.
-    draws = rng.multinomial(count, np.full(count, 1 / count), options.resamples)
-    draws = np.concatenate([np.ones((1, count), np.int64), draws]).astype(np.float64)
-    drawn = np.einsum("dn,npij->dpij", draws, matrices.astype(np.float64))
-    mious = mean_iou(drawn)
-    sums = np.einsum("dn,npk->dpk", draws, agreed.astype(np.float64))
-    shares = sums[..., 0] / np.maximum(sums[..., 1], 1)
+    # All images once, and then the same draws for both.
+    drawn, sums = (
+        np.concatenate([counts.sum(0, keepdims=True), resample(counts, options.resamples, options.seed)])
+        for counts in (matrices, agreed)
+    )
+    mious, shares = mean_iou(drawn), sums[..., 0] / np.maximum(sums[..., 1], 1)
     return tuple(
         RobustnessRow(name, _interval(shares[:, i]), _interval(mious[:, i]), _interval(mious[:, 0] - mious[:, i]))
         for i, name in enumerate(names)
     )
 
 
-def mean_iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean IoU of ``(..., K, K)`` counts over the classes that labels or predictions hold; else NaN."""
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)
-    either = counts.sum(-1) + counts.sum(-2) - hits
-    iou = np.where(either > 0, hits / np.maximum(either, 1), 0).sum(-1)
-    present = (either > 0).sum(-1)
-    return np.where(present > 0, iou / np.maximum(present, 1), math.nan)
-
-
 def _interval(values: NDArray[np.float64]) -> Interval:
-    known = values[1:][~np.isnan(values[1:])]
-    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (math.nan, math.nan)
-    return Interval(float(values[0]), float(low), float(high))
+    low, high = interval(values[1:]) or (math.nan, math.nan)
+    return Interval(float(values[0]), low, high)

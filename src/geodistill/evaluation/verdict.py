@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.evaluation.intervals import drawn_miou, interval
+from geodistill.evaluation.intervals import drawn_miou, interval, mean_iou
 
 FEWEST = 3
 """Places below which nothing is said of others."""
@@ -108,7 +108,7 @@ def compare_runs(arms: Mapping[str, Sequence[ArmRun]], classes: Sequence[int], b
     places = sorted(baseline[0].counts)
     results = []
     for name, runs in arms.items():
-        miou = tuple(_miou([run.counts[place] for place in places], classes) for run in runs)
+        miou = tuple(float(mean_iou(np.sum([run.counts[place] for place in places], axis=0), classes)) for run in runs)
         minutes = statistics.fmean(run.minutes for run in runs)
         if name == first:
             results.append(ArmResult(name, miou, minutes, None, None, None, "what the others are compared with"))
@@ -141,10 +141,3 @@ def answer(gain: float, low: float | None, high: float | None, times: float, pla
     if high < 0:
         return f"no, it does harm, {figures}"
     return f"undecided with {places} test places, {figures}"
-
-
-def _miou(counts: Sequence[NDArray[np.int64]], classes: Sequence[int]) -> float:
-    total = np.sum(counts, axis=0)
-    hits = np.diagonal(total)
-    union = total.sum(0) + total.sum(1) - hits
-    return float(np.mean([hits[k] / union[k] for k in classes if union[k]]))

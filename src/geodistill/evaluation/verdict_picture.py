@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from geodistill.evaluation.verdict import Verdict
 from geodistill.files import atomic_path
+from geodistill.writing import plot_label
 
 
 def verdict_picture(verdict: Verdict, path: Path) -> None:
@@ -30,7 +31,7 @@ def verdict_picture(verdict: Verdict, path: Path) -> None:
         if arm.low is not None and arm.high is not None:
             right.plot([100 * arm.low, 100 * arm.high], [row, row], color="tab:blue")
     right.axvline(0, color="grey", linewidth=1)
-    left.set_yticks(range(len(verdict.arms)), [arm.name.replace("$", r"\$") for arm in verdict.arms])
+    left.set_yticks(range(len(verdict.arms)), [plot_label(arm.name) for arm in verdict.arms])
     left.invert_yaxis()
     left.set_xlabel("mIoU, a dot a seed")
     right.set_xlabel("gain in mIoU, 95 % interval")

@@ -46,6 +46,11 @@ class Window:
         """Return a window of the same size, so many rows further down and columns further right."""
         return Window(self.row + rows, self.col + cols, self.height, self.width)
 
+    def middle(self, most: int) -> Window:
+        """Return the middle of this window, at most so many pixels a side."""
+        height, width = min(self.height, most), min(self.width, most)
+        return Window(self.row + (self.height - height) // 2, self.col + (self.width - width) // 2, height, width)
+
     def to_rasterio(self) -> RasterioWindow:
         """Return the same rectangle as rasterio writes it."""
         return RasterioWindow(self.col, self.row, self.width, self.height)

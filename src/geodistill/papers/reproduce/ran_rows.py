@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from geodistill.data.manifest import Manifest, Row
+from geodistill.data.manifest import Manifest
 from geodistill.evaluation.scoring import ImageScore, Preview, ScoringSettings, read_preview, scoring_network
 from geodistill.inference.location import PerPlaceModel
 from geodistill.metrics import ConfusionMatrix
 from geodistill.nn.encoders import Encoder, build_encoder
 from geodistill.papers.reproduce.planner import TrainingRun
 from geodistill.papers.reproduce.row_scores import Runner
-from geodistill.raster import Window
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend
 
@@ -45,6 +44,12 @@ class RanRows:
         return {label: Segmenter.load(self.runner.trained(run) / "segmenter") for label, run in self.runs.items()}
 
     @cached_property
+    def places(self) -> dict[str, PerPlaceModel]:
+        """Each row's model, for wherever a tile lies."""
+        models = self.models.items()
+        return {name: PerPlaceModel(model, self.runner.location(self.runs[name].recipe)) for name, model in models}
+
+    @cached_property
     def manifest(self) -> Manifest:
         """The set that is scored."""
         table = self.runner.table
@@ -61,18 +66,17 @@ class RanRows:
         """The middle of some images of the scored split, evenly drawn from its list."""
         rows = self.manifest.some_rows("test" if self.runner.scale == "smoke" else self.runner.table.scored)
         chosen = [rows[at] for at in np.linspace(0, len(rows) - 1, min(TILES, len(rows))).round().astype(int)]
-        return [ImageScore(row, ConfusionMatrix(len(self.legend)), _middle(row)) for row in chosen]
+        return [ImageScore(row, ConfusionMatrix(len(self.legend)), row.window.middle(SIDE)) for row in chosen]
 
     def previews(self, label: str) -> list[Preview]:
         """Return image, truth and a row's prediction for each tile."""
         settings = ScoringSettings(flips=self.runner.table.flips, ignore_unknown=self.manifest.ignore_unknown)
-        placed = PerPlaceModel(self.models[label], self.runner.location(self.runs[label].recipe))
-        networks = [(scoring_network(placed.at(tile.row), settings), tile) for tile in self.tiles]
+        networks = [(scoring_network(self.placed(label, tile), settings), tile) for tile in self.tiles]
         return [read_preview(network, tile, self.legend, settings) for network, tile in networks]
 
     def placed(self, label: str, tile: ImageScore) -> Segmenter:
         """Return a row's model for the place of a tile."""
-        return PerPlaceModel(self.models[label], self.runner.location(self.runs[label].recipe)).at(tile.row)
+        return self.places[label].at(tile.row)
 
 
 def teachers(runner: Runner, run: TrainingRun) -> Iterator[tuple[str, Segmenter | Encoder]]:
@@ -93,10 +97,3 @@ def logged(folder: Path) -> list[dict[str, str]]:
         with file.open(encoding="utf-8", newline="") as opened:
             lines += csv.DictReader(opened)
     return lines
-
-
-def _middle(row: Row) -> Window:
-    """Return the middle of an image's area, at most `SIDE` pixels square."""
-    area = row.window
-    height, width = min(area.height, SIDE), min(area.width, SIDE)
-    return Window(area.row + (area.height - height) // 2, area.col + (area.width - width) // 2, height, width)

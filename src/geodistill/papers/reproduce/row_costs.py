@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from geodistill.data.catalog.declarations import CATALOG
 from geodistill.papers.registry import all_tables
@@ -21,6 +21,9 @@ from geodistill.papers.reproduce.row_recipe import Settings, load_row, row_flags
 from geodistill.papers.table import PaperRow, Step, Table
 from geodistill.reading import parse_yaml
 from geodistill.spec import Legend, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FILE = "built.yaml"
 
@@ -76,6 +79,13 @@ def image_size(visible: int, arguments: Mapping[str, Any]) -> int:
     return round(visible / float(arguments.get("scale", 1.0)))
 
 
+def millions(network: nn.Module) -> tuple[float, float]:
+    """Return a network's parameters in millions: all, and those outside its encoder."""
+    whole = sum(p.numel() for p in network.parameters())
+    encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith("encoder."))
+    return whole / 1e6, (whole - encoder) / 1e6
+
+
 @cache
 def _counted(recipe: str, flags: tuple[str, ...], channels: int, classes: int, size: int) -> RowCost:
     from geodistill.training.inspect import blank_method, blank_network, count_flops
@@ -84,10 +94,9 @@ def _counted(recipe: str, flags: tuple[str, ...], channels: int, classes: int, s
     spec = Spec(legend, tuple(f"band {number}" for number in range(channels)))
     method = blank_method(load_row(recipe, flags), spec)
     network = blank_network(method.name, method.arguments, spec)
-    whole = sum(p.numel() for p in network.parameters())
-    encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith("encoder."))
+    whole, decoder = millions(network)
     flops = count_flops(network, channels, image_size(size, method.arguments))
-    return RowCost(round(whole / 1e6, 4), round((whole - encoder) / 1e6, 4), round(flops / 1e9, 3))
+    return RowCost(round(whole, 4), round(decoder, 4), round(flops / 1e9, 3))
 
 
 def all_costs() -> dict[str, dict[str, dict[str, list[float]]]]:

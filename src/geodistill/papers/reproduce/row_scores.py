@@ -19,7 +19,7 @@ from geodistill.metrics import Scores
 from geodistill.papers.padding import Padding
 from geodistill.papers.reproduce.planner import TrainingRun
 from geodistill.papers.reproduce.prompt_table import kept_figures
-from geodistill.papers.reproduce.row_costs import image_size
+from geodistill.papers.reproduce.row_costs import image_size, millions
 from geodistill.papers.reproduce.row_recipe import put
 from geodistill.papers.reproduce.table_data import Source, with_data
 from geodistill.papers.table import Table
@@ -138,10 +138,7 @@ def figures_of(scores: Scores, segmenter: Segmenter, size: int | None = None) ->
         if len(scores.names) == 2 and scores.subset == scores.names:
             shares[kind] = values[1]
     figures = {metric: 100 * float(share) for metric, share in shares.items() if not math.isnan(share)}
-    network = segmenter.network.network
-    figures["parameters"] = sum(p.numel() for p in network.parameters()) / 1e6
-    encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith("encoder."))
-    figures["decoder_parameters"] = figures["parameters"] - encoder / 1e6
+    figures["parameters"], figures["decoder_parameters"] = millions(segmenter.network.network)
     if size is not None:
         figures["gflops"] = flops(segmenter, image_size(size, segmenter.arguments)) / 1e9
     return figures

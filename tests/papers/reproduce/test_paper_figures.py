@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from geodistill.cli import main
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
 from geodistill.papers.reproduce import table_data
 from geodistill.papers.reproduce.paper_figures import PICTURES
+from geodistill.segmenter import Segmenter
 from paper_tables import draw, reproduce
 from tiny import tiny_networks, tiny_segmenter
 
@@ -68,4 +72,37 @@ def test_heat_is_a_share_and_is_highest_where_features_are_largest() -> None:
     shown = overlay(picture, heat)
     assert shown[0, 0].argmax() == 0  # red
     assert shown[3, 3].argmax() == 2  # blue
-    assert class_activation.__doc__
+
+
+class TwoMaps(nn.Module):
+    """An encoder whose last map is the first two bands, and two classes whose logits are one map each."""
+
+    name = "two maps"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = _FirstTwo()
+
+    @property
+    def network(self) -> SimpleNamespace:
+        return SimpleNamespace(network=self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.encoder(image)[-1]
+
+
+class _FirstTwo(nn.Module):
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [image[:, :2]]
+
+
+def test_heat_is_the_size_of_features_and_evidence_the_map_that_speaks_for_the_class() -> None:
+    image = np.zeros((3, 2, 2), np.float32)
+    image[0] = [[3, 0], [0, 6]]
+    image[1] = [[4, 5], [0, 8]]
+    image[2] = 100  # no part of the features
+    model = cast(Segmenter, TwoMaps())
+    # Norms are 5, 5, 0 and 10. A logit's gradient is 1 in its own map and 0 in the other.
+    np.testing.assert_allclose(feature_heat(model, image), [[0.5, 0.5], [0, 1]], atol=1e-6)
+    np.testing.assert_allclose(class_activation(model, image, 0), [[0.5, 0], [0, 1]], atol=1e-6)
+    np.testing.assert_allclose(class_activation(model, image, 1), [[0.5, 0.625], [0, 1]], atol=1e-6)

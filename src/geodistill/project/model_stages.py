@@ -14,6 +14,7 @@ from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_recipe import in_full, overrides_of, resolved_recipe
 from geodistill.project.stage_table import KINDS, kind_of
 from geodistill.project.wiring import SIGN, recipe_file
+from geodistill.training.recipe_files import STUDENT
 
 if TYPE_CHECKING:
     from geodistill.methods.schema import Recipe
@@ -25,13 +26,14 @@ def run_fit(job: StageJob) -> StageResult:
     Raises:
         GeodistillError: As `geodistill.training.fit.fit`.
     """
-    recipe = stage_recipe(job)
+    recipe, plan = stage_recipe(job)
     result = job.folder / KINDS[kind_of(job.name)].result
     finished = job.resumes and result.is_dir()
     if not finished or job.was_recorded:  # else it was stopped between its last file and its record
         # A result with a file gone is no run that could be continued.
         _fit(recipe, job.folder, restart=finished)
     facts: dict[str, Any] = {"seed": recipe.trainer.seed, "recipe": job.values["recipe"], "steps": recipe.phase_steps}
+    facts |= {"plan": plan} if plan else {}
     if "labels" not in recipe.stages:
         return StageResult(f"an encoder, after {recipe.phase_steps} steps", facts)
     from geodistill.description import load_description
@@ -43,19 +45,21 @@ def run_fit(job: StageJob) -> StageResult:
     return StageResult(f"{said} at step {provenance['step']} of {recipe.trainer.max_steps}", facts)
 
 
-def stage_recipe(job: StageJob) -> Recipe:
-    """Return the recipe of a stage, files and other stages' results in full.
+def stage_recipe(job: StageJob) -> tuple[Recipe, list[str]]:
+    """Return the recipe of a stage, files and other stages' results in full, and how ``student`` was adapted.
 
     Raises:
         RecipeError: A value cannot be used.
     """
+    from geodistill.training.plan import plan_student
     from geodistill.training.recipe import load_recipe
 
     project, stage = job.project, job.plan.stage
     recipe = resolved_recipe(project, stage, job.fingerprints)
     files = {key: full for key, value in recipe.items() if (full := in_full(project, key, value)) != value}
     results = {key: _with_results(job, value) for key, value in (overrides_of(stage) | files).items()}
-    return load_recipe(recipe_file(project, stage.entry), results)
+    loaded = load_recipe(recipe_file(project, stage.entry), results)
+    return plan_student(loaded) if job.values["recipe"] == STUDENT else (loaded, [])
 
 
 def _with_results(job: StageJob, value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from geodistill.report.palette import are_distinct, hexadecimal, least_distance, safe_colours
+from geodistill.colours import hexadecimal
+from geodistill.report.palette import are_distinct, least_distance, safe_colours
 
 
 @pytest.mark.parametrize("count", range(1, 11))

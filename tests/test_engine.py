@@ -228,6 +228,8 @@ def test_no_cluster_to_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Could not find any running Ray instance.\nPlease specify the one to connect to.")
 
     monkeypatch.setattr(pytest.importorskip("ray"), "init", finds_none)
-    with pytest.raises(RecipeError, match=r"no Ray cluster at auto \(Could not find any running Ray instance") as caught:
+    with pytest.raises(
+        RecipeError, match=r"no Ray cluster at auto \(Could not find any running Ray instance"
+    ) as caught:
         list(run_tasks(square, [1], engine="ray", address="auto", keep_going=True))
     assert "\n" not in str(caught.value)

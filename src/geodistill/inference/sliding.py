@@ -238,7 +238,8 @@ def surenesses(probabilities: Tensor, highest: Tensor, kind: str) -> Tensor:
     if kind == "probability" or len(probabilities) == 1:
         return highest
     if kind == "entropy":
-        return 1 - torch.special.entr(probabilities).sum(0) / math.log(len(probabilities))
+        entropies: Tensor = torch.special.entr(probabilities).sum(0)
+        return 1 - entropies / math.log(len(probabilities))
     first, second = probabilities[0], torch.zeros_like(highest)
     for plane in probabilities[1:]:
         second = torch.maximum(second, torch.minimum(first, plane))

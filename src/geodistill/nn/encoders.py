@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, Body, BodyRequest, build_body, timm_family
+from geodistill.nn.folded_norms import is_folded, unfold_norms
 
 if TYPE_CHECKING:
     from geodistill.nn.encoder_weights import LocalWeights
@@ -36,6 +37,8 @@ _NAME = re.compile(r"^([^()\s]+)(?:\(([^()]*)\))?$")
 
 class Encoder(nn.Module):
     """A backbone that returns one channel-first map per level, at ``ceil(H / stride) x ceil(W / stride)``.
+
+    Batch norms that its weights have folded are unfolded by the first image of training, see `unfold_norms`.
 
     The image is padded with zeros at the bottom and right up to a multiple of the strides (it is normalised by
     then, so zero is the mean), and the maps are cropped back.
@@ -61,6 +64,7 @@ class Encoder(nn.Module):
         self.pretrained_statistics = statistics
         self.body = body
         self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in body.channels) if output_norms else None
+        self._looked_for_folded = False
 
     @property
     def isotropic(self) -> bool:
@@ -79,6 +83,10 @@ class Encoder(nn.Module):
         height, width = image.shape[-2:]
         multiple = math.lcm(*self.strides)
         padded = F.pad(image, (0, -width % multiple, 0, -height % multiple))
+        if self.training and not self._looked_for_folded:
+            self._looked_for_folded = True
+            if is_folded(self.body):
+                unfold_norms(self.body, padded)
         if given is None:
             maps: list[Tensor] = self.body(padded)
         else:

@@ -22,7 +22,8 @@ from geodistill.folders import MARKER
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.nn.output import Normalised
-from geodistill.segmenter import Segmenter, _sha256, read_description
+from geodistill.nn.weights import sha256_of
+from geodistill.segmenter import Segmenter, read_description
 from tiny import tiny_networks, tiny_segmenter, tiny_spec
 
 UNET: dict[str, Any] = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
@@ -164,7 +165,7 @@ def put_weights(folder: Path, state: dict[str, torch.Tensor] | bytes) -> None:
         (folder / WEIGHTS).write_bytes(state)
     else:
         save_file(state, folder / WEIGHTS)
-    edit(folder, lambda data: data.update(weights_sha256=_sha256(folder / WEIGHTS)))
+    edit(folder, lambda data: data.update(weights_sha256=sha256_of(folder / WEIGHTS)))
 
 
 class Harmful:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from geodistill.description import (
     DESCRIPTION,
     UNFIT,
     WEIGHTS,
+    check_scales,
     check_tile,
     find_segmenter,
     load_description,
@@ -25,8 +27,8 @@ from geodistill.description import (
 from geodistill.errors import ArtifactError, UnknownNameError
 from geodistill.files import atomic_path
 from geodistill.lazy import choose, load
-from geodistill.nn.output import Normalised
-from geodistill.nn.weights import few_parts, weights_hash
+from geodistill.nn.output import Normalised, logits_over_scales
+from geodistill.nn.weights import check_weights, sha256_of, weights_hash
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
@@ -47,9 +49,6 @@ NETWORKS: dict[str, str] = {
 }
 """Every network a Segmenter can hold, imported when its name is asked for. Names in files resolve here alone."""
 
-_MOST_PARTS = 10_000
-"""Parameters and buffers that a network may make beside four times those of its weights file: heads that go again."""
-
 
 class Segmenter(nn.Module):
     """A trained network with what is needed to use it.
@@ -60,21 +59,29 @@ class Segmenter(nn.Module):
         spec: Classes, bands, normalisation, ground sampling distance.
         tile: Side in pixels of the windows it was trained on.
         provenance: Recipe, data, versions and scores.
+        scales: Factors of the image's sides that its answers are averaged over, see `logits_over_scales`.
 
     Raises:
         UnknownNameError: No network has that name.
         ArtifactError: The network does not take these arguments, they name weights to load, or the tile is out of
-            `TILES`.
+            `TILES`, a scale out of `SCALES`.
     """
 
     runs_itself = False
     """Whether nothing but itself can run it: no other backend, precision or compiler."""
 
+    scales: tuple[float, ...] = (1.0,)
     files: tuple[Path, ...] = ()
     """The files that it reads while it is used: none once it is loaded."""
 
     def __init__(
-        self, name: str, arguments: Mapping[str, Any], spec: Spec, tile: int, provenance: Mapping[str, Any]
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        spec: Spec,
+        tile: int,
+        provenance: Mapping[str, Any],
+        scales: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
         if name not in NETWORKS:
@@ -82,6 +89,7 @@ class Segmenter(nn.Module):
         self.name, self.arguments = name, dict(arguments)
         self.spec, self.tile, self.provenance = spec, tile, dict(provenance)
         check_tile(tile, "a Segmenter")
+        self.scales = check_scales(scales, "a Segmenter")
         network = _build(name, self.arguments, spec)
         self.network = Normalised(spec.mean, spec.std, network).eval()
 
@@ -119,8 +127,7 @@ class Segmenter(nn.Module):
                 f"(batch, {self.spec.channels}, height, width) with the bands {', '.join(self.spec.bands)}",
             )
         context = {} if not self.prompts else {"prompt": self._prompt(image, prompt)}
-        logits: Tensor = self.network(image, **context).logits
-        return logits
+        return logits_over_scales(lambda sized: self.network(sized, **context).logits, image, self.scales)
 
     def predict(
         self,
@@ -161,14 +168,30 @@ class Segmenter(nn.Module):
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that its outputs follow from: network, weights, classes, bands, normalisation."""
         about = {"name": self.name, "arguments": self.arguments, "spec": self.spec.to_dict(), "tile": self.tile}
+        about |= self._stored_scales()
         return hashlib.sha256(f"{json.dumps(about, sort_keys=True)} {weights_hash(self)}".encode()).hexdigest()
+
+    def _stored_scales(self) -> dict[str, list[float]]:
+        return {} if self.scales == (1.0,) else {"scales": list(self.scales)}
+
+    def with_scales(self, scales: Sequence[float]) -> Segmenter:
+        """Return the same model, weights shared, that averages over other scales.
+
+        Raises:
+            ArtifactError: One is out of `SCALES`, or the model is an ONNX file, whose images have one size.
+        """
+        if self.runs_itself:
+            raise ArtifactError(f"scales {list(scales)} of an ONNX file", "a Segmenter", "export one with its scales")
+        other = copy(self)
+        other.scales = check_scales(scales, "a Segmenter")
+        return other
 
     def for_prompt(self, prompt: int) -> Segmenter:
         """Return a model that holds one of `prompts` alone, by its position: what maps the scenes of one place."""
         network: Any = self.network.network
         arguments, state = network.for_prompt(prompt)
         arguments = self.arguments | arguments
-        placed = Segmenter.from_network(self.name, arguments, self.spec, state, self.tile, self.provenance)
+        placed = Segmenter.from_network(self.name, arguments, self.spec, state, self.tile, self.provenance, self.scales)
         device = next(self.parameters()).device
         return placed.to(device=device).to(memory_format=torch.channels_last)
 
@@ -190,13 +213,14 @@ class Segmenter(nn.Module):
         state_dict: Mapping[str, Tensor],
         tile: int,
         provenance: Mapping[str, Any],
+        scales: Sequence[float] = (1.0,),
     ) -> Segmenter:
         """Take what inference needs out of a training network's weights; auxiliary parts are left behind.
 
         Raises:
             ArtifactError: The weights do not hold what the network needs.
         """
-        segmenter = cls(name, arguments, spec, tile, provenance)
+        segmenter = cls(name, arguments, spec, tile, provenance, scales)
         needed = segmenter.network.network.state_dict()
         if missing := sorted(set(needed) - set(state_dict)):
             raise ArtifactError(f"weights without {missing[0]} ({len(missing)} keys missing)", "a trained network")
@@ -229,8 +253,9 @@ class Segmenter(nn.Module):
                 "network": {"name": self.name, "arguments": self.arguments},
                 "spec": self.spec.to_dict(),
                 "tile": self.tile,
-                "weights_sha256": _sha256(weights),
+                "weights_sha256": sha256_of(weights),
                 "provenance": self.provenance,
+                **self._stored_scales(),
             }
             write_description(folder, about)
             # safetensors lets only the owner read, whatever the umask.
@@ -252,14 +277,10 @@ class Segmenter(nn.Module):
         folder = find_segmenter(path)
         data = _read_description(folder)
         weights = folder / WEIGHTS
-        _check_weights(weights, data)
-        segmenter = cls(
-            data["network"]["name"],
-            data["network"]["arguments"],
-            Spec.from_dict(data["spec"]),
-            data["tile"],
-            data["provenance"],
-        )
+        spec, network = Spec.from_dict(data["spec"]), data["network"]
+        check_weights(weights, data["weights_sha256"], lambda: _build(network["name"], network["arguments"], spec))
+        scales = data.get("scales", (1.0,))
+        segmenter = cls(network["name"], network["arguments"], spec, data["tile"], data["provenance"], scales)
         try:
             segmenter.network.network.load_state_dict(load_file(weights))
         except (SafetensorError, RuntimeError) as error:
@@ -295,39 +316,6 @@ def _build(name: str, arguments: Mapping[str, Any], spec: Spec) -> nn.Module:
         raise ArtifactError(f"network {name} with the arguments {arguments} ({error!r})", "known ones") from error
 
 
-def _check_weights(weights: Path, data: Mapping[str, Any]) -> None:
-    """Make sure that a file holds the weights that a description is of, before anything of their size is made.
-
-    Raises:
-        ArtifactError: It is missing or altered, or its tensors are not those of the network.
-    """
-    if not weights.is_file():
-        raise ArtifactError(
-            f"{weights.parent} has no {WEIGHTS}", "a whole Segmenter directory", "copy or train it again"
-        )
-    try:
-        if _sha256(weights) != data["weights_sha256"]:
-            raise ArtifactError(
-                f"{weights} is not the file that {DESCRIPTION} describes (its SHA-256 differs)",
-                "unaltered weights",
-                "copy or train it again",
-            )
-        with safe_open(weights, "pt") as file:
-            stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{weights} does not fit {DESCRIPTION} ({error})", "the weights saved with it") from error
-    # On torch's device without memory: a description of a giant costs nothing until its weights are there.
-    with torch.device("meta"), few_parts(4 * len(stored) + _MOST_PARTS):
-        network = _build(data["network"]["name"], data["network"]["arguments"], Spec.from_dict(data["spec"]))
-    needed = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    if odd := sorted(key for key in {*stored, *needed} if stored.get(key) != needed.get(key)):
-        raise ArtifactError(
-            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {stored.get(odd[0])}, not {needed.get(odd[0])};"
-            f" {len(odd)} tensors differ)",
-            "the weights saved with it",
-        )
-
-
 def read_description(path: Path | str) -> tuple[str, dict[str, Any], Spec]:
     """Return network name, arguments and Spec of a Segmenter without its weights.
 
@@ -343,8 +331,3 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if str(data["network"]["name"]) not in NETWORKS:
         raise UnknownNameError("network", str(data["network"]["name"]), NETWORKS)
     return data
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from geodistill.cli.arguments import DEVICE, LONLAT, MANIFEST, MODEL, SPLIT_NAMES, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import (
+    DEVICE,
+    LONLAT,
+    MANIFEST,
+    MODEL,
+    SCALES,
+    SPLIT_NAMES,
+    VerbParser,
+    parse,
+    refuse_idle,
+)
 from geodistill.cli.shared import print_json
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
@@ -39,6 +49,7 @@ def evaluate_parser() -> VerbParser:
     add = parser.add_group("quality")
     add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=0.25)
     add.switch("--flips", "average over horizontal and vertical flips")
+    add("--scales", SCALES, type=float, nargs="+", metavar="N", otherwise="the model's own, mostly 1")
     gsd = "bring images to so many metres per pixel first, the model's; labels stay as they are"
     add("--gsd", gsd, type=float, otherwise="as they are")
     resize = "bring each image's longer side to so many pixels first, as data.resize in training"
@@ -78,6 +89,7 @@ def evaluate(argv: Sequence[str]) -> None:
     options = EvaluateOptions(
         overlap=args.overlap,
         flips=args.flips,
+        scales=None if args.scales is None else tuple(args.scales),
         subset=args.classes,
         class_map=read_pairs(args.class_map) if args.class_map else None,
         location=LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),

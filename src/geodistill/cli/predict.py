@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, SCALES, VerbParser, parse, refuse_idle
 from geodistill.cli.shared import print_json
 from geodistill.errors import DataError, RecipeError
 
@@ -146,6 +146,7 @@ def _add_quality(parser: VerbParser) -> None:
     add("--blend", "how overlapping windows become one", default=default.blend, choices=BLENDS)
     average = "test-time averaging, flips over 4 mirrors, d4 over 8 mirrors and turns"
     add("--tta", average, default=default.tta, choices=AVERAGES)
+    add("--scales", SCALES, type=float, nargs="+", metavar="N", otherwise="the model's own, mostly 1")
 
 
 def _add_speed(parser: VerbParser) -> None:
@@ -219,6 +220,7 @@ def options_of(args: Namespace) -> PredictOptions:
         "right_angles": tuple(args.right_angles or ()),
         "max_memory": parse_bytes(args.max_memory) if args.max_memory else None,
         "lonlat": tuple(args.lonlat) if args.lonlat else None,
+        "scales": None if args.scales is None else tuple(args.scales),
     }
     return PredictOptions(**plain | read)
 

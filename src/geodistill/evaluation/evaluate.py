@@ -51,6 +51,7 @@ class EvaluateOptions:
     Attributes:
         overlap: Overlap of the sliding window, 0 to 0.75.
         flips: Average over horizontal and vertical mirrors.
+        scales: Factors of the windows' sides that probabilities are averaged over; the model's own where not given.
         subset: Classes that the means are taken over, by default all.
         batch_size: Batch size (windows per forward pass).
         device: ``auto``, ``cpu``, ``cuda`` ...
@@ -68,6 +69,7 @@ class EvaluateOptions:
 
     overlap: float = 0.25
     flips: bool = False
+    scales: tuple[float, ...] | None = None
     subset: Sequence[str] | None = None
     batch_size: int = 4
     device: str = "auto"
@@ -82,7 +84,7 @@ class EvaluateOptions:
             raise RecipeError(f"gsd {self.gsd}", "metres per pixel, above 0")
         if self.resize is not None and (self.resize < 1 or self.gsd is not None):
             raise RecipeError(f"resize {self.resize}, gsd {self.gsd}", "one of them, at least 1 pixel")
-        PredictOptions(overlap=self.overlap, batch=self.batch_size)
+        PredictOptions(overlap=self.overlap, batch=self.batch_size, scales=self.scales)
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def evaluate(
                 "images": len(images),
                 "overlap": options.overlap,
                 "tta_flips": options.flips,
+                "scales": None if options.scales is None else list(options.scales),
                 "gsd": options.gsd,
                 "resize": options.resize,
                 "class_map": None if options.class_map is None else dict(options.class_map),
@@ -194,7 +197,7 @@ def place_counts(
 def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, options: EvaluateOptions) -> _Task:
     """Read model and manifest; whatever does not fit together is refused now, not after an hour."""
     manifest.refuse_problems()
-    segmenter = load_on(model, options.device)
+    segmenter = load_on(model, options.device, options.scales)
     rows = manifest.some_rows(split)
     _warn_unlike(rows, segmenter.spec, f"split '{split}' of manifest {manifest.path or ''}")
     masks, mapping, subset = _legend(manifest), None, options.subset

@@ -121,10 +121,11 @@ def as_network(
     return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta, prompts)
 
 
-def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:
-    """Load a Segmenter, or open an ONNX file, on a device, ready for inference.
+def load_on(model: Segmenter | Path | str, device: str, scales: Sequence[float] | None = None) -> Segmenter:
+    """Load a Segmenter, or open an ONNX file, on a device, ready for inference, with its own ``scales`` or others.
 
     Raises:
+        ArtifactError: There is no such model, or it takes no scales.
         RecipeError: The device does not exist here, or has no room for it.
     """
     if is_graph(model):
@@ -132,6 +133,7 @@ def load_on(model: Segmenter | Path | str, device: str) -> Segmenter:
 
         model = GraphSegmenter(str(model))
     segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
+    segmenter = segmenter if scales is None else segmenter.with_scales(scales)
     return to_device(segmenter, device).eval().to(memory_format=torch.channels_last)
 
 

@@ -8,6 +8,7 @@ from typing import Literal, TypedDict, get_args
 
 from geodistill.backends import BACKENDS as KNOWN_BACKENDS
 from geodistill.backends import PRECISIONS as KNOWN_PRECISIONS
+from geodistill.description import check_scales
 from geodistill.errors import RecipeError, UnknownNameError
 
 BACKENDS = ("auto", *KNOWN_BACKENDS)
@@ -55,6 +56,7 @@ class SlidingOptions:
         tta: Average over ``none`` (the image as it is), ``flips`` (4 mirrors) or ``d4`` (8 mirrors and turns).
         confidence: Make a layer of how sure the network is of the chosen class, uint8.
         confidence_as: What that is, among `SURENESS`.
+        scales: Factors of the windows' sides that probabilities are averaged over; the model's own where not given.
         probabilities: Sample type of a layer with one band per class, among `SAMPLES`; ``None`` for no such layer.
         readers: Threads that read at once; by default 1, or 4 for a source on the network.
         keep_going: Make recorded holes of what cannot be read.
@@ -62,11 +64,13 @@ class SlidingOptions:
     Raises:
         RecipeError: A number is out of range.
         UnknownNameError: A name is not among the choices.
+        ArtifactError: A scale is out of range.
     """
 
     overlap: float = 0.25
     blend: str = "cosine"
     tta: str = "none"
+    scales: tuple[float, ...] | None = None
     confidence: bool = False
     confidence_as: str = "probability"
     probabilities: str | None = None
@@ -82,6 +86,8 @@ class SlidingOptions:
             raise UnknownNameError("test-time averaging", self.tta, AVERAGES)
         if self.confidence_as not in SURENESS:
             raise UnknownNameError("kind of confidence", self.confidence_as, SURENESS)
+        if self.scales is not None:
+            check_scales(self.scales, "a prediction")
         if self.probabilities is not None and self.probabilities not in SAMPLES:
             raise UnknownNameError("sample type of probabilities", self.probabilities, SAMPLES)
         if self.readers is not None and self.readers < 1:
@@ -197,6 +203,7 @@ class PredictChoices(TypedDict, total=False):
     overlap: float
     blend: str
     tta: str
+    scales: tuple[float, ...] | None
     confidence: bool
     confidence_as: str
     probabilities: str | None

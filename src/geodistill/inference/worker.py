@@ -90,7 +90,7 @@ class Worker:
     def segmenter(self) -> Segmenter:
         """The model, on its device."""
         if self._segmenter is None:
-            self._segmenter = load_on(self._model, self.options.device)
+            self._segmenter = load_on(self._model, self.options.device, self.options.scales)
         return self._segmenter
 
     def close(self) -> None:

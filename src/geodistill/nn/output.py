@@ -1,12 +1,13 @@
-"""What every segmentation network shares: sensor units become what it sees, and this is what it returns."""
+"""What every segmentation network shares: sensor units become what it sees, what it returns, averages over sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -45,3 +46,24 @@ class Normalised(nn.Module):
     def normalise(self, image: Tensor) -> Tensor:
         """``(B, C, H, W)`` float32 sensor units -> mean 0 and deviation 1 a band."""
         return (image - self.mean) / self.std
+
+
+def logits_over_scales(network: Callable[[Tensor], Tensor], image: Tensor, scales: Sequence[float]) -> Tensor:
+    """Return the logarithm of the mean over scales of the class probabilities, at the image's own size.
+
+    Args:
+        network: Returns logits ``(B, K, h, w)`` of an image ``(B, C, h, w)``.
+        image: ``(B, C, H, W)`` in any unit.
+        scales: Factors of height and width; the one scale of 1 returns the network's own logits.
+    """
+    if tuple(scales) == (1.0,):
+        return network(image)
+    total: Tensor | None = None
+    for scale in scales:
+        # By factor, not by size: exported graphs take images of any size.
+        zoomed = image if scale == 1 else F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)
+        probabilities = F.interpolate(network(zoomed).float(), image.shape[-2:], mode="bilinear", align_corners=False)
+        probabilities = probabilities.softmax(1)
+        total = probabilities if total is None else total + probabilities
+    assert total is not None
+    return (total / len(scales)).clamp(min=1e-8).log()

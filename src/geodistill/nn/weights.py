@@ -8,18 +8,22 @@ import pickle
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
+from geodistill.description import DESCRIPTION
 from geodistill.errors import ArtifactError
+
+_MOST_PARTS = 10_000
+"""Parameters and buffers that a network may make beside four times those of its weights file: heads that go again."""
 
 UNREADABLE = (
     OSError,
@@ -125,3 +129,46 @@ def few_parts(most: int) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def check_weights(weights: Path, digest: str, build: Callable[[], nn.Module]) -> None:
+    """Make sure that a Segmenter's file holds the weights that its description is of, before anything is made of them.
+
+    Args:
+        weights: The file.
+        digest: SHA-256 of the file that is described.
+        build: Returns the network that is described, on torch's current device.
+
+    Raises:
+        ArtifactError: It is missing or altered, or its tensors are not those of the network.
+    """
+    folder, again = weights.parent, "copy or train it again"
+    if not weights.is_file():
+        raise ArtifactError(f"{folder} has no {weights.name}", "a whole Segmenter directory", again)
+    try:
+        if sha256_of(weights) != digest:
+            raise ArtifactError(
+                f"{weights} is not the file that {DESCRIPTION} describes (its SHA-256 differs)",
+                "unaltered weights",
+                again,
+            )
+        with safe_open(weights, "pt") as file:
+            stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{weights} does not fit {DESCRIPTION} ({error})", "the weights saved with it") from error
+    # On torch's device without memory: a description of a giant costs nothing until its weights are there.
+    with torch.device("meta"), few_parts(4 * len(stored) + _MOST_PARTS):
+        network = build()
+    needed = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    if odd := sorted(key for key in {*stored, *needed} if stored.get(key) != needed.get(key)):
+        raise ArtifactError(
+            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {stored.get(odd[0])}, not {needed.get(odd[0])};"
+            f" {len(odd)} tensors differ)",
+            "the weights saved with it",
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -260,7 +260,8 @@ def _save_outcome(
         **({"notes": lines} if (lines := method.objective.lines()) else {}),
         "versions": {name: version(name) for name in ("geodistill", "torch", "timm", "segmentation-models-pytorch")},
     }
-    segmenter = Segmenter.from_network(method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)
+    parts = (method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)
+    segmenter = Segmenter.from_network(*parts, recipe.trainer.predict_scales)
     if trainer.is_global_zero:
         if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
             _save_set_segmenters(run / "segmenters", segmenter, task.sets, set_miou, recipe.data)
@@ -292,7 +293,8 @@ def _save_set_segmenters(
         head = {f"heads.0.{part.removeprefix(prefix)}": v for part, v in state.items() if part.startswith(prefix)}
         about = {"set": name, "manifest": named[name].manifest, "scores": {"validation_miou": miou.get(key)}}
         provenance = whole.provenance | about
-        Segmenter.from_network(whole.name, arguments, spec, shared | head, whole.tile, provenance).save(out / name)
+        parts = (whole.name, arguments, spec, shared | head, whole.tile, provenance)
+        Segmenter.from_network(*parts, whole.scales).save(out / name)
 
 
 @contextmanager

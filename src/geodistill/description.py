@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from geodistill.errors import ArtifactError, DataError
+from geodistill.limits import check_temperature
 from geodistill.reading import read_object
 from geodistill.spec import Spec
 
@@ -20,9 +21,6 @@ DESCRIPTION, WEIGHTS = "segmenter.json", "model.safetensors"
 
 TILES = (8, 8192)
 """Least and largest side of a model's windows in pixels."""
-
-SCALES = (0.25, 4.0)
-"""Least and largest factor of an image's sides that a model averages over."""
 
 UNFIT = (
     *(TypeError, ValueError, LookupError, AttributeError, AssertionError),
@@ -78,7 +76,7 @@ def load_description(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{file} was altered (its digest differs)", "the file as it was saved", "copy or train it again"
         )
-    if odd := sorted((set(data) - {"scales"}) ^ set(_KINDS)):
+    if odd := sorted((set(data) - {"scales", "temperature"}) ^ set(_KINDS)):
         raise ArtifactError(f"{file} with missing or unknown keys {', '.join(odd)}", f"exactly {', '.join(_KINDS)}")
     for key, kind in _KINDS.items():
         if not isinstance(data[key], kind) or isinstance(data[key], bool):
@@ -89,6 +87,7 @@ def load_description(folder: Path) -> dict[str, Any]:
     check_tile(data["tile"], str(file))
     if not isinstance(data.get("scales", []), list):
         raise ArtifactError(f"{file} with scales {data['scales']!r}", "a JSON list")
+    check_temperature(data.get("temperature", 1.0), str(file))
     try:
         Spec.from_dict(data["spec"])
     except (DataError, *UNFIT) as error:
@@ -106,19 +105,6 @@ def check_tile(tile: int, holder: str) -> None:
     """
     if isinstance(tile, bool) or not TILES[0] <= tile <= TILES[1]:
         raise ArtifactError(f"{holder} with tile {tile}", f"a side of {TILES[0]} to {TILES[1]} pixels")
-
-
-def check_scales(scales: Sequence[float], holder: str) -> tuple[float, ...]:
-    """Return scales as they are used.
-
-    Raises:
-        ArtifactError: There are none, or more than eight, or one is out of `SCALES`.
-    """
-    numbers = all(isinstance(scale, int | float) and not isinstance(scale, bool) for scale in scales)
-    if not numbers or not 1 <= len(scales) <= 8 or not all(SCALES[0] <= scale <= SCALES[1] for scale in scales):
-        expected = f"1 to 8 numbers from {SCALES[0]:g} to {SCALES[1]:g}"
-        raise ArtifactError(f"{holder} with the scales {list(scales)}", expected)
-    return tuple(map(float, scales))
 
 
 def find_segmenter(path: Path | str) -> Path:

@@ -18,7 +18,6 @@ from geodistill.description import (
     DESCRIPTION,
     UNFIT,
     WEIGHTS,
-    check_scales,
     check_tile,
     find_segmenter,
     load_description,
@@ -27,6 +26,7 @@ from geodistill.description import (
 from geodistill.errors import ArtifactError, UnknownNameError
 from geodistill.files import atomic_path
 from geodistill.lazy import choose, load
+from geodistill.limits import check_scales
 from geodistill.nn.output import Normalised, logits_over_scales
 from geodistill.nn.weights import check_weights, sha256_of, weights_hash
 from geodistill.spec import Spec
@@ -71,6 +71,11 @@ class Segmenter(nn.Module):
     """Whether nothing but itself can run it: no other backend, precision or compiler."""
 
     scales: tuple[float, ...] = (1.0,)
+    """Factors of the image's sides that its answers are averaged over."""
+
+    temperature = 1.0
+    """What its logits are divided by, so that its confidence is how often it is right; see `best_temperature`."""
+
     files: tuple[Path, ...] = ()
     """The files that it reads while it is used: none once it is loaded."""
 
@@ -127,7 +132,8 @@ class Segmenter(nn.Module):
                 f"(batch, {self.spec.channels}, height, width) with the bands {', '.join(self.spec.bands)}",
             )
         context = {} if not self.prompts else {"prompt": self._prompt(image, prompt)}
-        return logits_over_scales(lambda sized: self.network(sized, **context).logits, image, self.scales)
+        logits = logits_over_scales(lambda sized: self.network(sized, **context).logits, image, self.scales)
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def predict(
         self,
@@ -168,11 +174,13 @@ class Segmenter(nn.Module):
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that its outputs follow from: network, weights, classes, bands, normalisation."""
         about = {"name": self.name, "arguments": self.arguments, "spec": self.spec.to_dict(), "tile": self.tile}
-        about |= self._stored_scales()
+        about |= self._settings()
         return hashlib.sha256(f"{json.dumps(about, sort_keys=True)} {weights_hash(self)}".encode()).hexdigest()
 
-    def _stored_scales(self) -> dict[str, list[float]]:
-        return {} if self.scales == (1.0,) else {"scales": list(self.scales)}
+    def _settings(self) -> dict[str, Any]:
+        """Return scales and temperature where they are not 1."""
+        scales = {} if self.scales == (1.0,) else {"scales": list(self.scales)}
+        return scales | ({} if self.temperature == 1 else {"temperature": self.temperature})
 
     def with_scales(self, scales: Sequence[float]) -> Segmenter:
         """Return the same model, weights shared, that averages over other scales.
@@ -193,6 +201,7 @@ class Segmenter(nn.Module):
         arguments = self.arguments | arguments
         placed = Segmenter.from_network(self.name, arguments, self.spec, state, self.tile, self.provenance, self.scales)
         device = next(self.parameters()).device
+        placed.temperature = self.temperature
         return placed.to(device=device).to(memory_format=torch.channels_last)
 
     def _prompt(self, image: Tensor, prompt: Tensor | None) -> Tensor:
@@ -255,7 +264,7 @@ class Segmenter(nn.Module):
                 "tile": self.tile,
                 "weights_sha256": sha256_of(weights),
                 "provenance": self.provenance,
-                **self._stored_scales(),
+                **self._settings(),
             }
             write_description(folder, about)
             # safetensors lets only the owner read, whatever the umask.
@@ -278,9 +287,12 @@ class Segmenter(nn.Module):
         data = _read_description(folder)
         weights = folder / WEIGHTS
         spec, network = Spec.from_dict(data["spec"]), data["network"]
-        check_weights(weights, data["weights_sha256"], lambda: _build(network["name"], network["arguments"], spec))
+        check_weights(
+            weights, DESCRIPTION, data["weights_sha256"], lambda: _build(network["name"], network["arguments"], spec)
+        )
         scales = data.get("scales", (1.0,))
         segmenter = cls(network["name"], network["arguments"], spec, data["tile"], data["provenance"], scales)
+        segmenter.temperature = data.get("temperature", 1.0)
         try:
             segmenter.network.network.load_state_dict(load_file(weights))
         except (SafetensorError, RuntimeError) as error:

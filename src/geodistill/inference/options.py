@@ -8,8 +8,8 @@ from typing import Literal, TypedDict, get_args
 
 from geodistill.backends import BACKENDS as KNOWN_BACKENDS
 from geodistill.backends import PRECISIONS as KNOWN_PRECISIONS
-from geodistill.description import check_scales
 from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.limits import check_scales
 
 BACKENDS = ("auto", *KNOWN_BACKENDS)
 PRECISIONS = ("auto", *KNOWN_PRECISIONS)
@@ -54,9 +54,9 @@ class SlidingOptions:
         overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
         blend: ``cosine`` (of probabilities) or ``none`` (each pixel from the window whose centre is nearest).
         tta: Average over ``none`` (the image as it is), ``flips`` (4 mirrors) or ``d4`` (8 mirrors and turns).
+        scales: Factors of the windows' sides that probabilities are averaged over; the model's own where not given.
         confidence: Make a layer of how sure the network is of the chosen class, uint8.
         confidence_as: What that is, among `SURENESS`.
-        scales: Factors of the windows' sides that probabilities are averaged over; the model's own where not given.
         probabilities: Sample type of a layer with one band per class, among `SAMPLES`; ``None`` for no such layer.
         readers: Threads that read at once; by default 1, or 4 for a source on the network.
         keep_going: Make recorded holes of what cannot be read.

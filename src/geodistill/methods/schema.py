@@ -8,9 +8,9 @@ from typing import Any, Literal, Self
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.manifest import Row
-from geodistill.description import check_scales
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import choose
+from geodistill.limits import check_scales
 from geodistill.methods.method import Method
 from geodistill.methods.schedule import ScheduleConfig
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
@@ -115,6 +115,8 @@ class TrainerConfig:
         accumulate: Batches whose gradients make one step; their mean counts each batch alike.
         predict_scales: Factors of an image's sides that the trained model, which keeps them, averages over: 0.75, 1 and
             1.5 take 3.8 times the time. Validation in the run has the image's own size alone.
+        calibrate: Fit a temperature on the validation images at the end, which the model keeps: its confidence is then
+            about how often it is right. Classes stay as they are.
         max_hours: Longest time for the steps on labels, over all calls; the run ends with the weights it has then.
     """
 
@@ -131,6 +133,7 @@ class TrainerConfig:
     ema: float | None = None
     accumulate: int = 1
     predict_scales: tuple[float, ...] = (1.0,)
+    calibrate: bool = False
     max_hours: float | None = None
 
     def __post_init__(self) -> None:

@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from geodistill.description import DESCRIPTION
 from geodistill.errors import ArtifactError
 
 _MOST_PARTS = 10_000
@@ -131,11 +130,12 @@ def few_parts(most: int) -> Iterator[None]:
             hook.remove()
 
 
-def check_weights(weights: Path, digest: str, build: Callable[[], nn.Module]) -> None:
+def check_weights(weights: Path, description: str, digest: str, build: Callable[[], nn.Module]) -> None:
     """Make sure that a Segmenter's file holds the weights that its description is of, before anything is made of them.
 
     Args:
         weights: The file.
+        description: Name of the file that describes it.
         digest: SHA-256 of the file that is described.
         build: Returns the network that is described, on torch's current device.
 
@@ -148,21 +148,21 @@ def check_weights(weights: Path, digest: str, build: Callable[[], nn.Module]) ->
     try:
         if sha256_of(weights) != digest:
             raise ArtifactError(
-                f"{weights} is not the file that {DESCRIPTION} describes (its SHA-256 differs)",
+                f"{weights} is not the file that {description} describes (its SHA-256 differs)",
                 "unaltered weights",
                 again,
             )
         with safe_open(weights, "pt") as file:
             stored = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{weights} does not fit {DESCRIPTION} ({error})", "the weights saved with it") from error
+        raise ArtifactError(f"{weights} does not fit {description} ({error})", "the weights saved with it") from error
     # On torch's device without memory: a description of a giant costs nothing until its weights are there.
     with torch.device("meta"), few_parts(4 * len(stored) + _MOST_PARTS):
         network = build()
     needed = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     if odd := sorted(key for key in {*stored, *needed} if stored.get(key) != needed.get(key)):
         raise ArtifactError(
-            f"{weights} does not fit {DESCRIPTION} ({odd[0]} is {stored.get(odd[0])}, not {needed.get(odd[0])};"
+            f"{weights} does not fit {description} ({odd[0]} is {stored.get(odd[0])}, not {needed.get(odd[0])};"
             f" {len(odd)} tensors differ)",
             "the weights saved with it",
         )

@@ -49,9 +49,14 @@ def _painted(rng: np.random.Generator, mask: NDArray[np.uint8], contrast: float,
 
 
 def faint_class(rng: np.random.Generator, test: bool) -> Pixels:
-    """Return an image of a class that is hard to see, so that each step of few crops pulls another way."""
+    """Return an image of a class that is hard to see; to learn from, one label in three is wrong.
+
+    Each step of few crops then pulls another way, and at a constant rate the weights never come to rest.
+    """
     mask = _blobs(rng, 4, 16)
-    return _painted(rng, mask, 30, 35), mask
+    image = _painted(rng, mask, 30, 35)
+    wrong = np.kron(rng.random((SIDE // 4, SIDE // 4)) < 1 / 3, np.ones((4, 4), bool))
+    return image, (mask if test else np.where(wrong, 1 - mask, mask).astype(np.uint8))
 
 
 def rare_class(rng: np.random.Generator, test: bool) -> Pixels:

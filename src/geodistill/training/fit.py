@@ -21,7 +21,7 @@ from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, RecipeError, printable
 from geodistill.lazy import load
-from geodistill.methods.method import Method
+from geodistill.methods.method import Method, no_context
 from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.outputs import check_outputs
@@ -101,6 +101,7 @@ def fit(
         pixels = () if statistics is None else statistics.class_pixels.get("train", ())
         context = BuildContext(spec, rows=data.rows, sets=sets, class_pixels=pixels, data_spec=data.spec)
         method = build_method(recipe, context)
+        _refuse_uncalibrated(recipe, data, method)
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
         notes = [*data.notes, *method.notes, *([] if note is None else [note])]
         if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind
@@ -174,6 +175,20 @@ def _refuse_without_manifest(recipe: Recipe) -> None:
         raise RecipeError("teacher.cache with datasets of tensors", "a manifest, whose views can be kept")
     if recipe.trainer.devices > 1:
         raise RecipeError(f"trainer.devices {recipe.trainer.devices} with datasets of tensors", "a manifest, or 1")
+
+
+def _refuse_uncalibrated(recipe: Recipe, data: DataModule, method: Method) -> None:
+    """Refuse a temperature that cannot be fitted, before anything is trained.
+
+    Raises:
+        RecipeError: There is nothing to fit it to, or the network takes more than images.
+    """
+    if not recipe.trainer.calibrate:
+        return
+    if data.sets or not data.manifest.rows("val"):
+        raise RecipeError("trainer.calibrate without validation images", "one data set with a val split")
+    if method.context is not no_context:
+        raise RecipeError(f"trainer.calibrate with {recipe.method}, which reads places", "a network of images alone")
 
 
 def _refuse_inputs(run: Path, recipe: Recipe, data: DataModule) -> None:
@@ -263,6 +278,11 @@ def _save_outcome(
     parts = (method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)
     segmenter = Segmenter.from_network(*parts, recipe.trainer.predict_scales)
     if trainer.is_global_zero:
+        if recipe.trainer.calibrate:
+            tiles = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]  # Lightning sets it
+            segmenter.temperature = load("geodistill.training.calibration:fit_temperature")(
+                segmenter, tiles, task.device
+            )
         if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
             _save_set_segmenters(run / "segmenters", segmenter, task.sets, set_miou, recipe.data)
         segmenter.save(run / "segmenter")

@@ -36,8 +36,11 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
     recipe, more = _taught(recipe, manifest)
     trainer, data = recipe.trainer, recipe.data
     kept = f"the better of the weights and their average on {len(manifest.rows('val')):,} validation images is kept"
+    if trainer.calibrate:
+        kept += ", its confidence fitted to them"
     if not manifest.rows("val"):
         kept = "there are no validation images: the average of the last weights is kept"
+        recipe = replace(recipe, trainer=replace(trainer, calibrate=False))
     steps = f"steps: {trainer.max_steps:,} of {data.batch_size} crops of {data.crop} x {data.crop} px; {kept}"
     return recipe, [start, labels, more, steps]
 

@@ -39,8 +39,8 @@ def fit_temperature(segmenter: Segmenter, batches: Iterable[Batch], device: torc
         mask = batch["mask"].flatten()
         labelled = torch.nonzero(mask != IGNORE_INDEX)[:, 0]
         chosen = labelled[:: max(len(labelled) // PIXELS, 1)][:PIXELS]
-        found = segmenter(batch["image"].to(device)).float().permute(0, 2, 3, 1).flatten(0, 2).cpu()
-        logits.append(found[chosen])
+        answer = segmenter(batch["image"].to(device)).float().permute(0, 2, 3, 1).flatten(0, 2).cpu()
+        logits.append(answer[chosen])
         classes.append(mask[chosen].long())
     segmenter.to("cpu")
     if not sum(map(len, classes)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import timm
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -83,7 +84,8 @@ class Encoder(nn.Module):
         height, width = image.shape[-2:]
         multiple = math.lcm(*self.strides)
         padded = F.pad(image, (0, -width % multiple, 0, -height % multiple))
-        if self.training and not self._looked_for_folded:
+        # Without gradients it is a trial, after which all is put back.
+        if self.training and torch.is_grad_enabled() and not self._looked_for_folded:
             self._looked_for_folded = True
             if is_folded(self.body):
                 unfold_norms(self.body, padded)

@@ -194,6 +194,7 @@ def evaluate(
     *,
     overlap: float = 0.25,
     flips: bool = False,
+    scales: Sequence[float] | None = None,
     subset: Sequence[str] | None = None,
     device: str = "auto",
 ) -> Scores:
@@ -206,6 +207,7 @@ def evaluate(
         out: Directory that gets tables, pictures, images and ``report.html``; nothing is written without one.
         overlap: Overlap of the sliding window, 0 to 0.75.
         flips: Average over four mirrors.
+        scales: Average over the image at these factors of its size; the model's own where not given.
         subset: Classes the means are taken over, by default all.
         device: ``auto``, ``cpu``, ``cuda`` ...
 
@@ -226,7 +228,8 @@ def evaluate(
     from geodistill.report.contents import ReportOptions
     from geodistill.report.write import write_report
 
-    options = EvaluateOptions(overlap=overlap, flips=flips, subset=subset, device=device)
+    sizes = None if scales is None else tuple(scales)
+    options = EvaluateOptions(overlap=overlap, flips=flips, scales=sizes, subset=subset, device=device)
     scores = score(model, data, split, out, options)
     if out is not None:
         write_report(out, Path(out) / REPORT, ReportOptions(speed=False))

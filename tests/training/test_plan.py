@@ -41,7 +41,8 @@ def test_with_weights_the_encoder_learns_more_slowly(town: Path, monkeypatch: py
     monkeypatch.setattr(plan, "build_encoder", lambda *arguments: None)
     recipe, lines = plan_student(load_recipe("student", {"data.manifest": town}))
     assert recipe.network.encoder_weights == "pretrained"
-    assert recipe.optimizer.encoder_lr == 3e-4
+    assert recipe.optimizer.encoder_lr is not None
+    assert recipe.optimizer.encoder_lr < recipe.optimizer.lr
     assert "pretrained weights" in lines[0]
 
 

@@ -105,6 +105,7 @@ class EvaluateKeys:
         split: Split to score on.
         overlap: Overlap of the sliding window, 0 to 0.75.
         flips: Average over horizontal and vertical mirrors.
+        scales: Factors of the windows' sides that probabilities are averaged over; the model's own where not given.
         classes: Classes that the means are taken over, by default all.
         class_map: Class of the set by class of the model, for a set of other classes.
         gsd: Metres per pixel that images are brought to first.
@@ -117,6 +118,7 @@ class EvaluateKeys:
     split: Literal["train", "val", "test"] = "test"
     overlap: float = 0.25
     flips: bool = False
+    scales: tuple[float, ...] | None = None
     classes: tuple[str, ...] | None = None
     class_map: Mapping[str, str] | None = None
     gsd: float | None = None

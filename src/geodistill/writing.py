@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,11 @@ def json_text(value: Any, indent: int | None = None) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, indent=indent)
     return text
+
+
+def json_number(value: float) -> float | None:
+    """Return a figure as JSON has it: ``None`` where it is not finite."""
+    return float(value) if math.isfinite(value) else None
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

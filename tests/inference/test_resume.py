@@ -187,7 +187,9 @@ def test_a_corrupt_block_stops_the_run_or_becomes_a_recorded_hole(scene: Path, t
     told = run(broken, tmp_path / "map.tif")[0]
     assert "broken.tif is truncated or corrupt at row 128, column 0" in told or "corrupt at row" in told
     assert told.endswith("finished rows are kept: the same command with --resume goes on from them")
-    run(broken, tmp_path / "map.tif", resume=True, keep_going=True)
+    run(broken, tmp_path / "map.tif", resume=True, keep_going=True, unlike=True)
+    with rasterio.open(tmp_path / "map_unlike.tif") as file:
+        assert (file.read(1)[2] == 255).all()  # a row of cells of 64 pixels
     with rasterio.open(tmp_path / "map.tif") as file:
         classes, tags = file.read(1), file.tags()
     holes = json.loads(tags["HOLES"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import sys
 import time
@@ -22,7 +21,7 @@ from geodistill.files import atomic_path
 from geodistill.inference.network import load_on
 from geodistill.metrics import Scores
 from geodistill.segmenter import Segmenter
-from geodistill.writing import csv_text
+from geodistill.writing import csv_text, json_number
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def compare(
     here: dict[Path, Scores] = {}
     if manifest is not None:
         here = {folder: evaluate(segmenter, manifest, split, options=options) for folder, segmenter in loaded.items()}
-    scores = {f: _known(here[f].miou) if f in here else stored_miou(segmenter) for f, segmenter in loaded.items()}
+    scores = {f: json_number(here[f].miou) if f in here else stored_miou(segmenter) for f, segmenter in loaded.items()}
     compared, notes = [], list(family.notes)
     for (folder, segmenter), rate in zip(loaded.items(), rates, strict=True):
         above = family.teachers[folder]
@@ -274,15 +273,11 @@ def stored_miou(segmenter: Segmenter) -> float | None:
     """Return the validation mIoU, 0..1, that a Segmenter was saved with."""
     scores = segmenter.provenance.get("scores")
     miou = scores.get("validation_miou") if isinstance(scores, dict) else None
-    return _known(miou) if isinstance(miou, int | float) else None
+    return json_number(miou) if isinstance(miou, int | float) else None
 
 
 def _ends(model: ComparedModel) -> str:
     return "" if model.interval is None else f"  {100 * model.interval[0]:.1f} to {100 * model.interval[1]:.1f}"
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
 
 
 def _data(segmenter: Segmenter) -> object:

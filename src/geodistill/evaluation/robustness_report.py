@@ -80,5 +80,6 @@ def _picture(measured: Robustness) -> Figure:
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     broken = f"; red: loses more than {100 * BREAKS:.0f} points" if any(row.breaks for row in measured.rows) else ""
-    figure.suptitle(f"{measured.images} images, 95 % bootstrap intervals{broken}", fontsize=10)
+    about = f"{measured.images} images of {measured.groups} groups, 95 % bootstrap intervals"
+    figure.suptitle(about + broken, fontsize=10)
     return figure

@@ -101,7 +101,14 @@ def outline_on(grid: Grid, path: Path | str, source: str) -> Outline:
         stat = Path(path).stat()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error})", "a vector file of polygons") from error
-    table = _read(str(path), (stat.st_size, stat.st_mtime_ns))
+    return _clipped(grid, str(path), (stat.st_size, stat.st_mtime_ns), source)
+
+
+@lru_cache(maxsize=4)
+def _clipped(grid: Grid, path: str, stamp: tuple[int, int], source: str) -> Outline:
+    """Clip the polygons of a file to a raster; once for all who ask, since there may be many."""
+    table = _read(path, stamp)
+    assert grid.crs is not None
     moved = table.to_crs(grid.crs.to_wkt()).geometry.to_numpy()
     a = ~grid.transform
     pixels = shapely.transform(moved, lambda xy: np.c_[a.a * xy[:, 0] + a.b * xy[:, 1] + a.c,

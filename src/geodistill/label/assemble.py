@@ -25,7 +25,6 @@ from geodistill.label.ledger import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFES
 from geodistill.label.pixels import unlabelled_colour
 from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.tiles import TileId
-from geodistill.lazy import load
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import json_text
@@ -143,9 +142,7 @@ def _write_instances(run: LabelRun, tiles: Iterator[tuple[ImageBoxes, Window, Ti
                 ids = {"id": number, "image_id": len(images), "category_id": category_id(instance["mask_value"])}
                 _item(file, number, ids | instance)
             row = _row(run.out, image, window, files)
-            if row.gsd is None and image.source is not None and run.settings.format == "dota":
-                row = replace(row, gsd=load("geodistill.label.formats.dota:dota_gsd")(image.source))
-            written.append(_WrittenTile(image.key, files.bands, row))
+            written.append(_WrittenTile(image.key, files.bands, replace(row, gsd=row.gsd or image.gsd)))
         file.write('\n],\n"images": [')
         for position, entry in enumerate(images, 1):
             _item(file, position, entry)

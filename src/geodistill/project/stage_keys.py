@@ -108,7 +108,7 @@ def _named(places: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _resolved(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stage's settings with the defaults of its verb, but for those that change no result."""
-    options = [each for target in KINDS[kind].options for each in fields(load(target))]
+    options = [each for target in reversed(KINDS[kind].options) for each in fields(load(target))]
     values = {each.name: _default(each) for each in options if each.name in key_types(kind)}
     values |= typed_values(settings, key_types(kind), kind)
     plain: dict[str, Any] = to_jsonable_python(values)

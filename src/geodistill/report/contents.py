@@ -37,7 +37,7 @@ class ReportOptions:
         beside: Other runs or Segmenters to set the model beside; its teacher is, where it is at hand.
         speed: Time the models, which takes a few seconds each.
         device: Where they are timed.
-        title: Heading of the page; the folder's name by default.
+        title: Heading of the page; the name of the folder by default, or of the project.
         map: A map that ``predict`` wrote, shown with its confidence where that lies beside it.
         scene: What the map was made of.
         map_mb: Megabytes of the map that go into the page; what is finer goes into a folder beside it.

@@ -10,12 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import rasterio
-import yaml
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from geodistill.colours import hexadecimal
+from geodistill.data.mask_files import legend_text
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.raster import Grid
@@ -233,9 +232,5 @@ def write_dataset(directory: Path | str, region: TownRegion, count: int, size: i
         for number in range(seed, seed + count)
     ]
     with atomic_path(root / "legend.yaml") as part:
-        classes = {
-            name: {"colour": hexadecimal(colour), "value": value}
-            for name, colour, value in zip(LEGEND.names, LEGEND.colours, LEGEND.values, strict=True)
-        }
-        part.write_text(yaml.safe_dump({"classes": classes}, sort_keys=False), encoding="utf-8")
+        part.write_text(legend_text(LEGEND), encoding="utf-8")
     return paths

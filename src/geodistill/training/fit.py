@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import lightning
@@ -20,6 +19,7 @@ from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, RecipeError, printable
+from geodistill.extras import installed_versions
 from geodistill.lazy import load
 from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext, Recipe
@@ -258,7 +258,7 @@ def _save_outcome(
         "step": step,
         **({"weights": "averaged"} if averaged else {}),
         **({"notes": lines} if (lines := method.objective.lines()) else {}),
-        "versions": {name: version(name) for name in ("geodistill", "torch", "timm", "segmentation-models-pytorch")},
+        "versions": installed_versions("geodistill", "torch", "timm", "segmentation-models-pytorch"),
     }
     segmenter = Segmenter.from_network(method.name, method.arguments, task.spec, weights, recipe.data.crop, provenance)
     if trainer.is_global_zero:

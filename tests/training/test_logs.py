@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from geodistill.training.logs import run_loggers
+from geodistill.training.trainer import run_loggers
 
 
 class Killed(BaseException):

@@ -10,8 +10,8 @@ import torch
 
 from geodistill.training import precision
 from geodistill.training.fit import fit
-from geodistill.training.precision import choose_precision, cpu_has_bfloat16
 from geodistill.training.recipe import load_recipe
+from geodistill.training.trainer import choose_precision, cpu_has_bfloat16
 
 
 @pytest.mark.parametrize("asked", ["32-true", "bf16-mixed", "16-mixed"])

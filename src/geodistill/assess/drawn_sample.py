@@ -14,8 +14,8 @@ from geodistill.assess.strata import BOUNDARY, StratumStrip, stratum_strips
 from geodistill.assess.training_places import TrainingPlaces
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError
+from geodistill.files import check_outputs, check_suffix
 from geodistill.inference.map_file import read_map_grid, read_map_legend, small_cache
-from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster.ground import Ground
 from geodistill.spec import IGNORE_INDEX, Legend
 

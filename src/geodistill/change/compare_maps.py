@@ -12,13 +12,13 @@ from geodistill.change.map_pair import MapPair
 from geodistill.change.matrix import ChangeMatrix
 from geodistill.change.write_change import write_change
 from geodistill.errors import RecipeError
+from geodistill.files import check_outputs, check_suffix
 from geodistill.inference.checkpoint import open_work, remove_work
 from geodistill.inference.geotiff import map_beside
 from geodistill.inference.map_file import read_map_grid, read_map_legend, small_cache
 from geodistill.inference.options import check_vector
 from geodistill.inference.style import style_files, write_style
 from geodistill.inference.vector import VectorMap, write_vectors
-from geodistill.outputs import check_outputs, check_suffix
 from geodistill.version import __version__
 
 

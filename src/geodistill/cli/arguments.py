@@ -160,7 +160,8 @@ class OptionGroup:
             help = f"{help}; also without {name}"
         help = f"{help} ({f'default: {words}' if words else 'required'})".replace("%", "%%")
         metavar = "N" if metavar is None and nargs is None and type in (int, float) else metavar
-        action = self._group.add_argument(name, type=type, default=default, nargs=nargs, help=help, metavar=metavar)
+        flags = (name, "-o") if name == "--out" else (name,)
+        action = self._group.add_argument(*flags, type=type, default=default, nargs=nargs, help=help, metavar=metavar)
         self._parser.options.append(Option(action, self._title, known, words))
 
     def switch(self, name: str, help: str, *, default: bool | None = False, otherwise: str = "") -> None:

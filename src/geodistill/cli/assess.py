@@ -80,8 +80,7 @@ def estimate(argv: Sequence[str]) -> None:
     """Estimate areas and accuracies from interpreted points."""
     args = parse(estimate_parser(), argv)
     from geodistill.assess.estimate import estimate_areas
-    from geodistill.files import atomic_path
-    from geodistill.outputs import check_outputs, check_suffix
+    from geodistill.files import atomic_path, check_outputs, check_suffix
     from geodistill.writing import csv_text
 
     if args.csv:

@@ -58,8 +58,7 @@ def change(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--simplify"], "without --vector")
     from geodistill.change.compare_maps import ChangeOptions, change_outputs, compare_maps
     from geodistill.change.legends import parse_renames
-    from geodistill.files import atomic_path
-    from geodistill.outputs import check_outputs, check_suffix
+    from geodistill.files import atomic_path, check_outputs, check_suffix
     from geodistill.writing import csv_text
 
     renames = parse_renames(args.map or [])

@@ -69,8 +69,8 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
     from geodistill.evaluation.object_scores import ObjectScoring
     from geodistill.evaluation.results import REPORT, model_files
+    from geodistill.files import check_outputs, check_suffix
     from geodistill.inference.location import LocationHint
-    from geodistill.outputs import check_outputs, check_suffix
     from geodistill.report.contents import ReportOptions
     from geodistill.report.page import PAGES
     from geodistill.report.write import write_report

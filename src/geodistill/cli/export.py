@@ -69,7 +69,7 @@ def _check_outputs(segmenter: Segmenter, args: Namespace, is_folder: bool) -> No
     """Make sure that no file of the model, nor what else is named, is written over."""
     from geodistill.description import DESCRIPTION, WEIGHTS, find_segmenter
     from geodistill.exports.onnx import int8_beside, text_beside
-    from geodistill.outputs import check_outputs
+    from geodistill.files import check_outputs
 
     folder, out = find_segmenter(args.model), Path(args.out)
     read = [

@@ -22,8 +22,7 @@ from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError
-from geodistill.files import atomic_path
-from geodistill.outputs import check_outputs, check_suffix
+from geodistill.files import atomic_path, check_outputs, check_suffix
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
 

@@ -9,9 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.evaluation.robustness import BREAKS, Interval, Robustness
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, check_outputs
 from geodistill.folders import claim_files, hold_folder
-from geodistill.outputs import check_outputs
 from geodistill.writing import csv_text, json_text
 
 FILES = ("robustness.json", "robustness.csv", "robustness.png")

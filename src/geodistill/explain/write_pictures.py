@@ -17,9 +17,8 @@ from geodistill.evaluation.results import model_files
 from geodistill.evaluation.shown_images import class_bytes, photo_bytes
 from geodistill.explain.components import Components, as_colours, principal_components, similarities, turned_to
 from geodistill.explain.explanation import Explanation, explain_image, read_part, teacher_of
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, check_outputs, check_suffix
 from geodistill.inference.network import load_on
-from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Window
 from geodistill.raster.source import source_files
 from geodistill.report.gallery import GalleryImage, gallery

@@ -16,7 +16,7 @@ from geodistill.backends.graph_facts import is_graph
 from geodistill.description import find_segmenter
 from geodistill.engine import Engine, run_tasks
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
-from geodistill.files import LONGEST_NAME
+from geodistill.files import LONGEST_NAME, check_outputs
 from geodistill.inference.aoi import ElsewhereError, outline_on
 from geodistill.inference.geotiff import map_beside, preview_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
@@ -29,7 +29,6 @@ from geodistill.inference.style import style_files
 from geodistill.inference.unlike import unlike_beside
 from geodistill.inference.worker import SceneTask, Worker, offline_where
 from geodistill.nn.device import device_name
-from geodistill.outputs import check_outputs
 from geodistill.raster import IMAGE_SUFFIXES, Raster
 from geodistill.raster.source import is_local
 from geodistill.segmenter import Segmenter, read_description

@@ -16,13 +16,12 @@ import cv2
 
 from geodistill.colours import Colour, hexadecimal
 from geodistill.errors import RecipeError
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, check_outputs
 from geodistill.label.doubts import LOW_SCORE, Shown, ViewedImage, choose_views
 from geodistill.label.export import LabelSet, load_label_set, progress_bar
 from geodistill.label.ledger import ACCOUNT
 from geodistill.label.overlays import Picture, contact_sheet, draw_view, instance_colour
 from geodistill.label.pixels import write_picture
-from geodistill.outputs import check_outputs
 from geodistill.reading import read_object
 
 CONTACT, PAGE = "contact.png", "index.html"

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError, output_error
 from geodistill.files import atomic_path
 from geodistill.methods.teacher import Compute, Storage

@@ -90,7 +90,7 @@ def is_local(source: str) -> bool:
 
 def vsi_name(source: str) -> str:
     """Return the name by which GDAL opens a source."""
-    if (web_map := description(source)) is not None:
+    if "#zoom=" in source and (web_map := description(source)) is not None:
         return web_map
     if re.match(r"^https?://", source, re.IGNORECASE):
         return f"/vsicurl/{source}"

@@ -111,8 +111,9 @@ class Contents:
         if self.evaluations:
             sections += _evaluation_sections(self.evaluations[0])
         if options.speed and self.segmenter is not None:
-            models = [self.training.folder if self.training is not None else self.folder, *options.beside]
-            sections.append(cost_section(compare(models, device=options.device)))
+            model = self.training.folder if self.training is not None else self.folder
+            loaded = {model: self.segmenter}
+            sections.append(cost_section(compare([model, *options.beside], device=options.device, loaded=loaded)))
         if self.training is not None:
             sections.append(learning_section(self.training))
         if self.manifest is not None:

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, check_outputs
 from geodistill.inference.geotiff import map_beside
-from geodistill.outputs import check_outputs
 from geodistill.raster.source import source_files
 from geodistill.report.contents import ReportOptions
 from geodistill.report.map_layers import CutMap, cut_map

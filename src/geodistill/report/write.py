@@ -7,9 +7,8 @@ from pathlib import Path
 
 from geodistill.errors import DataError
 from geodistill.evaluation.comparison import Comparison
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, check_outputs, check_suffix
 from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
-from geodistill.outputs import check_outputs, check_suffix
 from geodistill.report.contents import ReportOptions, find_contents
 from geodistill.report.cost import cost_section
 from geodistill.report.label_sections import label_page

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from geodistill.data.manifest import Manifest
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError, output_error
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, check_outputs
 from geodistill.folders import (
     empty_folder,
     foreign_files,
@@ -28,7 +28,6 @@ from geodistill.folders import (
     sweep,
 )
 from geodistill.methods.schema import Recipe
-from geodistill.outputs import check_outputs
 from geodistill.raster.source import every_file, stamp_of
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
 from geodistill.training.recipe import recipe_dict

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.methods.kda.network import KdaNetwork, KdaNetworkConfig

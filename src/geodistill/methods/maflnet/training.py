@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective

@@ -57,6 +57,16 @@ def atomic_path(path: Path | str, kind: str = "folder") -> Iterator[Path]:
         remove(part)
 
 
+def write_text(path: Path | str, text: str, errors: str = "strict") -> None:
+    """Write a file of UTF-8 whole or not at all, its lines as they are; ``errors`` as in `str.encode`.
+
+    Raises:
+        OutputError: It cannot be written, or is not ours.
+    """
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8", errors=errors, newline="")
+
+
 def _exchange(path: Path, part: Path, kind: str) -> None:
     """Put a new folder in the place of an old one; where it is cut short, `_sweep_beside` puts the old one back."""
     refuse_foreign(path, kind)  # once more: writing may have taken hours

@@ -80,7 +80,7 @@ def estimate(argv: Sequence[str]) -> None:
     """Estimate areas and accuracies from interpreted points."""
     args = parse(estimate_parser(), argv)
     from geodistill.assess.estimate import estimate_areas
-    from geodistill.files import atomic_path, check_outputs, check_suffix
+    from geodistill.files import check_outputs, check_suffix, write_text
     from geodistill.writing import csv_text
 
     if args.csv:
@@ -90,8 +90,7 @@ def estimate(argv: Sequence[str]) -> None:
     if args.csv:
         rows = estimated.rows()
         text = csv_text([list(rows[0]), *([row[key] for key in rows[0]] for row in rows)])
-        with atomic_path(args.csv) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(args.csv, text)
     print_result(args.json, estimated.to_dict(), str(estimated))
 
 

@@ -183,7 +183,7 @@ def _add_machines(parser: VerbParser) -> None:
 
 def model_of(parser: VerbParser, args: Namespace) -> Segmenter | str:
     """Return the model as `predict` takes it: an ONNX file is opened with what the flags say of it."""
-    from geodistill.backends.graph_facts import is_graph
+    from geodistill.description import is_graph
 
     if not is_graph(args.model):
         refuse_idle(parser, args, ["--classes", "--scale", "--model-gsd", "--tile"], "without an ONNX file as --model")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from geodistill.description import WEIGHTS, find_segmenter
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.inference.network import load_on
 from geodistill.metrics import Scores
 from geodistill.segmenter import Segmenter
@@ -109,8 +109,7 @@ class Comparison:
         rows = [list(asdict(self.models[0])), *(list(asdict(model).values()) for model in self.models)]
         for row in rows[1:]:
             row[-1] = "" if row[-1] is None else "{:.4f} to {:.4f}".format(*row[-1])
-        with atomic_path(path) as part:
-            part.write_text(csv_text(rows), encoding="utf-8", newline="")
+        write_text(path, csv_text(rows))
 
 
 def compare(

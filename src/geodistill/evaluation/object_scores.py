@@ -15,7 +15,7 @@ from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.evaluation.intervals import interval, resample
 from geodistill.evaluation.object_counts import COLUMNS, THRESHOLDS, count_objects
 from geodistill.evaluation.results import OBJECTS
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.metrics import ratio
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import aligned, json_number, json_text
@@ -64,8 +64,7 @@ class ObjectScores:
         Raises:
             OutputError: It cannot be written.
         """
-        with atomic_path(Path(out) / OBJECTS) as part:
-            part.write_text(json_text(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(Path(out) / OBJECTS, json_text(self.to_dict(), indent=2) + "\n")
 
     def __str__(self) -> str:
         heads = {"f1_averaged": "f1 averaged", "boundary_iou": "boundary IoU", "boundary_f1": "boundary f1"}

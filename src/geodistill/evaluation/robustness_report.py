@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.evaluation.robustness import BREAKS, Interval, Robustness
-from geodistill.files import atomic_path, check_outputs
+from geodistill.files import atomic_path, check_outputs, write_text
 from geodistill.folders import claim_files, hold_folder
 from geodistill.writing import csv_text, json_text
 
@@ -40,8 +40,7 @@ def write_report(out: Path, measured: Robustness, about: dict[str, Any]) -> None
         claim_files(out, KIND, FILES)
         texts = (json_text({"about": about, **measured.to_dict()}, indent=2) + "\n", csv_text(_lines(measured)))
         for name, text in zip(FILES, texts, strict=False):
-            with atomic_path(out / name) as part:
-                part.write_text(text, encoding="utf-8", newline="")
+            write_text(out / name, text)
         with atomic_path(out / FILES[2]) as part:
             _picture(measured).savefig(part, format="png")
 

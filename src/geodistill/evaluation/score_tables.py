@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from geodistill.evaluation.scoring import ImageScore
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.metrics import Scores
 from geodistill.spec import Legend
 from geodistill.writing import csv_text, json_text
@@ -21,8 +21,7 @@ def write_json(path: Path, scores: Scores, more: dict[str, Any]) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    with atomic_path(path) as part:
-        part.write_text(json_text(scores.to_dict() | more, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json_text(scores.to_dict() | more, indent=2) + "\n")
 
 
 def write_csv(path: Path, scores: Scores) -> None:
@@ -56,8 +55,7 @@ def write_per_image(path: Path, images: Sequence[ImageScore], legend: Legend, su
 
 
 def _write_lines(path: Path, lines: Iterable[Sequence[Any]]) -> None:
-    with atomic_path(path) as part:
-        part.write_text(csv_text(lines), encoding="utf-8", newline="")
+    write_text(path, csv_text(lines))
 
 
 def _cell(value: float) -> str:

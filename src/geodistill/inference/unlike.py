@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from rasterio.transform import Affine
 
 from geodistill.errors import output_error
 from geodistill.files import atomic_path
+from geodistill.inference.inputs import MOST_OF_A_BAND
 from geodistill.inference.strips import Rows, read_rows
 from geodistill.inference.windows import Area
 from geodistill.raster import Window
@@ -21,20 +21,6 @@ from geodistill.spec import IGNORE_INDEX, Spec
 
 CELL = 64
 """Side in pixels of the cells whose means are compared."""
-
-MOST_OF_A_BAND = 10.0
-"""How far the mean of one band may lie from the model's, in the model's standard deviations."""
-
-
-def furthest_band(spec: Spec, mean: Sequence[float]) -> tuple[int, float] | None:
-    """Return the position of the band whose mean lies furthest from the model's, and its deviations.
-
-    ``None`` for a model without statistics (all means 0).
-    """
-    if not any(spec.mean) or len(mean) != len(spec.mean):
-        return None
-    away = np.abs(np.asarray(mean) - spec.mean) / np.asarray(spec.std)
-    return int(away.argmax()), float(away.max())
 
 
 def unlike_beside(classes: Path) -> Path:

@@ -18,7 +18,7 @@ from geodistill.data.mask_files import legend_text
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, write_text
 from geodistill.label.accounts import Accounts, TileFiles, TileRecord
 from geodistill.label.config import LabelSettings
 from geodistill.label.ledger import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFEST, Journal, remove_files
@@ -88,8 +88,7 @@ def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> dict
         "legend": run.legend.to_dict(),
         "settings": run.settings.to_dict(),
     }
-    with atomic_path(run.out / ACCOUNT) as part:
-        part.write_text(json_text(account, 2) + "\n", encoding="utf-8")
+    write_text(run.out / ACCOUNT, json_text(account, 2) + "\n")
     return account
 
 
@@ -192,8 +191,7 @@ def _row(out: Path, image: ImageBoxes, window: Window, files: TileFiles) -> Row:
 
 def write_legend(path: Path, legend: Legend) -> None:
     """Write what ``data scan --legend`` reads, for index and colour masks alike."""
-    with atomic_path(path) as part:
-        part.write_text(legend_text(legend, [IGNORE_INDEX, unlabelled_colour(legend)]), encoding="utf-8")
+    write_text(path, legend_text(legend, [IGNORE_INDEX, unlabelled_colour(legend)]))
 
 
 def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from geodistill.errors import DataError, GeodistillWarning, OutputError, output_error
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, write_text
 from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, sweep
 from geodistill.journal import JournalFile, decode, encode
 from geodistill.label.accounts import FileSums, TileRecord, altered_files, file_sums
@@ -198,8 +198,7 @@ def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> N
             f"{out} holds a run with other settings ({', '.join(differences)})", "the same settings", "use a new folder"
         )
     sweep(out, locked=True)
-    with atomic_path(out / ABOUT) as part:
-        part.write_text(json_text(about, 2) + "\n", encoding="utf-8")
+    write_text(out / ABOUT, json_text(about, 2) + "\n")
     try:
         mark_folder(out, KIND, OURS)
     except OSError as error:

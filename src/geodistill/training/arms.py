@@ -12,7 +12,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, place_counts
 from geodistill.evaluation.verdict import ArmRun, Verdict, compare_runs
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.reading import read_object
@@ -131,5 +131,4 @@ def _run(recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: Arms
 
 
 def _keep(path: Path, value: object) -> None:
-    with atomic_path(path) as part:
-        part.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json_text(value, indent=2) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geodistill.cli import Verbs, run_verb
-from geodistill.cli.arguments import MANIFEST, VerbParser, parse
+from geodistill.cli.arguments import MANIFEST, VerbParser, options_of, parse
 from geodistill.cli.shared import print_result
 
 
@@ -43,16 +43,7 @@ def sample(argv: Sequence[str]) -> None:
     args = parse(sample_parser(), argv)
     from geodistill.assess.drawn_sample import SampleOptions, draw_sample
 
-    options = SampleOptions(
-        points=args.points,
-        standard_error=args.standard_error,
-        expected=args.expected,
-        least=args.least,
-        boundary=args.boundary,
-        manifest=args.manifest,
-        seed=args.seed,
-    )
-    drawn = draw_sample(args.map, args.out, options)
+    drawn = draw_sample(args.map, args.out, options_of(SampleOptions, args))
     about = {"points": str(drawn.path), "strata": drawn.strata, "training_places": drawn.left_out}
     print_result(args.json, about, str(drawn))
 

@@ -7,7 +7,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from geodistill.cli.arguments import DEVICE, LONLAT, MANIFEST, MODEL, SPLIT_NAMES, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import (
+    DEVICE,
+    LONLAT,
+    MANIFEST,
+    MODEL,
+    SPLIT_NAMES,
+    VerbParser,
+    options_of,
+    parse,
+    refuse_idle,
+)
 from geodistill.cli.shared import print_json
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
@@ -75,17 +85,12 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.report.page import PAGES
     from geodistill.report.write import write_report
 
-    options = EvaluateOptions(
-        overlap=args.overlap,
-        flips=args.flips,
-        subset=args.classes,
-        class_map=read_pairs(args.class_map) if args.class_map else None,
-        location=LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
-        batch_size=args.batch_size,
-        device=args.device,
-        gsd=args.gsd,
-        resize=args.resize,
-    )
+    read = {
+        "subset": args.classes,
+        "class_map": read_pairs(args.class_map) if args.class_map else None,
+        "location": LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
+    }
+    options = options_of(EvaluateOptions, args, read)
     extra = None
     if args.padding_as is not None:
         extra = load("geodistill.papers.padding:Padding")(args.padding_as, args.padding_window)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, VerbParser, options_of, parse, refuse_idle
 from geodistill.cli.shared import print_json
 from geodistill.errors import DataError, RecipeError
 
@@ -42,7 +41,7 @@ def predict(argv: Sequence[str]) -> None:
         model,
         args.input,
         args.out,
-        options_of(args),
+        flagged_options(args),
         stack=args.stack,
         mosaic=args.mosaic,
         engine=args.engine,
@@ -198,7 +197,7 @@ def model_of(parser: VerbParser, args: Namespace) -> Segmenter | str:
     return GraphSegmenter(args.model, GraphFlags(classes, args.scale, args.model_gsd, args.tile))
 
 
-def options_of(args: Namespace) -> PredictOptions:
+def flagged_options(args: Namespace) -> PredictOptions:
     """Return the options of flags.
 
     Raises:
@@ -207,7 +206,6 @@ def options_of(args: Namespace) -> PredictOptions:
     """
     from geodistill.inference.options import PredictOptions, parse_bytes
 
-    plain = {field.name: getattr(args, field.name) for field in fields(PredictOptions)}
     read: dict[str, Any] = {
         "batch": _batch(args.batch),
         "bands": tuple(args.bands.split(",")) if args.bands else None,
@@ -216,7 +214,7 @@ def options_of(args: Namespace) -> PredictOptions:
         "max_memory": parse_bytes(args.max_memory) if args.max_memory else None,
         "lonlat": tuple(args.lonlat) if args.lonlat else None,
     }
-    return PredictOptions(**plain | read)
+    return options_of(PredictOptions, args, read)
 
 
 def _batch(text: str | None) -> int | Literal["auto"] | None:

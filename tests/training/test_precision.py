@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from geodistill.training import precision
+from geodistill.training import trainer
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 from geodistill.training.trainer import choose_precision, cpu_has_bfloat16
@@ -23,7 +23,7 @@ def test_what_is_asked_for_is_taken(asked: str) -> None:
 def test_a_processor_takes_bfloat16_where_it_has_instructions(
     able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: able)
+    monkeypatch.setattr(trainer, "cpu_has_bfloat16", lambda: able)
     assert choose_precision("auto", "cpu") == expected
     assert choose_precision("auto", "mps") == "32-true"
 

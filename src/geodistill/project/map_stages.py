@@ -71,9 +71,8 @@ def run_export(job: StageJob) -> StageResult:
     values = job.values
     forms = [values["to"]] if isinstance(values["to"], str) else list(values["to"])
     options: dict[str, Any] = job.of_options(ExportOptions)
-    model: Segmenter | str = job.model()
-    if values.get("zone"):
-        model = under_zone(Segmenter.load(model), values["zone"])
+    zone, named = values.get("zone"), job.model()
+    model = named if zone is None else under_zone(Segmenter.load(named), zone)
     if values.get("check"):
         options["check"] = job.places(values["check"])
     if values.get("int8"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 from geodistill.errors import OutputError, output_error
 from geodistill.folders import LEFTOVER, is_running, mark_folder, names_below, refuse_foreign, remove
@@ -65,6 +67,28 @@ def write_text(path: Path | str, text: str, errors: str = "strict") -> None:
     """
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8", errors=errors, newline="")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write a value as JSON, indented, as `write_text` does.
+
+    Raises:
+        OutputError: It cannot be written, or is not ours.
+    """
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON that UTF-8 holds, readable where it can be.
+
+    Names of files that are not UTF-8 hold lone surrogates, which only escapes can tell.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def _exchange(path: Path, part: Path, kind: str) -> None:

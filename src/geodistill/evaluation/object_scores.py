@@ -15,10 +15,10 @@ from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.evaluation.intervals import interval, resample
 from geodistill.evaluation.object_counts import COLUMNS, THRESHOLDS, count_objects
 from geodistill.evaluation.results import OBJECTS
-from geodistill.files import write_text
+from geodistill.files import write_json
 from geodistill.metrics import ratio
 from geodistill.spec import IGNORE_INDEX, Legend
-from geodistill.writing import aligned, json_number, json_text
+from geodistill.writing import aligned, json_number
 
 Figures = dict[str, NDArray[np.float64]]
 
@@ -64,7 +64,7 @@ class ObjectScores:
         Raises:
             OutputError: It cannot be written.
         """
-        write_text(Path(out) / OBJECTS, json_text(self.to_dict(), indent=2) + "\n")
+        write_json(Path(out) / OBJECTS, self.to_dict())
 
     def __str__(self) -> str:
         heads = {"f1_averaged": "f1 averaged", "boundary_iou": "boundary IoU", "boundary_f1": "boundary f1"}

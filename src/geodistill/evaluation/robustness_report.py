@@ -9,9 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.evaluation.robustness import BREAKS, Interval, Robustness
-from geodistill.files import atomic_path, check_outputs, write_text
+from geodistill.files import atomic_path, check_outputs, json_text, write_text
 from geodistill.folders import claim_files, hold_folder
-from geodistill.writing import csv_text, json_text
+from geodistill.writing import csv_text
 
 FILES = ("robustness.json", "robustness.csv", "robustness.png")
 """What a report consists of."""

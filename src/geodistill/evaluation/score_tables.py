@@ -12,16 +12,7 @@ from geodistill.evaluation.scoring import ImageScore
 from geodistill.files import write_text
 from geodistill.metrics import Scores
 from geodistill.spec import Legend
-from geodistill.writing import csv_text, json_text
-
-
-def write_json(path: Path, scores: Scores, more: dict[str, Any]) -> None:
-    """Write all scores with what else is known, such as ``about``: what they are scores of.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    write_text(path, json_text(scores.to_dict() | more, indent=2) + "\n")
+from geodistill.writing import csv_text
 
 
 def write_csv(path: Path, scores: Scores) -> None:

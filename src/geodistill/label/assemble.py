@@ -18,7 +18,7 @@ from geodistill.data.mask_files import legend_text
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
-from geodistill.files import atomic_path, write_text
+from geodistill.files import atomic_path, json_text, write_json, write_text
 from geodistill.label.accounts import Accounts, TileFiles, TileRecord
 from geodistill.label.config import LabelSettings
 from geodistill.label.ledger import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFEST, Journal, remove_files
@@ -27,7 +27,6 @@ from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
-from geodistill.writing import json_text
 
 FORMAT_VERSION = 2
 
@@ -88,7 +87,7 @@ def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> dict
         "legend": run.legend.to_dict(),
         "settings": run.settings.to_dict(),
     }
-    write_text(run.out / ACCOUNT, json_text(account, 2) + "\n")
+    write_json(run.out / ACCOUNT, account)
     return account
 
 

@@ -12,7 +12,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, place_counts
 from geodistill.evaluation.verdict import ArmRun, Verdict, compare_runs
-from geodistill.files import write_text
+from geodistill.files import write_json
 from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.reading import read_object
@@ -22,7 +22,6 @@ from geodistill.training.plan import plan_student
 from geodistill.training.recipe import load_recipe
 from geodistill.training.recipe_files import STUDENT
 from geodistill.training.resume import saved_step
-from geodistill.writing import json_text
 
 
 @dataclass(frozen=True)
@@ -131,4 +130,4 @@ def _run(recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: Arms
 
 
 def _keep(path: Path, value: object) -> None:
-    write_text(path, json_text(value, indent=2) + "\n")
+    write_json(path, value)

@@ -85,7 +85,7 @@ def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdic
     budget = f"{steps:,} steps each" + ("" if options.minutes is None else f", at most {options.minutes:g} minutes")
     classes = range(0 if manifest.legend is None else len(manifest.legend))
     verdict = compare_runs(runs, classes, budget)
-    _keep(out / "verdict.json", verdict.to_dict())
+    write_json(out / "verdict.json", verdict.to_dict())
     load("geodistill.evaluation.verdict_picture:verdict_picture")(verdict, out / "verdict.png")
     return verdict
 
@@ -116,18 +116,14 @@ def _run(recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: Arms
         before = saved_step(run / folder.CHECKPOINTS / "last.ckpt", folder.run_identity(recipe))
         result = fit(recipe, run)
         minutes = result.minutes * result.steps / max(result.steps - before, 1)  # with those of calls that were stopped
-        _keep(kept, {"steps": result.steps, "minutes": minutes, "counts": {}})
+        write_json(kept, {"steps": result.steps, "minutes": minutes, "counts": {}})
     about = read_object(kept)
     if not about.get("counts"):
         counts = place_counts(run, manifest, options.split, EvaluateOptions(device=options.device))
         about["counts"] = {place: matrix.tolist() for place, matrix in counts.items()}
-        _keep(kept, about)
+        write_json(kept, about)
     try:
         matrices = {place: np.array(matrix, np.int64) for place, matrix in about["counts"].items()}
         return ArmRun(seed, int(about["steps"]), float(about["minutes"]), matrices)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{kept} with other values", "what was counted", "remove it, and call again") from error
-
-
-def _keep(path: Path, value: object) -> None:
-    write_json(path, value)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError, printable
-from geodistill.training.recipe_files import STUDENT
+from geodistill.training.recipe import STUDENT
 
 
 def fit_parser() -> VerbParser:

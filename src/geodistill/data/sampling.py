@@ -1,4 +1,4 @@
-"""What a run sees of a data set: which views of its images, and which draws make a batch."""
+"""What a run sees of a data set: what a sample holds, which views there are, and which draws make a batch."""
 
 from __future__ import annotations
 

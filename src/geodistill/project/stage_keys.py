@@ -19,7 +19,7 @@ from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_
 from geodistill.project.stage_recipe import names_file, resolved_recipe
 from geodistill.project.stage_table import KINDS, key_types
 from geodistill.project.wiring import SIGN, WiredStage
-from geodistill.training.recipe_files import MANIFEST_KEYS, MODEL_KEYS
+from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from geodistill.reading import read_object
 from geodistill.training import folder
 from geodistill.training.fit import fit
 from geodistill.training.plan import plan_student
-from geodistill.training.recipe import load_recipe
-from geodistill.training.recipe_files import STUDENT
+from geodistill.training.recipe import STUDENT, load_recipe
 from geodistill.training.resume import saved_step
 
 

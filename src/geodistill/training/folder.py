@@ -30,8 +30,7 @@ from geodistill.folders import (
 from geodistill.methods.schema import Recipe
 from geodistill.raster.source import every_file, stamp_of
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
-from geodistill.training.recipe import recipe_dict
-from geodistill.training.recipe_files import MANIFEST_KEYS, MODEL_KEYS
+from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, recipe_dict
 
 if TYPE_CHECKING:
     from geodistill.data.datamodule import DataModule

@@ -212,7 +212,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     begun = time.monotonic()
-    for address in ("auto", f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", f"[::1]:{port}", "127.0.0.1:70000"):
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", f"[::1]:{port}", "127.0.0.1:70000"):
         with pytest.raises(RecipeError, match=re.escape(f"no Ray cluster at {address} (")) as caught:
             list(run_tasks(square, [1], engine="ray", address=address, keep_going=True))
         assert "\n" not in str(caught.value)
@@ -220,3 +220,16 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RecipeError, match="no Ray cluster at 127"):
         list(run_tasks(square, [1], engine="ray", keep_going=True))
     assert time.monotonic() - begun < 240, "Ray itself tries for many minutes an address"
+
+
+@pytest.mark.usefixtures("ray_path")
+def test_no_cluster_to_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def finds_none(**_: object) -> None:  # as on a machine without one: others' tests may run theirs on this one
+        raise ConnectionError("Could not find any running Ray instance.\nPlease specify the one to connect to.")
+
+    monkeypatch.setattr(pytest.importorskip("ray"), "init", finds_none)
+    with pytest.raises(
+        RecipeError, match=r"no Ray cluster at auto \(Could not find any running Ray instance"
+    ) as caught:
+        list(run_tasks(square, [1], engine="ray", address="auto", keep_going=True))
+    assert "\n" not in str(caught.value)

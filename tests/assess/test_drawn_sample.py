@@ -22,7 +22,6 @@ from geodistill.assess.strata import StratumStrip, near_another
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, OutputError, RecipeError
-from geodistill.inference import map_file
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX
 
@@ -83,12 +82,10 @@ def test_a_boundary_stratum_holds_what_is_beside_another_class(classes: Path) ->
 def test_strips_of_a_boundary_stratum_join(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(classes, boundary=3)
     whole = pyogrio.read_dataframe(classes.with_name("points.gpkg"), layer="strata", read_geometry=False)
-    monkeypatch.setattr("geodistill.inference.map_file.STRIP", 7)
-    monkeypatch.setattr("geodistill.assess.strata.STRIP", 7)
+    monkeypatch.setattr("geodistill.inference.any_map.STRIP", 7)
     draw(classes, boundary=3)
     strips = pyogrio.read_dataframe(classes.with_name("points.gpkg"), layer="strata", read_geometry=False)
     assert whole.equals(strips)
-    assert map_file.STRIP == 7
 
 
 def strip(pixels: NDArray[np.uint8], areas: NDArray[np.float64]) -> StratumStrip:
@@ -160,12 +157,12 @@ def test_what_cannot_be_sampled_is_refused(classes: Path, tmp_path: Path) -> Non
         draw(classes, manifest=trained)
     with pytest.raises(OutputError, match=r"ends in \.gpkg"):
         draw_sample(classes, tmp_path / "points.shp")
-    with pytest.raises(DataError, match="no legend"):
+    with pytest.raises(DataError, match="3 bands of uint8; expected a map of classes"):
         draw_sample(whole, tmp_path / "points.gpkg")
     with pytest.raises(RecipeError, match="150 points"):
         draw(classes, points=140)
     odd = write_map(tmp_path / "odd.tif", np.full((10, 10), 7, np.uint8), "EPSG:32636", PLACE)
-    with pytest.raises(DataError, match="pixels of class 7"):
+    with pytest.raises(DataError, match="pixels of value 7"):
         draw_sample(odd, tmp_path / "points.gpkg")
 
 
@@ -202,3 +199,18 @@ def test_the_command_line_draws_and_refuses(classes: Path, tmp_path: Path, capsy
     assert "200 points (field " in capsys.readouterr().out
     assert main(["assess", "sample", str(classes), "--out", str(classes)]) == 2
     assert "expected a name that ends in .gpkg" in capsys.readouterr().err
+
+
+def test_a_map_of_another_maker(tmp_path: Path, classes: Path) -> None:
+    with rasterio.open(classes) as file, rasterio.open(tmp_path / "cover.tif", "w", **file.profile) as plain:
+        plain.write(np.where(file.read(1) < 3, file.read(1) * 10 + 10, 0).astype(np.uint8), 1)
+    legend = tmp_path / "cover.yaml"
+    legend.write_text("classes:\n  field: 10\n  road: 20\n  house: 30\nignore: [0]\n", encoding="utf-8")
+    out = tmp_path / "cover.gpkg"
+    command = ["assess", "sample", str(tmp_path / "cover.tif"), "--out", str(out), "--points", "300"]
+    assert main(command) == 2
+    assert main([*command, "--legend", str(legend)]) == 0
+    _, ours = draw(classes)
+    theirs = geopandas.read_file(out, layer="points")
+    assert theirs["class"].tolist() == ours["class"].tolist()
+    assert (theirs.geometry == ours.geometry).all()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyogrio
 import pytest
+import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
@@ -71,7 +72,9 @@ def test_a_wrong_map_has_areas_within_their_intervals(points: Path) -> None:
     assert estimate.estimates.overall.value == pytest.approx(overall, abs=0.05)
 
 
-def test_another_map_is_assessed_by_the_same_points(points: Path, tmp_path: Path) -> None:
+def test_another_map_is_assessed_by_the_same_points(
+    points: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     truth = disturbed(0.3)
     interpret(points, truth)
     other = write_map(tmp_path / "other.tif", truth, "EPSG:32636", PLACE)
@@ -79,6 +82,17 @@ def test_another_map_is_assessed_by_the_same_points(points: Path, tmp_path: Path
     assert estimate.estimates.overall.value == 1
     assert np.isnan(estimate.mapped).all()
     assert "-" in str(estimate)
+    foreign, legend = tmp_path / "cover.tif", tmp_path / "cover.yaml"
+    with rasterio.open(other) as file:
+        profile = file.profile
+    with rasterio.open(foreign, "w", **profile) as plain:
+        plain.write(np.where(truth < 3, truth * 10 + 10, 0).astype(np.uint8), 1)
+    legend.write_text("classes:\n  field: 10\n  road: 20\n  house: 30\nignore: [0]\n", encoding="utf-8")
+    command = ["assess", "estimate", str(points), "--legend", str(legend), "--json"]
+    capsys.readouterr()
+    assert main([*command, "--map", str(foreign)]) == 0
+    assert json.loads(capsys.readouterr().out) == estimate.to_dict()
+    assert main(command) == 2, "a legend without a map"
     elsewhere = write_map(tmp_path / "far.tif", truth, "EPSG:32636", from_origin(900_000, 40_000, 10, 10))
     with pytest.raises(DataError, match=r"900 points lie where .*far\.tif has no data"):
         estimate_areas(points, other_map=elsewhere)

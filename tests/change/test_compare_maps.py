@@ -81,8 +81,7 @@ def test_changes_under_the_least_area_are_none(pair: tuple[Path, Path], monkeypa
     assert made.matrix.dismissed == pytest.approx(100 * lost)
     assert made.matrix.areas.sum() == pytest.approx(whole.matrix.areas.sum())
     first = made.path.read_bytes()
-    for module in ("inference.map_file", "change.map_pair"):
-        monkeypatch.setattr(f"geodistill.{module}.STRIP", 13)
+    monkeypatch.setattr("geodistill.inference.any_map.STRIP", 13)
     again, strips = compare(pair, min_area=4000.0, tolerance=1)
     assert (strips == compare(pair, min_area=4000.0, tolerance=1)[1]).all()
     assert compare(pair, min_area=4000.0)[0].path.read_bytes() == first
@@ -234,3 +233,23 @@ def test_the_command_line_prints_writes_and_refuses(
     assert main([*command, "--device", "cpu"]) == 2
     assert "without --model" in capsys.readouterr().err
     assert main([*command, "--map", "x"]) == 2
+
+
+def test_maps_of_other_makers(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """Values by a legend file, on another grid, give what the same map as ours gives."""
+    ours, _ = compare(pair, align=True)
+    values = np.array([30, 10, 20], np.uint16)  # of field, road, house
+    classes = np.where(blobs(120, 90, 2) < 3, values[np.minimum(blobs(120, 90, 2), 2)], np.uint16(9))
+    foreign = tmp_path / "cover.tif"
+    profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "height": 120, "width": 90, "nodata": 9}
+    with rasterio.open(foreign, "w", crs="EPSG:32636", transform=PLACE, **profile) as file:
+        file.write(classes, 1)
+    legend = tmp_path / "cover.yaml"
+    legend.write_text("classes:\n  field: 30\n  road: 10\n  house: 20\n", encoding="utf-8")
+    command = ["change", str(pair[0]), str(foreign), "--out", str(tmp_path / "other.tif"), "--align"]
+    assert main(command) == 2
+    assert main([*command, "--legend", str(legend)]) == 0
+    with rasterio.open(tmp_path / "other.tif") as made, rasterio.open(ours.path) as expected:
+        np.testing.assert_array_equal(made.read(1), expected.read(1))
+        assert made.tags()["AFTER"] == "cover.tif"
+    assert main([*command, "--legend", *[str(legend)] * 3]) == 2

@@ -42,6 +42,7 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--tta", "d4"], {"tta": "d4"}),
     (["--probabilities", "uint8"], {"probabilities": "uint8"}),
     (["--confidence"], {"confidence": True}),
+    (["--confidence", "--confidence-as", "margin"], {"confidence": True, "confidence_as": "margin"}),
     (["--readers", "3"], {"readers": 3}),
     (["--keep-going"], {"keep_going": True}),
 ]

@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import entropy
 
 from factories import make_raster, noise, truncate
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.inference.network import as_network
 from geodistill.inference.options import PredictOptions, SlidingOptions
-from geodistill.inference.sliding import stream
+from geodistill.inference.sliding import STEPS, stream, surenesses
 from geodistill.inference.windows import Area, Part, WindowPlan, axis_weights
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
@@ -300,3 +301,40 @@ def test_each_block_of_the_file_is_read_for_one_strip_alone(
     assert [window.row for window in read] == edges[:-1]
     if tile >= 64:
         assert all(edge % 64 == 0 for edge in edges[:-1])
+
+
+def test_how_sure_the_network_is() -> None:
+    """Against sorting and SciPy's entropy; one class is sure, equal classes are not."""
+    probabilities = torch.rand(5, 7, 9, generator=torch.Generator().manual_seed(0)) ** 3
+    probabilities /= probabilities.sum(0)
+    highest = probabilities.amax(0)
+    ordered = np.sort(probabilities.numpy(), axis=0)
+    expected = {
+        "probability": ordered[-1],
+        "margin": ordered[-1] - ordered[-2],
+        "entropy": 1 - entropy(probabilities.numpy(), base=5, axis=0),
+    }
+    for kind, values in expected.items():
+        np.testing.assert_allclose(surenesses(probabilities, highest, kind), values, atol=1e-6)
+        certain = torch.tensor([0.0, 1.0, 0.0])[:, None, None]
+        assert surenesses(certain, certain.amax(0), kind).item() == 1
+        assert surenesses(torch.ones(1, 2, 2), torch.ones(2, 2), kind).eq(1).all()
+    for kind in ("margin", "entropy"):
+        assert surenesses(torch.full((4, 1, 1), 0.25), torch.full((1, 1), 0.25), kind).item() == pytest.approx(0)
+
+
+def test_the_layer_of_confidence_is_the_kind_asked_for(tmp_path: Path) -> None:
+    segmenter = tiny_segmenter("context", classes=3)
+    with Raster(make_raster(tmp_path / "scene.tif", height=30, width=40)) as raster:
+        layers = {
+            kind: segmenter.predict(
+                raster, probabilities=True, options=PredictOptions(confidence_as=kind, backend="torch")
+            )
+            for kind in ("probability", "margin", "entropy")
+        }
+    for kind, made in layers.items():
+        assert made.probabilities is not None
+        ours = torch.from_numpy(made.probabilities)
+        steps = np.rint(surenesses(ours, ours.amax(0), kind).numpy() * STEPS)
+        assert np.abs(made.confidence * STEPS - steps).max() <= 1
+        assert (made.classes == layers["probability"].classes).all()

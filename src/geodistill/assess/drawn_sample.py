@@ -10,12 +10,13 @@ import numpy as np
 
 from geodistill.assess.draw import StratumSampler, allocate
 from geodistill.assess.points import SamplePoints, StratumTable, write_points
-from geodistill.assess.strata import BOUNDARY, StratumStrip, stratum_strips
+from geodistill.assess.strata import BOUNDARY, stratum_strips
 from geodistill.assess.training_places import TrainingPlaces
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_outputs, check_suffix
-from geodistill.inference.map_file import read_map_grid, read_map_legend, small_cache
+from geodistill.inference.any_map import open_map
+from geodistill.inference.map_file import small_cache
 from geodistill.raster.ground import Ground
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -81,15 +82,18 @@ class DrawnSample:
         return f"{self.path}: {sum(self.strata.values())} points ({counts}){places}"
 
 
-def draw_sample(classes: Path | str, out: Path | str, options: SampleOptions | None = None) -> DrawnSample:
+def draw_sample(
+    classes: Path | str, out: Path | str, options: SampleOptions | None = None, *, legend: Legend | None = None
+) -> DrawnSample:
     """Draw points of a map by stratum, and write them for interpretation in QGIS.
 
     The map is read once, from its first row to its last; memory does not grow with its height.
 
     Args:
-        classes: A map of classes that `predict` wrote.
+        classes: A map of classes, of any maker.
         out: The GeoPackage.
         options: How many, and where.
+        legend: What the map's values mean, where it does not say so itself.
 
     Raises:
         DataError: A file cannot be read, the map has no pixels, or it cannot be said where training places lie.
@@ -100,15 +104,14 @@ def draw_sample(classes: Path | str, out: Path | str, options: SampleOptions | N
     check_suffix(out, (".gpkg",))
     manifest = options.manifest
     check_outputs([out], [classes, *([manifest] if isinstance(manifest, Path | str) else [])])
-    grid, legend = read_map_grid(classes), read_map_legend(classes)
-    ground, count = Ground(grid), len(legend)
+    opened = open_map(classes, legend)
+    ground, count = Ground(opened.grid), len(opened.legend)
     if options.boundary and count == IGNORE_INDEX:
         raise DataError(f"{classes} has {count} classes", "fewer, for a boundary stratum", "leave --boundary out")
-    places = None if manifest is None else TrainingPlaces(manifest, grid)
+    places = None if manifest is None else TrainingPlaces(manifest, opened.grid)
     sampler, left_out = StratumSampler(count + 1, options.total, options.seed), 0
     with small_cache():
-        for strip in stratum_strips(classes, grid, ground, count, options.boundary):
-            _check_classes(strip, legend, classes)
+        for strip in stratum_strips(opened, ground, options.boundary):
             if places is not None:
                 used = places.inside(strip.top, len(strip.strata)) & (strip.strata != IGNORE_INDEX)
                 strip.strata[used] = IGNORE_INDEX
@@ -122,16 +125,10 @@ def draw_sample(classes: Path | str, out: Path | str, options: SampleOptions | N
             "assess a map of other places than those trained on" if left_out else "",
         )
     counts = allocate(areas.tolist(), pixels.tolist(), options.total, options.least)
-    names = [*legend.names, BOUNDARY]
-    write_points(out, _gather(sampler, counts, options.seed), _table(sampler, names, ground), legend, ground)
+    names = [*opened.legend.names, BOUNDARY]
+    write_points(out, _gather(sampler, counts, options.seed), _table(sampler, names, ground), opened.legend, ground)
     drawn = {name: n for name, n, size in zip(names, counts, pixels, strict=True) if size}
     return DrawnSample(out, drawn, left_out / (left_out + int(pixels.sum())))
-
-
-def _check_classes(strip: StratumStrip, legend: Legend, path: Path | str) -> None:
-    index = int(np.where(strip.classes == IGNORE_INDEX, 0, strip.classes).max(initial=0))
-    if index >= len(legend):
-        raise DataError(f"{path} has pixels of class {index}", f"classes 0 to {len(legend) - 1}, those of its legend")
 
 
 def _gather(sampler: StratumSampler, counts: list[int], seed: int) -> SamplePoints:

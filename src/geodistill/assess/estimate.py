@@ -17,7 +17,7 @@ from geodistill.assess.estimate_tables import estimate_rows, estimate_text
 from geodistill.assess.estimators import SampleEstimates, StratifiedSample, estimate_from_sample
 from geodistill.assess.points import read_points
 from geodistill.errors import DataError, listed
-from geodistill.inference.map_file import read_map_legend
+from geodistill.inference.any_map import open_map
 from geodistill.spec import IGNORE_INDEX, Legend
 
 
@@ -63,13 +63,20 @@ class MapEstimate:
         return estimate_rows(self.names, self.estimates, self.area, self.mapped)
 
 
-def estimate_areas(points: Path | str, *, other_map: Path | str | None = None, partial: bool = False) -> MapEstimate:
+def estimate_areas(
+    points: Path | str,
+    *,
+    other_map: Path | str | None = None,
+    map_legend: Legend | None = None,
+    partial: bool = False,
+) -> MapEstimate:
     """Estimate areas and accuracies from interpreted points.
 
     Args:
         points: The GeoPackage that `draw_sample` wrote, its column ``reference`` filled with names of classes.
         other_map: A map of the same classes to assess in place of the one that the points were drawn from; the strata
             are still those of the sample (Stehman 2014).
+        map_legend: What the other map's values mean, where it does not say so itself.
         partial: Leave points out that are not interpreted, which must be so by chance, instead of refusing them.
 
     Raises:
@@ -84,7 +91,9 @@ def estimate_areas(points: Path | str, *, other_map: Path | str | None = None, p
             "a class in the column reference of each",
             "interpret them in QGIS, or leave them out with --partial",
         )
-    mapped = frame["class"].to_numpy(np.int64) if other_map is None else _classes_at(other_map, frame, legend)
+    mapped = frame["class"].to_numpy(np.int64)
+    if other_map is not None:
+        mapped = _classes_at(other_map, map_legend, frame, legend)
     inside = mapped != IGNORE_INDEX
     if not inside.all():
         raise DataError(f"{int((~inside).sum())} points lie where {other_map} has no data", "a map of the same places")
@@ -116,12 +125,12 @@ def _references(column: pd.Series[Any], legend: Legend, path: Path | str) -> NDA
     return np.array([names.get(text, numbers.get(text, -1)) for text in texts], np.int64)
 
 
-def _classes_at(classes: Path | str, frame: Any, legend: Legend) -> NDArray[np.int64]:
+def _classes_at(classes: Path | str, map_legend: Legend | None, frame: Any, legend: Legend) -> NDArray[np.int64]:
     """Return the classes of another map at the points."""
-    other = read_map_legend(classes)
-    if other.names != legend.names:
+    other = open_map(classes, map_legend)
+    if other.legend.names != legend.names:
         raise DataError(
-            f"{classes} has the classes {', '.join(other.names)}", f"the sample's: {', '.join(legend.names)}"
+            f"{classes} has the classes {', '.join(other.legend.names)}", f"the sample's: {', '.join(legend.names)}"
         )
     x, y = frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy()
     try:
@@ -130,12 +139,16 @@ def _classes_at(classes: Path | str, frame: Any, legend: Legend) -> NDArray[np.i
                 raise DataError(f"{classes} or the points have no CRS", "both or neither")
             if file.crs is not None and frame.crs is not None:
                 x, y = pyproj.Transformer.from_crs(frame.crs, file.crs.to_wkt(), always_xy=True).transform(x, y)
-            values = [int(value[0]) for value in file.sample(zip(x, y, strict=True), indexes=1, masked=False)]
             left, bottom, right, top = file.bounds
+            beyond = (x < min(left, right)) | (x > max(left, right)) | (y < min(bottom, top)) | (y > max(bottom, top))
+            inside = zip(x[~beyond], y[~beyond], strict=True)
+            values = [value[0] for value in file.sample(inside, indexes=1, masked=False)]
     except RasterioError as error:
         raise DataError(f"{classes} cannot be read ({error})", "a map of classes") from error
-    beyond = (x < min(left, right)) | (x > max(left, right)) | (y < min(bottom, top)) | (y > max(bottom, top))
-    return np.where(beyond, IGNORE_INDEX, np.array(values, np.int64))
+    mapped = np.full(len(x), IGNORE_INDEX, np.int64)
+    if values:
+        mapped[~beyond] = other.classes(np.array(values))
+    return mapped
 
 
 def _check_strata(points: NDArray[np.int64], pixels: NDArray[np.int64], names: dict[int, str]) -> None:

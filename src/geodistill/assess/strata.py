@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.inference.map_file import STRIP, haloed_strips
-from geodistill.raster.grid import Grid
+from geodistill.inference.any_map import AnyMap
 from geodistill.raster.ground import Ground
 from geodistill.spec import IGNORE_INDEX
 
@@ -36,26 +34,22 @@ class StratumStrip:
     areas: NDArray[np.float64]
 
 
-def stratum_strips(path: Path | str, grid: Grid, ground: Ground, count: int, boundary: int) -> Iterator[StratumStrip]:
-    """Yield the rows of a map of ``count`` classes with their strata, in flat memory.
+def stratum_strips(classes: AnyMap, ground: Ground, boundary: int) -> Iterator[StratumStrip]:
+    """Yield the rows of a map with their strata, in flat memory.
 
     Args:
-        path: The map.
-        grid: Its grid.
-        ground: The same grid on the ground.
-        count: Its classes, at most 254.
+        classes: The map, of at most 254 classes where the boundary is a stratum.
+        ground: Its grid on the ground.
         boundary: Pixels nearer than so many to a pixel of another class are the boundary; 0 for no such stratum.
 
     Raises:
-        DataError: The map is truncated or corrupt.
+        DataError: The map is truncated or corrupt, or has values that mean nothing.
     """
-    for top, first, rows in haloed_strips(path, grid, boundary):
-        height = min(STRIP, grid.height - top)
-        here = slice(first, first + height)
+    for top, here, rows in classes.haloed_strips(boundary):
         strata = rows[here].copy()
         if boundary:
-            strata[near_another(rows, boundary)[here]] = count
-        yield StratumStrip(top, rows[here], strata, ground.pixel_areas(top, height))
+            strata[near_another(rows, boundary)[here]] = len(classes.legend)
+        yield StratumStrip(top, rows[here], strata, ground.pixel_areas(top, len(strata)))
 
 
 def near_another(classes: NDArray[np.uint8], distance: int) -> NDArray[np.bool_]:

@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from geodistill.change.grids import align, require_grid
+from geodistill.change.grids import align, align_map, require_grid
 from geodistill.change.legends import common_classes
 from geodistill.change.map_pair import MapPair
 from geodistill.change.matrix import ChangeMatrix
 from geodistill.change.write_change import write_change
 from geodistill.errors import RecipeError
 from geodistill.files import check_outputs, check_suffix
+from geodistill.inference.any_map import open_map
 from geodistill.inference.checkpoint import open_work, remove_work
 from geodistill.inference.geotiff import map_beside
-from geodistill.inference.map_file import read_map_grid, read_map_legend, small_cache
+from geodistill.inference.map_file import read_map_grid, small_cache
 from geodistill.inference.options import check_vector
 from geodistill.inference.style import style_files, write_style
 from geodistill.inference.vector import VectorMap, write_vectors
+from geodistill.spec import Legend
 from geodistill.version import __version__
 
 
@@ -75,6 +77,7 @@ def compare_maps(
     options: ChangeOptions | None = None,
     *,
     confidence: Sequence[Path | str] = (),
+    legends: Sequence[Legend] = (),
 ) -> MapChange:
     """Write what changed between two maps of classes.
 
@@ -88,29 +91,41 @@ def compare_maps(
         options: How they are compared.
         confidence: Maps of confidence of both; beside the map of changes then lies one of three bands: the product of
             both, and each.
+        legends: What the values of maps mean that do not say so themselves: one for both, or one each.
 
     Raises:
-        DataError: A map cannot be read, or they differ in grid or classes.
+        DataError: A map cannot be read, has values that mean nothing, or they differ in grid or classes.
         OutputError: A file cannot be written, or would be written over one that is read.
     """
     options, out, inputs = options or ChangeOptions(), Path(out), [Path(before), Path(after), *map(Path, confidence)]
     check_suffix(out, (".tif", ".tiff"))
     if len(confidence) not in (0, 2):
         raise RecipeError(f"{len(confidence)} maps of confidence", "those of both maps, or none")
+    if len(legends) > 2:
+        raise RecipeError(f"{len(legends)} legends", "one for both maps, or one each")
     check_outputs(change_outputs(out, options, bool(confidence)), inputs)
-    grids = [read_map_grid(path) for path in inputs]
-    classes = common_classes(read_map_legend(inputs[0]), read_map_legend(inputs[1]), options.renames)
+    given = [legends[0], legends[-1]] if legends else [None, None]
+    maps = [open_map(path, legend) for path, legend in zip(inputs[:2], given, strict=True)]
+    sure = inputs[2:]
+    classes = common_classes(maps[0].legend, maps[1].legend, options.renames)
     if not options.align:
-        for path, grid in zip(inputs[1:], grids[1:], strict=True):
-            require_grid(before, path, (grids[0], grid))
+        for path in inputs[1:]:
+            require_grid(before, path, (maps[0].grid, read_map_grid(path)))
     with open_work(out, {"change": [str(before), str(after)], "version": __version__}, resume=False) as folder:
         try:
             if options.align:
-                names = ["rows-after.vrt", "rows-before-sure.vrt", "rows-after-sure.vrt"]
-                parts = zip(inputs[1:], names, strict=False)
-                inputs[1:] = [align(path, grids[0], folder / name) for path, name in parts]
-            sure = (inputs[2], inputs[3]) if confidence else None
-            pair = MapPair(inputs[0], inputs[1], sure, grids[0], classes, options.tolerance)
+                maps[1] = align_map(maps[1], maps[0].grid, folder / "rows-after.vrt")
+                names = ["rows-before-sure.vrt", "rows-after-sure.vrt"]
+                sure = [align(path, maps[0].grid, folder / name) for path, name in zip(sure, names, strict=False)]
+            pair = MapPair(
+                names=(inputs[0].name, inputs[1].name),
+                before=maps[0],
+                after=maps[1],
+                confidence=(sure[0], sure[1]) if confidence else None,
+                grid=maps[0].grid,
+                classes=classes,
+                tolerance=options.tolerance,
+            )
             with small_cache():
                 legend, matrix = write_change(pair, options.min_area, out, folder)
         finally:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from geodistill.change.legends import CommonClasses
 from geodistill.errors import DataError
-from geodistill.inference.map_file import STRIP, haloed_strips, map_strips
+from geodistill.inference.any_map import AnyMap
+from geodistill.inference.map_file import map_strips
 from geodistill.inference.sliding import STEPS
 from geodistill.raster import Grid, Raster
 from geodistill.raster.patch_labels import NONE
@@ -41,16 +42,18 @@ class MapPair:
     """Two maps on one grid.
 
     Attributes:
+        names: Names of the two files.
         before: The first map.
-        after: The second.
+        after: The second, on the grid of the first.
         confidence: Their maps of confidence, where given.
         grid: Of all of them.
         classes: Their classes brought together.
         tolerance: Pixels by which the maps may be shifted against each other; see `may_be_shifted`.
     """
 
-    before: Path
-    after: Path
+    names: tuple[str, str]
+    before: AnyMap
+    after: AnyMap
     confidence: tuple[Path, Path] | None
     grid: Grid
     classes: CommonClasses
@@ -60,11 +63,11 @@ class MapPair:
         """Yield the rows of both, in flat memory.
 
         Raises:
-            DataError: A map is truncated or corrupt.
+            DataError: A map is truncated or corrupt, or has values that mean nothing.
         """
         count = len(self.classes.legend)
-        both = (haloed_strips(path, self.grid, self.tolerance) for path in (self.before, self.after))
-        for (top, first, old), (_, _, new) in zip(*both, strict=True):
+        both = (one.haloed_strips(self.tolerance) for one in (self.before, self.after))
+        for (top, here, old), (_, _, new) in zip(*both, strict=True):
             before, after = self.classes.before[old], self.classes.after[new]
             missing = (before == IGNORE_INDEX) | (after == IGNORE_INDEX)
             before[missing] = after[missing] = IGNORE_INDEX
@@ -72,7 +75,6 @@ class MapPair:
             if self.tolerance:
                 changed &= ~may_be_shifted(before, after, changed, self.tolerance)
             codes = np.where(changed, before.astype(np.int32) * count + after, NONE).astype(np.int32)
-            here = slice(first, first + min(STRIP, self.grid.height - top))
             yield PairStrip(top, before[here], after[here], codes[here])
 
     def confidences(self) -> Iterator[NDArray[np.uint8]]:

@@ -65,7 +65,7 @@ def write_change(pair: MapPair, min_area: float, out: Path, folder: Path) -> tup
         if pair.confidence:
             for bands in pair.confidences():
                 files[1].write(bands.tobytes())
-    tags = {"BEFORE": pair.before.name, "AFTER": pair.after.name, "MODEL": f"geodistill {__version__}"}
+    tags = {"BEFORE": pair.names[0], "AFTER": pair.names[1], "MODEL": f"geodistill {__version__}"}
     for layer in reversed(layers):
         write_map(map_beside(out, layer.name), layer, [rows], MapInfo(pair.grid, legend, tags), folder)
     unit = "pixels" if ground.crs is None else "m2"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geodistill.cli import Verbs, run_verb
-from geodistill.cli.arguments import MANIFEST, VerbParser, options_of, parse
+from geodistill.cli.arguments import MANIFEST, VerbParser, options_of, parse, refuse_idle
 from geodistill.cli.shared import print_result
+
+MAP_LEGEND = "YAML or JSON file of classes with values, for a map that holds no legend"
 
 
 def sample_parser() -> VerbParser:
@@ -22,6 +24,7 @@ def sample_parser() -> VerbParser:
     )
     add, default = parser.add_group("input"), SampleOptions
     add("--map", "map of classes", required=True)
+    add("--legend", MAP_LEGEND, otherwise="the map's own")
     add("--manifest", f"leave the places of its training and validation images out: {MANIFEST}", otherwise="none")
     add = parser.add_group("output")
     add("--out", "the GeoPackage", required=True)
@@ -42,8 +45,13 @@ def sample(argv: Sequence[str]) -> None:
     """Draw the points of a map."""
     args = parse(sample_parser(), argv)
     from geodistill.assess.drawn_sample import SampleOptions, draw_sample
+    from geodistill.files import check_outputs
+    from geodistill.spec import Legend
 
-    drawn = draw_sample(args.map, args.out, options_of(SampleOptions, args))
+    if args.legend:
+        check_outputs([args.out], [args.legend])
+    legend = Legend.load(args.legend) if args.legend else None
+    drawn = draw_sample(args.map, args.out, options_of(SampleOptions, args), legend=legend)
     about = {"points": str(drawn.path), "strata": drawn.strata, "training_places": drawn.left_out}
     print_result(args.json, about, str(drawn))
 
@@ -60,6 +68,7 @@ def estimate_parser() -> VerbParser:
     add = parser.add_group("input")
     add("--points", "the GeoPackage of 'assess sample', interpreted", required=True)
     add("--map", "assess this other map of the same classes and places", otherwise="the map that was sampled")
+    add("--legend", MAP_LEGEND, otherwise="the map's own")
     add.switch("--partial", "leave points out that are not interpreted")
     add = parser.add_group("output")
     add("--csv", "also write the figures of each class to this file")
@@ -69,15 +78,20 @@ def estimate_parser() -> VerbParser:
 
 def estimate(argv: Sequence[str]) -> None:
     """Estimate areas and accuracies from interpreted points."""
-    args = parse(estimate_parser(), argv)
+    parser = estimate_parser()
+    args = parse(parser, argv)
     from geodistill.assess.estimate import estimate_areas
     from geodistill.files import check_outputs, check_suffix, write_text
+    from geodistill.spec import Legend
     from geodistill.writing import csv_text
 
+    if args.map is None:
+        refuse_idle(parser, args, ["--legend"], "without --map")
     if args.csv:
         check_suffix(args.csv, (".csv",))
-        check_outputs([args.csv], [args.points, *([args.map] if args.map else [])])
-    estimated = estimate_areas(args.points, other_map=args.map, partial=args.partial)
+        check_outputs([args.csv], [path for path in (args.points, args.map, args.legend) if path])
+    legend = Legend.load(args.legend) if args.legend else None
+    estimated = estimate_areas(args.points, other_map=args.map, map_legend=legend, partial=args.partial)
     if args.csv:
         rows = estimated.rows()
         text = csv_text([list(rows[0]), *([row[key] for key in rows[0]] for row in rows)])

@@ -31,6 +31,8 @@ def change_parser() -> VerbParser:
     add("--model", f"map the two scenes first: {MODEL}", otherwise="the two are maps")
     add("--confidence", "maps of confidence of both", nargs=2, metavar=("BEFORE", "AFTER"), otherwise="none")
     add("--map", "classes under another name, several may become one", nargs="+", metavar="OLD=NEW", otherwise="none")
+    legend = "YAML or JSON files of classes with values, for maps that hold no legend: one for both, or one each"
+    add("--legend", legend, nargs="+", otherwise="the maps' own")
     add.switch("--align", "bring the second map onto the grid of the first (nearest pixel)")
     add = parser.add_group("output")
     add("--out", "the map of changes, a name that ends in .tif", required=True)
@@ -53,24 +55,27 @@ def change(argv: Sequence[str]) -> None:
     if args.model is None:
         refuse_idle(parser, args, ["--device"], "without --model")
     else:
-        refuse_idle(parser, args, ["--confidence"], "with --model")
+        refuse_idle(parser, args, ["--confidence", "--legend"], "with --model")
     if args.vector is None:
         refuse_idle(parser, args, ["--simplify"], "without --vector")
     from geodistill.change.compare_maps import ChangeOptions, change_outputs, compare_maps
     from geodistill.change.legends import parse_renames
     from geodistill.files import check_outputs, check_suffix, write_text
+    from geodistill.spec import Legend
     from geodistill.writing import csv_text
 
+    legends = [Legend.load(path) for path in args.legend or []]
     renames = parse_renames(args.map or [])
     options = ChangeOptions(renames, args.tolerance, args.min_area, args.align, args.vector, args.simplify)
+    outputs = change_outputs(Path(args.out), options, True)
     if args.csv:
         check_suffix(args.csv, (".csv",))
-        outputs = change_outputs(Path(args.out), options, True)
-        check_outputs([args.csv, *outputs], [args.before, args.after, *(args.confidence or [])])
+        outputs.append(Path(args.csv))
+    check_outputs(outputs, [args.before, args.after, *(args.confidence or []), *(args.legend or [])])
     before, after, confidence = args.before, args.after, args.confidence or []
     if args.model is not None:
         before, after, *confidence = _map_scenes(args)
-    result = compare_maps(before, after, args.out, options, confidence=confidence)
+    result = compare_maps(before, after, args.out, options, confidence=confidence, legends=legends)
     if args.csv:
         write_text(args.csv, csv_text(result.matrix.rows()))
     files = {"map": result.path, "confidence": result.confidence, "vectors": result.vectors and result.vectors.path}

@@ -28,6 +28,8 @@ def predict(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--address", "--gpus"], "without --engine ray")
     if args.vector is None:
         refuse_idle(parser, args, ["--min-area", "--simplify", "--objects"], "without --vector")
+        if not args.confidence:
+            refuse_idle(parser, args, ["--confidence-as"], "without --confidence or --vector")
     if args.objects is None:
         refuse_idle(parser, args, ["--right-angles"], "without --objects")
     model = model_of(parser, args)
@@ -80,7 +82,7 @@ def predict_parser() -> VerbParser:
         "bands by number from 1 or by name, such as 4,3,2 or red,green,blue",
         otherwise="by the model's names",
     )
-    add.switch("--confidence", "also write the probability of the class")
+    add.switch("--confidence", "also write how sure the model is of the class")
     add("--vector", "also write polygons, and confidence", choices=VECTOR_FORMATS)
     add("--device", DEVICE, default=default.device)
     add.switch("--resume", "continue interrupted maps, leave finished ones as they are")
@@ -114,9 +116,11 @@ def _add_input(parser: VerbParser) -> None:
 
 
 def _add_output(parser: VerbParser) -> None:
-    from geodistill.inference.options import SAMPLES, TILE_SETS, PredictOptions
+    from geodistill.inference.options import SAMPLES, SURENESS, TILE_SETS, PredictOptions
 
     add = parser.add_group("output")
+    sureness = "what confidence is: the class's probability, how far it is above the next, or 1 less the entropy"
+    add("--confidence-as", sureness, default=PredictOptions.confidence_as, choices=SURENESS)
     add("--probabilities", "also write one band per class, of this sample type", choices=SAMPLES)
     add.switch("--stac", "also write a STAC item")
     add.switch("--preview", "also write a picture")

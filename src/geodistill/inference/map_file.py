@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
@@ -42,7 +40,7 @@ def read_map_legend(classes: Path | str) -> Legend:
     except RasterioError as error:
         raise DataError(f"{classes} cannot be read ({error})", "a map of classes") from error
     if text is None:
-        raise DataError(f"{classes} holds no legend", "a map of classes written by 'geodistill predict'")
+        raise DataError(f"{classes} holds no legend", "a map of classes that 'geodistill predict' wrote")
     return Legend.from_dict(parse_object(text, f"the tag LEGEND of {classes}"))
 
 
@@ -69,23 +67,3 @@ def map_strips(classes: Path | str, confidence: Path | str | None, grid: Grid, r
         finally:
             if sure is not None:
                 sure.close()
-
-
-def haloed_strips(classes: Path | str, grid: Grid, halo: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """Yield the strips of a map with up to ``halo`` rows above and below.
-
-    Yields:
-        The strip's first row in the map, its first row in the array, and ``(rows, W)`` classes. At the map's ends there
-        are no rows beyond.
-
-    Raises:
-        DataError: The map is truncated or corrupt.
-    """
-    with rasterio.open(classes) as file:
-        for top in range(0, grid.height, STRIP):
-            first, last = max(top - halo, 0), min(top + STRIP + halo, grid.height)
-            try:
-                rows = file.read(1, window=Window(first, 0, last - first, grid.width).to_rasterio())
-            except RasterioError as error:
-                raise DataError(f"{classes} cannot be read ({error})", "a map as it was written") from error
-            yield top, top - first, rows

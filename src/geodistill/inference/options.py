@@ -22,6 +22,9 @@ AVERAGES = ("none", "flips", "d4")
 SAMPLES = ("uint8", "float16", "float32")
 """Sample types of probabilities. Float16 is float32 that float16 can hold, which compresses better."""
 
+SURENESS = ("probability", "margin", "entropy")
+"""What confidence is, 1 where the network is sure: see `surenesses`."""
+
 VECTOR_FORMATS = {"gpkg": "GPKG", "parquet": "Parquet", "fgb": "FlatGeobuf", "geojson": "GeoJSON"}
 """Formats of polygons by suffix, with GDAL's names."""
 
@@ -50,7 +53,8 @@ class SlidingOptions:
         overlap: Smallest share of a window that its neighbour covers too, 0 to 0.75.
         blend: ``cosine`` (of probabilities) or ``none`` (each pixel from the window whose centre is nearest).
         tta: Average over ``none`` (the image as it is), ``flips`` (4 mirrors) or ``d4`` (8 mirrors and turns).
-        confidence: Make a layer of the probability of the chosen class, uint8.
+        confidence: Make a layer of how sure the network is of the chosen class, uint8.
+        confidence_as: What that is, among `SURENESS`.
         probabilities: Sample type of a layer with one band per class, among `SAMPLES`; ``None`` for no such layer.
         readers: Threads that read at once; by default 1, or 4 for a source on the network.
         keep_going: Make recorded holes of what cannot be read.
@@ -64,6 +68,7 @@ class SlidingOptions:
     blend: str = "cosine"
     tta: str = "none"
     confidence: bool = False
+    confidence_as: str = "probability"
     probabilities: str | None = None
     readers: int | None = None
     keep_going: bool = False
@@ -75,6 +80,8 @@ class SlidingOptions:
             raise UnknownNameError("blending", self.blend, BLENDS)
         if self.tta not in AVERAGES:
             raise UnknownNameError("test-time averaging", self.tta, AVERAGES)
+        if self.confidence_as not in SURENESS:
+            raise UnknownNameError("kind of confidence", self.confidence_as, SURENESS)
         if self.probabilities is not None and self.probabilities not in SAMPLES:
             raise UnknownNameError("sample type of probabilities", self.probabilities, SAMPLES)
         if self.readers is not None and self.readers < 1:
@@ -191,6 +198,7 @@ class PredictChoices(TypedDict, total=False):
     blend: str
     tta: str
     confidence: bool
+    confidence_as: str
     probabilities: str | None
     readers: int | None
     keep_going: bool

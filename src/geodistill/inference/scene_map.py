@@ -219,7 +219,7 @@ def identity(segmenter: Segmenter, plan: RunPlan, area: Area) -> dict[str, Any]:
         "blend": options.blend,
         "tta": options.tta,
         "batch": plan.batch,
-        "confidence": options.with_confidence,
+        "confidence": options.confidence_as if options.with_confidence else None,
         "probabilities": options.probabilities,
         "backend": plan.backend,
         "gsd": raster.grid.gsd,
@@ -243,6 +243,7 @@ def tags_of(segmenter: Segmenter, scene_map: SceneMap, about: Mapping[str, Any])
     """Return the tags of a scene's maps."""
     tags = {"MODEL": describe(segmenter), "RUN": run_of(about), "WINDOWS": str(scene_map.windows)}
     tags[CHOSEN] = json.dumps({key: about[key] for key in ("backend", "precision", "batch", "device")})
+    tags |= {} if about["confidence"] is None else {"CONFIDENCE": about["confidence"]}
     return tags | ({"HOLES": json.dumps([hole.to_dict() for hole in scene_map.holes])} if scene_map.holes else {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -180,6 +181,7 @@ class RowReducer:
     ) -> None:
         shape = (size, width)
         self._with_confidence, self._samples = options.with_confidence, options.probabilities
+        self._sureness = options.confidence_as
         self._classes = torch.zeros(shape, dtype=torch.uint8, device=device)
         self._confidence = torch.zeros(shape if self._with_confidence else 0, dtype=torch.uint8, device=device)
         kind = torch.uint8 if self._samples == "uint8" else torch.float32
@@ -195,7 +197,7 @@ class RowReducer:
         classes, highest = most_probable(finished)
         self._classes[place] = classes
         if self._with_confidence:
-            self._confidence[place] = as_steps(highest)
+            self._confidence[place] = as_steps(surenesses(finished, highest, self._sureness))
         if self._samples:
             kept = self._probabilities[(slice(None), *place)]
             if self._samples == "uint8":
@@ -220,6 +222,29 @@ class RowReducer:
 def as_steps(probabilities: Tensor) -> Tensor:
     """Return probabilities 0..1 as uint8 0..`STEPS`."""
     return (probabilities * STEPS).round_().clamp_(0, STEPS).to(torch.uint8)
+
+
+def surenesses(probabilities: Tensor, highest: Tensor, kind: str) -> Tensor:
+    """Return how sure the network is of each pixel, ``(H, W)`` in 0..1, 1 where it is sure.
+
+    ``probability`` is that of the class; ``margin`` what it is above the next class; ``entropy`` is
+    ``1 - H / log K``, the entropy of the K classes' probabilities against its largest.
+
+    Args:
+        probabilities: ``(K, H, W)`` that add up to 1.
+        highest: ``(H, W)`` their highest.
+        kind: One of `SURENESS`.
+    """
+    if kind == "probability" or len(probabilities) == 1:
+        return highest
+    if kind == "entropy":
+        entropies: Tensor = torch.special.entr(probabilities).sum(0)
+        return 1 - entropies / math.log(len(probabilities))
+    first, second = probabilities[0], torch.zeros_like(highest)
+    for plane in probabilities[1:]:
+        second = torch.maximum(second, torch.minimum(first, plane))
+        first = torch.maximum(first, plane)
+    return first - second
 
 
 def most_probable(probabilities: Tensor) -> tuple[Tensor, Tensor]:

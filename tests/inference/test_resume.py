@@ -94,8 +94,12 @@ def test_a_finished_map_is_left_as_it_is(scene: Path, whole: dict[str, bytes], t
     for name, data in whole.items():
         (tmp_path / name).write_bytes(data)
     wanted: dict[str, Any] = {"confidence": True, "probabilities": "float16"}
+    left = work_folder(path) / ".geodistill.lock.json"  # of a run that was killed as its very last file was to go
+    left.parent.mkdir()
+    left.write_text("{}", encoding="utf-8")
     # The folder of the first map is another, but the scene and all settings are the same.
     assert run(scene, path, resume=True, **wanted) == ["0"]
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == whole
     assert int(run(scene, path, resume=True, confidence=True)[-1]) > 0
 
 

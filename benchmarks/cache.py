@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.methods.cache import TeacherCache
 from geodistill.methods.distillation import add_distillation
 from geodistill.methods.method import CommonLosses, Method

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geodistill.errors import BusyError, OutputError, output_error
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, json_text
 from geodistill.folders import (
     MARKER,
     claim_files,
@@ -243,3 +244,8 @@ class TestHolding:
     def test_one_process_does_not_hold_twice(self, tmp_path: Path) -> None:
         with hold_folder(tmp_path, "fit"), pytest.raises(BusyError), hold_folder(tmp_path, "fit"):
             pass
+
+
+def test_json_is_readable_where_it_can_be() -> None:
+    assert json_text({"ü": 1}) == '{"ü": 1}'
+    assert json.loads(json_text(["\udcff"], 1).encode("utf-8")) == ["\udcff"]

@@ -6,7 +6,19 @@ import sys
 import pytest
 
 SEGMENTER = {
-    *("colours", "description", "errors", "files", "folders", "lazy", "reading", "segmenter", "spec", "version"),
+    *(
+        "colours",
+        "description",
+        "errors",
+        "files",
+        "folders",
+        "lazy",
+        "limits",
+        "reading",
+        "segmenter",
+        "spec",
+        "version",
+    ),
     *("nn", "nn.output", "nn.weights"),
 }
 """Modules of the package that `geodistill.segmenter` needs."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from geodistill.errors import OutputError
-from geodistill.outputs import check_outputs, check_suffix
+from geodistill.files import check_outputs, check_suffix
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -151,6 +152,17 @@ class TestAnswers:
 
         with pytest.raises(DataError, match="breaks off"):
             read_answer(Broken(), "http://x")
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ArtifactError, match="named pipe"):
+        read_json(tmp_path / "pipe.json", error=ArtifactError)
+    within_shell = (
+        f'{sys.executable} -c "import sys; from geodistill.reading import read_text; print(read_text(sys.argv[1]))"'
+    )
+    said = subprocess.run(["bash", "-c", f"{within_shell} <(echo given)"], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "given"
 
 
 def test_a_service_is_not_waited_for_without_end() -> None:

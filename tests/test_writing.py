@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 
 import pytest
 
-from geodistill.writing import csv_text, json_text, plain_cell
+from geodistill.writing import csv_text, plain_cell
 
 
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
@@ -25,8 +24,3 @@ def test_cells_come_back_as_rows_without_control_characters() -> None:
     assert list(csv.reader(io.StringIO(text))) == [["class", "pixels"], ['a,"b"', "1"], ["\\x1b[2J", "2"]]
     assert text.endswith("\n")
     assert "\r" not in text
-
-
-def test_json_is_readable_where_it_can_be() -> None:
-    assert json_text({"ü": 1}) == '{"ü": 1}'
-    assert json.loads(json_text(["\udcff"], 1).encode("utf-8")) == ["\udcff"]

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from geodistill.raster.raster import Raster
     from geodistill.segmenter import Segmenter
     from geodistill.spec import Legend, Spec
-    from geodistill.training.recipe import load_recipe
-    from geodistill.training.recipe_files import list_recipes
+    from geodistill.training.recipe import list_recipes, load_recipe
 
 __all__ = [
     "GeodistillError",
@@ -65,8 +64,7 @@ _MODULES = {
     "raster.raster": ("Raster",),
     "segmenter": ("Segmenter",),
     "spec": ("Legend", "Spec"),
-    "training.recipe": ("load_recipe",),
-    "training.recipe_files": ("list_recipes",),
+    "training.recipe": ("list_recipes", "load_recipe"),
 }
 """Where each name stands; a module is imported when a name of it is asked for, so that the import takes no time."""
 

@@ -174,8 +174,7 @@ def fit(
     from geodistill.data.datamodule import DataModule
     from geodistill.training.fit import fit as train
     from geodistill.training.plan import plan_student
-    from geodistill.training.recipe import load_recipe
-    from geodistill.training.recipe_files import STUDENT
+    from geodistill.training.recipe import STUDENT, load_recipe
 
     if isinstance(data, DataModule):
         return train(load_recipe(recipe, settings or {}), out, data=data, restart=restart, verbose=verbose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,13 @@ def check_tile(tile: int, holder: str) -> None:
     """
     if isinstance(tile, bool) or not TILES[0] <= tile <= TILES[1]:
         raise ArtifactError(f"{holder} with tile {tile}", f"a side of {TILES[0]} to {TILES[1]} pixels")
+
+
+def is_graph(model: object) -> bool:
+    """Whether a model is named by an ONNX file, and not by a Segmenter's directory or hub id."""
+    if not isinstance(model, Path | str) or Path(model).suffix.lower() != ".onnx":
+        return False
+    return not os.path.isdir(model)  # noqa: PTH112 - a name too long is no folder
 
 
 def find_segmenter(path: Path | str) -> Path:

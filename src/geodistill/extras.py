@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
 from geodistill.errors import GeodistillError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -16,6 +19,15 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 
 class MissingExtraError(GeodistillError):
     """A part of the package was not installed."""
+
+
+def installed_versions(*names: str) -> dict[str, str]:
+    """Return the versions of those of some packages that are installed."""
+    versions = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def missing_extra(module: str, extra: str) -> MissingExtraError:

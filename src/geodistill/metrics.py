@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geodistill.errors import DataError, UnknownNameError
 from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.writing import json_number
 
 NanPolicy = Literal["nan", "zero"]
 
@@ -140,10 +141,10 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; NaN becomes ``None``."""
-        means = {key: _plain(getattr(self, key)) for key in ("miou", "mf1", "mprecision", "mrecall", "oa")}
+        means = {key: json_number(getattr(self, key)) for key in ("miou", "mf1", "mprecision", "mrecall", "oa")}
         per_class = {key: getattr(self, key) for key in ("iou", "f1", "precision", "recall")}
         classes = {
-            name: {key: _plain(values[k]) for key, values in per_class.items()} | {"pixels": int(self.support[k])}
+            name: {key: json_number(values[k]) for key, values in per_class.items()} | {"pixels": int(self.support[k])}
             for k, name in enumerate(self.names)
         }
         return {**means, "means_over": list(self.subset), "classes": classes, "confusion": self.counts.tolist()}
@@ -199,7 +200,3 @@ def _mean(values: NDArray[np.float64], nan_policy: NanPolicy) -> float:
         values = np.nan_to_num(values)
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geodistill.colours import hexadecimal
 from geodistill.errors import DataError, RecipeError
+from geodistill.files import check_outputs, check_suffix
 from geodistill.inference.checkpoint import Layer, PartFiles
 from geodistill.inference.geotiff import MapInfo, map_beside, write_map
 from geodistill.inference.inputs import InputScene, warn_unlike
@@ -27,7 +28,6 @@ from geodistill.inference.style import write_style
 from geodistill.inference.windows import Part, WindowPlan, area_of
 from geodistill.inference.worker import SceneTask, Worker
 from geodistill.notebook import html_table
-from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Grid, Raster
 from geodistill.raster.array import ArrayRaster
 from geodistill.segmenter import Segmenter

@@ -47,6 +47,8 @@ def read_bytes(path: Path | str, limit: int = SETTINGS_BYTES, error: type[Geodis
         GeodistillError: It is missing, no plain file, not readable or larger than ``limit``; of the kind ``error``.
     """
     try:
+        if Path(path).is_fifo() and not str(path).startswith("/dev/"):  # a shell's own, as in <(command), has a writer
+            raise error(f"{path} is a named pipe", "a file")  # to open one that nobody writes into would never end
         with Path(path).open("rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as reason:  # ValueError: a name with a null character

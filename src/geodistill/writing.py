@@ -1,10 +1,10 @@
-"""Text to be read: JSON in UTF-8, CSV whose cells no spreadsheet takes for a formula, and aligned tables."""
+"""Text to be read: numbers as JSON has them, CSV whose cells no spreadsheet takes for a formula, and aligned tables."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,17 +14,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a cell begins with that a spreadsheet computes."""
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
-    """Return JSON that UTF-8 holds, readable where it can be.
-
-    Names of files that are not UTF-8 hold lone surrogates, which only escapes can tell.
-    """
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(value, indent=indent)
-    return text
+def json_number(value: float) -> float | None:
+    """Return a figure as JSON has it: ``None`` where it is not finite."""
+    return float(value) if math.isfinite(value) else None
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

@@ -52,7 +52,9 @@ def test_deepness_divides_by_255_and_standardises(tmp_path: Path) -> None:
     assert (model.spec.gsd, model.tile, model.spec.channels) == (0.5, 8, 3)
     with pytest.raises(DataError, match="8-bit"):
         model(PIXELS * 100)
-    assert GraphSegmenter(model.path, GraphFlags(scale="1")).spec.std == (1, 1, 1)
+    assert GraphSegmenter(model.path, GraphFlags(scale="1", tile=8)).spec.std == (1, 1, 1)
+    with pytest.raises(RecipeError, match=r"--tile 16 .* its fixed side, 8"):
+        GraphSegmenter(model.path, GraphFlags(tile=16))
 
 
 @pytest.mark.parametrize("names", ['{0: "a", 1: "b", 2: "c"}', '[{"0": "a", "1": "b", "2": "c"}]', '["a", "b", "c"]'])

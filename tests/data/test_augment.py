@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import noise
-from geodistill.data.augment import Augmentation, resample, turn_and_flip
-from geodistill.data.photometric import Photometric
+from geodistill.data.augment import Augmentation, Photometric, resample, turn_and_flip
 from geodistill.data.reader import Patch
 from geodistill.data.statistics import Statistics
 from geodistill.errors import RecipeError

@@ -15,8 +15,7 @@ from factories import make_dataset
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.manifest import make_spec
-from geodistill.data.sample import Batch
-from geodistill.data.sampling import DrawBatches
+from geodistill.data.sampling import Batch, DrawBatches
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import DataError, RecipeError

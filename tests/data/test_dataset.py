@@ -13,7 +13,7 @@ from geodistill.data.augment import Augmentation
 from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.sample import Sample
+from geodistill.data.sampling import Sample
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import DataError, RecipeError

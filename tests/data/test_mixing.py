@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from geodistill.data.mixing import Mixing, MixKind
-from geodistill.data.sample import Batch
+from geodistill.data.data_config import DataConfig, MixKind
+from geodistill.data.mixing import Mixing
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 
 
@@ -62,4 +63,4 @@ def test_not_every_pixel_is_pasted_that_is_not_valid_and_none_at_probability_zer
     assert torch.equal(Mixing(1.0)(batch)["image"], batch["image"])
     assert Mixing(0.0)(batch) is batch
     with pytest.raises(RecipeError, match=r"data\.mix 2"):
-        Mixing(2.0)
+        DataConfig(mix=2.0).check_values()

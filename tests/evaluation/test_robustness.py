@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,27 @@ def test_the_table_of_a_network_that_looks_at_the_brightest_band(manifest: Manif
         assert row.miou.low <= row.miou.value <= row.miou.high
         assert row.agreement.low <= row.agreement.value <= row.agreement.high
     assert "warning: it loses more than 5 points of mIoU under: bands swapped" in str(measured)
+
+
+def test_images_of_one_place_are_drawn_together(manifest: Manifest) -> None:
+    """Twice each image as one place: the same intervals as of each once, for a place is what is drawn."""
+    options = RobustnessOptions(resamples=50)
+    once = robustness(tiny_segmenter(), manifest, options=options)
+    places = [replace(row, group=row.image.stem) for row in manifest.entries]
+    # A window that begins elsewhere and shows the same: the pixels of a row of fields, and all of them.
+    grouped = replace(manifest, entries=tuple(row for row in places for _ in range(2)))
+    twice = robustness(tiny_segmenter(), grouped, options=options)
+    assert (twice.images, twice.groups, once.groups) == (8, 4, 4)
+    steady = [row.name for row in once.rows if not row.name.startswith("noise")]
+    for one, two in zip(once.rows, twice.rows, strict=True):
+        if one.name in steady:
+            assert (one.miou, one.loss) == (two.miou, two.loss), one.name
+    whole = replace(manifest, entries=tuple(replace(row, group="town") for row in manifest.entries))
+    one_place = robustness(tiny_segmenter(), whole, options=options)
+    assert one_place.rows[0].to_dict()["miou"] == {"value": 1.0, "low": None, "high": None}
+    swapped = next(row for row in one_place.rows if row.name.startswith("bands"))
+    assert swapped.breaks  # by its value, for there is no interval
+    assert "no interval" in str(swapped.miou)
 
 
 def test_a_model_may_be_an_onnx_file(manifest: Manifest, tmp_path: Path) -> None:

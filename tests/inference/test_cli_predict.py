@@ -7,7 +7,7 @@ import pytest
 
 from geodistill.cli import main
 from geodistill.cli.arguments import parse
-from geodistill.cli.predict import options_of, predict_parser
+from geodistill.cli.predict import flagged_options, predict_parser
 from geodistill.inference.options import PredictOptions
 
 GIVEN = ["--model", "m", "--input", "a.tif", "b.tif", "--out", "o"]
@@ -57,7 +57,7 @@ CALL: list[tuple[list[str], dict[str, Any]]] = [
 
 
 def options(*given: str) -> PredictOptions:
-    return options_of(parse(predict_parser(), [*GIVEN, *given]))
+    return flagged_options(parse(predict_parser(), [*GIVEN, *given]))
 
 
 def test_without_flags_all_is_as_in_python() -> None:

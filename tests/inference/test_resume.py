@@ -94,8 +94,12 @@ def test_a_finished_map_is_left_as_it_is(scene: Path, whole: dict[str, bytes], t
     for name, data in whole.items():
         (tmp_path / name).write_bytes(data)
     wanted: dict[str, Any] = {"confidence": True, "probabilities": "float16"}
+    left = work_folder(path) / ".geodistill.lock.json"  # of a run that was killed as its very last file was to go
+    left.parent.mkdir()
+    left.write_text("{}", encoding="utf-8")
     # The folder of the first map is another, but the scene and all settings are the same.
     assert run(scene, path, resume=True, **wanted) == ["0"]
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == whole
     assert int(run(scene, path, resume=True, confidence=True)[-1]) > 0
 
 
@@ -187,7 +191,9 @@ def test_a_corrupt_block_stops_the_run_or_becomes_a_recorded_hole(scene: Path, t
     told = run(broken, tmp_path / "map.tif")[0]
     assert "broken.tif is truncated or corrupt at row 128, column 0" in told or "corrupt at row" in told
     assert told.endswith("finished rows are kept: the same command with --resume goes on from them")
-    run(broken, tmp_path / "map.tif", resume=True, keep_going=True)
+    run(broken, tmp_path / "map.tif", resume=True, keep_going=True, unlike=True)
+    with rasterio.open(tmp_path / "map_unlike.tif") as file:
+        assert (file.read(1)[2] == 255).all()  # a row of cells of 64 pixels
     with rasterio.open(tmp_path / "map.tif") as file:
         classes, tags = file.read(1), file.tags()
     holes = json.loads(tags["HOLES"])

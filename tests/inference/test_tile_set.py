@@ -174,5 +174,6 @@ def test_a_preview_is_a_small_picture_in_the_legends_colours(scene: Path, tmp_pa
 
 def test_a_map_from_nowhere_has_no_tiles(tmp_path: Path) -> None:
     scene = make_raster(tmp_path / "scene.tif", crs=None)
-    with pytest.raises(DataError, match="for tiles"):
+    with pytest.raises(DataError, match="for --web-tiles"):
         predict(tiny_segmenter(), [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles="pmtiles"))
+    assert list(tmp_path.iterdir()) == [scene]  # refused before any work

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from torch import Tensor, nn
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.methods.method import CommonLosses, Method, Objective

@@ -16,6 +16,7 @@ from rasterio.transform import from_origin
 
 import browser
 from browser import Browser
+from class_maps import write_map
 from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError
@@ -70,6 +71,28 @@ def test_tiles_and_areas_are_those_of_the_map(mapped: Path, scene: Path, tmp_pat
     np.testing.assert_array_equal(drawn, classes)
     assert "BSD 2-Clause" in page.read_text()
     assert not (tmp_path / "page_tiles").exists()
+
+
+def test_areas_are_those_on_the_ground(tmp_path: Path) -> None:
+    """Two classes of as many pixels, one by the equator and one at 60 degrees north, where meridians are nearer."""
+    classes = np.repeat(np.array([[1], [0]], np.uint8), 300, 0).repeat(20, 1)
+    path = write_map(tmp_path / "map.tif", classes, "EPSG:4326", from_origin(5, 60, 0.1, 0.1))
+    areas = figures_of(write_report(path, tmp_path / "page.html"))["map"]["areas"]
+    for name, south in (("field", 0), ("road", 30)):
+        # The ellipsoid's: between two parallels the area of a zone has a closed form.
+        expected = 2 / 360 * (zone(south + 30) - zone(south))
+        assert areas[name] == pytest.approx(expected, rel=1e-4)
+    assert areas["house"] == 0
+    nowhere = write_map(tmp_path / "nowhere.tif", classes)
+    assert figures_of(write_report(nowhere, tmp_path / "page.html"))["map"]["areas"] is None
+
+
+def zone(latitude: float) -> float:
+    """Return the square metres of WGS84 between the equator and a parallel (Snyder 1987, equation 3-12)."""
+    a, e = 6378137.0, 0.0818191908426
+    s = np.sin(np.radians(latitude))
+    q = s / (1 - (e * s) ** 2) - np.log((1 - e * s) / (1 + e * s)) / (2 * e)
+    return float(np.pi * a**2 * (1 - e**2) * q)
 
 
 def test_what_does_not_fit_lies_beside(mapped: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.distillation import DistillationObjective, counted_pixels
 from geodistill.methods.method import Method

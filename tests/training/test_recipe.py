@@ -71,6 +71,7 @@ def test_what_a_file_says_of_a_preset_lies_over_the_file_and_under_the_flags(tmp
         (["--network.decode_from", "encoder", "--network.order", "neck_fmm"], r"network.order.*leaves FMM out"),
         (["--losses.transfer_end", "50"], r"losses.transfer_end.*transfer_decay is none"),
         (["--losses.phase.forced", "0.5"], r"losses.phase.forced.*steps is 0"),
+        (["--losses.kd_temperature", "2"], r"losses.kd_temperature.*no kd"),
     ],
 )
 def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reason: str) -> None:

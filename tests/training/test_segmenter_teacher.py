@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, TrainingError, UnknownNameError
 from geodistill.methods.cache import TeacherCache
 from geodistill.methods.teacher import EncoderTeacher, Storage, TeacherConfig, build_teacher, teacher_bands

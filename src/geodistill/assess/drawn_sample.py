@@ -14,9 +14,9 @@ from geodistill.assess.strata import BOUNDARY, stratum_strips
 from geodistill.assess.training_places import TrainingPlaces
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError
+from geodistill.files import check_outputs, check_suffix
 from geodistill.inference.any_map import open_map
 from geodistill.inference.map_file import small_cache
-from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster.ground import Ground
 from geodistill.spec import IGNORE_INDEX, Legend
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.assess.estimators import Estimated, SampleEstimates
-from geodistill.writing import aligned
+from geodistill.writing import aligned, json_number
 
 HECTARE = 10_000.0
 
@@ -22,18 +22,14 @@ def estimate_rows(
     rows = []
     for index, name in enumerate(names):
         figures = {"area": (estimates.area, area), "user": (estimates.user, 1.0), "producer": (estimates.producer, 1.0)}
-        row: dict[str, Any] = {"name": name, "mapped_area": _plain(mapped[index])}
+        row: dict[str, Any] = {"name": name, "mapped_area": json_number(mapped[index])}
         for key, (figure, factor) in figures.items():
             value, margin = figure.value[index] * factor, figure.margin[index] * factor
-            row[key], row[f"{key}_se"] = _plain(value), _plain(figure.error[index] * factor)
-            row[f"{key}_low"] = _plain(np.clip(value - margin, 0, factor))
-            row[f"{key}_high"] = _plain(np.clip(value + margin, 0, factor))
+            row[key], row[f"{key}_se"] = json_number(value), json_number(figure.error[index] * factor)
+            row[f"{key}_low"] = json_number(np.clip(value - margin, 0, factor))
+            row[f"{key}_high"] = json_number(np.clip(value + margin, 0, factor))
         rows.append(row)
     return rows
-
-
-def _plain(value: Any) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def estimate_text(

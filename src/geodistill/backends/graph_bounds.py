@@ -41,21 +41,28 @@ class GraphShape:
     files: tuple[Path, ...]
 
 
-def look_at_graph(path: Path) -> GraphShape:
-    """Read a graph without running it.
+def read_graph(path: Path) -> Any:
+    """Read an ONNX file, without weights that lie beside it, and without running it.
 
     Raises:
-        ArtifactError: It is missing, too large, no ONNX file, takes or gives something else than one image and one map,
-            or keeps weights outside its folder.
+        ArtifactError: It is missing, too large, or no ONNX file.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     data = read_bytes(path, MOST_BYTES, ArtifactError)
     try:
-        model = onnx.load_model_from_string(data)
+        return onnx.load_model_from_string(data)
     except (DecodeError, ValueError, TypeError) as error:
         raise ArtifactError(f"{path} is no ONNX file ({first_line(error)})", "an ONNX file") from error
+
+
+def look_at_graph(model: Any, path: Path) -> GraphShape:
+    """Return what a graph that was read from a file takes.
+
+    Raises:
+        ArtifactError: It takes or gives something else than one image and one map, or keeps weights outside its folder.
+    """
     weights = {tensor.name for tensor in model.graph.initializer}
     images = [value for value in model.graph.input if value.name not in weights]
     if len(images) != 1 or len(model.graph.output) != 1:
@@ -95,8 +102,8 @@ def _weight_files(model: Any, path: Path) -> list[Path]:
     return files
 
 
-def refuse_giants(path: Path, shape: Sequence[int]) -> None:
-    """Refuse a graph that, for an input of a shape, takes or makes an array of more than `MOST_VALUES` numbers.
+def refuse_giants(model: Any, path: Path, shape: Sequence[int]) -> None:
+    """Refuse a graph of a file that, for an input of a shape, takes or makes more than `MOST_VALUES` numbers at once.
 
     Shapes are inferred and nothing is computed; where the graph reckons a shape from pixels, none is known.
 
@@ -105,7 +112,6 @@ def refuse_giants(path: Path, shape: Sequence[int]) -> None:
     """
     import onnx
 
-    model = onnx.load(path, load_external_data=False)
     weights = {tensor.name for tensor in model.graph.initializer}
     image = next(value for value in model.graph.input if value.name not in weights)
     for dimension, length in zip(image.type.tensor_type.shape.dim, shape, strict=True):

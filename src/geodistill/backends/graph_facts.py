@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,13 +20,6 @@ _LONGEST = 1 << 16
 """Characters of a key's text at most."""
 
 _DEEPNESS = ("model_type", "class_names", "resolution", "tile_size", "tiles_size", "standardization_mean", "seg_thresh")
-
-
-def is_graph(model: object) -> bool:
-    """Whether a model is named by an ONNX file, and not by a Segmenter's directory or hub id."""
-    if not isinstance(model, Path | str) or Path(model).suffix.lower() != ".onnx":
-        return False
-    return not os.path.isdir(model)  # noqa: PTH112 - a name too long is no folder
 
 
 @dataclass(frozen=True)

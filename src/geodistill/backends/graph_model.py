@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geodistill.backends.graph import first_line, quiet_options, require, runtime_errors
-from geodistill.backends.graph_bounds import GraphShape, look_at_graph, refuse_giants
+from geodistill.backends.graph_bounds import GraphShape, look_at_graph, read_graph, refuse_giants
 from geodistill.backends.graph_facts import GraphFacts, facts_beside, facts_inside, for_bands
 from geodistill.backends.graph_outputs import OutputReader
 from geodistill.description import check_tile
@@ -72,7 +72,7 @@ class GraphSegmenter(Segmenter):
         flags: What the user says of it.
 
     Raises:
-        RecipeError: A package is missing.
+        RecipeError: A package is missing, or the user asks for windows of another side than the graph's fixed one.
         ArtifactError: The file is refused, or nothing says how samples are scaled.
     """
 
@@ -82,7 +82,8 @@ class GraphSegmenter(Segmenter):
         nn.Module.__init__(self)
         require("onnx", "onnxruntime")
         self.path, self.flags = Path(path), flags or GraphFlags()
-        shape = look_at_graph(self.path)
+        graph = read_graph(self.path)
+        shape = look_at_graph(graph, self.path)
         said = facts_inside(shape.metadata, self.path).or_else(facts_beside(self.path))
         facts = self.flags.facts().or_else(said)
         if facts.std is None and not facts.inside:
@@ -92,12 +93,16 @@ class GraphSegmenter(Segmenter):
                 "give --scale: 1 for samples as they are, 1/255 for bytes as 0..1",
             )
         self._shape, self._brightest, self.files = shape, facts.brightest, shape.files
+        if self.flags.tile is not None and shape.height and self.flags.tile != shape.height:
+            raise RecipeError(
+                f"--tile {self.flags.tile} for {self.path}", f"its fixed side, {shape.height}, or no --tile"
+            )
         self.tile = _tile(shape, facts, self.path)
         channels = shape.channels or len(facts.bands or ())
         if not channels or len(facts.bands or range(channels)) != channels:
             raise ArtifactError(f"{self.path} takes {channels} bands", f"the {len(facts.bands or ())} that are named")
         batch = shape.batch or 1
-        refuse_giants(self.path, (batch, channels, self.tile, self.tile))
+        refuse_giants(graph, self.path, (batch, channels, self.tile, self.tile))
         self._open()
         mean = for_bands(facts.mean, channels, 0.0, self.path)
         std = for_bands(facts.std, channels, 1.0, self.path)

@@ -12,6 +12,7 @@ from geodistill.change.map_pair import MapPair
 from geodistill.change.matrix import ChangeMatrix
 from geodistill.change.write_change import write_change
 from geodistill.errors import RecipeError
+from geodistill.files import check_outputs, check_suffix
 from geodistill.inference.any_map import open_map
 from geodistill.inference.checkpoint import open_work, remove_work
 from geodistill.inference.geotiff import map_beside
@@ -19,7 +20,6 @@ from geodistill.inference.map_file import read_map_grid, small_cache
 from geodistill.inference.options import check_vector
 from geodistill.inference.style import style_files, write_style
 from geodistill.inference.vector import VectorMap, write_vectors
-from geodistill.outputs import check_outputs, check_suffix
 from geodistill.spec import Legend
 from geodistill.version import __version__
 

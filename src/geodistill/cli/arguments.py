@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn, TypeVar, cast
 
 from geodistill.cli.terminal import print_message
 from geodistill.errors import RecipeError, UnknownNameError, listed
+
+T = TypeVar("T")
 
 GROUPS = ("most used", "input", "output", "quality", "speed", "place", "many machines")
 """Titles of the groups of options. A verb of many options shows those that matter first, under `most used`."""
@@ -161,7 +163,8 @@ class OptionGroup:
             help = f"{help}; also without {name}"
         help = f"{help} ({f'default: {words}' if words else 'required'})".replace("%", "%%")
         metavar = "N" if metavar is None and nargs is None and type in (int, float) else metavar
-        action = self._group.add_argument(name, type=type, default=default, nargs=nargs, help=help, metavar=metavar)
+        flags = (name, "-o") if name == "--out" else (name,)
+        action = self._group.add_argument(*flags, type=type, default=default, nargs=nargs, help=help, metavar=metavar)
         self._parser.options.append(Option(action, self._title, known, words))
 
     def switch(self, name: str, help: str, *, default: bool | None = False, otherwise: str = "") -> None:
@@ -269,6 +272,12 @@ def _apart(parser: VerbParser, tokens: Sequence[str]) -> tuple[list[str], list[s
         else:
             typed.append(token)
     return flagged, typed
+
+
+def options_of(kind: type[T], args: Namespace, read: Mapping[str, Any] | None = None) -> T:
+    """Return a dataclass of options whose fields are flags of the same names; ``read`` are those in another form."""
+    flags = {field.name: getattr(args, field.name) for field in fields(cast(Any, kind)) if hasattr(args, field.name)}
+    return kind(**flags | dict(read or {}))
 
 
 def refuse_idle(parser: VerbParser, args: Namespace, flags: Iterable[str], where: str) -> None:

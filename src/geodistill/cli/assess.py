@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geodistill.cli import Verbs, run_verb
-from geodistill.cli.arguments import MANIFEST, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import MANIFEST, VerbParser, options_of, parse, refuse_idle
 from geodistill.cli.shared import print_result
 
 MAP_LEGEND = "YAML or JSON file of classes with values, for a map that holds no legend"
@@ -45,21 +45,13 @@ def sample(argv: Sequence[str]) -> None:
     """Draw the points of a map."""
     args = parse(sample_parser(), argv)
     from geodistill.assess.drawn_sample import SampleOptions, draw_sample
-    from geodistill.outputs import check_outputs
+    from geodistill.files import check_outputs
     from geodistill.spec import Legend
 
-    options = SampleOptions(
-        points=args.points,
-        standard_error=args.standard_error,
-        expected=args.expected,
-        least=args.least,
-        boundary=args.boundary,
-        manifest=args.manifest,
-        seed=args.seed,
-    )
     if args.legend:
         check_outputs([args.out], [args.legend])
-    drawn = draw_sample(args.map, args.out, options, legend=Legend.load(args.legend) if args.legend else None)
+    legend = Legend.load(args.legend) if args.legend else None
+    drawn = draw_sample(args.map, args.out, options_of(SampleOptions, args), legend=legend)
     about = {"points": str(drawn.path), "strata": drawn.strata, "training_places": drawn.left_out}
     print_result(args.json, about, str(drawn))
 
@@ -89,8 +81,7 @@ def estimate(argv: Sequence[str]) -> None:
     parser = estimate_parser()
     args = parse(parser, argv)
     from geodistill.assess.estimate import estimate_areas
-    from geodistill.files import atomic_path
-    from geodistill.outputs import check_outputs, check_suffix
+    from geodistill.files import check_outputs, check_suffix, write_text
     from geodistill.spec import Legend
     from geodistill.writing import csv_text
 
@@ -104,8 +95,7 @@ def estimate(argv: Sequence[str]) -> None:
     if args.csv:
         rows = estimated.rows()
         text = csv_text([list(rows[0]), *([row[key] for key in rows[0]] for row in rows)])
-        with atomic_path(args.csv) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(args.csv, text)
     print_result(args.json, estimated.to_dict(), str(estimated))
 
 

@@ -60,8 +60,7 @@ def change(argv: Sequence[str]) -> None:
         refuse_idle(parser, args, ["--simplify"], "without --vector")
     from geodistill.change.compare_maps import ChangeOptions, change_outputs, compare_maps
     from geodistill.change.legends import parse_renames
-    from geodistill.files import atomic_path
-    from geodistill.outputs import check_outputs, check_suffix
+    from geodistill.files import check_outputs, check_suffix, write_text
     from geodistill.spec import Legend
     from geodistill.writing import csv_text
 
@@ -78,8 +77,7 @@ def change(argv: Sequence[str]) -> None:
         before, after, *confidence = _map_scenes(args)
     result = compare_maps(before, after, args.out, options, confidence=confidence, legends=legends)
     if args.csv:
-        with atomic_path(args.csv) as part:
-            part.write_text(csv_text(result.matrix.rows()), encoding="utf-8")
+        write_text(args.csv, csv_text(result.matrix.rows()))
     files = {"map": result.path, "confidence": result.confidence, "vectors": result.vectors and result.vectors.path}
     named = {key: str(path) for key, path in files.items() if path is not None}
     print_result(args.json, {**named, **result.matrix.to_dict()}, f"{' '.join(named.values())}\n{result.matrix}")

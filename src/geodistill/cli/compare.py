@@ -99,7 +99,7 @@ def _check_output(out: str, suffixes: tuple[str, ...], models: Sequence[str], ma
     """Refuse a file that could not be written, or would be over an input, before any model is timed."""
     from geodistill.data.manifest import Manifest
     from geodistill.evaluation.results import check_place, model_files, read_files
-    from geodistill.outputs import check_outputs, check_suffix
+    from geodistill.files import check_outputs, check_suffix
 
     check_suffix(out, suffixes)
     check_place(Path(out).parent)

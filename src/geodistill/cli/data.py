@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from geodistill.cli import Verbs, run_verb
-from geodistill.cli.arguments import MANIFEST, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import MANIFEST, VerbParser, options_of, parse, refuse_idle
 from geodistill.cli.shared import print_json, print_result
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 
@@ -127,18 +127,14 @@ def _scan_folders(args: Namespace) -> ScanReport:
 
     if not args.images:
         raise RecipeError("data scan without --images", "--images FOLDER, or --dataset NAME --root FOLDER")
-    plan = SplitPlan(
-        kind=args.split,
-        fractions=tuple(args.fractions),
-        group_regex=args.group_regex,
-        group_file=None if args.group_file is None else Path(args.group_file),
-        groups=parse_groups(args.groups or ""),
-        block_size=args.block_size,
-        block_unit=args.block_unit,
-        lists=None if args.lists is None else Path(args.lists),
-        val_from_train=args.val_from_train,
-        seed=args.seed,
-    )
+    read = {
+        "kind": args.split,
+        "fractions": tuple(args.fractions),
+        "group_file": None if args.group_file is None else Path(args.group_file),
+        "groups": parse_groups(args.groups or ""),
+        "lists": None if args.lists is None else Path(args.lists),
+    }
+    plan = options_of(SplitPlan, args, read)
     return scan_folders(
         args.images,
         args.masks,

@@ -15,6 +15,7 @@ from geodistill.cli.arguments import (
     SCALES,
     SPLIT_NAMES,
     VerbParser,
+    options_of,
     parse,
     refuse_idle,
 )
@@ -80,24 +81,19 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
     from geodistill.evaluation.object_scores import ObjectScoring
     from geodistill.evaluation.results import REPORT, model_files
+    from geodistill.files import check_outputs, check_suffix
     from geodistill.inference.location import LocationHint
-    from geodistill.outputs import check_outputs, check_suffix
     from geodistill.report.contents import ReportOptions
     from geodistill.report.page import PAGES
     from geodistill.report.write import write_report
 
-    options = EvaluateOptions(
-        overlap=args.overlap,
-        flips=args.flips,
-        scales=None if args.scales is None else tuple(args.scales),
-        subset=args.classes,
-        class_map=read_pairs(args.class_map) if args.class_map else None,
-        location=LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
-        batch_size=args.batch_size,
-        device=args.device,
-        gsd=args.gsd,
-        resize=args.resize,
-    )
+    read = {
+        "subset": args.classes,
+        "scales": None if args.scales is None else tuple(args.scales),
+        "class_map": read_pairs(args.class_map) if args.class_map else None,
+        "location": LocationHint(tuple(args.lonlat) if args.lonlat else None, args.zone, args.region),
+    }
+    options = options_of(EvaluateOptions, args, read)
     extra = None
     if args.padding_as is not None:
         extra = load("geodistill.papers.padding:Padding")(args.padding_as, args.padding_window)

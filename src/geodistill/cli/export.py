@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from geodistill.cli.arguments import MODEL, SPLIT_NAMES, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import MODEL, SPLIT_NAMES, VerbParser, options_of, parse, refuse_idle
 from geodistill.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _check_outputs(segmenter: Segmenter, args: Namespace, is_folder: bool) -> No
     """Make sure that no file of the model, nor what else is named, is written over."""
     from geodistill.description import DESCRIPTION, WEIGHTS, find_segmenter
     from geodistill.exports.onnx import int8_beside, text_beside
-    from geodistill.outputs import check_outputs
+    from geodistill.files import check_outputs
 
     folder, out = find_segmenter(args.model), Path(args.out)
     read = [
@@ -100,18 +100,14 @@ def _options(args: Namespace) -> ExportOptions:
     from geodistill.exports.card import read_scores
     from geodistill.exports.exporters import ExportOptions
 
-    return ExportOptions(
-        size=None if args.size is None else _number("--size", args.size),
-        batch=_number("--batch", args.batch),
-        opset=args.opset,
-        calibration=Manifest.load(args.int8) if args.int8 else None,
-        split=args.split,
-        resolution=args.resolution,
-        overlap=args.overlap,
-        licence=args.licence,
-        check=tuple(args.check or ()),
-        scores=read_scores(Path(args.scores)) if args.scores else {},
-    )
+    read = {
+        "size": None if args.size is None else _number("--size", args.size),
+        "batch": _number("--batch", args.batch),
+        "calibration": Manifest.load(args.int8) if args.int8 else None,
+        "check": tuple(args.check or ()),
+        "scores": read_scores(Path(args.scores)) if args.scores else {},
+    }
+    return options_of(ExportOptions, args, read)
 
 
 def _number(flag: str, text: str) -> int | Literal["any"]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError, printable
-from geodistill.training.recipe_files import STUDENT
+from geodistill.training.recipe import STUDENT
 
 
 def fit_parser() -> VerbParser:
@@ -35,7 +35,7 @@ def fit_parser() -> VerbParser:
 def fit(argv: Sequence[str]) -> None:
     """Train a recipe."""
     parser = fit_parser()
-    names = [flag.removeprefix("--") for option in parser.options for flag in option.action.option_strings]
+    names = [flag.lstrip("-") for option in parser.options for flag in option.action.option_strings]
     flags, overrides = split_flags(argv, names)
     args = parse(parser, flags)
     from geodistill.training.recipe import load_recipe, recipe_dict
@@ -51,7 +51,7 @@ def fit(argv: Sequence[str]) -> None:
     if not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
     if args.report:
-        from geodistill.outputs import check_outputs, check_suffix
+        from geodistill.files import check_outputs, check_suffix
         from geodistill.report.page import PAGES
 
         check_suffix(args.report, PAGES)

@@ -7,13 +7,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.shared import print_result
-from geodistill.extras import EXTRAS
+from geodistill.extras import EXTRAS, installed_versions
 from geodistill.version import __version__
 
 PACKAGES = ("torch", "numpy", "rasterio", "timm", "lightning", "transformers", "onnxruntime", "openvino", "ray")
@@ -52,7 +51,7 @@ def collect_info() -> dict[str, Any]:
         "geodistill": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+        "packages": installed_versions(*PACKAGES),
         "devices": [f"cpu, {os.cpu_count()} cores", *_accelerators(torch)],
         "gdal": rasterio.__gdal_version__,
         "gdal_drivers": [name for name in DRIVERS if name in drivers],
@@ -83,13 +82,6 @@ def _vector_drivers() -> set[str]:
     except ImportError:
         return set()
     return set(pyogrio.list_drivers())
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _in_words(value: Any) -> str:

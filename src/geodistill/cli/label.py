@@ -10,8 +10,8 @@ from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import DEVICE, OptionGroup, VerbParser, parse, refuse_idle
 from geodistill.cli.shared import print_json
 from geodistill.errors import DataError, RecipeError
+from geodistill.files import check_outputs, check_suffix
 from geodistill.lazy import load
-from geodistill.outputs import check_outputs, check_suffix
 
 if TYPE_CHECKING:
     from argparse import Namespace

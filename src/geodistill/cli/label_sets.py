@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.shared import print_json, print_result
-from geodistill.outputs import check_outputs
+from geodistill.files import check_outputs
 
 
 def stats_parser() -> VerbParser:

@@ -18,7 +18,7 @@ def recipes_parser() -> VerbParser:
 def recipes(argv: Sequence[str]) -> None:
     """List the shipped recipes, or print one."""
     args = parse(recipes_parser(), argv)
-    from geodistill.training.recipe_files import list_recipes, recipe_text
+    from geodistill.training.recipe import list_recipes, recipe_text
 
     if args.name:
         print(recipe_text(args.name), end="")

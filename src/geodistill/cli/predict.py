@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, SCALES, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, SCALES, VerbParser, options_of, parse, refuse_idle
 from geodistill.cli.shared import print_json
 from geodistill.errors import DataError, RecipeError
 
@@ -44,7 +43,7 @@ def predict(argv: Sequence[str]) -> None:
         model,
         args.input,
         args.out,
-        options_of(args),
+        flagged_options(args),
         stack=args.stack,
         mosaic=args.mosaic,
         engine=args.engine,
@@ -188,7 +187,7 @@ def _add_machines(parser: VerbParser) -> None:
 
 def model_of(parser: VerbParser, args: Namespace) -> Segmenter | str:
     """Return the model as `predict` takes it: an ONNX file is opened with what the flags say of it."""
-    from geodistill.backends.graph_facts import is_graph
+    from geodistill.description import is_graph
 
     if not is_graph(args.model):
         refuse_idle(parser, args, ["--classes", "--scale", "--model-gsd", "--tile"], "without an ONNX file as --model")
@@ -203,7 +202,7 @@ def model_of(parser: VerbParser, args: Namespace) -> Segmenter | str:
     return GraphSegmenter(args.model, GraphFlags(classes, args.scale, args.model_gsd, args.tile))
 
 
-def options_of(args: Namespace) -> PredictOptions:
+def flagged_options(args: Namespace) -> PredictOptions:
     """Return the options of flags.
 
     Raises:
@@ -212,7 +211,6 @@ def options_of(args: Namespace) -> PredictOptions:
     """
     from geodistill.inference.options import PredictOptions, parse_bytes
 
-    plain = {field.name: getattr(args, field.name) for field in fields(PredictOptions)}
     read: dict[str, Any] = {
         "batch": _batch(args.batch),
         "bands": tuple(args.bands.split(",")) if args.bands else None,
@@ -222,7 +220,7 @@ def options_of(args: Namespace) -> PredictOptions:
         "lonlat": tuple(args.lonlat) if args.lonlat else None,
         "scales": None if args.scales is None else tuple(args.scales),
     }
-    return PredictOptions(**plain | read)
+    return options_of(PredictOptions, args, read)
 
 
 def _batch(text: str | None) -> int | Literal["auto"] | None:

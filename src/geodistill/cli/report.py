@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geodistill.cli.arguments import DEVICE, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import DEVICE, VerbParser, options_of, parse, refuse_idle
 
 
 def report_parser() -> VerbParser:
@@ -43,13 +43,5 @@ def report(argv: Sequence[str]) -> None:
     from geodistill.report.contents import ReportOptions
     from geodistill.report.write import write_report
 
-    options = ReportOptions(
-        beside=tuple(args.beside or ()),
-        speed=args.speed,
-        device=args.device,
-        title=args.title,
-        map=args.map,
-        scene=args.scene,
-        map_mb=args.map_mb,
-    )
+    options = options_of(ReportOptions, args, {"beside": tuple(args.beside or ())})
     print(write_report(args.source, args.out, options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geodistill.cli.arguments import DEVICE, MANIFEST, MODEL, SPLIT_NAMES, VerbParser, parse
+from geodistill.cli.arguments import DEVICE, MANIFEST, MODEL, SPLIT_NAMES, VerbParser, options_of, parse
 from geodistill.cli.shared import print_json
 
 
@@ -45,14 +45,7 @@ def robustness(argv: Sequence[str]) -> None:
     from geodistill.evaluation.robustness import robustness as run_robustness
     from geodistill.evaluation.robustness_report import claim_report, write_report
 
-    options = RobustnessOptions(
-        images=args.images,
-        overlap=args.overlap,
-        batch_size=args.batch_size,
-        device=args.device,
-        resamples=args.resamples,
-        seed=args.seed,
-    )
+    options = options_of(RobustnessOptions, args)
     manifest = Manifest.load(args.manifest)
     if args.out is not None:
         check_place(Path(args.out))

@@ -22,7 +22,7 @@ from geodistill.data.findings import (
     lone_class_findings,
 )
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.mask_files import decode_mask, ignored_labels, label_counts, label_name, strips
+from geodistill.data.mask_files import decode_mask, ignored_labels, label_counts, label_name, read_labels, strips
 from geodistill.data.statistics import vanished_labels
 from geodistill.errors import DataError
 from geodistill.raster import Raster
@@ -123,13 +123,14 @@ def _check_mask(
             if legend is None:
                 return findings
             for strip in strips(row.window.intersection(mask.grid.height, mask.grid.width)):
-                indices, unknown = decode_mask(mask, legend, strip)
+                labels = read_labels(mask, strip)
+                indices, unknown = decode_mask(mask, legend, labels=labels)
                 unnamed.update(unknown)
                 labelled_counts, ignored = label_counts(indices, len(legend))
                 counts[row.split] = counts.get(row.split, 0) + np.append(labelled_counts, ignored)
                 labelled += int(labelled_counts.sum())
                 if ignored:
-                    by_value = ignored_labels(mask, legend, strip)
+                    by_value = ignored_labels(mask, legend, labels)
                     left_out.update({label_name(label): count for label, count in by_value.items()})
     except DataError as error:
         return [*findings, Finding(file, "unreadable", str(error))]

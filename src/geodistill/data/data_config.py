@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from geodistill.data.augment import Augmentation
-from geodistill.data.mixing import Mixing, MixKind
 from geodistill.errors import RecipeError, UnknownNameError
 
 Choice = Literal["classes", "random", "place"]
+MixKind = Literal["classmix", "cutmix"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -135,14 +135,6 @@ class DataConfig:
             rare=self.rare_classes,
         )
 
-    def mixing(self) -> Mixing:
-        """Return how images of a batch are mixed.
-
-        Raises:
-            RecipeError: The probability is out of its range.
-        """
-        return Mixing(self.mix, self.mix_kind)
-
     @property
     def worker_cache_mb(self) -> int:
         """Memory of each worker for decoded images, in MiB."""
@@ -183,7 +175,8 @@ class DataConfig:
         if self.fraction_choice not in get_args(Choice):
             raise UnknownNameError("data.fraction_choice", self.fraction_choice, get_args(Choice))
         self.augmentation()
-        self.mixing()
+        if not 0 <= self.mix <= 1:
+            raise RecipeError(f"data.mix {self.mix}", "a probability from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from typing import Any
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
-from geodistill.data.findings import NOTHING_TO_LEARN
 from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader
-from geodistill.data.statistics import lone_classes, vanished_labels
+from geodistill.data.statistics import NOTHING_TO_LEARN, lone_classes, vanished_labels
 from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
 

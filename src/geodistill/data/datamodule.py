@@ -14,8 +14,7 @@ from geodistill.data.data_config import DataConfig
 from geodistill.data.data_source import DataSource
 from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.sample import Batch, Sample
-from geodistill.data.sampling import DrawBatches, split_batch
+from geodistill.data.sampling import Batch, DrawBatches, Sample, split_batch
 from geodistill.spec import Legend, Spec
 
 if TYPE_CHECKING:

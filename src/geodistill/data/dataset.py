@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from geodistill.data.augment import Augmentation, enlargement, resample, turn_and_flip
+from geodistill.data.augment import Augmentation, Photometric, enlargement, resample, turn_and_flip
 from geodistill.data.class_draws import rare_classes
 from geodistill.data.manifest import Manifest, Row, require_statistics
-from geodistill.data.photometric import Photometric
 from geodistill.data.reader import Patch, PatchReader, WindowReader
-from geodistill.data.sample import Sample
-from geodistill.data.sampling import ViewSchedule, place_in_pass
+from geodistill.data.sampling import Sample, ViewSchedule, place_in_pass
 from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Window
 from geodistill.raster.grid import place_windows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.statistics import Statistics, lone_classes, vanished_labels
+from geodistill.data.statistics import NOTHING_TO_LEARN, Statistics, lone_classes, vanished_labels
 from geodistill.errors import DataError
 from geodistill.raster import Grid, Raster, Window
 
@@ -36,8 +36,6 @@ Kind = Literal[
     "lone_class",
     "ignored_labels",
 ]
-
-NOTHING_TO_LEARN = "there is nothing to tell it from, so that any network is right about all of it"
 
 FAR = 0.5
 """Pixels by which a mask may lie off its image."""

@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from geodistill.data.data_config import Choice
-from geodistill.data.findings import NOTHING_TO_LEARN
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, strips
+from geodistill.data.statistics import NOTHING_TO_LEARN
 from geodistill.errors import DataError, RecipeError
 from geodistill.raster import Raster, Window
 from geodistill.spec import IGNORE_INDEX, Legend

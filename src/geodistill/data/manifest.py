@@ -68,6 +68,11 @@ class Row:
         origin = f"@{self.window.row},{self.window.col}" if self.window.row or self.window.col else ""
         return f"{self.image}{origin}"
 
+    @property
+    def place(self) -> str:
+        """Names what the row's pixels belong together with: its group, or itself where it has none."""
+        return self.group or self.key
+
 
 @dataclass(frozen=True)
 class Manifest:

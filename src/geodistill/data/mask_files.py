@@ -44,7 +44,7 @@ def label_name(label: int | Colour) -> str:
     return str(label) if isinstance(label, int) else hexadecimal(label)
 
 
-def legend_text(legend: Legend, ignored: Sequence[int | Colour]) -> str:
+def legend_text(legend: Legend, ignored: Sequence[int | Colour] = ()) -> str:
     """Return the YAML that `Legend.load` reads, for masks of values and of colours alike."""
     classes = {
         name: {"colour": label_name(colour), "value": value}
@@ -55,10 +55,28 @@ def legend_text(legend: Legend, ignored: Sequence[int | Colour]) -> str:
     return text
 
 
+Labels = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]
+"""What a mask file holds, ``(1, H, W)`` values or ``(3, H, W)`` colours; which pixels are valid; which are hidden."""
+
+
+def read_labels(raster: Raster, window: Window | None = None) -> Labels:
+    """Read a part of an open mask file, one band of values or three of 8-bit colours, as it is.
+
+    Raises:
+        DataError: The file has another number of bands or cannot be read.
+    """
+    if raster.label_channels not in (1, 3) or (raster.label_channels == 3 and raster.label_dtype != np.uint8):
+        raise DataError(
+            f"mask {raster.path} with {raster.label_channels} bands of {raster.label_dtype}",
+            "one band of class values or three 8-bit bands of colours",
+        )
+    return raster.read_labels(window)
+
+
 def decode_mask(
-    raster: Raster, legend: Legend, window: Window | None = None
+    raster: Raster, legend: Legend, window: Window | None = None, labels: Labels | None = None
 ) -> tuple[NDArray[np.uint8], dict[int | Colour, int]]:
-    """Read a part of an open mask file, one band of values or three of 8-bit colours, as class indices.
+    """Return a part of an open mask file, read here unless its ``labels`` are given, as class indices.
 
     A palette file whose palette holds every colour of the legend is read through its colours, any other palette
     file through its values. A pixel that the file calls nodata, or transparent, is ignored, unless the legend names
@@ -69,14 +87,9 @@ def decode_mask(
         pixels of each value or colour that is in no legend entry.
 
     Raises:
-        DataError: The file has another number of bands or cannot be read.
+        DataError: See `read_labels`.
     """
-    if raster.label_channels not in (1, 3) or (raster.label_channels == 3 and raster.label_dtype != np.uint8):
-        raise DataError(
-            f"mask {raster.path} with {raster.label_channels} bands of {raster.label_dtype}",
-            "one band of class values or three 8-bit bands of colours",
-        )
-    pixels, valid, hidden = raster.read_labels(window)
+    pixels, valid, hidden = labels or read_labels(raster, window)
     palette = raster.colormap
     if palette is not None and pixels.shape[0] == 1 and _names_colours(palette, legend):
         return _decode_palette(pixels[0], valid, hidden, palette, legend)
@@ -90,9 +103,9 @@ def decode_mask(
     return indices, unnamed
 
 
-def ignored_labels(raster: Raster, legend: Legend, window: Window) -> dict[int | Colour, int]:
+def ignored_labels(raster: Raster, legend: Legend, labels: Labels) -> dict[int | Colour, int]:
     """Count the valid pixels of each value, or colour, of an open mask file that the legend says to ignore."""
-    pixels, valid, _ = raster.read_labels(window)
+    pixels, valid, _ = labels
     counts: dict[int | Colour, int] = {}
     palette = raster.colormap
     if pixels.shape[0] == 1 and palette is not None and _names_colours(palette, legend):

@@ -17,6 +17,7 @@ from geodistill.data.mask_files import (
     ignored_labels,
     label_counts,
     label_name,
+    read_labels,
     size_mismatch_error,
     strips,
     unknown_labels_error,
@@ -122,12 +123,13 @@ def _walk(row: Row, image: Raster, mask: Raster | None, legend: Legend) -> _Meas
         figures.moments.update(pixels.reshape(len(pixels), -1) if everywhere else pixels[:, valid])
         figures.valid += int(valid.sum())
         if mask is not None:
-            indices, unnamed = decode_mask(mask, legend, strip)
+            labels = read_labels(mask, strip)
+            indices, unnamed = decode_mask(mask, legend, labels=labels)
             counts, ignored = label_counts(indices if everywhere else indices[valid], len(legend))
             figures.classes += counts
             figures.ignored += ignored
             if ignored:
-                figures.ignored_labels.update(ignored_labels(mask, legend, strip))
+                figures.ignored_labels.update(ignored_labels(mask, legend, labels))
             for label, count in unnamed.items():
                 figures.unknown[label] = figures.unknown.get(label, 0) + count
     moments = figures.moments

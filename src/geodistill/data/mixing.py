@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from geodistill.data.sample import Batch
-from geodistill.errors import RecipeError
+from geodistill.data.data_config import MixKind
+from geodistill.data.sampling import Batch
 from geodistill.spec import IGNORE_INDEX
 
-MixKind = Literal["classmix", "cutmix"]
 _SPATIAL = ("image", "plain", "mask", "valid", "soft", "confident")
 
 
@@ -27,17 +26,10 @@ class Mixing:
     Attributes:
         probability: That an image is mixed at all.
         kind: What is pasted.
-
-    Raises:
-        RecipeError: The probability is out of its range.
     """
 
     probability: float = 0.0
     kind: MixKind = "classmix"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise RecipeError(f"data.mix {self.probability}", "a probability from 0 to 1")
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch with some of its images mixed; the same batch where nothing is to be done."""

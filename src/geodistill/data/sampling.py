@@ -1,4 +1,4 @@
-"""What a run sees of a data set: which views of its images, and which draws make a batch."""
+"""What a run sees of a data set: what a sample holds, which views there are, and which draws make a batch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from geodistill.errors import RecipeError
@@ -136,3 +138,48 @@ class DrawBatches(Sampler[list[tuple[int, int]]]):
                 for index in range(size)
             ]
             yield samples[self._rank :: self._world]
+
+
+class Sample(TypedDict):
+    """One image with its labels; batched, every tensor gains a leading ``B`` and `key` is a list.
+
+    Keys:
+        image: ``(C, H, W)`` float32, sensor units; 0 where not valid.
+        mask: ``(H, W)`` int64 class indices; `geodistill.spec.IGNORE_INDEX` where ignored or not valid.
+        valid: ``(H, W)`` bool.
+        key: Names the sample: file and, for a crop, its row and column.
+        source: `Row.key` of the manifest's row that it was cut from.
+        slot: Number of the view, where each sample has a few that come back; see `geodistill.data.sampling`.
+        plain: ``(C, H, W)`` float32, the image before its colours were changed; beside a slot, or where asked for.
+        set: Position of its data set, where a network learns several at once.
+    """
+
+    image: Tensor
+    mask: Tensor
+    valid: Tensor
+    key: str
+    source: str
+    slot: NotRequired[int]
+    plain: NotRequired[Tensor]
+    set: NotRequired[int]
+
+
+class Batch(TypedDict):
+    """Samples stacked: ``image (B, C, H, W)``, ``mask`` and ``valid (B, H, W)``, ``key`` and ``source`` lists ...
+
+    ``slot (B,)`` and ``set (B,)`` int64 and ``plain`` like the image are there where the samples have them. Under
+    self-training there are also ``soft (B, K, H, W)``, a teacher's probabilities, ``confident (B, H, W)`` bool, where
+    they are learnt, and ``pseudo_pixels``, the number of pixels without labels.
+    """
+
+    image: Tensor
+    mask: Tensor
+    valid: Tensor
+    key: list[str]
+    source: list[str]
+    slot: NotRequired[Tensor]
+    plain: NotRequired[Tensor]
+    set: NotRequired[Tensor]
+    soft: NotRequired[Tensor]
+    confident: NotRequired[Tensor]
+    pseudo_pixels: NotRequired[Tensor]

@@ -22,8 +22,7 @@ from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError
-from geodistill.files import atomic_path
-from geodistill.outputs import check_outputs, check_suffix
+from geodistill.files import check_outputs, check_suffix, write_text
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
 
@@ -280,8 +279,7 @@ def write_proposal(report: ScanReport) -> str:
     file = path.with_name("legend.yaml")
     if file.exists():
         return f"{file} is there and was left as it is; --legend {file} takes it"
-    with atomic_path(file, "legend") as part:
-        part.write_text(legend_text(legend, [*legend.ignore_values, *legend.ignore_colours]), encoding="utf-8")
+    write_text(file, "legend", legend_text(legend, [*legend.ignore_values, *legend.ignore_colours]))
     return f"{file} holds this legend: name the classes in it and scan again with --legend {file}"
 
 

@@ -220,6 +220,10 @@ def vanished_labels(legend: Legend, counts: Mapping[str, Sequence[int]], ignored
     return lines
 
 
+NOTHING_TO_LEARN = "there is nothing to tell it from, so that any network is right about all of it"
+"""Of the only class that is labelled."""
+
+
 def lone_classes(legend: Legend, counts: Mapping[str, Sequence[int]]) -> dict[str, str]:
     """Return, by split, the class that all labelled pixels carry where it is the only one.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from tqdm import tqdm
 from geodistill.description import WEIGHTS, find_segmenter
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.inference.network import load_on
 from geodistill.metrics import Scores
 from geodistill.segmenter import Segmenter
-from geodistill.writing import csv_text
+from geodistill.writing import csv_text, json_number
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,7 @@ class Comparison:
         rows = [list(asdict(self.models[0])), *(list(asdict(model).values()) for model in self.models)]
         for row in rows[1:]:
             row[-1] = "" if row[-1] is None else "{:.4f} to {:.4f}".format(*row[-1])
-        with atomic_path(path) as part:
-            part.write_text(csv_text(rows), encoding="utf-8", newline="")
+        write_text(path, csv_text(rows))
 
 
 def compare(
@@ -124,6 +122,7 @@ def compare(
     batch_size: int = 4,
     repeats: int = 5,
     device: str = "auto",
+    loaded: Mapping[Path, Segmenter] | None = None,
 ) -> Comparison:
     """Compare students with their teacher.
 
@@ -139,6 +138,7 @@ def compare(
         batch_size: Batch size (images per forward pass).
         repeats: Timed passes of each model.
         device: ``auto``, ``cpu``, ``cuda`` ...
+        loaded: Those that are loaded already, by directory or run.
 
     Raises:
         ArtifactError: There is no such model, or it is altered.
@@ -147,20 +147,20 @@ def compare(
     """
     if min(batch_size, repeats, 1 if size is None else size) < 1 or not models:
         raise RecipeError(f"compare with size {size}, batch {batch_size}, repeats {repeats}", "at least 1 and a model")
-    family = Lineage(models, teacher)
-    loaded = {folder: load_on(segmenter, device) for folder, segmenter in family.segmenters.items()}
-    side = size or max(segmenter.tile for segmenter in loaded.values())
-    rates = images_per_second(list(loaded.values()), side, batch_size, repeats)
+    family = Lineage(models, teacher, loaded or {})
+    placed = {folder: load_on(segmenter, device) for folder, segmenter in family.segmenters.items()}
+    side = size or max(segmenter.tile for segmenter in placed.values())
+    rates = images_per_second(list(placed.values()), side, batch_size, repeats)
     options = EvaluateOptions(batch_size=batch_size, device=device)
     here: dict[Path, Scores] = {}
     if manifest is not None:
-        here = {folder: evaluate(segmenter, manifest, split, options=options) for folder, segmenter in loaded.items()}
-    scores = {f: _known(here[f].miou) if f in here else stored_miou(segmenter) for f, segmenter in loaded.items()}
+        here = {folder: evaluate(segmenter, manifest, split, options=options) for folder, segmenter in placed.items()}
+    scores = {f: json_number(here[f].miou) if f in here else stored_miou(segmenter) for f, segmenter in placed.items()}
     compared, notes = [], list(family.notes)
-    for (folder, segmenter), rate in zip(loaded.items(), rates, strict=True):
+    for (folder, segmenter), rate in zip(placed.items(), rates, strict=True):
         above = family.teachers[folder]
         kept, name = None, family.names[folder]
-        if above is not None and manifest is None and _data(segmenter) != _data(loaded[above]):
+        if above is not None and manifest is None and _data(segmenter) != _data(placed[above]):
             notes.append(f"{name} and {family.names[above]} were validated on different data: name one with --manifest")
         elif above is not None:
             kept = _share(scores[folder], scores[above])
@@ -171,7 +171,7 @@ def compare(
         interval = here[folder].interval if here else None
         compared.append(ComparedModel(name, taught_by, *costs, scores[folder], kept, interval))
     scored_on = "mIoU of validation in training" if manifest is None else f"mIoU of {split} in {manifest}"
-    used = str(next(iter(loaded.values())).network.mean.device)
+    used = str(next(iter(placed.values())).network.mean.device)
     return Comparison(tuple(compared), side, batch_size, used, scored_on, tuple(notes))
 
 
@@ -181,6 +181,7 @@ class Lineage:
     Args:
         models: Segmenter directories, runs or hub ids.
         teacher: The teacher of all of them, instead of what their recipes say.
+        at_hand: Those that are loaded already, by directory or run.
 
     Attributes:
         segmenters: By directory.
@@ -192,11 +193,14 @@ class Lineage:
         ArtifactError: There is no such model, or it is altered.
     """
 
-    def __init__(self, models: Sequence[Path | str], teacher: Path | str | None) -> None:
+    def __init__(
+        self, models: Sequence[Path | str], teacher: Path | str | None, at_hand: Mapping[Path, Segmenter]
+    ) -> None:
         asked = [*([] if teacher is None else [teacher]), *models]
         self.names = {find_segmenter(name).resolve(): str(name) for name in asked}
         self.notes: list[str] = []
-        loaded = {folder: Segmenter.load(folder) for folder in self.names}
+        given = {find_segmenter(name).resolve(): segmenter for name, segmenter in at_hand.items()}
+        loaded = {folder: given.get(folder) or Segmenter.load(folder) for folder in self.names}
         if teacher is not None:
             shared = find_segmenter(teacher).resolve()
             self.teachers: dict[Path, Path | None] = {f: None if f == shared else shared for f in loaded}
@@ -274,15 +278,11 @@ def stored_miou(segmenter: Segmenter) -> float | None:
     """Return the validation mIoU, 0..1, that a Segmenter was saved with."""
     scores = segmenter.provenance.get("scores")
     miou = scores.get("validation_miou") if isinstance(scores, dict) else None
-    return _known(miou) if isinstance(miou, int | float) else None
+    return json_number(miou) if isinstance(miou, int | float) else None
 
 
 def _ends(model: ComparedModel) -> str:
     return "" if model.interval is None else f"  {100 * model.interval[0]:.1f} to {100 * model.interval[1]:.1f}"
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
 
 
 def _data(segmenter: Segmenter) -> object:

@@ -21,7 +21,7 @@ from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
 from geodistill.evaluation.intervals import by_place, miou_interval, reliability, score_intervals
 from geodistill.evaluation.results import check_place, claim_results, hold_results, model_files, read_files
-from geodistill.evaluation.score_tables import write_csv, write_json, write_per_image
+from geodistill.evaluation.score_tables import write_csv, write_per_image
 from geodistill.evaluation.scoring import (
     ExtraPixels,
     ImageScore,
@@ -31,6 +31,7 @@ from geodistill.evaluation.scoring import (
     scoring_network,
 )
 from geodistill.evaluation.shown_images import choose_images, write_images
+from geodistill.files import write_json
 from geodistill.inference.inputs import how_far, sample_moments
 from geodistill.inference.location import LocationHint, PerPlaceModel
 from geodistill.inference.network import load_on
@@ -298,7 +299,7 @@ def write_all(
         "calibration": None if calibration is None else calibration.to_dict(),
         "colours": [list(colour) for colour in legend.colours],
     }
-    write_json(out / "metrics.json", scores, trust | {"about": about})
+    write_json(out / "metrics.json", scores.to_dict() | trust | {"about": about})
 
 
 def check_legend(manifest: Manifest, segmenter: Segmenter) -> Legend:

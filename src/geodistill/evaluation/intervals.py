@@ -63,7 +63,7 @@ def by_place(images: Sequence[ImageScore]) -> dict[str, NDArray[np.int64]]:
     """Return the sum of the counts ``(K, K)`` of the images of each group, or of each image without one, by name."""
     groups: dict[str, NDArray[np.int64]] = {}
     for image in images:
-        key = image.row.group or image.row.key
+        key = image.row.place
         groups[key] = groups.get(key, 0) + image.matrix.counts
     return groups
 

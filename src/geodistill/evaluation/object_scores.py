@@ -15,10 +15,10 @@ from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.evaluation.intervals import interval, resample
 from geodistill.evaluation.object_counts import COLUMNS, THRESHOLDS, count_objects
 from geodistill.evaluation.results import OBJECTS
-from geodistill.files import atomic_path
+from geodistill.files import write_json
 from geodistill.metrics import ratio
 from geodistill.spec import IGNORE_INDEX, Legend
-from geodistill.writing import aligned, json_text
+from geodistill.writing import aligned, json_number
 
 Figures = dict[str, NDArray[np.float64]]
 
@@ -48,9 +48,9 @@ class ObjectScores:
         for at, name in enumerate(self.names):
             row: dict[str, Any] = {"name": name, "objects": int(self.true[at])}
             for key, values in self.figures.items():
-                row[key] = _plain(values[at])
+                row[key] = json_number(values[at])
                 low, high = self.intervals[key][:, at] if self.intervals else (np.nan, np.nan)
-                row[f"{key}_low"], row[f"{key}_high"] = _plain(low), _plain(high)
+                row[f"{key}_low"], row[f"{key}_high"] = json_number(low), json_number(high)
             rows.append(row)
         return rows
 
@@ -64,8 +64,7 @@ class ObjectScores:
         Raises:
             OutputError: It cannot be written.
         """
-        with atomic_path(Path(out) / OBJECTS) as part:
-            part.write_text(json_text(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_json(Path(out) / OBJECTS, self.to_dict())
 
     def __str__(self) -> str:
         heads = {"f1_averaged": "f1 averaged", "boundary_iou": "boundary IoU", "boundary_f1": "boundary f1"}
@@ -128,7 +127,7 @@ class ObjectScoring:
 
     def end(self, row: Row) -> None:
         """Count the objects of the image that was begun."""
-        key = row.group or row.key
+        key = row.place
         counts = count_objects(self._pixels[0], self._pixels[1], self._indices, self._distance)
         self._counts[key] = self._counts.get(key, 0) + counts
 
@@ -165,10 +164,6 @@ def object_figures(counts: NDArray[np.float64]) -> Figures:
         "boundary_iou": ratio(column["common_band"], column["joint_band"]),
         "boundary_f1": np.where(column["contour_predicted"] + column["contour_true"] > 0, agreement, np.nan),
     }
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _shown(value: float | None, low: float | None, high: float | None) -> str:

@@ -12,8 +12,8 @@ from geodistill.description import DESCRIPTION, WEIGHTS, find_segmenter
 from geodistill.errors import ArtifactError, OutputError
 from geodistill.evaluation.shown_images import FOLDER, shown_names
 from geodistill.evaluation.shown_images import KIND as IMAGES_KIND
+from geodistill.files import check_outputs
 from geodistill.folders import claim_files, hold_folder, refuse_foreign
-from geodistill.outputs import check_outputs
 from geodistill.raster.source import every_file
 from geodistill.segmenter import Segmenter
 

@@ -30,6 +30,7 @@ from geodistill.raster import Raster
 from geodistill.raster.array import ArrayRaster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.writing import json_number
 
 BREAKS = 0.05
 """A model breaks where the whole interval of the loss of mIoU lies above this."""
@@ -47,7 +48,7 @@ class RobustnessOptions:
         overlap: Overlap of the sliding window, 0 to 0.75.
         batch_size: Windows per forward pass.
         device: ``auto``, ``cpu``, ``cuda`` ...
-        resamples: Draws of the bootstrap over images.
+        resamples: Draws of the bootstrap over groups of images.
         seed: Of noise and draws.
 
     Raises:
@@ -69,14 +70,22 @@ class RobustnessOptions:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure 0..1 and the bounds of its 95 % bootstrap interval over images; NaN where there was nothing to count."""
+    """A figure 0..1 and the bounds of its 95 % bootstrap interval over groups of images.
+
+    NaN where there was nothing to count, and the bounds where all images are of one group.
+    """
 
     value: float
     low: float
     high: float
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Return a JSON-ready form."""
+        return {key: json_number(value) for key, value in asdict(self).items()}
+
     def __str__(self) -> str:
-        return f"{100 * self.value:5.1f} ({100 * self.low:.1f} to {100 * self.high:.1f})"
+        ends = "no interval" if math.isnan(self.low) else f"{100 * self.low:.1f} to {100 * self.high:.1f}"
+        return f"{100 * self.value:5.1f} ({ends})"
 
 
 @dataclass(frozen=True)
@@ -97,20 +106,27 @@ class RobustnessRow:
 
     @property
     def breaks(self) -> bool:
-        """Whether the model loses more than `BREAKS` of mIoU beyond chance."""
-        return self.loss.low > BREAKS
+        """Whether the model loses more than `BREAKS` of mIoU, beyond chance where that is known."""
+        return (self.loss.value if math.isnan(self.loss.low) else self.loss.low) > BREAKS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready form."""
+        figures = {kind: getattr(self, kind).to_dict() for kind in ("agreement", "miou", "loss")}
+        return {"name": self.name, **figures, "breaks": self.breaks}
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """The table: a row for the images as they are and one for each perturbation; ``images`` is how many there were."""
+    """The table: a row for the images as they are and one for each perturbation; ``images`` of so many ``groups``."""
 
     rows: tuple[RobustnessRow, ...]
     images: int
+    groups: int
 
     def __str__(self) -> str:
         wide = max(len(row.name) for row in self.rows)
-        lines = [f"{'':{wide}}  {'agreement, %':22}  mIoU, % (95 % interval over {self.images} images)"]
+        drawn = f"{self.images} images" + ("" if self.groups == self.images else f" of {self.groups} groups")
+        lines = [f"{'':{wide}}  {'agreement, %':22}  mIoU, % (95 % interval over {drawn})"]
         for row in self.rows:
             lines.append(f"{row.name:{wide}}  {row.agreement!s:22}  {row.miou}{'  breaks' if row.breaks else ''}")
         broken = [row.name for row in self.rows if row.breaks]
@@ -120,7 +136,7 @@ class Robustness:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; shares in 0..1."""
-        return {"images": self.images, "rows": [asdict(row) | {"breaks": row.breaks} for row in self.rows]}
+        return {"images": self.images, "groups": self.groups, "rows": [row.to_dict() for row in self.rows]}
 
 
 def robustness(
@@ -134,7 +150,7 @@ def robustness(
     """Measure how a model's maps stand perturbed images: `PERTURBATIONS`.
 
     Of each image the middle is looked at, at most `PART` pixels a side, in memory. Intervals are percentiles of a
-    bootstrap over images: whole images are drawn, since their pixels are no independent draws.
+    bootstrap over groups, as those of `evaluate`: images of one place are drawn together, since they are alike.
 
     Args:
         model: A Segmenter, its directory or hub id; or an ONNX file.
@@ -162,9 +178,12 @@ def robustness(
         counts.append(_one_image(as_network(places.at(row)), row, legend, settings, rng))
         if each is not None:
             each(row.key)
-    matrices, agreed = (np.stack(parts) for parts in zip(*counts, strict=True))
+    _, group_of = np.unique([row.place for row in rows], return_inverse=True)
+    groups = int(group_of.max()) + 1
+    member = (np.arange(groups)[:, None] == group_of).astype(np.int64)
+    matrices, agreed = (np.tensordot(member, np.stack(parts), 1) for parts in zip(*counts, strict=True))
     names = ("as they are", *(perturbation.name for perturbation in PERTURBATIONS))
-    return Robustness(_table(names, matrices, agreed, options), len(rows))
+    return Robustness(_table(names, matrices, agreed, options), len(rows), groups)
 
 
 def _one_image(
@@ -214,13 +233,15 @@ def _classes(network: Network, image: NDArray[np.float32], settings: ScoringSett
 def _table(
     names: Sequence[str], matrices: NDArray[np.int64], agreed: NDArray[np.int64], options: RobustnessOptions
 ) -> tuple[RobustnessRow, ...]:
-    """Return the rows of ``(N, P, K, K)`` counts and ``(N, P, 2)`` agreement, with intervals over the N images."""
-    # All images once, and then the same draws for both.
+    """Return the rows of ``(N, P, K, K)`` counts and ``(N, P, 2)`` agreement, with intervals over the N groups."""
+    # All groups once, and then the same draws for both.
     drawn, sums = (
         np.concatenate([counts.sum(0, keepdims=True), resample(counts, options.resamples, options.seed)])
         for counts in (matrices, agreed)
     )
     mious, shares = mean_iou(drawn), sums[..., 0] / np.maximum(sums[..., 1], 1)
+    if len(matrices) < 2:
+        mious[1:], shares[1:] = math.nan, math.nan
     return tuple(
         RobustnessRow(name, _interval(shares[:, i]), _interval(mious[:, i]), _interval(mious[:, 0] - mious[:, i]))
         for i, name in enumerate(names)

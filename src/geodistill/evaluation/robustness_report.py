@@ -9,10 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.evaluation.robustness import BREAKS, Interval, Robustness
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, check_outputs, json_text, write_text
 from geodistill.folders import claim_files, hold_folder
-from geodistill.outputs import check_outputs
-from geodistill.writing import csv_text, json_text
+from geodistill.writing import csv_text
 
 FILES = ("robustness.json", "robustness.csv", "robustness.png")
 """What a report consists of."""
@@ -41,8 +40,7 @@ def write_report(out: Path, measured: Robustness, about: dict[str, Any]) -> None
         claim_files(out, KIND, FILES)
         texts = (json_text({"about": about, **measured.to_dict()}, indent=2) + "\n", csv_text(_lines(measured)))
         for name, text in zip(FILES, texts, strict=False):
-            with atomic_path(out / name) as part:
-                part.write_text(text, encoding="utf-8", newline="")
+            write_text(out / name, text)
         with atomic_path(out / FILES[2]) as part:
             _picture(measured).savefig(part, format="png")
 
@@ -80,5 +78,6 @@ def _picture(measured: Robustness) -> Figure:
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     broken = f"; red: loses more than {100 * BREAKS:.0f} points" if any(row.breaks for row in measured.rows) else ""
-    figure.suptitle(f"{measured.images} images, 95 % bootstrap intervals{broken}", fontsize=10)
+    about = f"{measured.images} images of {measured.groups} groups, 95 % bootstrap intervals"
+    figure.suptitle(about + broken, fontsize=10)
     return figure

@@ -9,20 +9,10 @@ from typing import Any
 import numpy as np
 
 from geodistill.evaluation.scoring import ImageScore
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.metrics import Scores
 from geodistill.spec import Legend
-from geodistill.writing import csv_text, json_text
-
-
-def write_json(path: Path, scores: Scores, more: dict[str, Any]) -> None:
-    """Write all scores with what else is known, such as ``about``: what they are scores of.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    with atomic_path(path) as part:
-        part.write_text(json_text(scores.to_dict() | more, indent=2) + "\n", encoding="utf-8")
+from geodistill.writing import csv_text
 
 
 def write_csv(path: Path, scores: Scores) -> None:
@@ -56,8 +46,7 @@ def write_per_image(path: Path, images: Sequence[ImageScore], legend: Legend, su
 
 
 def _write_lines(path: Path, lines: Iterable[Sequence[Any]]) -> None:
-    with atomic_path(path) as part:
-        part.write_text(csv_text(lines), encoding="utf-8", newline="")
+    write_text(path, csv_text(lines))
 
 
 def _cell(value: float) -> str:

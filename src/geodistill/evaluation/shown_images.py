@@ -14,10 +14,9 @@ from PIL import Image
 
 from geodistill.evaluation.figures import to_rgb
 from geodistill.evaluation.scoring import ImageScore, ScoringSettings, read_preview, scoring_network
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, json_text
 from geodistill.inference.location import PerPlaceModel
 from geodistill.spec import IGNORE_INDEX, Colour, Legend
-from geodistill.writing import json_text
 
 FOLDER, LISTING, KIND = "shown", "shown.json", "images of an evaluation"
 CHOICES = ("worst", "median", "best")

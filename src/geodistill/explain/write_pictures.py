@@ -17,9 +17,8 @@ from geodistill.evaluation.results import model_files
 from geodistill.evaluation.shown_images import class_bytes, photo_bytes
 from geodistill.explain.components import Components, as_colours, principal_components, similarities, turned_to
 from geodistill.explain.explanation import Explanation, explain_image, read_part, teacher_of
-from geodistill.files import atomic_path
+from geodistill.files import check_outputs, check_suffix, write_text
 from geodistill.inference.network import load_on
-from geodistill.outputs import check_outputs, check_suffix
 from geodistill.raster import Window
 from geodistill.raster.source import source_files
 from geodistill.report.gallery import GalleryImage, gallery
@@ -79,8 +78,7 @@ def explain(model: Path | str, image: Path | str, out: Path | str, options: Expl
     if teacher is None:
         lead.append("No teacher is shown: the recipe names none, or none was asked for.")
     sections = (_pictures(explained, legend, photo), _similarity(explained, photo))
-    with atomic_path(path) as part:
-        part.write_text(Page(f"{Path(model).name} explained", lead, (), sections, legend).to_html(), encoding="utf-8")
+    write_text(path, Page(f"{Path(model).name} explained", lead, (), sections, legend).to_html())
     return path
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from geodistill.data.manifest import Manifest
 from geodistill.errors import OutputError, UnknownNameError
 from geodistill.files import named_path
 from geodistill.folders import refuse_foreign
 from geodistill.lazy import load
 
 if TYPE_CHECKING:
-    from geodistill.data.manifest import Manifest
     from geodistill.segmenter import Segmenter
 
 
@@ -38,7 +38,7 @@ class ExportOptions:
     batch: int | Literal["any"] = 1
     opset: int = 18
     calibration: Manifest | None = None
-    split: str = "val"
+    split: Literal["train", "val", "test"] = "val"
     resolution: float | None = None
     overlap: int = 25
     licence: str | None = None

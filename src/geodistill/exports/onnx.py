@@ -11,7 +11,7 @@ from geodistill.backends.text_inputs import save_prompts
 from geodistill.errors import RecipeError
 from geodistill.exports.exporters import ExportOptions
 from geodistill.exports.int8 import Int8, check_data, quantise
-from geodistill.outputs import check_outputs, check_suffix
+from geodistill.files import check_outputs, check_suffix
 from geodistill.segmenter import Segmenter
 
 

@@ -12,11 +12,9 @@ from geodistill.backends.text_inputs import one_prompt
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.exports.agreement import CheckedExport, check_agreement
 from geodistill.exports.exporters import ExportOptions
-from geodistill.files import atomic_path
-from geodistill.outputs import check_suffix
+from geodistill.files import atomic_path, check_suffix, json_text
 from geodistill.reading import parse_json
 from geodistill.segmenter import Segmenter
-from geodistill.writing import json_text
 
 DESCRIBED = "geodistill.json"
 """Extra file inside the archive that says what the model is."""

@@ -14,8 +14,7 @@ from geodistill.backends.metadata import finish_graph
 from geodistill.backends.text_inputs import one_prompt
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.exports.exporters import ExportOptions
-from geodistill.files import atomic_path
-from geodistill.outputs import check_suffix
+from geodistill.files import atomic_path, check_suffix
 from geodistill.segmenter import Segmenter
 
 BRIGHTEST = 255

@@ -101,13 +101,21 @@ def outline_on(grid: Grid, path: Path | str, source: str) -> Outline:
         stat = Path(path).stat()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error})", "a vector file of polygons") from error
-    table = _read(str(path), (stat.st_size, stat.st_mtime_ns))
-    moved = table.to_crs(grid.crs.to_wkt()).geometry.to_numpy()
-    a = ~grid.transform
+    stamp = (stat.st_size, stat.st_mtime_ns)
+    return _clipped(grid.crs.to_wkt(), grid.transform, grid.height, grid.width, str(path), stamp, source)
+
+
+@lru_cache(maxsize=4)
+def _clipped(
+    crs: str, transform: Affine, height: int, width: int, path: str, stamp: tuple[int, int], source: str
+) -> Outline:
+    """Clip the polygons of a file to a raster; once for all who ask, since there may be many."""
+    moved = _read(path, stamp).to_crs(crs).geometry.to_numpy()
+    a = ~transform
     pixels = shapely.transform(moved, lambda xy: np.c_[a.a * xy[:, 0] + a.b * xy[:, 1] + a.c,
                                                        a.d * xy[:, 0] + a.e * xy[:, 1] + a.f])  # fmt: skip
     pixels = shapely.make_valid(pixels[np.isfinite(shapely.bounds(pixels)).all(1)])
-    frame = shapely.box(0, 0, grid.width, grid.height)
+    frame = shapely.box(0, 0, width, height)
     inside = shapely.intersection(pixels, frame)
     inside = inside[shapely.area(inside) > 0]
     if not len(inside):

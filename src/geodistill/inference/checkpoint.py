@@ -33,7 +33,7 @@ from torch import Tensor
 
 from geodistill.errors import BusyError, OutputError, output_error
 from geodistill.files import hidden_beside
-from geodistill.folders import MARKER, empty_folder, hold_folder, mark_folder, read_marker
+from geodistill.folders import HOLDER, LOCK, MARKER, empty_folder, hold_folder, mark_folder, read_marker
 from geodistill.inference.sliding import SceneRows
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Part, WindowPlan
@@ -312,12 +312,20 @@ def discard_work(path: Path, about: Mapping[str, Any]) -> None:
     """
     folder = work_folder(path)
     marker, earlier = read_marker(folder), about_of(folder)
-    if marker is None or marker[0] != _KIND or earlier not in (None, json.loads(json.dumps(about))):
+    ours = _is_emptied(folder) if marker is None else marker[0] == _KIND
+    if not ours or earlier not in (None, json.loads(json.dumps(about))):
         return
     with suppress(BusyError), _locked(folder):
         remove_work(path)
     with suppress(OSError):
         folder.rmdir()
+
+
+def _is_emptied(folder: Path) -> bool:
+    """Whether a folder of work was emptied by a run that was killed before it let go of it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return {entry.name for entry in folder.iterdir()} <= {LOCK, HOLDER}
 
 
 def has_finished_rows(path: Path) -> bool:

@@ -13,15 +13,16 @@ from unicodedata import normalize
 import numpy as np
 
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.inference.aoi import outline_on
 from geodistill.inference.options import FAR, PredictOptions
-from geodistill.inference.unlike import MOST_OF_A_BAND, furthest_band
 from geodistill.inference.windows import area_of
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster, Window
 from geodistill.raster.bands import aliases, band_token
-from geodistill.raster.source import Neighbours, is_local, shared_name, stem_of
+from geodistill.raster.source import Neighbours, is_local, is_remote, shared_name, stem_of
 from geodistill.raster.web_map import at_zoom, is_web_map
 from geodistill.spec import Spec
+
+MOST_OF_A_BAND = 10.0
+"""How far the mean of one band may lie from the model's, in the model's standard deviations."""
 
 MOST_DEVIATIONS = 5.0
 """How far a scene's mean may lie from the model's, in the model's standard deviations, on average over the bands.
@@ -108,7 +109,7 @@ def find_scenes(
     scenes: list[InputScene] = []
     for source in sources:
         suffix = Path(source.split("?", 1)[0]).suffix.lower()
-        if is_web_map(source):
+        if is_remote(source) and is_web_map(source):
             if zoom is None:
                 raise DataError(f"{source} is a map at every zoom level", "one level of it", "give --zoom and --aoi")
             source = at_zoom(source, zoom)
@@ -184,6 +185,8 @@ def open_scene(scene: InputScene, options: PredictOptions, spec: Spec) -> Raster
             from geodistill.inference.local_only import refuse_outside
 
             refuse_outside(scene, raster)
+        if options.web_tiles is not None and raster.grid.crs is None and raster.grid.gcps_crs is None:
+            raise DataError(f"{raster.source} has no CRS", "a scene that says where it lies, for --web-tiles")
         here = ground_distance(raster, options)
         resample = options.gsd == "model" or (options.gsd == "auto" and is_far(here, spec))
         return _resampled(raster, spec, here) if resample else raster
@@ -216,7 +219,11 @@ def ground_distance(raster: Raster, options: PredictOptions) -> float | None:
         DataError: The area of interest cannot be read or lies elsewhere.
     """
     grid = _native(raster)
-    return grid.gsd if options.aoi is None else grid.window(outline_on(grid, options.aoi, raster.source).window).gsd
+    if options.aoi is None:
+        return grid.gsd
+    from geodistill.inference.aoi import outline_on
+
+    return grid.window(outline_on(grid, options.aoi, raster.source).window).gsd
 
 
 def is_far(gsd: float | None, spec: Spec) -> bool:
@@ -260,6 +267,17 @@ def sample_moments(raster: Raster, aoi: str | None = None) -> tuple[tuple[float,
     if not samples.shape[1]:
         return None
     return tuple(samples.mean(1).tolist()), tuple(samples.std(1).tolist())
+
+
+def furthest_band(spec: Spec, mean: Sequence[float]) -> tuple[int, float] | None:
+    """Return the position of the band whose mean lies furthest from the model's, and its deviations.
+
+    ``None`` for a model without statistics (all means 0).
+    """
+    if not any(spec.mean) or len(mean) != len(spec.mean):
+        return None
+    away = np.abs(np.asarray(mean) - spec.mean) / np.asarray(spec.std)
+    return int(away.argmax()), float(away.max())
 
 
 def how_far(spec: Spec, mean: Sequence[float], std: Sequence[float]) -> str | None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.backends.graph_facts import is_graph
+from geodistill.description import is_graph
 from geodistill.errors import RecipeError
 from geodistill.inference.options import PredictOptions, SlidingOptions
 from geodistill.inference.windows import Part, WindowPlan

@@ -12,16 +12,13 @@ from typing import Any
 
 import torch
 
-from geodistill.backends.graph_facts import is_graph
-from geodistill.description import find_segmenter
+from geodistill.description import find_segmenter, is_graph
 from geodistill.engine import Engine, run_tasks
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
-from geodistill.files import LONGEST_NAME
-from geodistill.inference.aoi import ElsewhereError, outline_on
+from geodistill.files import LONGEST_NAME, check_outputs
 from geodistill.inference.geotiff import map_beside, preview_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
 from geodistill.inference.network import fixed_batch
-from geodistill.inference.objects.chosen import find_classes, object_files
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, map_scene
 from geodistill.inference.sliding import check_bands
@@ -29,7 +26,6 @@ from geodistill.inference.style import style_files
 from geodistill.inference.unlike import unlike_beside
 from geodistill.inference.worker import SceneTask, Worker, offline_where
 from geodistill.nn.device import device_name
-from geodistill.outputs import check_outputs
 from geodistill.raster import IMAGE_SUFFIXES, Raster
 from geodistill.raster.source import is_local
 from geodistill.segmenter import Segmenter, read_description
@@ -84,6 +80,8 @@ def predict(
     options = options or PredictOptions()
     model, spec = find_model(model, options)
     if options.objects:
+        from geodistill.inference.objects.chosen import find_classes
+
         find_classes(spec.legend, options.objects, options.right_angles)
     scenes = find_scenes(
         inputs,
@@ -198,6 +196,8 @@ def touching(scenes: Sequence[InputScene], options: PredictOptions) -> list[Inpu
     check_zoom(scenes, options)
     if options.aoi is None or len(scenes) == 1:
         return list(scenes)
+    from geodistill.inference.aoi import ElsewhereError, outline_on
+
     kept = []
     for scene in scenes:
         try:
@@ -263,6 +263,8 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
     if options.vector is not None:
         files.append(path.with_suffix(f".{options.vector}"))
         if options.objects:
+            from geodistill.inference.objects.chosen import object_files
+
             files += object_files(path, options.vector)
     if options.web_tiles is not None:
         files.append(path.with_suffix(f".{options.web_tiles}"))

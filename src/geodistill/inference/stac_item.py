@@ -19,7 +19,7 @@ from rasterio.errors import CRSError
 from rasterio.transform import GCPTransformer
 
 from geodistill.errors import RecipeError, printable
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.inference.sliding import STEPS
 from geodistill.inference.style import plain_name
 from geodistill.raster import Grid
@@ -95,8 +95,7 @@ def write_item(
         item.add_asset(layer, _asset(layer, file, legend))
     item.set_self_href(str(path.absolute()))
     item.make_asset_hrefs_relative()
-    with atomic_path(path) as part:
-        part.write_text(json.dumps(item.to_dict(include_self_link=False), indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(item.to_dict(include_self_link=False), indent=2) + "\n")
     return path
 
 

@@ -137,7 +137,7 @@ def read_strips(
     def read(window: Window) -> Rows:
         raster = handles.get()
         try:
-            return _read_chunk(replace(area, raster=raster), window, keep_going)
+            return read_rows(replace(area, raster=raster), window, keep_going)
         finally:
             handles.put(raster)
 
@@ -196,7 +196,12 @@ def _rows_of(window: Window, first: int, last: int | None = None) -> Window:
     return Window(top, window.col, bottom - top, window.width)
 
 
-def _read_chunk(area: Area, part: Window, keep_going: bool) -> Rows:
+def read_rows(area: Area, part: Window, keep_going: bool) -> Rows:
+    """Read a rectangle of an area; with ``keep_going`` blocks of the file that cannot be read become holes.
+
+    Raises:
+        DataError: It cannot be read, and ``keep_going`` is not set.
+    """
     if not part.height:
         return Rows.none(area, part.width)
     try:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from geodistill.colours import hexadecimal
 from geodistill.errors import printable
-from geodistill.files import LONGEST_NAME, atomic_path
+from geodistill.files import LONGEST_NAME, write_text
 from geodistill.spec import Legend
 
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
@@ -46,8 +46,7 @@ def write_style(classes: Path, legend: Legend) -> tuple[Path, ...]:
     style, *tables = style_files(classes)
     write_qml(style, legend)
     for table in tables:
-        with atomic_path(table) as part:
-            part.write_text(_attribute_table(legend), encoding="utf-8")
+        write_text(table, _attribute_table(legend))
     return (style, *tables)
 
 
@@ -57,8 +56,7 @@ def write_qml(path: Path, legend: Legend) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    with atomic_path(path) as part:
-        part.write_text(qml(legend), encoding="utf-8")
+    write_text(path, qml(legend))
 
 
 def qml(legend: Legend) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ from rasterio.transform import Affine
 
 from geodistill.errors import output_error
 from geodistill.files import atomic_path
+from geodistill.inference.inputs import MOST_OF_A_BAND
+from geodistill.inference.strips import Rows, read_rows
 from geodistill.inference.windows import Area
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Spec
@@ -21,32 +22,19 @@ from geodistill.spec import IGNORE_INDEX, Spec
 CELL = 64
 """Side in pixels of the cells whose means are compared."""
 
-MOST_OF_A_BAND = 10.0
-"""How far the mean of one band may lie from the model's, in the model's standard deviations."""
-
-
-def furthest_band(spec: Spec, mean: Sequence[float]) -> tuple[int, float] | None:
-    """Return the position of the band whose mean lies furthest from the model's, and its deviations.
-
-    ``None`` for a model without statistics (all means 0).
-    """
-    if not any(spec.mean) or len(mean) != len(spec.mean):
-        return None
-    away = np.abs(np.asarray(mean) - spec.mean) / np.asarray(spec.std)
-    return int(away.argmax()), float(away.max())
-
 
 def unlike_beside(classes: Path) -> Path:
     """Return the file of unlike places beside a map."""
     return classes.with_name(f"{classes.stem}_unlike.tif")
 
 
-def write_unlike(classes: Path, area: Area, spec: Spec) -> tuple[Path, float]:
+def write_unlike(classes: Path, area: Area, spec: Spec, *, keep_going: bool = False) -> tuple[Path, float]:
     """Write where a scene lies outside the training, a pixel for each cell of `CELL` x `CELL`; return its share too.
 
     The first band is 1 where the mean of any band over the cell lies more than `MOST_OF_A_BAND` of the model's standard
     deviations from the model's mean, else 0; the second is the number, from 1, of the band that lies furthest. Both are
-    255 where there is no data. The share is that of cells with data that are unlike, 0..1.
+    255 where there is no data. The share is that of cells with data that are unlike, 0..1. With ``keep_going`` there is
+    no data where the scene cannot be read.
 
     Raises:
         DataError: The scene cannot be read.
@@ -56,7 +44,8 @@ def write_unlike(classes: Path, area: Area, spec: Spec) -> tuple[Path, float]:
     height, width = -(-grid.height // CELL), -(-grid.width // CELL)
     cells = np.full((2, height, width), IGNORE_INDEX, np.uint8)
     for row in range(height):
-        cells[:, row] = _row_of_cells(area, spec, row, width)
+        strip = Window(row * CELL, 0, CELL, width * CELL)
+        cells[:, row] = _row_of_cells(read_rows(area, strip, keep_going), spec, width)
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 2, "height": height, "width": width, "compress": "deflate"}
     where = {} if grid.crs is None else {"crs": grid.crs, "transform": grid.transform @ Affine.scale(CELL, CELL)}
     try:
@@ -72,10 +61,9 @@ def write_unlike(classes: Path, area: Area, spec: Spec) -> tuple[Path, float]:
     return path, float((cells[0] == 1).sum() / max(int(known.sum()), 1))
 
 
-def _row_of_cells(area: Area, spec: Spec, row: int, width: int) -> NDArray[np.uint8]:
+def _row_of_cells(rows: Rows, spec: Spec, width: int) -> NDArray[np.uint8]:
     """Return both bands of a row of cells, ``(2, width)``."""
-    strip = Window(row * CELL, 0, CELL, width * CELL)
-    image, valid = area.read(strip)
+    image, valid = rows.image, rows.valid
     counts = valid.reshape(CELL, width, CELL).sum((0, 2))
     sums = np.stack([(band * valid).reshape(CELL, width, CELL).sum((0, 2), dtype=np.float64) for band in image])
     means = sums / np.maximum(counts, 1)

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import DataError
-from geodistill.inference.aoi import Outline, outline_on
 from geodistill.raster import Grid, Raster, Window
 from geodistill.raster.grid import window_starts
+
+if TYPE_CHECKING:
+    from geodistill.inference.aoi import Outline
 
 MOST_WINDOWS = 2**20
 """Windows along one side of a scene: more than the Earth has at 0.2 m and a quarter of overlap."""
@@ -172,6 +174,8 @@ def area_of(raster: Raster, aoi: str | None, size: int) -> Area:
     """
     if aoi is None:
         return Area.whole(raster)
+    from geodistill.inference.aoi import outline_on
+
     outline = outline_on(raster.grid, aoi, raster.source)
     rows = _around(outline.window.row, outline.window.height, raster.grid.height, size)
     cols = _around(outline.window.col, outline.window.width, raster.grid.width, size)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from geodistill.engine import run_tasks
 from geodistill.errors import DataError, RecipeError
-from geodistill.files import atomic_path
+from geodistill.files import write_json, write_text
 from geodistill.label.config import check_view
 from geodistill.label.formats.detection import read_boxes
 from geodistill.label.formats.true_masks import instances_of, with_true_masks
@@ -27,7 +27,7 @@ from geodistill.label.records import Box, ImageBoxes, boxes_in, rectangle
 from geodistill.label.segmenters.promptable import COMBINATIONS, build_prompts
 from geodistill.label.tiles import tile_windows
 from geodistill.raster import Raster, Window
-from geodistill.writing import csv_text, json_text
+from geodistill.writing import csv_text
 
 FLOORS = ("(H-Box filled)", "(R-Box filled)")
 """Rows without any segmenter: what a mask must be better than."""
@@ -296,7 +296,5 @@ def write_ablation(folder: Path, ablation: AblationTable) -> None:
     """
     about, table = ablation_files(folder)
     rows = [(row.prompt, row.instances, f"{row.miou_i:.6f}", f"{row.miou_p:.6f}") for row in ablation.rows]
-    with atomic_path(about) as part:
-        part.write_text(json_text(ablation.to_dict(), 2) + "\n", encoding="utf-8")
-    with atomic_path(table) as part:
-        part.write_text(csv_text([("prompt", "instances", "miou_i", "miou_p"), *rows]), encoding="utf-8")
+    write_json(about, ablation.to_dict())
+    write_text(table, csv_text([("prompt", "instances", "miou_i", "miou_p"), *rows]))

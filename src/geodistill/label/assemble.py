@@ -18,17 +18,15 @@ from geodistill.data.mask_files import legend_text
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, json_text, write_json, write_text
 from geodistill.label.accounts import Accounts, TileFiles, TileRecord
 from geodistill.label.config import LabelSettings
 from geodistill.label.ledger import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFEST, Journal, remove_files
 from geodistill.label.pixels import unlabelled_colour
 from geodistill.label.records import Annotations, ImageBoxes
 from geodistill.label.tiles import TileId
-from geodistill.lazy import load
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
-from geodistill.writing import json_text
 
 FORMAT_VERSION = 2
 
@@ -89,8 +87,7 @@ def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> dict
         "legend": run.legend.to_dict(),
         "settings": run.settings.to_dict(),
     }
-    with atomic_path(run.out / ACCOUNT) as part:
-        part.write_text(json_text(account, 2) + "\n", encoding="utf-8")
+    write_json(run.out / ACCOUNT, account)
     return account
 
 
@@ -143,9 +140,7 @@ def _write_instances(run: LabelRun, tiles: Iterator[tuple[ImageBoxes, Window, Ti
                 ids = {"id": number, "image_id": len(images), "category_id": category_id(instance["mask_value"])}
                 _item(file, number, ids | instance)
             row = _row(run.out, image, window, files)
-            if row.gsd is None and image.source is not None and run.settings.format == "dota":
-                row = replace(row, gsd=load("geodistill.label.formats.dota:dota_gsd")(image.source))
-            written.append(_WrittenTile(image.key, files.bands, row))
+            written.append(_WrittenTile(image.key, files.bands, replace(row, gsd=row.gsd or image.gsd)))
         file.write('\n],\n"images": [')
         for position, entry in enumerate(images, 1):
             _item(file, position, entry)
@@ -195,8 +190,7 @@ def _row(out: Path, image: ImageBoxes, window: Window, files: TileFiles) -> Row:
 
 def write_legend(path: Path, legend: Legend) -> None:
     """Write what ``data scan --legend`` reads, for index and colour masks alike."""
-    with atomic_path(path) as part:
-        part.write_text(legend_text(legend, [IGNORE_INDEX, unlabelled_colour(legend)]), encoding="utf-8")
+    write_text(path, legend_text(legend, [IGNORE_INDEX, unlabelled_colour(legend)]))
 
 
 def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bool) -> dict[str, Any]:

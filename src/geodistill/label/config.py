@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
@@ -102,7 +103,8 @@ class LabelSettings:
         """Return a JSON-ready form; equal settings give equal forms."""
         data = asdict(self) | {"images": str(self.images.absolute()), "boxes": str(self.boxes.absolute())}
         data |= {"lists": None if self.lists is None else str(self.lists.absolute())}
-        return {key: _plain(value) for key, value in data.items()}
+        plain: dict[str, Any] = json.loads(json.dumps(data))
+        return plain
 
     def legend(self, categories: tuple[str, ...]) -> Legend:
         """Return the classes of the masks: the background first where there is one, then those named or found.
@@ -159,9 +161,3 @@ def check_view(tile: int | None, overlap: int, share: float, bands: tuple[int, .
         raise RecipeError(f"share {share}", "above 0, at most 1")
     if bands is not None and (len(bands) not in (1, 3) or min(bands) < 1):
         raise RecipeError(f"bands {list(bands)}", "one or three positions, counted from 1")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

@@ -25,14 +25,13 @@ from tqdm import tqdm
 from geodistill.data.manifest import Manifest
 from geodistill.data.mask_files import read_mask
 from geodistill.errors import DataError, RecipeError, UnknownNameError
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, check_folder
 from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.formats.published import write_pickles
 from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
 from geodistill.label.masks import Runs
 from geodistill.label.pixels import read_tiles, write_mask, write_picture
 from geodistill.label.tiles import flat_names
-from geodistill.outputs import check_folder
 from geodistill.raster import Raster, Window
 from geodistill.reading import ANNOTATION_BYTES, parse_json, parse_object, read_json, read_object
 from geodistill.spec import Legend

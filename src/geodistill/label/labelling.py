@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
 from geodistill.errors import DataError, RecipeError
+from geodistill.files import check_folder
 from geodistill.folders import hold_folder, sweep
 from geodistill.label.accounts import TileRecord
 from geodistill.label.assemble import LabelRun, assemble
@@ -23,7 +24,6 @@ from geodistill.label.ledger import ACCOUNT, Journal, begin, finished_sums, is_f
 from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import weights_stamp
 from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
-from geodistill.outputs import check_folder
 from geodistill.raster import Raster
 from geodistill.reading import read_object
 from geodistill.spec import Legend

@@ -15,14 +15,13 @@ from types import TracebackType
 from typing import Any
 
 from geodistill.errors import DataError, GeodistillWarning, OutputError, output_error
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, write_json
 from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, sweep
 from geodistill.journal import JournalFile, decode, encode
 from geodistill.label.accounts import FileSums, TileRecord, altered_files, file_sums
 from geodistill.label.tiles import ImageTask, TileId
 from geodistill.raster import Raster, Window
 from geodistill.reading import read_object
-from geodistill.writing import json_text
 
 JOURNAL, ABOUT = ".journal.jsonl", "settings.json"
 
@@ -198,8 +197,7 @@ def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> N
             f"{out} holds a run with other settings ({', '.join(differences)})", "the same settings", "use a new folder"
         )
     sweep(out, locked=True)
-    with atomic_path(out / ABOUT) as part:
-        part.write_text(json_text(about, 2) + "\n", encoding="utf-8")
+    write_json(out / ABOUT, about)
     try:
         mark_folder(out, KIND, OURS)
     except OSError as error:

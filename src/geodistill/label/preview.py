@@ -16,13 +16,12 @@ import cv2
 
 from geodistill.colours import Colour, hexadecimal
 from geodistill.errors import RecipeError
-from geodistill.files import atomic_path
+from geodistill.files import check_outputs, write_text
 from geodistill.label.doubts import LOW_SCORE, Shown, ViewedImage, choose_views
 from geodistill.label.export import LabelSet, load_label_set, progress_bar
 from geodistill.label.ledger import ACCOUNT
 from geodistill.label.overlays import Picture, contact_sheet, draw_view, instance_colour
 from geodistill.label.pixels import write_picture
-from geodistill.outputs import check_outputs
 from geodistill.reading import read_object
 
 CONTACT, PAGE = "contact.png", "index.html"
@@ -59,8 +58,7 @@ def preview(
     views = choose_views(label_set, count, seed, progress)
     pictures = [draw_view(view, label_set, prompt) for view in progress_bar(views, "drawing", progress)]
     write_picture(out / CONTACT, contact_sheet(pictures))
-    with atomic_path(out / PAGE) as part:
-        part.write_text(_page(views, pictures, label_set, prompt), encoding="utf-8", errors="backslashreplace")
+    write_text(out / PAGE, _page(views, pictures, label_set, prompt), errors="backslashreplace")
     objects = [one for view in views for one in view.objects]
     return {"images": len(views), "objects": len(objects), "doubtful": sum(one.is_doubtful for one in objects)}
 

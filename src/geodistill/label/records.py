@@ -114,6 +114,7 @@ class ImageBoxes:
         boxes: Usable boxes in the order of the annotation.
         dropped: The others.
         source: The annotation file, or ``None`` where the image has none.
+        gsd: Metres per pixel that the annotation file says.
     """
 
     key: str
@@ -123,6 +124,7 @@ class ImageBoxes:
     boxes: tuple[Box, ...]
     dropped: tuple[Dropped, ...]
     source: Path | None
+    gsd: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.data.statistics import Spread
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, write_text
 from geodistill.label.stats import EDGES, SMALL, SMALL_EDGES, SetStatistics
 from geodistill.label.tiles import ENDS, flat_names
 from geodistill.writing import csv_text, plot_label
@@ -174,8 +174,7 @@ def _per_image(statistics: SetStatistics) -> list[Sequence[Any]]:
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
-    with atomic_path(path) as part:
-        part.write_text(csv_text(rows), encoding="utf-8", errors="backslashreplace")
+    write_text(path, csv_text(rows), errors="backslashreplace")
     return path
 
 

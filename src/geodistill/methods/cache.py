@@ -29,9 +29,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError, output_error
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.methods.teacher import Compute, Storage
 from geodistill.reading import read_object
 
@@ -263,8 +263,7 @@ def _claim_folder(folder: Path, meta: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not file.is_file():
-            with atomic_path(file) as part:
-                part.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+            write_text(file, json.dumps(meta, indent=2) + "\n")
     except OSError as error:
         raise output_error(folder, error) from error
     try:

@@ -16,7 +16,7 @@ class Freezing:
 
     Args:
         method: Whose network has the encoder.
-        steps: Optimiser steps that it stands still; 0 never.
+        steps: Optimiser steps that it stands still.
 
     Raises:
         RecipeError: The network has no part called encoder, or its losses are balanced by its gradients.
@@ -25,8 +25,6 @@ class Freezing:
     def __init__(self, method: Method, steps: int) -> None:
         self._network, self._steps, self._held = method.network, steps, False
         encoder = getattr(method.network, "encoder", None)
-        if not steps:
-            return
         if not isinstance(encoder, nn.Module):
             raise RecipeError(f"optimizer.freeze with a {method.name} network, which has no encoder", "0")
         if method.weighting is not None:
@@ -36,8 +34,6 @@ class Freezing:
 
     def __call__(self, step: int) -> None:
         """Bring the encoder into its state at optimiser step ``step``, from 0."""
-        if not self._steps:
-            return
         if hold := step < self._steps:
             self._encoder.eval()  # a validation sets the whole network to training again
         if hold != self._held:

@@ -184,7 +184,8 @@ class Recipe:
 
     def idle_keys(self) -> dict[str, str]:
         """Return the dotted keys that do nothing beside the recipe's other values, each with the reason."""
-        return {}
+        idle: dict[str, str] = self.losses.idle_keys(self.losses.weights)
+        return idle
 
     def without_weights(self) -> Self:
         """Return the recipe with every part of the method randomly initialised, for figures that weights do not change.

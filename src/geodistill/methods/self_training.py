@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import parse_term

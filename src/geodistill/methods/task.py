@@ -13,21 +13,21 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from geodistill.data.mixing import Mixing
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, TrainingError
 from geodistill.lazy import load
-from geodistill.methods.freezing import Freezing
 from geodistill.methods.method import Method
 from geodistill.methods.schedule import ScheduleConfig
 from geodistill.methods.schema import OptimizerConfig
 from geodistill.metrics import ConfusionMatrix
-from geodistill.nn.averaging import AveragedNetwork
 from geodistill.nn.losses import gradient_norms, weighted_sum
 from geodistill.nn.output import Normalised, SegmentationOutput
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
+    from geodistill.data.mixing import Mixing
+    from geodistill.methods.freezing import Freezing
+    from geodistill.nn.averaging import AveragedNetwork
     from geodistill.nn.weighting import Weighting
 
 _BLOCK = re.compile(r"(?:^|\.)model\.blocks\.(\d+)\.")
@@ -98,12 +98,16 @@ class SegmentationTask(lightning.LightningModule):
         self._optimizer, self._schedule = optimizer, schedule
         self._max_steps, self._norms_every = max_steps, gradient_norms_every
         self.sets = dict(sets or {"": spec})
-        self.averaged = None if ema is None else AveragedNetwork(self.network, ema)
+        self.averaged: AveragedNetwork | None = None
+        if ema is not None:
+            self.averaged = load("geodistill.nn.averaging:AveragedNetwork")(self.network, ema)
         for teacher in method.teachers.values():
             teacher.follow(self.averaged)
         self.set_miou: dict[str, float] = {}
-        self._mixing = mixing or Mixing()
-        self._freezing = Freezing(method, round(optimizer.freeze * max_steps))
+        self._mixing = mixing
+        self._freezing: Freezing | None = None
+        if frozen := round(optimizer.freeze * max_steps):
+            self._freezing = load("geodistill.methods.freezing:Freezing")(method, frozen)
         self._confusions = self._empty_confusions()
 
     def forward(self, batch: Batch) -> SegmentationOutput:
@@ -122,7 +126,8 @@ class SegmentationTask(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Hold the encoder still, or let it go."""
-        self._freezing(self.global_step)
+        if self._freezing is not None:
+            self._freezing(self.global_step)
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Take a step, and move the averaged weights along."""
@@ -137,7 +142,8 @@ class SegmentationTask(lightning.LightningModule):
             TrainingError: A term is not finite; the message names the term and the samples.
         """
         objective, step = self._method.objective, self.global_step
-        batch = self._mixing(objective.prepare(batch))
+        batch = objective.prepare(batch)
+        batch = batch if self._mixing is None else self._mixing(batch)
         output = self(batch)
         terms = objective(output, batch, step)
         weights = {name: objective.weight(name, step) for name in terms}

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, TrainingError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.nn.alignment import map_grids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,12 +11,30 @@ from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
+from geodistill.errors import RecipeError
+
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resize ``(B, C, H, W)`` to ``size`` bilinearly, corners not aligned."""
     if maps.shape[-2:] == tuple(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def rescale(image: Tensor, scale: float) -> Tensor:
+    """Resize ``(B, C, H, W)`` by a factor as `resize` does, to at least one pixel a side."""
+    return image if scale == 1 else resize(image, [max(round(side * scale), 1) for side in image.shape[-2:]])
+
+
+def checked_scale(scale: float) -> float:
+    """Return a recipe's factor of the image's size.
+
+    Raises:
+        RecipeError: It is not above 0.
+    """
+    if not 0 < scale < math.inf:
+        raise RecipeError(f"network.scale {scale}", "a factor above 0")
+    return scale
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
@@ -84,6 +103,12 @@ class MultiLevelNeck(nn.Module):
         for conv in (*self.laterals, *self.convs):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)
+
+    @classmethod
+    def doubling(cls, channels: Sequence[int], levels: int | None = None) -> MultiLevelNeck:
+        """Return the neck whose levels halve in size, the last but one of the maps' own, all as wide as the last."""
+        count = levels or len(channels)
+        return cls(channels, channels[-1], [2.0 ** (count - 2 - level) for level in range(count)])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """``(B, Ci, Hi, Wi)`` a level -> ``(B, out_channels, floor(Hi * scale), floor(Wi * scale))`` a level."""

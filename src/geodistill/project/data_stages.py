@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geodistill.errors import DataError, RecipeError, UnknownNameError
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.label.config import LabelSettings
 from geodistill.project.project_file import ProjectFile, typed_values
 from geodistill.project.stage_job import StageJob, StageResult
@@ -124,7 +124,6 @@ def run_check(job: StageJob) -> StageResult:
             "none",
             f"'geodistill data check {manifest.path}' names them all",
         )
-    with atomic_path(job.folder / FINDINGS) as part:
-        part.write_text(json.dumps([finding.to_dict() for finding in findings], indent=1), encoding="utf-8")
+    write_text(job.folder / FINDINGS, json.dumps([finding.to_dict() for finding in findings], indent=1))
     kinds = dict(Counter(finding.kind for finding in findings))
     return StageResult(f"{len(manifest.entries)} images, {len(findings)} warnings", {"warnings": kinds})

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geodistill.errors import DataError, OutputError
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.project.look_around import FolderContents, look_around
 
 Line = tuple[str, str]
@@ -69,8 +69,7 @@ def draft_project(folder: Path | str, out: Path | str) -> ProjectDraft:
         _add_scenes(draft, contents)
         draft.add("export: {to: onnx}", "also qgis, stac, hub: a list takes several")
         draft.add("report:", "one page of all results")
-    with atomic_path(out) as part:
-        part.write_text(draft.text, encoding="utf-8", errors="surrogateescape")
+    write_text(out, draft.text, errors="surrogateescape")
     return draft
 
 

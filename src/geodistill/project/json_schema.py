@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from geodistill.lazy import load
 from geodistill.project.project_file import ProjectKeys
 from geodistill.project.stage_table import KINDS, key_types
-from geodistill.training.recipe_files import list_recipes
+from geodistill.training.recipe import list_recipes
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -62,13 +62,19 @@ def run_export(job: StageJob) -> StageResult:
     Raises:
         GeodistillError: As `geodistill.exports.exporters.export`; or an option concerns none of the forms.
     """
+    from geodistill.backends.text_inputs import under_zone
     from geodistill.data.manifest import Manifest
     from geodistill.exports.card import read_scores
     from geodistill.exports.exporters import ExportOptions, export, find_exporter
+    from geodistill.segmenter import Segmenter
 
     values = job.values
     forms = [values["to"]] if isinstance(values["to"], str) else list(values["to"])
     options: dict[str, Any] = job.of_options(ExportOptions)
+    zone, named = values.get("zone"), job.model()
+    model = named if zone is None else under_zone(Segmenter.load(named), zone)
+    if values.get("check"):
+        options["check"] = job.places(values["check"])
     if values.get("int8"):
         options["calibration"] = Manifest.load(job.place(values["int8"]))
     if values.get("scores"):
@@ -82,7 +88,7 @@ def run_export(job: StageJob) -> StageResult:
         exporter = find_exporter(form)
         out = job.folder / (form if exporter.is_folder else f"{name}{'' if form == 'onnx' else f'_{form}'}.onnx")
         known = {key: value for key, value in options.items() if key in exporter.options}
-        export(job.model(), form, out, ExportOptions(**known))
+        export(model, form, out, ExportOptions(**known))
         written.append(out.name)
     return StageResult(", ".join(written), {"files": written})
 

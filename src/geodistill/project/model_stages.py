@@ -14,7 +14,7 @@ from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_recipe import in_full, overrides_of, resolved_recipe
 from geodistill.project.stage_table import KINDS, kind_of
 from geodistill.project.wiring import SIGN, recipe_file
-from geodistill.training.recipe_files import STUDENT
+from geodistill.training.recipe import STUDENT
 
 if TYPE_CHECKING:
     from geodistill.methods.schema import Recipe

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geodistill.errors import OutputError, UnknownNameError
-from geodistill.outputs import check_folder
+from geodistill.files import check_folder
 from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.project_file import ProjectFile
 from geodistill.project.stage_keys import KeyParts, key_parts

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from geodistill.errors import GeodistillError
+from geodistill.extras import installed_versions
 from geodistill.folders import hold_folder, sweep
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
@@ -111,7 +111,7 @@ def _run_stage(
         facts=outcome.facts,
         seconds=round(time.monotonic() - started, 2),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=_versions(),
+        versions=installed_versions(*_PACKAGES),
         summary=outcome.summary,
     )
     write_record(project.out, name, record)
@@ -121,13 +121,3 @@ def _run_stage(
 
 def _digest(plan: StagePlan) -> str:
     return plan.key if plan.record is None else plan.record.digest
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.project.planning import StagePlan
 from geodistill.project.project_file import ProjectFile
 from geodistill.version import __version__
@@ -48,8 +48,7 @@ def write_summary(
         "inputs": inputs,
         "stages": stages,
     }
-    with atomic_path(project.out / SUMMARY) as part:
-        part.write_text(json.dumps(summary, indent=1), encoding="utf-8", errors="surrogatepass")
+    write_text(project.out / SUMMARY, json.dumps(summary, indent=1), errors="surrogatepass")
     return summary
 
 

@@ -19,7 +19,7 @@ from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_
 from geodistill.project.stage_recipe import names_file, resolved_recipe
 from geodistill.project.stage_table import KINDS, key_types
 from geodistill.project.wiring import SIGN, WiredStage
-from geodistill.training.recipe_files import MANIFEST_KEYS, MODEL_KEYS
+from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _named(places: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _resolved(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stage's settings with the defaults of its verb, but for those that change no result."""
-    options = [each for target in KINDS[kind].options for each in fields(load(target))]
+    options = [each for target in reversed(KINDS[kind].options) for each in fields(load(target))]
     values = {each.name: _default(each) for each in options if each.name in key_types(kind)}
     values |= typed_values(settings, key_types(kind), kind)
     plain: dict[str, Any] = to_jsonable_python(values)

@@ -13,7 +13,7 @@ from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.project_file import ProjectFile, dotted
 from geodistill.project.wiring import SIGN, WiredStage, recipe_file
-from geodistill.training.recipe_files import MANIFEST_KEYS, MODEL_KEYS, recipe_text
+from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, recipe_text
 from geodistill.version import __version__
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from geodistill.errors import DataError, OutputError, output_error
-from geodistill.files import atomic_path
+from geodistill.files import write_text
 from geodistill.folders import empty_folder, foreign_files, mark_folder, names_below
 from geodistill.project.fingerprints import Stamp, stamp_file, visible_files
 from geodistill.project.stage_table import KINDS, kind_of
@@ -81,8 +81,7 @@ def write_record(out: Path, name: str, record: StageRecord) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    with atomic_path(out / FOLDER / f"{name}.json") as part:
-        part.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8", errors="surrogatepass")
+    write_text(out / FOLDER / f"{name}.json", json.dumps(asdict(record), indent=1), errors="surrogatepass")
     with suppress(OSError):
         _started(out, name).unlink(missing_ok=True)
 
@@ -177,8 +176,7 @@ def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record
 
 
 def _write_started(out: Path, name: str, key: str, taken: Mapping[str, str]) -> None:
-    with atomic_path(_started(out, name)) as part:
-        part.write_text(json.dumps({"key": key, "taken": dict(taken)}), encoding="utf-8")
+    write_text(_started(out, name), json.dumps({"key": key, "taken": dict(taken)}))
 
 
 def _extra_file(folder: Path, record: StageRecord, name: str) -> str:

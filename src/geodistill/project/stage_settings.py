@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -97,33 +96,19 @@ class FitKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateKeys:
-    """What `evaluate` takes.
+    """Beside `EvaluateOptions`.
 
     Attributes:
         model: The model; the project's student by default, else its teacher.
         data: The manifest; the project's own by default.
         split: Split to score on.
-        overlap: Overlap of the sliding window, 0 to 0.75.
-        flips: Average over horizontal and vertical mirrors.
-        scales: Factors of the windows' sides that probabilities are averaged over; the model's own where not given.
         classes: Classes that the means are taken over, by default all.
-        class_map: Class of the set by class of the model, for a set of other classes.
-        gsd: Metres per pixel that images are brought to first.
-        batch_size: Batch size (windows per forward pass).
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` ...
     """
 
     model: str = ""
     data: str = ""
     split: Literal["train", "val", "test"] = "test"
-    overlap: float = 0.25
-    flips: bool = False
-    scales: tuple[float, ...] | None = None
     classes: tuple[str, ...] | None = None
-    class_map: Mapping[str, str] | None = None
-    gsd: float | None = None
-    batch_size: int = 4
-    device: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,47 +128,20 @@ class PredictKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportKeys:
-    """What `export` takes.
+    """Beside `ExportOptions`.
 
     Attributes:
         to: Form or forms: ``onnx``, ``qgis``, ``stac``, ``hub``.
         model: The model; the project's student by default, else its teacher.
-        size: onnx: side of the images in pixels, or ``any``.
-        batch: onnx: images per call, or ``any``.
-        opset: onnx: version of the operators.
+        zone: Climate zone that a model which reads it is exported for; its file takes zones otherwise.
         int8: onnx: manifest that an int8 file is calibrated on, such as ``$scan``; none is written without.
-        split: onnx: split used to measure the accuracy drop.
-        resolution: qgis: centimetres per pixel.
-        overlap: qgis: percent of a tile that its neighbour covers too.
-        licence: hub: licence of the weights, such as ``apache-2.0``.
+        check: Rasters and manifests on whose tiles a form is compared with torch; noise where there are none.
         scores: stac, hub: ``metrics.json`` of an evaluation, such as ``$evaluate``.
     """
 
     to: Places = ()
     model: str = ""
-    size: int | Literal["any"] | None = None
-    batch: int | Literal["any"] = 1
-    opset: int = 18
+    zone: str | None = None
     int8: str | None = None
-    split: Literal["train", "val", "test"] = "val"
-    resolution: float | None = None
-    overlap: int = 25
-    licence: str | None = None
+    check: Places = ()
     scores: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportKeys:
-    """What `report` takes; it shows what the other stages left.
-
-    Attributes:
-        title: Heading of the page; the project's name by default.
-        speed: Time the models on this machine, and compare them.
-        map_mb: Megabytes of the map inside the page; finer tiles go into a folder beside it.
-        device: Where models are timed.
-    """
-
-    title: str = ""
-    speed: bool = True
-    map_mb: float = 20.0
-    device: str = "auto"

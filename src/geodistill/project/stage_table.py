@@ -20,7 +20,7 @@ class StageKind:
         about: What it does, for the help of editors.
         run: ``module:function`` that runs it: ``(StageJob)`` in, an `StageResult` out.
         version: Raised when a stage of equal settings would have another result.
-        options: ``module:dataclass`` of its keys.
+        options: ``module:dataclass`` of its keys; of a key in several the first counts.
         check: ``module:function`` that refuses settings that cannot be used, of project and settings; or none.
         required: Keys that it cannot do without.
         files: Keys that name files or folders from outside.
@@ -95,7 +95,7 @@ KINDS: dict[str, StageKind] = {
     "evaluate": StageKind(
         about="Score a model on a split.",
         run="geodistill.project.model_stages:run_evaluate",
-        options=(f"{_SETTINGS}:EvaluateKeys",),
+        options=(f"{_SETTINGS}:EvaluateKeys", "geodistill.evaluation.evaluate:EvaluateOptions"),
         files=("data", "model"),
         marks=True,
     ),
@@ -114,14 +114,14 @@ KINDS: dict[str, StageKind] = {
     "export": StageKind(
         about="Write a model in other forms.",
         run="geodistill.project.map_stages:run_export",
-        options=(f"{_SETTINGS}:ExportKeys",),
+        options=(f"{_SETTINGS}:ExportKeys", "geodistill.exports.exporters:ExportOptions"),
         required=("to",),
-        files=("model", "int8", "scores"),
+        files=("model", "int8", "scores", "check"),
     ),
     "report": StageKind(
         about="One page of all results.",
         run="geodistill.project.map_stages:run_report",
-        options=(f"{_SETTINGS}:ReportKeys",),
+        options=("geodistill.report.contents:ReportOptions",),
     ),
 }
 """Kinds by name, in the order in which they run where nothing else says so."""
@@ -129,7 +129,7 @@ KINDS: dict[str, StageKind] = {
 DATA, FITS = ("label", "scan"), ("sep", "teacher", "adapt", "distil")
 """Kinds that make a manifest, and those that train."""
 
-_LEFT_OUT = {"resume", "colours"}
+_LEFT_OUT = {"resume", "colours", "subset", "calibration", "beside", "map", "scene"}
 """Options of the verbs that a project decides itself."""
 
 
@@ -142,7 +142,7 @@ def kind_of(name: str) -> str:
 def key_types(kind: str) -> Mapping[str, Any]:
     """Return the keys of a kind of stage, each with the type of its value."""
     types: dict[str, Any] = {}
-    for target in KINDS[kind].options:
+    for target in reversed(KINDS[kind].options):
         options = load(target)
         hints = get_type_hints(options)
         types |= {each.name: hints[each.name] for each in fields(options) if each.name not in _LEFT_OUT}

@@ -11,7 +11,7 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.project.project_file import ProjectFile, StageEntry, dotted
 from geodistill.project.stage_table import DATA, FITS, KINDS
 from geodistill.reading import parse_yaml
-from geodistill.training.recipe_files import recipe_text
+from geodistill.training.recipe import recipe_text
 
 SIGN = "$"
 """What a value begins with that is another stage's result."""

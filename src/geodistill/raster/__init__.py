@@ -1,6 +1,5 @@
 """Georeferenced rasters: where a pixel lies (Grid), a part of one (Window), and masked reads."""
 
-from geodistill.files import atomic_path
 from geodistill.raster.grid import Grid, Window
 from geodistill.raster.raster import Raster
 from geodistill.raster.source import IMAGE_SUFFIXES, source_files, stamp_of
@@ -10,7 +9,6 @@ __all__ = [
     "Grid",
     "Raster",
     "Window",
-    "atomic_path",
     "source_files",
     "stamp_of",
 ]

@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 from geodistill.errors import DataError
 from geodistill.raster.orientation import turn_of
 from geodistill.raster.source import open_source, vsi_name
-from geodistill.raster.stack import TYPES
+from geodistill.raster.stack import virtual_band, virtual_raster
 
 SLACK = 0.02
 """By how much of a pixel a raster may lie off the grid of the first."""
@@ -41,16 +41,13 @@ def mosaic(sources: Sequence[str]) -> str:
         t = first.transform @ Affine.translation(left, top)
         parts = [(vsi_name(s), f, (x - left, y - top)) for s, f, (x, y) in zip(sources, files, places, strict=True)]
         parts.reverse()  # what comes later in the text lies on top
-        bands = "".join(_band(index, first, parts) for index in first.indexes)
+        bands = "".join(
+            virtual_band(i, first, i, first.descriptions[i - 1], _sources(str(i), parts)) for i in first.indexes
+        )
         alpha = ColorInterp.alpha in first.colorinterp
         masked = not alpha and first.nodata is None
         mask = f'<MaskBand><VRTRasterBand dataType="Byte">{_sources("mask,1", parts)}</VRTRasterBand></MaskBand>'
-        where = ", ".join(repr(float(v)) for v in (t.c, t.a, t.b, t.f, t.d, t.e))
-        crs = escape(first.crs.to_wkt()) if first.crs else ""
-        return (
-            f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{crs}</SRS>'
-            f"<GeoTransform>{where}</GeoTransform>{bands}{mask if masked else ''}</VRTDataset>"
-        )
+        return virtual_raster(first, width, height, t, bands + (mask if masked else ""))
     except RasterioError as error:
         raise DataError(f"{', '.join(sources)[:500]} cannot be read together ({error})", "parts of a scene") from error
     finally:
@@ -82,19 +79,6 @@ def _place(source: str, file: DatasetReader, first: DatasetReader, other: str) -
 
 
 Part = tuple[str, DatasetReader, tuple[int, int]]
-
-
-def _band(index: int, first: DatasetReader, parts: Sequence[Part]) -> str:
-    kind = TYPES.get(first.dtypes[index - 1])
-    if kind is None:
-        raise DataError(f"{first.name} of type {first.dtypes[index - 1]}", f"one of {', '.join(TYPES)}")
-    name = first.descriptions[index - 1]
-    tags = f"<Description>{escape(name)}</Description>" if name else ""
-    tags += f"<ColorInterp>{first.colorinterp[index - 1].name.capitalize()}</ColorInterp>"
-    nodata = first.nodatavals[index - 1]
-    tags += f"<NoDataValue>{nodata!r}</NoDataValue>" if nodata is not None else ""
-    tags += f"<Offset>{first.offsets[index - 1]!r}</Offset><Scale>{first.scales[index - 1]!r}</Scale>"
-    return f'<VRTRasterBand dataType="{kind}" band="{index}">{tags}{_sources(str(index), parts)}</VRTRasterBand>'
 
 
 def _sources(band: str, parts: Sequence[Part]) -> str:

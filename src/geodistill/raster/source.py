@@ -88,9 +88,14 @@ def is_local(source: str) -> bool:
     return not is_remote(source) and not source.startswith(("/vsi", "<")) and not is_gdal_name(source)
 
 
+def _web_map(source: str) -> str | None:
+    """Return what GDAL opens a web map at a zoom level by; ``None`` for any other source."""
+    return description(source) if "#zoom=" in source else None
+
+
 def vsi_name(source: str) -> str:
     """Return the name by which GDAL opens a source."""
-    if (web_map := description(source)) is not None:
+    if (web_map := _web_map(source)) is not None:
         return web_map
     if re.match(r"^https?://", source, re.IGNORECASE):
         return f"/vsicurl/{source}"
@@ -141,7 +146,7 @@ def _file_on(place: Path, folders: bool) -> list[str]:
 
 def stem_of(source: str) -> str:
     """Return the name of a source without folder, query and suffix: what its map is called after."""
-    if description(source) is not None:
+    if _web_map(source) is not None:
         return web_map_name(source)
     if not is_gdal_name(source):
         plain = source.split("?", 1)[0] if is_remote(source) else source

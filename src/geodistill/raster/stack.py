@@ -62,18 +62,40 @@ def stack(sources: Sequence[str]) -> str:
         for source, file in zip(sources, files, strict=True):
             place = _place(source, file, finest)
             bands += [_band(len(bands) + i, source, file, i, place) for i in file.indexes]
-        t = finest.transform
-        where = ", ".join(repr(float(v)) for v in (t.c, t.a, t.b, t.f, t.d, t.e))
-        crs = escape(finest.crs.to_wkt()) if finest.crs else ""
-        return (
-            f'<VRTDataset rasterXSize="{finest.width}" rasterYSize="{finest.height}"><SRS>{crs}</SRS>'
-            f"<GeoTransform>{where}</GeoTransform>{''.join(bands)}</VRTDataset>"
-        )
+        return virtual_raster(finest, finest.width, finest.height, finest.transform, "".join(bands))
     except RasterioError as error:
         raise DataError(f"{', '.join(sources)} cannot be read together ({error})", "band files of one scene") from error
     finally:
         for file in files:
             file.close()
+
+
+def virtual_raster(file: DatasetReader, width: int, height: int, transform: Affine, content: str) -> str:
+    """Return the text of a virtual raster in a file's CRS; ``content`` are its bands, and its mask where it has one."""
+    t = transform
+    where = ", ".join(repr(float(v)) for v in (t.c, t.a, t.b, t.f, t.d, t.e))
+    crs = escape(file.crs.to_wkt()) if file.crs else ""
+    return (
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{crs}</SRS>'
+        f"<GeoTransform>{where}</GeoTransform>{content}</VRTDataset>"
+    )
+
+
+def virtual_band(number: int, file: DatasetReader, index: int, name: str | None, sources: str) -> str:
+    """Return a band of a virtual raster, of the type, colour, nodata, scale and offset of a file's band.
+
+    Raises:
+        DataError: GDAL has no virtual bands of that type.
+    """
+    at = index - 1
+    kind, nodata = TYPES.get(file.dtypes[at]), file.nodatavals[at]
+    if kind is None:
+        raise DataError(f"{file.name} of type {file.dtypes[at]}", f"one of {', '.join(TYPES)}")
+    tags = f"<Description>{escape(name)}</Description>" if name else ""
+    tags += f"<ColorInterp>{file.colorinterp[at].name.capitalize()}</ColorInterp>"
+    tags += f"<NoDataValue>{nodata!r}</NoDataValue>" if nodata is not None else ""
+    tags += f"<Offset>{file.offsets[at]!r}</Offset><Scale>{file.scales[at]!r}</Scale>"
+    return f'<VRTRasterBand dataType="{kind}" band="{number}">{tags}{sources}</VRTRasterBand>'
 
 
 def _place(source: str, file: DatasetReader, finest: DatasetReader) -> tuple[float, float, float, float]:
@@ -91,24 +113,12 @@ def _place(source: str, file: DatasetReader, finest: DatasetReader) -> tuple[flo
 
 
 def _band(number: int, source: str, file: DatasetReader, index: int, place: tuple[float, float, float, float]) -> str:
-    kind = TYPES.get(file.dtypes[index - 1])
-    if kind is None:
-        raise DataError(f"{source} of type {file.dtypes[index - 1]}", f"one of {', '.join(TYPES)}")
     name = Path(source).name if file.count == 1 else file.descriptions[index - 1] or f"{Path(source).name} {index}"
     nodata = file.nodatavals[index - 1]
-    tags = f"<Description>{escape(name)}</Description>"
-    tags += f"<ColorInterp>{file.colorinterp[index - 1].name.capitalize()}</ColorInterp>"
-    if nodata is not None:
-        tags += f"<NoDataValue>{nodata!r}</NoDataValue>"
-    scale, offset = file.scales[index - 1], file.offsets[index - 1]
-    tags += f"<Offset>{offset!r}</Offset><Scale>{scale!r}</Scale>"
     x, y, width, height = place
     part = f'<SrcRect xOff="0" yOff="0" xSize="{file.width}" ySize="{file.height}"/>'
     part += f'<DstRect xOff="{x!r}" yOff="{y!r}" xSize="{width!r}" ySize="{height!r}"/>'
-    name = escape(vsi_name(source))
-    content = f'<SourceFilename relativeToVRT="0">{name}</SourceFilename><SourceBand>{index}</SourceBand>{part}'
+    opened = escape(vsi_name(source))
+    content = f'<SourceFilename relativeToVRT="0">{opened}</SourceFilename><SourceBand>{index}</SourceBand>{part}'
     content += f"<NODATA>{nodata!r}</NODATA>" if nodata is not None else ""
-    return (
-        f'<VRTRasterBand dataType="{kind}" band="{number}">{tags}'
-        f'<ComplexSource resampling="bilinear">{content}</ComplexSource></VRTRasterBand>'
-    )
+    return virtual_band(number, file, index, name, f'<ComplexSource resampling="bilinear">{content}</ComplexSource>')

@@ -37,7 +37,7 @@ class ReportOptions:
         beside: Other runs or Segmenters to set the model beside; its teacher is, where it is at hand.
         speed: Time the models, which takes a few seconds each.
         device: Where they are timed.
-        title: Heading of the page; the folder's name by default.
+        title: Heading of the page; the name of the folder by default, or of the project.
         map: A map that ``predict`` wrote, shown with its confidence where that lies beside it.
         scene: What the map was made of.
         map_mb: Megabytes of the map that go into the page; what is finer goes into a folder beside it.
@@ -111,8 +111,9 @@ class Contents:
         if self.evaluations:
             sections += _evaluation_sections(self.evaluations[0])
         if options.speed and self.segmenter is not None:
-            models = [self.training.folder if self.training is not None else self.folder, *options.beside]
-            sections.append(cost_section(compare(models, device=options.device)))
+            model = self.training.folder if self.training is not None else self.folder
+            loaded = {model: self.segmenter}
+            sections.append(cost_section(compare([model, *options.beside], device=options.device, loaded=loaded)))
         if self.training is not None:
             sections.append(learning_section(self.training))
         if self.manifest is not None:

@@ -17,6 +17,7 @@ from geodistill.inference.geotiff import map_beside
 from geodistill.inference.map_file import map_strips, read_map_grid, read_map_legend
 from geodistill.inference.sliding import STEPS
 from geodistill.raster import Grid, Raster, Window
+from geodistill.raster.ground import Ground
 from geodistill.raster.resampled import ResampledRaster
 from geodistill.report.pyramid import TILE, Picture, finest_level, halved_classes, halved_colours, write_tiles
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -54,6 +55,7 @@ class CutMap:
         legend: Its classes.
         layers: Its layers, the lowest first.
         counts: Pixels of each class.
+        areas: Square metres of each class on the ground; none where the map is not georeferenced.
         level: The finest level of tiles.
     """
 
@@ -61,6 +63,7 @@ class CutMap:
     legend: Legend
     layers: tuple[MapLayer, ...]
     counts: list[int]
+    areas: list[float]
     level: int
 
 
@@ -76,7 +79,8 @@ def cut_map(path: Path, scene: Path | str | None, folder: Path) -> CutMap:
         DataError: A file cannot be read, is no map, or covers another extent.
     """
     grid, legend = read_map_grid(path), read_map_legend(path)
-    counts = np.zeros(256, np.int64)
+    ground = Ground(grid)
+    counts, areas = np.zeros(256, np.int64), np.zeros(256)
     layers: list[MapLayer] = []
     with ExitStack() as files:
         level = finest_level(grid.height, grid.width)
@@ -86,9 +90,11 @@ def cut_map(path: Path, scene: Path | str | None, folder: Path) -> CutMap:
             write_tiles(pictures, level, folder / "scene", _photo, halved_colours, ".webp")
 
         def strips() -> Iterator[Picture]:
-            for strip in map_strips(path, None, grid, TILE):
+            for index, strip in enumerate(map_strips(path, None, grid, TILE)):
                 classes = strip.classes.astype(np.uint8, copy=False)
                 counts[:] += np.bincount(classes.ravel(), minlength=256)
+                sizes = np.broadcast_to(ground.pixel_areas(index * TILE, len(classes)), classes.shape)
+                areas[:] += np.bincount(classes.ravel(), sizes.ravel(), minlength=256)
                 yield classes
 
         layers.append(MapLayer("classes", "Classes", ".png", "classes", True))
@@ -100,7 +106,8 @@ def cut_map(path: Path, scene: Path | str | None, folder: Path) -> CutMap:
                 layers.append(MapLayer("doubt", "Doubt", ".webp", "colours", False))
                 doubts = (_doubt(strip.classes) for strip in map_strips(beside, None, grid, TILE))
                 write_tiles(doubts, level, folder / "doubt", _photo, halved_colours, ".webp")
-    return CutMap(grid, legend, tuple(layers), counts[: len(legend)].tolist(), level)
+    known = [] if ground.crs is None else areas[: len(legend)].tolist()
+    return CutMap(grid, legend, tuple(layers), counts[: len(legend)].tolist(), known, level)
 
 
 def _windows(grid: Grid) -> Iterator[Window]:

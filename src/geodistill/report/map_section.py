@@ -9,11 +9,10 @@ from pathlib import Path
 
 from geodistill.raster import Grid
 from geodistill.reading import read_bytes
-from geodistill.report.map_layers import MapLayer
+from geodistill.report.map_layers import CutMap, MapLayer
 from geodistill.report.markup import Attributes, Html, element, join, json_block
 from geodistill.report.page import Section, swatch
 from geodistill.report.pyramid import TILE
-from geodistill.spec import Legend
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,16 @@ def within_budget(folder: Path, level: int, budget: int) -> int:
     return level + 1
 
 
-def map_section(tiles: MapTiles, grid: Grid, legend: Legend, counts: list[int], beside: str, name: str) -> Section:
+def map_section(tiles: MapTiles, cut: CutMap, beside: str, name: str) -> Section:
     """Return the section of a map.
 
     Args:
         tiles: What it is drawn of.
-        grid: Where the map lies.
-        legend: Its classes.
-        counts: Pixels of each class.
+        cut: The map.
         beside: Name of the folder beside the page that holds the finer levels.
         name: What the map is called.
     """
+    grid = cut.grid
     layers = [
         {"name": layer.name, "title": layer.title, "suffix": layer.suffix, "kind": layer.kind} for layer in tiles.layers
     ]
@@ -83,11 +81,13 @@ def map_section(tiles: MapTiles, grid: Grid, legend: Legend, counts: list[int], 
         element("div", {"id": "map-frame", "class": "map", "role": "application", "aria-label": f"Map {name}"}),
         element("p", {"id": "map-place", "class": "quiet", "aria-live": "off"}, "\u00a0"),
         element("div", {"class": "controls"}, controls, element("label", {"class": "strength"}, "Swipe ", swipe)),
-        _classes(legend, counts, grid),
+        _classes(cut),
         json_block("map-about", about),
         json_block("map-tiles", stored),
     )
-    figures = {"pixels": dict(zip(legend.names, counts, strict=True)), "gsd": grid.gsd, "crs": about["crs"]}
+    areas = dict(zip(cut.legend.names, cut.areas, strict=True)) if cut.areas else None
+    pixels = dict(zip(cut.legend.names, cut.counts, strict=True))
+    figures = {"pixels": pixels, "areas": areas, "gsd": grid.gsd, "crs": about["crs"]}
     style, script = ("leaflet/leaflet.css",), ("leaflet/leaflet.js", "map.js")
     return Section("map", "Map", body, figures, style, script, beside=tiles.beside)
 
@@ -120,12 +120,12 @@ def _sentence(tiles: MapTiles, grid: Grid, beside: str) -> str:
     return f"{size}{gsd}. Drag or use the arrows to move, + and \u2212 to zoom; swipe uncovers the lowest layer.{more}"
 
 
-def _classes(legend: Legend, counts: list[int], grid: Grid) -> Html:
+def _classes(cut: CutMap) -> Html:
     """Return the list of classes, each with a switch, its share and its area on the ground."""
-    total = max(sum(counts), 1)
+    total = max(sum(cut.counts), 1)
     items = []
-    for k, (name, count) in enumerate(zip(legend.names, counts, strict=True)):
-        area = "" if grid.gsd is None else f", {area_text(count * grid.gsd**2)}"
+    for k, (name, count) in enumerate(zip(cut.legend.names, cut.counts, strict=True)):
+        area = f", {area_text(cut.areas[k])}" if cut.areas else ""
         check = element("input", {"type": "checkbox", "class": "map-class", "value": k, "checked": True})
         note = element("span", {"class": "quiet"}, f" {100 * count / total:.1f} %{area}")
         items.append(

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, check_outputs
 from geodistill.inference.geotiff import map_beside
-from geodistill.outputs import check_outputs
 from geodistill.raster.source import source_files
 from geodistill.report.contents import ReportOptions
 from geodistill.report.map_layers import CutMap, cut_map
@@ -51,7 +50,7 @@ def open_map(path: Path, options: ReportOptions, page: Path) -> Iterator[tuple[S
         cut = cut_map(path, options.scene, folder)
         embedded = within_budget(folder, cut.level, int(options.map_mb * 1e6))
         tiles = MapTiles(folder, cut.layers, cut.level, embedded)
-        yield map_section(tiles, cut.grid, cut.legend, cut.counts, beside.name, path.name), cut
+        yield map_section(tiles, cut, beside.name, path.name), cut
         if tiles.beside:
             with atomic_path(beside, KIND) as part:
                 folder.rename(part)

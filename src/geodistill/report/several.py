@@ -28,11 +28,11 @@ def runs_page(folder: Path, runs: list[Path], options: ReportOptions) -> Page:
         ArtifactError: The model of one was altered.
     """
     contents = [find_contents(run) for run in runs]
-    finished = [each.folder for each in contents if each.segmenter is not None]
+    finished = {each.folder: each.segmenter for each in contents if each.segmenter is not None}
     lead = [f"{counted(len(runs), 'run')} of training in {folder}, {len(finished)} of them finished."]
     sections = [_scores(contents)]
     if options.speed and finished:
-        sections.append(cost_section(compare([*finished, *options.beside], device=options.device)))
+        sections.append(cost_section(compare([*finished, *options.beside], device=options.device, loaded=finished)))
     return Page(options.title or folder.resolve().name, lead, (), sections)
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from geodistill.errors import DataError
 from geodistill.evaluation.comparison import Comparison
-from geodistill.files import atomic_path
+from geodistill.files import check_outputs, check_suffix, write_text
 from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
-from geodistill.outputs import check_outputs, check_suffix
 from geodistill.report.contents import ReportOptions, find_contents
 from geodistill.report.cost import cost_section
 from geodistill.report.label_sections import label_page
@@ -75,6 +74,5 @@ def write_comparison(comparison: Comparison, out: Path | str) -> Path:
 
 
 def _write(path: Path, page: Page) -> Path:
-    with atomic_path(path) as part:
-        part.write_text(page.to_html(), encoding="utf-8")
+    write_text(path, page.to_html())
     return path

@@ -10,14 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import rasterio
-import yaml
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from geodistill.colours import hexadecimal
+from geodistill.data.mask_files import legend_text
 from geodistill.errors import DataError
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, write_text
 from geodistill.raster import Grid
 from geodistill.synthetic.canvas import Canvas, Points, shade
 from geodistill.synthetic.city_blocks import Town
@@ -202,8 +201,7 @@ def write_scene(scene: TownScene, directory: Path | str, name: str) -> Path:
     with atomic_path(mask) as part, rasterio.open(part, "w", count=1, **profile) as file:
         file.write(scene.mask, 1)
         file.write_colormap(1, {index: (*colour, 255) for index, colour in enumerate(LEGEND.colours)})
-    with atomic_path(labels.with_suffix(".txt")) as part:
-        part.write_text(_dota(scene), encoding="utf-8")
+    write_text(labels.with_suffix(".txt"), _dota(scene))
     return image
 
 
@@ -232,10 +230,5 @@ def write_dataset(directory: Path | str, region: TownRegion, count: int, size: i
         write_scene(draw_scene(size, region, number), root, f"{region.name}_{number:04d}")
         for number in range(seed, seed + count)
     ]
-    with atomic_path(root / "legend.yaml") as part:
-        classes = {
-            name: {"colour": hexadecimal(colour), "value": value}
-            for name, colour, value in zip(LEGEND.names, LEGEND.colours, LEGEND.values, strict=True)
-        }
-        part.write_text(yaml.safe_dump({"classes": classes}, sort_keys=False), encoding="utf-8")
+    write_text(root / "legend.yaml", legend_text(LEGEND))
     return paths

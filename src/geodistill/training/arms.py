@@ -12,17 +12,15 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, place_counts
 from geodistill.evaluation.verdict import ArmRun, Verdict, compare_runs
-from geodistill.files import atomic_path
+from geodistill.files import write_json
 from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.reading import read_object
 from geodistill.training import folder
 from geodistill.training.fit import fit
 from geodistill.training.plan import plan_student
-from geodistill.training.recipe import load_recipe
-from geodistill.training.recipe_files import STUDENT
+from geodistill.training.recipe import STUDENT, load_recipe
 from geodistill.training.resume import saved_step
-from geodistill.writing import json_text
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdic
     budget = f"{steps:,} steps each" + ("" if options.minutes is None else f", at most {options.minutes:g} minutes")
     classes = range(0 if manifest.legend is None else len(manifest.legend))
     verdict = compare_runs(runs, classes, budget)
-    _keep(out / "verdict.json", verdict.to_dict())
+    write_json(out / "verdict.json", verdict.to_dict())
     load("geodistill.evaluation.verdict_picture:verdict_picture")(verdict, out / "verdict.png")
     return verdict
 
@@ -117,19 +115,14 @@ def _run(recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: Arms
         before = saved_step(run / folder.CHECKPOINTS / "last.ckpt", folder.run_identity(recipe))
         result = fit(recipe, run)
         minutes = result.minutes * result.steps / max(result.steps - before, 1)  # with those of calls that were stopped
-        _keep(kept, {"steps": result.steps, "minutes": minutes, "counts": {}})
+        write_json(kept, {"steps": result.steps, "minutes": minutes, "counts": {}})
     about = read_object(kept)
     if not about.get("counts"):
         counts = place_counts(run, manifest, options.split, EvaluateOptions(device=options.device))
         about["counts"] = {place: matrix.tolist() for place, matrix in counts.items()}
-        _keep(kept, about)
+        write_json(kept, about)
     try:
         matrices = {place: np.array(matrix, np.int64) for place, matrix in about["counts"].items()}
         return ArmRun(seed, int(about["steps"]), float(about["minutes"]), matrices)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{kept} with other values", "what was counted", "remove it, and call again") from error
-
-
-def _keep(path: Path, value: object) -> None:
-    with atomic_path(path) as part:
-        part.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")

@@ -20,16 +20,15 @@ from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, RecipeError, printable
+from geodistill.files import check_outputs
 from geodistill.lazy import load
 from geodistill.methods.method import Method, no_context
 from geodistill.methods.schema import BuildContext, Recipe
 from geodistill.methods.task import Phase, SegmentationTask
-from geodistill.outputs import check_outputs
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
 from geodistill.training import folder
-from geodistill.training.build import build_method, cached_views, open_caches, teacher_configs
-from geodistill.training.input_statistics import network_spec
+from geodistill.training.build import build_method, cached_views, network_spec, open_caches, teacher_configs
 from geodistill.training.recipe import recipe_dict
 from geodistill.training.resume import ResumePoints, read_checkpoint, saved_step
 from geodistill.training.trainer import make_trainer, run_trainer
@@ -131,17 +130,18 @@ def _make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Sp
     Raises:
         RecipeError: The encoder cannot stand still, or a teacher lacks the averaged weights.
     """
-    config = recipe.trainer
+    config, data = recipe.trainer, recipe.data
+    mixing = load("geodistill.data.mixing:Mixing")(data.mix, data.mix_kind) if data.mix else None
     return SegmentationTask(
         method,
         spec,
-        recipe.optimizer.for_batch(recipe.data.batch_size * config.devices * config.accumulate),
+        recipe.optimizer.for_batch(data.batch_size * config.devices * config.accumulate),
         recipe.schedule,
         config.max_steps,
         config.gradient_norms_every,
         sets,
         ema=config.ema,
-        mixing=recipe.data.mixing(),
+        mixing=mixing,
     )
 
 

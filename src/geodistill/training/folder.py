@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from geodistill.data.manifest import Manifest
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError, output_error
-from geodistill.files import atomic_path
+from geodistill.files import check_outputs, write_text
 from geodistill.folders import (
     empty_folder,
     foreign_files,
@@ -28,11 +28,9 @@ from geodistill.folders import (
     sweep,
 )
 from geodistill.methods.schema import Recipe
-from geodistill.outputs import check_outputs
 from geodistill.raster.source import every_file, stamp_of
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
-from geodistill.training.recipe import recipe_dict
-from geodistill.training.recipe_files import MANIFEST_KEYS, MODEL_KEYS
+from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, recipe_dict
 
 if TYPE_CHECKING:
     from geodistill.data.datamodule import DataModule
@@ -124,10 +122,8 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
     empty_folder(run)
     try:
         mark_folder(run, KIND, OURS)
-        with atomic_path(run / INPUTS) as part:
-            part.write_text(json.dumps(describe(), ensure_ascii=False), encoding="utf-8", errors="surrogatepass")
-        with atomic_path(run / RECIPE) as part:
-            part.write_text(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), encoding="utf-8")
+        write_text(run / INPUTS, json.dumps(describe(), ensure_ascii=False), errors="surrogatepass")
+        write_text(run / RECIPE, yaml.safe_dump(recipe_dict(recipe), sort_keys=False))
     except OSError as error:
         raise output_error(run, error) from error
 

@@ -6,17 +6,18 @@ import json
 from argparse import ArgumentError, ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
-
-from jsonargparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.methods.schema import MethodPlug, Preset, Recipe, find_method
-from geodistill.reading import parse_yaml
-from geodistill.training.recipe_files import list_recipes, recipe_text
+from geodistill.lazy import load
+from geodistill.reading import YAML_BYTES, parse_yaml, read_text
 
-__all__ = ["list_recipes", "load_recipe", "recipe_dict", "recipe_keys", "recipe_text"]
+if TYPE_CHECKING:  # both bring what takes seconds to import
+    from jsonargparse import Namespace
+
+    from geodistill.methods.schema import MethodPlug, Recipe
 
 LISTS = ("--data.manifests", "--data.names")
 """Flags whose values may simply follow, also where there is one only."""
@@ -57,6 +58,10 @@ def load_recipe(
         >>> load_recipe("ktda-folder", {"trainer.max_steps": 500}).trainer.max_steps
         500
     """
+    from jsonargparse import ArgumentParser
+
+    from geodistill.methods.schema import find_method
+
     if isinstance(overrides, Mapping):
         overrides = [text for key, value in overrides.items() for text in (f"--{key}", _as_text(value))]
     name = config if isinstance(config, str | Path) else None
@@ -85,7 +90,7 @@ def load_recipe(
         of_file, recipe = (kind(**parser.instantiate(values).as_dict()) for values in (written, parsed))
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
         raise RecipeError(f"recipe {name or method}: {' '.join(str(error).split())}", "a value of that type") from error
-    if not isinstance(config, Recipe) and not _is_whole(data, known):  # a whole one was looked at when it was written
+    if not is_dataclass(config) and not _is_whole(data, known):  # a whole one was looked at when it was written
         _refuse_idle(of_file, written, before)
     _refuse_idle(recipe, parsed, written)  # a flag may switch off what the file has settings for
     return recipe
@@ -131,7 +136,7 @@ def _choose_preset(
         RecipeError: A flag asks for a preset that neither the method nor the file says anything of.
         UnknownNameError: There is no such preset.
     """
-    known = dict.fromkeys([*get_args(Preset), *plug.presets])
+    known = dict.fromkeys([*get_args(load("geodistill.methods.schema:Preset")), *plug.presets])
     preset = str(flags.get("preset", data.get("preset", "coherent")))
     for name in (*blocks, preset):
         if name not in known:
@@ -146,7 +151,7 @@ def _given_keys(config: str | Path | Mapping[str, Any] | Recipe | None) -> dict[
     """Return the keys that a recipe sets, in whatever form it is given."""
     if isinstance(config, str | Path):
         return _mapping(recipe_text(config), str(config))
-    return recipe_dict(config) if isinstance(config, Recipe) else dict(config or {})
+    return dict(config or {}) if config is None or isinstance(config, Mapping) else recipe_dict(config)
 
 
 def recipe_dict(recipe: Recipe) -> dict[str, Any]:
@@ -248,3 +253,34 @@ def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, 
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _deep_merge(merged[key], value) if both else value
     return merged
+
+
+STUDENT = "student"
+"""Name of the recipe of those who name none."""
+
+MANIFEST_KEYS = ("manifest", "manifests", "unlabelled")
+"""Last parts of the keys that name manifests."""
+
+MODEL_KEYS = ("init", "weights", "encoder_weights", "segmenter", "answers")
+"""Last parts of the keys that may name a file or folder of a model."""
+
+
+def list_recipes() -> list[str]:
+    """Return the names of the recipes shipped with the package."""
+    folder = resources.files("geodistill.recipes")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def recipe_text(name: str | Path) -> str:
+    """Return the text of a recipe: a YAML file, or the name of one shipped with the package.
+
+    Raises:
+        RecipeError: The file cannot be read.
+        UnknownNameError: No file and no shipped recipe has that name.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return read_text(path, YAML_BYTES, RecipeError)
+    if str(name) not in list_recipes():
+        raise UnknownNameError("recipe", str(name), list_recipes(), "see 'geodistill recipes', or give a .yaml file")
+    return (resources.files("geodistill.recipes") / f"{name}.yaml").read_text(encoding="utf-8")

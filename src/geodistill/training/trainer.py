@@ -1,23 +1,29 @@
-"""Lightning's Trainer as runs use it: device, logs, one calm progress line, the seed of each step."""
+"""Lightning's Trainer as runs use it: device, precision, the seed of each step, and what a run shows of itself."""
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
+import numpy as np
 import torch
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, one_line, output_error
+from geodistill.files import atomic_path
+from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
-from geodistill.methods.task import Phase
+from geodistill.methods.task import Phase, SegmentationTask
 from geodistill.training.folder import run_identity
-from geodistill.training.logs import ValidationPictures, run_loggers
-from geodistill.training.precision import choose_precision
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
-from geodistill.training.time_limit import TimeLimit
 
 
 class SeedSteps(lightning.Callback):
@@ -107,7 +113,7 @@ def make_trainer(
     name, logs = ("fit", run / "logs") if phase is None else (phase.name, run / "logs" / phase.name)
     callbacks: list[lightning.Callback] = [points, SeedSteps(config.seed), ProgressLine(f"{name} {run.name}")]
     if phase is None and config.max_hours is not None:
-        callbacks.append(TimeLimit(config.max_hours))
+        callbacks.append(load("geodistill.training.time_limit:TimeLimit")(config.max_hours))
     if validates and config.patience is not None:
         callbacks.append(Patience(config.patience))
     if validates and config.pictures:
@@ -146,3 +152,105 @@ def one_value_error(error: ValueError) -> RecipeError | None:
         "at least 2: of one image's map of 1 x 1 there is no deviation",
         "set data.batch_size 2 or more, or another network.architecture",
     )
+
+
+Mixed = Literal["32-true", "bf16-mixed", "16-mixed"]
+"""Lightning's names."""
+
+
+def choose_precision(asked: Literal["auto"] | Mixed, accelerator: str) -> Mixed:
+    """Return what was asked, or for ``auto`` bfloat16 where the device has instructions for it, else 32 bits.
+
+    Weights, their gradients' sums and the loss terms stay in 32 bits under ``bf16-mixed``, and a checkpoint of either
+    precision resumes in the other.
+
+    Args:
+        asked: As the recipe says.
+        accelerator: The recipe's: ``auto`` is a GPU where there is one.
+    """
+    if asked != "auto":
+        return asked
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if accelerator in ("auto", "cpu") and cpu_has_bfloat16() else "32-true"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether this processor multiplies bfloat16 by itself; where it only converts, 32 bits are faster.
+
+    x86 processors say so as AVX512_BF16 or AMX-BF16.
+    """
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class _Rows(ExperimentWriter):
+    """Writes rows; a new column means to write all of them again, which Lightning does over the only copy."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        path = Path(self.metrics_file_path)
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+class RowLogger(CSVLogger):
+    """Lightning's CSV logger, a row on the disk for each call."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """What writes rows."""
+        if self._experiment is None:
+            self._experiment = _Rows(self.log_dir)
+        return self._experiment
+
+
+def run_loggers(folder: Path, start_step: int) -> list[Logger]:
+    """Return loggers to CSV and TensorBoard; each call of a resumed run has a folder of its own."""
+    part = f"from_{start_step:06d}"
+    return [RowLogger(folder, "csv", part, flush_logs_every_n_steps=1), TensorBoardLogger(folder, "tensorboard", part)]
+
+
+class ValidationPictures(lightning.Callback):
+    """Writes ``pictures/step_N.png`` at every validation: image, truth and prediction of the first samples.
+
+    Where there are several sets, each has a folder of its name for them.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder, self._count = folder, count
+        self._rows: dict[int, list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]] = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first samples and their predictions."""
+        rows = self._rows.setdefault(int(batch["set"][0]) if "set" in batch else 0, [])
+        missing = self._count - len(rows)
+        if missing > 0 and trainer.is_global_zero:
+            rows += zip(
+                batch["image"][:missing].cpu().numpy(),
+                batch["mask"][:missing].cpu().numpy().astype(np.uint8),
+                outputs[:missing].cpu().numpy().astype(np.uint8),
+                strict=True,
+            )
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write the grid, one for each set."""
+        if isinstance(pl_module, SegmentationTask):
+            draw = load("geodistill.evaluation.figures:prediction_grid")
+            for position, (name, spec) in enumerate(pl_module.sets.items()):
+                if rows := self._rows.get(position):
+                    images, truths, predictions = ([row[i] for row in rows] for i in range(3))
+                    path = self._folder / name / f"step_{trainer.global_step:06d}.png"
+                    draw(images, truths, predictions, spec.legend, path)
+        self._rows = {}

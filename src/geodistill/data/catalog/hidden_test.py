@@ -12,8 +12,7 @@ from PIL import Image
 from geodistill.data.catalog.benchmark import Benchmark
 from geodistill.data.catalog.find import SHOWN, find_set
 from geodistill.errors import DataError, RecipeError
-from geodistill.files import atomic_path
-from geodistill.outputs import check_outputs
+from geodistill.files import atomic_path, check_outputs
 from geodistill.raster import Raster
 
 FIRST_DAY = (1980, 1, 1, 0, 0, 0)

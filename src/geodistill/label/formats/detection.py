@@ -205,7 +205,7 @@ def screen(entry: ImageAnnotations, classes: Classes, keep_difficult: bool) -> I
             )
         else:
             dropped.append(Dropped(reason or "unknown class", name or box.category, box.source))
-    return ImageBoxes(picture.key, picture.path, width, height, tuple(boxes), tuple(dropped), entry.source)
+    return ImageBoxes(picture.key, picture.path, width, height, tuple(boxes), tuple(dropped), entry.source, entry.gsd)
 
 
 def _reasons(

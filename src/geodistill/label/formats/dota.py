@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from geodistill.errors import DataError
@@ -17,8 +18,7 @@ _DOTA_FORM = "x1 y1 x2 y2 x3 y3 x4 y4 category difficult"
 _DOTA_GSD = re.compile(r"gsd\s*:\s*([0-9]*\.?[0-9]+)\s*$", re.IGNORECASE)
 
 
-@lru_cache(maxsize=1)
-def dota_gsd(file: Path) -> float | None:
+def _dota_gsd(file: Path) -> float | None:
     """Return the metres per pixel that a file's first lines say (``gsd:0.146``), or ``None``."""
     for line in read_text(file, ANNOTATION_BYTES).splitlines()[:3]:
         if (match := _DOTA_GSD.match(line.strip())) and 0 < float(match.group(1)) <= LARGEST_GSD:
@@ -32,7 +32,9 @@ LARGEST_GSD = 1000.0
 
 def read_dota(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read a folder of text files, each named as its image."""
-    return read_files(place, pictures, ".txt", _dota_objects, progress=options.progress)
+    result = read_files(place, pictures, ".txt", _dota_objects, progress=options.progress)
+    result.entries = [replace(entry, gsd=_dota_gsd(entry.source)) for entry in result.entries]
+    return result
 
 
 def _dota_objects(file: Path, _: Picture) -> list[RawBox]:

@@ -273,11 +273,12 @@ NO_CLASS = "(no class)"
 
 @dataclass(frozen=True)
 class ImageAnnotations:
-    """Everything that one file says about one image."""
+    """Everything that one file says about one image; ``gsd`` in metres per pixel."""
 
     picture: Picture
     source: Path
     objects: Sequence[RawBox]
+    gsd: float | None = None
 
 
 @dataclass

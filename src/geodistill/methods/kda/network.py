@@ -5,7 +5,6 @@ DCF, dynamic cross-layer fusion, is built on a learnt upsampler that moves its s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import load
-from geodistill.nn.decoders import MultiLevelNeck, resize
+from geodistill.nn.decoders import MultiLevelNeck, checked_scale, rescale, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 
@@ -279,16 +278,13 @@ class KdaNetwork(nn.Module):
         super().__init__()
         if decoder not in get_args(Decoder):
             raise UnknownNameError("network.decoder", decoder, get_args(Decoder))
-        if not 0 < scale < math.inf:
-            raise RecipeError(f"network.scale {scale}", "a factor above 0")
-        self.scale = scale
+        self.scale = checked_scale(scale)
         norms = wants_output_norms(encoder)
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
         maps, strides = self.encoder.channels[-LEVELS:], self.encoder.strides[-LEVELS:]
         self.neck: MultiLevelNeck | None = None
         if self.encoder.isotropic:
-            scales = [2.0 ** (len(maps) - 2 - level) for level in range(len(maps))]
-            self.neck = MultiLevelNeck(maps, maps[-1], scales)
+            self.neck = MultiLevelNeck.doubling(maps)
             strides = tuple(4 << level for level in range(len(maps)))
         width = decoder_channels or DECODER_WIDTHS[decoder]
         self.decoder: nn.Module
@@ -300,8 +296,9 @@ class KdaNetwork(nn.Module):
     def forward(self, image: Tensor) -> SegmentationOutput:
         """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``."""
         whole = image.shape[-2:]
-        size = [max(round(side * self.scale), 1) for side in whole] if self.scale != 1 else whole
-        maps: Sequence[Tensor] = self.encoder(resize(image, size))[-LEVELS:]
+        image = rescale(image, self.scale)
+        size = image.shape[-2:]
+        maps: Sequence[Tensor] = self.encoder(image)[-LEVELS:]
         if self.neck is not None:
             maps = self._pyramid(maps, size)
         return SegmentationOutput(resize(self.decoder(maps, size), whole))

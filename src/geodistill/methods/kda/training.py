@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.methods.kda.network import KdaNetwork, KdaNetworkConfig
@@ -145,8 +145,8 @@ class KdaRecipe(Recipe):
         return self.losses.phase.steps
 
     def idle_keys(self) -> dict[str, str]:
-        """Return DCF's keys under another decoder, and phase 1's where it has no steps."""
-        idle: dict[str, str] = {}
+        """Return DCF's keys under another decoder, phase 1's where it has no steps, and those of terms that are off."""
+        idle = super().idle_keys()
         if self.network.decoder != "dcf":
             names: tuple[str, ...] = ("project", "attention", "upsample")
             idle |= {f"network.{name}": f"network.decoder is {self.network.decoder}, not dcf" for name in names}

@@ -156,7 +156,7 @@ class KtdaNetwork(nn.Module):
         self.neck: MultiLevelNeck | None = None
         if len(set(strides)) == 1:
             levels = len(maps) if len(maps) > 1 else PYRAMID_LEVELS
-            self.neck = MultiLevelNeck(maps, maps[-1], [2.0 ** (levels - 2 - level) for level in range(levels)])
+            self.neck = MultiLevelNeck.doubling(maps, levels)
             read, strides = [maps[-1]] * levels, [4 << level for level in range(levels)]
         modulated = read if order == "neck_fmm" else targets
         self.fmm = FMM(modulated, fmm_blocks, fmm_heads) if aligned else None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork, KtdaNetworkConfig
@@ -116,8 +116,8 @@ class KtdaRecipe(Recipe):
         return self.losses.phase.steps
 
     def idle_keys(self) -> dict[str, str]:
-        """Return the keys of FMM, of the decay and of the phase where there is none."""
-        idle: dict[str, str] = {}
+        """Return the keys of FMM, of the decay and of the phase where there is none, and of terms that are off."""
+        idle = super().idle_keys()
         if self.network.decode_from == "encoder":
             names = ("fmm_blocks", "fmm_heads", "order")
             idle |= {f"network.{name}": "network.decode_from: encoder leaves FMM out" for name in names}

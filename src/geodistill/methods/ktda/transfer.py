@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import TrainingError
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import KtdaObjective, TransferPhase

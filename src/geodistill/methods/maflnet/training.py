@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective
@@ -56,7 +56,7 @@ class MaflnetRecipe(Recipe):
 
     def idle_keys(self) -> dict[str, str]:
         """Return the keys of modules, heads and terms that are off, and the rate of an encoder that does not learn."""
-        network, weights, idle = self.network, WEIGHTS | self.losses.weights, self.losses.idle_keys(self.losses.weights)
+        network, weights, idle = self.network, WEIGHTS | self.losses.weights, super().idle_keys()
         for part, config in (("maca", network.maca), ("lhfem", network.lhfem)):
             if not config.enabled:
                 names = [f.name for f in fields(config) if f.name != "enabled"]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import GeodistillWarning, UnknownNameError
 from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
 from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geodistill.data.data_config import SetsConfig
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.lazy import load
 from geodistill.methods.method import CommonLosses, Method, Objective, no_context
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights

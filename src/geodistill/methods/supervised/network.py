@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
 from geodistill.lazy import load
-from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, resize
+from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, checked_scale, rescale, resize
 from geodistill.nn.encoders import Encoder, build_encoder, format_name, parse_name, wants_output_norms
 from geodistill.nn.output import SegmentationOutput
 
@@ -91,9 +90,7 @@ class SupervisedNetwork(nn.Module):
         super().__init__()
         if architecture not in get_args(Architecture):
             raise UnknownNameError("architecture", architecture, get_args(Architecture))
-        if not 0 < scale < math.inf:
-            raise RecipeError(f"network.scale {scale}", "a factor above 0")
-        self.scale = scale
+        self.scale = checked_scale(scale)
         norms = wants_output_norms(encoder) and not frozen_encoder
         self.encoder = build_encoder(_dilated(encoder, architecture), channels, encoder_weights, output_norms=norms)
         self.frozen_encoder = frozen_encoder
@@ -103,8 +100,7 @@ class SupervisedNetwork(nn.Module):
         self.neck: MultiLevelNeck | None = None
         strides = self.encoder.strides
         if self.encoder.isotropic and architecture in ("unet", "upernet", "segformer"):
-            scales = [2.0 ** (len(maps) - 2 - level) for level in range(len(maps))]
-            self.neck = MultiLevelNeck(maps, maps[-1], scales)
+            self.neck = MultiLevelNeck.doubling(maps)
             strides = tuple(4 << level for level in range(len(maps)))
         self.decoder = _decoder(architecture, self.encoder, strides, classes, decoder_channels)
         read = maps if self.neck is None else [maps[-1]] * len(maps)
@@ -120,8 +116,7 @@ class SupervisedNetwork(nn.Module):
     def forward(self, image: Tensor) -> SegmentationOutput:
         """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``; the auxiliary head's are ``aux["aux"]``."""
         whole = image.shape[-2:]
-        if self.scale != 1:
-            image = resize(image, [max(round(side * self.scale), 1) for side in whole])
+        image = rescale(image, self.scale)
         height, width = image.shape[-2:]
         # Some decoders double sizes step by step, so every map must halve evenly; zero is the mean.
         multiple = max(32, *self.encoder.strides) if self.neck is None and not self.encoder.isotropic else 1

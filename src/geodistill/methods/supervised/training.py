@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.methods.method import CommonLosses, Method, Objective
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights

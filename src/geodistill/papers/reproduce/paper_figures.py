@@ -15,9 +15,9 @@ from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.evaluation.figures import error_map, panel_grid, to_rgb
 from geodistill.evaluation.scoring import ImageScore, Preview
 from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
+from geodistill.files import atomic_path
 from geodistill.nn.encoders import Encoder
 from geodistill.papers.reproduce.ran_rows import RanRows, logged, teachers
-from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
 from geodistill.writing import plot_label

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 
 from geodistill.errors import DataError
+from geodistill.files import atomic_path, write_text
 from geodistill.label.ablation import PromptAblation, ablate
 from geodistill.label.masks import Runs
 from geodistill.label.presets import SEGMENTER
 from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.papers.reproduce.table_data import MadeUpSets, OfficialSets, Source
 from geodistill.papers.table import PaperRow
-from geodistill.raster import atomic_path
 from geodistill.reading import read_object
 from geodistill.synthetic import LEGEND, REGIONS, TownScene, draw_scene, write_scene
 
@@ -115,8 +115,7 @@ def _draw(source: MadeUpSets) -> tuple[str, Path, Path]:
             content["annotations"] += [{**one, "image_id": at} for one in _objects(scene)]
         for number, one in enumerate(content["annotations"]):
             one["id"] = number
-        with atomic_path(boxes) as part:
-            part.write_text(json.dumps(content), encoding="utf-8")
+        write_text(boxes, json.dumps(content))
     return "coco", boxes, folder / "images"
 
 

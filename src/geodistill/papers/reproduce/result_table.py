@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from scipy.stats import t as student_t
 
+from geodistill.files import write_text
 from geodistill.papers.reproduce.row_costs import RowCost
 from geodistill.papers.sanity import Complaint, complaints
 from geodistill.papers.table import Column, Figure, Table
-from geodistill.raster import atomic_path
 from geodistill.writing import csv_text
 
 State = Literal["done", "open", "failed", "waiting", "left out"]
@@ -211,8 +211,7 @@ class PaperTable:
         texts = (self.to_markdown(), csv_text(self._lines()), json.dumps(self.to_dict(), indent=2) + "\n")
         paths = [folder / name for name in result_names(self.table.name, self.scale)]
         for path, text in zip(paths, texts, strict=True):
-            with atomic_path(path) as part:
-                part.write_text(text, encoding="utf-8", newline="" if path.suffix == ".csv" else None)
+            write_text(path, text)
         return paths
 
     @property

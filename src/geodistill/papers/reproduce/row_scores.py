@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from geodistill.evaluation.comparison import flops, images_per_second
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.files import write_text
 from geodistill.inference.location import LocationHint
 from geodistill.inference.network import load_on
 from geodistill.methods.metasegnet.training import MetaSegNetRecipe
@@ -23,7 +24,6 @@ from geodistill.papers.reproduce.row_costs import image_size, millions
 from geodistill.papers.reproduce.row_recipe import put
 from geodistill.papers.reproduce.table_data import Source, with_data
 from geodistill.papers.table import Table
-from geodistill.raster import atomic_path
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 
@@ -93,8 +93,7 @@ class Runner:
             timed = load_on(segmenter.for_prompt(0) if segmenter.prompts else segmenter, options.device)
             side = image_size(self.table.size, segmenter.arguments)
             figures["images_per_second"] = images_per_second([timed], side, batch_size=1)[0]
-        with atomic_path(path) as part:
-            part.write_text(json.dumps({"how": how, "figures": figures}, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps({"how": how, "figures": figures}, indent=2) + "\n")
         return figures
 
     def _scoring(self, run: TrainingRun) -> tuple[str, EvaluateOptions]:

@@ -15,7 +15,7 @@ from geodistill.nn.encoders import build_encoder, weights_statistics
 from geodistill.nn.weights import write_encoder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
-from geodistill.training.input_statistics import network_spec
+from geodistill.training.build import network_spec
 from geodistill.training.recipe import load_recipe
 
 LEGEND = Legend(("land", "water"))

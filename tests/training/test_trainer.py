@@ -1,17 +1,51 @@
-"""The precision of a run that may choose: what the device has instructions for."""
+"""The Trainer: what a run logs, and the precision of one that may choose."""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from geodistill.training import precision
+from geodistill.training import trainer
 from geodistill.training.fit import fit
-from geodistill.training.precision import choose_precision, cpu_has_bfloat16
 from geodistill.training.recipe import load_recipe
+from geodistill.training.trainer import choose_precision, cpu_has_bfloat16, run_loggers
+
+
+class Killed(BaseException):
+    pass
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "csv" / "from_000000" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_kill_while_a_column_is_added_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _ = run_loggers(tmp_path, 0)
+    for step in range(3):
+        rows.log_metrics({"loss": float(step)}, step)
+
+    def killed(self: Path, target: Path) -> None:
+        raise Killed
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(Killed):
+        rows.log_metrics({"miou": 0.5}, 3)
+    assert [row["loss"] for row in rows_of(tmp_path)] == ["0.0", "1.0", "2.0"]
+
+
+def test_a_column_more(tmp_path: Path) -> None:
+    rows, _ = run_loggers(tmp_path, 0)
+    rows.log_metrics({"loss": 1.0}, 0)
+    rows.log_metrics({"miou": 0.5}, 1)
+    assert rows_of(tmp_path) == [
+        {"loss": "1.0", "miou": "", "step": "0"},
+        {"loss": "", "miou": "0.5", "step": "1"},
+    ]
 
 
 @pytest.mark.parametrize("asked", ["32-true", "bf16-mixed", "16-mixed"])
@@ -23,7 +57,7 @@ def test_what_is_asked_for_is_taken(asked: str) -> None:
 def test_a_processor_takes_bfloat16_where_it_has_instructions(
     able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: able)
+    monkeypatch.setattr(trainer, "cpu_has_bfloat16", lambda: able)
     assert choose_precision("auto", "cpu") == expected
     assert choose_precision("auto", "mps") == "32-true"
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geodistill.data.sample import Batch
+from geodistill.data.sampling import Batch
 from geodistill.limits import TEMPERATURES
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX

@@ -45,6 +45,11 @@ class Option:
         return self.action.option_strings[0] if self.action.option_strings else self.action.dest
 
     @property
+    def about(self) -> str:
+        """Its help, in one line."""
+        return (self.action.help or "").replace("%%", "%")
+
+    @property
     def values(self) -> str:
         """Its values in a line of usage: ``SCENE ...``."""
         metavar = self.action.metavar or self.action.dest.upper()

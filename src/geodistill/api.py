@@ -59,7 +59,9 @@ def scan(
         OutputError: The manifest cannot be written.
 
     Example:
-        >>> manifest = scan("town/images", "town/masks", legend=["ground", "building"])  # doctest: +SKIP
+        >>> manifest = gd.scan("town/images", "town/masks", legend=["ground", "building"])
+        >>> len(manifest.entries)
+        8
     """
     from geodistill.data.scan import scan as scan_folders
     from geodistill.data.splits import SplitPlan
@@ -127,8 +129,9 @@ def label_boxes(
         RecipeError: A choice makes no sense.
 
     Example:
-        >>> labels = label_boxes("town/images", "town/boxes.json", "town-labelled", "coco")  # doctest: +SKIP
-        >>> fit("supervised-folder", "runs/student", data=labels.manifest)  # doctest: +SKIP
+        >>> labels = gd.label_boxes("town/images", "town/boxes.json", "labelled", "coco", background="ground")
+        >>> labels.manifest.legend.names
+        ('ground', 'building')
     """
     from geodistill.label.config import LabelSettings
     from geodistill.label.labelling import build
@@ -169,7 +172,9 @@ def fit(
         OutputError: ``out`` cannot be written.
 
     Example:
-        >>> fit("ktda-folder", "runs/student", data=manifest)  # doctest: +SKIP
+        >>> result = gd.fit("supervised-folder", "runs/first", data="manifest.parquet", settings={"data.crop": 64})
+        >>> result.segmenter.name
+        'segmenter'
     """
     from geodistill.data.datamodule import DataModule
     from geodistill.training.fit import fit as train
@@ -217,7 +222,9 @@ def evaluate(
         OutputError: The results cannot be written.
 
     Example:
-        >>> print(evaluate("runs/student", "manifest.parquet"))  # doctest: +SKIP
+        >>> scores = gd.evaluate("runs/student", "manifest.parquet")
+        >>> scores.names
+        ('ground', 'building')
     """
     from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as score
@@ -258,7 +265,9 @@ def predict(
         RecipeError: A choice cannot be used.
 
     Example:
-        >>> predict("runs/student", "city.tif", "city_map.tif", vector="gpkg")  # doctest: +SKIP
+        >>> made = gd.predict("runs/student", "city.tif", "city_map.tif", vector="gpkg")
+        >>> made[0].path.name, made[0].vectors.name
+        ('city_map.tif', 'city_map.gpkg')
     """
     from geodistill.inference.options import PredictOptions
     from geodistill.inference.predict import predict as map_scenes
@@ -291,7 +300,9 @@ def compare(
         DataError: The data set cannot be scored on.
 
     Example:
-        >>> print(compare("runs/teacher", "runs/student", data="manifest.parquet"))  # doctest: +SKIP
+        >>> table = gd.compare("runs/student", "runs/other", data="manifest.parquet")
+        >>> len(table.models)
+        2
     """
     from geodistill.evaluation.comparison import compare as compare_models
 
@@ -317,7 +328,7 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
         OutputError: The place cannot be written.
 
     Example:
-        >>> export("runs/student", "onnx", "student.onnx")  # doctest: +SKIP
+        >>> written = gd.export("runs/student", "onnx", "student.onnx", size=64)
     """
     from geodistill.exports.exporters import ExportOptions
     from geodistill.exports.exporters import export as write
@@ -334,7 +345,9 @@ def _legend(classes: Classes) -> Legend:
         return classes
     if isinstance(classes, Path | str):
         return Legend.load(classes)
-    return Legend.from_dict(dict(classes)) if isinstance(classes, Mapping) else Legend(tuple(classes))
+    if isinstance(classes, Mapping):
+        return Legend.from_dict(classes) if "names" in classes else Legend.from_classes(classes)
+    return Legend(tuple(classes))
 
 
 def _manifest_file(data: Data) -> Path:

@@ -65,6 +65,13 @@ class Segmenter(nn.Module):
         UnknownNameError: No network has that name.
         ArtifactError: The network does not take these arguments, they name weights to load, or the tile is out of
             `TILES`.
+
+    Example:
+        >>> student = gd.Segmenter.load("runs/student")
+        >>> student.spec.legend.names
+        ('ground', 'building')
+        >>> student.predict("tile.tif").classes.shape
+        (96, 96)
     """
 
     runs_itself = False

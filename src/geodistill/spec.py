@@ -39,6 +39,11 @@ class Legend:
 
     Raises:
         DataError: Names repeat, the lists do not fit each other, or a value is one that no mask file can have.
+
+    Example:
+        >>> legend = gd.Legend(("ground", "building"), colours=((90, 120, 60), (200, 60, 50)))
+        >>> legend.values
+        (0, 1)
     """
 
     names: tuple[str, ...]
@@ -174,17 +179,28 @@ class Legend:
 
     @classmethod
     def load(cls, path: Path | str) -> Legend:
-        """Read a legend file (YAML or JSON).
-
-        The file has ``classes``: a list of names, or a mapping from name to a colour ``"#rrggbb"``, a mask value,
-        or ``{colour: ..., value: ...}``; and optionally ``ignore``: a list of colours and values that mean no label.
+        """Read a legend file (YAML or JSON): what `from_classes` takes.
 
         Raises:
             DataError: The file is missing or is not such a legend.
         """
-        path = Path(path)
-        data = read_yaml(path)
-        if not isinstance(data, dict) or "classes" not in data:
+        return cls.from_classes(read_yaml(Path(path)), str(path))
+
+    @classmethod
+    def from_classes(cls, data: Any, path: str = "of a mapping") -> Legend:
+        """Read a mapping as it stands in a legend file.
+
+        It has ``classes``: a list of names, or a mapping from name to a colour ``"#rrggbb"``, a mask value,
+        or ``{colour: ..., value: ...}``; and optionally ``ignore``: a list of colours and values that mean no label.
+
+        Args:
+            data: The mapping.
+            path: Where it stood, for messages.
+
+        Raises:
+            DataError: It is something else.
+        """
+        if not isinstance(data, Mapping) or "classes" not in data:
             raise DataError(f"legend {path}", "a mapping with the key 'classes'")
         if unknown := set(data) - {"classes", "ignore"}:
             raise DataError(f"legend {path} with keys {listed(sorted(map(str, unknown)))}", "'classes' and 'ignore'")
@@ -209,7 +225,7 @@ class Legend:
             raise DataError(f"legend {path}: {error.received}", error.expected, error.mend) from error
 
 
-def _class_name(name: Any, path: Path) -> str:
+def _class_name(name: Any, path: str) -> str:
     if isinstance(name, str | int | float) and not isinstance(name, bool):
         return str(name)
     # YAML reads no, off and null as values.
@@ -271,6 +287,12 @@ class Spec:
 
     Raises:
         DataError: The lists do not fit each other, a number is not finite, or a deviation or distance not positive.
+
+    Example:
+        >>> legend = gd.Legend(("ground", "building"))
+        >>> spec = gd.Spec(legend, ("red", "green", "blue"), mean=(0.0,) * 3, std=(255.0,) * 3, gsd=0.3)
+        >>> spec.channels, spec.classes
+        (3, 2)
     """
 
     legend: Legend

@@ -52,6 +52,12 @@ class Raster:
     Raises:
         DataError: The file is missing or cannot be read as a raster, has no such band, has complex samples, or lies on
             the ground and is to be turned for viewing at once.
+
+    Example:
+        >>> with gd.Raster("tile.tif") as raster:
+        ...     pixels, valid = raster.read(gd.Window(0, 0, 64, 64))
+        >>> pixels.shape, valid.shape
+        ((3, 64, 64), (64, 64))
     """
 
     def __init__(

@@ -38,7 +38,7 @@ DUBAI = {
     },
     "ignore": ["#9B9B9B", "#000000"],
 }
-ROOFS = {"classes": {"ground": {"value": 0, "colour": "#808080"}, "building": {"value": 255, "colour": "#c03020"}}}
+ROOFS = {"classes": {"background": {"value": 0, "colour": "#808080"}, "building": {"value": 255, "colour": "#c03020"}}}
 ORANGE, RED, YELLOW, BLUE = (255, 90, 40), (213, 60, 0), (255, 220, 0), (40, 160, 255)
 GAP, LINE, SIDE = 4, 20, 1024
 
@@ -215,6 +215,7 @@ def maps(shared: Path, work: Path, out: Path) -> None:
     for block in (0, 1):
         file, photo, true = square(shared, work, block)
         found = student.predict(file)
+        found.plot().figure.savefig(out / "plot.jpg", dpi=80, pil_kwargs={"quality": 80})
         roofs = found.classes == 1
         confidence = np.repeat((255 * found.confidence).astype(np.uint8)[..., None], 3, 2)
         iou = (roofs & true).sum() / (roofs | true).sum()
@@ -233,7 +234,8 @@ def exported(shared: Path, work: Path, out: Path) -> None:
     """Show what torch and the graph in 8-bit integers make of one scene, and where they differ."""
     graph, (file, photo, _) = work / "student.onnx", square(shared, work, 0)
     if not graph.exists():
-        gd.export(kampala(shared, work), "onnx", graph, size=256, calibration=gd.Manifest.load(work / "k.parquet"))
+        data = gd.Manifest.load(work / "k.parquet")
+        print(gd.export(kampala(shared, work), "onnx", graph, size=256, calibration=data, split="train"))
     smaller = graph.with_name("student_int8.onnx")
     found = {}
     for name, model in (("torch", kampala(shared, work)), ("int8", smaller)):

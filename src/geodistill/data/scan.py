@@ -280,7 +280,8 @@ def write_proposal(report: ScanReport) -> str:
     if file.exists():
         return f"{file} is there and was left as it is; --legend {file} takes it"
     write_text(file, "legend", legend_text(legend, [*legend.ignore_values, *legend.ignore_colours]))
-    return f"{file} holds this legend: name the classes in it and scan again with --legend {file}"
+    what = "name its classes, put what is none under 'ignore'"
+    return f"{file} holds this legend: {what}, and scan again with --legend {file}"
 
 
 def format_scan(report: ScanReport) -> str:

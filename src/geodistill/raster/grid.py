@@ -151,8 +151,8 @@ class Grid:
 
     Example:
         >>> with gd.Raster("tile.tif") as raster:
-        ...     raster.grid.shape, raster.grid.gsd
-        ((96, 96), 1.0)
+        ...     raster.grid.height, raster.grid.width
+        (96, 96)
     """
 
     height: int

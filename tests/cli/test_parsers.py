@@ -61,7 +61,7 @@ def test_values_stand_without_their_flags() -> None:
         ("predict", ["a.tif", "--input", "b.tif", "--model", "m", "--out", "o"], "both a.tif and --input"),
         ("data check", ["a", "--manifest", "b"], "both a and --manifest"),
         ("evaluate", ["a", "b", "c"], "not understood: c"),
-        ("evaluate", ["a"], "required: manifest"),
+        ("evaluate", ["a"], "required: --manifest"),
         ("predict", ["a", "--model", "m", "--out", "o", "--blend", "cosin"], "such as cosine"),
         ("predict", ["a", "--modle", "m", "--out", "o"], "such as --model"),
         ("compare", ["a", "--split", "tset"], "such as test"),

@@ -150,22 +150,24 @@ def masks_from_boxes(shared: Path, work: Path, out: Path) -> None:
     rows = []
     for path in sorted((work / "labels" / "gray").glob("*.png")):
         true = cv2.imread(str(shared / "data" / "hot_kampala" / "masks" / path.name), cv2.IMREAD_GRAYSCALE) > 0
-        made = np.array(Image.open(path)) == 1
+        labelled = np.array(Image.open(path)) == 1
         if true.mean() > 0.1:
-            rows.append(((made & true).sum() / (made | true).sum(), path.name, made, true))
+            rows.append(((labelled & true).sum() / (labelled | true).sum(), path.name, labelled, true))
     rows.sort(key=lambda row: row[0])
     print(f"masks from boxes, {len(rows)} tiles: median IoU {100 * float(np.median([row[0] for row in rows])):.0f}")
     boxes = json.loads((work / "boxes.json").read_text(encoding="utf-8"))
     numbers = {image["file_name"]: image["id"] for image in boxes["images"]}
     shown = []
-    for choice, iou, name, made, true in [("worst", *row) for row in rows[:2]] + [("best", *row) for row in rows[-2:]]:
+    for choice, iou, name, labelled, true in [("worst", *row) for row in rows[:2]] + [
+        ("best", *row) for row in rows[-2:]
+    ]:
         photo = np.array(Image.open(work / "images" / name).convert("RGB"))
         boxed = photo.copy()
         for box in boxes["annotations"]:
             if box["image_id"] == numbers[name]:
                 left, top, width, height = (round(v) for v in box["bbox"])
                 cv2.rectangle(boxed, (left, top), (left + width, top + height), YELLOW, 2)
-        panels = [boxed, figures.painted(photo, made, ORANGE), figures.painted(photo, true, BLUE)]
+        panels = [boxed, figures.painted(photo, labelled, ORANGE), figures.painted(photo, true, BLUE)]
         shown.append((f"{choice}: IoU {100 * iou:.0f}", panels))
     sheet(out / "boxes.jpg", ("boxes", "masks by GrabCut", "outlines drawn by people"), shown)
 
@@ -214,10 +216,10 @@ def maps(shared: Path, work: Path, out: Path) -> None:
     student = gd.Segmenter.load(kampala(shared, work))
     for block in (0, 1):
         file, photo, true = square(shared, work, block)
-        found = student.predict(file)
-        found.plot().figure.savefig(out / "plot.jpg", dpi=80, pil_kwargs={"quality": 80})
-        roofs = found.classes == 1
-        confidence = np.repeat((255 * found.confidence).astype(np.uint8)[..., None], 3, 2)
+        prediction = student.predict(file)
+        prediction.plot().figure.savefig(out / "plot.jpg", dpi=80, pil_kwargs={"quality": 80})
+        roofs = prediction.classes == 1
+        confidence = np.repeat((255 * prediction.confidence).astype(np.uint8)[..., None], 3, 2)
         iou = (roofs & true).sum() / (roofs | true).sum()
         panels = [photo, figures.painted(photo, roofs, ORANGE), confidence, figures.painted(photo, true, BLUE)]
         rows.append((f"IoU of building {100 * iou:.0f}", panels))
@@ -237,13 +239,13 @@ def exported(shared: Path, work: Path, out: Path) -> None:
         data = gd.Manifest.load(work / "k.parquet")
         print(gd.export(kampala(shared, work), "onnx", graph, size=256, calibration=data, split="train"))
     smaller = graph.with_name("student_int8.onnx")
-    found = {}
+    roofs_by = {}
     for name, model in (("torch", kampala(shared, work)), ("int8", smaller)):
-        made = gd.predict(str(model), file, work / f"map_{name}.tif", device="cpu")
-        with rasterio.open(made[0].path) as opened:
-            found[name] = opened.read(1) == 1
-    other = found["torch"] != found["int8"]
-    panels = [photo, *(figures.painted(photo, roofs, ORANGE) for roofs in found.values())]
+        scene_maps = gd.predict(str(model), file, work / f"map_{name}.tif", device="cpu")
+        with rasterio.open(scene_maps[0].path) as opened:
+            roofs_by[name] = opened.read(1) == 1
+    other = roofs_by["torch"] != roofs_by["int8"]
+    panels = [photo, *(figures.painted(photo, roofs, ORANGE) for roofs in roofs_by.values())]
     panels.append(figures.painted(photo, other, RED))
     sizes = [path.stat().st_size / 1e6 for path in (graph, smaller)]
     text = f"{100 * other.mean():.1f} % of the pixels differ; files of {sizes[0]:.1f} and {sizes[1]:.1f} MB"

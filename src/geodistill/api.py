@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import RecipeError
-from geodistill.spec import Legend
+from geodistill.spec import Classes, as_legend
 
 if TYPE_CHECKING:
     from geodistill.data.datamodule import DataModule
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 Data = Manifest | Path | str
 """A data set: its manifest, or the file of it."""
-
-Classes = Legend | Mapping[str, Any] | Sequence[str] | Path | str
-"""A legend: itself, its file, its names in the order of their mask values, or a mapping as in a legend file."""
 
 
 def scan(
@@ -59,8 +56,7 @@ def scan(
         OutputError: The manifest cannot be written.
 
     Example:
-        >>> manifest = gd.scan("town/images", "town/masks", legend=["ground", "building"])
-        >>> len(manifest.entries)
+        >>> len(gd.scan("town/images", "town/masks", legend=["ground", "building"]).entries)
         8
     """
     from geodistill.data.scan import scan as scan_folders
@@ -70,7 +66,7 @@ def scan(
         images,
         masks,
         out,
-        legend=None if legend is None else _legend(legend),
+        legend=None if legend is None else as_legend(legend),
         split=None if split is None else SplitPlan(**split),
         unlabelled=unlabelled,
         progress=progress,
@@ -222,8 +218,7 @@ def evaluate(
         OutputError: The results cannot be written.
 
     Example:
-        >>> scores = gd.evaluate("runs/student", "manifest.parquet")
-        >>> scores.names
+        >>> gd.evaluate("runs/student", "manifest.parquet").names
         ('ground', 'building')
     """
     from geodistill.evaluation.evaluate import EvaluateOptions
@@ -300,8 +295,7 @@ def compare(
         DataError: The data set cannot be scored on.
 
     Example:
-        >>> table = gd.compare("runs/student", "runs/other", data="manifest.parquet")
-        >>> len(table.models)
+        >>> len(gd.compare("runs/student", "runs/other", data="manifest.parquet").models)
         2
     """
     from geodistill.evaluation.comparison import compare as compare_models
@@ -338,16 +332,6 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
     except TypeError as error:
         raise RecipeError(f"export with {', '.join(options)}", "fields of ExportOptions") from error
     return write(model, to, out, asked)
-
-
-def _legend(classes: Classes) -> Legend:
-    if isinstance(classes, Legend):
-        return classes
-    if isinstance(classes, Path | str):
-        return Legend.load(classes)
-    if isinstance(classes, Mapping):
-        return Legend.from_dict(classes) if "names" in classes else Legend.from_classes(classes)
-    return Legend(tuple(classes))
 
 
 def _manifest_file(data: Data) -> Path:

@@ -218,8 +218,7 @@ def draw_picture(out: Path, side: int = 420) -> None:
     panels = []
     for path in (out / "scene.tif", out / "work" / "scene" / "masks" / "scene.tif", out / "prediction.tif"):
         with Raster(path) as raster:
-            pixels = raster.read(window)[0]
-        panels.append(LEGEND.paint(pixels[0]) if panels else to_rgb(pixels))
+            panels.append(LEGEND.paint(raster.read_labels(window)[0][0]) if panels else to_rgb(raster.read(window)[0]))
     panels.insert(2, LEGEND.paint(alone.classes[window.slices]))
     titles = ("scene", "truth", "student, labels alone", "student, taught")
     panel_grid([panels], titles, LEGEND, out / "demo.png", side)

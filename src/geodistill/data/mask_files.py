@@ -220,13 +220,13 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
                     _add_colours(raster, colours)
                     first = first or path
                     continue
-                own = {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
-                palette |= own
+                file_palette = {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
+                palette |= file_palette
                 for strip in strips(raster.grid.whole):
-                    found, behind = _count_values(raster, strip, counts)
+                    values, behind = _count_values(raster, strip, counts)
                     hidden += behind
-                    plain = plain or not found <= own.keys()
-                    painted.update(own[value] for value in found & own.keys())
+                    plain = plain or not values <= file_palette.keys()
+                    painted.update(file_palette[value] for value in values & file_palette.keys())
         except _LegendNeededError:
             raise
         except DataError:

@@ -6,9 +6,11 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
@@ -117,7 +119,8 @@ def demo(
             mark_folder(out, KIND, OURS)
         except OSError as error:
             raise output_error(out, error) from error
-        encoder = {"network.encoder": teacher_encoder, "network.encoder_weights": teacher_weights or "null"}
+        weights: Path | str = teacher_weights or "null"
+        encoder: dict[str, object] = {"network.encoder": teacher_encoder, "network.encoder_weights": weights}
         return _run(out, seed, size, scene_size, steps, encoder)
 
 
@@ -128,7 +131,7 @@ def _refuse_other(out: Path) -> None:
         )
 
 
-def _run(out: Path, seed: int, size: int, scene_size: int, steps: int, encoder: Mapping[str, object]) -> str:
+def _run(out: Path, seed: int, size: int, scene_size: int, steps: int, encoder: dict[str, object]) -> str:
     started = time.monotonic()
     print("drawing towns ...", flush=True)
     manifests = draw_data(out / "work", seed, size)
@@ -188,9 +191,7 @@ def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
     return manifests
 
 
-def train(
-    out: Path, manifests: dict[str, Path], seed: int, steps: int, encoder: Mapping[str, object]
-) -> dict[str, Path]:
+def train(out: Path, manifests: dict[str, Path], seed: int, steps: int, encoder: dict[str, object]) -> dict[str, Path]:
     """Train teacher and both students; return their runs."""
     runs = {name: out / "work" / "runs" / name for name in NETWORKS}
     print("training the teacher on labelled towns of two regions ...", flush=True)
@@ -215,7 +216,7 @@ def draw_picture(out: Path, side: int = 420) -> None:
     alone = Segmenter.load(out / "student_labels_alone").predict(out / "scene.tif", options=NATIVE)
     height, width = alone.shape
     window = Window(height // 4, width // 4, height // 2, width // 2)
-    panels = []
+    panels: list[NDArray[np.uint8]] = []
     for path in (out / "scene.tif", out / "work" / "scene" / "masks" / "scene.tif", out / "prediction.tif"):
         with Raster(path) as raster:
             panels.append(LEGEND.paint(raster.read_labels(window)[0][0]) if panels else to_rgb(raster.read(window)[0]))

@@ -279,7 +279,7 @@ def write_proposal(report: ScanReport) -> str:
     file = path.with_name("legend.yaml")
     if file.exists():
         return f"{file} is there and was left as it is; --legend {file} takes it"
-    write_text(file, "legend", legend_text(legend, [*legend.ignore_values, *legend.ignore_colours]))
+    write_text(file, legend_text(legend, [*legend.ignore_values, *legend.ignore_colours]))
     what = "name its classes, put what is none under 'ignore'"
     return f"{file} holds this legend: {what}, and scan again with --legend {file}"
 

@@ -49,8 +49,9 @@ docs: $(STAMP) ## the documentation as a site in site/ (needs the 'docs' extra)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 COLUMNS=100 $(BIN)/python -m mkdocs build --strict
 
-figures: $(STAMP) ## the README's picture, from real imagery in GEODISTILL_SHARED
+figures: $(STAMP) ## the pictures of README and guides, from real imagery in GEODISTILL_SHARED
 	$(BIN)/python benchmarks/figures.py --out docs/kampala.jpg
+	$(BIN)/python benchmarks/gallery.py --work build/gallery
 
 clean: ## remove .venv and caches, not results
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build site src/*.egg-info

@@ -61,7 +61,7 @@ def test_print_config_gives_a_recipe_that_is_read_back(
         (["fti"], "such as fit"),
         (["data", "scam"], "scan"),
         (["predict", "--modle", "x"], "--modle"),
-        (["predict", "--model", "x"], "required: input, out"),
+        (["predict", "--model", "x"], "required: --input, --out"),
         (["recipes", "no-such-recipe"], "unknown recipe 'no-such-recipe'"),
         (["inspect", "no-such-recipe"], "unknown recipe"),
         (["fit", "--config", "missing.yaml", "--out", "run"], "missing.yaml cannot be read"),

@@ -18,14 +18,14 @@ pytestmark = pytest.mark.slow
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "out"
     table = demo(out, seed=1, size=192, scene_size=320, steps=6)
-    assert "student without transfer" in table
+    assert "student labels alone" in table
     assert str(out / "prediction.tif") in table
     return out
 
 
 def test_it_leaves_segmenters_scores_a_scene_its_map_and_a_picture(results: Path) -> None:
     scores = json.loads((results / "metrics.json").read_text())
-    for name in ("teacher", "student", "student_without_transfer"):
+    for name in ("teacher", "student", "student_labels_alone"):
         assert all(0 <= scores[name][region]["miou"] <= 1 for region in ("south", "north"))
         assert Segmenter.load(results / name).spec.classes == 7
     with rasterio.open(results / "scene.tif") as scene, rasterio.open(results / "prediction.tif") as prediction:
@@ -36,14 +36,15 @@ def test_it_leaves_segmenters_scores_a_scene_its_map_and_a_picture(results: Path
 
 
 def test_both_students_have_the_same_steps_and_labels(results: Path) -> None:
-    recipes = [Segmenter.load(results / n).provenance["recipe"] for n in ("student", "student_without_transfer")]
-    with_transfer, without = recipes
-    assert with_transfer["trainer"]["max_steps"] == without["trainer"]["max_steps"]
-    assert with_transfer["data"]["manifest"] == without["data"]["manifest"]
+    recipes = [Segmenter.load(results / n).provenance["recipe"] for n in ("student", "student_labels_alone")]
+    taught, alone = recipes
+    assert taught["trainer"]["max_steps"] == alone["trainer"]["max_steps"]
+    assert taught["data"]["manifest"] == alone["data"]["manifest"]
     for key in ("encoder", "decoder_channels"):
-        assert with_transfer["network"][key] == without["network"][key]
-    assert with_transfer["optimizer"] == without["optimizer"]
-    assert with_transfer["schedule"] == without["schedule"]
+        assert taught["network"][key] == alone["network"][key]
+    assert taught["optimizer"] == alone["optimizer"]
+    assert taught["schedule"] == alone["schedule"]
+    assert taught["trainer"] == alone["trainer"]
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The notebook in docs/ runs from its first cell to its last, and holds no output of an earlier run."""
 
 import ast
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
+from geodistill.notebook import shows_progress
 from where import ROOT
 
 NOTEBOOK = ROOT / "docs" / "from-folder-to-map.ipynb"
@@ -33,3 +35,15 @@ def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(shown[-2]) > 0
     assert all(path.is_file() for path in shown[-1])
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+
+
+class KernelStream(io.StringIO):
+    """A notebook's standard error: no terminal, says ipykernel."""
+
+    __module__ = "ipykernel.iostream"
+
+
+def test_progress_is_shown_in_notebooks_and_not_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, shown in ((KernelStream(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stderr", stream)
+        assert shows_progress() is shown

@@ -106,6 +106,11 @@ class TestLegendFile:
         """
         assert self.load(tmp_path, text) == ROOFS
 
+    def test_a_mapping_is_read_as_a_file_is(self) -> None:
+        assert Legend.from_classes({"classes": {"a": 3, "b": 4}, "ignore": [7]}).ignore_values == (7,)
+        with pytest.raises(DataError, match="legend of a mapping; expected a mapping with the key 'classes'"):
+            Legend.from_classes({"clases": ["a"]})
+
     def test_json_is_yaml(self, tmp_path: Path) -> None:
         assert self.load(tmp_path, '{"classes": {"a": 3, "b": 4}}').values == (3, 4)
 

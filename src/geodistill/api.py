@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import RecipeError
-from geodistill.spec import Legend
+from geodistill.spec import Classes, as_legend
 
 if TYPE_CHECKING:
     from geodistill.data.datamodule import DataModule
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 Data = Manifest | Path | str
 """A data set: its manifest, or the file of it."""
-
-Classes = Legend | Mapping[str, Any] | Sequence[str] | Path | str
-"""A legend: itself, its file, its names in the order of their mask values, or a mapping as in a legend file."""
 
 
 def scan(
@@ -59,7 +56,8 @@ def scan(
         OutputError: The manifest cannot be written.
 
     Example:
-        >>> manifest = scan("town/images", "town/masks", legend=["ground", "building"])  # doctest: +SKIP
+        >>> len(gd.scan("town/images", "town/masks", legend=["ground", "building"]).entries)
+        8
     """
     from geodistill.data.scan import scan as scan_folders
     from geodistill.data.splits import SplitPlan
@@ -68,7 +66,7 @@ def scan(
         images,
         masks,
         out,
-        legend=None if legend is None else _legend(legend),
+        legend=None if legend is None else as_legend(legend),
         split=None if split is None else SplitPlan(**split),
         unlabelled=unlabelled,
         progress=progress,
@@ -127,8 +125,9 @@ def label_boxes(
         RecipeError: A choice makes no sense.
 
     Example:
-        >>> labels = label_boxes("town/images", "town/boxes.json", "town-labelled", "coco")  # doctest: +SKIP
-        >>> fit("supervised-folder", "runs/student", data=labels.manifest)  # doctest: +SKIP
+        >>> labels = gd.label_boxes("town/images", "town/boxes.json", "labelled", "coco", background="ground")
+        >>> labels.manifest.legend.names
+        ('ground', 'building')
     """
     from geodistill.label.config import LabelSettings
     from geodistill.label.labelling import build
@@ -169,7 +168,9 @@ def fit(
         OutputError: ``out`` cannot be written.
 
     Example:
-        >>> fit("ktda-folder", "runs/student", data=manifest)  # doctest: +SKIP
+        >>> result = gd.fit("supervised-folder", "runs/first", data="manifest.parquet", settings={"data.crop": 64})
+        >>> result.segmenter.name
+        'segmenter'
     """
     from geodistill.data.datamodule import DataModule
     from geodistill.training.fit import fit as train
@@ -219,7 +220,8 @@ def evaluate(
         OutputError: The results cannot be written.
 
     Example:
-        >>> print(evaluate("runs/student", "manifest.parquet"))  # doctest: +SKIP
+        >>> gd.evaluate("runs/student", "manifest.parquet").names
+        ('ground', 'building')
     """
     from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as score
@@ -261,7 +263,9 @@ def predict(
         RecipeError: A choice cannot be used.
 
     Example:
-        >>> predict("runs/student", "city.tif", "city_map.tif", vector="gpkg")  # doctest: +SKIP
+        >>> made = gd.predict("runs/student", "city.tif", "city_map.tif", vector="gpkg")
+        >>> made[0].path.name, made[0].vectors.name
+        ('city_map.tif', 'city_map.gpkg')
     """
     from geodistill.inference.options import PredictOptions
     from geodistill.inference.predict import predict as map_scenes
@@ -294,7 +298,8 @@ def compare(
         DataError: The data set cannot be scored on.
 
     Example:
-        >>> print(compare("runs/teacher", "runs/student", data="manifest.parquet"))  # doctest: +SKIP
+        >>> len(gd.compare("runs/student", "runs/other", data="manifest.parquet").models)
+        2
     """
     from geodistill.evaluation.comparison import compare as compare_models
 
@@ -320,7 +325,7 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
         OutputError: The place cannot be written.
 
     Example:
-        >>> export("runs/student", "onnx", "student.onnx")  # doctest: +SKIP
+        >>> written = gd.export("runs/student", "onnx", "student.onnx", size=64)
     """
     from geodistill.exports.exporters import ExportOptions
     from geodistill.exports.exporters import export as write
@@ -330,14 +335,6 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
     except TypeError as error:
         raise RecipeError(f"export with {', '.join(options)}", "fields of ExportOptions") from error
     return write(model, to, out, asked)
-
-
-def _legend(classes: Classes) -> Legend:
-    if isinstance(classes, Legend):
-        return classes
-    if isinstance(classes, Path | str):
-        return Legend.load(classes)
-    return Legend.from_dict(dict(classes)) if isinstance(classes, Mapping) else Legend(tuple(classes))
 
 
 def _manifest_file(data: Data) -> Path:

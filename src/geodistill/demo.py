@@ -1,4 +1,4 @@
-"""`demo`: the whole way on made-up scenes: a teacher, a student distilled by KTDA, scores, a map."""
+"""`demo`: the whole way on made-up scenes: a teacher, a student that learns from it, scores, a map."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
@@ -18,12 +18,13 @@ from geodistill.data.splits import SplitPlan
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import GeodistillWarning, OutputError, output_error
 from geodistill.evaluation.evaluate import evaluate
-from geodistill.evaluation.figures import legend_strip, to_rgb, write_png
+from geodistill.evaluation.figures import panel_grid, to_rgb
 from geodistill.files import atomic_path
 from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
-from geodistill.raster import Raster
+from geodistill.raster import Raster, Window
+from geodistill.segmenter import Segmenter
 from geodistill.synthetic import LEGEND, REGIONS, draw_scene, write_dataset, write_scene
 from geodistill.training.fit import fit
 from geodistill.training.folder import OURS as RUN_FILES
@@ -31,15 +32,18 @@ from geodistill.training.recipe import load_recipe
 
 ENCODER = "mobilenetv2_050"
 KIND = "demo"
+NETWORKS = ("teacher", "student_labels_alone", "student")
 
 _MODEL = (DESCRIPTION, WEIGHTS, ".geodistill.json")
 OURS = (
     *("metrics.json", "scene.tif", "prediction.tif", "demo.png", "work/*.parquet"),
-    *(f"{name}/{file}" for name in ("teacher", "student", "student_without_transfer") for file in _MODEL),
+    *(f"{name}/{file}" for name in NETWORKS for file in _MODEL),
     *("work/*/images/*.tif", "work/*/masks/*.tif", "work/*/legend.yaml"),
     *(f"work/runs/*/{pattern}" for pattern in (*RUN_FILES, ".geodistill.json")),
 )
 """All that a demo writes in its folder, as `mark_folder` takes it."""
+
+NATIVE = PredictOptions(gsd="native")
 
 SIDE = 512
 SCENE_SIDE = 2048
@@ -57,38 +61,51 @@ COMMON = {
 }
 """What teacher and students share."""
 
-TRANSFER = {
-    "network.align": "none",
-    "teacher.encoder": ENCODER,
-    "losses.phase.forced": 0.5,
-    "losses.phase.lr": 3e-2,
-    "losses.weights.kt_mse": 0.5,
+TAUGHT = {
     "data.unlabelled_share": 0.5,
+    "losses.weights.pseudo": 1.0,
+    "losses.pseudo_confidence": 0.0,
 }
-"""What the student with transfer has besides."""
+"""What the student has besides that learns from the teacher: its probabilities of images without labels, all pixels."""
+
+LEARNED = """\
+teacher: 32 labelled towns, 16 of the north and 16 of the south; {teacher} steps
+student labels alone: 4 labelled towns of the north; {student} steps
+student: the same 4 towns, and what the teacher says of 16 southern images; no southern label; {student} steps"""
+"""What each network learned from."""
 
 
-def demo(out: Path | str, seed: int = 0, *, size: int = SIDE, scene_size: int = SCENE_SIDE, steps: int = 200) -> str:
+def demo(
+    out: Path | str,
+    seed: int = 0,
+    *,
+    size: int = SIDE,
+    scene_size: int = SCENE_SIDE,
+    steps: int = 400,
+    teacher_encoder: str = ENCODER,
+    teacher_weights: Path | str | None = None,
+) -> str:
     """Run the whole way and leave its results in a directory.
 
     The teacher learns from labelled towns of two regions. The student has northern labels alone; of the south, where
-    roofs, soil and the ground sampling distance are others, it sees images without labels, through the frozen
-    teacher's features. Beside it, the same student trains on the same labels for as many labelled steps without
-    transfer. All are scored on new towns of both regions; the map is of a southern one.
+    roofs, soil and the ground sampling distance are others, it sees images without labels, and learns what the
+    teacher says of them. Beside it, the same student trains on the same labels for as many steps without the teacher.
+    All are scored on new towns of both regions; the map is of a southern one.
 
-    Leaves ``teacher/``, ``student/`` and ``student_without_transfer/`` (Segmenters), ``metrics.json``,
-    ``scene.tif``, ``prediction.tif``, ``demo.png``, and what they were made from in ``work/``.
+    Leaves ``teacher/``, ``student/`` and ``student_labels_alone/`` (Segmenters), ``metrics.json``, ``scene.tif``,
+    ``prediction.tif``, ``demo.png``, and what they were made from in ``work/``.
 
     Args:
         out: Directory of the results; an earlier demo's is replaced.
         seed: Seed of scenes and training.
         size: Side of the training scenes in pixels.
         scene_size: Side of the mapped scene in pixels.
-        steps: Labelled steps of each student; the transfer before the labels takes as many, the teacher 2.5
-            times.
+        steps: Steps of each student; the teacher takes 1.25 times as many.
+        teacher_encoder: The teacher's encoder.
+        teacher_weights: Pretrained weights of it, as ``network.encoder_weights`` takes them; random without.
 
     Returns:
-        A table of the scores, and where the map is.
+        What was learned from what, a table of the scores, and where the map is.
 
     Raises:
         OutputError: The directory holds something else, or cannot be written.
@@ -102,7 +119,9 @@ def demo(out: Path | str, seed: int = 0, *, size: int = SIDE, scene_size: int = 
             mark_folder(out, KIND, OURS)
         except OSError as error:
             raise output_error(out, error) from error
-        return _run(out, seed, size, scene_size, steps)
+        weights: Path | str = teacher_weights or "null"
+        encoder: dict[str, object] = {"network.encoder": teacher_encoder, "network.encoder_weights": weights}
+        return _run(out, seed, size, scene_size, steps, encoder)
 
 
 def _refuse_other(out: Path) -> None:
@@ -112,11 +131,11 @@ def _refuse_other(out: Path) -> None:
         )
 
 
-def _run(out: Path, seed: int, size: int, scene_size: int, steps: int) -> str:
+def _run(out: Path, seed: int, size: int, scene_size: int, steps: int, encoder: dict[str, object]) -> str:
     started = time.monotonic()
     print("drawing towns ...", flush=True)
     manifests = draw_data(out / "work", seed, size)
-    runs = train(out, manifests, seed, steps)
+    runs = train(out, manifests, seed, steps, encoder)
     print("scoring on new towns ...", flush=True)
     scores = {name: {r: evaluate(run, manifests[r], "test") for r in REGIONS} for name, run in runs.items()}
     for name, run in runs.items():
@@ -127,25 +146,25 @@ def _run(out: Path, seed: int, size: int, scene_size: int, steps: int) -> str:
     with warnings.catch_warnings():
         # The southern region's coarser pixels are a part of the shift that the demo is about.
         warnings.simplefilter("ignore", GeodistillWarning)
-        predict(out / "student", [out / "scene.tif"], out / "prediction.tif", PredictOptions(gsd="native"))
-    draw_picture(out)
+        predict(out / "student", [out / "scene.tif"], out / "prediction.tif", NATIVE)
+        draw_picture(out)
     minutes = (time.monotonic() - started) / 60
     with atomic_path(out / "metrics.json") as part:
         report = {name: {r: score.to_dict() for r, score in by_region.items()} for name, by_region in scores.items()}
         part.write_text(json.dumps({"minutes": minutes, **report}, indent=2) + "\n", encoding="utf-8")
     mious = {name: {r: 100 * score.miou for r, score in by_region.items()} for name, by_region in scores.items()}
-    budget = f"both students: {steps} labelled steps; transfer: {steps} steps without labels before them"
+    learned = LEARNED.format(teacher=5 * steps // 4, student=steps)
     places = f"map: {out / 'prediction.tif'}, picture: {out / 'demo.png'} ({minutes:.1f} minutes)"
-    return "\n".join([format_scores(mious), budget, places])
+    return "\n".join(["", learned, "", format_scores(mious), "", places])
 
 
 def format_scores(mious: dict[str, dict[str, float]]) -> str:
-    """Write the mIoUs in percent, by network and region, as a table, with what transfer adds."""
-    gain = {r: mious["student"][r] - mious["student_without_transfer"][r] for r in ("south", "north")}
+    """Write the mIoUs in percent, by network and region, as a table, with what the teacher adds."""
+    gain = {r: mious["student"][r] - mious["student_labels_alone"][r] for r in ("south", "north")}
     lines = [f"{'mIoU on new towns, percent':<28}{'south':>12}{'north':>12}"]
     for name, by_region in mious.items():
         lines.append(f"{name.replace('_', ' '):<28}{by_region['south']:>12.1f}{by_region['north']:>12.1f}")
-    lines.append(f"{'transfer adds':<28}{gain['south']:>+12.1f}{gain['north']:>+12.1f}")
+    lines.append(f"{'the teacher adds':<28}{gain['south']:>+12.1f}{gain['north']:>+12.1f}")
     return "\n".join(lines)
 
 
@@ -172,18 +191,18 @@ def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
     return manifests
 
 
-def train(out: Path, manifests: dict[str, Path], seed: int, steps: int) -> dict[str, Path]:
+def train(out: Path, manifests: dict[str, Path], seed: int, steps: int, encoder: dict[str, object]) -> dict[str, Path]:
     """Train teacher and both students; return their runs."""
-    runs = {name: out / "work" / "runs" / name for name in ("teacher", "student_without_transfer", "student")}
+    runs = {name: out / "work" / "runs" / name for name in NETWORKS}
     print("training the teacher on labelled towns of two regions ...", flush=True)
-    teacher = COMMON | {"data.manifest": manifests["both"], "trainer.max_steps": 5 * steps // 2}
+    teacher = COMMON | encoder | {"data.manifest": manifests["both"], "trainer.max_steps": 5 * steps // 4}
     _fit("supervised-folder", teacher, runs["teacher"], seed)
-    print("training a student on northern labels, without transfer ...", flush=True)
-    student = COMMON | {"data.manifest": manifests["labelled"], "trainer.max_steps": steps}
-    _fit("supervised-folder", student, runs["student_without_transfer"], seed)
-    print("training the same student by KTDA: features of both regions first, then northern labels ...", flush=True)
-    transfer = TRANSFER | {"teacher.weights": runs["teacher"] / "segmenter", "losses.phase.steps": steps}
-    _fit("ktda-twin", student | transfer | {"data.unlabelled": manifests["unlabelled"]}, runs["student"], seed)
+    print("training a student on northern labels alone ...", flush=True)
+    student = COMMON | {"data.manifest": manifests["labelled"], "trainer.max_steps": steps, "trainer.ema": 0.99}
+    _fit("supervised-folder", student, runs["student_labels_alone"], seed)
+    print("training the same student on northern labels and the teacher's classes of southern images ...", flush=True)
+    taught = {"teacher.segmenter": runs["teacher"] / "segmenter", "data.unlabelled": manifests["unlabelled"]}
+    _fit("self-training", student | TAUGHT | taught, runs["student"], seed)
     return runs
 
 
@@ -192,17 +211,15 @@ def _fit(recipe: str, keys: dict[str, object], run: Path, seed: int) -> None:
     fit(load_recipe(recipe, [*flags, f"--trainer.seed={seed}", "--trainer.accelerator=cpu"]), run)
 
 
-def draw_picture(out: Path, side: int = 700) -> None:
-    """Write ``demo.png``: the scene, its truth, the student's map, and the legend below."""
-    panels = []
-    with Raster(out / "scene.tif") as raster:
-        panels.append(to_rgb(raster.read()[0]))
-    for path in (out / "work" / "scene" / "masks" / "scene.tif", out / "prediction.tif"):
+def draw_picture(out: Path, side: int = 420) -> None:
+    """Write ``demo.png``: the middle of the scene, its truth, both students' maps, and the legend below."""
+    alone = Segmenter.load(out / "student_labels_alone").predict(out / "scene.tif", options=NATIVE)
+    height, width = alone.shape
+    window = Window(height // 4, width // 4, height // 2, width // 2)
+    panels: list[NDArray[np.uint8]] = []
+    for path in (out / "scene.tif", out / "work" / "scene" / "masks" / "scene.tif", out / "prediction.tif"):
         with Raster(path) as raster:
-            panels.append(LEGEND.paint(raster.read()[0][0]))
-    gap = np.full((side, 8, 3), 255, np.uint8)
-    # The mean of two classes' colours would be a third's: only the image is averaged.
-    ways = (cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_NEAREST)
-    small = [cv2.resize(p, (side, side), interpolation=way) for p, way in zip(panels, ways, strict=True)]
-    row = np.concatenate([small[0], gap, small[1], gap, small[2]], axis=1)
-    write_png(out / "demo.png", np.concatenate([row, legend_strip(LEGEND, row.shape[1])]))
+            panels.append(LEGEND.paint(raster.read_labels(window)[0][0]) if panels else to_rgb(raster.read(window)[0]))
+    panels.insert(2, LEGEND.paint(alone.classes[window.slices]))
+    titles = ("scene", "truth", "student, labels alone", "student, taught")
+    panel_grid([panels], titles, LEGEND, out / "demo.png", side)

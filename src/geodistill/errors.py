@@ -61,6 +61,13 @@ class GeodistillError(Exception):
         received: What was found, naming the file, key or value.
         expected: What would have been right; may be empty where it is obvious.
         mend: What to do about it; may be empty.
+
+    Example:
+        >>> try:
+        ...     gd.Raster("missing.tif")
+        ... except gd.GeodistillError as error:
+        ...     print(error)
+        no file missing.tif; expected an image file
     """
 
     def __init__(self, received: str, expected: str = "", mend: str = "") -> None:

@@ -122,6 +122,11 @@ class Scores:
         miou: Mean of the class IoUs over the subset; likewise `mf1`, `mprecision`, `mrecall`.
         oa: Overall accuracy, trace over total, over all classes.
         interval: Ends of the 95 % interval of `miou` over groups of images; ``None`` where there are not two.
+
+    Example:
+        >>> scores = gd.evaluate("runs/student", "manifest.parquet")
+        >>> bool(0 <= scores.miou <= 1), scores.iou.shape
+        (True, (2,))
     """
 
     names: tuple[str, ...]

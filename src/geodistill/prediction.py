@@ -53,6 +53,12 @@ class Prediction:
         probabilities: ``(K, H, W)`` float32, summing to 1 over the classes, NaN where there is no data; ``None`` where
             they were not asked for.
         tags: What the written map is tagged with: the model and how it was run.
+
+    Example:
+        >>> prediction = gd.Segmenter.load("runs/student").predict("tile.tif")
+        >>> prediction.classes.shape, prediction.confidence.dtype
+        ((96, 96), dtype('float32'))
+        >>> path = prediction.save("tile_map.tif")
     """
 
     classes: NDArray[np.uint8]

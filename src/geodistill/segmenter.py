@@ -63,8 +63,12 @@ class Segmenter(nn.Module):
 
     Raises:
         UnknownNameError: No network has that name.
-        ArtifactError: The network does not take these arguments, they name weights to load, or the tile is out of
-            `TILES`, a scale out of `SCALES`.
+        ArtifactError: The network does not take these arguments, they name weights, or tile or scales are out of
+            bounds.
+
+    Example:
+        >>> gd.Segmenter.load("runs/student").predict("tile.tif").classes.shape
+        (96, 96)
     """
 
     runs_itself = False
@@ -162,9 +166,6 @@ class Segmenter(nn.Module):
         Raises:
             DataError: The image cannot be read or has other bands than the model.
             RecipeError: An option cannot be used here.
-
-        Example:
-            >>> Segmenter.load("runs/student").predict("tile.tif").save("tile_map.tif")  # doctest: +SKIP
         """
         prediction: Prediction = load("geodistill.prediction:predict_image")(
             self, image, valid=valid, grid=grid, probabilities=probabilities, options=options

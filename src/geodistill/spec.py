@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from geodistill.colours import Colour, default_colours, parse_colour
 from geodistill.errors import DataError, listed, shown
+from geodistill.legend_entries import all_or_none, class_name, legend_entry, mask_value
 from geodistill.reading import read_yaml
 
 __all__ = ["IGNORE_INDEX", "Colour", "Legend", "Spec", "default_colours", "parse_colour"]
@@ -39,6 +39,11 @@ class Legend:
 
     Raises:
         DataError: Names repeat, the lists do not fit each other, or a value is one that no mask file can have.
+
+    Example:
+        >>> legend = gd.Legend(("ground", "building"), colours=((90, 120, 60), (200, 60, 50)))
+        >>> legend.values
+        (0, 1)
     """
 
     names: tuple[str, ...]
@@ -166,42 +171,53 @@ class Legend:
         return cls(
             names=tuple(lists["names"]),
             colours=tuple(parse_colour(c) for c in lists["colours"]),
-            values=tuple(_mask_value(v) for v in lists["values"]),
-            ignore_values=tuple(_mask_value(v) for v in lists["ignore_values"]),
+            values=tuple(mask_value(v) for v in lists["values"]),
+            ignore_values=tuple(mask_value(v) for v in lists["ignore_values"]),
             ignore_colours=tuple(parse_colour(c) for c in lists["ignore_colours"]),
             nearest=data.get("nearest", False) is True,
         )
 
     @classmethod
     def load(cls, path: Path | str) -> Legend:
-        """Read a legend file (YAML or JSON).
-
-        The file has ``classes``: a list of names, or a mapping from name to a colour ``"#rrggbb"``, a mask value,
-        or ``{colour: ..., value: ...}``; and optionally ``ignore``: a list of colours and values that mean no label.
+        """Read a legend file (YAML or JSON): what `from_classes` takes.
 
         Raises:
             DataError: The file is missing or is not such a legend.
         """
-        path = Path(path)
-        data = read_yaml(path)
-        if not isinstance(data, dict) or "classes" not in data:
+        return cls.from_classes(read_yaml(Path(path)), str(path))
+
+    @classmethod
+    def from_classes(cls, data: Any, path: str = "of a mapping") -> Legend:
+        """Read a mapping as it stands in a legend file.
+
+        It has ``classes``: a list of names, or a mapping from name to a colour ``"#rrggbb"``, a mask value,
+        or ``{colour: ..., value: ...}``; and optionally ``ignore``: a list of colours and values that mean no label.
+
+        Args:
+            data: The mapping.
+            path: Where it stood, for messages.
+
+        Raises:
+            DataError: It is something else.
+        """
+        if not isinstance(data, Mapping) or "classes" not in data:
             raise DataError(f"legend {path}", "a mapping with the key 'classes'")
         if unknown := set(data) - {"classes", "ignore"}:
             raise DataError(f"legend {path} with keys {listed(sorted(map(str, unknown)))}", "'classes' and 'ignore'")
         classes = data["classes"]
         if not isinstance(classes, list | dict):
             raise DataError(f"legend {path}, classes", "a list of names or a mapping from name to colour or value")
-        names = [_class_name(name, path) for name in classes]
+        names = [class_name(name, path) for name in classes]
         ignore = [] if data.get("ignore") is None else data["ignore"]
         if not isinstance(ignore, list):
             raise DataError(f"legend {path}, ignore: {shown(ignore)}", f"a list, such as 'ignore: [{shown(ignore)}]'")
         try:
-            entries = [_legend_entry(value) for value in (classes.values() if isinstance(classes, dict) else ())]
-            ignored = [_legend_entry(value) for value in ignore]
+            entries = [legend_entry(value) for value in (classes.values() if isinstance(classes, dict) else ())]
+            ignored = [legend_entry(value) for value in ignore]
             return cls(
                 names=tuple(names),
-                colours=_all_or_none([e[0] for e in entries], "colours"),
-                values=_all_or_none([e[1] for e in entries], "values"),
+                colours=all_or_none([e[0] for e in entries], "colours"),
+                values=all_or_none([e[1] for e in entries], "values"),
                 ignore_colours=tuple(colour for colour, _ in ignored if colour is not None),
                 ignore_values=tuple(value for _, value in ignored if value is not None),
             )
@@ -209,36 +225,19 @@ class Legend:
             raise DataError(f"legend {path}: {error.received}", error.expected, error.mend) from error
 
 
-def _class_name(name: Any, path: Path) -> str:
-    if isinstance(name, str | int | float) and not isinstance(name, bool):
-        return str(name)
-    # YAML reads no, off and null as values.
-    raise DataError(f"legend {path} with a class called {shown(name)}", "a name", "put it in quotes")
+Classes = Legend | Mapping[str, Any] | Sequence[str] | Path | str
+"""A legend: itself, its file, its names in the order of their mask values, or a mapping as in a legend file."""
 
 
-def _legend_entry(value: Any) -> tuple[Colour | None, int | None]:
-    if isinstance(value, dict):
-        if unknown := set(value) - {"colour", "color", "value"}:
-            raise DataError(f"entry with {listed(sorted(map(str, unknown)))}", "'colour' and 'value'")
-        colour, number = value.get("colour", value.get("color")), value.get("value")
-        return (None if colour is None else parse_colour(colour)), (None if number is None else _mask_value(number))
-    if isinstance(value, str | list):
-        return parse_colour(value), None
-    return (None, None) if value is None else (None, _mask_value(value))
-
-
-def _mask_value(value: Any) -> int:
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not whole or int(value) != value:
-        raise DataError(f"entry {shown(value)}", "a colour '#rrggbb' or a whole number as mask value")
-    return int(value)
-
-
-def _all_or_none(items: list[Any], what: str) -> tuple[Any, ...]:
-    given = [item for item in items if item is not None]
-    if given and len(given) != len(items):
-        raise DataError(f"{what} of {len(given)} of {len(items)} classes", "all classes or none")
-    return tuple(given)
+def as_legend(classes: Classes) -> Legend:
+    """Return the legend that is meant."""
+    if isinstance(classes, Legend):
+        return classes
+    if isinstance(classes, Path | str):
+        return Legend.load(classes)
+    if isinstance(classes, Mapping):
+        return Legend.from_dict(classes) if "names" in classes else Legend.from_classes(classes)
+    return Legend(tuple(classes))
 
 
 def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -271,6 +270,12 @@ class Spec:
 
     Raises:
         DataError: The lists do not fit each other, a number is not finite, or a deviation or distance not positive.
+
+    Example:
+        >>> legend = gd.Legend(("ground", "building"))
+        >>> spec = gd.Spec(legend, ("red", "green", "blue"), mean=(0.0,) * 3, std=(255.0,) * 3, gsd=0.3)
+        >>> spec.channels, spec.classes
+        (3, 2)
     """
 
     legend: Legend

@@ -10,7 +10,7 @@ import pytest
 
 from geodistill.cli import VERBS, main
 from geodistill.cli.arguments import GROUPS, VerbParser, parse
-from geodistill.cli.completion import bash, fish, verb_parsers
+from geodistill.cli.completion import bash, fish, verb_parsers, zsh
 from geodistill.errors import GeodistillError
 
 PARSERS = dict(verb_parsers(VERBS))
@@ -61,7 +61,7 @@ def test_values_stand_without_their_flags() -> None:
         ("predict", ["a.tif", "--input", "b.tif", "--model", "m", "--out", "o"], "both a.tif and --input"),
         ("data check", ["a", "--manifest", "b"], "both a and --manifest"),
         ("evaluate", ["a", "b", "c"], "not understood: c"),
-        ("evaluate", ["a"], "required: manifest"),
+        ("evaluate", ["a"], "required: --manifest"),
         ("predict", ["a", "--model", "m", "--out", "o", "--blend", "cosin"], "such as cosine"),
         ("predict", ["a", "--modle", "m", "--out", "o"], "such as --model"),
         ("compare", ["a", "--split", "tset"], "such as test"),
@@ -114,6 +114,43 @@ def test_bash_completes_verbs_options_choices_and_files(tmp_path: Path) -> None:
     assert complete(script, "geodistill", "label", "build", "--form") == {"--format"}
     assert complete(script, "geodistill", "predict", "compl") == {"completion.bash"}
     assert complete(script, "geodistill", "completion", "f") == {"fish"}
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_offers_what_bash_offers_and_files_behind_it(tmp_path: Path) -> None:
+    script = tmp_path / "completion.zsh"
+    script.write_text(zsh(VERBS), encoding="utf-8")
+    # Stand-ins for what only an interactive zsh has: print what is offered, files as a word.
+    code = "compdef() { }; compadd() { print -r -- ${@[2,-1]}; (( $# > 1 )) }; _files() { print FILES }; "
+    code += f". {script}"
+    asked = ["data ''", "predict --gsd ''", "label build --format ''", "nothing ''"]
+    for line in asked:
+        code += f"; words=(geodistill {line}); CURRENT=$#words; _geodistill"
+    done = subprocess.run(["zsh", "-f", "-c", code], capture_output=True, text=True, check=True)
+    data, gsd, formats, files = (line.split() for line in done.stdout.split("\n") if line)
+    assert {"scan", "check", "stats"} <= set(data)
+    assert gsd == ["auto", "native", "model"]
+    assert {"coco", "voc"} <= set(formats)
+    assert files == ["FILES"]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes_by_the_words_before(tmp_path: Path) -> None:
+    script = tmp_path / "completion.fish"
+    script.write_text(fish(VERBS), encoding="utf-8")
+    lines = {
+        "geodistill pre": {"predict"},
+        "geodistill data s": {"scan", "stats", "submission"},
+        "geodistill predict --res": {"--resume"},
+        "geodistill predict --gsd ": {"auto", "native", "model"},
+        "geodistill label export --opse": set(),  # the option of another verb of that name
+        "geodistill predict data c": {"completion.fish"},
+        "geodistill completion f": {"fish"},
+    }
+    code = f"source {script}; " + "; ".join(f"complete -C '{line}'; echo ." for line in lines)
+    done = subprocess.run(["fish", "-N", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    found = [{line.partition("\t")[0] for line in part.splitlines() if line} for part in done.stdout.split(".\n")]
+    assert found[:-1] == list(lines.values())
 
 
 def test_fish_names_every_option() -> None:

@@ -162,6 +162,19 @@ class TestInferLegend:
         path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))
         assert infer_legend([path]).names == ("#0102ff",)
 
+    def test_a_palette_beside_masks_of_colours_is_read_as_its_colours(self, tmp_path: Path) -> None:
+        colours = make_picture(tmp_path / "a.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))
+        palette = Image.new("P", (2, 1))
+        palette.putpalette((1, 2, 255, 7, 8, 9, 0, 0, 0))
+        palette.putdata([0, 1])
+        palette.save(tmp_path / "b.png")
+        legend = infer_legend([colours, tmp_path / "b.png"])
+        assert legend.colours == ((1, 2, 255), (7, 8, 9))
+        assert read_mask(tmp_path / "b.png", legend).tolist() == [[0, 1]]
+        plain = make_picture(tmp_path / "c.png", np.zeros((2, 2), np.uint8))
+        with pytest.raises(DataError, match="scan them apart"):
+            infer_legend([colours, plain])
+
     def test_a_picture_needs_a_legend(self, tmp_path: Path) -> None:
         pixels = np.stack([np.arange(100).reshape(10, 10)] * 3, -1).astype(np.uint8)
         with pytest.raises(DataError, match="no legend is given"):

@@ -34,6 +34,10 @@ def test_boxes_and_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     ]
     assert main(["init", "town"]) == 2
     assert "project.yaml is there already" in capsys.readouterr().err
+    # The file is called as the folder: its results go beside what it reads.
+    assert main(["init", "town", "--out", "town.yaml"]) == 0
+    assert main(["run", "town.yaml", "--dry"]) == 0
+    assert "town-results" in (tmp_path / "town.yaml").read_text(encoding="utf-8")
 
 
 def test_masks_go_before_boxes_and_unlabelled_images_are_used(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ class Option:
         return self.action.option_strings[0] if self.action.option_strings else self.action.dest
 
     @property
+    def about(self) -> str:
+        """Its help, in one line."""
+        return (self.action.help or "").replace("%%", "%")
+
+    @property
     def values(self) -> str:
         """Its values in a line of usage: ``SCENE ...``."""
         metavar = self.action.metavar or self.action.dest.upper()
@@ -204,7 +209,7 @@ def parse(parser: VerbParser, argv: Sequence[str]) -> Namespace:
             mend = f"see '{parser.prog} --help'"
             raise UnknownNameError(f"flag of '{parser.prog}'", unknown[0].partition("=")[0], flags, mend)
         parser.error(f"not understood: {listed(unknown)}")
-    missing = [o.action.dest for o in parser.options if not o.default and getattr(args, o.action.dest) in (None, [])]
+    missing = [o.name for o in parser.options if not o.default and getattr(args, o.action.dest) in (None, [])]
     if missing:
         parser.error(f"required: {', '.join(missing)}")
     for option in parser.options:

@@ -63,55 +63,79 @@ def _words(verbs: Verbs) -> dict[str, list[str]]:
     return words
 
 
-def bash(verbs: Verbs) -> str:
-    """Return the completion of bash; where no word of ours is meant it completes files."""
+def _known_words(verbs: Verbs) -> str:
+    """Return a function of bash and zsh: puts into ``known`` what may follow its argument, fails where nothing may."""
     cases = "\n".join(
-        f"    {shlex.quote(key)}) words={shlex.quote(' '.join(w))} ;;" for key, w in _words(verbs).items()
+        f"    {shlex.quote(key)}) known={shlex.quote(' '.join(words))} ;;" for key, words in _words(verbs).items()
     )
-    nested = "|".join(sorted({name.partition(" ")[0] for name, _ in verb_parsers(verbs) if " " in name}))
-    return f"""_geodistill() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" verb="" words=""
-  (( COMP_CWORD > 1 )) && verb="${{COMP_WORDS[1]}}"
-  case "$verb" in {nested}) (( COMP_CWORD > 2 )) && verb="$verb ${{COMP_WORDS[2]}}" ;; esac
-  local key="$verb"
-  [[ "$before" == --* ]] && _geodistill_words "$verb $before" && key="$verb $before"
-  _geodistill_words "$key"
-  COMPREPLY=()
-  while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -W "$words" -- "$current")
-  [[ ${{#COMPREPLY[@]}} -eq 0 ]] && while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -f -- "$current")
-  return 0
-}}
-_geodistill_words() {{
+    return f"""_geodistill_known() {{
   case "$1" in
 {cases}
-    *) words=""; return 1 ;;
+    *) known=""; return 1 ;;
   esac
+}}"""
+
+
+def _of_verbs(verbs: Verbs) -> str:
+    """Return the verbs that have verbs of their own as a shell's pattern."""
+    return "|".join(sorted({name.partition(" ")[0] for name, _ in verb_parsers(verbs) if " " in name}))
+
+
+def bash(verbs: Verbs) -> str:
+    """Return the completion of bash; where no word of ours is meant it completes files."""
+    return f"""{_known_words(verbs)}
+_geodistill() {{
+  local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" verb="" known=""
+  (( COMP_CWORD > 1 )) && verb="${{COMP_WORDS[1]}}"
+  case "$verb" in {_of_verbs(verbs)}) (( COMP_CWORD > 2 )) && verb="$verb ${{COMP_WORDS[2]}}" ;; esac
+  [[ "$before" == --* ]] && _geodistill_known "$verb $before" || _geodistill_known "$verb"
+  COMPREPLY=()
+  while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -W "$known" -- "$current")
+  [[ ${{#COMPREPLY[@]}} -eq 0 ]] && while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -f -- "$current")
+  return 0
 }}
 complete -o filenames -F _geodistill geodistill"""
 
 
 def zsh(verbs: Verbs) -> str:
-    """Return the completion of zsh, which runs that of bash."""
-    return f"autoload -U +X bashcompinit && bashcompinit\n{bash(verbs)}"
+    """Return the completion of zsh; where no word of ours is meant it completes files."""
+    return f"""{_known_words(verbs)}
+_geodistill() {{
+  local before="$words[CURRENT-1]" verb="" known=""
+  (( CURRENT > 2 )) && verb="$words[2]"
+  case "$verb" in {_of_verbs(verbs)}) (( CURRENT > 3 )) && verb="$verb $words[3]" ;; esac
+  [[ "$before" == --* ]] && _geodistill_known "$verb $before" || _geodistill_known "$verb"
+  compadd -- ${{=known}} || _files
+}}
+compdef _geodistill geodistill"""
+
+
+FISH_PLACE = """function __geodistill_after
+  set -l words (commandline -opc)[2..]
+  test "$words[1..$(count $argv)]" = "$argv"
+end
+function __geodistill_at
+  set -l words (commandline -opc)[2..]
+  test "$words" = "$argv"
+end"""
+"""fish's functions on what stands before the completed word: it begins with these words, or is them."""
 
 
 def fish(verbs: Verbs) -> str:
     """Return the completion of fish."""
-    lines = []
+    lines = [FISH_PLACE]
     for name, (about, _) in verbs.items():
         lines.append(f"complete -c geodistill -n __fish_use_subcommand -f -a {name} -d {shlex.quote(about)}")
     for name, parser in verb_parsers(verbs):
         first, _, second = name.partition(" ")
-        here = f"__fish_seen_subcommand_from {first}"
         if second:
-            lines.append(f"complete -c geodistill -n '{here}' -f -a {second}")
-            here = f"{here}; and __fish_seen_subcommand_from {second}"
+            lines.append(f"complete -c geodistill -n '__geodistill_at {first}' -f -a {second}")
         for option in parser.options:
-            form = f"complete -c geodistill -n '{here}'"
+            form = f"complete -c geodistill -n '__geodistill_after {name}'"
             known = f" -x -a {shlex.quote(' '.join(option.choices))}" if option.choices else ""
             for flag in option.action.option_strings:
                 value = known or ("" if option.action.nargs == 0 else " -r")
-                lines.append(f"{form} -l {flag.removeprefix('--')}{value}")
+                lines.append(f"{form} -l {flag.removeprefix('--')}{value} -d {shlex.quote(option.about)}")
             if known and not option.action.option_strings:
                 lines.append(f"{form}{known}")
     return "\n".join(lines)

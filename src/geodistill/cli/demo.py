@@ -14,11 +14,15 @@ def demo_parser() -> VerbParser:
     parser = VerbParser("demo", "The whole way on made-up georeferenced scenes.", "geodistill demo --out demo")
     add = parser.add_group("output")
     add("--out", "directory of the results", default="demo")
+    add = parser.add_group("quality")
     add("--seed", "random seed of scenes and training", type=int, default=0)
+    add("--teacher-encoder", "encoder of the teacher", default="mobilenetv2_050")
+    add("--teacher-weights", "pretrained weights of that encoder: a file or directory", otherwise="random")
     return parser
 
 
 def demo(argv: Sequence[str]) -> None:
     """Show the whole way on made-up scenes."""
     args = parse(demo_parser(), argv)
-    print(load("geodistill.demo:demo")(Path(args.out), seed=args.seed))
+    choices = {key: getattr(args, key) for key in ("seed", "teacher_encoder", "teacher_weights")}
+    print(load("geodistill.demo:demo")(Path(args.out), **choices))

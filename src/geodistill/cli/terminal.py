@@ -94,8 +94,10 @@ def quiet_libraries() -> Iterator[None]:
     """Print our own warnings, each once on one line, and nothing else that a library says.
 
     GDAL, libtiff, libpng and OpenCV print on the file descriptor of standard error, past Python: that leads nowhere
-    meanwhile, and `sys.stderr` has a descriptor of its own. What libraries log goes nowhere either.
+    meanwhile, and `sys.stderr` has a descriptor of its own. What libraries log goes nowhere either, the hub's client's
+    count of its retries among it.
     """
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

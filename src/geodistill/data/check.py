@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,7 @@ from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, ignored_labels, label_counts, label_name, read_labels, strips
 from geodistill.data.statistics import vanished_labels
 from geodistill.errors import DataError
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 from geodistill.spec import Colour
 
@@ -42,7 +42,7 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
     images: list[ImageSummary] = []
     counts: dict[str, NDArray[np.int64]] = {}
     left_out = Counter[str]()
-    for row in tqdm(manifest.entries, "checking", unit="image", disable=not (progress and sys.stderr.isatty())):
+    for row in tqdm(manifest.entries, "checking", unit="image", disable=not (progress and shows_progress())):
         # A row that cannot be read still gets its mask looked at: both may be broken.
         image = _check_image(row, len(manifest.bands), findings)
         if image is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 
 SHRUNK = 256
@@ -49,7 +49,7 @@ def find_leaks(manifest: Manifest, distance: int = 4, *, progress: bool = False)
     """
     rows = [row for row in manifest.entries if row.split != "unlabelled" and row.window.height]
     prints, grounds = [], []
-    for row in tqdm(rows, "fingerprints", unit="image", disable=not (progress and sys.stderr.isatty())):
+    for row in tqdm(rows, "fingerprints", unit="image", disable=not (progress and shows_progress())):
         print_of_row, ground = _look(row)
         prints.append(print_of_row)
         grounds.append(ground)

@@ -86,6 +86,11 @@ class Manifest:
         statistics: What `geodistill.data.measure.measure` measured, or ``None`` where it has not been run.
         problems: What `data scan` found wrong, one line each; training refuses a manifest with problems.
         path: The file it was loaded from or saved to, for messages.
+
+    Example:
+        >>> manifest = gd.Manifest.load("manifest.parquet")
+        >>> len(manifest.rows("train")), manifest.legend.names
+        (4, ('ground', 'building'))
     """
 
     entries: tuple[Row, ...]

@@ -202,17 +202,17 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
     Names and colours come from the masks' palette where they have one, else names are ``class0``, ``class1`` ... A
     value 255 beside others means "ignored", but exactly 0 and 255 mean background and foreground. A value 0 that the
     files call nodata, or leave transparent, is the class ``background``: tools that burn shapes into a raster write it
-    so. Colours are named by themselves, ``#rrggbb``. Files that cannot be read are passed over here; they are reported
-    where the data are measured.
+    so. Colours are named by themselves, ``#rrggbb``; beside masks of three bands those of a palette count as such.
+    Files that cannot be read are passed over here; they are reported where the data are measured.
 
     Raises:
         DataError: The masks have too many values or colours to be classes, or are of both kinds.
     """
     counts: dict[int, int] = {}
-    colours: set[Colour] = set()
+    colours, painted = set[Colour](), set[Colour]()
     palette: dict[int, Colour] = {}
     first: Path | None = None
-    hidden = 0
+    hidden, plain = 0, False
     for path in paths:
         try:
             with Raster(path) as raster:
@@ -220,19 +220,24 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
                     _add_colours(raster, colours)
                     first = first or path
                     continue
-                palette |= {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
+                file_palette = {value: colour[:3] for value, colour in (raster.colormap or {}).items()}
+                palette |= file_palette
                 for strip in strips(raster.grid.whole):
-                    hidden += _count_values(raster, strip, counts)
+                    values, behind = _count_values(raster, strip, counts)
+                    hidden += behind
+                    plain = plain or not values <= file_palette.keys()
+                    painted.update(file_palette[value] for value in values & file_palette.keys())
         except _LegendNeededError:
             raise
         except DataError:
             continue
         first = first or path
-    if colours and counts:
+    if colours and plain:
         raise _LegendNeededError(
             f"masks of values and masks of colours, such as {first}", "one kind", "scan them apart"
         )
     if colours:
+        colours |= painted
         return Legend(tuple(label_name(colour) for colour in sorted(colours)), tuple(sorted(colours)))
     if not counts:
         raise DataError(f"masks without a single label{f', such as {first}' if first else ''}", "labelled masks")
@@ -240,8 +245,12 @@ def infer_legend(paths: Iterable[Path]) -> Legend:
     return _legend_of_values(sorted({*counts, 0} if background else counts), palette, background)
 
 
-def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> int:
-    """Add the pixels of each value to ``counts``; return those of value 0 that nodata or alpha hides."""
+def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> tuple[set[int], int]:
+    """Add the pixels of each value to ``counts``.
+
+    Returns:
+        The values, and how many pixels of value 0 nodata or alpha hides.
+    """
     pixels, valid, hidden = raster.read_labels(strip)
     values, numbers = np.unique(pixels[0][valid], return_counts=True)
     for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
@@ -253,7 +262,7 @@ def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> int:
             f"up to {MAX_INFERRED_CLASSES} class values from 0",
             "give a legend if these are labels",
         )
-    return int(np.count_nonzero(pixels[0][hidden] == 0))
+    return {int(value) for value in values.tolist()}, int(np.count_nonzero(pixels[0][hidden] == 0))
 
 
 def _add_colours(raster: Raster, colours: set[Colour]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -24,6 +23,7 @@ from geodistill.data.mask_files import (
 )
 from geodistill.data.statistics import SPLITS, RunningMoments, Spread, Statistics
 from geodistill.errors import DataError
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 from geodistill.spec import Colour, Legend
 
@@ -56,7 +56,7 @@ def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
     unknown, left_out = Counter[str](), Counter[str]()
     problems: list[str] = []
     images_read: list[ImageSummary] = []
-    for row in tqdm(manifest.entries, "measuring", unit="image", disable=not (progress and sys.stderr.isatty())):
+    for row in tqdm(manifest.entries, "measuring", unit="image", disable=not (progress and shows_progress())):
         images[row.split] += 1
         pixels[row.split] += row.window.height * row.window.width
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError
 from geodistill.files import check_outputs, check_suffix, write_text
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
 
@@ -195,7 +195,7 @@ def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], s
     """
     opened, images_read, types = Opened(), list[ImageSummary](), set[str]()
     bands: dict[int, tuple[tuple[str, ...], Path, int]] = {}
-    for image, mask in tqdm(pairs, "scanning", unit="image", disable=not (progress and sys.stderr.isatty())):
+    for image, mask in tqdm(pairs, "scanning", unit="image", disable=not (progress and shows_progress())):
         names: tuple[str, ...] = ()
         row = Row(image, mask, "", Window(0, 0, 0, 0))
         try:
@@ -279,8 +279,9 @@ def write_proposal(report: ScanReport) -> str:
     file = path.with_name("legend.yaml")
     if file.exists():
         return f"{file} is there and was left as it is; --legend {file} takes it"
-    write_text(file, "legend", legend_text(legend, [*legend.ignore_values, *legend.ignore_colours]))
-    return f"{file} holds this legend: name the classes in it and scan again with --legend {file}"
+    write_text(file, legend_text(legend, [*legend.ignore_values, *legend.ignore_colours]))
+    what = "name its classes, put what is none under 'ignore'"
+    return f"{file} holds this legend: {what}, and scan again with --legend {file}"
 
 
 def format_scan(report: ScanReport) -> str:

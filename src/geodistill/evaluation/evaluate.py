@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -37,6 +36,7 @@ from geodistill.inference.location import LocationHint, PerPlaceModel
 from geodistill.inference.network import load_on
 from geodistill.inference.options import PredictOptions
 from geodistill.metrics import ConfusionMatrix, Scores
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
@@ -251,7 +251,7 @@ def _count(
     """Return the score of each image, the counts of all, and those of extra pixels among them."""
     images: list[ImageScore] = []
     total, added = ConfusionMatrix(len(task.legend)), ConfusionMatrix(len(task.legend))
-    for row in tqdm(task.rows, title, unit="image", disable=not sys.stderr.isatty(), delay=2, leave=False):
+    for row in tqdm(task.rows, title, unit="image", disable=not shows_progress(), delay=2, leave=False):
         network = scoring_network(task.model.at(row), task.settings)
         if watch is not None:
             watch.begin(row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 from geodistill.raster.array import ArrayRaster
 from geodistill.segmenter import Segmenter
@@ -173,7 +173,7 @@ def robustness(
     places = PerPlaceModel(segmenter, LocationHint())
     settings = ScoringSettings(options.overlap, batch_size=options.batch_size, ignore_unknown=manifest.ignore_unknown)
     counts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    for index, row in enumerate(tqdm(rows, "robustness", unit="image", disable=not sys.stderr.isatty(), leave=False)):
+    for index, row in enumerate(tqdm(rows, "robustness", unit="image", disable=not shows_progress(), leave=False)):
         rng = np.random.default_rng([options.seed, index])
         counts.append(_one_image(as_network(places.at(row)), row, legend, settings, rng))
         if each is not None:

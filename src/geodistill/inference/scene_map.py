@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +36,7 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Area, area_of
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster, Window
 from geodistill.reading import parse_json, parse_object
 from geodistill.segmenter import Segmenter
@@ -179,7 +179,7 @@ def segment_parts(plan: RunPlan, area: Area, parts: Sequence[PartFiles]) -> None
         desc=one_line(raster.name),
         unit="px",
         unit_scale=True,
-        disable=not sys.stderr.isatty(),
+        disable=not shows_progress(),
         delay=2,
         leave=False,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from geodistill.label.postprocess import NO_RULES, Rules, finish
 from geodistill.label.records import Box, ImageBoxes, boxes_in, rectangle
 from geodistill.label.segmenters.promptable import COMBINATIONS, build_prompts
 from geodistill.label.tiles import tile_windows
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster, Window
 from geodistill.writing import csv_text
 
@@ -230,7 +230,7 @@ def ablate(
     results = run_tasks(
         question, items, engine=work.engine, workers=work.workers, address=work.address, keep_going=True, gpus=work.gpus
     )
-    for result in tqdm(results, "comparing", len(items), unit="image", disable=not (progress and sys.stderr.isatty())):
+    for result in tqdm(results, "comparing", len(items), unit="image", disable=not (progress and shows_progress())):
         if result.value is not None:
             sums += result.value
         elif isinstance(result.error, DataError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
 from geodistill.label.masks import Runs
 from geodistill.label.pixels import read_tiles, write_mask, write_picture
 from geodistill.label.tiles import flat_names
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster, Window
 from geodistill.reading import ANNOTATION_BYTES, parse_json, parse_object, read_json, read_object
 from geodistill.spec import Legend
@@ -302,7 +302,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def progress_bar(items: Any, name: str, progress: bool) -> Any:
     """Return items under a bar on a terminal, where that is asked for."""
-    return tqdm(items, name, disable=not (progress and sys.stderr.isatty()))
+    return tqdm(items, name, disable=not (progress and shows_progress()))
 
 
 def outline(runs: Runs) -> NDArray[np.float64]:

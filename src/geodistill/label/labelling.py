@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from geodistill.label.ledger import ACCOUNT, Journal, begin, finished_sums, is_f
 from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import weights_stamp
 from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
+from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 from geodistill.reading import read_object
 from geodistill.spec import Legend
@@ -214,7 +214,7 @@ def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: 
         keep_going=True,
         gpus=work.gpus,
     )
-    with tqdm(total=tiles, desc="labelling", unit="tile", disable=not (progress and sys.stderr.isatty())) as bar:
+    with tqdm(total=tiles, desc="labelling", unit="tile", disable=not (progress and shows_progress())) as bar:
         for result in results:
             if result.value is not None:
                 journal.append(result.value)

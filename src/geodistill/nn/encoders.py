@@ -133,6 +133,11 @@ def build_encoder(
         UnknownNameError: No such encoder; the message lists near names.
         RecipeError: An option, an index or the model is not supported for feature maps.
         ArtifactError: The weights are not available or do not fit.
+
+    Example:
+        >>> encoder = gd.build_encoder("mobilenetv2_100", in_channels=4)
+        >>> encoder.strides
+        (2, 4, 8, 16, 32)
     """
     base, options = parse_name(name)
     hub = weights == "pretrained"
@@ -167,7 +172,12 @@ def build_encoder(
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
-    """Return the names that `build_encoder` knows and that match a shell pattern."""
+    """Return the names that `build_encoder` knows and that match a shell pattern.
+
+    Example:
+        >>> gd.list_encoders("mit_b?")
+        ['mit_b0', 'mit_b1', 'mit_b2', 'mit_b3', 'mit_b4', 'mit_b5']
+    """
     names = [name for name in timm.list_models() if timm_family(name) not in FIXED_FAMILIES]
     return sorted(fnmatch.filter([*names, *OWN_OPTIONS], pattern))
 

@@ -61,6 +61,8 @@ def draft_project(folder: Path | str, out: Path | str) -> ProjectDraft:
     draft = ProjectDraft(out)
     draft.add(f"# geodistill run {out.name}; add --dry to see what would run, and why")
     draft.add("seed: 0", "of every split and training")
+    if out.with_suffix("").exists():
+        draft.add(f"out: {out.stem}-results", f"not {out.stem}, which is there already")
     labelled = _add_data(draft, contents)
     model = _add_models(draft, contents, labelled)
     if model:

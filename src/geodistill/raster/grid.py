@@ -19,7 +19,12 @@ from rasterio.windows import Window as RasterioWindow
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A rectangle of pixels: top row, left column, height and width."""
+    """A rectangle of pixels: top row, left column, height and width.
+
+    Example:
+        >>> gd.Window(0, 0, 64, 64).common(gd.Window(32, 48, 64, 64))
+        Window(row=32, col=48, height=32, width=16)
+    """
 
     row: int
     col: int
@@ -143,6 +148,11 @@ class Grid:
         transform: Affine map from (column, row) to CRS coordinates; identity where unknown.
         gcps: Ground control points with their CRS, where the file has them instead of a transform.
         rpcs: Rational polynomial coefficients, where the file has them.
+
+    Example:
+        >>> with gd.Raster("tile.tif") as raster:
+        ...     raster.grid.height, raster.grid.width
+        (96, 96)
     """
 
     height: int

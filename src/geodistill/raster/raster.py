@@ -37,10 +37,9 @@ Source = Path | str | Sequence[Path | str]
 class Raster:
     """An open image or mask file; use as a context manager.
 
-    Reads are windowed. A window may reach beyond the raster: the part outside is 0 and not valid. Where the file
-    has scale and offset tags, samples are float32 with both applied. A palette is expanded to its colours. Bands of
-    several types are read in their common one. A picture whose orientation tag (EXIF, TIFF 274) asks for it is turned
-    as viewers show it, and all that is said of rows, columns, shapes and windows holds for the turned one.
+    A window may reach beyond the raster: the part outside is 0 and not valid. Scale and offset tags are applied, which
+    gives float32. A palette is expanded to its colours; bands of several types are read in their common one. A picture
+    with an orientation tag (EXIF, TIFF 274) is turned as viewers show it, its rows, columns and windows too.
 
     Args:
         source: Any file GDAL reads (GeoTIFF, PNG, JPEG, BMP, VRT ...), a GDAL path such as ``/vsizip/...``, an address
@@ -50,8 +49,11 @@ class Raster:
         nodata: Value that means no data where all bands have it, for files that do not say so themselves.
 
     Raises:
-        DataError: The file is missing or cannot be read as a raster, has no such band, has complex samples, or lies on
-            the ground and is to be turned for viewing at once.
+        DataError: The file is no raster or lacks a band, has complex samples, or is georeferenced and turned.
+
+    Example:
+        >>> gd.Raster("tile.tif").read(gd.Window(0, 0, 64, 64))[0].shape
+        (3, 64, 64)
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def load_recipe(
         UnknownNameError: The method, the preset or a key is unknown; the message lists near names.
 
     Example:
-        >>> load_recipe("ktda-folder", {"trainer.max_steps": 500}).trainer.max_steps
+        >>> gd.load_recipe("ktda-folder", {"trainer.max_steps": 500}).trainer.max_steps
         500
     """
     from jsonargparse import ArgumentParser
@@ -266,7 +266,12 @@ MODEL_KEYS = ("init", "weights", "encoder_weights", "segmenter", "answers")
 
 
 def list_recipes() -> list[str]:
-    """Return the names of the recipes shipped with the package."""
+    """Return the names of the recipes shipped with the package.
+
+    Example:
+        >>> "ktda-folder" in gd.list_recipes()
+        True
+    """
     folder = resources.files("geodistill.recipes")
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 

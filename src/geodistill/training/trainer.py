@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from geodistill.files import atomic_path
 from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase, SegmentationTask
+from geodistill.notebook import shows_progress
 from geodistill.training.folder import run_identity
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
 
@@ -49,7 +49,7 @@ class ProgressLine(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Open the line where the run starts or resumes."""
-        if trainer.is_global_zero and sys.stderr.isatty():
+        if trainer.is_global_zero and shows_progress():
             self._bar = tqdm(
                 total=trainer.max_steps,
                 initial=trainer.global_step,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +35,7 @@ from geodistill.label.records import (
     regions,
 )
 from geodistill.lazy import choose
+from geodistill.notebook import shows_progress
 
 FORMATS: Mapping[str, str] = {
     "dota": "geodistill.label.formats.dota:read_dota",
@@ -96,7 +96,7 @@ def read_boxes(
             classes = Classes(read.categories)
         by_key = {entry.picture.key: entry for entry in read.entries}
         screened: list[ImageBoxes] = []
-        quiet = not (progress and sys.stderr.isatty())
+        quiet = not (progress and shows_progress())
         for picture in tqdm(pictures.all, "opening images", unit="image", disable=quiet):
             entry = by_key.get(picture.key)
             if entry is not None:

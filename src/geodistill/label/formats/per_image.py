@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from geodistill.label.formats.raw_boxes import (
     ReadResult,
     files_of,
 )
+from geodistill.notebook import shows_progress
 from geodistill.reading import read_text
 
 FILE_BYTES = 256 << 20
@@ -52,7 +52,7 @@ def read_files(
         raise DataError(f"no annotation in {place}", f"{suffix} files")
     result = ReadResult()
     taken: dict[str, Path] = {}
-    for file in tqdm(files, "reading boxes", unit="file", disable=not (progress and sys.stderr.isatty())):
+    for file in tqdm(files, "reading boxes", unit="file", disable=not (progress and shows_progress())):
         below = file.parent.relative_to(place).as_posix().removeprefix(".") if place.is_dir() else ""
         picture = pictures.find(file.stem, file, below)
         if picture is None and image_name is not None and (name := image_name(file)):

@@ -13,6 +13,7 @@ SEGMENTER = {
         "files",
         "folders",
         "lazy",
+        "legend_entries",
         "limits",
         "reading",
         "segmenter",

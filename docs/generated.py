@@ -1,9 +1,10 @@
-"""Pages of the site that are made from the code when it is built: the command line's help, and the recipes."""
+"""Pages of the site made when it is built: the command line's help, the recipes, and two documents of the root."""
 
 from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout, suppress
+from pathlib import Path
 from typing import Any
 
 from geodistill.cli import VERBS, run_verb
@@ -43,10 +44,22 @@ def recipes_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def root_page(name: str) -> str:
+    """Return a document of the repository's root, its links as they are from the site."""
+    text = (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
+    return text.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changes.md)")
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages; MkDocs calls this."""
     from mkdocs.structure.files import File
 
-    for path, page in {"reference/commands.md": commands_page(), "reference/recipes.md": recipes_page()}.items():
+    pages = {
+        "reference/commands.md": commands_page(),
+        "reference/recipes.md": recipes_page(),
+        "contributing.md": root_page("CONTRIBUTING.md"),
+        "changes.md": root_page("CHANGELOG.md"),
+    }
+    for path, page in pages.items():
         files.append(File.generated(config, path, content=page))
     return files

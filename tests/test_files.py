@@ -116,6 +116,16 @@ class TestAtomicWrites:
         sweep(tmp_path)
         assert sorted(p.name for p in tmp_path.iterdir()) == [f".a.part-{os.getppid()}", "a"]
 
+    def test_what_a_killed_database_wrote_beside_it_goes_too(self, tmp_path: Path) -> None:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        part, others = f".a.part-{dead.pid}.gpkg", f".b.part-{dead.pid}.gpkg-journal"
+        for file in (part, f"{part}-journal", f"{part}-wal", f"{part}-shm", others):
+            (tmp_path / file).touch()
+        with atomic_path(tmp_path / "a.gpkg") as written:
+            written.touch()
+        assert sorted(p.name for p in tmp_path.iterdir()) == [others, "a.gpkg"]
+
     def test_a_folder_that_a_killed_process_had_moved_aside_comes_back(self, tmp_path: Path) -> None:
         dead = subprocess.Popen([sys.executable, "-c", ""])
         dead.wait()

@@ -20,6 +20,9 @@ from geodistill.folders import LEFTOVER, is_running, mark_folder, names_below, r
 LONGEST_NAME = 255
 """Bytes that a file's name may have."""
 
+_COMPANIONS = ("", "-journal", "-wal", "-shm")
+"""Ends of the names of a file and of those that SQLite writes beside one, such as a GeoPackage."""
+
 
 @contextmanager
 def atomic_path(path: Path | str, kind: str = "folder") -> Iterator[Path]:
@@ -153,8 +156,9 @@ def _sweep_beside(path: Path) -> None:
     if path.is_dir() or not path.suffix:  # a folder, which is rare and may be large
         _leftovers.cache_clear()
     for entry, stem, suffix in _leftovers(path.parent):
-        besides = len(os.fsencode(entry.name)) - len(os.fsencode(stem))
-        if suffix != path.suffix or stem != _short_stem(path, besides):
+        companion = suffix.removeprefix(path.suffix)
+        besides = len(os.fsencode(entry.name)) - len(os.fsencode(stem)) - len(companion)
+        if companion not in _COMPANIONS or stem != _short_stem(path, besides):
             continue
         if f".{stem}.old-" in entry.name and not path.exists():
             entry.rename(path)

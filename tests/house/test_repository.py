@@ -14,7 +14,7 @@ import yaml
 
 from house_files import PACKAGE, PYTHON, RECIPES, ROOT, SOURCE, at, documents, trees
 
-MADE_FROM_CODE = ("reference/commands.md", "reference/recipes.md")
+MADE_FROM_CODE = ("reference/commands.md", "reference/recipes.md", "contributing.md", "changes.md")
 """Pages of the site that are no files: see docs/generated.py."""
 
 

@@ -16,7 +16,7 @@ import pytest
 import rasterio
 
 from factories import make_raster, noise
-from geodistill.inference.checkpoint import work_folder
+from geodistill.inference.checkpoint import remove_work, work_folder
 from geodistill.inference.windows import WindowPlan
 from slow_predict import TILE, kill, rows_in_journal, run, start, wait_for_rows
 from where import SUPPORT
@@ -94,8 +94,8 @@ def test_a_finished_map_is_left_as_it_is(scene: Path, whole: dict[str, bytes], t
     for name, data in whole.items():
         (tmp_path / name).write_bytes(data)
     wanted: dict[str, Any] = {"confidence": True, "probabilities": "float16"}
+    work_folder(path).mkdir()
     left = work_folder(path) / ".geodistill.lock.json"  # of a run that was killed as its very last file was to go
-    left.parent.mkdir()
     left.write_text("{}", encoding="utf-8")
     # The folder of the first map is another, but the scene and all settings are the same.
     assert run(scene, path, resume=True, **wanted) == ["0"]
@@ -238,3 +238,16 @@ def test_a_disk_that_really_fills_up(scene: Path, tmp_path: Path, kilobytes: int
     else:
         names = ["map.qml", "map.tif", "map.tif.aux.xml", "map_confidence.tif", "map_probabilities.tif"]
         assert sorted(lines[1:]) == names
+
+
+def test_the_marker_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed while it empties its folder leaves what the next one knows to be its own."""
+    path, gone = tmp_path / "map.tif", list[str]()
+    work_folder(path).mkdir()
+    for name in ("about.json", ".geodistill.json", "rows-1.bin", "classes.vrt"):
+        (work_folder(path) / name).touch()
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda self, **more: gone.append(self.name) or unlink(self, **more))
+    remove_work(path)
+    assert gone[-1] == ".geodistill.json"
+    assert len(gone) == 4

@@ -335,7 +335,8 @@ def has_finished_rows(path: Path) -> bool:
 
 def remove_work(path: Path) -> None:
     """Empty the folder of the work on a map, which the caller has locked; what is not ours stays."""
-    for entry in work_folder(path).iterdir():
+    entries = sorted(work_folder(path).iterdir(), key=lambda entry: entry.name == MARKER)
+    for entry in entries:  # the marker last: without it the next run would not know the rest as ours
         if any(fnmatchcase(entry.name, ours) for ours in (*_OURS, MARKER)):
             with suppress(OSError):
                 entry.unlink()

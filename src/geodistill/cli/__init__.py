@@ -22,6 +22,7 @@ VERBS: Verbs = {
     "run": ("a project file: boxes or masks in, model, scores and maps out", "geodistill.cli.run:run"),
     "data": ("folder of images and masks -> manifest; find broken files; class balance", "geodistill.cli.data:data"),
     "label": ("boxes of any detection set -> masks, with GrabCut or the SAM family", "geodistill.cli.label:label"),
+    "review": ("a person's eye on labels: decide in the browser, one key each", "geodistill.cli.review:review"),
     "fit": ("train a recipe, with or without distillation from a frozen encoder", "geodistill.cli.fit:fit"),
     "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", "geodistill.cli.evaluate:evaluate"),
     "robustness": (

@@ -70,6 +70,7 @@ class TileRecord:
         changes: How often each change happened to masks, by class.
         painted: Pixels that several instances claim, those that several classes claim, and instances hidden by others.
         files: What was written, or ``None``.
+        reviewed: Digest of the decisions of people that its files follow; empty where there are none.
     """
 
     key: str
@@ -80,6 +81,7 @@ class TileRecord:
     changes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     painted: tuple[int, int, int] = (0, 0, 0)
     files: TileFiles | None = None
+    reviewed: str = ""
 
     @property
     def tile(self) -> TileId:
@@ -102,6 +104,7 @@ class TileRecord:
         if self.stamp is None:
             return data
         data |= {"stamp": self.stamp, "outcomes": self.outcomes, "changes": self.changes, "painted": self.painted}
+        data |= {"reviewed": self.reviewed} if self.reviewed else {}
         if self.files is None:
             return data
         files = {"image": self.files.image, "masks": self.files.masks, "files": self.files.sums}
@@ -127,6 +130,7 @@ class TileRecord:
         overlapping, between_classes, hidden = data["painted"]
         painted = (overlapping, between_classes, hidden)
         record = replace(record, stamp=data["stamp"], outcomes=outcomes, changes=data["changes"], painted=painted)
+        record = replace(record, reviewed=str(data.get("reviewed", "")))
         if "masks" not in data:
             return record
         files = TileFiles(

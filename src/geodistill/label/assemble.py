@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
@@ -38,7 +38,10 @@ INFO = "Masks of objects made from their boxes by 'geodistill label build'"
 
 @dataclass(frozen=True)
 class LabelRun:
-    """A run whose tiles are all done: so many were planned, and some images could not be opened, for reasons by key."""
+    """A run whose tiles are all done: so many were planned, and some images could not be opened, for reasons by key.
+
+    Review is what people decided, counted.
+    """
 
     out: Path
     settings: LabelSettings
@@ -46,6 +49,7 @@ class LabelRun:
     annotations: Annotations
     tiles: int
     unopened: Mapping[str, str]
+    review: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> dict
             "count": len(run.annotations.unmatched),
             "first": list(run.annotations.unmatched[:5]),
         },
+        **({"review": dict(run.review)} if run.review else {}),
         "manifest": manifest,
         "legend": run.legend.to_dict(),
         "settings": run.settings.to_dict(),

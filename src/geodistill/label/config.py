@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.label.postprocess import Order, Rules
 from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.spec import Colour, Legend, default_colours
@@ -105,6 +106,24 @@ class LabelSettings:
         data |= {"lists": None if self.lists is None else str(self.lists.absolute())}
         plain: dict[str, Any] = json.loads(json.dumps(data))
         return plain
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: Path | str) -> LabelSettings:
+        """Read the form of `to_dict`, from a file ``source``.
+
+        Raises:
+            DataError: It is another form.
+        """
+        try:
+            given = {name: data[name] for name in cls.__dataclass_fields__}
+            for name in ("classes", "bands", "fractions"):
+                given[name] = None if given[name] is None else tuple(given[name])
+            if given["colours"] is not None:
+                given["colours"] = tuple(tuple(colour) for colour in given["colours"])
+            places = {name: Path(given[name]) for name in ("images", "boxes", "lists") if given[name] is not None}
+            return cls(**given | places | {"rules": Rules(**given["rules"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{source} ({error!r})", "settings as 'label build' writes them") from error
 
     def legend(self, categories: tuple[str, ...]) -> Legend:
         """Return the classes of the masks: the background first where there is one, then those named or found.

@@ -30,6 +30,7 @@ class Shown:
         box: xmin, ymin, xmax, ymax as annotated.
         corners: ``(4, 2)`` of the oriented box.
         runs: Its mask.
+        reviewed: Whether a person decided about it.
     """
 
     number: int
@@ -39,15 +40,18 @@ class Shown:
     box: tuple[float, float, float, float]
     corners: NDArray[np.float64]
     runs: Runs
+    reviewed: bool = False
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether a rule changed the mask, or its score is low."""
-        return bool(self.changed) or self.score < LOW_SCORE
+        """Whether a rule changed the mask, or its score is low, and no person has decided about it."""
+        return not self.reviewed and (bool(self.changed) or self.score < LOW_SCORE)
 
     @property
     def doubt(self) -> float:
         """How doubtful the mask is: a box in its place most, then by score, each other change counting a tenth."""
+        if self.reviewed:
+            return 0.0
         return 2.0 * (CHANGES[0] in self.changed) + (1 - self.score) + 0.1 * len(self.changed)
 
 
@@ -114,6 +118,7 @@ def _shown(entry: dict[str, Any], label_set: LabelSet, number: int) -> Shown:
         box = (left, top, left + width, top + height)
         if not np.isfinite([*box, *corners.ravel()]).all():
             raise ValueError("a coordinate that is no number")
-        return Shown(int(entry["id"]), value, float(entry["score"]), changed, box, corners, runs)
+        reviewed = "reviewed" in entry
+        return Shown(int(entry["id"]), value, float(entry["score"]), changed, box, corners, runs, reviewed)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{source} ({error!r})", "an annotation that 'label build' wrote") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from geodistill.errors import DataError
 from geodistill.label.accounts import GroundPlace, TileFiles, TileRecord, file_sums
+from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.config import LabelSettings
-from geodistill.label.ledger import CHUNK, FOLDERS
+from geodistill.label.decisions import Decision, applicable, decisions_digest, original_instances
+from geodistill.label.ledger import CHUNK, FOLDERS, remove_files
 from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_mask, write_tile
-from geodistill.label.postprocess import EMPTY, finish, paint
+from geodistill.label.postprocess import DROPPED, EMPTY, IGNORED, finish, paint
 from geodistill.label.records import Box, boxes_in
 from geodistill.label.segmenters.promptable import PromptableSegmenter, build_prompts, build_segmenter, parse_prompt
 from geodistill.label.tiles import ImageTask, Item, TileTask
@@ -46,13 +48,17 @@ class _TileJob:
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    """What became of one box in one tile; ``runs`` is ``None`` where it was dropped for ``reason``."""
+    """What became of one box in one tile; ``runs`` is ``None`` where it was dropped for ``reason``.
+
+    A decision is what a person made of it.
+    """
 
     box: Box
     runs: Runs | None
     score: float
     reason: str
     changes: tuple[str, ...]
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,35 @@ class Labeller:
             runs = None if kept is None else kept.runs(height, width)
             yield _Result(box, runs, mask.score, reason, done.changes)
 
+    def decide(self, task: ImageTask, tile: TileTask, record: TileRecord, decisions: Sequence[Decision]) -> TileRecord:
+        """Write a tile anew as people decided, without the segmenter; return its new record.
+
+        Args:
+            task: Its image.
+            tile: The tile.
+            record: Of the tile as it is.
+            decisions: About its objects; those that speak of other masks than the segmenter's are left aside.
+
+        Raises:
+            DataError: The image cannot be read, or a decision holds no mask of the tile.
+        """
+        originals = original_instances(record, decisions)
+        known = applicable(decisions, originals)
+        with ExitStack() as open_files:
+            (job,) = self._read(replace(task, tiles=(tile,)), open_files)
+            reasons = dict(record.outcomes)
+            results = [
+                _as_made(box, originals[box.index], job)
+                if box.index in originals
+                else _Result(box, None, 0.0, reasons.get(box.index, EMPTY), ())
+                for box in job.boxes
+            ]
+            results = [_decided(each, known.get(each.box.index), job) for each in results]
+            written = self._write(job, results)
+        if written.files is None:
+            remove_files(self.out, record)
+        return replace(written, changes=record.changes, reviewed=decisions_digest(decisions))
+
     def _write(self, work: _TileJob, results: Sequence[_Result]) -> TileRecord:
         """Turn the masks of a tile into its files and its record."""
         height, width = work.tile.valid.shape
@@ -147,7 +182,7 @@ class Labeller:
         painted = paint(masks, classes, height, width, self.settings.order)
         files = None
         if instances or self.settings.keeps_empty:
-            indices = self._with_background(painted.indices, work, {instance["box"] for instance in instances})
+            indices = self._with_background(painted.indices, work, results)
             indices[~work.tile.valid] = IGNORE_INDEX
             files = self._write_files(work, indices, instances)
         return TileRecord(
@@ -160,16 +195,26 @@ class Labeller:
             files=files,
         )
 
-    def _with_background(self, indices: NDArray[np.uint8], work: _TileJob, labelled: set[int]) -> NDArray[np.uint8]:
-        """Call everything else background, except where a box lies that gave no label here."""
+    def _with_background(
+        self, indices: NDArray[np.uint8], work: _TileJob, results: Sequence[_Result]
+    ) -> NDArray[np.uint8]:
+        """Call everything else background, except where a box lies that gave no label here.
+
+        Where a person says that there is no object, that is background; what is to be ignored is not, all of its mask.
+        """
         if self.settings.background is None:
             return indices
         height, width = indices.shape
         unknown = np.zeros_like(indices, bool)
+        labelled = {each.box.index for each in results if each.runs is not None or each.reason == DROPPED}
         origin = np.array((work.tile.window.col, work.tile.window.row), np.float64)
         for box in work.candidates:
             if box.index not in labelled:
                 mask = fill_polygon(box.polygon - origin, height, width)
+                unknown[mask.place] |= mask.pixels
+        for each in results:
+            if each.decision is not None and each.reason == IGNORED:
+                mask = Runs.from_coco(each.decision.original["segmentation"]).crop()
                 unknown[mask.place] |= mask.pixels
         return np.where((indices == IGNORE_INDEX) & ~unknown, np.uint8(0), indices)
 
@@ -197,6 +242,34 @@ class Labeller:
         )
 
 
+def _as_made(box: Box, instance: Mapping[str, Any], job: _TileJob) -> _Result:
+    """Return what the segmenter made of a box, from its COCO annotation."""
+    height, width = job.tile.valid.shape
+    runs = Runs.from_coco(checked_runs(instance["segmentation"], width, height, box.source))
+    return _Result(box, runs, float(instance["score"]), "", tuple(instance["changed"]))
+
+
+def _decided(result: _Result, decision: Decision | None, job: _TileJob) -> _Result:
+    """Return what a person made of a box; no object has pixels where the file has no data."""
+    if decision is None or decision.verdict == "undecided":
+        return result
+    result = replace(result, decision=decision)
+    if decision.verdict == "accept":
+        return result
+    if decision.verdict in ("drop", "ignore"):
+        return replace(result, runs=None, reason=DROPPED if decision.verdict == "drop" else IGNORED)
+    height, width = job.tile.valid.shape
+    if decision.mask is None:
+        mask = fill_polygon(result.box.corners, height, width)
+    else:
+        mask = Runs.from_coco(checked_runs(decision.mask, width, height, result.box.source)).crop()
+    mask = replace(mask, pixels=mask.pixels & job.tile.valid[mask.place])
+    score = 1.0 if decision.score is None else decision.score
+    if not mask.pixels.any():
+        return replace(result, runs=None, reason=EMPTY)
+    return replace(result, runs=mask.runs(height, width), score=score, changes=())
+
+
 def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
     """Count what happened to the masks, by class."""
     counts: dict[str, Counter[str]] = {}
@@ -211,7 +284,7 @@ def _instance(result: _Result, value: int, runs: Runs) -> dict[str, Any]:
     left, top, right, bottom = box.hbox
     corners = runs.smallest_rectangle() if box.kind == "hbox" else box.corners
     first_row, first_column, end_row, end_column = runs.bounds
-    return {
+    about = {
         "box": box.index,
         "mask_value": value,
         "bbox": [first_column, first_row, end_column - first_column, end_row - first_row],
@@ -224,3 +297,7 @@ def _instance(result: _Result, value: int, runs: Runs) -> dict[str, Any]:
         "difficult": box.difficult,
         "iscrowd": 0,
     }
+    decision = result.decision
+    if decision is None:
+        return about
+    return about | {"reviewed": {"verdict": decision.verdict, "by": decision.by, "at": decision.at}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from geodistill.folders import hold_folder, sweep
 from geodistill.label.accounts import TileRecord
 from geodistill.label.assemble import LabelRun, assemble
 from geodistill.label.config import LabelSettings
+from geodistill.label.decisions import Decisions, read_decisions, review_account, tiles_to_decide
+from geodistill.label.export import progress_bar
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
 from geodistill.label.labeller import Labeller
 from geodistill.label.ledger import ACCOUNT, Journal, begin, finished_sums, is_finished, refuse_other, still_done
 from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import weights_stamp
-from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
+from geodistill.label.tiles import ImageTask, Item, annotation_files, batches, image_names, plan
 from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 from geodistill.reading import read_object
@@ -131,12 +133,15 @@ def _build(
         done = still_done(out, journal, tasks)
         items = batches(iter(tasks), done, batch)
         reasons = unopened(annotations)
-        if not items and not reasons and is_finished(out, journal):
+        decisions = read_decisions(out)
+        if not (items or reasons or tiles_to_decide(decisions, journal)) and is_finished(out, journal):
             return read_account(out)
         (out / ACCOUNT).unlink(missing_ok=True)
         labeller = Labeller(settings, legend, out.absolute(), work.device, batch)
         _label(labeller, items, work, journal, progress)
-        run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons)
+        _decide(labeller, tasks, decisions, journal, progress)
+        review = review_account(decisions, journal, legend.names)
+        run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons, review)
         account = assemble(run, journal, progress=progress)
         finish_run(out, journal, account)
     return account
@@ -229,6 +234,21 @@ def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: 
             bar.update(sum(len(task.tiles) for task in result.item))
 
 
+def _decide(
+    labeller: Labeller, tasks: Sequence[ImageTask], decisions: Decisions, journal: Journal, progress: bool
+) -> None:
+    """Write the tiles anew that people decided about otherwise than their files have it."""
+    waiting = set(tiles_to_decide(decisions, journal))
+    todo = [
+        (task, tile, name)
+        for task in tasks
+        for name, tile in zip(task.ids(), task.tiles, strict=True)
+        if name in waiting
+    ]
+    for task, tile, name in progress_bar(todo, "deciding", progress):
+        journal.append([labeller.decide(task, tile, journal.read(name), decisions[name])])
+
+
 def unopened(annotations: Annotations) -> dict[str, str]:
     """Say by its key why each image without a size cannot be opened."""
     reasons = {}
@@ -280,6 +300,10 @@ def format_account(account: dict[str, Any], out: Path) -> str:
     for name, entry in account["classes"].items():
         counts = _counts(entry["dropped"], "; dropped ") + _counts(entry["changed"], "; ")
         lines.append(f"  {name:<{width}} {entry['in']:>8} in {entry['labelled']:>8} labelled{counts}")
+    if review := account.get("review"):
+        lines.append(f"{review['decided']} reviewed{_counts(review['verdicts'], ': ')}")
+        if review["not_applied"]:
+            lines.append(f"{review['not_applied']} decisions are of masks that are others now: review them again")
     without = account["annotations_without_image"]
     if without["count"]:
         more = (

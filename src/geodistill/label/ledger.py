@@ -27,6 +27,9 @@ JOURNAL, ABOUT = ".journal.jsonl", "settings.json"
 
 INSTANCES, LEGEND, MANIFEST, ACCOUNT = "instances.json", "legend.yaml", "manifest.parquet", "label.json"
 
+DECISIONS = "decisions.json"
+"""What people decided (`geodistill.label.decisions`): an input of the run that lies in its folder, never removed."""
+
 CHUNK = ".chunk"
 """How many prompts are decoded at once, in the output folder, so that a run which goes on does the same."""
 
@@ -148,7 +151,7 @@ def remove_files(out: Path, record: TileRecord) -> None:
 
 KIND = "label set"
 
-OURS = (ABOUT, ACCOUNT, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, *(f"{name}/*" for name in FOLDERS))
+OURS = (ABOUT, ACCOUNT, DECISIONS, INSTANCES, LEGEND, MANIFEST, JOURNAL, CHUNK, *(f"{name}/*" for name in FOLDERS))
 """What of the folder a run writes."""
 
 _CHANGED = {

@@ -17,6 +17,8 @@ from geodistill.spec import IGNORE_INDEX
 
 EMPTY = "empty mask"
 LEAVES_BOX = "leaves the box"
+DROPPED = "dropped in review"
+IGNORED = "ignored in review"
 CHANGES = ("fell back to the box", "kept one component", "filled holes")
 """What can happen to a mask on its way, in this order."""
 

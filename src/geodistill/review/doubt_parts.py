@@ -1,0 +1,124 @@
+"""How doubtful an object is, in parts that a person sees, each from 0 (none) to 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geodistill.errors import RecipeError
+from geodistill.label.masks import Runs
+from geodistill.label.pixels import Tile
+from geodistill.label.postprocess import CHANGES
+from geodistill.label.records import Box
+from geodistill.label.segmenters.promptable import Embedding, PromptableSegmenter, Prompts
+from geodistill.segmenter import Segmenter
+
+SHIFT = 0.08
+"""Share of a box's side that each of its edges is moved by at most, to see whether the mask stays."""
+
+Instances = Mapping[int, Mapping[str, Any]]
+"""COCO annotations by the index of their box."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why an object may be wrong; parts that were not looked at are ``None``.
+
+    Attributes:
+        score: 1 minus the segmenter's own estimate; 1 where the filled box stands for the mask.
+        fit: 1 minus the IoU of the mask's bounds and the box.
+        jitter: 1 minus the mean IoU of the mask with those of boxes whose edges were moved a little.
+        model: Share of the mask that a trained model takes for another class.
+    """
+
+    score: float
+    fit: float
+    jitter: float | None = None
+    model: float | None = None
+
+    @property
+    def total(self) -> float:
+        """The mean of the parts that are known."""
+        parts = [part for part in (self.score, self.fit, self.jitter, self.model) if part is not None]
+        return sum(parts) / len(parts)
+
+
+def doubt_of(instance: Mapping[str, Any], jitter: float | None = None, model: float | None = None) -> Doubt:
+    """Return how doubtful an object is, from its COCO annotation and what else was measured."""
+    height, width = instance["segmentation"]["size"]
+    left, top, wide, high = instance["annotated_bbox"]
+    box = (max(left, 0), max(top, 0), min(left + wide, width), min(top + high, height))
+    left, top, wide, high = instance["bbox"]
+    score = 1.0 if CHANGES[0] in instance["changed"] else 1 - float(instance["score"])
+    return Doubt(score, 1 - _bounds_iou(box, (left, top, left + wide, top + high)), jitter, model)
+
+
+def _bounds_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+    wide = min(first[2], second[2]) - max(first[0], second[0])
+    high = min(first[3], second[3]) - max(first[1], second[1])
+    common = max(wide, 0) * max(high, 0)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return common / (areas - common) if areas > common else 0.0
+
+
+def jitter_doubts(
+    segmenter: PromptableSegmenter, embedding: Embedding, boxes: Mapping[int, Box], instances: Instances, times: int
+) -> dict[int, float]:
+    """Return of each object 1 minus the mean IoU of its mask with those of ``times`` boxes near its own.
+
+    Every edge moves by up to `SHIFT` of the box's side, drawn anew for each object from its number alone.
+    """
+    names = list(instances)
+    bounds = np.array([boxes[name].hbox for name in names])
+    size = np.tile(bounds[:, 2:] - bounds[:, :2], 2)
+    moves = np.stack([np.random.default_rng([name, 0]).uniform(-SHIFT, SHIFT, (times, 4)) for name in names])
+    frame = np.array((embedding.width, embedding.height) * 2)
+    whole = {name: Runs.from_coco(instances[name]["segmentation"]) for name in names}
+    sums = dict.fromkeys(names, 0.0)
+    for turn in range(times):
+        moved = (bounds + moves[:, turn] * size).clip(0, frame).astype(np.float32)
+        for name, mask in zip(names, segmenter.masks(embedding, Prompts(boxes=moved)), strict=True):
+            sums[name] += _iou(whole[name], mask.runs(embedding.height, embedding.width))
+    return {name: 1 - total / times for name, total in sums.items()}
+
+
+def _iou(first: Runs, second: Runs) -> float:
+    common = first.overlap(second)
+    return common / max(first.area + second.area - common, 1)
+
+
+def class_places(model: Segmenter, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the position of each class in a model's legend, by name; -1 where it has none.
+
+    Raises:
+        RecipeError: The model knows none of the classes.
+    """
+    names = model.spec.legend.names
+    places = np.array([names.index(name) if name in names else -1 for name in classes])
+    if (places < 0).all():
+        raise RecipeError(
+            f"a model of {', '.join(names[:5])} for labels of {', '.join(classes[:5])}", "one class in common at least"
+        )
+    return places
+
+
+def model_doubts(
+    model: Segmenter, places: NDArray[np.int64], tile: Tile, instances: Instances
+) -> dict[int, float | None]:
+    """Return of each object the share of its mask that a model takes for another class; of unknown ones ``None``.
+
+    Raises:
+        DataError: The image has other bands than the model.
+    """
+    classes = model.predict(tile.pixels, valid=tile.valid).classes
+    doubts: dict[int, float | None] = {}
+    for name, instance in instances.items():
+        place = int(places[instance["mask_value"]])
+        crop = Runs.from_coco(instance["segmentation"]).crop()
+        other = classes[crop.place][crop.pixels] != place
+        doubts[name] = float(other.mean()) if place >= 0 and other.size else None
+    return doubts

@@ -1,0 +1,116 @@
+"""A label set as a review reads it: the objects as the segmenter made them, their boxes, where their pixels are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geodistill.errors import DataError
+from geodistill.label.config import LabelSettings
+from geodistill.label.decisions import original_instances, read_decisions
+from geodistill.label.formats.detection import read_boxes
+from geodistill.label.ledger import ABOUT, ACCOUNT, JOURNAL, Journal
+from geodistill.label.records import Box, boxes_in
+from geodistill.label.tiles import ImageTask, TileId, TileTask, annotation_files, image_names, plan
+from geodistill.reading import read_object
+from geodistill.spec import Legend
+
+Stamp = tuple[tuple[int, int], ...]
+"""Size and time of change of the files that a review stands on."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenLabels:
+    """A finished folder of ``label build``, with all that is needed to look at its objects.
+
+    Attributes:
+        folder: The folder.
+        settings: What it was made by.
+        legend: Its classes.
+        tiles: Image and tile by what identifies them.
+    """
+
+    folder: Path
+    settings: LabelSettings
+    legend: Legend
+    tiles: dict[TileId, tuple[ImageTask, TileTask]]
+
+    def objects(self) -> Iterator[tuple[TileId, dict[int, Any]]]:
+        """Yield of each tile its objects as the segmenter made them, by the index of their box.
+
+        Raises:
+            DataError: The folder holds tiles that are not of its settings.
+        """
+        decisions = read_decisions(self.folder)
+        with Journal(self.folder) as journal:
+            for name in journal.tiles():
+                if name not in self.tiles:
+                    raise self._changed_error()
+                yield name, dict(original_instances(journal.read(name), decisions.get(name, ())))
+
+    def boxes(self, name: TileId) -> dict[int, Box]:
+        """Return the boxes of a tile in its frame, by index."""
+        _, tile = self.tiles[name]
+        return {box.index: box for box in boxes_in(tile.boxes, tile.window, self.settings.share)}
+
+    def stamp(self) -> Stamp:
+        """Return what the folder's files are now.
+
+        Raises:
+            DataError: One is gone.
+        """
+        try:
+            stats = [(self.folder / name).stat() for name in (JOURNAL, ABOUT, ACCOUNT)]
+        except OSError as error:
+            raise self._changed_error() from error
+        return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
+
+    def _changed_error(self) -> DataError:
+        return changed_error(self.folder)
+
+
+def changed_error(folder: Path) -> DataError:
+    """Return the error that says that labels changed under a review."""
+    return DataError(
+        f"{folder} changed under its review",
+        "labels that stay as they are meanwhile",
+        f"all decisions are kept: finish it with 'geodistill label build --resume', then 'geodistill review {folder}'",
+    )
+
+
+def open_labels(folder: Path | str, *, progress: bool = False) -> OpenLabels:
+    """Open a label set for a review.
+
+    Raises:
+        DataError: The folder holds no finished set, or the annotations or images it was made of are others now.
+    """
+    folder = Path(folder)
+    if not all((folder / name).is_file() for name in (ACCOUNT, ABOUT, JOURNAL)):
+        raise DataError(f"no finished label set at {folder}", "the folder of a finished 'label build'")
+    about = read_object(folder / ABOUT)
+    settings = LabelSettings.from_dict(about, folder / ABOUT)
+    annotations = read_boxes(
+        settings.format,
+        settings.boxes,
+        settings.images,
+        categories=settings.classes,
+        keep_difficult=settings.keep_difficult,
+        category_field=settings.category_field,
+        progress=progress,
+    )
+    for name, now in (("annotations", annotation_files(annotations)), ("image_names", image_names(annotations))):
+        if about.get(name) != now:
+            what = "annotations" if name == "annotations" else "images"
+            raise DataError(
+                f"the {what} that {folder} was made of are others now",
+                f"{settings.boxes if name == 'annotations' else settings.images} as it was",
+                "label them into another folder",
+            )
+    tiles = {
+        name: (task, tile)
+        for task in plan(annotations, settings.tile, settings.overlap)
+        for name, tile in zip(task.ids(), task.tiles, strict=True)
+    }
+    return OpenLabels(folder, settings, settings.legend(annotations.categories), tiles)

@@ -1,0 +1,57 @@
+"""Every object of a review gets its doubts and its place: a random sample first, then the worst."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from geodistill.errors import RecipeError
+from geodistill.label.export import progress_bar
+from geodistill.label.tiles import TileId
+from geodistill.review.decision_store import DecisionStore, Row, own_json
+from geodistill.review.doubt_parts import Doubt, class_places, doubt_of, jitter_doubts, model_doubts
+from geodistill.review.open_labels import OpenLabels
+from geodistill.review.prompting import Prompter, tile_pixels
+from geodistill.segmenter import Segmenter
+
+
+def rank_objects(
+    labels: OpenLabels,
+    store: DecisionStore,
+    *,
+    sample: int,
+    jitter: int = 0,
+    model: Segmenter | None = None,
+    progress: bool = False,
+) -> None:
+    """Measure the doubts of all objects, and order these.
+
+    What the segmenter says about boxes moved a little is measured once and kept; a model is asked each time.
+
+    Raises:
+        RecipeError: A number makes no sense, or the model knows none of the classes.
+        DataError: An image cannot be read, or the segmenter is not at hand.
+    """
+    if sample < 0 or jitter < 0:
+        raise RecipeError(f"sample {sample}, jitter {jitter}", "0 or more")
+    places = None if model is None else class_places(model, labels.legend.names)
+    prompter = Prompter(labels)
+    doubts: dict[int, Doubt] = {}
+    for name, rows in progress_bar(list(_by_tile(store.all_objects())), "doubts", progress):
+        instances = {row["box"]: own_json(row["original"]) for row in rows}
+        shaken = {row["box"]: row["jitter"] for row in rows}
+        others = {row["box"]: row["model"] for row in rows}
+        left = {box: instances[box] for box, known in shaken.items() if known is None}
+        if jitter and left:
+            embedding = prompter.embed(name)
+            shaken |= jitter_doubts(prompter.segmenter, embedding, labels.boxes(name), left, jitter)
+        if model is not None and places is not None:
+            others |= model_doubts(model, places, tile_pixels(labels, name), instances)
+        doubts |= {row["id"]: doubt_of(instances[row["box"]], shaken[row["box"]], others[row["box"]]) for row in rows}
+    store.rank(doubts, sample)
+
+
+def _by_tile(rows: list[Row]) -> Iterator[tuple[TileId, list[Row]]]:
+    ordered = sorted(rows, key=lambda row: (row["key"], row["row"], row["col"], row["box"]))
+    for tile, group in groupby(ordered, key=lambda row: TileId(row["key"], row["row"], row["col"])):
+        yield tile, list(group)

@@ -59,6 +59,11 @@ async function refresh() {
   list.resize(state.total, state.classes);
 }
 
+// Nobody waits for figures: the next key is taken as soon as its object is there.
+function refreshSoon() {
+  refresh().catch((error) => say(error.message, true));
+}
+
 function fact(name, ...parts) {
   const term = document.createElement('dt'), value = document.createElement('dd');
   term.textContent = name;
@@ -83,7 +88,7 @@ function showFacts() {
     fact(name, meter, value.toFixed(2));
   }
   if (current.changed.length) fact('Changed', current.changed.join(', '));
-  if (current.by) fact('Decided', `${current.verdict}, by ${current.by}`);
+  if (current.verdict !== 'undecided') fact('Decided', `${current.verdict}, by ${current.by}`);
 }
 
 function draw() {
@@ -107,6 +112,7 @@ function draw() {
     $('point').setAttribute('cy', point[1]);
   }
   $('picture').classList.toggle('prompting', prompting !== null);
+  $('prompting').hidden = prompting === null;
   $('picture').setAttribute('aria-label', `${state.classes[current.class].name} in ${current.image}, ${current.verdict}`);
 }
 
@@ -130,7 +136,7 @@ function show(object) {
 
 async function goOn() {
   show(await ask('next', { behind: current ? current.place : -1 }));
-  await refresh();
+  refreshSoon();
 }
 
 async function openPlace(place) {
@@ -143,9 +149,10 @@ async function openPlace(place) {
 async function decide(verdict) {
   const about = { id: current.id, verdict, last: current.last };
   await ask('decide', about);
-  list.update(current.place, verdict);
-  say(`${current.place + 1}: ${verdict}`);
+  const { place } = current;
+  list.update(place, verdict);
   await goOn();
+  if (current) say(`${place + 1}: ${verdict}`);
 }
 
 async function undo() {
@@ -157,7 +164,7 @@ async function undo() {
   list.update(object.place, object.verdict);
   show(object);
   say(`Taken back: ${object.place + 1}`);
-  await refresh();
+  refreshSoon();
 }
 
 async function redraw() {

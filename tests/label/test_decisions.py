@@ -1,0 +1,163 @@
+"""Decisions of people in a label set: what they do to masks and accounts, and that no later run forgets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detection_sets import contents, make_detection_set, settings_of
+from geodistill.errors import DataError, GeodistillWarning
+from geodistill.label.config import LabelSettings
+from geodistill.label.decisions import Decision, read_decisions, write_decisions
+from geodistill.label.labelling import build
+from geodistill.label.ledger import DECISIONS, Journal
+from geodistill.label.masks import Runs
+from geodistill.label.tiles import TileId
+from geodistill.spec import IGNORE_INDEX
+from reviewed import make_labels
+
+FIRST = TileId("scene_0", 0, 0)
+
+
+def made(labels: Path) -> dict[int, dict[str, Any]]:
+    """Return the objects of the first image, by box."""
+    with Journal(labels) as journal:
+        return {one["box"]: one for one in journal.read(FIRST).instances}
+
+
+def decision(labels: Path, box: int, verdict: Any, **about: Any) -> Decision:
+    return Decision(FIRST, box, verdict, "Ada", "2026-01-02T03:04:05+00:00", made(labels)[box], **about)
+
+
+def pixels(instance: dict[str, Any]) -> np.ndarray[Any, Any]:
+    crop, full = Runs.from_coco(instance["segmentation"]).crop(), np.zeros((60, 80), bool)
+    full[crop.place] = crop.pixels
+    return full
+
+
+def mask_file(labels: Path) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(labels / "gray/scene_0.png"))
+
+
+def test_each_verdict_does_to_the_masks_what_it_says(tmp_path: Path) -> None:
+    settings, labels = make_labels(tmp_path, segmenter="grabcut")
+    untouched, before, was = contents(labels), mask_file(labels), made(labels)
+    redrawn = np.zeros((60, 80), bool)
+    redrawn[2:5, 3:9] = True
+    mask = Runs.of(redrawn, 0, 0, 60, 80).to_coco()
+    decided = [decision(labels, 0, "drop"), decision(labels, 1, "ignore"), decision(labels, 2, "box")]
+    write_decisions(labels, [*decided, decision(labels, 3, "prompt", mask=mask, score=0.5)])
+    account = build(settings, labels, resume=True)
+
+    now = mask_file(labels)
+    place = {box: pixels(one) for box, one in was.items()}
+    assert (before[place[0]] != 0).all()
+    assert (now[place[0]] == 0).all(), "where a person sees no object, there is background"
+    assert (now[place[1]] == IGNORE_INDEX).all(), "what nobody can tell is learnt as nothing"
+    left, top, wide, high = (int(v) for v in was[2]["annotated_bbox"])
+    assert (now[top : top + high, left : left + wide] == was[2]["mask_value"]).all()
+    assert (now[redrawn] == was[3]["mask_value"]).all()
+    assert (now[place[3] & ~redrawn] == 0).all()
+
+    entries = [o for o in json.loads((labels / "instances.json").read_text())["annotations"] if o["image_id"] == 1]
+    assert [(one["box"], one["reviewed"]["verdict"], one["reviewed"]["by"]) for one in entries] == [
+        (2, "box", "Ada"),
+        (3, "prompt", "Ada"),
+    ]
+    assert [one["score"] for one in entries] == [1.0, 0.5]
+    assert account["boxes"] == {"in": 12, "labelled": 10, "dropped": {"dropped in review": 1, "ignored in review": 1}}
+    assert account["review"]["verdicts"] == {"accept": 0, "drop": 1, "box": 1, "prompt": 1, "ignore": 1}
+    assert account["review"]["reviewers"] == {"Ada": 4}
+    assert sum(sum(each.values()) for each in account["review"]["classes"].values()) == 4
+
+    # Taken back, all is as it was, to the byte, but for the record that somebody looked.
+    write_decisions(labels, [Decision(**vars(one) | {"verdict": "undecided", "mask": None, "score": None})
+                             for one in read_decisions(labels)[FIRST]])  # fmt: skip
+    account = build(settings, labels, resume=True)
+    assert "review" not in account
+    again = contents(labels)
+    assert {name for name in again if again[name] != untouched.get(name)} == {DECISIONS, ".journal.jsonl"}
+
+
+def test_a_later_run_keeps_decisions(tmp_path: Path) -> None:
+    settings, labels = make_labels(tmp_path)
+    write_decisions(labels, [decision(labels, 0, "drop"), decision(labels, 1, "accept")])
+    account = build(settings, labels, resume=True)
+    decided = contents(labels)
+    assert build(settings, labels, resume=True) == account
+    assert contents(labels) == decided
+    (labels / "gray/scene_0.png").unlink()
+    with pytest.warns(GeodistillWarning, match="labelled again"):
+        assert build(settings, labels, resume=True) == account
+    assert contents(labels) == decided
+    # A run that was killed between the decisions and their masks: the journal knows nothing of them.
+    (labels / ".journal.jsonl").write_bytes(b"")
+    assert build(settings, labels, resume=True) == account
+    assert contents(labels) == decided
+
+
+def test_a_decision_about_another_mask_is_not_applied_and_counted(tmp_path: Path) -> None:
+    settings, labels = make_labels(tmp_path)
+    other = decision(labels, 0, "drop")
+    changed = {**other.original, "score": 0.125}
+    write_decisions(labels, [Decision(**vars(other) | {"original": changed}), decision(labels, 1, "drop")])
+    account = build(settings, labels, resume=True)
+    assert (account["review"]["decided"], account["review"]["not_applied"]) == (1, 1)
+    assert 0 in made(labels)
+
+
+def test_a_tile_without_any_object_left_comes_back_with_its_image(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", height=60, width=60, objects=2)
+    settings = settings_of(source, tile=60)
+    labels = tmp_path / "labels"
+    build(settings, labels)
+    before = contents(labels)
+    decided = [decision(labels, box, "drop") for box in made(labels)]
+    write_decisions(labels, decided)
+    build(settings, labels, resume=True)
+    assert not (labels / "images/scene_0_00000_00000.png").exists()
+    write_decisions(labels, [Decision(**vars(one) | {"verdict": "accept"}) for one in decided])
+    build(settings, labels, resume=True)
+    after = contents(labels)
+    assert {k: after[k] for k in before if k.split("/")[0] in ("gray", "color", "images")} == {
+        k: before[k] for k in before if k.split("/")[0] in ("gray", "color", "images")
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format_version": 9, "decisions": []}', "format version 9"),
+        ("[]", "format version None"),
+        ('{"format_version": 1, "decisions": [{"key": "scene_0"}]}', "decisions as 'geodistill review"),
+        ('{"format_version": 1, "decisions": [{"verdict": "prompt"}]}', "decisions as 'geodistill review"),
+        ('{"format_version": 1, "decisions": 7}', "decisions as 'geodistill review"),
+        ("{", "not JSON"),
+    ],
+)
+def test_a_malformed_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / DECISIONS).write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_decisions(tmp_path)
+
+
+def test_a_mask_that_is_none_of_the_tile_is_refused(tmp_path: Path) -> None:
+    settings, labels = make_labels(tmp_path)
+    far = {"size": [6000, 8000], "counts": "0"}
+    write_decisions(labels, [decision(labels, 0, "prompt", mask=far, score=0.5)])
+    with pytest.raises(DataError):
+        build(settings, labels, resume=True)
+
+
+def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, classes=("a", "b"), colours=((1, 2, 3), (4, 5, 6)), bands=(1, 2, 3), tile=64)
+    assert LabelSettings.from_dict(json.loads(json.dumps(settings.to_dict())), "settings.json").to_dict() == (
+        settings.to_dict()
+    )
+    with pytest.raises(DataError, match="settings.json"):
+        LabelSettings.from_dict({"images": 3}, "settings.json")

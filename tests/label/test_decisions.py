@@ -159,5 +159,5 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert LabelSettings.from_dict(json.loads(json.dumps(settings.to_dict())), "settings.json").to_dict() == (
         settings.to_dict()
     )
-    with pytest.raises(DataError, match="settings.json"):
+    with pytest.raises(DataError, match=r"settings\.json"):
         LabelSettings.from_dict({"images": 3}, "settings.json")

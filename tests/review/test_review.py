@@ -118,7 +118,7 @@ def test_nothing_is_lost_where_labels_change(tmp_path: Path) -> None:
         assert status == 400
         assert "changed under its review" in answer["error"]
         assert "label build --resume" in answer["error"]
-    with pytest.warns(match="label.json is not as it was written"):
+    with pytest.warns(match=r"label.json is not as it was written"):
         build(settings, labels, resume=True)
     with open_review(labels, ReviewOptions()) as (session, sync):
         assert (sync.new, sync.gone, sync.back) == (0, 0, 0)
@@ -201,7 +201,7 @@ def test_a_file_of_another_version_or_kind(labels: Path, tmp_path: Path) -> None
 def test_annotations_that_are_others_now(tmp_path: Path) -> None:
     settings, labels = make_labels(tmp_path)
     settings.boxes.write_text(settings.boxes.read_text().replace('"iscrowd": 0', '"iscrowd":  0', 1))
-    with pytest.raises(DataError, match="annotations that .* are others now"), open_review(labels, ReviewOptions()):
+    with pytest.raises(DataError, match=r"annotations that .* are others now"), open_review(labels, ReviewOptions()):
         pass
 
 

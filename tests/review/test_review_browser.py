@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -44,7 +43,7 @@ def hostile_labels(folder: Path) -> Path:
     data = read_coco(source)
     data["categories"][0]["name"] = HOSTILE
     data["images"][0]["file_name"] = FILE_NAME
-    os.rename(source / "images/scene_0.png", source / "images" / FILE_NAME)
+    (source / "images/scene_0.png").rename(source / "images" / FILE_NAME)
     write_boxes(source, data)
     build(settings_of(source, background="sea"), folder / "labels")
     return folder / "labels"

@@ -311,6 +311,7 @@ LABEL_VERBS: Verbs = {
         "geodistill.cli.label_sets:stats",
     ),
     "export": ("a label set as YOLO segmentation or in SAMRS's form", "geodistill.cli.label_sets:export"),
+    "next": ("which tiles to label next: unsure, unlike the others, weak classes", "geodistill.cli.review:next_tiles"),
     "ablate": ("prompts compared against true masks", "geodistill.cli.label:ablate"),
 }
 

@@ -1,13 +1,14 @@
-"""``geodistill review``."""
+"""``geodistill review`` and ``geodistill label next``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from geodistill.cli.arguments import DEVICE, MODEL, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import DEVICE, MANIFEST, MODEL, VerbParser, parse, refuse_idle
 from geodistill.cli.shared import print_result
 from geodistill.errors import RecipeError
+from geodistill.outputs import check_outputs, check_suffix
 
 
 def review_parser() -> VerbParser:
@@ -58,3 +59,58 @@ def review(argv: Sequence[str]) -> None:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def next_tiles_parser() -> VerbParser:
+    """Return the parser of ``label next``."""
+    parser = VerbParser(
+        "label next",
+        "Which tiles to label next: those that a trained model is unsure of or sees weak classes in, and that are"
+        " unlike what is labelled and each other. Writes a list, and a GeoPackage where images are georeferenced.",
+        "geodistill label next town/images --model runs/town --labelled labelled --out next.csv",
+        typed=["images"],
+    )
+    add = parser.add_group("input")
+    add("--images", "folders and files of images", required=True, nargs="+", metavar="IMAGES")
+    add("--model", MODEL, required=True)
+    add("--labelled", f"what is labelled already, {MANIFEST}", otherwise="nothing")
+    add("--count", "tiles to choose", type=int, default=20)
+    add("--tile", "side of the tiles in pixels", type=int, otherwise="the model's")
+    add("--weak", "classes that the model is weak at", nargs="+", metavar="CLASS", otherwise="none")
+    add("--encoder", "in whose features tiles are compared, such as a teacher's", otherwise="the model's own")
+    weights = "its weights: pretrained, or a file"
+    add("--encoder-weights", weights, otherwise="pretrained")
+    add = parser.add_group("output")
+    add("--out", "the list, .csv; the GeoPackage lies beside it", required=True)
+    add.switch("--json", "print JSON")
+    return parser
+
+
+def next_tiles(argv: Sequence[str]) -> None:
+    """Choose tiles to label."""
+    parser = next_tiles_parser()
+    args = parse(parser, argv)
+    if args.encoder is None:
+        refuse_idle(parser, args, ["--encoder-weights"], "without --encoder")
+    check_suffix(args.out, (".csv",))
+    from geodistill.review.next_files import next_files, write_next
+    from geodistill.review.next_tiles import NextOptions, choose_next
+    from geodistill.segmenter import Segmenter
+
+    check_outputs(next_files(args.out), [*args.images, args.model, *([args.labelled] if args.labelled else [])])
+    encoder = None
+    if args.encoder is not None:
+        from geodistill.nn.encoders import build_encoder
+
+        encoder = build_encoder(args.encoder, weights=args.encoder_weights or "pretrained").eval()
+    options = NextOptions(args.count, args.tile, tuple(args.weak or ()), args.labelled, encoder)
+    result = choose_next(args.images, Segmenter.load(args.model), options, progress=True)
+    files, placed = write_next(result.tiles, args.out)
+    count = len(result.tiles)
+    lines = [f"{', '.join(map(str, files))}: {count} of {result.candidates} tiles"]
+    if result.too_empty:
+        lines.append(f"{result.too_empty} tiles have data in less than half of their pixels, and are left out")
+    if placed < count:
+        lines.append(f"{count - placed} of them are not georeferenced, and in the list alone")
+    summary = {"files": [str(file) for file in files], "tiles": count, "candidates": result.candidates}
+    print_result(args.json, summary | {"too_empty": result.too_empty, "georeferenced": placed}, "\n".join(lines))

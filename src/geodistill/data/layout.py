@@ -77,12 +77,12 @@ def find_pairs(
     folders = [p if p.is_dir() else p.parent for p in (*images, *masks)]
     layout = PairedFiles(base=Path(os.path.commonpath(folders)))
     for image_place, mask_place in places:
-        files = _rasters(image_place)
+        files = image_files(image_place)
         if mask_place is None:
             candidates = [f for f in files if _is_mask_name(f, files)]
             files = [f for f in files if f not in set(candidates)]
         else:
-            candidates = _rasters(mask_place)
+            candidates = image_files(mask_place)
         if mask_place is not None and image_place.is_file() and mask_place.is_file():
             pairs: list[tuple[Path, Path | None]] = [(image_place, mask_place)]
         else:
@@ -110,7 +110,8 @@ def no_pair_error(layout: PairedFiles, images: Sequence[Path]) -> DataError:
     )
 
 
-def _rasters(place: Path) -> list[Path]:
+def image_files(place: Path) -> list[Path]:
+    """Return the images below a folder, hidden ones left out; of a file, that file."""
     if place.is_file():
         return [place]
     files = [f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
@@ -136,11 +137,11 @@ def _nests(root: Path, beside: bool) -> list[tuple[Path, Path | None]]:
 
 def _masks_beside(folder: Path) -> Path | None:
     """Return the folder of masks beside one of images that has none of its own."""
-    files = _rasters(folder)
+    files = image_files(folder)
     if folder.name.lower() not in IMAGE_FOLDERS or any(_is_mask_name(file, files) for file in files):
         return None
     below = {f.name.lower(): f for f in sorted(folder.parent.iterdir()) if f.is_dir()}
-    return next((below[name] for name in MASK_FOLDERS if name in below and _rasters(below[name])), None)
+    return next((below[name] for name in MASK_FOLDERS if name in below and image_files(below[name])), None)
 
 
 def _is_mask_name(file: Path, files: Sequence[Path]) -> bool:

@@ -34,11 +34,7 @@ def feature_heat(model: Segmenter | Encoder, image: NDArray[np.float32]) -> NDAr
     """
     pixels = torch.from_numpy(image)[None]
     with torch.no_grad():
-        if isinstance(model, Encoder):
-            mean, std = (torch.tensor(each).view(-1, 1, 1) for each in model.pretrained_statistics)
-            features = model((pixels[:, : len(mean)] - mean) / std)[-1]
-        else:
-            features = _last_map(model, pixels)[0]
+        features = encoder_map(model, pixels) if isinstance(model, Encoder) else last_map(model, pixels)[0]
     return _scaled(features.norm(dim=1, keepdim=True), image.shape[1:])
 
 
@@ -57,7 +53,7 @@ def class_activation(model: Segmenter, image: NDArray[np.float32], index: int) -
         RecipeError: The model has no encoder.
     """
     with torch.enable_grad():
-        features, logits = _last_map(model, torch.from_numpy(image)[None].requires_grad_())
+        features, logits = last_map(model, torch.from_numpy(image)[None].requires_grad_())
         (gradient,) = torch.autograd.grad(logits[:, index].sum(), features)
     heat = F.relu((gradient.mean((2, 3), keepdim=True) * features).sum(1, keepdim=True))
     return _scaled(heat.detach(), image.shape[1:])
@@ -69,11 +65,22 @@ def overlay(picture: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np
     return np.asarray((1 - SHARE) * picture + SHARE * coloured, np.uint8)
 
 
-def _last_map(model: Segmenter, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the last map of a model's encoder ``(1, C, h, w)`` and its logits ``(1, K, H, W)``."""
+def encoder_map(encoder: Encoder, pixels: Tensor) -> Tensor:
+    """Return the last map ``(B, C, h, w)`` of images in sensor units, whose first bands are put in its statistics."""
+    mean, std = (torch.tensor(each).view(-1, 1, 1) for each in encoder.pretrained_statistics)
+    last: Tensor = encoder((pixels[:, : len(mean)] - mean) / std)[-1]
+    return last
+
+
+def last_map(model: Segmenter, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the last map of a model's encoder ``(1, C, h, w)`` and its logits ``(1, K, H, W)``.
+
+    Raises:
+        RecipeError: The model has no encoder.
+    """
     encoder = getattr(model.network.network, "encoder", None)
     if not isinstance(encoder, nn.Module):
-        raise RecipeError(f"a heat map of {model.name}", "a network with an encoder")
+        raise RecipeError(f"features of {model.name}", "a network with an encoder")
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, given: Any, maps: list[Tensor]) -> None:

@@ -21,7 +21,7 @@ from geodistill.folders import claim_files
 from geodistill.label.decisions import Decision, Decisions, Verdict
 from geodistill.label.tiles import TileId
 from geodistill.reading import parse_json
-from geodistill.review.doubt_parts import Doubt
+from geodistill.review.doubt_parts import ObjectDoubt
 from geodistill.review.share_of_good import GoodShare, good_share
 
 FOLDER, FILE, KIND = "review", "review.sqlite", "label review"
@@ -105,12 +105,8 @@ class DecisionStore:
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
-                try:
+                with self._db:  # commits, or rolls back where anything goes wrong
                     yield self._db
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
             except sqlite3.DatabaseError as error:
                 raise self._error(error) from error
 
@@ -164,7 +160,7 @@ class DecisionStore:
                     mask = None if each.mask is None else json.dumps(each.mask)
                     _append(db, row["id"], each.verdict, mask, each.score, each.by, None, None, at=each.at)
 
-    def rank(self, doubts: Mapping[int, Doubt], sample: int) -> None:
+    def rank(self, doubts: Mapping[int, ObjectDoubt], sample: int) -> None:
         """Write down doubts, by the numbers of objects, and order all: a random sample first, then the worst.
 
         The sample are the ``sample`` objects with the least of a number that follows from their place alone, so that

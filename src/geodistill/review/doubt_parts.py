@@ -25,7 +25,7 @@ Instances = Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Doubt:
+class ObjectDoubt:
     """Why an object may be wrong; parts that were not looked at are ``None``.
 
     Attributes:
@@ -47,14 +47,14 @@ class Doubt:
         return sum(parts) / len(parts)
 
 
-def doubt_of(instance: Mapping[str, Any], jitter: float | None = None, model: float | None = None) -> Doubt:
+def doubt_of(instance: Mapping[str, Any], jitter: float | None = None, model: float | None = None) -> ObjectDoubt:
     """Return how doubtful an object is, from its COCO annotation and what else was measured."""
     height, width = instance["segmentation"]["size"]
     left, top, wide, high = instance["annotated_bbox"]
     box = (max(left, 0), max(top, 0), min(left + wide, width), min(top + high, height))
     left, top, wide, high = instance["bbox"]
     score = 1.0 if CHANGES[0] in instance["changed"] else 1 - float(instance["score"])
-    return Doubt(score, 1 - _bounds_iou(box, (left, top, left + wide, top + high)), jitter, model)
+    return ObjectDoubt(score, 1 - _bounds_iou(box, (left, top, left + wide, top + high)), jitter, model)
 
 
 def _bounds_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:

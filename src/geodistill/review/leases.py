@@ -33,7 +33,7 @@ class Leases:
         self._leases: dict[int, Lease] = {}
 
     def take(self, numbers: Iterable[int], client: str, reviewer: str) -> int | None:
-        """Give a browser the first of some objects that no other one shows; ``None`` where there is none."""
+        """Lease to a browser the first of some objects that no other one shows; ``None`` where there is none."""
         with self._lock:
             self._sweep()
             number = next((n for n in numbers if self._leases.get(n) is None or self._leases[n].client == client), None)

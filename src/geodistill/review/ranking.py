@@ -9,7 +9,7 @@ from geodistill.errors import RecipeError
 from geodistill.label.export import progress_bar
 from geodistill.label.tiles import TileId
 from geodistill.review.decision_store import DecisionStore, Row, own_json
-from geodistill.review.doubt_parts import Doubt, class_places, doubt_of, jitter_doubts, model_doubts
+from geodistill.review.doubt_parts import ObjectDoubt, class_places, doubt_of, jitter_doubts, model_doubts
 from geodistill.review.open_labels import OpenLabels
 from geodistill.review.prompting import Prompter, tile_pixels
 from geodistill.segmenter import Segmenter
@@ -36,7 +36,7 @@ def rank_objects(
         raise RecipeError(f"sample {sample}, jitter {jitter}", "0 or more")
     places = None if model is None else class_places(model, labels.legend.names)
     prompter = Prompter(labels)
-    doubts: dict[int, Doubt] = {}
+    doubts: dict[int, ObjectDoubt] = {}
     for name, rows in progress_bar(list(_by_tile(store.all_objects())), "doubts", progress):
         instances = {row["box"]: own_json(row["original"]) for row in rows}
         shaken = {row["box"]: row["jitter"] for row in rows}

@@ -71,10 +71,10 @@ class ReviewServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-Question = Mapping[str, Any]
+PageRequest = Mapping[str, Any]
 
 
-def _answers(session: ReviewSession) -> Mapping[str, Callable[[Question], Any]]:
+def _answers(session: ReviewSession) -> Mapping[str, Callable[[PageRequest], Any]]:
     """Return what answers each question; a missing part of one is a KeyError, another form a TypeError."""
     return {
         "state": lambda q: session.state(str(q["client"])),

@@ -1,0 +1,106 @@
+"""Which tiles to label next: unsure ones that are unlike each other and what is labelled, as list and GeoPackage."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import torch
+from rasterio.transform import from_origin
+
+from factories import make_picture, make_raster
+from geodistill.cli import main
+from geodistill.methods.supervised.network import SupervisedNetwork
+from geodistill.raster import Grid, Window
+from geodistill.review.next_tiles import NextTile, spread
+from geodistill.segmenter import Segmenter
+from tiny import tiny_spec
+
+
+def tile_of(angle: float, uncertainty: float, weak: float = 0.0) -> NextTile:
+    features = np.array((np.cos(angle), np.sin(angle)), np.float32)
+    return NextTile(Path(f"{angle}"), Window(0, 0, 8, 8), Grid(8, 8), uncertainty, weak, features)
+
+
+def test_tiles_are_unsure_and_unlike_each_other() -> None:
+    tiles = [tile_of(0, 0.9), tile_of(0.01, 0.8), tile_of(1.5, 0.3), tile_of(3.1, 0.2), tile_of(1.4, 0.2, weak=0.2)]
+    chosen = spread(tiles, [], 3)
+    # 0.9 is the most unsure; 0.2 x (1 - cos 3.1) = 0.4 is the most that is left; then 0.4 x (1 - cos 1.4) = 0.33
+    # against 0.3 x (1 - cos 1.5) = 0.28 and 0.8 x (1 - cos 0.01) = 0.
+    assert [tiles.index(next(t for t in tiles if t.image == one.image)) for one in chosen] == [0, 3, 4]
+    assert chosen[0].distance is None
+    assert chosen[1].distance == pytest.approx(1 - np.cos(3.1), abs=1e-5)
+    labelled = [tile_of(0, 0).features]
+    assert spread(tiles, labelled, 1)[0].image == tiles[3].image, "what is like labelled tiles comes last"
+    assert len(spread(tiles, [], 99)) == 5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    arguments = {"architecture": "unet", "encoder": "test_resnet"}
+    network = SupervisedNetwork(3, 3, **arguments)
+    folder = tmp_path_factory.mktemp("model") / "segmenter"
+    Segmenter.from_network("supervised", arguments, tiny_spec(std=60.0), network.state_dict(), 64, {}).save(folder)
+    return folder
+
+
+def test_the_command_writes_list_and_squares(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (3, 128, 130)).astype(np.uint8)
+    images = tmp_path / "images"
+    make_raster(images / "a.tif", pixels=pixels, transform=from_origin(500_000, 40_000, 0.5, 0.5))
+    make_picture(images / "b.png", np.moveaxis(pixels[:, :64, :64], 0, -1))
+    out = tmp_path / "next.csv"
+    command = ["label", "next", str(images), "--model", str(model), "--out", str(out), "--count", "7"]
+    assert main([*command, "--weak", "c1", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["tiles"], summary["candidates"], summary["georeferenced"]) == (7, 7, 6)
+    rows = list(csv.DictReader(out.open()))
+    assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, 8)]
+    assert {(row["row"], row["col"]) for row in rows if row["image"].endswith("a.tif")} == {
+        (row, col) for row in ("0", "64") for col in ("0", "64", "66")
+    }
+    assert all(0 < float(row["uncertainty"]) <= 1 for row in rows)
+    squares = geopandas.read_file(tmp_path / "next.gpkg")
+    assert squares.crs == "EPSG:4326"
+    for row, square in zip([row for row in rows if row["lon"]], squares.geometry, strict=True):
+        assert square.centroid.x == pytest.approx(float(row["lon"]), abs=1e-6)
+    metres = squares.to_crs("EPSG:32636").area
+    assert metres.to_numpy() == pytest.approx(np.full(6, 32.0**2), rel=2e-3)
+
+    assert (
+        main(["data", "scan", "--images", str(images / "a.tif"), "--unlabelled", "--out", str(tmp_path / "m.parquet")])
+        == 0
+    )
+    alone = tmp_path / "alone.csv"
+    command[-3] = str(alone)
+    capsys.readouterr()
+    assert main([*command, "--labelled", str(tmp_path / "m.parquet")]) == 0
+    assert "1 of them are not georeferenced, and in the list alone" in capsys.readouterr().out
+    assert not alone.with_suffix(".gpkg").exists()
+    assert [Path(row["image"]).name for row in csv.DictReader(alone.open())] == ["b.png"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--weak", "boat"], "unknown class 'boat'"),
+        (["--count", "0"], "0 tiles"),
+        (["--encoder-weights", "x.pt"], "without --encoder"),
+        (["--out", "next.txt"], "a name that ends in .csv"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    make_picture(tmp_path / "images/b.png", np.zeros((64, 64, 3), np.uint8))
+    command = ["label", "next", str(tmp_path / "images"), "--model", str(model), "--out", str(tmp_path / "n.csv")]
+    assert main([*command, *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

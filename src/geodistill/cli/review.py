@@ -67,7 +67,7 @@ def next_tiles_parser() -> VerbParser:
         "label next",
         "Which tiles to label next: those that a trained model is unsure of or sees weak classes in, and that are"
         " unlike what is labelled and each other. Writes a list, and a GeoPackage where images are georeferenced.",
-        "geodistill label next town/images --model runs/town --labelled labelled --out next.csv",
+        "geodistill label next town/unlabelled --model runs/town --labelled labelled --out next.csv",
         typed=["images"],
     )
     add = parser.add_group("input")

@@ -167,8 +167,8 @@ def _look(pixels: NDArray[np.generic], model: Segmenter, encoder: Encoder | None
     """Return the features of a tile, of length 1, and the probabilities ``(K, H, W)`` of its classes."""
     image = torch.from_numpy(np.nan_to_num(pixels.astype(np.float32)))[None]
     with torch.no_grad():
-        own, logits = last_map(model, image)
-        features = own if encoder is None else encoder_map(encoder, image)
+        last, logits = last_map(model, image)
+        features = last if encoder is None else encoder_map(encoder, image)
         pooled = torch.nn.functional.normalize(features.float().mean((2, 3))[0], dim=0)
     return pooled.numpy(), logits.float().softmax(1)[0]
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -96,6 +100,7 @@ def test_masks_are_drawn_anew_within_the_image(labels: Path) -> None:
             ([1, 2], None),
             ([0, 0, 9, float("inf")], None),
             ([0, 0, 9, 9], [99, 1]),
+            ([0, 0, 9, 9], [1]),
         ):
             assert client.ask("prompt", id=number, box=box, point=point)[0] == 400
         assert client.ask("decide", id=number, verdict="prompt", last=0)[0] == 200
@@ -219,6 +224,24 @@ def test_many_threads_never_share_an_object_and_lose_no_decision(labels: Path) -
             done = [number for numbers in pool.map(work, "abcd") for number in numbers]
         assert sorted(done) == list(range(1, 13))
         assert session.store.counts() == {"accept": 12}
+
+
+@pytest.mark.slow
+def test_a_killed_review_has_every_decision_that_was_answered(labels: Path) -> None:
+    command = [sys.executable, "-m", "geodistill", "review", str(labels), "--reviewer", "Ada"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        port, token = re.findall(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", lines[1])[0]
+        connection = HTTPConnection("127.0.0.1", int(port), timeout=10)
+        for number in (1, 2, 3):
+            body = {"client": "c", "reviewer": "Ada", "id": number, "verdict": "drop", "last": 0}
+            connection.request("POST", f"/{token}/decide", json.dumps(body))
+            assert connection.getresponse().read()
+        process.kill()
+        connection.close()
+    with open_review(labels, ReviewOptions()) as (session, _):
+        assert session.store.counts() == {"drop": 3, "undecided": 9}
 
 
 def test_leases_end_where_a_browser_is_silent() -> None:

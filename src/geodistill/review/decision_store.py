@@ -160,17 +160,21 @@ class DecisionStore:
                     mask = None if each.mask is None else json.dumps(each.mask)
                     _append(db, row["id"], each.verdict, mask, each.score, each.by, None, None, at=each.at)
 
-    def rank(self, doubts: Mapping[int, ObjectDoubt], sample: int) -> None:
-        """Write down doubts, by the numbers of objects, and order all: a random sample first, then the worst.
-
-        The sample are the ``sample`` objects with the least of a number that follows from their place alone, so that
-        it stays the same from one review to the next.
-        """
+    def set_doubts(self, doubts: Mapping[int, ObjectDoubt]) -> None:
+        """Write down doubts, by the numbers of objects."""
         with self._writing() as db:
             db.executemany(
                 "UPDATE objects SET score = ?, fit = ?, jitter = ?, model = ?, doubt = ? WHERE id = ?",
                 ((*astuple(doubt), doubt.total, number) for number, doubt in doubts.items()),
             )
+
+    def order(self, sample: int) -> None:
+        """Order all objects: a random sample first, then the most doubtful.
+
+        The sample are the ``sample`` objects with the least of a number that follows from their place alone, so that
+        it stays the same from one review to the next.
+        """
+        with self._writing() as db:
             db.execute("UPDATE objects SET sample = 0, place = NULL")
             first = db.execute("SELECT id FROM objects WHERE gone = 0 ORDER BY chance LIMIT ?", (sample,)).fetchall()
             db.executemany("UPDATE objects SET sample = 1 WHERE id = ?", (tuple(row) for row in first))
@@ -178,9 +182,15 @@ class DecisionStore:
             places = ((place, row["id"]) for place, row in enumerate((*first, *rest)))
             db.executemany("UPDATE objects SET place = ? WHERE id = ?", places)
 
-    def all_objects(self) -> list[Row]:
-        """Return number, place and measured parts of every object that the labels have now."""
-        return self._rows('SELECT id, key, "row", col, box, jitter, model, original FROM objects WHERE gone = 0')
+    def tiles(self) -> list[TileId]:
+        """Return every tile that has objects."""
+        rows = self._rows('SELECT DISTINCT key, "row", col FROM objects WHERE gone = 0 ORDER BY key, "row", col')
+        return [TileId(*row) for row in rows]
+
+    def of_tile(self, tile: TileId) -> list[Row]:
+        """Return number, box, measured parts and annotation of every object of a tile."""
+        query = "SELECT id, box, jitter, model, original FROM objects WHERE gone = 0 AND key = ?"
+        return self._rows(f'{query} AND "row" = ? AND col = ? ORDER BY box', *tile)
 
     def object(self, number: int) -> Row:
         """Return all about an object.

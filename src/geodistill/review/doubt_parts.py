@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from geodistill.label.pixels import Tile
 from geodistill.label.postprocess import CHANGES
 from geodistill.label.records import Box
 from geodistill.label.segmenters.promptable import Embedding, PromptableSegmenter, Prompts
-from geodistill.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from geodistill.segmenter import Segmenter  # most reviews need none, and torch takes seconds to import
 
 SHIFT = 0.08
 """Share of a box's side that each of its edges is moved by at most, to see whether the mask stays."""

@@ -89,9 +89,7 @@ class Prompter:
         window = self._labels.tiles[name][1].window
         bounds = _clipped(box, window.width, window.height)
         polygon = rectangle(*bounds)
-        points = None if point is None else np.array([point], np.float32)
-        if points is not None and not ((points >= 0) & (points <= (window.width, window.height))).all():
-            raise DataError(f"a point at {point}", "a point on the image")
+        points = None if point is None else _inside(point, window.width, window.height)
         prompts = Prompts(points, np.array([bounds], np.float32), None, (polygon,))
         with self._lock:
             mask = next(iter(self.segmenter.masks(self.embed(name), prompts)))
@@ -111,6 +109,13 @@ def _clipped(box: Sequence[float], width: int, height: int) -> tuple[float, floa
     if right - left < 1 or bottom - top < 1:
         raise DataError("a box of less than a pixel", "a larger one on the image")
     return left, top, right, bottom
+
+
+def _inside(point: Sequence[float], width: int, height: int) -> NDArray[np.float32]:
+    values = np.asarray([point], np.float32)
+    if values.shape != (1, 2) or not ((values >= 0) & (values <= (width, height))).all():
+        raise DataError(f"a point at {str(point)[:60]}", "x and y of a point on the image")
+    return values
 
 
 def tile_pixels(labels: OpenLabels, name: TileId) -> Tile:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import groupby
+from typing import TYPE_CHECKING
 
 from geodistill.errors import RecipeError
 from geodistill.label.export import progress_bar
-from geodistill.label.tiles import TileId
-from geodistill.review.decision_store import DecisionStore, Row, own_json
+from geodistill.review.decision_store import DecisionStore, own_json
 from geodistill.review.doubt_parts import ObjectDoubt, class_places, doubt_of, jitter_doubts, model_doubts
 from geodistill.review.open_labels import OpenLabels
 from geodistill.review.prompting import Prompter, tile_pixels
-from geodistill.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from geodistill.segmenter import Segmenter  # most reviews need none, and torch takes seconds to import
+
+
+TOGETHER = 500
+"""Objects whose doubts are written down at once: what was measured before a crash is not measured again."""
 
 
 def rank_objects(
@@ -37,7 +41,8 @@ def rank_objects(
     places = None if model is None else class_places(model, labels.legend.names)
     prompter = Prompter(labels)
     doubts: dict[int, ObjectDoubt] = {}
-    for name, rows in progress_bar(list(_by_tile(store.all_objects())), "doubts", progress):
+    for name in progress_bar(store.tiles(), "doubts", progress):
+        rows = store.of_tile(name)
         instances = {row["box"]: own_json(row["original"]) for row in rows}
         shaken = {row["box"]: row["jitter"] for row in rows}
         others = {row["box"]: row["model"] for row in rows}
@@ -48,10 +53,8 @@ def rank_objects(
         if model is not None and places is not None:
             others |= model_doubts(model, places, tile_pixels(labels, name), instances)
         doubts |= {row["id"]: doubt_of(instances[row["box"]], shaken[row["box"]], others[row["box"]]) for row in rows}
-    store.rank(doubts, sample)
-
-
-def _by_tile(rows: list[Row]) -> Iterator[tuple[TileId, list[Row]]]:
-    ordered = sorted(rows, key=lambda row: (row["key"], row["row"], row["col"], row["box"]))
-    for tile, group in groupby(ordered, key=lambda row: TileId(row["key"], row["row"], row["col"])):
-        yield tile, list(group)
+        if len(doubts) >= TOGETHER:
+            store.set_doubts(doubts)
+            doubts = {}
+    store.set_doubts(doubts)
+    store.order(sample)

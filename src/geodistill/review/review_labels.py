@@ -16,12 +16,12 @@ from geodistill.label.decisions import Decision, read_decisions, write_decisions
 from geodistill.label.labelling import build
 from geodistill.label.ledger import MANIFEST, Journal
 from geodistill.label.tiles import TileId
+from geodistill.lazy import load
 from geodistill.review.decision_store import FILE, FOLDER, DecisionStore, Sync
 from geodistill.review.open_labels import OpenLabels, open_labels
 from geodistill.review.ranking import rank_objects
 from geodistill.review.review_server import ReviewServer
 from geodistill.review.session import ReviewSession
-from geodistill.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def open_review(
         OutputError: It cannot be written.
     """
     labels = open_labels(folder, progress=progress)
-    model = None if options.model is None else Segmenter.load(options.model)
+    model = None if options.model is None else load("geodistill.segmenter:Segmenter").load(options.model)
     with hold_folder(labels.folder, "review"):
         store = DecisionStore(labels.folder)
         try:

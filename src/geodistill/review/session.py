@@ -46,6 +46,7 @@ class ReviewSession:
         self._lock = threading.Lock()
         self._proposals: dict[str, tuple[int, Proposal]] = {}
         self._crop = lru_cache(maxsize=64)(self._read_crop)
+        self._boxes = lru_cache(maxsize=16)(labels.boxes)
 
     def check(self) -> None:
         """Make sure that the labels are still those that the review began with.
@@ -116,7 +117,7 @@ class ReviewSession:
         row = self.store.object(number)
         name = _tile_of(row)
         task, tile = self.labels.tiles[name]
-        original, box = own_json(row["original"]), self.labels.boxes(name)[row["box"]]
+        original, box = own_json(row["original"]), self._boxes(name)[row["box"]]
         last = self.store.last_decision(row)
         left, top, right, bottom = box.hbox
         return {

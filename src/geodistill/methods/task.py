@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, TrainingError
+from geodistill.files import atomic_path
 from geodistill.lazy import load
 from geodistill.methods.method import Method
 from geodistill.methods.schedule import ScheduleConfig
@@ -22,12 +23,14 @@ from geodistill.methods.schema import OptimizerConfig
 from geodistill.metrics import ConfusionMatrix
 from geodistill.nn.losses import gradient_norms, weighted_sum
 from geodistill.nn.output import Normalised, SegmentationOutput
+from geodistill.nn.weights import write_encoder
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
     from geodistill.data.mixing import Mixing
     from geodistill.methods.freezing import Freezing
     from geodistill.nn.averaging import AveragedNetwork
+    from geodistill.nn.encoders import Encoder
     from geodistill.nn.weighting import Weighting
 
 _BLOCK = re.compile(r"(?:^|\.)model\.blocks\.(\d+)\.")
@@ -46,6 +49,14 @@ class Phase(lightning.LightningModule):
 
     def finish(self, run: Path) -> None:
         """Leave in a run's directory what the phase made, beside the checkpoints; nothing here."""
+
+
+def leave_encoder(run: Path, encoder: Encoder, spec: Spec) -> None:
+    """Write the encoder that a phase trained into ``run/encoder``, as `read_weights` reads it, where it is not yet."""
+    folder = run / "encoder"
+    if not folder.is_dir():
+        with atomic_path(folder) as part:
+            write_encoder(part, encoder.name, encoder.state_dict(), spec.bands, spec.mean, spec.std)
 
 
 class SegmentationTask(lightning.LightningModule):

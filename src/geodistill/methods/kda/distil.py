@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, TrainingError
-from geodistill.files import atomic_path
 from geodistill.methods.kda.stability import CollapseWatch, MapStatistics, ScoreStatistics
 from geodistill.methods.kda.training import DistilPhase
 from geodistill.methods.schema import OptimizerConfig
-from geodistill.methods.task import Phase, parameter_groups
+from geodistill.methods.task import Phase, leave_encoder, parameter_groups
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.discriminator import FeatureDiscriminator
@@ -27,11 +26,7 @@ from geodistill.nn.losses import RunningStatistics, explained_variance, kl, laye
 from geodistill.nn.output import Normalised
 from geodistill.nn.teacher_losses import feature_kd
 from geodistill.nn.weighting import Weighting, build_weighting
-from geodistill.nn.weights import write_encoder
 from geodistill.spec import Spec
-
-ENCODER = "encoder"
-"""Folder of a run that phase 1 leaves its encoder in."""
 
 
 class DistilledEncoder(nn.Module):
@@ -256,10 +251,7 @@ class DistilTask(Phase):
 
     def finish(self, run: Path) -> None:
         """Leave the encoder in ``run/encoder``, as `read_weights` reads it."""
-        if not (run / ENCODER).is_dir():
-            encoder = self._encoder[0]
-            with atomic_path(run / ENCODER) as part:
-                write_encoder(part, encoder.name, encoder.state_dict(), self.spec.bands, self.spec.mean, self.spec.std)
+        leave_encoder(run, self._encoder[0], self.spec)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add how long a collapse has lasted."""

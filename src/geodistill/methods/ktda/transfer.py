@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import TrainingError
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import KtdaObjective, TransferPhase
-from geodistill.methods.task import Phase
+from geodistill.methods.task import Phase, leave_encoder
+from geodistill.nn.encoders import Encoder
 from geodistill.nn.losses import explained_variance
 from geodistill.nn.output import Normalised
 from geodistill.spec import Spec
@@ -36,7 +38,7 @@ class AlignedEncoder(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, fam: nn.Module | None, pairs: Sequence[tuple[int, int]], target_strides: Sequence[int]
+        self, encoder: Encoder, fam: nn.Module | None, pairs: Sequence[tuple[int, int]], target_strides: Sequence[int]
     ) -> None:
         super().__init__()
         self.encoder, self.fam = encoder, fam
@@ -67,7 +69,8 @@ class TransferTask(Phase):
         super().__init__()
         self.name, self.steps = "transfer", config.steps
         self.network = Normalised(spec.mean, spec.std, network)
-        self._objective, self._config = objective, config
+        self._objective, self._config, self._spec = objective, config, spec
+        self._aligned = [network]  # in a list: its parameters are those of self.network
 
     def on_fit_start(self) -> None:
         """Bring the teacher to this process's device."""
@@ -113,6 +116,10 @@ class TransferTask(Phase):
             return (step + 1) / WARMUP_STEPS
         done = (step - WARMUP_STEPS) / max(self.steps - WARMUP_STEPS, 1)
         return (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+    def finish(self, run: Path) -> None:
+        """Leave the encoder in ``run/encoder``, as `read_weights` reads it."""
+        leave_encoder(run, self._aligned[0].encoder, self._spec)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the targets' statistics."""

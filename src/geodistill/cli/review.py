@@ -8,7 +8,7 @@ from pathlib import Path
 from geodistill.cli.arguments import DEVICE, MANIFEST, MODEL, VerbParser, parse, refuse_idle
 from geodistill.cli.shared import print_result
 from geodistill.errors import RecipeError
-from geodistill.outputs import check_outputs, check_suffix
+from geodistill.files import check_outputs, check_suffix
 
 
 def review_parser() -> VerbParser:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from geodistill.errors import DataError
-from geodistill.files import atomic_path
+from geodistill.files import json_text, write_text
 from geodistill.label.accounts import TileRecord
 from geodistill.label.ledger import DECISIONS, Journal
 from geodistill.label.postprocess import DROPPED, IGNORED
 from geodistill.label.tiles import TileId
 from geodistill.reading import ANNOTATION_BYTES, read_json
-from geodistill.writing import json_text
 
 Verdict = Literal["accept", "drop", "box", "prompt", "ignore", "undecided"]
 """``accept``: the mask is right. ``drop``: there is no such object. ``box``: the filled box is better than the mask.
@@ -109,8 +108,7 @@ def write_decisions(folder: Path, decisions: Iterable[Decision]) -> None:
         OutputError: The file cannot be written.
     """
     lines = ",\n".join(json_text(decision.to_json()) for decision in decisions)
-    with atomic_path(folder / DECISIONS) as part:
-        part.write_text(f'{{"format_version": {FORMAT}, "decisions": [\n{lines}\n]}}\n', encoding="utf-8")
+    write_text(folder / DECISIONS, f'{{"format_version": {FORMAT}, "decisions": [\n{lines}\n]}}\n')
 
 
 def decisions_digest(decisions: Sequence[Decision]) -> str:

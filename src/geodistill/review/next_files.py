@@ -10,7 +10,7 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, write_text
 from geodistill.inference.geopackage import fixed_time
 from geodistill.review.next_tiles import NextTile
 from geodistill.writing import csv_text
@@ -31,8 +31,7 @@ def write_next(tiles: Sequence[NextTile], out: Path | str) -> tuple[list[Path], 
     """
     table, package = next_files(out)
     rows = [_row(rank, tile) for rank, tile in enumerate(tiles, 1)]
-    with atomic_path(table) as part:
-        part.write_text(csv_text([COLUMNS, *rows]), encoding="utf-8", errors="backslashreplace")
+    write_text(table, csv_text([COLUMNS, *rows]), "backslashreplace")
     squares = [_square(tile) for tile in tiles]
     placed = [at for at, square in enumerate(squares) if square is not None]
     if not placed:

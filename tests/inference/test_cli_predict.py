@@ -40,6 +40,7 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--overlap", "0.5"], {"overlap": 0.5}),
     (["--blend", "none"], {"blend": "none"}),
     (["--tta", "d4"], {"tta": "d4"}),
+    (["--scales", "0.75", "1"], {"scales": (0.75, 1.0)}),
     (["--probabilities", "uint8"], {"probabilities": "uint8"}),
     (["--confidence"], {"confidence": True}),
     (["--confidence", "--confidence-as", "margin"], {"confidence": True, "confidence_as": "margin"}),

@@ -20,6 +20,7 @@ SHAPES = {
     "vit_tiny_patch16_224": ((192,) * 4, (16,) * 4),
     "vit_small_patch14_dinov2": ((384,) * 4, (14,) * 4),
     "vit_small_patch16_dinov3": ((384,) * 4, (16,) * 4),
+    "beit_base_patch16_224": ((768,) * 4, (16,) * 4),
     "swin_tiny_patch4_window7_224": ((96, 192, 384, 768), (4, 8, 16, 32)),
     "sam2_hiera_tiny": ((96, 192, 384, 768), (4, 8, 16, 32)),
     "pvt_v2_b0": ((32, 64, 160, 256), (4, 8, 16, 32)),
@@ -228,7 +229,7 @@ def test_unknown_names_list_near_ones() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["beit_base_patch16_224", "swin_tiny_patch4_window7_224(output_stride=8)", "resnet18(output_stride=x)", "a b"],
+    ["cait_xxs24_224", "swin_tiny_patch4_window7_224(output_stride=8)", "resnet18(output_stride=x)", "a b"],
 )
 def test_names_that_cannot_give_maps_are_refused(name: str) -> None:
     with pytest.raises(RecipeError):
@@ -252,5 +253,5 @@ def test_names_with_options_are_read_and_written() -> None:
 def test_the_list_holds_all_kinds_and_only_names_that_take_any_size() -> None:
     names = list_encoders()
     assert {"resnet50", "vit_base_patch14_dinov2", "sam2_hiera_large", "mit_b5", "pvt_v2_b2"} <= set(names)
-    assert "beit_base_patch16_224" not in names
+    assert "cait_xxs24_224" not in names
     assert list_encoders("mit_b*") == [f"mit_b{i}" for i in range(6)]

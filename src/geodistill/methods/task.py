@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from geodistill.nn.encoders import Encoder
     from geodistill.nn.weighting import Weighting
 
-_BLOCK = re.compile(r"(?:^|\.)model\.blocks\.(\d+)\.")
+_BLOCK = re.compile(r"(?:^|\.)(?:model\.blocks|positions)\.(\d+)\.")  # BEiT's positions are a block's too
 
 
 class Phase(lightning.LightningModule):

@@ -40,9 +40,9 @@ class AdaptedBlock(nn.Module):
         self.adapter = Adapter(parts.attn.qkv.in_features)
         self.block = block
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """As the block's own."""
-        result: Tensor = self.block(self.adapter(tokens))
+    def forward(self, tokens: Tensor, **beside: Tensor) -> Tensor:
+        """As the block's own, with what it takes beside its tokens."""
+        result: Tensor = self.block(self.adapter(tokens), **beside)
         return result
 
 

@@ -34,8 +34,8 @@ OWN_OPTIONS: dict[str, tuple[str, ...]] = {
 
 SWIN_FAMILIES = ("swin_transformer", "swin_transformer_v2")
 VIT_FAMILIES = ("vision_transformer", "deit", "eva")
+BEIT_FAMILIES = ("beit",)
 FIXED_FAMILIES = {
-    "beit",
     "byoanet",
     "cait",
     "coat",
@@ -241,12 +241,20 @@ def build_vit(request: BodyRequest) -> VitBody:
         **request.options,
     )
     request.load(model)
-    depth = len(model.blocks)
+    return VitBody(model, tapped_blocks(len(model.blocks), request.indices))
+
+
+def tapped_blocks(depth: int, indices: Sequence[int] | None) -> list[int]:
+    """Return the blocks whose tokens are maps, from 0: those asked for, or those that end each quarter of the depth.
+
+    Raises:
+        IndexError: They are not ascending, or not among the blocks.
+    """
     quarters = sorted({max(depth * quarter // 4 - 1, 0) for quarter in (1, 2, 3, 4)})
-    taps = quarters if request.indices is None else list(request.indices)
+    taps = quarters if indices is None else list(indices)
     if taps != sorted(set(taps)) or not taps or not 0 <= taps[0] <= taps[-1] < depth:
         raise IndexError(f"blocks {taps}, not ascending numbers from 0 to {depth - 1}")
-    return VitBody(model, taps)
+    return taps
 
 
 def timm_family(base: str) -> str:
@@ -269,4 +277,7 @@ def build_body(request: BodyRequest) -> Body:
     if request.base in OWN_FAMILIES:
         body: Body = load(OWN_FAMILIES[request.base])(request)
         return body
+    if timm_family(request.base) in BEIT_FAMILIES:
+        beit: Body = load("geodistill.nn.beit:build_beit")(request)
+        return beit
     return build_vit(request) if timm_family(request.base) in VIT_FAMILIES else build_pyramid(request)

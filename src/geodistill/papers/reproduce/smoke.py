@@ -16,6 +16,7 @@ PHASE_STEPS = 40
 KINDS = {
     "vit_": "test_vit",
     "deit": "test_vit",
+    "beit": "test_vit",
     "sam2_hiera": "test_vit",
     "convnext": "test_convnext",
 }

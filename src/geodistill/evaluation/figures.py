@@ -25,6 +25,7 @@ from geodistill.writing import plot_label
 _GAP = 6
 _LINE = 22
 _TEXT = (40, 40, 40)
+_FRAME = (190, 190, 190)
 _MOST_NUMBERED = 40
 """Classes up to which the confusion picture writes its numbers."""
 
@@ -176,6 +177,7 @@ def _row(panels: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.uint8]:
         size = (max(round(panel.shape[1] * scale), 1), max(round(panel.shape[0] * scale), 1))
         interpolation = cv2.INTER_AREA if index == 0 and scale < 1 else cv2.INTER_NEAREST
         cell[: size[1], : size[0]] = cv2.resize(panel, size, interpolation=interpolation)
+        cv2.rectangle(cell, (0, 0), (size[0] - 1, size[1] - 1), _FRAME)  # white classes would end nowhere
         parts += [cell, gap]
     return np.concatenate(parts[:-1], axis=1)
 

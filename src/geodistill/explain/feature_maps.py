@@ -53,10 +53,10 @@ def class_activation(model: Segmenter, image: NDArray[np.float32], index: int) -
         RecipeError: The model has no encoder.
     """
     with torch.enable_grad():
-        features, logits = last_map(model, torch.from_numpy(image)[None].requires_grad_())
+        features, logits = last_map(model, torch.from_numpy(image)[None])
         (gradient,) = torch.autograd.grad(logits[:, index].sum(), features)
     heat = F.relu((gradient.mean((2, 3), keepdim=True) * features).sum(1, keepdim=True))
-    return _scaled(heat.detach(), image.shape[1:])
+    return _scaled(heat, image.shape[1:])
 
 
 def overlay(picture: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -75,6 +75,8 @@ def encoder_map(encoder: Encoder, pixels: Tensor) -> Tensor:
 def last_map(model: Segmenter, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the last map of a model's encoder ``(1, C, h, w)`` and its logits ``(1, K, H, W)``.
 
+    Where gradients are on, those of the logits go back to the map and no further.
+
     Raises:
         RecipeError: The model has no encoder.
     """
@@ -82,9 +84,12 @@ def last_map(model: Segmenter, pixels: Tensor) -> tuple[Tensor, Tensor]:
     if not isinstance(encoder, nn.Module):
         raise RecipeError(f"features of {model.name}", "a network with an encoder")
     kept: list[Tensor] = []
+    graded = torch.is_grad_enabled()
 
-    def keep(module: nn.Module, given: Any, maps: list[Tensor]) -> None:
-        kept.append(maps[-1])
+    def keep(module: nn.Module, given: Any, maps: list[Tensor]) -> list[Tensor]:
+        # Gradients begin at the map, so that a frozen encoder has them too.
+        kept.append(maps[-1].detach().requires_grad_() if graded else maps[-1])
+        return [*maps[:-1], kept[-1]]
 
     handle = encoder.register_forward_hook(keep)
     try:
@@ -95,6 +100,6 @@ def last_map(model: Segmenter, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(heat: Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
-    whole = F.interpolate(heat.float(), size=list(size), mode="bilinear", align_corners=False)[0, 0]
+    whole = F.interpolate(heat.detach().float(), size=list(size), mode="bilinear", align_corners=False)[0, 0]
     low, high = whole.min(), whole.max()
     return np.asarray(((whole - low) / (high - low).clamp(min=1e-12)).numpy(), np.float32)

@@ -9,6 +9,7 @@ from typing import cast
 import cv2
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
 from geodistill.cli import main
@@ -92,6 +93,9 @@ class TwoMaps(nn.Module):
 
 
 class _FirstTwo(nn.Module):
+    """Frozen, as a foundation model under a head is."""
+
+    @torch.no_grad()
     def forward(self, image: Tensor) -> list[Tensor]:
         return [image[:, :2]]
 

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from geodistill.data.statistics import SPLITS
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.evaluation.figures import error_map, panel_grid, to_rgb
 from geodistill.evaluation.scoring import ImageScore, Preview
@@ -18,6 +19,7 @@ from geodistill.explain.feature_maps import class_activation, feature_heat, over
 from geodistill.files import atomic_path
 from geodistill.nn.encoders import Encoder
 from geodistill.papers.reproduce.ran_rows import RanRows, logged, teachers
+from geodistill.papers.sanity import heading
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX
 from geodistill.writing import plot_label
@@ -63,7 +65,10 @@ def draw_curves(ran: RanRows, path: Path) -> None:
         lines = logged(ran.runner.folder / run.folder / "logs")
         for axes, key in ((loss, "train/loss"), (score, "val/miou")):
             points = [(int(line["step"]), float(line[key])) for line in lines if line.get(key)]
-            axes.plot(*zip(*points, strict=True) if points else ([], []), label=label)
+            axes.plot(*zip(*points, strict=True) if points else ([], []), marker="o", markersize=3, label=label)
+    losses = [value for line in loss.lines for value in line.get_ydata()]
+    if losses and 0 < 10 * min(losses) < max(losses):
+        loss.set_yscale("log")
     loss.set(xlabel="step", ylabel="training loss")
     score.set(xlabel="step", ylabel="validation mIoU")
     score.legend(fontsize=7)
@@ -79,7 +84,10 @@ def draw_scatter(ran: RanRows, path: Path) -> None:
     for label, one in figures.items():
         axes.scatter(one["parameters"], one[metric], s=18)
         axes.annotate(label, (one["parameters"], one[metric]), fontsize=7, xytext=(4, 4), textcoords="offset points")
-    axes.set(xlabel="parameters (M)", ylabel=f"{metric} (%)", xscale="log")
+    sizes = [one["parameters"] for one in figures.values()]
+    axes.set(xlabel="parameters (M)", ylabel=f"{heading(metric)} (%)")
+    axes.set_xscale("log" if max(sizes) > 10 * min(sizes) else "linear")
+    axes.margins(0.2)
     _save(figure, path)
 
 
@@ -90,12 +98,13 @@ def draw_labels(ran: RanRows, path: Path) -> None:
         raise DataError(f"{ran.manifest.path} has no statistics", "what 'geodistill data scan' measures")
     figure, (axes,) = _figure(1)
     places, width = np.arange(len(ran.legend)), 0.8 / max(len(statistics.class_pixels), 1)
-    for number, (split, counts) in enumerate(statistics.class_pixels.items()):
+    splits = sorted(statistics.class_pixels.items(), key=lambda split: SPLITS.index(split[0]))
+    for number, (split, counts) in enumerate(splits):
         axes.bar(places + number * width, counts, width, label=split)
     names = [plot_label(name) for name in ran.legend.names]
     axes.set_xticks(places + 0.4 - width / 2, names, rotation=60, ha="right", fontsize=7)
     axes.set(ylabel="pixels", yscale="symlog")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, ncols=len(splits), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     _save(figure, path)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -78,6 +79,10 @@ class Inspection:
         ]
         width = max(len(label) for label, _ in rows)
         return "\n".join([self.name, *(f"  {label:<{width}}  {value:>16}" for label, value in rows)])
+
+
+_FILLING = {"uniform_", "normal_", "erfinv_", "mul_", "div_", "add_", "sub_", "clamp_", "fill_", "zero_", "copy_"}
+"""Functions in place that initialisers are made of."""
 
 
 class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -193,15 +198,26 @@ def _context(network: nn.Module, count: int) -> dict[str, Tensor]:
     return {"prompt": torch.zeros(count, dtype=torch.int64, device="meta")} if hasattr(network, "prompts") else {}
 
 
+class _NoInitialValues(TorchFunctionMode):
+    """Leaves out what would write values into tensors without memory: most of the time that a blank network takes."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return the tensor that an in-place function would fill, or the function's result."""
+        name = getattr(func, "__name__", "")
+        if name in _FILLING and args and isinstance(args[0], Tensor) and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def blank_method(recipe: Recipe, spec: Spec, sets: Mapping[str, Spec] = MappingProxyType({})) -> Method:
     """Build a recipe's method without weights and without memory, on the meta device."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialValues():
         return build_method(_without_weights(recipe), BuildContext(spec, sets=sets))
 
 
 def blank_network(name: str, arguments: dict[str, Any], spec: Spec) -> nn.Module:
     """Build a network of `geodistill.segmenter.NETWORKS` as it is at inference, on the meta device."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialValues():
         return inference_network(name, arguments, spec.channels, spec.classes)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from argparse import ArgumentError, ArgumentTypeError
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, is_dataclass
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
@@ -15,7 +17,7 @@ from geodistill.lazy import load
 from geodistill.reading import YAML_BYTES, parse_yaml, read_text
 
 if TYPE_CHECKING:  # both bring what takes seconds to import
-    from jsonargparse import Namespace
+    from jsonargparse import ArgumentParser, Namespace
 
     from geodistill.methods.schema import MethodPlug, Recipe
 
@@ -58,8 +60,6 @@ def load_recipe(
         >>> gd.load_recipe("ktda-folder", {"trainer.max_steps": 500}).trainer.max_steps
         500
     """
-    from jsonargparse import ArgumentParser
-
     from geodistill.methods.schema import find_method
 
     if isinstance(overrides, Mapping):
@@ -79,13 +79,13 @@ def load_recipe(
     for key in [*_dotted(data, known), *of_blocks, *flags]:
         if not _is_known(key, known):
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
-    parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
-    parser.add_class_arguments(kind, sub_configs=False)
+    parser, defaults = _parser(kind)
+    whole = partial(parser.parse_object, defaults=False)  # each is laid over all values
     try:
-        before = parser.parse_object(_deep_merge(parser.get_defaults().as_dict(), plug.presets.get(preset, {})))
+        before = whole(_deep_merge(deepcopy(defaults.as_dict()), plug.presets.get(preset, {})))
         weights, others = _weight_flags(overrides, known)
-        written = parser.parse_object(_deep_merge(_deep_merge(before.as_dict(), data), block))
-        base = parser.parse_object(_deep_merge(written.as_dict(), weights))
+        written = whole(_deep_merge(_deep_merge(before.as_dict(), data), block))
+        base = whole(_deep_merge(written.as_dict(), weights)) if weights else written.clone()
         parsed: Namespace = parser.parse_args(others, namespace=base)
         of_file, recipe = (kind(**parser.instantiate(values).as_dict()) for values in (written, parsed))
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
@@ -94,6 +94,16 @@ def load_recipe(
         _refuse_idle(of_file, written, before)
     _refuse_idle(recipe, parsed, written)  # a flag may switch off what the file has settings for
     return recipe
+
+
+@cache
+def _parser(kind: type[Recipe]) -> tuple[ArgumentParser, Namespace]:
+    """Return the parser of a kind of recipe, and its defaults; to be read only."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
+    parser.add_class_arguments(kind, sub_configs=False)
+    return parser, parser.get_defaults()
 
 
 def _is_whole(data: dict[str, Any], known: set[str]) -> bool:

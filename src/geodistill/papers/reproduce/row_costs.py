@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from geodistill.data.catalog.declarations import CATALOG
+from geodistill.methods.schema import Recipe
 from geodistill.papers.registry import all_tables
-from geodistill.papers.reproduce.row_recipe import Settings, load_row, row_flags, why_open
+from geodistill.papers.reproduce.row_recipe import SHARED, Settings, load_row, row_flags, why_open
 from geodistill.papers.table import PaperRow, Step, Table
 from geodistill.reading import parse_yaml
 from geodistill.spec import Legend, Spec
+from geodistill.training.recipe import recipe_dict
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,10 +70,14 @@ def count_costs(table: Table, row: PaperRow, settings: Settings) -> RowCost:
     Raises:
         GeodistillError: It cannot be built.
     """
-    flags = tuple(row_flags(Step(row.recipe, row.overrides), row.like, settings))
+    recipe = load_row(row.recipe, tuple(row_flags(Step(row.recipe, row.overrides), row.like, settings)))
     benchmark = CATALOG[table.dataset]
-    classes = len(benchmark.legend or table.classes) or 2
-    return _counted(row.recipe, flags, len(benchmark.bands), classes, table.size)
+    legend = Legend(tuple(f"class {number}" for number in range(len(benchmark.legend or table.classes) or 2)))
+    spec = Spec(legend, tuple(f"band {number}" for number in range(len(benchmark.bands))))
+    decides = {key: value for key, value in recipe_dict(recipe).items() if key not in (*SHARED, "losses")}
+    name, arguments = _described(_Described(_written(decides), spec, recipe))
+    arguments = arguments | {"encoder_weights": None}
+    return _counted(_Blank(name, _written(arguments), spec, image_size(table.size, arguments), arguments))
 
 
 def image_size(visible: int, arguments: Mapping[str, Any]) -> int:
@@ -86,16 +92,46 @@ def millions(network: nn.Module) -> tuple[float, float]:
     return whole / 1e6, (whole - encoder) / 1e6
 
 
-@cache
-def _counted(recipe: str, flags: tuple[str, ...], channels: int, classes: int, size: int) -> RowCost:
-    from geodistill.training.inspect import blank_method, blank_network, count_flops
+@dataclass(frozen=True)
+class _Described:
+    """A recipe, compared with others by what decides its network alone: many rows differ in other keys."""
 
-    legend = Legend(tuple(f"class {number}" for number in range(classes)))
-    spec = Spec(legend, tuple(f"band {number}" for number in range(channels)))
-    method = blank_method(load_row(recipe, flags), spec)
-    network = blank_network(method.name, method.arguments, spec)
+    decides: str
+    spec: Spec
+    recipe: Recipe = field(compare=False)
+
+
+@dataclass(frozen=True)
+class _Blank:
+    """A network at inference on an image of a size, compared with others by its arguments as they are written."""
+
+    name: str
+    written: str
+    spec: Spec
+    size: int
+    arguments: dict[str, Any] = field(compare=False)
+
+
+def _written(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True)
+
+
+@cache
+def _described(of: _Described) -> tuple[str, dict[str, Any]]:
+    """Return the name and the arguments of a recipe's network at inference."""
+    from geodistill.training.inspect import blank_method
+
+    method = blank_method(of.recipe, of.spec)
+    return method.name, method.arguments
+
+
+@cache
+def _counted(blank: _Blank) -> RowCost:
+    from geodistill.training.inspect import blank_network, count_flops
+
+    network = blank_network(blank.name, blank.arguments, blank.spec)
     whole, decoder = millions(network)
-    flops = count_flops(network, channels, image_size(size, method.arguments))
+    flops = count_flops(network, blank.spec.channels, blank.size)
     return RowCost(round(whole, 4), round(decoder, 4), round(flops / 1e9, 3))
 
 

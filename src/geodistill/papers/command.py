@@ -40,6 +40,8 @@ def reproduce_parser() -> VerbParser:
     add("--seeds", "how many, or several seeds; means have their 95 % interval", nargs="+", type=int, default=[1])
     gsd = "bring scored images to so many metres per pixel first, the models'; labels stay as they are"
     add("--gsd", gsd, type=float, otherwise="as they are")
+    layout = "score on this layout of the set, such as eroded labels"
+    add("--scored-layout", layout, otherwise="that which is trained on")
     add("--padding-as", "pad scored images and count the padding as this class", otherwise="no padding")
     add("--padding-window", "pad to a multiple of so many pixels", type=int, otherwise="the model's window")
     sets = "KEY=VALUE for every run whose recipe has the key, ROW:KEY=VALUE for one row"
@@ -63,7 +65,8 @@ def reproduce(argv: Sequence[str]) -> None:
     padding = None if args.padding_as is None else Padding(args.padding_as, args.padding_window)
     if args.padding_window is not None and padding is None:
         raise RecipeError("reproduce --padding-window without --padding-as", "the class that padding counts as")
-    options = ReproduceOptions(args.scale, args.root, seeds, args.rows, args.set, vars(args)["as"], args.gsd, padding)
+    run = (args.scale, args.root, seeds, args.rows, args.set, vars(args)["as"])
+    options = ReproduceOptions(*run, args.gsd, padding, args.scored_layout)
     if args.figure is not None:
         print("\n".join(map(str, draw(args.table, args.out, args.figure, options))))
         return

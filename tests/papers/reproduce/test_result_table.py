@@ -88,7 +88,7 @@ def test_text_marks_a_smoke_run_and_lists_what_is_open_or_has_failed() -> None:
     assert names.split() == ["mIoU(%)", "OA"]
     assert whose.split() == ["row", "ours", "paper", "ours", "paper"]
     assert names.index("mIoU(%)") + 7 == whose.index("paper") + 5
-    assert "open: MFFENet, SegNeXt: in no library" in text
+    assert "open: MFFENet; SegNeXt: in no library" in text
     assert "failed: U-Net: no memory" in text
     assert text.endswith("a warning")
     assert r"both: a \| note" in TABLE.to_markdown()

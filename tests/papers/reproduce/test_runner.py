@@ -11,6 +11,7 @@ import pytest
 import official_sets
 from factories import make_raster, noise
 from geodistill.cli import main
+from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce import prompt_table, runner, table_data
@@ -187,7 +188,9 @@ def test_a_full_run_reads_the_official_set(tmp_path: Path, fits: list[str]) -> N
     assert len(fits) == 2
 
 
-def test_a_full_run_knows_where_images_without_position_lie(tmp_path: Path, fits: list[str]) -> None:
+def test_a_full_run_knows_where_images_without_position_lie(
+    tmp_path: Path, fits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """OpenEarthMap's files are named by their region; Potsdam, which is only scored, lies in one place."""
     official_sets.openearthmap(tmp_path / "sets" / "openearthmap")
     official_sets.potsdam(tmp_path / "sets" / "potsdam")
@@ -199,6 +202,12 @@ def test_a_full_run_knows_where_images_without_position_lie(tmp_path: Path, fits
     assert {"Background", "Building", "mIoU", "parameters (text)"} <= set(own.rows[-1].seeds[42])
     other = reproduce("metasegnet/VI", tmp_path / "out", rows=["MetaSegNet"], **where)
     assert set(other.rows[-1].seeds[42]) == {"IoU-Building", "IoU-Tree"}
+    scored: list[Path] = []
+    true_evaluate = running.evaluate
+    monkeypatch.setattr(running, "evaluate", lambda s, m, *a, **k: scored.append(m) or true_evaluate(s, m, *a, **k))
+    eroded = reproduce("metasegnet/VI", tmp_path / "out", rows=["MetaSegNet"], scored_layout="eroded", **where)
+    assert "layout eroded" in eroded.to_text()
+    assert all("noBoundary" in str(row.mask) for row in Manifest.load(scored[0]).rows("test"))
     assert len(fits) == 1
 
 
@@ -304,13 +313,11 @@ def test_hub_weights_of_every_row_are_looked_for_before_anything_is_run(
 @pytest.mark.parametrize(
     ("kind", "arguments", "told"),
     [
-        (
-            UnknownNameError,
-            {"rows": ["all loses"]},
-            "unknown row of ktda/II 'all loses'; expected a known row of ktda/II, such as all losses",
-        ),
+        (UnknownNameError, {"rows": ["all loses"]}, "unknown row of ktda/II 'all loses'.*, such as all losses"),
         (RecipeError, {"scale": "full"}, "--root DIR with Grass cover .KTDA.*HF XavierJiezou"),
         (RecipeError, {"root": "set"}, "a smoke run draws its own"),
+        (RecipeError, {"scored_layout": "eroded"}, "made-up scenes have one layout"),
+        (UnknownNameError, {"scale": "full", "root": "s", "scored_layout": "x"}, "unknown layout of grass 'x'"),
         (RecipeError, {"seeds": []}, "seeds .none."),
         (RecipeError, {"seeds": [1, 1]}, "distinct numbers"),
         (RecipeError, {"overrides": ["steps"]}, "KEY=VALUE"),

@@ -253,7 +253,7 @@ class PaperTable:
         for row in self.rows:
             if row.state in ("open", "failed"):
                 reasons.setdefault((row.state, row.reason), []).append(row.label)
-        remarks = [f"{state}: {', '.join(labels)}: {reason}" for (state, reason), labels in reasons.items()]
+        remarks = [f"{state}: {'; '.join(labels)}: {reason}" for (state, reason), labels in reasons.items()]
         remarks += [f"{row.label}: {row.note}" for row in self.rows if row.note]
         if arithmetic:
             remarks += [f"{MARK} {row.label}: {one}" for row in self.rows for one in row.wrong_in_print]

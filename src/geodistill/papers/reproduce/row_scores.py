@@ -41,6 +41,7 @@ class Runner:
         scale: ``smoke`` or ``full``.
         gsd: Metres per pixel that images are brought to before they are segmented.
         padding: Padding that is scored as a class.
+        layout: Variant of the scored set's files, such as ``eroded`` labels; that which was trained on where not given.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Runner:
     scale: Scale
     gsd: float | None = None
     padding: Padding | None = None
+    layout: str | None = None
 
     def is_trained(self, run: TrainingRun) -> bool:
         """Whether a run has left what it is for."""
@@ -82,12 +84,16 @@ class Runner:
         }
         if self.padding is not None:  # figures of earlier runs without it stay good
             how["padding"] = asdict(self.padding)
+        if self.layout is not None:
+            how["layout"] = self.layout
         digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:8]
         path = self.folder / run.folder / f"figures-{digest}.json"
         if path.is_file():
             return kept_figures(path, "figures")
         segmenter = Segmenter.load(self.trained(run) / "segmenter")
-        scores = evaluate(segmenter, self.source.manifest(data), scored, options=options, extra=self.padding)
+        scores = evaluate(
+            segmenter, self.source.manifest(data, self.layout), scored, options=options, extra=self.padding
+        )
         figures = figures_of(scores, segmenter, costs["size"])
         if costs["timed"]:
             timed = load_on(segmenter.for_prompt(0) if segmenter.prompts else segmenter, options.device)

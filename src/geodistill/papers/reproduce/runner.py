@@ -66,6 +66,7 @@ class ReproduceOptions:
         settings: The paper's printed settings, or those of its released code.
         gsd: Metres per pixel that images are brought to before they are segmented, as `evaluate` has it.
         padding: Padding that is scored as a class, as some published figures have it.
+        scored_layout: Variant of the scored set's files, such as ``eroded``; that which is trained on where not given.
     """
 
     scale: Scale = "smoke"
@@ -76,6 +77,7 @@ class ReproduceOptions:
     settings: Settings = "printed"
     gsd: float | None = None
     padding: Padding | None = None
+    scored_layout: str | None = None
 
 
 def reproduce(name: str, out: Path | str, options: ReproduceOptions = ReproduceOptions()) -> PaperTable:
@@ -101,7 +103,9 @@ def reproduce(name: str, out: Path | str, options: ReproduceOptions = ReproduceO
     """
     opened, scale = _open(name, out, options), options.scale
     table, out, source = opened.table, opened.out, opened.source
-    board = Board(table, out, scale, options.settings, _words(table, source), opened.reasons, opened.labels)
+    board = Board(
+        table, out, scale, options.settings, _words(table, source, options.scored_layout), opened.reasons, opened.labels
+    )
     results = result_names(table.name, scale)
     claim_files(out, KIND, results, write=False)
     prompts = {label: table.rows[label] for label in opened.labels if table.rows[label].prompt}
@@ -116,9 +120,11 @@ def reproduce(name: str, out: Path | str, options: ReproduceOptions = ReproduceO
                 board.enter(label, options.seeds[0], 0, figures)
         for one in dict.fromkeys(one for run in every for one in (*run.sets, table.scored_set) if one):
             source.manifest(one)
+        if options.scored_layout is not None and every:
+            source.manifest(table.scored_set or table.dataset, options.scored_layout)
         check_fractions(every, source)
         look_for_weights({n: [x for run in r.values() for x in run.chain()] for n, r in opened.runs.items()}, source)
-        runner = Runner(out / "runs", source, table, scale, options.gsd, options.padding)
+        runner = opened.runner(options)
         _run_all(opened.runs, runner, board)
     return board.write()
 
@@ -140,7 +146,7 @@ def draw(
         OutputError: ``out`` cannot be written, or a picture is another's.
     """
     opened, scale = _open(name, out, options), options.scale
-    runner = Runner(opened.out / "runs", opened.source, opened.table, scale, options.gsd, options.padding)
+    runner = opened.runner(options)
     first = {label: next(iter(row.values())) for label, row in opened.runs.items()}
     ran = {run.key: (label, run) for label, run in reversed(first.items()) if runner.is_trained(run)}  # each run once
     shown = {label: run for label, run in reversed(ran.values()) if run.recipe.trainer.max_steps}
@@ -171,6 +177,11 @@ class _Opened:
     labels: Sequence[str]
     runs: Mapping[str, RowRuns]
     segmenter: str | None
+
+    def runner(self, options: ReproduceOptions) -> Runner:
+        """Return what does the runs and scores them."""
+        scored = (options.gsd, options.padding, options.scored_layout)
+        return Runner(self.out / "runs", self.source, self.table, options.scale, *scored)
 
 
 def _open(name: str, out: Path | str, options: ReproduceOptions) -> _Opened:
@@ -234,8 +245,13 @@ def _source(table: Table, options: ReproduceOptions, out: Path) -> Source:
     if options.scale == "smoke":
         if root is not None:
             raise RecipeError(f"--root {root} with --scale smoke", "--scale full", "a smoke run draws its own scenes")
+        if options.scored_layout is not None:
+            raise RecipeError("--scored-layout with --scale smoke", "--scale full", "made-up scenes have one layout")
         return MadeUpSets(out / "data")
     benchmark = CATALOG[table.dataset]
+    layouts = CATALOG[table.scored_set or table.dataset].layouts
+    if options.scored_layout not in (None, *layouts):
+        raise UnknownNameError(f"layout of {table.scored_set or table.dataset}", str(options.scored_layout), layouts)
     if root is None:
         raise RecipeError(
             f"reproduce {table.name} --scale full without --root",
@@ -259,9 +275,10 @@ def _check_keys(keys: Iterable[str], known: set[str]) -> None:
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
 
 
-def _words(table: Table, source: Source) -> str:
+def _words(table: Table, source: Source, layout: str | None = None) -> str:
     if isinstance(source, MadeUpSets):
         return f"{source.words}, for {CATALOG[table.dataset].title}"
     variant = f", split {table.split}" if table.split else ""
     scored = f"{table.scored} of {CATALOG[table.scored_set].title}" if table.scored_set else table.scored
-    return f"{CATALOG[table.dataset].title}{variant}, scored on {scored}"
+    labels = f", layout {layout}" if layout else ""
+    return f"{CATALOG[table.dataset].title}{variant}, scored on {scored}{labels}"

@@ -54,8 +54,8 @@ class MadeUpSets:
         """Return what decides what the set holds: sets with one identity are one."""
         return {"made up": name, "scenes": SCENES, "side": SIDE, "classes": len(self._legend(name))}
 
-    def manifest(self, name: str) -> Path:
-        """Draw and scan a set, where that was not done yet; return its manifest."""
+    def manifest(self, name: str, layout: str | None = None) -> Path:
+        """Draw and scan a set, where that was not done yet; return its manifest. It has one layout only."""
         folder = self.folder / f"made-up-{SCENES}x{SIDE}"
         path, images, legend = folder / f"{name}.parquet", folder / name, self._legend(name)
         if path.is_file():
@@ -97,19 +97,23 @@ class OfficialSets:
     table: Table
     words: str = field(init=False, default="the official set")
 
-    def identity(self, name: str) -> dict[str, Any]:
+    def identity(self, name: str, layout: str | None = None) -> dict[str, Any]:
         """Return what decides what the set holds: sets with one identity are one."""
         table = self.table
-        split, layout = (table.split, table.layout) if name == table.dataset else (None, None)
-        return {"set": name, "root": str(self.root.resolve()), "split": split, "layout": layout}
+        split, trained = (table.split, table.layout) if name == table.dataset else (None, None)
+        return {"set": name, "root": str(self.root.resolve()), "split": split, "layout": layout or trained}
 
-    def manifest(self, name: str) -> Path:
+    def manifest(self, name: str, layout: str | None = None) -> Path:
         """Scan a set by its official layout and split, where that was not done yet; return its manifest.
+
+        Args:
+            name: The set.
+            layout: Variant of its files; the table's where not given.
 
         Raises:
             DataError: There is no such folder, it holds another set, or files are missing.
         """
-        identity = self.identity(name)
+        identity = self.identity(name, layout)
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         path = self.folder / digest / f"{name}.parquet"
         if not path.is_file():

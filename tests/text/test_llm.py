@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from geodistill.cli import main
 from geodistill.errors import DataError, RecipeError, ServiceError, UnknownNameError
+from geodistill.text import llm
 from geodistill.text.llm import LlmWriter, answers_file, secrets_of, tells
 from stand_in_llm import SECRET, StandIn
 
@@ -179,8 +181,16 @@ def test_a_file_of_answers_that_is_none(server: StandIn, tmp_path: Path) -> None
         writer(server, tmp_path / "p.json")
 
 
-def test_answers_are_a_json_file_or_one_that_is_shipped() -> None:
+def test_answers_are_a_json_file_or_one_that_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers_file("mine/prompts.json") == Path("mine/prompts.json")
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "answers" / "llama.json").write_text("{}")
+    with monkeypatch.context() as patch:
+        patch.setattr(llm, "__file__", str(tmp_path / "llm.py"))
+        assert answers_file("llama") == tmp_path / "answers" / "llama.json"
+    # A wheel takes along what lies there.
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "text/answers/*.json" in pyproject["tool"]["setuptools"]["package-data"]["geodistill"]
     with pytest.raises(UnknownNameError, match=r"give a \.json file"):
         answers_file("nobodys")
 

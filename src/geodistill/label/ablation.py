@@ -262,7 +262,7 @@ def ablate(
 
 
 def format_ablation(ablation: AblationTable, published: Mapping[str, Sequence[float]] | None = None) -> str:
-    """Return the table in percent, with published mIOU_I and mIOU_P of SAM ViT-H by prompt in a last column."""
+    """Return the table in percent, with published mIOU_I and mIOU_P by prompt in a last column."""
     width = max(len(row.prompt) for row in ablation.rows)
     lines = [f"{'prompt':<{width}}  instances  mIOU_I  mIOU_P" + ("" if published is None else "  published")]
     for row in ablation.rows:
@@ -276,7 +276,7 @@ def format_ablation(ablation: AblationTable, published: Mapping[str, Sequence[fl
         f" {ablation.boxes_left_out} boxes without a true mask or in such an image"
     )
     if published is not None:
-        lines.append("published: SAM ViT-H, 124 test images; - where the figure is not known here")
+        lines.append("published: 124 test images; SAM of a size that the paper does not state, ViT-H in its code")
     lines += [f"failed: {failure}" for failure in ablation.failures[:5]]
     if len(ablation.failures) > 5:
         lines.append(f"... and {len(ablation.failures) - 5} more")

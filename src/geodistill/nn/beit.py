@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
 from timm.layers.pos_embed_rel import gen_relative_position_index
 from torch import Tensor, nn
 
@@ -41,10 +42,10 @@ class RelativePositions(nn.Module):
             grid: Patches down and across, H and W.
             index: ``(1 + H W, 1 + H W)`` int64: each pair's row in a table of that grid.
         """
-        table = self.relative_position_bias_table
+        table: Tensor = self.relative_position_bias_table
         if tuple(grid) != self.grid:
             down, across = (distance_weights(*sides).to(table) for sides in zip(self.grid, grid, strict=True))
-            pairs = table[:-PREFIX].unflatten(0, (down.shape[1], across.shape[1]))
+            pairs = table[:-PREFIX].reshape(down.shape[1], across.shape[1], -1)
             read = torch.einsum("yi,xj,ijn->yxn", down, across, pairs)
             table = torch.cat((read.flatten(0, 1), table[-PREFIX:]))
         return table[index].permute(2, 0, 1)
@@ -64,7 +65,7 @@ def distance_weights(learned: int, side: int) -> Tensor:
     Returns:
         ``(2 side - 1, 2 learned - 1)`` float32, each row's sum 1.
     """
-    steps = np.ones(learned - 1)
+    steps: NDArray[Any] = np.ones(learned - 1)
     if side > learned > 1:
         low, high = 1.0, float(side)
         for _ in range(60):

@@ -79,7 +79,7 @@ def load_recipe(
     for key in [*_dotted(data, known), *of_blocks, *flags]:
         if not _is_known(key, known):
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
-    parser, defaults = _parser(kind)
+    parser, defaults = _parser(kind)  # type: ignore[arg-type]  # mypy looks at the hash of instances
     whole = partial(parser.parse_object, defaults=False)  # each is laid over all values
     try:
         before = whole(_deep_merge(deepcopy(defaults.as_dict()), plug.presets.get(preset, {})))

@@ -41,6 +41,9 @@ def test_negative_and_large_values(tmp_path: Path) -> None:
     path = foreign(tmp_path / "map.tif", np.array([[-5, 700, -32768]], np.int16), nodata=-32768)
     ((_, _, rows),) = open_map(path, legend).haloed_strips(0)
     assert rows.tolist() == [[0, 1, IGNORE_INDEX]]
+    odd = foreign(tmp_path / "odd.tif", np.array([[-5, 700, -7]], np.int16))
+    with pytest.raises(DataError, match="pixels of value -7; expected those of its legend: -5, 700"):
+        list(open_map(odd, legend).haloed_strips(0))
 
 
 def test_a_class_that_is_the_files_nodata_stays_a_class(tmp_path: Path) -> None:

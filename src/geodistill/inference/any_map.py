@@ -50,7 +50,8 @@ class AnyMap:
         indices = self.table[values.view(_KINDS[values.dtype.name])]
         if (indices == _UNKNOWN).any():
             odd = np.unique(values[indices == _UNKNOWN]).tolist()
-            named = np.flatnonzero((self.table >= 0) & (self.table < len(self.legend))).tolist()
+            known = np.flatnonzero((self.table >= 0) & (self.table < len(self.legend)))
+            named = np.sort(known.astype(_KINDS[values.dtype.name]).view(values.dtype)).tolist()
             raise DataError(
                 f"{self.path} has pixels of value {listed(odd)}",
                 f"those of its legend: {listed(named)}",

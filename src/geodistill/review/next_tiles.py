@@ -14,6 +14,7 @@ from geodistill.data.layout import image_files
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.explain.feature_maps import encoder_map, last_map
+from geodistill.inference.sliding import surenesses
 from geodistill.label.export import progress_bar
 from geodistill.label.tiles import tile_windows
 from geodistill.nn.encoders import Encoder
@@ -155,12 +156,11 @@ def _tiles(file: Path, model: Segmenter, options: NextOptions, weak: list[int]) 
                 yield None
                 continue
             features, probabilities = _look(pixels, model, options.encoder)
-            entropy = -torch.special.xlogy(probabilities, probabilities).sum(0).numpy()
-            largest = np.log(max(len(probabilities), 2))
+            sure = surenesses(probabilities, probabilities.amax(0), "entropy").numpy()
             classes = probabilities.argmax(0).numpy()[valid]
             share = float(np.isin(classes, weak).mean()) if weak else 0.0
             grid = raster.grid if window == raster.grid.whole else raster.grid.window(window)
-            yield NextTile(file, window, grid, float(entropy[valid].mean() / largest), share, features)
+            yield NextTile(file, window, grid, 1 - float(sure[valid].mean()), share, features)
 
 
 def _look(pixels: NDArray[np.generic], model: Segmenter, encoder: Encoder | None) -> tuple[Features, torch.Tensor]:
@@ -174,8 +174,10 @@ def _look(pixels: NDArray[np.generic], model: Segmenter, encoder: Encoder | None
 
 
 def _known(manifest: Manifest, model: Segmenter, options: NextOptions, progress: bool) -> Iterator[Features]:
-    """Yield the features of what is labelled."""
+    """Yield the features of what is labelled: of each row's own part of its image."""
     for entry in progress_bar(manifest.entries, "looking at labelled images", progress):
+        area = entry.window
         with Raster(entry.image) as raster:
-            for window in tile_windows(raster.grid.height, raster.grid.width, options.tile or model.tile, 0):
+            for tile in tile_windows(area.height, area.width, options.tile or model.tile, 0):
+                window = replace(tile, row=area.row + tile.row, col=area.col + tile.col)
                 yield _look(raster.read(window)[0], model, options.encoder)[0]

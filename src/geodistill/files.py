@@ -94,6 +94,12 @@ def json_text(value: Any, indent: int | None = None) -> str:
     return text
 
 
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _exchange(path: Path, part: Path, kind: str) -> None:
     """Put a new folder in the place of an old one; where it is cut short, `_sweep_beside` puts the old one back."""
     refuse_foreign(path, kind)  # once more: writing may have taken hours

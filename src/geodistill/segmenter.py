@@ -24,11 +24,11 @@ from geodistill.description import (
     write_description,
 )
 from geodistill.errors import ArtifactError, UnknownNameError
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, sha256_of
 from geodistill.lazy import choose, load
 from geodistill.limits import check_scales
 from geodistill.nn.output import Normalised, logits_over_scales
-from geodistill.nn.weights import check_weights, sha256_of, weights_hash
+from geodistill.nn.weights import check_weights, weights_hash
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:

@@ -88,17 +88,22 @@ def read_decisions(folder: Path) -> dict[TileId, list[Decision]]:
     path = folder / DECISIONS
     if not path.exists():
         return {}
-    data, decisions = read_json(path, ANNOTATION_BYTES), dict[TileId, list[Decision]]()
+    data = read_json(path, ANNOTATION_BYTES)
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT:
         raise DataError(f"{path} has format version {str(version)[:40]}", f"{FORMAT}", "update geodistill")
     try:
-        for entry in data["decisions"]:
-            decision = Decision.from_json(entry)
-            decisions.setdefault(decision.tile, []).append(decision)
+        return by_tile(map(Decision.from_json, data["decisions"]))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path} ({error!r})", "decisions as 'geodistill review --export' writes them") from error
-    return decisions
+
+
+def by_tile(decisions: Iterable[Decision]) -> dict[TileId, list[Decision]]:
+    """Return decisions by tile, in their order."""
+    tiles: dict[TileId, list[Decision]] = {}
+    for decision in decisions:
+        tiles.setdefault(decision.tile, []).append(decision)
+    return tiles
 
 
 def write_decisions(folder: Path, decisions: Iterable[Decision]) -> None:

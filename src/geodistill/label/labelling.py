@@ -95,7 +95,18 @@ def build(
     out, work = Path(out), work or WorkerOptions()
     check_folder(out, (settings.images, settings.boxes))
     refuse_other(out, resume)
-    annotations = read_boxes(
+    annotations = read_annotations(settings, progress=progress)
+    legend = settings.legend(annotations.categories)
+    _refuse_boxless(annotations, settings)
+    _refuse_one_class(annotations, settings)
+    with hold_folder(out, "label build"):
+        account = _build(settings, legend, annotations, out, work, resume, progress)
+    return _told(account, out, keep_going)
+
+
+def read_annotations(settings: LabelSettings, *, progress: bool = False) -> Annotations:
+    """Return the boxes that settings name, as `read_boxes` does."""
+    return read_boxes(
         settings.format,
         settings.boxes,
         settings.images,
@@ -104,12 +115,6 @@ def build(
         category_field=settings.category_field,
         progress=progress,
     )
-    legend = settings.legend(annotations.categories)
-    _refuse_boxless(annotations, settings)
-    _refuse_one_class(annotations, settings)
-    with hold_folder(out, "label build"):
-        account = _build(settings, legend, annotations, out, work, resume, progress)
-    return _told(account, out, keep_going)
 
 
 def _build(

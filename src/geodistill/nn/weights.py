@@ -20,6 +20,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError
+from geodistill.files import sha256_of
 
 _MOST_PARTS = 10_000
 """Parameters and buffers that a network may make beside four times those of its weights file: heads that go again."""
@@ -166,9 +167,3 @@ def check_weights(weights: Path, description: str, digest: str, build: Callable[
             f" {len(odd)} tensors differ)",
             "the weights saved with it",
         )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

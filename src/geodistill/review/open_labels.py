@@ -10,7 +10,7 @@ from typing import Any
 from geodistill.errors import DataError
 from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import original_instances, read_decisions
-from geodistill.label.formats.detection import read_boxes
+from geodistill.label.labelling import read_annotations
 from geodistill.label.ledger import ABOUT, ACCOUNT, JOURNAL, Journal
 from geodistill.label.records import Box, boxes_in
 from geodistill.label.tiles import ImageTask, TileId, TileTask, annotation_files, image_names, plan
@@ -47,7 +47,7 @@ class OpenLabels:
         with Journal(self.folder) as journal:
             for name in journal.tiles():
                 if name not in self.tiles:
-                    raise self._changed_error()
+                    raise self.changed_error()
                 yield name, dict(original_instances(journal.read(name), decisions.get(name, ())))
 
     def boxes(self, name: TileId) -> dict[int, Box]:
@@ -64,20 +64,17 @@ class OpenLabels:
         try:
             stats = [(self.folder / name).stat() for name in (JOURNAL, ABOUT, ACCOUNT)]
         except OSError as error:
-            raise self._changed_error() from error
+            raise self.changed_error() from error
         return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
 
-    def _changed_error(self) -> DataError:
-        return changed_error(self.folder)
-
-
-def changed_error(folder: Path) -> DataError:
-    """Return the error that says that labels changed under a review."""
-    return DataError(
-        f"{folder} changed under its review",
-        "labels that stay as they are meanwhile",
-        f"all decisions are kept: finish it with 'geodistill label build --resume', then 'geodistill review {folder}'",
-    )
+    def changed_error(self) -> DataError:
+        """Return the error that says that labels changed under a review."""
+        return DataError(
+            f"{self.folder} changed under its review",
+            "labels that stay as they are meanwhile",
+            "all decisions are kept: finish it with 'geodistill label build --resume', then"
+            f" 'geodistill review {self.folder}'",
+        )
 
 
 def open_labels(folder: Path | str, *, progress: bool = False) -> OpenLabels:
@@ -91,15 +88,7 @@ def open_labels(folder: Path | str, *, progress: bool = False) -> OpenLabels:
         raise DataError(f"no finished label set at {folder}", "the folder of a finished 'label build'")
     about = read_object(folder / ABOUT)
     settings = LabelSettings.from_dict(about, folder / ABOUT)
-    annotations = read_boxes(
-        settings.format,
-        settings.boxes,
-        settings.images,
-        categories=settings.classes,
-        keep_difficult=settings.keep_difficult,
-        category_field=settings.category_field,
-        progress=progress,
-    )
+    annotations = read_annotations(settings, progress=progress)
     for name, now in (("annotations", annotation_files(annotations)), ("image_names", image_names(annotations))):
         if about.get(name) != now:
             what = "annotations" if name == "annotations" else "images"

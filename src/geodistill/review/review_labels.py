@@ -12,10 +12,9 @@ from typing import Any
 from geodistill.errors import DataError, OutputError
 from geodistill.folders import hold_folder
 from geodistill.label.accounts import altered_files
-from geodistill.label.decisions import Decision, read_decisions, write_decisions
+from geodistill.label.decisions import by_tile, read_decisions, write_decisions
 from geodistill.label.labelling import build
 from geodistill.label.ledger import MANIFEST, Journal
-from geodistill.label.tiles import TileId
 from geodistill.lazy import load
 from geodistill.review.decision_store import FILE, FOLDER, DecisionStore, Sync
 from geodistill.review.open_labels import OpenLabels, open_labels
@@ -134,7 +133,7 @@ def export_review(folder: Path | str, *, progress: bool = False) -> dict[str, An
             store.close()
         _refuse_empty(labels, len(decisions), counts)
         _refuse_other_manifest(labels.folder)
-        if read_decisions(labels.folder) != _by_tile(decisions):
+        if read_decisions(labels.folder) != by_tile(decisions):
             write_decisions(labels.folder, decisions)
     return build(labels.settings, labels.folder, resume=True, keep_going=True, progress=progress)
 
@@ -155,13 +154,6 @@ def _refuse_other_manifest(folder: Path) -> None:
             "the manifest as it was written",
             "move yours elsewhere, and divide the new one again",
         )
-
-
-def _by_tile(decisions: list[Decision]) -> dict[TileId, list[Decision]]:
-    tiles: dict[TileId, list[Decision]] = {}
-    for decision in decisions:
-        tiles.setdefault(decision.tile, []).append(decision)
-    return tiles
 
 
 def _user() -> str:

@@ -15,7 +15,7 @@ from geodistill.label.tiles import TileId
 from geodistill.review.crops import crop_windows, polygon_path, read_crop, runs_path
 from geodistill.review.decision_store import DecisionStore, Row, own_json
 from geodistill.review.leases import Leases
-from geodistill.review.open_labels import OpenLabels, changed_error
+from geodistill.review.open_labels import OpenLabels
 from geodistill.review.prompting import Prompter, Proposal
 from geodistill.review.share_of_good import seconds_left
 
@@ -55,7 +55,7 @@ class ReviewSession:
             DataError: They changed.
         """
         if self.labels.stamp() != self._stamp:
-            raise changed_error(self.labels.folder)
+            raise self.labels.changed_error()
 
     def state(self, client: str) -> dict[str, Any]:
         """Return how far the review is; the browser keeps what it shows."""

@@ -226,7 +226,7 @@ def _train(
     run_trainer(make_trainer(recipe, run, start_step, points), task, data, last)
     for line in method.objective.lines():
         rank_zero_only(print)(printable(line), file=sys.stderr)
-    return _save_outcome(run, recipe, method, task, points, started)
+    return _save_outcome(run, recipe, method, task, data, points, started)
 
 
 def _run_phase(phase: Phase, recipe: Recipe, run: Path, data: DataModule) -> None:
@@ -248,7 +248,13 @@ def _run_phase(phase: Phase, recipe: Recipe, run: Path, data: DataModule) -> Non
 
 
 def _save_outcome(
-    run: Path, recipe: Recipe, method: Method, task: SegmentationTask, points: ResumePoints, started: float
+    run: Path,
+    recipe: Recipe,
+    method: Method,
+    task: SegmentationTask,
+    data: DataModule,
+    points: ResumePoints,
+    started: float,
 ) -> FitResult:
     """Write the best weights, or the last where nothing was validated, as a Segmenter directory.
 
@@ -279,10 +285,8 @@ def _save_outcome(
     segmenter = Segmenter.from_network(*parts, recipe.trainer.predict_scales)
     if trainer.is_global_zero:
         if recipe.trainer.calibrate:
-            tiles = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]  # Lightning sets it
-            segmenter.temperature = load("geodistill.training.calibration:fit_temperature")(
-                segmenter, tiles, task.device
-            )
+            fit_temperature = load("geodistill.training.calibration:fit_temperature")
+            segmenter.temperature = fit_temperature(segmenter, data.val_dataloader(), task.device)
         if isinstance(recipe.data, SetsConfig) and recipe.data.manifests:
             _save_set_segmenters(run / "segmenters", segmenter, task.sets, set_miou, recipe.data)
         segmenter.save(run / "segmenter")

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from geodistill.data.manifest import Manifest
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError, output_error
-from geodistill.files import check_outputs, write_text
+from geodistill.files import check_outputs, sha256_of, write_text
 from geodistill.folders import (
     empty_folder,
     foreign_files,
@@ -231,8 +231,7 @@ def _stamp(path: Path, whole: bool) -> str | list[int]:
     """Return the digest of a whole file, or its size and time of change."""
     try:
         if whole:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return sha256_of(path)
         stat = path.stat()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})", "a readable file") from error

@@ -14,9 +14,10 @@ from rasterio.transform import from_origin
 
 from factories import make_picture, make_raster
 from geodistill.cli import main
+from geodistill.data.manifest import Manifest, Row
 from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Grid, Window
-from geodistill.review.next_tiles import NextTile, spread
+from geodistill.review.next_tiles import NextOptions, NextTile, choose_next, spread
 from geodistill.segmenter import Segmenter
 from tiny import tiny_spec
 
@@ -84,6 +85,23 @@ def test_the_command_writes_list_and_squares(model: Path, tmp_path: Path, capsys
     assert "1 of them are not georeferenced, and in the list alone" in capsys.readouterr().out
     assert not alone.with_suffix(".gpkg").exists()
     assert [Path(row["image"]).name for row in csv.DictReader(alone.open())] == ["b.png"]
+
+
+def test_of_a_labelled_image_only_the_rows_own_part_counts(model: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (3, 64, 128)).astype(np.uint8)
+    pixels[:, :, :64] //= 8
+    make_raster(tmp_path / "a.tif", pixels=pixels)
+    make_picture(tmp_path / "images/right.png", np.moveaxis(pixels[:, :, 64:], 0, -1))
+    distances = []
+    for col in (0, 64):
+        row = Row(tmp_path / "a.tif", None, "train", Window(0, col, 64, 64))
+        Manifest((row,), ("red", "green", "blue")).save(tmp_path / f"{col}.parquet")
+        options = NextOptions(count=1, labelled=tmp_path / f"{col}.parquet")
+        (tile,) = choose_next([tmp_path / "images"], Segmenter.load(model), options).tiles
+        distances.append(tile.distance)
+    assert distances[1] == pytest.approx(0, abs=1e-5)
+    assert distances[0] is not None
+    assert distances[0] > 1e-4
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,18 @@ from PIL import Image
 
 from detection_sets import contents, make_detection_set, settings_of
 from geodistill.errors import DataError, GeodistillWarning
+from geodistill.label import labeller
 from geodistill.label.config import LabelSettings
-from geodistill.label.decisions import Decision, read_decisions, write_decisions
-from geodistill.label.labelling import build
+from geodistill.label.decisions import Decision, read_decisions, read_good_share, write_decisions
+from geodistill.label.labelling import build, format_account
 from geodistill.label.ledger import DECISIONS, Journal
-from geodistill.label.masks import Runs
+from geodistill.label.masks import Mask, Runs
+from geodistill.label.postprocess import EMPTIED
+from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import TileId
+from geodistill.review.open_labels import open_labels
 from geodistill.spec import IGNORE_INDEX
-from reviewed import make_labels
+from reviewed import make_labels, make_unmasked_labels
 
 FIRST = TileId("scene_0", 0, 0)
 
@@ -28,6 +32,11 @@ def made(labels: Path) -> dict[int, dict[str, Any]]:
     """Return the objects of the first image, by box."""
     with Journal(labels) as journal:
         return {one["box"]: one for one in journal.read(FIRST).instances}
+
+
+def objects_of(labels: Path) -> list[tuple[TileId, dict[int, Any]]]:
+    """Return what a review shows of every tile."""
+    return list(open_labels(labels).objects())
 
 
 def decision(labels: Path, box: int, verdict: Any, **about: Any) -> Decision:
@@ -129,6 +138,64 @@ def test_a_tile_without_any_object_left_comes_back_with_its_image(tmp_path: Path
     }
 
 
+def test_boxes_without_a_mask_are_decided_too_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, labels, empty = make_unmasked_labels(tmp_path, monkeypatch)
+    boxes = next(dict(made) for name, made in objects_of(labels) if name == FIRST)
+    assert len(empty) >= 2
+    assert [box for box, one in boxes.items() if "no_mask" in one] == empty
+    untouched, before = contents(labels), mask_file(labels)
+    first, second, *others = empty
+    verdicts = {first: "box", second: "drop", **dict.fromkeys(others, "accept")}
+    about = ("Ada", "2026-01-02T03:04:05+00:00")
+    write_decisions(labels, [Decision(FIRST, box, verdict, *about, boxes[box]) for box, verdict in verdicts.items()])
+    account = build(settings, labels, resume=True)
+
+    def pixels_of(box: int) -> tuple[slice, slice]:
+        left, top, wide, high = (int(v) for v in boxes[box]["annotated_bbox"])
+        return slice(top, top + high), slice(left, left + wide)
+
+    now = mask_file(labels)
+    assert (before[pixels_of(first)] == IGNORE_INDEX).all()
+    assert (now[pixels_of(first)] == boxes[first]["mask_value"]).all()
+    assert (now[pixels_of(second)] == 0).all()
+    assert all((now[pixels_of(box)] == IGNORE_INDEX).all() for box in others)
+    assert account["review"]["decided"] == len(empty)
+    assert account["review"]["not_applied"] == 0
+    assert account["boxes"]["dropped"] == {"dropped in review": 1, "empty mask": 12 - 1 - account["boxes"]["labelled"]}
+    assert first in made(labels)
+    write_decisions(labels, [Decision(**vars(one) | {"verdict": "undecided"}) for one in read_decisions(labels)[FIRST]])
+    build(settings, labels, resume=True)
+    again = contents(labels)
+    assert {name for name in again if again[name] != untouched.get(name)} == {DECISIONS, ".journal.jsonl"}
+
+
+def test_a_mask_of_which_a_decision_leaves_nothing_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, labels = make_labels(tmp_path)
+    before, one = contents(labels), decision(labels, 0, "box")
+    monkeypatch.setattr(labeller, "fill_polygon", lambda *_: Mask(0, 0, np.zeros((1, 1), bool)))
+    write_decisions(labels, [one])
+    assert build(settings, labels, resume=True)["boxes"]["dropped"] == {EMPTIED: 1}
+    monkeypatch.undo()
+    write_decisions(labels, [Decision(**vars(one) | {"verdict": "undecided"})])
+    build(settings, labels, resume=True)
+    again = contents(labels)
+    assert {name for name in again if again[name] != before.get(name)} == {DECISIONS, ".journal.jsonl"}
+
+
+def test_the_share_of_good_labels_stays_with_the_labels(tmp_path: Path) -> None:
+    settings, labels = make_labels(tmp_path)
+    decided = [decision(labels, 0, "accept"), decision(labels, 1, "drop")]
+    write_decisions(labels, decided, GoodShare(1, 2, 4))
+    account = build(settings, labels, resume=True)
+    assert account["review"]["sample"] == GoodShare(1, 2, 4).to_json()
+    assert "good labels: 50% (95 % interval 9% to 91%), 1 of 2 decided" in format_account(account, labels)
+    # Another sample over the same decisions: nothing is labelled, and the account follows.
+    write_decisions(labels, decided, GoodShare(1, 2, 3))
+    assert build(settings, labels, resume=True)["review"]["sample"]["of"] == 3
+    write_decisions(labels, decided)
+    assert "sample" not in build(settings, labels, resume=True)["review"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -138,12 +205,13 @@ def test_a_tile_without_any_object_left_comes_back_with_its_image(tmp_path: Path
         ('{"format_version": 1, "decisions": [{"verdict": "prompt"}]}', "decisions as 'geodistill review"),
         ('{"format_version": 1, "decisions": 7}', "decisions as 'geodistill review"),
         ("{", "not JSON"),
+        ('{"format_version": 1, "decisions": [], "sample": {"good": 3, "decided": 2, "of": 9}}', "decisions as"),
     ],
 )
 def test_a_malformed_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / DECISIONS).write_text(text)
     with pytest.raises(DataError, match=message):
-        read_decisions(tmp_path)
+        (read_decisions(tmp_path), read_good_share(tmp_path))
 
 
 def test_a_mask_that_is_none_of_the_tile_is_refused(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from PIL import Image
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillError
+from geodistill.label.share_of_good import GoodShare
 from geodistill.report.labelled import read_labels
 from geodistill.report.write import write_report
+from geodistill.review.review_labels import ReviewOptions, export_review, open_review
 from reported import figures_of
 
 BOXES = {"shed": [(4, 6, 10, 8), (30, 30, 12, 12)], "house & yard": [(40, 8, 16, 10)]}
@@ -55,6 +57,28 @@ def test_every_box_is_accounted_for(labels: Path) -> None:
     assert "2 boxes gave no label: outside the image 2" in text
     assert "house &amp; yard" in text
     assert "house & yard" not in text.split("<script")[0]
+
+
+def test_the_review_is_told_with_its_share_and_interval(labels: Path, tmp_path: Path) -> None:
+    shutil.copytree(labels, tmp_path / "copy")
+    out = tmp_path / "copy" / "out"
+    with open_review(out, ReviewOptions(sample=2, reviewer="<i>Ada")) as (session, _):
+        for place, verdict in enumerate(("accept", "box", "drop")):
+            session.decide("c", "<i>Ada", session.store.listed(place, 1)[0]["id"], verdict, 0)
+    export_review(out)
+    page = write_report(out, tmp_path / "page.html")
+    review = figures_of(page)["review"]
+    assert review["sample"] == GoodShare(1, 2, 2).to_json()
+    assert review["decided"] == 3
+    text = page.read_text()
+    assert "3 objects reviewed by 1 person: accepted 1, dropped 1, replaced by the box 1." in text
+    assert "Good labels: 50% (95 % interval 9% to 91%), 1 of 2 decided in a random sample of 2." in text
+    assert "Decisions by class" in text
+    assert "review" not in figures_of(labels / "report.html")
+    account = out / "label.json"
+    account.write_text(account.read_text().replace('"decided": 3', '"decided": "x"'))
+    with pytest.raises(GeodistillError, match="not as it was written"):
+        write_report(out, tmp_path / "page.html")
 
 
 def test_masks_in_doubt_are_cut_out_with_their_boxes(labels: Path) -> None:

@@ -18,13 +18,14 @@ import pytest
 from detection_sets import contents
 from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, OutputError
-from geodistill.label.labelling import build
+from geodistill.label.labelling import build, read_account
+from geodistill.label.share_of_good import wilson
 from geodistill.review.decision_store import FILE, FOLDER, DecisionStore
 from geodistill.review.doubt_parts import doubt_of
 from geodistill.review.leases import SECONDS, Leases
 from geodistill.review.review_labels import ReviewOptions, export_review, open_review
-from geodistill.review.share_of_good import seconds_left, wilson
-from reviewed import Client, make_labels, served_review
+from geodistill.review.time_left import seconds_left
+from reviewed import Client, make_labels, make_unmasked_labels, served_review
 
 
 @pytest.fixture
@@ -162,6 +163,42 @@ def test_export_and_back(labels: Path) -> None:
     with open_review(labels, ReviewOptions()) as (session, sync):
         assert sync.new == 12
         assert session.store.counts() == {"accept": 1, "box": 1, "drop": 1, "undecided": 9}
+
+
+def test_boxes_without_a_mask_are_shown_after_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, labels, _ = make_unmasked_labels(tmp_path, monkeypatch)
+    with served_review(labels, sample=2, jitter=1) as server:
+        ada = Client(server, "1", "Ada")
+        state, rows = ada.ask("state")[1], ada.ask("list", first=0, count=50)[1]
+        assert state["total"] == len(rows) == 12, "every box, with a mask or without"
+        without = 12 - read_account(labels)["boxes"]["labelled"]
+        assert [row[3] for row in rows[2 : 2 + without]] == [1.0] * without, "no mask is the largest doubt"
+        shown = ada.ask("open", place=2)[1]
+        assert (shown["without"], shown["mask"], shown["pixels"]) == ("empty mask", "", 0)
+        assert shown["corners"].startswith("M")
+        assert ada.send("GET", f"/{server.token}/crop?id={shown['id']}&zoom=3")[0] == 200
+        left, top, right, bottom = shown["bounds"]
+        assert ada.ask("prompt", id=shown["id"], box=shown["bounds"], point=None)[0] == 400, "still nothing there"
+        middle = [(left + right) / 2, (top + bottom) / 2]
+        assert ada.ask("prompt", id=shown["id"], box=shown["bounds"], point=middle)[0] == 200
+        assert ada.ask("decide", id=shown["id"], verdict="prompt", last=0)[0] == 200
+        other = ada.ask("open", place=3)[1]
+        ada.ask("decide", id=other["id"], verdict="accept", last=0)
+        for place in range(2 + without, 12):
+            ada.ask("decide", id=ada.ask("open", place=place)[1]["id"], verdict="drop", last=0)
+        assert ada.ask("state")[1]["sample"] == [0, 2], "a box without a mask is no label, good or bad"
+    account = export_review(labels)
+    assert account["review"]["verdicts"]["prompt"] == account["review"]["verdicts"]["accept"] == 1
+    assert account["boxes"]["labelled"] == 3
+    with open_review(labels, ReviewOptions(sample=2)) as (session, sync):
+        assert (sync.new, sync.gone, sync.back) == (0, 0, 0)
+        for number in [row["id"] for row in session.store.listed(0, 2)]:
+            session.decide("c", "Ada", number, "drop", 0)
+    assert export_review(labels)["boxes"]["labelled"] == 1
+    with open_review(labels, ReviewOptions()) as (session, _):
+        session.undo("c", "Ada")
+        session.decide("c", "Ada", shown["id"], "ignore", session.store.object(shown["id"])["last"])
+    assert export_review(labels)["boxes"]["labelled"] == 1
 
 
 def test_what_export_refuses(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,15 +6,28 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 from detection_sets import make_detection_set, settings_of
 from geodistill.label.config import LabelSettings
 from geodistill.label.labelling import build
+from geodistill.label.ledger import Journal
+from geodistill.label.masks import Mask
+from geodistill.label.postprocess import EMPTY
+from geodistill.label.segmenters import promptable
+from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding, Prompts
+from geodistill.label.tiles import TileId
 from geodistill.review.review_labels import ReviewOptions, open_review
 from geodistill.review.review_server import ReviewServer
+
+BLIND = 20
+"""Row below which the boxes begin that `LowerBlind` sees nothing of."""
 
 
 def make_labels(folder: Path, **changes: Any) -> tuple[LabelSettings, Path]:
@@ -36,6 +49,30 @@ def served_review(labels: Path, **options: Any) -> Iterator[ReviewServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+class LowerBlind(BoxSegmenter):
+    """Fills boxes, but sees nothing of those that begin below `BLIND` unless it is given a point."""
+
+    name = "lower-blind"
+
+    def masks(self, embedding: Embedding, prompts: Prompts) -> Iterator[Mask]:
+        """Return the filled shapes, or empty masks."""
+        assert prompts.boxes is not None
+        for box, mask in zip(prompts.boxes, super().masks(embedding, prompts), strict=True):
+            seen_here = box[1] <= BLIND or prompts.points is not None
+            yield mask if seen_here else replace(mask, pixels=np.zeros_like(mask.pixels))
+
+
+def make_unmasked_labels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
+) -> tuple[LabelSettings, Path, list[int]]:
+    """Label as `make_labels` with `LowerBlind`; return settings, folder, and the first image's boxes without a mask."""
+    monkeypatch.setitem(promptable.SEGMENTERS, "lower-blind", "reviewed:LowerBlind")
+    settings, labels = make_labels(folder, segmenter="lower-blind", **changes)
+    with Journal(labels) as journal:
+        outcomes = journal.read(TileId("scene_0", 0, 0)).outcomes
+    return settings, labels, [box for box, reason in outcomes if reason == EMPTY]
 
 
 class Client:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from geodistill.errors import DataError
 from geodistill.files import json_text, write_text
 from geodistill.label.accounts import TileRecord
 from geodistill.label.ledger import DECISIONS, Journal
-from geodistill.label.postprocess import DROPPED, IGNORED
+from geodistill.label.postprocess import DROPPED, EMPTIED, IGNORED, MASKLESS
+from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import TileId
 from geodistill.reading import ANNOTATION_BYTES, read_json
 
 Verdict = Literal["accept", "drop", "box", "prompt", "ignore", "undecided"]
-"""``accept``: the mask is right. ``drop``: there is no such object. ``box``: the filled box is better than the mask.
-``prompt``: a mask drawn anew stands for it. ``ignore``: nobody can say, so that its pixels stay unlabelled.
-``undecided``: an earlier decision was taken back."""
+"""``accept``: the mask is right; a box without a mask stays unlabelled. ``drop``: there is no such object. ``box``: the
+filled box is better than the mask. ``prompt``: a mask drawn anew stands for it. ``ignore``: nobody can say, so that its
+pixels stay unlabelled. ``undecided``: an earlier decision was taken back."""
 
 FORMAT = 1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Decision:
         verdict: What was decided.
         by: Who.
         at: When, in ISO 8601.
-        original: Its COCO annotation as the segmenter made it, without ids.
+        original: Its COCO annotation as the segmenter made it, without ids; of a box without a mask, ``no_mask`` says
+            why there is none.
         mask: COCO run lengths in the frame of the tile that take the mask's place, of ``prompt`` only.
         score: The segmenter's estimate of that mask.
     """
@@ -85,15 +89,29 @@ def read_decisions(folder: Path) -> dict[TileId, list[Decision]]:
     Raises:
         DataError: The file is malformed.
     """
+    return _read(folder, lambda data: by_tile(map(Decision.from_json, data["decisions"]))) or {}
+
+
+def read_good_share(folder: Path) -> GoodShare | None:
+    """Return the share of good labels that the decisions of a label set tell; ``None`` where they tell none.
+
+    Raises:
+        DataError: The file is malformed.
+    """
+    return _read(folder, lambda data: GoodShare.from_json(data["sample"]) if "sample" in data else None)
+
+
+def _read(folder: Path, part: Callable[[dict[str, Any]], T]) -> T | None:
+    """Return a part of the file of decisions; ``None`` where there is no such file."""
     path = folder / DECISIONS
     if not path.exists():
-        return {}
+        return None
     data = read_json(path, ANNOTATION_BYTES)
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT:
         raise DataError(f"{path} has format version {str(version)[:40]}", f"{FORMAT}", "update geodistill")
     try:
-        return by_tile(map(Decision.from_json, data["decisions"]))
+        return part(data)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path} ({error!r})", "decisions as 'geodistill review --export' writes them") from error
 
@@ -106,14 +124,15 @@ def by_tile(decisions: Iterable[Decision]) -> dict[TileId, list[Decision]]:
     return tiles
 
 
-def write_decisions(folder: Path, decisions: Iterable[Decision]) -> None:
-    """Write the decisions of a label set, one per line.
+def write_decisions(folder: Path, decisions: Iterable[Decision], share: GoodShare | None = None) -> None:
+    """Write the decisions of a label set, one per line, and the share of good labels where it is known.
 
     Raises:
         OutputError: The file cannot be written.
     """
     lines = ",\n".join(json_text(decision.to_json()) for decision in decisions)
-    write_text(folder / DECISIONS, f'{{"format_version": {FORMAT}, "decisions": [\n{lines}\n]}}\n')
+    sample = "" if share is None else f', "sample": {json_text(share.to_json())}'
+    write_text(folder / DECISIONS, f'{{"format_version": {FORMAT}{sample}, "decisions": [\n{lines}\n]}}\n')
 
 
 def decisions_digest(decisions: Sequence[Decision]) -> str:
@@ -136,23 +155,39 @@ def _waits(record: TileRecord, decisions: Sequence[Decision]) -> bool:
 def original_instances(record: TileRecord, decisions: Sequence[Decision]) -> dict[int, Mapping[str, Any]]:
     """Return a tile's objects as the segmenter made them, by box, whatever was decided and written since.
 
-    An object that was decided is the one that its decision speaks of; any other is as the record has it.
+    An object that was decided is the one that its decision speaks of; any other is as the record has it. A box that
+    gave no mask is an object of which the record knows the index and the reason alone.
     """
-    decided = {box for box, reason in record.outcomes if reason in (DROPPED, IGNORED)}
+    decided = {box for box, reason in record.outcomes if reason in (DROPPED, IGNORED, EMPTIED)}
     decided |= {one["box"] for one in record.instances if "reviewed" in one}
     instances: dict[int, Mapping[str, Any]] = {one["box"]: one for one in record.instances}
+    instances |= {box: {"box": box, "no_mask": reason} for box, reason in record.outcomes if reason in MASKLESS}
     return instances | {each.box: each.original for each in decisions if each.box in decided}
+
+
+def has_mask(original: Mapping[str, Any]) -> bool:
+    """Return whether the segmenter made a mask of an object, and not a box without one."""
+    return "segmentation" in original
 
 
 def applicable(decisions: Sequence[Decision], originals: Mapping[int, Mapping[str, Any]]) -> dict[int, Decision]:
     """Return the decisions, by box, that speak of objects as they are: another mask was not what a person saw."""
-    return {each.box: each for each in decisions if originals.get(each.box) == each.original}
+    return {each.box: each for each in decisions if _is_of(each, originals.get(each.box))}
 
 
-def review_account(decisions: Decisions, journal: Journal, classes: Sequence[str]) -> dict[str, Any]:
+def _is_of(decision: Decision, original: Mapping[str, Any] | None) -> bool:
+    if original is None or has_mask(original):
+        return original == decision.original
+    return original["no_mask"] == decision.original.get("no_mask")
+
+
+def review_account(
+    decisions: Decisions, journal: Journal, classes: Sequence[str], share: GoodShare | None = None
+) -> dict[str, Any]:
     """Count the decisions that are in the masks: by verdict, by class, by reviewer; empty where there are none.
 
-    ``not_applied`` counts those that speak of masks which the segmenter has drawn otherwise since.
+    ``not_applied`` counts those that speak of masks which the segmenter has drawn otherwise since; ``sample`` is the
+    share of good labels, where it is known.
     """
     by_class: dict[str, Counter[str]] = {}
     verdicts, reviewers, left = Counter[str](), Counter[str](), 0
@@ -177,4 +212,5 @@ def review_account(decisions: Decisions, journal: Journal, classes: Sequence[str
         "classes": {name: dict(sorted(counts.items())) for name, counts in sorted(by_class.items())},
         "reviewers": dict(sorted(reviewers.items())),
         "not_applied": left,
+        **({} if share is None else {"sample": share.to_json()}),
     }

@@ -17,11 +17,11 @@ from geodistill.errors import DataError
 from geodistill.label.accounts import GroundPlace, TileFiles, TileRecord, file_sums
 from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.config import LabelSettings
-from geodistill.label.decisions import Decision, applicable, decisions_digest, original_instances
+from geodistill.label.decisions import Decision, applicable, decisions_digest, has_mask, original_instances
 from geodistill.label.ledger import CHUNK, FOLDERS, remove_files
 from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_mask, write_tile
-from geodistill.label.postprocess import DROPPED, EMPTY, IGNORED, finish, paint
+from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, finish, paint
 from geodistill.label.records import Box, boxes_in
 from geodistill.label.segmenters.promptable import PromptableSegmenter, build_prompts, build_segmenter, parse_prompt
 from geodistill.label.tiles import ImageTask, Item, TileTask
@@ -213,7 +213,7 @@ class Labeller:
                 mask = fill_polygon(box.polygon - origin, height, width)
                 unknown[mask.place] |= mask.pixels
         for each in results:
-            if each.decision is not None and each.reason == IGNORED:
+            if each.decision is not None and each.reason == IGNORED and has_mask(each.decision.original):
                 mask = Runs.from_coco(each.decision.original["segmentation"]).crop()
                 unknown[mask.place] |= mask.pixels
         return np.where((indices == IGNORE_INDEX) & ~unknown, np.uint8(0), indices)
@@ -244,6 +244,8 @@ class Labeller:
 
 def _as_made(box: Box, instance: Mapping[str, Any], job: _TileJob) -> _Result:
     """Return what the segmenter made of a box, from its COCO annotation."""
+    if not has_mask(instance):
+        return _Result(box, None, 0.0, str(instance["no_mask"]), ())
     height, width = job.tile.valid.shape
     runs = Runs.from_coco(checked_runs(instance["segmentation"], width, height, box.source))
     return _Result(box, runs, float(instance["score"]), "", tuple(instance["changed"]))
@@ -266,8 +268,8 @@ def _decided(result: _Result, decision: Decision | None, job: _TileJob) -> _Resu
     mask = replace(mask, pixels=mask.pixels & job.tile.valid[mask.place])
     score = 1.0 if decision.score is None else decision.score
     if not mask.pixels.any():
-        return replace(result, runs=None, reason=EMPTY)
-    return replace(result, runs=mask.runs(height, width), score=score, changes=())
+        return replace(result, runs=None, reason=EMPTIED)
+    return replace(result, runs=mask.runs(height, width), score=score, reason="", changes=())
 
 
 def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:

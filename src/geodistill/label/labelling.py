@@ -17,13 +17,14 @@ from geodistill.folders import hold_folder, sweep
 from geodistill.label.accounts import TileRecord
 from geodistill.label.assemble import LabelRun, assemble
 from geodistill.label.config import LabelSettings
-from geodistill.label.decisions import Decisions, read_decisions, review_account, tiles_to_decide
+from geodistill.label.decisions import Decisions, read_decisions, read_good_share, review_account, tiles_to_decide
 from geodistill.label.export import progress_bar
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
 from geodistill.label.labeller import Labeller
 from geodistill.label.ledger import ACCOUNT, Journal, begin, finished_sums, is_finished, refuse_other, still_done
 from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import weights_stamp
+from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import ImageTask, Item, annotation_files, batches, image_names, plan
 from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
@@ -138,14 +139,16 @@ def _build(
         done = still_done(out, journal, tasks)
         items = batches(iter(tasks), done, batch)
         reasons = unopened(annotations)
-        decisions = read_decisions(out)
+        decisions, share = read_decisions(out), read_good_share(out)
         if not (items or reasons or tiles_to_decide(decisions, journal)) and is_finished(out, journal):
-            return read_account(out)
+            account = read_account(out)
+            if account.get("review", {}).get("sample") == (None if share is None else share.to_json()):
+                return account
         (out / ACCOUNT).unlink(missing_ok=True)
         labeller = Labeller(settings, legend, out.absolute(), work.device, batch)
         _label(labeller, items, work, journal, progress)
         _decide(labeller, tasks, decisions, journal, progress)
-        review = review_account(decisions, journal, legend.names)
+        review = review_account(decisions, journal, legend.names, share)
         run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons, review)
         account = assemble(run, journal, progress=progress)
         finish_run(out, journal, account)
@@ -307,6 +310,8 @@ def format_account(account: dict[str, Any], out: Path) -> str:
         lines.append(f"  {name:<{width}} {entry['in']:>8} in {entry['labelled']:>8} labelled{counts}")
     if review := account.get("review"):
         lines.append(f"{review['decided']} reviewed{_counts(review['verdicts'], ': ')}")
+        if sample := review.get("sample"):
+            lines.append(GoodShare.from_json(sample).text)
         if review["not_applied"]:
             lines.append(f"{review['not_applied']} decisions are of masks that are others now: review them again")
     without = account["annotations_without_image"]

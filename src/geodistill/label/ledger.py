@@ -16,7 +16,7 @@ from typing import Any
 
 from geodistill.errors import DataError, GeodistillWarning, OutputError, output_error
 from geodistill.files import atomic_path, write_json
-from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, sweep
+from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, results_within, sweep
 from geodistill.journal import JournalFile, decode, encode
 from geodistill.label.accounts import FileSums, TileRecord, altered_files, file_sums
 from geodistill.label.tiles import ImageTask, TileId
@@ -165,13 +165,15 @@ def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
     """Return what the run in a folder is about; ``None`` where the folder is new or empty.
 
     Raises:
-        OutputError: It holds something else, a link in place of a file of ours, or a run that is not to be continued.
+        OutputError: It holds something else than decisions and a review of earlier labels, a link in place of a file of
+            ours, or a run that is not to be continued.
     """
     markers = (MARKER, LOCK, HOLDER)
     entries = list(out.iterdir()) if out.is_dir() else []
     others = [entry for entry in entries if entry.name not in markers and not is_leftover(entry.name)]
     path = out / ABOUT
-    if others and not path.is_file():
+    kept = (DECISIONS, *results_within(out))
+    if not path.is_file() and any(entry.name not in kept for entry in others):
         raise OutputError(f"{out} is not empty and holds no run of 'label build'", "a new folder")
     if not path.is_file():
         return None
@@ -261,6 +263,16 @@ def is_finished(out: Path, journal: Journal) -> bool:
     if altered:
         _warn(f"{out / altered[0]} is not as it was written and is made again")
     return not altered
+
+
+def altered_by_hand(out: Path, names: Iterable[str]) -> list[str]:
+    """Return those of some files of a finished run that are not as the last run wrote them."""
+    with Journal(out) as journal:
+        known = dict(journal.finished or {})
+        for tile in journal.tiles():
+            record = journal.read(tile)
+            known |= {} if record.files is None else record.files.sums
+    return altered_files(out, {name: known.get(name) for name in names})
 
 
 class _Stamps:

@@ -17,8 +17,12 @@ from geodistill.spec import IGNORE_INDEX
 
 EMPTY = "empty mask"
 LEAVES_BOX = "leaves the box"
+MASKLESS = (EMPTY, LEAVES_BOX)
+"""Reasons of boxes that a segmenter gave no mask for."""
+
 DROPPED = "dropped in review"
 IGNORED = "ignored in review"
+EMPTIED = "nothing left in review"
 CHANGES = ("fell back to the box", "kept one component", "filled holes")
 """What can happen to a mask on its way, in this order."""
 

@@ -15,6 +15,7 @@ from geodistill.report.gallery import GalleryImage, gallery
 from geodistill.report.labelled import Doubt, LabelledBoxes, read_labels
 from geodistill.report.markup import Attributes, Html, counted, element, join
 from geodistill.report.page import Page, Section, swatch, titled_table, wide
+from geodistill.report.review_section import review_section, review_sentences
 
 LAYERS = (("image", "Image"), ("mask", "Mask"), ("box", "Box"))
 
@@ -43,7 +44,7 @@ def label_sentences(labels: LabelledBoxes) -> list[str]:
             f"{overlaps['pixels']:,} pixels are claimed by several masks, {between:,} by different classes;"
             f" {hidden:,} masks vanish under others."
         )
-    return lines
+    return lines + review_sentences(account.get("review", {}))
 
 
 def label_page(folder: Path, title: str | None) -> Page:
@@ -53,13 +54,15 @@ def label_page(folder: Path, title: str | None) -> Page:
         DataError: It was altered.
     """
     labels = read_labels(folder)
-    boxes, doubt, sentences = guarded(
-        folder / ACCOUNT, lambda: (boxes_section(labels), doubt_section(labels), label_sentences(labels))
+    sections, sentences = guarded(
+        folder / ACCOUNT,
+        lambda: ([boxes_section(labels), review_section(labels), doubt_section(labels)], label_sentences(labels)),
     )
     manifest = Manifest.load(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
     keys = [("boxes", f"{labels.account['boxes']['in']:,}"), ("masks", f"{labels.account['instances']:,}")]
-    sections = [boxes, doubt, *([] if manifest is None else [balance_section(manifest)])]
-    return Page(title or folder.resolve().name, sentences, keys, sections, labels.legend)
+    sections.append(None if manifest is None else balance_section(manifest))
+    shown = [section for section in sections if section is not None]
+    return Page(title or folder.resolve().name, sentences, keys, shown, labels.legend)
 
 
 def boxes_section(labels: LabelledBoxes) -> Section:

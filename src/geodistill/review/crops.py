@@ -45,8 +45,9 @@ def crop_windows(instance: Mapping[str, Any], window: Window) -> list[Window]:
 
 
 def _extent(instance: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of mask and box together."""
-    parts = [(x, y, x + wide, y + high) for x, y, wide, high in (instance["bbox"], instance["annotated_bbox"])]
+    """Return left, top, right and bottom of mask, where there is one, and box together."""
+    bounds = [instance[name] for name in ("bbox", "annotated_bbox") if name in instance]
+    parts = [(x, y, x + wide, y + high) for x, y, wide, high in bounds]
     low, high = np.min(parts, axis=0), np.max(parts, axis=0)
     return float(low[0]), float(low[1]), float(high[2]), float(high[3])
 

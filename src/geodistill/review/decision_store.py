@@ -19,10 +19,10 @@ from typing import Any
 from geodistill.errors import BusyError, DataError, OutputError, output_error
 from geodistill.folders import claim_files
 from geodistill.label.decisions import Decision, Decisions, Verdict
+from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import TileId
 from geodistill.reading import parse_json
 from geodistill.review.doubt_parts import ObjectDoubt
-from geodistill.review.share_of_good import GoodShare, good_share
 
 FOLDER, FILE, KIND = "review", "review.sqlite", "label review"
 VERSION = 1
@@ -39,6 +39,9 @@ CREATE TABLE decisions (id INTEGER PRIMARY KEY AUTOINCREMENT, object INTEGER, ve
     reviewer TEXT, at TEXT, seconds REAL, undoes INTEGER);
 CREATE INDEX of_object ON decisions (object);
 """
+
+_MASKED = "json_type(original, '$.segmentation') IS NOT NULL"
+"""Whether the segmenter made a mask of an object."""
 
 Row = sqlite3.Row
 
@@ -171,12 +174,13 @@ class DecisionStore:
     def order(self, sample: int) -> None:
         """Order all objects: a random sample first, then the most doubtful.
 
-        The sample are the ``sample`` objects with the least of a number that follows from their place alone, so that
-        it stays the same from one review to the next.
+        The sample are the ``sample`` masks with the least of a number that follows from their place alone, so that
+        it stays the same from one review to the next. Boxes without a mask are no labels, and not in it.
         """
         with self._writing() as db:
             db.execute("UPDATE objects SET sample = 0, place = NULL")
-            first = db.execute("SELECT id FROM objects WHERE gone = 0 ORDER BY chance LIMIT ?", (sample,)).fetchall()
+            query = f"SELECT id FROM objects WHERE gone = 0 AND {_MASKED} ORDER BY chance LIMIT ?"
+            first = db.execute(query, (sample,)).fetchall()
             db.executemany("UPDATE objects SET sample = 1 WHERE id = ?", (tuple(row) for row in first))
             rest = db.execute("SELECT id FROM objects WHERE gone = 0 AND sample = 0 ORDER BY doubt DESC, id").fetchall()
             places = ((place, row["id"]) for place, row in enumerate((*first, *rest)))
@@ -279,12 +283,20 @@ class DecisionStore:
             " FROM objects WHERE gone = 0 AND sample = 1"
         )
         sample, seen_count, good = self._rows(query)[0]
-        return good_share(good, seen_count, sample)
+        return GoodShare(good, seen_count, sample)
 
     def counts(self) -> dict[str, int]:
         """Return how many objects have each verdict."""
         rows = self._rows("SELECT verdict, count(*) FROM objects WHERE gone = 0 GROUP BY verdict ORDER BY verdict")
         return {str(name): int(count) for name, count in map(tuple, rows)}
+
+    def labels_left(self) -> int:
+        """Return how many objects have a mask when all is as it was decided."""
+        query = (
+            "SELECT count(*) FROM objects WHERE gone = 0 AND (verdict IN ('box', 'prompt')"
+            f" OR verdict IN ('accept', 'undecided') AND {_MASKED})"
+        )
+        return int(self._rows(query)[0][0])
 
     def durations(self, count: int = 100) -> list[float]:
         """Return how many seconds each of the last decisions took."""

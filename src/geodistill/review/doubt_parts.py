@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError
+from geodistill.label.decisions import has_mask
 from geodistill.label.masks import Runs
 from geodistill.label.pixels import Tile
 from geodistill.label.postprocess import CHANGES
@@ -31,8 +32,8 @@ class ObjectDoubt:
     """Why an object may be wrong; parts that were not looked at are ``None``.
 
     Attributes:
-        score: 1 minus the segmenter's own estimate; 1 where the filled box stands for the mask.
-        fit: 1 minus the IoU of the mask's bounds and the box.
+        score: 1 minus the segmenter's own estimate; 1 where the filled box stands for the mask, or there is none.
+        fit: 1 minus the IoU of the mask's bounds and the box; 1 where there is no mask.
         jitter: 1 minus the mean IoU of the mask with those of boxes whose edges were moved a little.
         model: Share of the mask that a trained model takes for another class.
     """
@@ -51,6 +52,8 @@ class ObjectDoubt:
 
 def doubt_of(instance: Mapping[str, Any], jitter: float | None = None, model: float | None = None) -> ObjectDoubt:
     """Return how doubtful an object is, from its COCO annotation and what else was measured."""
+    if not has_mask(instance):
+        return ObjectDoubt(1.0, 1.0)
     height, width = instance["segmentation"]["size"]
     left, top, wide, high = instance["annotated_bbox"]
     box = (max(left, 0), max(top, 0), min(left + wide, width), min(top + high, height))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from geodistill.errors import RecipeError
+from geodistill.label.decisions import has_mask
 from geodistill.label.export import progress_bar
 from geodistill.review.decision_store import DecisionStore, own_json
 from geodistill.review.doubt_parts import ObjectDoubt, class_places, doubt_of, jitter_doubts, model_doubts
@@ -46,12 +47,13 @@ def rank_objects(
         instances = {row["box"]: own_json(row["original"]) for row in rows}
         shaken = {row["box"]: row["jitter"] for row in rows}
         others = {row["box"]: row["model"] for row in rows}
-        left = {box: instances[box] for box, known in shaken.items() if known is None}
+        masked = {box: one for box, one in instances.items() if has_mask(one)}
+        left = {box: one for box, one in masked.items() if shaken[box] is None}
         if jitter and left:
             embedding = prompter.embed(name)
             shaken |= jitter_doubts(prompter.segmenter, embedding, labels.boxes(name), left, jitter)
-        if model is not None and places is not None:
-            others |= model_doubts(model, places, tile_pixels(labels, name), instances)
+        if model is not None and places is not None and masked:
+            others |= model_doubts(model, places, tile_pixels(labels, name), masked)
         doubts |= {row["id"]: doubt_of(instances[row["box"]], shaken[row["box"]], others[row["box"]]) for row in rows}
         if len(doubts) >= TOGETHER:
             store.set_doubts(doubts)

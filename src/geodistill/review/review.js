@@ -79,7 +79,8 @@ function showFacts() {
   fact('Class', swatch, named.name);
   fact('Image', current.image + (current.tile ? `, row ${current.tile[0]}, column ${current.tile[1]}` : ''));
   fact('Place', `${current.place + 1}${current.sample ? ', random sample' : ''}`);
-  fact('Pixels', current.pixels.toLocaleString('en'));
+  if (current.without) fact('Mask', `none (${current.without})`);
+  else fact('Pixels', current.pixels.toLocaleString('en'));
   for (const [part, name] of Object.entries(PARTS)) {
     const value = current.doubts[part];
     if (value === null) continue;

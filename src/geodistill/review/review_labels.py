@@ -12,12 +12,12 @@ from typing import Any
 from geodistill.errors import DataError, OutputError
 from geodistill.folders import hold_folder
 from geodistill.label.accounts import altered_files
-from geodistill.label.decisions import by_tile, read_decisions, write_decisions
+from geodistill.label.decisions import by_tile, read_decisions, read_good_share, write_decisions
 from geodistill.label.labelling import build
 from geodistill.label.ledger import MANIFEST, Journal
 from geodistill.lazy import load
 from geodistill.review.decision_store import FILE, FOLDER, DecisionStore, Sync
-from geodistill.review.open_labels import OpenLabels, open_labels
+from geodistill.review.open_labels import open_labels
 from geodistill.review.ranking import rank_objects
 from geodistill.review.review_server import ReviewServer
 from geodistill.review.session import ReviewSession
@@ -128,21 +128,18 @@ def export_review(folder: Path | str, *, progress: bool = False) -> dict[str, An
         try:
             store.sync(labels.objects())
             store.adopt(read_decisions(labels.folder))
-            decisions, counts = list(store.decisions()), store.counts()
+            decisions, left, share = list(store.decisions()), store.labels_left(), store.good_share()
         finally:
             store.close()
-        _refuse_empty(labels, len(decisions), counts)
+        if not decisions:
+            raise DataError(f"nothing is decided in the review of {labels.folder}", "a decision at least")
+        if not left:
+            raise DataError(f"every object of {labels.folder} is dropped or ignored", "one that stays at least")
         _refuse_other_manifest(labels.folder)
-        if read_decisions(labels.folder) != by_tile(decisions):
-            write_decisions(labels.folder, decisions)
+        known = share if share.seen_count else None
+        if (read_decisions(labels.folder), read_good_share(labels.folder)) != (by_tile(decisions), known):
+            write_decisions(labels.folder, decisions, known)
     return build(labels.settings, labels.folder, resume=True, keep_going=True, progress=progress)
-
-
-def _refuse_empty(labels: OpenLabels, decided: int, counts: dict[str, int]) -> None:
-    if not decided:
-        raise DataError(f"nothing is decided in the review of {labels.folder}", "a decision at least")
-    if sum(counts.values()) == counts.get("drop", 0) + counts.get("ignore", 0):
-        raise DataError(f"every object of {labels.folder} is dropped or ignored", "one that stays at least")
 
 
 def _refuse_other_manifest(folder: Path) -> None:

@@ -10,14 +10,14 @@ from typing import Any, get_args
 
 from geodistill.colours import hexadecimal
 from geodistill.errors import BusyError, DataError, printable
-from geodistill.label.decisions import Verdict
+from geodistill.label.decisions import Verdict, has_mask
 from geodistill.label.tiles import TileId
 from geodistill.review.crops import crop_windows, polygon_path, read_crop, runs_path
 from geodistill.review.decision_store import DecisionStore, Row, own_json
 from geodistill.review.leases import Leases
 from geodistill.review.open_labels import OpenLabels
 from geodistill.review.prompting import Prompter, Proposal
-from geodistill.review.share_of_good import seconds_left
+from geodistill.review.time_left import seconds_left
 
 LONGEST_NAME = 80
 """Characters of a reviewer's name."""
@@ -138,7 +138,8 @@ class ReviewSession:
             "bounds": [left, top, right, bottom],
             "box": polygon_path(box.polygon),
             "corners": polygon_path(box.corners),
-            "mask": runs_path(original["segmentation"]),
+            "mask": runs_path(original["segmentation"]) if has_mask(original) else "",
+            "without": original.get("no_mask"),
             "redrawn": None if last is None or last["mask"] is None else runs_path(own_json(last["mask"])),
         }
 

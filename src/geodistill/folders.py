@@ -54,13 +54,14 @@ def foreign_files(folder: Path, but: Iterable[str] = ()) -> list[str]:
 
     Args:
         folder: The folder.
-        but: Folders in it that are left out, such as `results_within` returns.
+        but: Folders and files in it that are left out, such as `results_within` returns.
     """
+    but = set(but)
     marker, kept = read_marker(folder), tuple(f"{place}/" for place in but)
     patterns = () if marker is None else marker[1]
     foreign = []
     for name in names_below(folder):
-        ours = name in (MARKER, LOCK, HOLDER) or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
+        ours = name in (MARKER, LOCK, HOLDER, *but) or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
         if not ours and not any(fnmatchcase(name, pattern) for pattern in patterns):
             foreign.append(name)
     return foreign
@@ -128,13 +129,17 @@ def claim_files(folder: Path, kind: str, names: Iterable[str], write: bool = Tru
         raise output_error(folder, error) from error
 
 
-def empty_folder(folder: Path) -> None:
+def empty_folder(folder: Path, stays: Iterable[str] = ()) -> None:
     """Remove what a folder of ours holds, the marker last; the folder itself and `results_within` it stay.
+
+    Args:
+        folder: The folder.
+        stays: Files in it that stay too.
 
     Raises:
         OutputError: It holds what is not ours; then nothing is removed.
     """
-    kept = results_within(folder)
+    kept = [*results_within(folder), *stays]
     refuse_foreign(folder, but=kept)
     try:
         _empty(folder, [folder / place for place in kept])

@@ -11,7 +11,7 @@ from geodistill.files import check_folder
 from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.project_file import ProjectFile
 from geodistill.project.stage_keys import KeyParts, key_parts
-from geodistill.project.stage_records import StageRecord, missing_output, read_record, started_as
+from geodistill.project.stage_records import StageRecord, changed_output, read_record, started_as
 from geodistill.project.stage_table import KINDS, kind_of
 from geodistill.project.wiring import WiredStage
 
@@ -104,10 +104,8 @@ def make_plan(
             users = [other for other in chosen if name in wired[other].needs]
             if users and record is None:
                 raise OutputError(f"stage {name}, which {users[0]} takes, is not done", "its result", f"run {name} too")
-            if users and record is not None and (gone := missing_output(project.out, name, record)):
-                raise OutputError(
-                    f"{project.out / name / gone} is gone, and {users[0]} takes it", "", f"run {name} too"
-                )
+            if users and record is not None and (changed := changed_output(project.out, name, record)):
+                raise OutputError(f"stage {name}, which {users[0]} takes: {changed}", "", f"run {name} too")
             plans[name] = StagePlan(stage, "left out", "", None, record.key if record else "", record)
             continue
         keys = {before: plan.key for before, plan in plans.items()}
@@ -133,7 +131,7 @@ def _decide(
         if started_as(project.out, name)[0] == parts.key:
             return "resumes", "it was stopped"
         return "runs", "it is not done yet"
-    gone = missing_output(project.out, name, record)
+    changed = changed_output(project.out, name, record)
     if record.key != parts.key:
         runs = [need for need in stage.needs if plans[need].state in ("runs", "resumes")]
         return "runs", parts.difference(record.parts) if not runs else f"{', '.join(runs)} runs"
@@ -141,8 +139,8 @@ def _decide(
         now = plans[need].record
         if now is not None and record.taken.get(need, now.digest) != now.digest:
             return "runs", f"{need} has come out otherwise since"
-    if gone is not None:
-        return "runs", f"{gone} is gone"
+    if changed is not None:
+        return "runs", changed
     again = [need for need in stage.needs if plans[need].state in ("runs", "resumes", "perhaps")]
     if again:
         return "perhaps", f"unless {' and '.join(again)} comes out as before"

@@ -14,11 +14,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from geodistill.errors import DataError, OutputError, output_error
 from geodistill.files import write_text
-from geodistill.folders import empty_folder, foreign_files, mark_folder, names_below
+from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder, names_below, results_within
+from geodistill.lazy import load
 from geodistill.project.fingerprints import Stamp, stamp_file, visible_files
 from geodistill.project.stage_table import KINDS, kind_of
 from geodistill.reading import ANNOTATION_BYTES, read_object
@@ -114,27 +115,39 @@ def stamp_outputs(out: Path, name: str, before: StageRecord | None = None) -> di
         raise output_error(folder, error) from error
 
 
-def missing_output(out: Path, name: str, record: StageRecord) -> str | None:
-    """Return a file of a finished stage that is gone; ``None`` where all are there, as they were written.
+def changed_output(out: Path, name: str, record: StageRecord) -> str | None:
+    """Say what of a finished stage is gone or was reviewed since; ``None`` where all is there, as it was written.
 
     Raises:
-        OutputError: One is there and holds something else.
+        OutputError: A file is there and holds what no verb of ours wrote.
+        BusyError: Another command is at work in the stage's folder.
     """
-    missing = None
-    for file, stamp in record.outputs.items():
-        path = out / name / file
-        try:
-            now = stamp_file(path, stamp)
-        except OSError:
-            missing = missing or file
-            continue
-        if now[2] != stamp[2]:
-            raise OutputError(
-                f"{path} was altered since stage {name} wrote it",
-                "the file as it was written",
-                f"remove it to have it made anew, or move it out of {out} and name it in the project file",
-            )
-    return missing
+    folder, kind = out / name, KINDS[kind_of(name)]
+    states = {file: _state(folder / file, stamp) for file, stamp in record.outputs.items()}
+    altered = [file for file, state in states.items() if state == "altered"]
+    before = record.outputs.get(kind.decisions)
+    reviewed = bool(kind.decisions) and _state(folder / kind.decisions, before) in ("altered", "new")
+    if reviewed:
+        with hold_folder(folder, "run"):
+            altered = load(kind.decided)(folder, [file for file in altered if file != kind.decisions])
+    if altered:
+        raise OutputError(
+            f"{folder / altered[0]} was altered since stage {name} wrote it",
+            "the file as it was written",
+            f"remove it to have it made anew, or move it out of {out} and name it in the project file",
+        )
+    if reviewed:
+        return "its result was reviewed"
+    return next((f"{file} is gone" for file, state in states.items() if state == "gone"), None)
+
+
+def _state(path: Path, stamp: Stamp | None) -> Literal["same", "altered", "new", "gone"]:
+    """Return what a file is beside its stamp; without a stamp it is new, or still not there."""
+    try:
+        now = stamp_file(path, stamp)
+    except OSError:
+        return "gone"
+    return "new" if stamp is None else "same" if now[2] == stamp[2] else "altered"
 
 
 def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record: StageRecord | None) -> bool:
@@ -165,7 +178,7 @@ def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record
         _write_started(out, name, key if same else "", taken)
         (out / FOLDER / f"{name}.json").unlink(missing_ok=True)
         if used and not same:
-            empty_folder(folder)
+            empty_folder(folder, stays=[decisions] if (decisions := KINDS[kind_of(name)].decisions) else [])
         folder.mkdir(parents=True, exist_ok=True)
         if not KINDS[kind_of(name)].marks:
             mark_folder(folder, "stage of run", ["*"])
@@ -181,5 +194,5 @@ def _write_started(out: Path, name: str, key: str, taken: Mapping[str, str]) -> 
 
 def _extra_file(folder: Path, record: StageRecord, name: str) -> str:
     if KINDS[kind_of(name)].marks:
-        return next(iter(foreign_files(folder)), "")
+        return next(iter(foreign_files(folder, results_within(folder))), "")
     return next((file for file in visible_files(folder) if file not in record.outputs), "")

@@ -29,6 +29,9 @@ class StageKind:
         marks: Whether its verb marks the folder as its own.
         is_fit: Whether it trains a recipe, whose keys it takes too.
         unwatched: Files of it that may change: what only an interrupted run needs.
+        decisions: A file of it that a person's work stands in, which stays when the stage is made anew; or none.
+        decided: ``module:function`` of its folder and files of it that returns those that are not as the stage's verb
+            wrote them when it took the decisions in; or none.
     """
 
     about: str
@@ -43,6 +46,8 @@ class StageKind:
     marks: bool = False
     is_fit: bool = False
     unwatched: tuple[str, ...] = ()
+    decisions: str = ""
+    decided: str = ""
 
 
 def _fit(about: str, result: str = "segmenter") -> StageKind:
@@ -72,7 +77,9 @@ KINDS: dict[str, StageKind] = {
         files=("images", "boxes", "legend", "lists", "segmenter"),
         result="manifest.parquet",
         marks=True,
-        unwatched=(".journal.jsonl", ".chunk"),
+        unwatched=(".journal.jsonl", ".chunk", "review/*"),
+        decisions="decisions.json",
+        decided="geodistill.label.ledger:altered_by_hand",
     ),
     "scan": StageKind(
         about="Images and their masks become a manifest.",

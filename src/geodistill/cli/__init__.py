@@ -26,7 +26,7 @@ VERBS: Verbs = {
     "fit": ("train a recipe, with or without distillation from a frozen encoder", "geodistill.cli.fit:fit"),
     "evaluate": ("IoU, F1, precision, recall, OA over a split; worst images", "geodistill.cli.evaluate:evaluate"),
     "robustness": (
-        "how a model's maps stand shifted, darker, noisier, coarser images ...",
+        "how a model's maps change where images are shifted, darker, noisier or coarser",
         "geodistill.cli.robustness:robustness",
     ),
     "compare": ("students compared with their teacher: size, speed, scores", "geodistill.cli.compare:compare"),

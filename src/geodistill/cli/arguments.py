@@ -18,6 +18,7 @@ GROUPS = ("most used", "input", "output", "quality", "speed", "place", "many mac
 
 MODEL = "Segmenter directory, run directory or hub id"
 MANIFEST = "a manifest that 'geodistill data scan' wrote, or its folder"
+SHARES = ("TRAIN", "VAL", "TEST")
 DEVICE = "auto (a GPU where there is one), cpu, cuda, cuda:1 ..."
 LONLAT = "longitude and latitude in degrees (MetaSegNet only)"
 SCALES = "average over the image at these factors of its size, such as 0.75 1 1.5; time grows with their squares"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from geodistill.cli import Verbs, run_verb
-from geodistill.cli.arguments import MANIFEST, VerbParser, options_of, parse, refuse_idle
+from geodistill.cli.arguments import MANIFEST, SHARES, VerbParser, options_of, parse, refuse_idle
 from geodistill.cli.shared import print_json, print_result
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 
@@ -46,7 +46,7 @@ def scan_parser() -> VerbParser:
     add("--legend", "YAML or JSON: classes with colours or mask values, and what to ignore", otherwise=_PROPOSED)
     add("--out", "the manifest to write", default="manifest.parquet")
     add("--split", "how images are divided", default=SplitPlan.kind, choices=get_args(SplitKind))
-    add("--fractions", "shares of train, val and test", nargs=3, type=float, default=[0.7, 0.15, 0.15])
+    add("--fractions", "shares of train, val and test", nargs=3, type=float, metavar=SHARES, default=[0.7, 0.15, 0.15])
     add("--group-regex", "names each image's group from its path, such as 'Tile_\\d'", otherwise="no groups")
     add("--groups", "groups by split, such as 'val=Tile_4 test=Tile_7'", otherwise="by --fractions")
     add("--dataset", "a benchmark set in its official layout ('geodistill datasets'), instead of images")
@@ -220,7 +220,12 @@ def leakage_parser() -> VerbParser:
     )
     parser.add_group("input")("--manifest", MANIFEST, required=True)
     add = parser.add_group("quality")
-    add("--distance", "bits of 64 in which fingerprints may differ", type=int, default=4)
+    add(
+        "--distance",
+        "images look alike where at most so many of the 64 bits of their fingerprints differ",
+        type=int,
+        default=4,
+    )
     parser.add_group("output").switch("--json", "print JSON")
     return parser
 
@@ -250,7 +255,7 @@ def patches_parser() -> VerbParser:
     add = parser.add_group("output")
     add("--out", "folder of the patches", required=True)
     add("--size", "side in pixels; what is left at the edges is dropped", type=int, default=512)
-    add.switch("--stretch", "each patch by its own range to 0..255")
+    add.switch("--stretch", "stretch each patch from its own range to 0..255")
     return parser
 
 

@@ -11,7 +11,11 @@ from geodistill.lazy import load
 
 def demo_parser() -> VerbParser:
     """Return the parser of ``demo``."""
-    parser = VerbParser("demo", "The whole way on made-up georeferenced scenes.", "geodistill demo --out demo")
+    parser = VerbParser(
+        "demo",
+        "Made-up georeferenced scenes, a teacher, a student that learns from it, scores and a map, on a laptop.",
+        "geodistill demo --out demo",
+    )
     add = parser.add_group("output")
     add("--out", "directory of the results", default="demo")
     add = parser.add_group("quality")

@@ -51,9 +51,9 @@ def evaluate_parser() -> VerbParser:
     add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=0.25)
     add.switch("--flips", "average over horizontal and vertical flips")
     add("--scales", SCALES, type=float, nargs="+", metavar="N", otherwise="the model's own, mostly 1")
-    gsd = "bring images to so many metres per pixel first, the model's; labels stay as they are"
+    gsd = "resample images to so many metres per pixel first, such as the model's; labels stay as they are"
     add("--gsd", gsd, type=float, otherwise="as they are")
-    resize = "bring each image's longer side to so many pixels first, as data.resize in training"
+    resize = "resize each image's longer side to so many pixels first, as data.resize in training"
     add("--resize", resize, type=int, otherwise="as they are")
     add("--padding-as", "reproduction only: pad images and count the padding as this class", otherwise="no padding")
     add("--padding-window", "pad to a multiple of so many pixels", type=int, otherwise="the model's window")

@@ -12,7 +12,7 @@ def explain_parser() -> VerbParser:
     parser = VerbParser(
         "explain",
         "One page of what a model sees in an image: principal components of its encoder's features beside its"
-        " teacher's, similarity to a chosen place, Grad-CAM of each class, doubt.",
+        " teacher's, similarity to a chosen place, Grad-CAM of each class, uncertainty.",
         "geodistill explain --model runs/student --input tile.tif --out explained.html",
         typed=["input"],
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from geodistill.cli import Verbs, run_verb
-from geodistill.cli.arguments import DEVICE, OptionGroup, VerbParser, parse, refuse_idle
+from geodistill.cli.arguments import DEVICE, SHARES, OptionGroup, VerbParser, parse, refuse_idle
 from geodistill.cli.shared import print_json
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_outputs, check_suffix
@@ -146,11 +146,18 @@ def _add_output(parser: VerbParser, keep_or_drop: Sequence[str]) -> None:
     add("--background", "name of a class 0 for everything that no box touches", otherwise="that stays unlabelled")
     empty = "tiles without any label"
     add("--empty", empty, choices=keep_or_drop, otherwise="keep with --background, else drop")
-    order = "what lies on top; large-first lets small objects survive, annotation later ones"
+    order = "which mask lies on top; large-first: the smaller one; annotation: the later one of the file"
     add("--order", order, choices=get_args(Order), otherwise="large-first, or the preset's")
     shares = " ".join(map(str, LabelSettings.fractions))
-    add("--fractions", "shares of train, val and test", nargs=3, type=float, otherwise=f"{shares}, or the preset's")
-    splits = "source keeps folders of the source called train, val and test"
+    add(
+        "--fractions",
+        "shares of train, val and test",
+        nargs=3,
+        type=float,
+        metavar=SHARES,
+        otherwise=f"{shares}, or the preset's",
+    )
+    splits = "how images are divided; source keeps the folders train, val and test of the source"
     add("--split", splits, choices=get_args(Division), otherwise="random, or the preset's")
     lists = "folder of train.txt, val.txt and test.txt that name source images, in place of --fractions"
     add("--lists", lists, otherwise="none")
@@ -242,7 +249,7 @@ def ablate_parser() -> VerbParser:
     add = parser.add_group("most used")
     _add_input(add)
     add("--prompts", "combinations such as hbox cp+hbox", nargs="+", otherwise="all fifteen")
-    counts = "released counts objects as SAMRS's own code does"
+    counts = "how objects are counted; released is what SAMRS's own code does"
     add("--as", counts, default="ours", choices=("ours", "released"))
     add("--instances", "folder of instance pictures, where the annotations hold no masks (iSAID)")
     add("--out", "directory for ablation.json and ablation.csv", otherwise="nothing is written")

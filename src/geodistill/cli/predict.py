@@ -100,7 +100,7 @@ def _add_input(parser: VerbParser) -> None:
     add = parser.add_group("input")
     add.switch("--stack", "the inputs are band files of one scene")
     add.switch("--mosaic", "the inputs are neighbouring parts of one scene; where they overlap, the first lies on top")
-    add("--aoi", "vector file: only what lies in its polygons is mapped", otherwise="whole scenes")
+    add("--aoi", "vector file: map only what lies in its polygons", otherwise="whole scenes")
     web = "zoom level of web maps: addresses with {z}, {x} and {y}, WMS and WMTS"
     add("--zoom", web, type=int, otherwise="for other scenes")
     nodata = "value that means no data, for scenes that do not say so themselves"
@@ -180,9 +180,12 @@ def _add_machines(parser: VerbParser) -> None:
     add("--engine", "what runs the workers", default="local", choices=ENGINES)
     add("--address", "Ray cluster to join, such as auto", otherwise="one is started here")
     add(
-        "--blocks", "cut each scene in this many blocks of rows", type=int, otherwise="as many as keep the workers busy"
+        "--blocks",
+        "cut each scene into this many blocks of rows",
+        type=int,
+        otherwise="as many as keep the workers busy",
     )
-    add("--gpus", "GPUs a worker on the cluster takes", type=float, default=0.0)
+    add("--gpus", "GPUs that Ray sets aside for each worker", type=float, default=0.0)
 
 
 def model_of(parser: VerbParser, args: Namespace) -> Segmenter | str:

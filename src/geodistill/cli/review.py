@@ -24,12 +24,12 @@ def review_parser() -> VerbParser:
     add = parser.add_group("input")
     add("--labels", "finished folder of 'label build'", required=True)
     add("--model", f"trained model whose disagreement counts as doubt: {MODEL}", otherwise="none")
-    add("--reviewer", "name of who decides, which the page can change", otherwise="the user's")
+    add("--reviewer", "name of who decides, can be changed on the page", otherwise="the user's")
     add("--sample", "objects drawn at random that come first", type=int, default=50)
-    jitter = "boxes near each box that the segmenter is asked about too; a mask that changes is doubtful"
+    jitter = "how many shifted copies of each box the segmenter is asked about too; a mask that changes is doubtful"
     add("--jitter", jitter, type=int, default=0)
     add = parser.add_group("output")
-    add("--port", "of the page on 127.0.0.1; 0 takes any free one", type=int, default=0)
+    add("--port", "port of the page on 127.0.0.1; 0 takes any free one", type=int, default=0)
     add.switch("--export", "write the decisions into the label folder, and end")
     add.switch("--json", "with --export: print JSON, the content of label.json")
     parser.add_group("speed")("--device", DEVICE, default="auto")
@@ -77,7 +77,7 @@ def next_tiles_parser() -> VerbParser:
     add("--count", "tiles to choose", type=int, default=20)
     add("--tile", "side of the tiles in pixels", type=int, otherwise="the model's")
     add("--weak", "classes that the model is weak at", nargs="+", metavar="CLASS", otherwise="none")
-    add("--encoder", "in whose features tiles are compared, such as a teacher's", otherwise="the model's own")
+    add("--encoder", "encoder whose features tiles are compared by, such as a teacher's", otherwise="the model's own")
     weights = "its weights: pretrained, or a file"
     add("--encoder-weights", weights, otherwise="pretrained")
     add = parser.add_group("output")

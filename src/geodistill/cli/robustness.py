@@ -13,7 +13,7 @@ def robustness_parser() -> VerbParser:
     """Return the parser of ``robustness``."""
     parser = VerbParser(
         "robustness",
-        "How a model's maps stand images that are shifted, turned, brighter, darker, noisier, hazier, compressed, of "
+        "How a model's maps change where images are shifted, turned, brighter, darker, noisier, hazier, compressed, of "
         "another ground sampling distance, or with swapped bands.",
         "geodistill robustness runs/student manifest.parquet --out runs/student/robustness",
         typed=["model", "manifest"],
@@ -29,7 +29,7 @@ def robustness_parser() -> VerbParser:
     add = parser.add_group("quality")
     add("--overlap", "overlap of the sliding window, 0 to 0.75", type=float, default=0.25)
     add("--resamples", "draws of the bootstrap", type=int, default=1000)
-    add("--seed", "of noise and draws", type=int, default=0)
+    add("--seed", "random seed of noise and draws", type=int, default=0)
     add = parser.add_group("speed")
     add("--batch-size", "batch size (windows per forward pass)", type=int, default=4)
     add("--device", DEVICE, default="auto")

@@ -19,7 +19,7 @@ def run_parser() -> VerbParser:
     )
     add = parser.add_group("input")
     add("--project", "the project file", required=True, metavar="PROJECT")
-    add("--until", "stop behind this stage", metavar="STAGE", otherwise="to the end")
+    add("--until", "stop after this stage", metavar="STAGE", otherwise="to the end")
     add("--from", "begin with this stage; what it takes is used as it is", metavar="STAGE", otherwise="the first")
     add("--only", "this stage alone; what it takes is used as it is", metavar="STAGE", otherwise="all")
     add = parser.add_group("output")

@@ -35,10 +35,21 @@ def reproduce_parser() -> VerbParser:
     add.switch("--list", "every table, its rows, the data it needs, and whether it can be run")
     add.switch("--json", "print JSON")
     add = parser.add_group("quality")
-    add("--scale", "tiny on made-up scenes, or as in the paper", default="smoke", choices=("smoke", "full"))
+    add(
+        "--scale",
+        "smoke is tiny and on made-up scenes, full is as in the paper",
+        default="smoke",
+        choices=("smoke", "full"),
+    )
     add("--as", "the paper's settings or its code's", default="printed", choices=("printed", "released"))
-    add("--seeds", "how many, or several seeds; means have their 95 % interval", nargs="+", type=int, default=[1])
-    gsd = "bring scored images to so many metres per pixel first, the models'; labels stay as they are"
+    add(
+        "--seeds",
+        "number of seeds, or the seeds themselves; means of several have a 95 % interval",
+        nargs="+",
+        type=int,
+        default=[1],
+    )
+    gsd = "resample scored images to so many metres per pixel first, such as the models'; labels stay as they are"
     add("--gsd", gsd, type=float, otherwise="as they are")
     layout = "score on this layout of the set, such as eroded labels"
     add("--scored-layout", layout, otherwise="that which is trained on")

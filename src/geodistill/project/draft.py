@@ -81,7 +81,7 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
     if contents.pairs:
         images = [draft.name(image) for image, _ in contents.pairs]
         draft.add("scan:", "images and their masks")
-        draft.add(f"  images: [{', '.join(images)}]", "")
+        draft.add(f"  images: [{', '.join(images)}]", "folders or files")
         draft.add(f"  masks: [{', '.join(draft.name(mask) for _, mask in contents.pairs)}]", "in the same order")
         if contents.legends:
             draft.add(f"  legend: {draft.name(contents.legends[0])}", "names, colours and values of the classes")
@@ -92,9 +92,9 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
     elif contents.annotations:
         each = contents.annotations[0]
         draft.add("label:", "boxes become masks")
-        draft.add(f"  images: {draft.name(each.images)}")
-        draft.add(f"  boxes: {draft.name(each.boxes)}")
-        draft.add(f"  format: {each.format}")
+        draft.add(f"  images: {draft.name(each.images)}", "what the boxes were drawn on")
+        draft.add(f"  boxes: {draft.name(each.boxes)}", "their file or folder")
+        draft.add(f"  format: {each.format}", "'geodistill label build --help' names them all")
         draft.add("  segmenter: grabcut", "or sam:DIR, sam2:DIR, sam3:DIR, edgetam:DIR")
         draft.add("  background: background", "right where every object has its box; else leave it out")
         draft.chosen.append(f"boxes: {each.boxes} ({each.format}), images: {each.images}")
@@ -103,8 +103,8 @@ def _add_data(draft: ProjectDraft, contents: FolderContents) -> bool:
         draft.add("check:", "broken files end the run here")
     if contents.images:
         draft.add("scan-unlabelled:", "images without labels, whose features are learnt")
-        draft.add(f"  images: [{', '.join(map(draft.name, contents.images))}]")
-        draft.add("  unlabelled: true")
+        draft.add(f"  images: [{', '.join(map(draft.name, contents.images))}]", "folders or files")
+        draft.add("  unlabelled: true", "they need no masks")
         draft.chosen.append(f"unlabelled images: {', '.join(map(str, contents.images))}")
     return labelled
 
@@ -122,7 +122,7 @@ def _add_models(draft: ProjectDraft, contents: FolderContents, labelled: bool) -
         draft.chosen.append(f"teacher: {contents.models[0]}")
         draft.chosen += [f"left out: model {model}" for model in contents.models[1:]]
     elif labelled:
-        draft.add("teacher:", "")
+        draft.add("teacher:", "a larger network, which the student learns from")
         draft.add("  recipe: supervised-folder", "labels alone; any recipe, and any key of it")
         draft.add("  network.encoder: resnet50", "'geodistill encoders' lists them")
         for weights in contents.weights[:1]:
@@ -141,7 +141,7 @@ def _add_models(draft: ProjectDraft, contents: FolderContents, labelled: bool) -
 def _student(contents: FolderContents) -> Iterator[Line]:
     if contents.images and not contents.models:
         yield "adapt:", "the student's encoder learns the teacher's features first"
-        yield "  recipe: ktda-folder", ""
+        yield "  recipe: ktda-folder", "its phase before the labels alone"
         yield "  data.unlabelled: $scan-unlabelled", "from images without labels too"
     yield "distil:", "the student"
     yield "  recipe: distil-folder", "its teacher is the stage above"
@@ -153,6 +153,6 @@ def _add_scenes(draft: ProjectDraft, contents: FolderContents) -> None:
         draft.chosen.append("no map: there is no scene; a stage 'predict: {scenes: FILE}' makes one")
         return
     draft.add("predict:", "maps of whole scenes")
-    draft.add(f"  scenes: [{', '.join(map(draft.name, contents.scenes))}]")
+    draft.add(f"  scenes: [{', '.join(map(draft.name, contents.scenes))}]", "rasters of any size")
     draft.add("  vector: gpkg", "polygons too")
     draft.chosen.append(f"scenes: {', '.join(map(str, contents.scenes))}")

@@ -41,6 +41,18 @@ def test_every_recipe_stands_as_it_is_shipped(generated: ModuleType) -> None:
     assert re.findall(r"^## (.+)$", page, re.MULTILINE) == gd.list_recipes()
 
 
+def test_the_glossary_names_what_the_code_has(generated: ModuleType) -> None:
+    page, names = generated.glossary_page(), generated.glossary_names()
+    assert page.startswith("# Glossary")
+    assert set(names["Methods"]) == set(METHODS)
+    assert {name.partition(".")[2] for name in names["In Python"]} == set(gd.__all__) - {"__version__"}
+    for kind in names.values():
+        for name, words in kind.items():
+            assert f"**`{name}`** {words}\n" in page
+            assert words.endswith("."), name
+            assert "``" not in words
+
+
 def test_every_public_name_has_a_place_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
     named = {line.rpartition(".")[2] for line in page.splitlines() if line.startswith("::: ")}

@@ -178,7 +178,7 @@ def applicable(decisions: Sequence[Decision], originals: Mapping[int, Mapping[st
 def _is_of(decision: Decision, original: Mapping[str, Any] | None) -> bool:
     if original is None or has_mask(original):
         return original == decision.original
-    return original["no_mask"] == decision.original.get("no_mask")
+    return bool(original["no_mask"] == decision.original.get("no_mask"))
 
 
 def review_account(

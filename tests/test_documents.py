@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SHORT = shlex.split(
-    "--teacher.encoder test_resnet --teacher.weights null --network.encoder test_resnet --losses.phase.steps 2"
-    " --trainer.max_steps 2 --trainer.accelerator cpu --data.crop 32 --data.batch_size 2 --data.workers 0"
+    "--network.encoder test_resnet --network.encoder_weights null --trainer.max_steps 2 --trainer.accelerator cpu"
+    " --data.crop 32 --data.batch_size 2 --data.workers 0"
 )
 
 

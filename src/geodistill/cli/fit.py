@@ -17,7 +17,7 @@ def fit_parser() -> VerbParser:
         "fit",
         "Train a recipe; leaves OUT/segmenter. Every key of the recipe is a flag too, such as --trainer.max_steps 100;"
         " --print_config shows them all. Run again after an interruption, it continues.",
-        "geodistill fit ktda-folder --data.manifest manifest.parquet --out runs/student",
+        "geodistill fit student --data.manifest manifest.parquet --out runs/student",
         typed=["config"],
     )
     add = parser.add_group("input")

@@ -14,7 +14,7 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError
 from geodistill.exports.agreement import check_agreement, real_tiles
-from geodistill.exports.exporters import ExportOptions, export
+from geodistill.exports.exporters import EXPORTERS, ExportOptions, export
 from geodistill.segmenter import Segmenter
 
 ALONE = """
@@ -26,6 +26,14 @@ torch.save(program(images), sys.argv[3])
 assert not [name for name in sys.modules if name.startswith("geodistill")]
 print(files["geodistill.json"] if isinstance(files["geodistill.json"], str) else files["geodistill.json"].decode())
 """
+
+
+def test_a_form_has_the_name_that_it_asks_for() -> None:
+    names = {form: exporter.named("town", form) for form, exporter in EXPORTERS.items()}
+    assert names == {
+        **{"onnx": "town.onnx", "qgis": "town_qgis.onnx", "pt2": "town.pt2"},
+        **{form: form for form in ("openvino", "stac", "hub")},
+    }
 
 
 def test_torch_alone_loads_the_program(segmenter: Segmenter, manifest: Manifest, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Exporter:
-    """A form: which fields of `ExportOptions` concern it, and whether it is a directory and not a file.
+    """A form: which fields of `ExportOptions` concern it; it is a directory, or a file that ends in ``suffix``.
 
     ``function`` is the ``module:attribute`` of what writes it: ``(Segmenter, Path, ExportOptions)`` in, what was
     written out, as an object that has a text for people.
@@ -57,12 +57,19 @@ class Exporter:
     function: str
     options: tuple[str, ...]
     is_folder: bool = False
+    suffix: str = ".onnx"
+
+    def named(self, stem: str, form: str) -> str:
+        """Return the name of a file or directory of the ``form`` of this exporter."""
+        if self.is_folder:
+            return form
+        return f"{stem}{'' if form == self.suffix[1:] else f'_{form}'}{self.suffix}"
 
 
 EXPORTERS: dict[str, Exporter] = {
     "onnx": Exporter("geodistill.exports.onnx:export_onnx", ("size", "batch", "opset", "calibration", "split")),
     "qgis": Exporter("geodistill.exports.qgis:export_qgis", ("resolution", "overlap")),
-    "pt2": Exporter("geodistill.exports.pt2:export_pt2", ("size", "check")),
+    "pt2": Exporter("geodistill.exports.pt2:export_pt2", ("size", "check"), suffix=".pt2"),
     "openvino": Exporter("geodistill.exports.openvino_model:export_openvino", ("size", "check"), is_folder=True),
     "stac": Exporter("geodistill.exports.model_item:export_stac", ("scores",), is_folder=True),
     "hub": Exporter("geodistill.exports.hub:export_hub", ("licence", "scores"), is_folder=True),

@@ -86,7 +86,7 @@ def run_export(job: StageJob) -> StageResult:
     name, written = job.project.path.stem, list[str]()
     for form in forms:
         exporter = find_exporter(form)
-        out = job.folder / (form if exporter.is_folder else f"{name}{'' if form == 'onnx' else f'_{form}'}.onnx")
+        out = job.folder / exporter.named(name, form)
         known = {key: value for key, value in options.items() if key in exporter.options}
         export(model, form, out, ExportOptions(**known))
         written.append(out.name)

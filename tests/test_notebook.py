@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
-from geodistill.notebook import shows_progress
+from geodistill.engine import shows_progress
 from where import ROOT
 
 NOTEBOOK = ROOT / "docs" / "from-folder-to-map.ipynb"

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geodistill.errors import DataError
-from geodistill.spec import IGNORE_INDEX, Legend, Spec, default_colours, parse_colour
+from geodistill.legend_entries import parse_colour
+from geodistill.spec import IGNORE_INDEX, Legend, Spec, default_colours
 
 ROOFS = Legend(("ground", "roof"), ((10, 20, 30), (200, 0, 0)), (5, 9), (0,), ((0, 0, 0),))
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from geodistill.errors import ArtifactError, DataError
-from geodistill.limits import check_temperature
 from geodistill.reading import read_object
-from geodistill.spec import Spec
+from geodistill.spec import Spec, check_temperature
 
 FORMAT_VERSION = 2
 """Of `DESCRIPTION`. Version 1, which holds no digest of itself, is read too."""

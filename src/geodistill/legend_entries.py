@@ -3,10 +3,87 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from geodistill.colours import Colour, parse_colour
 from geodistill.errors import DataError, listed, shown
+
+Colour = tuple[int, int, int]
+
+LISTS = ("names", "colours", "values", "ignore_values", "ignore_colours")
+"""Fields of `geodistill.spec.Legend` that are lists."""
+
+
+def read_classes(data: Any, path: str) -> dict[str, Any]:
+    """Return what a legend file holds, as arguments of `geodistill.spec.Legend`; ``path`` is for the messages.
+
+    Raises:
+        DataError: It is something else.
+    """
+    if not isinstance(data, Mapping) or "classes" not in data:
+        raise DataError(f"legend {path}", "a mapping with the key 'classes'")
+    if unknown := set(data) - {"classes", "ignore"}:
+        raise DataError(f"legend {path} with keys {listed(sorted(map(str, unknown)))}", "'classes' and 'ignore'")
+    classes = data["classes"]
+    if not isinstance(classes, list | dict):
+        raise DataError(f"legend {path}, classes", "a list of names or a mapping from name to colour or value")
+    names = [class_name(name, path) for name in classes]
+    ignore = [] if data.get("ignore") is None else data["ignore"]
+    if not isinstance(ignore, list):
+        raise DataError(f"legend {path}, ignore: {shown(ignore)}", f"a list, such as 'ignore: [{shown(ignore)}]'")
+    try:
+        entries = [legend_entry(value) for value in (classes.values() if isinstance(classes, dict) else ())]
+        ignored = [legend_entry(value) for value in ignore]
+        return {
+            "names": tuple(names),
+            "colours": all_or_none([e[0] for e in entries], "colours"),
+            "values": all_or_none([e[1] for e in entries], "values"),
+            "ignore_colours": tuple(colour for colour, _ in ignored if colour is not None),
+            "ignore_values": tuple(value for _, value in ignored if value is not None),
+        }
+    except DataError as error:
+        raise DataError(f"legend {path}: {error.received}", error.expected, error.mend) from error
+
+
+def read_lists(data: Any) -> dict[str, Any]:
+    """Return what a legend's own JSON form holds, as arguments of `geodistill.spec.Legend`.
+
+    Raises:
+        DataError: It is something else.
+    """
+    known = {*LISTS, "nearest"}
+    if not isinstance(data, Mapping) or set(data) - known or "names" not in data:
+        raise DataError(f"legend {shown(data)}", f"a mapping with keys among {', '.join(sorted(known))}")
+    lists = {key: data.get(key, ()) for key in LISTS}
+    if not_lists := [key for key, value in lists.items() if not isinstance(value, list | tuple)]:
+        raise DataError(f"legend with {not_lists[0]} {shown(lists[not_lists[0]])}", "a list")
+    return {
+        "names": tuple(lists["names"]),
+        "colours": tuple(map(parse_colour, lists["colours"])),
+        "values": tuple(map(mask_value, lists["values"])),
+        "ignore_values": tuple(map(mask_value, lists["ignore_values"])),
+        "ignore_colours": tuple(map(parse_colour, lists["ignore_colours"])),
+        "nearest": data.get("nearest", False) is True,
+    }
+
+
+def parse_colour(text: str | Sequence[int]) -> Colour:
+    """Read ``"#rrggbb"`` or three integers in 0..255 as a colour.
+
+    Raises:
+        DataError: The text is not such a colour.
+    """
+    if isinstance(text, str):
+        digits = text.removeprefix("#")
+        try:
+            values = [int(digits[i : i + 2], 16) for i in (0, 2, 4)] if len(digits) == 6 else []
+        except ValueError:
+            values = []
+    else:
+        values = [v for v in text if type(v) is int] if isinstance(text, Sequence) and len(text) == 3 else []
+    if len(values) != 3 or not all(0 <= v <= 255 for v in values):
+        raise DataError(f"colour {shown(text)}", "'#rrggbb' or three integers in 0..255")
+    return (values[0], values[1], values[2])
 
 
 def class_name(name: Any, path: str) -> str:

@@ -1,15 +1,9 @@
-"""How objects and progress show themselves in a notebook."""
+"""How objects show themselves in a notebook."""
 
 from __future__ import annotations
 
 import html
-import sys
 from collections.abc import Iterable, Sequence
-
-
-def shows_progress() -> bool:
-    """Return whether somebody sees progress bars: in a terminal, or in a notebook, whose output calls itself none."""
-    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

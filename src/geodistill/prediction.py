@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geodistill.colours import hexadecimal
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_outputs, check_suffix
 from geodistill.inference.checkpoint import Layer, PartFiles
@@ -27,11 +26,12 @@ from geodistill.inference.sliding import STEPS, SceneRows, check_bands, stream
 from geodistill.inference.style import write_style
 from geodistill.inference.windows import Part, WindowPlan, area_of
 from geodistill.inference.worker import SceneTask, Worker
+from geodistill.legend_entries import Colour
 from geodistill.notebook import html_table
 from geodistill.raster import Grid, Raster
 from geodistill.raster.array import ArrayRaster
 from geodistill.segmenter import Segmenter
-from geodistill.spec import Colour, Legend
+from geodistill.spec import Legend, hexadecimal
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame

@@ -26,10 +26,9 @@ from geodistill.description import (
 from geodistill.errors import ArtifactError, UnknownNameError
 from geodistill.files import atomic_path, sha256_of
 from geodistill.lazy import choose, load
-from geodistill.limits import check_scales
 from geodistill.nn.output import Normalised, logits_over_scales
 from geodistill.nn.weights import check_weights, weights_hash
-from geodistill.spec import Spec
+from geodistill.spec import Spec, check_scales
 
 if TYPE_CHECKING:
     import numpy as np

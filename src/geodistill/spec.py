@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.colours import Colour, default_colours, parse_colour
-from geodistill.errors import DataError, listed, shown
-from geodistill.legend_entries import all_or_none, class_name, legend_entry, mask_value
+from geodistill.errors import ArtifactError, DataError, listed, shown
+from geodistill.legend_entries import LISTS, Colour, read_classes, read_lists
 from geodistill.reading import read_yaml
-
-__all__ = ["IGNORE_INDEX", "Colour", "Legend", "Spec", "default_colours", "parse_colour"]
 
 IGNORE_INDEX = 255
 """Label of pixels that take no part in losses or scores. Every mask inside geodistill uses this value."""
@@ -137,22 +135,17 @@ class Legend:
         entries = np.array([*self.colours, *self.ignore_colours], np.int64)
         meant = np.array([*range(len(self)), *(IGNORE_INDEX for _ in self.ignore_colours)], np.uint8)
         rgb = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.int64)
-        nearest: NDArray[np.uint8] = meant[((rgb[:, None] - entries) ** 2).sum(-1).argmin(1)]
-        return nearest
+        return np.take(meant, ((rgb[:, None] - entries) ** 2).sum(-1).argmin(1))
 
     def paint(self, indices: NDArray[Any]) -> NDArray[np.uint8]:
         """Colour class indices for a picture: ``(H, W)`` integers -> ``(H, W, 3)`` uint8; ignored is black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.colours
-        painted: NDArray[np.uint8] = table[np.clip(indices, 0, 255).astype(np.uint8)]
-        return painted
+        return np.take(table, np.clip(indices, 0, 255).astype(np.uint8), axis=0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form that `from_dict` reads back."""
-        lists = {key: value for key, value in asdict(self).items() if key != "nearest"}
-        plain: dict[str, Any] = {
-            k: [list(v) if isinstance(v, tuple) else v for v in value] for k, value in lists.items()
-        }
+        plain = {key: [list(v) if isinstance(v, tuple) else v for v in getattr(self, key)] for key in LISTS}
         return plain | ({"nearest": True} if self.nearest else {})
 
     @classmethod
@@ -162,20 +155,7 @@ class Legend:
         Raises:
             DataError: It is something else.
         """
-        known = {"names", "colours", "values", "ignore_values", "ignore_colours", "nearest"}
-        if not isinstance(data, Mapping) or set(data) - known or "names" not in data:
-            raise DataError(f"legend {shown(data)}", f"a mapping with keys among {', '.join(sorted(known))}")
-        lists = {key: data.get(key, ()) for key in known - {"nearest"}}
-        if not_lists := [key for key, value in lists.items() if not isinstance(value, list | tuple)]:
-            raise DataError(f"legend with {not_lists[0]} {shown(lists[not_lists[0]])}", "a list")
-        return cls(
-            names=tuple(lists["names"]),
-            colours=tuple(parse_colour(c) for c in lists["colours"]),
-            values=tuple(mask_value(v) for v in lists["values"]),
-            ignore_values=tuple(mask_value(v) for v in lists["ignore_values"]),
-            ignore_colours=tuple(parse_colour(c) for c in lists["ignore_colours"]),
-            nearest=data.get("nearest", False) is True,
-        )
+        return cls(**read_lists(data))
 
     @classmethod
     def load(cls, path: Path | str) -> Legend:
@@ -200,29 +180,21 @@ class Legend:
         Raises:
             DataError: It is something else.
         """
-        if not isinstance(data, Mapping) or "classes" not in data:
-            raise DataError(f"legend {path}", "a mapping with the key 'classes'")
-        if unknown := set(data) - {"classes", "ignore"}:
-            raise DataError(f"legend {path} with keys {listed(sorted(map(str, unknown)))}", "'classes' and 'ignore'")
-        classes = data["classes"]
-        if not isinstance(classes, list | dict):
-            raise DataError(f"legend {path}, classes", "a list of names or a mapping from name to colour or value")
-        names = [class_name(name, path) for name in classes]
-        ignore = [] if data.get("ignore") is None else data["ignore"]
-        if not isinstance(ignore, list):
-            raise DataError(f"legend {path}, ignore: {shown(ignore)}", f"a list, such as 'ignore: [{shown(ignore)}]'")
-        try:
-            entries = [legend_entry(value) for value in (classes.values() if isinstance(classes, dict) else ())]
-            ignored = [legend_entry(value) for value in ignore]
-            return cls(
-                names=tuple(names),
-                colours=all_or_none([e[0] for e in entries], "colours"),
-                values=all_or_none([e[1] for e in entries], "values"),
-                ignore_colours=tuple(colour for colour, _ in ignored if colour is not None),
-                ignore_values=tuple(value for _, value in ignored if value is not None),
-            )
-        except DataError as error:
-            raise DataError(f"legend {path}: {error.received}", error.expected, error.mend) from error
+        return cls(**read_classes(data, path))
+
+
+def hexadecimal(colour: Colour) -> str:
+    """Return a colour as ``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def default_colours(count: int) -> tuple[Colour, ...]:
+    """Return ``count`` well separated colours (golden-angle hues), for legends that name none."""
+    colours: list[Colour] = []
+    for i in range(count):
+        r, g, b = colorsys.hsv_to_rgb((i * 0.618034 + 0.08) % 1.0, 0.55 + 0.3 * (i % 2), 0.9 - 0.25 * (i % 3))
+        colours.append((round(255 * r), round(255 * g), round(255 * b)))
+    return tuple(colours)
 
 
 Classes = Legend | Mapping[str, Any] | Sequence[str] | Path | str
@@ -241,8 +213,7 @@ def as_legend(classes: Classes) -> Legend:
 
 
 def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    packed: NDArray[np.uint32] = (rgb[0] << 16) | (rgb[1] << 8) | rgb[2]
-    return packed
+    return np.asarray((rgb[0] << 16) | (rgb[1] << 8) | rgb[2])
 
 
 def _repeated(items: Sequence[Any]) -> list[Any]:
@@ -337,14 +308,40 @@ class Spec:
         for key in keys[1:]:
             if not isinstance(data[key], list | tuple):
                 raise DataError(f"spec with {key} {shown(data[key])}", "a list")
-        return cls(
-            legend=Legend.from_dict(data["legend"]),
-            bands=tuple(data["bands"]),
-            mean=tuple(data["mean"]),
-            std=tuple(data["std"]),
-            gsd=data.get("gsd"),
-        )
+        lists = [tuple(data[key]) for key in keys[1:]]
+        return cls(Legend.from_dict(data["legend"]), *lists, gsd=data.get("gsd"))
 
 
 def _lies_in(value: Any, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+SCALES = (0.25, 4.0)
+"""Least and largest factor of an image's sides that a model averages over."""
+
+TEMPERATURES = (0.1, 20.0)
+"""Least and largest number that a model's logits are divided by."""
+
+
+def check_scales(scales: Sequence[float], holder: str) -> tuple[float, ...]:
+    """Return scales as they are used.
+
+    Raises:
+        ArtifactError: There are none, or more than eight, or one is out of `SCALES`.
+    """
+    if not 1 <= len(scales) <= 8 or not all(_lies_in(scale, *SCALES) for scale in scales):
+        expected = f"1 to 8 numbers from {SCALES[0]:g} to {SCALES[1]:g}"
+        raise ArtifactError(f"{holder} with the scales {list(scales)}", expected)
+    return tuple(map(float, scales))
+
+
+def check_temperature(temperature: float, holder: str) -> float:
+    """Return a temperature as it is used.
+
+    Raises:
+        ArtifactError: It is no number, or out of `TEMPERATURES`.
+    """
+    least, most = TEMPERATURES
+    if not _lies_in(temperature, least, most):
+        raise ArtifactError(f"{holder} with temperature {temperature!r}", f"a number from {least:g} to {most:g}")
+    return float(temperature)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from geodistill.errors import RecipeError
-from geodistill.methods.schedule import ScheduleConfig
-from geodistill.methods.schema import OptimizerConfig
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.methods.task import parameter_groups
 from geodistill.nn.encoders import build_encoder
 

@@ -8,8 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from geodistill.nn.averaging import AveragedNetwork
-from geodistill.nn.encoders import Encoder, build_encoder
-from geodistill.nn.folded_norms import is_folded, unfold_norms
+from geodistill.nn.encoders import Encoder, build_encoder, is_folded, unfold_norms
 
 
 def block(channels: int) -> list[nn.Module]:

@@ -12,7 +12,6 @@ from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.nn.encoder_weights import read_weights
 from geodistill.nn.encoders import build_encoder, list_encoders
 from geodistill.nn.pvt import PvtBody, PvtSize, PvtStage, ReducedAttention
-from geodistill.nn.weights import write_encoder
 
 SMALL = PvtSize((8, 16, 24, 32), (1, 1, 2, 1))
 
@@ -75,7 +74,7 @@ def test_names_options_and_weights_that_are_not_there() -> None:
 
 def test_a_written_encoder_is_read_with_its_name_and_statistics(tmp_path: Path) -> None:
     trained = build_encoder("test_convnext", 2, output_norms=True)
-    write_encoder(tmp_path / "encoder", trained.name, trained.state_dict(), ("red", "nir"), (100.0, 900.0), (5.0, 70.0))
+    trained.write(tmp_path / "encoder", ("red", "nir"), (100.0, 900.0), (5.0, 70.0))
     weights = read_weights(tmp_path / "encoder")
     assert (weights.encoder, weights.channels, weights.bands) == ("test_convnext", 2, ("red", "nir"))
     encoder = build_encoder("test_convnext", 2, tmp_path / "encoder")

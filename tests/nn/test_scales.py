@@ -12,9 +12,9 @@ from factories import make_raster, noise
 from geodistill.backends.graph import to_onnx
 from geodistill.errors import ArtifactError
 from geodistill.inference.options import PredictOptions
-from geodistill.limits import check_scales
 from geodistill.nn.output import logits_over_scales
 from geodistill.segmenter import Segmenter
+from geodistill.spec import check_scales
 from tiny import tiny_networks, tiny_segmenter
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from geodistill.colours import hexadecimal
 from geodistill.report.palette import are_distinct, least_distance, safe_colours
+from geodistill.spec import hexadecimal
 
 
 @pytest.mark.parametrize("count", range(1, 11))

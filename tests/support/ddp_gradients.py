@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.methods.method import Method
-from geodistill.methods.schedule import ScheduleConfig
-from geodistill.methods.schema import OptimizerConfig
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.methods.supervised.training import SupervisedObjective
 from geodistill.methods.task import SegmentationTask
 from geodistill.nn.output import SegmentationOutput

@@ -11,8 +11,7 @@ from ddp_gradients import SaveGradients
 from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.methods.method import Method
-from geodistill.methods.schedule import ScheduleConfig
-from geodistill.methods.schema import OptimizerConfig
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.methods.sep.network import SepOutput
 from geodistill.methods.sep.training import SepObjective, sets_of
 from geodistill.methods.task import SegmentationTask

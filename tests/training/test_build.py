@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from geodistill.errors import RecipeError
 from geodistill.nn.encoders import build_encoder, weights_statistics
-from geodistill.nn.weights import write_encoder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import network_spec
@@ -73,7 +72,7 @@ def test_weights_for_other_images_leave_the_datas_own_and_say_why(spec: Spec, re
 
 def test_a_distilled_encoder_and_a_segmenter_bring_theirs_in_sensor_units(tmp_path: Path) -> None:
     mean, std = (700.0, 800.0, 900.0), (70.0, 80.0, 90.0)
-    write_encoder(tmp_path / "encoder", "test_resnet", build_encoder("test_resnet").state_dict(), DATA.bands, mean, std)
+    build_encoder("test_resnet").write(tmp_path / "encoder", DATA.bands, mean, std)
     assert weights_statistics("test_resnet", tmp_path / "encoder") == (mean, std, True)
     chosen, _ = choose(DATA, "--network.encoder_weights", str(tmp_path / "encoder"))
     assert (chosen.mean, chosen.std) == (mean, std)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import ArtifactError, RecipeError
-from geodistill.limits import check_temperature
 from geodistill.segmenter import Segmenter
+from geodistill.spec import check_temperature
 from geodistill.training.calibration import best_temperature
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from geodistill.assess.form import point_style
-from geodistill.colours import hexadecimal, parse_colour
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.inference.geopackage import add_layer_style, fixed_time
+from geodistill.legend_entries import parse_colour
 from geodistill.raster.ground import Ground
-from geodistill.spec import Legend
+from geodistill.spec import Legend, hexadecimal
 
 COLUMNS = ("id", "reference", "note", "stratum", "class", "row", "col")
 """Columns of the points; the interpreter fills ``reference`` with the name of a class."""

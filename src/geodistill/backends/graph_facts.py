@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from geodistill.colours import parse_colour
 from geodistill.errors import ArtifactError, DataError, shown
+from geodistill.legend_entries import parse_colour
 from geodistill.reading import parse_json, read_object
 from geodistill.spec import Legend
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from geodistill.colours import hexadecimal
 from geodistill.segmenter import Segmenter
+from geodistill.spec import hexadecimal
 from geodistill.version import __version__
 
 AXES = ("batch", "bands", "height", "width")

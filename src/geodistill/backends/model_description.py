@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from geodistill.backends.graph_facts import GraphFacts
-from geodistill.colours import parse_colour
 from geodistill.errors import ArtifactError, DataError, shown
+from geodistill.legend_entries import parse_colour
 from geodistill.spec import Legend
 
 

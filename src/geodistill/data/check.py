@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from geodistill.data.findings import (
     Finding,
@@ -23,10 +22,10 @@ from geodistill.data.findings import (
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, ignored_labels, label_counts, label_name, read_labels, strips
 from geodistill.data.statistics import vanished_labels
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError
-from geodistill.notebook import shows_progress
+from geodistill.legend_entries import Colour
 from geodistill.raster import Raster
-from geodistill.spec import Colour
 
 
 def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool = False) -> list[Finding]:
@@ -42,7 +41,7 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
     images: list[ImageSummary] = []
     counts: dict[str, NDArray[np.int64]] = {}
     left_out = Counter[str]()
-    for row in tqdm(manifest.entries, "checking", unit="image", disable=not (progress and shows_progress())):
+    for row in progress_bar(manifest.entries, "checking", progress, unit="image"):
         # A row that cannot be read still gets its mask looked at: both may be broken.
         image = _check_image(row, len(manifest.bands), findings)
         if image is not None:

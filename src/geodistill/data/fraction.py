@@ -7,14 +7,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-from tqdm import tqdm
 
 from geodistill.data.data_config import Choice
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, strips
 from geodistill.data.statistics import NOTHING_TO_LEARN
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError, RecipeError
-from geodistill.notebook import shows_progress
 from geodistill.raster import Raster, Window
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -49,8 +48,8 @@ def take_fraction(
         raise DataError(f"manifest {manifest.path or ''} has no labelled training images", "some, to take a part of")
     windows = [replace(row, window=window) for row in labelled for window in cut(row.window, crop)]
     size = windows_of(fraction, len(windows))
-    progress = tqdm(windows, "reading masks", unit="window", disable=not shows_progress(), delay=2, leave=False)
-    classes = [classes_of(row, legend) for row in progress]
+    shown = progress_bar(windows, "reading masks", unit="window", delay=2, leave=False)
+    classes = [classes_of(row, legend) for row in shown]
     if choice == "classes":
         chosen = cover_classes(classes, size, seed)
     elif choice == "random":

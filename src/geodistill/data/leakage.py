@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from shapely import STRtree, box
-from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest, Row
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError
-from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 
 SHRUNK = 256
@@ -49,7 +48,7 @@ def find_leaks(manifest: Manifest, distance: int = 4, *, progress: bool = False)
     """
     rows = [row for row in manifest.entries if row.split != "unlabelled" and row.window.height]
     prints, grounds = [], []
-    for row in tqdm(rows, "fingerprints", unit="image", disable=not (progress and shows_progress())):
+    for row in progress_bar(rows, "fingerprints", progress, unit="image"):
         print_of_row, ground = _look(row)
         prints.append(print_of_row)
         grounds.append(ground)

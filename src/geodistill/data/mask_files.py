@@ -12,10 +12,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from geodistill.colours import hexadecimal
 from geodistill.errors import DataError
+from geodistill.legend_entries import Colour
 from geodistill.raster import Raster, Window
-from geodistill.spec import IGNORE_INDEX, Colour, Legend
+from geodistill.spec import IGNORE_INDEX, Legend, hexadecimal
 
 MAX_INFERRED_CLASSES = 64
 """A mask without legend and with more distinct values than this is taken for a picture, not for labels."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from geodistill.data.findings import ImageSummary, PixelDigest, compare_companions, refuse_elsewhere
 from geodistill.data.manifest import Manifest, Row
@@ -22,10 +21,11 @@ from geodistill.data.mask_files import (
     unknown_labels_error,
 )
 from geodistill.data.statistics import SPLITS, RunningMoments, Spread, Statistics
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError
-from geodistill.notebook import shows_progress
+from geodistill.legend_entries import Colour
 from geodistill.raster import Raster
-from geodistill.spec import Colour, Legend
+from geodistill.spec import Legend
 
 
 @dataclass
@@ -56,7 +56,7 @@ def measure(manifest: Manifest, *, progress: bool = False) -> Statistics:
     unknown, left_out = Counter[str](), Counter[str]()
     problems: list[str] = []
     images_read: list[ImageSummary] = []
-    for row in tqdm(manifest.entries, "measuring", unit="image", disable=not (progress and shows_progress())):
+    for row in progress_bar(manifest.entries, "measuring", progress, unit="image"):
         images[row.split] += 1
         pixels[row.split] += row.window.height * row.window.width
         try:

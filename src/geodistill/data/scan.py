@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from geodistill.data.findings import ImageSummary, compare_companions, label_notes, refuse_elsewhere
 from geodistill.data.layout import find_pairs, no_pair_error
@@ -20,9 +19,9 @@ from geodistill.data.mask_files import infer_legend, legend_text, size_mismatch_
 from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.files import check_outputs, check_suffix, write_text
-from geodistill.notebook import shows_progress
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
 
@@ -195,7 +194,7 @@ def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], s
     """
     opened, images_read, types = Opened(), list[ImageSummary](), set[str]()
     bands: dict[int, tuple[tuple[str, ...], Path, int]] = {}
-    for image, mask in tqdm(pairs, "scanning", unit="image", disable=not (progress and shows_progress())):
+    for image, mask in progress_bar(pairs, "scanning", progress, unit="image"):
         names: tuple[str, ...] = ()
         row = Row(image, mask, "", Window(0, 0, 0, 0))
         try:

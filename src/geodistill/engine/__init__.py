@@ -4,6 +4,15 @@ A worker that dies (out of memory, machine lost) costs its item another try and 
 exactly one result. Because an item can be begun twice, a function that writes files writes them whole (`atomic_path`).
 """
 
-from geodistill.engine.tasks import ENGINES, TRIES, Engine, TaskResult, WorkerError, run_tasks
+from geodistill.engine.tasks import (
+    ENGINES,
+    TRIES,
+    Engine,
+    TaskResult,
+    WorkerError,
+    progress_bar,
+    run_tasks,
+    shows_progress,
+)
 
-__all__ = ["ENGINES", "TRIES", "Engine", "TaskResult", "WorkerError", "run_tasks"]
+__all__ = ["ENGINES", "TRIES", "Engine", "TaskResult", "WorkerError", "progress_bar", "run_tasks", "shows_progress"]

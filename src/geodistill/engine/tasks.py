@@ -1,12 +1,19 @@
-"""`run_tasks`: the one way to send many items through a function; what became of each is a value that can be sent."""
+"""The one way to send many items through a function, `run_tasks`, and the one way to show how far that is.
+
+What became of each item is a value that can be sent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -125,3 +132,15 @@ def in_this_process(function: Callable[[T], R], items: Sequence[T], keep_going: 
         yield result
         if result.error is not None and not keep_going:
             return
+
+
+def shows_progress() -> bool:
+    """Return whether somebody sees progress bars: in a terminal, or in a notebook, whose output calls itself none."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+
+
+def progress_bar(items: Iterable[T], name: str, show: bool = True, **how: Any) -> tqdm[T]:
+    """Return items under a bar where it is to be shown and somebody sees it; ``how`` is further arguments of tqdm's."""
+    from tqdm import tqdm  # not everything that runs tasks shows them
+
+    return tqdm(items, name, disable=not (show and shows_progress()), **how)

@@ -11,15 +11,14 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from geodistill.description import WEIGHTS, find_segmenter
+from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
 from geodistill.files import write_text
 from geodistill.inference.network import load_on
 from geodistill.metrics import Scores
-from geodistill.notebook import shows_progress
 from geodistill.segmenter import Segmenter
 from geodistill.writing import csv_text, json_number
 
@@ -253,7 +252,7 @@ def images_per_second(segmenters: Sequence[Segmenter], size: int, batch_size: in
         inputs.append(image.contiguous(memory_format=torch.channels_last))
     seconds: list[list[float]] = [[] for _ in segmenters]
     turns = range(repeats + 1)
-    for turn in tqdm(turns, "timing", unit="turn", disable=not shows_progress(), delay=2, leave=False):
+    for turn in progress_bar(turns, "timing", unit="turn", delay=2, leave=False):
         for index, (segmenter, image) in enumerate(zip(segmenters, inputs, strict=True)):
             start = time.perf_counter()
             segmenter(image)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest, Row
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError, GeodistillWarning, RecipeError
 from geodistill.evaluation.classmap import make_class_map
 from geodistill.evaluation.figures import confusion_picture
@@ -36,7 +36,6 @@ from geodistill.inference.location import LocationHint, PerPlaceModel
 from geodistill.inference.network import load_on
 from geodistill.inference.options import PredictOptions
 from geodistill.metrics import ConfusionMatrix, Scores
-from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
@@ -251,7 +250,7 @@ def _count(
     """Return the score of each image, the counts of all, and those of extra pixels among them."""
     images: list[ImageScore] = []
     total, added = ConfusionMatrix(len(task.legend)), ConfusionMatrix(len(task.legend))
-    for row in tqdm(task.rows, title, unit="image", disable=not shows_progress(), delay=2, leave=False):
+    for row in progress_bar(task.rows, title, unit="image", delay=2, leave=False):
         network = scoring_network(task.model.at(row), task.settings)
         if watch is not None:
             watch.begin(row)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest, Row
+from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import check_legend
 from geodistill.evaluation.intervals import interval, mean_iou, resample
@@ -25,7 +25,6 @@ from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix
-from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 from geodistill.raster.array import ArrayRaster
 from geodistill.segmenter import Segmenter
@@ -173,7 +172,7 @@ def robustness(
     places = PerPlaceModel(segmenter, LocationHint())
     settings = ScoringSettings(options.overlap, batch_size=options.batch_size, ignore_unknown=manifest.ignore_unknown)
     counts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    for index, row in enumerate(tqdm(rows, "robustness", unit="image", disable=not shows_progress(), leave=False)):
+    for index, row in enumerate(progress_bar(rows, "robustness", unit="image", leave=False)):
         rng = np.random.default_rng([options.seed, index])
         counts.append(_one_image(as_network(places.at(row)), row, legend, settings, rng))
         if each is not None:

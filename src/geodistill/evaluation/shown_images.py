@@ -16,7 +16,8 @@ from geodistill.evaluation.figures import to_rgb
 from geodistill.evaluation.scoring import ImageScore, ScoringSettings, read_preview, scoring_network
 from geodistill.files import atomic_path, json_text
 from geodistill.inference.location import PerPlaceModel
-from geodistill.spec import IGNORE_INDEX, Colour, Legend
+from geodistill.legend_entries import Colour
+from geodistill.spec import IGNORE_INDEX, Legend
 
 FOLDER, LISTING, KIND = "shown", "shown.json", "images of an evaluation"
 CHOICES = ("worst", "median", "best")

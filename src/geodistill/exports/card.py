@@ -10,11 +10,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from geodistill.colours import hexadecimal
 from geodistill.description import network_words
 from geodistill.errors import DataError, printable
 from geodistill.reading import read_object
 from geodistill.segmenter import Segmenter
+from geodistill.spec import hexadecimal
 from geodistill.version import __version__
 
 

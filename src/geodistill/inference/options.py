@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, get_args
 from geodistill.backends import BACKENDS as KNOWN_BACKENDS
 from geodistill.backends import PRECISIONS as KNOWN_PRECISIONS
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.limits import check_scales
+from geodistill.spec import check_scales
 
 BACKENDS = ("auto", *KNOWN_BACKENDS)
 PRECISIONS = ("auto", *KNOWN_PRECISIONS)

@@ -16,9 +16,9 @@ from typing import Any
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from tqdm import tqdm
 
 from geodistill.description import network_words
+from geodistill.engine import progress_bar
 from geodistill.errors import BusyError, DataError, GeodistillError, OutputError, one_line
 from geodistill.inference.checkpoint import (
     Layer,
@@ -36,7 +36,6 @@ from geodistill.inference.options import PredictOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.strips import Hole
 from geodistill.inference.windows import Area, area_of
-from geodistill.notebook import shows_progress
 from geodistill.raster import Raster, Window
 from geodistill.reading import parse_json, parse_object
 from geodistill.segmenter import Segmenter
@@ -173,13 +172,13 @@ def segment_parts(plan: RunPlan, area: Area, parts: Sequence[PartFiles]) -> None
         OSError: There is no space left.
     """
     raster = area.raster
-    progress = tqdm(
+    progress = progress_bar(
+        (),
+        one_line(raster.name),
         total=sum(part.pixels.height * part.pixels.width for part in parts),
         initial=sum(part.rows * part.pixels.width for part in parts),
-        desc=one_line(raster.name),
         unit="px",
         unit_scale=True,
-        disable=not shows_progress(),
         delay=2,
         leave=False,
     )

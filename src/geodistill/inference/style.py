@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from geodistill.colours import hexadecimal
 from geodistill.errors import printable
 from geodistill.files import LONGEST_NAME, write_text
-from geodistill.spec import Legend
+from geodistill.spec import Legend, hexadecimal
 
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 

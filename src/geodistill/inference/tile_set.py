@@ -22,14 +22,13 @@ from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform, transform_bounds
 
-from geodistill.colours import hexadecimal
 from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.inference.geotiff import preview_beside
 from geodistill.inference.majority import majority
 from geodistill.inference.pmtiles import write_pmtiles
 from geodistill.raster.web_map import EDGE, SIDE
-from geodistill.spec import IGNORE_INDEX, Legend
+from geodistill.spec import IGNORE_INDEX, Legend, hexadecimal
 
 DEEPEST = 22
 PREVIEW = 1024

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from geodistill.engine import run_tasks
+from geodistill.engine import progress_bar, run_tasks
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import write_json, write_text
 from geodistill.label.config import check_view
@@ -25,7 +24,6 @@ from geodistill.label.postprocess import NO_RULES, Rules, finish
 from geodistill.label.records import Box, ImageBoxes, boxes_in, rectangle
 from geodistill.label.segmenters.promptable import COMBINATIONS, build_prompts
 from geodistill.label.tiles import tile_windows
-from geodistill.notebook import shows_progress
 from geodistill.raster import Raster, Window
 from geodistill.writing import csv_text
 
@@ -230,7 +228,7 @@ def ablate(
     results = run_tasks(
         question, items, engine=work.engine, workers=work.workers, address=work.address, keep_going=True, gpus=work.gpus
     )
-    for result in tqdm(results, "comparing", len(items), unit="image", disable=not (progress and shows_progress())):
+    for result in progress_bar(results, "comparing", progress, total=len(items), unit="image"):
         if result.value is not None:
             sums += result.value
         elif isinstance(result.error, DataError):

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypedDict, get_args
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.label.postprocess import Order, Rules
 from geodistill.label.segmenters.promptable import parse_prompt
-from geodistill.spec import Colour, Legend, default_colours
+from geodistill.legend_entries import Colour
+from geodistill.spec import Legend, default_colours
 
 Empty = Literal["drop", "keep"]
 Division = Literal["random", "source"]

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.label.annotated_masks import checked_runs
-from geodistill.label.export import Labelled, LabelSet, progress_bar
+from geodistill.label.export import Labelled, LabelSet
 from geodistill.label.masks import Runs
 from geodistill.label.postprocess import CHANGES
 

@@ -19,10 +19,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from geodistill.data.manifest import Manifest
 from geodistill.data.mask_files import read_mask
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.files import atomic_path, check_folder
 from geodistill.label.annotated_masks import checked_runs
@@ -31,7 +31,6 @@ from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
 from geodistill.label.masks import Runs
 from geodistill.label.pixels import read_tiles, write_mask, write_picture
 from geodistill.label.tiles import flat_names
-from geodistill.notebook import shows_progress
 from geodistill.raster import Raster, Window
 from geodistill.reading import ANNOTATION_BYTES, parse_json, parse_object, read_json, read_object
 from geodistill.spec import Legend
@@ -298,11 +297,6 @@ def _copy(source: Path, target: Path) -> None:
     if not source.is_file():
         raise DataError(f"no image {source}", "the images of the set, where they were when it was labelled")
     shutil.copyfile(source, target)
-
-
-def progress_bar(items: Any, name: str, progress: bool) -> Any:
-    """Return items under a bar on a terminal, where that is asked for."""
-    return tqdm(items, name, disable=not (progress and shows_progress()))
 
 
 def outline(runs: Runs) -> NDArray[np.float64]:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from geodistill.engine import Engine, TaskResult, WorkerError, run_tasks
+from geodistill.engine import Engine, TaskResult, WorkerError, progress_bar, run_tasks
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_folder
 from geodistill.folders import hold_folder, sweep
@@ -18,7 +16,6 @@ from geodistill.label.accounts import TileRecord
 from geodistill.label.assemble import LabelRun, assemble
 from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import Decisions, read_decisions, read_good_share, review_account, tiles_to_decide
-from geodistill.label.export import progress_bar
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
 from geodistill.label.labeller import Labeller
 from geodistill.label.ledger import ACCOUNT, Journal, begin, finished_sums, is_finished, refuse_other, still_done
@@ -26,7 +23,6 @@ from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import weights_stamp
 from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import ImageTask, Item, annotation_files, batches, image_names, plan
-from geodistill.notebook import shows_progress
 from geodistill.raster import Raster
 from geodistill.reading import read_object
 from geodistill.spec import Legend
@@ -227,7 +223,7 @@ def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: 
         keep_going=True,
         gpus=work.gpus,
     )
-    with tqdm(total=tiles, desc="labelling", unit="tile", disable=not (progress and shows_progress())) as bar:
+    with progress_bar((), "labelling", progress, total=tiles, unit="tile") as bar:
         for result in results:
             if result.value is not None:
                 journal.append(result.value)

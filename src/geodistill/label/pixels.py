@@ -18,8 +18,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geodistill.errors import DataError, output_error
 from geodistill.files import atomic_path
+from geodistill.legend_entries import Colour
 from geodistill.raster import Grid, Raster, Window
-from geodistill.spec import IGNORE_INDEX, Colour, Legend
+from geodistill.spec import IGNORE_INDEX, Legend
 
 STRETCH = (2.0, 98.0)
 """Percentiles of an image that become 0 and 255 where its samples are no bytes."""

@@ -8,7 +8,7 @@ from typing import Any
 from geodistill.data.catalog.declarations import COLOURS, FAST, SIOR, SOTA
 from geodistill.label.config import Division
 from geodistill.label.postprocess import NO_RULES, Order, Rules
-from geodistill.spec import Colour
+from geodistill.legend_entries import Colour
 
 __all__ = ["COLOURS", "PRESETS", "SEGMENTER", "Preset"]
 

@@ -14,15 +14,17 @@ from typing import Any
 
 import cv2
 
-from geodistill.colours import Colour, hexadecimal
+from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError
 from geodistill.files import check_outputs, write_text
 from geodistill.label.doubts import LOW_SCORE, Shown, ViewedImage, choose_views
-from geodistill.label.export import LabelSet, load_label_set, progress_bar
+from geodistill.label.export import LabelSet, load_label_set
 from geodistill.label.ledger import ACCOUNT
 from geodistill.label.overlays import Picture, contact_sheet, draw_view, instance_colour
 from geodistill.label.pixels import write_picture
+from geodistill.legend_entries import Colour
 from geodistill.reading import read_object
+from geodistill.spec import hexadecimal
 
 CONTACT, PAGE = "contact.png", "index.html"
 

@@ -19,15 +19,17 @@ from geodistill.data.catalog.declarations import COLOURS
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, label_counts, strips
 from geodistill.data.statistics import Spread
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.label.annotated_masks import checked_runs, coco_polygons
-from geodistill.label.export import progress_bar, read_instances
+from geodistill.label.export import read_instances
 from geodistill.label.formats.published import find_instances, published_classes, read_objects
 from geodistill.label.formats.raw_boxes import points
 from geodistill.label.ledger import FOLDERS, INSTANCES, MANIFEST
 from geodistill.label.masks import Runs
+from geodistill.legend_entries import Colour, parse_colour
 from geodistill.raster import Raster
-from geodistill.spec import Colour, Legend, default_colours, parse_colour
+from geodistill.spec import Legend, default_colours
 
 SMALL = 100
 """Pixels below which the paper shows sizes of their own."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import RecipeError
+from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
 
@@ -158,3 +158,15 @@ class Method:
     def uses_unlabelled(self) -> bool:
         """Whether images without labels change anything in the labelled steps."""
         return any(self.objective.weights.get(name, 0.0) != 0 for name in self.objective.label_free)
+
+
+def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
+    """Return the factor of every loss term: the given one, or the default.
+
+    Raises:
+        UnknownNameError: A weight of no such term.
+    """
+    for name in given:
+        if name not in known:
+            raise UnknownNameError("loss term", name, known)
+    return {**known, **given}

@@ -18,12 +18,10 @@ from geodistill.errors import RecipeError, TrainingError
 from geodistill.files import atomic_path
 from geodistill.lazy import load
 from geodistill.methods.method import Method
-from geodistill.methods.schedule import ScheduleConfig
-from geodistill.methods.schema import OptimizerConfig
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.metrics import ConfusionMatrix
 from geodistill.nn.losses import gradient_norms, weighted_sum
 from geodistill.nn.output import Normalised, SegmentationOutput
-from geodistill.nn.weights import write_encoder
 from geodistill.spec import Spec
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def leave_encoder(run: Path, encoder: Encoder, spec: Spec) -> None:
     folder = run / "encoder"
     if not folder.is_dir():
         with atomic_path(folder) as part:
-            write_encoder(part, encoder.name, encoder.state_dict(), spec.bands, spec.mean, spec.std)
+            encoder.write(part, spec.bands, spec.mean, spec.std)
 
 
 class SegmentationTask(lightning.LightningModule):

@@ -51,7 +51,7 @@ def read_weights(path: Path | str) -> LocalWeights:
     Args:
         path: A ``.safetensors`` or ``.pt``/``.pth``/``.bin`` file of a timm or mit model; a directory with
             ``model.safetensors`` and perhaps ``config.json`` (keys ``architecture``, ``pad_type``, ``mean`` and ``std``
-            in 0..1); a directory that `write_encoder` made; or a Segmenter directory, whose encoder is taken with its
+            in 0..1); a directory that `Encoder.write` made; or a Segmenter directory, whose encoder is taken with its
             Spec's normalisation.
 
     Raises:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError
@@ -43,26 +41,6 @@ UNREADABLE = (
     SafetensorError,
 )
 """What torch's and safetensors' readers raise on files that are not theirs, or are altered."""
-
-
-def write_encoder(
-    folder: Path,
-    name: str,
-    tensors: Mapping[str, Tensor],
-    bands: Sequence[str],
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> None:
-    """Write a trained encoder into a new folder as `read_weights` reads it: ``model.safetensors`` and ``config.json``.
-
-    Its input was normalised by ``mean`` and ``std`` of each band, sensor units.
-    """
-    folder.mkdir()
-    # safetensors refuses layouts such as channels-last, so each tensor is laid out plainly.
-    plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    (folder / "model.safetensors").write_bytes(save_bytes(plain))  # save_file has an error of its own for a full disk
-    config = {"encoder": name, "bands": list(bands), "mean": list(mean), "std": list(std)}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def weights_hash(module: nn.Module) -> str:

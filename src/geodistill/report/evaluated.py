@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from geodistill.colours import Colour, default_colours, parse_colour
 from geodistill.errors import DataError
 from geodistill.evaluation.shown_images import CHOICES, FOLDER, LAYERS, LISTING
+from geodistill.legend_entries import Colour, parse_colour
 from geodistill.metrics import ConfusionMatrix, Scores
 from geodistill.reading import read_bytes, read_object
-from geodistill.spec import Legend
+from geodistill.spec import Legend, default_colours
 
 MOST_PICTURE = 8 << 20
 """Bytes of a picture at most."""

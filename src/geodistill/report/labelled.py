@@ -17,8 +17,9 @@ from geodistill.label.doubts import Shown, shown_objects
 from geodistill.label.export import Labelled, load_label_set
 from geodistill.label.labelling import read_account
 from geodistill.label.masks import crop_runs
+from geodistill.legend_entries import Colour
 from geodistill.raster import Raster, Window
-from geodistill.spec import IGNORE_INDEX, Colour, Legend
+from geodistill.spec import IGNORE_INDEX, Legend
 
 DOUBTFUL = 24
 """Masks in doubt that are shown at most."""

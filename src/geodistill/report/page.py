@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from geodistill.colours import hexadecimal
 from geodistill.report.markup import Content, Html, element, join, json_block
 from geodistill.report.palette import are_distinct, safe_colours
-from geodistill.spec import Legend
+from geodistill.spec import Legend, hexadecimal
 from geodistill.version import __version__
 
 PAGES = (".html", ".htm")

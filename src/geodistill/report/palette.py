@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.colours import Colour, parse_colour
+from geodistill.legend_entries import Colour, parse_colour
 
 _SAFE = {
     8: ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442", "#4d4d4d"),

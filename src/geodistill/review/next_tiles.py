@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from geodistill.data.layout import image_files
 from geodistill.data.manifest import Manifest
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.explain.feature_maps import encoder_map, last_map
 from geodistill.inference.sliding import surenesses
-from geodistill.label.export import progress_bar
 from geodistill.label.tiles import tile_windows
 from geodistill.nn.encoders import Encoder
 from geodistill.raster import Grid, Raster, Window

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError
 from geodistill.label.decisions import has_mask
-from geodistill.label.export import progress_bar
 from geodistill.review.decision_store import DecisionStore, own_json
 from geodistill.review.doubt_parts import ObjectDoubt, class_places, doubt_of, jitter_doubts, model_doubts
 from geodistill.review.open_labels import OpenLabels

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
-from geodistill.colours import hexadecimal
 from geodistill.errors import BusyError, DataError, printable
 from geodistill.label.decisions import Verdict, has_mask
 from geodistill.label.tiles import TileId
@@ -18,6 +17,7 @@ from geodistill.review.leases import Leases
 from geodistill.review.open_labels import OpenLabels
 from geodistill.review.prompting import Prompter, Proposal
 from geodistill.review.time_left import seconds_left
+from geodistill.spec import hexadecimal
 
 LONGEST_NAME = 80
 """Characters of a reviewer's name."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.spec import Colour
+from geodistill.legend_entries import Colour
 from geodistill.synthetic.region import (
     BUILDING,
     CAR,

@@ -9,7 +9,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from geodistill.spec import Colour
+from geodistill.legend_entries import Colour
 from geodistill.synthetic.canvas import Canvas, Points, shade
 from geodistill.synthetic.region import BUILDING, CAR, TREE, TownRegion
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from geodistill.spec import Colour, Legend
+from geodistill.legend_entries import Colour
+from geodistill.spec import Legend
 
 LEGEND = Legend(
     names=("impervious", "building", "low vegetation", "tree", "car", "water", "soil"),

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geodistill.data.sampling import Batch
-from geodistill.limits import TEMPERATURES
 from geodistill.segmenter import Segmenter
-from geodistill.spec import IGNORE_INDEX
+from geodistill.spec import IGNORE_INDEX, TEMPERATURES
 
 PIXELS = 4096
 """Labelled pixels of a batch that are looked at, spread evenly over it."""

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from geodistill.data.sampling import Batch
+from geodistill.engine import shows_progress
 from geodistill.errors import RecipeError, one_line, output_error
 from geodistill.files import atomic_path
 from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
 from geodistill.methods.task import Phase, SegmentationTask
-from geodistill.notebook import shows_progress
 from geodistill.training.folder import run_identity
 from geodistill.training.resume import LOG_EVERY, Patience, ResumePoints, SafeCheckpointIO
 

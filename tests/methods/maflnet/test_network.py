@@ -14,8 +14,7 @@ from geodistill.methods.maflnet.maca import MacaConfig
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
 from geodistill.methods.maflnet.training import MaflLossConfig
 from geodistill.methods.method import Method
-from geodistill.methods.schedule import ScheduleConfig
-from geodistill.methods.schema import OptimizerConfig
+from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
 from geodistill.methods.task import SegmentationTask
 from geodistill.nn.adapters import adapters_of
 from geodistill.segmenter import Segmenter

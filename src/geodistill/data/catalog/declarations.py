@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from geodistill.data.catalog.benchmark import Benchmark, Divide, Layout, Split
-from geodistill.spec import Colour, Legend
+from geodistill.legend_entries import Colour
+from geodistill.spec import Legend
 
 RGB = ("red", "green", "blue")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
@@ -35,7 +35,6 @@ from geodistill.label.records import (
     regions,
 )
 from geodistill.lazy import choose
-from geodistill.notebook import shows_progress
 
 FORMATS: Mapping[str, str] = {
     "dota": "geodistill.label.formats.dota:read_dota",
@@ -96,8 +95,7 @@ def read_boxes(
             classes = Classes(read.categories)
         by_key = {entry.picture.key: entry for entry in read.entries}
         screened: list[ImageBoxes] = []
-        quiet = not (progress and shows_progress())
-        for picture in tqdm(pictures.all, "opening images", unit="image", disable=quiet):
+        for picture in progress_bar(pictures.all, "opening images", progress, unit="image"):
             entry = by_key.get(picture.key)
             if entry is not None:
                 screened.append(screen(entry, classes, keep_difficult))

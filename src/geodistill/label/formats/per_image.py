@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
@@ -16,7 +15,6 @@ from geodistill.label.formats.raw_boxes import (
     ReadResult,
     files_of,
 )
-from geodistill.notebook import shows_progress
 from geodistill.reading import read_text
 
 FILE_BYTES = 256 << 20
@@ -52,7 +50,7 @@ def read_files(
         raise DataError(f"no annotation in {place}", f"{suffix} files")
     result = ReadResult()
     taken: dict[str, Path] = {}
-    for file in tqdm(files, "reading boxes", unit="file", disable=not (progress and shows_progress())):
+    for file in progress_bar(files, "reading boxes", progress, unit="file"):
         below = file.parent.relative_to(place).as_posix().removeprefix(".") if place.is_dir() else ""
         picture = pictures.find(file.stem, file, below)
         if picture is None and image_name is not None and (name := image_name(file)):

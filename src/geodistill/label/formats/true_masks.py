@@ -14,8 +14,8 @@ from geodistill.errors import DataError
 from geodistill.label.formats.detection import fold
 from geodistill.label.masks import Runs
 from geodistill.label.records import Bounds, Box, ImageBoxes
+from geodistill.legend_entries import Colour
 from geodistill.raster import Raster
-from geodistill.spec import Colour
 
 ISAID_COLOURS: Mapping[str, Colour] = {
     "ship": (0, 0, 63),

@@ -29,8 +29,8 @@ from geodistill.label.formats.raw_boxes import (
 )
 from geodistill.label.formats.true_masks import ColourMask
 from geodistill.label.records import Bounds, kind_of_corners, rectangle, rotated
+from geodistill.legend_entries import Colour, parse_colour
 from geodistill.reading import read_bytes
-from geodistill.spec import Colour, parse_colour
 
 
 def parse_xml(file: Path) -> Element:

@@ -12,8 +12,8 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.methods.kda.network import KdaNetwork, KdaNetworkConfig
-from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe
 from geodistill.nn.discriminator import Form
 from geodistill.nn.losses import KlAxis, TargetNorm, cross_entropy, focal
 from geodistill.nn.output import SegmentationOutput

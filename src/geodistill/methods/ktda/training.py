@@ -17,8 +17,8 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork, KtdaNetworkConfig
-from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.nn.encoders import build_encoder
 from geodistill.nn.losses import (

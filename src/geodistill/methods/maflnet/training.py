@@ -14,8 +14,8 @@ from torch import Tensor
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
-from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.nn.losses import cross_entropy, labelled_pixels, pixel_dice, soft_dice
 from geodistill.nn.output import SegmentationOutput
 

@@ -15,8 +15,8 @@ from geodistill.errors import GeodistillWarning, UnknownNameError
 from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
 from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork
 from geodistill.methods.metasegnet.text_table import TextConfig, TextTable
-from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.nn.losses import cross_entropy, pixel_dice, soft_dice
 from geodistill.nn.output import SegmentationOutput
 from geodistill.spec import Spec

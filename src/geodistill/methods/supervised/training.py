@@ -11,8 +11,8 @@ from torch import Tensor
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
-from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import BuildContext, MethodPlug, Recipe, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
 from geodistill.nn.imbalance import boundary_cross_entropy, count_class_weights, log_cosh_dice, lovasz, tversky
 from geodistill.nn.losses import cross_entropy, focal, soft_dice

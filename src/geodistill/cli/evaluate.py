@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from geodistill.cli import print_json
 from geodistill.cli.arguments import (
     DEVICE,
     LONLAT,
@@ -19,7 +20,6 @@ from geodistill.cli.arguments import (
     parse,
     refuse_idle,
 )
-from geodistill.cli.shared import print_json
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 

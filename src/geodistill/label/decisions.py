@@ -6,17 +6,23 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.files import json_text, write_text
 from geodistill.label.accounts import TileRecord
-from geodistill.label.ledger import DECISIONS, Journal
-from geodistill.label.postprocess import DROPPED, EMPTIED, IGNORED, MASKLESS
+from geodistill.label.annotated_masks import checked_runs
+from geodistill.label.labeller import BoxResult, Labeller, TileJob
+from geodistill.label.ledger import DECISIONS, Journal, remove_files
+from geodistill.label.masks import Runs, fill_polygon
+from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, MASKLESS
+from geodistill.label.records import Box
 from geodistill.label.share_of_good import GoodShare
-from geodistill.label.tiles import TileId
+from geodistill.label.tiles import ImageTask, TileId
 from geodistill.reading import ANNOTATION_BYTES, read_json
 
 Verdict = Literal["accept", "drop", "box", "prompt", "ignore", "undecided"]
@@ -53,6 +59,11 @@ class Decision:
     original: Mapping[str, Any]
     mask: Mapping[str, Any] | None = None
     score: float | None = None
+
+    @property
+    def saw_mask(self) -> bool:
+        """Whether the segmenter had made a mask of the object, and not a box without one."""
+        return has_mask(self.original)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -141,17 +152,6 @@ def decisions_digest(decisions: Sequence[Decision]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def tiles_to_decide(decisions: Decisions, journal: Journal) -> list[TileId]:
-    """Return the tiles whose files do not follow their decisions yet."""
-    written = set(journal.tiles())
-    waiting = [tile for tile in decisions if tile in written]
-    return [tile for tile in waiting if _waits(journal.read(tile), decisions[tile])]
-
-
-def _waits(record: TileRecord, decisions: Sequence[Decision]) -> bool:
-    return not record.error and record.reviewed != decisions_digest(decisions)
-
-
 def original_instances(record: TileRecord, decisions: Sequence[Decision]) -> dict[int, Mapping[str, Any]]:
     """Return a tile's objects as the segmenter made them, by box, whatever was decided and written since.
 
@@ -181,36 +181,132 @@ def _is_of(decision: Decision, original: Mapping[str, Any] | None) -> bool:
     return bool(original["no_mask"] == decision.original.get("no_mask"))
 
 
-def review_account(
-    decisions: Decisions, journal: Journal, classes: Sequence[str], share: GoodShare | None = None
-) -> dict[str, Any]:
-    """Count the decisions that are in the masks: by verdict, by class, by reviewer; empty where there are none.
+class Review:
+    """What people decided about a label set, and the way into its tiles.
 
-    ``not_applied`` counts those that speak of masks which the segmenter has drawn otherwise since; ``sample`` is the
-    share of good labels, where it is known.
+    Args:
+        folder: The label set.
+        journal: Its records.
+
+    Raises:
+        DataError: The file of decisions is malformed.
     """
-    by_class: dict[str, Counter[str]] = {}
-    verdicts, reviewers, left = Counter[str](), Counter[str](), 0
-    written = set(journal.tiles())
-    for tile, each in decisions.items():
-        record = journal.read(tile) if tile in written else None
-        applied = {} if record is None else applicable(each, original_instances(record, each))
-        for decision in each:
-            if decision.verdict == "undecided":
-                continue
-            if decision.box not in applied:
-                left += 1
-                continue
-            verdicts[decision.verdict] += 1
-            reviewers[decision.by] += 1
-            by_class.setdefault(classes[decision.original["mask_value"]], Counter())[decision.verdict] += 1
-    if not verdicts and not left:
-        return {}
-    return {
-        "decided": verdicts.total(),
-        "verdicts": {name: verdicts[name] for name in get_args(Verdict)[:-1]},
-        "classes": {name: dict(sorted(counts.items())) for name, counts in sorted(by_class.items())},
-        "reviewers": dict(sorted(reviewers.items())),
-        "not_applied": left,
-        **({} if share is None else {"sample": share.to_json()}),
-    }
+
+    def __init__(self, folder: Path, journal: Journal) -> None:
+        self._folder, self._journal = folder, journal
+        self._decisions, self._share = read_decisions(folder), read_good_share(folder)
+
+    @property
+    def sample(self) -> dict[str, Any] | None:
+        """The share of good labels, JSON-ready; ``None`` where it is not known."""
+        return None if self._share is None else self._share.to_json()
+
+    def waiting(self) -> set[TileId]:
+        """Return the tiles whose files do not follow their decisions yet."""
+        written = self._decisions.keys() & set(self._journal.tiles())
+        return {tile for tile in written if self._waits(self._journal.read(tile), self._decisions[tile])}
+
+    @staticmethod
+    def _waits(record: TileRecord, decisions: Sequence[Decision]) -> bool:
+        return not record.error and record.reviewed != decisions_digest(decisions)
+
+    def apply(self, labeller: Labeller, tasks: Sequence[ImageTask], progress: bool) -> None:
+        """Write the tiles anew that people decided about otherwise than their files have it.
+
+        Raises:
+            DataError: An image cannot be read, or a decision holds no mask of its tile.
+        """
+        waiting = self.waiting()
+        todo = [
+            (task, tile, name)
+            for task in tasks
+            for name, tile in zip(task.ids(), task.tiles, strict=True)
+            if name in waiting
+        ]
+        for task, tile, name in progress_bar(todo, "deciding", progress):
+            record = self._journal.read(name)
+            self._journal.append([self._write_anew(labeller, replace(task, tiles=(tile,)), record)])
+
+    def _write_anew(self, labeller: Labeller, task: ImageTask, record: TileRecord) -> TileRecord:
+        """Write the one tile of a task as people decided, without the segmenter; return its new record.
+
+        Decisions that speak of other masks than the segmenter's are left aside.
+        """
+        decisions = self._decisions[record.tile]
+        originals = original_instances(record, decisions)
+        known = applicable(decisions, originals)
+        with ExitStack() as open_files:
+            (job,) = labeller.read(task, open_files)
+            reasons = dict(record.outcomes)
+            results = [
+                _as_made(box, originals[box.index], job)
+                if box.index in originals
+                else BoxResult(box, None, 0.0, reasons.get(box.index, EMPTY), ())
+                for box in job.boxes
+            ]
+            written = labeller.write(job, [_decided(each, known.get(each.box.index), job) for each in results])
+        if written.files is None:
+            remove_files(self._folder, record)
+        return replace(written, changes=record.changes, reviewed=decisions_digest(decisions))
+
+    def account(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Count the decisions that are in the masks: by verdict, by class, by reviewer; empty where there are none.
+
+        ``not_applied`` counts those that speak of masks which the segmenter has drawn otherwise since; ``sample`` is
+        the share of good labels, where it is known.
+        """
+        by_class: dict[str, Counter[str]] = {}
+        verdicts, reviewers, left = Counter[str](), Counter[str](), 0
+        written = set(self._journal.tiles())
+        for tile, each in self._decisions.items():
+            record = self._journal.read(tile) if tile in written else None
+            applied = {} if record is None else applicable(each, original_instances(record, each))
+            for decision in each:
+                if decision.verdict == "undecided":
+                    continue
+                if decision.box not in applied:
+                    left += 1
+                    continue
+                verdicts[decision.verdict] += 1
+                reviewers[decision.by] += 1
+                by_class.setdefault(classes[decision.original["mask_value"]], Counter())[decision.verdict] += 1
+        if not verdicts and not left:
+            return {}
+        return {
+            "decided": verdicts.total(),
+            "verdicts": {name: verdicts[name] for name in get_args(Verdict)[:-1]},
+            "classes": {name: dict(sorted(counts.items())) for name, counts in sorted(by_class.items())},
+            "reviewers": dict(sorted(reviewers.items())),
+            "not_applied": left,
+            **({} if self.sample is None else {"sample": self.sample}),
+        }
+
+
+def _as_made(box: Box, instance: Mapping[str, Any], job: TileJob) -> BoxResult:
+    """Return what the segmenter made of a box, from its COCO annotation."""
+    if not has_mask(instance):
+        return BoxResult(box, None, 0.0, str(instance["no_mask"]), ())
+    height, width = job.tile.valid.shape
+    runs = Runs.from_coco(checked_runs(instance["segmentation"], width, height, box.source))
+    return BoxResult(box, runs, float(instance["score"]), "", tuple(instance["changed"]))
+
+
+def _decided(result: BoxResult, decision: Decision | None, job: TileJob) -> BoxResult:
+    """Return what a person made of a box; no object has pixels where the file has no data."""
+    if decision is None or decision.verdict == "undecided":
+        return result
+    result = replace(result, decision=decision)
+    if decision.verdict == "accept":
+        return result
+    if decision.verdict in ("drop", "ignore"):
+        return replace(result, runs=None, reason=DROPPED if decision.verdict == "drop" else IGNORED)
+    height, width = job.tile.valid.shape
+    if decision.mask is None:
+        mask = fill_polygon(result.box.corners, height, width)
+    else:
+        mask = Runs.from_coco(checked_runs(decision.mask, width, height, result.box.source)).crop()
+    mask = replace(mask, pixels=mask.pixels & job.tile.valid[mask.place])
+    score = 1.0 if decision.score is None else decision.score
+    if not mask.pixels.any():
+        return replace(result, runs=None, reason=EMPTIED)
+    return replace(result, runs=mask.runs(height, width), score=score, reason="", changes=())

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
 from geodistill.label.accounts import GroundPlace, TileFiles, TileRecord, file_sums
-from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.config import LabelSettings
-from geodistill.label.decisions import Decision, applicable, decisions_digest, has_mask, original_instances
-from geodistill.label.ledger import CHUNK, FOLDERS, remove_files
+from geodistill.label.ledger import CHUNK, FOLDERS
 from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_suffix, write_mask, write_tile
-from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, finish, paint
+from geodistill.label.postprocess import DROPPED, EMPTY, IGNORED, finish, paint
 from geodistill.label.records import Box, boxes_in
 from geodistill.label.segmenters.promptable import PromptableSegmenter, build_prompts, build_segmenter, parse_prompt
 from geodistill.label.tiles import ImageTask, Item, TileTask
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX, Legend
+
+if TYPE_CHECKING:
+    from geodistill.label.decisions import Decision
 
 
 @lru_cache(maxsize=1)
@@ -36,7 +37,7 @@ def segmenter_of(name: str, device: str, chunk_file: Path | None = None) -> Prom
 
 
 @dataclass(frozen=True, eq=False)
-class _TileJob:
+class TileJob:
     """A tile that was read: ``candidates`` touch it, ``boxes`` belong to it, in its own frame."""
 
     task: ImageTask
@@ -47,7 +48,7 @@ class _TileJob:
 
 
 @dataclass(frozen=True, eq=False)
-class _Result:
+class BoxResult:
     """What became of one box in one tile; ``runs`` is ``None`` where it was dropped for ``reason``.
 
     A decision is what a person made of it.
@@ -82,10 +83,10 @@ class Labeller:
         """
         records: list[TileRecord] = []
         with ExitStack() as open_files:
-            waiting: list[_TileJob] = []
+            waiting: list[TileJob] = []
             for task in item:
                 try:
-                    work = list(self._read(task, open_files))
+                    work = list(self.read(task, open_files))
                 except DataError as error:
                     records += [TileRecord(task.key, tile.window, error=str(error)) for tile in task.tiles]
                     continue
@@ -101,7 +102,12 @@ class Labeller:
         """Whether a tile needs no reading: nothing touches it and empty tiles are not wanted."""
         return not tile.boxes and not self.settings.keeps_empty
 
-    def _read(self, task: ImageTask, open_files: ExitStack) -> Iterator[_TileJob]:
+    def read(self, task: ImageTask, open_files: ExitStack) -> Iterator[TileJob]:
+        """Read the tiles of an image that are to be labelled; files stay open until ``open_files`` is closed.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
         tiles = [tile for tile in task.tiles if not self._skips(tile)]
         if not tiles:
             return
@@ -109,25 +115,25 @@ class Labeller:
         windows = [tile.window for tile in tiles]
         for tile, pixels in zip(tiles, read_tiles(raster, windows, self.settings.bands), strict=True):
             boxes = tuple(boxes_in(tile.boxes, tile.window, self.settings.share))
-            yield _TileJob(task, raster, pixels, tile.boxes, boxes)
+            yield TileJob(task, raster, pixels, tile.boxes, boxes)
 
-    def _label(self, jobs: Sequence[_TileJob]) -> Iterator[TileRecord]:
+    def _label(self, jobs: Sequence[TileJob]) -> Iterator[TileRecord]:
         """Embed the tiles that have boxes, all at once, and yield the record of each tile."""
         prompted = [job for job in jobs if job.boxes]
         if not prompted:
-            yield from (self._write(job, []) for job in jobs)
+            yield from (self.write(job, []) for job in jobs)
             return
         segmenter = segmenter_of(self.settings.segmenter, self.device, self.out / CHUNK)
         kinds = parse_prompt(self.settings.prompt)
         embeddings = iter(segmenter.embed([job.tile.rgb for job in prompted]))
         for job in jobs:
-            results: list[_Result] = []
+            results: list[BoxResult] = []
             if job.boxes:
                 masks = segmenter.masks(next(embeddings), build_prompts(job.boxes, kinds))
                 results = list(self._finish(job, masks))
-            yield self._write(job, results)
+            yield self.write(job, results)
 
-    def _finish(self, work: _TileJob, masks: Iterable[Mask]) -> Iterator[_Result]:
+    def _finish(self, work: TileJob, masks: Iterable[Mask]) -> Iterator[BoxResult]:
         """Mend each mask as it comes and keep its run lengths only; no object has pixels where the file has no data."""
         height, width = work.tile.valid.shape
         whole = bool(work.tile.valid.all())
@@ -138,38 +144,9 @@ class Labeller:
                 with_data = kept.pixels & work.tile.valid[kept.place]
                 kept, reason = (replace(kept, pixels=with_data), "") if with_data.any() else (None, EMPTY)
             runs = None if kept is None else kept.runs(height, width)
-            yield _Result(box, runs, mask.score, reason, done.changes)
+            yield BoxResult(box, runs, mask.score, reason, done.changes)
 
-    def decide(self, task: ImageTask, tile: TileTask, record: TileRecord, decisions: Sequence[Decision]) -> TileRecord:
-        """Write a tile anew as people decided, without the segmenter; return its new record.
-
-        Args:
-            task: Its image.
-            tile: The tile.
-            record: Of the tile as it is.
-            decisions: About its objects; those that speak of other masks than the segmenter's are left aside.
-
-        Raises:
-            DataError: The image cannot be read, or a decision holds no mask of the tile.
-        """
-        originals = original_instances(record, decisions)
-        known = applicable(decisions, originals)
-        with ExitStack() as open_files:
-            (job,) = self._read(replace(task, tiles=(tile,)), open_files)
-            reasons = dict(record.outcomes)
-            results = [
-                _as_made(box, originals[box.index], job)
-                if box.index in originals
-                else _Result(box, None, 0.0, reasons.get(box.index, EMPTY), ())
-                for box in job.boxes
-            ]
-            results = [_decided(each, known.get(each.box.index), job) for each in results]
-            written = self._write(job, results)
-        if written.files is None:
-            remove_files(self.out, record)
-        return replace(written, changes=record.changes, reviewed=decisions_digest(decisions))
-
-    def _write(self, work: _TileJob, results: Sequence[_Result]) -> TileRecord:
+    def write(self, work: TileJob, results: Sequence[BoxResult]) -> TileRecord:
         """Turn the masks of a tile into its files and its record."""
         height, width = work.tile.valid.shape
         instances = [
@@ -196,7 +173,7 @@ class Labeller:
         )
 
     def _with_background(
-        self, indices: NDArray[np.uint8], work: _TileJob, results: Sequence[_Result]
+        self, indices: NDArray[np.uint8], work: TileJob, results: Sequence[BoxResult]
     ) -> NDArray[np.uint8]:
         """Call everything else background, except where a box lies that gave no label here.
 
@@ -213,14 +190,12 @@ class Labeller:
                 mask = fill_polygon(box.polygon - origin, height, width)
                 unknown[mask.place] |= mask.pixels
         for each in results:
-            if each.decision is not None and each.reason == IGNORED and has_mask(each.decision.original):
+            if each.decision is not None and each.reason == IGNORED and each.decision.saw_mask:
                 mask = Runs.from_coco(each.decision.original["segmentation"]).crop()
                 unknown[mask.place] |= mask.pixels
         return np.where((indices == IGNORE_INDEX) & ~unknown, np.uint8(0), indices)
 
-    def _write_files(
-        self, work: _TileJob, indices: NDArray[np.uint8], instances: Sequence[dict[str, Any]]
-    ) -> TileFiles:
+    def _write_files(self, work: TileJob, indices: NDArray[np.uint8], instances: Sequence[dict[str, Any]]) -> TileFiles:
         task, grid = work.task, work.tile.grid
         name = task.file_name(work.tile.window)
         suffix = ".png" if grid is None else ".tif"
@@ -242,37 +217,7 @@ class Labeller:
         )
 
 
-def _as_made(box: Box, instance: Mapping[str, Any], job: _TileJob) -> _Result:
-    """Return what the segmenter made of a box, from its COCO annotation."""
-    if not has_mask(instance):
-        return _Result(box, None, 0.0, str(instance["no_mask"]), ())
-    height, width = job.tile.valid.shape
-    runs = Runs.from_coco(checked_runs(instance["segmentation"], width, height, box.source))
-    return _Result(box, runs, float(instance["score"]), "", tuple(instance["changed"]))
-
-
-def _decided(result: _Result, decision: Decision | None, job: _TileJob) -> _Result:
-    """Return what a person made of a box; no object has pixels where the file has no data."""
-    if decision is None or decision.verdict == "undecided":
-        return result
-    result = replace(result, decision=decision)
-    if decision.verdict == "accept":
-        return result
-    if decision.verdict in ("drop", "ignore"):
-        return replace(result, runs=None, reason=DROPPED if decision.verdict == "drop" else IGNORED)
-    height, width = job.tile.valid.shape
-    if decision.mask is None:
-        mask = fill_polygon(result.box.corners, height, width)
-    else:
-        mask = Runs.from_coco(checked_runs(decision.mask, width, height, result.box.source)).crop()
-    mask = replace(mask, pixels=mask.pixels & job.tile.valid[mask.place])
-    score = 1.0 if decision.score is None else decision.score
-    if not mask.pixels.any():
-        return replace(result, runs=None, reason=EMPTIED)
-    return replace(result, runs=mask.runs(height, width), score=score, reason="", changes=())
-
-
-def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
+def _changes(results: Sequence[BoxResult]) -> dict[str, dict[str, int]]:
     """Count what happened to the masks, by class."""
     counts: dict[str, Counter[str]] = {}
     for result in results:
@@ -280,7 +225,7 @@ def _changes(results: Sequence[_Result]) -> dict[str, dict[str, int]]:
     return {category: dict(sorted(counter.items())) for category, counter in sorted(counts.items()) if counter}
 
 
-def _instance(result: _Result, value: int, runs: Runs) -> dict[str, Any]:
+def _instance(result: BoxResult, value: int, runs: Runs) -> dict[str, Any]:
     """Return a COCO annotation without its ids; the oriented box is measured where none was annotated."""
     box = result.box
     left, top, right, bottom = box.hbox

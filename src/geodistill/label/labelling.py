@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geodistill.engine import Engine, TaskResult, WorkerError, progress_bar, run_tasks
 from geodistill.errors import DataError, RecipeError
@@ -15,17 +15,28 @@ from geodistill.folders import hold_folder, sweep
 from geodistill.label.accounts import TileRecord
 from geodistill.label.assemble import LabelRun, assemble
 from geodistill.label.config import LabelSettings
-from geodistill.label.decisions import Decisions, read_decisions, read_good_share, review_account, tiles_to_decide
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
 from geodistill.label.labeller import Labeller
-from geodistill.label.ledger import ACCOUNT, Journal, begin, finished_sums, is_finished, refuse_other, still_done
+from geodistill.label.ledger import (
+    ACCOUNT,
+    DECISIONS,
+    Journal,
+    begin,
+    finished_sums,
+    is_finished,
+    refuse_other,
+    still_done,
+)
 from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import weights_stamp
-from geodistill.label.share_of_good import GoodShare
-from geodistill.label.tiles import ImageTask, Item, annotation_files, batches, image_names, plan
+from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
+from geodistill.lazy import load
 from geodistill.raster import Raster
 from geodistill.reading import read_object
 from geodistill.spec import Legend
+
+if TYPE_CHECKING:
+    from geodistill.label.decisions import Review
 
 GPU_BATCH = 8
 """Tiles at once that keep a GPU busy with any of the encoders; their features take 4 MiB each."""
@@ -135,17 +146,21 @@ def _build(
         done = still_done(out, journal, tasks)
         items = batches(iter(tasks), done, batch)
         reasons = unopened(annotations)
-        decisions, share = read_decisions(out), read_good_share(out)
-        if not (items or reasons or tiles_to_decide(decisions, journal)) and is_finished(out, journal):
+        review: Review | None = None
+        if (out / DECISIONS).exists():
+            review = load("geodistill.label.decisions:Review")(out, journal)
+        decided = review is None or not review.waiting()
+        if decided and not (items or reasons) and is_finished(out, journal):
             account = read_account(out)
-            if account.get("review", {}).get("sample") == (None if share is None else share.to_json()):
+            if account.get("review", {}).get("sample") == (None if review is None else review.sample):
                 return account
         (out / ACCOUNT).unlink(missing_ok=True)
         labeller = Labeller(settings, legend, out.absolute(), work.device, batch)
         _label(labeller, items, work, journal, progress)
-        _decide(labeller, tasks, decisions, journal, progress)
-        review = review_account(decisions, journal, legend.names, share)
-        run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons, review)
+        if review is not None:
+            review.apply(labeller, tasks, progress)
+        counts = {} if review is None else review.account(legend.names)
+        run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons, counts)
         account = assemble(run, journal, progress=progress)
         finish_run(out, journal, account)
     return account
@@ -238,21 +253,6 @@ def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: 
             bar.update(sum(len(task.tiles) for task in result.item))
 
 
-def _decide(
-    labeller: Labeller, tasks: Sequence[ImageTask], decisions: Decisions, journal: Journal, progress: bool
-) -> None:
-    """Write the tiles anew that people decided about otherwise than their files have it."""
-    waiting = set(tiles_to_decide(decisions, journal))
-    todo = [
-        (task, tile, name)
-        for task in tasks
-        for name, tile in zip(task.ids(), task.tiles, strict=True)
-        if name in waiting
-    ]
-    for task, tile, name in progress_bar(todo, "deciding", progress):
-        journal.append([labeller.decide(task, tile, journal.read(name), decisions[name])])
-
-
 def unopened(annotations: Annotations) -> dict[str, str]:
     """Say by its key why each image without a size cannot be opened."""
     reasons = {}
@@ -307,7 +307,7 @@ def format_account(account: dict[str, Any], out: Path) -> str:
     if review := account.get("review"):
         lines.append(f"{review['decided']} reviewed{_counts(review['verdicts'], ': ')}")
         if sample := review.get("sample"):
-            lines.append(GoodShare.from_json(sample).text)
+            lines.append(load("geodistill.label.share_of_good:GoodShare").from_json(sample).text)
         if review["not_applied"]:
             lines.append(f"{review['not_applied']} decisions are of masks that are others now: review them again")
     without = account["annotations_without_image"]

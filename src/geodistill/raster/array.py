@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geodistill.errors import DataError
-from geodistill.raster.bands import has_data
 from geodistill.raster.grid import Grid, Window
 from geodistill.raster.raster import Raster
+from geodistill.raster.stored import has_data
 
 KINDS = "buif"
 """Kinds of sample types that are read: bool, unsigned, signed, float."""

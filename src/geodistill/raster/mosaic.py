@@ -11,9 +11,9 @@ from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
-from geodistill.raster.orientation import turn_of
 from geodistill.raster.source import open_source, vsi_name
 from geodistill.raster.stack import virtual_band, virtual_raster
+from geodistill.raster.stored import turn_of
 
 SLACK = 0.02
 """By how much of a pixel a raster may lie off the grid of the first."""

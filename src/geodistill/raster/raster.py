@@ -16,9 +16,11 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
-from geodistill.raster.bands import (
-    aliases,
-    choose,
+from geodistill.raster.bands import aliases, choose
+from geodistill.raster.grid import Grid, Window, read_padded
+from geodistill.raster.source import NETWORK, Neighbours, every_file, is_remote, name_of, open_source, stamp_of
+from geodistill.raster.stored import (
+    Turn,
     colour_table,
     common_type,
     has_data,
@@ -26,10 +28,8 @@ from geodistill.raster.bands import (
     png_is_complete,
     read_bands,
     read_mask,
+    turn_of,
 )
-from geodistill.raster.grid import Grid, Window, read_padded
-from geodistill.raster.orientation import Turn, turn_of
-from geodistill.raster.source import NETWORK, Neighbours, every_file, is_remote, name_of, open_source, stamp_of
 
 Source = Path | str | Sequence[Path | str]
 

@@ -11,8 +11,8 @@ from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
-from geodistill.raster.orientation import turn_of
 from geodistill.raster.source import open_source, vsi_name
+from geodistill.raster.stored import turn_of
 
 TYPES = {
     "uint8": "Byte",

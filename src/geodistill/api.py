@@ -129,14 +129,11 @@ def label_boxes(
         >>> labels.manifest.legend.names
         ('ground', 'building')
     """
-    from geodistill.label.config import LabelSettings
+    from geodistill.label.config import chosen_settings
     from geodistill.label.labelling import build
-    from geodistill.label.postprocess import default_rules
 
-    asked: dict[str, Any] = dict(choices)
-    asked.setdefault("rules", default_rules(asked.get("segmenter", "grabcut")))
-    settings = LabelSettings(images=Path(images), boxes=Path(boxes), format=format, **asked)
-    account = build(settings, out, resume=resume, progress=progress)
+    places = {"images": Path(images), "boxes": Path(boxes), "format": format}
+    account = build(chosen_settings(choices | places), out, resume=resume, progress=progress)
     return Labels(Path(out), account, Manifest.load(Path(out) / "manifest.parquet"))
 
 

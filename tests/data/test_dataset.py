@@ -146,7 +146,7 @@ class TestRandomCrops:
         data = Manifest((Row(image, mask, "train", Window(0, 0, 100, 100)),), ("b",), Legend(("x", "y")))
 
         def uniform(ratio: float) -> int:
-            crops = RandomCrops(data, "train", 20, Augmentation(max_class_ratio=ratio, tries=30))
+            crops = RandomCrops(data, "train", 20, Augmentation(max_class_ratio=ratio, crop_tries=30))
             return sum(bool((crops[draw]["mask"] == 0).all()) for draw in range(60))
 
         assert uniform(0.9) == 0
@@ -157,7 +157,10 @@ class TestRandomCrops:
         pixels[:, :, 15:] = 0
         image = make_raster(tmp_path / "a.tif", pixels=pixels, nodata=0)
         crops = RandomCrops(
-            Manifest((Row(image, None, "train", Window(0, 0, 100, 100)),), ("b",)), "train", 10, Augmentation(tries=60)
+            Manifest((Row(image, None, "train", Window(0, 0, 100, 100)),), ("b",)),
+            "train",
+            10,
+            Augmentation(crop_tries=60),
         )
         assert all(crops[draw]["valid"].any() for draw in range(40))
 

@@ -149,7 +149,7 @@ def test_a_model_that_sees_the_scene_otherwise_maps_it_again(tmp_path: Path) -> 
 def test_the_choice_of_a_backend_is_printed_with_its_tolerance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("geodistill.backends.choose._PAYS", 0.0)
+    monkeypatch.setattr("geodistill.backends.choose.PAYS", 0.0)
     source, seen = make_raster(tmp_path / "scene.tif", height=90, width=120), []
     plain = choose.choose_backend
 

@@ -149,7 +149,7 @@ def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path, monkeypatch:
     def no_room(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("geodistill.methods.cache._write_all", no_room)
+    monkeypatch.setattr("geodistill.methods.cache.write_all", no_room)
     with pytest.warns(GeodistillWarning, match=r"No space left.*training goes on"):
         rounded = full.write(1, parts(1))
     assert torch.equal(rounded[0], parts(1)[0].half())

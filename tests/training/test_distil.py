@@ -140,7 +140,7 @@ def test_a_full_disk_while_caching_is_told_once_and_training_goes_on(
     def no_room(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("geodistill.methods.cache._write_all", no_room)
+    monkeypatch.setattr("geodistill.methods.cache.write_all", no_room)
     with pytest.warns(GeodistillWarning, match="training goes on") as told:
         result = fit(load_recipe(recipe), tmp_path / "run")
     assert len(told) == 1

@@ -19,7 +19,7 @@ from geodistill.segmenter import Segmenter
 TOLERANCE = 1e-3
 """Largest share of pixels whose most probable class may differ from that of torch in fp32."""
 
-_PAYS = 20.0
+PAYS = 20.0
 """Seconds that torch must take for the work ahead before a few of them are spent on exporting and comparing."""
 
 _LONG_ENOUGH = 0.3
@@ -85,10 +85,10 @@ def choose_backend(
     """
     plain = TorchBackend(segmenter, "fp32", len(windows), False)
     reference, seconds = plain(windows).argmax(1), _seconds(plain, windows)
-    if expected is not None and seconds * expected / len(windows) < _PAYS:
+    if expected is not None and seconds * expected / len(windows) < PAYS:
         plain_precision: Precision = "fp32" if precision == "auto" else precision
         chosen = plain if plain_precision == "fp32" else TorchBackend(segmenter, plain_precision, len(windows), False)
-        return chosen, Choice("torch", plain_precision, reason=f"{expected} windows take torch less than {_PAYS:.0f} s")
+        return chosen, Choice("torch", plain_precision, reason=f"{expected} windows take torch less than {PAYS:.0f} s")
     backends: list[Backend] = [plain] if precision in ("auto", "fp32") else []
     opened, reason = _open_others(segmenter, windows, torch.device(device), precision)
     measured = []

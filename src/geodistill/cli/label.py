@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from geodistill.label.config import LabelSettings
     from geodistill.label.labelling import WorkerOptions
-    from geodistill.label.postprocess import Rules
 
 
 SETTINGS = ("format", "category_field", "segmenter", "prompt", "tile", "overlap", "share", "order", "background",
@@ -76,26 +76,19 @@ def _work(parser: VerbParser, args: Namespace, batch: int | None = None) -> Work
     return WorkerOptions(args.engine, args.workers, args.address, args.device, batch, args.gpus)
 
 
-def _rules(args: Namespace, default: Rules) -> Rules:
-    from geodistill.label.postprocess import Rules
-
-    return Rules(
-        keep_component=default.keep_component if args.keep_component is None else args.keep_component,
-        fill_holes=default.fill_holes if args.fill_holes is None else args.fill_holes,
-        max_outside=_share("--max-outside", args.max_outside, default.max_outside),
-        min_score=_share("--min-score", args.min_score, default.min_score),
-    )
+def _rules(args: Namespace) -> dict[str, Any]:
+    """Return the fields of `Rules` that flags give."""
+    flags = {name: getattr(args, name) for name in ("keep_component", "fill_holes", "max_outside", "min_score")}
+    given = {name: value for name, value in flags.items() if value is not None}
+    return {name: _share(name, value) if isinstance(value, str) else value for name, value in given.items()}
 
 
-def _share(flag: str, text: str | None, default: float | None) -> float | None:
-    if text is None:
-        return default
-    if text.lower() == "none":
-        return None
+def _share(name: str, text: str) -> float | None:
     try:
-        return float(text)
+        return None if text.lower() == "none" else float(text)
     except ValueError as error:
-        raise RecipeError(f"{flag} {text}", "a share from 0 to 1, or none") from error
+        flag = name.replace("_", "-")
+        raise RecipeError(f"--{flag} {text}", "a share from 0 to 1, or none") from error
 
 
 def build_parser() -> VerbParser:
@@ -194,46 +187,27 @@ def build(argv: Sequence[str]) -> None:
 
 
 def settings_of(args: Namespace) -> LabelSettings:
-    """Return the settings: flags override the preset, which overrides the defaults.
+    """Return the settings that flags give.
 
     Raises:
         RecipeError: No format is given, or a flag has a value of another form.
         UnknownNameError: There is no such choice.
     """
-    from geodistill.label.config import LabelSettings
-    from geodistill.label.postprocess import default_rules
+    from geodistill.label.config import chosen_settings
 
-    preset = None if args.preset is None else load("geodistill.label.presets:PRESETS")[args.preset]
-    given: dict[str, Any] = {} if preset is None else preset.to_settings()
-    given |= {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
-    if "format" not in given:
+    given: dict[str, Any] = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    if args.format is None and args.preset is None:
         raise RecipeError("label build without --format", "--format or --preset")
-    given |= {} if args.fractions is None else {"fractions": tuple(args.fractions)}
-    if args.lists is not None:
-        if args.fractions is not None:
-            raise RecipeError("--fractions beside --lists", "one of them")
-        given |= {"lists": Path(args.lists), "split": args.split or "random"}
-    given["rules"] = _rules(args, given.get("rules") or default_rules(given.get("segmenter", "grabcut")))
-    return LabelSettings(
-        images=Path(args.images),
-        boxes=Path(args.boxes),
-        **given | _classes(args),
-        keep_difficult=args.difficult == "keep",
-        bands=tuple(args.bands) if args.bands else None,
-        group_regex=args.group_regex,
-        seed=args.seed,
-    )
-
-
-def _classes(args: Namespace) -> dict[str, Any]:
     if args.legend and args.classes:
         raise RecipeError("both --legend and --classes", "one of them")
-    if args.legend:
-        from geodistill.spec import Legend
-
-        legend = Legend.load(args.legend)
-        return {"classes": legend.names, "colours": legend.colours}
-    return {"classes": tuple(args.classes), "colours": None} if args.classes else {}
+    if args.lists is not None and args.fractions is not None:
+        raise RecipeError("--fractions beside --lists", "one of them")
+    given |= {name: tuple(getattr(args, name)) for name in ("fractions", "classes", "bands") if getattr(args, name)}
+    given |= {
+        name: Path(getattr(args, name)) for name in ("images", "boxes", "lists") if getattr(args, name) is not None
+    }
+    given |= {"keep_difficult": args.difficult == "keep", "group_regex": args.group_regex, "seed": args.seed}
+    return chosen_settings(given, preset=args.preset, legend=args.legend, rules=_rules(args))
 
 
 def ablate_parser() -> VerbParser:
@@ -277,7 +251,7 @@ def ablate(argv: Sequence[str]) -> None:
     question = PromptAblation(
         **{name: value for name, value in given.items() if value is not None},
         prompts=tuple(parse_prompt(text) for text in args.prompts) if args.prompts else COMBINATIONS,
-        rules=_rules(args, NO_RULES),
+        rules=replace(NO_RULES, **_rules(args)),
         bands=tuple(args.bands) if args.bands else None,
         instances=Path(args.instances) if args.instances else None,
         released=getattr(args, "as") == "released",

@@ -30,8 +30,8 @@ class Augmentation:
     """How a random crop is changed; the defaults of a field leave it as it is.
 
     Fields are those of `geodistill.data.data_config.DataConfig`. A zoom of 2 reads half the crop's side from the file
-    and enlarges it, and a gamma of 0.3 bends the band's range by exponents from 0.74 to 1.35. ``tries`` is the number
-    of draws at most, also for a crop that is not wholly without valid pixels.
+    and enlarges it, and a gamma of 0.3 bends the band's range by exponents from 0.74 to 1.35. ``crop_tries`` are
+    the draws at most, also for a crop that is not wholly without valid pixels.
 
     Raises:
         RecipeError: A field is out of its range.
@@ -52,9 +52,9 @@ class Augmentation:
     colour_one: bool = False
     mosaic: float = 0.0
     max_class_ratio: float = 1.0
-    tries: int = 10
+    crop_tries: int = 10
     resize: int | None = None
-    rare: float = 0.0
+    rare_classes: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -67,15 +67,15 @@ class Augmentation:
             ("saturation", self.saturation, 1),
             ("tint", self.tint, np.inf),
             ("mosaic", self.mosaic, 1),
-            ("rare_classes", self.rare, 1),
+            ("rare_classes", self.rare_classes, 1),
             ("scale_share", self.scale_share, 1),
             ("colour_share", self.colour_share, 1),
         ):
             if not 0 <= value <= top:
                 raise RecipeError(f"data.{name} {value}", f"a number from 0{'' if top == np.inf else f' to {top}'}")
-        if not 0 < self.max_class_ratio <= 1 or self.tries < 1:
+        if not 0 < self.max_class_ratio <= 1 or self.crop_tries < 1:
             raise RecipeError(
-                f"data.max_class_ratio {self.max_class_ratio}, data.crop_tries {self.tries}",
+                f"data.max_class_ratio {self.max_class_ratio}, data.crop_tries {self.crop_tries}",
                 "a share above 0 up to 1, and at least 1",
             )
 

@@ -114,26 +114,7 @@ class DataConfig:
         Raises:
             RecipeError: A field is out of its range.
         """
-        return Augmentation(
-            resize=self.resize,
-            scale=self.scale,
-            scale_share=self.scale_share,
-            flips=self.flips,
-            vertical_flips=self.vertical_flips,
-            turns=self.turns,
-            brightness=self.brightness,
-            contrast=self.contrast,
-            gamma=self.gamma,
-            hue=self.hue,
-            saturation=self.saturation,
-            tint=self.tint,
-            colour_share=self.colour_share,
-            colour_one=self.colour_one,
-            mosaic=self.mosaic,
-            max_class_ratio=self.max_class_ratio,
-            tries=self.crop_tries,
-            rare=self.rare_classes,
-        )
+        return Augmentation(**{each.name: getattr(self, each.name) for each in fields(Augmentation)})
 
     @property
     def worker_cache_mb(self) -> int:

@@ -89,7 +89,7 @@ class RandomCrops(Dataset[Sample]):
             raise RecipeError(f"crop {crop}, seed {seed}", "a crop of at least 1 pixel and a seed of at least 0")
         self._augmentation = augmentation or Augmentation()
         self._photometric: Photometric | None = None
-        self._rare = rare_classes(manifest, split) if self._augmentation.rare else None
+        self._rare = rare_classes(manifest, split) if self._augmentation.rare_classes else None
         if self._augmentation.photometric:
             self._photometric = Photometric(require_statistics(manifest), self._augmentation)
         resize = self._augmentation.resize
@@ -163,9 +163,9 @@ class RandomCrops(Dataset[Sample]):
         Some draws are for a class, the rarer the more, and read again while that is not in the window.
         """
         rare: int | None = None
-        if self._rare is not None and rng.random() < self._augmentation.rare:
+        if self._rare is not None and rng.random() < self._augmentation.rare_classes:
             rare = int(np.searchsorted(self._rare, rng.random(), side="right"))
-        for _ in range(self._augmentation.tries):
+        for _ in range(self._augmentation.crop_tries):
             row = fixed or pool.choose(rng)
             zoom = self._augmentation.zoom(rng, row.window)
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))

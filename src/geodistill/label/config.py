@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
 from geodistill.errors import DataError, RecipeError, UnknownNameError
-from geodistill.label.postprocess import Order, Rules
+from geodistill.label.postprocess import Order, Rules, default_rules
 from geodistill.label.segmenters.promptable import parse_prompt
+from geodistill.lazy import load
 from geodistill.legend_entries import Colour
 from geodistill.spec import Legend, default_colours
 
@@ -142,6 +143,49 @@ class LabelSettings:
             raise RecipeError(f"background {self.background!r}", "a name that no class of boxes has")
         dark: Colour = next((level, level, level) for level in range(256) if (level, level, level) not in colours)
         return Legend((self.background, *names), (dark, *colours))
+
+
+def chosen_settings(
+    asked: Mapping[str, Any],
+    *,
+    preset: str | None = None,
+    legend: Path | str | None = None,
+    rules: Mapping[str, Any] | None = None,
+) -> LabelSettings:
+    """Return the settings that are asked for: they override a preset's, which override the defaults.
+
+    Args:
+        asked: Fields of `LabelSettings`, those that are given.
+        preset: A key of `geodistill.label.presets.PRESETS`.
+        legend: YAML or JSON file of classes and colours, in place of ``classes``.
+        rules: Fields of `Rules` in place of the preset's, or of those that suit the segmenter.
+
+    Raises:
+        RecipeError: No format is given, or a value makes no sense.
+        UnknownNameError: There is no such choice.
+        DataError: The legend cannot be read.
+    """
+    given: dict[str, Any] = {}
+    if preset is not None:
+        presets: Mapping[str, Any] = load("geodistill.label.presets:PRESETS")
+        if preset not in presets:
+            raise UnknownNameError("preset", preset, presets)
+        given |= presets[preset].to_settings()
+    default = given.get("rules")
+    given |= asked
+    if "format" not in given:
+        raise RecipeError("labels without a format", "the format of the annotations, or a preset")
+    if legend and "classes" in asked:
+        raise RecipeError("both a legend and classes", "one of them")
+    if legend:
+        classes = Legend.load(legend)
+        given |= {"classes": classes.names, "colours": classes.colours}
+    elif "classes" in asked:
+        given["colours"] = None
+    if "lists" in asked and "split" not in asked:
+        given["split"] = "random"
+    default = asked.get("rules") or default or default_rules(given.get("segmenter", "grabcut"))
+    return LabelSettings(**given | {"rules": replace(default, **rules or {})})
 
 
 class LabelChoices(TypedDict, total=False):

@@ -109,7 +109,7 @@ def build(
     _refuse_one_class(annotations, settings)
     with hold_folder(out, "label build"):
         account = _build(settings, legend, annotations, out, work, resume, progress)
-    return _told(account, out, keep_going)
+    return _checked(account, out, keep_going)
 
 
 def read_annotations(settings: LabelSettings, *, progress: bool = False) -> Annotations:
@@ -191,7 +191,7 @@ def _refuse_one_class(annotations: Annotations, settings: LabelSettings) -> None
         )
 
 
-def _told(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any]:
+def _checked(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any]:
     """Return the account of a run; refuse one with a failed image, unless that is all right, or without any label."""
     failures = account["failures"]
     if failures and not keep_going:

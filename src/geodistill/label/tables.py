@@ -17,7 +17,7 @@ from geodistill.data.statistics import Spread
 from geodistill.files import atomic_path, write_text
 from geodistill.label.stats import EDGES, SMALL, SMALL_EDGES, SetStatistics
 from geodistill.label.tiles import ENDS, flat_names
-from geodistill.writing import csv_text, plot_label
+from geodistill.writing import aligned, csv_text, plot_label
 
 TABLES = ("classes.csv", "sizes.csv", "per_image.csv")
 PICTURES = ("classes.png", "sizes.png", "per_image.png")
@@ -104,12 +104,7 @@ def format_statistics(statistics: SetStatistics) -> str:
 def format_comparison(sets: Sequence[SetStatistics]) -> str:
     """Write several sets side by side, with the columns of the paper's table 2."""
     rows = [_COLUMNS, *map(_comparison, sets)]
-    widths = [max(len(str(row[at])) for row in rows) for at in range(len(_COLUMNS))]
-    lines = []
-    for row in rows:
-        cells = [f"{row[0]!s:<{widths[0]}}", *(f"{cell!s:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))]
-        lines.append("  ".join(cells))
-    return "\n".join(lines)
+    return "\n".join(aligned([[str(cell) for cell in row] for row in rows]))
 
 
 def _comparison(statistics: SetStatistics) -> tuple[Any, ...]:

@@ -191,9 +191,9 @@ class TeacherCache:
         )
         written = self._record(slot) if self._index[slot] else None
         if written is None or not self._is_whole(slot, written):
-            _write_all(index, bytes(4), slot * 4)
-            _write_all(file, data.data, place * self.size.record)
-            _write_all(index, _checksum(data).to_bytes(4, "little"), slot * 4)
+            write_all(index, bytes(4), slot * 4)
+            write_all(file, data.data, place * self.size.record)
+            write_all(index, _checksum(data).to_bytes(4, "little"), slot * 4)
             self._whole[slot] = True
 
     def _is_whole(self, slot: int, data: NDArray[np.uint8]) -> bool:
@@ -309,7 +309,8 @@ def _checksum(data: NDArray[np.uint8]) -> int:
     return zlib.crc32(data.data) or 1
 
 
-def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+def write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of the data at an offset, in as many pieces as the system takes."""
     os.lseek(file, offset, os.SEEK_SET)
     while data:
         data = data[os.write(file, data) :]

@@ -13,6 +13,7 @@ from geodistill.methods.kda.network import DECODER_WIDTHS, KdaNetwork
 from geodistill.methods.kda.training import KdaRecipe
 from geodistill.papers.registry import find_table
 from geodistill.training.recipe import load_recipe
+from geodistill.writing import aligned
 
 
 def printed(metric: str) -> dict[str, float]:
@@ -85,12 +86,7 @@ class DecoderTable:
             )
             for row in self.rows
         ]
-        widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
-        lines = []
-        for first, *others in (head, *cells):
-            right = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
-            lines.append("  ".join([first.ljust(widths[0]), *right]))
-        return "\n".join(lines)
+        return "\n".join(aligned([head, *cells]))
 
 
 def weigh_decoders(target: str, size: int = 224, channels: int = 3, classes: int | None = None) -> DecoderTable:

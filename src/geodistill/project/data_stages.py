@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, RecipeError
 from geodistill.files import write_text
-from geodistill.label.config import LabelSettings
+from geodistill.label.config import LabelSettings, chosen_settings
 from geodistill.project.project_file import ProjectFile, typed_values
 from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_table import key_types
@@ -26,36 +26,19 @@ def label_settings(project: ProjectFile, settings: Mapping[str, Any]) -> LabelSe
         RecipeError: There is no format, or a value makes no sense.
         UnknownNameError: There is no such choice.
     """
-    from geodistill.label.postprocess import default_rules
-    from geodistill.label.presets import PRESETS
-
     values = typed_values(settings, key_types("label"), "label")
-    preset = values.get("preset")
-    if preset is not None and preset not in PRESETS:
-        raise UnknownNameError("preset", preset, PRESETS)
-    given: dict[str, Any] = {} if preset is None else PRESETS[preset].to_settings()
-    rules = given.get("rules")
-    given |= {key: value for key, value in values.items() if key in LabelSettings.__dataclass_fields__}
-    if "format" not in given:
+    if not (values.get("format") or values.get("preset")):
         raise RecipeError(f"{project.path}, label without format", "format: coco, or a preset")
     if values.get("legend") and values.get("classes"):
         raise RecipeError(f"{project.path}, label: both legend and classes", "one of them")
-    if values.get("legend"):
-        from geodistill.spec import Legend
-
-        legend = Legend.load(project.resolve(values["legend"]))
-        given |= {"classes": legend.names, "colours": legend.colours}
-    elif values.get("classes"):
-        given["colours"] = None
-    rules = rules or default_rules(given.get("segmenter", "grabcut"))
-    given["rules"] = replace(rules, **settings.get("rules", {}))
-    if values.get("lists") and "split" not in values:
-        given["split"] = "random"
+    kept = LabelSettings.__dataclass_fields__.keys() - {"rules"}
+    given = {key: value for key, value in values.items() if key in kept and (value or key not in ("classes", "lists"))}
     given |= {key: Path(project.resolve(str(given[key]))) for key in ("images", "boxes", "lists") if given.get(key)}
     kind, colon, weights = given.get("segmenter", "grabcut").partition(":")
     if colon and Path(project.resolve(weights)).exists():
         given["segmenter"] = f"{kind}:{project.resolve(weights)}"
-    return LabelSettings(**given)
+    legend = project.resolve(values["legend"]) if values.get("legend") else None
+    return chosen_settings(given, preset=values.get("preset"), legend=legend, rules=settings.get("rules", {}))
 
 
 def run_label(job: StageJob) -> StageResult:

@@ -86,7 +86,7 @@ def zone_at(lon: float, lat: float, of: object = "") -> Zone:
     zone = _look_up(lon, lat)
     if zone is None:
         raise DataError(
-            f"{_told(of)}{lon:g}, {lat:g} lies in the open ocean, more than {REACH_KM:g} km from land",
+            f"{_before(of)}{lon:g}, {lat:g} lies in the open ocean, more than {REACH_KM:g} km from land",
             "longitude, latitude of a place on land or near it",
             "check their order, or name the zone",
         )
@@ -103,7 +103,7 @@ def check_coordinate(lon: float, lat: float, of: object = "") -> None:
         return
     swapped = abs(lat) <= 180 and abs(lon) <= 90
     mend = "longitude comes first: they look swapped" if swapped else "give degrees, longitude first"
-    raise DataError(f"{_told(of)}longitude {lon:g}, latitude {lat:g}", "-180 to 180 and -90 to 90", mend)
+    raise DataError(f"{_before(of)}longitude {lon:g}, latitude {lat:g}", "-180 to 180 and -90 to 90", mend)
 
 
 def position_of(image: Path | str | Raster) -> Position:
@@ -191,7 +191,7 @@ def _cell(lon: float, lat: float, shape: tuple[int, ...]) -> tuple[int, int]:
     return min(int((90 - lat) * height / 180), height - 1), int((lon + 180) * width / 360) % width
 
 
-def _told(of: object) -> str:
+def _before(of: object) -> str:
     return f"{of}: " if of else ""
 
 

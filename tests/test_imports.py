@@ -7,14 +7,12 @@ import pytest
 
 SEGMENTER = {
     *(
-        "colours",
         "description",
         "errors",
         "files",
         "folders",
         "lazy",
         "legend_entries",
-        "limits",
         "reading",
         "segmenter",
         "spec",

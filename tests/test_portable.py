@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import rasterio
 
-from towns import write_town
+from towns import write_boxes, write_town
 
 ELSEWHERE = Path(__file__).parent / "support" / "elsewhere"
 TINY = shlex.split(
@@ -40,13 +40,6 @@ def test_the_stand_in_has_neither_posix_modules_nor_fork() -> None:
     )
     done = run(["-c", code])
     assert done.returncode == 0, done.stderr
-
-
-def write_boxes(path: Path, names: list[str]) -> None:
-    images = [{"id": i, "file_name": name, "height": 96, "width": 96} for i, name in enumerate(names)]
-    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [10, 12, 30, 24]} for i in range(len(names))]
-    categories = [{"id": 1, "name": "building"}]
-    path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
 
 
 @pytest.mark.slow

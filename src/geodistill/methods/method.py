@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,6 +16,8 @@ from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from geodistill.methods.task import Phase  # Lightning takes seconds to import
 
 
@@ -170,3 +172,8 @@ def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[
         if name not in known:
             raise UnknownNameError("loss term", name, known)
     return {**known, **given}
+
+
+def network_arguments(config: DataclassInstance, *of_training: str) -> dict[str, Any]:
+    """Return the arguments that a network is rebuilt by: all fields but its weights and those ``of_training`` alone."""
+    return {key: value for key, value in asdict(config).items() if key not in ("encoder_weights", *of_training)}

@@ -12,7 +12,7 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.lazy import load
 from geodistill.methods.kda.network import KdaNetwork, KdaNetworkConfig
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe
 from geodistill.nn.discriminator import Form
 from geodistill.nn.losses import KlAxis, TargetNorm, cross_entropy, focal
@@ -228,15 +228,7 @@ def build(recipe: KdaRecipe, context: BuildContext) -> Method:
         ArtifactError: Weights are not available or do not fit.
     """
     network, losses, spec = recipe.network, recipe.losses, context.spec
-    arguments: dict[str, Any] = {
-        "encoder": network.encoder,
-        "decoder": network.decoder,
-        "decoder_channels": network.decoder_channels,
-        "project": network.project,
-        "upsample": network.upsample,
-        "attention": network.attention,
-        "scale": network.scale,
-    }
+    arguments = network_arguments(network)
     student = KdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
     # The encoder's own name may hold more: the padding that its weights were trained with.
     arguments["encoder"] = student.encoder.name

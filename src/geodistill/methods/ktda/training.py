@@ -17,7 +17,7 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork, KtdaNetworkConfig
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.nn.encoders import build_encoder
@@ -284,19 +284,9 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
     spec, network, losses = context.spec, recipe.network, recipe.losses
     frozen = context.teachers.get(DEFAULT_TEACHER)
     channels, strides = teacher_levels(recipe.teacher) if frozen is None else (frozen.channels, frozen.strides)
-    arguments: dict[str, Any] = {
-        "encoder": network.encoder,
-        "teacher_channels": list(channels),
-        "teacher_strides": list(strides),
-        "decode_from": network.decode_from,
-        "align": network.align,
-        "fmm_blocks": network.fmm_blocks,
-        "fmm_heads": network.fmm_heads,
-        "order": network.order,
-        "aux_from": network.aux_from,
-        "decoder": network.decoder,
-        "decoder_channels": network.decoder_channels,
-    }
+    own = network_arguments(network, "passes")
+    taught = {"teacher_channels": list(channels), "teacher_strides": list(strides)}
+    arguments = {"encoder": network.encoder, **taught, **own}
     weights, passes = network.encoder_weights, network.passes
     student = KtdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=weights, passes=passes)
     # The encoder's own name may hold more: the padding that its weights were trained with.

@@ -6,7 +6,7 @@ Teacher and student are this one network on different encoders.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
@@ -51,12 +51,6 @@ class MaflNetworkConfig:
     maca: MacaConfig = field(default_factory=MacaConfig)
     lhfem: LhfemConfig = field(default_factory=LhfemConfig)
     aux_head: AuxHead = "linear"
-
-    def arguments(self) -> dict[str, Any]:
-        """Return `MaflNetwork`'s JSON-able arguments, without the weights."""
-        plain = asdict(self)
-        del plain["encoder_weights"]
-        return plain
 
 
 class UpBlock(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.nn.losses import cross_entropy, labelled_pixels, pixel_dice, soft_dice
 from geodistill.nn.output import SegmentationOutput
@@ -154,7 +154,7 @@ def build(recipe: MaflnetRecipe, context: BuildContext) -> Method:
     objective = MaflObjective(recipe.losses)
     if "aux" not in objective.weights:
         network = replace(network, aux_head="none")
-    arguments = network.arguments()
+    arguments = network_arguments(network)
     module = MaflNetwork(spec.channels, spec.classes, **arguments, encoder_weights=network.encoder_weights)
     # The encoder's own name may hold more: the padding that its weights were trained with.
     arguments["encoder"] = module.encoder.name

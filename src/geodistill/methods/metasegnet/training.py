@@ -15,7 +15,7 @@ from geodistill.errors import GeodistillWarning, UnknownNameError
 from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
 from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork
 from geodistill.methods.metasegnet.text_table import TextConfig, TextTable
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.nn.losses import cross_entropy, pixel_dice, soft_dice
 from geodistill.nn.output import SegmentationOutput
@@ -194,14 +194,8 @@ def build(recipe: MetaSegNetRecipe, context: BuildContext) -> Method:
         RecipeError: Settings contradict each other.
     """
     spec, network, text = context.spec, recipe.network, recipe.text
-    choices: dict[str, Any] = {
-        "encoder": network.encoder,
-        "width": network.width,
-        "heads": network.heads,
-        "align": network.align and recipe.reads_text,
-        "fuse": network.fuse and recipe.reads_text,
-        "norm_before": network.norm_before,
-    }
+    choices = network_arguments(network)
+    choices |= {"align": network.align and recipe.reads_text, "fuse": network.fuse and recipe.reads_text}
     if not recipe.reads_text:  # no image needs a place, and no text encoder is opened
         return _method(recipe, spec, choices | {"prompts": [ANY], "text_tokens": 1, "text_width": 1})
     table = TextTable(text, spec, context.rows)

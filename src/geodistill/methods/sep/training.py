@@ -12,7 +12,7 @@ from torch import Tensor
 from geodistill.data.data_config import SetsConfig
 from geodistill.data.sampling import Batch
 from geodistill.lazy import load
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, no_context
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments, no_context
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.methods.sep.network import SepNetwork, SepNetworkConfig, SepOutput
 from geodistill.nn.losses import cross_entropy
@@ -79,12 +79,7 @@ def build(recipe: SepRecipe, context: BuildContext) -> Method:
     network, spec, sets = recipe.network, context.spec, context.sets
     weights = all_weights(WEIGHTS, recipe.losses.weights)
     terms = ("class", "mask", "dice") if network.architecture == "mask2former" else ("ce",)
-    arguments: dict[str, Any] = {
-        "architecture": network.architecture,
-        "encoder": network.encoder,
-        "decoder_channels": network.decoder_channels,
-        "pyramid": network.pyramid,
-    }
+    arguments = network_arguments(network, "pass_per_set")
     if sets:
         arguments["sets"] = {name: each.classes for name, each in sets.items()}
     module = SepNetwork(

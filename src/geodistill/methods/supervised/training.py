@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
-from geodistill.methods.method import CommonLosses, Method, Objective, all_weights
+from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
 from geodistill.nn.imbalance import boundary_cross_entropy, count_class_weights, log_cosh_dice, lovasz, tversky
@@ -106,12 +106,7 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     weights = all_weights(WEIGHTS | dict.fromkeys(TERMS, 0.0), recipe.losses.weights)
     if not weights["aux"]:
         del weights["aux"]
-    arguments: dict[str, Any] = {
-        "architecture": network.architecture,
-        "encoder": network.encoder,
-        "frozen_encoder": network.frozen_encoder,
-        "decoder_channels": network.decoder_channels,
-    }
+    arguments = network_arguments(network, "scale")
     if network.scale != 1:
         arguments["scale"] = network.scale
     module = SupervisedNetwork(

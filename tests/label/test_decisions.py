@@ -12,7 +12,7 @@ from PIL import Image
 
 from detection_sets import contents, make_detection_set, settings_of
 from geodistill.errors import DataError, GeodistillWarning
-from geodistill.label import labeller
+from geodistill.label import decisions
 from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import Decision, read_decisions, read_good_share, write_decisions
 from geodistill.label.labelling import build, format_account
@@ -172,7 +172,7 @@ def test_boxes_without_a_mask_are_decided_too_and_come_back(tmp_path: Path, monk
 def test_a_mask_of_which_a_decision_leaves_nothing_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, labels = make_labels(tmp_path)
     before, one = contents(labels), decision(labels, 0, "box")
-    monkeypatch.setattr(labeller, "fill_polygon", lambda *_: Mask(0, 0, np.zeros((1, 1), bool)))
+    monkeypatch.setattr(decisions, "fill_polygon", lambda *_: Mask(0, 0, np.zeros((1, 1), bool)))
     write_decisions(labels, [one])
     assert build(settings, labels, resume=True)["boxes"]["dropped"] == {EMPTIED: 1}
     monkeypatch.undo()

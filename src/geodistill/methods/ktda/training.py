@@ -284,9 +284,8 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
     spec, network, losses = context.spec, recipe.network, recipe.losses
     frozen = context.teachers.get(DEFAULT_TEACHER)
     channels, strides = teacher_levels(recipe.teacher) if frozen is None else (frozen.channels, frozen.strides)
-    own = network_arguments(network, "passes")
     taught = {"teacher_channels": list(channels), "teacher_strides": list(strides)}
-    arguments = {"encoder": network.encoder, **taught, **own}
+    arguments = {"encoder": network.encoder, **taught, **network_arguments(network, "passes")}
     weights, passes = network.encoder_weights, network.passes
     student = KtdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=weights, passes=passes)
     # The encoder's own name may hold more: the padding that its weights were trained with.

@@ -135,13 +135,15 @@ class Legend:
         entries = np.array([*self.colours, *self.ignore_colours], np.int64)
         meant = np.array([*range(len(self)), *(IGNORE_INDEX for _ in self.ignore_colours)], np.uint8)
         rgb = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.int64)
-        return np.take(meant, ((rgb[:, None] - entries) ** 2).sum(-1).argmin(1))
+        nearest: NDArray[np.uint8] = meant[((rgb[:, None] - entries) ** 2).sum(-1).argmin(1)]
+        return nearest
 
     def paint(self, indices: NDArray[Any]) -> NDArray[np.uint8]:
         """Colour class indices for a picture: ``(H, W)`` integers -> ``(H, W, 3)`` uint8; ignored is black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.colours
-        return np.take(table, np.clip(indices, 0, 255).astype(np.uint8), axis=0)
+        painted: NDArray[np.uint8] = table[np.clip(indices, 0, 255).astype(np.uint8)]
+        return painted
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form that `from_dict` reads back."""
@@ -308,8 +310,8 @@ class Spec:
         for key in keys[1:]:
             if not isinstance(data[key], list | tuple):
                 raise DataError(f"spec with {key} {shown(data[key])}", "a list")
-        lists = [tuple(data[key]) for key in keys[1:]]
-        return cls(Legend.from_dict(data["legend"]), *lists, gsd=data.get("gsd"))
+        bands, mean, std = (tuple(data[key]) for key in keys[1:])
+        return cls(Legend.from_dict(data["legend"]), bands, mean, std, data.get("gsd"))
 
 
 def _lies_in(value: Any, low: float, high: float) -> bool:

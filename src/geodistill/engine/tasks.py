@@ -140,7 +140,10 @@ def shows_progress() -> bool:
 
 
 def progress_bar(items: Iterable[T], name: str, show: bool = True, **how: Any) -> tqdm[T]:
-    """Return items under a bar where it is to be shown and somebody sees it; ``how`` is further arguments of tqdm's."""
+    """Return items under a bar where it is to be shown and somebody sees it; ``how`` is further arguments of tqdm's.
+
+    A bar that its user moves on has no items, such as ``range(0)``, and a ``total``.
+    """
     from tqdm import tqdm  # not everything that runs tasks shows them
 
     return tqdm(items, name, disable=not (show and shows_progress()), **how)

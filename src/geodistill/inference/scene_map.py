@@ -173,7 +173,7 @@ def segment_parts(plan: RunPlan, area: Area, parts: Sequence[PartFiles]) -> None
     """
     raster = area.raster
     progress = progress_bar(
-        (),
+        range(0),
         one_line(raster.name),
         total=sum(part.pixels.height * part.pixels.width for part in parts),
         initial=sum(part.rows * part.pixels.width for part in parts),

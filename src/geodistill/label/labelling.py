@@ -238,7 +238,7 @@ def _label(labeller: Labeller, items: list[Item], work: WorkerOptions, journal: 
         keep_going=True,
         gpus=work.gpus,
     )
-    with progress_bar((), "labelling", progress, total=tiles, unit="tile") as bar:
+    with progress_bar(range(0), "labelling", progress, total=tiles, unit="tile") as bar:
         for result in results:
             if result.value is not None:
                 journal.append(result.value)

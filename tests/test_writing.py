@@ -8,7 +8,13 @@ import pytest
 from geodistill.writing import csv_text, plain_cell
 
 
-@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1"),
+        *(" =1+1", "\uff1d1+1", "\xa0@SUM(A1)"),
+    ],
+)
 def test_no_text_is_a_formula(text: str) -> None:
     assert plain_cell(text).startswith("'")
     assert csv_text([[text]]).lstrip('"')[0] == "'"
@@ -17,6 +23,14 @@ def test_no_text_is_a_formula(text: str) -> None:
 @pytest.mark.parametrize("value", [3, -2.5, "-2.5", "+1e3", None, "ship", "a=b", "Zürich", ""])
 def test_numbers_and_plain_text_stay(value: object) -> None:
     assert plain_cell(value) == value
+
+
+@pytest.mark.parametrize("text", ["ship;=1+1", "ship\t=1+1", 'a";=1+1', "a,\n=1+1"])
+def test_no_separator_of_another_country_makes_a_cell_of_its_own(text: str) -> None:
+    written = csv_text([[text, 1]])
+    for separator in ",;\t":
+        first = next(csv.reader(io.StringIO(written), delimiter=separator))[0]
+        assert first.startswith(text)
 
 
 def test_cells_come_back_as_rows_without_control_characters() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from geodistill.errors import one_line, printable
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a cell begins with that a spreadsheet computes."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell begins with that a spreadsheet computes, in letters of double width too."""
+
+_QUOTED = frozenset(',;"\t\r\n')
+"""What a cell stands in quotes for: separators of any country's spreadsheet."""
 
 
 def json_number(value: float) -> float | None:
@@ -21,9 +22,7 @@ def json_number(value: float) -> float | None:
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     """Return rows as CSV, lines ending in a line feed; every text goes through `plain_cell`."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([plain_cell(value) for value in row] for row in rows)
-    return text.getvalue()
+    return "".join(f"{','.join(map(_written, row))}\n" for row in rows)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -44,7 +43,7 @@ def plain_cell(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    if value.startswith(_FORMULA) and not _is_number(value):
+    if (value.startswith(_FORMULA) or value.strip().startswith(_FORMULA)) and not _is_number(value):
         value = f"'{value}"
     return printable(value)
 
@@ -52,6 +51,11 @@ def plain_cell(value: Any) -> Any:
 def plot_label(text: str) -> str:
     """Return text as matplotlib can draw any, on one line: control characters as escapes, dollar signs as such."""
     return one_line(text).replace("$", r"\$")
+
+
+def _written(value: Any) -> str:
+    text = "" if value is None else str(plain_cell(value))
+    return f'"{text.replace(chr(34), chr(34) * 2)}"' if _QUOTED.intersection(text) else text
 
 
 def _is_number(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,6 +39,13 @@ def vrt(path: Path, source: str, raw: bool = False) -> Path:
     inner = held if raw else f"<SimpleSource>{held}<SourceBand>1</SourceBand></SimpleSource>"
     bands = "".join(f'<VRTRasterBand dataType="Byte" band="{i}"{kind}>{inner}</VRTRasterBand>' for i in (1, 2, 3))
     path.write_text(f'<VRTDataset rasterXSize="20" rasterYSize="20">{bands}</VRTDataset>')
+    return path
+
+
+def hidden(folder: Path, change: Callable[[str], str]) -> Path:
+    """A mosaic of what lies outside, named in a way that GDAL reads as well."""
+    path = vrt(folder / "m.vrt", str(folder.parent / "secret.tif"))
+    path.write_text(change(path.read_text()))
     return path
 
 
@@ -76,6 +84,16 @@ FORBIDDEN: dict[str, Callable[[Path, str], Path | str]] = {
     "item outside in full": lambda folder, far: item(folder / "i.json", str(folder.parent / "secret.tif")),
     "index outside": lambda folder, far: index(folder / "i.parquet", "../secret.tif"),
     "mosaic outside": lambda folder, far: vrt(folder / "m.vrt", str(folder.parent / "secret.tif")),
+    "mosaic of a mosaic in other letters": lambda folder, far: vrt(
+        folder / "o.vrt", hidden(folder, lambda text: text.replace("SourceFilename", "sourcefilename")).name
+    ),
+    "mosaic of a mosaic with literal text": lambda folder, far: vrt(
+        folder / "o.vrt", hidden(folder, lambda text: re.sub("(>)(/[^<]*)(</)", r"\1<![CDATA[\2]]>\3", text)).name
+    ),
+    "mosaic of a mosaic with a comment": lambda folder, far: vrt(
+        folder / "o.vrt",
+        hidden(folder, lambda text: text.replace(">/", "><!-- x -->/").replace('"0"', '"0" n=">"')).name,
+    ),
     "raw bands": lambda folder, far: vrt(folder / "m.vrt", "../secret.tif", raw=True),
     "item to a mosaic outside": lambda folder, far: item(
         folder / "i.json", vrt(folder / "m.vrt", str(folder.parent / "secret.tif")).name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import tomllib
 from pathlib import Path
@@ -108,6 +109,9 @@ def test_an_answer_that_gives_orders_is_only_words(server: StandIn, tmp_path: Pa
         base64.b64encode(SECRET.encode()).decode(),
         base64.b64encode(f"Bearer {SECRET}".encode()).decode(),
         base64.b64encode(f"ab:{SECRET}".encode()).decode(),
+        "".join(f"&#{ord(c)};" for c in SECRET),
+        "".join(f"\\u{ord(c):04x}" for c in SECRET),
+        ", ".join(str(ord(c)) for c in SECRET),
     ],
 )
 def test_an_answer_with_the_key_is_neither_kept_nor_shown(
@@ -121,6 +125,22 @@ def test_an_answer_with_the_key_is_neither_kept_nor_shown(
     assert told.out == ""
     assert all(piece not in told.err for piece in (said, SECRET, SECRET[:12]))
     assert not (tmp_path / "p.json").exists()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "".join(chr(ord(c) + 0xFEE0) for c in SECRET),  # letters of double width
+        "\u200b".join(SECRET),
+        "".join(f"%{ord(c):02x}" for c in SECRET),
+        "".join(f"\\x{ord(c):02x}" for c in SECRET),
+        codecs.encode(SECRET, "rot13"),
+        "; ".join(str(ord(c)) for c in SECRET[:14]),
+    ],
+)
+def test_a_key_in_disguise_is_the_key(said: str) -> None:
+    assert tells(f"Grey blocks, {said}.", [SECRET])
+    assert not tells("It covers 115, 107 and 45 hectares; see &#65; or \\u0041, 30 %.", [SECRET])
 
 
 def test_what_an_address_holds_is_as_secret(server: StandIn) -> None:

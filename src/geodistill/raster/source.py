@@ -63,7 +63,12 @@ SIDE_ENDINGS = (
 )
 """What is added to a file's name, or put in place of its suffix, for masks, overviews, tags and places beside it."""
 
-_SOURCE = re.compile(r"<(?:SourceFilename|SourceDataset|IndexDataset)(?:\s[^<>]*)?>([^<]*)</")
+_SOURCE = re.compile(
+    r"<(?:SourceFilename|SourceDataset|IndexDataset|DEMPath|Argument|Option)"
+    r"""(?:\s(?:[^<>"']|"[^"]*"|'[^']*')*)?>\s*(?:<!\[CDATA\[(.*?)\]\]>|([^<]*))""",
+    re.IGNORECASE | re.DOTALL,
+)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _HEAD_SECONDS = 20
 
 
@@ -262,7 +267,9 @@ def _sources_of(path: Path) -> list[tuple[str, Path]]:
 
 def _sources_in(text: str, base: Path) -> list[tuple[str, Path]]:
     # Names without the attribute are relative to the current folder; asking both places costs nothing.
-    return [(unescape(name.strip()), base) for name in dict.fromkeys(_SOURCE.findall(text)) if name.strip()]
+    found = dict.fromkeys(pair for one in {text, _COMMENT.sub("", text)} for pair in _SOURCE.findall(one))
+    names = [literal.strip() or unescape(plain.strip()) for literal, plain in found]
+    return [(name, base) for name in names if name]
 
 
 def _remote_sources(name: str) -> list[tuple[str, Path]]:

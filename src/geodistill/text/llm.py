@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from html import unescape
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from geodistill.errors import DataError, RecipeError, ServiceError, UnknownNameError
@@ -175,13 +178,17 @@ def secrets_of(url: str, key: str) -> tuple[str, ...]:
 
 
 def tells(answer: str, secrets: Sequence[str]) -> bool:
-    """Whether an answer repeats a secret, or a long piece of one: as it is, spaced out, backwards, in base64 or hex."""
-    said = _letters(answer)
+    """Whether an answer repeats a secret, or a long piece of one.
+
+    As it is, spaced out, backwards, turned by 13 letters, in base64 or hex, in letters of another width, or as
+    characters are written in HTML, addresses and programs, by their numbers too.
+    """
+    said = "\n".join(_letters(text) for text in (answer, _decoded(answer)))
     for secret in secrets:
         raw = secret.encode(errors="replace")
         # Base64 of what stands before it in a header begins at any third of it.
         coded = [base64.b64encode(b"x" * shift + raw).decode()[2 * shift :].rstrip("=")[:-1] for shift in range(3)]
-        for form in (secret, secret[::-1], raw.hex(), *coded):
+        for form in (secret, secret[::-1], codecs.encode(secret, "rot13"), raw.hex(), *coded):
             plain = _letters(form)
             size = min(_PIECE, len(plain))
             if any(plain[at : at + size] in said for at in range(len(plain) - size + 1)):
@@ -189,8 +196,23 @@ def tells(answer: str, secrets: Sequence[str]) -> bool:
     return False
 
 
+def _decoded(text: str) -> str:
+    """Return text with characters in place of what stands for them."""
+
+    def number(found: re.Match[str]) -> str:
+        return chr(int(found[1] or found[2], 16))
+
+    text = re.sub(r"\\u\{?([0-9a-fA-F]{4})\}?|\\x([0-9a-fA-F]{2})", number, unquote(unescape(text)))
+    return re.sub(r"\d+(?:\W+\d+)+", lambda found: _from_numbers(found[0]), text)
+
+
+def _from_numbers(text: str) -> str:
+    numbers = [int(part) for part in re.findall(r"\d{1,6}", text)]
+    return "".join(chr(number) for number in numbers if number < 0xD800)
+
+
 def _letters(text: str) -> str:
-    return "".join(c for c in text.lower() if c.isalnum())
+    return "".join(c for c in normalize("NFKC", text).lower() if c.isalnum())
 
 
 def clean(answer: str, model: str) -> str:

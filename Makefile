@@ -28,7 +28,7 @@ test: $(STAMP) ## every test but the torture
 quick: $(STAMP) ## the tests that take no long runs, in minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow'
 
-# Real commands, killed, on full disks, two at once, fed with broken files. GEODISTILL_TORTURE=10 for ten times as many trials.
+# Real commands, killed, on full disks, two at once, fed with broken files. GEODISTILL_TORTURE=10 for ten times as many trials, 0.1 for a few.
 torture: $(STAMP) ## kill, starve and feed the commands; prints a table of what they did
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/torture -m torture
 

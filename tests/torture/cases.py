@@ -128,3 +128,6 @@ RESUMED = tuple(name for name, case in CASES.items() if case.verb in ("predict",
 
 WHOLE = tuple(name for name in CASES if name not in RESUMED)
 """Those that write whole or not at all."""
+
+SAMPLE = ("predict:layers", "label:box", "fit:validation")
+"""Those of which a share of the trials is made."""

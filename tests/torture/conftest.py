@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from torture.cases import CASES
+from torture.cases import CASES, SAMPLE
 from torture.forks import warm
 from torture.report import table
 from torture.test_changed import CHANGES
 from torture.test_mutated import TARGETS
-from torture.trials import Book, Boxes
+from torture.trials import SCALE, Book, Boxes
 from torture.world import make_world
 
 RESULTS = "GEODISTILL_TORTURE_RESULTS"
@@ -27,13 +27,28 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[RESULTS] = str(file)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests; those of one command go to one process, which runs it undisturbed once for all of them."""
+    if SCALE < 1:
+        left_out = [item for at, item in enumerate(items) if not _in_sample(item, at)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for at, item in enumerate(items) if _in_sample(item, at)]
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("torture")
             if isinstance(item, pytest.Function) and (group := _command(item)):
                 item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _in_sample(item: pytest.Item, at: int) -> bool:
+    """Whether a test belongs to a share of the trials: those of some commands, and some of those of no command."""
+    if Path(__file__).parent not in item.path.parents:
+        return True
+    group = _command(item) if isinstance(item, pytest.Function) else None
+    if group is None:
+        return at % round(1 / SCALE) == 0
+    many = item.path.stem in ("test_mutated", "test_changed", "test_command")
+    return group in SAMPLE and (not many or at % 3 == 0)
 
 
 def _command(item: pytest.Function) -> str | None:

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-COLUMNS = ("right", "line", "told", "stopped", "traceback", "crash", "hang", "silent", "left", "noisy", "bad")
+COLUMNS = ("right", "line", "told", "stopped", "traceback", "crash", "hang", "silent", "left", "noisy", "missed", "bad")
 
 
 def table(file: Path) -> str:

@@ -18,15 +18,16 @@ from torture.cases import CASES, Case
 from torture.forks import Done, run
 
 SCALE = float(os.environ.get("GEODISTILL_TORTURE", "1"))
-"""How many times the default number of trials."""
+"""How many times the default number of trials; below 1, a share of them on some of the commands alone."""
 
-OUTCOMES = ("right", "line", "told", "stopped", "traceback", "crash", "hang", "silent", "left", "noisy")
+OUTCOMES = ("right", "line", "told", "stopped", "traceback", "crash", "hang", "silent", "left", "noisy", "missed")
 """What may come of a trial.
 
 ``right``: status 0 (or a refusal to do again what is done) and the bytes of an uninterrupted run. ``line``: status 2
 and one line that says why. ``told``: status 0, other bytes, and a line that says why. ``stopped``: ended on request.
 ``silent``: other bytes, something half-written or lost, and nothing said. ``left``: right, but files of a killed
-process stay. ``noisy``: status 2 with more than our lines.
+process stay. ``noisy``: status 2 with more than our lines. ``missed``: what was to be met in mid-run had not begun or
+was over, so that nothing was tried.
 """
 
 LEFT = re.compile(r"\.(part|old)-\d+|^\.geodistill\.lock|\.work$")

@@ -92,6 +92,7 @@ def strip(pixels: NDArray[np.uint8], areas: NDArray[np.float64]) -> StratumStrip
     return StratumStrip(0, pixels, pixels, areas)
 
 
+@pytest.mark.slow
 def test_every_pixel_is_as_likely_as_its_area() -> None:
     pixels = np.zeros((3, 4), np.uint8)
     areas = np.array([[1.0], [2.0], [3.0]])

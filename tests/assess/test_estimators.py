@@ -9,6 +9,7 @@ github.com/hagc/mapaccuracy (R/stehman2014.R, the data) and github.com/boothmanr
 import math
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from geodistill.assess.estimators import StratifiedSample, estimate_from_sample
@@ -95,6 +96,7 @@ def test_what_cannot_be_estimated_is_not_a_number() -> None:
     assert np.isnan(estimate_from_sample(unsampled, 2).area.value).all()
 
 
+@pytest.mark.slow
 def test_intervals_hold_what_they_say() -> None:
     """Of many samples of a made-up land, 95 % of the intervals hold its true area."""
     rng = np.random.default_rng(3)

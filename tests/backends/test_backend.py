@@ -54,6 +54,7 @@ def test_a_result_is_not_overwritten_by_the_next_call(backend: Backend, segmente
     assert torch.equal(first, kept)
 
 
+@pytest.mark.slow
 def test_signals_are_heard_after_two_graphs_are_gone(segmenter: Segmenter, tmp_path: Path) -> None:
     graph = tmp_path / "network.onnx"
     to_onnx(segmenter, graph, size=32, batch=1)
@@ -63,6 +64,7 @@ def test_signals_are_heard_after_two_graphs_are_gone(segmenter: Segmenter, tmp_p
     assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_side_by_side_or_not_the_numbers_are_the_same(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

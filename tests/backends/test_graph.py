@@ -18,7 +18,7 @@ from tiny import tiny_networks, tiny_segmenter, tiny_spec
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "unet": ("supervised", {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}),
-    "unet-vit": ("supervised", {"architecture": "unet", "encoder": "test_vit", "decoder_channels": 16}),
+    "fcn-vit": ("supervised", {"architecture": "fcn", "encoder": "test_vit", "decoder_channels": 16}),
     "segformer": ("supervised", {"architecture": "segformer", "encoder": "mit_b0", "decoder_channels": 16}),
     "ktda": (
         "ktda",
@@ -31,10 +31,6 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "maflnet": ("maflnet", {"encoder": "test_resnet", "width": 16}),
-    "metasegnet": (
-        "metasegnet",
-        {"encoder": "test_convnext", "prompts": ["Af"], "text_tokens": 9, "text_width": 12, "width": 16, "heads": 2},
-    ),
 }
 
 
@@ -47,10 +43,7 @@ def _networks() -> Iterator[None]:
 def family(name: str, channels: int = 3) -> Segmenter:
     torch.manual_seed(0)
     network, arguments = FAMILIES[name]
-    segmenter = Segmenter(network, arguments, tiny_spec(channels, 4, std=60.0), 64, {}).eval()
-    if name == "metasegnet":
-        segmenter.network.network.set_text([torch.randn(5, 12)])
-    return segmenter
+    return Segmenter(network, arguments, tiny_spec(channels, 4, std=60.0), 64, {}).eval()
 
 
 def run(path: Path, images: torch.Tensor) -> np.ndarray:
@@ -59,7 +52,8 @@ def run(path: Path, images: torch.Tensor) -> np.ndarray:
     return logits
 
 
-@pytest.mark.parametrize("name", ["segformer", "ktda", "maflnet", "metasegnet"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["segformer", "ktda", "maflnet"])  # for metasegnet see tests/exports/test_text.py
 def test_every_family_gives_torchs_logits_from_sensor_units(name: str, tmp_path: Path) -> None:
     segmenter = family(name)
     told = to_onnx(segmenter, tmp_path / "network.onnx", size=65, batch=1)
@@ -81,6 +75,7 @@ def test_free_axes_and_bands(tmp_path: Path) -> None:
             np.testing.assert_allclose(run(tmp_path / "any.onnx", images), segmenter(images).numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_free_number_of_images(tmp_path: Path) -> None:
     segmenter = family("unet")
     to_onnx(segmenter, tmp_path / "b.onnx", size=48, batch=None)
@@ -90,12 +85,14 @@ def test_a_free_number_of_images(tmp_path: Path) -> None:
             np.testing.assert_allclose(run(tmp_path / "b.onnx", images), segmenter(images).numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_bound_to_one_size_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"on images of .* --size"):
-        to_onnx(family("unet-vit"), tmp_path / "network.onnx", size=None, batch=1)
+        to_onnx(family("fcn-vit"), tmp_path / "network.onnx", size=None, batch=1)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_graph_that_differs_is_refused(tmp_path: Path) -> None:
     segmenter = tiny_segmenter("context")
     to_onnx(segmenter, tmp_path / "network.onnx", size=16, batch=1)
@@ -107,6 +104,7 @@ def test_a_graph_that_differs_is_refused(tmp_path: Path) -> None:
         parity(segmenter, tmp_path / "network.onnx", images)
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     segmenter = tiny_segmenter("context").to(torch.bfloat16)
     segmenter.train()
@@ -115,12 +113,14 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     assert segmenter.training
 
 
+@pytest.mark.slow
 def test_the_opset_is_the_one_asked_for(tmp_path: Path) -> None:
     to_onnx(tiny_segmenter("context"), tmp_path / "network.onnx", size=16, batch=1, opset=20)
     versions = {entry.domain: entry.version for entry in onnx.load(tmp_path / "network.onnx").opset_import}
     assert versions[""] == 20
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     to_onnx(tiny_segmenter("context"), tmp_path / "network.onnx", size=16, batch=1)
     printed = capfd.readouterr()

@@ -199,6 +199,7 @@ def test_a_corrupt_map_leaves_nothing_behind(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["after.tif", "before.tif"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     peaks = []
     for height in (1024, 8192):

@@ -5,6 +5,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from factories import make_dataset, make_raster
 from geodistill.cli import main
 from geodistill.extras import EXTRAS, extra_of, missing_extra
@@ -24,6 +26,7 @@ def run_base(*argv: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_base_maps(tmp_path: Path) -> None:
     spec = Spec(Legend(("a", "b")), ("red", "green", "blue"), (0.0,) * 3, (255.0,) * 3)
     Segmenter("supervised", {"architecture": "unet", "encoder": "resnet18"}, spec, 32, {}).save(tmp_path / "model")
@@ -33,6 +36,7 @@ def test_the_base_maps(tmp_path: Path) -> None:
     assert (tmp_path / "map.tif").is_file()
 
 
+@pytest.mark.slow
 def test_training_without_its_extra_says_how_it_comes(tmp_path: Path) -> None:
     done = run_base("fit", "ktda-folder", "--out", tmp_path / "run")
     assert done.returncode == 2

@@ -34,6 +34,7 @@ def measured(image: np.ndarray) -> Statistics:
 
 
 class TestResample:
+    @pytest.mark.slow
     @given(sizes, sizes, sizes, sizes)
     @settings(deadline=None, max_examples=40)
     def test_gives_the_size_asked_and_no_new_values(self, h: int, w: int, height: int, width: int) -> None:

@@ -117,6 +117,7 @@ def run(module: DataModule, steps: int, folder: Path, resume: Path | None = None
     return recorder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("workers", [0, 2])

@@ -215,6 +215,7 @@ class TestProblems:
             scan(tmp_path / "data", None, tmp_path / "file" / "m.parquet")
 
 
+@pytest.mark.slow
 def test_real_georeferenced_chips(tmp_path: Path, shared: Path) -> None:
     report = scan(
         shared / "data" / "hot_kampala" / "chips_tif",

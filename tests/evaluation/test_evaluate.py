@@ -203,6 +203,7 @@ def test_a_table_in_percent(manifest: Manifest, segmenter: Segmenter) -> None:
     assert len({len(line) for line in lines[:5]}) == 1
 
 
+@pytest.mark.slow
 def test_the_verb_prints_the_table_or_json(
     tmp_path: Path, manifest: Manifest, segmenter: Segmenter, capsys: pytest.CaptureFixture[str]
 ) -> None:

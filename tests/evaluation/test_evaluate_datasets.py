@@ -19,6 +19,7 @@ from map_style import Towns
 LEGEND = Legend(("ground", "building"))
 
 
+@pytest.mark.slow
 def test_a_network_learns_from_a_dataset_and_is_scored_on_another() -> None:
     torch.manual_seed(0)
     data = DataModule.of_datasets(Towns(8), None, LEGEND, DataConfig(crop=32, batch_size=4, workers=0))

@@ -71,6 +71,7 @@ def test_a_grid_has_a_row_a_sample_and_four_columns(tmp_path: Path) -> None:
     assert not (picture == np.array([205, 40, 40])).all(-1)[22:150, 402:].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [40, 300, 2000])
 def test_a_legend_of_any_width(width: int) -> None:
     strip = legend_strip(Legend(HARD), width)
@@ -79,6 +80,7 @@ def test_a_legend_of_any_width(width: int) -> None:
     assert set(Legend(HARD).colours) <= colours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, len(HARD), 45])
 def test_a_confusion_picture_of_any_number_of_classes(tmp_path: Path, classes: int) -> None:
     names = (*HARD, *(f"class {i}" for i in range(classes)))[:classes]

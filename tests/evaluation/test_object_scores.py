@@ -183,6 +183,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
         ObjectScoring(["house"], 1.0).begin(row(0, gsd=None))
 
 
+@pytest.mark.slow
 def test_the_command_line_scores_objects(
     manifest: Manifest, segmenter: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,7 @@ def test_what_each_change_does_to_pixels() -> None:
         assert (back != 255).mean() > 0.7
 
 
+@pytest.mark.slow
 def test_the_table_of_a_network_that_looks_at_the_brightest_band(manifest: Manifest) -> None:
     measured = robustness(tiny_segmenter(), manifest, options=RobustnessOptions(resamples=100))
     rows = {row.name.split(",")[0]: row for row in measured.rows}
@@ -100,6 +101,7 @@ def test_the_table_of_a_network_that_looks_at_the_brightest_band(manifest: Manif
     assert "warning: it loses more than 5 points of mIoU under: bands swapped" in str(measured)
 
 
+@pytest.mark.slow
 def test_images_of_one_place_are_drawn_together(manifest: Manifest) -> None:
     """Twice each image as one place: the same intervals as of each once, for a place is what is drawn."""
     options = RobustnessOptions(resamples=50)
@@ -121,6 +123,7 @@ def test_images_of_one_place_are_drawn_together(manifest: Manifest) -> None:
     assert "no interval" in str(swapped.miou)
 
 
+@pytest.mark.slow
 def test_a_model_may_be_an_onnx_file(manifest: Manifest, tmp_path: Path) -> None:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 3, 16, 16)) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
@@ -145,6 +148,7 @@ def test_mean_iou_is_over_classes_that_occur() -> None:
     assert np.isnan(mean_iou(np.zeros((3, 3))))
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_and_picture(
     manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

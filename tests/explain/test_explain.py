@@ -59,6 +59,7 @@ def test_classes_doubt_and_evidence_are_the_models(folder: Path) -> None:
     assert explained.strides[0] <= 16
 
 
+@pytest.mark.slow
 def test_the_page_and_its_figures(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     argv = ["explain", "--model", str(folder / "student"), "--input", str(folder / "tile.tif"), "--out", str(page)]
@@ -100,6 +101,7 @@ def chromium(tmp_path: Path) -> Iterator[Browser]:
         yield opened
 
 
+@pytest.mark.slow
 def test_a_place_is_chosen_by_pointer_and_keys(folder: Path, tmp_path: Path, chromium: Browser) -> None:
     page = tmp_path / "page.html"
     argv = ["explain", "--model", str(folder / "student"), "--input", str(folder / "tile.tif"), "--out", str(page)]

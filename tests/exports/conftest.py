@@ -8,8 +8,11 @@ import pytest
 
 from factories import make_raster
 from geodistill.data.manifest import Manifest, Row
+from geodistill.exports.exporters import ExportOptions
+from geodistill.exports.onnx import export_onnx
 from geodistill.raster import Window
 from geodistill.segmenter import Segmenter
+from text_models import zoned_segmenter
 from tiny import brightest, tiny_networks, tiny_segmenter, tiny_spec
 
 
@@ -17,6 +20,17 @@ from tiny import brightest, tiny_networks, tiny_segmenter, tiny_spec
 def _networks() -> Iterator[None]:
     with tiny_networks():
         yield
+
+
+@pytest.fixture(scope="session")
+def zones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of a model that reads text, for any number of images, with its prompts as ``zones_text.npz``."""
+    folder = tmp_path_factory.mktemp("zones")
+    made = export_onnx(zoned_segmenter(), folder / "zones.onnx", ExportOptions(size=32, batch="any"))
+    assert made.prompts == folder / "zones_text.npz"
+    assert made.difference < 1e-4
+    assert str(made).splitlines()[1] == f"{made.prompts}: the inputs text and present of each climate zone"
+    return folder / "zones.onnx"
 
 
 @pytest.fixture

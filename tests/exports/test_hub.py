@@ -89,6 +89,7 @@ def test_a_card_without_scores(segmenter: Segmenter, tmp_path: Path) -> None:
     assert "| score |" not in card.text
 
 
+@pytest.mark.slow
 def test_it_opens_by_name_from_the_hubs_cache_offline(tmp_path: Path) -> None:
     """As ``snapshot_download`` left it on a machine that has no way to the Hub now."""
     segmenter = Segmenter("supervised", UNET, tiny_spec(), 32, {})
@@ -131,6 +132,7 @@ def test_the_command_line(segmenter: Segmenter, tmp_path: Path, capsys: pytest.C
     assert Segmenter.load(out).spec == segmenter.spec
 
 
+@pytest.mark.slow
 def test_one_prompt_of_several_can_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = {"encoder": "test_convnext", "text_tokens": 9, "text_width": 12, "width": 16, "heads": 2}
     segmenter = Segmenter("metasegnet", small | {"prompts": ["Af", "Cfb"]}, tiny_spec(), 32, {})

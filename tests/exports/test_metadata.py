@@ -23,7 +23,6 @@ from geodistill.exports.onnx import export_onnx
 from geodistill.exports.qgis import export_qgis
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
-from text_models import zoned_segmenter
 from tiny import tiny_segmenter
 
 ROOT = Path(__file__).parents[2]
@@ -53,15 +52,17 @@ def paths_in(file: Path) -> list[str]:
     return [word for word in words if word.encode() in data]
 
 
-def test_no_graph_holds_paths_or_lines_of_this_machine(named: Segmenter, manifest: Manifest, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_no_graph_holds_paths_or_lines_of_this_machine(
+    named: Segmenter, manifest: Manifest, zones: Path, tmp_path: Path
+) -> None:
     made = export_onnx(
         tiny_segmenter("band", tile=32), tmp_path / "m.onnx", ExportOptions(size=32, calibration=manifest)
     )
     export_qgis(named, tmp_path / "q.onnx", ExportOptions())
-    export_onnx(zoned_segmenter(), tmp_path / "zones.onnx", ExportOptions(size=32, batch="any"))
     assert made.int8 is not None
     assert held_in(made.int8.path) == held_in(made.path)
-    for file in (made.path, made.int8.path, tmp_path / "q.onnx", tmp_path / "zones.onnx"):
+    for file in (made.path, made.int8.path, tmp_path / "q.onnx", zones):
         assert paths_in(file) == []
         onnx.checker.check_model(file, full_check=True)
 
@@ -92,10 +93,10 @@ def axes_of(file: Path) -> dict[str, list[int | str]]:
     return {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
 
 
-def test_free_axes_have_names(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_free_axes_have_names(tmp_path: Path, zones: Path) -> None:
     free = ["batch", 3, "height", "width"]
-    unet = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
-    segmenter = Segmenter("supervised", unet, tiny_segmenter().spec, 64, {}).eval()
+    segmenter = tiny_segmenter("context", tile=64)
     export_onnx(segmenter, tmp_path / "any.onnx", ExportOptions(size="any", batch="any"))
     assert axes_of(tmp_path / "any.onnx") == {"image": free, "logits": free}
     export_onnx(segmenter, tmp_path / "batch.onnx", ExportOptions(size=64, batch="any"))
@@ -106,8 +107,7 @@ def test_free_axes_have_names(tmp_path: Path) -> None:
     images = example(segmenter.spec, (3, 70, 41))
     with torch.no_grad():
         np.testing.assert_allclose(session.run(None, {"image": images.numpy()})[0], segmenter(images), atol=1e-4)
-    export_onnx(zoned_segmenter(), tmp_path / "zones.onnx", ExportOptions(size=32, batch="any"))
-    assert {shape[0] for shape in axes_of(tmp_path / "zones.onnx").values()} == {"batch"}
+    assert {shape[0] for shape in axes_of(zones).values()} == {"batch"}
 
 
 def parts(message: Any) -> Iterator[Any]:

@@ -17,6 +17,7 @@ from geodistill.exports.model_item import export_stac
 from geodistill.segmenter import Segmenter
 
 
+@pytest.mark.slow
 def test_the_item_is_valid_and_complete(segmenter: Segmenter, tmp_path: Path) -> None:
     segmenter.provenance = {
         "scores": {"validation_miou": 0.5},
@@ -41,6 +42,7 @@ def test_the_item_is_valid_and_complete(segmenter: Segmenter, tmp_path: Path) ->
     assert "/secret" not in path.read_text()
 
 
+@pytest.mark.slow
 def test_its_links_lead_to_a_model_that_runs(segmenter: Segmenter, tmp_path: Path) -> None:
     path = export_stac(segmenter, tmp_path / "fields", ExportOptions())
     moved = tmp_path / "elsewhere"
@@ -76,6 +78,7 @@ def test_missing_packages(segmenter: Segmenter, tmp_path: Path, monkeypatch: pyt
         export_stac(segmenter, tmp_path / "fields", ExportOptions())
 
 
+@pytest.mark.slow
 def test_the_command_line(segmenter: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     segmenter.save(tmp_path / "model")
     (tmp_path / "metrics.json").write_text('{"miou": 0.7, "mf1": 0.8, "oa": null, "classes": {}}')

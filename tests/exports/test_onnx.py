@@ -21,6 +21,7 @@ from geodistill.segmenter import Segmenter
 from tiny import tiny_segmenter
 
 
+@pytest.mark.slow
 def test_it_opens_in_both_runtimes_with_torchs_logits(segmenter: Segmenter, tmp_path: Path) -> None:
     made = export_onnx(segmenter, tmp_path / "model.onnx", ExportOptions(size=32, batch=2))
     images = example(segmenter.spec, (2, 32, 32))
@@ -34,6 +35,7 @@ def test_it_opens_in_both_runtimes_with_torchs_logits(segmenter: Segmenter, tmp_
     assert str(made) == f"{made.path}: largest difference to torch {made.difference:.2g}"
 
 
+@pytest.mark.slow
 def test_eight_bits_tell_what_they_cost(manifest: Manifest, tmp_path: Path) -> None:
     """The network is right everywhere in float32; rounding its numbers to 256 steps leaves nearly all of it."""
     segmenter = tiny_segmenter("band", tile=32)
@@ -48,6 +50,7 @@ def test_eight_bits_tell_what_they_cost(manifest: Manifest, tmp_path: Path) -> N
     openvino.Core().compile_model(str(made.int8.path), "CPU")
 
 
+@pytest.mark.slow
 def test_the_score_is_that_of_evaluate(segmenter: Segmenter, manifest: Manifest, tmp_path: Path) -> None:
     export_onnx(segmenter, tmp_path / "model.onnx", ExportOptions(size=32))
     found = score(segmenter, tmp_path / "model.onnx", manifest, "val", 32)

@@ -36,6 +36,7 @@ def test_a_form_has_the_name_that_it_asks_for() -> None:
     }
 
 
+@pytest.mark.slow
 def test_torch_alone_loads_the_program(segmenter: Segmenter, manifest: Manifest, tmp_path: Path) -> None:
     segmenter.save(tmp_path / "model")
     check = ["--check", str(manifest.path)]
@@ -61,6 +62,7 @@ def test_torch_alone_loads_the_program(segmenter: Segmenter, manifest: Manifest,
         assert place.encode() not in texts + data
 
 
+@pytest.mark.slow
 def test_openvinos_files_give_torchs_classes(segmenter: Segmenter, manifest: Manifest, tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     scene = make_raster(tmp_path / "scene.tif", pixels=noise((3, 80, 90)))

@@ -78,6 +78,7 @@ def with_gsd(segmenter: Segmenter, gsd: float) -> Segmenter:
     return segmenter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardises", [True, False])
 def test_the_plug_in_reads_it_and_maps_an_image(segmenter: Segmenter, standardises: bool, tmp_path: Path) -> None:
     assert export_qgis(with_gsd(segmenter, 0.3), tmp_path / "model.onnx", ExportOptions()).difference < 1e-4
@@ -93,6 +94,7 @@ def test_the_plug_in_reads_it_and_maps_an_image(segmenter: Segmenter, standardis
     assert (plugin.segment(tile) != expected).mean() < 0.002
 
 
+@pytest.mark.slow
 def test_its_loop_over_tiles_gives_a_whole_map(tmp_path: Path) -> None:
     """A network that looks at one pixel gives one map, however it is cut."""
     export_qgis(tiny_segmenter("band", tile=32), tmp_path / "model.onnx", ExportOptions(resolution=10, overlap=30))

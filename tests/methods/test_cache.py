@@ -184,6 +184,7 @@ def run(script: str, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_a_real_limit_on_the_files_size_does_not_end_the_process(tmp_path: Path) -> None:
     process = run(LIMITED, str(tmp_path))
     out, errors = process.communicate(timeout=240)
@@ -205,6 +206,7 @@ for slot in np.random.default_rng(int(sys.argv[2])).permutation(400).tolist():
 """
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_and_are_killed_leave_only_whole_records(tmp_path: Path) -> None:
     writers = [run(ENDLESS, str(tmp_path), str(seed)) for seed in (0, 1)]
     for writer in writers:

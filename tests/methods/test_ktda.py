@@ -39,6 +39,7 @@ def run(method: Method, data: Any, step: int = 0) -> dict[str, torch.Tensor]:
     return method.objective(method.network((data["image"] - 110) / 50), data, step)
 
 
+@pytest.mark.slow
 def test_published_parameter_counts() -> None:
     with torch.device("meta"):
         method = build_ktda(
@@ -57,6 +58,7 @@ def test_published_parameter_counts() -> None:
     assert not any(p.requires_grad for p in teacher.parameters())
 
 
+@pytest.mark.slow
 def test_published_shapes_at_512() -> None:
     with torch.device("meta"):
         method = build_ktda(

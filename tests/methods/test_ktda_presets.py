@@ -126,6 +126,7 @@ def test_a_second_pass_gives_the_transfer_maps_of_its_own(passes: int) -> None:
     assert torch.equal(network.eval()(image).features["aligned"][2], tapped[1])
 
 
+@pytest.mark.slow
 def test_one_scale_is_the_last_level_under_the_last_block_and_makes_the_whole_pyramid() -> None:
     with torch.device("meta"):
         method = build_method(
@@ -145,6 +146,7 @@ def test_one_scale_is_the_last_level_under_the_last_block_and_makes_the_whole_py
     assert count(network.neck) == 23_599_104 - 3 * (768 * 768 + 768)
 
 
+@pytest.mark.slow
 def test_without_transfer_no_teacher_is_built_or_fetched() -> None:
     flags = ["--losses.weights.kt_mse", "0", "--losses.weights.kt_kl", "0", "--teacher.weights", "not/there.pt"]
     method = build_method(small(*flags), BuildContext(SPEC))

@@ -64,6 +64,7 @@ def variance(method: Method, data: Any) -> list[float]:
     return [explained_variance(s, t).item() for s, t in zip(own, targets, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_it_brings_the_students_features_to_the_teachers(tmp_path: Path) -> None:
     method, data = build(60), batches(60)
@@ -77,6 +78,7 @@ def test_it_brings_the_students_features_to_the_teachers(tmp_path: Path) -> None
     assert all(torch.equal(v, decoder[k]) for k, v in method.network.unet.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_it_trains_fam_too_where_student_and_teacher_differ(tmp_path: Path) -> None:
     method, data = build(30, 0.0, "conv", "test_vit"), batches(30)

@@ -130,6 +130,7 @@ def test_fusion_weighs_channels_by_the_mean_of_present_tokens() -> None:
     assert fused[0, :, 0, 0].tolist() == [3.0, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_parameters_of_the_papers_size() -> None:
     with torch.device("meta"):
         net = MetaSegNetwork(3, 9, prompts=tuple(ZONES))
@@ -205,6 +206,7 @@ def test_as_printed_equal_texts_are_each_others_negatives() -> None:
         terms([[0]], positives="pairs")
 
 
+@pytest.mark.slow
 def test_one_prompt_for_a_whole_queue_is_told_once() -> None:
     with pytest.warns(GeodistillWarning, match="same prompt") as caught:
         terms([[0, 0]] * 20)
@@ -251,6 +253,7 @@ def test_dice_as_printed_is_of_single_pixels() -> None:
 # Prompts of images ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_each_image_takes_the_prompt_of_its_place() -> None:
     rows = [row("kampala.tif"), row("dubai.tif", 55.2, 25.1)]
     method = build_metasegnet(SPEC, SMALL, WORDS, MetaSegNetLossConfig(), rows)

@@ -45,6 +45,7 @@ def recipe_of(name: str, *flags: str) -> MetaSegNetRecipe:
     return recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seasons", [False, True])
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_built_as_it_is(name: str, seasons: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ def everything(net: MetaSegNetwork, image: Tensor, prompt: Tensor) -> dict[str, 
     return {"logits": output.logits} | {name: values[0] for name, values in output.features.items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     lengths=st.lists(st.integers(1, TOKENS), min_size=2, max_size=3),
@@ -64,6 +65,7 @@ def test_what_stands_in_the_padding_changes_nothing(lengths: list[int], seed: in
         torch.testing.assert_close(value, clean[name], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(length=st.integers(1, TOKENS), extra=st.integers(0, TOKENS), seed=st.integers(0, 100))
 def test_how_much_padding_there_is_changes_nothing(length: int, extra: int, seed: int) -> None:

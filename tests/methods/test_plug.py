@@ -81,6 +81,7 @@ def plugged() -> Iterator[None]:
     del METHODS["pixel"], NETWORKS["pixel"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugged")
 def test_a_method_is_a_recipe_a_network_a_loss_and_a_line_in_a_table(tmp_path: Path) -> None:
     write_town(tmp_path / "town")

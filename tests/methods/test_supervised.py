@@ -72,6 +72,7 @@ def test_a_method_can_be_rebuilt_from_its_arguments() -> None:
     assert method.phase is None
 
 
+@pytest.mark.slow
 def test_steps_on_labels_lower_the_loss_and_unlabelled_images_give_zero() -> None:
     torch.manual_seed(0)
     method = build_supervised(
@@ -92,6 +93,7 @@ def test_steps_on_labels_lower_the_loss_and_unlabelled_images_give_zero() -> Non
     assert method.objective(method.network(image), batch, 0)["ce"].item() == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "encoder", "channels"),
     [("fcn", "resnet50", 1024), ("upernet", "vit_base_patch14_dinov2", 768), ("segformer", "mit_b0", 160)],

@@ -1,4 +1,4 @@
-"""A project of real stages, run by the command in a process of its own: killed twice, finished, and run again."""
+"""A project of real stages: killed twice in a process of its own, finished, and run again."""
 
 import json
 import signal
@@ -13,6 +13,7 @@ import pytest
 import rasterio
 
 from detection_sets import make_detection_set
+from geodistill.cli import main
 
 STEPS = "trainer: {max_steps: 6, val_every_steps: 3, save_every_steps: 1, accelerator: cpu, pictures: 0}"
 TOWN = f"""\
@@ -40,13 +41,10 @@ predict:
 """
 
 
-def command(folder: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "geodistill", "run", str(folder / "town.yaml"), *flags]
-
-
 def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
     """Run the project, and kill it once ``ready``."""
-    process = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "geodistill", "run", str(folder / "town.yaml")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while process.poll() is None and not ready() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -55,7 +53,9 @@ def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
-def test_a_project_that_is_killed_twice_ends_as_one_that_is_not(tmp_path: Path) -> None:
+def test_a_project_that_is_killed_twice_ends_as_one_that_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("whole", "killed"):
         make_detection_set(tmp_path / name / "town", count=8, empty=0, georeferenced=True)
         make_detection_set(tmp_path / name / "city", count=1, height=120, width=160, georeferenced=True, seed=5)
@@ -67,9 +67,10 @@ def test_a_project_that_is_killed_twice_ends_as_one_that_is_not(tmp_path: Path) 
     kill_when(tmp_path / "killed", checkpoint.is_file)
     assert (out / "done" / "label.json").is_file()
     for name in ("whole", "killed"):
-        done = subprocess.run(command(tmp_path / name), capture_output=True, text=True, check=True)
-    assert "label        didn't change, skipping" in done.stdout
-    assert "teacher      resumes: it was stopped" in done.stdout
+        assert main(["run", str(tmp_path / name / "town.yaml")]) == 0
+    told = capsys.readouterr().out
+    assert "label        didn't change, skipping" in told
+    assert "teacher      resumes: it was stopped" in told
     records = [json.loads((tmp_path / name / "work" / "run.json").read_text()) for name in ("whole", "killed")]
     scores = [[record["stages"][stage]["facts"] for stage in ("evaluate", "teacher")] for record in records]
     assert scores[0] == scores[1]
@@ -78,6 +79,6 @@ def test_a_project_that_is_killed_twice_ends_as_one_that_is_not(tmp_path: Path) 
         with rasterio.open(tmp_path / name / "work" / "predict" / "scene_0.tif") as scene_map:
             maps.append(scene_map.read())
     assert np.array_equal(*maps)
-    again = subprocess.run(command(tmp_path / "killed", "--json"), capture_output=True, text=True, check=True)
-    summary = json.loads(again.stdout)
+    assert main(["run", str(tmp_path / "killed" / "town.yaml"), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
     assert {stage["state"] for stage in summary["stages"].values()} == {"unchanged"}

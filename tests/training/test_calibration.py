@@ -36,6 +36,7 @@ def test_temperatures_that_cannot_be_used(temperature: float) -> None:
         check_temperature(temperature, "a model")
 
 
+@pytest.mark.slow
 def test_a_run_fits_it_to_its_validation_images_and_the_model_keeps_it(town: Path, tmp_path: Path) -> None:
     recipe = load_recipe(
         {

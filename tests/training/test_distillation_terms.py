@@ -67,6 +67,7 @@ def terms(built: Method, given: Batch) -> tuple[Any, dict[str, torch.Tensor]]:
     return output, built.objective(output, given, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student", STUDENTS)
 def test_every_term_can_be_switched_on_for_every_student(tmp_path: Path, trained: Path, student: str) -> None:
     weights = dict.fromkeys(KINDS, 0.5)
@@ -86,6 +87,7 @@ def test_every_term_can_be_switched_on_for_every_student(tmp_path: Path, trained
     del output
 
 
+@pytest.mark.slow
 def test_terms_are_those_of_the_formulas(tmp_path: Path, trained: Path) -> None:
     weights = dict.fromkeys(KINDS, 1.0)
     built = method(tmp_path, "supervised", weights, {"teacher": {"segmenter": str(trained), "logits_stride": 4}})
@@ -145,6 +147,7 @@ def test_a_methods_own_teacher_serves_the_bench_too(tmp_path: Path, trained: Pat
     assert len(built.teachers) == 1
 
 
+@pytest.mark.slow
 def test_unlabelled_images_count_with_every_valid_pixel(tmp_path: Path, trained: Path) -> None:
     given = batch(unlabelled=True)
     mask = counted_pixels(given)

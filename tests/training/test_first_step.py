@@ -15,6 +15,7 @@ from geodistill.training.recipe import load_recipe
 SHORT = ["--trainer.max_steps", "1", "--trainer.val_every_steps", "1", "--data.crop", "32"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["deeplabv3plus", "upernet"])
 def test_a_batch_of_one_under_batch_norm(
     recipe_file: Path, tmp_path: Path, architecture: str, capsys: pytest.CaptureFixture[str]
@@ -31,6 +32,7 @@ def test_a_batch_of_one_under_batch_norm(
     assert main([*command, "--data.batch_size", "2"]) == 0
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_where_nothing_is_normalised_over_one_value(recipe_file: Path, tmp_path: Path) -> None:
     flags = [*SHORT, "--data.batch_size", "1", "--data.crop", "64"]
     recipe = load_recipe(recipe_file, flags)

@@ -19,6 +19,7 @@ from geodistill.training.fit import fit
 from geodistill.training.folder import run_identity
 from geodistill.training.recipe import load_recipe
 from geodistill.training.resume import saved_step
+from killed_fit import fit_killed
 
 pytestmark = pytest.mark.slow
 
@@ -74,23 +75,15 @@ def test_a_folder_that_is_no_run_is_left_alone(recipe_file: Path, tmp_path: Path
 
 def test_a_killed_run_resumes_to_the_losses_of_an_uninterrupted_one(recipe_file: Path, tmp_path: Path) -> None:
     recipe = yaml.safe_load(recipe_file.read_text())
-    recipe["trainer"] |= {"max_steps": 60, "val_every_steps": 30}
+    recipe["trainer"] |= {"max_steps": 40, "val_every_steps": 20}
     recipe_file.write_text(yaml.safe_dump(recipe))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     fit(load_recipe(recipe_file), whole)
 
-    command = [sys.executable, "-m", "geodistill", "fit", "--config", str(recipe_file), "--out", str(killed)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 300
-    while not (killed / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert fit_killed(load_recipe(recipe_file), killed, 2, "after")
     assert saved_step(killed / "checkpoints" / "last.ckpt", run_identity(load_recipe(recipe_file))) > 0
     assert not (killed / "segmenter").exists()
-    again = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-
+    fit(load_recipe(recipe_file), killed)
     assert len(list((killed / "logs" / "csv").iterdir())) == 2
     straight, resumed = losses(whole), losses(killed)
     assert set(straight) == set(resumed)

@@ -49,6 +49,7 @@ def test_multiply_adds_are_those_of_the_layers(segmenter: Path) -> None:
     assert inspect(segmenter, size=64).macs == macs
 
 
+@pytest.mark.slow
 def test_the_grass_recipe_has_the_parameters_of_the_paper() -> None:
     found = inspect("ktda-grass", size=256, classes=5)
     assert found.trainable == pytest.approx(260.1e6, rel=1e-3)
@@ -57,6 +58,7 @@ def test_the_grass_recipe_has_the_parameters_of_the_paper() -> None:
     assert found.output == (1, 5, 256, 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_shipped_recipe_can_be_weighed_offline(name: str) -> None:
     found = inspect(name, size=128)

@@ -13,7 +13,7 @@ from geodistill.methods.schema import Recipe
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
-from killed_fit import MOMENTS, fit_killed, left
+from killed_fit import fit_killed, left
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def whole(small: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Writes: 3, weights of 4, 4, 6, weights of 8, 8, 9, 12.
-@pytest.mark.parametrize(("write", "moment"), [(1, "after"), (5, "in"), (6, "before"), (6, "in"), (6, "after")])
+@pytest.mark.parametrize(("write", "moment"), [(1, "before"), (5, "in"), (6, "after")])
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     small: Recipe, whole: Path, tmp_path: Path, write: int, moment: str
 ) -> None:
@@ -60,14 +60,6 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     fit(small, run)
     assert left(run) == left(whole)
     assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []
-
-
-def test_a_run_killed_again_and_again_ends_as_an_uninterrupted_one(small: Recipe, whole: Path, tmp_path: Path) -> None:
-    run, kills = tmp_path / "run", 0
-    while kills < 20 and fit_killed(small, run, 3, MOMENTS[kills % 3]):
-        kills += 1
-    assert kills > 2
-    assert left(run) == left(whole)
 
 
 def test_patience_that_had_ended_stays_ended(small: Recipe, tmp_path: Path) -> None:
@@ -118,10 +110,9 @@ def test_a_run_killed_in_its_phase_and_after_it_ends_as_an_uninterrupted_one(
     path.write_text(yaml.safe_dump({"method": method, "data": data, "trainer": trainer} | PHASES[method]))
     recipe = load_recipe(path)
     fit(recipe, tmp_path / "whole")
-    # The phase is saved at its steps 3 and 4; steps 2 and 4 are validated, so that their writes are 1 to 4 then.
+    # The phase is saved at its steps 3 and 4, before the weights of validations.
     assert fit_killed(recipe, tmp_path / "run", 1, "after")
     assert fit_killed(recipe, tmp_path / "run", 1, "in")
-    assert fit_killed(recipe, tmp_path / "run", 3, "in")
     assert fit_killed(recipe, tmp_path / "run", 2, "after")
     fit(recipe, tmp_path / "run")
     assert left(tmp_path / "run") == left(tmp_path / "whole")

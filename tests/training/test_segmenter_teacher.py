@@ -165,6 +165,7 @@ def test_half_precision_is_used_where_asked_for() -> None:
     assert exact.description(torch.device("cpu")) != half.description(torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_the_description_holds_all_that_changes_outputs_besides_weights(saved: Path) -> None:
     cpu = torch.device("cpu")
     configs = [TeacherConfig(segmenter=str(saved), logits_stride=stride, precision=p) for stride, p in

@@ -40,6 +40,7 @@ def small(town: Path) -> Recipe:
     )
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_averaged_weights_ends_with_the_bits_of_an_uninterrupted_one(
     small: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +59,7 @@ def test_a_run_killed_with_averaged_weights_ends_with_the_bits_of_an_uninterrupt
     assert whole["global_step"] == run["global_step"] == 8
 
 
+@pytest.mark.slow
 def test_rates_go_with_the_samples_of_a_step_of_several_batches(
     small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +75,7 @@ def test_rates_go_with_the_samples_of_a_step_of_several_batches(
     assert asked == [4]  # two batches of two
 
 
+@pytest.mark.slow
 def test_the_better_of_the_two_weights_becomes_the_segmenter(small: Recipe, tmp_path: Path) -> None:
     result = fit(small, tmp_path / "run")
     (best,) = (tmp_path / "run/checkpoints").glob("best-*.ckpt")
@@ -92,6 +95,7 @@ def test_the_better_of_the_two_weights_becomes_the_segmenter(small: Recipe, tmp_
     assert result.miou == pytest.approx(max(scores), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_without_validation_the_averaged_weights_are_kept_and_an_encoder_held_still_does_not_move(
     small: Recipe, tmp_path: Path
 ) -> None:
@@ -121,6 +125,7 @@ def test_without_validation_the_averaged_weights_are_kept_and_an_encoder_held_st
     assert any("running_mean" in name for name in moved)
 
 
+@pytest.mark.slow
 def test_steps_of_two_batches_see_twice_the_crops_and_validate_by_steps(small: Recipe, tmp_path: Path) -> None:
     result = fit(small, tmp_path / "run")
     assert result.steps == 8
@@ -134,6 +139,7 @@ def _identity(recipe: Recipe) -> str:
     return run_identity(recipe)
 
 
+@pytest.mark.slow
 def test_a_run_whose_time_is_over_ends_with_a_segmenter(
     small: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,11 +1,7 @@
 """KTDA through `fit`: the transfer phase before the labels, its resume, and what is left of it in the Segmenter."""
 
 import csv
-import os
-import signal
-import subprocess
-import sys
-import time
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,14 +11,15 @@ import yaml
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
+from killed_fit import fit_killed
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def twin(town: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def twin(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe with a phase of transfer, then labels with a decaying transfer term, in seconds."""
-    path = tmp_path / "twin.yaml"
+    path = tmp_path_factory.mktemp("twin") / "twin.yaml"
     path.write_text(
         yaml.safe_dump(
             {
@@ -57,6 +54,14 @@ def twin(town: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def whole(twin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of it that nobody stopped."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    fit(load_recipe(twin), run)
+    return run
+
+
 def logged(folder: Path, column: str) -> dict[int, float]:
     found: dict[int, float] = {}
     for path in sorted(folder.glob("csv/*/metrics.csv")):
@@ -65,34 +70,24 @@ def logged(folder: Path, column: str) -> dict[int, float]:
     return found
 
 
-def test_transfer_goes_before_the_labels_and_leaves_nothing_behind(twin: Path, tmp_path: Path) -> None:
-    result = fit(load_recipe(twin), tmp_path / "run")
-    phase = logged(tmp_path / "run" / "logs" / "transfer", "transfer/kt_mse")
+def test_transfer_goes_before_the_labels_and_leaves_nothing_behind(whole: Path) -> None:
+    phase = logged(whole / "logs" / "transfer", "transfer/kt_mse")
     assert sorted(phase) == [9, 19, 29, 39]
     assert phase[19] < phase[9]
-    terms = {name: logged(tmp_path / "run" / "logs", f"train/{name}") for name in ("ce", "aux", "kt_mse", "kt_kl")}
+    terms = {name: logged(whole / "logs", f"train/{name}") for name in ("ce", "aux", "kt_mse", "kt_kl")}
     assert all(sorted(term) == [9, 19] for term in terms.values())
     # The labelled steps begin with the encoder that the transfer left.
     assert terms["kt_mse"][9] < phase[9]
-    norms = {name: logged(tmp_path / "run" / "logs", f"gradient/{name}") for name in ("ce", "kt_mse")}
+    norms = {name: logged(whole / "logs", f"gradient/{name}") for name in ("ce", "kt_mse")}
     assert all(norm > 0 for term in norms.values() for norm in term.values())
-    keys = set(Segmenter.load(result.segmenter).network.network.state_dict())
+    keys = set(Segmenter.load(whole).network.network.state_dict())
     assert not any(part in key for key in keys for part in ("aux", "fam", "teacher"))
 
 
-def test_a_run_killed_in_its_transfer_resumes_there(twin: Path, tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    fit(load_recipe(twin), whole)
-    command = [sys.executable, "-m", "geodistill", "fit", "--config", str(twin), "--out", str(killed)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment)
-    deadline = time.monotonic() + 300
-    while not (killed / "checkpoints" / "transfer.ckpt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    again = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
+def test_a_run_killed_in_its_transfer_resumes_there(twin: Path, whole: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    assert fit_killed(load_recipe(twin), killed, 1, "after")
+    fit(load_recipe(twin), killed)
     assert len(list((killed / "logs" / "transfer" / "csv").iterdir())) == 2
     for folder, column in (("logs/transfer", "transfer/kt_mse"), ("logs", "train/loss")):
         straight, resumed = logged(whole / folder, column), logged(killed / folder, column)
@@ -101,10 +96,10 @@ def test_a_run_killed_in_its_transfer_resumes_there(twin: Path, tmp_path: Path) 
             assert value == pytest.approx(straight[step], rel=1e-3), (column, step)
 
 
-def test_a_finished_transfer_is_not_repeated(twin: Path, tmp_path: Path) -> None:
+def test_a_finished_transfer_is_not_repeated(twin: Path, whole: Path, tmp_path: Path) -> None:
     recipe, run = load_recipe(twin), tmp_path / "run"
-    first = fit(recipe, run)
-    expected = Segmenter.load(first.segmenter)(torch.full((1, 3, 64, 64), 100.0))
+    shutil.copytree(whole, run)
+    expected = Segmenter.load(whole)(torch.full((1, 3, 64, 64), 100.0))
     # As if the run had been killed after its transfer and before its first resume point with labels.
     (best,) = (run / "checkpoints").glob("best-*.ckpt")
     for path in (*(run / "segmenter").iterdir(), run / "checkpoints" / "last.ckpt", best):

@@ -40,6 +40,7 @@ def test_every_set_with_masks_is_tested() -> None:
     assert set(BUILDERS) == set(COUNTS) == {name for name, b in CATALOG.items() if b.kind == "masks"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
 def test_official_layout_gives_pairs_by_name_in_the_official_split(name: str, tmp_path: Path) -> None:
     BUILDERS[name](tmp_path / "set")
@@ -61,6 +62,7 @@ def test_official_layout_gives_pairs_by_name_in_the_official_split(name: str, tm
             assert bool((labels[0] == IGNORE_INDEX).all()) == (name not in ("isaid", "cas-landslide"))
 
 
+@pytest.mark.slow
 def test_variants_of_files_and_of_splits(tmp_path: Path) -> None:
     BUILDERS["potsdam"](tmp_path)
     found = find_set(CATALOG["potsdam"], tmp_path, "rgbir-eroded", "val-2_10")
@@ -84,6 +86,7 @@ def test_full_and_eroded_labels_of_vaihingen_do_not_mix(tmp_path: Path) -> None:
         assert {key for key, *_, split in found.pairs if split == "val"} == {"30"}
 
 
+@pytest.mark.slow
 def test_missing_files_are_named_exactly(tmp_path: Path) -> None:
     BUILDERS["potsdam"](tmp_path / "set")
     (tmp_path / "set/2_Ortho_RGB/top_potsdam_2_10_RGB.tif").unlink()
@@ -126,6 +129,7 @@ def test_two_files_of_one_id_are_told(tmp_path: Path) -> None:
         find_set(CATALOG["potsdam"], tmp_path)
 
 
+@pytest.mark.slow
 def test_colours_off_the_palette_go_to_the_nearest_and_are_counted(tmp_path: Path) -> None:
     BUILDERS["potsdam"](tmp_path / "set")
     legend = CATALOG["potsdam"].legend
@@ -181,6 +185,7 @@ def zipped(folder: Path, archive: Path) -> Path:
     return archive
 
 
+@pytest.mark.slow
 def test_a_zip_of_zips_is_read_straight(tmp_path: Path) -> None:
     BUILDERS["potsdam"](tmp_path / "set")
     (tmp_path / "zips").mkdir()

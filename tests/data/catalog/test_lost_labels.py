@@ -30,6 +30,7 @@ def recode(root: Path, site: str = "*") -> None:
             mask.write(np.where(values == 1, 255, values).astype(np.uint8), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_landslides_coded_255_are_refused_and_not_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     BUILDERS["cas-landslide"](tmp_path / "set")
@@ -43,6 +44,7 @@ def test_landslides_coded_255_are_refused_and_not_lost(tmp_path: Path, capsys: p
     assert "recode the masks" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_one_site_coded_255_is_a_problem_that_names_value_and_count(tmp_path: Path) -> None:
     BUILDERS["cas-landslide"](tmp_path / "set")
@@ -77,6 +79,7 @@ def test_scan_and_check_report_the_share_of_each_ignored_value(tmp_path: Path) -
     assert Statistics.from_dict(written).ignored_labels == {}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_an_image_with_a_fourth_band_is_read_by_its_first_three(tmp_path: Path) -> None:
     BUILDERS["cas-landslide"](tmp_path / "set")

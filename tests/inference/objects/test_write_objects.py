@@ -162,9 +162,10 @@ def test_a_region_too_large_to_look_into_stays_one(tmp_path: Path, monkeypatch: 
     assert frame["confidence"].between(0, 1).all()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     peaks = []
-    for height in (1024, 6144):
+    for height in (768, 3072):
         made, confidence = write(tmp_path / str(height), height=height)
         tracemalloc.start()
         write_objects(made, ["house"], "parquet", squared=["house"], confidence=confidence)
@@ -183,6 +184,7 @@ def test_a_corrupt_map_leaves_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]
 
 
+@pytest.mark.slow
 def test_predict_writes_them_and_knows_their_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = make_raster(tmp_path / "scene.tif")
     with tiny_networks():

@@ -90,6 +90,7 @@ def test_dysample_keeps_its_places_in_half_precision() -> None:
     torch.testing.assert_close(half.float(), up(maps.float()), atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 70), st.integers(1, 70))
 def test_any_size_comes_out_whole(height: int, width: int) -> None:
     decoder = DcfDecoder((4, 6, 8, 8), (2, 4, 8, 16), 2, width=8).eval()

@@ -94,6 +94,7 @@ def test_phase_2_is_the_papers(preset: str, scale: float) -> None:
     assert recipe.losses.weights == {"ce": 0.4, "focal": 0.6}
 
 
+@pytest.mark.slow
 def test_released_images_are_224_pixels_in_both_phases() -> None:
     recipe = load_recipe("kda-landslide", ["--preset", "released"])
     sizes: list[Any] = []

@@ -32,6 +32,7 @@ def convolutions_and_layers(network: nn.Module, size: int) -> int:
     return sum(n for op, n in counts.items() if "attention" not in op and "bmm" not in op) // 2
 
 
+@pytest.mark.slow
 def test_published_counts_of_the_whole_model() -> None:
     with torch.device("meta"):
         network = KdaNetwork(3, 2)

@@ -40,6 +40,7 @@ def run(method: Method, data: Any) -> dict[str, torch.Tensor]:
     return method.objective(method.network((data["image"] - 110) / 50), data, 0)
 
 
+@pytest.mark.slow
 def test_the_student_has_the_published_parameters() -> None:
     with torch.device("meta"):
         assert count(MaflNetwork(3, 6, auxiliary=False)) == 12_520_486
@@ -73,6 +74,7 @@ def test_the_printed_teacher_has_an_adapter_before_each_of_four_levels() -> None
     assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == sum(65 * d + 32 for d in widths)
 
 
+@pytest.mark.slow
 def test_published_shapes_at_512() -> None:
     with torch.device("meta"):
         network = MaflNetwork(3, 6).train()
@@ -119,6 +121,7 @@ def test_lhfem_stands_on_the_laterals_or_on_the_decoders_maps() -> None:
     assert calls["laterals"][1] == calls["decoder"][1]  # what 12.52 million parameters cannot tell apart
 
 
+@pytest.mark.slow
 def test_only_adapters_of_a_frozen_trunk_learn() -> None:
     torch.manual_seed(0)
     method = build_maflnet(SPEC, TEACHER, MaflLossConfig())
@@ -213,6 +216,7 @@ def test_wrong_choices_are_refused() -> None:
         build_maflnet(SPEC, replace(TINY, width=20), MaflLossConfig())
 
 
+@pytest.mark.slow
 def test_adapters_survive_in_a_segmenter(tmp_path: Any) -> None:
     method = build_maflnet(SPEC, TEACHER, MaflLossConfig())
     Segmenter.from_network("maflnet", method.arguments, SPEC, method.network.state_dict(), 64, {}).save(tmp_path / "s")

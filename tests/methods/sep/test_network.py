@@ -158,6 +158,7 @@ def test_the_loss_of_every_set_falls(architecture: str) -> None:
     assert all(losses[-1][name] < 0.85 * losses[0][name] for name in losses[0])
 
 
+@pytest.mark.slow
 def test_mask2formers_losses_fall() -> None:
     losses = steps("mask2former", 5)
     assert set(losses[0]) == {f"{name}.{term}" for name in SETS for term in ("class", "mask", "dice")}

@@ -35,6 +35,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_kind_is_drawn_from_the_rows_that_ran(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_data, "SIDE", 48)
     paths = draw("kda/3", out, overrides=TINY)
@@ -48,6 +49,7 @@ def test_every_kind_is_drawn_from_the_rows_that_ran(out: Path, monkeypatch: pyte
     assert sizes["maps"][0] > 2 * column  # the two test images of the six made-up ones
 
 
+@pytest.mark.slow
 def test_one_kind_by_the_verb(out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_data, "SIDE", 48)
     command = ["reproduce", "kda/3", "--out", str(out), "--set", *TINY, "--figure", "labels"]
@@ -57,6 +59,7 @@ def test_one_kind_by_the_verb(out: Path, capsys: pytest.CaptureFixture[str], mon
         draw("kda/3", out, ["mapz"], overrides=TINY)
 
 
+@pytest.mark.slow
 def test_a_table_no_row_of_which_ran_has_no_pictures(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="pictures of ktda/II, no row of which ran"):
         draw("ktda/2", tmp_path / "out")

@@ -59,6 +59,7 @@ def test_a_run_depends_on_those_before_it() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_teacher_before_a_student_is_the_teachers_row() -> None:
     for scale in ("smoke", "full"):
         student, teacher = plan("maflnet/1", "MAFLNet-S", scale), plan("maflnet/1", "MAFLNet-T", scale)
@@ -71,6 +72,7 @@ def test_full_rows_are_the_recipe_and_the_rows_overrides_alone() -> None:
     assert run.recipe == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["samrs/4", "ktda/III", "kda/III", "maflnet/1", "metasegnet/I"])
 def test_smoke_runs_are_short_and_need_no_weights(name: str) -> None:
     table = find_table(name)
@@ -88,6 +90,7 @@ def test_smoke_runs_are_short_and_need_no_weights(name: str) -> None:
                 assert recipe.teacher.weights is None or recipe.teacher.segmenter is None
 
 
+@pytest.mark.slow
 def test_a_smoke_run_keeps_what_makes_the_row() -> None:
     weights = [
         plan("ktda/II", label).recipe.losses.weights

@@ -18,6 +18,7 @@ def test_every_row_that_builds_is_in_the_file() -> None:
     assert all(set(costs) == {"printed", "released"} for costs in built_costs().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "label"), SOME)
 @pytest.mark.parametrize("settings", ["printed", "released"])
 def test_counting_gives_what_the_file_says(name: str, label: str, settings: Settings) -> None:
@@ -27,14 +28,15 @@ def test_counting_gives_what_the_file_says(name: str, label: str, settings: Sett
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tables_of", sorted({name.split("/")[0] for name, _ in built_costs()}))
-def test_counting_gives_what_the_file_says_of_all_rows(tables_of: str) -> None:
+def test_counting_gives_what_the_file_says_of_every_third_row(tables_of: str) -> None:
+    """Rows of one network under other keys stand beside each other."""
     tables = all_tables()
+    rows = [row for row in built_costs() if row[0].split("/")[0] == tables_of][::3]
     wrong = {
         (*row, settings): str(found)
-        for row, costs in built_costs().items()
-        for settings, cost in costs.items()
-        if row[0].split("/")[0] == tables_of
-        and (found := count_costs(tables[row[0]], tables[row[0]].rows[row[1]], settings)) != cost  # type: ignore[arg-type]
+        for row in rows
+        for settings, cost in built_costs()[row].items()
+        if (found := count_costs(tables[row[0]], tables[row[0]].rows[row[1]], settings)) != cost  # type: ignore[arg-type]
     }
     assert wrong == {}
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from geodistill.inference.scene_map import SceneMap
     from geodistill.segmenter import Segmenter
 
-BESIDE = ("confidence", "probabilities", "stac", "vectors", "objects", "preview", "tiles", "unlike")
+BESIDE = (
+    *("confidence", "probabilities", "stac", "vectors", "objects"),
+    *("preview", "tiles", "polygon_tiles", "object_tiles", "unlike"),
+)
 """What a `SceneMap` may hold beside the map of classes."""
 
 
@@ -124,7 +127,7 @@ def _add_output(parser: VerbParser) -> None:
     add("--probabilities", "also write one band per class, of this sample type", choices=SAMPLES)
     add.switch("--stac", "also write a STAC item")
     add.switch("--preview", "also write a picture")
-    add("--web-tiles", "also write map tiles for the web, all in one file", choices=TILE_SETS)
+    add("--web-tiles", "also write map tiles for the web, with --vector of the polygons too", choices=TILE_SETS)
     add.switch("--unlike", "also write where the scene lies outside what the model was trained on")
     smallest = "leave smaller polygons out, square metres"
     add("--min-area", smallest, type=float, default=PredictOptions.min_area)

@@ -54,6 +54,9 @@ def write_beside(
         assets["objects"] = written.path
     scene_map, pictures = _write_pictures(scene_map, segmenter, area, options)
     assets |= pictures
+    if options.web_tiles is not None:
+        scene_map, tiles = _write_vector_tiles(scene_map, options.web_tiles)
+        assets |= tiles
     if options.stac:
         from geodistill.inference.stac_item import write_item
 
@@ -83,3 +86,15 @@ def _write_pictures(
         notes = (*scene_map.notes, f"{100 * share:.1f} % of the scene lies outside what the model was trained on")
         scene_map = replace(scene_map, unlike=unlike, notes=notes)
     return scene_map, assets
+
+
+def _write_vector_tiles(scene_map: SceneMap, kind: str) -> tuple[SceneMap, dict[str, Path]]:
+    """Write the vector tiles of a finished map's polygons and objects, those there are; return them as assets too."""
+    assets = dict[str, Path]()
+    for layer, features in (("polygons", scene_map.vectors), ("objects", scene_map.objects)):
+        if features is not None:
+            from geodistill.inference.vector_tiles import write_vector_tiles
+
+            assets[f"{layer}_tiles"] = write_vector_tiles(scene_map.path, features, layer, kind)
+    polygons, objects = assets.get("polygons_tiles"), assets.get("objects_tiles")
+    return replace(scene_map, polygon_tiles=polygons, object_tiles=objects), assets

@@ -29,7 +29,8 @@ from geodistill.spec import Legend
 BATCH = 5000
 """Features written at once."""
 
-_FAILURES = (DataLayerError, DataSourceError, FeatureError, GeometryError, pa.ArrowException, sqlite3.Error)
+FAILURES = (DataLayerError, DataSourceError, FeatureError, GeometryError, pa.ArrowException, sqlite3.Error)
+"""What writing features may end in."""
 
 
 def write_features(
@@ -67,7 +68,7 @@ def write_features(
             _write(watched(), part, layer, kind, schema, ground)
             if kind == "gpkg":
                 add_layer_style(part, layer, qml(legend))
-        except (*_FAILURES, DataError) as error:
+        except (*FAILURES, DataError) as error:
             raise failures[0] if failures else OSError(f"{VECTOR_FORMATS[kind]}: {error}") from error
     if kind != "gpkg":
         write_qml(path.with_suffix(".qml"), legend)

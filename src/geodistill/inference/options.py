@@ -134,7 +134,8 @@ class PredictOptions(SlidingOptions):
         local_only: Refuse scenes that are read over the network, or from outside the folder of what names them.
         aoi: A vector file: only what lies in its polygons is mapped.
         preview: Write a picture of each map.
-        web_tiles: Write each map's tiles in Web Mercator, in one of `TILE_SETS`.
+        web_tiles: Write each map's tiles in Web Mercator, in one of `TILE_SETS`, and vector tiles of its polygons and
+            objects where they are written.
         unlike: Write where each scene lies outside what the model was trained on.
         zoom: Zoom level at which web maps (XYZ, WMS, WMTS) are read; they ask for ``aoi`` too.
 

@@ -267,7 +267,11 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
 
             files += object_files(path, options.vector)
     if options.web_tiles is not None:
+        from geodistill.inference.vector_tiles import vector_tiles_beside
+
+        layers = [*(["polygons"] if options.vector else []), *(["objects"] if options.objects else [])]
         files.append(path.with_suffix(f".{options.web_tiles}"))
+        files += [vector_tiles_beside(path, layer, options.web_tiles) for layer in layers]
     if options.preview:
         files.append(preview_beside(path))
     if options.unlike:

@@ -59,6 +59,8 @@ class SceneMap:
         objects: The objects one by one, where asked for.
         preview: The picture, where asked for.
         tiles: The file of map tiles, where asked for.
+        polygon_tiles: The file of the polygons' vector tiles, where both are asked for.
+        object_tiles: That of the objects' vector tiles.
         unlike: Where the scene lies outside the training, where asked for.
         windows: Windows that the network computed, in this run and those it continued.
         holes: What could not be read, in pixels of the scene.
@@ -76,6 +78,8 @@ class SceneMap:
     objects: Path | None = None
     preview: Path | None = None
     tiles: Path | None = None
+    polygon_tiles: Path | None = None
+    object_tiles: Path | None = None
     unlike: Path | None = None
     windows: int = 0
     holes: tuple[Hole, ...] = ()

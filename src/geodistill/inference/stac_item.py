@@ -149,8 +149,9 @@ def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
 
     if layer == "thumbnail":
         return pystac.Asset(str(file.absolute()), "preview", None, pystac.MediaType.PNG, ["thumbnail"])
-    if layer == "tiles":
-        return pystac.Asset(str(file.absolute()), layer, None, TILES[file.suffix], ["data", "visual"])
+    if layer in ("tiles", "polygons_tiles", "objects_tiles"):
+        title = layer.replace("_", ", ")
+        return pystac.Asset(str(file.absolute()), title, None, TILES[file.suffix], ["data", "visual"])
     if layer in ("polygons", "objects"):
         return pystac.Asset(str(file.absolute()), layer, None, VECTORS[file.suffix], ["data"])
     extra: dict[str, Any] = {}

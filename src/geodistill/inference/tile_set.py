@@ -18,7 +18,7 @@ from PIL import Image
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.transform import from_origin
+from rasterio.transform import Affine, from_origin
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform, transform_bounds
 
@@ -62,6 +62,35 @@ def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:
     return path
 
 
+def web_levels(classes: Path) -> tuple[int, int]:
+    """Return the level at which one tile is as large as a map, and the deepest of its tiles.
+
+    Raises:
+        DataError: The map does not say where on Earth it lies.
+    """
+    with rasterio.open(classes) as file:
+        try:
+            place, width, height = _in_mercator(file)
+        except (RasterioError, CPLE_BaseError, ValueError) as error:
+            raise DataError(f"{classes} is nowhere on Earth ({error})", "a map on Earth, for tiles") from error
+    deepest = _deepest(place)
+    return min(max(math.floor(math.log2(2 * EDGE / abs(place.a) / max(width, height))), 0), deepest), deepest
+
+
+def _in_mercator(file: Any) -> tuple[Affine, int, int]:
+    """Return transform, width and height of an open map in Web Mercator, pixels as large as its own."""
+    crs = file.crs or file.gcps[1]
+    corners = dict(zip(("left", "bottom", "right", "top"), file.bounds, strict=True))
+    about = corners if file.crs else {"gcps": file.gcps[0]}
+    place, width, height = calculate_default_transform(crs, "EPSG:3857", file.width, file.height, **about)
+    return place, width, height
+
+
+def _deepest(place: Affine) -> int:
+    """Return the level whose pixels are nearest in size to those of a transform in Web Mercator."""
+    return min(max(round(math.log2(2 * EDGE / SIDE / abs(place.a))), 0), DEEPEST)
+
+
 def _some(tiles: Iterator[tuple[int, int, int, bytes]], classes: Path) -> Iterator[tuple[int, int, int, bytes]]:
     first = next(tiles, None)
     if first is None:
@@ -75,14 +104,8 @@ class _Pyramid:
 
     def __init__(self, file: Any) -> None:
         crs = file.crs or file.gcps[1]
-        about = (
-            {"gcps": file.gcps[0]}
-            if not file.crs
-            else dict(zip(("left", "bottom", "right", "top"), file.bounds, strict=True))
-        )
-        place, width, height = calculate_default_transform(crs, "EPSG:3857", file.width, file.height, **about)
-        deepest = round(math.log2(2 * EDGE / SIDE / abs(place.a)))
-        self.zoom = min(max(deepest, 0), DEEPEST)
+        place, width, height = _in_mercator(file)
+        self.zoom = _deepest(place)
         self._pixel = 2 * EDGE / (SIDE << self.zoom)
         right, bottom = place.c + width * place.a, place.f + height * place.e
         count = 1 << self.zoom

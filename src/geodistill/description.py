@@ -11,7 +11,7 @@ from typing import Any
 
 from geodistill.errors import ArtifactError, DataError
 from geodistill.reading import read_object
-from geodistill.spec import Spec, check_temperature
+from geodistill.spec import Spec, lies_in
 
 FORMAT_VERSION = 2
 """Of `DESCRIPTION`. Version 1, which holds no digest of itself, is read too."""
@@ -21,6 +21,12 @@ DESCRIPTION, WEIGHTS = "segmenter.json", "model.safetensors"
 
 TILES = (8, 8192)
 """Least and largest side of a model's windows in pixels."""
+
+TEMPERATURES = (0.1, 20.0)
+"""Least and largest number that a model's logits are divided by."""
+
+COVERAGES = (0.8, 0.9, 0.95, 0.99)
+"""Shares of the pixels whose class set is to hold the true class, that a model may state."""
 
 UNFIT = (
     *(TypeError, ValueError, LookupError, AttributeError, AssertionError),
@@ -76,7 +82,7 @@ def load_description(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{file} was altered (its digest differs)", "the file as it was saved", "copy or train it again"
         )
-    if odd := sorted((set(data) - {"scales", "temperature"}) ^ set(_KINDS)):
+    if odd := sorted((set(data) - {"scales", "temperature", "class_sets"}) ^ set(_KINDS)):
         raise ArtifactError(f"{file} with missing or unknown keys {', '.join(odd)}", f"exactly {', '.join(_KINDS)}")
     for key, kind in _KINDS.items():
         if not isinstance(data[key], kind) or isinstance(data[key], bool):
@@ -88,6 +94,7 @@ def load_description(folder: Path) -> dict[str, Any]:
     if not isinstance(data.get("scales", []), list):
         raise ArtifactError(f"{file} with scales {data['scales']!r}", "a JSON list")
     check_temperature(data.get("temperature", 1.0), str(file))
+    check_class_sets(data.get("class_sets", {}), str(file))
     try:
         Spec.from_dict(data["spec"])
     except (DataError, *UNFIT) as error:
@@ -137,3 +144,29 @@ def find_segmenter(path: Path | str) -> Path:
                 f"a directory with {DESCRIPTION}, or a hub id",
             ) from error
     raise ArtifactError(f"no Segmenter in {path}", f"a directory with {DESCRIPTION}", "make one with 'geodistill fit'")
+
+
+def check_temperature(temperature: float, holder: str) -> float:
+    """Return a temperature as it is used.
+
+    Raises:
+        ArtifactError: It is no number, or out of `TEMPERATURES`.
+    """
+    least, most = TEMPERATURES
+    if not lies_in(temperature, least, most):
+        raise ArtifactError(f"{holder} with temperature {temperature!r}", f"a number from {least:g} to {most:g}")
+    return float(temperature)
+
+
+def check_class_sets(stated: Mapping[str, float], holder: str) -> dict[str, float]:
+    """Return the least probability of a class in the set by coverage, as it is used.
+
+    Raises:
+        ArtifactError: A coverage is not one of `COVERAGES`, or a probability none.
+    """
+    known = {f"{coverage:g}" for coverage in COVERAGES}
+    good = isinstance(stated, Mapping) and set(stated) <= known
+    if not good or not all(lies_in(value, 0, 1) for value in stated.values()):
+        expected = f"numbers from 0 to 1 by {', '.join(sorted(known))}"
+        raise ArtifactError(f"{holder} with class sets {stated!r}", expected)
+    return {coverage: float(value) for coverage, value in stated.items()}

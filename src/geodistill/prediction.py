@@ -207,8 +207,8 @@ def predict_image(
 ) -> Prediction:
     """Map an image that fits in memory; see `Segmenter.predict`, which it is behind."""
     options = options or PredictOptions(backend="torch", device=next(segmenter.parameters()).device.type)
-    beside = options.vector or options.stac or options.preview or options.web_tiles or options.unlike
-    if options.resume or beside or options.blocks or options.zoom is not None:
+    beside = options.class_sets or options.vector or options.stac or options.preview or options.web_tiles
+    if options.resume or beside or options.unlike or options.blocks or options.zoom is not None:
         raise RecipeError("a prediction in memory with resume, blocks, zoom or a file beside", "options without them")
     options = replace(options, confidence=True, probabilities="float32" if probabilities else None)
     if not isinstance(image, Path | str) and (options.gsd == "model" or options.bands):

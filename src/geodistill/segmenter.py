@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -78,6 +79,9 @@ class Segmenter(nn.Module):
 
     temperature = 1.0
     """What its logits are divided by, so that its confidence is how often it is right; see `best_temperature`."""
+
+    class_sets: Mapping[str, float] = MappingProxyType({})
+    """Least probability of a class in a pixel's set, by the coverage that it gives; see `fit_class_sets`."""
 
     files: tuple[Path, ...] = ()
     """The files that it reads while it is used: none once it is loaded."""
@@ -178,9 +182,10 @@ class Segmenter(nn.Module):
         return hashlib.sha256(f"{json.dumps(about, sort_keys=True)} {weights_hash(self)}".encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:
-        """Return scales and temperature where they are not 1."""
+        """Return scales and temperature where they are not 1, and class sets where there are some."""
         scales = {} if self.scales == (1.0,) else {"scales": list(self.scales)}
-        return scales | ({} if self.temperature == 1 else {"temperature": self.temperature})
+        sets = {"class_sets": dict(self.class_sets)} if self.class_sets else {}
+        return scales | ({} if self.temperature == 1 else {"temperature": self.temperature}) | sets
 
     def with_scales(self, scales: Sequence[float]) -> Segmenter:
         """Return the same model, weights shared, that averages over other scales.
@@ -200,9 +205,8 @@ class Segmenter(nn.Module):
         arguments, state = network.for_prompt(prompt)
         arguments = self.arguments | arguments
         placed = Segmenter.from_network(self.name, arguments, self.spec, state, self.tile, self.provenance, self.scales)
-        device = next(self.parameters()).device
-        placed.temperature = self.temperature
-        return placed.to(device=device).to(memory_format=torch.channels_last)
+        placed.temperature, placed.class_sets = self.temperature, self.class_sets
+        return placed.to(device=next(self.parameters()).device).to(memory_format=torch.channels_last)
 
     def _prompt(self, image: Tensor, prompt: Tensor | None) -> Tensor:
         if prompt is None and len(self.prompts) > 1:
@@ -292,7 +296,7 @@ class Segmenter(nn.Module):
         )
         scales = data.get("scales", (1.0,))
         segmenter = cls(network["name"], network["arguments"], spec, data["tile"], data["provenance"], scales)
-        segmenter.temperature = data.get("temperature", 1.0)
+        segmenter.temperature, segmenter.class_sets = data.get("temperature", 1.0), data.get("class_sets", {})
         try:
             segmenter.network.network.load_state_dict(load_file(weights))
         except (SafetensorError, RuntimeError) as error:

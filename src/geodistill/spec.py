@@ -270,11 +270,11 @@ class Spec:
             )
         if not all(isinstance(name, str) for name in self.bands):
             raise DataError(f"bands {listed(self.bands)}", "names")
-        if not all(_lies_in(value, -_LARGEST, _LARGEST) for value in self.mean):
+        if not all(lies_in(value, -_LARGEST, _LARGEST) for value in self.mean):
             raise DataError(f"band means {listed(self.mean)}", "finite numbers")
-        if not all(_lies_in(value, 1 / _LARGEST, _LARGEST) for value in self.std):
+        if not all(lies_in(value, 1 / _LARGEST, _LARGEST) for value in self.std):
             raise DataError(f"band deviations {listed(self.std)}", "finite numbers above 0")
-        if self.gsd is not None and not _lies_in(self.gsd, *_GSD):
+        if self.gsd is not None and not lies_in(self.gsd, *_GSD):
             raise DataError(f"ground sampling distance {shown(self.gsd)}", f"{_GSD[0]} to {_GSD[1]:g} metres per pixel")
 
     @property
@@ -314,15 +314,13 @@ class Spec:
         return cls(Legend.from_dict(data["legend"]), bands, mean, std, data.get("gsd"))
 
 
-def _lies_in(value: Any, low: float, high: float) -> bool:
+def lies_in(value: Any, low: float, high: float) -> bool:
+    """Return whether a value is a number within two bounds; truth values are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 SCALES = (0.25, 4.0)
 """Least and largest factor of an image's sides that a model averages over."""
-
-TEMPERATURES = (0.1, 20.0)
-"""Least and largest number that a model's logits are divided by."""
 
 
 def check_scales(scales: Sequence[float], holder: str) -> tuple[float, ...]:
@@ -331,19 +329,7 @@ def check_scales(scales: Sequence[float], holder: str) -> tuple[float, ...]:
     Raises:
         ArtifactError: There are none, or more than eight, or one is out of `SCALES`.
     """
-    if not 1 <= len(scales) <= 8 or not all(_lies_in(scale, *SCALES) for scale in scales):
+    if not 1 <= len(scales) <= 8 or not all(lies_in(scale, *SCALES) for scale in scales):
         expected = f"1 to 8 numbers from {SCALES[0]:g} to {SCALES[1]:g}"
         raise ArtifactError(f"{holder} with the scales {list(scales)}", expected)
     return tuple(map(float, scales))
-
-
-def check_temperature(temperature: float, holder: str) -> float:
-    """Return a temperature as it is used.
-
-    Raises:
-        ArtifactError: It is no number, or out of `TEMPERATURES`.
-    """
-    least, most = TEMPERATURES
-    if not _lies_in(temperature, least, most):
-        raise ArtifactError(f"{holder} with temperature {temperature!r}", f"a number from {least:g} to {most:g}")
-    return float(temperature)

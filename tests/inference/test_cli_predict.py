@@ -42,6 +42,7 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--tta", "d4"], {"tta": "d4"}),
     (["--scales", "0.75", "1"], {"scales": (0.75, 1.0)}),
     (["--probabilities", "uint8"], {"probabilities": "uint8"}),
+    (["--class-sets", "0.95"], {"class_sets": 0.95}),
     (["--confidence"], {"confidence": True}),
     (["--confidence", "--confidence-as", "margin"], {"confidence": True, "confidence_as": "margin"}),
     (["--readers", "3"], {"readers": 3}),

@@ -3,15 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from geodistill.data.datamodule import DataModule
+from geodistill.description import check_class_sets, check_temperature
 from geodistill.errors import ArtifactError, RecipeError
+from geodistill.inference.sliding import STEPS
 from geodistill.segmenter import Segmenter
-from geodistill.spec import check_temperature
-from geodistill.training.calibration import best_temperature
+from geodistill.training.calibration import best_temperature, class_set_thresholds, fit_class_sets
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 
@@ -36,6 +38,35 @@ def test_temperatures_that_cannot_be_used(temperature: float) -> None:
         check_temperature(temperature, "a model")
 
 
+def test_class_sets_hold_the_true_class_on_further_images_as_often_as_stated() -> None:
+    """Images differ much, and pixels of one are alike: what is stated holds on average over images all the same."""
+    rng = np.random.default_rng(0)
+    shares_held = []
+    for _ in range(60):
+        hard = rng.beta(2, 2, 80)  # of each image: its pixels' true classes get about this probability
+        counts = np.array([np.bincount(rng.binomial(STEPS, h, 300), minlength=STEPS + 1) for h in hard])
+        stated = class_set_thresholds(counts[:40])
+        assert list(stated) == ["0.8", "0.9", "0.95"]  # 40 images cannot state 0.99
+        shares = counts[40:] / 300
+        shares_held.append([shares[:, round(STEPS * stated[c]) :].sum(1).mean() for c in stated])
+    mean, error = np.mean(shares_held, 0), np.std(shares_held, 0) / 60**0.5
+    assert (mean >= np.array([0.8, 0.9, 0.95]) - 3 * error).all()
+    assert (mean <= np.array([0.8, 0.9, 0.95]) + 1 / 41 + 0.02).all()  # and the sets are no larger than they must be
+
+
+def test_class_sets_of_few_images() -> None:
+    sure = np.zeros((4, STEPS + 1), np.int64)
+    sure[:, STEPS] = 9
+    assert class_set_thresholds(sure) == {"0.8": 1.0}
+    assert class_set_thresholds(sure[:3]) == class_set_thresholds(sure[:0]) == {}
+
+
+@pytest.mark.parametrize("stated", [{"0.5": 0.2}, {"0.9": 2}, {"0.9": "x"}, [0.9]])
+def test_class_sets_that_cannot_be_used(stated: object) -> None:
+    with pytest.raises(ArtifactError, match="a model with class sets"):
+        check_class_sets(stated, "a model")
+
+
 @pytest.mark.slow
 def test_a_run_fits_it_to_its_validation_images_and_the_model_keeps_it(town: Path, tmp_path: Path) -> None:
     recipe = load_recipe(
@@ -51,6 +82,7 @@ def test_a_run_fits_it_to_its_validation_images_and_the_model_keeps_it(town: Pat
     plain, model = Segmenter.load(tmp_path / "plain"), Segmenter.load(tmp_path / "run")
     assert model.temperature != 1
     assert model.fingerprint() != plain.fingerprint()
+    assert model.class_sets == fit_class_sets(model, DataModule(recipe.data, seed=0).val_dataloader(), "cpu")
 
     data = DataModule(recipe.data, seed=0)
     batches = list(data.val_dataloader())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geodistill.segmenter import Segmenter
 
 BESIDE = (
-    *("confidence", "probabilities", "stac", "vectors", "objects"),
+    *("confidence", "probabilities", "class_sets", "stac", "vectors", "objects"),
     *("preview", "tiles", "polygon_tiles", "object_tiles", "unlike"),
 )
 """What a `SceneMap` may hold beside the map of classes."""
@@ -119,12 +119,14 @@ def _add_input(parser: VerbParser) -> None:
 
 
 def _add_output(parser: VerbParser) -> None:
-    from geodistill.inference.options import SAMPLES, SURENESS, TILE_SETS, PredictOptions
+    from geodistill.inference.options import COVERAGES, SAMPLES, SURENESS, TILE_SETS, PredictOptions
 
     add = parser.add_group("output")
     sureness = "what confidence is: the class's probability, how far it is above the next, or 1 less the entropy"
     add("--confidence-as", sureness, default=PredictOptions.confidence_as, choices=SURENESS)
     add("--probabilities", "also write one band per class, of this sample type", choices=SAMPLES)
+    sets = "also write the classes that each pixel may have, which hold the true one of this share of the pixels"
+    add("--class-sets", sets, choices=[f"{coverage:g}" for coverage in COVERAGES])
     add.switch("--stac", "also write a STAC item")
     add.switch("--preview", "also write a picture")
     add("--web-tiles", "also write map tiles for the web, with --vector of the polygons too", choices=TILE_SETS)
@@ -222,6 +224,7 @@ def flagged_options(args: Namespace) -> PredictOptions:
         "bands": tuple(args.bands.split(",")) if args.bands else None,
         "objects": tuple(args.objects or ()),
         "right_angles": tuple(args.right_angles or ()),
+        "class_sets": float(args.class_sets) if args.class_sets else None,
         "max_memory": parse_bytes(args.max_memory) if args.max_memory else None,
         "lonlat": tuple(args.lonlat) if args.lonlat else None,
         "scales": None if args.scales is None else tuple(args.scales),

@@ -29,6 +29,7 @@ from geodistill.evaluation.scoring import (
     score_image,
     scoring_network,
 )
+from geodistill.evaluation.set_coverage import set_figures
 from geodistill.evaluation.shown_images import choose_images, write_images
 from geodistill.files import write_json
 from geodistill.inference.inputs import how_far, sample_moments
@@ -100,6 +101,7 @@ class _Task:
         settings: How images are segmented.
         window: Side of the model's windows in pixels.
         fingerprint: Of the model, as `Segmenter.fingerprint` tells.
+        class_sets: That the model states, see `Segmenter.class_sets`.
     """
 
     model: PerPlaceModel
@@ -110,6 +112,7 @@ class _Task:
     settings: ScoringSettings
     window: int
     fingerprint: str
+    class_sets: Mapping[str, float]
 
 
 def evaluate(
@@ -180,7 +183,8 @@ def evaluate(
                 "padding": padding,
             }
             claim_results(folder, options.worst)
-            write_all(folder, scores, images, task.legend, about, intervals)
+            sets = set_figures(task.class_sets, [image.sets for image in images if image.sets is not None])
+            write_all(folder, scores, images, task.legend, about, intervals, sets)
             shown = choose_images(images, task.legend, scores.subset, options.worst)
             write_images(folder, task.model, shown, task.masks, task.legend, task.settings)
     return scores
@@ -225,6 +229,7 @@ def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, opti
         ),
         segmenter.tile,
         segmenter.fingerprint(),
+        segmenter.class_sets,
     )
 
 
@@ -282,8 +287,9 @@ def write_all(
     legend: Legend,
     about: dict[str, Any],
     intervals: dict[str, Any] | None,
+    sets: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write tables and confusion matrix, with the intervals that `score_intervals` returned.
+    """Write tables and confusion matrix, with what `score_intervals` and `set_figures` returned.
 
     Raises:
         OutputError: The directory cannot be written.
@@ -297,6 +303,7 @@ def write_all(
         "intervals": intervals,
         "calibration": None if calibration is None else calibration.to_dict(),
         "colours": [list(colour) for colour in legend.colours],
+        **({"class_sets": list(sets)} if sets else {}),
     }
     write_json(out / "metrics.json", scores.to_dict() | trust | {"about": about})
 

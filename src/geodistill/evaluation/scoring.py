@@ -15,6 +15,7 @@ from geodistill.data.manifest import Row
 from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown_labels_error
 from geodistill.errors import DataError
 from geodistill.evaluation.classmap import ClassMap
+from geodistill.evaluation.set_coverage import count_sets
 from geodistill.inference.network import Network, as_network
 from geodistill.inference.options import SlidingOptions
 from geodistill.inference.sliding import STEPS, SceneRows, stream
@@ -73,12 +74,14 @@ class ImageScore:
         part: The part with most wrong pixels, at most `PART` x `PART`, in pixels of the file.
         confidence: Labelled pixels that were wrong and right, by the probability of the chosen class in steps of
             1/`STEPS`: ``(2, STEPS + 1)`` int64, or ``None``.
+        sets: What the class sets hold, see `count_sets`; ``None`` where the model states none.
     """
 
     row: Row
     matrix: ConfusionMatrix
     part: Window
     confidence: NDArray[np.int64] | None = None
+    sets: NDArray[np.int64] | None = None
 
     def miou(self, legend: Legend, subset: Sequence[str]) -> float:
         """Mean IoU over the classes of the subset that its labels hold, 0..1; NaN where they hold none.
@@ -194,7 +197,8 @@ def score_image(
     ):
         cells = ErrorCells(area.height, area.width)  # of an area that the image was found to have
         confidence = np.zeros((2, STEPS + 1), np.int64)
-        for first, classes_of, valid, steps in parts:
+        sets = np.zeros((len(network.class_sets), 3), np.int64)
+        for first, classes_of, valid, steps, shares in parts:
             height, width = valid.shape
             truth = read_truth(mask, legend, Window(area.row + first, area.col, height, width), settings)
             truth = np.where(valid, truth, np.uint8(IGNORE_INDEX))
@@ -204,12 +208,14 @@ def score_image(
                 watch.add(first, prediction, truth)
             labelled = truth != IGNORE_INDEX
             cells.add(first, (prediction != truth) & labelled)
+            if shares is not None:
+                sets += count_sets(shares, prediction, truth, labelled, network.class_sets)
             for right in (0, 1):
                 of_these = steps[labelled & ((prediction == truth) == right)]
                 confidence[right] += np.bincount(of_these, minlength=STEPS + 1)
         worst = cells.worst(PART)
     part = Window(area.row + worst.row, area.col + worst.col, worst.height, worst.width)
-    return ImageScore(row, matrix, part, confidence)
+    return ImageScore(row, matrix, part, confidence, sets if len(sets) and settings.mapping is None else None)
 
 
 @dataclass(frozen=True)
@@ -239,7 +245,7 @@ def read_preview(network: Network, score: ImageScore, legend: Legend, settings: 
         _predictions(network, raster, score.row, score.part, settings) as parts,
     ):
         pixels, valid = raster.read(score.part)
-        prediction = np.concatenate([settings.prediction(classes) for _, classes, _, _ in parts])
+        prediction = np.concatenate([settings.prediction(classes) for _, classes, *_ in parts])
         truth = read_truth(mask, legend, score.part, settings)
     return Preview(np.where(valid, pixels, 0).astype(np.float32), truth, prediction)
 
@@ -256,9 +262,10 @@ def read_truth(mask: Raster, legend: Legend, window: Window, settings: ScoringSe
     return settings.truth(truth)
 
 
-Rows = tuple[int, NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8]]
+Rows = tuple[int, NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8], NDArray[np.uint8] | None]
 """The first of some rows of an area, and of their pixels, each ``(rows, W)``: the predicted classes, which are valid,
-and the probability of the class in steps of 1/`STEPS`, 255 where not valid."""
+and the probability of the class in steps of 1/`STEPS`, 255 where not valid; and that of all classes, ``(K, rows, W)``,
+for a model that states class sets."""
 
 
 @contextmanager
@@ -272,7 +279,7 @@ def _predictions(
         target = native * max(row.window.height, row.window.width) / settings.resize
     if target is None:
         with _stream(network, Area(raster, area), settings) as parts:
-            yield ((part.first, part.classes, part.valid, _steps(part)) for part in parts)
+            yield ((part.first, part.classes, part.valid, _steps(part), _shares(part)) for part in parts)
         return
     with ResampledRaster(raster, target, native) as shown:
         rows = _under(area.row, area.height, raster.grid.height, shown.grid.height)
@@ -291,12 +298,19 @@ def _spread(
         if start < end:
             lines = rows[start:end] - part.first
             place = (lines[:, None], cols)
-            yield int(start), part.classes[place], part.valid[place], _steps(part)[place]
+            shares = _shares(part)
+            shares = None if shares is None else shares[(slice(None), *place)]
+            yield int(start), part.classes[place], part.valid[place], _steps(part)[place], shares
 
 
 def _steps(part: SceneRows) -> NDArray[np.uint8]:
     steps: NDArray[np.uint8] = part.layers["confidence"][0].astype(np.uint8, copy=False)
     return steps
+
+
+def _shares(part: SceneRows) -> NDArray[np.uint8] | None:
+    shares = part.layers.get("probabilities")
+    return None if shares is None else shares.astype(np.uint8, copy=False)
 
 
 def _under(first: int, count: int, old: int, new: int) -> NDArray[np.int64]:
@@ -307,7 +321,8 @@ def _under(first: int, count: int, old: int, new: int) -> NDArray[np.int64]:
 def _stream(network: Network, area: Area, settings: ScoringSettings) -> closing[Generator[SceneRows, None, None]]:
     """Stream an area; used in ``with``, so that the reading thread has ended before the raster is closed."""
     windows = area.windows(network.size, settings.overlap)
-    options = SlidingOptions(overlap=settings.overlap, confidence=True)
+    samples = "uint8" if network.class_sets and settings.mapping is None else None
+    options = SlidingOptions(overlap=settings.overlap, confidence=True, probabilities=samples)
     return closing(stream(network, area, windows, options, batch=settings.batch_size))
 
 

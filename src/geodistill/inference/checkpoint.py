@@ -44,7 +44,7 @@ ABOUT = "about.json"
 """File of the work's folder that holds all that the map's bytes follow from."""
 
 _KIND, _SUM = "work of predict", "crc32"
-_OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", "classes.*", "confidence.*", "probabilities.*")
+_OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", "classes.*", "confidence.*", "probabilities.*", "class_sets.*")
 """What a run leaves in the work's folder; nothing else is ever removed from it."""
 
 

@@ -85,7 +85,8 @@ def write_map(path: Path, layer: Layer, parts: Sequence[StoredRows], info: MapIn
     Classes are uint8 with nodata 255, a colour table, and the tags ``CLASS_0``, ``CLASS_1`` ... and ``LEGEND``
     (JSON), since GDAL keeps category names of a GeoTIFF in a second file only. Confidence and probabilities are
     uint8 with the scale 1/250 and nodata 255, or float with nodata NaN; probabilities have one band per class, named
-    after it. Georeferencing (CRS with transform, control points, RPCs) is that of the grid.
+    after it, and so have class sets, behind a first band that counts them. Georeferencing (CRS with transform, control
+    points, RPCs) is that of the grid.
 
     Raises:
         OutputError: The place cannot be written or the disk is full.
@@ -228,6 +229,9 @@ def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
         file.write_colormap(1, {**dict.fromkeys(range(256), (0, 0, 0, 255)), **table, IGNORE_INDEX: (0, 0, 0, 0)})
         file.colorinterp = [ColorInterp.palette]
         return
+    if layer.name == "class_sets":
+        file.descriptions = ("classes in the set", *names)
+        return
     beside = ("confidence", *CONFIDENCES)[: layer.bands]
     file.descriptions = names if layer.name == "probabilities" else beside
     if layer.dtype == "uint8":
@@ -250,7 +254,7 @@ def _to_cog(source: Path, target: Path, layer: Layer) -> None:
         level=1,
         predictor="yes" if floating else "no",
         blocksize=BLOCK,
-        overview_resampling="nearest" if layer.name == "classes" else "average",
+        overview_resampling="nearest" if layer.name in ("classes", "class_sets") else "average",
         bigtiff="if_safer",
         num_threads=min(os.cpu_count() or 1, 4),
     )

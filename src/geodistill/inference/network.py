@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +49,7 @@ class Network:
         tta: What it averages over, among `AVERAGES`.
         prompts: ``(rows, columns)`` of windows: position of each one's prompt, for a scene that spans climate zones
             under a network that asks for them; ``forward`` then takes a batch's prompts too.
+        class_sets: What a class's probability is at least that is in a pixel's set, see `Segmenter.class_sets`.
     """
 
     forward: Callable[..., Tensor]
@@ -58,6 +59,7 @@ class Network:
     device: torch.device
     tta: str = "none"
     prompts: NDArray[np.int64] | None = field(default=None, compare=False)
+    class_sets: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @torch.inference_mode()
     def probabilities(self, windows: Sequence[NDArray[Any]], places: Sequence[tuple[int, int]] = ()) -> Tensor:
@@ -118,7 +120,8 @@ def as_network(
         logits: Tensor = segmenter(images.contiguous(memory_format=torch.channels_last), prompt)
         return logits
 
-    return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta, prompts)
+    sets = segmenter.class_sets
+    return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta, prompts, sets)
 
 
 def load_on(model: Segmenter | Path | str, device: str, scales: Sequence[float] | None = None) -> Segmenter:
@@ -227,6 +230,7 @@ class RunPlan:
         layer = 1 + self.options.with_confidence
         if self.options.probabilities:
             layer += classes * (1 if self.options.probabilities == "uint8" else 4)
+        layer += classes + 1 if self.options.class_sets is not None else 0
         # On the device, on the host, and on its way to the disk.
         layers = layer * (size + 2 * down)
         return fixed, (pixel + waiting + layers) * step + cached[1] - cached[0]

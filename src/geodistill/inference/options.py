@@ -8,6 +8,7 @@ from typing import Literal, TypedDict, get_args
 
 from geodistill.backends import BACKENDS as KNOWN_BACKENDS
 from geodistill.backends import PRECISIONS as KNOWN_PRECISIONS
+from geodistill.description import COVERAGES
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.spec import check_scales
 
@@ -58,6 +59,8 @@ class SlidingOptions:
         confidence: Make a layer of how sure the network is of the chosen class, uint8.
         confidence_as: What that is, among `SURENESS`.
         probabilities: Sample type of a layer with one band per class, among `SAMPLES`; ``None`` for no such layer.
+        class_sets: Make a layer of the classes that each pixel may have, which hold the true one of this share of the
+            pixels; one of the coverages that the model states, see `Segmenter.class_sets`.
         readers: Threads that read at once; by default 1, or 4 for a source on the network.
         keep_going: Make recorded holes of what cannot be read.
 
@@ -74,6 +77,7 @@ class SlidingOptions:
     confidence: bool = False
     confidence_as: str = "probability"
     probabilities: str | None = None
+    class_sets: float | None = None
     readers: int | None = None
     keep_going: bool = False
 
@@ -90,6 +94,8 @@ class SlidingOptions:
             check_scales(self.scales, "a prediction")
         if self.probabilities is not None and self.probabilities not in SAMPLES:
             raise UnknownNameError("sample type of probabilities", self.probabilities, SAMPLES)
+        if self.class_sets is not None and self.class_sets not in COVERAGES:
+            raise RecipeError(f"class sets of coverage {self.class_sets}", f"one of {', '.join(map(str, COVERAGES))}")
         if self.readers is not None and self.readers < 1:
             raise RecipeError(f"{self.readers} reading threads", "at least 1")
 
@@ -208,6 +214,7 @@ class PredictChoices(TypedDict, total=False):
     confidence: bool
     confidence_as: str
     probabilities: str | None
+    class_sets: float | None
     readers: int | None
     keep_going: bool
     batch: int | Literal["auto"] | None

@@ -16,6 +16,7 @@ from geodistill.description import find_segmenter, is_graph
 from geodistill.engine import Engine, run_tasks
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
 from geodistill.files import LONGEST_NAME, check_outputs
+from geodistill.inference.class_sets import check_class_sets
 from geodistill.inference.geotiff import map_beside, preview_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
 from geodistill.inference.network import fixed_batch
@@ -79,6 +80,8 @@ def predict(
     """
     options = options or PredictOptions()
     model, spec = find_model(model, options)
+    if options.class_sets is not None:
+        check_class_sets(model, options.class_sets)
     if options.objects:
         from geodistill.inference.objects.chosen import find_classes
 
@@ -260,6 +263,8 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
         files.append(map_beside(path, "confidence"))
     if options.probabilities:
         files.append(map_beside(path, "probabilities"))
+    if options.class_sets is not None:
+        files.append(map_beside(path, "class_sets"))
     if options.vector is not None:
         files.append(path.with_suffix(f".{options.vector}"))
         if options.objects:

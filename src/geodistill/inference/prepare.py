@@ -77,7 +77,7 @@ def _open(
 
         some = first_windows(area, windows, batch)
         images = as_images([some[i % len(some)] for i in range(batch)], device)
-        exact = options.precision == "auto" and options.probabilities
+        exact = options.precision == "auto" and (options.probabilities or options.class_sets)
         asked = cast("Precision | Literal['auto']", "fp32" if exact else options.precision)
         expected = passes(windows, options.tta)
         fastest, choice = choose_backend(segmenter, images, device=device, precision=asked, expected=expected)

@@ -54,6 +54,7 @@ class SceneMap:
         path: The map of classes.
         confidence: The map of the classes' probabilities, where asked for.
         probabilities: The map with one band per class, where asked for.
+        class_sets: The map of the classes that each pixel may have, where asked for.
         stac: The STAC item, where asked for.
         vectors: The polygons, where asked for.
         objects: The objects one by one, where asked for.
@@ -73,6 +74,7 @@ class SceneMap:
     path: Path
     confidence: Path | None = None
     probabilities: Path | None = None
+    class_sets: Path | None = None
     stac: Path | None = None
     vectors: Path | None = None
     objects: Path | None = None
@@ -95,6 +97,8 @@ def layers_of(options: PredictOptions, classes: int) -> tuple[Layer, ...]:
         layers.append(Layer("confidence", 1, "uint8"))
     if options.probabilities:
         layers.append(Layer("probabilities", classes, "uint8" if options.probabilities == "uint8" else "float32"))
+    if options.class_sets is not None:
+        layers.append(Layer("class_sets", classes + 1, "uint8"))
     return tuple(layers)
 
 
@@ -127,7 +131,8 @@ def map_scene(
     layers = layers_of(options, plan.network.classes)
     about = identity(segmenter, plan, area)
     files = {layer.name: map_beside(path, layer.name) for layer in layers}
-    scene_map = SceneMap(raster.source, path, files.get("confidence"), files.get("probabilities"))
+    others = {layer: files.get(layer) for layer in ("confidence", "probabilities", "class_sets")}
+    scene_map = SceneMap(raster.source, path, **others)
     if options.resume and (earlier := _finished_before(list(files.values()), run_of(about))) is not None:
         discard_work(path, about)
         scene_map = replace(scene_map, finished_before=True, windows=earlier[0], holes=earlier[1])
@@ -224,6 +229,7 @@ def identity(segmenter: Segmenter, plan: RunPlan, area: Area) -> dict[str, Any]:
         "batch": plan.batch,
         "confidence": options.confidence_as if options.with_confidence else None,
         "probabilities": options.probabilities,
+        **({} if options.class_sets is None else {"class_sets": options.class_sets}),
         "backend": plan.backend,
         "gsd": raster.grid.gsd,
         "nodata": options.nodata,
@@ -247,6 +253,7 @@ def tags_of(segmenter: Segmenter, scene_map: SceneMap, about: Mapping[str, Any])
     tags = {"MODEL": describe(segmenter), "RUN": run_of(about), "WINDOWS": str(scene_map.windows)}
     tags[CHOSEN] = json.dumps({key: about[key] for key in ("backend", "precision", "batch", "device")})
     tags |= {} if about["confidence"] is None else {"CONFIDENCE": about["confidence"]}
+    tags |= {"COVERAGE": f"{about['class_sets']:g}"} if "class_sets" in about else {}
     return tags | ({"HOLES": json.dumps([hole.to_dict() for hole in scene_map.holes])} if scene_map.holes else {})
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.errors import DataError
+from geodistill.inference.class_sets import least_probability
 from geodistill.inference.network import SPAN, Network, reader_threads
 from geodistill.inference.options import SlidingOptions
 from geodistill.inference.strips import Hole, Strip, read_strips
@@ -36,7 +37,7 @@ class SceneRows:
         row: The row of windows that finished them.
         first: Row of the scene they begin at.
         layers: ``(bands, rows, W)`` by name: ``classes`` uint8, 255 where not valid; where asked for ``confidence``
-            uint8 and ``probabilities`` in the sample type asked for.
+            and ``class_sets`` uint8 and ``probabilities`` in the sample type asked for.
         valid: ``(rows, W)`` bool.
         windows: Windows that the network has seen for them.
         holes: What could not be read.
@@ -88,7 +89,9 @@ def stream(
     part = part or Part.whole(windows)
     width = part.pixels(windows).width
     blender = Blender(network.classes, windows, part, options.blend, network.device)
-    reducer = RowReducer(network.classes, windows.size, width, options, network.device)
+    coverage = options.class_sets
+    least = None if coverage is None else least_probability(network.class_sets, coverage)
+    reducer = RowReducer(network.classes, windows.size, width, options, network.device, least)
     first_row = windows.reaching(part.first_row)
     threads = reader_threads(options, area.raster)
     strips = read_strips(area, windows, part, first_row, threads=threads, keep_going=options.keep_going)
@@ -174,10 +177,19 @@ class _WindowRow:
 
 
 class RowReducer:
-    """Collects a row of windows' finished pixels, on the device, as map values: at most ``size`` rows of a block."""
+    """Collects a row of windows' finished pixels, on the device, as map values: at most ``size`` rows of a block.
+
+    ``least`` is the probability from which on a class is in a pixel's set, where sets are asked for.
+    """
 
     def __init__(
-        self, classes: int, size: int, width: int, options: SlidingOptions, device: torch.device | str
+        self,
+        classes: int,
+        size: int,
+        width: int,
+        options: SlidingOptions,
+        device: torch.device | str,
+        least: float | None = None,
     ) -> None:
         shape = (size, width)
         self._with_confidence, self._samples = options.with_confidence, options.probabilities
@@ -187,6 +199,9 @@ class RowReducer:
         kind = torch.uint8 if self._samples == "uint8" else torch.float32
         many = (classes, *shape) if self._samples else (0,)
         self._probabilities = torch.zeros(many, dtype=kind, device=device)
+        self._least = least
+        sets = (0,) if least is None else (classes + 1, *shape)
+        self._sets = torch.zeros(sets, dtype=torch.uint8, device=device)
 
     def put(self, column: int, finished: Tensor) -> None:
         """Put in ``(K, rows, columns)`` probabilities that begin at a column of the block; what is beyond it is cut."""
@@ -198,6 +213,8 @@ class RowReducer:
         self._classes[place] = classes
         if self._with_confidence:
             self._confidence[place] = as_steps(surenesses(finished, highest, self._sureness))
+        if self._least is not None:
+            self._sets[(slice(None), *place)] = sets_of(finished, classes, self._least)
         if self._samples:
             kept = self._probabilities[(slice(None), *place)]
             if self._samples == "uint8":
@@ -210,6 +227,8 @@ class RowReducer:
         layers = {"classes": self._classes[None]}
         if self._with_confidence:
             layers["confidence"] = self._confidence[None]
+        if self._least is not None:
+            layers["class_sets"] = self._sets
         if self._samples:
             layers["probabilities"] = self._probabilities
         taken = {name: layer[:, :rows].cpu().numpy().copy() for name, layer in layers.items()}
@@ -259,3 +278,19 @@ def most_probable(probabilities: Tensor) -> tuple[Tensor, Tensor]:
         torch.maximum(classes, above.mul_(index), out=classes)
         highest = torch.maximum(highest, probabilities[index])
     return classes, highest
+
+
+def sets_of(probabilities: Tensor, classes: Tensor, least: float) -> Tensor:
+    """Return the class sets of ``(K, H, W)`` probabilities: the most probable class, and all of at least ``least``.
+
+    Args:
+        probabilities: They add up to 1.
+        classes: ``(H, W)`` uint8, the most probable class of each pixel.
+        least: Compared in the steps of 1/250 that maps hold probabilities in.
+
+    Returns:
+        ``(K + 1, H, W)`` uint8: how many classes the set holds, and 1 for each of them.
+    """
+    inside = (as_steps(probabilities) >= round(STEPS * least)).to(torch.uint8)
+    inside.scatter_(0, classes[None].long(), 1)
+    return torch.cat([inside.sum(0, keepdim=True, dtype=torch.uint8), inside])

@@ -159,6 +159,8 @@ def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
         nodata = {"value": IGNORE_INDEX, "name": "nodata", "title": "no data", "nodata": True}
         extra["classification:classes"] = [*described_classes(legend), nodata]
         extra["bands"] = [{"name": "class", "data_type": "uint8", "nodata": IGNORE_INDEX}]
+    elif layer == "class_sets":
+        extra["bands"] = [{"name": plain_name(name)} for name in ("classes in the set", *legend.names)]
     else:
         names = legend.names if layer == "probabilities" else ("confidence",)
         extra["bands"] = [{"name": plain_name(name), "description": f"0..1, or 0..{STEPS} as bytes"} for name in names]

@@ -33,15 +33,18 @@ class Calibration:
         ece: Expected calibration error, 0..1.
         mce: Largest distance of a bin, 0..1.
         bins: Lower end, pixels, mean confidence and share that is right of each tenth that has pixels.
+        sets: Of the class sets, where the model states some: coverage as stated, as found, and mean number of classes.
     """
 
     ece: float
     mce: float
     bins: tuple[tuple[float, int, float, float], ...]
+    sets: tuple[tuple[float, float, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""
-        return {"ece": self.ece, "mce": self.mce, "bins": [list(one) for one in self.bins]}
+        sets = {"class_sets": [list(one) for one in self.sets]} if self.sets else {}
+        return {"ece": self.ece, "mce": self.mce, "bins": [list(one) for one in self.bins], **sets}
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def _evaluation(folder: Path, data: Mapping[str, Any]) -> Evaluation:
         scores=matrix.scores(legend, [str(name) for name in data["means_over"]]),
         groups=groups,
         intervals=intervals,
-        calibration=None if calibration is None else _calibration(calibration),
+        calibration=None if calibration is None else _calibration(calibration, data.get("class_sets", [])),
         shown=_shown(folder / FOLDER),
         fingerprint=str(about.get("fingerprint", "")),
     )
@@ -158,12 +161,13 @@ def _intervals(data: Mapping[str, Any] | None, names: Sequence[str]) -> tuple[di
     return {name: (share(ends[0]), share(ends[1])) for name, ends in each.items() if ends}, int(data["groups"])
 
 
-def _calibration(data: Mapping[str, Any]) -> Calibration:
+def _calibration(data: Mapping[str, Any], sets: Sequence[Mapping[str, Any]]) -> Calibration:
     bins = tuple(
         (share(one["from"]), int(one["pixels"]), share(one["confidence"]), share(one["accuracy"]))
         for one in data["bins"][:100]
     )
-    return Calibration(share(data["ece"]), share(data["mce"]), bins)
+    of_sets = tuple((share(one["stated"]), share(one["coverage"]), float(one["classes"])) for one in sets[:100])
+    return Calibration(share(data["ece"]), share(data["mce"]), bins, of_sets)
 
 
 def _shown(folder: Path) -> tuple[ShownImage, ...]:

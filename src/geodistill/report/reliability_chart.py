@@ -28,7 +28,7 @@ def confidence_section(calibration: Calibration) -> Section:
             _chart(calibration),
             element("figcaption", None, "Share that is right, by confidence; below it the share of the pixels"),
         ),
-        element("div", None, element("p", None, sentence), _table(calibration)),
+        element("div", None, element("p", None, sentence), _table(calibration), _sets(calibration)),
     )
     return Section("confidence", "Confidence", body, {"calibration": calibration.to_dict()})
 
@@ -76,3 +76,14 @@ def _table(calibration: Calibration) -> Html:
     return element(
         "table", None, element("caption", None, "Right, by confidence"), element("thead", None, head), join(*rows)
     )
+
+
+def _sets(calibration: Calibration) -> Html | None:
+    """Return a sentence on the class sets, where the model states some."""
+    if not calibration.sets:
+        return None
+    each = [
+        f"{100 * coverage:.1f} % (stated: {100 * stated:g} %) with {classes:.2f} classes a pixel"
+        for stated, coverage, classes in calibration.sets
+    ]
+    return element("p", None, f"Class sets hold the true class of {'; '.join(each)}, on average over the images.")

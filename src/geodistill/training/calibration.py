@@ -1,16 +1,21 @@
-"""One temperature for a trained model's logits, so that its confidence is how often it is right (Guo et al. 2017)."""
+"""What a trained model learns of its own doubts on validation images: a temperature, and thresholds of class sets."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.data.sampling import Batch
+from geodistill.description import COVERAGES, TEMPERATURES
+from geodistill.inference.sliding import STEPS
 from geodistill.segmenter import Segmenter
-from geodistill.spec import IGNORE_INDEX, TEMPERATURES
+from geodistill.spec import IGNORE_INDEX
 
 PIXELS = 4096
 """Labelled pixels of a batch that are looked at, spread evenly over it."""
@@ -22,7 +27,8 @@ _HALVINGS = 60
 def fit_temperature(segmenter: Segmenter, batches: Iterable[Batch], device: torch.device | str) -> float:
     """Return the temperature under which labelled pixels that a model was not trained on are most likely.
 
-    Classes stay as they are: all logits are divided by one number (section 4.2 of the paper).
+    Classes stay as they are: all logits are divided by one number (Guo et al. 2017, section 4.2), so that
+    the confidence is how often it is right.
 
     Args:
         segmenter: The model; its own temperature must be 1.
@@ -60,3 +66,50 @@ def best_temperature(logits: Tensor, classes: Tensor) -> float:
         slope = ((F.softmax(wide * middle, 1) * wide).sum(1) - true).mean()
         low, high = (low, middle) if slope > 0 else (middle, high)
     return 2 / (low + high)
+
+
+@torch.inference_mode()
+def fit_class_sets(segmenter: Segmenter, batches: Iterable[Batch], device: torch.device | str) -> dict[str, float]:
+    r"""Return by coverage the probability from which on a class is in a pixel's set.
+
+    Conformal risk control over images (Angelopoulos et al. 2024, eq. 4; for segmentation Mossina et al. 2024): with
+    ``r_i`` the share of the labelled pixels of image ``i`` whose true class has less than ``t``, the greatest ``t`` of
+
+        ``(r_1 + ... + r_n + 1) / (n + 1) <= 1 - coverage``
+
+    A further image that is to these as they are to each other then has, in expectation, at most that share outside its
+    sets. Pixels are neighbours and no independent draws: images are what is counted.
+
+    Args:
+        segmenter: The model, its temperature fitted.
+        batches: Images in sensor units with masks; parts of one image have one ``source``.
+        device: Where to compute; the model is on the CPU again afterwards.
+
+    Returns:
+        Multiples of 1/250 by coverage, such as ``{"0.9": 0.12}``; those left out that so few images cannot state.
+    """
+    segmenter.to(device)
+    counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(STEPS + 1, np.int64))
+    for batch in batches:
+        shares = segmenter(batch["image"].to(device)).float().softmax(1).cpu()
+        for image, mask, source in zip(shares, batch["mask"], batch["source"], strict=True):
+            labelled = mask != IGNORE_INDEX
+            true = image.gather(0, mask.where(labelled, 0)[None].long())[0][labelled]
+            # Rounded down, where maps round to the nearest: sets of a map hold the true class as often or more.
+            counts[source] += np.bincount((true * STEPS).long().clamp(max=STEPS).numpy(), minlength=STEPS + 1)
+    segmenter.to("cpu")
+    return class_set_thresholds(np.array([of_image for of_image in counts.values() if of_image.any()]))
+
+
+def class_set_thresholds(counts: NDArray[np.int64]) -> dict[str, float]:
+    """Return the thresholds of `fit_class_sets`.
+
+    Args:
+        counts: ``(images, STEPS + 1)`` labelled pixels by the probability of their true class in steps.
+    """
+    if not len(counts):
+        return {}
+    below = np.cumsum(counts, 1) - counts  # of each image, pixels of less than step j
+    risk = ((below / counts.sum(1, keepdims=True)).sum(0) + 1) / (len(counts) + 1)
+    allowed = {coverage: np.flatnonzero(risk <= 1 - coverage + 1e-12) for coverage in COVERAGES}
+    return {f"{coverage:g}": int(steps[-1]) / STEPS for coverage, steps in allowed.items() if len(steps)}

@@ -42,6 +42,7 @@ def test_a_set_holds_what_is_probable_enough_and_the_class_itself(least: float, 
     options = PredictOptions(backend="torch", probabilities="uint8", class_sets=0.9)
     (made,) = predict(tmp_path / "model", [scene], tmp_path / "map.tif", options)
     assert made.class_sets == tmp_path / "map_class_sets.tif"
+    assert '"2 classes"' in made.class_sets.with_suffix(".qml").read_text()
     with rasterio.open(made.class_sets) as sets, rasterio.open(made.path) as classes:
         layers, chosen = sets.read(), classes.read(1)
         assert (sets.descriptions, sets.tags()["COVERAGE"]) == (("classes in the set", "c0", "c1", "c2"), "0.9")

@@ -122,7 +122,7 @@ def test_an_archive_of_many_tiles_has_directories_below_its_root(tmp_path: Path)
 def test_tiles_show_the_classes_where_they_lie(kind: str, scene: Path, tmp_path: Path) -> None:
     model = tiny_segmenter()
     (made,) = predict(model, [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles=kind))
-    assert made.tiles == tmp_path / f"map.{kind}"
+    assert made.tiles == tmp_path / f"map_tiles.{kind}"
     if kind == "mbtiles":
         with closing(sqlite3.connect(made.tiles)) as file:
             rows = file.execute("SELECT * FROM tiles").fetchall()

@@ -62,7 +62,7 @@ def test_the_command_writes_them_beside_the_tiles_of_classes(tmp_path: Path) -> 
         command = ["predict", "--model", str(tmp_path / "model"), *flags, "--web-tiles", "pmtiles"]
         command += ["--stac", "--backend", "torch"]
         assert main(command) == 0
-    names = ("map.pmtiles", "map_polygons.pmtiles", "map_objects.pmtiles")
+    names = ("map_tiles.pmtiles", "map_polygons.pmtiles", "map_objects.pmtiles")
     assert all((tmp_path / name).is_file() for name in names)
     assert set(deepest(tmp_path / names[2], web_levels(tmp_path / "map.tif")[1] - 2)["name"]) == {"c1"}
     item = (tmp_path / "map.json").read_text()

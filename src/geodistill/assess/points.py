@@ -86,7 +86,7 @@ def write_points(path: Path, points: SamplePoints, strata: StratumTable, legend:
                 pyogrio.write_dataframe(frame, part, layer=name, driver="GPKG", append=part.exists())
         except (DataSourceError, DataLayerError) as error:
             raise OSError(f"GeoPackage: {error}") from error
-        add_layer_style(part, "points", point_style(legend, COLUMNS), "geom")
+        add_layer_style(part, "points", point_style(legend, COLUMNS))
 
 
 def read_points(path: Path | str) -> tuple[geopandas.GeoDataFrame, StratumTable, Legend]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, describe
-from geodistill.inference.style import write_style
+from geodistill.inference.style import set_sizes, write_qml, write_style
 from geodistill.inference.windows import Area
 from geodistill.segmenter import Segmenter
 
@@ -24,6 +24,8 @@ def write_beside(
     """
     legend, assets = segmenter.spec.legend, dict(files)
     write_style(scene_map.path, legend)
+    if scene_map.class_sets is not None:
+        write_qml(scene_map.class_sets.with_suffix(".qml"), set_sizes(len(legend)))
     if options.vector is not None:
         from geodistill.inference.vector import write_vectors
 

@@ -12,14 +12,20 @@ import pyogrio
 STAMP = "2000-01-01T00:00:00.000Z"
 """Time of last change that a GeoPackage states: the real one would make every run's bytes others."""
 
+GEOMETRY = "geom"
+"""Column of geometries that GDAL makes in a GeoPackage, whatever it is called in what is written."""
+
 _TABLE = """CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256),
 f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT,
 styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"""
 
 
-def add_layer_style(package: Path, layer: str, style: str, geometry: str = "geometry") -> None:
-    """Add to a GeoPackage, in place, the style (QML) by which QGIS shows a layer."""
-    row = (layer, geometry, "classes", style, "classes of the map", STAMP)
+def add_layer_style(package: Path, layer: str, style: str) -> None:
+    """Add to a GeoPackage, in place, the style (QML) by which QGIS shows a layer.
+
+    QGIS takes it only where it names the layer's column of geometries as the file does.
+    """
+    row = (layer, GEOMETRY, "classes", style, "classes of the map", STAMP)
     content = ("layer_styles", "attributes", "layer_styles", STAMP)
     with closing(sqlite3.connect(package)) as file, file:
         file.execute(_TABLE)

@@ -264,7 +264,8 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
     if options.probabilities:
         files.append(map_beside(path, "probabilities"))
     if options.class_sets is not None:
-        files.append(map_beside(path, "class_sets"))
+        sets = map_beside(path, "class_sets")
+        files += [sets, sets.with_suffix(".qml")]
     if options.vector is not None:
         files.append(path.with_suffix(f".{options.vector}"))
         if options.objects:
@@ -272,10 +273,11 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
 
             files += object_files(path, options.vector)
     if options.web_tiles is not None:
+        from geodistill.inference.tile_set import tiles_beside
         from geodistill.inference.vector_tiles import vector_tiles_beside
 
         layers = [*(["polygons"] if options.vector else []), *(["objects"] if options.objects else [])]
-        files.append(path.with_suffix(f".{options.web_tiles}"))
+        files.append(tiles_beside(path, options.web_tiles))
         files += [vector_tiles_beside(path, layer, options.web_tiles) for layer in layers]
     if options.preview:
         files.append(preview_beside(path))

@@ -58,6 +58,15 @@ def write_qml(path: Path, legend: Legend) -> None:
     write_text(path, qml(legend))
 
 
+def set_sizes(classes: int) -> Legend:
+    """Return how a map of class sets is shown: by how many classes a set holds, the more the darker."""
+    counts = range(min(classes + 1, 255))
+    names = tuple(f"{count} class{'es' * (count != 1)}" for count in counts)
+    shades = [250 - 220 * count // (classes + 1) for count in counts]
+    # The blue tells apart what many classes would make one grey: a legend has no colour twice.
+    return Legend(names, tuple((shade, shade, 255 - count) for count, shade in zip(counts, shades, strict=True)))
+
+
 def qml(legend: Legend) -> str:
     """Return the style of QGIS: a palette for rasters and, in the same file, categories for polygons."""
     root = Element("qgis", version="3.22.0", styleCategories="Symbology")

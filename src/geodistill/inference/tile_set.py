@@ -35,8 +35,16 @@ PREVIEW = 1024
 """Longest side of a preview in pixels."""
 
 
+def tiles_beside(classes: Path, kind: str) -> Path:
+    """Return the file of a map's tiles: ``map_tiles.pmtiles``.
+
+    Not ``map.pmtiles``: QGIS would show it by ``map.qml``, the style of classes, and what it holds are colours.
+    """
+    return classes.with_name(f"{classes.stem}_tiles.{kind}")
+
+
 def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:
-    """Write the tiles of a finished map beside it, ``NAME.pmtiles`` or ``NAME.mbtiles``, in memory that stays flat.
+    """Write the tiles of a finished map beside it (see `tiles_beside`), in memory that stays flat.
 
     The deepest level is that whose pixels are nearest in size to the map's; above it each pixel is the `majority` of
     four. Tiles without data are left out.
@@ -45,7 +53,7 @@ def write_tile_set(classes: Path, kind: str, legend: Legend) -> Path:
         DataError: The map does not say where on Earth it lies, or has no data.
         OutputError: It cannot be written.
     """
-    path = classes.with_suffix(f".{kind}")
+    path = tiles_beside(classes, kind)
     with ExitStack() as opened:
         file = opened.enter_context(rasterio.open(classes))
         if file.crs is None and file.gcps[1] is None:

@@ -12,13 +12,14 @@ import torch
 from geodistill.backends.graph import INPUT, OUTPUT, example
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
-from geodistill.errors import DataError
+from geodistill.errors import ArtifactError, DataError
 from geodistill.evaluation.evaluate import evaluate
+from geodistill.exports import int8
 from geodistill.exports.exporters import ExportOptions
 from geodistill.exports.int8 import WINDOWS, calibration_windows, score
 from geodistill.exports.onnx import export_onnx
-from geodistill.segmenter import Segmenter
-from tiny import tiny_segmenter
+from geodistill.segmenter import NETWORKS, Segmenter
+from tiny import tiny_segmenter, tiny_spec
 
 
 @pytest.mark.slow
@@ -48,6 +49,37 @@ def test_eight_bits_tell_what_they_cost(manifest: Manifest, tmp_path: Path) -> N
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
     assert "val mIoU 100.00 in float32" in str(made)
     openvino.Core().compile_model(str(made.int8.path), "CPU")
+
+
+@pytest.mark.slow
+def test_layers_that_lose_most_stay_in_float(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of four layers carry a channel of huge numbers, beside which 256 steps leave nothing of the others."""
+    monkeypatch.setitem(NETWORKS, "fragile", "fragile:FragileNetwork")
+    segmenter = Segmenter("fragile", {}, tiny_spec(), 32, {"scores": {}}).eval()
+    out = tmp_path / "model.onnx"
+    made = export_onnx(segmenter, out, ExportOptions(size=32, calibration=manifest)).int8
+    assert made is not None
+    assert (made.exact, made.layers) == (2, 4)
+    assert made.before == pytest.approx(1.0)
+    assert made.before - made.after <= 0.01
+    assert str(made).endswith("2 of 4 layers in float")
+    graph = onnx.load(made.path).graph
+    restored = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    quantised = [node.input[1] in restored for node in graph.node if node.op_type == "Conv"]
+    assert quantised == [True, False, False, True]
+
+    made.path.unlink()
+    monkeypatch.setattr(int8, "_FLOAT_SHARES", (0.0, 0.25))
+    with pytest.raises(
+        ArtifactError, match=r"8-bit integers lose \d+\.\d+ points of mIoU on val .*; expected at most 1"
+    ):
+        export_onnx(segmenter, out, ExportOptions(size=32, calibration=manifest))
+    assert not made.path.exists()
+    allowed = export_onnx(segmenter, out, ExportOptions(size=32, calibration=manifest, int8_drop=100)).int8
+    assert allowed is not None
+    assert (allowed.exact, allowed.after < 0.9) == (0, True)
 
 
 @pytest.mark.slow

@@ -42,6 +42,8 @@ def export_parser() -> VerbParser:
     add("--scores", "stac, hub: metrics.json of 'geodistill evaluate'", otherwise="what the model holds")
     add = parser.add_group("quality")
     add("--int8", "onnx: also write an int8 file, calibrated on this manifest")
+    drop = "onnx: percentage points of mIoU that the int8 file may lose; layers are left in float until it does not"
+    add("--int8-drop", drop, type=float, default=default.int8_drop)
     add("--check", "pt2, openvino: rasters or manifests on whose tiles it is compared with torch", nargs="+")
     add("--split", "onnx: split used to measure the accuracy drop", default=default.split, choices=SPLIT_NAMES)
     return parser
@@ -56,10 +58,10 @@ def export(argv: Sequence[str]) -> None:
 
     exporter = find_exporter(args.to)
     others = {option for one in EXPORTERS.values() for option in one.options} - set(exporter.options)
-    idle = sorted("--int8" if option == "calibration" else f"--{option}" for option in others)
+    idle = sorted("--int8" if option == "calibration" else f"--{option.replace('_', '-')}" for option in others)
     refuse_idle(parser, args, idle, f"with --to {args.to}")
     if args.int8 is None:
-        refuse_idle(parser, args, ["--split"], "without --int8")
+        refuse_idle(parser, args, ["--split", "--int8-drop"], "without --int8")
     segmenter = _model(args)
     _check_outputs(segmenter, args, exporter.is_folder)
     print(run_export(segmenter, args.to, args.out, _options(args)))

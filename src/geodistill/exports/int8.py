@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.backends.graph import INPUT, require
 from geodistill.backends.metadata import finish_graph, model_metadata
 from geodistill.backends.onnx_backend import OnnxBackend
 from geodistill.data.manifest import Manifest
-from geodistill.errors import DataError
+from geodistill.errors import ArtifactError, DataError
 from geodistill.evaluation.evaluate import check_legend
 from geodistill.evaluation.scoring import ScoringSettings, score_image
+from geodistill.exports.int8_graph import by_sensitivity, prepare_graph, quantise_graph
 from geodistill.files import atomic_path
 from geodistill.inference.network import as_network
 from geodistill.inference.windows import Area
@@ -29,36 +29,70 @@ WINDOWS = 64
 """Windows of the training images that the ranges of numbers are read from."""
 
 
+_FLOAT_SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Shares of the layers that are left in float, tried one after the other."""
+
+_SENSED = 4
+"""Windows on which each layer's sensitivity is measured."""
+
+
 @dataclass(frozen=True)
 class Int8:
-    """What was written and what it costs: mIoU (0..1) of the graph in float32 and in 8-bit integers over a split."""
+    """What was written and what it costs: mIoU (0..1) of the graph in float32 and in 8-bit integers over a split.
+
+    ``exact`` of its ``layers`` stay in float.
+    """
 
     path: Path
     before: float
     after: float
     split: str
+    exact: int = 0
+    layers: int = 0
 
     def __str__(self) -> str:
         cost = f"mIoU {100 * self.before:.2f} in float32, {100 * self.after:.2f} in 8-bit integers"
-        return f"{self.path}: {self.split} {cost}"
+        mixed = f", {self.exact} of {self.layers} layers in float" if self.exact else ""
+        return f"{self.path}: {self.split} {cost}{mixed}"
 
 
-def quantise(segmenter: Segmenter, graph: Path, path: Path, manifest: Manifest, split: str, size: int) -> Int8:
+def quantise(
+    segmenter: Segmenter, graph: Path, path: Path, manifest: Manifest, split: str, size: int, most_lost: float = 0.01
+) -> Int8:
     """Make a graph of 8-bit integers: weights by channel, activations by ranges seen on training images.
 
     Its cost is measured on a split of the manifest, whose classes are the model's, in images of ``size`` x ``size``.
+    Where it is more than ``most_lost`` (of mIoU, 0..1), the layers whose quantisation changes the logits most stay in
+    float: first a sixteenth of them, at last half.
 
     Raises:
         RecipeError: A package is missing.
         DataError: The data cannot be read, or the split holds no labels.
+        ArtifactError: Even with half of the layers in float more is lost.
         OutputError: The file cannot be written.
     """
     check_data(segmenter, manifest, split)
-    with atomic_path(path) as part:
-        quantise_graph(graph, part, calibration_windows(manifest, size))
-        finish_graph(part, model_metadata(segmenter))
-        before, after = (score(segmenter, file, manifest, split, size) for file in (graph, part))
-    return Int8(path, before, after, split)
+    windows = list(calibration_windows(manifest, size))
+    before = score(segmenter, graph, manifest, split, size)
+    after, order = before, list[str]()
+    with TemporaryDirectory(prefix="geodistill-") as folder, atomic_path(path) as part:
+        prepared = Path(folder) / "prepared.onnx"
+        prepare_graph(graph, prepared)
+        for share in _FLOAT_SHARES:
+            if share and not order:
+                order = by_sensitivity(prepared, windows[:_SENSED])
+            exact = order[: math.ceil(share * len(order))]
+            quantise_graph(prepared, part, windows, exact=exact)
+            finish_graph(part, model_metadata(segmenter))
+            after = score(segmenter, part, manifest, split, size)
+            if before - after <= most_lost:
+                return Int8(path, before, after, split, len(exact), len(order))
+        raise ArtifactError(
+            f"8-bit integers lose {100 * (before - after):.2f} points of mIoU on {split} ({100 * before:.2f} before) "
+            "with half of the layers in float",
+            f"at most {100 * most_lost:g}",
+            "allow more with --int8-drop, or take the graph in float32",
+        )
 
 
 def check_data(segmenter: Segmenter, manifest: Manifest, split: str) -> None:
@@ -71,45 +105,6 @@ def check_data(segmenter: Segmenter, manifest: Manifest, split: str) -> None:
     check_legend(manifest, segmenter)
     for name in ("train", split):
         manifest.some_rows(name)
-
-
-def quantise_graph(graph: Path, path: Path, windows: Iterator[NDArray[np.float32]]) -> None:
-    """Make a graph of 8-bit integers, as pairs of nodes that quantise and restore, which every runtime understands.
-
-    Ranges of activations are read from ``windows``, ``(C, S, S)`` images in sensor units.
-
-    Raises:
-        RecipeError: A package is missing.
-    """
-    require("onnx", "onnxruntime")
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Windows(CalibrationDataReader):  # type: ignore[misc]
-        """Windows in the form that the calibration asks for."""
-
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            """Return one window, or ``None`` after the last."""
-            return next(({INPUT: window[None]} for window in windows), None)
-
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with TemporaryDirectory() as folder:
-            prepared = Path(folder) / "prepared.onnx"
-            quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
-            quantize_static(
-                str(prepared),
-                str(path),
-                Windows(),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "Relu", "Clip"],
-            )
-    finally:
-        logging.disable(level)
 
 
 def calibration_windows(manifest: Manifest, size: int) -> Iterator[NDArray[np.float32]]:

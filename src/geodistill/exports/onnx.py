@@ -41,7 +41,7 @@ def export_onnx(segmenter: Segmenter, path: Path, options: ExportOptions) -> Onn
     Raises:
         RecipeError: A setting cannot be used, a package is missing, or 8-bit integers are asked for of a model with
             several prompts.
-        ArtifactError: The network cannot be exported so, or differs from torch.
+        ArtifactError: The network cannot be exported so, or differs from torch, or 8-bit integers lose too much.
         DataError: The data cannot be read or are of other classes.
         OutputError: A file cannot be written, would overwrite one that is read, or the graph's is not named ``.onnx``.
     """
@@ -65,7 +65,8 @@ def export_onnx(segmenter: Segmenter, path: Path, options: ExportOptions) -> Onn
         return OnnxExport(path, difference, prompts=prompts)
     if calibration is None:
         return OnnxExport(path, difference)
-    smaller = quantise(segmenter, path, int8_beside(path), calibration, options.split, size or segmenter.tile)
+    about = (calibration, options.split, size or segmenter.tile, options.int8_drop / 100)
+    smaller = quantise(segmenter, path, int8_beside(path), *about)
     return OnnxExport(path, difference, smaller)
 
 

@@ -52,6 +52,8 @@ def export_onnx(segmenter: Segmenter, path: Path, options: ExportOptions) -> Onn
     if calibration is not None:
         if with_text:
             raise RecipeError("8-bit integers of a model that takes text", "images alone", "give --zone CODE")
+        if not options.int8_drop >= 0:
+            raise RecipeError(f"8-bit integers that lose {options.int8_drop} points", "a number of at least 0")
         if batch not in (None, 1):
             raise RecipeError(f"8-bit integers and batch {batch}", "1 or any", "they are calibrated image by image")
         images = [file for row in calibration.entries for file in (row.image, row.mask) if file is not None]

@@ -11,12 +11,12 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from class_maps import LEGEND, blobs, write_map
-from geodistill.colours import hexadecimal
 from geodistill.inference.objects.write_objects import write_objects
 from geodistill.inference.style import write_style
 from geodistill.inference.tile_set import write_tile_set
 from geodistill.inference.vector import write_vectors
 from geodistill.inference.vector_tiles import write_vector_tiles
+from geodistill.spec import hexadecimal
 
 PYTHON = Path("/usr/bin/python3")
 """The system's, for which packages of QGIS are made."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geodistill.segmenter import Segmenter
 
 BESIDE = (
-    *("confidence", "probabilities", "class_sets", "stac", "vectors", "objects"),
+    *("confidence", "probabilities", "class_sets", "distance", "stac", "vectors", "objects"),
     *("preview", "tiles", "polygon_tiles", "object_tiles", "unlike"),
 )
 """What a `SceneMap` may hold beside the map of classes."""
@@ -119,7 +119,8 @@ def _add_input(parser: VerbParser) -> None:
 
 
 def _add_output(parser: VerbParser) -> None:
-    from geodistill.inference.options import COVERAGES, SAMPLES, SURENESS, TILE_SETS, PredictOptions
+    from geodistill.inference.options import SAMPLES, SURENESS, TILE_SETS, PredictOptions
+    from geodistill.limits import COVERAGES
 
     add = parser.add_group("output")
     sureness = "what confidence is: the class's probability, how far it is above the next, or 1 less the entropy"

@@ -49,6 +49,7 @@ def write_beside(
             squared=options.right_angles,
             min_area=options.min_area,
             confidence=scene_map.confidence,
+            distance=scene_map.distance,
         )
         squared = f", {written.squared} with right angles" if options.right_angles else ""
         notes = (*scene_map.notes, f"{written.objects} objects{squared}")

@@ -44,13 +44,14 @@ ABOUT = "about.json"
 """File of the work's folder that holds all that the map's bytes follow from."""
 
 _KIND, _SUM = "work of predict", "crc32"
-_OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", "classes.*", "confidence.*", "probabilities.*", "class_sets.*")
+_LAYERS = ("classes.*", "confidence.*", "probabilities.*", "class_sets.*", "distance.*")
+_OURS = (f"{ABOUT}*", "rows-*", "edge-*", "overview-*", *_LAYERS)
 """What a run leaves in the work's folder; nothing else is ever removed from it."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What is stored of ``classes``, ``confidence`` or ``probabilities``: bands, and sample type of the bytes."""
+    """What is stored of ``classes``, ``confidence`` ...: bands, and sample type of the bytes."""
 
     name: str
     bands: int

@@ -232,7 +232,7 @@ def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
     if layer.name == "class_sets":
         file.descriptions = ("classes in the set", *names)
         return
-    beside = ("confidence", *CONFIDENCES)[: layer.bands]
+    beside = ("distance",) if layer.name == "distance" else ("confidence", *CONFIDENCES)[: layer.bands]
     file.descriptions = names if layer.name == "probabilities" else beside
     if layer.dtype == "uint8":
         file.scales = [1 / STEPS] * layer.bands

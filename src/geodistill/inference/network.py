@@ -49,6 +49,8 @@ class Network:
         tta: What it averages over, among `AVERAGES`.
         prompts: ``(rows, columns)`` of windows: position of each one's prompt, for a scene that spans climate zones
             under a network that asks for them; ``forward`` then takes a batch's prompts too.
+        distance: Whether ``forward`` gives one channel more, the distance head's before the sigmoid; probabilities then
+            have it behind the classes, 0..1.
         class_sets: What a class's probability is at least that is in a pixel's set, see `Segmenter.class_sets`.
     """
 
@@ -60,6 +62,12 @@ class Network:
     tta: str = "none"
     prompts: NDArray[np.int64] | None = field(default=None, compare=False)
     class_sets: Mapping[str, float] = field(default_factory=dict, compare=False)
+    distance: bool = False
+
+    @property
+    def planes(self) -> int:
+        """Channels of `probabilities`."""
+        return self.classes + self.distance
 
     @torch.inference_mode()
     def probabilities(self, windows: Sequence[NDArray[Any]], places: Sequence[tuple[int, int]] = ()) -> Tensor:
@@ -79,7 +87,11 @@ class Network:
             # Class by class in memory: networks answer pixel by pixel, which makes the sums ten times as slow.
             probabilities = self.forward(turned, *context).float().contiguous()
             # In place: to ask the system for fresh memory costs more than the sums.
-            torch.softmax(probabilities, 1, out=probabilities)
+            if self.distance:
+                probabilities[:, : self.classes] = probabilities[:, : self.classes].softmax(1)
+                probabilities[:, self.classes :].sigmoid_()
+            else:
+                torch.softmax(probabilities, 1, out=probabilities)
             probabilities = torch.rot90(probabilities, -turns, (2, 3)) if turns else probabilities
             probabilities = probabilities.flip(3) if mirrored else probabilities
             total = probabilities if total is None else total.add_(probabilities)
@@ -111,17 +123,31 @@ def as_network(
     tta: str = "none",
     forward: Callable[[Tensor], Tensor] | None = None,
     prompts: NDArray[np.int64] | None = None,
+    distance: bool = False,
 ) -> Network:
-    """Return a Segmenter, on its device, as a Network; ``forward`` runs it by other means than torch eager."""
+    """Return a Segmenter, on its device, as a Network; ``forward`` runs it by other means than torch eager.
+
+    ``distance`` has its distance head answer too.
+    """
     device = next(segmenter.parameters()).device
     spec = segmenter.spec
 
     def eager(images: Tensor, prompt: Tensor | None = None) -> Tensor:
-        logits: Tensor = segmenter(images.contiguous(memory_format=torch.channels_last), prompt)
+        images = images.contiguous(memory_format=torch.channels_last)
+        if distance:
+            return logits_and_distance(segmenter, images)
+        logits: Tensor = segmenter(images, prompt)
         return logits
 
     sets = segmenter.class_sets
-    return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta, prompts, sets)
+    return Network(forward or eager, spec.bands, spec.classes, segmenter.tile, device, tta, prompts, sets, distance)
+
+
+def logits_and_distance(segmenter: Segmenter, images: Tensor) -> Tensor:
+    """Return ``(B, K + 1, H, W)``: logits, and behind them what the distance head says of images as they are."""
+    output = segmenter.network(images)
+    logits = segmenter(images) if segmenter.scales != (1.0,) else output.logits / segmenter.temperature
+    return torch.cat([logits, output.distance], 1)
 
 
 def load_on(model: Segmenter | Path | str, device: str, scales: Sequence[float] | None = None) -> Segmenter:
@@ -218,7 +244,7 @@ class RunPlan:
         channels, itemsize = raster.channels, raster.dtype.itemsize
         step = size if len(windows.lefts) == 1 else -(-(windows.lefts[-1]) // (len(windows.lefts) - 1))
         down = size if len(windows.tops) == 1 else -(-(windows.tops[-1]) // (len(windows.tops) - 1))
-        window = classes * size * size * 4
+        window = self.network.planes * size * size * 4
         images = self.batch * channels * size * size * 4
         cached = cache_bytes(raster, 0), cache_bytes(raster, step)
         fixed = 2 * images + (3 * self.batch + 3) * window + cached[0]
@@ -226,8 +252,8 @@ class RunPlan:
         block = raster.block[0] if raster.block[0] <= size else 0
         readers = reader_threads(self.options, raster)
         pixel = (channels * itemsize + 1) * (size + (size - down) + (2 + readers) * down + (1 + readers) * block)
-        waiting = classes * 4 * (size - down)
-        layer = 1 + self.options.with_confidence
+        waiting = self.network.planes * 4 * (size - down)
+        layer = 1 + self.options.with_confidence + self.network.distance
         if self.options.probabilities:
             layer += classes * (1 if self.options.probabilities == "uint8" else 4)
         layer += classes + 1 if self.options.class_sets is not None else 0

@@ -271,6 +271,7 @@ def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
         if options.objects:
             from geodistill.inference.objects.chosen import object_files
 
+            files.append(map_beside(path, "distance"))  # of a model with a distance head
             files += object_files(path, options.vector)
     if options.web_tiles is not None:
         from geodistill.inference.tile_set import tiles_beside

@@ -31,7 +31,7 @@ from geodistill.inference.checkpoint import (
     remove_work,
 )
 from geodistill.inference.geotiff import MapInfo, map_beside, write_map
-from geodistill.inference.network import RunPlan, cache_bytes
+from geodistill.inference.network import Network, RunPlan, cache_bytes
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.strips import Hole
@@ -54,6 +54,7 @@ class SceneMap:
         path: The map of classes.
         confidence: The map of the classes' probabilities, where asked for.
         probabilities: The map with one band per class, where asked for.
+        distance: How far inside its object a pixel lies, where objects are asked for and the model says so.
         class_sets: The map of the classes that each pixel may have, where asked for.
         stac: The STAC item, where asked for.
         vectors: The polygons, where asked for.
@@ -75,6 +76,7 @@ class SceneMap:
     confidence: Path | None = None
     probabilities: Path | None = None
     class_sets: Path | None = None
+    distance: Path | None = None
     stac: Path | None = None
     vectors: Path | None = None
     objects: Path | None = None
@@ -90,13 +92,16 @@ class SceneMap:
     error: GeodistillError | None = field(default=None, compare=False)
 
 
-def layers_of(options: PredictOptions, classes: int) -> tuple[Layer, ...]:
+def layers_of(options: PredictOptions, network: Network) -> tuple[Layer, ...]:
     """Return what is stored of a scene."""
+    classes = network.classes
     layers = [Layer("classes", 1, "uint8")]
     if options.with_confidence:
         layers.append(Layer("confidence", 1, "uint8"))
     if options.probabilities:
         layers.append(Layer("probabilities", classes, "uint8" if options.probabilities == "uint8" else "float32"))
+    if network.distance:
+        layers.append(Layer("distance", 1, "uint8"))
     if options.class_sets is not None:
         layers.append(Layer("class_sets", classes + 1, "uint8"))
     return tuple(layers)
@@ -128,10 +133,12 @@ def map_scene(
         from geodistill.inference.stac_item import require_pystac
 
         require_pystac()
-    layers = layers_of(options, plan.network.classes)
+    layers = layers_of(options, plan.network)
     about = identity(segmenter, plan, area)
     files = {layer.name: map_beside(path, layer.name) for layer in layers}
-    others = {layer: files.get(layer) for layer in ("confidence", "probabilities", "class_sets")}
+    others: dict[str, Any] = {
+        layer: files.get(layer) for layer in ("confidence", "probabilities", "class_sets", "distance")
+    }
     scene_map = SceneMap(raster.source, path, **others)
     if options.resume and (earlier := _finished_before(list(files.values()), run_of(about))) is not None:
         discard_work(path, about)
@@ -198,7 +205,7 @@ def segment_parts(plan: RunPlan, area: Area, parts: Sequence[PartFiles]) -> None
             if part.finished:
                 continue
             missing = replace(part.part, first_row=part.next_row)
-            left, right = edges_of(part.folder, plan.windows, part.part, plan.network.classes)
+            left, right = edges_of(part.folder, plan.windows, part.part, plan.network.planes)
             how = plan.options
             rows = stream(plan.network, area, plan.windows, how, batch=plan.batch, part=missing, left=left, right=right)
             # Closed first of all: its reading threads must have ended before the raster is closed.

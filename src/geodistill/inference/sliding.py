@@ -37,7 +37,7 @@ class SceneRows:
         row: The row of windows that finished them.
         first: Row of the scene they begin at.
         layers: ``(bands, rows, W)`` by name: ``classes`` uint8, 255 where not valid; where asked for ``confidence``
-            and ``class_sets`` uint8 and ``probabilities`` in the sample type asked for.
+            ``distance`` and ``class_sets`` uint8 and ``probabilities`` in the sample type asked for.
         valid: ``(rows, W)`` bool.
         windows: Windows that the network has seen for them.
         holes: What could not be read.
@@ -88,10 +88,10 @@ def stream(
     check_bands(area.raster, network.bands)
     part = part or Part.whole(windows)
     width = part.pixels(windows).width
-    blender = Blender(network.classes, windows, part, options.blend, network.device)
+    blender = Blender(network.planes, windows, part, options.blend, network.device)
     coverage = options.class_sets
     least = None if coverage is None else least_probability(network.class_sets, coverage)
-    reducer = RowReducer(network.classes, windows.size, width, options, network.device, least)
+    reducer = RowReducer(network.classes, windows.size, width, options, network.device, least, network.distance)
     first_row = windows.reaching(part.first_row)
     threads = reader_threads(options, area.raster)
     strips = read_strips(area, windows, part, first_row, threads=threads, keep_going=options.keep_going)
@@ -179,7 +179,8 @@ class _WindowRow:
 class RowReducer:
     """Collects a row of windows' finished pixels, on the device, as map values: at most ``size`` rows of a block.
 
-    ``least`` is the probability from which on a class is in a pixel's set, where sets are asked for.
+    ``least`` is the probability from which on a class is in a pixel's set, where sets are asked for; with ``distance``
+    a last plane is the distance head's.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class RowReducer:
         options: SlidingOptions,
         device: torch.device | str,
         least: float | None = None,
+        distance: bool = False,
     ) -> None:
         shape = (size, width)
         self._with_confidence, self._samples = options.with_confidence, options.probabilities
@@ -199,7 +201,8 @@ class RowReducer:
         kind = torch.uint8 if self._samples == "uint8" else torch.float32
         many = (classes, *shape) if self._samples else (0,)
         self._probabilities = torch.zeros(many, dtype=kind, device=device)
-        self._least = least
+        self._distance = torch.zeros(shape if distance else 0, dtype=torch.uint8, device=device)
+        self._with_distance, self._least = distance, least
         sets = (0,) if least is None else (classes + 1, *shape)
         self._sets = torch.zeros(sets, dtype=torch.uint8, device=device)
 
@@ -209,6 +212,9 @@ class RowReducer:
         rows = finished.shape[1]
         finished = finished[:, :, :columns]
         place = (slice(0, rows), slice(column, column + columns))
+        if self._with_distance:
+            self._distance[place] = as_steps(finished[-1])
+            finished = finished[:-1]
         classes, highest = most_probable(finished)
         self._classes[place] = classes
         if self._with_confidence:
@@ -227,6 +233,8 @@ class RowReducer:
         layers = {"classes": self._classes[None]}
         if self._with_confidence:
             layers["confidence"] = self._confidence[None]
+        if self._with_distance:
+            layers["distance"] = self._distance[None]
         if self._least is not None:
             layers["class_sets"] = self._sets
         if self._samples:

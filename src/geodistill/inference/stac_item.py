@@ -162,7 +162,7 @@ def _asset(layer: str, file: Path, legend: Legend) -> pystac.Asset:
     elif layer == "class_sets":
         extra["bands"] = [{"name": plain_name(name)} for name in ("classes in the set", *legend.names)]
     else:
-        names = legend.names if layer == "probabilities" else ("confidence",)
+        names = legend.names if layer == "probabilities" else (layer,)
         extra["bands"] = [{"name": plain_name(name), "description": f"0..1, or 0..{STEPS} as bytes"} for name in names]
     return pystac.Asset(str(file.absolute()), layer, None, pystac.MediaType.COG, ["data"], extra)
 

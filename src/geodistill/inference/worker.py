@@ -78,7 +78,7 @@ class Worker:
         with self.open(task.scene) as raster:
             segmenter, plan = self.plan(task, raster)
             area = area_of(raster, self.options.aoi, segmenter.tile)
-            layers = layers_of(plan.options, plan.network.classes)
+            layers = layers_of(plan.options, plan.network)
             computed = 0
             for part in plan.column_blocks(raster, task.rows):
                 with PartFiles(work_folder(task.path), plan.windows, part, layers) as files:
@@ -127,6 +127,8 @@ class Worker:
         options, area = as_begun(task.path, self.options), area_of(raster, self.options.aoi, self.segmenter.tile)
         if self.segmenter.runs_itself:
             options = run_by_itself(options)
+        elif options.objects and has_distance(self.segmenter):
+            options = run_with_distance(options)
         windows = area.windows(self.segmenter.tile, options.overlap)
         segmenter, prompts = self._at_place(area, windows)
         if prompts is not None:
@@ -166,7 +168,8 @@ def _settle(
     """Choose what the options leave open; with torch as it is there is nothing to measure."""
     plain = options.backend == "torch" and options.precision in ("auto", "fp32") and not options.compile
     if plain and options.batch != "auto":
-        network = as_network(segmenter, tta=options.tta, prompts=prompts)
+        distance = bool(options.objects) and has_distance(segmenter)
+        network = as_network(segmenter, tta=options.tta, prompts=prompts, distance=distance)
         return RunPlan(
             options, network, windows, fixed_batch(options, network.device), options.backend, options.precision
         )
@@ -185,6 +188,24 @@ def run_by_itself(options: PredictOptions) -> PredictOptions:
         asked = f"backend {options.backend}, precision {options.precision}, compile {options.compile}"
         raise RecipeError(f"an ONNX file as the model with {asked}", "ONNX Runtime in fp32, which runs it as it is")
     return replace(options, backend="torch", precision="fp32")
+
+
+def has_distance(segmenter: Segmenter) -> bool:
+    """Whether a model has a distance head."""
+    return bool(getattr(segmenter.network.network, "distance", False))
+
+
+def run_with_distance(options: PredictOptions) -> PredictOptions:
+    """Return the options for a model whose distance head is asked, which torch alone runs.
+
+    Raises:
+        RecipeError: Another backend or precision is asked for.
+    """
+    if options.backend not in ("auto", "torch") or options.precision not in ("auto", "fp32") or options.compile:
+        asked = f"backend {options.backend}, precision {options.precision}, compile {options.compile}"
+        raise RecipeError(f"objects by a distance head with {asked}", "torch in fp32, which runs it")
+    batch = None if options.batch == "auto" else options.batch
+    return replace(options, backend="torch", precision="fp32", batch=batch)
 
 
 @contextmanager

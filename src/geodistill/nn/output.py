@@ -19,11 +19,14 @@ class SegmentationOutput:
         logits: ``(B, K, H, W)`` float, at the size of the input image.
         aux: Auxiliary logits by name, ``(B, K, H', W')`` float at their own size; training only.
         features: Lists of feature maps by name, each ``(B, Ci, Hi, Wi)``, for losses on features; training only.
+        distance: ``(B, 1, H, W)`` float, before the sigmoid: how far inside its object a pixel lies; of a network with
+            a distance head.
     """
 
     logits: Tensor
     aux: dict[str, Tensor] = field(default_factory=dict)
     features: dict[str, list[Tensor]] = field(default_factory=dict)
+    distance: Tensor | None = None
 
 
 class Normalised(nn.Module):

@@ -66,7 +66,7 @@ def objects_of(
         return _whole(region, maps, classes, least)
     kinds, sure = maps.read(window)
     inside = _pixels_of(region, classes.table()[kinds], window)
-    labels, polygons = _outlined(region, classes, kinds, inside, sure, least)
+    labels, polygons = _outlined(region, classes, kinds, inside, (sure, maps.read_distance(window)), least)
     count = len(polygons)
     if not count:
         return []
@@ -89,13 +89,17 @@ def _outlined(
     classes: ObjectClasses,
     kinds: NDArray[np.uint8],
     inside: NDArray[np.bool_],
-    sure: NDArray[np.float32] | None,
+    beliefs: tuple[NDArray[np.float32] | None, NDArray[np.float32] | None],
     least: float,
 ) -> tuple[NDArray[np.int32], list[shapely.Polygon]]:
-    """Return the objects' numbers in the window, and their outlines in pixels of the map."""
+    """Return the objects' numbers in the window, and their outlines in pixels of the map.
+
+    ``beliefs`` are the network's, where there are some: confidence, and what its distance head says.
+    """
+    sure, distance = beliefs
     if classes.boundary is None:
         filled = fill_holes(inside, least) if region.polygon.interiors else inside
-        if is_single(shapely.Polygon(region.polygon.exterior), filled, sure):
+        if distance is None and is_single(shapely.Polygon(region.polygon.exterior), filled, sure):
             single = filled.astype(np.int32)
             if single.sum() < least:
                 return single, []
@@ -103,7 +107,7 @@ def _outlined(
                 return single, [shapely.normalize(region.polygon)]
             labels = single
         else:
-            labels = absorb(separate(filled, sure), least)
+            labels = absorb(separate(filled, sure, distance), least)
     else:
         labels = absorb(by_boundary(kinds, inside, classes.boundary), least)
     corner = np.array(region.polygon.bounds[:2])

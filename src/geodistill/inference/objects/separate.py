@@ -27,24 +27,34 @@ _SHORE = 0.7
 """Lowest level: about the height of a pixel at an object's edge."""
 
 
-def landscape(inside: NDArray[np.bool_], sure: NDArray[np.float32] | None) -> NDArray[np.float32]:
+def landscape(
+    inside: NDArray[np.bool_], sure: NDArray[np.float32] | None, distance: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Return how certainly a pixel is in the middle of an object: its distance to the edge times its confidence.
+
+    Where a distance head says how far inside its object a pixel lies, that times the largest distance of the region
+    takes the place of both: it knows of walls that neither the outline nor the confidence shows.
 
     Args:
         inside: ``(H, W)`` pixels of a region.
         sure: ``(H, W)`` their probability (0..1), or ``None``.
+        distance: ``(H, W)`` what the distance head says (0..1), or ``None``.
 
     Returns:
         ``(H, W)`` pixels, 0 outside. A neck between two objects is a saddle of it, and so is a wall that they share
         where the network was in doubt.
     """
     padded = np.pad(inside, 1).view(np.uint8)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    height = cv2.GaussianBlur(distance, (0, 0), _SMOOTH)[1:-1, 1:-1].astype(np.float32) * inside
+    to_edge = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    if distance is not None:
+        return cv2.GaussianBlur(distance, (0, 0), _SMOOTH).astype(np.float32) * to_edge.max() * inside
+    height = cv2.GaussianBlur(to_edge, (0, 0), _SMOOTH)[1:-1, 1:-1].astype(np.float32) * inside
     return height if sure is None else height * sure
 
 
-def separate(inside: NDArray[np.bool_], sure: NDArray[np.float32] | None = None) -> NDArray[np.int32]:
+def separate(
+    inside: NDArray[np.bool_], sure: NDArray[np.float32] | None = None, distance: NDArray[np.float32] | None = None
+) -> NDArray[np.int32]:
     r"""Number the objects of a region from 1, 0 outside.
 
     The landscape is flooded from its peaks down. Where two floods meet, the lower peak is an object of its own if it
@@ -56,7 +66,7 @@ def separate(inside: NDArray[np.bool_], sure: NDArray[np.float32] | None = None)
 
     What is left between objects at their meeting goes to the nearest.
     """
-    height = landscape(inside, sure)
+    height = landscape(inside, sure, distance)
     cores = np.zeros(inside.shape, np.int32)
     peaks = [0.0]
     closed = np.zeros(1, bool)  # which cores have met an object of their own right, and grow no more

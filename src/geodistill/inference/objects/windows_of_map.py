@@ -26,22 +26,25 @@ class MapWindows:
     Args:
         classes: The map.
         confidence: Its map of confidence, where there is one.
+        distance: Its map of a distance head, where there is one.
     """
 
-    def __init__(self, classes: Path, confidence: Path | None) -> None:
-        self._paths = (classes, confidence)
+    def __init__(self, classes: Path, confidence: Path | None, distance: Path | None = None) -> None:
+        self._paths, self._distance_path = (classes, confidence), distance
         self._recent: deque[tuple[int, MapStrip]] = deque(maxlen=_STRIPS)
 
     def __enter__(self) -> MapWindows:
         classes, confidence = self._paths
         self._classes = rasterio.open(classes)
         self._sure = None if confidence is None else rasterio.open(confidence)
+        self._distance = None if self._distance_path is None else rasterio.open(self._distance_path)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._classes.close()
-        if self._sure is not None:
-            self._sure.close()
+        for file in (self._sure, self._distance):
+            if file is not None:
+                file.close()
 
     def watch(self, strips: Iterator[MapStrip]) -> Iterator[MapStrip]:
         """Yield the strips of the map as they come, keeping the last ones."""
@@ -64,6 +67,20 @@ class MapWindows:
             return classes, None
         sure: NDArray[np.float32] = np.concatenate(bands).astype(np.float32) / np.float32(STEPS)
         return classes, sure
+
+    def read_distance(self, window: Window) -> NDArray[np.float32] | None:
+        """Return ``(H, W)`` what the distance head says of a part, 0..1; ``None`` without one.
+
+        Raises:
+            DataError: The map is truncated or corrupt.
+        """
+        if self._distance is None:
+            return None
+        try:
+            steps: NDArray[np.float32] = self._distance.read(1, window=window.to_rasterio()).astype(np.float32)
+        except RasterioError as error:
+            raise DataError(f"{self._distance_path} cannot be read ({error})", "maps as they were written") from error
+        return np.where(steps > STEPS, np.float32(0), steps / np.float32(STEPS))
 
     def _kept(self, window: Window) -> list[MapStrip]:
         if not self._recent or window.row < self._recent[0][0]:

@@ -56,15 +56,17 @@ def write_objects(
     squared: Sequence[str] = (),
     min_area: float = 0.0,
     confidence: Path | None = None,
+    distance: Path | None = None,
     path: Path | None = None,
 ) -> ObjectMap:
     """Write the objects of some classes of a map, each with its figures, in the map's CRS.
 
     Touching objects are separated: by the model's boundary class where its legend has one (`BOUNDARY_NAMES`), else by
-    `separate`. Each has ``id``, ``class``, ``name``, ``pixels``, ``area_m2``, ``perimeter_m`` (on the ground, see
-    `Ground`), ``confidence`` and ``confidence_min`` (mean and lowest probability; null without a map of it), and
-    ``status``, what became of its outline. Objects are ordered and numbered by their last rows. Memory grows with
-    the largest region, up to that of `MOST_PIXELS`, and not with the map.
+    `separate`, on what the model's distance head says where it has one. Each has ``id``, ``class``, ``name``,
+    ``pixels``, ``area_m2``, ``perimeter_m`` (on the ground, see `Ground`), ``confidence`` and ``confidence_min`` (mean
+    and lowest probability; null without a map of it), and ``status``, what became of its outline. Objects are ordered
+    and numbered by their last rows. Memory grows with the largest region, up to that of `MOST_PIXELS`, and not with the
+    map.
 
     Args:
         classes: The map of classes.
@@ -74,6 +76,7 @@ def write_objects(
         min_area: Smaller objects are left out, smaller parts join their neighbours, and smaller holes are filled:
             square metres, or pixels where the map is not georeferenced.
         confidence: The map of confidence.
+        distance: The map of the distance head.
         path: The file, by default ``map_objects.gpkg`` beside ``map.tif``.
 
     Raises:
@@ -89,7 +92,7 @@ def write_objects(
     table, counts = chosen.table(), {"objects": 0, "squared": 0}
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with MapWindows(classes, confidence) as maps:
+        with MapWindows(classes, confidence, distance) as maps:
             read = maps.watch(map_strips(classes, confidence, grid))
             strips = (MapStrip(table[strip.classes], strip.confidence) for strip in read)
             every = _every_object(trace_regions(strips), maps, chosen, ground, min_area)

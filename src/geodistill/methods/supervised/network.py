@@ -67,6 +67,7 @@ class SupervisedNetwork(nn.Module):
             segmentation-models-pytorch; ``upernet`` and ``fcn`` follow mmseg and take any encoder.
         encoder: See `SupervisedNetworkConfig`, as for its weights, ``frozen_encoder``, ``decoder_channels``, ``scale``.
         aux_head: An FCN head beside the decoder, on the last but one of the maps that the decoder reads.
+        distance: A distance head: one more channel of the decoder's last layer, see `distance_targets`.
         auxiliary: Build what only training needs: that head.
 
     Raises:
@@ -85,12 +86,13 @@ class SupervisedNetwork(nn.Module):
         decoder_channels: int | None = None,
         scale: float = 1.0,
         aux_head: bool = False,
+        distance: bool = False,
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
         if architecture not in get_args(Architecture):
             raise UnknownNameError("architecture", architecture, get_args(Architecture))
-        self.scale = checked_scale(scale)
+        self.scale, self.classes, self.distance = checked_scale(scale), classes, distance
         norms = wants_output_norms(encoder) and not frozen_encoder
         self.encoder = build_encoder(_dilated(encoder, architecture), channels, encoder_weights, output_norms=norms)
         self.frozen_encoder = frozen_encoder
@@ -102,7 +104,7 @@ class SupervisedNetwork(nn.Module):
         if self.encoder.isotropic and architecture in ("unet", "upernet", "segformer"):
             self.neck = MultiLevelNeck.doubling(maps)
             strides = tuple(4 << level for level in range(len(maps)))
-        self.decoder = _decoder(architecture, self.encoder, strides, classes, decoder_channels)
+        self.decoder = _decoder(architecture, self.encoder, strides, classes + distance, decoder_channels)
         read = maps if self.neck is None else [maps[-1]] * len(maps)
         self.aux_head = FCNHead(read[max(len(read) - 2, 0)], classes) if aux_head and auxiliary else None
 
@@ -114,7 +116,10 @@ class SupervisedNetwork(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> SegmentationOutput:
-        """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``; the auxiliary head's are ``aux["aux"]``."""
+        """``(B, C, H, W)`` normalised -> logits ``(B, K, H, W)``; the auxiliary head's are ``aux["aux"]``.
+
+        A distance head gives ``distance`` too.
+        """
         whole = image.shape[-2:]
         image = rescale(image, self.scale)
         height, width = image.shape[-2:]
@@ -126,10 +131,13 @@ class SupervisedNetwork(nn.Module):
         if self.neck is not None:
             maps = self.neck(maps)
         logits = self._to_image(self.decoder(maps, padded.shape[-2:]), padded, image, whole)
+        distance = None
+        if self.distance:
+            logits, distance = logits[:, : self.classes], logits[:, self.classes :]
         if self.aux_head is None:
-            return SegmentationOutput(logits)
+            return SegmentationOutput(logits, distance=distance)
         auxiliary = self._to_image(self.aux_head(maps[max(len(maps) - 2, 0)]), padded, image, whole)
-        return SegmentationOutput(logits, {"aux": auxiliary})
+        return SegmentationOutput(logits, {"aux": auxiliary}, distance=distance)
 
     def _to_image(self, logits: Tensor, padded: Tensor, image: Tensor, size: Sequence[int]) -> Tensor:
         """Bring logits to the padded image's size, cut the padding off, and bring them to the ``size`` asked for."""

@@ -14,11 +14,12 @@ from geodistill.errors import RecipeError
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
+from geodistill.nn.distance import distance_loss
 from geodistill.nn.imbalance import boundary_cross_entropy, count_class_weights, log_cosh_dice, lovasz, tversky
 from geodistill.nn.losses import cross_entropy, focal, soft_dice
 from geodistill.nn.output import SegmentationOutput
 
-WEIGHTS = {"ce": 1.0, "aux": 0.0}
+WEIGHTS = {"ce": 1.0, "aux": 0.0, "distance": 0.0}
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "focal": focal,
     "dice": soft_dice,
@@ -37,12 +38,13 @@ class SupervisedLossConfig(CommonLosses):
     Attributes:
         weights: Factor of each term: ``ce``, ``focal``, ``dice``, ``tversky``, ``lovasz``, ``log_cosh_dice``,
             ``boundary`` (the cross-entropy near boundaries), ``aux`` (of an auxiliary FCN head, which is built where
-            this is above 0; mmseg's recipes have 0.4), and any distillation term under a teacher.
+            this is above 0; mmseg's recipes have 0.4), ``distance`` (of a distance head, built likewise, by which
+            ``predict --objects`` tells touching objects apart), and any distillation term under a teacher.
         class_weights: Weight of each class in ``ce``: ``auto`` counts the manifest's training pixels; all alike where
             not given.
     """
 
-    weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    weights: dict[str, float] = field(default_factory=lambda: {"ce": 1.0, "aux": 0.0})
     class_weights: Literal["auto"] | None = None
 
 
@@ -73,11 +75,12 @@ class SupervisedObjective(Objective):
         self._used = [name for name, weight in weights.items() if weight != 0 and name in TERMS]
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Return ``ce``, the others, and ``aux``."""
+        """Return ``ce``, the others, and ``aux`` and ``distance``."""
         logits, mask = output.logits, batch["mask"]
         terms = {"ce": cross_entropy(logits, mask, class_weights=self._class_weights)}
         terms |= {name: TERMS[name](logits, mask) for name in self._used}
-        return terms | {name: cross_entropy(each, mask) for name, each in output.aux.items()}
+        terms |= {name: cross_entropy(each, mask) for name, each in output.aux.items()}
+        return terms if output.distance is None else terms | {"distance": distance_loss(output.distance, mask)}
 
 
 def _class_weights(recipe: SupervisedRecipe, context: BuildContext) -> tuple[Tensor | None, tuple[str, ...]]:
@@ -104,11 +107,14 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     """
     network, spec = recipe.network, context.spec
     weights = all_weights(WEIGHTS | dict.fromkeys(TERMS, 0.0), recipe.losses.weights)
-    if not weights["aux"]:
-        del weights["aux"]
+    for head in ("aux", "distance"):
+        if not weights[head]:
+            del weights[head]
     arguments = network_arguments(network, "scale")
     if network.scale != 1:
         arguments["scale"] = network.scale
+    if "distance" in weights:
+        arguments["distance"] = True
     module = SupervisedNetwork(
         spec.channels,
         spec.classes,

@@ -126,6 +126,6 @@ def test_the_command_line(
     ):
         assert main([*command, *wrong]) == 2
         assert says in capsys.readouterr().err
-    assert main([*command[:4], "tflite", *command[5:]]) == 2
-    expected = "expected one of hub, onnx, openvino, pt2, qgis, stac"
-    assert f"unknown value of --to 'tflite'; {expected}" in capsys.readouterr().err
+    assert main([*command[:4], "caffe", *command[5:]]) == 2
+    expected = "expected one of hub, onnx, openvino, pt2, qgis, stac, tflite"
+    assert f"unknown value of --to 'caffe'; {expected}" in capsys.readouterr().err

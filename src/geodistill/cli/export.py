@@ -23,7 +23,7 @@ def export_parser() -> VerbParser:
     parser = VerbParser(
         "export",
         "Write a Segmenter as an ONNX file, as one for the QGIS plug-in Deepness, as a program of torch.export, for "
-        "OpenVINO, as a STAC item with all it links, or as a directory for the Hub.",
+        "OpenVINO, for TensorFlow Lite, as a STAC item with all it links, or as a directory for the Hub.",
         "geodistill export runs/student --to onnx --out student.onnx",
         typed=["model"],
     )
@@ -32,8 +32,12 @@ def export_parser() -> VerbParser:
     add("--zone", "MetaSegNet only: the one climate zone to keep, such as Cfb", otherwise="all")
     add = parser.add_group("output")
     add("--to", "form", required=True, choices=EXPORTERS)
-    add("--out", "the file (onnx, qgis, pt2) or directory (openvino, stac, hub) to make", required=True)
-    add("--size", "onnx, pt2, openvino: side of the images in pixels, or any", otherwise="that of the training windows")
+    add("--out", "the file (onnx, qgis, pt2, tflite) or directory (openvino, stac, hub) to make", required=True)
+    add(
+        "--size",
+        "onnx, pt2, openvino, tflite: side of the images in pixels, or any",
+        otherwise="that of the training windows",
+    )
     add("--batch", "onnx: images per call, or any", default=str(default.batch))
     add("--opset", "onnx: version of the operators", type=int, default=default.opset)
     add("--resolution", "qgis: centimetres per pixel", type=float, otherwise="the model's own")
@@ -44,7 +48,7 @@ def export_parser() -> VerbParser:
     add("--int8", "onnx: also write an int8 file, calibrated on this manifest")
     drop = "onnx: percentage points of mIoU that the int8 file may lose; layers are left in float until it does not"
     add("--int8-drop", drop, type=float, default=default.int8_drop)
-    add("--check", "pt2, openvino: rasters or manifests on whose tiles it is compared with torch", nargs="+")
+    add("--check", "pt2, openvino, tflite: rasters or manifests on whose tiles it is compared with torch", nargs="+")
     add("--split", "onnx: split used to measure the accuracy drop", default=default.split, choices=SPLIT_NAMES)
     return parser
 

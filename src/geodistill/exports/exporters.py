@@ -75,6 +75,7 @@ EXPORTERS: dict[str, Exporter] = {
     "qgis": Exporter("geodistill.exports.qgis:export_qgis", ("resolution", "overlap")),
     "pt2": Exporter("geodistill.exports.pt2:export_pt2", ("size", "check"), suffix=".pt2"),
     "openvino": Exporter("geodistill.exports.openvino_model:export_openvino", ("size", "check"), is_folder=True),
+    "tflite": Exporter("geodistill.exports.tflite:export_tflite", ("size", "check"), suffix=".tflite"),
     "stac": Exporter("geodistill.exports.model_item:export_stac", ("scores",), is_folder=True),
     "hub": Exporter("geodistill.exports.hub:export_hub", ("licence", "scores"), is_folder=True),
 }

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import geodistill as gd
 from towns import write_town
+from where import ROOT
 
 SMALL = {
     "network.encoder": "test_resnet",
@@ -51,6 +53,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_fit("supervised-folder", root / "runs" / "student", data=manifest)
     shutil.copytree(root / "runs" / "student", root / "runs" / "other")
     return root
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_documents_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("town", "tile.tif", "city.tif"):
+        copy = shutil.copytree if (folder / name).is_dir() else shutil.copy
+        copy(folder / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    full, short = gd.fit, SMALL | {"network.encoder_weights": None}
+    monkeypatch.setattr(gd, "fit", lambda recipe, out, data: full(recipe, out, data=data, settings=short))
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/python.md")]
+    [readme], [same, more] = [re.findall(r"```python\n(.*?)```", page, re.DOTALL) for page in pages]
+    assert set(same.splitlines()) <= set(readme.splitlines())
+    found: dict[str, Any] = {}
+    exec(readme, found)
+    assert found["prediction"].legend.names == ("ground", "building")
+    assert Path("city_map.gpkg").is_file()
+    exec(more, found)
+    assert found["prediction"].classes.shape == (300, 400)
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def run_check(job: StageJob) -> StageResult:
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise DataError(
-            f"{len(errors)} errors in {manifest.path}, first {errors[0].line}",
+            f"{manifest.path} has {len(errors)} error{'s' if len(errors) > 1 else ''}, first: {errors[0].line}",
             "none",
             f"'geodistill data check {manifest.path}' names them all",
         )

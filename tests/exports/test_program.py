@@ -31,7 +31,7 @@ print(files["geodistill.json"] if isinstance(files["geodistill.json"], str) else
 def test_a_form_has_the_name_that_it_asks_for() -> None:
     names = {form: exporter.named("town", form) for form, exporter in EXPORTERS.items()}
     assert names == {
-        **{"onnx": "town.onnx", "qgis": "town_qgis.onnx", "pt2": "town.pt2"},
+        **{"onnx": "town.onnx", "qgis": "town_qgis.onnx", "pt2": "town.pt2", "tflite": "town.tflite"},
         **{form: form for form in ("openvino", "stac", "hub")},
     }
 

@@ -119,8 +119,8 @@ def _add_input(parser: VerbParser) -> None:
 
 
 def _add_output(parser: VerbParser) -> None:
+    from geodistill.description import COVERAGES
     from geodistill.inference.options import SAMPLES, SURENESS, TILE_SETS, PredictOptions
-    from geodistill.limits import COVERAGES
 
     add = parser.add_group("output")
     sureness = "what confidence is: the class's probability, how far it is above the next, or 1 less the entropy"

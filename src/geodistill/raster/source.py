@@ -267,8 +267,8 @@ def _sources_of(path: Path) -> list[tuple[str, Path]]:
 
 def _sources_in(text: str, base: Path) -> list[tuple[str, Path]]:
     # Names without the attribute are relative to the current folder; asking both places costs nothing.
-    found = dict.fromkeys(pair for one in {text, _COMMENT.sub("", text)} for pair in _SOURCE.findall(one))
-    names = [literal.strip() or unescape(plain.strip()) for literal, plain in found]
+    pairs = dict.fromkeys(pair for one in {text, _COMMENT.sub("", text)} for pair in _SOURCE.findall(one))
+    names = [literal.strip() or unescape(plain.strip()) for literal, plain in pairs]
     return [(name, base) for name in names if name]
 
 

@@ -47,7 +47,8 @@ def landscape(
     padded = np.pad(inside, 1).view(np.uint8)
     to_edge = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     if distance is not None:
-        return cv2.GaussianBlur(distance, (0, 0), _SMOOTH).astype(np.float32) * to_edge.max() * inside
+        apart: NDArray[np.float32] = cv2.GaussianBlur(distance, (0, 0), _SMOOTH).astype(np.float32) * inside
+        return apart * np.float32(to_edge.max())
     height = cv2.GaussianBlur(to_edge, (0, 0), _SMOOTH)[1:-1, 1:-1].astype(np.float32) * inside
     return height if sure is None else height * sure
 

@@ -13,6 +13,7 @@ from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.freezing import Freezing
 from geodistill.methods.schema import BuildContext, OptimizerConfig, Recipe
+from geodistill.nn.averaging import LastAverage
 from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method
@@ -56,6 +57,35 @@ def test_a_run_killed_with_averaged_weights_ends_with_the_bits_of_an_uninterrupt
     for name in ("unlabelled_pixels", "learnt_pixels", "confidence"):
         assert torch.equal(whole["objective"][name], run["objective"][name])
     assert whole["global_step"] == run["global_step"] == 8
+
+
+def test_the_mean_of_the_last_checkpoints_is_validated_and_the_same_after_an_interruption(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = replace(small.trainer, ema=None, average_last=2, accumulate=1, max_steps=6, save_every_steps=2)
+    small = replace(small, trainer=replace(trainer, val_every_steps=3))
+    fit(small, tmp_path / "whole")
+    update = LastAverage.update
+
+    def stopped(self: LastAverage, network: torch.nn.Module) -> None:
+        if int(self.updates) == 4:
+            raise InterruptedError
+        update(self, network)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LastAverage, "update", stopped)
+        with pytest.raises(InterruptedError):
+            fit(small, tmp_path / "run")
+    fit(small, tmp_path / "run")
+    states = [torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "run")]
+    for name, value in states[0]["state_dict"].items():
+        assert torch.equal(value, states[1]["state_dict"][name]), name
+    prefix = "averaged.network."
+    kept = states[0]["state_dict"]["averaged.checkpoints"]
+    floating = [k for k, v in states[0]["state_dict"].items() if k.startswith(prefix) and v.is_floating_point()]
+    mean = torch.cat([states[0]["state_dict"][name].flatten() for name in floating])
+    torch.testing.assert_close(mean, kept.mean(0))
+    assert "val/miou_ema" in (next((tmp_path / "whole/logs").rglob("metrics.csv"))).read_text()
 
 
 def test_rates_go_with_the_samples_of_a_step_of_several_batches(

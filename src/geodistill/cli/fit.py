@@ -25,6 +25,11 @@ def fit_parser() -> VerbParser:
     add("--config", shipped, metavar="RECIPE", otherwise=STUDENT)
     add = parser.add_group("output")
     add("--out", "directory of the run", otherwise="none, needed to train")
+    add(
+        "--find-rate",
+        "train no model: a short test of growing learning rates, which writes this picture, .png, and proposes a value",
+        metavar="PICTURE",
+    )
     add("--report", "also write a page about the run, .html, to this file")
     add.switch("--restart", "overwrite an existing run")
     add.switch("--verbose", "show library logs")
@@ -47,6 +52,12 @@ def fit(argv: Sequence[str]) -> None:
         import yaml
 
         print(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), end="")
+        return
+    if args.find_rate:
+        from geodistill.training.find_rate import find_rate
+
+        result = find_rate(recipe, args.find_rate, verbose=args.verbose)
+        print(result.line())
         return
     if not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from geodistill.cli import main
 from geodistill.errors import RecipeError, TrainingError
+from geodistill.methods.ktda.transfer import TransferTask
+from geodistill.methods.task import SegmentationTask
 from geodistill.training import batch_size, find_rate
 from geodistill.training.batch_size import largest_batch
 from geodistill.training.fit import fit
@@ -70,6 +74,31 @@ def test_the_largest_batch_is_the_last_power_of_two_that_fits(room: int, most: i
     assert len(tried) == len(set(tried))
     with pytest.raises(RecipeError, match="does not fit"):
         largest_batch(lambda count: False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_tried_is_a_step_of_all_that_the_run_trains(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"encoder": "test_resnet", "encoder_weights": None, "decode_from": "encoder", "decoder": "unet"}
+    recipe = load_recipe(
+        {
+            "method": "ktda",
+            "data": {"manifest": str(town), "crop": 32, "batch_size": "auto"},
+            "network": keys | {"decoder_channels": 16},
+            "teacher": {"encoder": "test_resnet", "weights": None},
+            "losses": {"phase": {"steps": 2}},
+        }
+    )
+    sizes: list[int] = []
+    for task in (TransferTask, SegmentationTask):
+        train = task.training_step
+
+        def watched(self: Any, batch: Any, index: int, train: Any = train) -> torch.Tensor:
+            sizes.append(len(batch["image"]))
+            return train(self, batch, index)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(task, "training_step", watched)
+    batch_size.one_step(recipe, torch.device("cpu"))(3)
+    assert sizes == [3, 3]
 
 
 def test_on_a_cpu_auto_is_the_default_and_a_run_that_goes_on_keeps_its_number(

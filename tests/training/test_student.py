@@ -69,12 +69,12 @@ def test_the_mean_of_the_last_checkpoints_is_validated_and_the_same_after_an_int
 
     def stopped(self: LastAverage, network: torch.nn.Module) -> None:
         if int(self.updates) == 4:
-            raise InterruptedError
+            raise EOFError
         update(self, network)
 
     with monkeypatch.context() as patch:
         patch.setattr(LastAverage, "update", stopped)
-        with pytest.raises(InterruptedError):
+        with pytest.raises(EOFError):
             fit(small, tmp_path / "run")
     fit(small, tmp_path / "run")
     states = [torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "run")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-from geodistill.cli.arguments import VerbParser, parse
+from geodistill.cli.arguments import VerbParser, parse, refuse_idle
 from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError, printable
 from geodistill.training.recipe import STUDENT
@@ -54,12 +54,8 @@ def fit(argv: Sequence[str]) -> None:
         print(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), end="")
         return
     if args.find_rate:
-        from geodistill.training.find_rate import find_rate
-
-        result = find_rate(recipe, args.find_rate, verbose=args.verbose)
-        print(result.line())
-        return
-    if not args.out:
+        refuse_idle(parser, args, ("--out", "--report", "--restart"), "with --find-rate")
+    elif not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
     if args.report:
         from geodistill.files import check_outputs, check_suffix
@@ -77,6 +73,11 @@ def fit(argv: Sequence[str]) -> None:
         recipe, lines = plan_student(recipe)
         for line in lines:
             rank_zero_only(print)(printable(line), file=sys.stderr)
+    if args.find_rate:
+        from geodistill.training.find_rate import find_rate
+
+        print(find_rate(recipe, args.find_rate, verbose=args.verbose).line())
+        return
     if recipe.trainer.devices > 1 or args.verbose:
         share_stderr()  # Lightning starts the other processes
     result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)

@@ -73,11 +73,11 @@ class QueryAttention(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the squared error of what the student's pixels gather, the mean over elements."""
         size = [min(length, self._side) for length in teacher.shape[-2:]]
-        own, keys = (
+        pixels, keys = (
             F.adaptive_avg_pool2d(maps.float(), size).flatten(2).transpose(1, 2) for maps in (student, teacher)
         )
-        attention = (self.queries(own) @ keys.transpose(1, 2)).softmax(-1)
-        return F.mse_loss(attention @ self.values(own), keys)
+        attention = (self.queries(pixels) @ keys.transpose(1, 2)).softmax(-1)
+        return F.mse_loss(attention @ self.values(pixels), keys)
 
 
 class FeatureTerms(nn.Module):

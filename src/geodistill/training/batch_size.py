@@ -41,12 +41,18 @@ def with_batch_size(recipe: Recipe, run: Path, restart: bool) -> Recipe:
     Raises:
         RecipeError: Not even two crops fit.
     """
+    if recipe.trainer.devices > 1:
+        raise RecipeError(
+            f"data.batch_size auto with trainer.devices {recipe.trainer.devices}", "a number, or one device"
+        )
     known = None if restart else _begun_with(run)
     on_gpu = torch.cuda.is_available() and recipe.trainer.accelerator in ("auto", "gpu", "cuda")
     if known is not None:
         chosen, why = known, "as this run began"
     elif on_gpu:
         chosen, why = largest_batch(_fits(recipe)), f"the most that fits into {MEMORY_SHARE:.0%} of the GPU's memory"
+        gc.collect()
+        torch.cuda.empty_cache()
     else:
         chosen, why = BATCH_SIZE, "the default on a CPU"
     rank_zero_only(print)(f"data.batch_size {chosen}: {why}", file=sys.stderr)
@@ -78,8 +84,27 @@ def _begun_with(run: Path) -> int | None:
 
 
 def _fits(recipe: Recipe) -> Callable[[int], bool]:
-    """Return what says whether a training step of so many crops fits, of the labels and of a phase before them."""
-    device, trainer = torch.device("cuda"), recipe.trainer
+    """Return what says whether a training step of so many crops fits into the GPU's free memory."""
+    step = one_step(recipe, torch.device("cuda"))
+    limit = MEMORY_SHARE * torch.cuda.mem_get_info()[0]
+
+    def fits(count: int) -> bool:
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            step(count)
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            gc.collect()
+            torch.cuda.empty_cache()
+        return torch.cuda.max_memory_allocated() <= limit
+
+    return fits
+
+
+def one_step(recipe: Recipe, device: torch.device) -> Callable[[int], None]:
+    """Return what trains one step of so many crops on a device, of the labels and of a phase before them."""
+    trainer = recipe.trainer
     lightning.seed_everything(trainer.seed, verbose=False)
     recipe = replace(recipe, data=replace(recipe.data, batch_size=LEAST, workers=0))
     data = open_data(recipe)
@@ -89,24 +114,15 @@ def _fits(recipe: Recipe) -> Callable[[int], bool]:
     method.objective.to(device)
     sample, precision = data.crops[0], choose_precision(trainer.precision, trainer.accelerator)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
-    limit = MEMORY_SHARE * torch.cuda.mem_get_info()[0]
 
-    def fits(count: int) -> bool:
-        torch.cuda.reset_peak_memory_stats()
+    def step(count: int) -> None:
         batch = collate([sample] * count)
         moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
-        try:
-            for part, optimizer in zip(tasks, optimizers, strict=True):
-                with nullcontext() if half is None else torch.autocast("cuda", half):
-                    loss = part.training_step(moved, 0)
-                loss.backward()
-                optimizer.step()
-                optimizer.zero_grad()
-        except torch.OutOfMemoryError:
-            return False
-        finally:
-            gc.collect()
-            torch.cuda.empty_cache()
-        return torch.cuda.max_memory_allocated() <= limit
+        for part, optimizer in zip(tasks, optimizers, strict=True):
+            with nullcontext() if half is None else torch.autocast(device.type, half):
+                loss = part.training_step(moved, 0)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
 
-    return fits
+    return step

@@ -23,8 +23,6 @@ from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 
 COMMON: dict[str, Any] = {
-    "method": "supervised",
-    "network": {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16},
     "data": {"crop": 64, "batch_size": 4, "workers": 0, "scale": [1.0, 1.0]},
     "optimizer": {"lr": 5.0e-3},
     "schedule": {"kind": "constant"},
@@ -39,23 +37,72 @@ SELF_TRAINING = {
     "losses.pseudo_confidence": 0.8,
 }
 FEW_CROPS = {"data.batch_size": 2, "data.crop": 32, "optimizer.lr": 2.0e-2}
+SUPERVISED = {"method": "supervised", "network.architecture": "unet", "network.encoder": "test_resnet"}
+VIT = {"network.encoder": "test_vit", "network.architecture": "upernet"}
+KTDA = {"method": "ktda", "network.encoder": "test_resnet", "network.encoder_weights": None, "network.decoder": "unet"}
+LABELS_ALONE = {
+    **KTDA,
+    "network.decode_from": "encoder",
+    **{f"losses.weights.{name}": 0.0 for name in ("kt_mse", "kt_kl", "aux")},
+}
+"""A student that learns from labels alone, in as many steps as transfer and labels have together."""
+
+TRANSFER = {**LABELS_ALONE, "losses.phase.lr": 1e-2, "losses.target_norm": "standardised", "optimizer.freeze": 1.0}
+
+
+def _term(name: str, **others: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arms of a transfer on one term, the encoder standing still behind it."""
+    weights = {"losses.phase.weights.kt_mse": 0.0, f"losses.phase.weights.{name}": 1.0}
+    return LABELS_ALONE, {**TRANSFER, **weights, **others}
+
+
 ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ema": (FEW_CROPS, {**FEW_CROPS, "trainer.ema": 0.97}),
     "class-weights": ({}, {"losses.class_weights": "auto"}),
     "self-training": ({"trainer.ema": 0.97}, SELF_TRAINING),
+    "average-last": (FEW_CROPS, {**FEW_CROPS, "trainer.average_last": 8, "trainer.save_every_steps": 4}),
+    "copypaste": ({}, {"data.mix": 0.8, "data.mix_kind": "copypaste"}),
+    "gsd": ({}, {"data.gsd": [1.0, 1.0]}),
+    "head-rates": (
+        {"network.frozen_encoder": True, "optimizer.lr": 1e-4},
+        {"network.frozen_encoder": True, "optimizer.lr": 1e-4, "network.head_rates": [1, 10, 100]},
+    ),
+    "lora": ({**VIT, "network.frozen_encoder": True}, {**VIT, "network.lora": 4}),
+    "transfer": _term("kt_mse"),
+    "cosine": _term("cosine"),
+    "relation": _term("relation"),
+    "query": _term("query"),
+    "masked": _term("masked"),
+    "phi-s": _term("kt_mse", **{"losses.target_norm": "phi_s"}),
+    "mixup": _term("kt_mse", **{"losses.phase.mixup": 0.5}),
 }
 """Keys of the arm without the mechanism and of the one with it."""
+
+PHASE_SHARE, TEACHER_STEPS = 0.6, 120
+"""Share of the steps that a transfer has, where the labels have the rest; steps of what a teacher has learnt before."""
 
 
 def run_arm(world: World, keys: dict[str, Any], folder: Path, seed: int, steps: int) -> tuple[float, float]:
     """Train an arm in a world; gives the test mIoU in 0..100 and the seconds."""
-    keys = {**keys, "data.manifest": world.manifest, "trainer.max_steps": steps, "trainer.seed": seed}
-    if "teacher.segmenter" in keys:
+    phase = round(PHASE_SHARE * steps) if "losses.phase.lr" in keys else 0
+    keys = {**({} if "method" in keys else SUPERVISED), "network.decoder_channels": 16, **keys}
+    keys |= {"data.manifest": world.manifest, "trainer.max_steps": steps - phase, "trainer.seed": seed}
+    if phase or "teacher.segmenter" in keys:
         keys["data.unlabelled"] = world.unlabelled
+    if phase:
+        keys["losses.phase.steps"] = phase
     started = time.monotonic()
     fit(load_recipe(COMMON, keys), folder)
     seconds = time.monotonic() - started
     return 100 * float(evaluate(folder, world.manifest).miou), seconds
+
+
+def teach(mechanism: str, source: Path, folder: Path, seed: int) -> dict[str, Any]:
+    """Train what both arms have at hand, a teacher or an encoder's first weights; gives the keys that name it."""
+    keys = {**SUPERVISED, **(VIT if mechanism == "lora" else {}), "network.decoder_channels": 16}
+    keys |= {"data.manifest": source, "trainer.max_steps": TEACHER_STEPS, "trainer.seed": seed}
+    fit(load_recipe(COMMON, keys), folder)
+    return {"network.encoder_weights": str(folder)} if mechanism == "lora" else {"teacher.segmenter": str(folder)}
 
 
 def compare(mechanism: str, seed: int, steps: int) -> tuple[float, float]:
@@ -63,8 +110,9 @@ def compare(mechanism: str, seed: int, steps: int) -> tuple[float, float]:
     scores = []
     with tempfile.TemporaryDirectory() as name:
         world = write_world(mechanism, Path(name), seed)
+        learnt = {} if world.source is None else teach(mechanism, world.source, Path(name) / "teacher", seed)
         for index, keys in enumerate(ARMS[mechanism]):
-            miou, seconds = run_arm(world, keys, Path(name) / f"run{index}", seed, steps)
+            miou, seconds = run_arm(world, {**keys, **learnt}, Path(name) / f"run{index}", seed, steps)
             result = {"mechanism": mechanism, "with": bool(index), "seed": seed, "steps": steps}
             print(json.dumps(result | {"miou": round(miou, 2), "seconds": round(seconds, 1)}), flush=True)
             scores.append(miou)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from geodistill.segmenter import Segmenter
+from geodistill.synthetic.controls import write_world
+from geodistill.training.batch_size import with_batch_size
+from geodistill.training.recipe import load_recipe
 from tiny import tiny_spec
 
 pytestmark = [
@@ -35,3 +40,11 @@ def test_a_processor_and_a_gpu_give_the_same_logits() -> None:
     images = torch.rand(2, 3, 64, 64)
     on_processor = segmenter(images)
     torch.testing.assert_close(segmenter.cuda()(images.cuda()).cpu(), on_processor, rtol=1e-3, atol=1e-3)
+
+
+def test_the_batch_size_that_fits_is_tried_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = write_world("ema", tmp_path, 0, train=2, test=1)
+    keys = {"method": "supervised", "network": UNET, "data": {"manifest": str(world.manifest), "batch_size": "auto"}}
+    recipe = with_batch_size(load_recipe(keys | {"trainer": {"max_steps": 1}}), tmp_path / "run", restart=False)
+    assert recipe.data.samples >= 8
+    assert f"data.batch_size {recipe.data.batch_size}: the most that fits" in capsys.readouterr().err

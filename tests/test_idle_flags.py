@@ -37,6 +37,7 @@ LABEL = ["--images", "i", "--boxes", "b.json", "--format", "coco"]
         (["label", "ablate", *LABEL, "--gpus", "1"], "--gpus without --engine ray"),
         (["compare", "a", "--split", "val"], "--split without --manifest"),
         (["prompts", "--zone", "Cfb", "--llm-model", "m", "--yes"], "--llm-model and --yes without --llm"),
+        (["fit", "--find-rate", "r.png", "--out", "o", "--restart"], "--out and --restart with --find-rate"),
         (["prompts", "--zone", "Cfb", "--seasons"], "--seasons without --manifest"),
     ],
 )

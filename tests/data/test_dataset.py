@@ -110,6 +110,21 @@ class TestRandomCrops:
         assert spans[1.0] == pytest.approx(19, abs=1.5)
         assert spans[2.0] == pytest.approx(9.5, abs=1.5)
 
+    def test_crops_are_brought_to_a_range_of_ground_sampling_distances(self, places: Manifest) -> None:
+        known = replace(places, entries=tuple(replace(row, gsd=0.5) for row in places.entries))
+        for gsd, span in ((1.0, 39), (0.5, 19), (0.25, 9.5)):
+            crops = RandomCrops(known, "train", 20, Augmentation(gsd=(gsd, gsd)))
+            image = crops[1]["image"][0]
+            assert float(image.max() - image.min()) / SIDE == pytest.approx(span, abs=1.5)
+        rng = np.random.default_rng(0)
+        augmentation = Augmentation((3.0, 3.0), gsd=(0.25, 1.0))
+        zooms = [augmentation.zoom(rng, places.entries[0].window, 0.5) for _ in range(200)]
+        assert 0.5 <= min(zooms) < 0.55
+        assert 1.8 < max(zooms) <= 2
+        assert augmentation.zoom(rng, places.entries[0].window, None) == pytest.approx(3)
+        with pytest.raises(RecipeError, match=r"data\.gsd .* of unknown ones"):
+            RandomCrops(places, "train", 20, augmentation)
+
     def test_images_smaller_than_the_crop_are_padded(self, places: Manifest) -> None:
         sample = RandomCrops(places, "train", 100)[0]
         assert int(sample["valid"].sum()) == SIDE * SIDE

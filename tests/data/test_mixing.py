@@ -64,3 +64,23 @@ def test_not_every_pixel_is_pasted_that_is_not_valid_and_none_at_probability_zer
     assert Mixing(0.0)(batch) is batch
     with pytest.raises(RecipeError, match=r"data\.mix 2"):
         DataConfig(mix=2.0).check_values()
+
+
+def test_copypaste_pastes_half_of_the_objects_whole_and_never_the_most_frequent_class() -> None:
+    torch.manual_seed(0)
+    count, size = 2, 24
+    mask = torch.zeros(count, size, size, dtype=torch.int64)
+    for position, (row, col) in enumerate([(1, 1), (1, 12), (12, 1), (12, 12)]):
+        mask[:, row : row + 5, col : col + 5] = 1 + position % 2  # two objects of each of two classes
+    keys = [str(i) for i in range(count)]
+    valid = torch.ones(count, size, size, dtype=torch.bool)
+    number = torch.arange(count).float()[:, None, None, None]
+    batch = Batch(image=number.expand(count, 3, size, size), mask=mask, valid=valid, key=keys, source=keys)
+    batch["mask"][0] = 0
+    mixed = Mixing(1.0, "copypaste")(batch)
+    pasted = mixed["image"][0, 0] == 1
+    assert int(pasted.sum()) == 2 * 25
+    assert torch.equal(mixed["mask"][0], torch.where(pasted, mask[1], 0))
+    for row, col in ((1, 1), (1, 12), (12, 1), (12, 12)):
+        assert int(pasted[row : row + 5, col : col + 5].sum()) in (0, 25)
+    assert torch.equal(mixed["image"][1, 0], torch.ones(size, size))  # its neighbour has no object

@@ -181,7 +181,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn_under_any_target(no
     objective, data = method.objective, batch()
     assert isinstance(objective, KtdaObjective)
     targets = objective.targets(data)
-    terms = objective.transfer_terms(targets, targets)
+    terms = objective.transfer_terms(*objective.matched(targets, targets))
     assert terms["kt_mse"].item() == pytest.approx(0.0, abs=1e-9)
     assert terms["kt_kl"].item() == pytest.approx(0.0, abs=1e-6)
 
@@ -192,7 +192,7 @@ def test_standardised_targets_have_the_size_of_one_whatever_the_teachers() -> No
     assert isinstance(objective, KtdaObjective)
     targets = [1000 * t + 500 for t in objective.targets(data)]
     zeros = [torch.zeros_like(t) for t in targets]
-    assert objective.transfer_terms(zeros, targets)["kt_mse"].item() == pytest.approx(1.0, rel=1e-3)
+    assert objective.transfer_terms(*objective.matched(zeros, targets))["kt_mse"].item() == pytest.approx(1.0, rel=1e-3)
 
 
 def test_unlabelled_images_serve_the_transfer_alone() -> None:

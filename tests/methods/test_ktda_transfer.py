@@ -9,9 +9,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from built import build_ktda
-from geodistill.errors import TrainingError
+from geodistill.errors import RecipeError, TrainingError, UnknownNameError
 from geodistill.methods.ktda.network import KtdaNetworkConfig
 from geodistill.methods.ktda.training import KtdaLossConfig, KtdaObjective, TransferPhase
+from geodistill.methods.ktda.transfer import mix_up
 from geodistill.methods.method import Method
 from geodistill.methods.teacher import TeacherConfig
 from geodistill.nn.losses import explained_variance
@@ -20,10 +21,17 @@ from geodistill.spec import Legend, Spec
 SPEC = Spec(Legend(("a", "b")), ("r", "g", "b"), (120.0,) * 3, (60.0,) * 3)
 
 
-def build(steps: int, forced: float = 0.5, align: Any = "none", teacher: str = "test_efficientnet") -> Method:
+def build(
+    steps: int,
+    forced: float = 0.5,
+    align: Any = "none",
+    teacher: str = "test_efficientnet",
+    norm: Any = "standardised",
+    **phase: Any,
+) -> Method:
     torch.manual_seed(0)
     network = KtdaNetworkConfig("test_efficientnet", None, "encoder", align, decoder="unet", decoder_channels=16)
-    losses = KtdaLossConfig({"kt_mse": 0.0, "kt_kl": 0.0}, "standardised", phase=TransferPhase(steps, 2e-2, forced))
+    losses = KtdaLossConfig({"kt_mse": 0.0, "kt_kl": 0.0}, norm, phase=TransferPhase(steps, 2e-2, forced, **phase))
     return build_ktda(SPEC, network, TeacherConfig(teacher, None), losses)
 
 
@@ -110,3 +118,49 @@ def test_a_term_that_is_not_finite_names_itself_and_the_samples(tmp_path: Path) 
         next(method.network.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"kt_mse.*step 0 on x, x"):
         train(method, batches(1), tmp_path)
+
+
+ALL = {"kt_mse": 0.5, "cosine": 1.0, "relation": 0.5, "query": 0.5, "masked": 0.5}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("term", ["cosine", "relation", "query", "masked"])
+def test_each_term_alone_falls_by_training_on_it(term: str, tmp_path: Path) -> None:
+    method, data = build(4, 0.0, "conv", norm="phi_s", weights={"kt_mse": 0.0, term: 1.0}), batches(1) * 4
+    losses: list[float] = []
+    phase: Any = method.phase
+    phase.on_train_batch_end = lambda outputs, batch, index: losses.append(float(outputs["loss"]))
+    train(method, data, tmp_path)
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_all_terms_go_together_with_mixup_and_their_own_weights_are_trained(tmp_path: Path) -> None:
+    method = build(2, 0.0, norm="phi_s", weights=ALL, mixup=1.0, hidden=0.25)
+    phase: Any = method.phase
+    before = {name: value.clone() for name, value in phase.more.state_dict().items()}
+    trainer = train(method, batches(2), tmp_path)
+    assert {f"transfer/{name}" for name in ALL} <= set(trainer.callback_metrics)
+    assert before
+    assert not any(torch.equal(before[name], value) for name, value in phase.more.state_dict().items())
+
+
+def test_mixup_blends_each_image_with_the_one_before_it_and_what_the_teacher_sees_alike() -> None:
+    torch.manual_seed(0)
+    batch = batches(1)[0] | {"plain": batches(1)[0]["image"].clone()}
+    mixed = mix_up(batch, 1.0)
+    for index in range(4):
+        own, other = batch["image"][index], batch["image"][index - 1]
+        factor = ((mixed["image"][index] - other) / (own - other)).median()
+        assert 0 < float(factor) < 1
+        torch.testing.assert_close(mixed["image"][index], factor * own + (1 - factor) * other, rtol=1e-3, atol=1e-2)
+    assert torch.equal(mixed["plain"], mixed["image"])
+    assert mix_up(batch, 0.0) is batch
+
+
+def test_unknown_terms_and_shares_out_of_range_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="cosin"):
+        build(1, weights={"cosin": 1.0})
+    with pytest.raises(RecipeError, match="mixup 2"):
+        build(1, mixup=2.0)

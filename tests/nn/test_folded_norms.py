@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from geodistill.nn.averaging import AveragedNetwork
+from geodistill.nn.averaging import ExponentialAverage
 from geodistill.nn.encoders import Encoder, build_encoder, is_folded, unfold_norms
 
 
@@ -96,7 +96,7 @@ def test_an_encoder_unfolds_with_its_first_training_image_and_its_average_follow
 
     encoder = build_encoder("test_resnet", 3, weights).eval()
     before = maps(encoder)
-    averaged = AveragedNetwork(encoder, 0.9)
+    averaged = ExponentialAverage(encoder, 0.9)
     with torch.no_grad():
         encoder.train()(image)
     for module in encoder.modules():

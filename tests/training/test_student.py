@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.freezing import Freezing
 from geodistill.methods.schema import BuildContext, OptimizerConfig, Recipe
+from geodistill.nn.averaging import LastAverage
 from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import Segmenter
 from geodistill.training.build import build_method
@@ -48,6 +50,7 @@ def test_a_run_killed_with_averaged_weights_ends_with_the_bits_of_an_uninterrupt
     shown = capsys.readouterr().err
     assert "class weights: ground " in shown
     assert "pixels without labels: " in shown
+    assert "on the validation images the teacher was sure of " in shown
     assert fit_killed(small, tmp_path / "run", 1, "after")  # at step 3, between two batches of none
     fit(small, tmp_path / "run")
     whole, run = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "run"))
@@ -57,6 +60,36 @@ def test_a_run_killed_with_averaged_weights_ends_with_the_bits_of_an_uninterrupt
     for name in ("unlabelled_pixels", "learnt_pixels", "confidence"):
         assert torch.equal(whole["objective"][name], run["objective"][name])
     assert whole["global_step"] == run["global_step"] == 8
+
+
+@pytest.mark.slow
+def test_the_mean_of_the_last_checkpoints_is_validated_and_the_same_after_an_interruption(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = replace(small.trainer, ema=None, average_last=2, accumulate=1, max_steps=6, save_every_steps=2)
+    small = replace(small, trainer=replace(trainer, val_every_steps=3))
+    fit(small, tmp_path / "whole")
+    update = LastAverage.update
+
+    def stopped(self: LastAverage, network: torch.nn.Module) -> None:
+        if int(self.updates) == 4:
+            raise EOFError
+        update(self, network)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LastAverage, "update", stopped)
+        with pytest.raises(EOFError):
+            fit(small, tmp_path / "run")
+    fit(small, tmp_path / "run")
+    states = [torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "run")]
+    for name, value in states[0]["state_dict"].items():
+        assert torch.equal(value, states[1]["state_dict"][name]), name
+    prefix = "averaged.network."
+    kept = states[0]["state_dict"]["averaged.checkpoints"]
+    floating = [k for k, v in states[0]["state_dict"].items() if k.startswith(prefix) and v.is_floating_point()]
+    mean = torch.cat([states[0]["state_dict"][name].flatten() for name in floating])
+    torch.testing.assert_close(mean, kept.mean(0))
+    assert "val/miou_ema" in (next((tmp_path / "whole/logs").rglob("metrics.csv"))).read_text()
 
 
 @pytest.mark.slow
@@ -183,6 +216,25 @@ def test_the_account_of_self_training_is_of_the_sure_pixels_of_images_without_la
     output = SegmentationOutput(torch.zeros(2, 2, 32, 32))
     terms = method.objective(output, prepared, 0)
     assert terms["pseudo"].item() == pytest.approx(np.log(2) * sure.sum() / valid.sum(), rel=1e-4)
+
+
+def test_the_teacher_is_compared_with_labels_that_nothing_learns_from(small: Recipe) -> None:
+    recipe = replace(small, losses=replace(small.losses, pseudo_confidence=0.8))
+    data = DataModule(recipe.data)
+    objective: Any = build_method(recipe, BuildContext(data.spec, class_pixels=(3, 1))).objective
+    batch = next(iter(data.val_dataloader()))
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(len(batch["key"]), 2, 32, 32, generator=generator)
+    network = torch.nn.Identity()
+    network.forward = lambda image: type("Output", (), {"logits": logits})  # type: ignore[assignment, method-assign]
+    objective._teacher.follow(network)
+    objective.check(batch)
+    chances, mask = logits.softmax(1).numpy(), batch["mask"].numpy()
+    sure = (mask != 255) & (chances.max(1) >= 0.8)
+    right = sure & (chances.argmax(1) == mask)
+    assert objective.held_pixels.tolist() == [(mask != 255).sum(), sure.sum(), right.sum()]
+    objective.unlabelled_pixels += 1
+    assert objective.lines()[-1].endswith(f"right on {100 * right.sum() / sure.sum():.1f} % of those")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from geodistill.cli import share_stderr
-from geodistill.cli.arguments import VerbParser, parse
+from geodistill.cli.arguments import VerbParser, parse, refuse_idle
 from geodistill.errors import RecipeError, printable
 from geodistill.training.recipe import STUDENT
 
@@ -25,6 +25,11 @@ def fit_parser() -> VerbParser:
     add("--config", shipped, metavar="RECIPE", otherwise=STUDENT)
     add = parser.add_group("output")
     add("--out", "directory of the run", otherwise="none, needed to train")
+    add(
+        "--find-rate",
+        "train no model: a short test of growing learning rates, which writes this picture, .png, and proposes a value",
+        metavar="PICTURE",
+    )
     add("--report", "also write a page about the run, .html, to this file")
     add.switch("--restart", "overwrite an existing run")
     add.switch("--verbose", "show library logs")
@@ -48,7 +53,9 @@ def fit(argv: Sequence[str]) -> None:
 
         print(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), end="")
         return
-    if not args.out:
+    if args.find_rate:
+        refuse_idle(parser, args, ("--out", "--report", "--restart"), "with --find-rate")
+    elif not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
     if args.report:
         from geodistill.files import check_outputs, check_suffix
@@ -66,6 +73,11 @@ def fit(argv: Sequence[str]) -> None:
         recipe, lines = plan_student(recipe)
         for line in lines:
             rank_zero_only(print)(printable(line), file=sys.stderr)
+    if args.find_rate:
+        from geodistill.training.find_rate import find_rate
+
+        print(find_rate(recipe, args.find_rate, verbose=args.verbose).line())
+        return
     if recipe.trainer.devices > 1 or args.verbose:
         share_stderr()  # Lightning starts the other processes
     result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)

@@ -55,10 +55,13 @@ class Augmentation:
     crop_tries: int = 10
     resize: int | None = None
     rare_classes: float = 0.0
+    gsd: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise RecipeError(f"data.scale {list(self.scale)}", "smallest and largest zoom, above 0")
+        if self.gsd is not None and not (0 < self.gsd[0] <= self.gsd[1] and self.resize is None):
+            raise RecipeError(f"data.gsd {list(self.gsd)}", "smallest and largest, above 0, and no data.resize")
         for name, value, top in (
             ("brightness", self.brightness, np.inf),
             ("contrast", self.contrast, 1),
@@ -79,11 +82,17 @@ class Augmentation:
                 "a share above 0 up to 1, and at least 1",
             )
 
-    def zoom(self, rng: np.random.Generator, image: Window) -> float:
-        """Draw a zoom, log-uniform over the range, beside that which brings an image to its size."""
+    def zoom(self, rng: np.random.Generator, image: Window, gsd: float | None = None) -> float:
+        """Draw a zoom, log-uniform over the range, beside that which brings an image to its size.
+
+        Where the range is one of ground sampling distances, it is the image's own ``gsd``, in metres per pixel, over
+        the one drawn.
+        """
         size = enlargement(image, self.resize)
         if self.scale_share < 1 and rng.random() >= self.scale_share:
             return size
+        if self.gsd is not None and gsd is not None:
+            return gsd / float(np.exp(rng.uniform(*np.log(self.gsd))))
         return size * float(np.exp(rng.uniform(*np.log(self.scale))))
 
     @property

@@ -12,7 +12,9 @@ from geodistill.data.augment import Augmentation
 from geodistill.errors import RecipeError, UnknownNameError
 
 Choice = Literal["classes", "random", "place"]
-MixKind = Literal["classmix", "cutmix"]
+BATCH_SIZE = 8
+
+MixKind = Literal["classmix", "cutmix", "copypaste"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -29,7 +31,7 @@ class DataConfig:
         unlabelled_from: Share of the steps on labels before any are drawn: a teacher that learns along, as in
             self-training, must know the classes first.
         crop: Side of training crops and validation tiles in pixels.
-        batch_size: Crops in a step of one process.
+        batch_size: Crops in a step of one process; ``auto``: as many as fit into the GPU's memory, 8 on a CPU.
         workers: Processes that read; 0 reads in the training process.
         seed: Seed of the crops; the trainer's seed where not given.
         fraction: Share of the labelled training windows that are used, such as 0.05; a window is a part of an image of
@@ -39,6 +41,8 @@ class DataConfig:
         resize: Pixels that the longer side of every image, small or large, is brought to before crops are taken; images
             keep their own size where not given.
         scale: Smallest and largest zoom; 2 reads half the crop's side and enlarges it.
+        gsd: Smallest and largest ground sampling distance, in metres per pixel, that crops are brought to, in place of
+            `scale`; images whose own is not known keep to `scale`.
         scale_share: Share of the crops that are zoomed at all.
         flips: Mirror half of the crops left to right.
         vertical_flips: Mirror half of the crops top to bottom; where crops are turned, `flips` alone gives every view.
@@ -60,7 +64,7 @@ class DataConfig:
         rare_classes: Share of the draws that are for one class, mostly a rare one, and are drawn again until they
             hold it.
         mix: Probability that a crop gets a part of another one of its batch, with labels.
-        mix_kind: What that part is: half of the other's classes, or a rectangle.
+        mix_kind: What that part is: half of the other's classes, a rectangle, or half of its objects.
         without_replacement: Draw each image once, large ones once for every crop that covers them, before any is drawn
             again, as loaders with epochs do; each draw is independent where not.
         statistics: What the network's input is normalised by: ``encoder`` (what its weights, or those of ``init``, were
@@ -77,13 +81,14 @@ class DataConfig:
     unlabelled_share: float = 0.5
     unlabelled_from: float = 0.0
     crop: int = 256
-    batch_size: int = 8
+    batch_size: int | Literal["auto"] = BATCH_SIZE
     workers: int = 2
     seed: int | None = None
     fraction: float | None = None
     fraction_choice: Choice = "classes"
     resize: int | None = None
     scale: tuple[float, float] = (0.5, 2.0)
+    gsd: tuple[float, float] | None = None
     scale_share: float = 1.0
     flips: bool = True
     vertical_flips: bool = False
@@ -117,6 +122,11 @@ class DataConfig:
         return Augmentation(**{each.name: getattr(self, each.name) for each in fields(Augmentation)})
 
     @property
+    def samples(self) -> int:
+        """Crops in a step of one process; the default while nothing was chosen for ``auto``."""
+        return BATCH_SIZE if self.batch_size == "auto" else self.batch_size
+
+    @property
     def worker_cache_mb(self) -> int:
         """Memory of each worker for decoded images, in MiB."""
         return self.cache_mb // max(self.workers, 1) if self.cache else 0
@@ -141,7 +151,7 @@ class DataConfig:
         Raises:
             RecipeError: A field is out of its range.
         """
-        for name, value, least in (("crop", self.crop, 1), ("batch_size", self.batch_size, 1),
+        for name, value, least in (("crop", self.crop, 1), ("batch_size", self.samples, 1),
                                    ("workers", self.workers, 0), ("cache_mb", self.cache_mb, 0),
                                    ("seed", self.seed or 0, 0)):  # fmt: skip
             if value < least:

@@ -101,7 +101,7 @@ class DataSource:
             files.update(f"{row.window} {_fingerprint(row.image)} {row.mask and _fingerprint(row.mask)}\n".encode())
         moves = ["crop", "scale", "scale_share", "flips", "turns", "mosaic", "max_class_ratio", "crop_tries"]
         # Caches of runs without these stay good.
-        moves += [key for key in ("vertical_flips", "rare_classes", "resize") if getattr(self._config, key)]
+        moves += [key for key in ("vertical_flips", "rare_classes", "resize", "gsd") if getattr(self._config, key)]
         return {
             "files": files.hexdigest(),
             "legend": self.spec.legend.to_dict(),

@@ -84,7 +84,7 @@ class DataModule(lightning.LightningDataModule):
         self._images = {name: len(source.manifest.rows("train")) for name, source in self._sources.items()}
         if others:
             self._mix()
-        self.parts = split_batch(config.batch_size * processes, self._images, processes)
+        self.parts = split_batch(config.samples * processes, self._images, processes)
         self._labels = labels
         self._start_step, self._draws = start_step, [0] * len(self._sources)
         self._first_step: int | None = None
@@ -194,7 +194,7 @@ class DataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Return the endless loader of training batches, from the next draws on."""
         rank, world = self._rank_and_world
-        self.parts = split_batch(self.config.batch_size * world, self._images, world)
+        self.parts = split_batch(self.config.samples * world, self._images, world)
         if self._start_step and not any(self._draws):
             self._draws = [self._start_step * part for part in self.parts.values()]
         self._first_step = 0 if self.trainer is None else self.trainer.global_step
@@ -220,7 +220,7 @@ class DataModule(lightning.LightningDataModule):
         tiles = source.tiles(padded_to=world)
         samples = tiles if position is None else OneSet(tiles, position)
         part = Subset(samples, range(rank, len(tiles), world))
-        return DataLoader(part, batch_size=self.config.batch_size, **self._loading())
+        return DataLoader(part, batch_size=self.config.samples, **self._loading())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the draws after the last finished step, for Lightning's checkpoints."""

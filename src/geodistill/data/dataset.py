@@ -92,6 +92,8 @@ class RandomCrops(Dataset[Sample]):
         self._rare = rare_classes(manifest, split) if self._augmentation.rare_classes else None
         if self._augmentation.photometric:
             self._photometric = Photometric(require_statistics(manifest), self._augmentation)
+        if (gsd := self._augmentation.gsd) and all(row.gsd is None for row in manifest.some_rows(split)):
+            raise RecipeError(f"data.gsd {list(gsd)} with images of unknown ones", "georeferenced images", "data.scale")
         resize = self._augmentation.resize
         self._pools = [_Pool(manifest.some_rows(split), resize)]
         if unlabelled:
@@ -167,7 +169,7 @@ class RandomCrops(Dataset[Sample]):
             rare = int(np.searchsorted(self._rare, rng.random(), side="right"))
         for _ in range(self._augmentation.crop_tries):
             row = fixed or pool.choose(rng)
-            zoom = self._augmentation.zoom(rng, row.window)
+            zoom = self._augmentation.zoom(rng, row.window, row.gsd)
             window = _random_window(rng, row.window, max(round(height / zoom), 1), max(round(width / zoom), 1))
             patch = self._reader.read(row, window)
             if self._useful(patch, row, rare):

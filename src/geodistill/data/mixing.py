@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +22,9 @@ class Mixing:
     """Pastes a part of each image's neighbour in the batch into it, with labels, validity and soft labels.
 
     ``classmix`` pastes half of the neighbour's classes, by its labels or, of an image without them, by its soft labels
-    (Olsson et al. 2021); ``cutmix`` a rectangle of a random share of the image (Yun et al. 2019). Random numbers are
-    torch's own, which a run seeds at every step.
+    (Olsson et al. 2021); ``cutmix`` a rectangle of a random share of the image (Yun et al. 2019); ``copypaste`` half of
+    its objects: connected pixels of any class but the neighbour's most frequent one (Ghiasi et al. 2021, whose jitter
+    of scale and mirroring crops have had already). Random numbers are torch's own, which a run seeds at every step.
 
     Attributes:
         probability: That an image is mixed at all.
@@ -56,9 +59,23 @@ class Mixing:
         if "soft" in batch:
             classes = torch.where(mask == IGNORE_INDEX, batch["soft"][giver].argmax(0), mask)
         counted = batch["valid"][giver] & (classes != IGNORE_INDEX)
+        if self.kind == "copypaste":
+            classes = _objects(classes, counted)
+            counted = classes > 0
         present = torch.bincount(classes[counted]).nonzero()[:, 0]
         chosen = present[torch.randperm(len(present)).to(present.device)[: -(-len(present) // 2)]]
         return counted & torch.isin(classes, chosen)
+
+
+def _objects(classes: Tensor, counted: Tensor) -> Tensor:
+    """Return the number of each pixel's object ``(H, W)`` int64, from 1; 0 in the most frequent class and outside."""
+    numbers = np.zeros(classes.shape, np.int64)
+    frequency = torch.bincount(classes[counted])
+    for index in frequency.nonzero()[:, 0].tolist():
+        if index != int(frequency.argmax()):
+            _, parts = cv2.connectedComponents((counted & (classes == index)).cpu().numpy().astype(np.uint8))
+            numbers = np.where(parts > 0, parts + numbers.max(), numbers)
+    return torch.from_numpy(numbers).to(classes.device)
 
 
 def _rectangle(mask: Tensor) -> Tensor:

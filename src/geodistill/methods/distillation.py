@@ -66,13 +66,17 @@ class FeatureMatch(nn.Module):
     def __init__(self, student: Encoder, teacher: FrozenTeacher, kinds: Sequence[str]) -> None:
         super().__init__()
         pairs = pair_levels(student.strides, teacher.strides)
+        more = [kind for kind in kinds if kind not in ("feature", "adversarial")]
         self.whole = "feature" in kinds
-        self.pairs = pairs if self.whole else pairs[-1:]
+        self.pairs = pairs if self.whole or more else pairs[-1:]
         levels = [level for _, level in self.pairs]
         teacher.ask(levels)
         self.strides = [teacher.strides[level] for level in levels]
         targets = [teacher.channels[level] for level in levels]
         self.align = FAM([student.channels[level] for level, _ in self.pairs], targets)
+        self.more: nn.Module | None = None
+        if more:
+            self.more = load("geodistill.nn.transfer_losses:FeatureTerms")(more, targets)
         self.discriminator: FeatureDiscriminator | None = None
         if "adversarial" in kinds:
             discriminator = load("geodistill.nn.discriminator:FeatureDiscriminator")
@@ -83,6 +87,8 @@ class FeatureMatch(nn.Module):
         aligned = self.align([maps[level] for level, _ in self.pairs], map_grids(*size, self.strides))
         matched = [targets.features[level] for _, level in self.pairs]
         terms = {"feature": feature_kd(aligned, matched)} if self.whole else {}
+        if self.more is not None:
+            terms |= self.more(aligned, [layer_normalise(target) for target in matched])
         if self.discriminator is not None:
             of_teacher, of_student = self.discriminator.compare(layer_normalise(matched[-1]), aligned[-1])
             terms["adversarial"] = mse(of_teacher, of_student)

@@ -16,6 +16,7 @@ from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
 
 if TYPE_CHECKING:
+    import lightning
     from _typeshed import DataclassInstance
 
     from geodistill.methods.task import Phase  # Lightning takes seconds to import
@@ -142,7 +143,8 @@ class Method:
         weighting: The `Weighting` that turns terms and factors into one number; their sum where not given.
         teachers: The frozen teachers that the objective asks, by their names in the recipe.
         notes: What a user should know before the first step, one line each.
-        complete: Adds to the trained network's state what only a finished one needs.
+        complete: Turns the trained network's state into that of the finished one.
+        callbacks: Lightning's callbacks of the steps on labels.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Method:
     teachers: dict[str, FrozenTeacher] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     complete: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+    callbacks: tuple[lightning.Callback, ...] = ()
 
     def uses_unlabelled(self) -> bool:
         """Whether images without labels change anything in the labelled steps."""

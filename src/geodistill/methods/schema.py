@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from torch import nn
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.manifest import Row
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.lazy import choose
+from geodistill.lazy import choose, load
 from geodistill.methods.method import Method
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.spec import Spec, check_scales
+
+if TYPE_CHECKING:
+    from geodistill.nn.averaging import AveragedNetwork
 
 METHODS: dict[str, str] = {
     "supervised": "geodistill.methods.supervised.training:METHOD",
@@ -37,7 +43,7 @@ LOGIT_LOSSES: dict[str, str] = {
 """Distillation terms on logits that every recipe can name: functions of ``student`` and ``teacher``, ``(B, K, H, W)``
 float32 logits, ``mask``, ``(B, H, W)`` int64, and the recipe's ``losses``, which return a scalar."""
 
-FEATURE_LOSSES = ("feature", "adversarial")
+FEATURE_LOSSES = ("feature", "cosine", "relation", "query", "adversarial")
 """Distillation terms on features."""
 
 PSEUDO = "pseudo"
@@ -172,6 +178,8 @@ class TrainerConfig:
         pictures: Validation images in the picture grid; 0 none.
         ema: Share of an average of the weights that stays at each step, such as 0.99: it follows the weights, is
             validated beside them, and the better of the two is kept. No average where not given.
+        average_last: In its place, the mean of the weights at so many resume points, the last ones: it is validated and
+            kept in the same way, and takes so many times the weights' memory.
         accumulate: Batches whose gradients make one step; their mean counts each batch alike.
         predict_scales: Factors of an image's sides that the trained model, which keeps them, averages over: 0.75, 1 and
             1.5 take 3.8 times the time. Validation in the run has the image's own size alone.
@@ -191,6 +199,7 @@ class TrainerConfig:
     save_every_steps: int = 100
     pictures: int = 4
     ema: float | None = None
+    average_last: int | None = None
     accumulate: int = 1
     predict_scales: tuple[float, ...] = (1.0,)
     calibrate: bool = False
@@ -199,10 +208,21 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         if self.ema is not None and not 0 < self.ema < 1:
             raise RecipeError(f"trainer.ema {self.ema}", "a share above 0 and below 1, such as 0.99")
+        if self.average_last is not None and (self.average_last < 1 or self.ema is not None):
+            raise RecipeError(f"trainer.average_last {self.average_last}, ema {self.ema}", "one of them, at least 1")
         check_scales(self.predict_scales, "trainer.predict_scales")
         if self.accumulate < 1 or (self.max_hours is not None and self.max_hours <= 0):
             given = f"trainer.accumulate {self.accumulate}, max_hours {self.max_hours}"
             raise RecipeError(given, "at least 1, and above 0")
+
+    def averaging(self) -> Callable[[nn.Module], AveragedNetwork] | None:
+        """Return what makes the average of a network's weights; ``None`` where there is none."""
+        if self.ema is not None:
+            return partial(load("geodistill.nn.averaging:ExponentialAverage"), decay=self.ema)
+        if self.average_last is not None:
+            how = {"count": self.average_last, "every": self.save_every_steps}
+            return partial(load("geodistill.nn.averaging:LastAverage"), **how)
+        return None
 
 
 @dataclass(frozen=True)

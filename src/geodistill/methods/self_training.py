@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+import lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ class SelfTrainingObjective(Objective):
     Attributes:
         unlabelled_pixels: Pixels without labels so far, by the teacher's class, ``(K,)`` int64.
         learnt_pixels: Those that were sure.
+        held_pixels: Of the labelled pixels that `check` saw: all, the sure ones, and those of them that were right.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SelfTrainingObjective(Objective):
         teacher.ask(logits=True)
         self.unlabelled_pixels, self.learnt_pixels = (torch.zeros(len(names), dtype=torch.int64) for _ in range(2))
         self._confidence = torch.ones(len(names))
+        self.held_pixels = torch.zeros(3, dtype=torch.int64)
 
     def prepare(self, batch: Batch) -> Batch:
         """Return the batch with ``soft``, the teacher's probabilities, and ``confident``, where they are learnt."""
@@ -87,8 +90,21 @@ class SelfTrainingObjective(Objective):
         count, sums = (sum_over_processes(value).cpu() for value in (count, sums))
         mean = torch.where(count > 0, sums / count.clamp(min=1), self._confidence)
         self._confidence = _KEPT * self._confidence + (1 - _KEPT) * mean
-        share = self._confidence / self._confidence.max()
-        return (self._losses.pseudo_confidence * share).to(highest.device)
+        return self._least(highest.device)
+
+    def _least(self, device: torch.device) -> Tensor:
+        """Return the least probability of each class that is sure, ``(K,)``."""
+        return (self._losses.pseudo_confidence * self._confidence / self._confidence.max()).to(device)
+
+    @torch.no_grad()
+    def check(self, batch: Batch) -> None:
+        """Count on which of a batch's labelled pixels, none of them learnt from, the teacher is sure, and right."""
+        soft = resize(self._teacher.compute(batch)[-1].float(), batch["mask"].shape[-2:]).softmax(1)
+        highest, classes = soft.max(1)
+        labelled = batch["mask"] != IGNORE_INDEX
+        sure = labelled & (highest >= self._least(highest.device)[classes])
+        right = sure & (classes == batch["mask"])
+        self.held_pixels += torch.stack([part.sum().cpu() for part in (labelled, sure, right)])
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch."""
@@ -113,7 +129,12 @@ class SelfTrainingObjective(Objective):
             return [*self._inner.lines(), "self-training saw no pixel without labels"]
         shares = [f"{n} {100 * part / of:.0f} %" for n, of, part in zip(self._names, total, learnt, strict=True) if of]
         line = f"self-training used {100 * sum(learnt) / sum(total):.1f} % of {sum(total):,} pixels without labels"
-        return [*self._inner.lines(), f"{line}: {', '.join(shares)}"]
+        lines = [*self._inner.lines(), f"{line}: {', '.join(shares)}"]
+        labelled, sure, right = self.held_pixels.tolist()
+        if sure:
+            where = f"on the validation images the teacher was sure of {100 * sure / labelled:.1f} % of the pixels"
+            lines.append(f"{where}, and right on {100 * right / sure:.1f} % of those")
+        return lines
 
     def to(self, device: torch.device | str) -> None:
         """Move the teachers."""
@@ -140,6 +161,19 @@ class SelfTrainingObjective(Objective):
         self.unlabelled_pixels, self.learnt_pixels, self._confidence = (
             state[key].clone() for key in ("unlabelled_pixels", "learnt_pixels", "confidence")
         )
+
+
+class HeldAgreement(lightning.Callback):
+    """Asks a self-training objective at the end how its teacher agrees with the labels of the validation images."""
+
+    def __init__(self, objective: SelfTrainingObjective) -> None:
+        self._objective = objective
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Go through the validation images once, where there are any."""
+        for batch in trainer.val_dataloaders or ():
+            moved = {name: batch[name].to(pl_module.device) for name in ("image", "mask")}
+            self._objective.check(cast(Batch, {**batch, **moved}))
 
 
 class StudentTeacher(FrozenTeacher):
@@ -199,4 +233,5 @@ def add_self_training(
     ((name, weight),) = weights.items()
     teacher = teachers[parse_term(name, list(teachers)).teacher]
     objective = SelfTrainingObjective(method, name, weight, teacher, losses, names)
-    return replace(method, objective=objective, teachers={**method.teachers, **teachers})
+    callbacks = (*method.callbacks, HeldAgreement(objective))
+    return replace(method, objective=objective, teachers={**method.teachers, **teachers}, callbacks=callbacks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -73,7 +73,7 @@ class SegmentationTask(lightning.LightningModule):
         gradient_norms_every: Log each term's gradient norm on the encoder every so many steps; 0 never.
         sets: Spec of each data set by name, where the network learns several at once; batches then say by ``set``
             which they are of.
-        ema: Decay of an average of the weights that follows them, see `AveragedNetwork`; none where not given.
+        average: Makes the average of the weights that follows them, see `AveragedNetwork`; none where not given.
         mixing: How images of a batch are mixed, see `Mixing`.
 
     Attributes:
@@ -94,7 +94,7 @@ class SegmentationTask(lightning.LightningModule):
         max_steps: int,
         gradient_norms_every: int = 0,
         sets: Mapping[str, Spec] | None = None,
-        ema: float | None = None,
+        average: Callable[[nn.Module], AveragedNetwork] | None = None,
         mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
@@ -107,9 +107,7 @@ class SegmentationTask(lightning.LightningModule):
         self._optimizer, self._schedule = optimizer, schedule
         self._max_steps, self._norms_every = max_steps, gradient_norms_every
         self.sets = dict(sets or {"": spec})
-        self.averaged: AveragedNetwork | None = None
-        if ema is not None:
-            self.averaged = load("geodistill.nn.averaging:AveragedNetwork")(self.network, ema)
+        self.averaged = None if average is None else average(self.network)
         for teacher in method.teachers.values():
             teacher.follow(self.averaged)
         self.set_miou: dict[str, float] = {}
@@ -281,10 +279,14 @@ def parameter_groups(network: nn.Module, encoder: nn.Module | None, config: Opti
     if encoder is not None and "adapters=" in str(getattr(encoder, "name", "")):
         adapters = load("geodistill.nn.adapters:adapters_of")(encoder)
         in_encoder -= {id(p) for adapter in adapters for p in adapter.parameters()}
+    in_encoder -= {id(p) for name, p in network.named_parameters() if ".lora_" in name}  # as new as an adapter
     layer_norms = {
         id(p) for module in network.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()
     }
     factors = {} if config.layer_decay is None else layer_factors(encoder, config.layer_decay)
+    for module in network.modules():  # a decoder with a rate of its own
+        if isinstance(rate := getattr(module, "rate_factor", None), float):
+            factors |= {id(parameter): rate for parameter in module.parameters()}
     undecayed = ("pos_embed", "position", "cls_token", "relative_position", "reg_token")
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():

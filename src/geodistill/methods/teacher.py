@@ -168,7 +168,7 @@ class FrozenTeacher(ABC):
         """
         if self._last is not None and self._last[0] is batch:
             return self._last[1]
-        parts = self._computed(batch) if self.cache is None else self.cache(batch, self._computed)
+        parts = self.compute(batch) if self.cache is None else self.cache(batch, self.compute)
         features = dict(zip(self.levels, parts, strict=False))
         output = TeacherOutput(features, parts[-1] if self.asked_logits else None)
         self._last = (batch, output)
@@ -181,7 +181,7 @@ class FrozenTeacher(ABC):
         side = -(-size // self.logits_stride)
         return [*shapes, (classes, side, side)] if self.asked_logits else shapes
 
-    def _computed(self, batch: Batch, rows: Sequence[int] | None = None) -> list[Tensor]:
+    def compute(self, batch: Batch, rows: Sequence[int] | None = None) -> list[Tensor]:
         """Compute what was asked for, for some samples of a batch or for all."""
         image, keys = batch.get("plain", batch["image"]), batch["key"]
         if rows is not None:

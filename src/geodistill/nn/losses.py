@@ -8,21 +8,25 @@ with a graph.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geodistill.lazy import load
 from geodistill.nn.decoders import resize
 from geodistill.spec import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from geodistill.nn.phi_s import PhiS
 
 KlAxis = Literal["channel", "width", "spatial"]
 KlReduction = Literal["mean", "batchmean"]
 KlDirection = Literal["teacher_student", "student_teacher"]
 MseReduction = Literal["mean", "norm"]
-TargetNorm = Literal["raw", "standardised", "layernorm"]
+TargetNorm = Literal["raw", "standardised", "layernorm", "phi_s"]
 
 
 def cross_entropy(logits: Tensor, mask: Tensor, smoothing: float = 0.0, class_weights: Tensor | None = None) -> Tensor:
@@ -192,6 +196,14 @@ class RunningStatistics(nn.Module):
         # A channel that hardly moves would otherwise weigh without bound.
         std = torch.maximum(std, 1e-2 * std.mean()).clamp(min=1e-6)
         return (maps.float() - self.mean[:, None, None]) / std[:, None, None]
+
+
+def target_statistics(norm: TargetNorm, channels: int) -> RunningStatistics | PhiS:
+    """Return what measures a teacher's map and standardises it, as ``target_norm`` says."""
+    if norm == "phi_s":
+        phi: PhiS = load("geodistill.nn.phi_s:PhiS")(channels)
+        return phi
+    return RunningStatistics(channels)
 
 
 def explained_variance(student: Tensor, teacher: Tensor) -> Tensor:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.spec import Legend
 
 LEGEND = Legend(("ground", "target"))
-SIDE = 64
+LEGENDS = {"copypaste": Legend(("ground", "rows", "columns")), "gsd": Legend(("ground", "small", "large"))}
+"""Classes of the worlds with more than two."""
+
+SIDE, FINE = 64, 0.5
+"""Side of an image in pixels; metres per pixel of the finer images where sizes matter."""
+
+TRANSFER_MECHANISMS = ("transfer", "cosine", "relation", "query", "masked", "phi-s", "mixup")
+"""Mechanisms of the transfer before the labels, all shown in the world of two places."""
 
 Pixels = tuple[NDArray[np.float64], NDArray[np.uint8]]
 
@@ -25,12 +33,14 @@ class World:
     """A made-up data set.
 
     Attributes:
-        manifest: Its labelled images in the splits train and test.
+        manifest: Its labelled images in the splits train and test, and val where the mechanism needs one.
         unlabelled: Manifest of images without labels, or ``None``.
+        source: Manifest of many labelled images of both places, or of another class, that a teacher has learnt from.
     """
 
     manifest: Path
     unlabelled: Path | None = None
+    source: Path | None = None
 
 
 def _blobs(rng: np.random.Generator, count: int, side: int) -> NDArray[np.uint8]:
@@ -72,6 +82,52 @@ def labelled_place(rng: np.random.Generator, test: bool) -> Pixels:
     return (30 + 0.6 * image if test else image), mask
 
 
+def stripes(rng: np.random.Generator, test: bool) -> Pixels:
+    """Return an image of objects of two classes, told apart by rows and columns in them.
+
+    To learn from, one class lies on dark ground alone and the other on bright ground: the ground is the easier cue, and
+    a wrong one for the test, where both lie on both.
+    """
+    dark = bool(rng.integers(2))
+    kinds = rng.integers(1, 3, 4) if test else np.full(4, 1 if dark else 2)
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    rows, cols = np.mgrid[:SIDE, :SIDE] // 2 % 2
+    ground = np.full((SIDE, SIDE), 80.0 if dark else 140.0)
+    for kind, (row, col) in zip(kinds, rng.integers(0, SIDE - 14, (4, 2)), strict=True):
+        inside = np.s_[row : row + 14, col : col + 14]
+        mask[inside] = kind
+        ground[inside] = 110 + 50 * ((rows if kind == 1 else cols)[inside] - 0.5)
+    return ground[..., None] + rng.normal(0, 8, (SIDE, SIDE, 3)), mask
+
+
+def sized(rng: np.random.Generator, test: bool, metres: float = 1.0) -> Pixels:
+    """Return an image of objects of 6 and of 12 m, which are two classes, at so many metres per pixel."""
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    for index, kind in enumerate(rng.permutation([1, 1, 2, 2])):
+        side, place = round(6 * kind / metres), rng.integers(0, 4, 2)
+        row, col = 32 * (index // 2) + place[0], 32 * (index % 2) + place[1]
+        mask[row : row + side, col : col + side] = kind
+    return _painted(rng, (mask > 0).astype(np.uint8), 60, 15), mask
+
+
+def bright_cells(rng: np.random.Generator, test: bool) -> Pixels:
+    """Return an image of brighter squares, for a teacher to have learnt from."""
+    mask = _cells(rng)
+    return _painted(rng, mask, 60, 20), mask
+
+
+def striped_cells(rng: np.random.Generator, test: bool) -> Pixels:
+    """Return an image of squares that are as bright as the ground, with rows in them where that has columns."""
+    mask = _cells(rng)
+    rows, cols = np.mgrid[:SIDE, :SIDE] // 2 % 2
+    image: NDArray[np.float64] = 110 + 60 * (np.where(mask, rows, cols)[..., None] - 0.5)
+    return image + rng.normal(0, 20, (SIDE, SIDE, 3)), mask
+
+
+def _cells(rng: np.random.Generator) -> NDArray[np.uint8]:
+    return np.kron(rng.random((SIDE // 16, SIDE // 16)) < 0.4, np.ones((16, 16))).astype(np.uint8)
+
+
 def write_world(name: str, folder: Path, seed: int, *, train: int = 8, test: int = 8, unlabelled: int = 24) -> World:
     """Write a world of `WORLDS` as PNG files with manifests.
 
@@ -81,20 +137,43 @@ def write_world(name: str, folder: Path, seed: int, *, train: int = 8, test: int
         seed: Any integer from 0.
         train: Labelled training images.
         test: Images to be measured on.
-        unlabelled: Images without labels, in the world of self-training.
+        unlabelled: Images without labels, where the mechanism learns from such, and of the teacher's labelled ones.
     """
     rng, draw = np.random.default_rng(seed), WORLDS[name]
-    names = [f"train_{i}" for i in range(train)] + [f"test_{i}" for i in range(test)]
-    for stem in names:
-        _write(folder / "labelled", stem, draw(rng, stem.startswith("test")))
-    plan = SplitPlan(kind="group", group_regex="(train|test)_", groups={"test": ["test"], "train": ["train"]})
-    scan(folder / "labelled", out=folder / "labelled.parquet", legend=LEGEND, split=plan)
-    if name != "self-training":
-        return World(folder / "labelled.parquet")
-    for i in range(unlabelled):
-        _write(folder / "more", f"image_{i}", (draw(rng, True)[0], None))
-    scan(folder / "more" / "images", out=folder / "more.parquet", legend=LEGEND, unlabelled=True)
-    return World(folder / "labelled.parquet", folder / "more.parquet")
+    splits = ["train"] * train + ["test"] * test + ["val"] * (test if name == "head-rates" else 0)
+    for i, split in enumerate(splits):
+        fine = name == "gsd" and split == "train" and i % 2 == 0
+        _write(folder / "labelled", f"{split}_{i}", sized(rng, False, FINE) if fine else draw(rng, split != "train"))
+    manifest = _scanned(folder / "labelled", legend := LEGENDS.get(name, LEGEND), ("train", "val", "test"))
+    if name == "gsd":
+        _set_gsd(manifest)
+    source = more = None
+    if name in TEACHER_WORLDS:
+        for i in range(unlabelled):
+            _write(folder / "source", f"train_{i}", TEACHER_WORLDS[name](rng, i % 2 == 0))
+        source = _scanned(folder / "source", legend, ("train",))
+    if draw is labelled_place:
+        for i in range(unlabelled):
+            _write(folder / "more", f"image_{i}", (draw(rng, True)[0], None))
+        more = folder / "more.parquet"
+        scan(folder / "more" / "images", out=more, legend=legend, unlabelled=True)
+    return World(manifest, more, source)
+
+
+def _scanned(folder: Path, legend: Legend, splits: tuple[str, ...]) -> Path:
+    """Write the manifest of a folder whose files are named by their split."""
+    groups = {split: [split] for split in splits if any(folder.glob(f"images/{split}_*"))}
+    plan = SplitPlan(kind="group", group_regex="(train|val|test)_", groups=groups)
+    scan(folder, out=folder.with_suffix(".parquet"), legend=legend, split=plan)
+    return folder.with_suffix(".parquet")
+
+
+def _set_gsd(manifest: Path) -> None:
+    """Say in a manifest how many metres the pixels of each image are: every second one to learn from is finer."""
+    known = Manifest.load(manifest)
+    fine = {f"train_{i}.png" for i in range(0, len(known.entries), 2)}
+    entries = tuple(replace(row, gsd=FINE if row.image.name in fine else 1.0) for row in known.entries)
+    replace(known, entries=entries).save(manifest)
 
 
 def _write(folder: Path, stem: str, pixels: tuple[NDArray[np.float64], NDArray[np.uint8] | None]) -> None:
@@ -109,5 +188,17 @@ WORLDS: dict[str, Callable[[np.random.Generator, bool], Pixels]] = {
     "ema": faint_class,
     "class-weights": rare_class,
     "self-training": labelled_place,
+    "average-last": faint_class,
+    "copypaste": stripes,
+    "gsd": sized,
+    "head-rates": faint_class,
+    "lora": striped_cells,
+    **dict.fromkeys(TRANSFER_MECHANISMS, labelled_place),
 }
 """What draws an image and its labels, for training or for the test, by the mechanism."""
+
+TEACHER_WORLDS: dict[str, Callable[[np.random.Generator, bool], Pixels]] = {
+    "lora": bright_cells,
+    **dict.fromkeys(TRANSFER_MECHANISMS, labelled_place),
+}
+"""What the teacher has learnt from, where there is one."""

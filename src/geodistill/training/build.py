@@ -76,6 +76,8 @@ def _check_pseudo(recipe: Recipe, pseudo: Mapping[str, float], distilled: Mappin
     if pseudo and recipe.data.unlabelled is None:
         raise RecipeError(f"loss term {next(iter(pseudo))} without data.unlabelled", "a manifest of images to label")
     others = recipe.needs_teacher or any(weight and name not in pseudo for name, weight in distilled.items())
+    if getattr(getattr(recipe.losses, "phase", None), "mixup", 0) and cached_views(recipe) is not None:
+        raise RecipeError("losses.phase.mixup beside teacher.cache", "one of them: what is kept is of one image")
     if recipe.data.unlabelled_from and cached_views(recipe) is not None:
         raise RecipeError("data.unlabelled_from beside teacher.cache", "one of them: views are kept in a fixed order")
     if recipe.data.mix and others and cached_views(recipe) is not None:

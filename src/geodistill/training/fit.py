@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from geodistill.data.data_config import SetsConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillWarning, RecipeError, printable
+from geodistill.errors import RecipeError, printable
 from geodistill.files import check_outputs
 from geodistill.lazy import load
 from geodistill.methods.method import Method, no_context
@@ -31,7 +28,7 @@ from geodistill.training import folder
 from geodistill.training.build import build_method, cached_views, network_spec, open_caches, teacher_configs
 from geodistill.training.recipe import recipe_dict
 from geodistill.training.resume import ResumePoints, read_checkpoint, saved_step
-from geodistill.training.trainer import make_trainer, run_trainer
+from geodistill.training.trainer import make_trainer, quiet_libraries, run_trainer
 
 
 @dataclass(frozen=True)
@@ -88,27 +85,17 @@ def fit(
         folder.refuse_other_folders(run, restart)
         if not recipe.stages:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
+        if recipe.data.batch_size == "auto":
+            recipe = load("geodistill.training.batch_size:with_batch_size")(recipe, run, restart)
         if data is None:
-            data = _open_data(recipe)
+            data = open_data(recipe)
         else:
             _refuse_without_manifest(recipe)
             recipe = replace(recipe, data=data.config)
         _refuse_inputs(run, recipe, data)
-        spec, note = network_spec(recipe, data.spec)
-        sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
-        statistics = data.manifest.statistics
-        pixels = () if statistics is None else statistics.class_pixels.get("train", ())
-        context = BuildContext(spec, rows=data.rows, sets=sets, class_pixels=pixels, data_spec=data.spec)
-        method = build_method(recipe, context)
-        _refuse_uncalibrated(recipe, data, method)
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
-        notes = [*data.notes, *method.notes, *([] if note is None else [note])]
-        if recipe.init is not None and not resumes:  # else the weights to begin with are long left behind
-            start = load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec)
-            notes = notes + start.lines()
-        _restart_data(data, recipe, method)
-        task = _make_task(recipe, method, spec, sets)
-        if not resumes and data.config.batch_size == 1 and not data.sets:  # several sets are at least as many images
+        method, task, notes = prepare(recipe, data, begins=not resumes)
+        if not resumes and data.config.samples == 1 and not data.sets:  # several sets are at least as many images
             load("geodistill.training.trial:try_batch_of_one")(task, method, data)
         with folder.held_run(run):
             folder.prepare_run(run, recipe, restart, lambda: folder.describe_inputs(recipe, data))
@@ -116,6 +103,34 @@ def fit(
             for line in notes + caches:
                 rank_zero_only(print)(printable(line), file=sys.stderr)  # it may hold names of classes
             return _train(run, recipe, method, task, data, started)
+
+
+def prepare(recipe: Recipe, data: DataModule, begins: bool = True) -> tuple[Method, SegmentationTask, list[str]]:
+    """Build the method of a recipe for its data, and the task of the steps on labels, whose draws begin.
+
+    Args:
+        recipe: What to train.
+        data: Its data.
+        begins: Whether the run begins, with the weights of ``recipe.init`` where it names any, and does not go on.
+
+    Returns:
+        Method, task, and what a user should know before the first step, one line each.
+
+    Raises:
+        GeodistillError: Parts do not fit each other, or something is not available.
+    """
+    spec, note = network_spec(recipe, data.spec)
+    sets = {name: replace(each, mean=spec.mean, std=spec.std) for name, each in data.sets.items()}
+    statistics = data.manifest.statistics
+    pixels = () if statistics is None else statistics.class_pixels.get("train", ())
+    context = BuildContext(spec, rows=data.rows, sets=sets, class_pixels=pixels, data_spec=data.spec)
+    method = build_method(recipe, context)
+    _refuse_uncalibrated(recipe, data, method)
+    notes = [*data.notes, *method.notes, *([] if note is None else [note])]
+    if recipe.init is not None and begins:  # else the weights to begin with are long left behind
+        notes += load("geodistill.training.warm_start:warm_start")(recipe.init, method, spec).lines()
+    _restart_data(data, recipe, method)
+    return method, _make_task(recipe, method, spec, sets), notes
 
 
 def _make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Spec]) -> SegmentationTask:
@@ -135,12 +150,12 @@ def _make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Sp
     return SegmentationTask(
         method,
         spec,
-        recipe.optimizer.for_batch(data.batch_size * config.devices * config.accumulate),
+        recipe.optimizer.for_batch(data.samples * config.devices * config.accumulate),
         recipe.schedule,
         config.max_steps,
         config.gradient_norms_every,
         sets,
-        ema=config.ema,
+        average=config.averaging(),
         mixing=mixing,
     )
 
@@ -151,7 +166,7 @@ def _restart_data(data: DataModule, recipe: Recipe, method: Method) -> None:
     data.restart(method.uses_unlabelled(), method.objective.wants_plain, batches)
 
 
-def _open_data(recipe: Recipe) -> DataModule:
+def open_data(recipe: Recipe) -> DataModule:
     """Return the recipe's data, in a few views of each sample where a teacher's outputs are kept.
 
     Where no step is on labels, masks are not read and unlabelled images will do.
@@ -223,7 +238,8 @@ def _train(
     # Without a validation split the last weights count as the best.
     validated = min(config.val_every_steps, config.max_steps) if data.manifest.rows("val") else None
     points = ResumePoints(checkpoints, "last", config.save_every_steps, validated)
-    run_trainer(make_trainer(recipe, run, start_step, points), task, data, last)
+    trainer = make_trainer(recipe, run, start_step, points, callbacks=method.callbacks)
+    run_trainer(trainer, task, data, last)
     for line in method.objective.lines():
         rank_zero_only(print)(printable(line), file=sys.stderr)
     return _save_outcome(run, recipe, method, task, data, points, started)
@@ -321,23 +337,3 @@ def _save_set_segmenters(
         provenance = whole.provenance | about
         parts = (whole.name, arguments, spec, shared | head, whole.tile, provenance)
         Segmenter.from_network(*parts, whole.scales).save(out / name)
-
-
-@contextmanager
-def quiet_libraries(verbose: bool) -> Iterator[None]:
-    """Hold back the libraries' notices and warnings for the length of a run."""
-    if verbose:
-        yield
-        return
-    names = ("lightning", "lightning.pytorch", "lightning.fabric", "torch", "timm", "tensorboard", "huggingface_hub")
-    levels = {name: logging.getLogger(name).level for name in names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("default", GeodistillWarning)  # ours are for the user
-        try:
-            for name in names:
-                logging.getLogger(name).setLevel(logging.ERROR)
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)

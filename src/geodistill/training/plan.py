@@ -41,7 +41,8 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
     if not manifest.rows("val"):
         kept = "there are no validation images: the average of the last weights is kept"
         recipe = replace(recipe, trainer=replace(trainer, calibrate=False))
-    steps = f"steps: {trainer.max_steps:,} of {data.batch_size} crops of {data.crop} x {data.crop} px; {kept}"
+    batch = "as many as fit" if data.batch_size == "auto" else data.batch_size
+    steps = f"steps: {trainer.max_steps:,} of {batch} crops of {data.crop} x {data.crop} px; {kept}"
     return recipe, [start, labels, more, steps]
 
 

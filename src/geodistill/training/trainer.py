@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +21,7 @@ from tqdm import tqdm
 
 from geodistill.data.sampling import Batch
 from geodistill.engine import shows_progress
-from geodistill.errors import RecipeError, one_line, output_error
+from geodistill.errors import GeodistillWarning, RecipeError, one_line, output_error
 from geodistill.files import atomic_path
 from geodistill.lazy import load
 from geodistill.methods.schema import Recipe
@@ -81,6 +85,26 @@ class ProgressLine(lightning.Callback):
         self.on_train_end(trainer, pl_module)
 
 
+@contextmanager
+def quiet_libraries(verbose: bool) -> Iterator[None]:
+    """Hold back the libraries' notices and warnings for the length of a run."""
+    if verbose:
+        yield
+        return
+    names = ("lightning", "lightning.pytorch", "lightning.fabric", "torch", "timm", "tensorboard", "huggingface_hub")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", GeodistillWarning)  # ours are for the user
+        try:
+            for name in names:
+                logging.getLogger(name).setLevel(logging.ERROR)
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
 def run_trainer(
     trainer: lightning.Trainer, task: lightning.LightningModule, data: lightning.LightningDataModule, checkpoint: Path
 ) -> None:
@@ -103,7 +127,12 @@ def run_trainer(
 
 
 def make_trainer(
-    recipe: Recipe, run: Path, start_step: int, points: ResumePoints, phase: Phase | None = None
+    recipe: Recipe,
+    run: Path,
+    start_step: int,
+    points: ResumePoints,
+    phase: Phase | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> lightning.Trainer:
     """Return the Trainer of the steps on labels, or of a phase before them, which is not validated.
 
@@ -111,7 +140,8 @@ def make_trainer(
     """
     config, validates = recipe.trainer, points.validated is not None
     name, logs = ("fit", run / "logs") if phase is None else (phase.name, run / "logs" / phase.name)
-    callbacks: list[lightning.Callback] = [points, SeedSteps(config.seed), ProgressLine(f"{name} {run.name}")]
+    # What decides before a validation comes before what saves behind it.
+    callbacks = [*callbacks, points, SeedSteps(config.seed), ProgressLine(f"{name} {run.name}")]
     if phase is None and config.max_hours is not None:
         callbacks.append(load("geodistill.training.time_limit:TimeLimit")(config.max_hours))
     if validates and config.patience is not None:

@@ -22,7 +22,7 @@ from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.discriminator import FeatureDiscriminator
 from geodistill.nn.encoders import Encoder, build_encoder
-from geodistill.nn.losses import RunningStatistics, explained_variance, kl, layer_normalise, mse
+from geodistill.nn.losses import explained_variance, kl, layer_normalise, mse, target_statistics
 from geodistill.nn.output import Normalised
 from geodistill.nn.teacher_losses import feature_kd
 from geodistill.nn.weighting import Weighting, build_weighting
@@ -134,7 +134,8 @@ class DistilTask(Phase):
             other = config.discriminator
             frozen = build_encoder(other.encoder, 3, other.weights)
             self.discriminator = FeatureDiscriminator(teacher.channels[-1], frozen, other.form, other.width)
-        self.statistics = RunningStatistics(teacher.channels[-1]) if config.target_norm == "standardised" else None
+        measured = config.target_norm in ("standardised", "phi_s")
+        self.statistics = target_statistics(config.target_norm, teacher.channels[-1]) if measured else None
         self.weighting = build_weighting(config.weighting, tuple(self.factors))
         self._watch = CollapseWatch(config.patience)
 

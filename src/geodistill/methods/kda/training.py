@@ -66,7 +66,7 @@ class DistilPhase:
         grid: Side of the grid at which the last maps are compared and scored: the released code brings every teacher's
             to its 16, a convolutional one's 7 too. The teacher's own where not given.
         target_norm: The teacher's last map as discriminator and ``kl`` see it: ``raw`` as published,
-            ``standardised`` or ``layernorm``.
+            ``standardised``, ``layernorm`` or ``phi_s``.
         discriminator: The discriminator.
         patience: Steps that a collapse has to last before it is one.
     """

@@ -26,12 +26,12 @@ from geodistill.nn.losses import (
     KlDirection,
     KlReduction,
     MseReduction,
-    RunningStatistics,
     TargetNorm,
     cross_entropy,
     kl,
     layer_normalise,
     mse,
+    target_statistics,
 )
 from geodistill.nn.output import SegmentationOutput
 
@@ -51,13 +51,18 @@ class TransferPhase:
         lr: Peak learning rate of its AdamW, far above what labels bear: ten steps of warm-up, then a cosine to 0.
         forced: Share of the steps, from the first, in which each stage of the student reads the teacher's map of
             the level before instead of its own. Student and teacher must have the same channels and strides.
-        weights: Factor of ``kt_mse`` and ``kt_kl`` in this phase.
+        weights: Factor of each term in this phase: ``kt_mse``, ``kt_kl``, ``cosine``, ``relation``, ``query`` and
+            ``masked``; the last four are those of `geodistill.nn.transfer_losses`.
+        hidden: Share of the image's patches that the student does not see, for ``masked``.
+        mixup: Share of the steps whose images are blends of two, for student and teacher alike.
     """
 
     steps: int = 0
     lr: float = 1e-2
     forced: float = 0.0
     weights: dict[str, float] = field(default_factory=lambda: {"kt_mse": 1.0, "kt_kl": 0.0})
+    hidden: float = 0.5
+    mixup: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,9 @@ class KtdaLossConfig(CommonLosses):
             (transfer, the mean over levels), and any distillation term. A term left out keeps its default; 0 switches
             it off.
         target_norm: The teacher's features as the student is to match them: ``raw`` as published, ``standardised``
-            (mean 0 and deviation 1 a channel, over all batches so far) or ``layernorm`` (the same over the channels
-            of a pixel). Raw features let a few loud channels rule the squared error.
+            (mean 0 and deviation 1 a channel, over all batches so far), ``layernorm`` (the same over the channels
+            of a pixel) or ``phi_s`` (rotated so that one factor standardises all channels, see `PhiS`). Raw features
+            let a few loud channels rule the squared error.
         mse_reduction: Mean of squares, or the squared norm of each image's difference, as Eq. 3 is printed.
         kl_axis: What the divergence's softmax runs over; the paper names neither softmax nor axis.
         kl_reduction: ``mean`` over distributions, or ``batchmean``: their sum over the batch size, as released.
@@ -124,8 +130,10 @@ class KtdaRecipe(Recipe):
         if self.losses.transfer_decay == "none":
             idle["losses.transfer_end"] = "losses.transfer_decay is none"
         if self.phase_steps == 0:
-            names = ("lr", "forced", "weights")
+            names = ("lr", "forced", "weights", "hidden", "mixup")
             idle |= {f"losses.phase.{name}": "losses.phase.steps is 0" for name in names}
+        elif not self.losses.phase.weights.get("masked"):
+            idle["losses.phase.hidden"] = "losses.phase.weights has no masked"
         return idle
 
 
@@ -162,9 +170,9 @@ class KtdaObjective(Objective):
             teacher.ask(levels)
         elif any(self.weights[name] != 0 for name in TRANSFER):
             raise RecipeError("a transfer without a teacher", "the model to learn from", "set teacher.encoder")
-        self._teacher, self._levels, self._config, self._raw = teacher, list(levels), config, raw
-        channels = [] if teacher is None else [teacher.channels[level] for level in self._levels]
-        self._statistics = [RunningStatistics(count) for count in channels]
+        self._teacher, self._levels, self._config, self.raw = teacher, list(levels), config, raw
+        self.target_channels = [] if teacher is None else [teacher.channels[level] for level in self._levels]
+        self._statistics = [target_statistics(config.target_norm, count) for count in self.target_channels]
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch in training form: Eq. 7, and Eq. 3-4 of `transfer_terms`."""
@@ -177,7 +185,7 @@ class KtdaObjective(Objective):
             # Zero with a graph, so that every parameter has a gradient at every step, as DDP asks.
             nothing = torch.stack([level.float().sum() for level in student]).sum() * 0.0
             return terms | {"kt_mse": nothing, "kt_kl": nothing}
-        return terms | self.transfer_terms(student, self.targets(batch))
+        return terms | self.transfer_terms(*self.matched(student, self.targets(batch)))
 
     def targets(self, batch: Batch) -> list[Tensor]:
         """Return the teacher's raw map for each of the network's aligned maps."""
@@ -185,20 +193,21 @@ class KtdaObjective(Objective):
         features = self._teacher.targets(batch).features
         return [features[level] for level in self._levels]
 
-    def transfer_terms(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return ``kt_mse`` (Eq. 3) and ``kt_kl`` (Eq. 4), the mean over levels.
+    def matched(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the student's maps and the targets as they are compared, by ``target_norm``.
 
         Args:
             student: ``(B, Ci, Hi, Wi)`` for each level.
             targets: The teacher's raw maps, same shapes.
         """
-        config, pairs = self._config, []
-        for features, target, statistics in zip(student, targets, self._statistics, strict=True):
-            if config.target_norm == "standardised":
+        if self._config.target_norm in ("standardised", "phi_s"):
+            for statistics, target in zip(self._statistics, targets, strict=True):
                 statistics.update(target)
-            pairs.append(
-                (self._normalise(features, statistics) if self._raw else features, self._normalise(target, statistics))
-            )
+        return self.normalised(student) if self.raw else list(student), self.normalised(targets)
+
+    def transfer_terms(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return ``kt_mse`` (Eq. 3) and ``kt_kl`` (Eq. 4) of `matched` maps, the mean over levels."""
+        config, pairs = self._config, list(zip(student, targets, strict=True))
         errors = [mse(s, t, config.mse_reduction) for s, t in pairs]
         how = (config.kl_axis, config.kl_reduction, config.temperature, config.kl_direction)
         divergences = [kl(s, t, *how) for s, t in pairs]
@@ -232,10 +241,11 @@ class KtdaObjective(Objective):
         for i, statistics in enumerate(self._statistics):
             statistics.load_state_dict(state[str(i)])
 
-    def _normalise(self, maps: Tensor, statistics: RunningStatistics) -> Tensor:
-        if self._config.target_norm == "standardised":
-            return statistics.standardise(maps)
-        return layer_normalise(maps) if self._config.target_norm == "layernorm" else maps
+    def normalised(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return maps of each level like the teacher's, normalised as ``target_norm`` says, without measuring them."""
+        if self._config.target_norm in ("standardised", "phi_s"):
+            return [each.standardise(level) for each, level in zip(self._statistics, maps, strict=True)]
+        return [layer_normalise(level) if self._config.target_norm == "layernorm" else level for level in maps]
 
 
 _SCHEDULE: dict[str, Any] = {

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import TrainingError
+from geodistill.errors import RecipeError, TrainingError
+from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork
-from geodistill.methods.ktda.training import KtdaObjective, TransferPhase
+from geodistill.methods.ktda.training import TRANSFER, KtdaObjective, TransferPhase
+from geodistill.methods.schema import all_weights
 from geodistill.methods.task import Phase, leave_encoder
 from geodistill.nn.encoders import Encoder
 from geodistill.nn.losses import explained_variance
@@ -25,6 +27,12 @@ from geodistill.nn.output import Normalised
 from geodistill.spec import Spec
 
 WARMUP_STEPS = 10
+PATCH = 16
+"""Least side of a hidden patch in pixels."""
+
+FEATURE_TERMS = ("cosine", "relation", "query")
+TERMS = (*TRANSFER, *FEATURE_TERMS, "masked")
+"""The terms of the phase, by their names in ``losses.phase.weights``."""
 
 
 class AlignedEncoder(nn.Module):
@@ -61,8 +69,12 @@ class TransferTask(Phase):
     Args:
         network: Takes normalised images; shares its modules with the network that labels train later.
         objective: Returns targets and terms.
-        config: Length, rate and forcing.
+        config: Length, rate, forcing and terms.
         spec: Bands and normalisation.
+
+    Raises:
+        UnknownNameError: A weight of no such term.
+        RecipeError: A share is out of its range.
     """
 
     def __init__(self, network: AlignedEncoder, objective: KtdaObjective, config: TransferPhase, spec: Spec) -> None:
@@ -71,6 +83,13 @@ class TransferTask(Phase):
         self.network = Normalised(spec.mean, spec.std, network)
         self._objective, self._config, self._spec = objective, config, spec
         self._aligned = [network]  # in a list: its parameters are those of self.network
+        weights = all_weights(dict.fromkeys(TERMS, 0.0), config.weights)
+        if not (0 < config.hidden <= 1 and 0 <= config.mixup <= 1):
+            raise RecipeError(f"losses.phase.hidden {config.hidden}, mixup {config.mixup}", "shares from 0 to 1")
+        more = [name for name in FEATURE_TERMS if weights[name] != 0]
+        self.more: nn.Module | None = None
+        if more:
+            self.more = load("geodistill.nn.transfer_losses:FeatureTerms")(more, objective.target_channels)
 
     def on_fit_start(self) -> None:
         """Bring the teacher to this process's device."""
@@ -82,19 +101,20 @@ class TransferTask(Phase):
         Raises:
             TrainingError: The loss is not finite; the message names the samples.
         """
+        if self._config.mixup:
+            batch = mix_up(batch, self._config.mixup)
         targets = self._objective.targets(batch)
         forced = self.global_step < self._config.forced * self.steps
         student = self.network(batch["image"], given=targets if forced else None)
-        terms = self._objective.transfer_terms(student, targets)
+        matched, goals = self._objective.matched(student, targets)
+        terms = self._objective.transfer_terms(matched, goals)
+        if self.more is not None:
+            terms |= self.more(matched, goals)
+        if self._config.weights.get("masked"):
+            terms["masked"] = self._masked(batch["image"], goals)
+        self._check_finite(terms, batch)
         size = len(batch["key"])
         for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise TrainingError(
-                    f"loss term '{name}' is {float(term)} at transfer step {self.global_step} on "
-                    f"{', '.join(batch['key'])}",
-                    "a finite number",
-                    "check these samples or lower losses.phase.lr",
-                )
             self.log(f"transfer/{name}", term.detach(), batch_size=size)
         if self.global_step % 10 == 0:
             for level, (aligned, target) in enumerate(zip(student, targets, strict=True)):
@@ -103,9 +123,30 @@ class TransferTask(Phase):
         self.log("transfer/loss", loss.detach(), prog_bar=True, batch_size=size)
         return loss
 
+    def _masked(self, image: Tensor, goals: Sequence[Tensor]) -> Tensor:
+        """Return the error of the student's maps of an image with hidden patches, each as large as a coarse pixel."""
+        side = max(PATCH, *self._aligned[0].target_strides)
+        hide_patches, hidden_error = (
+            load(f"geodistill.nn.transfer_losses:{name}") for name in ("hide_patches", "hidden_error")
+        )
+        shown, hidden = hide_patches(image, self.network.mean, self._config.hidden, side)
+        maps = self.network(shown)
+        error: Tensor = hidden_error(self._objective.normalised(maps) if self._objective.raw else maps, goals, hidden)
+        return error
+
+    def _check_finite(self, terms: dict[str, Tensor], batch: Batch) -> None:
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise TrainingError(
+                    f"loss term '{name}' is {float(term)} at transfer step {self.global_step} on "
+                    f"{', '.join(batch['key'])}",
+                    "a finite number",
+                    "check these samples or lower losses.phase.lr",
+                )
+
     def configure_optimizers(self) -> Any:
         """AdamW without decay; linear warm-up, then a cosine to 0."""
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self._config.lr, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -128,6 +169,23 @@ class TransferTask(Phase):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the targets' statistics back."""
         self._objective.load_state_dict(checkpoint["objective"])
+
+
+def mix_up(batch: Batch, share: float) -> Batch:
+    """Return the batch with each image blended with the one before it, in a share of the calls.
+
+    The teacher sees the same blend, so that no target has to be guessed: function matching (Beyer et al. 2022, Sec. 3),
+    each image's factor uniform in 0..1. Random numbers are torch's own, which a run seeds at every step.
+    """
+    if float(torch.rand(())) >= share:
+        return batch
+    image = batch["image"]
+    factor = torch.rand(len(image), 1, 1, 1, device=image.device)
+    mixed: dict[str, Any] = dict(batch)
+    for name in ("image", "plain"):
+        if name in batch:
+            mixed[name] = torch.lerp(mixed[name].float().roll(1, 0), mixed[name].float(), factor)
+    return cast(Batch, mixed)
 
 
 def transfer_task(student: KtdaNetwork, objective: KtdaObjective, config: TransferPhase, spec: Spec) -> TransferTask:

@@ -37,6 +37,10 @@ class SupervisedNetworkConfig:
         encoder_weights: ``pretrained`` (from the hub), a weights file or directory, or a Segmenter directory;
             random where not given.
         frozen_encoder: Train the decoder alone, as the "DINOv2" rows of the papers do.
+        lora: Rank of the low-rank updates that are trained in place of a transformer encoder's weights and added to
+            them at the end (LoRA, extra ``adapt``); all weights are trained where not given.
+        head_rates: Factors of `optimizer.lr` for several decoders that are trained at once on a frozen encoder, such as
+            0.1, 1 and 10; the best of them on the validation images is kept. One decoder where not given.
         decoder_channels: Width of the decoder; that of its publication where not given.
         scale: Factor of the image's height and width before the encoder, and back for the logits: 0.4375 shows the
             network 224 of 512 pixels.
@@ -46,8 +50,16 @@ class SupervisedNetworkConfig:
     encoder: str = "mobilenetv2_100"
     encoder_weights: str | None = None
     frozen_encoder: bool = False
+    lora: int | None = None
+    head_rates: tuple[float, ...] = ()
     decoder_channels: int | None = None
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.lora is not None and (self.lora < 1 or self.frozen_encoder):
+            raise RecipeError(f"network.lora {self.lora}", "a rank from 1, and no network.frozen_encoder")
+        if self.head_rates and (min(self.head_rates) <= 0 or not self.frozen_encoder):
+            raise RecipeError(f"network.head_rates {list(self.head_rates)}", "above 0, with network.frozen_encoder")
 
 
 WIDTHS = {"upernet": 512, "pspnet": 512, "fcn": 512, "fpn": 128, "manet": 32}

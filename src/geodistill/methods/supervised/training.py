@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
+from geodistill.lazy import load
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
 from geodistill.methods.supervised.network import SupervisedNetwork, SupervisedNetworkConfig
@@ -110,7 +112,7 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     for head in ("aux", "distance"):
         if not weights[head]:
             del weights[head]
-    arguments = network_arguments(network, "scale")
+    arguments = network_arguments(network, "scale", "lora", "head_rates")
     if network.scale != 1:
         arguments["scale"] = network.scale
     if "distance" in weights:
@@ -125,7 +127,17 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     # The encoder's own name may hold more: the padding that its weights were trained with.
     arguments["encoder"] = module.encoder.name
     class_weights, notes = _class_weights(recipe, context)
-    return Method("supervised", arguments, module, SupervisedObjective(weights, class_weights), notes=notes)
+    method = Method("supervised", arguments, module, SupervisedObjective(weights, class_weights), notes=notes)
+    if network.lora is not None:
+        if recipe.init is not None:
+            raise RecipeError("network.lora with init", "network.encoder_weights", "name that model there")
+        adapted = load("geodistill.nn.lora:insert_lora")(module.encoder, network.lora)
+        method.complete = partial(load("geodistill.nn.lora:merge_lora"), scaling=adapted)
+    if network.head_rates:
+        if context.rows and not any(row.split == "val" for row in context.rows):
+            raise RecipeError("network.head_rates without validation images", "a val split to choose the best head by")
+        method = load("geodistill.methods.supervised.head_rates:with_heads")(method, network.head_rates)
+    return method
 
 
 METHOD = MethodPlug(SupervisedRecipe, build)

@@ -69,7 +69,7 @@ class TrainingRun:
     def work(self) -> float:
         """How long it takes beside others: pixels that its steps see."""
         recipe = self.recipe
-        return float((recipe.trainer.max_steps + recipe.phase_steps) * recipe.data.batch_size * recipe.data.crop**2)
+        return float((recipe.trainer.max_steps + recipe.phase_steps) * recipe.data.samples * recipe.data.crop**2)
 
 
 @dataclass(frozen=True)

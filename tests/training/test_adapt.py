@@ -1,0 +1,104 @@
+"""LoRA and several heads in whole runs: what is left in the Segmenter is an ordinary network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from geodistill.errors import RecipeError
+from geodistill.methods.schema import BuildContext, OptimizerConfig
+from geodistill.methods.supervised.head_rates import Heads, keep_chosen
+from geodistill.methods.task import parameter_groups
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend, Spec
+from geodistill.training.build import build_method
+from geodistill.training.fit import fit
+from geodistill.training.recipe import load_recipe
+
+
+def keys(town: Path, **network: Any) -> dict[str, Any]:
+    return {
+        "method": "supervised",
+        "data": {"manifest": str(town), "crop": 32, "batch_size": 2, "workers": 0},
+        "network": {"architecture": "fcn", "encoder": "test_vit", "decoder_channels": 8} | network,
+        "optimizer": {"lr": 0.01},
+        "trainer": {"max_steps": 4, "val_every_steps": 2, "save_every_steps": 2, "pictures": 0, "accelerator": "cpu"},
+    }
+
+
+@pytest.mark.slow
+def test_a_run_with_lora_leaves_an_ordinary_encoder_with_the_updates_in_it(town: Path, tmp_path: Path) -> None:
+    from geodistill.nn.lora import merge_lora
+
+    fit(load_recipe(keys(town, lora=2)), tmp_path / "run")
+    network = Segmenter.load(tmp_path / "run").network.network
+    kept = network.encoder.state_dict()
+    assert not any("lora" in name or "base_layer" in name for name in kept)
+    (best,) = (tmp_path / "run/checkpoints").glob("best-*.ckpt")
+    saved = torch.load(best, weights_only=True)["state_dict"]
+    prefix = "network.network.encoder."
+    state = {name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)}
+    ups = [value for name, value in state.items() if ".lora_B." in name]
+    assert ups
+    assert all(value.abs().sum() > 0 for value in ups)
+    for name, value in merge_lora(state, 2.0).items():
+        torch.testing.assert_close(kept[name], value)
+
+
+def test_heads_learn_at_their_own_rates_and_the_best_on_validation_is_kept(
+    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # At a rate of next to nothing a head stays as random as it began.
+    recipe = load_recipe(keys(town, encoder="test_resnet", frozen_encoder=True, head_rates=[1e-9, 1.0]))
+    fit(recipe, tmp_path / "run")
+    shown = capsys.readouterr().err
+    assert "2 decoders at 1e-09, 1 times the rate" in shown
+    (best,) = (tmp_path / "run/checkpoints").glob("best-*.ckpt")
+    saved = torch.load(best, weights_only=True)["state_dict"]
+    chosen = int(saved["network.network.decoder.chosen"])
+    assert f"kept the decoder at {(1e-9, 1.0)[chosen]:g} times the rate" in shown
+    decoder = Segmenter.load(tmp_path / "run").network.network.decoder
+    for name, value in decoder.state_dict().items():
+        assert torch.equal(value, saved[f"network.network.decoder.heads.{chosen}.{name}"])
+    other = saved["network.network.decoder.heads.1.head.classifier.weight"]
+    assert not torch.allclose(saved["network.network.decoder.heads.0.head.classifier.weight"], other, atol=1e-4)
+
+
+def test_in_training_all_heads_answer_and_each_gets_its_own_gradient() -> None:
+    spec = Spec(Legend(("a", "b")), ("r", "g", "b"))
+    settings = {"architecture": "fcn", "encoder": "test_resnet", "decoder_channels": 8, "frozen_encoder": True}
+    recipe = load_recipe({"method": "supervised", "network": settings | {"head_rates": [0.1, 1.0, 10.0]}})
+    method = build_method(recipe, BuildContext(spec))
+    torch.manual_seed(0)
+    image, mask = torch.randn(2, 3, 32, 32), torch.randint(0, 2, (2, 32, 32))
+    network: Any = method.network
+    output = network.train()(image)
+    assert output.logits.shape == (2, 6, 32, 32)
+    terms = method.objective(output, {"mask": mask}, 0)  # type: ignore[typeddict-item]
+    each = [torch.nn.functional.cross_entropy(part, mask) for part in output.logits.chunk(3, 1)]
+    torch.testing.assert_close(terms["ce"], sum(each, torch.zeros(())))
+    groups = parameter_groups(network, network.encoder, OptimizerConfig(lr=0.01))
+    assert sorted({group["lr"] for group in groups}) == pytest.approx([0.001, 0.01, 0.1])
+    assert isinstance(network.decoder, Heads)
+    network.decoder.chosen.fill_(2)
+    answer = network.eval()(image).logits
+    plain = build_method(load_recipe({"method": "supervised", "network": settings}), BuildContext(spec)).network
+    plain.load_state_dict(keep_chosen(network.state_dict(), (0.1, 1.0, 10.0)))
+    torch.testing.assert_close(plain.eval()(image).logits, answer)
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ({"lora": 0}, "network.lora 0"),
+        ({"lora": 2, "frozen_encoder": True}, "no network.frozen_encoder"),
+        ({"head_rates": [1.0]}, "with network.frozen_encoder"),
+        ({"head_rates": [0.0, 1.0], "frozen_encoder": True}, "above 0"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(town: Path, network: dict[str, Any], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load_recipe(keys(town, **network))

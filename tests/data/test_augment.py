@@ -197,7 +197,7 @@ class TestPhotometric:
         {"hue": 0.6},
         {"mosaic": 2.0},
         {"max_class_ratio": 0.0},
-        {"tries": 0},
+        {"crop_tries": 0},
     ],
 )
 def test_amounts_out_of_range_are_refused(fields: dict[str, Any]) -> None:

@@ -5,29 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
-
-from torch import nn
+from typing import Any, Literal, Self
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.manifest import Row
 from geodistill.errors import RecipeError, UnknownNameError
-from geodistill.lazy import choose, load
+from geodistill.lazy import choose
 from geodistill.methods.method import Method
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
 from geodistill.spec import Spec, check_scales
 
-if TYPE_CHECKING:
-    from geodistill.nn.averaging import AveragedNetwork
-
 METHODS: dict[str, str] = {
-    "supervised": "geodistill.methods.supervised.training:METHOD",
-    "ktda": "geodistill.methods.ktda.training:METHOD",
-    "kda": "geodistill.methods.kda.training:METHOD",
-    "maflnet": "geodistill.methods.maflnet.training:METHOD",
-    "metasegnet": "geodistill.methods.metasegnet.training:METHOD",
-    "sep": "geodistill.methods.sep.training:METHOD",
+    name: f"geodistill.methods.{name}.training:METHOD"
+    for name in ("supervised", "ktda", "kda", "maflnet", "metasegnet", "sep")
 }
 """The `MethodPlug` of each method, imported when its name is asked for."""
 
@@ -215,15 +205,6 @@ class TrainerConfig:
             given = f"trainer.accumulate {self.accumulate}, max_hours {self.max_hours}"
             raise RecipeError(given, "at least 1, and above 0")
 
-    def averaging(self) -> Callable[[nn.Module], AveragedNetwork] | None:
-        """Return what makes the average of a network's weights; ``None`` where there is none."""
-        if self.ema is not None:
-            return partial(load("geodistill.nn.averaging:ExponentialAverage"), decay=self.ema)
-        if self.average_last is not None:
-            how = {"count": self.average_last, "every": self.save_every_steps}
-            return partial(load("geodistill.nn.averaging:LastAverage"), **how)
-        return None
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -263,8 +244,7 @@ class Recipe:
 
     def idle_keys(self) -> dict[str, str]:
         """Return the dotted keys that do nothing beside the recipe's other values, each with the reason."""
-        idle: dict[str, str] = self.losses.idle_keys(self.losses.weights)
-        return idle
+        return dict(self.losses.idle_keys(self.losses.weights))
 
     def without_weights(self) -> Self:
         """Return the recipe with every part of the method randomly initialised, for figures that weights do not change.

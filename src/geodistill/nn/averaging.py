@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -114,3 +116,16 @@ class LastAverage(AveragedNetwork):
     def _averaged(self) -> dict[str, Tensor]:
         """Return all but whole numbers, by name."""
         return {name: value for name, value in self.network.state_dict().items() if value.is_floating_point()}
+
+
+def choose_average(ema: float | None, last: int | None, every: int) -> Callable[[nn.Module], AveragedNetwork] | None:
+    """Return what makes the average of a network's weights; ``None`` where there is none.
+
+    Args:
+        ema: Share of an exponential average that stays at each step.
+        last: In its place, how many of the last resume points are averaged.
+        every: Steps between two of these.
+    """
+    if ema is not None:
+        return partial(ExponentialAverage, decay=ema)
+    return None if last is None else partial(LastAverage, count=last, every=every)

@@ -199,11 +199,11 @@ def tells(answer: str, secrets: Sequence[str]) -> bool:
 def _decoded(text: str) -> str:
     """Return text with characters in place of what stands for them."""
 
-    def number(found: re.Match[str]) -> str:
-        return chr(int(found[1] or found[2], 16))
+    def number(code: re.Match[str]) -> str:
+        return chr(int(code[1] or code[2], 16))
 
     text = re.sub(r"\\u\{?([0-9a-fA-F]{4})\}?|\\x([0-9a-fA-F]{2})", number, unquote(unescape(text)))
-    return re.sub(r"\d+(?:\W+\d+)+", lambda found: _from_numbers(found[0]), text)
+    return re.sub(r"\d+(?:\W+\d+)+", lambda digits: _from_numbers(digits[0]), text)
 
 
 def _from_numbers(text: str) -> str:

@@ -147,6 +147,10 @@ def _make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Sp
     """
     config, data = recipe.trainer, recipe.data
     mixing = load("geodistill.data.mixing:Mixing")(data.mix, data.mix_kind) if data.mix else None
+    average = None
+    if config.ema is not None or config.average_last is not None:
+        kinds = load("geodistill.nn.averaging:choose_average")
+        average = kinds(config.ema, config.average_last, config.save_every_steps)
     return SegmentationTask(
         method,
         spec,
@@ -155,7 +159,7 @@ def _make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Sp
         config.max_steps,
         config.gradient_norms_every,
         sets,
-        average=config.averaging(),
+        average=average,
         mixing=mixing,
     )
 

@@ -85,6 +85,7 @@ class DataModule(lightning.LightningDataModule):
         if others:
             self._mix()
         self.parts = split_batch(config.samples * processes, self._images, processes)
+        self._labels = labels
         self._start_step, self._draws = start_step, [0] * len(self._sources)
         self._first_step: int | None = None
 
@@ -126,18 +127,21 @@ class DataModule(lightning.LightningDataModule):
     def notes(self) -> list[str]:
         """What a user should know of the data, one line each.
 
-        Classes without a training pixel, a set that is mostly ignored, what a fraction of the labels holds; of several
-        sets their parts of a batch too.
+        Classes without a training pixel, a set that is mostly ignored, what a fraction of the labels holds, no image to
+        validate on; of several sets their parts of a batch too.
         """
+        idle = "no validation images: trainer.val_every_steps and patience do nothing, and the last weights are kept"
+        unvalidated = [idle] if self._labels and not self.manifest.rows("val") else []
         if not self.sets:
-            return self._only.notes
+            return self._only.notes + unvalidated
         whole = sum(self.parts.values())
         shares = [
             f"{name}: {self._images[name]:,} training images, {part} of each batch of {whole}, "
             f"{self.sets[name].classes} classes"
             for name, part in self.parts.items()
         ]
-        return shares + [f"{name}: {note}" for name, source in self._sources.items() for note in source.notes]
+        notes = [f"{name}: {note}" for name, source in self._sources.items() for note in source.notes]
+        return shares + notes + unvalidated
 
     @property
     def _only(self) -> DataSource:

@@ -92,7 +92,12 @@ def prediction_grid(
 
 
 def panel_grid(
-    panels: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str], legend: Legend, path: Path, side: int = 256
+    panels: Sequence[Sequence[NDArray[np.uint8]]],
+    titles: Sequence[str],
+    legend: Legend,
+    path: Path,
+    side: int = 256,
+    captions: Sequence[str] = (),
 ) -> None:
     """Write a PNG of panels in rows and columns; a title stands above each column, the legend below.
 
@@ -102,15 +107,17 @@ def panel_grid(
         legend: The classes.
         path: The picture.
         side: Side of each panel in pixels.
+        captions: One for each row, above it; none where none is given.
 
     Raises:
         OutputError: The picture cannot be written.
     """
     rows = [_row(row, side) for row in panels]
     width = rows[0].shape[1]
-    header = np.full((_LINE, width, 3), 255, np.uint8)
-    header = _write(header, [(one_line(title), index * (side + _GAP) + 2, 4) for index, title in enumerate(titles)])
-    write_png(path, np.concatenate([header, *rows, legend_strip(legend, width)]))
+    above = [_text_line([(caption, 2)], width) for caption in captions] or [rows[0][:0]] * len(rows)
+    header = _text_line([(title, index * (side + _GAP) + 2) for index, title in enumerate(titles)], width)
+    lines = [part for pair in zip(above, rows, strict=True) for part in pair]
+    write_png(path, np.concatenate([header, *lines, legend_strip(legend, width)]))
 
 
 def legend_strip(legend: Legend, width: int) -> NDArray[np.uint8]:
@@ -180,6 +187,11 @@ def _row(panels: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.uint8]:
         cv2.rectangle(cell, (0, 0), (size[0] - 1, size[1] - 1), _FRAME)  # white classes would end nowhere
         parts += [cell, gap]
     return np.concatenate(parts[:-1], axis=1)
+
+
+def _text_line(texts: Sequence[tuple[str, int]], width: int) -> NDArray[np.uint8]:
+    """Return a white line with each text from its column on."""
+    return _write(np.full((_LINE, width, 3), 255, np.uint8), [(one_line(text), x, 4) for text, x in texts])
 
 
 def _write(picture: NDArray[np.uint8], texts: Sequence[tuple[str, int, int]]) -> NDArray[np.uint8]:

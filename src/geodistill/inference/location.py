@@ -87,14 +87,21 @@ class PerPlaceModel:
             DataError: Nothing says where the image was taken, or it lies in the open ocean.
             UnknownNameError: There is no such zone or region.
         """
-        if len(self._segmenter.prompts) < 2:
-            return self._segmenter
+        return self._segmenter if len(self._segmenter.prompts) < 2 else self.for_prompt(self.prompt_of(row))
+
+    def prompt_of(self, row: Row) -> int:
+        """Return the position of the prompt of a manifest's row, for a model that holds several.
+
+        Raises:
+            DataError: Nothing says where the image was taken, or it lies in the open ocean.
+            UnknownNameError: There is no such zone or region.
+        """
         from geodistill.methods.metasegnet.text_table import prompt_row
         from geodistill.text.places import row_place
 
         hint = self._hint
         place = row_place(row, lonlat=hint.lonlat, zone=hint.zone, region=hint.region, day=hint.date).setting
-        return self.for_prompt(prompt_row(self._segmenter.prompts, place.zone, place.season))
+        return prompt_row(self._segmenter.prompts, place.zone, place.season)
 
     def for_prompt(self, prompt: int) -> Segmenter:
         """Return the model under one of its prompts alone."""

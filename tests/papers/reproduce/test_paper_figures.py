@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from geodistill.cli import main
 from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
-from geodistill.papers.reproduce import table_data
+from geodistill.papers.reproduce import paper_figures, table_data
 from geodistill.papers.reproduce.paper_figures import PICTURES
 from geodistill.segmenter import Segmenter
 from paper_tables import draw, reproduce
@@ -38,14 +39,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_kind_is_drawn_from_the_rows_that_ran(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_data, "SIDE", 48)
     paths = draw("kda/3", out, overrides=TINY)
-    assert [path.name for path in paths] == [f"kda-III-smoke-{kind}.png" for kind in PICTURES]
-    sizes = {kind: cv2.imread(str(path)).shape for kind, path in zip(PICTURES, paths, strict=True)}
+    kinds = [kind for kind in PICTURES if kind != "zones"]  # no row here reads the text of a climate zone
+    assert [path.name for path in paths] == [f"kda-III-smoke-{kind}.png" for kind in kinds]
+    sizes = {kind: cv2.imread(str(path)).shape for kind, path in zip(kinds, paths, strict=True)}
     column = 256 + 6
     # Image, truth, and map and errors of two rows; image, truth, two rows and their one teacher.
     assert sizes["maps"][1] == 6 * column - 6
     assert sizes["heat"][1] == 5 * column - 6
     assert sizes["activation"][1] == 4 * column - 6
     assert sizes["maps"][0] > 2 * column  # the two test images of the six made-up ones
+    # The class that is spoken for stands above each of them.
+    assert sizes["activation"][0] == sizes["heat"][0] + 2 * 22
 
 
 def test_one_kind_by_the_verb(out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +59,27 @@ def test_one_kind_by_the_verb(out: Path, capsys: pytest.CaptureFixture[str], mon
     assert capsys.readouterr().out.strip() == str(out / "kda-III-smoke-labels.png")
     with pytest.raises(UnknownNameError, match="kind of picture 'mapz'"):
         draw("kda/3", out, ["mapz"], overrides=TINY)
+
+
+@pytest.mark.slow
+def test_a_map_under_another_zones_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_data, "SIDE", 48)
+    row = {"rows": ["MetaSegNet"], "overrides": TINY[:-1]}
+    assert [one.state for one in reproduce("metasegnet/6", tmp_path, **row).rows].count("done") == 1
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(paper_figures, "panel_grid", lambda *given, **more: told.append({"given": given, **more}))
+    draw("metasegnet/6", tmp_path, ["zones", "maps", "activation"], **row)
+    zones, maps, activation = told
+    panels, titles, legend, _ = zones["given"]
+    # Table VI scores the two classes that both sets have, under the scored set's names.
+    assert legend.names == ("building", "tree", "(other)")
+    assert titles[2:] == ["MetaSegNet: own zone", "another zone", "what differs (red)"]
+    assert all(len(panel) == 5 for panel in panels)
+    for caption in zones["captions"]:
+        own, other = re.fullmatch(r"own zone (\w+), another (\w+)", caption).groups()  # type: ignore[union-attr]
+        assert own != other
+    assert all(len(panel) == 4 for panel in maps["given"][0])
+    assert set(activation["captions"]) <= {"for building", "for tree"}
 
 
 def test_a_table_no_row_of_which_ran_has_no_pictures(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from geodistill.nn.encoders import Encoder
 from geodistill.papers.reproduce.ran_rows import RanRows, logged, teachers
 from geodistill.papers.sanity import heading
 from geodistill.segmenter import Segmenter
-from geodistill.spec import IGNORE_INDEX
 from geodistill.writing import plot_label
 
 
@@ -37,6 +36,33 @@ def draw_maps(ran: RanRows, path: Path) -> None:
     panel_grid(rows, titles, legend, path)
 
 
+def draw_zones(ran: RanRows, path: Path) -> None:
+    """Draw each row's map under the text of the tile's own climate zone and under the text least like it (MetaSegNet).
+
+    Raises:
+        RecipeError: No row's model holds the texts of several zones.
+    """
+    readers = zone_readers(ran)
+    if not readers:
+        raise RecipeError(f"zones of {ran.runner.table.name}", "a row whose network reads the text of a climate zone")
+    shown = ran.previews(readers[0])
+    rows = [[to_rgb(p.image, ran.manifest.bands), ran.legend.paint(p.truth)] for p in shown]
+    captions, titles = [""] * len(rows), ["image", "truth"]
+    for label in readers:
+        keys, (own, other) = ran.models[label].prompts, ran.prompts(label)
+        titles += [f"{label}: own zone", "another zone", "what differs (red)"]
+        for at, pair in enumerate(zip(ran.previews(label, own), ran.previews(label, other), strict=True)):
+            there, elsewhere = (preview.prediction for preview in pair)
+            rows[at] += [ran.legend.paint(there), ran.legend.paint(elsewhere), error_map(there, elsewhere)]
+            captions[at] = f"own zone {keys[own[at]]}, another {keys[other[at]]}"
+    panel_grid(rows, titles, ran.legend, path, captions=captions)
+
+
+def zone_readers(ran: RanRows) -> list[str]:
+    """Return the rows whose model holds the texts of several zones."""
+    return [label for label, model in ran.models.items() if len(model.prompts) > 1]
+
+
 def draw_heat(ran: RanRows, path: Path) -> None:
     """Draw where each row's encoder has large features, and the teachers' behind them (KDA's Figure 1)."""
     models: dict[str, Segmenter | Encoder] = dict(ran.models)
@@ -48,14 +74,17 @@ def draw_heat(ran: RanRows, path: Path) -> None:
 
 
 def draw_activation(ran: RanRows, path: Path) -> None:
-    """Draw what in each row's encoder speaks for the class that covers most of a tile."""
+    """Draw what in each row's encoder speaks for the class that covers most of a tile, which stands above the tile."""
+    classes = len(ran.legend) - bool(ran.mappings)  # of which the last is all that only one side has
 
     def heat(name: str, tile: ImageScore, preview: Preview) -> NDArray[np.float32]:
-        labelled = preview.truth[preview.truth != IGNORE_INDEX]
-        most = int(np.bincount(labelled, minlength=1).argmax()) if labelled.size else 0
-        return class_activation(ran.placed(name, tile), preview.image, most)
+        return class_activation(ran.placed(name, tile), preview.image, ran.class_of(name, largest(preview)))
 
-    _draw_heat(ran, path, list(ran.runs), heat)
+    def largest(preview: Preview) -> int:
+        shown = preview.truth[preview.truth < classes]
+        return int(np.bincount(shown, minlength=1).argmax())
+
+    _draw_heat(ran, path, list(ran.runs), heat, lambda preview: f"for {ran.legend.names[largest(preview)]}")
 
 
 def draw_curves(ran: RanRows, path: Path) -> None:
@@ -97,11 +126,11 @@ def draw_labels(ran: RanRows, path: Path) -> None:
     if statistics is None:
         raise DataError(f"{ran.manifest.path} has no statistics", "what 'geodistill data scan' measures")
     figure, (axes,) = _figure(1)
-    places, width = np.arange(len(ran.legend)), 0.8 / max(len(statistics.class_pixels), 1)
+    places, width = np.arange(len(ran.set_legend)), 0.8 / max(len(statistics.class_pixels), 1)
     splits = sorted(statistics.class_pixels.items(), key=lambda split: SPLITS.index(split[0]))
     for number, (split, counts) in enumerate(splits):
         axes.bar(places + number * width, counts, width, label=split)
-    names = [plot_label(name) for name in ran.legend.names]
+    names = [plot_label(name) for name in ran.set_legend.names]
     axes.set_xticks(places + 0.4 - width / 2, names, rotation=60, ha="right", fontsize=7)
     axes.set(ylabel="pixels", yscale="symlog")
     axes.legend(fontsize=7, ncols=len(splits), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
@@ -110,6 +139,7 @@ def draw_labels(ran: RanRows, path: Path) -> None:
 
 PICTURES: dict[str, Callable[[RanRows, Path], None]] = {
     "maps": draw_maps,
+    "zones": draw_zones,
     "heat": draw_heat,
     "activation": draw_activation,
     "curves": draw_curves,
@@ -120,7 +150,9 @@ PICTURES: dict[str, Callable[[RanRows, Path], None]] = {
 
 
 def draw_pictures(ran: RanRows, kinds: Sequence[str] = ()) -> list[Path]:
-    """Draw pictures of some kinds, all where none is named, into ``PAPER-NUMBER-SCALE-KIND.png``; return the files.
+    """Draw pictures of some kinds into ``PAPER-NUMBER-SCALE-KIND.png``; return the files.
+
+    Where none is named, all that there can be: zones need a row that reads texts of climate zones.
 
     Raises:
         UnknownNameError: There is no such kind.
@@ -134,7 +166,7 @@ def draw_pictures(ran: RanRows, kinds: Sequence[str] = ()) -> list[Path]:
     if not ran.runs:
         raise RecipeError(f"pictures of {table.name}, no row of which ran", "finished rows", "run them first")
     paths = []
-    for kind in kinds or PICTURES:
+    for kind in kinds or [kind for kind in PICTURES if kind != "zones" or zone_readers(ran)]:
         paths.append(ran.out / picture_name(table.name, ran.runner.scale, kind))
         PICTURES[kind](ran, paths[-1])
     return paths
@@ -150,6 +182,7 @@ def _draw_heat(
     path: Path,
     names: Sequence[str],
     heat: Callable[[str, ImageScore, Preview], NDArray[np.float32]],
+    caption: Callable[[Preview], str] | None = None,
 ) -> None:
     shown = ran.previews(next(iter(ran.runs)))
     rows: list[list[NDArray[np.uint8]]] = []
@@ -157,7 +190,8 @@ def _draw_heat(
         image = to_rgb(preview.image, ran.manifest.bands)
         truth = ran.legend.paint(preview.truth)
         rows.append([image, truth, *(overlay(image, heat(name, tile, preview)) for name in names)])
-    panel_grid(rows, ["image", "truth", *names], ran.legend, path)
+    captions = [] if caption is None else [caption(preview) for preview in shown]
+    panel_grid(rows, ["image", "truth", *names], ran.legend, path, captions=captions)
 
 
 def _figure(panels: int) -> tuple[Figure, Any]:

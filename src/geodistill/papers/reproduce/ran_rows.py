@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
 
 from geodistill.data.manifest import Manifest
+from geodistill.evaluation.classmap import ClassMap, make_class_map
 from geodistill.evaluation.scoring import ImageScore, Preview, ScoringSettings, read_preview, scoring_network
 from geodistill.inference.location import PerPlaceModel
+from geodistill.methods.metasegnet.network import mean_of_tokens
 from geodistill.metrics import ConfusionMatrix
 from geodistill.nn.encoders import Encoder, build_encoder
 from geodistill.papers.reproduce.planner import TrainingRun
@@ -56,10 +60,26 @@ class RanRows:
         return Manifest.load(self.runner.source.manifest(table.scored_set or table.dataset))
 
     @property
-    def legend(self) -> Legend:
+    def set_legend(self) -> Legend:
         """Its classes."""
         assert self.manifest.legend is not None
         return self.manifest.legend
+
+    @cached_property
+    def mappings(self) -> dict[str, ClassMap]:
+        """What each row's classes are called in the set that is scored, where it is another than they learned."""
+        pairs = dict(self.runner.table.class_map)
+        models = self.models.items() if pairs else ()
+        return {label: make_class_map(pairs, model.spec.legend, self.set_legend) for label, model in models}
+
+    @property
+    def legend(self) -> Legend:
+        """The classes that are scored."""
+        return next((mapping.legend for mapping in self.mappings.values()), self.set_legend)
+
+    def class_of(self, label: str, index: int) -> int:
+        """Return the position among a row's own classes of one that is scored."""
+        return int((self.mappings[label].prediction == index).argmax()) if self.mappings else index
 
     @cached_property
     def tiles(self) -> list[ImageScore]:
@@ -68,11 +88,30 @@ class RanRows:
         chosen = [rows[at] for at in np.linspace(0, len(rows) - 1, min(TILES, len(rows))).round().astype(int)]
         return [ImageScore(row, ConfusionMatrix(len(self.legend)), row.window.middle(SIDE)) for row in chosen]
 
-    def previews(self, label: str) -> list[Preview]:
-        """Return image, truth and a row's prediction for each tile."""
-        settings = ScoringSettings(flips=self.runner.table.flips, ignore_unknown=self.manifest.ignore_unknown)
-        networks = [(scoring_network(self.placed(label, tile), settings), tile) for tile in self.tiles]
-        return [read_preview(network, tile, self.legend, settings) for network, tile in networks]
+    def previews(self, label: str, prompts: Sequence[int] = ()) -> list[Preview]:
+        """Return image, truth and a row's prediction for each tile, each under one of the model's prompts if named."""
+        _, options = self.runner.scoring(self.runs[label])
+        settings = ScoringSettings(
+            flips=options.flips,
+            ignore_unknown=self.manifest.ignore_unknown,
+            mapping=self.mappings.get(label),
+            gsd=options.gsd,
+            resize=options.resize,
+        )
+        place = self.places[label]
+        models = [place.for_prompt(one) for one in prompts] or [place.at(tile.row) for tile in self.tiles]
+        networks = [(scoring_network(model, settings), tile) for model, tile in zip(models, self.tiles, strict=True)]
+        return [read_preview(network, tile, self.set_legend, settings) for network, tile in networks]
+
+    def prompts(self, label: str) -> tuple[list[int], list[int]]:
+        """Return each tile's prompt under a row's model, and the one whose text is least like it, by position.
+
+        Two texts are as alike as the mean features of their tokens, by the cosine of the two.
+        """
+        own = [self.places[label].prompt_of(tile.row) for tile in self.tiles]
+        network: Any = self.models[label].network.network
+        means = F.normalize(mean_of_tokens(network.text.float(), network.present), dim=1)
+        return own, (means[own] @ means.T).argmin(1).tolist()
 
     def placed(self, label: str, tile: ImageScore) -> Segmenter:
         """Return a row's model for the place of a tile."""

@@ -70,7 +70,7 @@ class Runner:
     def figures(self, run: TrainingRun) -> dict[str, float]:
         """Train and score a run, unless that is done; return its figures by metric, in per cent or as counts."""
         metrics = {column.metric for column in (*self.table.columns, *self.table.text_columns)}
-        scored, options = self._scoring(run)
+        scored, options = self.scoring(run)
         costs = {"size": self.table.size if "gflops" in metrics else None, "timed": "images_per_second" in metrics}
         data = self.table.scored_set or run.sets[0]
         how: dict[str, Any] = {
@@ -102,7 +102,7 @@ class Runner:
         write_text(path, json.dumps({"how": how, "figures": figures}, indent=2) + "\n")
         return figures
 
-    def _scoring(self, run: TrainingRun) -> tuple[str, EvaluateOptions]:
+    def scoring(self, run: TrainingRun) -> tuple[str, EvaluateOptions]:
         """Return the split that is scored and how; the classes of made-up scenes are others than the set's."""
         smoke = self.scale == "smoke"
         gsd = self.gsd or self.table.scored_gsd

@@ -1,10 +1,12 @@
-"""The text decides where only the place tells the classes apart, in a world made for it."""
+"""The text decides where only the place tells the classes apart, in worlds made for it."""
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,8 @@ import torch
 FILE = Path(__file__).parents[2] / "benchmarks" / "control_text.py"
 
 
-def control() -> Any:
+@pytest.fixture(scope="module")
+def world() -> ModuleType:
     spec = importlib.util.spec_from_file_location("control_text", FILE)
     assert spec is not None
     assert spec.loader is not None
@@ -24,22 +27,50 @@ def control() -> Any:
     return module
 
 
-def test_the_picture_does_not_tell_the_classes_apart() -> None:
-    world = control()
-    images, masks, files = world.draw(np.random.default_rng(0), 64)
-    red = images[:, 0] > images[:, 1]
+@pytest.fixture(scope="module")
+def climate(world: ModuleType) -> Any:
+    """A network that reads the climate's text."""
+    return world.train("climate", 0, steps=120)
+
+
+def test_the_picture_does_not_tell_the_classes_apart(world: ModuleType) -> None:
+    scenes = world.draw(np.random.default_rng(0), 64)
+    red = scenes.images[:, 0] > scenes.images[:, 1]
     building = {
-        name: (masks == 1) & torch.tensor([file == name for file in files])[:, None, None] for name in set(files)
+        name: (scenes.masks == 1) & torch.tensor([file == name for file in scenes.files])[:, None, None]
+        for name in set(scenes.files)
     }
     shares = {name: float(red[where].float().mean()) for name, where in building.items()}
     assert shares["Cfb.tif"] > 0.98
     assert shares["BWh.tif"] < 0.02
 
 
+def test_the_sixth_zones_words_are_known_and_its_pair_is_new(world: ModuleType, tmp_path: Path) -> None:
+    *known, new = world.SIX.values()
+    assert new not in known
+    assert all(new[place] in [pair[place] for pair in known] for place in (0, 1))
+    said = world.write_answers(tmp_path / "answers.json").read_text()
+    assert all(said.count(f"{things} are {name}.") == 2 for things in ("roofs", "crowns") for name in world.NAMES)
+    scenes = world.draw(np.random.default_rng(0), 32, world.SIX, ["Cfb"])
+    roof, crown = world.SIX["Cfb"]
+    other = ({0, 1, 2} - {roof, crown}).pop()
+    for colour, kind in ((roof, 1), (crown, 2), (other, 0)):
+        shown = torch.einsum("bchw,c->bhw", scenes.images, torch.from_numpy(world.COLOURS[colour])) > 1.5
+        assert float((scenes.masks[shown & scenes.patches] == kind).float().mean()) > 0.95
+
+
 @pytest.mark.slow
-def test_the_text_wins_and_the_answers_turn_with_it() -> None:
-    world = control()
-    climate, plain = (world.run(arm, 0, steps=120) for arm in ("climate", "plain"))
-    assert climate.right - plain.right >= world.GAIN
-    assert climate.swapped <= world.TURNED
-    assert plain.swapped == plain.right
+def test_the_text_wins_and_the_answers_turn_with_it(world: ModuleType, climate: Any) -> None:
+    scenes, swap = world.draw(np.random.default_rng(99), 64), dict(itertools.pairwise([*world.TWO, *world.TWO]))
+    plain = world.train("plain", 0, steps=120)
+    assert world.right(climate, scenes) - world.right(plain, scenes) >= world.GAIN
+    assert world.right(climate, scenes, swap) <= world.TURNED
+    assert world.right(plain, scenes, swap) == world.right(plain, scenes)
+
+
+@pytest.mark.slow
+def test_gsd_brings_a_finer_set_of_other_classes_back(world: ModuleType, climate: Any, tmp_path: Path) -> None:
+    scores = world.zero_shot(climate, tmp_path, count=6)
+    assert scores["own"] > 50
+    assert scores["own, brought back"] == pytest.approx(scores["own"])
+    assert scores["finer, brought back"] >= scores["own"] - world.BACK

@@ -12,8 +12,10 @@ from PIL import Image
 from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.cli import main
 from geodistill.errors import DataError, RecipeError
+from geodistill.label.doubts import choose_views
+from geodistill.label.export import load_label_set
 from geodistill.label.labelling import build
-from geodistill.label.overlays import instance_colour
+from geodistill.label.overlays import BASIC, draw_view, instance_colour
 from geodistill.label.postprocess import CHANGES, Rules
 from geodistill.label.preview import CONTACT, PAGE, preview
 
@@ -67,6 +69,23 @@ def test_the_page_is_whole_escaped_and_doubtful_first(labels: Path, tmp_path: Pa
     contact = np.asarray(Image.open(tmp_path / "out" / CONTACT))
     assert contact.shape[1] == 2 * (720 + 6)
     assert len(np.unique(contact.reshape(-1, 3), axis=0)) > 100
+
+
+def test_the_six_basic_prompts_are_drawn_as_they_are(labels: Path, tmp_path: Path) -> None:
+    prompt_set = load_label_set(labels)
+    (view,) = choose_views(prompt_set, 1, 0, False)
+    picture = draw_view(view, prompt_set, None)
+    height, width = picture.shape[0] // 2, picture.shape[1] // 3
+    shown = {}
+    for number, name in enumerate(BASIC):
+        row, column = divmod(number, 3)
+        shown[name] = picture[row * height :][:height, column * width :][:, :width].astype(int)
+    filled = {name: np.abs(shown[name] - shown["hbox"]).sum(2) > 60 for name in BASIC}
+    # A filled box covers what its outline does not; the oriented box lies within its own bounds.
+    assert filled["rhbox-mask"].sum() >= filled["rbox-mask"].sum() > 4 * filled["cp"].sum() > 0
+    assert filled["hbox-mask"].sum() > 4 * filled["cp"].sum()
+    assert preview(labels, tmp_path / "out", count=1, prompts=True)["images"] == 1
+    assert "rbox-mask, rhbox-mask" in (tmp_path / "out" / PAGE).read_text()
 
 
 def test_which_rule_changed_an_object_stands_beside_its_score(labels: Path) -> None:

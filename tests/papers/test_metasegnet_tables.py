@@ -6,6 +6,7 @@ from geodistill.methods.metasegnet.training import MetaSegNetRecipe
 from geodistill.papers.registry import find_table
 from geodistill.papers.reproduce.planner import Planner
 from geodistill.papers.reproduce.row_recipe import parse_overrides
+from geodistill.text.places import find_place
 from geodistill.training.recipe import load_recipe
 
 STEPS = {"metasegnet-openearthmap": 67500, "metasegnet-potsdam": 17820, "metasegnet-loveda": 56745}
@@ -43,6 +44,10 @@ def test_table_6_maps_classes_that_both_sets_have() -> None:
     gsd = find_table("metasegnet/VI").scored_gsd
     assert gsd is not None
     assert 0.25 <= gsd <= 0.5, "OpenEarthMap's"
+    # Potsdam is "temperate continental" in the paper; where it lies on our map a table of ours says.
+    assert (find_table("metasegnet/VI").scored_zone, find_table("metasegnet/VI").scored_region) == ("Dfb", None)
+    assert find_table("ours/metasegnet-zone").scored_region == "potsdam"
+    assert find_place(region="potsdam").zone.code == "Cfb"
 
 
 def test_the_papers_schedule() -> None:

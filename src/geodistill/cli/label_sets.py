@@ -100,6 +100,7 @@ def preview_parser() -> VerbParser:
     add("--count", "images at most: half the most doubtful, half at random", type=int, default=24)
     add("--seed", "random seed of the second half", type=int, default=0)
     add = parser.add_group("output")
+    add.switch("--prompts", "draw the six basic prompts of each object instead of masks and classes")
     add("--out", "directory for contact.png and index.html", required=True)
     add.switch("--json", "print JSON")
     return parser
@@ -110,7 +111,7 @@ def preview(argv: Sequence[str]) -> None:
     args = parse(preview_parser(), argv)
     from geodistill.label.preview import preview as draw
 
-    summary = draw(args.labels, args.out, count=args.count, seed=args.seed, progress=True)
+    summary = draw(args.labels, args.out, count=args.count, seed=args.seed, prompts=args.prompts, progress=True)
     message = (
         f"{args.out}: {summary['images']} images with {summary['objects']} objects, {summary['doubtful']} doubtful"
     )

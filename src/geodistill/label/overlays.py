@@ -14,7 +14,11 @@ from geodistill.label.doubts import Shown, ViewedImage
 from geodistill.label.export import LabelSet
 from geodistill.label.masks import crop_runs
 from geodistill.label.pixels import read_tiles
+from geodistill.label.records import rectangle
 from geodistill.raster import Raster, Window
+
+BASIC = ("cp", "hbox", "rhbox", "hbox-mask", "rbox-mask", "rhbox-mask")
+"""The basic prompts, in the order of the SAMRS paper's figure 3."""
 
 SIDE = 480
 """Side of a picture in pixels at most."""
@@ -37,8 +41,11 @@ def _window(view: ViewedImage) -> Window:
     return Window(row, column, height, width)
 
 
-def draw_view(view: ViewedImage, label_set: LabelSet, prompt: str) -> Picture:
-    """Return the three pictures of a view side by side, ``(h, 3 w, 3)`` uint8."""
+def draw_view(view: ViewedImage, label_set: LabelSet, prompt: str | None) -> Picture:
+    """Return the pictures of a view, three side by side, ``(h, 3 w, 3)`` uint8.
+
+    They are boxes and the prompt, masks, and classes; without a prompt the six basic ones, in two rows.
+    """
     window = _window(view)
     with Raster(view.image.image) as raster:
         rgb = next(iter(read_tiles(raster, [window], None))).rgb
@@ -48,6 +55,9 @@ def draw_view(view: ViewedImage, label_set: LabelSet, prompt: str) -> Picture:
     plain = cv2.resize(np.ascontiguousarray(rgb), size, interpolation=how).astype(np.uint8)
     rows = slice(window.row, window.row + window.height)
     columns = slice(window.col, window.col + window.width)
+    if prompt is None:
+        basic = [_with_prompts(plain, view.objects, window, scale, one) for one in BASIC]
+        return np.concatenate([np.concatenate(basic[:3], axis=1), np.concatenate(basic[3:], axis=1)])
     masks, covered = np.zeros((window.height, window.width, 3), np.uint8), np.zeros((window.height, window.width), bool)
     for one in reversed(view.objects):
         crop = crop_runs(one.runs, window).crop()
@@ -83,17 +93,16 @@ def _with_prompts(plain: Picture, objects: Sequence[Shown], window: Window, scal
     picture = plain.copy()
     origin = np.array((window.col, window.row), np.float64)
     for one in reversed(objects):
-        left, top, right, bottom = one.box
-        upright = np.array(((left, top), (right, top), (right, bottom), (left, bottom)))
-        colour = instance_colour(one.number)
-        parts = prompt.split("+")
-        for corners, kinds in ((upright, ("hbox", "auto")), (one.corners, ("rbox", "rhbox"))):
+        colour, parts = instance_colour(one.number), prompt.split("+")
+        bounds = rectangle(*one.corners.min(axis=0), *one.corners.max(axis=0))
+        for kind, corners in (("hbox", rectangle(*one.box)), ("rbox", one.corners), ("rhbox", bounds)):
             ring = np.round((corners - origin) * scale).clip(-(2**14), 2**14).astype(np.int32)
-            if f"{kinds[0]}-mask" in parts or f"{kinds[1]}-mask" in parts:
+            if f"{kind}-mask" in parts:
                 filled = picture.copy()
                 cv2.fillPoly(filled, [ring], colour)
                 picture = cv2.addWeighted(picture, 0.65, filled, 0.35, 0).astype(np.uint8)
-            if kinds[0] == "hbox" or any(kind in part for part in parts for kind in kinds):
+            # The horizontal box always; the oriented one also where its bounds are the prompt.
+            if kind == "hbox" or any(part.startswith(kind) or (kind, part[:5]) == ("rbox", "rhbox") for part in parts):
                 cv2.polylines(picture, [ring], True, colour, 3 if one.is_doubtful else 1, cv2.LINE_AA)
         if "cp" in parts:
             x, y = ((one.corners.mean(axis=0) - origin) * scale).round().clip(-(2**14), 2**14).astype(int).tolist()

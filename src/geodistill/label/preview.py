@@ -1,7 +1,7 @@
 """``label preview``: pictures of a label set to look at, the most doubtful objects first.
 
 Each view shows an image with its boxes and prompts, the masks in a colour for each object, and the classes as painted:
-the kinds of pictures of the figures 2, 3 and 4 of the SAMRS paper.
+the kinds of pictures of the figures 2 and 4 of the SAMRS paper; or the basic prompts of its figure 3.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from geodistill.files import check_outputs, write_text
 from geodistill.label.doubts import LOW_SCORE, Shown, ViewedImage, choose_views
 from geodistill.label.export import LabelSet, load_label_set, progress_bar
 from geodistill.label.ledger import ACCOUNT
-from geodistill.label.overlays import Picture, contact_sheet, draw_view, instance_colour
+from geodistill.label.overlays import BASIC, Picture, contact_sheet, draw_view, instance_colour
 from geodistill.label.pixels import write_picture
 from geodistill.reading import read_object
 
@@ -28,7 +28,13 @@ CONTACT, PAGE = "contact.png", "index.html"
 
 
 def preview(
-    labels: Path | str, out: Path | str, *, count: int = 24, seed: int = 0, progress: bool = False
+    labels: Path | str,
+    out: Path | str,
+    *,
+    count: int = 24,
+    seed: int = 0,
+    prompts: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Write ``contact.png`` and ``index.html``, a page that needs no other file, of a folder of ``label build``.
 
@@ -39,6 +45,7 @@ def preview(
         out: Where the two files go.
         count: Views at most.
         seed: Of the random half.
+        prompts: Draw the six basic prompts of each object instead of masks and classes (the paper's figure 3).
         progress: Show progress bars on a terminal.
 
     Returns:
@@ -56,9 +63,10 @@ def preview(
     settings = read_object(label_set.folder / ACCOUNT).get("settings")
     prompt = str(settings.get("prompt", "auto")) if isinstance(settings, dict) else "auto"
     views = choose_views(label_set, count, seed, progress)
-    pictures = [draw_view(view, label_set, prompt) for view in progress_bar(views, "drawing", progress)]
+    shown = None if prompts else prompt
+    pictures = [draw_view(view, label_set, shown) for view in progress_bar(views, "drawing", progress)]
     write_picture(out / CONTACT, contact_sheet(pictures))
-    write_text(out / PAGE, _page(views, pictures, label_set, prompt), errors="backslashreplace")
+    write_text(out / PAGE, _page(views, pictures, label_set, shown), errors="backslashreplace")
     objects = [one for view in views for one in view.objects]
     return {"images": len(views), "objects": len(objects), "doubtful": sum(one.is_doubtful for one in objects)}
 
@@ -73,13 +81,18 @@ text-align:left}}.doubtful{{font-weight:bold}}.patch{{display:inline-block;width
 """
 
 
-def _page(views: Sequence[ViewedImage], pictures: Sequence[Picture], label_set: LabelSet, prompt: str) -> str:
+def _page(views: Sequence[ViewedImage], pictures: Sequence[Picture], label_set: LabelSet, prompt: str | None) -> str:
     """Write the page; every name from outside is escaped, and the page may load nothing and run nothing."""
     title = html.escape(f"Labels of {label_set.folder.resolve().name}")
-    about = html.escape(
+    drawn = (
         f"Prompt {prompt}. From left: boxes and prompts (thick where doubtful), masks in a colour for each object, "
-        f"classes as painted. Bold: score below {LOW_SCORE:g}, or changed by a rule. First the images with the most "
-        "doubtful objects, then images at random."
+        "classes as painted."
+        if prompt is not None
+        else f"Boxes (thick where doubtful) and basic prompts: {', '.join(BASIC[:3])}, below {', '.join(BASIC[3:])}."
+    )
+    about = html.escape(
+        f"{drawn} Bold: score below {LOW_SCORE:g}, or changed by a rule. First the images with the most doubtful "
+        "objects, then images at random."
     )
     parts = [_HEAD.format(title=title, about=about)]
     for name, colour in zip(label_set.legend.names, label_set.legend.colours, strict=True):

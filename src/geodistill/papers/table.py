@@ -99,6 +99,7 @@ class Table:
         layout: Variant of the set's files that is trained on; likewise.
         scored: The split that is scored.
         scored_set: Another set that is scored instead, where nothing is trained on it.
+        scored_zone: Climate zone of that set, as its paper names it.
         scored_region: Where that set lies (see `geodistill.text.places`), or ``file`` where its files are named by
             their region; not given where they say it themselves.
         scored_gsd: Metres per pixel that its images are brought to first, about those that were trained on.
@@ -121,6 +122,7 @@ class Table:
     layout: str | None = None
     scored: str = "test"
     scored_set: str | None = None
+    scored_zone: str | None = None
     scored_region: str | None = None
     scored_gsd: float | None = None
     class_map: Mapping[str, str] = field(default_factory=dict)

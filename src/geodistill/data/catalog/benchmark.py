@@ -63,6 +63,7 @@ class Benchmark:
         licence: Its terms.
         note: What to know before comparing figures.
         labels: For a detection set: the arguments of ``label build``.
+        archive: What its official zip is called, without the ending, where not as the set.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Benchmark:
     unlabelled: tuple[str, ...] = ()
     note: str = ""
     labels: str = ""
+    archive: str = ""
 
 
 def pattern(text: str) -> re.Pattern[str]:

@@ -184,7 +184,7 @@ L8_BIOME = Benchmark(
 
 L8_BIOME_PATCHES = Benchmark(
     "l8-biome-patches", "L8 Biome as 512 px patches (KTDA, Cloud-Adapter)", source="HF XavierJiezou/ktda-datasets",
-    licence="CC BY-NC 4.0", legend=Legend(_CLOUD, _CLOUD_COLOURS), gsd=30.0,
+    licence="CC BY-NC 4.0", legend=Legend(_CLOUD, _CLOUD_COLOURS), gsd=30.0, archive="cloud",
     layouts={"official": Layout(("img_dir/{part}/{id}.png",), ("ann_dir/{part}/{id}.png",),
                                 split={"train": "train", "val": "val", "test": "test"})},
     note="each patch is stretched by its own range, so thin cloud and bright ground look alike",

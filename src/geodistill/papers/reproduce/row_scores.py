@@ -82,6 +82,8 @@ class Runner:
             **costs,
             "data": self.source.identity(data),
         }
+        if self.table.scored_zone is not None:
+            how["zone"] = self.table.scored_zone
         if self.padding is not None:  # figures of earlier runs without it stay good
             how["padding"] = asdict(self.padding)
         if self.layout is not None:
@@ -122,7 +124,7 @@ class Runner:
         if not isinstance(recipe, MetaSegNetRecipe):
             return LocationHint()
         if self.table.scored_set and self.scale == "full":
-            return LocationHint(region=self.table.scored_region)
+            return LocationHint(zone=self.table.scored_zone, region=self.table.scored_region)
         return LocationHint(zone=recipe.text.zone, region=recipe.text.region)
 
 

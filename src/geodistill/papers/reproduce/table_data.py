@@ -148,9 +148,10 @@ class OfficialSets:
         return recipe
 
     def _place(self, name: str) -> Path:
-        for place in (self.root / name, self.root / f"{name}.zip"):
-            if place.exists():
-                return place
+        for known in filter(None, (name, CATALOG[name].archive)):
+            for place in (self.root / known, self.root / f"{known}.zip"):
+                if place.exists():
+                    return place
         if name != self.table.dataset:
             raise DataError(
                 f"no folder {self.root / name}",

@@ -33,13 +33,13 @@ QUIET = {"network.decoder_channels": 64, "trainer.accelerator": "cpu", "trainer.
 RATE = {"optimizer.lr": 1e-3, "optimizer.lr_batch": None}
 
 
-def copy_tiles(data: Path, folder: Path, wanted: Callable[[int], bool]) -> Path:
+def copy_tiles(data: Path, folder: Path, in_part: Callable[[int], bool]) -> Path:
     """Copy the tiles of zoom 21 in wanted columns, with the masks that they have; write and return their boxes."""
     annotations = json.loads((data / "boxes" / "coco_boxes_polygons.json").read_text(encoding="utf-8"))
     images = []
     for image in annotations["images"]:
         _, x, _, zoom = Path(image["file_name"]).stem.split("-")
-        if zoom == "21" and wanted(int(x)):
+        if zoom == "21" and in_part(int(x)):
             images.append(image)
             for part in ("images", "masks"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
@@ -53,9 +53,9 @@ def copy_tiles(data: Path, folder: Path, wanted: Callable[[int], bool]) -> Path:
 def pretrain(shared: Path, out: Path, steps: int) -> Path:
     """Label the tiles of both places through their boxes, learn them, and return the Segmenter."""
     manifests = []
-    for place, wanted in (("kampala", lambda x: x < EAST), ("zanzibar", lambda x: True)):
+    for place, in_part in (("kampala", lambda x: x < EAST), ("zanzibar", lambda x: True)):
         if not (out / "labels" / place).is_dir():
-            boxes = copy_tiles(shared / "data" / f"hot_{place}", out / place, wanted)
+            boxes = copy_tiles(shared / "data" / f"hot_{place}", out / place, in_part)
             labels = gd.label_boxes(
                 out / place / "images", boxes, out / "labels" / place, "coco",
                 background="ground", empty="drop", fractions=(1.0, 0.0, 0.0), progress=False,

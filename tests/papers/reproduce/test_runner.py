@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -218,15 +217,6 @@ def test_a_root_of_another_set_says_what_it_looks_like(tmp_path: Path) -> None:
         reproduce("kda/II", tmp_path / "out", scale="full", root=tmp_path / "set", rows=["FCN"])
     with pytest.raises(DataError, match="no folder"):
         reproduce("kda/II", tmp_path / "out", scale="full", root=tmp_path / "nowhere", rows=["FCN"])
-
-
-def test_a_set_is_found_under_the_name_of_its_official_zip(tmp_path: Path) -> None:
-    write_grass(tmp_path / "sets" / "grass")
-    official_sets.l8_biome_patches(tmp_path / "cloud")
-    archive = shutil.make_archive(str(tmp_path / "sets" / "cloud"), "zip", tmp_path / "cloud")
-    shutil.rmtree(tmp_path / "cloud")
-    source = OfficialSets(Path(archive).parent, tmp_path / "out", find_table("ktda/VI"))
-    assert Manifest.load(source.manifest("l8-biome-patches")).rows("test")
 
 
 def test_missing_weights_are_told_before_anything_is_run(tmp_path: Path, fits: list[str]) -> None:

@@ -49,12 +49,12 @@ def draw_zones(ran: RanRows, path: Path) -> None:
     rows = [[to_rgb(p.image, ran.manifest.bands), ran.legend.paint(p.truth)] for p in shown]
     captions, titles = [""] * len(rows), ["image", "truth"]
     for label in readers:
-        keys, (own, other) = ran.models[label].prompts, ran.prompts(label)
+        keys, (local, other) = ran.models[label].prompts, ran.prompts(label)
         titles += [f"{label}: own zone", "another zone", "what differs (red)"]
-        for at, pair in enumerate(zip(ran.previews(label, own), ran.previews(label, other), strict=True)):
+        for at, pair in enumerate(zip(ran.previews(label, local), ran.previews(label, other), strict=True)):
             there, elsewhere = (preview.prediction for preview in pair)
             rows[at] += [ran.legend.paint(there), ran.legend.paint(elsewhere), error_map(there, elsewhere)]
-            captions[at] = f"own zone {keys[own[at]]}, another {keys[other[at]]}"
+            captions[at] = f"own zone {keys[local[at]]}, another {keys[other[at]]}"
     panel_grid(rows, titles, ran.legend, path, captions=captions)
 
 

@@ -108,10 +108,10 @@ class RanRows:
 
         Two texts are as alike as the mean features of their tokens, by the cosine of the two.
         """
-        own = [self.places[label].prompt_of(tile.row) for tile in self.tiles]
+        prompts = [self.places[label].prompt_of(tile.row) for tile in self.tiles]
         network: Any = self.models[label].network.network
         means = F.normalize(mean_of_tokens(network.text.float(), network.present), dim=1)
-        return own, (means[own] @ means.T).argmin(1).tolist()
+        return prompts, (means[prompts] @ means.T).argmin(1).tolist()
 
     def placed(self, label: str, tile: ImageScore) -> Segmenter:
         """Return a row's model for the place of a tile."""

@@ -5,7 +5,8 @@ Maps are ``(B, C, H, W)`` float, the student's brought to the teacher's channels
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,7 @@ class QueryAttention(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the squared error of what the student's pixels gather, the mean over elements."""
-        size = [min(length, self._side) for length in teacher.shape[-2:]]
+        size = (min(teacher.shape[-2], self._side), min(teacher.shape[-1], self._side))
         pixels, keys = (
             F.adaptive_avg_pool2d(maps.float(), size).flatten(2).transpose(1, 2) for maps in (student, teacher)
         )
@@ -95,11 +96,15 @@ class FeatureTerms(nn.Module):
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return each term by name, of maps ``(B, Ci, Hi, Wi)`` for each level and targets of the same shapes."""
-        losses = {"cosine": [cosine_distance] * len(teacher), "relation": [token_relation] * len(teacher)}
+        each_level: dict[str, Iterable[Any]] = {
+            "cosine": [cosine_distance] * len(teacher),
+            "relation": [token_relation] * len(teacher),
+        }
+        if self.query is not None:
+            each_level["query"] = self.query
         terms = {}
         for kind in self._kinds:
-            each = self.query if kind == "query" and self.query is not None else losses[kind]
-            parts = [loss(s, t) for loss, s, t in zip(each, student, teacher, strict=True)]
+            parts = [loss(s, t) for loss, s, t in zip(each_level[kind], student, teacher, strict=True)]
             terms[kind] = torch.stack(parts).mean()
         return terms
 

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from geodistill.data.data_config import BATCH_SIZE
 from geodistill.data.datamodule import collate
+from geodistill.data.sampling import Batch
 from geodistill.errors import GeodistillError, RecipeError
 from geodistill.methods.schema import Recipe
 from geodistill.training import folder
@@ -110,7 +113,7 @@ def one_step(recipe: Recipe, device: torch.device) -> Callable[[int], None]:
     data = open_data(recipe)
     method, task, _ = prepare(recipe, data)
     tasks = [part.to(device).train() for part in (task, method.phase) if part is not None]
-    optimizers = [part.configure_optimizers()["optimizer"] for part in tasks]
+    optimizers = [cast(Any, part.configure_optimizers())["optimizer"] for part in tasks]
     method.objective.to(device)
     sample, precision = data.crops[0], choose_precision(trainer.precision, trainer.accelerator)
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
@@ -120,7 +123,7 @@ def one_step(recipe: Recipe, device: torch.device) -> Callable[[int], None]:
         moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
         for part, optimizer in zip(tasks, optimizers, strict=True):
             with nullcontext() if half is None else torch.autocast(device.type, half):
-                loss = part.training_step(moved, 0)
+                loss = cast(Tensor, part.training_step(cast(Batch, moved), 0))
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

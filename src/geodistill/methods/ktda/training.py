@@ -125,13 +125,13 @@ class KtdaRecipe(Recipe):
         """Return the keys of FMM, of the decay and of the phase where there is none, and of terms that are off."""
         idle = super().idle_keys()
         if self.network.decode_from == "encoder":
-            names = ("fmm_blocks", "fmm_heads", "order")
-            idle |= {f"network.{name}": "network.decode_from: encoder leaves FMM out" for name in names}
+            of_fmm = ("fmm_blocks", "fmm_heads", "order")
+            idle |= {f"network.{name}": "network.decode_from: encoder leaves FMM out" for name in of_fmm}
         if self.losses.transfer_decay == "none":
             idle["losses.transfer_end"] = "losses.transfer_decay is none"
         if self.phase_steps == 0:
-            names = ("lr", "forced", "weights", "hidden", "mixup")
-            idle |= {f"losses.phase.{name}": "losses.phase.steps is 0" for name in names}
+            of_phase = ("lr", "forced", "weights", "hidden", "mixup")
+            idle |= {f"losses.phase.{name}": "losses.phase.steps is 0" for name in of_phase}
         elif not self.losses.phase.weights.get("masked"):
             idle["losses.phase.hidden"] = "losses.phase.weights has no masked"
         return idle

@@ -73,7 +73,8 @@ class HeadChoice(lightning.Callback):
         task: Any = pl_module
         counts = [ConfusionMatrix(task.spec.classes) for _ in self._heads.heads]
         self._heads.training = True  # of this module alone: norms and dropout keep to evaluation
-        for batch in trainer.val_dataloaders:
+        loader: Any = trainer.val_dataloaders
+        for batch in loader:
             logits = task({**batch, "image": batch["image"].to(task.device)}).logits
             for confusion, answers in zip(counts, logits.chunk(len(counts), 1), strict=True):
                 confusion.update(answers.argmax(1).cpu().numpy(), batch["mask"].cpu().numpy())

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from towns import write_boxes, write_town
@@ -31,8 +30,7 @@ def test_a_command_is_followed_through_few_files(tmp_path: Path) -> None:
     write_town(town, count=6, size=64)
     names = sorted(path.name for path in (town / "images").iterdir())
     write_boxes(tmp_path / "boxes.json", names)
-    network = SupervisedNetwork(3, 2, **MODEL)
-    Segmenter.from_network("supervised", MODEL, SPEC, network.state_dict(), 64).save(tmp_path / "model")
+    Segmenter("supervised", MODEL, SPEC, 64, {}).save(tmp_path / "model")
     images, masks = str(town / "images"), str(town / "masks")
     boxes = ["--images", images, "--boxes", str(tmp_path / "boxes.json"), "--format", "coco", "--background", "ground"]
     scene = ["--model", str(tmp_path / "model"), "--input", str(town / "images" / names[0]), "--backend", "torch"]

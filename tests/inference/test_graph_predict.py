@@ -60,7 +60,9 @@ def test_a_model_of_others_from_the_command_line(tmp_path: Path) -> None:
     scene = make_raster(tmp_path / "scene.tif", pixels=pixels, nodata=pixels[0, 0, 0])
     model = brightest_band(tmp_path / "theirs.onnx", class_names={"0": "sea", "1": "sand", "2": "rock"})
     flags = ["--model", str(model), "--input", str(scene), "--scale", "1/255", "--classes", "water,land,ice"]
-    assert main(["predict", *flags, "--out", str(tmp_path / "map.tif"), "--workers", "2", "--confidence"]) == 0
+    objects = ["--vector", "gpkg", "--objects", "land"]
+    assert main(["predict", *flags, "--out", str(tmp_path / "map.tif"), "--workers", "2", *objects]) == 0
+    assert (tmp_path / "map_objects.gpkg").is_file()
     with rasterio.open(tmp_path / "map.tif") as file:
         valid = ~(pixels == pixels[0, 0, 0]).all(0)
         np.testing.assert_array_equal(file.read(1)[valid], pixels.argmax(0)[valid])

@@ -257,7 +257,7 @@ def cut_rows(rows: int, blocks: int) -> tuple[range, ...]:
 
 
 def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
-    """Return every file that is written for a scene whose map of classes is ``path``."""
+    """Return every file that may be written for a scene whose map of classes is ``path``."""
     files = [path, *style_files(path)]
     if options.with_confidence:
         files.append(map_beside(path, "confidence"))

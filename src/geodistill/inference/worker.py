@@ -192,7 +192,7 @@ def run_by_itself(options: PredictOptions) -> PredictOptions:
 
 def has_distance(segmenter: Segmenter) -> bool:
     """Whether a model has a distance head."""
-    return bool(getattr(segmenter.network.network, "distance", False))
+    return not segmenter.runs_itself and bool(getattr(segmenter.network.network, "distance", False))
 
 
 def run_with_distance(options: PredictOptions) -> PredictOptions:

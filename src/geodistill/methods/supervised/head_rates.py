@@ -90,11 +90,13 @@ def with_heads(method: Method, rates: Sequence[float]) -> Method:
     """Return a supervised method whose decoder is several, of which the best is kept in the finished network.
 
     Raises:
-        RecipeError: It has an auxiliary head, which would train the encoder.
+        RecipeError: It has an auxiliary head, which would train the encoder, or a distance head.
     """
     network: Any = method.network
     if network.aux_head is not None:
         raise RecipeError("network.head_rates with losses.weights.aux", "no auxiliary head on a frozen encoder")
+    if network.distance:
+        raise RecipeError("network.head_rates with losses.weights.distance", "one of them")
     network.decoder = Heads(network.decoder, rates)
     return replace(
         method,

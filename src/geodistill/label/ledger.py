@@ -172,10 +172,10 @@ def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
     entries = list(out.iterdir()) if out.is_dir() else []
     others = [entry for entry in entries if entry.name not in markers and not is_leftover(entry.name)]
     path = out / ABOUT
-    kept = (DECISIONS, *results_within(out))
-    if not path.is_file() and any(entry.name not in kept for entry in others):
-        raise OutputError(f"{out} is not empty and holds no run of 'label build'", "a new folder")
     if not path.is_file():
+        kept = (DECISIONS, *results_within(out))
+        if any(entry.name not in kept for entry in others):
+            raise OutputError(f"{out} is not empty and holds no run of 'label build'", "a new folder")
         return None
     if not resume:
         raise OutputError(f"{out} holds a run already", "a new folder", "continue that run with --resume")

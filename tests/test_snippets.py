@@ -19,6 +19,8 @@ from geodistill.cli import VERBS, main
 from geodistill.cli.arguments import parse
 from geodistill.cli.completion import verb_parsers
 from geodistill.cli.fit import split_flags
+from geodistill.data.data_config import DataConfig
+from geodistill.data.datamodule import DataModule
 from geodistill.project.project_file import read_project
 from geodistill.project.wiring import wire
 from geodistill.segmenter import Segmenter
@@ -153,6 +155,8 @@ def test_maps_and_datasets_in_python_as_shown(tmp_path: Path, monkeypatch: pytes
     small = ["--network.encoder", "test_resnet", "--trainer.max_steps", "1", "--trainer.accelerator", "cpu"]
     full = recipes.load_recipe
     monkeypatch.setattr(recipes, "load_recipe", lambda name: full(name, small))
+    config, made = DataConfig(crop=32, batch_size=2, workers=0), DataModule.of_datasets
+    monkeypatch.setattr(DataModule, "of_datasets", lambda *sets, bands: made(*sets, config, bands=bands))
     names: dict[str, Any] = {f"{split}_dataset": Towns(4, seed=k) for k, split in enumerate(("train", "val", "test"))}
     exec(blocks_of(DOCS / "own-folder.md", "python")[0], names)
     assert len(names["scores"].iou) == 3

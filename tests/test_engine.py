@@ -172,6 +172,7 @@ def ray_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_path")
 def test_a_ray_worker_killed_mid_run_loses_and_doubles_nothing(tmp_path: Path) -> None:
     import ray
@@ -187,6 +188,7 @@ def test_a_ray_worker_killed_mid_run_loses_and_doubles_nothing(tmp_path: Path) -
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_path")
 def test_failures_over_ray(tmp_path: Path) -> None:
     import ray
@@ -207,6 +209,7 @@ def test_failures_over_ray(tmp_path: Path) -> None:
     assert ray.is_initialized(), "a cluster that was joined stays"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_path")
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:

@@ -41,6 +41,7 @@ def classes(path: Path) -> np.ndarray:
         return np.asarray(file.read(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "qgis"])
 def test_our_exports_give_the_segmenters_map(form: str, tmp_path: Path) -> None:
     segmenter = tiny_segmenter("context", tile=32)
@@ -55,6 +56,7 @@ def test_our_exports_give_the_segmenters_map(form: str, tmp_path: Path) -> None:
     assert found.windows == expected.windows
 
 
+@pytest.mark.slow
 def test_a_model_of_others_from_the_command_line(tmp_path: Path) -> None:
     pixels = noise((3, 40, 50))
     scene = make_raster(tmp_path / "scene.tif", pixels=pixels, nodata=pixels[0, 0, 0])

@@ -69,6 +69,7 @@ def classes(path: Path) -> np.ndarray:
         return file.read(1)
 
 
+@pytest.mark.slow
 def test_a_scene_of_one_zone_is_mapped_as_under_that_zone(model: Segmenter, tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     scene = nile(tmp_path / "b.tif", 28.0, 0.1)
@@ -81,6 +82,7 @@ def test_a_scene_of_one_zone_is_mapped_as_under_that_zone(model: Segmenter, tmp_
     assert (classes(tmp_path / "own.tif") != classes(tmp_path / "other.tif")).mean() > 0.01
 
 
+@pytest.mark.slow
 def test_a_scene_that_spans_zones_follows_them(
     model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +163,7 @@ def steps_between_rows(model: Segmenter, scene: Path, blend: str, zone: str | No
     return float(steps[plan.tops[border + 1] - 1 : plan.tops[border] + model.tile].max()), zones
 
 
+@pytest.mark.slow
 def test_no_seam_where_a_scene_crosses_from_zone_to_zone(tmp_path: Path) -> None:
     """The step there is no larger than where windows of one zone meet, and far below a cut's."""
     model = zoned_segmenter(tile=64)
@@ -199,6 +202,7 @@ def test_images_named_by_their_region(model: Segmenter, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_evaluate_takes_a_coordinate(model: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = make_raster(tmp_path / "i.tif", height=32, width=32, crs=None)
     mask = make_raster(tmp_path / "m.tif", pixels=noise((1, 32, 32), seed=2) % 3, crs=None)

@@ -44,6 +44,7 @@ def test_bytes_with_scale_and_offset_are_what_they_stand_for(bands: int, tmp_pat
     assert (values.max(0) - chosen)[valid].max() < 1e-3
 
 
+@pytest.mark.slow
 def test_memory_grows_evenly_with_the_bands(tmp_path: Path) -> None:
     """What a strip takes is estimated before work begins, and bounds it."""
     needed = {}

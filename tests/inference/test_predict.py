@@ -269,6 +269,7 @@ def test_bands_by_number_and_by_name(tmp_path: Path, model: Path) -> None:
         np.testing.assert_array_equal(file.read(1), brightest(pixels[[3, 2, 1]]))
 
 
+@pytest.mark.slow
 def test_blocks_of_rows_and_of_columns_give_the_same_file(tmp_path: Path) -> None:
     source = make_raster(tmp_path / "scene.tif", height=300, width=400, tiled=True)
     network = SupervisedNetwork(3, 3, architecture="unet", encoder="test_resnet", decoder_channels=16)

@@ -72,6 +72,7 @@ def make_inputs(folder: Path) -> None:
     geopandas.GeoDataFrame(places, geometry=[shapely.Point(0, 0)] * 2).to_parquet(folder / "tiles.parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_the_pages_commands_map_what_they_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -146,6 +146,7 @@ def test_a_model_that_sees_the_scene_otherwise_maps_it_again(tmp_path: Path) -> 
     assert again.finished_before
 
 
+@pytest.mark.slow
 def test_the_choice_of_a_backend_is_printed_with_its_tolerance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +197,7 @@ def test_lower_precision_is_tried_where_classes_are_what_counts(
     assert seen == [tried]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_other_backends_make_the_same_map(tmp_path: Path, backend: str) -> None:
     pytest.importorskip("onnxruntime" if backend == "onnx" else "openvino")

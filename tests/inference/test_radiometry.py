@@ -78,6 +78,7 @@ def test_predict_tells_once_in_one_line_and_maps(tmp_path: Path) -> None:
     assert made.path.is_file()
 
 
+@pytest.mark.slow
 def test_images_of_other_cities_are_ordinary(shared: Path) -> None:
     sets = {
         "dubai": sorted((shared / "data" / "dubai72").rglob("*.jpg"))[::4],

@@ -52,6 +52,7 @@ def maps(draw: st.DrawFn) -> NDArray[np.uint8]:
     return classes
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(classes=maps(), height=st.integers(1, 31))
 def test_polygons_cover_each_pixel_once_and_are_valid(classes: NDArray[np.uint8], height: int) -> None:
@@ -68,6 +69,7 @@ def test_polygons_cover_each_pixel_once_and_are_valid(classes: NDArray[np.uint8]
     assert together.area == pytest.approx((classes != IGNORE_INDEX).sum(), abs=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(classes=maps(), height=st.integers(1, 31), tolerance=st.sampled_from([0.0, 0.7, 1.0, 3.0]))
 def test_polygons_are_a_coverage(classes: NDArray[np.uint8], height: int, tolerance: float) -> None:
@@ -88,6 +90,7 @@ def test_a_straight_border_has_a_point_where_a_neighbour_has_a_corner_and_no_oth
         assert {r.index: set(r.polygon.exterior.coords) for r in trace(classes, height)} == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(classes=maps(), heights=st.tuples(st.integers(1, 31), st.integers(1, 31)))
 def test_polygons_do_not_depend_on_the_strips(classes: NDArray[np.uint8], heights: tuple[int, int]) -> None:
@@ -137,6 +140,7 @@ def test_a_map_without_data_has_no_region() -> None:
     assert trace(np.full((5, 4), IGNORE_INDEX, np.uint8), 2, 1.0) == []
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_height() -> None:
     """Fields with gaps between them, on and on: what is finished is given away."""
 

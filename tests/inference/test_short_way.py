@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from factories import make_raster
 from geodistill.segmenter import Segmenter
 from tiny import tiny_spec
@@ -39,6 +41,7 @@ print(*(name for name in sys.modules if name.startswith("geodistill.")))
 """
 
 
+@pytest.mark.slow
 def test_a_plain_predict_imports_only_what_it_uses(tmp_path: Path) -> None:
     arguments = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
     Segmenter("supervised", arguments, tiny_spec(std=60), 32, {"scores": {}}).save(tmp_path / "model")

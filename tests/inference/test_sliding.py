@@ -56,6 +56,7 @@ def segment(
     return probabilities, np.concatenate([p.valid for p in parts])
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 70),
     st.integers(1, 70),

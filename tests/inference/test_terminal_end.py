@@ -16,6 +16,8 @@ from factories import make_raster, noise
 from geodistill.segmenter import Segmenter
 from tiny import tiny_spec
 
+pytestmark = pytest.mark.slow
+
 UNET = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
 
 

@@ -96,6 +96,24 @@ def refuse_foreign(folder: Path, kind: str | None = None, but: Iterable[str] = (
         )
 
 
+def refuse_links(folder: Path, ours: Iterable[str]) -> None:
+    """Make sure that nothing that is ours in a folder is a link, by which we would write and remove elsewhere.
+
+    Args:
+        folder: The folder; it may be one itself.
+        ours: What in it is ours, as `mark_folder` takes it.
+
+    Raises:
+        OutputError: Something is a link.
+    """
+    first = {pattern.partition("/")[0] for pattern in ours}
+    for name in names_below(folder):
+        if name.partition("/")[0] in first and (folder / name).is_symlink():
+            raise OutputError(
+                f"{folder / name} is a link", "files and folders of our own", "put in its place what it names"
+            )
+
+
 def claim_files(folder: Path, kind: str, names: Iterable[str], write: bool = True) -> None:
     """List files in a folder's marker, so that they are ours to write, beside whatever else the folder holds.
 

@@ -20,10 +20,10 @@ from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.errors import ArtifactError, BusyError, OutputError, RecipeError
-from geodistill.folders import foreign_files, hold_folder, mark_folder
+from geodistill.folders import foreign_files, hold_folder, mark_folder, remove
 from geodistill.methods.schema import Recipe
 from geodistill.training.fit import fit
-from geodistill.training.recipe import load_recipe
+from geodistill.training.recipe import load_recipe, recipe_dict
 from killed_fit import fit_killed
 from towns import LEGEND, write_town
 
@@ -96,6 +96,27 @@ def test_a_run_that_was_never_saved_gives_way_to_a_corrected_one(recipe: Recipe,
     assert fit(other, run).steps == 4
     with pytest.raises(RecipeError, match="another recipe"):
         fit(recipe, run)
+
+
+@pytest.mark.parametrize(
+    "link", ["logs", "checkpoints", "pictures/val", "logs/csv/from_000000/metrics.csv", "recipe.yaml"]
+)
+def test_a_run_does_not_go_on_through_a_link(recipe: Recipe, tmp_path: Path, link: str) -> None:
+    run, theirs = tmp_path / "run", tmp_path / "theirs"
+    for folder in (run / "checkpoints", theirs):
+        folder.mkdir(parents=True)
+        (folder / "best-000002.ckpt").write_text("weeks of work")
+    mark_folder(run, "run of fit", ["recipe.yaml", "checkpoints/*.ckpt"])
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe_dict(recipe), sort_keys=False))
+    (theirs / "file").write_bytes((run / "recipe.yaml").read_bytes())
+    place = run / link
+    remove(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(theirs / "file" if place.suffix else theirs)
+    before = everything(theirs)
+    with pytest.raises(OutputError, match="is a link; expected files and folders of our own"):
+        fit(recipe, run)
+    assert everything(theirs) == before
 
 
 def test_a_second_fit_is_told_who_is_at_work(recipe: Recipe, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from geodistill.folders import (
     mark_folder,
     read_marker,
     refuse_foreign,
+    refuse_links,
     results_within,
     sweep,
 )
@@ -103,7 +104,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
 
     Raises:
         RecipeError: The folder holds a run of another recipe, a finished one, or one whose inputs have changed.
-        OutputError: It holds something else, or cannot be written.
+        OutputError: It holds something else, a link in place of what is ours, or cannot be written.
     """
     if _follows():
         return
@@ -117,6 +118,7 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
             raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
         if finished:
             raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", _MEND)
+        refuse_links(run, OURS)
         _refuse_changed(run, describe)
         return
     empty_folder(run)

@@ -102,7 +102,8 @@ def teach(mechanism: str, source: Path, folder: Path, seed: int) -> dict[str, An
     keys = {**SUPERVISED, **(VIT if mechanism == "lora" else {}), "network.decoder_channels": 16}
     keys |= {"data.manifest": source, "trainer.max_steps": TEACHER_STEPS, "trainer.seed": seed}
     fit(load_recipe(COMMON, keys), folder)
-    return {"network.encoder_weights": str(folder)} if mechanism == "lora" else {"teacher.segmenter": str(folder)}
+    model = str(folder / "segmenter")
+    return {"network.encoder_weights": model} if mechanism == "lora" else {"teacher.segmenter": model}
 
 
 def compare(mechanism: str, seed: int, steps: int) -> tuple[float, float]:

@@ -89,14 +89,14 @@ def stripes(rng: np.random.Generator, test: bool) -> Pixels:
     a wrong one for the test, where both lie on both.
     """
     dark = bool(rng.integers(2))
-    kinds = rng.integers(1, 3, 4) if test else np.full(4, 1 if dark else 2)
+    kinds = rng.integers(1, 3, 3) if test else np.full(3, 1 if dark else 2)
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    rows, cols = np.mgrid[:SIDE, :SIDE] // 2 % 2
+    rows, cols = np.mgrid[:SIDE, :SIDE] // 4 % 2
     ground = np.full((SIDE, SIDE), 80.0 if dark else 140.0)
-    for kind, (row, col) in zip(kinds, rng.integers(0, SIDE - 14, (4, 2)), strict=True):
-        inside = np.s_[row : row + 14, col : col + 14]
+    for kind, (row, col) in zip(kinds, rng.integers(0, SIDE - 20, (3, 2)), strict=True):
+        inside = np.s_[row : row + 20, col : col + 20]
         mask[inside] = kind
-        ground[inside] = 110 + 50 * ((rows if kind == 1 else cols)[inside] - 0.5)
+        ground[inside] = 110 + 120 * ((rows if kind == 1 else cols)[inside] - 0.5)
     return ground[..., None] + rng.normal(0, 8, (SIDE, SIDE, 3)), mask
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.folders import HOLDER, LOCK, hold_folder
 from geodistill.project.planning import Selection
 from geodistill.project.run_project import run_project
+from geodistill.project.stage_keys import KeyParts
 from projects import ORDER, TOWN, StubStages, write_town
 
 
@@ -75,6 +77,13 @@ def test_a_dry_run_propagates_and_writes_nothing(town: Path, stages: StubStages)
     assert stages.taken() == ORDER[2:]
 
 
+def test_settings_that_another_version_added_are_named() -> None:
+    before, now = (KeyParts("teacher", 1, settings, {}, {}) for settings in ({"a": 1, "b": None}, {"a": 1, "c": None}))
+    assert now.difference(asdict(before)) == "b is gone"
+    assert KeyParts("teacher", 1, {"a": 1, "b": None, "c": 2}, {}, {}).difference(asdict(before)) == "c is new"
+    assert KeyParts("teacher", 1, {"a": 2, "c": 2}, {}, {}).difference(asdict(before)) == "a was 1, is 2"
+
+
 def test_content_counts_and_not_the_time_of_change(town: Path, stages: StubStages) -> None:
     run(town)
     image = town.parent / "images" / "a.tif"
@@ -97,6 +106,7 @@ def test_a_deleted_output_is_made_again_and_what_takes_it_only_where_it_differs(
     planned = plan(town)
     assert planned["label"] == ("runs", "manifest.parquet is gone")
     assert planned["teacher"] == ("perhaps", "unless label comes out as before")
+    assert planned["distil"] == ("perhaps", "unless label and teacher come out as before")
     run(town)
     assert stages.taken() == ["label+"]
     stages.contents["teacher"] = "other weights"

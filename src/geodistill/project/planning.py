@@ -143,7 +143,9 @@ def _decide(
         return "runs", changed
     again = [need for need in stage.needs if plans[need].state in ("runs", "resumes", "perhaps")]
     if again:
-        return "perhaps", f"unless {' and '.join(again)} comes out as before"
+        *others, last = again
+        named = f"{', '.join(others)} and {last} come" if others else f"{last} comes"
+        return "perhaps", f"unless {named} out as before"
     return "unchanged", ""
 
 

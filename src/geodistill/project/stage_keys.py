@@ -50,9 +50,11 @@ class KeyParts:
         if self.version != before.get("version"):
             return "this version of geodistill makes it otherwise"
         then = before.get("settings", {})
-        for key in {**self.settings, **then}:
-            if self.settings.get(key) != then.get(key):
-                return f"{key} was {shown(then.get(key))}, is {shown(self.settings.get(key))}"
+        for key, value in self.settings.items():
+            if key in then and then[key] != value:
+                return f"{key} was {shown(then[key])}, is {shown(value)}"
+        if unlike := self.settings.keys() ^ then.keys():
+            return f"{min(unlike)} is {'new' if min(unlike) in self.settings else 'gone'}"
         then = before.get("files", {})
         for name in {**self.files, **then}:
             if self.files.get(name) != then.get(name):

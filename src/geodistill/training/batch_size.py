@@ -13,7 +13,6 @@ from typing import Any, cast
 import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from geodistill.data.data_config import BATCH_SIZE
 from geodistill.data.datamodule import collate
@@ -123,7 +122,7 @@ def one_step(recipe: Recipe, device: torch.device) -> Callable[[int], None]:
         moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
         for part, optimizer in zip(tasks, optimizers, strict=True):
             with nullcontext() if half is None else torch.autocast(device.type, half):
-                loss = cast(Tensor, part.training_step(cast(Batch, moved), 0))
+                loss: Any = part.training_step(cast(Batch, moved), 0)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -42,6 +42,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"geodistill {__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_recipes())
 def test_print_config_gives_a_recipe_that_is_read_back(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -41,6 +41,7 @@ def test_an_adapter_has_the_width_that_its_block_reads() -> None:
     assert [m.shape[-2:] for m in maps] == [(17, 25), (9, 13), (5, 7), (3, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_vit", "sam2_hiera_tiny"])
 def test_zero_adapters_change_nothing(name: str) -> None:
     torch.manual_seed(0)

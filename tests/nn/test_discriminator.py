@@ -53,6 +53,7 @@ def test_the_frozen_encoder_stays_out_of_state_and_of_training_mode() -> None:
     assert not discriminator.encoder.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["scalar", "patch"])
 def test_lowering_the_loss_it_learns_to_raise_it(form: Any) -> None:
     discriminator = small(form, width=64).train()

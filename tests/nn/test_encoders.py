@@ -66,6 +66,7 @@ def test_any_size_and_any_bands_give_finite_maps(name: str, height: int, width: 
     assert all(torch.isfinite(m).all() for m in maps)
 
 
+@pytest.mark.slow
 def test_published_parameter_counts() -> None:
     with torch.device("meta"):
         student = build_encoder("convnext_base", output_norms=wants_output_norms("convnext_base"))

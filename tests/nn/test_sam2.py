@@ -74,6 +74,7 @@ def test_timms_names_pass_unchanged() -> None:
     assert trunk_tensors(dict(state)).keys() == state.keys()
 
 
+@pytest.mark.slow
 def test_an_encoder_with_adapters_takes_a_whole_sam2_from_disk(tmp_path: Path) -> None:
     plain = build_encoder("sam2_hiera_tiny")
     tensors = {f"image_encoder.trunk.{k.removeprefix('body.model.model.')}": v for k, v in plain.state_dict().items()}

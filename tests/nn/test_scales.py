@@ -48,6 +48,7 @@ def test_scales_that_cannot_be_used(scales: tuple[float, ...]) -> None:
         check_scales(scales, "a model")
 
 
+@pytest.mark.slow
 def test_a_model_keeps_its_scales_and_its_graph_has_them(tmp_path: Path) -> None:
     plain = tiny_segmenter("context", tile=32)
     model = plain.with_scales((0.5, 1.0, 1.5))

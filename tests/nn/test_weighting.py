@@ -55,6 +55,7 @@ def test_its_state_resumes(kind: str) -> None:
     assert first(named, BASE, parameters).item() == pytest.approx(second(named, BASE, parameters).item(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_variances_settle_at_their_terms() -> None:
     weighting = Uncertainty(["a", "b"])
     optimizer = torch.optim.Adam(weighting.parameters(), lr=0.05)

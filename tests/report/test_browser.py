@@ -151,6 +151,7 @@ def test_text_stands_out_in_the_light_and_in_the_dark(opened: Browser, scheme: s
     assert (luminance(opened.value("getComputedStyle(document.body).backgroundColor")) < 0.1) != (scheme == "dark")
 
 
+@pytest.mark.slow
 def test_readers_of_the_screen_meet_names_headings_and_alternatives(opened: Browser) -> None:
     assert opened.value("document.querySelectorAll('h1').length") == 1
     assert opened.value("[...document.querySelectorAll('svg.chart')].every((chart) => chart.ariaLabel.length > 20)")

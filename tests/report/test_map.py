@@ -185,6 +185,7 @@ def test_the_map_is_drawn_switched_zoomed_and_swiped(
     assert chromium.complaints == []
 
 
+@pytest.mark.slow
 def test_tiles_come_from_the_folder_and_are_not_needed(chromium: Browser, mapped: Path, tmp_path: Path) -> None:
     page = write_report(mapped, tmp_path / "page.html", ReportOptions(map_mb=0.001))
     chromium.complaints.clear()

@@ -59,6 +59,7 @@ def press(page: Browser, key: str, said: str) -> None:
     page.wait_for(f"document.querySelector('#message').textContent.includes({json.dumps(said)}) && !busy")
 
 
+@pytest.mark.slow
 def test_keys_alone_decide_on_hostile_labels(tmp_path: Path) -> None:
     labels = hostile_labels(tmp_path)
     with served_review(labels) as server, Browser(tmp_path / "profile") as page:
@@ -111,6 +112,7 @@ def test_keys_alone_decide_on_hostile_labels(tmp_path: Path) -> None:
     assert verdicts(labels) == [(verdict, "Ada") for verdict in expected]
 
 
+@pytest.mark.slow
 def test_twenty_thousand_objects_scroll_and_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = hostile_labels(tmp_path)
     box = Box(rectangle(4, 4, 20, 20), HOSTILE, 0, "made up", "hbox")

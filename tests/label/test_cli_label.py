@@ -155,6 +155,7 @@ def test_rules_from_flags() -> None:
     assert settings.rules == Rules(keep_component=False, max_outside=None, min_score=0.4)
 
 
+@pytest.mark.slow
 def test_build_and_ablate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = make_detection_set(tmp_path / "set", 4)
     where = ["--images", str(source / "images"), "--boxes", str(source / "boxes.json"), "--format", "coco"]

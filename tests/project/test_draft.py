@@ -69,6 +69,7 @@ def test_a_folder_of_nothing_and_one_of_images_alone(tmp_path: Path) -> None:
         draft_project(tmp_path, tmp_path / "p.yaml")
 
 
+@pytest.mark.slow
 def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "--schema", "project"]) == 0
     schema = json.loads(capsys.readouterr().out)

@@ -265,6 +265,7 @@ MANY = dict.fromkeys(FORMATS, 4_000) | {"dota": 100_000}
 """Boxes on one image; fewer where writing and parsing take most of the time."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), MANY.items())
 def test_very_many_boxes_on_one_image(name: str, count: int, tmp_path: Path) -> None:
     form = FORMATS[name]

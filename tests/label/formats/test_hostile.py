@@ -97,6 +97,7 @@ def test_altered_bytes(written: tuple[Format, Path, Path], data: st.DataObject) 
     tried(*written, change)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_altered_words(written: tuple[Format, Path, Path], data: st.DataObject) -> None:
@@ -117,6 +118,7 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, part in items for place in places_in(part, (*path, key)))]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_altered_values(written: tuple[Format, Path, Path], data: st.DataObject) -> None:

@@ -108,6 +108,7 @@ def test_a_deep_list_is_read_without_recursion() -> None:
         found = found[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_every_cut_is_refused(protocol: int) -> None:
     data = pickle.dumps(OBJECTS, protocol)

@@ -235,6 +235,7 @@ def test_cvats_own_format_is_named(tmp_path: Path, format: str, name: str) -> No
         one(format, tmp_path, name, text)
 
 
+@pytest.mark.slow
 def test_xml_nested_without_end(tmp_path: Path) -> None:
     text = f"<annotation>{VOC_OBJECT.format(0, EDGES)}{'<object>' * 20_000}{'</object>' * 20_000}</annotation>"
     with pytest.warns(GeodistillWarning, match="20000 boxes are dropped"):

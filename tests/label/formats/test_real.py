@@ -21,6 +21,7 @@ def count(found: Annotations) -> tuple[int, int, dict[str, int]]:
     return len(found.images), sum(len(image.boxes) for image in found.images), dict(dropped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "images", "boxes"), [("hot_kampala", 147, 810), ("hot_zanzibar", 966, 1049)])
 def test_buildings(shared: Path, place: str, images: int, boxes: int) -> None:
     folder = shared / "data" / place

@@ -65,6 +65,7 @@ def test_an_object_larger_than_the_working_size_keeps_its_outline() -> None:
     assert iou(mask, truth) > 0.95
 
 
+@pytest.mark.slow
 def test_the_work_grows_with_the_object_and_not_with_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     cut = cv2.grabCut

@@ -95,6 +95,7 @@ def full_size(masks: Iterable[Mask], height: int, width: int) -> NDArray[np.bool
     return np.stack(full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", ["b", "p", "pb", "m", "bm", "pm", "pbm"])
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_masks_are_those_of_transformers(family: str, kinds: str) -> None:
@@ -110,6 +111,7 @@ def test_masks_are_those_of_transformers(family: str, kinds: str) -> None:
     assert 0.02 < np.mean(positive) < 0.98, "the random weights draw nothing that could differ"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sam2", "sam3", "edgetam"])
 def test_unstable_masks_give_way_to_the_best_of_the_others(family: str) -> None:
     model, _, segmenter = loaded(family)

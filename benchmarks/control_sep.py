@@ -18,7 +18,8 @@ from pathlib import Path
 
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.label.config import LabelSettings
 from geodistill.label.labelling import build
 from geodistill.synthetic import REGIONS, write_dataset

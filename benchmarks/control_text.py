@@ -35,7 +35,8 @@ from torch import Tensor
 
 import geodistill as gd
 from geodistill.data.manifest import Row
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.methods.metasegnet.text_table import TextConfig
 from geodistill.methods.metasegnet.training import MetaSegNetLossConfig, MetaSegNetRecipe, MetaSegNetworkConfig, build
 from geodistill.methods.method import Method

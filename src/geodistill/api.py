@@ -220,8 +220,8 @@ def evaluate(
         >>> gd.evaluate("runs/student", "manifest.parquet").names
         ('ground', 'building')
     """
-    from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as score
+    from geodistill.evaluation.evaluate_options import EvaluateOptions
     from geodistill.evaluation.results import REPORT
     from geodistill.report.contents import ReportOptions
     from geodistill.report.write import write_report

@@ -11,7 +11,8 @@ from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, UnknownNameError
 from geodistill.evaluation.classmap import OTHER, make_class_map, read_pairs
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.segmenter import Segmenter
 from geodistill.spec import IGNORE_INDEX, Legend
 

@@ -15,7 +15,8 @@ from factories import make_raster, truncate
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.evaluation.scoring import ErrorCells, ImageScore, ScoringSettings, read_preview, score_image
 from geodistill.inference.network import as_network
 from geodistill.inference.options import PredictOptions

@@ -12,7 +12,8 @@ import pytest
 from factories import make_raster
 from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillWarning
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.raster import Raster
 from geodistill.segmenter import Segmenter
 

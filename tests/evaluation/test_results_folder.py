@@ -13,7 +13,8 @@ import pytest
 from factories import make_raster
 from geodistill.data.manifest import Manifest
 from geodistill.errors import BusyError, DataError, OutputError
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.evaluation.scoring import ScoringSettings, score_image
 from geodistill.folders import MARKER, foreign_files, hold_folder, mark_folder
 from geodistill.inference.network import as_network

@@ -15,10 +15,11 @@ from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
 from geodistill.errors import DataError
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
-from geodistill.inference.location import LocationHint, PerPlaceModel, scene_prompts
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
+from geodistill.inference.location import PerPlaceModel, scene_prompts
 from geodistill.inference.network import as_network
-from geodistill.inference.options import SlidingOptions
+from geodistill.inference.options import LocationHint, SlidingOptions
 from geodistill.inference.sliding import stream
 from geodistill.inference.windows import Area, WindowPlan
 from geodistill.raster import Raster, Window

@@ -9,7 +9,8 @@ import pytest
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillWarning, RecipeError, UnknownNameError
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.evaluation.scoring import ScoringSettings
 from geodistill.inference.network import as_network
 from geodistill.papers.padding import Padding

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from geodistill.data.measure import measure
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.folders import mark_folder
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend

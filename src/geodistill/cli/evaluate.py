@@ -77,12 +77,12 @@ def evaluate(argv: Sequence[str]) -> None:
     if args.padding_window is not None and args.padding_as is None:
         raise RecipeError("evaluate --padding-window without --padding-as", "the class that padding counts as")
     from geodistill.evaluation.classmap import read_pairs
-    from geodistill.evaluation.evaluate import EvaluateOptions
     from geodistill.evaluation.evaluate import evaluate as run_evaluate
+    from geodistill.evaluation.evaluate_options import EvaluateOptions
     from geodistill.evaluation.object_scores import ObjectScoring
     from geodistill.evaluation.results import REPORT, model_files
     from geodistill.files import check_outputs, check_suffix
-    from geodistill.inference.location import LocationHint
+    from geodistill.inference.options import LocationHint
     from geodistill.report.contents import ReportOptions
     from geodistill.report.page import PAGES
     from geodistill.report.write import write_report

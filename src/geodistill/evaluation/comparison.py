@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from geodistill.description import WEIGHTS, find_segmenter
 from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.files import write_text
 from geodistill.inference.network import load_on
 from geodistill.metrics import Scores

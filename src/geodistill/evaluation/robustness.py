@@ -19,9 +19,9 @@ from geodistill.evaluation.evaluate import check_legend
 from geodistill.evaluation.intervals import interval, mean_iou, resample
 from geodistill.evaluation.perturbations import PERTURBATIONS, Perturbation, within
 from geodistill.evaluation.scoring import ScoringSettings, open_mask, read_truth
-from geodistill.inference.location import LocationHint, PerPlaceModel
+from geodistill.inference.location import PerPlaceModel
 from geodistill.inference.network import Network, as_network, load_on
-from geodistill.inference.options import SlidingOptions
+from geodistill.inference.options import LocationHint, SlidingOptions
 from geodistill.inference.sliding import check_bands, stream
 from geodistill.inference.windows import Area
 from geodistill.metrics import ConfusionMatrix

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
+from geodistill.inference.options import LocationHint
 from geodistill.inference.windows import WindowPlan
 from geodistill.raster import Grid, Raster, Window
 from geodistill.segmenter import Segmenter
-
-
-@dataclass(frozen=True)
-class LocationHint:
-    """What the user says of where and when scenes were taken; what is not said comes from the files.
-
-    Attributes:
-        lonlat: Longitude and latitude in degrees.
-        zone: A climate zone's code.
-        region: A place of a benchmark set, or ``file`` where the file's name is one.
-        date: ``YYYY-MM-DD``.
-    """
-
-    lonlat: tuple[float, float] | None = None
-    zone: str | None = None
-    region: str | None = None
-    date: str | None = None
-
-    @property
-    def has_place(self) -> bool:
-        """Whether it says where, and not only when."""
-        return bool(self.lonlat or self.zone or self.region)
 
 
 def scene_prompts(

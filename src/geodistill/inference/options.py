@@ -269,3 +269,25 @@ def parse_bytes(text: str) -> int:
     if not match:
         raise RecipeError(f"size {text!r}", "a size such as 2GB or 500M")
     return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+@dataclass(frozen=True)
+class LocationHint:
+    """What the user says of where and when scenes were taken; what is not said comes from the files.
+
+    Attributes:
+        lonlat: Longitude and latitude in degrees.
+        zone: A climate zone's code.
+        region: A place of a benchmark set, or ``file`` where the file's name is one.
+        date: ``YYYY-MM-DD``.
+    """
+
+    lonlat: tuple[float, float] | None = None
+    zone: str | None = None
+    region: str | None = None
+    date: str | None = None
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it says where, and not only when."""
+        return bool(self.lonlat or self.zone or self.region)

@@ -145,7 +145,8 @@ class Worker:
         segmenter = self.segmenter
         if not segmenter.prompts:
             return segmenter, None
-        from geodistill.inference.location import LocationHint, PerPlaceModel, scene_prompts
+        from geodistill.inference.location import PerPlaceModel, scene_prompts
+        from geodistill.inference.options import LocationHint
 
         options = self.options
         hint = LocationHint(options.lonlat, options.zone, options.region, options.date)

@@ -91,7 +91,8 @@ def run_evaluate(job: StageJob) -> StageResult:
     Raises:
         GeodistillError: As `geodistill.evaluation.evaluate.evaluate`.
     """
-    from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+    from geodistill.evaluation.evaluate import evaluate
+    from geodistill.evaluation.evaluate_options import EvaluateOptions
 
     values = dict(job.values)
     split = values.get("split", "test")

@@ -102,7 +102,7 @@ KINDS: dict[str, StageKind] = {
     "evaluate": StageKind(
         about="Score a model on a split.",
         run="geodistill.project.model_stages:run_evaluate",
-        options=(f"{_SETTINGS}:EvaluateKeys", "geodistill.evaluation.evaluate:EvaluateOptions"),
+        options=(f"{_SETTINGS}:EvaluateKeys", "geodistill.evaluation.evaluate_options:EvaluateOptions"),
         files=("data", "model"),
         marks=True,
     ),

@@ -10,7 +10,8 @@ import numpy as np
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import DataError, RecipeError
-from geodistill.evaluation.evaluate import EvaluateOptions, place_counts
+from geodistill.evaluation.evaluate import place_counts
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.evaluation.verdict import ArmRun, Verdict, compare_runs
 from geodistill.files import write_json
 from geodistill.lazy import load

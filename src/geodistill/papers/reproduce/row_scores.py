@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from geodistill.evaluation.comparison import flops, images_per_second
-from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+from geodistill.evaluation.evaluate import evaluate
+from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.files import write_text
-from geodistill.inference.location import LocationHint
 from geodistill.inference.network import load_on
+from geodistill.inference.options import LocationHint
 from geodistill.methods.metasegnet.training import MetaSegNetRecipe
 from geodistill.methods.schema import Recipe
 from geodistill.metrics import Scores

@@ -223,7 +223,7 @@ def evaluate(
     from geodistill.evaluation.evaluate import evaluate as score
     from geodistill.evaluation.evaluate_options import EvaluateOptions
     from geodistill.evaluation.results import REPORT
-    from geodistill.report.contents import ReportOptions
+    from geodistill.report.report_options import ReportOptions
     from geodistill.report.write import write_report
 
     sizes = None if scales is None else tuple(scales)

@@ -8,7 +8,7 @@ import pytest
 
 import browser
 from browser import Browser
-from geodistill.report.contents import ReportOptions
+from geodistill.report.report_options import ReportOptions
 from geodistill.report.write import write_report
 from reported import make_run
 

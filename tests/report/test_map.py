@@ -21,7 +21,7 @@ from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError
 from geodistill.prediction import Prediction
-from geodistill.report.contents import ReportOptions
+from geodistill.report.report_options import ReportOptions
 from geodistill.report.write import write_report
 from reported import figures_of
 from tiny import tiny_segmenter

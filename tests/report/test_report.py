@@ -12,7 +12,7 @@ import pytest
 
 from geodistill.cli import main
 from geodistill.errors import DataError, GeodistillError, OutputError
-from geodistill.report.contents import ReportOptions
+from geodistill.report.report_options import ReportOptions
 from geodistill.report.write import write_report
 from reported import ROWS, figures_of
 

@@ -83,8 +83,8 @@ def evaluate(argv: Sequence[str]) -> None:
     from geodistill.evaluation.results import REPORT, model_files
     from geodistill.files import check_outputs, check_suffix
     from geodistill.inference.options import LocationHint
-    from geodistill.report.contents import ReportOptions
     from geodistill.report.page import PAGES
+    from geodistill.report.report_options import ReportOptions
     from geodistill.report.write import write_report
 
     read = {

@@ -88,7 +88,7 @@ def fit(argv: Sequence[str]) -> None:
     line = f"{result.segmenter}: {score} at step {result.step} of {result.steps}, {result.minutes:.1f} minutes"
     rank_zero_only(print)(line)
     if args.report:
-        from geodistill.report.contents import ReportOptions
+        from geodistill.report.report_options import ReportOptions
         from geodistill.report.write import write_report
 
         rank_zero_only(write_report)(args.out, args.report, ReportOptions(speed=False))

@@ -40,7 +40,7 @@ def report(argv: Sequence[str]) -> None:
     args = parse(parser, argv)
     if args.map is None and not Path(args.source).is_file():
         refuse_idle(parser, args, ["--scene", "--map-mb"], "without --map")
-    from geodistill.report.contents import ReportOptions
+    from geodistill.report.report_options import ReportOptions
     from geodistill.report.write import write_report
 
     options = options_of(ReportOptions, args, {"beside": tuple(args.beside or ())})

@@ -16,7 +16,6 @@ from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
 
 if TYPE_CHECKING:
-    import lightning
     from _typeshed import DataclassInstance
 
     from geodistill.methods.task import Phase  # Lightning takes seconds to import
@@ -158,7 +157,7 @@ class Method:
     teachers: dict[str, FrozenTeacher] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     complete: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
-    callbacks: tuple[lightning.Callback, ...] = ()
+    callbacks: tuple[Any, ...] = ()
 
     def uses_unlabelled(self) -> bool:
         """Whether images without labels change anything in the labelled steps."""

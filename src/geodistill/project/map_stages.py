@@ -100,7 +100,7 @@ def run_report(job: StageJob) -> StageResult:
         DataError: No stage left anything that a page could show.
         GeodistillError: As `geodistill.report.write.write_report`.
     """
-    from geodistill.report.contents import ReportOptions
+    from geodistill.report.report_options import ReportOptions
     from geodistill.report.write import write_report
 
     records = {name: read_record(job.project.out, name) for name in job.wired}

@@ -128,7 +128,7 @@ KINDS: dict[str, StageKind] = {
     "report": StageKind(
         about="One page of all results.",
         run="geodistill.project.map_stages:run_report",
-        options=("geodistill.report.contents:ReportOptions",),
+        options=("geodistill.report.report_options:ReportOptions",),
     ),
 }
 """Kinds by name, in the order in which they run where nothing else says so."""

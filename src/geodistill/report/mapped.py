@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 from geodistill.files import atomic_path, check_outputs
 from geodistill.inference.geotiff import map_beside
 from geodistill.raster.source import source_files
-from geodistill.report.contents import ReportOptions
 from geodistill.report.map_layers import CutMap, cut_map
 from geodistill.report.map_section import MapTiles, map_section, within_budget
 from geodistill.report.page import Page, Section
+from geodistill.report.report_options import ReportOptions
 
 KIND = "tiles of a report"
 

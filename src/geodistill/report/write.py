@@ -9,11 +9,12 @@ from geodistill.errors import DataError
 from geodistill.evaluation.comparison import Comparison
 from geodistill.files import check_outputs, check_suffix, write_text
 from geodistill.label.ledger import ACCOUNT, INSTANCES, LEGEND, MANIFEST
-from geodistill.report.contents import ReportOptions, find_contents
+from geodistill.report.contents import find_contents
 from geodistill.report.cost import cost_section
 from geodistill.report.label_sections import label_page
 from geodistill.report.mapped import map_page, open_map
 from geodistill.report.page import PAGES, Page
+from geodistill.report.report_options import ReportOptions
 from geodistill.report.several import runs_page, runs_within
 
 

@@ -85,3 +85,15 @@ def test_what_a_hand_altered_beside_a_review_is_refused(project: Path) -> None:
     with pytest.raises(OutputError, match=r"scene_2\.png was altered since stage label wrote it"):
         run(project)
     assert mask.read_bytes().endswith(b"by hand")
+
+
+def test_a_page_of_all_results_goes_where_the_user_wants_it(project: Path) -> None:
+    page, labels = project.with_name("town.html"), project.with_suffix("") / "label"
+    run_project(project, report=page, say=lambda line: None)
+    assert "sea" in page.read_text(encoding="utf-8")
+    before = sorted(labels.iterdir())
+    with pytest.raises(OutputError, match=r"page.html lies in the folder of stage label; expected another place"):
+        run_project(project, report=labels / "page.html", say=lambda line: None)
+    with pytest.raises(OutputError, match=r"expected .*\.html"):
+        run_project(project, report=project.with_name("page.pdf"), say=lambda line: None)
+    assert sorted(labels.iterdir()) == before

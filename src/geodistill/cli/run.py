@@ -24,6 +24,7 @@ def run_parser() -> VerbParser:
     add("--only", "this stage alone; what it takes is used as it is", metavar="STAGE", otherwise="all")
     add = parser.add_group("output")
     add.switch("--dry", "say what would run, and why; run and write nothing")
+    add("--report", "also write a page about all results, .html, to this file")
     add.switch("--json", "print JSON, the content of run.json")
     return parser
 
@@ -34,11 +35,13 @@ def run(argv: Sequence[str]) -> None:
     args = parse(parser, argv)
     if args.only is not None:
         refuse_idle(parser, args, ["--until", "--from"], "with --only")
+    if args.dry:
+        refuse_idle(parser, args, ["--report"], "with --dry")
     from geodistill.project.planning import Selection
     from geodistill.project.run_project import run_project
 
     selection = Selection(until=args.until, start=getattr(args, "from"), only=args.only)
-    summary = run_project(args.project, selection, dry=args.dry, say=_silent if args.json else _say)
+    summary = run_project(args.project, selection, dry=args.dry, report=args.report, say=_silent if args.json else _say)
     if args.json:
         print_json(summary)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from geodistill.project.project_file import ProjectFile, typed_values
 from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_records import read_record
 from geodistill.project.stage_table import key_types, kind_of
+from geodistill.report.report_options import ReportOptions
 
 
 def predict_options(project: ProjectFile, settings: Mapping[str, Any]) -> PredictOptions:
@@ -100,28 +101,55 @@ def run_report(job: StageJob) -> StageResult:
         DataError: No stage left anything that a page could show.
         GeodistillError: As `geodistill.report.write.write_report`.
     """
-    from geodistill.report.report_options import ReportOptions
     from geodistill.report.write import write_report
 
-    records = {name: read_record(job.project.out, name) for name in job.wired}
-    done = [name for name, record in records.items() if record is not None]
-    pages = list[Path]()
-    if labels := _first(done, "label"):
-        pages.append(write_report(job.project.out / labels, job.folder / "labels.html"))
-    shown = _first(done, "evaluate") or _first(done, "distil") or _first(done, "teacher")
-    maps = records.get(_first(done, "predict") or "")
     title = job.values.get("title") or job.project.path.stem
     options = ReportOptions(title=title, **job.of_options(ReportOptions, but=("title",)))
+    labels, shown, options = find_results(job.project, job.wired, options)
+    pages = list[Path]()
+    if labels is not None:
+        pages.append(write_report(labels, job.folder / "labels.html"))
+    if shown is not None:
+        pages.append(write_report(shown, job.folder / "report.html", options))
+    return StageResult(", ".join(page.name for page in pages), {"pages": [page.name for page in pages]})
+
+
+def write_page(project: ProjectFile, stages: Iterable[str], path: Path | str) -> None:
+    """Write one page about all results to a file of the user's: the model or the map, else the labels.
+
+    Raises:
+        DataError: No stage left anything that a page could show.
+        GeodistillError: As `geodistill.report.write.write_report`.
+    """
+    from geodistill.report.write import write_report
+
+    labels, shown, options = find_results(project, stages, ReportOptions(title=project.path.stem, speed=False))
+    subject = shown or labels
+    assert subject is not None
+    write_report(subject, path, options)
+
+
+def find_results(
+    project: ProjectFile, stages: Iterable[str], options: ReportOptions
+) -> tuple[Path | None, Path | None, ReportOptions]:
+    """Return what finished stages left for a page: labels; the model, or else the map; and the options with that map.
+
+    Raises:
+        DataError: Nothing.
+    """
+    records = {name: read_record(project.out, name) for name in stages}
+    done = [name for name, record in records.items() if record is not None]
+    labels = _first(done, "label")
+    shown = _first(done, "evaluate") or _first(done, "distil") or _first(done, "teacher")
+    maps = records.get(_first(done, "predict") or "")
     if maps is not None and maps.facts["maps"]:
-        at = job.project.out / _first(done, "predict") / maps.facts["maps"][0]
+        at = project.out / _first(done, "predict") / maps.facts["maps"][0]
         scene = Path(maps.facts["scenes"][0])
         options = replace(options, map=at, scene=scene if scene.is_file() else None)
         shown = shown or str(at)
-    if shown:
-        pages.append(write_report(job.project.out / shown, job.folder / "report.html", options))
-    if not pages:
-        raise DataError(f"{job.project.path}, report: no stage to write one about", "a model, a map or labels")
-    return StageResult(", ".join(page.name for page in pages), {"pages": [page.name for page in pages]})
+    if not (labels or shown):
+        raise DataError(f"{project.path}, report: no stage to write one about", "a model, a map or labels")
+    return project.out / labels if labels else None, project.out / shown if shown else None, options
 
 
 def _first(names: Sequence[str], kind: str) -> str:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geodistill.errors import GeodistillError
+from geodistill.errors import GeodistillError, OutputError
 from geodistill.extras import installed_versions
+from geodistill.files import check_outputs, check_suffix
 from geodistill.folders import hold_folder, sweep
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
@@ -38,6 +39,7 @@ def run_project(
     selection: Selection | None = None,
     *,
     dry: bool = False,
+    report: Path | str | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Run the stages of a project that changed, and those that depend on them.
@@ -46,6 +48,7 @@ def run_project(
         path: The project file.
         selection: The stages that are asked for; all by default.
         dry: Say what would run, and why; nothing is run or written.
+        report: A page, ``.html``, about all results, written at the end.
         say: Is called with every line for people.
 
     Returns:
@@ -57,6 +60,8 @@ def run_project(
     """
     project = read_project(path)
     wired = wire(project)
+    if report is not None:
+        _check_page(project, wired, Path(report))
     memo = project.out / FOLDER / "memo.json"
     if dry:
         plans = make_plan(project, wired, selection or Selection(), Fingerprints(memo))
@@ -75,7 +80,23 @@ def run_project(
             except GeodistillError as error:
                 write_summary(project, plans, time.monotonic() - begun, failed=(plan.stage.entry.name, str(error)))
                 raise
-        return write_summary(project, plans, time.monotonic() - begun)
+        summary = write_summary(project, plans, time.monotonic() - begun)
+        if report is not None:
+            load("geodistill.project.map_stages:write_page")(project, wired, report)
+        return summary
+
+
+def _check_page(project: ProjectFile, stages: Mapping[str, WiredStage], page: Path) -> None:
+    """Look at a page's place before anything runs.
+
+    Raises:
+        OutputError: It has another suffix, is the project file, or lies in a stage's folder.
+    """
+    check_suffix(page, load("geodistill.report.page:PAGES"))
+    check_outputs([page], [project.path])
+    for name in stages:
+        if (project.out / name).resolve() in page.resolve().parents:
+            raise OutputError(f"{page} lies in the folder of stage {name}", "another place", "choose another --report")
 
 
 def _run_stage(

@@ -38,7 +38,7 @@ from pathlib import Path
 from geodistill.label.config import LabelSettings
 from geodistill.label.labelling import build
 folder, segmenter = Path(sys.argv[1]), sys.argv[2]
-settings = LabelSettings(folder / "images", folder / "coco.json", "coco", segmenter=segmenter)
+settings = LabelSettings(folder / "images", folder / "coco.json", "coco", segmenter=segmenter, background="ground")
 work = lambda: build(settings, folder / segmenter)
 """
 

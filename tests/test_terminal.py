@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from geodistill.cli import PlainOutput, Terminated, ended_by_request, plain_output
+from geodistill.cli.terminal import PlainOutput, Terminated, ended_by_request, plain_output
 from geodistill.errors import DataError, OutputError, printable
 
 COMMAND = [sys.executable, "-m", "geodistill"]
@@ -121,7 +121,7 @@ def test_a_request_to_end_is_raised_and_the_old_way_comes_back() -> None:
 
 LIBRARIES = """
 import logging, os, sys, warnings
-from geodistill.cli import quiet_libraries, share_stderr
+from geodistill.cli.terminal import quiet_libraries, share_stderr
 from geodistill.errors import GeodistillWarning
 with quiet_libraries():
     os.write(2, b"libtiff: odd tag\\n")

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geodistill.cli import quiet_libraries
+from geodistill.cli.terminal import quiet_libraries
 from geodistill.errors import GeodistillError
 from geodistill.inference.checkpoint import work_folder
 from geodistill.inference.options import PredictOptions

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn, TypeVar, cast
 
-from geodistill.cli import print_message
+from geodistill.cli.terminal import print_message
 from geodistill.errors import RecipeError, UnknownNameError, listed
 
 T = TypeVar("T")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli import Verbs, print_result, run_verb
+from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import MANIFEST, VerbParser, options_of, parse, refuse_idle
+from geodistill.cli.terminal import print_result
 
 MAP_LEGEND = "YAML or JSON file of classes with values, for a map that holds no legend"
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geodistill.cli import print_result
 from geodistill.cli.arguments import DEVICE, MODEL, VerbParser, parse, refuse_idle
+from geodistill.cli.terminal import print_result
 
 if TYPE_CHECKING:
     from argparse import Namespace

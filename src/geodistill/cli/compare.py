@@ -6,8 +6,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from geodistill.cli import print_result
 from geodistill.cli.arguments import DEVICE, SPLIT_NAMES, VerbParser, parse, refuse_idle
+from geodistill.cli.terminal import print_result
 from geodistill.errors import RecipeError
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from geodistill.cli import Verbs, print_json, print_result, run_verb
+from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import MANIFEST, SHARES, VerbParser, options_of, parse, refuse_idle
+from geodistill.cli.terminal import print_json, print_result
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from geodistill.cli import print_json
 from geodistill.cli.arguments import (
     DEVICE,
     LONLAT,
@@ -20,6 +19,7 @@ from geodistill.cli.arguments import (
     parse,
     refuse_idle,
 )
+from geodistill.cli.terminal import print_json
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 

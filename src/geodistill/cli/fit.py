@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-from geodistill.cli import share_stderr
 from geodistill.cli.arguments import VerbParser, parse, refuse_idle
+from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError, printable
 from geodistill.training.recipe import STUDENT
 

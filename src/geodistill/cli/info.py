@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from geodistill.cli import print_result
 from geodistill.cli.arguments import VerbParser, parse
+from geodistill.cli.terminal import print_result
 from geodistill.extras import EXTRAS, installed_versions
 from geodistill.version import __version__
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from geodistill.cli import Verbs, print_json, run_verb
+from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import DEVICE, SHARES, OptionGroup, VerbParser, parse, refuse_idle
+from geodistill.cli.terminal import print_json
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_outputs, check_suffix
 from geodistill.lazy import load

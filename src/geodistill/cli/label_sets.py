@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli import print_json, print_result
 from geodistill.cli.arguments import VerbParser, parse
+from geodistill.cli.terminal import print_json, print_result
 from geodistill.files import check_outputs
 
 

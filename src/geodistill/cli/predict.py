@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from geodistill.cli import print_json
 from geodistill.cli.arguments import DEVICE, LONLAT, MODEL, SCALES, VerbParser, options_of, parse, refuse_idle
+from geodistill.cli.terminal import print_json
 from geodistill.errors import DataError, RecipeError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.cli import print_json
 from geodistill.cli.arguments import VerbParser, parse, refuse_idle
+from geodistill.cli.terminal import print_json
 from geodistill.errors import RecipeError, ServiceError
 
 if TYPE_CHECKING:

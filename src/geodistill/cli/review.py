@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geodistill.cli import print_result
 from geodistill.cli.arguments import DEVICE, MANIFEST, MODEL, VerbParser, parse, refuse_idle
+from geodistill.cli.terminal import print_result
 from geodistill.errors import RecipeError
 from geodistill.files import check_outputs, check_suffix
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from geodistill.cli import print_json
 from geodistill.cli.arguments import DEVICE, MANIFEST, MODEL, SPLIT_NAMES, VerbParser, options_of, parse
+from geodistill.cli.terminal import print_json
 
 
 def robustness_parser() -> VerbParser:

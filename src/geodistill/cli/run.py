@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli import print_json
 from geodistill.cli.arguments import VerbParser, parse, refuse_idle
+from geodistill.cli.terminal import print_json
 
 
 def run_parser() -> VerbParser:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodistill.cli import print_json
 from geodistill.cli.arguments import VerbParser, parse
+from geodistill.cli.terminal import print_json
 from geodistill.errors import GeodistillError, RecipeError
 
 FIRST_SEED = 42

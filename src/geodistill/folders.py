@@ -56,12 +56,12 @@ def foreign_files(folder: Path, but: Iterable[str] = ()) -> list[str]:
         folder: The folder.
         but: Folders and files in it that are left out, such as `results_within` returns.
     """
-    but = set(but)
-    marker, kept = read_marker(folder), tuple(f"{place}/" for place in but)
+    own = {MARKER, LOCK, HOLDER, *but}
+    marker, kept = read_marker(folder), tuple(f"{place}/" for place in own)
     patterns = () if marker is None else marker[1]
     foreign = []
     for name in names_below(folder):
-        ours = name in (MARKER, LOCK, HOLDER, *but) or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
+        ours = name in own or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
         if not ours and not any(fnmatchcase(name, pattern) for pattern in patterns):
             foreign.append(name)
     return foreign
@@ -79,7 +79,7 @@ def refuse_foreign(folder: Path, kind: str | None = None, but: Iterable[str] = (
     Args:
         folder: The folder.
         kind: What is to take its place: a run of training is ours too, and no place for a model.
-        but: Folders in it that stay.
+        but: Folders and files in it that stay.
 
     Raises:
         OutputError: It holds what is not ours, or something of ours of another kind.

@@ -61,6 +61,16 @@ class Line:
     record: dict[str, Any] | None
 
 
+def whole_lines(file: BinaryIO) -> Iterator[Line]:
+    """Yield every whole line of an open journal, from its first byte; a last line without its end is none."""
+    start = 0
+    for text in file:
+        if not text.endswith(b"\n"):
+            return
+        yield Line(start, start + len(text), decode(text))
+        start += len(text)
+
+
 class JournalFile:
     """A journal, open for reading and appending; use as a context manager.
 
@@ -96,12 +106,7 @@ class JournalFile:
     def lines(self) -> Iterator[Line]:
         """Yield every whole line, from the first; a last line without its end is none."""
         self._file.seek(0)
-        start = 0
-        for text in self._file:
-            if not text.endswith(b"\n"):
-                return
-            yield Line(start, start + len(text), decode(text))
-            start += len(text)
+        yield from whole_lines(self._file)
 
     def line_at(self, start: int) -> bytes:
         """Return the line that begins at a byte, as it stands in the file."""

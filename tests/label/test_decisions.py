@@ -14,7 +14,7 @@ from detection_sets import contents, make_detection_set, settings_of
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label import decisions
 from geodistill.label.config import LabelSettings
-from geodistill.label.decisions import Decision, read_decisions, read_good_share, write_decisions
+from geodistill.label.decisions import Decision, read_decisions, read_review, write_decisions
 from geodistill.label.labelling import build, format_account
 from geodistill.label.ledger import DECISIONS, Journal
 from geodistill.label.masks import Mask, Runs
@@ -120,6 +120,30 @@ def test_a_decision_about_another_mask_is_not_applied_and_counted(tmp_path: Path
     assert 0 in made(labels)
 
 
+def test_the_share_of_good_labels_is_not_told_of_masks_that_nobody_saw(tmp_path: Path) -> None:
+    settings, labels = make_labels(tmp_path)
+    other, seen = decision(labels, 0, "accept"), decision(labels, 1, "accept")
+    changed = Decision(**vars(other) | {"original": {**other.original, "score": 0.125}})
+    write_decisions(labels, [changed, seen], GoodShare(2, 2, 2))
+    account = build(settings, labels, resume=True)
+    assert (account["review"]["not_applied"], "sample" in account["review"]) == (1, False)
+    assert "good labels" not in format_account(account, labels)
+
+
+@pytest.mark.parametrize("differs", [{"annotated_bbox": [1.0, 1.0, 5.0, 5.0]}, {"mask_value": 7}])
+def test_a_decision_about_another_box_without_a_mask_is_not_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differs: dict[str, Any]
+) -> None:
+    """As where an annotation before it was removed, so that another box has its index."""
+    settings, labels, (box, *_) = make_unmasked_labels(tmp_path, monkeypatch)
+    original = next(dict(made) for name, made in objects_of(labels) if name == FIRST)[box]
+    before, about = mask_file(labels), ("Ada", "2026-01-02T03:04:05+00:00")
+    write_decisions(labels, [Decision(FIRST, box, "box", *about, {**original, **differs})])
+    account = build(settings, labels, resume=True)
+    assert (account["review"]["decided"], account["review"]["not_applied"]) == (0, 1)
+    assert (mask_file(labels) == before).all()
+
+
 def test_a_tile_without_any_object_left_comes_back_with_its_image(tmp_path: Path) -> None:
     source = make_detection_set(tmp_path / "set", height=60, width=60, objects=2)
     settings = settings_of(source, tile=60)
@@ -211,7 +235,7 @@ def test_the_share_of_good_labels_stays_with_the_labels(tmp_path: Path) -> None:
 def test_a_malformed_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / DECISIONS).write_text(text)
     with pytest.raises(DataError, match=message):
-        (read_decisions(tmp_path), read_good_share(tmp_path))
+        read_review(tmp_path)
 
 
 def test_a_mask_that_is_none_of_the_tile_is_refused(tmp_path: Path) -> None:

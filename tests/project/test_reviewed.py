@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from detection_sets import make_detection_set, read_coco, write_boxes
-from geodistill.errors import OutputError
+from geodistill.errors import OutputError, RecipeError
+from geodistill.folders import hold_folder
 from geodistill.project.planning import Selection
 from geodistill.project.run_project import run_project
 from geodistill.review.review_labels import ReviewOptions, export_review, open_review
@@ -64,6 +65,22 @@ def test_an_exported_review_is_taken_in_and_what_depends_on_it_runs(project: Pat
     assert reviewed(labels) == 2
 
 
+def test_a_dry_run_beside_a_review_writes_nothing(project: Path) -> None:
+    labels = project.with_suffix("") / "label"
+    review(labels, "drop")
+    with (labels / ".journal.jsonl").open("ab") as file:
+        file.write(b"a line that was cut")
+    with hold_folder(labels, "review"):
+        before = stamps(project.parent)
+        planned = run_project(project, dry=True, say=lambda line: None)
+        assert stamps(project.parent) == before
+    assert planned["label"]["reason"] == "its result was reviewed"
+
+
+def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {path: ((stat := path.stat()).st_size, stat.st_mtime_ns) for path in folder.rglob("*")}
+
+
 def test_decisions_outlive_labels_made_anew(project: Path) -> None:
     labels = project.with_suffix("") / "label"
     review(labels, "drop", "accept", "drop")
@@ -97,3 +114,11 @@ def test_a_page_of_all_results_goes_where_the_user_wants_it(project: Path) -> No
     with pytest.raises(OutputError, match=r"expected .*\.html"):
         run_project(project, report=project.with_name("page.pdf"), say=lambda line: None)
     assert sorted(labels.iterdir()) == before
+
+
+def test_a_page_that_would_show_nothing_is_refused_before_anything_runs(project: Path) -> None:
+    bare = project.with_name("bare.yaml")
+    bare.write_text("scan: {images: set/images, masks: town/label/gray}\ncheck:\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="a stage that it could show: label, teacher"):
+        run_project(bare, report=project.with_name("page.html"), say=lambda line: None)
+    assert not bare.with_suffix("").exists()

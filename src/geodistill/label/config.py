@@ -155,13 +155,13 @@ def chosen_settings(
     """Return the settings that are asked for: they override a preset's, which override the defaults.
 
     Args:
-        asked: Fields of `LabelSettings`, those that are given.
+        asked: Fields of `LabelSettings`, those that are given; the format among them, where no preset says it.
         preset: A key of `geodistill.label.presets.PRESETS`.
-        legend: YAML or JSON file of classes and colours, in place of ``classes``.
+        legend: YAML or JSON file of classes and colours, in place of ``classes``, which are not asked for then.
         rules: Fields of `Rules` in place of the preset's, or of those that suit the segmenter.
 
     Raises:
-        RecipeError: No format is given, or a value makes no sense.
+        RecipeError: A value makes no sense.
         UnknownNameError: There is no such choice.
         DataError: The legend cannot be read.
     """
@@ -171,20 +171,15 @@ def chosen_settings(
         if preset not in presets:
             raise UnknownNameError("preset", preset, presets)
         given |= presets[preset].to_settings()
-    default = given.get("rules")
     given |= asked
-    if "format" not in given:
-        raise RecipeError("labels without a format", "the format of the annotations, or a preset")
-    if legend and "classes" in asked:
-        raise RecipeError("both a legend and classes", "one of them")
     if legend:
         classes = Legend.load(legend)
         given |= {"classes": classes.names, "colours": classes.colours}
     elif "classes" in asked:
-        given["colours"] = None
+        given["colours"] = asked.get("colours")
     if "lists" in asked and "split" not in asked:
         given["split"] = "random"
-    default = asked.get("rules") or default or default_rules(given.get("segmenter", "grabcut"))
+    default = given.get("rules") or default_rules(given.get("segmenter", "grabcut"))
     return LabelSettings(**given | {"rules": replace(default, **rules or {})})
 
 

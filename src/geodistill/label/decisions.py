@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError
@@ -20,10 +20,11 @@ from geodistill.label.labeller import BoxResult, Labeller, TileJob
 from geodistill.label.ledger import DECISIONS, Journal, remove_files
 from geodistill.label.masks import Runs, fill_polygon
 from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, MASKLESS
-from geodistill.label.records import Box
+from geodistill.label.records import Box, boxes_in
 from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import ImageTask, TileId
 from geodistill.reading import ANNOTATION_BYTES, read_json
+from geodistill.spec import Legend
 
 Verdict = Literal["accept", "drop", "box", "prompt", "ignore", "undecided"]
 """``accept``: the mask is right; a box without a mask stays unlabelled. ``drop``: there is no such object. ``box``: the
@@ -31,8 +32,6 @@ filled box is better than the mask. ``prompt``: a mask drawn anew stands for it.
 pixels stay unlabelled. ``undecided``: an earlier decision was taken back."""
 
 FORMAT = 1
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,29 +99,25 @@ def read_decisions(folder: Path) -> dict[TileId, list[Decision]]:
     Raises:
         DataError: The file is malformed.
     """
-    return _read(folder, lambda data: by_tile(map(Decision.from_json, data["decisions"]))) or {}
+    return read_review(folder)[0]
 
 
-def read_good_share(folder: Path) -> GoodShare | None:
-    """Return the share of good labels that the decisions of a label set tell; ``None`` where they tell none.
+def read_review(folder: Path) -> tuple[dict[TileId, list[Decision]], GoodShare | None]:
+    """Return the decisions of a label set, and the share of good labels where they tell it; none without such a file.
 
     Raises:
         DataError: The file is malformed.
     """
-    return _read(folder, lambda data: GoodShare.from_json(data["sample"]) if "sample" in data else None)
-
-
-def _read(folder: Path, part: Callable[[dict[str, Any]], T]) -> T | None:
-    """Return a part of the file of decisions; ``None`` where there is no such file."""
     path = folder / DECISIONS
     if not path.exists():
-        return None
+        return {}, None
     data = read_json(path, ANNOTATION_BYTES)
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT:
         raise DataError(f"{path} has format version {str(version)[:40]}", f"{FORMAT}", "update geodistill")
     try:
-        return part(data)
+        share = GoodShare.from_json(data["sample"]) if "sample" in data else None
+        return by_tile(map(Decision.from_json, data["decisions"])), share
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path} ({error!r})", "decisions as 'geodistill review --export' writes them") from error
 
@@ -152,16 +147,26 @@ def decisions_digest(decisions: Sequence[Decision]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def original_instances(record: TileRecord, decisions: Sequence[Decision]) -> dict[int, Mapping[str, Any]]:
+def original_instances(
+    record: TileRecord, decisions: Sequence[Decision], find_boxes: Callable[[], Mapping[int, Box]], legend: Legend
+) -> dict[int, Mapping[str, Any]]:
     """Return a tile's objects as the segmenter made them, by box, whatever was decided and written since.
 
-    An object that was decided is the one that its decision speaks of; any other is as the record has it. A box that
-    gave no mask is an object of which the record knows the index and the reason alone.
+    An object that was decided is the one that its decision speaks of; any other is as the record has it. Of a box that
+    gave no mask ``no_mask`` says why, in place of ``segmentation`` and ``bbox``.
+
+    Args:
+        record: What was written down of the tile.
+        decisions: Those about it.
+        find_boxes: Returns its boxes in its frame, by index; asked where one gave no mask.
+        legend: The classes.
     """
     decided = {box for box, reason in record.outcomes if reason in (DROPPED, IGNORED, EMPTIED)}
     decided |= {one["box"] for one in record.instances if "reviewed" in one}
     instances: dict[int, Mapping[str, Any]] = {one["box"]: one for one in record.instances}
-    instances |= {box: {"box": box, "no_mask": reason} for box, reason in record.outcomes if reason in MASKLESS}
+    maskless = {box: reason for box, reason in record.outcomes if reason in MASKLESS}
+    boxes = find_boxes() if maskless else {}
+    instances |= {box: {"box": box, "no_mask": r} | _about_box(boxes[box], legend) for box, r in maskless.items()}
     return instances | {each.box: each.original for each in decisions if each.box in decided}
 
 
@@ -172,13 +177,18 @@ def has_mask(original: Mapping[str, Any]) -> bool:
 
 def applicable(decisions: Sequence[Decision], originals: Mapping[int, Mapping[str, Any]]) -> dict[int, Decision]:
     """Return the decisions, by box, that speak of objects as they are: another mask was not what a person saw."""
-    return {each.box: each for each in decisions if _is_of(each, originals.get(each.box))}
+    return {each.box: each for each in decisions if each.original == originals.get(each.box)}
 
 
-def _is_of(decision: Decision, original: Mapping[str, Any] | None) -> bool:
-    if original is None or has_mask(original):
-        return original == decision.original
-    return bool(original["no_mask"] == decision.original.get("no_mask"))
+def _about_box(box: Box, legend: Legend) -> dict[str, Any]:
+    """Say where a box without a mask lies and of which class it is."""
+    left, top, right, bottom = box.hbox
+    return {
+        "mask_value": legend.names.index(box.category),
+        "annotated_bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
+        "area": 0,
+        "changed": [],
+    }
 
 
 class Review:
@@ -187,19 +197,33 @@ class Review:
     Args:
         folder: The label set.
         journal: Its records.
+        tasks: Its images and their tiles.
+        share: Of a box's area, that makes it a tile's.
+        legend: Its classes.
 
     Raises:
         DataError: The file of decisions is malformed.
     """
 
-    def __init__(self, folder: Path, journal: Journal) -> None:
-        self._folder, self._journal = folder, journal
-        self._decisions, self._share = read_decisions(folder), read_good_share(folder)
+    def __init__(
+        self, folder: Path, journal: Journal, tasks: Sequence[ImageTask], share: float, legend: Legend
+    ) -> None:
+        self._folder, self._journal, self._legend = folder, journal, legend
+        self._decisions, self._good = read_review(folder)
+        self._tiles = {
+            name: (task, tile)
+            for task in tasks
+            for name, tile in zip(task.ids(), task.tiles, strict=True)
+            if name in self._decisions
+        }
+        self._share_of_box = share
 
-    @property
-    def sample(self) -> dict[str, Any] | None:
-        """The share of good labels, JSON-ready; ``None`` where it is not known."""
-        return None if self._share is None else self._share.to_json()
+    def _originals(self, record: TileRecord, decisions: Sequence[Decision]) -> dict[int, Mapping[str, Any]]:
+        def find_boxes() -> dict[int, Box]:
+            _, tile = self._tiles[record.tile]
+            return {box.index: box for box in boxes_in(tile.boxes, tile.window, self._share_of_box)}
+
+        return original_instances(record, decisions, find_boxes, self._legend)
 
     def waiting(self) -> set[TileId]:
         """Return the tiles whose files do not follow their decisions yet."""
@@ -210,20 +234,15 @@ class Review:
     def _waits(record: TileRecord, decisions: Sequence[Decision]) -> bool:
         return not record.error and record.reviewed != decisions_digest(decisions)
 
-    def apply(self, labeller: Labeller, tasks: Sequence[ImageTask], progress: bool) -> None:
+    def apply(self, labeller: Labeller, progress: bool) -> None:
         """Write the tiles anew that people decided about otherwise than their files have it.
 
         Raises:
             DataError: An image cannot be read, or a decision holds no mask of its tile.
         """
         waiting = self.waiting()
-        todo = [
-            (task, tile, name)
-            for task in tasks
-            for name, tile in zip(task.ids(), task.tiles, strict=True)
-            if name in waiting
-        ]
-        for task, tile, name in progress_bar(todo, "deciding", progress):
+        todo = [(name, *place) for name, place in self._tiles.items() if name in waiting]
+        for name, task, tile in progress_bar(todo, "deciding", progress):
             record = self._journal.read(name)
             self._journal.append([self._write_anew(labeller, replace(task, tiles=(tile,)), record)])
 
@@ -233,7 +252,7 @@ class Review:
         Decisions that speak of other masks than the segmenter's are left aside.
         """
         decisions = self._decisions[record.tile]
-        originals = original_instances(record, decisions)
+        originals = self._originals(record, decisions)
         known = applicable(decisions, originals)
         with ExitStack() as open_files:
             (job,) = labeller.read(task, open_files)
@@ -249,18 +268,18 @@ class Review:
             remove_files(self._folder, record)
         return replace(written, changes=record.changes, reviewed=decisions_digest(decisions))
 
-    def account(self, classes: Sequence[str]) -> dict[str, Any]:
+    def account(self) -> dict[str, Any]:
         """Count the decisions that are in the masks: by verdict, by class, by reviewer; empty where there are none.
 
-        ``not_applied`` counts those that speak of masks which the segmenter has drawn otherwise since; ``sample`` is
-        the share of good labels, where it is known.
+        ``not_applied`` counts those that speak of masks which the segmenter has drawn otherwise since. ``sample`` is
+        the share of good labels, where it is known and every decision is about the labels as they are.
         """
         by_class: dict[str, Counter[str]] = {}
         verdicts, reviewers, left = Counter[str](), Counter[str](), 0
         written = set(self._journal.tiles())
         for tile, each in self._decisions.items():
             record = self._journal.read(tile) if tile in written else None
-            applied = {} if record is None else applicable(each, original_instances(record, each))
+            applied = {} if record is None else applicable(each, self._originals(record, each))
             for decision in each:
                 if decision.verdict == "undecided":
                     continue
@@ -269,7 +288,8 @@ class Review:
                     continue
                 verdicts[decision.verdict] += 1
                 reviewers[decision.by] += 1
-                by_class.setdefault(classes[decision.original["mask_value"]], Counter())[decision.verdict] += 1
+                name = self._legend.names[decision.original["mask_value"]]
+                by_class.setdefault(name, Counter())[decision.verdict] += 1
         if not verdicts and not left:
             return {}
         return {
@@ -278,7 +298,7 @@ class Review:
             "classes": {name: dict(sorted(counts.items())) for name, counts in sorted(by_class.items())},
             "reviewers": dict(sorted(reviewers.items())),
             "not_applied": left,
-            **({} if self.sample is None else {"sample": self.sample}),
+            **({} if left or self._good is None else {"sample": self._good.to_json()}),
         }
 
 

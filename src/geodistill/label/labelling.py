@@ -148,18 +148,18 @@ def _build(
         reasons = unopened(annotations)
         review: Review | None = None
         if (out / DECISIONS).exists():
-            review = load("geodistill.label.decisions:Review")(out, journal)
+            review = load("geodistill.label.decisions:Review")(out, journal, tasks, settings.share, legend)
         decided = review is None or not review.waiting()
         if decided and not (items or reasons) and is_finished(out, journal):
             account = read_account(out)
-            if account.get("review", {}).get("sample") == (None if review is None else review.sample):
+            if review is None or account.get("review", {}) == review.account():
                 return account
         (out / ACCOUNT).unlink(missing_ok=True)
         labeller = Labeller(settings, legend, out.absolute(), work.device, batch)
         _label(labeller, items, work, journal, progress)
         if review is not None:
-            review.apply(labeller, tasks, progress)
-        counts = {} if review is None else review.account(legend.names)
+            review.apply(labeller, progress)
+        counts = {} if review is None else review.account()
         run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons, counts)
         account = assemble(run, journal, progress=progress)
         finish_run(out, journal, account)

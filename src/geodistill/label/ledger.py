@@ -17,7 +17,7 @@ from typing import Any
 from geodistill.errors import DataError, GeodistillWarning, OutputError, output_error
 from geodistill.files import atomic_path, write_json
 from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, results_within, sweep
-from geodistill.journal import JournalFile, decode, encode
+from geodistill.journal import JournalFile, decode, encode, whole_lines
 from geodistill.label.accounts import FileSums, TileRecord, altered_files, file_sums
 from geodistill.label.tiles import ImageTask, TileId
 from geodistill.raster import Raster, Window
@@ -266,12 +266,23 @@ def is_finished(out: Path, journal: Journal) -> bool:
 
 
 def altered_by_hand(out: Path, names: Iterable[str]) -> list[str]:
-    """Return those of some files of a finished run that are not as the last run wrote them."""
-    with Journal(out) as journal:
-        known = dict(journal.finished or {})
-        for tile in journal.tiles():
-            record = journal.read(tile)
-            known |= {} if record.files is None else record.files.sums
+    """Return those of some files of a finished run that are not as the last run wrote them; nothing is written.
+
+    Raises:
+        OutputError: The journal cannot be read.
+    """
+    sums: dict[TileId | None, FileSums] = {}
+    try:
+        with (out / JOURNAL).open("rb") as file:
+            for line in whole_lines(file):
+                content, sums[None] = _content(line.record), {}
+                if isinstance(content, TileRecord):
+                    sums[content.tile] = {} if content.files is None else content.files.sums
+                elif content is not None:
+                    sums[None] = content
+    except OSError as error:
+        raise output_error(out / JOURNAL, error) from error
+    known = {name: value for each in sums.values() for name, value in each.items()}
     return altered_files(out, {name: known.get(name) for name in names})
 
 

@@ -135,7 +135,7 @@ def find_results(
     """Return what finished stages left for a page: labels; the model, or else the map; and the options with that map.
 
     Raises:
-        DataError: Nothing.
+        DataError: No stage left anything that a page could show.
     """
     records = {name: read_record(project.out, name) for name in stages}
     done = [name for name, record in records.items() if record is not None]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geodistill.errors import GeodistillError, OutputError
+from geodistill.errors import GeodistillError, OutputError, RecipeError
 from geodistill.extras import installed_versions
 from geodistill.files import check_outputs, check_suffix
 from geodistill.folders import hold_folder, sweep
@@ -30,6 +30,9 @@ from geodistill.project.stage_table import KINDS
 from geodistill.project.wiring import WiredStage, wire
 
 OTHERWISE = "what it takes has come out otherwise"
+
+_SHOWN = ("label", "teacher", "distil", "evaluate", "predict")
+"""Kinds of stages that a page can be about."""
 
 _PACKAGES = ("geodistill", "torch", "lightning", "timm", "rasterio", "numpy", "onnx")
 
@@ -91,7 +94,10 @@ def _check_page(project: ProjectFile, stages: Mapping[str, WiredStage], page: Pa
 
     Raises:
         OutputError: It has another suffix, is the project file, or lies in a stage's folder.
+        RecipeError: No stage leaves anything that it could show.
     """
+    if not any(stage.entry.kind in _SHOWN for stage in stages.values()):
+        raise RecipeError(f"a report of {project.path}", f"a stage that it could show: {', '.join(_SHOWN)}")
     check_suffix(page, load("geodistill.report.page:PAGES"))
     check_outputs([page], [project.path])
     for name in stages:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from geodistill.errors import DataError, OutputError, output_error
 from geodistill.files import write_text
-from geodistill.folders import empty_folder, foreign_files, hold_folder, mark_folder, names_below, results_within
+from geodistill.folders import empty_folder, foreign_files, mark_folder, names_below, results_within
 from geodistill.lazy import load
 from geodistill.project.fingerprints import Stamp, stamp_file, visible_files
 from geodistill.project.stage_table import KINDS, kind_of
@@ -120,7 +120,6 @@ def changed_output(out: Path, name: str, record: StageRecord) -> str | None:
 
     Raises:
         OutputError: A file is there and holds what no verb of ours wrote.
-        BusyError: Another command is at work in the stage's folder.
     """
     folder, kind = out / name, KINDS[kind_of(name)]
     states = {file: _state(folder / file, stamp) for file, stamp in record.outputs.items()}
@@ -128,8 +127,7 @@ def changed_output(out: Path, name: str, record: StageRecord) -> str | None:
     before = record.outputs.get(kind.decisions)
     reviewed = bool(kind.decisions) and _state(folder / kind.decisions, before) in ("altered", "new")
     if reviewed:
-        with hold_folder(folder, "run"):
-            altered = load(kind.decided)(folder, [file for file in altered if file != kind.decisions])
+        altered = load(kind.decided)(folder, [file for file in altered if file != kind.decisions])
     if altered:
         raise OutputError(
             f"{folder / altered[0]} was altered since stage {name} wrote it",

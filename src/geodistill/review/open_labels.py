@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from geodistill.errors import DataError
 from geodistill.label.config import LabelSettings
-from geodistill.label.decisions import has_mask, original_instances, read_decisions
+from geodistill.label.decisions import original_instances, read_decisions
 from geodistill.label.labelling import read_annotations
 from geodistill.label.ledger import ABOUT, ACCOUNT, JOURNAL, Journal
 from geodistill.label.records import Box, boxes_in
@@ -37,10 +38,8 @@ class OpenLabels:
     legend: Legend
     tiles: dict[TileId, tuple[ImageTask, TileTask]]
 
-    def objects(self) -> Iterator[tuple[TileId, dict[int, Any]]]:
+    def objects(self) -> Iterator[tuple[TileId, dict[int, Mapping[str, Any]]]]:
         """Yield of each tile its objects as the segmenter made them, by the index of their box.
-
-        Of a box without a mask ``no_mask`` says why, in place of ``segmentation`` and ``bbox``.
 
         Raises:
             DataError: The folder holds tiles that are not of its settings.
@@ -50,16 +49,8 @@ class OpenLabels:
             for name in journal.tiles():
                 if name not in self.tiles:
                     raise self.changed_error()
-                originals = original_instances(journal.read(name), decisions.get(name, ()))
-                yield name, self._with_boxes(name, originals)
-
-    def _with_boxes(self, name: TileId, originals: Mapping[int, Mapping[str, Any]]) -> dict[int, Any]:
-        """Say of boxes without a mask where they lie and of which class they are."""
-        boxes = {} if all(map(has_mask, originals.values())) else self.boxes(name)
-        return {
-            index: one if has_mask(one) else dict(one) | _about_box(boxes[index], self.legend)
-            for index, one in originals.items()
-        }
+                about, find_boxes = decisions.get(name, ()), partial(self.boxes, name)
+                yield name, original_instances(journal.read(name), about, find_boxes, self.legend)
 
     def boxes(self, name: TileId) -> dict[int, Box]:
         """Return the boxes of a tile in its frame, by index."""
@@ -114,13 +105,3 @@ def open_labels(folder: Path | str, *, progress: bool = False) -> OpenLabels:
         for name, tile in zip(task.ids(), task.tiles, strict=True)
     }
     return OpenLabels(folder, settings, settings.legend(annotations.categories), tiles)
-
-
-def _about_box(box: Box, legend: Legend) -> dict[str, Any]:
-    left, top, right, bottom = box.hbox
-    return {
-        "mask_value": legend.names.index(box.category),
-        "annotated_bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
-        "area": 0,
-        "changed": [],
-    }

@@ -12,7 +12,7 @@ from typing import Any
 from geodistill.errors import DataError, OutputError
 from geodistill.folders import hold_folder
 from geodistill.label.accounts import altered_files
-from geodistill.label.decisions import by_tile, read_decisions, read_good_share, write_decisions
+from geodistill.label.decisions import by_tile, read_decisions, read_review, write_decisions
 from geodistill.label.labelling import build
 from geodistill.label.ledger import MANIFEST, Journal
 from geodistill.lazy import load
@@ -127,18 +127,19 @@ def export_review(folder: Path | str, *, progress: bool = False) -> dict[str, An
         store = DecisionStore(labels.folder)
         try:
             store.sync(labels.objects())
-            store.adopt(read_decisions(labels.folder))
+            known = read_review(labels.folder)
+            store.adopt(known[0])
             decisions, left, share = list(store.decisions()), store.labels_left(), store.good_share()
         finally:
             store.close()
         if not decisions:
             raise DataError(f"nothing is decided in the review of {labels.folder}", "a decision at least")
         if not left:
-            raise DataError(f"every object of {labels.folder} is dropped or ignored", "one that stays at least")
+            raise DataError(f"every object of {labels.folder} would be without a mask", "one that stays at least")
         _refuse_other_manifest(labels.folder)
-        known = share if share.seen_count else None
-        if (read_decisions(labels.folder), read_good_share(labels.folder)) != (by_tile(decisions), known):
-            write_decisions(labels.folder, decisions, known)
+        good = share if share.seen_count else None
+        if known != (by_tile(decisions), good):
+            write_decisions(labels.folder, decisions, good)
     return build(labels.settings, labels.folder, resume=True, keep_going=True, progress=progress)
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from geodistill.errors import RecipeError
 from geodistill.methods.schema import BuildContext, OptimizerConfig
-from geodistill.methods.supervised.head_rates import Heads, keep_chosen
+from geodistill.methods.supervised.head_rates import HeadChoice, Heads, keep_chosen
 from geodistill.methods.task import parameter_groups
+from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method
-from geodistill.training.fit import fit
+from geodistill.training.find_rate import find_rate
+from geodistill.training.fit import fit, open_data
 from geodistill.training.recipe import load_recipe
 
 
@@ -67,6 +72,44 @@ def test_heads_learn_at_their_own_rates_and_the_best_on_validation_is_kept(
     assert not torch.allclose(saved["network.network.decoder.heads.0.head.classifier.weight"], other, atol=1e-4)
 
 
+class ConstantDecoder(nn.Module):
+    """Says one class everywhere."""
+
+    def __init__(self, says: int) -> None:
+        super().__init__()
+        self.says = says
+
+    def forward(self, maps: list[torch.Tensor], size: tuple[int, ...]) -> torch.Tensor:
+        return torch.eye(3)[self.says][None, :, None, None].expand(len(maps[0]), 3, *size)
+
+
+class ConstantTask(nn.Module):
+    """Looks at images through heads that say a class each."""
+
+    spec, device = Spec(Legend(("a", "b", "c")), ("r", "g", "b")), torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = Heads(ConstantDecoder(0), [1.0, 1.0, 1.0])
+        for says, head in enumerate(self.heads.heads):
+            head.says = says  # type: ignore[assignment]
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> SegmentationOutput:
+        return SegmentationOutput(self.heads([batch["image"]], batch["image"].shape[-2:]))
+
+
+@pytest.mark.parametrize("truth", [0, 1, 2])
+def test_the_head_that_is_right_on_the_validation_images_is_chosen(truth: int) -> None:
+    task = ConstantTask().eval()
+    batch = {"image": torch.zeros(2, 3, 4, 4), "mask": torch.full((2, 4, 4), truth)}
+    strategy = SimpleNamespace(reduce=lambda scores, reduce_op: scores)
+    trainer: Any = SimpleNamespace(val_dataloaders=[batch], strategy=strategy)
+    HeadChoice(task.heads).on_validation_start(trainer, task)  # type: ignore[arg-type]
+    assert int(task.heads.chosen) == truth
+    assert not task.heads.training
+    assert (task(batch).logits.argmax(1) == truth).all()
+
+
 def test_in_training_all_heads_answer_and_each_gets_its_own_gradient() -> None:
     spec = Spec(Legend(("a", "b")), ("r", "g", "b"))
     settings = {"architecture": "fcn", "encoder": "test_resnet", "decoder_channels": 8, "frozen_encoder": True}
@@ -102,3 +145,26 @@ def test_in_training_all_heads_answer_and_each_gets_its_own_gradient() -> None:
 def test_what_does_not_go_together_is_refused(town: Path, network: dict[str, Any], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         load_recipe(keys(town, **network))
+
+
+def test_several_heads_do_not_go_with_a_teacher(town: Path) -> None:
+    taught = {"losses": {"weights": {"kd": 1.0}}, "teacher": {"segmenter": "none"}}
+    recipe = load_recipe(keys(town, encoder="test_resnet", frozen_encoder=True, head_rates=[0.1, 1.0]) | taught)
+    with pytest.raises(RecipeError, match=r"loss term kd beside network\.head_rates"):
+        build_method(recipe, BuildContext(Spec(Legend(("a", "b")), ("r", "g", "b"))))
+
+
+def test_a_batch_size_is_not_tried_for_several_sets_or_data_that_were_given(town: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(keys(town))
+    auto = replace(recipe, data=replace(recipe.data, batch_size="auto"))
+    data = open_data(recipe)
+    data.config = auto.data
+    with pytest.raises(RecipeError, match="batch_size auto with datasets of tensors"):
+        fit(recipe, tmp_path / "run", data=data)
+    sets = [str(town), str(town)]
+    several = load_recipe({"method": "sep", "data": {"manifests": sets, "batch_size": "auto"}})
+    with pytest.raises(RecipeError, match="batch_size auto with several data sets"):
+        fit(several, tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"--find-rate with data\.batch_size auto"):
+        find_rate(auto, tmp_path / "rates.png")
+    assert not list(tmp_path.iterdir())

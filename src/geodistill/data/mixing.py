@@ -69,12 +69,12 @@ class Mixing:
 
 def _objects(classes: Tensor, counted: Tensor) -> Tensor:
     """Return the number of each pixel's object ``(H, W)`` int64, from 1; 0 in the most frequent class and outside."""
-    numbers = np.zeros(classes.shape, np.int64)
-    frequency = torch.bincount(classes[counted])
-    for index in frequency.nonzero()[:, 0].tolist():
-        if index != int(frequency.argmax()):
-            _, parts = cv2.connectedComponents((counted & (classes == index)).cpu().numpy().astype(np.uint8))
-            numbers = np.where(parts > 0, parts + numbers.max(), numbers)
+    labels = torch.where(counted, classes, -1).cpu().numpy()
+    present, pixels = np.unique(labels[labels >= 0], return_counts=True)
+    numbers = np.zeros(labels.shape, np.int64)
+    for index in np.delete(present, pixels.argmax()) if len(present) else ():
+        _, parts = cv2.connectedComponents((labels == index).astype(np.uint8))
+        numbers = np.where(parts > 0, parts + numbers.max(), numbers)
     return torch.from_numpy(numbers).to(classes.device)
 
 

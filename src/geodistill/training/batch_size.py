@@ -41,12 +41,14 @@ def with_batch_size(recipe: Recipe, run: Path, restart: bool) -> Recipe:
         restart: Whether an earlier run there does not count.
 
     Raises:
-        RecipeError: Not even two crops fit.
+        RecipeError: Not even two crops fit, or there are several devices or data sets.
     """
     if recipe.trainer.devices > 1:
         raise RecipeError(
             f"data.batch_size auto with trainer.devices {recipe.trainer.devices}", "a number, or one device"
         )
+    if getattr(recipe.data, "manifests", ()):
+        raise RecipeError("data.batch_size auto with several data sets", "a number, which they divide")
     known = None if restart else _begun_with(run)
     on_gpu = torch.cuda.is_available() and recipe.trainer.accelerator in ("auto", "gpu", "cuda")
     if known is not None:

@@ -75,6 +75,9 @@ def _check_pseudo(recipe: Recipe, pseudo: Mapping[str, float], distilled: Mappin
         raise RecipeError(f"the loss terms {' and '.join(pseudo)}", "one of them: an image has one set of classes")
     if pseudo and recipe.data.unlabelled is None:
         raise RecipeError(f"loss term {next(iter(pseudo))} without data.unlabelled", "a manifest of images to label")
+    taught = next((name for name, weight in distilled.items() if weight), None)
+    if taught is not None and getattr(recipe.network, "head_rates", None):
+        raise RecipeError(f"loss term {taught} beside network.head_rates", "labels alone, or one decoder")
     others = recipe.needs_teacher or any(weight and name not in pseudo for name, weight in distilled.items())
     if getattr(getattr(recipe.losses, "phase", None), "mixup", 0) and cached_views(recipe) is not None:
         raise RecipeError("losses.phase.mixup beside teacher.cache", "one of them: what is kept is of one image")

@@ -55,7 +55,7 @@ def find_rate(recipe: Recipe, picture: Path | str, *, verbose: bool = False) -> 
         verbose: Show library logs.
 
     Raises:
-        RecipeError: The recipe has no steps on labels, or does not fit its data.
+        RecipeError: The recipe has no steps on labels, no number of crops, or does not fit its data.
         TrainingError: The loss falls at none of these rates.
         OutputError: The picture cannot be written.
     """
@@ -63,6 +63,8 @@ def find_rate(recipe: Recipe, picture: Path | str, *, verbose: bool = False) -> 
     check_outputs([Path(picture)], [recipe.data.manifest] if recipe.data.manifest else [])
     if "labels" not in recipe.stages:
         raise RecipeError("--find-rate with trainer.max_steps 0", "steps on labels")
+    if recipe.data.batch_size == "auto":
+        raise RecipeError("--find-rate with data.batch_size auto", "the number of the run, which its rate goes with")
     with quiet_libraries(verbose):
         lightning.seed_everything(recipe.trainer.seed, verbose=False)
         trained = replace(recipe.trainer, max_steps=STEPS, devices=1)

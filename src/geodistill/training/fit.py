@@ -81,17 +81,17 @@ def fit(
     """
     started, run = time.monotonic(), Path(out)
     with quiet_libraries(verbose):
-        lightning.seed_everything(recipe.trainer.seed, verbose=False)
         folder.refuse_other_folders(run, restart)
         if not recipe.stages:
             raise RecipeError("trainer.max_steps 0 without a phase before the labels", "at least 1 step of either")
-        if recipe.data.batch_size == "auto":
+        if data is not None:
+            recipe = replace(recipe, data=data.config)
+            _refuse_without_manifest(recipe)
+        elif recipe.data.batch_size == "auto":
             recipe = load("geodistill.training.batch_size:with_batch_size")(recipe, run, restart)
+        lightning.seed_everything(recipe.trainer.seed, verbose=False)
         if data is None:
             data = open_data(recipe)
-        else:
-            _refuse_without_manifest(recipe)
-            recipe = replace(recipe, data=data.config)
         _refuse_inputs(run, recipe, data)
         resumes = (run / folder.CHECKPOINTS / "last.ckpt").is_file() and not restart
         method, task, notes = prepare(recipe, data, begins=not resumes)
@@ -194,6 +194,8 @@ def _refuse_without_manifest(recipe: Recipe) -> None:
         raise RecipeError("teacher.cache with datasets of tensors", "a manifest, whose views can be kept")
     if recipe.trainer.devices > 1:
         raise RecipeError(f"trainer.devices {recipe.trainer.devices} with datasets of tensors", "a manifest, or 1")
+    if recipe.data.batch_size == "auto":
+        raise RecipeError("data.batch_size auto with datasets of tensors", "a manifest, or a number")
 
 
 def _refuse_uncalibrated(recipe: Recipe, data: DataModule, method: Method) -> None:

@@ -152,6 +152,7 @@ class TestLegendFile:
         with pytest.raises(DataError, match=says) as caught:
             self.load(tmp_path, text)
         assert "\n" not in str(caught.value)
+        assert str(tmp_path) in str(caught.value)
 
     def test_a_legend_of_thousands_of_classes_is_refused_in_short(self, tmp_path: Path) -> None:
         names = [f"class number {i}" for i in range(5000)]

@@ -205,7 +205,7 @@ class Segmenter(nn.Module):
         arguments, state = network.for_prompt(prompt)
         arguments = self.arguments | arguments
         placed = Segmenter.from_network(self.name, arguments, self.spec, state, self.tile, self.provenance, self.scales)
-        placed.temperature, placed.class_sets = self.temperature, self.class_sets
+        placed.temperature, placed.class_sets = self.temperature, dict(self.class_sets)
         return placed.to(device=next(self.parameters()).device).to(memory_format=torch.channels_last)
 
     def _prompt(self, image: Tensor, prompt: Tensor | None) -> Tensor:

@@ -182,7 +182,11 @@ class Legend:
         Raises:
             DataError: It is something else.
         """
-        return cls(**read_classes(data, path))
+        arguments = read_classes(data, path)
+        try:
+            return cls(**arguments)
+        except DataError as error:
+            raise DataError(f"legend {path}: {error.received}", error.expected, error.mend) from error
 
 
 def hexadecimal(colour: Colour) -> str:

@@ -73,6 +73,9 @@ def test_openvinos_files_give_torchs_classes(segmenter: Segmenter, manifest: Man
     assert json.loads(model.get_rt_info(["geodistill", "names"]).astype(str)) == {"0": "c0", "1": "c1", "2": "c2"}
     assert (tmp_path / "ov" / "model.bin").stat().st_size > 4 * sum(p.numel() for p in segmenter.parameters()) * 0.9
     export(segmenter, "openvino", tmp_path / "ov", ExportOptions())  # over its own
+    # Compared at the size that it takes, not at the model's own.
+    larger = ExportOptions(check=(str(scene),), size=segmenter.tile + 32)
+    assert "torch's class" in str(export(segmenter, "openvino", tmp_path / "larger", larger))
 
 
 def test_a_form_that_gives_other_classes_is_refused(segmenter: Segmenter, manifest: Manifest, tmp_path: Path) -> None:

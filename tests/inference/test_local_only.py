@@ -94,6 +94,18 @@ FORBIDDEN: dict[str, Callable[[Path, str], Path | str]] = {
         folder / "o.vrt",
         hidden(folder, lambda text: text.replace(">/", "><!-- x -->/").replace('"0"', '"0" n=">"')).name,
     ),
+    "mosaic of a mosaic with a blank before the name": lambda folder, far: vrt(
+        folder / "o.vrt", hidden(folder, lambda text: text.replace("<SourceFilename", "< SourceFilename")).name
+    ),
+    "mosaic of a mosaic between comments and literal text": lambda folder, far: vrt(
+        folder / "o.vrt",
+        hidden(
+            folder,
+            lambda text: text.replace(
+                "<SourceFilename", '<!-- <Option><![CDATA[ --><X a="<!--"/><SourceFilename'
+            ).replace("</SourceFilename>", "</SourceFilename><!-- ]]> -->"),
+        ).name,
+    ),
     "raw bands": lambda folder, far: vrt(folder / "m.vrt", "../secret.tif", raw=True),
     "item to a mosaic outside": lambda folder, far: item(
         folder / "i.json", vrt(folder / "m.vrt", str(folder.parent / "secret.tif")).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def test_a_placed_model_gives_what_its_prompt_gives(model: Segmenter) -> None:
         expected = model(image, torch.tensor([row, row]))
         assert torch.allclose(model.for_prompt(row)(image), expected, atol=1e-5)
     assert model.for_prompt(row).prompts == ("BWh",)
+    assert copy.deepcopy(model.for_prompt(row)).class_sets == {}
 
 
 def classes(path: Path) -> np.ndarray:

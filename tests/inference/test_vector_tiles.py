@@ -9,9 +9,11 @@ import pytest
 from rasterio.transform import from_origin
 
 from class_maps import LEGEND, blobs, read, write_map
-from factories import make_raster
+from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.errors import OutputError
+from geodistill.inference.options import PredictOptions
+from geodistill.inference.predict import predict
 from geodistill.inference.tile_set import web_levels
 from geodistill.inference.vector import write_vectors
 from geodistill.inference.vector_tiles import write_vector_tiles
@@ -67,6 +69,20 @@ def test_the_command_writes_them_beside_the_tiles_of_classes(tmp_path: Path) -> 
     assert set(deepest(tmp_path / names[2], web_levels(tmp_path / "map.tif")[1] - 2)["name"]) == {"c1"}
     item = (tmp_path / "map.json").read_text()
     assert all(f'"./{name}"' in item for name in names)
+
+
+@pytest.mark.parametrize("kind", ["pmtiles", "mbtiles"])
+def test_a_scene_without_an_object_has_no_tiles_of_objects(tmp_path: Path, kind: str) -> None:
+    scene = make_raster(tmp_path / "scene.tif", pixels=noise((3, 60, 70)), transform=from_origin(4e5, 3.3e6, 0.5, 0.5))
+    options = PredictOptions(vector="gpkg", objects=("c0",), web_tiles=kind, min_area=1e9, backend="torch", stac=True)
+    old = tmp_path / f"map_objects.{kind}"
+    old.write_bytes(b"of an earlier map")
+    with tiny_networks():
+        (made,) = predict(tiny_segmenter(), [scene], tmp_path / "map.tif", options)
+    assert (made.polygon_tiles, made.object_tiles) == (None, None)
+    assert made.tiles is not None
+    assert not old.exists()
+    assert "objects_tiles" not in (tmp_path / "map.json").read_text()
 
 
 def test_a_disk_that_is_full_is_said_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,7 @@ def test_an_answer_with_the_key_is_neither_kept_nor_shown(
 )
 def test_a_key_in_disguise_is_the_key(said: str) -> None:
     assert tells(f"Grey blocks, {said}.", [SECRET])
+    assert not tells("1" * 300_000, [SECRET])  # in no time that grows with the square of an answer
     assert not tells("It covers 115, 107 and 45 hectares; see &#65; or \\u0041, 30 %.", [SECRET])
 
 

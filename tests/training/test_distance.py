@@ -1,14 +1,19 @@
 """A distance head: asked for by its factor, trained, kept in the Segmenter, asked by `predict --objects`."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import torch
 
 from factories import make_raster, noise
 from geodistill.errors import RecipeError
+from geodistill.inference import worker
+from geodistill.inference.objects.write_objects import write_objects
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.methods.supervised.training import SupervisedObjective
@@ -54,6 +59,18 @@ def test_it_is_trained_and_used_where_its_loss_has_a_factor(town: Path, tmp_path
     assert steps.max() <= 250
     assert len(np.unique(steps)) > 5
     np.testing.assert_allclose(total, 1, atol=1e-5)
+    # The objects are those that it tells apart, and others than without it.
+    about = {"min_area": options.min_area, "confidence": made.confidence}
+    asked = write_objects(made.path, options.objects, "fgb", **about, distance=made.distance).path
+    alone = write_objects(made.path, options.objects, "parquet", **about).path
+    outlines = [sorted(shapely.to_wkt(geopandas.read_file(path).geometry)) for path in (made.objects, asked)]
+    assert outlines[0] == outlines[1] != sorted(shapely.to_wkt(geopandas.read_parquet(alone).geometry))
+    # Continued, it is run as asked, whatever else another map there was made by.
+    with pytest.MonkeyPatch.context() as patch:
+        chosen = {"backend": "onnx", "precision": "fp32", "batch": 4, "device": "cpu"}
+        patch.setattr(worker, "chosen_for", lambda path: chosen)
+        (again,) = predict(model, [scene], tmp_path / "again.tif", replace(options, resume=True))
+    assert again.objects is not None
     # Without objects it is not asked, and the classes are the same.
     (plain,) = predict(model, [scene], tmp_path / "plain.tif", PredictOptions(backend="torch"))
     assert plain.distance is None

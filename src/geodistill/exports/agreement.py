@@ -60,7 +60,11 @@ class CheckedExport:
 
 
 def check_agreement(
-    segmenter: Segmenter, run: Callable[[Tensor], Tensor], sources: Sequence[Path | str], what: Path
+    segmenter: Segmenter,
+    run: Callable[[Tensor], Tensor],
+    sources: Sequence[Path | str],
+    what: Path,
+    size: int | None = None,
 ) -> Agreement:
     """Compare an exported form with torch, image by image.
 
@@ -69,12 +73,14 @@ def check_agreement(
         run: The form: ``(1, C, S, S)`` float32 sensor units -> logits ``(1, K, S, S)``.
         sources: Rasters, and manifests (``.parquet``), whose tiles are compared.
         what: Its file, for messages.
+        size: Side of the images that it takes; the model's windows' where not given.
 
     Raises:
         ArtifactError: More than `MOST_CHANGED` of the pixels have another class.
         DataError: A source cannot be read or has other bands.
     """
-    tiles = real_tiles(segmenter, sources) if sources else list(example(segmenter.spec, (4, *[segmenter.tile] * 2)))
+    side = size or segmenter.tile
+    tiles = real_tiles(segmenter, sources, side) if sources else list(example(segmenter.spec, (4, side, side)))
     same, pixels, difference = 0, 0, 0.0
     with torch.inference_mode():
         for tile in tiles:
@@ -88,8 +94,8 @@ def check_agreement(
     return agreement
 
 
-def real_tiles(segmenter: Segmenter, sources: Sequence[Path | str]) -> list[Tensor]:
-    """Read `TILES` windows with data, ``(C, S, S)`` float32 in sensor units, spread over some images.
+def real_tiles(segmenter: Segmenter, sources: Sequence[Path | str], size: int | None = None) -> list[Tensor]:
+    """Read `TILES` windows with data, ``(C, S, S)`` float32 in sensor units, spread over some images; S as for them.
 
     Raises:
         DataError: An image cannot be read or has other bands than the model.
@@ -101,7 +107,7 @@ def real_tiles(segmenter: Segmenter, sources: Sequence[Path | str]) -> list[Tens
         with open_scene(InputScene(Path(image).stem, image), PredictOptions(), segmenter.spec) as raster:
             check_bands(raster, segmenter.spec.bands)
             area = Area.whole(raster)
-            windows = first_windows(area, area.windows(segmenter.tile, 0), -(-TILES // len(images)))
+            windows = first_windows(area, area.windows(size or segmenter.tile, 0), -(-TILES // len(images)))
         tiles += [torch.from_numpy(window.astype(np.float32)) for window in windows]
     return tiles
 

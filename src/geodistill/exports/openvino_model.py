@@ -38,9 +38,10 @@ def export_openvino(segmenter: Segmenter, path: Path, options: ExportOptions) ->
     one_prompt(segmenter)
     folder = model_folder(path, KIND)
     size = segmenter.tile if options.size is None else options.size
+    fixed = None if size == "any" else size
     with TemporaryDirectory(prefix="geodistill-") as scratch:
         graph = Path(scratch) / "model.onnx"
-        to_onnx(segmenter, graph, size=None if size == "any" else size, batch=1)
+        to_onnx(segmenter, graph, size=fixed, batch=1)
         model = openvino.convert_model(graph)
     for key, text in model_metadata(segmenter).items():
         model.set_rt_info(text, ["geodistill", key])
@@ -48,5 +49,5 @@ def export_openvino(segmenter: Segmenter, path: Path, options: ExportOptions) ->
         part.mkdir()
         openvino.save_model(model, part / GRAPH_FILE, compress_to_fp16=False)
         backend = OpenvinoBackend(part / GRAPH_FILE, "cpu", "fp32", 1)
-        agreement = check_agreement(plain_copy(segmenter), backend, options.check, path)
+        agreement = check_agreement(plain_copy(segmenter), backend, options.check, path, fixed)
     return CheckedExport(path / GRAPH_FILE, agreement)

@@ -48,15 +48,18 @@ def export_pt2(segmenter: Segmenter, path: Path, options: ExportOptions) -> Chec
             f"the network cannot be exported ({first_line(error)})", "one torch.export takes"
         ) from error
     _forget_machine(program)
-    described = json_text(
-        {key: parse_json(text, DESCRIBED) for key, text in model_metadata(segmenter).items()}, indent=2
-    )
     with atomic_path(path) as part:
         with part.open("wb") as file:
-            torch.export.save(program, file, extra_files={DESCRIBED: described})
+            torch.export.save(program, file, extra_files={DESCRIBED: described(segmenter)})
         loaded = torch.export.load(part).module()
-        agreement = check_agreement(model, loaded, options.check, path)
+        agreement = check_agreement(model, loaded, options.check, path, size)
     return CheckedExport(path, agreement)
+
+
+def described(segmenter: Segmenter) -> str:
+    """Return what stands in `DESCRIBED`: classes, bands, statistics, distance and window of a model, as JSON."""
+    facts = {key: parse_json(text, DESCRIBED) for key, text in model_metadata(segmenter).items()}
+    return json_text(facts, indent=2)
 
 
 def _forget_machine(program: torch.export.ExportedProgram) -> None:

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from geodistill.backends.graph import example, first_line, plain_copy
-from geodistill.backends.metadata import model_metadata
 from geodistill.backends.text_inputs import one_prompt
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.exports.agreement import CheckedExport, check_agreement
 from geodistill.exports.exporters import ExportOptions
-from geodistill.exports.pt2 import DESCRIBED
-from geodistill.files import atomic_path, check_suffix, json_text
-from geodistill.reading import parse_json
+from geodistill.exports.pt2 import DESCRIBED, described
+from geodistill.files import atomic_path, check_suffix
 from geodistill.segmenter import Segmenter
 
 
@@ -34,6 +32,9 @@ def export_tflite(segmenter: Segmenter, path: Path, options: ExportOptions) -> C
         OutputError: The file cannot be written, or is not named ``.tflite``.
     """
     check_suffix(path, (".tflite",))
+    one_prompt(segmenter)
+    if options.size == "any":
+        raise RecipeError("a TensorFlow Lite file for images of any size", "one size, which shapes inside follow from")
     if importlib.util.find_spec("litert_torch") is None:
         raise RecipeError(
             "litert_torch not installed",
@@ -42,25 +43,21 @@ def export_tflite(segmenter: Segmenter, path: Path, options: ExportOptions) -> C
         )
     import litert_torch
 
-    one_prompt(segmenter)
-    if options.size == "any":
-        raise RecipeError("a TensorFlow Lite file for images of any size", "one size, which shapes inside follow from")
     model = plain_copy(segmenter)
     size = options.size or segmenter.tile
     image = example(model.spec, (1, size, size))
     try:
-        converted = litert_torch.convert(model.eval(), (image,))
+        converted = litert_torch.convert(model, (image,))
     except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.UserError, RuntimeError, ValueError) as error:
         raise ArtifactError(
             f"the network cannot be converted ({first_line(error)})", "one that litert-torch takes"
         ) from error
-    described = {key: parse_json(text, DESCRIBED) for key, text in model_metadata(segmenter).items()}
     with atomic_path(path) as part:
         converted.export(str(part))
         with zipfile.ZipFile(part, "a") as archive:
             # A fixed time: the same model gives the same bytes.
-            archive.writestr(zipfile.ZipInfo(DESCRIBED), json_text(described, indent=2))
-        agreement = check_agreement(model, _Interpreter(part), options.check, path)
+            archive.writestr(zipfile.ZipInfo(DESCRIBED), described(segmenter))
+        agreement = check_agreement(model, _Interpreter(part), options.check, path, size)
     return CheckedExport(path, agreement)
 
 

@@ -22,7 +22,7 @@ def write_beside(
         DataError: The map or the scene cannot be read.
         OutputError: A file cannot be written.
     """
-    legend, assets = segmenter.spec.legend, dict(files)
+    legend, assets, counts = segmenter.spec.legend, dict(files), dict[str, int]()
     write_style(scene_map.path, legend)
     if scene_map.class_sets is not None:
         write_qml(scene_map.class_sets.with_suffix(".qml"), set_sizes(len(legend)))
@@ -38,7 +38,7 @@ def write_beside(
         )
         smaller = f", {vectors.left_out} smaller ones left out" if vectors.left_out else ""
         scene_map = replace(scene_map, vectors=vectors.path, notes=(f"{vectors.polygons} polygons{smaller}",))
-        assets["polygons"] = vectors.path
+        assets["polygons"], counts["polygons"] = vectors.path, vectors.polygons
     if options.objects and options.vector is not None:
         from geodistill.inference.objects.write_objects import write_objects
 
@@ -54,11 +54,11 @@ def write_beside(
         squared = f", {written.squared} with right angles" if options.right_angles else ""
         notes = (*scene_map.notes, f"{written.objects} objects{squared}")
         scene_map = replace(scene_map, objects=written.path, notes=notes)
-        assets["objects"] = written.path
+        assets["objects"], counts["objects"] = written.path, written.objects
     scene_map, pictures = _write_pictures(scene_map, segmenter, area, options)
     assets |= pictures
     if options.web_tiles is not None:
-        scene_map, tiles = _write_vector_tiles(scene_map, options.web_tiles)
+        scene_map, tiles = _write_vector_tiles(scene_map, options.web_tiles, counts)
         assets |= tiles
     if options.stac:
         from geodistill.inference.stac_item import write_item
@@ -91,13 +91,18 @@ def _write_pictures(
     return scene_map, assets
 
 
-def _write_vector_tiles(scene_map: SceneMap, kind: str) -> tuple[SceneMap, dict[str, Path]]:
-    """Write the vector tiles of a finished map's polygons and objects, those there are; return them as assets too."""
+def _write_vector_tiles(scene_map: SceneMap, kind: str, counts: dict[str, int]) -> tuple[SceneMap, dict[str, Path]]:
+    """Write the vector tiles of a finished map's polygons and objects, those there are; return them as assets too.
+
+    Without one polygon there are none: tiles of nothing have no place, and readers refuse them.
+    """
+    from geodistill.inference.vector_tiles import vector_tiles_beside, write_vector_tiles
+
     assets = dict[str, Path]()
     for layer, features in (("polygons", scene_map.vectors), ("objects", scene_map.objects)):
-        if features is not None:
-            from geodistill.inference.vector_tiles import write_vector_tiles
-
+        if features is not None and counts[layer]:
             assets[f"{layer}_tiles"] = write_vector_tiles(scene_map.path, features, layer, kind)
+        elif features is not None:
+            vector_tiles_beside(scene_map.path, layer, kind).unlink(missing_ok=True)
     polygons, objects = assets.get("polygons_tiles"), assets.get("objects_tiles")
     return replace(scene_map, polygon_tiles=polygons, object_tiles=objects), assets

@@ -237,6 +237,7 @@ def identity(segmenter: Segmenter, plan: RunPlan, area: Area) -> dict[str, Any]:
         "confidence": options.confidence_as if options.with_confidence else None,
         "probabilities": options.probabilities,
         **({} if options.class_sets is None else {"class_sets": options.class_sets}),
+        **({"distance": True} if plan.network.distance else {}),
         "backend": plan.backend,
         "gsd": raster.grid.gsd,
         "nodata": options.nodata,

@@ -12,7 +12,7 @@ from geodistill.errors import RecipeError
 from geodistill.inference.checkpoint import PartFiles, about_of, work_folder
 from geodistill.inference.inputs import InputScene, open_scene
 from geodistill.inference.network import RunPlan, as_network, fixed_batch, load_on, passes
-from geodistill.inference.options import BACKENDS, PRECISIONS, PredictOptions
+from geodistill.inference.options import BACKENDS, PRECISIONS, LocationHint, PredictOptions
 from geodistill.inference.scene_map import SceneMap, chosen_for, layers_of, map_scene, segment_parts
 from geodistill.inference.windows import Area, WindowPlan, area_of
 from geodistill.nn.device import device_name
@@ -124,11 +124,12 @@ class Worker:
             GeodistillError: The model reads the climate zone and nothing says where the scene lies, or what was asked
                 for is not available.
         """
-        options, area = as_begun(task.path, self.options), area_of(raster, self.options.aoi, self.segmenter.tile)
+        options, area = self.options, area_of(raster, self.options.aoi, self.segmenter.tile)
         if self.segmenter.runs_itself:
             options = run_by_itself(options)
         elif options.objects and has_distance(self.segmenter):
             options = run_with_distance(options)
+        options = as_begun(task.path, options)
         windows = area.windows(self.segmenter.tile, options.overlap)
         segmenter, prompts = self._at_place(area, windows)
         if prompts is not None:
@@ -146,7 +147,6 @@ class Worker:
         if not segmenter.prompts:
             return segmenter, None
         from geodistill.inference.location import PerPlaceModel, scene_prompts
-        from geodistill.inference.options import LocationHint
 
         options = self.options
         hint = LocationHint(options.lonlat, options.zone, options.region, options.date)

@@ -64,11 +64,12 @@ SIDE_ENDINGS = (
 """What is added to a file's name, or put in place of its suffix, for masks, overviews, tags and places beside it."""
 
 _SOURCE = re.compile(
-    r"<(?:SourceFilename|SourceDataset|IndexDataset|DEMPath|Argument|Option)"
-    r"""(?:\s(?:[^<>"']|"[^"]*"|'[^']*')*)?>\s*(?:<!\[CDATA\[(.*?)\]\]>|([^<]*))""",
+    r"<\s*(?=(?:SourceFilename|SourceDataset|IndexDataset|DEMPath|Argument|Option)"
+    r"""(?:\s(?:[^<>"']|"[^"]*"|'[^']*')*)?>(?:\s|<!--.*?(?:-->|\Z))*(?:<!\[CDATA\[(.*?)(?:\]\]>|\Z)|([^<]*)))""",
     re.IGNORECASE | re.DOTALL,
 )
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+"""An element that names a source, found wherever one could begin, also in what looks like a comment or literal text."""
+
 _HEAD_SECONDS = 20
 
 
@@ -267,7 +268,7 @@ def _sources_of(path: Path) -> list[tuple[str, Path]]:
 
 def _sources_in(text: str, base: Path) -> list[tuple[str, Path]]:
     # Names without the attribute are relative to the current folder; asking both places costs nothing.
-    pairs = dict.fromkeys(pair for one in {text, _COMMENT.sub("", text)} for pair in _SOURCE.findall(one))
+    pairs = dict.fromkeys(_SOURCE.findall(text))
     names = [literal.strip() or unescape(plain.strip()) for literal, plain in pairs]
     return [(name, base) for name in names if name]
 

@@ -203,7 +203,7 @@ def _decoded(text: str) -> str:
         return chr(int(code[1] or code[2], 16))
 
     text = re.sub(r"\\u\{?([0-9a-fA-F]{4})\}?|\\x([0-9a-fA-F]{2})", number, unquote(unescape(text)))
-    return re.sub(r"\d+(?:\W+\d+)+", lambda digits: _from_numbers(digits[0]), text)
+    return re.sub(r"(?<!\d)\d+(?:\W+\d+)+", lambda digits: _from_numbers(digits[0]), text)
 
 
 def _from_numbers(text: str) -> str:

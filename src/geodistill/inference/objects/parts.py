@@ -66,7 +66,8 @@ def objects_of(
         return _whole(region, maps, classes, least)
     kinds, sure = maps.read(window)
     inside = _pixels_of(region, classes.table()[kinds], window)
-    labels, polygons = _outlined(region, classes, kinds, inside, (sure, maps.read_distance(window)), least)
+    distance = None if classes.boundary is not None else maps.read_distance(window)
+    labels, polygons = _outlined(region, classes, kinds, inside, (sure, distance), least)
     count = len(polygons)
     if not count:
         return []

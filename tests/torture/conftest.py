@@ -30,9 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests; those of one command go to one process, which runs it undisturbed once for all of them."""
     if SCALE < 1:
-        left_out = [item for at, item in enumerate(items) if not _in_sample(item, at)]
+        left_out = _outside_sample([item for item in items if Path(__file__).parent in item.path.parents])
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for at, item in enumerate(items) if _in_sample(item, at)]
+        items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("torture")
@@ -40,15 +40,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.xdist_group(group))
 
 
-def _in_sample(item: pytest.Item, at: int) -> bool:
-    """Whether a test belongs to a share of the trials: those of some commands, and some of those of no command."""
-    if Path(__file__).parent not in item.path.parents:
-        return True
-    group = _command(item) if isinstance(item, pytest.Function) else None
-    if group is None:
-        return at % round(1 / SCALE) == 0
-    many = item.path.stem in ("test_mutated", "test_changed", "test_command")
-    return group in SAMPLE and (not many or at % 3 == 0)
+def _outside_sample(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return what a share of the trials leaves out: of each test all but some commands, or all but its first.
+
+    Of tests that take a command as a whole the first of those is enough.
+    """
+    by_test: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        by_test.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out = []
+    for trials in by_test.values():
+        kept = [item for item in trials if isinstance(item, pytest.Function) and _command(item) in SAMPLE] or trials[:1]
+        if trials[0].path.stem in ("test_changed", "test_command"):
+            kept = kept[:1]
+        left_out += [item for item in trials if item not in kept]
+    return left_out
 
 
 def _command(item: pytest.Function) -> str | None:

@@ -11,8 +11,8 @@ right there asks for more than the number of a place. A research figure: nothing
 ``zero-shot``: the network of ``two`` is scored on files of another set, of twice the resolution and with other classes
 but building and tree, and finds their zones by where they lie. ``gsd`` must bring it back to what it is at its own.
 
-No language model, no weights. Run ``python benchmarks/control_text.py [--world WORLD]``; ends with status 1 where the
-text does not win.
+No language model, no weights. Run ``python benchmarks/control_text.py [--world WORLD]``; ends with status 1 where in
+``two`` the text does not win.
 """
 
 from __future__ import annotations

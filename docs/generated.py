@@ -74,7 +74,7 @@ def class_words(target: str) -> str:
 
 
 def glossary_names() -> dict[str, dict[str, str]]:
-    """Return the names that a user writes, by kind, each with what the code says of it."""
+    """Return names that a user writes, by kind, each with what the code says of it."""
     public = [name for name in geodistill.__all__ if not name.startswith("__")]
     return {
         "In Python": {f"gd.{name}": first_words(getattr(geodistill, name).__doc__) for name in public},

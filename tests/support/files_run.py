@@ -1,4 +1,4 @@
-"""Run commands of geodistill, a JSON list of them on standard input, and print how many files of the package each ran.
+"""Run commands of geodistill, a JSON list of them on standard input, and print which files of the package each ran.
 
 A file counts where at least one of its functions is called; what runs when a file is imported does not count.
 """

@@ -56,12 +56,12 @@ def foreign_files(folder: Path, but: Iterable[str] = ()) -> list[str]:
         folder: The folder.
         but: Folders and files in it that are left out, such as `results_within` returns.
     """
-    own = {MARKER, LOCK, HOLDER, *but}
-    marker, kept = read_marker(folder), tuple(f"{place}/" for place in own)
+    left_out = {MARKER, LOCK, HOLDER, *but}
+    marker, kept = read_marker(folder), tuple(f"{place}/" for place in left_out)
     patterns = () if marker is None else marker[1]
     foreign = []
     for name in names_below(folder):
-        ours = name in own or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
+        ours = name in left_out or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
         if not ours and not any(fnmatchcase(name, pattern) for pattern in patterns):
             foreign.append(name)
     return foreign

@@ -104,8 +104,8 @@ class SelfTrainingObjective(Objective):
         labelled = batch["mask"] != IGNORE_INDEX
         sure = labelled & (highest >= self._least(highest.device)[classes])
         right = sure & (classes == batch["mask"])
-        held = torch.stack([part.sum() for part in (labelled, sure, right)])
-        self.held_pixels = self.held_pixels.to(held) + held
+        counts = torch.stack([part.sum() for part in (labelled, sure, right)])
+        self.held_pixels = self.held_pixels.to(counts) + counts
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch."""
@@ -175,8 +175,8 @@ class HeldAgreement(lightning.Callback):
         for batch in trainer.val_dataloaders or ():
             moved = {name: batch[name].to(pl_module.device) for name in ("image", "mask")}
             self._objective.check(cast(Batch, {**batch, **moved}))
-        held = self._objective.held_pixels.to(pl_module.device)
-        self._objective.held_pixels = sum_over_processes(held).cpu()  # each process has a part of the images
+        counts = self._objective.held_pixels.to(pl_module.device)
+        self._objective.held_pixels = sum_over_processes(counts).cpu()  # each process has a part of the images
 
 
 class StudentTeacher(FrozenTeacher):

@@ -75,6 +75,31 @@ def test_classes_are_matched_by_name(saved: Path) -> None:
     torch.testing.assert_close(teacher.targets(given).logits, expected)
 
 
+def test_several_teach_by_the_mean_of_their_probabilities(saved: Path, tmp_path: Path) -> None:
+    other = Segmenter.load(saved)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    other.save(tmp_path / "other")
+    student = spec(classes=("tree", "road", "roof"))
+    teacher = open_teacher(TeacherConfig(segmenter=(str(saved), str(tmp_path / "other"))), student)
+    teacher.ask(logits=True)
+    given = batch()
+    with torch.no_grad():
+        every = [model(given["image"])[:, [2, 0, 1]].softmax(1) for model in (Segmenter.load(saved), other)]
+    assert (every[0] - every[1]).abs().max() > 1e-3
+    found = teacher.targets(given).logits
+    assert found is not None
+    torch.testing.assert_close(found.softmax(1), (every[0] + every[1]) / 2)
+    members = teacher.description(torch.device("cpu"))["members"]
+    assert isinstance(members, list)
+    assert [member["classes"] for member in members] == [[2, 0, 1]] * 2
+    with pytest.raises(RecipeError, match="level"):
+        teacher.ask([0])
+    with pytest.raises(RecipeError, match="a Segmenter, or several"):
+        open_teacher(TeacherConfig(segmenter=()), student)
+
+
 def test_a_teacher_that_lacks_a_class_is_refused_for_logits_only(saved: Path) -> None:
     teacher = open_teacher(TeacherConfig(segmenter=str(saved)), spec(classes=("road", "water")))
     teacher.ask([0])

@@ -215,6 +215,10 @@ class Lineage:
         recipe = segmenter.provenance.get("recipe")
         config = recipe.get("teacher") if isinstance(recipe, dict) else None
         named = config.get("segmenter") if isinstance(config, dict) else None
+        if isinstance(named, list) and named:
+            self.notes.append(
+                f"{self.names[folder]} learned from {', '.join(map(str, named))}: name one with --teacher"
+            )
         if not isinstance(named, str):
             return None
         if not Path(named).is_dir():

@@ -42,7 +42,8 @@ class TeacherConfig:
         statistics: What the teacher's input is normalised by: ``encoder`` (what its weights expect, for 8-bit
             images and for a Segmenter's sensor) or ``data`` (the data's own mean and deviation, for other units).
         segmenter: A Segmenter directory, the run that made it, or a hub id: a teacher for logits and, by its
-            encoder, for features. Encoder, weights and statistics are then its own. ``student``: its ``trainer.ema``.
+            encoder, for features, with encoder, weights and statistics of its own. Several teach by the mean of their
+            probabilities. ``student``: its ``trainer.ema``.
         precision: Of the teacher's computation; ``auto`` is half precision on a GPU and 32 bits on a CPU.
         logits_stride: Compare logits at this stride in pixels, averaged: 4 costs a sixteenth of the work and cache.
         cache: Directory that keeps the teacher's outputs, so that each view of an image is computed once.
@@ -57,7 +58,7 @@ class TeacherConfig:
     indices: tuple[int, ...] | None = None
     bands: tuple[int | str, ...] | None = None
     statistics: Literal["encoder", "data"] = "encoder"
-    segmenter: str | None = None
+    segmenter: tuple[str, ...] | str | None = None
     precision: Precision = "auto"
     logits_stride: int = 1
     cache: str | None = None
@@ -188,8 +189,7 @@ class FrozenTeacher(ABC):
             image, keys = image[list(rows)], [keys[row] for row in rows]
         features, logits = self._outputs(image)
         parts = [features[level] for level in self.levels]
-        if self.asked_logits:
-            assert logits is not None
+        if logits is not None and self.asked_logits:
             parts.append(pool_logits(logits, self.logits_stride))
         for part in parts:
             finite = torch.isfinite(part).flatten(1).all(1).tolist()

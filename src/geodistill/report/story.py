@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from geodistill.data.manifest import Manifest
 from geodistill.description import network_words
+from geodistill.errors import listed
 from geodistill.report.evaluated import Evaluation
 from geodistill.report.markup import counted
 from geodistill.report.trained import Training
@@ -88,9 +88,9 @@ def parameters(segmenter: Segmenter) -> int:
 
 def teacher_words(training: Training) -> str:
     """Return what taught a model, for the middle of a sentence; nothing where it learned from labels alone."""
-    named: Sequence[object] = [training.key("teacher.segmenter"), training.key("teacher.encoder")]
-    teachers = [short_path(str(name)) for name in named if name]
-    return f", taught by {teachers[0]}," if teachers else ""
+    named = training.key("teacher.segmenter") or training.key("teacher.encoder")
+    teachers = [short_path(str(name)) for name in (named if isinstance(named, list) else [named]) if name]
+    return f", taught by {listed(teachers)}," if teachers else ""
 
 
 def short_path(name: str) -> str:

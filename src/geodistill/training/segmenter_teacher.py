@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -75,15 +76,63 @@ class SegmenterTeacher(FrozenTeacher):
                 "rename the classes in the data's legend, or learn from its features alone",
             )
 
-    def _outputs(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def logits(self, image: Tensor) -> Tensor:
+        """``(B, C, H, W)`` float32 sensor units -> ``(B, K, H, W)`` float32, the student's classes that it knows."""
         with torch.no_grad(), self._autocast(image.device):
-            logits = self.module(image[:, self.bands].float())[:, self._columns].float()
+            logits: Tensor = self.module(image[:, self.bands].float())[:, self._columns].float()
+        return logits
+
+    def _outputs(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        logits = self.logits(image)
         maps = [] if self._tap is None else self._tap.take(*image.shape[-2:])
         return [maps[level].float() for level in self._chosen], logits
 
 
-def open_segmenter_teacher(config: TeacherConfig, spec: Spec) -> SegmenterTeacher:
-    """Return the trained Segmenter that a recipe's teacher names, for images of a Spec.
+class MeanTeacher(FrozenTeacher):
+    """Returns the logarithm of the mean of several models' probabilities: their softmax is that mean.
+
+    Args:
+        members: What is averaged, all asked alike; none of their features are.
+    """
+
+    def __init__(self, members: Sequence[SegmenterTeacher]) -> None:
+        first = members[0]
+        super().__init__(nn.ModuleList(member.module for member in members), None, (), first.bands, "auto")
+        self.logits_stride, self._members = first.logits_stride, members
+
+    def description(self, device: torch.device) -> dict[str, object]:
+        """Return what its outputs on a device depend on besides its weights, JSON-able."""
+        for member in self._members:
+            member.asked_logits = self.asked_logits
+        return {"kind": "MeanTeacher", "members": [member.description(device) for member in self._members]}
+
+    def _check_logits(self) -> None:
+        for member in self._members:
+            member.ask(logits=True)
+
+    def _outputs(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        every = [member.logits(image).log_softmax(1) for member in self._members]
+        return [], torch.stack(every).logsumexp(0) - math.log(len(every))
+
+
+def open_segmenter_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
+    """Return the trained Segmenter that a recipe's teacher names, or the mean of several, for images of a Spec.
+
+    Raises:
+        RecipeError: Bands or settings do not fit.
+        ArtifactError: There is no such Segmenter.
+        UnknownNameError: No such band.
+    """
+    named = config.segmenter
+    if isinstance(named, str):
+        return _open_one(config, named, spec)
+    if not named:
+        raise RecipeError("teacher.segmenter []", "a Segmenter, or several")
+    return MeanTeacher([_open_one(config, name, spec) for name in named])
+
+
+def _open_one(config: TeacherConfig, name: str, spec: Spec) -> SegmenterTeacher:
+    """Return one trained Segmenter as the teacher that a recipe describes.
 
     Raises:
         RecipeError: Bands or settings do not fit.
@@ -92,7 +141,7 @@ def open_segmenter_teacher(config: TeacherConfig, spec: Spec) -> SegmenterTeache
     """
     if config.statistics == "data":
         raise RecipeError("teacher.statistics data beside teacher.segmenter", "encoder: a Segmenter has its own")
-    segmenter = Segmenter.load(config.segmenter or "")
+    segmenter = Segmenter.load(name)
     known = segmenter.spec
     if config.bands is None and known.channels != spec.channels and not set(known.bands) <= set(spec.bands):
         raise RecipeError(

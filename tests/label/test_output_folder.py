@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from detection_sets import contents, make_detection_set, read_coco, settings_of, write_boxes
+from detection_sets import contents, hold, make_detection_set, read_coco, settings_of, write_boxes
+from forked import begin
 from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.files import atomic_path
 from geodistill.folders import MARKER, foreign_files, hold_folder
 from geodistill.label.labelling import build
-
-HOLD = """
-import sys, time
-from geodistill.folders import hold_folder
-with hold_folder(sys.argv[1], "label build"):
-    print("held", flush=True)
-    time.sleep(60)
-"""
 
 
 def test_two_at_once(tmp_path: Path) -> None:
@@ -32,19 +24,17 @@ def test_two_at_once(tmp_path: Path) -> None:
     build(settings_of(source), out)
 
 
+@pytest.mark.slow
 def test_a_crash_frees_the_folder(tmp_path: Path) -> None:
     source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
     build(settings_of(source), tmp_path / "whole")
-    other = subprocess.Popen(
-        [sys.executable, "-c", HOLD.replace("sys.argv[1]", "__import__('pathlib').Path(sys.argv[1])"), str(out)],
-        stdout=subprocess.PIPE,
-    )
-    assert other.stdout is not None
-    assert other.stdout.readline() == b"held\n"
+    other = begin(hold, out, tmp_path / "held")
+    while not (tmp_path / "held").exists():
+        time.sleep(0.005)
     with pytest.raises(BusyError, match=f"process {other.pid}"):
         build(settings_of(source), out)
     other.kill()
-    other.communicate()
+    other.join()
     build(settings_of(source), out)
     assert contents(out) == contents(tmp_path / "whole")
 

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,14 @@ import pytest
 
 from detection_sets import contents, make_detection_set, settings_of
 from dying_labeller import DyingLabeller
+from forked import begin
 from geodistill.errors import DataError, GeodistillWarning, OutputError
 from geodistill.label.accounts import TileRecord
 from geodistill.label.labelling import WorkerOptions, build
 from geodistill.label.ledger import JOURNAL, Journal
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window
-from killed_label import TILED
+from killed_label import TILED, build_and_die, build_in_two
 from where import SUPPORT
 
 pytestmark = pytest.mark.slow
@@ -46,9 +45,10 @@ def uninterrupted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 def killed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs, each killed at its point."""
     results = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, str(SUPPORT / "killed_label.py"), str(source), str(results), *POINTS]
-    told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
-    assert told.splitlines() == [f"{point} {-signal.SIGKILL}" for point in POINTS]
+    for point in POINTS:
+        process = begin(build_and_die, source, results / point.replace(":", "-"), point)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, point
     return results
 
 
@@ -74,21 +74,14 @@ def test_several_processes_killed_from_outside_go_on_to_the_same_bytes(
     source: Path, tmp_path: Path, uninterrupted: dict[str, bytes]
 ) -> None:
     out = tmp_path / "out"
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys; from pathlib import Path; from detection_sets import settings_of; from killed_label import TILED\n"
-        "from geodistill.label.labelling import WorkerOptions, build\n"
-        "if __name__ == '__main__':\n"
-        "    build(settings_of(Path(sys.argv[1]), **TILED), sys.argv[2], work=WorkerOptions(workers=2))\n"
-    )
-    process = subprocess.Popen([sys.executable, str(script), str(source), str(out)], env=environment())
+    process = begin(build_in_two, source, out)
     end = time.monotonic() + 120
     while not (out / JOURNAL).is_file() or not (out / JOURNAL).stat().st_size:
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < end
         time.sleep(0.002)
     process.kill()
-    process.wait()
+    process.join()
     build(settings_of(source, **TILED), out, resume=True)
     assert contents(out) == uninterrupted
 

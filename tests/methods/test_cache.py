@@ -1,39 +1,24 @@
 """The teacher's cache: what is kept, for whom, and what a kill, a full disk or a second process does to it."""
 
 import errno
+import json
 import os
-import signal
-import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
+from cached import SHAPES, cache, fill_under_a_limit, hold_lock, parts, write_all_slots
+from forked import begin, run_function
 from geodistill.errors import ArtifactError, GeodistillError, GeodistillWarning, RecipeError
-from geodistill.methods.cache import TeacherCache
 from geodistill.methods.teacher import Storage
 from geodistill.nn.weights import weights_hash
-from where import SUPPORT
-
-SHAPES = [(5, 3, 7), (2, 4, 4)]
-ABOUT: dict[str, Any] = {"weights": "w", "views": {"seed": 0}}
-
-
-def cache(root: Path, slots: int = 6, cap: float = 1e9, storage: Storage = "float16", **about: Any) -> TeacherCache:
-    return TeacherCache(root, ABOUT | about, SHAPES, slots, cap, storage)
-
-
-def parts(seed: int, scale: float = 1.0) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [scale * torch.randn(shape, generator=generator) for shape in SHAPES]
 
 
 @settings(max_examples=15)
@@ -162,63 +147,23 @@ def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path, monkeypatch:
     assert cache(tmp_path).read(1) is None
 
 
-LIMITED = """
-import resource, sys, warnings
-sys.path.insert(0, sys.argv[2])
-from methods.test_cache import cache, parts
-from pathlib import Path
-resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 4096, resource.RLIM_INFINITY))
-full = cache(Path(sys.argv[1]))
-with warnings.catch_warnings(record=True) as told:
-    warnings.simplefilter("always")
-    for slot in range(6):
-        full.write(slot, parts(slot))
-print(len(told), [slot for slot in range(6) if full.read(slot) is not None])
-"""
-
-
-def run(script: str, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", script, *arguments, str(SUPPORT)]
-    path = os.pathsep.join([str(SUPPORT), str(SUPPORT.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
 @pytest.mark.slow
 def test_a_real_limit_on_the_files_size_does_not_end_the_process(tmp_path: Path) -> None:
-    process = run(LIMITED, str(tmp_path))
-    out, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
-    assert out.split(maxsplit=1)[0] == "1"
-
-
-ENDLESS = """
-import sys
-sys.path.insert(0, sys.argv[3])
-from methods.test_cache import cache, parts
-from pathlib import Path
-import numpy as np
-own = cache(Path(sys.argv[1]), slots=400)
-print("ready", flush=True)
-for slot in np.random.default_rng(int(sys.argv[2])).permutation(400).tolist():
-    if own.read(slot) is None:
-        own.write(slot, parts(slot))
-"""
+    run_function(fill_under_a_limit, tmp_path)
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["warnings"], told["kept"]) == (1, [0, 1, 2])
 
 
 @pytest.mark.slow
 def test_processes_that_write_at_once_and_are_killed_leave_only_whole_records(tmp_path: Path) -> None:
-    writers = [run(ENDLESS, str(tmp_path), str(seed)) for seed in (0, 1)]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
+    writers = [begin(write_all_slots, tmp_path, seed, 400) for seed in (0, 1)]
     own = cache(tmp_path, slots=400)
     deadline = time.monotonic() + 120
     while len(own) < 25 and time.monotonic() < deadline:
         time.sleep(0.002)
     for writer in writers:
-        writer.send_signal(signal.SIGKILL)
-        writer.communicate()
+        writer.kill()
+        writer.join()
     held = [slot for slot in range(400) if own.read(slot) is not None]
     assert len(held) >= 25
     for slot in held:
@@ -227,22 +172,17 @@ def test_processes_that_write_at_once_and_are_killed_leave_only_whole_records(tm
         assert all(torch.equal(a, b.half()) for a, b in zip(record, parts(slot), strict=True))
 
 
+@pytest.mark.slow
 def test_while_another_process_writes_for_long_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geodistill.methods.cache.LOCK_SECONDS", 0.1)
     own = cache(tmp_path)
-    other = run(
-        "import filelock, sys, time\n"
-        "with filelock.FileLock(sys.argv[1]):\n"
-        "    print('held', flush=True)\n"
-        "    time.sleep(300)\n",
-        str(own.folder / "write.lock"),
-    )
-    assert other.stdout is not None
-    assert other.stdout.readline() == "held\n"
+    other = begin(hold_lock, own.folder / "write.lock")
+    while not (own.folder / "write.lock.held").exists():
+        time.sleep(0.005)
     own.write(1, parts(1))
     assert own.read(1) is None
     other.kill()
-    other.communicate()
+    other.join()
     own.write(1, parts(1))
     assert own.read(1) is not None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import signal
 import sqlite3
-import subprocess
-import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from detection_sets import contents
+from forked import start
 from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.label.labelling import build, read_account
@@ -264,19 +265,20 @@ def test_many_threads_never_share_an_object_and_lose_no_decision(labels: Path) -
 
 
 @pytest.mark.slow
-def test_a_killed_review_has_every_decision_that_was_answered(labels: Path) -> None:
-    command = [sys.executable, "-m", "geodistill", "review", str(labels), "--reviewer", "Ada"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline(), process.stdout.readline()]
-        port, token = re.findall(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", lines[1])[0]
-        connection = HTTPConnection("127.0.0.1", int(port), timeout=10)
-        for number in (1, 2, 3):
-            body = {"client": "c", "reviewer": "Ada", "id": number, "verdict": "drop", "last": 0}
-            connection.request("POST", f"/{token}/decide", json.dumps(body))
-            assert connection.getresponse().read()
-        process.kill()
-        connection.close()
+def test_a_killed_review_has_every_decision_that_was_answered(labels: Path, tmp_path: Path) -> None:
+    command = start(["review", labels, "--reviewer", "Ada"], tmp_path)
+    while not (found := re.findall(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", command.out.read_text())):
+        assert command.process.is_alive()
+        time.sleep(0.01)
+    port, token = found[0]
+    connection = HTTPConnection("127.0.0.1", int(port), timeout=10)
+    for number in (1, 2, 3):
+        body = {"client": "c", "reviewer": "Ada", "id": number, "verdict": "drop", "last": 0}
+        connection.request("POST", f"/{token}/decide", json.dumps(body))
+        assert connection.getresponse().read()
+    command.send(signal.SIGKILL)
+    assert command.wait().status == -signal.SIGKILL
+    connection.close()
     with open_review(labels, ReviewOptions()) as (session, _):
         assert session.store.counts() == {"drop": 3, "undecided": 9}
 

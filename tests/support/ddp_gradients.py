@@ -1,6 +1,5 @@
-"""Run one training step and save its gradients: ``ddp_gradients.py MANIFEST PROCESSES BATCH_SIZE OUT``."""
+"""One training step of one process or several, and its gradients."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,8 @@ def main(manifest: str, processes: int, batch_size: int, out: Path) -> None:
     method = Method("plain", {}, Plain(), SupervisedObjective({"ce": 1.0}))
     task = SegmentationTask(method, data.spec, OptimizerConfig(), ScheduleConfig(), max_steps=1)
     trainer = lightning.Trainer(
-        accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", max_steps=1,
+        accelerator="cpu", devices=processes, strategy="ddp_fork" if processes > 1 else "auto", max_steps=1,
         max_epochs=-1, use_distributed_sampler=False, limit_val_batches=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[SaveGradients(out)],
     )  # fmt: skip
     trainer.fit(task, datamodule=data)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

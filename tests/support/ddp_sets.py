@@ -1,6 +1,5 @@
-"""Run one step on several sets and save its gradients: ``ddp_sets.py PROCESSES BATCH_SIZE OUT MANIFEST...``."""
+"""One step on several sets, of one process or several, and its gradients."""
 
-import sys
 from pathlib import Path
 
 import lightning
@@ -42,12 +41,8 @@ def main(processes: int, batch_size: int, out: Path, manifests: list[str]) -> No
     method = Method("plain", {}, Plain(names), SepObjective({"ce": 1.0}, names), context=sets_of)
     task = SegmentationTask(method, data.spec, OptimizerConfig(), ScheduleConfig(), max_steps=1, sets=data.sets)
     trainer = lightning.Trainer(
-        accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", max_steps=1,
+        accelerator="cpu", devices=processes, strategy="ddp_fork" if processes > 1 else "auto", max_steps=1,
         max_epochs=-1, use_distributed_sampler=False, limit_val_batches=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[SaveGradients(out)],
     )  # fmt: skip
     trainer.fit(task, datamodule=data)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from rasterio.transform import from_origin
 
 from factories import make_picture, make_raster
+from geodistill.folders import hold_folder
 from geodistill.label.config import LabelSettings
 
 CLASSES = ("ship", "dock")
@@ -84,3 +86,10 @@ def settings_of(folder: Path, **changes: Any) -> LabelSettings:
 def contents(folder: Path) -> dict[str, bytes]:
     """Return every file below a folder, hidden ones too."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def hold(out: Path, told: Path) -> None:
+    """Be at work in a folder, as `label build` is, until this process is killed; a file says that it is."""
+    with hold_folder(out, "label build"):
+        told.touch()
+        time.sleep(60)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+from forked import begin
 from geodistill.methods.schema import Recipe
 from geodistill.training import resume
 from geodistill.training.fit import fit
 
 MOMENTS = ("before", "in", "after")
 """Before a checkpoint is written, once it is written beside the file and not renamed, and just after."""
-
-
-# Forked from a server that has imported all once, and not from pytest: what ran there may have started autograd's
-# threads, after which no forked process can train.
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["slow_predict", "killed_fit"])
 
 
 def _fit(recipe: Recipe, run: Path, write: int, moment: str) -> None:
@@ -47,8 +41,7 @@ def _fit(recipe: Recipe, run: Path, write: int, moment: str) -> None:
 
 def fit_killed(recipe: Recipe, run: Path, write: int, moment: str) -> bool:
     """Train in a process that dies at its ``write``-th checkpoint, from 1; says whether it came to that."""
-    process = _SERVER.Process(target=_fit, args=(recipe, run, write, moment))
-    process.start()
+    process = begin(_fit, recipe, run, write, moment)
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
     return process.exitcode != 0

@@ -1,15 +1,13 @@
-"""A label run that kills its own process at a chosen point, as SIGKILL from outside would; run as a script.
+"""A label run that kills its own process at a chosen point, as SIGKILL from outside would.
 
-Arguments: folder of the set, folder of the results, then points such as ``journal:2`` (in the middle of the second
-record), ``mask:3`` (in the middle of the third mask file), ``account:1`` (before the account is written) or
-``end:1`` (after the account, before the journal is closed). Each point gets a process of its own.
+Points are such as ``journal:2`` (in the middle of the second record), ``mask:3`` (in the middle of the third mask
+file), ``account:1`` (before the account is written) or ``end:1`` (after the account, before the journal is closed).
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from geodistill.label import assemble, labelling, ledger, pixels
 TILED = {"tile": 48, "overlap": 16, "share": 0.6, "empty": "keep"}
 
 
-def die_at(point: str) -> None:
+def die_at(point: str, out: Path) -> None:
     """Make this process kill itself at a point."""
     place, _, number = point.partition(":")
     left = [int(number)]
@@ -47,9 +45,7 @@ def die_at(point: str) -> None:
         def half_line(record: Any) -> bytes:
             line = whole(record)
             if due():
-                paths = list(Path(sys.argv[2]).glob(f"*/{ledger.JOURNAL}"))
-                newest = max(paths, key=lambda path: path.stat().st_mtime_ns)
-                with newest.open("ab") as file:
+                with (out / ledger.JOURNAL).open("ab") as file:
                     file.write(line[: len(line) // 2])
                 die()
             return line
@@ -71,18 +67,12 @@ def die_at(point: str) -> None:
         labelling.finish_run = before(labelling.finish_run)
 
 
-def main() -> None:
-    """Run once for each point and print how each process ended."""
-    source, results = Path(sys.argv[1]), Path(sys.argv[2])
-    for point in sys.argv[3:]:
-        process = os.fork()
-        if not process:
-            die_at(point)
-            labelling.build(settings_of(source, **TILED), results / point.replace(":", "-"))
-            os._exit(0)
-        _, status = os.waitpid(process, 0)
-        print(point, os.waitstatus_to_exitcode(status))
+def build_and_die(source: Path, out: Path, point: str) -> None:
+    """Label a set and kill this process on the way."""
+    die_at(point, out)
+    labelling.build(settings_of(source, **TILED), out)
 
 
-if __name__ == "__main__":
-    main()
+def build_in_two(source: Path, out: Path) -> None:
+    """Label a set in two processes."""
+    labelling.build(settings_of(source, **TILED), out, work=labelling.WorkerOptions(workers=2))

@@ -1,13 +1,11 @@
 """`predict` with a tiny network, as slow as asked for, in processes that tests can kill.
 
-They are forked from a server that has imported all once, so that a start takes milliseconds. Also a script:
-``python slow_predict.py RASTER MAP JSON``.
+Also a script: ``python slow_predict.py RASTER MAP JSON``.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from forked import begin
 from geodistill.cli.terminal import quiet_libraries
 from geodistill.errors import GeodistillError
 from geodistill.inference.checkpoint import work_folder
@@ -27,8 +26,6 @@ from geodistill.inference.predict import predict
 from tiny import ContextNetwork, tiny_networks, tiny_segmenter
 
 TILE = 32
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["slow_predict"])
 
 
 def job(source: Path, path: Path, seconds: float, flags: dict[str, Any], told: Path | None = None) -> None:
@@ -84,9 +81,7 @@ def start(
 ) -> BaseProcess:
     """Start a process that maps a raster; what it ``told`` comes to ``MAP.told`` in the raster's folder."""
     lines = source.parent / f"{path.parent.name}-{path.name}.{told}"
-    process = _SERVER.Process(target=job, args=(source, path, seconds, flags, lines))
-    process.start()
-    return process
+    return begin(job, source, path, seconds, flags, lines)
 
 
 def run(source: Path, path: Path, **flags: Any) -> list[str]:

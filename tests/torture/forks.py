@@ -1,25 +1,24 @@
 """Commands as real processes: forks of this one, which has the heavy libraries imported, or the command itself.
 
-Nothing here knows the package but `geodistill.cli.main`, so that the suite can be run against any other source tree.
+Nothing here or in `forked` knows the package but `geodistill.cli.main`, so that the suite can be run against any other
+source tree.
 """
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import importlib
 import os
 import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from forked import become, run_main
 
 LIMIT = 90.0
 """Seconds after which a process counts as hung; trials take one to five."""
@@ -131,7 +130,7 @@ def start(
         try:
             os.setpgid(0, 0)
             _become(place, out if stdout is None else stdout, err, env or {})
-            status = _run(argv, before)
+            status = run_main(argv, before)
         finally:
             os._exit(status)
     with contextlib.suppress(OSError):
@@ -143,55 +142,9 @@ def _become(place: Path, out: int | str | Path, err: Path, env: Mapping[str, str
     """Be a process of its own: streams, folder, environment, no core file."""
     os.chdir(place)
     os.environ.update(env)
-    tempfile.tempdir = None
     target = out if isinstance(out, int) else os.open(out, os.O_WRONLY | os.O_CREAT)
-    for number, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, target),
-                           (2, os.open(err, os.O_WRONLY | os.O_TRUNC))):  # fmt: skip
-        os.dup2(source, number)
-    sys.stdin, sys.stdout, sys.stderr = (
-        os.fdopen(number, mode, encoding="utf-8", errors=errors)
-        for number, mode, errors in ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
-    )
-    sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    faulthandler.disable()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    become(target, os.open(err, os.O_WRONLY | os.O_TRUNC))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    warnings.resetwarnings()
-    warnings.simplefilter("ignore", DeprecationWarning)
-
-
-class _Ending:
-    """Turns what ends a command into its exit status, as Python does."""
-
-    status = 0
-
-    def __enter__(self) -> _Ending:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, SystemExit):
-            self.status = error.code if isinstance(error.code, int) else 1
-        elif error is not None:
-            traceback.print_exception(error)
-            self.status = 1
-        return True
-
-
-def _run(argv: Sequence[str], before: Callable[[], object] | None) -> int:
-    from geodistill.cli import main
-
-    with _Ending() as ending:
-        if before is not None:
-            before()
-        ending.status = int(main(list(argv)) or 0)
-    try:
-        sys.stdout.flush()
-    except OSError:
-        ending.status = 120  # as Python ends where output is lost at exit
-    with contextlib.suppress(OSError):
-        sys.stderr.flush()
-    return ending.status
 
 
 def run(

@@ -14,7 +14,7 @@ import yaml
 from geodistill.cli import main
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
-from geodistill.errors import GeodistillWarning
+from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.methods.method import Method
 from geodistill.methods.schema import BuildContext
 from geodistill.segmenter import Segmenter
@@ -164,7 +164,9 @@ def test_a_cache_filled_in_several_goes_gives_the_same_bits(recipe: Path, tmp_pa
         assert index.read_bytes() == whole
 
 
-def test_two_processes_share_a_cache_and_train_their_projections(recipe: Path, tmp_path: Path) -> None:
+def test_two_processes_share_a_cache_train_their_projections_and_tell_their_end_once(
+    recipe: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "geodistill", "fit", "--config", str(recipe), "--out", str(tmp_path / "run")]
     command += ["--trainer.devices", "2", "--data.batch_size", "2", "--data.workers", "1"]
     command += ["--losses.weighting", "uncertainty"]
@@ -172,6 +174,9 @@ def test_two_processes_share_a_cache_and_train_their_projections(recipe: Path, t
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("views of") == 1
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"{tmp_path / 'run' / 'segmenter'}: validation mIoU")
+    assert (tmp_path / "run" / "segmenter" / "segmenter.json").is_file()
     folders = list((tmp_path / "cache").iterdir())
     assert len(folders) == 1
     index = torch.frombuffer(bytearray((folders[0] / "index.bin").read_bytes()), dtype=torch.int32)
@@ -190,6 +195,23 @@ def test_unlabelled_images_are_left_out_where_nothing_learns_from_them(
     fit(load_recipe(recipe, flags), tmp_path / "with")
     fit(load_recipe(recipe, [*flags, "--losses.weights.kd", "0", "--losses.weights.feature", "0"]), tmp_path / "none")
     assert asked == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "what"),
+    [
+        ("ktda-folder", ["--losses.phase.mixup", "0.5"], r"losses\.phase\.mixup"),
+        ("ktda-folder", ["--data.mix", "0.5"], r"data\.mix"),
+        ("distil-folder", ["--data.mix", "0.5"], r"data\.mix"),
+        ("distil-folder", ["--data.unlabelled_from", "1"], r"data\.unlabelled_from"),
+    ],
+)
+def test_what_a_cache_cannot_keep_is_refused_beside_one(config: str, flags: list[str], what: str) -> None:
+    teacher = ["--teacher.encoder", "test_vit", "--teacher.weights", "null", "--teacher.cache", "kept"]
+    flags = ["--network.encoder", "test_resnet", *teacher, *flags]
+    spec = Spec(Legend(("a", "b")), ("r", "g", "b"))
+    with pytest.raises(RecipeError, match=rf"{what} beside teacher\.cache"):
+        build_method(load_recipe(config, flags), BuildContext(spec))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from forked import start
 from geodistill.cli import main
 from geodistill.errors import OutputError, RecipeError, TrainingError
 from geodistill.segmenter import Segmenter
@@ -75,7 +76,7 @@ def test_a_folder_that_is_no_run_is_left_alone(recipe_file: Path, tmp_path: Path
 
 def test_a_killed_run_resumes_to_the_losses_of_an_uninterrupted_one(recipe_file: Path, tmp_path: Path) -> None:
     recipe = yaml.safe_load(recipe_file.read_text())
-    recipe["trainer"] |= {"max_steps": 40, "val_every_steps": 20}
+    recipe["trainer"] |= {"max_steps": 8, "val_every_steps": 4, "save_every_steps": 2}
     recipe_file.write_text(yaml.safe_dump(recipe))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     fit(load_recipe(recipe_file), whole)
@@ -96,21 +97,16 @@ def test_a_killed_run_resumes_to_the_losses_of_an_uninterrupted_one(recipe_file:
 
 def test_ctrl_c_ends_with_130_and_leaves_no_segmenter(recipe_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    # Tests that were started in the background, where Ctrl-C is ignored, start programs that ignore it.
-    listening = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from geodistill.cli import entry"
-    )
-    command = [sys.executable, "-c", f"{listening}; entry()", "fit", "--config", str(recipe_file), "--out", str(run)]
-    command += ["--trainer.max_steps", "100000", "--trainer.val_every_steps", "100000"]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    endless = ["--trainer.max_steps", "100000", "--trainer.val_every_steps", "100000"]
+    process = start(["fit", "--config", recipe_file, "--out", run, *endless], tmp_path)
     deadline = time.monotonic() + 300
     while not (run / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 130
-    assert errors.strip().splitlines()[-1] == "geodistill: stopped"
-    assert "Traceback" not in errors
+    process.send(signal.SIGINT)
+    done = process.wait()
+    assert done.status == 130
+    assert done.err.strip().splitlines()[-1] == "geodistill: stopped"
+    assert "Traceback" not in done.err
     assert not (run / "segmenter").exists()
 
 
@@ -123,6 +119,7 @@ def test_a_loss_that_is_not_finite_names_the_term_and_the_samples(recipe_file: P
 
 def test_the_terminal_stays_quiet(recipe_file: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "geodistill", "fit", "--config", str(recipe_file), "--out", str(tmp_path / "r")]
+    command += ["--trainer.max_steps", "4", "--trainer.val_every_steps", "2"]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

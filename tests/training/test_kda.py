@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import torch
 import yaml
 
 from factories import make_raster, noise
+from forked import start
 from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.errors import GeodistillWarning, RecipeError, TrainingError
@@ -115,14 +113,12 @@ def test_phase_1_logs_both_sides(distil: Path, tmp_path: Path) -> None:
 def test_a_run_killed_in_phase_1_resumes_there(distil: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     fit(load_recipe(distil), whole)
-    command = [sys.executable, "-m", "geodistill", "fit", "--config", str(distil), "--out", str(killed)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment)
+    process = start(["fit", "--config", distil, "--out", killed], tmp_path)
     deadline = time.monotonic() + 300
     while not (killed / "checkpoints" / "distil.ckpt").is_file() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send(signal.SIGKILL)
+    assert process.wait().status == -signal.SIGKILL
     assert not (killed / "encoder").exists()
     fit(load_recipe(distil), killed)
     assert len(list((killed / "logs" / "distil" / "csv").iterdir())) == 2

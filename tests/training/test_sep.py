@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import torch
 
 import ddp_sets
 from factories import make_dataset
+from forked import run_function
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, make_spec
 from geodistill.data.scan import scan
@@ -30,7 +28,6 @@ from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
 from geodistill.training.trainer import SeedSteps
 from geodistill.training.warm_start import heads, warm_start
-from where import SUPPORT
 
 pytestmark = pytest.mark.slow
 
@@ -288,11 +285,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(town: Path, tmp_path: Pa
         if processes == 1:
             ddp_sets.main(processes, batch, out, paths)
         else:
-            command = [sys.executable, str(SUPPORT / "ddp_sets.py"), str(processes), str(batch), str(out), *paths]
-            path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
-            assert done.returncode == 0, done.stderr
+            run_function(ddp_sets.main, processes, batch, out, paths)
         gradients.append(torch.load(out, weights_only=True))
     one, two = gradients
     for name, gradient in one.items():

@@ -1,0 +1,21 @@
+"""Imports what commands use: the server of `forked` loads this once, for all processes that it forks."""
+
+import importlib
+import os
+from contextlib import suppress
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+HEAVY = (
+    "torch", "segmentation_models_pytorch", "timm", "lightning.pytorch", "tensorboard", "torch.utils.tensorboard",
+    "cv2", "pyogrio", "geopandas", "pyarrow.parquet", "matplotlib.pyplot", "jsonargparse", "pystac",
+    "geodistill.cli", "geodistill.cli.data", "geodistill.cli.export", "geodistill.cli.label", "geodistill.cli.predict",
+    "geodistill.data.patches", "geodistill.data.scan", "geodistill.evaluation.evaluate", "geodistill.exports",
+    "geodistill.inference.predict", "geodistill.label.labelling", "geodistill.methods.supervised.training",
+    "geodistill.training.fit", "geodistill.training.recipe",
+)  # fmt: skip
+
+for name in HEAVY:
+    with suppress(ImportError):
+        importlib.import_module(name)

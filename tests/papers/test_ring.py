@@ -10,6 +10,7 @@ import pytest
 
 import geodistill
 from geodistill.lazy import load
+from house_files import parsed
 
 PACKAGE = Path(geodistill.__file__).parent
 RING = re.compile(r"geodistill\.(papers|synthetic|demo)\b")
@@ -22,7 +23,7 @@ TARGETS = sorted(
     {
         node.value
         for path in OUTSIDE
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and RING.match(node.value)
         if re.fullmatch(r"[\w.]+:\w+", node.value)
     }
@@ -32,7 +33,7 @@ TARGETS = sorted(
 def imported(path: Path) -> list[str]:
     """Return the modules that a file imports anywhere, in functions too."""
     modules: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

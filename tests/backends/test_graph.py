@@ -23,7 +23,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "ktda": (
         "ktda",
         {
-            "encoder": "test_convnext",
+            "encoder": "test_resnet",
             "fmm_blocks": 1,
             "decoder_channels": 16,
             "teacher_channels": [16] * 4,

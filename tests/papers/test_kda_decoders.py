@@ -28,6 +28,7 @@ def test_decoders_with_a_published_form_have_the_published_counts() -> None:
     assert len({len(line) for line in text.splitlines()}) == 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "kda-landslide", "--decoders", "--size", "64", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -58,6 +58,7 @@ def test_phase_1_is_as_published() -> None:
     assert phase.steps == 200 * phase.epoch_steps
 
 
+@pytest.mark.slow
 def test_inspect_gives_the_published_counts() -> None:
     assert inspect("kda-landslide", size=64).inference_parameters == 66_407_906
     distil = inspect("kda-landslide-distil", size=64)

@@ -9,7 +9,7 @@ from geodistill.segmenter import Segmenter
 from geodistill.text.climate import ZONES
 from tiny import tiny_spec
 
-ARGUMENTS = {"encoder": "test_convnext", "text_tokens": 6, "text_width": 8, "width": 16, "heads": 2}
+ARGUMENTS = {"encoder": "test_resnet", "text_tokens": 6, "text_width": 8, "width": 16, "heads": 2}
 
 
 def zoned_segmenter(prompts: tuple[str, ...] = tuple(ZONES), tile: int = 32) -> Segmenter:

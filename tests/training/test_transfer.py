@@ -37,13 +37,13 @@ def twin(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "target_norm": "standardised",
                     "weights": {"kt_mse": 0.5, "kt_kl": 0.1},
                     "transfer_decay": "linear",
-                    "transfer_end": 20,
-                    "phase": {"steps": 40, "lr": 0.01, "forced": 0.5},
+                    "transfer_end": 10,
+                    "phase": {"steps": 20, "lr": 0.01, "forced": 0.5},
                 },
                 "optimizer": {"lr": 2e-3},
                 "trainer": {
-                    "max_steps": 20,
-                    "val_every_steps": 20,
+                    "max_steps": 10,
+                    "val_every_steps": 10,
                     "save_every_steps": 10,
                     "gradient_norms_every": 10,
                     "accelerator": "cpu",
@@ -72,10 +72,10 @@ def logged(folder: Path, column: str) -> dict[int, float]:
 
 def test_transfer_goes_before_the_labels_and_leaves_nothing_behind(whole: Path) -> None:
     phase = logged(whole / "logs" / "transfer", "transfer/kt_mse")
-    assert sorted(phase) == [9, 19, 29, 39]
+    assert sorted(phase) == [9, 19]
     assert phase[19] < phase[9]
     terms = {name: logged(whole / "logs", f"train/{name}") for name in ("ce", "aux", "kt_mse", "kt_kl")}
-    assert all(sorted(term) == [9, 19] for term in terms.values())
+    assert all(sorted(term) == [9] for term in terms.values())
     # The labelled steps begin with the encoder that the transfer left.
     assert terms["kt_mse"][9] < phase[9]
     norms = {name: logged(whole / "logs", f"gradient/{name}") for name in ("ce", "kt_mse")}
@@ -106,7 +106,7 @@ def test_a_finished_transfer_is_not_repeated(twin: Path, whole: Path, tmp_path: 
         path.unlink()
     (run / "segmenter").rmdir()
     second = fit(recipe, run)
-    assert not (run / "logs" / "transfer" / "csv" / "from_000040" / "metrics.csv").exists()
+    assert not (run / "logs" / "transfer" / "csv" / "from_000020" / "metrics.csv").exists()
     torch.testing.assert_close(
         Segmenter.load(second.segmenter)(torch.full((1, 3, 64, 64), 100.0)), expected, rtol=1e-3, atol=1e-3
     )

@@ -126,13 +126,14 @@ ALL = {"kt_mse": 0.5, "cosine": 1.0, "relation": 0.5, "query": 0.5, "masked": 0.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("term", ["cosine", "relation", "query", "masked"])
 def test_each_term_alone_falls_by_training_on_it(term: str, tmp_path: Path) -> None:
-    method, data = build(4, 0.0, "conv", norm="phi_s", weights={"kt_mse": 0.0, term: 1.0}), batches(1) * 4
+    method, data = build(8, 0.0, "conv", norm="phi_s", weights={"kt_mse": 0.0, term: 1.0}), batches(1) * 8
     losses: list[float] = []
     phase: Any = method.phase
+    phase.on_train_batch_start = lambda batch, index: torch.manual_seed(0)  # each step hides the same patches
     phase.on_train_batch_end = lambda outputs, batch, index: losses.append(float(outputs["loss"]))
     train(method, data, tmp_path)
-    assert len(losses) == 4
-    assert losses[-1] < losses[0]
+    assert len(losses) == 8
+    assert losses[-1] < 0.97 * losses[0], losses
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,167 @@
+"""The premise of each mechanism's world holds: measured on its pixels, without any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from geodistill.data.manifest import Manifest
+from geodistill.synthetic.controls import (
+    FINE,
+    LEGEND,
+    LEGENDS,
+    SIDE,
+    TEACHER_WORLDS,
+    WORLDS,
+    Pixels,
+    World,
+    bright_cells,
+    faint_class,
+    labelled_place,
+    rare_class,
+    sized,
+    striped_cells,
+    stripes,
+    write_world,
+)
+
+DRAWN = {draw.__name__: draw for draw in (*WORLDS.values(), *TEACHER_WORLDS.values())}
+
+
+def drawn(name: str, seed: int, test: bool) -> Pixels:
+    return DRAWN[name](np.random.default_rng(seed), test)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("test", [False, True])
+def test_an_image_is_of_its_classes_and_of_its_seed(name: str, test: bool) -> None:
+    image, mask = drawn(name, 3, test)
+    assert image.shape == (SIDE, SIDE, 3)
+    assert mask.shape == (SIDE, SIDE)
+    assert mask.dtype == np.uint8
+    legends = [LEGENDS.get(world, LEGEND) for world, draw in WORLDS.items() if draw is DRAWN[name]] or [LEGEND]
+    assert set(np.unique(mask)) <= set(range(len(legends[0])))
+    assert 5 < image.mean() < 250
+    assert np.mean((image < 1) | (image > 255)) < 0.05, "hardly anything is cut off where it is stored"
+    for same, seed in ((True, 3), (False, 4)):
+        other, others_mask = drawn(name, seed, test)
+        assert np.array_equal(other, image) == same
+        assert np.array_equal(others_mask, mask) == same
+
+
+def brightness(image: NDArray[np.float64], mask: NDArray[np.uint8]) -> list[float]:
+    """Mean of the ground and of class 1."""
+    return [float(image[mask == kind].mean()) for kind in (0, 1)]
+
+
+def test_one_label_in_three_of_a_faint_class_is_wrong_but_not_in_the_test() -> None:
+    wrong = []
+    for seed in range(20):
+        image, mask = faint_class(np.random.default_rng(seed), False)
+        again, truth = faint_class(np.random.default_rng(seed), True)
+        assert np.array_equal(image, again)
+        blocks = (mask != truth).reshape(SIDE // 4, 4, SIDE // 4, 4)
+        assert (blocks.all((1, 3)) == blocks.any((1, 3))).all(), "whole blocks of 4 x 4 are wrong"
+        wrong.append(blocks.mean())
+        ground, faint = brightness(image, truth)
+        assert 5 < faint - ground < image.std(), "it is there, and below the noise of a pixel"
+    assert np.mean(wrong) == pytest.approx(1 / 3, abs=0.03)
+
+
+def test_a_rare_class_is_about_one_per_cent() -> None:
+    masks = [rare_class(np.random.default_rng(seed), False)[1] for seed in range(30)]
+    assert all(mask.any() for mask in masks)
+    assert 0.008 < np.mean(masks) <= 2 * 25 / SIDE**2
+
+
+def test_the_other_place_is_darker_and_of_less_contrast() -> None:
+    for seed in range(5):
+        image, mask = labelled_place(np.random.default_rng(seed), False)
+        elsewhere, same = labelled_place(np.random.default_rng(seed), True)
+        assert np.array_equal(mask, same)
+        (ground, target), (far_ground, far_target) = brightness(image, mask), brightness(elsewhere, mask)
+        assert far_ground < ground
+        assert 0 < far_target - far_ground < 0.7 * (target - ground)
+
+
+def test_the_ground_tells_the_class_of_stripes_in_training_and_not_in_the_test() -> None:
+    met: dict[bool, set[tuple[int, bool]]] = {False: set(), True: set()}
+    for test, pairs in met.items():
+        for seed in range(40):
+            image, mask = stripes(np.random.default_rng(seed), test)
+            dark = bool(image[mask == 0].mean() < 110)
+            pairs |= {(int(kind), dark) for kind in np.unique(mask) if kind}
+            for kind in set(np.unique(mask).tolist()) - {0}:
+                assert image[mask == kind].mean() == pytest.approx(110, abs=25), "objects are no brighter than others"
+    assert met[False] == {(1, True), (2, False)}
+    assert met[True] == {(kind, dark) for kind in (1, 2) for dark in (False, True)}
+
+
+def test_a_small_object_in_a_fine_image_is_as_wide_as_a_large_one_in_a_coarse_one() -> None:
+    widths: dict[tuple[float, int], set[int]] = {}
+    for metres in (1.0, FINE):
+        for seed in range(10):
+            image, mask = sized(np.random.default_rng(seed), False, metres)
+            for top in (0, SIDE // 2):
+                for left in (0, SIDE // 2):
+                    part = mask[top : top + SIDE // 2, left : left + SIDE // 2]
+                    widths.setdefault((metres, int(part.max())), set()).add(int((part.sum(0) > 0).sum()))
+            small, large = (float(image[mask == kind].mean()) for kind in (1, 2))
+            assert small == pytest.approx(large, abs=6), "their colour says nothing"
+    assert widths[1.0, 2] == widths[FINE, 1] == {12}
+    assert widths[1.0, 1] == {6}
+    assert widths[FINE, 2] == {24}
+
+
+def test_cells_are_brighter_for_the_teacher_and_striped_for_the_student() -> None:
+    for seed in range(5):
+        image, mask = bright_cells(np.random.default_rng(seed), False)
+        ground, cells = brightness(image, mask)
+        assert cells > ground + 15
+        image, mask = striped_cells(np.random.default_rng(seed), False)
+        ground, cells = brightness(image, mask)
+        assert cells == pytest.approx(ground, abs=3)
+        across = np.abs(image[2:] - image[:-2]).mean(2)  # two rows on, stripes across change sides
+        inside = (mask[2:] == mask[:-2]) & (mask[2:] == 1)
+        outside = (mask[2:] == mask[:-2]) & (mask[2:] == 0)
+        assert across[inside].mean() > 1.5 * across[outside].mean()
+
+
+def written(folder: Path, seed: int, name: str) -> tuple[World, dict[str, bytes]]:
+    world = write_world(name, folder, seed, train=2, test=2, unlabelled=2)
+    return world, {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+@pytest.mark.parametrize("name", ["ema", "copypaste", "gsd", "self-training", "head-rates", "lora", "transfer"])
+def test_a_world_is_written_with_the_sets_that_its_mechanism_takes(name: str, tmp_path: Path) -> None:
+    world, files = written(tmp_path / "a", 1, name)
+    _, again = written(tmp_path / "b", 1, name)
+    _, other = written(tmp_path / "c", 2, name)
+    assert files == again
+    assert files.keys() == other.keys()
+    assert files != other
+    manifest = Manifest.load(world.manifest)
+    assert manifest.legend == LEGENDS.get(name, LEGEND)
+    splits = [row.split for row in manifest.entries]
+    assert {split: splits.count(split) for split in splits} == {
+        **({"val": 2} if name == "head-rates" else {}),
+        "train": 2,
+        "test": 2,
+    }
+    for row in manifest.entries:
+        assert row.mask is not None
+        with Image.open(row.image) as image, Image.open(row.mask) as mask:
+            assert (image.size, image.mode, mask.size, mask.mode) == ((SIDE, SIDE), "RGB", (SIDE, SIDE), "L")
+    assert {row.gsd for row in manifest.entries} == ({FINE, 1.0} if name == "gsd" else {None})
+    assert (world.unlabelled is not None) == (WORLDS[name] is labelled_place)
+    assert (world.source is not None) == (name in TEACHER_WORLDS)
+    if world.unlabelled is not None:
+        assert all(row.mask is None for row in Manifest.load(world.unlabelled).entries)
+    if world.source is not None:
+        source = Manifest.load(world.source)
+        assert len(source.rows("train")) == 2
+        assert all(row.mask is not None for row in source.entries)

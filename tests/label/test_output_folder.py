@@ -72,6 +72,18 @@ def test_links_in_the_folder_are_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "precious/scene_0.png").read_text() == "mine"
 
 
+def test_links_deep_in_the_folder_are_not_followed(tmp_path: Path) -> None:
+    source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
+    build(settings_of(source), out)
+    (tmp_path / "mine.png").write_text("mine")
+    tile = next((out / "gray").iterdir())
+    tile.unlink()
+    tile.symlink_to(tmp_path / "mine.png")
+    with pytest.raises(OutputError, match="is a link"):
+        build(settings_of(source), out, resume=True)
+    assert (tmp_path / "mine.png").read_text() == "mine"
+
+
 def run(source: Path, *more: str) -> int:
     where = ["--images", str(source / "images"), "--boxes", str(source / "boxes.json"), "--format", "coco"]
     return main(["label", "build", *where, "--segmenter", "box", "--out", str(source / "../out"), *more])

@@ -6,6 +6,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from built import build_ktda
@@ -96,6 +97,30 @@ def test_it_trains_fam_too_where_student_and_teacher_differ(tmp_path: Path) -> N
     # FAM's maps meet standardised targets, so against raw ones only their change can be seen.
     assert variance(method, data[0]) != before
     assert not any(torch.equal(a, b) for a, b in zip(fam, method.network.fam.parameters(), strict=True))
+
+
+class TheGoals(nn.Module):
+    """A student that has learnt all: its maps are the targets as they are compared."""
+
+    def __init__(self, objective: KtdaObjective, targets: list[torch.Tensor]) -> None:
+        super().__init__()
+        self._goals = objective.matched(targets, targets)[1]
+
+    def forward(self, image: torch.Tensor, given: Any = None) -> list[torch.Tensor]:
+        return self._goals
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "standardised", "phi_s"])
+def test_what_is_learnt_is_measured_against_the_targets_that_are_taught(norm: str) -> None:
+    method, batch = build(1, 0.0, "conv", norm=norm), batches(1)[0]
+    phase: Any = method.phase
+    assert isinstance(method.objective, KtdaObjective)
+    phase.network = TheGoals(method.objective, method.objective.targets(batch))
+    logged: dict[str, float] = {}
+    phase.log = lambda name, value, **_: logged.setdefault(name, float(value))
+    phase.training_step(batch, 0)
+    learnt = [value for name, value in logged.items() if name.startswith("transfer/r2_")]
+    assert learnt == pytest.approx([1.0] * len(phase._aligned[0].pairs), abs=1e-3)
 
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:

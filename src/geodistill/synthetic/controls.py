@@ -16,7 +16,7 @@ from geodistill.data.splits import SplitPlan
 from geodistill.spec import Legend
 
 LEGEND = Legend(("ground", "target"))
-LEGENDS = {"copypaste": Legend(("ground", "rows", "columns")), "gsd": Legend(("ground", "small", "large"))}
+LEGENDS = {"copypaste": Legend(("ground", "fine", "coarse")), "gsd": Legend(("ground", "small", "large"))}
 """Classes of the worlds with more than two."""
 
 SIDE, FINE = 64, 0.5
@@ -82,8 +82,15 @@ def labelled_place(rng: np.random.Generator, test: bool) -> Pixels:
     return (30 + 0.6 * image if test else image), mask
 
 
-def stripes(rng: np.random.Generator, test: bool) -> Pixels:
-    """Return an image of objects of two classes, told apart by rows and columns in them.
+def _checks(side: int) -> NDArray[np.float64]:
+    """Return ``(H, W)`` squares of so many pixels, -0.5 and 0.5 by turns: a texture that turns and mirrors leave."""
+    rows, cols = np.mgrid[:SIDE, :SIDE] // side
+    checks: NDArray[np.float64] = (rows + cols) % 2 - 0.5
+    return checks
+
+
+def checked(rng: np.random.Generator, test: bool) -> Pixels:
+    """Return an image of objects of two classes, told apart by a fine and a coarse texture in them.
 
     To learn from, one class lies on dark ground alone and the other on bright ground: the ground is the easier cue, and
     a wrong one for the test, where both lie on both.
@@ -91,12 +98,11 @@ def stripes(rng: np.random.Generator, test: bool) -> Pixels:
     dark = bool(rng.integers(2))
     kinds = rng.integers(1, 3, 3) if test else np.full(3, 1 if dark else 2)
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    rows, cols = np.mgrid[:SIDE, :SIDE] // 4 % 2
     ground = np.full((SIDE, SIDE), 80.0 if dark else 140.0)
     for kind, (row, col) in zip(kinds, rng.integers(0, SIDE - 20, (3, 2)), strict=True):
         inside = np.s_[row : row + 20, col : col + 20]
         mask[inside] = kind
-        ground[inside] = 110 + 120 * ((rows if kind == 1 else cols)[inside] - 0.5)
+        ground[inside] = 110 + 120 * _checks(2 if kind == 1 else 5)[inside]
     return ground[..., None] + rng.normal(0, 8, (SIDE, SIDE, 3)), mask
 
 
@@ -116,11 +122,10 @@ def bright_cells(rng: np.random.Generator, test: bool) -> Pixels:
     return _painted(rng, mask, 60, 20), mask
 
 
-def striped_cells(rng: np.random.Generator, test: bool) -> Pixels:
-    """Return an image of squares that are as bright as the ground, with rows in them where that has columns."""
+def checked_cells(rng: np.random.Generator, test: bool) -> Pixels:
+    """Return an image of squares that are as bright as the ground, of a fine texture where that has a coarse one."""
     mask = _cells(rng)
-    rows, cols = np.mgrid[:SIDE, :SIDE] // 2 % 2
-    image: NDArray[np.float64] = 110 + 60 * (np.where(mask, rows, cols)[..., None] - 0.5)
+    image: NDArray[np.float64] = 110 + 30 * np.where(mask, _checks(2), _checks(4))[..., None]
     return image + rng.normal(0, 20, (SIDE, SIDE, 3)), mask
 
 
@@ -189,10 +194,10 @@ WORLDS: dict[str, Callable[[np.random.Generator, bool], Pixels]] = {
     "class-weights": rare_class,
     "self-training": labelled_place,
     "average-last": faint_class,
-    "copypaste": stripes,
+    "copypaste": checked,
     "gsd": sized,
     "head-rates": faint_class,
-    "lora": striped_cells,
+    "lora": checked_cells,
     **dict.fromkeys(TRANSFER_MECHANISMS, labelled_place),
 }
 """What draws an image and its labels, for training or for the test, by the mechanism."""

@@ -18,6 +18,7 @@ from geodistill.errors import RecipeError, UnknownNameError
 from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
 from geodistill.papers.reproduce import paper_figures, table_data
 from geodistill.papers.reproduce.paper_figures import PICTURES
+from geodistill.papers.reproduce.ran_rows import RanRows
 from geodistill.segmenter import Segmenter
 from paper_tables import draw, reproduce
 from tiny import tiny_networks, tiny_segmenter
@@ -82,6 +83,17 @@ def test_a_map_under_another_zones_text(tmp_path: Path, monkeypatch: pytest.Monk
         assert own != other
     assert all(len(panel) == 4 for panel in maps["given"][0])
     assert set(activation["captions"]) <= {"for building", "for tree"}
+
+
+def test_another_zone_is_no_other_season_of_the_same() -> None:
+    keys = ("Cfa/summer", "Cfa/winter", "BWh/summer", "BWh/winter")
+    text = torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.1]]])  # the seasons are least alike
+    network = SimpleNamespace(text=text, present=torch.ones(4, 1))
+    ran = RanRows(cast(Any, None), {}, Path())
+    ran.__dict__["models"] = {"row": SimpleNamespace(prompts=keys, network=SimpleNamespace(network=network))}
+    ran.__dict__["places"] = {"row": SimpleNamespace(prompt_of=int)}
+    ran.__dict__["tiles"] = [SimpleNamespace(row=0), SimpleNamespace(row=3)]
+    assert ran.prompts("row") == ([0, 3], [2, 1])
 
 
 @pytest.mark.slow

@@ -20,12 +20,12 @@ from geodistill.synthetic.controls import (
     Pixels,
     World,
     bright_cells,
+    checked,
+    checked_cells,
     faint_class,
     labelled_place,
     rare_class,
     sized,
-    striped_cells,
-    stripes,
     write_world,
 )
 
@@ -88,11 +88,11 @@ def test_the_other_place_is_darker_and_of_less_contrast() -> None:
         assert 0 < far_target - far_ground < 0.7 * (target - ground)
 
 
-def test_the_ground_tells_the_class_of_stripes_in_training_and_not_in_the_test() -> None:
+def test_the_ground_tells_the_class_in_training_and_not_in_the_test() -> None:
     met: dict[bool, set[tuple[int, bool]]] = {False: set(), True: set()}
     for test, pairs in met.items():
         for seed in range(40):
-            image, mask = stripes(np.random.default_rng(seed), test)
+            image, mask = checked(np.random.default_rng(seed), test)
             dark = bool(image[mask == 0].mean() < 110)
             pairs |= {(int(kind), dark) for kind in np.unique(mask) if kind}
             for kind in set(np.unique(mask).tolist()) - {0}:
@@ -117,18 +117,18 @@ def test_a_small_object_in_a_fine_image_is_as_wide_as_a_large_one_in_a_coarse_on
     assert widths[FINE, 2] == {24}
 
 
-def test_cells_are_brighter_for_the_teacher_and_striped_for_the_student() -> None:
+def test_cells_are_brighter_for_the_teacher_and_finer_for_the_student() -> None:
     for seed in range(5):
         image, mask = bright_cells(np.random.default_rng(seed), False)
         ground, cells = brightness(image, mask)
         assert cells > ground + 15
-        image, mask = striped_cells(np.random.default_rng(seed), False)
+        image, mask = checked_cells(np.random.default_rng(seed), False)
         ground, cells = brightness(image, mask)
         assert cells == pytest.approx(ground, abs=3)
-        across = np.abs(image[2:] - image[:-2]).mean(2)  # two rows on, stripes across change sides
-        inside = (mask[2:] == mask[:-2]) & (mask[2:] == 1)
-        outside = (mask[2:] == mask[:-2]) & (mask[2:] == 0)
-        assert across[inside].mean() > 1.5 * across[outside].mean()
+        across = np.abs(image[4:] - image[:-4]).mean(2)  # four rows on, the coarse texture changes sides
+        inside = (mask[4:] == mask[:-4]) & (mask[4:] == 1)
+        outside = (mask[4:] == mask[:-4]) & (mask[4:] == 0)
+        assert across[outside].mean() > 1.3 * across[inside].mean()
 
 
 def written(folder: Path, seed: int, name: str) -> tuple[World, dict[str, bytes]]:

@@ -5,13 +5,18 @@ import json
 import os
 import subprocess
 import sys
+import time
+from glob import escape
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from geodistill.errors import BusyError, OutputError, output_error
 from geodistill.files import atomic_path, json_text
 from geodistill.folders import (
+    HOLDER,
+    LOCK,
     MARKER,
     claim_files,
     empty_folder,
@@ -19,6 +24,7 @@ from geodistill.folders import (
     hold_folder,
     is_running,
     mark_folder,
+    read_marker,
     sweep,
 )
 
@@ -259,3 +265,23 @@ class TestHolding:
 def test_json_is_readable_where_it_can_be() -> None:
     assert json_text({"ü": 1}) == '{"ü": 1}'
     assert json.loads(json_text(["\udcff"], 1).encode("utf-8")) == ["\udcff"]
+
+
+def test_a_folder_of_many_listed_names_is_looked_through_once(tmp_path: Path) -> None:
+    names = [f"tile [{n}].png" for n in range(3000)]
+    for name in names:
+        (tmp_path / name).touch()
+    mark_folder(tmp_path, "patches", map(escape, names))
+    begin = time.process_time()
+    assert foreign_files(tmp_path) == []
+    assert time.process_time() - begin < 2  # 9 million comparisons, before
+    (tmp_path / "tile 1.png").touch()
+    assert foreign_files(tmp_path) == ["tile 1.png"]
+
+
+def test_a_marker_or_holder_of_any_kind_is_no_traceback(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / MARKER)
+    assert read_marker(tmp_path) is None  # and is not waited for
+    (tmp_path / HOLDER).write_text("[" * 100_000)
+    with FileLock(tmp_path / LOCK), pytest.raises(BusyError, match="another command"), hold_folder(tmp_path, "fit"):
+        pass

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -178,3 +179,19 @@ def test_a_service_is_not_waited_for_without_end() -> None:
 def test_errors_of_a_service_come_through() -> None:
     with pytest.raises(ZeroDivisionError):
         within(5, lambda: 1 // 0)
+
+
+def test_what_grows_far_beyond_its_text_is_refused_at_once() -> None:
+    merges = "l0: &l0 {x: 1}\n" + "".join(
+        f"l{n + 1}: &l{n + 1}\n  <<: [{', '.join([f'*l{n}'] * 10)}]\n" for n in range(9)
+    )
+    wide = f"a: &a {{{', '.join(f'k{n}: 1' for n in range(1000))}}}\nb:\n  <<: [{', '.join(['*a'] * 1000)}]\n"
+    keys = "{" + ",".join(f'"{n}":1' for n in range(20_000)) + ',"19999":2}'
+    begin = time.process_time()
+    for text in (merges, wide, "a: 1" + ":1" * 400_000):
+        with pytest.raises(DataError, match=r"more than 200000 values|a number of 800001 digits"):
+            parse_yaml(text, "a.yaml")
+    with pytest.raises(DataError, match="'19999' stands twice"):
+        parse_json(keys, "a.json")
+    assert time.process_time() - begin < 10  # hours, before
+    assert parse_yaml("a: 1:30\nb: 0x1f\nc: -12_000", "a.yaml") == {"a": 90, "b": 31, "c": -12_000}

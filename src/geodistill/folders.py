@@ -8,11 +8,12 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 from geodistill.errors import BusyError, OutputError, output_error
 
@@ -21,6 +22,9 @@ MARKER = ".geodistill.json"
 
 LOCK, HOLDER = ".geodistill.lock", ".geodistill.lock.json"
 """Files of a folder that a command is at work in, and who that is; both go when it ends."""
+
+_ESCAPED = re.compile(r"\[([*?[])\]")
+"""A sign of patterns that stands for itself, as `glob.escape` writes it."""
 
 LEFTOVER = re.compile(r"^\.(?P<stem>.*)\.(?P<kind>part|old)-(?P<process>\d+)(?P<suffix>(\.[^.]*)?)$", re.DOTALL)
 """Names that `geodistill.files.atomic_path` writes to: ``.NAME.part-PROCESS.SUFFIX``."""
@@ -43,10 +47,28 @@ def mark_folder(folder: Path, kind: str, ours: Iterable[str]) -> None:
 def read_marker(folder: Path) -> tuple[str, tuple[str, ...]] | None:
     """Return kind and patterns of a folder's marker; ``None`` where there is none or it is not readable as one."""
     try:
-        data = json.loads((folder / MARKER).read_text(encoding="utf-8", errors="surrogatepass"))
+        data = _own_json(folder / MARKER)
         return str(data["kind"]), tuple(map(str, data["ours"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _own_json(path: Path) -> Any:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise OSError(f"{path} is no plain file")
+    return json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
+
+
+def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return what says whether a name is one of the patterns; a folder may list a hundred thousand plain names."""
+    names, others = set[str](), list[str]()
+    for pattern in patterns:
+        plain = _ESCAPED.sub(r"\1", pattern)
+        if escape(plain) == pattern:
+            names.add(plain)
+        else:
+            others.append(pattern)
+    return lambda name: name in names or any(fnmatchcase(name, pattern) for pattern in others)
 
 
 def foreign_files(folder: Path, but: Iterable[str] = ()) -> list[str]:
@@ -58,11 +80,11 @@ def foreign_files(folder: Path, but: Iterable[str] = ()) -> list[str]:
     """
     left_out = {MARKER, LOCK, HOLDER, *but}
     marker, kept = read_marker(folder), tuple(f"{place}/" for place in left_out)
-    patterns = () if marker is None else marker[1]
+    listed = _matcher(() if marker is None else marker[1])
     foreign = []
     for name in names_below(folder):
         ours = name in left_out or is_leftover(name.rpartition("/")[2]) or name.startswith(kept)
-        if not ours and not any(fnmatchcase(name, pattern) for pattern in patterns):
+        if not ours and not listed(name):
             foreign.append(name)
     return foreign
 
@@ -131,8 +153,9 @@ def claim_files(folder: Path, kind: str, names: Iterable[str], write: bool = Tru
     if marker is not None and marker[0] != kind:
         raise OutputError(f"{folder} holds a {marker[0]}", f"a new folder, or a {kind}", "choose another --out")
     listed = () if marker is None else marker[1]
+    is_listed = _matcher(listed)
     for name in names:
-        if (folder / name).exists() and not any(fnmatchcase(name, pattern) for pattern in listed):
+        if (folder / name).exists() and not is_listed(name):
             raise OutputError(
                 f"{folder / name} would be overwritten, and geodistill did not write it",
                 "a new folder, or one of an earlier call",
@@ -231,10 +254,10 @@ def _say_holder(folder: Path, verb: str) -> None:
 
 def _holder(folder: Path) -> str:
     try:
-        about = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        about = _own_json(folder / HOLDER)
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(about["since"])))
         return f"'geodistill {about['verb']}' (process {about['process']} on {about['machine']}, since {since})"
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "another command"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from http.client import HTTPException
 from pathlib import Path
@@ -33,6 +34,9 @@ YAML_BYTES = 1 << 20
 
 NODES = 200_000
 """Values that a YAML file may hold, an alias counted as often as it is used."""
+
+_DIGITS = 4300
+"""Digits of a whole number in YAML; as Python's own limit."""
 
 
 def read_bytes(path: Path | str, limit: int = SETTINGS_BYTES, error: type[GeodistillError] = DataError) -> bytes:
@@ -158,7 +162,27 @@ def parse_yaml(text: str, source: Path | str, error: type[GeodistillError] = Dat
 
 
 class _SingleKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key twice in one mapping."""
+    """A safe loader that refuses a key twice in one mapping, and what grows far beyond its text when it is read."""
+
+    _merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Take in what merge keys (``<<``) name: ten times ten times ten of them are many keys in few lines."""
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(part, yaml.MappingNode):
+                        self.flatten_mapping(part)
+                        self._merged += len(part.value)
+                    if self._merged > NODES:
+                        raise ValueError(f"more than {NODES} values")
+        super().flatten_mapping(node)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+        """Return a whole number; one to the base of 60 (``1:30:00``) takes time by the square of its length."""
+        if len(node.value) > _DIGITS:
+            raise ValueError(f"a number of {len(node.value)} digits")
+        return super().construct_yaml_int(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
@@ -175,11 +199,14 @@ class _SingleKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_SingleKeys.add_constructor("tag:yaml.org,2002:int", _SingleKeys.construct_yaml_int)
+
+
 def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+        count = Counter(key for key, _ in pairs)
+        raise ValueError(f"the key {next(key for key in count if count[key] > 1)!r} stands twice")
     return value
 
 

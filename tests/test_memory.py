@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from geodistill import memory
+from geodistill import cli, memory
 
 FAULTS = """
 import json, resource, sys
@@ -57,3 +57,29 @@ def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(memory.sys, "platform", "linux")
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     assert memory.keep_freed_memory() is False
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError("Unable to allocate 112. GiB for an array"), 2),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 2),
+        (RuntimeError("a mistake of ours"), None),
+    ],
+    ids=["numpy", "torch", "another"],
+)
+def test_a_command_that_lacks_memory_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, status: int | None
+) -> None:
+    def verb(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "run_verb", verb)
+    if status is None:
+        with pytest.raises(RuntimeError, match="ours"):
+            cli.main(["info"])
+        return
+    assert cli.main(["info"]) == status
+    said = capsys.readouterr().err
+    assert said.startswith("geodistill: error: there is too little memory (")
+    assert said.count("\n") == 1

@@ -1,8 +1,9 @@
-"""The C library's allocator, set for what networks do on a processor: large arrays made and freed layer by layer."""
+"""Memory: how much there is, and the C library's allocator, set for large arrays made and freed layer by layer."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -29,3 +30,11 @@ def keep_freed_memory() -> bool:
     return mallopt is not None and all(
         mallopt(name, value) == 1 for name, value in ((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, _KEPT))
     )
+
+
+def machine_memory() -> float:
+    """Return the bytes of memory that this machine has; no bound where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")

@@ -148,7 +148,7 @@ def test_a_scene_far_too_large_is_refused_at_once(tmp_path: Path, height: int, w
 
 
 def test_a_strip_larger_than_all_memory_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geodistill.inference.network._memory", lambda: 2.0**20)
+    monkeypatch.setattr("geodistill.inference.network.machine_memory", lambda: 2.0**20)
     with pytest.raises(RecipeError, match=r"100000 pixels wide, takes about .* bound it with --max-memory"):
         predict(
             tiny_segmenter(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -51,6 +52,10 @@ VERBS: Verbs = {
 """What each verb is for, and the function that runs it."""
 
 
+_NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory")
+"""How torch says that there is too little memory."""
+
+
 def entry() -> NoReturn:
     """Run the command line of this process."""
     keep_freed_memory()
@@ -61,8 +66,8 @@ def main(argv: Sequence[str]) -> int:
     """Run one command.
 
     Returns:
-        0, or 2 after the user's mistake (printed on one line), 130 after Ctrl-C, 143 where the process was asked to
-        end. Any other exception is ours and passes through, which ends the process with status 1.
+        0; 2 after the user's mistake or for want of memory (printed on one line), 130 after Ctrl-C, 143 where the
+        process was asked to end. Any other exception is ours and passes through, which ends the process with status 1.
     """
     try:
         with ended_by_request(), quiet_libraries(), plain_output():
@@ -75,6 +80,11 @@ def main(argv: Sequence[str]) -> int:
         if extra is None:
             raise
         print_message(f"error: {missing_extra(str(error.name), extra)}")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+            raise
+        print_message(f"error: there is too little memory ({' '.join(str(error).split())[:200]})")
         return 2
     except KeyboardInterrupt as stopped:
         print_message("stopped")

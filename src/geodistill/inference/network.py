@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -18,6 +17,7 @@ from geodistill.description import is_graph
 from geodistill.errors import RecipeError
 from geodistill.inference.options import PredictOptions, SlidingOptions
 from geodistill.inference.windows import Part, WindowPlan
+from geodistill.memory import machine_memory
 from geodistill.nn.device import to_device
 from geodistill.raster import Raster
 from geodistill.raster.web_map import DRIVERS
@@ -217,7 +217,7 @@ class RunPlan:
         columns, limit = len(self.windows.lefts), self.options.max_memory
         fixed, per_column = self.strip_bytes(raster)
         if limit is None:
-            needed, memory = fixed + columns * per_column, _memory()
+            needed, memory = fixed + columns * per_column, machine_memory()
             if needed > memory:
                 raise RecipeError(
                     f"{raster.source}, {raster.grid.width} pixels wide, takes about {needed / 2**30:.1f} GiB at once",
@@ -278,11 +278,3 @@ def reader_threads(options: SlidingOptions, raster: Raster) -> int:
     if raster.remote and raster.driver in DRIVERS:  # each thread would ask for the same tiles again
         return 1
     return options.readers or (4 if raster.remote else 1)
-
-
-def _memory() -> float:
-    """Return the bytes of memory that this machine has; no bound where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return float("inf")

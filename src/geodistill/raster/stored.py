@@ -23,6 +23,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from geodistill.errors import DataError
+from geodistill.memory import machine_memory
 from geodistill.raster.grid import Window
 from geodistill.raster.source import is_local
 from geodistill.raster.web_map import DRIVERS, read_politely
@@ -249,7 +250,18 @@ def common_type(file: DatasetReader, indexes: Sequence[int], source: str) -> np.
 
 
 def read_bands(file: DatasetReader, indexes: Sequence[int], window: Window) -> list[NDArray[Any]] | NDArray[Any]:
-    """Read ``(H, W)`` of each band, in its own type; one array where they are of one."""
+    """Read ``(H, W)`` of each band, in its own type; one array where they are of one.
+
+    Raises:
+        DataError: They are more than this machine has memory for: the system would end the process without a word.
+    """
+    needed = window.height * window.width * sum(np.dtype(file.dtypes[i - 1]).itemsize for i in indexes)
+    if needed > machine_memory() / 2:
+        raise DataError(
+            f"{window.height} x {window.width} pixels of {file.name} are {needed / 1e9:.0f} GB at once",
+            "what fits the memory of this machine twice",
+            "cut the image into tiles",
+        )
     if file.driver in DRIVERS:
         return read_politely(file, window, lambda piece: file.read(list(indexes), window=piece.to_rasterio()))
     where = window.to_rasterio()

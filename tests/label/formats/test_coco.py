@@ -255,6 +255,18 @@ def test_ids_are_compared_as_text(tmp_path: Path, listed: Any, used: Any) -> Non
     assert found.categories == ("road", "house", "tree")
 
 
+def test_an_id_of_any_number_of_digits(tmp_path: Path) -> None:
+    make_picture(tmp_path / "images" / "a.png", np.zeros((HEIGHT, WIDTH, 3)))
+    content = {
+        "images": [{"id": "1" * 5000, "file_name": "a.png"}],
+        "categories": [{"id": "9" * 5000, "name": "house"}],
+        "annotations": [{"image_id": "1" * 5000, "category_id": "9" * 5000, "bbox": [10, 5, 20, 20]}],
+    }
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    found = read_boxes("coco", tmp_path / "b.json", tmp_path / "images")
+    assert [box.category for box in found.images[0].boxes] == ["house"]
+
+
 def test_ids_that_never_meet_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"the first is of image 'seven'; expected ids as those of the images, such as 7"

@@ -184,3 +184,13 @@ def test_other_text_beside_the_labels_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "labels" / "train.txt").write_text("data/obj_train_data/a.png\n")
     (box,) = read(tmp_path, "0 .1 .1 .5 .1 .5 .5 .93").boxes
     assert box.kind == "polygon"
+
+
+def test_a_tracker_s_numbers_are_no_outline(tmp_path: Path) -> None:
+    image = read(tmp_path, "0 0.7 0.4 0.2 0.2 0.9 1", "0 0.3 0.4 0.2 0.2 0.8 17")
+    assert [box.box for box in image.boxes] == [pytest.approx((60, 15, 80, 25)), pytest.approx((20, 15, 40, 25))]
+
+
+def test_three_corners_of_which_one_is_at_the_edge_stay_an_outline(tmp_path: Path) -> None:
+    (box,) = read(tmp_path, "0 0.2 0.2 0.6 0.2 0.4 1").boxes
+    assert (box.kind, box.box) == ("polygon", pytest.approx((20, 10, 60, 50)))

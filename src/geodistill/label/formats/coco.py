@@ -143,7 +143,8 @@ def _categories(items: Any, file: Path) -> dict[str, str]:
         name = str(item["name"])
         if names.setdefault(key, name) != name:
             raise DataError(f"{file}: categories {names[key]!r} and {name!r} have the id {key}", expected)
-    numbered = all(key.isascii() and key.removeprefix("-").isdigit() for key in names)
+    # Text may have more digits than Python makes a number of.
+    numbered = all(key.isascii() and key.removeprefix("-").isdigit() and len(key) < 20 for key in names)
     return {key: names[key] for key in sorted(names, key=int)} if numbered else names
 
 

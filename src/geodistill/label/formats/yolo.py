@@ -46,7 +46,7 @@ def read_yolo(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResu
     )
     fields_of_all = (fields for _, lines, _ in waiting for _, fields in lines)
     rows = all_of(fields_of_all, None if listed is None else listed.keypoints)
-    poses = rows.pose_counts()
+    poses = rows.pose_counts() | rows.track_counts()
     for boxes, lines, picture in waiting:
         for source, fields in lines:
             make = partial(_yolo_object, source, fields, names, picture.size, poses, rows)
@@ -91,7 +91,7 @@ def _yolo_object(
 
 
 def _yolo_values(source: str, fields: list[str], poses: frozenset[int], rows: YoloRows) -> NDArray[np.float64]:
-    """Return the numbers of a row's box or outline: without class, key points and confidence."""
+    """Return the numbers of a row's box or outline: without class, key points, confidence and number of a track."""
     count = len(fields)
     if count in poses:
         return np.array(numbers(fields[1:], source, _YOLO_FORM)[:4])

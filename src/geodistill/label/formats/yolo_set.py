@@ -96,6 +96,8 @@ _SHORTEST = 8
 """Fields of the shortest row of key points: one point with its visibility."""
 _CORNERS = 9
 """Fields of an oriented box; two key points would have as many, and only ``kpt_shape`` tells them apart."""
+_TRACKED = 7
+"""Fields of a box with its confidence and the number of its track; those of three corners too."""
 _ENOUGH = 6
 """Rows of one length, each of whose first four numbers span a box around the rest: half of all outlines do so by
 chance, but not that many in a row."""
@@ -113,12 +115,18 @@ class YoloRows:
     _seen: dict[int, list[NDArray[np.float64]]] = field(default_factory=lambda: defaultdict(list))
     _odd: int = 0
     _even: int = 0
+    _numbered: bool = True
+    _highest: int = 1
 
     def add(self, fields: Sequence[str]) -> None:
         """Look at one row."""
         count = len(fields)
         if count < _LEAST:
             return
+        if count == _TRACKED:
+            whole = fields[-1].isascii() and fields[-1].isdigit() and len(fields[-1]) < 20
+            self._numbered = self._numbered and whole
+            self._highest = max(self._highest, int(fields[-1]) if whole else 1)
         if count % 2:
             self._odd += 1
         else:
@@ -134,6 +142,13 @@ class YoloRows:
     def scored(self) -> bool:
         """Whether every row has one number more than a box or outline, which is its confidence."""
         return self._even > 0 and not self._odd
+
+    def track_counts(self) -> frozenset[int]:
+        """Return the numbers of fields whose rows are a box, its confidence and the number of its track.
+
+        A tracker numbers objects 1, 2, 3 ...: whole numbers at the end of every such row, of which one is no share.
+        """
+        return frozenset((_TRACKED,)) if self._numbered and self._highest > 1 else frozenset()
 
     def pose_counts(self) -> frozenset[int]:
         """Return the numbers of fields whose rows are a box and key points."""

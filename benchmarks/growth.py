@@ -1,4 +1,6 @@
-"""Time and memory of a set ten times as large: a run's first validation, and ``label build``.
+"""Time and memory of a set ten times as large: a run's first validation, `evaluate`, and ``label build``.
+
+Labels are built of many images, and of one image that has all boxes.
 
 Run ``python benchmarks/growth.py``; it makes its own files, and each measurement is a process of its own. It ends with
 status 1 where a tile or a box of the large set costs more than `MOST_GROWTH` times one of the small set, or the large
@@ -23,6 +25,7 @@ from geodistill.spec import Legend
 
 MOST_GROWTH, MOST_MEMORY = 1.3, 100.0
 TILES, IMAGES, BOXES_OF_AN_IMAGE, SIDE, OUTLINE = (330, 3_300), (60, 600), 33, 512, 12
+BOXES_OF_ONE, SIDE_OF_ONE = (2_000, 20_000), 1500
 
 VALIDATION = """
 from geodistill.training.fit import fit
@@ -31,6 +34,14 @@ values = {"data.manifest": sys.argv[1], "data.crop": 64, "data.workers": 0, "tra
           "trainer.val_every_steps": 1, "trainer.accelerator": "cpu", "trainer.pictures": 0,
           "network.encoder": "mobilenetv3_small_050"}
 work = lambda: fit(load_recipe({"method": "supervised"}, values), sys.argv[2])
+"""
+
+EVALUATE = """
+from pathlib import Path
+from geodistill.evaluation.evaluate import EvaluateOptions, evaluate
+folder = Path(sys.argv[2])
+options = EvaluateOptions(device="cpu")
+work = lambda: evaluate(folder / "segmenter", sys.argv[1], "val", folder.parent / "evaluated", options)
 """
 
 LABEL = """
@@ -77,15 +88,15 @@ def write_tiles(folder: Path, count: int) -> Path:
     return folder / "m.parquet"
 
 
-def write_boxes(folder: Path, count: int) -> Path:
-    """Write so many images with boxes and outlines over them, and ``coco.json``; return the folder."""
+def write_boxes(folder: Path, count: int, boxes: int = BOXES_OF_AN_IMAGE, side: int = SIDE) -> Path:
+    """Write so many images with boxes and outlines over each, and ``coco.json``; return the folder."""
     rng = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     images, objects = [], []
     for at in range(count):
-        pixels = rng.integers(60, 120, (SIDE, SIDE, 3), np.uint8)
-        images.append({"id": at, "file_name": f"{at:04d}.png", "width": SIDE, "height": SIDE})
-        for x, y in rng.integers(0, SIDE - 48, (BOXES_OF_AN_IMAGE, 2)).tolist():
+        pixels = rng.integers(60, 120, (side, side, 3), np.uint8)
+        images.append({"id": at, "file_name": f"{at:04d}.png", "width": side, "height": side})
+        for x, y in rng.integers(0, side - 48, (boxes, 2)).tolist():
             pixels[y + 6 : y + 34, x + 6 : x + 34] += 100
             turns = np.linspace(0, 2 * np.pi, OUTLINE, endpoint=False)
             ring = np.stack([x + 20 + 16 * np.cos(turns), y + 20 + 16 * np.sin(turns)], 1)
@@ -107,13 +118,15 @@ def main() -> int:
     failed = False
     with tempfile.TemporaryDirectory() as name:
         cases: dict[str, list[tuple[int, float, float]]] = {}
-        for tiles, images in zip(TILES, IMAGES, strict=True):
-            folder, tiles, images = Path(name) / str(tiles), round(tiles * share), round(images * share)
+        for sizes in zip(TILES, IMAGES, BOXES_OF_ONE, strict=True):
+            folder, (tiles, images, boxes) = Path(name) / str(sizes[0]), (round(size * share) for size in sizes)
             manifest = write_tiles(folder / "tiles", tiles)
             cases.setdefault("validation", []).append((tiles, *measure(VALIDATION, manifest, folder / "run")))
-            boxes = write_boxes(folder / "boxes", images)
-            sizes = (images * BOXES_OF_AN_IMAGE, *measure(LABEL, boxes, segmenter))
-            cases.setdefault(f"label build, {segmenter}", []).append(sizes)
+            cases.setdefault("evaluate", []).append((tiles, *measure(EVALUATE, manifest, folder / "run")))
+            several, one = write_boxes(folder / "boxes", images), write_boxes(folder / "one", 1, boxes, SIDE_OF_ONE)
+            for what, place, count in (("", several, images * BOXES_OF_AN_IMAGE), (", one image", one, boxes)):
+                case = (count, *measure(LABEL, place, segmenter))
+                cases.setdefault(f"label build, {segmenter}{what}", []).append(case)
     for what, ((few, short, small), (many, long, large)) in cases.items():
         growth = long / many / (short / few)
         failed |= growth > MOST_GROWTH or large - small > MOST_MEMORY

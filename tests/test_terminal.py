@@ -23,6 +23,7 @@ COMMAND = [sys.executable, "-m", "geodistill"]
         ("\x1b[2Jclear", "\\x1b[2Jclear"),
         ("bell\x07 back\x08 c1\x9b31m nul\0", "bell\\x07 back\\x08 c1\\x9b31m nul\\x00"),
         ("turned \u202egpj.exe", "turned \\u202egpj.exe"),
+        ("marks \u200f\u200e\u061c!", "marks \\u200f\\u200e\\u061c!"),
         ("lone \ud800", "lone \\ud800"),
         ("over\rwritten", "over\\rwritten"),
     ],

@@ -267,6 +267,45 @@ def test_an_id_of_any_number_of_digits(tmp_path: Path) -> None:
     assert [box.category for box in found.images[0].boxes] == ["house"]
 
 
+def test_what_datumaro_writes(tmp_path: Path) -> None:
+    """As Datumaro 1.13.12 exports a box, an outline, a painted mask and a turned box; the values are its own."""
+    for name in ("a.png", "sub/b.png"):
+        make_picture(tmp_path / "images" / name, np.zeros((60, 80, 3)))
+    plain = {"area": 384.0, "iscrowd": 0, "segmentation": []}
+    outline = [50.0, 5.0, 70.0, 5.0, 70.0, 20.0, 60.0, 25.0, 50.0, 20.0]
+    painted = {"counts": [3030, 10, 50, 10, 50, 10, 1640], "size": [60, 80]}
+    turned = {"attributes": {"occluded": True, "rotation": 90.0}}
+    content = {
+        "categories": [{"id": 1, "name": "roof tile", "supercategory": ""}, {"id": 2, "name": "dächer"}],
+        "images": [
+            {"id": 2, "width": 80, "height": 60, "file_name": "a.png", "date_captured": 0},
+            {"id": 3, "width": 80, "height": 60, "file_name": "sub/b.png", "date_captured": 0},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 2, "category_id": 1, "bbox": [20.0, 10.0, 16.0, 24.0], **plain},
+            {
+                "id": 2,
+                "image_id": 2,
+                "category_id": 2,
+                "bbox": [50.0, 5.0, 20.0, 20.0],
+                **plain,
+                "segmentation": [outline],
+            },
+            {"id": 3, "image_id": 2, "category_id": 1, "bbox": [50, 30, 3, 10], "segmentation": painted, "iscrowd": 1},
+            {"id": 4, "image_id": 3, "category_id": 2, "bbox": [20.0, 10.0, 16.0, 24.0], **plain, **turned},
+        ],
+    }
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    first, second = read_boxes("coco", tmp_path / "b.json", tmp_path / "images").images
+    assert [(box.category, box.box) for box in first.boxes] == [
+        ("roof tile", (20, 10, 36, 34)),
+        ("dächer", (50, 5, 70, 25)),
+    ]
+    assert Runs.from_coco(first.boxes[1].segmentation).area == 350
+    assert [drop.reason for drop in first.dropped] == ["crowd"]
+    assert [(box.category, box.box) for box in second.boxes] == [("dächer", pytest.approx((16, 14, 40, 30)))]
+
+
 def test_ids_that_never_meet_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"the first is of image 'seven'; expected ids as those of the images, such as 7"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from geodistill import cli
 from geodistill.cli.terminal import PlainOutput, Terminated, ended_by_request, plain_output
 from geodistill.errors import DataError, OutputError, printable
 
@@ -149,3 +152,28 @@ def test_libraries_print_nothing_beside_our_lines(shared: bool, more: str) -> No
 def test_standard_error_may_be_closed(verb: str, status: int) -> None:
     done = subprocess.run(["sh", "-c", '"$0" -m geodistill "$1" 2>&-', sys.executable, verb], check=False)
     assert done.returncode == status
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP])
+def test_a_name_that_the_system_refuses_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def look(*_: object) -> None:
+        if number == errno.ENAMETOOLONG:
+            Path("x" * 5000).is_file()
+        raise OSError(number, os.strerror(number), "secret/a.tif")
+
+    monkeypatch.setattr(cli, "run_verb", look)
+    assert cli.main(["info"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("geodistill: error: '")
+    assert said.endswith(f" cannot be used ({os.strerror(number)})\n")
+
+
+def test_other_errors_of_the_system_are_mistakes_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*_: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(cli, "run_verb", look)
+    with pytest.raises(OSError, match="Bad file"):
+        cli.main(["info"])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import geopandas
 import numpy as np
@@ -14,11 +17,12 @@ import pytest
 import rasterio.shutil
 import shapely
 
-from factories import make_raster
+from factories import make_raster, noise
 from geodistill.errors import GeodistillError
 from geodistill.inference.local_only import OFFLINE
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
+from geodistill.raster.source import source_files
 from served import serve
 from tiny import tiny_networks, tiny_segmenter
 
@@ -138,6 +142,53 @@ def test_what_is_forbidden(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.tif").exists()
     assert not set(OFFLINE) - {"NO_PROXY", "no_proxy"} & set(os.environ)
+
+
+def mrf(folder: Path, named: str) -> str:
+    """A raster of three bands whose description names its data, or what it is a copy of."""
+    pages = '<Size x="20" y="20" c="3"/><PageSize x="20" y="20" c="3"/><Compression>NONE</Compression>'
+    places = f"<DataFile>{named}</DataFile><IndexFile>{folder / 'm.idx'}</IndexFile>"
+    if named.endswith(".tif"):
+        return f"<MRF_META><CachedSource><Source>{named}</Source></CachedSource><Raster>{pages}</Raster></MRF_META>"
+    (folder / "m.idx").write_bytes(struct.pack(">QQ", 0, 1200))
+    return f"<MRF_META><Raster>{pages}{places}</Raster></MRF_META>"
+
+
+@pytest.mark.parametrize(
+    ("way", "named"),
+    [
+        ("itself", "raw.bin"),
+        ("itself", "secret.tif"),
+        ("in a mosaic", "raw.bin"),
+        ("in a mosaic", "secret.tif"),
+        ("in the text of a mosaic", "raw.bin"),
+    ],
+)
+def test_a_description_that_names_its_data(tmp_path: Path, way: str, named: str) -> None:
+    folder = tmp_path / "from a stranger"
+    folder.mkdir()
+    make_raster(tmp_path / "secret.tif", pixels=noise((3, 20, 20), "uint8"))
+    (tmp_path / "raw.bin").write_bytes(noise((3, 20, 20), "uint8").tobytes())
+    text, scene = mrf(folder, str(tmp_path / named)), folder / "m.mrf"
+    scene.write_text(text)
+    if way != "itself":
+        scene = vrt(folder / "m.vrt", "m.mrf" if way == "in a mosaic" else escape(text))
+    if way == "in the text of a mosaic":
+        scene.write_text(scene.read_text().replace('relativeToVRT="1"', 'relativeToVRT="0"'))
+    predict(tiny_segmenter(), [scene], tmp_path / "out.tif", replace(LOCAL, local_only=False))
+    assert str(tmp_path / named) in source_files(scene)  # so that a map is not written over it either
+    (tmp_path / "out.tif").unlink()
+    with pytest.raises(GeodistillError, match=r"may refer to anything|lies outside"):
+        predict(tiny_segmenter(), [scene], tmp_path / "out.tif", LOCAL)
+
+
+def test_names_of_items_are_addresses(tmp_path: Path) -> None:
+    make_raster(tmp_path / "s 1.tif")
+    for href in ("s%201.tif", "s 1.tif", (tmp_path / "s 1.tif").as_uri(), f"file://localhost{tmp_path}/s%201.tif"):
+        (made,) = predict(tiny_segmenter(), [item(tmp_path / "i.json", href)], tmp_path / "out.tif", LOCAL)
+        assert made.path.exists()
+    with pytest.raises(GeodistillError, match="no file"):
+        predict(tiny_segmenter(), [item(tmp_path / "i.json", "x" * 5000)], tmp_path / "o.tif", LOCAL)
 
 
 def test_what_stays_in_its_folder_is_read(tmp_path: Path) -> None:

@@ -131,3 +131,13 @@ def test_names_that_no_file_of_text_can_hold() -> None:
     assert plain_name("a\nb\t c") == "a b c"
     assert plain_name("\u202eabc") == "\\u202eabc"
     assert plain_name(" ") == "?"
+
+
+@pytest.mark.parametrize("name", ["(1) town", "-rf", "#4", "gpkg_town", "~x", "'quoted", "GPKG"])
+def test_polygons_of_a_map_of_any_name(tmp_path: Path, name: str) -> None:
+    made = write_map(tmp_path / f"{name}.tif", blobs())
+    path = write_vectors(made, "gpkg").path
+    with closing(sqlite3.connect(path)) as file:
+        ((table,),) = file.execute("SELECT table_name FROM gpkg_contents WHERE data_type = 'features'").fetchall()
+        assert file.execute("SELECT f_table_name FROM layer_styles").fetchall() == [(table,)]
+    assert table == f"map_{name}"

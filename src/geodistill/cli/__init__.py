@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from geodistill.cli.terminal import Terminated, ended_by_request, plain_output, print_message, quiet_libraries
-from geodistill.errors import GeodistillError
+from geodistill.errors import GeodistillError, shown
 from geodistill.extras import extra_of, missing_extra
 from geodistill.lazy import choose
 from geodistill.memory import keep_freed_memory
@@ -52,6 +53,11 @@ VERBS: Verbs = {
 """What each verb is for, and the function that runs it."""
 
 
+_OF_THE_PLACE = frozenset(
+    (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE)
+)
+"""Errors of the system that a name, its folder or the machine is to blame for, wherever it is first looked at."""
+
 _NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory")
 """How torch says that there is too little memory."""
 
@@ -81,15 +87,25 @@ def main(argv: Sequence[str]) -> int:
             raise
         print_message(f"error: {missing_extra(str(error.name), extra)}")
         return 2
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+    except (MemoryError, RuntimeError, OSError) as error:
+        told = _fault_of_the_machine(error)
+        if told is None:
             raise
-        print_message(f"error: there is too little memory ({' '.join(str(error).split())[:200]})")
+        print_message(f"error: {told}")
         return 2
     except KeyboardInterrupt as stopped:
         print_message("stopped")
         return 143 if isinstance(stopped, Terminated) else 130
     return 0
+
+
+def _fault_of_the_machine(error: Exception) -> str | None:
+    """Say on one line what the machine lacks or refuses; ``None`` for any other error."""
+    if isinstance(error, OSError) and error.errno in _OF_THE_PLACE:
+        return f"{shown(str(error.filename or 'a file'))} cannot be used ({error.strerror})"
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return f"there is too little memory ({' '.join(str(error).split())[:200]})"
+    return None
 
 
 def run_verb(verbs: Verbs, prog: str, argv: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.inference.geopackage import add_layer_style, fixed_time
 from geodistill.inference.options import VECTOR_FORMATS
-from geodistill.inference.style import plain_name, qml, write_qml
+from geodistill.inference.style import layer_name, qml, write_qml
 from geodistill.raster.ground import Ground
 from geodistill.spec import Legend
 
@@ -62,7 +62,7 @@ def write_features(
             failures.append(error)
             raise
 
-    layer = plain_name(path.stem)
+    layer = layer_name(path)
     with atomic_path(path) as part:
         try:
             _write(watched(), part, layer, kind, schema, ground)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -140,7 +141,7 @@ def resolve(href: str, source: str) -> str:
         DataError: It is no address and no path: the text of a virtual raster, or a name such as ``WMS:...``.
     """
     if href.startswith("file://"):
-        href = unquote(href.removeprefix("file://"))
+        href = unquote(href.removeprefix("file://").removeprefix("localhost"))
     try:
         if is_remote(href) or href.startswith("/"):
             target = href
@@ -151,7 +152,9 @@ def resolve(href: str, source: str) -> str:
     plain = is_remote(target) or is_local(target) or target.startswith("/vsi")
     if not plain or is_gdal_name(target) or not href.strip() or href.lstrip().startswith("<") or "\0" in href:
         raise DataError(f"{source} refers to {href[:200]!r}", "an address or a path")
-    return target
+    # Relative references are addresses too, in which a blank is %20.
+    found = os.path.exists(target) or not os.path.exists(unquote(target))  # noqa: PTH110 - a name too long is none
+    return target if found else unquote(target)
 
 
 def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[InputScene]:

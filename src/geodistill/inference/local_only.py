@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import rasterio
+from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
 from geodistill.inference.inputs import InputScene
@@ -23,7 +27,11 @@ OFFLINE = {
 """GDAL settings, as environment variables that other processes inherit, under which it reaches no address."""
 
 _INDEXES = (b"<GDALTileIndexDataset", b"<GDAL_WMS", b"<GDAL_WCS", b"<WCS_GDAL", b"<GDAL_WMTS")
-_INDEX_DRIVERS = frozenset(("GTI", "STACIT", "STACTA", "WMS", "WMTS", "WCS", "HTTP", "PLMOSAIC", "EEDAI"))
+_PLAIN = frozenset(
+    ("GTiff", "COG", "PNG", "JPEG", "BMP", "GIF", "BIGGIF", "WEBP", "JP2OpenJPEG", "ENVI", "EHdr", "HFA", "NITF", "VRT")
+)
+"""GDAL's drivers of files that name no others, or whose names of others GDAL tells. MRF, netCDF, HDF5, PDS and many
+more can name any file, and do not tell."""
 _MEND = "leave --local-only out, if you trust it"
 
 
@@ -61,7 +69,7 @@ def refuse_outside(scene: InputScene, raster: Raster) -> None:
     """
     named = [file for name in ([scene.listed] if scene.listed else scene.sources) for file in local_files(name, Path())]
     folders = [Path(file).resolve().parent for file in named] + [Path(file).parent for file in named]
-    if raster.driver in _INDEX_DRIVERS or (raster.driver == "VRT" and any(s.startswith("/vsi") for s in scene.sources)):
+    if raster.driver not in _PLAIN or (raster.driver == "VRT" and any(s.startswith("/vsi") for s in scene.sources)):
         raise DataError(f"{raster.source} of GDAL's {raster.driver} may refer to anything", "plain rasters", _MEND)
     for file in raster.files:
         refuse_remote([file])
@@ -72,8 +80,8 @@ def refuse_outside(scene: InputScene, raster: Raster) -> None:
                 "files in that folder, for --local-only",
                 _MEND,
             )
-        if _is_index(path):
-            raise DataError(f"{file} is an index, which may refer to anything", "plain rasters", _MEND)
+        if _is_index(path) or _driver_of(file) not in _PLAIN:
+            raise DataError(f"{file} may refer to anything, as an index does", "plain rasters", _MEND)
 
 
 def _is_index(path: Path) -> bool:
@@ -86,3 +94,12 @@ def _is_index(path: Path) -> bool:
     except OSError:
         return False
     return any(word in begin for word in _INDEXES)
+
+
+def _driver_of(file: str) -> str:
+    """Return GDAL's driver of a file that another one names; that of plain rasters for what is no raster."""
+    try:
+        with warnings.catch_warnings(action="ignore"), rasterio.open(file) as part:
+            return str(part.driver)
+    except (RasterioError, UnicodeError):  # tags, world files: text beside a raster
+        return "GTiff"

@@ -13,6 +13,9 @@ from geodistill.spec import Legend, hexadecimal
 
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
+_NO_BEGIN = frozenset("`~!@#$%^&*()+-={}|[]\\:\";'<>?,./")
+"""Signs that the name of a GeoPackage's layer cannot begin with."""
+
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
 """Of the attribute table: name, GDAL's type (0 whole number, 2 text) and GDAL's use."""
 
@@ -20,6 +23,12 @@ _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("
 def plain_name(name: str) -> str:
     """Return a class's name without what XML, Unicode files and terminals cannot hold, as escapes."""
     return re.sub("[\ufffe\uffff]", "?", " ".join(printable(name).split())) or "?"
+
+
+def layer_name(path: Path) -> str:
+    """Return what the layer of a file is called: GDAL refuses names in a GeoPackage that begin with these."""
+    name = plain_name(path.stem)
+    return f"map_{name}" if name[0] in _NO_BEGIN or name.lower().startswith("gpkg") else name
 
 
 def style_files(classes: Path) -> tuple[Path, ...]:

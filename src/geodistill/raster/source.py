@@ -64,11 +64,14 @@ SIDE_ENDINGS = (
 """What is added to a file's name, or put in place of its suffix, for masks, overviews, tags and places beside it."""
 
 _SOURCE = re.compile(
-    r"<\s*(?=(?:SourceFilename|SourceDataset|IndexDataset|DEMPath|Argument|Option)"
+    r"<\s*(?=(?:SourceFilename|SourceDataset|IndexDataset|DEMPath|Argument|Option|DataFile|IndexFile|Source)"
     r"""(?:\s(?:[^<>"']|"[^"]*"|'[^']*')*)?>(?:\s|<!--.*?(?:-->|\Z))*(?:<!\[CDATA\[(.*?)(?:\]\]>|\Z)|([^<]*)))""",
     re.IGNORECASE | re.DOTALL,
 )
 """An element that names a source, found wherever one could begin, also in what looks like a comment or literal text."""
+
+_NAMING = (b"<VRTDataset", b"<GDALTileIndexDataset", b"<MRF_META")
+"""What files of GDAL's begin with whose elements name sources: virtual rasters, tile indexes, MRF's descriptions."""
 
 _HEAD_SECONDS = 20
 
@@ -86,7 +89,7 @@ def is_remote(source: str) -> bool:
 
 def is_gdal_name(source: str) -> bool:
     """Whether a source is named as GDAL names parts of files and services."""
-    return bool(_OWN_NAME.match(source)) and not Path(source).exists()
+    return bool(_OWN_NAME.match(source)) and not os.path.exists(source)  # noqa: PTH110 - a name too long is none
 
 
 def is_local(source: str) -> bool:
@@ -181,7 +184,7 @@ def open_source(source: str, overview: int | None = None) -> DatasetReader:
     Raises:
         DataError: It is missing or cannot be read as a raster.
     """
-    if is_local(source) and not Path(source).is_file():
+    if is_local(source) and not os.path.isfile(source):  # noqa: PTH113 - a name too long is no file
         raise DataError(f"no file {source}", "an image file")
     options = {} if overview is None else {"overview_level": overview}
     try:
@@ -258,7 +261,7 @@ def _sources_of(path: Path) -> list[tuple[str, Path]]:
     try:
         with path.open("rb") as file:
             text = file.read(1024)
-            if b"<VRTDataset" not in text and b"<GDALTileIndexDataset" not in text:
+            if not any(root in text for root in _NAMING):
                 return []
             text += file.read(MOST_VRT_BYTES)
     except OSError:

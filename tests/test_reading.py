@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -17,6 +19,8 @@ from hypothesis import strategies as st
 from geodistill import reading
 from geodistill.errors import ArtifactError, DataError, RecipeError
 from geodistill.reading import (
+    TABLE_ROWS,
+    bounded,
     parse_json,
     parse_object,
     parse_yaml,
@@ -195,3 +199,16 @@ def test_what_grows_far_beyond_its_text_is_refused_at_once() -> None:
         parse_json(keys, "a.json")
     assert time.process_time() - begin < 10  # hours, before
     assert parse_yaml("a: 1:30\nb: 0x1f\nc: -12_000", "a.yaml") == {"a": 90, "b": 31, "c": -12_000}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_text_that_stands_in_every_row_counts_in_each(tmp_path: Path, nested: bool) -> None:
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array(["x" * 100_000]))
+    column = pa.StructArray.from_arrays([texts], ["href"]) if nested else texts
+    pq.write_table(pa.table({"location": column}), tmp_path / "t.parquet")
+    assert (tmp_path / "t.parquet").stat().st_size < 20_000
+    with (
+        pq.ParquetFile(tmp_path / "t.parquet") as file,
+        pytest.raises(DataError, match=r"t\.parquet has rows of (1e\+05|inf) bytes; expected at most 16384"),
+    ):
+        bounded(file.iter_batches(TABLE_ROWS), tmp_path / "t.parquet")

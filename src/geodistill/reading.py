@@ -7,6 +7,7 @@ that nothing else in the package calls the parsers below.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -34,6 +35,9 @@ YAML_BYTES = 1 << 20
 
 NODES = 200_000
 """Values that a YAML file may hold, an alias counted as often as it is used."""
+
+TABLE_BYTES, ROW_BYTES, TABLE_ROWS = 64 << 20, 16 << 10, 1 << 10
+"""Bytes that the rows of a Parquet file may take at most, beside so many for each; rows that are read at a time."""
 
 _DIGITS = 4300
 """Digits of a whole number in YAML; as Python's own limit."""
@@ -222,6 +226,31 @@ def _refuse_large(value: Any, most: int) -> None:
             raise ValueError(f"more than {most} values")
         children: Iterable[Any] = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
         waiting.extend((child, depth + 1) for child in children)
+
+
+def bounded(batches: Iterable[Any], source: Path | str, error: type[GeodistillError] = DataError) -> list[Any]:
+    """Return the rows of a Parquet file as pyarrow's record batches, read `TABLE_ROWS` at a time.
+
+    A file of a few bytes may hold one long text and name it in each of millions of rows.
+
+    Raises:
+        GeodistillError: The rows take more than `TABLE_BYTES` and `ROW_BYTES` for each.
+    """
+    kept, size, rows = [], 0, 0
+    for batch in batches:
+        size, rows = size + sum(map(_written_out, batch.columns)), rows + batch.num_rows
+        if size > TABLE_BYTES + ROW_BYTES * rows:
+            raise error(f"{source} has rows of {size / rows:.3g} bytes", f"at most {ROW_BYTES} bytes per row")
+        kept.append(batch)
+    return kept
+
+
+def _written_out(column: Any) -> float:
+    """Return the bytes of a column whose every row has its text; without bound where they cannot be told."""
+    decode = getattr(column, "dictionary_decode", None)
+    if decode is None and "dictionary<" in str(column.type):
+        return math.inf
+    return float((column if decode is None else decode()).nbytes)
 
 
 class Answer(Protocol):

@@ -18,7 +18,7 @@ from geodistill.data.statistics import SPLITS, Statistics
 from geodistill.errors import DataError, shown
 from geodistill.files import atomic_path
 from geodistill.raster import Window
-from geodistill.reading import parse_object
+from geodistill.reading import TABLE_ROWS, bounded, parse_object
 from geodistill.spec import Legend, Spec
 
 FORMAT_VERSION = 1
@@ -190,7 +190,8 @@ class Manifest:
         if not path.is_file():
             raise DataError(f"no manifest {path}", "a Parquet file", "write one with 'geodistill data scan'")
         try:
-            table = pq.read_table(path)
+            with pq.ParquetFile(path) as file:
+                table = pa.Table.from_batches(bounded(file.iter_batches(TABLE_ROWS), path), file.schema_arrow)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"manifest {path} cannot be read ({error})", "a file that 'data scan' wrote") from error
         raw = (table.schema.metadata or {}).get(b"geodistill")

@@ -14,7 +14,7 @@ from geodistill.errors import DataError
 from geodistill.inference.inputs import InputScene, clean_name
 from geodistill.raster import IMAGE_SUFFIXES
 from geodistill.raster.source import is_gdal_name, is_local, is_remote, stem_of
-from geodistill.reading import parse_json, read_answer, read_bytes, within
+from geodistill.reading import TABLE_ROWS, bounded, parse_json, read_answer, read_bytes, within
 
 LOCATION_COLUMNS = ("location", "path", "href", "url", "image")
 """Columns of a tile index that say where a raster is; ``location`` is what gdaltindex writes."""
@@ -200,7 +200,7 @@ def _rows(source: str) -> tuple[set[str], list[dict[str, Any]]]:
             columns = {"id", "assets"} if {"id", "assets"} <= set(names) else {"id", *LOCATION_COLUMNS} & set(names)
             if not columns - {"id"}:
                 raise DataError(f"{source} with the columns {_few(names)}", f"one of {', '.join(LOCATION_COLUMNS)}")
-            rows: list[dict[str, Any]] = file.read(columns=sorted(columns)).to_pylist()
-            return columns, rows
+            parts = bounded(file.iter_batches(TABLE_ROWS, columns=sorted(columns)), source)
+            return columns, [row for part in parts for row in part.to_pylist()]
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DataError(f"{source} cannot be read ({str(error)[:300]})", "a GeoParquet tile index") from error

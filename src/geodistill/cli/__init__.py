@@ -88,10 +88,10 @@ def main(argv: Sequence[str]) -> int:
         print_message(f"error: {missing_extra(str(error.name), extra)}")
         return 2
     except (MemoryError, RuntimeError, OSError) as error:
-        told = _fault_of_the_machine(error)
-        if told is None:
+        message = _fault_of_the_machine(error)
+        if message is None:
             raise
-        print_message(f"error: {told}")
+        print_message(f"error: {message}")
         return 2
     except KeyboardInterrupt as stopped:
         print_message("stopped")

@@ -246,7 +246,7 @@ def bounded(batches: Iterable[Any], source: Path | str, error: type[GeodistillEr
 
 
 def _written_out(column: Any) -> float:
-    """Return the bytes of a column whose every row has its text; without bound where they cannot be told."""
+    """Return the bytes of a column whose every row has its text; without bound where they are not known."""
     decode = getattr(column, "dictionary_decode", None)
     if decode is None and "dictionary<" in str(column.type):
         return math.inf

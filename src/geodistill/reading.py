@@ -236,7 +236,7 @@ def bounded(batches: Iterable[Any], source: Path | str, error: type[GeodistillEr
     Raises:
         GeodistillError: The rows take more than `TABLE_BYTES` and `ROW_BYTES` for each.
     """
-    kept, size, rows = [], 0, 0
+    kept, size, rows = list[Any](), 0.0, 0
     for batch in batches:
         size, rows = size + sum(map(_written_out, batch.columns)), rows + batch.num_rows
         if size > TABLE_BYTES + ROW_BYTES * rows:

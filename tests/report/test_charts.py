@@ -27,7 +27,14 @@ def test_equal_values_have_an_axis() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "percent", "text"), [(0.25, True, "25 %"), (12500, False, "12.5k"), (0.1 + 0.2, False, "0.3")]
+    ("value", "percent", "text"),
+    [
+        (0.25, True, "25 %"),
+        (12500, False, "12.5k"),
+        (-9_500_000, False, "-9500k"),
+        (1e8, False, "1e+08"),
+        (0.1 + 0.2, False, "0.3"),
+    ],
 )
 def test_ticks_are_short(value: float, percent: bool, text: str) -> None:
     assert tick_text(value, percent) == text

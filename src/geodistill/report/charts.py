@@ -45,10 +45,10 @@ def round_step(step: float) -> float:
 
 
 def tick_text(value: float, percent: bool = False) -> str:
-    """Return a tick's number: at most four digits, thousands as ``k``."""
+    """Return a tick's number: at most four digits, thousands as ``k``, millions by their power of ten."""
     if percent:
         return f"{100 * value:.4g} %"
-    return f"{value / 1000:.4g}k" if abs(value) >= 10_000 else f"{value + 0.0:.4g}"
+    return f"{value / 1000:.4g}k" if 10_000 <= abs(value) < 9_999_000 else f"{value + 0.0:.4g}"
 
 
 def line_chart(

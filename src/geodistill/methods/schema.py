@@ -33,8 +33,9 @@ LOGIT_LOSSES: dict[str, str] = {
 """Distillation terms on logits that every recipe can name: functions of ``student`` and ``teacher``, ``(B, K, H, W)``
 float32 logits, ``mask``, ``(B, H, W)`` int64, and the recipe's ``losses``, which return a scalar."""
 
-FEATURE_LOSSES = ("feature", "cosine", "relation", "query", "adversarial")
-"""Distillation terms on features."""
+MAP_LOSSES = ("cosine", "relation", "query")
+FEATURE_LOSSES = ("feature", *MAP_LOSSES, "adversarial")
+"""Distillation terms on features; `MAP_LOSSES` are those of `geodistill.nn.transfer_losses.FeatureTerms`."""
 
 PSEUDO = "pseudo"
 """The term on images without labels alone, whose labels are the teacher's: see `geodistill.methods.self_training`."""
@@ -310,10 +311,7 @@ def find_method(name: str) -> MethodPlug:
 
 @dataclass(frozen=True)
 class Term:
-    """A distillation term by its name in ``losses.weights``, its teacher's, and its kind.
-
-    The kind is a key of `LOGIT_LOSSES`, one of `FEATURE_LOSSES`, or `PSEUDO`.
-    """
+    """A distillation term: its name in ``losses.weights``, its teacher's, and a kind that recipes can name."""
 
     name: str
     teacher: str

@@ -12,9 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-KINDS = ("cosine", "relation", "query")
-"""The terms of `FeatureTerms`, by their names in a recipe."""
-
 RELATION_TEMPERATURE, RELATION_SIDE = 0.07, 16
 
 
@@ -82,16 +79,16 @@ class QueryAttention(nn.Module):
 
 
 class FeatureTerms(nn.Module):
-    """Those of `KINDS` that are asked for, each the mean over levels.
+    """The terms that are asked for of ``cosine``, ``relation`` and ``query``, each the mean over levels.
 
     Args:
-        kinds: Their names; others are passed over.
+        kinds: Their names, as in a recipe; others are passed over.
         channels: Of each level.
     """
 
     def __init__(self, kinds: Collection[str], channels: Sequence[int]) -> None:
         super().__init__()
-        self._kinds = [kind for kind in KINDS if kind in kinds]
+        self._kinds = frozenset(kinds)
         self.query = nn.ModuleList(map(QueryAttention, channels)) if "query" in kinds else None
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -103,9 +100,10 @@ class FeatureTerms(nn.Module):
         if self.query is not None:
             each_level["query"] = self.query
         terms = {}
-        for kind in self._kinds:
-            parts = [loss(s, t) for loss, s, t in zip(each_level[kind], student, teacher, strict=True)]
-            terms[kind] = torch.stack(parts).mean()
+        for kind, losses in each_level.items():
+            if kind in self._kinds:
+                parts = [loss(s, t) for loss, s, t in zip(losses, student, teacher, strict=True)]
+                terms[kind] = torch.stack(parts).mean()
         return terms
 
 

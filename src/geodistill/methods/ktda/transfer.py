@@ -20,6 +20,7 @@ from geodistill.lazy import load
 from geodistill.methods.ktda.network import KtdaNetwork
 from geodistill.methods.ktda.training import TRANSFER, KtdaObjective, TransferPhase
 from geodistill.methods.method import all_weights
+from geodistill.methods.schema import MAP_LOSSES
 from geodistill.methods.task import Phase, leave_encoder
 from geodistill.nn.encoders import Encoder
 from geodistill.nn.losses import explained_variance
@@ -30,8 +31,7 @@ WARMUP_STEPS = 10
 PATCH = 16
 """Least side of a hidden patch in pixels."""
 
-FEATURE_TERMS = ("cosine", "relation", "query")
-TERMS = (*TRANSFER, *FEATURE_TERMS, "masked")
+TERMS = (*TRANSFER, *MAP_LOSSES, "masked")
 """The terms of the phase, by their names in ``losses.phase.weights``."""
 
 
@@ -86,7 +86,7 @@ class TransferTask(Phase):
         weights = all_weights(dict.fromkeys(TERMS, 0.0), config.weights)
         if not (0 < config.hidden <= 1 and 0 <= config.mixup <= 1):
             raise RecipeError(f"losses.phase.hidden {config.hidden}, mixup {config.mixup}", "shares from 0 to 1")
-        more = [name for name in FEATURE_TERMS if weights[name] != 0]
+        more = [name for name in MAP_LOSSES if weights[name] != 0]
         self.more: nn.Module | None = None
         if more:
             self.more = load("geodistill.nn.transfer_losses:FeatureTerms")(more, objective.target_channels)
@@ -117,8 +117,8 @@ class TransferTask(Phase):
         for name, term in terms.items():
             self.log(f"transfer/{name}", term.detach(), batch_size=size)
         if self.global_step % 10 == 0:
-            for level, (aligned, target) in enumerate(zip(student, targets, strict=True)):
-                self.log(f"transfer/r2_{level}", explained_variance(aligned.detach(), target), batch_size=size)
+            for level, (features, target) in enumerate(zip(matched, goals, strict=True)):
+                self.log(f"transfer/r2_{level}", explained_variance(features.detach(), target), batch_size=size)
         loss = torch.stack([self._config.weights.get(name, 0.0) * term for name, term in terms.items()]).sum()
         self.log("transfer/loss", loss.detach(), prog_bar=True, batch_size=size)
         return loss

@@ -7,12 +7,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import distributed, nn
 
+from built import build_supervised
 from geodistill.errors import RecipeError
 from geodistill.methods.schema import OptimizerConfig, ScheduleConfig
-from geodistill.methods.task import parameter_groups
+from geodistill.methods.supervised.network import SupervisedNetworkConfig
+from geodistill.methods.task import SegmentationTask, parameter_groups
+from geodistill.nn.averaging import choose_average
 from geodistill.nn.encoders import build_encoder
+from geodistill.spec import Legend, Spec
+
+SPEC = Spec(Legend(("a", "b")), ("r", "g", "b"), (120.0,) * 3, (60.0,) * 3)
 
 
 class Tiny(nn.Module):
@@ -22,6 +28,19 @@ class Tiny(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 4, 8))
         self.head = nn.Conv2d(4, 2, 1)
         self.frozen = nn.Conv2d(4, 4, 1).requires_grad_(False)
+
+
+def test_checkpoints_that_are_averaged_are_not_sent_round_by_ddp() -> None:
+    network = SupervisedNetworkConfig("unet", "test_resnet", None, decoder_channels=16)
+    method = build_supervised(SPEC, network, None)
+    task = SegmentationTask(method, SPEC, OptimizerConfig(), ScheduleConfig(), 4, average=choose_average(None, 2, 1))
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        sent = {id(buffer) for buffer in nn.parallel.DistributedDataParallel(task).modules_buffers}
+    finally:
+        distributed.destroy_process_group()
+    kept = {name for name, buffer in task.named_buffers() if id(buffer) not in sent}
+    assert kept == {"averaged.checkpoints"}
 
 
 def test_norms_biases_and_positions_never_decay_and_frozen_parameters_are_left_out() -> None:

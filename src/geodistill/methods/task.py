@@ -108,6 +108,8 @@ class SegmentationTask(lightning.LightningModule):
         self._max_steps, self._norms_every = max_steps, gradient_norms_every
         self.sets = dict(sets or {"": spec})
         self.averaged = None if average is None else average(self.network)
+        # Large, and alike in all processes anyway: DDP need not send it round before every step.
+        self._ddp_params_and_buffers_to_ignore = ["averaged.checkpoints"]
         for teacher in method.teachers.values():
             teacher.follow(self.averaged)
         self.set_miou: dict[str, float] = {}

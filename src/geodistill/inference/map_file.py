@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import rasterio
 from rasterio.errors import RasterioError
@@ -49,21 +51,26 @@ def small_cache() -> rasterio.Env:
     return rasterio.Env(GDAL_CACHEMAX=2**26)
 
 
-def map_strips(classes: Path | str, confidence: Path | str | None, grid: Grid, rows: int = STRIP) -> Iterator[MapStrip]:
+def map_strips(
+    classes: Path | str,
+    confidence: Path | str | None,
+    grid: Grid,
+    rows: int = STRIP,
+    distance: Path | None = None,
+) -> Iterator[MapStrip]:
     """Yield the strips of a map, of ``rows`` rows each, in their order.
 
     Raises:
         DataError: A map is truncated or corrupt.
     """
-    with rasterio.open(classes) as file:
-        sure = rasterio.open(confidence) if confidence is not None else None
+    with ExitStack() as stack:
+        paths = (classes, confidence, distance)
+        files = [None if path is None else stack.enter_context(rasterio.open(path)) for path in paths]
         try:
             for top in range(0, grid.height, rows):
                 window = Window(top, 0, min(rows, grid.height - top), grid.width).to_rasterio()
-                yield MapStrip(file.read(1, window=window), None if sure is None else sure.read(1, window=window))
+                bands: list[Any] = [None if file is None else file.read(1, window=window) for file in files]
+                yield MapStrip(*bands)
         except RasterioError as error:
-            names = f"{classes}" if confidence is None else f"{classes} or {confidence}"
+            names = " or ".join(str(path) for path in paths if path is not None)
             raise DataError(f"{names} cannot be read ({error})", "maps as they were written") from error
-        finally:
-            if sure is not None:
-                sure.close()

@@ -24,10 +24,12 @@ class MapStrip:
     Attributes:
         classes: ``(rows, W)`` uint8, `IGNORE_INDEX` where there is no data.
         confidence: ``(rows, W)`` numbers of any scale for the mean over a region, or ``None``.
+        distance: ``(rows, W)`` what a distance head says, in steps of 1/`STEPS`; ``None`` without one.
     """
 
     classes: NDArray[np.uint8]
     confidence: NDArray[np.uint8] | None = None
+    distance: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,8 @@ def objects_of(
     window = Window(top, left, bottom - top, right - left)
     if window.height * window.width > MOST_PIXELS:
         return _whole(region, maps, classes, least)
-    kinds, sure = maps.read(window)
+    kinds, sure, distance = maps.read(window)
     inside = _pixels_of(region, classes.table()[kinds], window)
-    distance = None if classes.boundary is not None else maps.read_distance(window)
     labels, polygons = _outlined(region, classes, kinds, inside, (sure, distance), least)
     count = len(polygons)
     if not count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -30,19 +31,15 @@ class MapWindows:
     """
 
     def __init__(self, classes: Path, confidence: Path | None, distance: Path | None = None) -> None:
-        self._paths, self._distance_path = (classes, confidence), distance
+        self._paths = (classes, confidence, distance)
         self._recent: deque[tuple[int, MapStrip]] = deque(maxlen=_STRIPS)
 
     def __enter__(self) -> MapWindows:
-        classes, confidence = self._paths
-        self._classes = rasterio.open(classes)
-        self._sure = None if confidence is None else rasterio.open(confidence)
-        self._distance = None if self._distance_path is None else rasterio.open(self._distance_path)
+        self._files = [None if path is None else rasterio.open(path) for path in self._paths]
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._classes.close()
-        for file in (self._sure, self._distance):
+        for file in self._files:
             if file is not None:
                 file.close()
 
@@ -54,33 +51,17 @@ class MapWindows:
             top += len(strip.classes)
             yield strip
 
-    def read(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-        """Return ``(H, W)`` classes and their probabilities (0..1) of a part.
+    def read(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None, NDArray[np.float32] | None]:
+        """Return ``(H, W)`` classes of a part, their probabilities, and what the distance head says of it (0..1).
 
         Raises:
             DataError: A map is truncated or corrupt.
         """
-        parts = self._kept(window) or self._from_file(window)
+        parts = self._kept(window) or [self._from_file(window)]
         classes: NDArray[np.uint8] = np.concatenate([part.classes for part in parts])
-        bands = [part.confidence for part in parts if part.confidence is not None]
-        if not bands:
-            return classes, None
-        sure: NDArray[np.float32] = np.concatenate(bands).astype(np.float32) / np.float32(STEPS)
-        return classes, sure
-
-    def read_distance(self, window: Window) -> NDArray[np.float32] | None:
-        """Return ``(H, W)`` what the distance head says of a part, 0..1; ``None`` without one.
-
-        Raises:
-            DataError: The map is truncated or corrupt.
-        """
-        if self._distance is None:
-            return None
-        try:
-            steps: NDArray[np.float32] = self._distance.read(1, window=window.to_rasterio()).astype(np.float32)
-        except RasterioError as error:
-            raise DataError(f"{self._distance_path} cannot be read ({error})", "maps as they were written") from error
-        return np.where(steps > STEPS, np.float32(0), steps / np.float32(STEPS))
+        sure = _shares([part.confidence for part in parts])
+        distance = _shares([part.distance for part in parts])
+        return classes, sure, None if distance is None else np.where(distance > 1, np.float32(0), distance)
 
     def _kept(self, window: Window) -> list[MapStrip]:
         if not self._recent or window.row < self._recent[0][0]:
@@ -89,14 +70,20 @@ class MapWindows:
         cols = slice(window.col, window.col + window.width)
         for top, strip in self._recent:
             rows = slice(max(window.row - top, 0), max(window.row + window.height - top, 0))
-            sure = strip.confidence
-            parts.append(MapStrip(strip.classes[rows, cols], None if sure is None else sure[rows, cols]))
+            sure, distance = (None if band is None else band[rows, cols] for band in (strip.confidence, strip.distance))
+            parts.append(MapStrip(strip.classes[rows, cols], sure, distance))
         return parts
 
-    def _from_file(self, window: Window) -> list[MapStrip]:
+    def _from_file(self, window: Window) -> MapStrip:
         where = window.to_rasterio()
         try:
-            sure = None if self._sure is None else self._sure.read(1, window=where)
-            return [MapStrip(self._classes.read(1, window=where), sure)]
+            bands: list[Any] = [None if file is None else file.read(1, window=where) for file in self._files]
         except RasterioError as error:
             raise DataError(f"{self._paths[0]} cannot be read ({error})", "maps as they were written") from error
+        return MapStrip(*bands)
+
+
+def _shares(bands: list[NDArray[np.uint8] | None]) -> NDArray[np.float32] | None:
+    """Return bands in steps of 1/`STEPS` one below the other, as shares; ``None`` where there are none."""
+    there = [band for band in bands if band is not None]
+    return np.concatenate(there).astype(np.float32) / np.float32(STEPS) if there else None

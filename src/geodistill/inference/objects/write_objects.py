@@ -93,7 +93,7 @@ def write_objects(
 
     def batches() -> Iterator[pa.RecordBatch]:
         with MapWindows(classes, confidence, distance) as maps:
-            read = maps.watch(map_strips(classes, confidence, grid))
+            read = maps.watch(map_strips(classes, confidence, grid, distance=distance))
             strips = (MapStrip(table[strip.classes], strip.confidence) for strip in read)
             every = _every_object(trace_regions(strips), maps, chosen, ground, min_area)
             while some := list(islice(every, BATCH)):

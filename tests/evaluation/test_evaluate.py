@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,8 +164,16 @@ def test_the_part_with_most_errors_is_found_in_a_large_image(
     assert part.row + 128 >= 310
     assert part.col <= 150
     assert part.col + 128 >= 170
-    network = replace(as_network(segmenter), class_sets={"0.9": 2.0})  # no share reaches it, and none is asked for
+    asked: list[str | None] = []
+
+    def watched(network: Any, area: Any, windows: Any, options: Any, **more: Any) -> Any:
+        asked.append(options.probabilities)
+        return stream(network, area, windows, options, **more)
+
+    monkeypatch.setattr("geodistill.evaluation.scoring.stream", watched)
+    network = replace(as_network(segmenter), class_sets={"0.9": 0.5})
     seen = read_preview(network, score, segmenter.spec.legend, ScoringSettings())
+    assert asked == [None]  # a picture shows no probabilities
     np.testing.assert_array_equal(seen.image, pixels[(slice(None), *part.slices)])
     np.testing.assert_array_equal(seen.truth, truth[part.slices])
     assert (seen.truth != seen.prediction).sum() == 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def evaluate_dataset(
     known, settings = segmenter.spec.legend, settings or ScoringSettings()
     if legend is not None and legend.names != known.names:
         raise DataError(f"a legend of {', '.join(legend.names)}", f"the model's classes {', '.join(known.names)}")
-    network, matrix = scoring_network(segmenter, settings), ConfusionMatrix(len(known))
+    network, matrix = replace(scoring_network(segmenter, settings), class_sets={}), ConfusionMatrix(len(known))
     if not len(dataset):
         raise DataError("an empty dataset", "at least one item")
     for index in range(len(dataset)):

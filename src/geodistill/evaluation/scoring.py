@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -239,6 +239,7 @@ def read_preview(network: Network, score: ImageScore, legend: Legend, settings: 
     Raises:
         DataError: A file cannot be read.
     """
+    network = replace(network, class_sets={})
     with (
         Raster(score.row.image) as raster,
         open_mask(score.row, raster) as mask,

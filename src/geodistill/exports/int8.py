@@ -127,7 +127,7 @@ def score(segmenter: Segmenter, graph: Path, manifest: Manifest, split: str, siz
     """
     legend = check_legend(manifest, segmenter)
     settings = ScoringSettings(ignore_unknown=manifest.ignore_unknown)
-    network = replace(as_network(segmenter, forward=OnnxBackend(graph, "cpu", "fp32", 1)), size=size)
+    network = replace(as_network(segmenter, forward=OnnxBackend(graph, "cpu", "fp32", 1)), size=size, class_sets={})
     matrix = ConfusionMatrix(len(legend))
     for row in manifest.some_rows(split):
         matrix += score_image(network, row, legend, settings).matrix

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.backends.graph import INPUT, OUTPUT, require
+from geodistill.backends.graph import INPUT, OUTPUT, quiet_options, quietly, require
 
 Windows = Sequence[NDArray[np.float32]]
 
@@ -31,7 +29,7 @@ def prepare_graph(graph: Path, path: Path) -> None:
     require("onnx", "onnxruntime")
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with _quiet():
+    with quietly():
         quant_pre_process(str(graph), str(path), skip_symbolic_shape=True)
 
 
@@ -58,7 +56,7 @@ def quantise_graph(
             """Return one window, or ``None`` after the last."""
             return next(({INPUT: window[None]} for window in rest), None)
 
-    with _quiet():
+    with quietly():
         quantize_static(
             str(prepared),
             str(path),
@@ -95,16 +93,5 @@ def by_sensitivity(prepared: Path, windows: Windows) -> list[str]:
 def _logits(graph: Path, windows: Windows) -> list[NDArray[np.float32]]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(graph, quiet_options(), providers=["CPUExecutionProvider"])
     return [session.run([OUTPUT], {INPUT: window[None]})[0] for window in windows]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the library's notices."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(level)

@@ -12,7 +12,7 @@ right there asks for more than the number of a place. A research figure: nothing
 but building and tree, and finds their zones by where they lie. ``gsd`` must bring it back to what it is at its own.
 
 No language model, no weights. Run ``python benchmarks/control_text.py [--world WORLD]``; ends with status 1 where in
-``two`` the text does not win.
+``two`` the text does not win, or in ``zero-shot`` another resolution is not brought back.
 """
 
 from __future__ import annotations
@@ -240,6 +240,11 @@ def zero_shot(method: Method, folder: Path, count: int = 16) -> dict[str, float]
     return scores
 
 
+def brought_back(scores: dict[str, float]) -> bool:
+    """Whether ``gsd`` brings another resolution back to the model's own, by what `zero_shot` returns."""
+    return scores["finer, brought back"] >= scores["own"] - BACK
+
+
 def main() -> None:
     """Run the control."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -250,6 +255,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.world == "two":
         sys.exit(not wins(text_control(args.arms, args.seeds, args.steps)))
+    won = True
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(args.seeds):
             part = Path(folder) / str(seed)
@@ -261,7 +267,10 @@ def main() -> None:
                     flush=True,
                 )
             else:
-                print(f"seed {seed}  {zero_shot(train('climate', seed, args.steps), part)}", flush=True)
+                scores = zero_shot(train("climate", seed, args.steps), part)
+                won = won and brought_back(scores)
+                print(f"seed {seed}  {scores}", flush=True)
+    sys.exit(not won)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from control_worlds import WORLDS, World, write_world
 from geodistill.evaluation.evaluate import evaluate
-from geodistill.synthetic.controls import WORLDS, World, write_world
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 

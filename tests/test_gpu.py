@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from control_worlds import write_world
 from geodistill.segmenter import Segmenter
-from geodistill.synthetic.controls import write_world
 from geodistill.training.batch_size import with_batch_size
 from geodistill.training.recipe import load_recipe
 from tiny import tiny_spec

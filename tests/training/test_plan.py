@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from control_worlds import write_world
 from geodistill.cli import main
 from geodistill.errors import ArtifactError
-from geodistill.synthetic.controls import write_world
 from geodistill.training import plan
 from geodistill.training.plan import plan_student
 from geodistill.training.recipe import load_recipe

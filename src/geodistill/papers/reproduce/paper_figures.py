@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from geodistill.data.statistics import SPLITS
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.evaluation.figures import error_map, panel_grid, to_rgb
 from geodistill.evaluation.scoring import ImageScore, Preview
 from geodistill.explain.feature_maps import class_activation, feature_heat, overlay
-from geodistill.files import atomic_path
+from geodistill.files import write_figure
 from geodistill.nn.encoders import Encoder
-from geodistill.papers.reproduce.ran_rows import RanRows, logged, teachers
+from geodistill.papers.reproduce.ran_rows import RanRows, logged, teachers, zone_of
 from geodistill.papers.sanity import heading
 from geodistill.segmenter import Segmenter
 from geodistill.writing import plot_label
@@ -45,13 +44,13 @@ def draw_zones(ran: RanRows, path: Path) -> None:
     readers = zone_readers(ran)
     if not readers:
         raise RecipeError(f"zones of {ran.runner.table.name}", "a row whose network reads the text of a climate zone")
-    shown = ran.previews(readers[0])
-    rows = [[to_rgb(p.image, ran.manifest.bands), ran.legend.paint(p.truth)] for p in shown]
+    rows: list[list[NDArray[np.uint8]]] = [[] for _ in ran.tiles]
     captions, titles = [""] * len(rows), ["image", "truth"]
     for label in readers:
         keys, (local, other) = ran.models[label].prompts, ran.prompts(label)
         titles += [f"{label}: own zone", "another zone", "what differs (red)"]
         for at, pair in enumerate(zip(ran.previews(label, local), ran.previews(label, other), strict=True)):
+            rows[at] = rows[at] or [to_rgb(pair[0].image, ran.manifest.bands), ran.legend.paint(pair[0].truth)]
             there, elsewhere = (preview.prediction for preview in pair)
             rows[at] += [ran.legend.paint(there), ran.legend.paint(elsewhere), error_map(there, elsewhere)]
             captions[at] = f"own zone {keys[local[at]]}, another {keys[other[at]]}"
@@ -60,7 +59,7 @@ def draw_zones(ran: RanRows, path: Path) -> None:
 
 def zone_readers(ran: RanRows) -> list[str]:
     """Return the rows whose model holds the texts of several zones."""
-    return [label for label, model in ran.models.items() if len(model.prompts) > 1]
+    return [label for label, model in ran.models.items() if len({zone_of(key) for key in model.prompts}) > 1]
 
 
 def draw_heat(ran: RanRows, path: Path) -> None:
@@ -101,7 +100,7 @@ def draw_curves(ran: RanRows, path: Path) -> None:
     loss.set(xlabel="step", ylabel="training loss")
     score.set(xlabel="step", ylabel="validation mIoU")
     score.legend(fontsize=7)
-    _save(figure, path)
+    write_figure(path, figure)
 
 
 def draw_scatter(ran: RanRows, path: Path) -> None:
@@ -117,7 +116,7 @@ def draw_scatter(ran: RanRows, path: Path) -> None:
     axes.set(xlabel="parameters (M)", ylabel=f"{heading(metric)} (%)")
     axes.set_xscale("log" if max(sizes) > 10 * min(sizes) else "linear")
     axes.margins(0.2)
-    _save(figure, path)
+    write_figure(path, figure)
 
 
 def draw_labels(ran: RanRows, path: Path) -> None:
@@ -134,7 +133,7 @@ def draw_labels(ran: RanRows, path: Path) -> None:
     axes.set_xticks(places + 0.4 - width / 2, names, rotation=60, ha="right", fontsize=7)
     axes.set(ylabel="pixels", yscale="symlog")
     axes.legend(fontsize=7, ncols=len(splits), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    _save(figure, path)
+    write_figure(path, figure)
 
 
 PICTURES: dict[str, Callable[[RanRows, Path], None]] = {
@@ -160,8 +159,7 @@ def draw_pictures(ran: RanRows, kinds: Sequence[str] = ()) -> list[Path]:
         OutputError: A picture cannot be written.
     """
     for kind in kinds:
-        if kind not in PICTURES:
-            raise UnknownNameError("kind of picture", kind, PICTURES)
+        check_name("kind of picture", kind, PICTURES)
     table = ran.runner.table
     if not ran.runs:
         raise RecipeError(f"pictures of {table.name}, no row of which ran", "finished rows", "run them first")
@@ -196,10 +194,4 @@ def _draw_heat(
 
 def _figure(panels: int) -> tuple[Figure, Any]:
     figure = Figure(figsize=(5.5 * panels, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     return figure, figure.subplots(1, panels, squeeze=False)[0]
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as part:
-        figure.savefig(part, format="png")

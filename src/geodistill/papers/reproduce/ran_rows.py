@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 
 from geodistill.data.manifest import Manifest
@@ -104,18 +105,25 @@ class RanRows:
         return [read_preview(network, tile, self.set_legend, settings) for network, tile in networks]
 
     def prompts(self, label: str) -> tuple[list[int], list[int]]:
-        """Return each tile's prompt under a row's model, and the one whose text is least like it, by position.
+        """Return each tile's prompt under a row's model, and another zone's whose text is least like it, by position.
 
         Two texts are as alike as the mean features of their tokens, by the cosine of the two.
         """
         prompts = [self.places[label].prompt_of(tile.row) for tile in self.tiles]
         network: Any = self.models[label].network.network
         means = F.normalize(mean_of_tokens(network.text.float(), network.present), dim=1)
-        return prompts, (means[prompts] @ means.T).argmin(1).tolist()
+        zones = np.array([zone_of(key) for key in self.models[label].prompts])
+        same = torch.from_numpy(zones[prompts][:, None] == zones)  # of several seasons
+        return prompts, (means[prompts] @ means.T).masked_fill(same, torch.inf).argmin(1).tolist()
 
     def placed(self, label: str, tile: ImageScore) -> Segmenter:
         """Return a row's model for the place of a tile."""
         return self.places[label].at(tile.row)
+
+
+def zone_of(key: str) -> str:
+    """Return the climate zone of a prompt's key, which may name a season too."""
+    return key.partition("/")[0]
 
 
 def teachers(runner: Runner, run: TrainingRun) -> Iterator[tuple[str, Segmenter | Encoder]]:

@@ -85,6 +85,8 @@ class Runner:
         }
         if self.table.scored_zone is not None:
             how["zone"] = self.table.scored_zone
+        if self.table.scored_region is not None:
+            how["region"] = self.table.scored_region
         if self.padding is not None:  # figures of earlier runs without it stay good
             how["padding"] = asdict(self.padding)
         if self.layout is not None:

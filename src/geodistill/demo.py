@@ -16,7 +16,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import GeodistillWarning, OutputError, output_error
+from geodistill.errors import GeodistillWarning, OutputError, output_errors
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.figures import panel_grid, to_rgb
 from geodistill.files import atomic_path
@@ -115,10 +115,8 @@ def demo(
     with hold_folder(out, "demo"):
         _refuse_other(out)
         empty_folder(out)
-        try:
+        with output_errors(out):
             mark_folder(out, KIND, OURS)
-        except OSError as error:
-            raise output_error(out, error) from error
         weights: Path | str = teacher_weights or "null"
         encoder: dict[str, object] = {"network.encoder": teacher_encoder, "network.encoder_weights": weights}
         return _run(out, seed, size, scene_size, steps, encoder)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -39,6 +40,11 @@ def shown(value: object) -> str:
     """Return a value for a message: as Python writes it, of at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line for a message, at most 200 characters; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def listed(names: Sequence[object], most: int = 8) -> str:
@@ -125,6 +131,16 @@ class UnknownNameError(GeodistillError):
         super().__init__(f"unknown {kind} {name!r}", expected, mend)
 
 
+def check_name(kind: str, name: str, known: Collection[object], mend: str = "") -> None:
+    """Refuse a name that is not among the known ones; arguments as those of `UnknownNameError`.
+
+    Raises:
+        UnknownNameError: It is not.
+    """
+    if name not in known:
+        raise UnknownNameError(kind, name, map(str, known), mend)
+
+
 class GeodistillWarning(UserWarning):
     """Something the user should know and that does not stop the work."""
 
@@ -142,3 +158,12 @@ def output_error(path: Path, error: OSError) -> OutputError:
         return OutputError(f"the disk is full while writing {path}", "", "free some space or choose another --out")
     reason = error.strerror or str(error)
     return OutputError(f"{path} cannot be written ({reason})", "a writable place", "choose another --out")
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses while ``path`` is written into `output_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error

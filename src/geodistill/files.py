@@ -7,15 +7,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geodistill.errors import OutputError, output_error
 from geodistill.folders import LEFTOVER, is_running, mark_folder, names_below, refuse_foreign, remove
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LONGEST_NAME = 255
 """Bytes that a file's name may have."""
@@ -70,6 +74,17 @@ def write_text(path: Path | str, text: str, errors: str = "strict") -> None:
     """
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8", errors=errors, newline="")
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG, whole or not at all; a letter that no font has is an empty box in it.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with atomic_path(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(part, format="png")
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -178,6 +193,14 @@ def _leftovers(folder: Path) -> tuple[tuple[Path, str, str], ...]:
     entries = [(entry, LEFTOVER.match(entry.name)) for entry in folder.glob(".*")]
     dead = [(entry, match) for entry, match in entries if match is not None and not is_running(int(match["process"]))]
     return tuple((entry, match["stem"], match["suffix"]) for entry, match in dead)
+
+
+def files_below(place: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files of some lower-case suffixes in a folder and below it, sorted, none hidden; or that file."""
+    if place.is_file():
+        return [place]
+    files = [f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file()]
+    return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(place).parts))
 
 
 def check_outputs(outputs: Iterable[Path | str], inputs: Iterable[Path | str]) -> None:

@@ -15,7 +15,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from geodistill.errors import BusyError, OutputError, output_error
+from geodistill.errors import BusyError, OutputError, output_error, output_errors
 
 MARKER = ".geodistill.json"
 """File of a folder that we made: of which kind it is, and what in it is ours. Nothing else in it is ever removed."""
@@ -163,11 +163,9 @@ def claim_files(folder: Path, kind: str, names: Iterable[str], write: bool = Tru
             )
     if not write:
         return
-    try:
+    with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         mark_folder(folder, kind, {*listed, *map(escape, names)})
-    except OSError as error:
-        raise output_error(folder, error) from error
 
 
 def empty_folder(folder: Path, stays: Iterable[str] = ()) -> None:
@@ -182,10 +180,8 @@ def empty_folder(folder: Path, stays: Iterable[str] = ()) -> None:
     """
     kept = [*results_within(folder), *stays]
     refuse_foreign(folder, but=kept)
-    try:
+    with output_errors(folder):
         _empty(folder, [folder / place for place in kept])
-    except OSError as error:
-        raise output_error(folder, error) from error
 
 
 def _empty(folder: Path, kept: list[Path]) -> None:
@@ -245,11 +241,9 @@ def hold_folder(folder: Path, verb: str) -> Iterator[None]:
 def _say_holder(folder: Path, verb: str) -> None:
     about = {"verb": verb, "process": os.getpid(), "machine": socket.gethostname(), "since": time.time()}
     part = folder / f".{HOLDER}.part-{os.getpid()}"
-    try:
+    with output_errors(folder):
         part.write_text(json.dumps(about), encoding="utf-8")
         part.replace(folder / HOLDER)
-    except OSError as error:
-        raise output_error(folder, error) from error
 
 
 def _holder(folder: Path) -> str:

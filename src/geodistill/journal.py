@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from geodistill.errors import DataError, OutputError, output_error
+from geodistill.errors import DataError, OutputError, output_errors
 from geodistill.reading import parse_object
 
 
@@ -85,11 +85,9 @@ class JournalFile:
         self.path = path
         if path.is_symlink():
             raise OutputError(f"{path} is a link", "a file of our own", "remove it")
-        try:
+        with output_errors(path):
             path.open("ab").close()
             self._file: BinaryIO = path.open("r+b")
-        except OSError as error:
-            raise output_error(path, error) from error
 
     def __enter__(self) -> JournalFile:
         return self

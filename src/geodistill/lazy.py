@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from geodistill.errors import UnknownNameError
+from geodistill.errors import check_name
 
 
 def load(target: str) -> Any:
@@ -21,6 +21,5 @@ def choose(kind: str, name: str, table: Mapping[str, str], mend: str = "") -> An
     Raises:
         UnknownNameError: The table has no such name.
     """
-    if name not in table:
-        raise UnknownNameError(kind, name, table, mend)
+    check_name(kind, name, table, mend)
     return load(table[name])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geodistill.errors import DataError, UnknownNameError
+from geodistill.errors import DataError, check_name
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import json_number
 
@@ -76,8 +76,7 @@ class ConfusionMatrix:
             raise DataError(f"a legend of {len(legend)} classes for {self.classes} rows", "one class per row")
         names = tuple(subset) if subset else legend.names
         for name in names:
-            if name not in legend.names:
-                raise UnknownNameError("class", name, legend.names)
+            check_name("class", name, legend.names)
         hits = np.diag(self.counts).astype(np.float64)
         true, predicted = self.counts.sum(1), self.counts.sum(0)
         per_class = {

@@ -10,14 +10,15 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import yaml
 
-from geodistill.errors import DataError, GeodistillError
+from geodistill.errors import DataError, GeodistillError, first_line
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ def read_bytes(path: Path | str, limit: int = SETTINGS_BYTES, error: type[Geodis
         with Path(path).open("rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as reason:  # ValueError: a name with a null character
-        raise error(f"{path} cannot be read ({_first_line(reason)})", "a readable file") from reason
+        raise error(f"{path} cannot be read ({_reason(reason)})", "a readable file") from reason
     if len(data) > limit:
         raise error(f"{path} is larger than {limit} bytes", f"at most {limit} bytes")
     return data
@@ -113,7 +114,7 @@ def parse_json(text: str | bytes, source: Path | str, error: type[GeodistillErro
         if len(text) <= SETTINGS_BYTES:  # of the millions of values of annotations only known fields are looked at
             _refuse_large(value, len(text))
     except (ValueError, RecursionError) as reason:
-        reason_text = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
+        reason_text = "nested too deep" if isinstance(reason, RecursionError) else first_line(reason)
         raise error(f"{source} is not JSON that can be used ({reason_text})", "a JSON file") from reason
     return value
 
@@ -141,6 +142,19 @@ def read_object(
     return parse_object(read_text(path, limit, error), path, error)
 
 
+@contextmanager
+def well_formed(source: object, expected: str) -> Iterator[None]:
+    """Refuse what a file holds where it has not the parts, or not of the kind, that are taken from it meanwhile.
+
+    Raises:
+        DataError: A part is missing or of another kind.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise DataError(f"{source} ({error!r})", expected) from error
+
+
 def read_yaml(path: Path | str, error: type[GeodistillError] = DataError) -> Any:
     """Return what a YAML file holds.
 
@@ -160,7 +174,7 @@ def parse_yaml(text: str, source: Path | str, error: type[GeodistillError] = Dat
         value = yaml.load(text, _SingleKeys)
         _refuse_large(value, NODES)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as reason:
-        reason_text = "nested too deep" if isinstance(reason, RecursionError) else _first_line(reason)
+        reason_text = "nested too deep" if isinstance(reason, RecursionError) else first_line(reason)
         raise error(f"{source} is not YAML that can be used ({reason_text})", "a YAML file") from reason
     return value
 
@@ -285,7 +299,7 @@ def read_answer(
             if time.monotonic() > end:
                 raise error(f"{source} is still answering after {seconds:g} seconds", "an answer within that time")
     except (OSError, ValueError, HTTPException) as reason:
-        raise error(f"{source} breaks off ({_first_line(reason)})", "a whole answer") from reason
+        raise error(f"{source} breaks off ({_reason(reason)})", "a whole answer") from reason
     return b"".join(parts)
 
 
@@ -309,8 +323,5 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
         pool.close()
 
 
-def _first_line(reason: Exception) -> str:
-    text = str(reason).strip() or type(reason).__name__
-    if isinstance(reason, OSError) and reason.strerror:
-        text = reason.strerror
-    return text.splitlines()[0][:200]
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)

@@ -24,7 +24,7 @@ from geodistill.description import (
     load_description,
     write_description,
 )
-from geodistill.errors import ArtifactError, UnknownNameError
+from geodistill.errors import ArtifactError, check_name
 from geodistill.files import atomic_path, sha256_of
 from geodistill.lazy import choose, load
 from geodistill.nn.output import Normalised, logits_over_scales
@@ -96,8 +96,7 @@ class Segmenter(nn.Module):
         scales: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
-        if name not in NETWORKS:
-            raise UnknownNameError("network", name, NETWORKS)
+        check_name("network", name, NETWORKS)
         self.name, self.arguments = name, dict(arguments)
         self.spec, self.tile, self.provenance = spec, tile, dict(provenance)
         check_tile(tile, "a Segmenter")
@@ -344,6 +343,5 @@ def read_description(path: Path | str) -> tuple[str, dict[str, Any], Spec]:
 
 def _read_description(folder: Path) -> dict[str, Any]:
     data = load_description(folder)
-    if str(data["network"]["name"]) not in NETWORKS:
-        raise UnknownNameError("network", str(data["network"]["name"]), NETWORKS)
+    check_name("network", str(data["network"]["name"]), NETWORKS)
     return data

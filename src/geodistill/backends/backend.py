@@ -17,7 +17,7 @@ from torch import Tensor
 from geodistill.backends import BACKENDS, PRECISIONS, Precision
 from geodistill.backends.graph import require
 from geodistill.backends.graph_cache import kept_graph
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.lazy import load
 from geodistill.segmenter import Segmenter
 
@@ -71,10 +71,8 @@ def open_backend(
         RecipeError: It is not installed, or is not supported on this device.
         ArtifactError: The network cannot be exported.
     """
-    if name not in BACKENDS:
-        raise UnknownNameError("backend", name, BACKENDS)
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", precision, PRECISIONS)
+    check_name("backend", name, BACKENDS)
+    check_name("precision", precision, PRECISIONS)
     kind = load(BACKENDS[name])
     require(*kind.packages)
     place = torch.device(device)

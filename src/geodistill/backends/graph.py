@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from geodistill.backends.metadata import finish_graph, model_metadata
 from geodistill.backends.text_inputs import TextSegmenter, one_prompt, prompt_inputs
-from geodistill.errors import ArtifactError, RecipeError
+from geodistill.errors import ArtifactError, RecipeError, first_line
 from geodistill.files import atomic_path
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Spec
@@ -127,13 +127,12 @@ def write_graph(
         RecipeError: The exporter does not know the opset.
     """
     import onnx
-    from torch.onnx.errors import OnnxExporterError
 
     context = context or {}
     free = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
     with_images = {axis: free[axis] for axis in free if axis == 0}
     try:
-        with _silence():
+        with quietly():
             torch.onnx.export(
                 model,
                 (images, *context.values()),
@@ -146,7 +145,7 @@ def write_graph(
                 external_data=False,
                 verbose=False,
             )
-    except (OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         size = "any size" if 2 in axes else f"size {images.shape[-1]}"
         raise ArtifactError(
             f"the network cannot be exported at {size} ({first_line(error)})", "one that ONNX can hold"
@@ -228,11 +227,6 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*(getattr(state, name) for name in names), UnicodeDecodeError)
 
 
-def first_line(error: BaseException) -> str:
-    """Return an error's first line, at most 200 characters."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
 def _shapes(size: int | None, batch: int | None, tile: int) -> list[tuple[int, int, int]]:
     """Return the shapes at which a graph is compared: its own, and others where axes are free, odd ones among them."""
     count = batch or 2
@@ -242,8 +236,8 @@ def _shapes(size: int | None, batch: int | None, tile: int) -> list[tuple[int, i
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the exporter's progress lines, warnings and version notes from the terminal."""
+def quietly() -> Iterator[None]:
+    """Keep the progress lines, warnings and version notes of what makes graphs from the terminal."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -9,9 +9,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from geodistill.backends.graph import first_line
 from geodistill.backends.metadata import tensors_of
-from geodistill.errors import ArtifactError, shown
+from geodistill.errors import ArtifactError, first_line, shown
 from geodistill.reading import read_bytes
 
 MOST_BYTES = 2**31

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geodistill.backends.graph import first_line, quiet_options, require, runtime_errors
+from geodistill.backends.graph import quiet_options, require, runtime_errors
 from geodistill.backends.graph_bounds import GraphShape, look_at_graph, read_graph, refuse_giants
 from geodistill.backends.graph_facts import GraphFacts, facts_beside, facts_inside, for_bands
 from geodistill.backends.graph_outputs import OutputReader
 from geodistill.description import check_tile
-from geodistill.errors import ArtifactError, DataError, RecipeError
+from geodistill.errors import ArtifactError, DataError, RecipeError, first_line
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.backends import Precision
-from geodistill.backends.graph import INPUT, OUTPUT, as_pixels, first_line, quiet_options, runtime_errors
-from geodistill.errors import ArtifactError
+from geodistill.backends.graph import INPUT, OUTPUT, as_pixels, quiet_options, runtime_errors
+from geodistill.errors import ArtifactError, first_line
 
 
 class OnnxBackend:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from geodistill.backends import PRECISIONS, Precision
-from geodistill.backends.graph import as_pixels, first_line
-from geodistill.errors import ArtifactError
+from geodistill.backends.graph import as_pixels
+from geodistill.errors import ArtifactError, first_line
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import MANIFEST, SHARES, VerbParser, options_of, parse, refuse_idle
 from geodistill.cli.terminal import print_json, print_result
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, UnknownNameError, check_name
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -105,8 +105,7 @@ def _scan_set(args: Namespace) -> ScanReport:
     from geodistill.data.catalog.declarations import CATALOG
     from geodistill.data.catalog.find import scan_set
 
-    if args.dataset not in CATALOG:
-        raise UnknownNameError("dataset", args.dataset, CATALOG, "see 'geodistill datasets'")
+    check_name("dataset", args.dataset, CATALOG, "see 'geodistill datasets'")
     if not args.root:
         raise RecipeError("--dataset without --root", "--dataset NAME --root FOLDER")
     return scan_set(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geodistill.cli.arguments import VerbParser, parse
-from geodistill.errors import UnknownNameError
+from geodistill.errors import check_name
 
 
 def submission_parser() -> VerbParser:
@@ -30,7 +30,6 @@ def submission(argv: Sequence[str]) -> None:
     from geodistill.data.catalog.declarations import CATALOG
     from geodistill.data.catalog.hidden_test import write_submission
 
-    if args.dataset not in CATALOG:
-        raise UnknownNameError("dataset", args.dataset, CATALOG, "'geodistill datasets' lists them")
+    check_name("dataset", args.dataset, CATALOG, "'geodistill datasets' lists them")
     count = write_submission(CATALOG[args.dataset], args.root, args.maps, args.out)
     print(f"{args.out}: {count} maps")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from geodistill.data.augment import Augmentation
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 
 Choice = Literal["classes", "random", "place"]
 BATCH_SIZE = 8
@@ -163,8 +163,7 @@ class DataConfig:
             raise RecipeError(f"data.fraction {self.fraction}", "a share above 0, at most 1")
         if self.resize is not None and (self.resize < 1 or self.fraction is not None):
             raise RecipeError(f"data.resize {self.resize}", "at least 1, and no data.fraction, which cuts images up")
-        if self.fraction_choice not in get_args(Choice):
-            raise UnknownNameError("data.fraction_choice", self.fraction_choice, get_args(Choice))
+        check_name("data.fraction_choice", self.fraction_choice, get_args(Choice))
         self.augmentation()
         if not 0 <= self.mix <= 1:
             raise RecipeError(f"data.mix {self.mix}", "a probability from 0 to 1")

@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from geodistill.errors import DataError
+from geodistill.files import files_below
 from geodistill.raster import IMAGE_SUFFIXES
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "images_png", "img_dir", "top", "sat")
@@ -112,10 +113,7 @@ def no_pair_error(layout: PairedFiles, images: Sequence[Path]) -> DataError:
 
 def image_files(place: Path) -> list[Path]:
     """Return the images below a folder, hidden ones left out; of a file, that file."""
-    if place.is_file():
-        return [place]
-    files = [f for f in place.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
-    return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(place).parts))
+    return files_below(place, IMAGE_SUFFIXES)
 
 
 def _nests(root: Path, beside: bool) -> list[tuple[Path, Path | None]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import read_mask
 from geodistill.data.measure import measure
-from geodistill.errors import DataError, OutputError, UnknownNameError
+from geodistill.errors import DataError, OutputError, check_name
 from geodistill.files import atomic_path, named_path
 from geodistill.raster import Raster, Window
 from geodistill.raster.grid import place_windows
@@ -50,8 +50,7 @@ def cut_patches(
         raise DataError(f"patches of {size} px of {manifest.path}", "a size above 0 and labelled scenes")
     kept = tuple(bands) if bands else manifest.bands
     for name in kept:
-        if name not in manifest.bands:
-            raise UnknownNameError("band", name, manifest.bands)
+        check_name("band", name, manifest.bands)
     places = [manifest.bands.index(name) for name in kept]
     out, entries = named_path(out), []
     legend = Legend(manifest.legend.names, manifest.legend.colours)

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from geodistill.data.manifest import Row
-from geodistill.errors import DataError, UnknownNameError
+from geodistill.errors import DataError, check_name
 from geodistill.raster import Window
 from geodistill.reading import ANNOTATION_BYTES, read_text
 
@@ -67,10 +67,8 @@ class SplitPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(SplitKind):
-            raise UnknownNameError("kind of split", self.kind, get_args(SplitKind))
-        if self.block_unit not in get_args(BlockUnit):
-            raise UnknownNameError("unit of blocks", self.block_unit, get_args(BlockUnit))
+        check_name("kind of split", self.kind, get_args(SplitKind))
+        check_name("unit of blocks", self.block_unit, get_args(BlockUnit))
         if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):
             raise DataError(f"split fractions {self.fractions}", "three numbers from 0 that sum to 1")
         if not 0 <= self.val_from_train < 1:
@@ -204,8 +202,7 @@ def _named(groups: Sequence[str], plan: SplitPlan) -> dict[str, str] | None:
     result: dict[str, str] = {}
     for split, names in plan.groups.items():
         for name in names:
-            if name not in known:
-                raise UnknownNameError("group", name, known)
+            check_name("group", name, known)
             if name in result:
                 raise DataError(f"group {name!r} in both {result[name]} and {split}", "one split per group")
             result[name] = split

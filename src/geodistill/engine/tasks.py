@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+from geodistill.errors import GeodistillError, RecipeError, check_name
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -97,8 +97,7 @@ def run_tasks(
         RecipeError: Ray is not installed, the cluster cannot be reached, or a number makes no sense.
         GeodistillError: The first failure, unless ``keep_going``.
     """
-    if engine not in ENGINES:
-        raise UnknownNameError("engine", engine, ENGINES)
+    check_name("engine", engine, ENGINES)
     if workers < 1 or gpus < 0:
         raise RecipeError(f"{workers} workers and {gpus:g} GPUs an item", "at least 1 worker and 0 GPUs")
     if engine == "ray":

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.errors import DataError, UnknownNameError
+from geodistill.errors import DataError, check_name
 from geodistill.reading import read_yaml
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -53,8 +53,7 @@ def make_class_map(pairs: Mapping[str, str], model: Legend, dataset: Legend) -> 
         raise DataError(f"a class map of {len(pairs)} pairs", f"at least one, and no class named {OTHER}")
     for ours, theirs in pairs.items():
         for kind, name, legend in (("class of the model", ours, model), ("class of the set", theirs, dataset)):
-            if name not in legend.names:
-                raise UnknownNameError(kind, name, legend.names)
+            check_name(kind, name, legend.names)
     common = [name for name in dataset.names if name in pairs.values()]
     colours = [dataset.colours[dataset.names.index(name)] for name in common]
     grey = next((v, v, v) for v in range(128, 256) if (v, v, v) not in colours)

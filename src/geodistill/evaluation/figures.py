@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from geodistill.errors import one_line
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, write_figure
 from geodistill.metrics import Scores
 from geodistill.spec import IGNORE_INDEX, Legend
 from geodistill.writing import plot_label
@@ -145,7 +143,6 @@ def confusion_picture(scores: Scores, path: Path) -> None:
     count = len(scores.names)
     side = min(4.5 + 0.5 * count, 40.0)
     figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     totals = scores.counts.sum(1, keepdims=True)
     shares = np.divide(scores.counts, totals, out=np.zeros(scores.counts.shape), where=totals > 0)
@@ -159,9 +156,7 @@ def confusion_picture(scores: Scores, path: Path) -> None:
     for row, column in np.ndindex(count, count) if count <= _MOST_NUMBERED else ():
         ink = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", color=ink, fontsize=8)
-    with atomic_path(path) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # An empty box in the picture says as much.
-        figure.savefig(part, format="png")
+    write_figure(path, figure)
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:

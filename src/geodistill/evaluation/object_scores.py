@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.evaluation.intervals import interval, resample
 from geodistill.evaluation.object_counts import COLUMNS, THRESHOLDS, count_objects
 from geodistill.evaluation.results import OBJECTS
@@ -100,8 +100,7 @@ class ObjectScoring:
             UnknownNameError: One is not.
         """
         for name in self._names:
-            if name not in legend.names:
-                raise UnknownNameError("class", name, legend.names)
+            check_name("class", name, legend.names)
         self._indices = [legend.names.index(name) for name in self._names]
 
     def begin(self, row: Row) -> None:

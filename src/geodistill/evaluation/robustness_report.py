@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.evaluation.robustness import BREAKS, Interval, Robustness
-from geodistill.files import atomic_path, check_outputs, json_text, write_text
+from geodistill.files import check_outputs, json_text, write_figure, write_text
 from geodistill.folders import claim_files, hold_folder
 from geodistill.writing import csv_text
 
@@ -41,8 +40,7 @@ def write_report(out: Path, measured: Robustness, about: dict[str, Any]) -> None
         texts = (json_text({"about": about, **measured.to_dict()}, indent=2) + "\n", csv_text(_lines(measured)))
         for name, text in zip(FILES, texts, strict=False):
             write_text(out / name, text)
-        with atomic_path(out / FILES[2]) as part:
-            _picture(measured).savefig(part, format="png")
+        write_figure(out / FILES[2], _picture(measured))
 
 
 def _lines(measured: Robustness) -> list[list[Any]]:
@@ -63,7 +61,6 @@ def _picture(measured: Robustness) -> Figure:
     """Draw agreement and mIoU of each perturbation with their intervals; what breaks is red."""
     names = [row.name for row in measured.rows]
     figure = Figure(figsize=(9, 1.4 + 0.36 * len(names)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2, sharey=True)
     for panel, kind, title in zip(axes, ("agreement", "miou"), ("pixels whose class stays", "mIoU"), strict=True):
         for place, row in enumerate(measured.rows):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.evaluation.verdict import Verdict
-from geodistill.files import atomic_path
+from geodistill.files import write_figure
 from geodistill.writing import plot_label
 
 
@@ -20,7 +19,6 @@ def verdict_picture(verdict: Verdict, path: Path) -> None:
         OutputError: The picture cannot be written.
     """
     figure = Figure(figsize=(9, 1.6 + 0.5 * len(verdict.arms)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     for row, arm in enumerate(verdict.arms):
         left.plot([100 * value for value in arm.miou], [row] * len(arm.miou), "o", color="tab:blue", alpha=0.5)
@@ -36,5 +34,4 @@ def verdict_picture(verdict: Verdict, path: Path) -> None:
     left.set_xlabel("mIoU, a dot a seed")
     right.set_xlabel("gain in mIoU, 95 % interval")
     figure.suptitle(f"{verdict.budget}; {verdict.seeds} seeds, {verdict.places} places", fontsize=10)
-    with atomic_path(path) as part:
-        figure.savefig(part, format="png")
+    write_figure(path, figure)

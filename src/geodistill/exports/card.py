@@ -12,7 +12,7 @@ from typing import Any
 
 from geodistill.description import network_words
 from geodistill.errors import DataError, printable
-from geodistill.reading import read_object
+from geodistill.reading import read_object, well_formed
 from geodistill.segmenter import Segmenter
 from geodistill.spec import hexadecimal
 from geodistill.version import __version__
@@ -25,10 +25,8 @@ def read_scores(path: Path) -> dict[str, float]:
         DataError: It is not such a file.
     """
     data = read_object(path)
-    try:
+    with well_formed(f"scores {path} cannot be read", "metrics.json of 'geodistill evaluate'"):
         scores = {name: float(data[name]) for name in ("miou", "mf1", "oa") if data[name] is not None}
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise DataError(f"scores {path} cannot be read ({error!r})", "metrics.json of 'geodistill evaluate'") from error
     if odd := [name for name, value in scores.items() if not 0 <= value <= 1]:
         raise DataError(f"scores {path} with {odd[0]} {scores[odd[0]]}", "shares from 0 to 1")
     return scores

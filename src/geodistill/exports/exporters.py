@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from geodistill.data.manifest import Manifest
-from geodistill.errors import OutputError, UnknownNameError
+from geodistill.errors import OutputError, check_name
 from geodistill.files import named_path
 from geodistill.folders import refuse_foreign
 from geodistill.lazy import load
@@ -88,8 +88,7 @@ def find_exporter(name: str) -> Exporter:
     Raises:
         UnknownNameError: There is none.
     """
-    if name not in EXPORTERS:
-        raise UnknownNameError("export", name, EXPORTERS)
+    check_name("export", name, EXPORTERS)
     return EXPORTERS[name]
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from geodistill.backends.graph import example, first_line, plain_copy
+from geodistill.backends.graph import example, plain_copy
 from geodistill.backends.metadata import model_metadata
 from geodistill.backends.text_inputs import one_prompt
-from geodistill.errors import ArtifactError, RecipeError
+from geodistill.errors import ArtifactError, RecipeError, first_line
 from geodistill.exports.agreement import CheckedExport, check_agreement
 from geodistill.exports.exporters import ExportOptions
 from geodistill.files import atomic_path, check_suffix, json_text
@@ -43,7 +43,7 @@ def export_pt2(segmenter: Segmenter, path: Path, options: ExportOptions) -> Chec
     try:
         # Any number of images: an axis of 1 would be taken for a fixed one, so there are two.
         program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-    except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.UserError, RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         raise ArtifactError(
             f"the network cannot be exported ({first_line(error)})", "one torch.export takes"
         ) from error

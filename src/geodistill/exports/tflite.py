@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodistill.backends.graph import example, first_line, plain_copy
+from geodistill.backends.graph import example, plain_copy
 from geodistill.backends.text_inputs import one_prompt
-from geodistill.errors import ArtifactError, RecipeError
+from geodistill.errors import ArtifactError, RecipeError, first_line
 from geodistill.exports.agreement import CheckedExport, check_agreement
 from geodistill.exports.exporters import ExportOptions
 from geodistill.exports.pt2 import DESCRIBED, described
@@ -48,7 +48,7 @@ def export_tflite(segmenter: Segmenter, path: Path, options: ExportOptions) -> C
     image = example(model.spec, (1, size, size))
     try:
         converted = litert_torch.convert(model, (image,))
-    except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.UserError, RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         raise ArtifactError(
             f"the network cannot be converted ({first_line(error)})", "one that litert-torch takes"
         ) from error

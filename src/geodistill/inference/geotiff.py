@@ -23,7 +23,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
 
-from geodistill.errors import output_error
+from geodistill.errors import output_errors
 from geodistill.inference.checkpoint import Layer
 from geodistill.inference.majority import majority
 from geodistill.inference.sliding import STEPS
@@ -93,11 +93,9 @@ def write_map(path: Path, layer: Layer, parts: Sequence[StoredRows], info: MapIn
     """
     # Not beside its final name but among the work: what a killed process leaves there is taken away with it.
     part = folder / f"{layer.name}.tif"
-    try:
+    with output_errors(path):
         _write_map(part, Mosaic(folder / f"{layer.name}.vrt", layer, parts, info.grid), info)
         part.replace(path)
-    except OSError as error:
-        raise output_error(path, error) from error
 
 
 def _write_map(target: Path, mosaic: Mosaic, info: MapInfo) -> None:

@@ -150,6 +150,15 @@ def logits_and_distance(segmenter: Segmenter, images: Tensor) -> Tensor:
     return torch.cat([logits, output.distance], 1)
 
 
+def opened(model: Segmenter | Path | str) -> Segmenter | Path | str:
+    """Return a model, one that is an ONNX file opened."""
+    if not is_graph(model):
+        return model
+    from geodistill.backends.graph_model import GraphSegmenter
+
+    return GraphSegmenter(str(model))
+
+
 def load_on(model: Segmenter | Path | str, device: str, scales: Sequence[float] | None = None) -> Segmenter:
     """Load a Segmenter, or open an ONNX file, on a device, ready for inference, with its own ``scales`` or others.
 
@@ -157,10 +166,7 @@ def load_on(model: Segmenter | Path | str, device: str, scales: Sequence[float] 
         ArtifactError: There is no such model, or it takes no scales.
         RecipeError: The device does not exist here, or has no room for it.
     """
-    if is_graph(model):
-        from geodistill.backends.graph_model import GraphSegmenter
-
-        model = GraphSegmenter(str(model))
+    model = opened(model)
     segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
     segmenter = segmenter if scales is None else segmenter.with_scales(scales)
     return to_device(segmenter, device).eval().to(memory_format=torch.channels_last)

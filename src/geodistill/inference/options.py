@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, get_args
 from geodistill.backends import BACKENDS as KNOWN_BACKENDS
 from geodistill.backends import PRECISIONS as KNOWN_PRECISIONS
 from geodistill.description import COVERAGES
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, UnknownNameError, check_name
 from geodistill.spec import check_scales
 
 BACKENDS = ("auto", *KNOWN_BACKENDS)
@@ -84,12 +84,9 @@ class SlidingOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= MAX_OVERLAP:
             raise RecipeError(f"overlap {self.overlap}", f"a share from 0 to {MAX_OVERLAP}")
-        if self.blend not in BLENDS:
-            raise UnknownNameError("blending", self.blend, BLENDS)
-        if self.tta not in AVERAGES:
-            raise UnknownNameError("test-time averaging", self.tta, AVERAGES)
-        if self.confidence_as not in SURENESS:
-            raise UnknownNameError("kind of confidence", self.confidence_as, SURENESS)
+        check_name("blending", self.blend, BLENDS)
+        check_name("test-time averaging", self.tta, AVERAGES)
+        check_name("kind of confidence", self.confidence_as, SURENESS)
         if self.scales is not None:
             check_scales(self.scales, "a prediction")
         if self.probabilities is not None and self.probabilities not in SAMPLES:
@@ -180,12 +177,9 @@ class PredictOptions(SlidingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.backend not in BACKENDS:
-            raise UnknownNameError("backend", self.backend, BACKENDS)
-        if self.precision not in PRECISIONS:
-            raise UnknownNameError("precision", self.precision, PRECISIONS)
-        if self.gsd not in GSDS:
-            raise UnknownNameError("ground sampling distance", self.gsd, GSDS)
+        check_name("backend", self.backend, BACKENDS)
+        check_name("precision", self.precision, PRECISIONS)
+        check_name("ground sampling distance", self.gsd, GSDS)
         if self.web_tiles is not None and self.web_tiles not in TILE_SETS:
             raise UnknownNameError("tile set", self.web_tiles, TILE_SETS)
         if isinstance(self.batch, int) and self.batch < 1:

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from geodistill.description import find_segmenter, is_graph
+from geodistill.description import find_segmenter
 from geodistill.engine import Engine, run_tasks
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
 from geodistill.files import LONGEST_NAME, check_outputs
 from geodistill.inference.class_sets import check_class_sets
 from geodistill.inference.geotiff import map_beside, preview_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
-from geodistill.inference.network import fixed_batch
+from geodistill.inference.network import fixed_batch, opened
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, map_scene
 from geodistill.inference.sliding import check_bands
@@ -132,10 +132,7 @@ def find_model(model: Segmenter | Path | str, options: PredictOptions) -> tuple[
     Raises:
         ArtifactError: There is none, or it is not on this machine against ``local_only``.
     """
-    if is_graph(model):
-        from geodistill.backends.graph_model import GraphSegmenter
-
-        model = GraphSegmenter(str(model))
+    model = opened(model)
     if isinstance(model, Segmenter):
         return model, model.spec
     if options.local_only and not Path(model).exists():

@@ -13,6 +13,7 @@ from pycocotools import mask as coco
 from geodistill.errors import DataError
 from geodistill.label.masks import Runs, centres_inside
 from geodistill.label.records import FAR, areal, outlines
+from geodistill.reading import well_formed
 
 Ring = NDArray[np.float64]
 
@@ -61,15 +62,13 @@ def checked_runs(segmentation: Mapping[str, Any], width: int, height: int, sourc
         DataError: They are malformed, or of another size than the image.
     """
     expected = f"size [{height}, {width}] and counts that fill it"
-    try:
+    with well_formed(f"{source}: run lengths that cannot be read", expected):
         if [int(side) for side in segmentation["size"]] != [height, width]:
             raise DataError(f"{source}: run lengths of size {segmentation['size']}", expected)
         counts = segmentation["counts"]
         if isinstance(counts, list) and (min(counts, default=0) < 0 or sum(counts) != width * height):
             raise DataError(f"{source}: run lengths that do not fill the image", expected)
         runs = Runs.from_coco(segmentation)
-    except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
-        raise DataError(f"{source}: run lengths that cannot be read ({error!r})", expected) from error
     marks = np.stack([runs.starts, runs.ends], axis=1).ravel()
     if len(marks) and (marks[0] < 0 or marks[-1] > width * height or (np.diff(marks) < 0).any()):
         raise DataError(f"{source}: run lengths that leave the image", expected)

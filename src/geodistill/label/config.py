@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.label.postprocess import Order, Rules, default_rules
 from geodistill.label.segmenters.promptable import parse_prompt
 from geodistill.lazy import load
 from geodistill.legend_entries import Colour
+from geodistill.reading import well_formed
 from geodistill.spec import Legend, default_colours
 
 Empty = Literal["drop", "keep"]
@@ -84,13 +85,9 @@ class LabelSettings:
 
     def __post_init__(self) -> None:
         parse_prompt(self.prompt)
-        for what, value, known in (
-            ("empty", self.empty or "drop", Empty),
-            ("painting order", self.order, Order),
-            ("split", self.split, Division),
-        ):
-            if value not in get_args(known):
-                raise UnknownNameError(what, value, get_args(known))
+        check_name("empty", self.empty or "drop", get_args(Empty))
+        check_name("painting order", self.order, get_args(Order))
+        check_name("split", self.split, get_args(Division))
         check_view(self.tile, self.overlap, self.share, self.bands)
         if self.lists is not None and (self.split != "random" or self.group_regex is not None):
             raise RecipeError("lists beside another way to divide", "lists alone")
@@ -116,7 +113,7 @@ class LabelSettings:
         Raises:
             DataError: It is another form.
         """
-        try:
+        with well_formed(source, "settings as 'label build' writes them"):
             given = {name: data[name] for name in cls.__dataclass_fields__}
             for name in ("classes", "bands", "fractions"):
                 given[name] = None if given[name] is None else tuple(given[name])
@@ -124,8 +121,6 @@ class LabelSettings:
                 given["colours"] = tuple(tuple(colour) for colour in given["colours"])
             places = {name: Path(given[name]) for name in ("images", "boxes", "lists") if given[name] is not None}
             return cls(**given | places | {"rules": Rules(**given["rules"])})
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{source} ({error!r})", "settings as 'label build' writes them") from error
 
     def legend(self, categories: tuple[str, ...]) -> Legend:
         """Return the classes of the masks: the background first where there is one, then those named or found.
@@ -168,8 +163,7 @@ def chosen_settings(
     given: dict[str, Any] = {}
     if preset is not None:
         presets: Mapping[str, Any] = load("geodistill.label.presets:PRESETS")
-        if preset not in presets:
-            raise UnknownNameError("preset", preset, presets)
+        check_name("preset", preset, presets)
         given |= presets[preset].to_settings()
     given |= asked
     if legend:

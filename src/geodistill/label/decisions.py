@@ -23,7 +23,7 @@ from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, MASKL
 from geodistill.label.records import Box, boxes_in
 from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import ImageTask, TileId
-from geodistill.reading import ANNOTATION_BYTES, read_json
+from geodistill.reading import ANNOTATION_BYTES, read_json, well_formed
 from geodistill.spec import Legend
 
 Verdict = Literal["accept", "drop", "box", "prompt", "ignore", "undecided"]
@@ -115,11 +115,9 @@ def read_review(folder: Path) -> tuple[dict[TileId, list[Decision]], GoodShare |
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT:
         raise DataError(f"{path} has format version {str(version)[:40]}", f"{FORMAT}", "update geodistill")
-    try:
+    with well_formed(path, "decisions as 'geodistill review --export' writes them"):
         share = GoodShare.from_json(data["sample"]) if "sample" in data else None
         return by_tile(map(Decision.from_json, data["decisions"])), share
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise DataError(f"{path} ({error!r})", "decisions as 'geodistill review --export' writes them") from error
 
 
 def by_tile(decisions: Iterable[Decision]) -> dict[TileId, list[Decision]]:

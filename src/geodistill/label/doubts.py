@@ -15,6 +15,7 @@ from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.export import Labelled, LabelSet
 from geodistill.label.masks import Runs
 from geodistill.label.postprocess import CHANGES
+from geodistill.reading import well_formed
 
 LOW_SCORE = 0.75
 
@@ -108,7 +109,7 @@ def _entries(label_set: LabelSet, progress: bool) -> Iterable[tuple[int, Any]]:
 
 def _shown(entry: dict[str, Any], label_set: LabelSet, number: int) -> Shown:
     image, source = label_set.images[number], f"{label_set.folder}: object {str(entry.get('id'))[:20]}"
-    try:
+    with well_formed(source, "an annotation that 'label build' wrote"):
         left, top, width, height = (float(v) for v in entry["annotated_bbox"])
         value = int(entry["mask_value"])
         if not 0 <= value < len(label_set.legend):
@@ -121,5 +122,3 @@ def _shown(entry: dict[str, Any], label_set: LabelSet, number: int) -> Shown:
             raise ValueError("a coordinate that is no number")
         reviewed = "reviewed" in entry
         return Shown(int(entry["id"]), value, float(entry["score"]), changed, box, corners, runs, reviewed)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{source} ({error!r})", "an annotation that 'label build' wrote") from error

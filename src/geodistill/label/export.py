@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from geodistill.data.manifest import Manifest
 from geodistill.data.mask_files import read_mask
 from geodistill.engine import progress_bar
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.files import atomic_path, check_folder
 from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.formats.published import write_pickles
@@ -32,7 +32,7 @@ from geodistill.label.masks import Runs
 from geodistill.label.pixels import read_tiles, write_mask, write_picture
 from geodistill.label.tiles import flat_names
 from geodistill.raster import Raster, Window
-from geodistill.reading import ANNOTATION_BYTES, parse_json, parse_object, read_json, read_object
+from geodistill.reading import ANNOTATION_BYTES, parse_json, parse_object, read_json, read_object, well_formed
 from geodistill.spec import Legend
 
 _SUFFIX = 5
@@ -82,13 +82,11 @@ class LabelSet:
         """
         for number, entry in enumerate(self.annotations(), 1):
             source = f"{self.folder / INSTANCES}:object {number}"
-            try:
+            with well_formed(source, "an annotation that 'label build' wrote"):
                 image, value = self.images.get(entry["image_id"]), int(entry["mask_value"])
                 runs = entry["segmentation"]
                 if not 0 <= value < len(self.legend):
                     raise ValueError(f"mask value {value}")
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise DataError(f"{source} ({error!r})", "an annotation that 'label build' wrote") from error
             if image is not None:
                 yield image, value, Runs.from_coco(checked_runs(runs, image.width, image.height, source))
 
@@ -107,7 +105,7 @@ def load_label_set(folder: Path | str) -> LabelSet:
     rows = {_whole(row.mask): row for row in manifest.entries if row.mask is not None}
     annotations, content = read_instances(folder / INSTANCES)
     images = {}
-    try:
+    with well_formed(folder, "a folder as 'label build' wrote it"):
         background = settings["background"]  # type: ignore[index]  # what it holds is not known
         masks = {entry["id"]: Path(entry["mask"]) for entry in content["images"]}
         names = flat_names({_key(mask) for mask in masks.values()}, _SUFFIX)
@@ -117,8 +115,6 @@ def load_label_set(folder: Path | str) -> LabelSet:
             if row is not None:
                 size = int(entry["width"]), int(entry["height"])
                 images[entry["id"]] = Labelled(names[_key(mask)], row.image, folder / mask, row.split, *size)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{folder} ({error!r})", "a folder as 'label build' wrote it") from error
     return LabelSet(folder, legend, background, images, len(masks) - len(images), annotations)
 
 
@@ -196,8 +192,7 @@ def export_labels(
         DataError: There is no such set, or a file of it is malformed or missing.
         OutputError: The folder cannot be written, or holds what is not ours.
     """
-    if to not in FORMS:
-        raise UnknownNameError("form of labels", to, FORMS)
+    check_name("form of labels", to, FORMS)
     if pickles and to != "samrs":
         raise RecipeError(f"pickles of the form {to}", "the form samrs")
     label_set = load_label_set(labels)

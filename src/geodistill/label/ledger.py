@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from geodistill.errors import DataError, GeodistillWarning, OutputError, output_error
+from geodistill.errors import DataError, GeodistillWarning, OutputError, output_errors
 from geodistill.files import atomic_path, write_json
-from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, results_within, sweep
+from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, refuse_links, results_within, sweep
 from geodistill.journal import JournalFile, decode, encode, whole_lines
 from geodistill.label.accounts import FileSums, TileRecord, altered_files, file_sums
 from geodistill.label.tiles import ImageTask, TileId
@@ -84,10 +84,8 @@ class Journal:
             OutputError: The disk is full.
         """
         self.finished, records = None, list(records)
-        try:
+        with output_errors(self.path):
             starts = self._file.append((record.to_json() for record in records), to_disk=True)
-        except OSError as error:
-            raise output_error(self.path, error) from error
         self._at |= zip((record.tile for record in records), starts, strict=True)
 
     def read(self, tile: TileId) -> TileRecord:
@@ -179,9 +177,7 @@ def refuse_other(out: Path, resume: bool) -> dict[str, Any] | None:
         return None
     if not resume:
         raise OutputError(f"{out} holds a run already", "a new folder", "continue that run with --resume")
-    for entry in others:
-        if entry.is_symlink():
-            raise OutputError(f"{entry} is a link", "files of our own", "use a new folder")
+    refuse_links(out, [entry.name for entry in others])
     return read_object(path, error=OutputError)
 
 
@@ -203,10 +199,8 @@ def begin(out: Path, about: dict[str, Any], earlier: dict[str, Any] | None) -> N
         )
     sweep(out, locked=True)
     write_json(out / ABOUT, about)
-    try:
+    with output_errors(out / MARKER):
         mark_folder(out, KIND, OURS)
-    except OSError as error:
-        raise output_error(out / MARKER, error) from error
 
 
 _MOST = 3
@@ -272,16 +266,13 @@ def altered_by_hand(out: Path, names: Iterable[str]) -> list[str]:
         OutputError: The journal cannot be read.
     """
     sums: dict[TileId | None, FileSums] = {}
-    try:
-        with (out / JOURNAL).open("rb") as file:
-            for line in whole_lines(file):
-                content, sums[None] = _content(line.record), {}
-                if isinstance(content, TileRecord):
-                    sums[content.tile] = {} if content.files is None else content.files.sums
-                elif content is not None:
-                    sums[None] = content
-    except OSError as error:
-        raise output_error(out / JOURNAL, error) from error
+    with output_errors(out / JOURNAL), (out / JOURNAL).open("rb") as file:
+        for line in whole_lines(file):
+            content, sums[None] = _content(line.record), {}
+            if isinstance(content, TileRecord):
+                sums[content.tile] = {} if content.files is None else content.files.sums
+            elif content is not None:
+                sums[None] = content
     known = {name: value for each in sums.values() for name, value in each.items()}
     return altered_files(out, {name: known.get(name) for name in names})
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.label.masks import Mask, Runs, centres_inside, fill_polygon
 from geodistill.label.records import Box
 from geodistill.spec import IGNORE_INDEX
@@ -167,8 +167,7 @@ def paint(
     Raises:
         UnknownNameError: No order has that name.
     """
-    if order not in get_args(Order):
-        raise UnknownNameError("painting order", order, get_args(Order))
+    check_name("painting order", order, get_args(Order))
     sequence = list(range(len(instances)))
     if order == "large-first":
         sequence.sort(key=lambda i: -instances[i].area)  # stable: equals stay in the order of the annotation

@@ -29,6 +29,7 @@ from geodistill.label.ledger import FOLDERS, INSTANCES, MANIFEST
 from geodistill.label.masks import Runs
 from geodistill.legend_entries import Colour, parse_colour
 from geodistill.raster import Raster
+from geodistill.reading import well_formed
 from geodistill.spec import Legend, default_colours
 
 SMALL = 100
@@ -173,15 +174,13 @@ def set_files(place: Path | str) -> list[Path]:
 def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStatistics:
     annotations, content = read_instances(file)
     categories, images = content.get("categories") or (), content.get("images") or ()
-    try:
+    with well_formed(f"{file}: images or categories", "COCO's, with sizes and names"):
         index = {category["id"]: at for at, category in enumerate(categories)}
         names = tuple(str(category["name"]) for category in categories)
         colours = [parse_colour(category["color"]) for category in categories if "color" in category]
         sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
         values = [int(category.get("mask_value", at)) for at, category in enumerate(categories)]
         masks = [folder / image["mask"] for image in images if "mask" in image] if folder else []
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise DataError(f"{file}: images or categories ({error!r})", "COCO's, with sizes and names") from error
     statistics = SetStatistics(
         name, names, tuple(colours) if len(colours) == len(names) else default_colours(len(names))
     )
@@ -191,12 +190,10 @@ def _coco(file: Path, name: str, folder: Path | None, progress: bool) -> SetStat
     counted = _Instances(len(names))
     for n, item in enumerate(progress_bar(annotations(), "counting instances", progress), 1):
         source = f"{file}:object {n}"
-        try:
+        with well_formed(source, "an annotation of a listed image and category"):
             if not item.get("iscrowd"):
                 area = _area(item, sizes[item["image_id"]], source)
                 counted.add(index[item["category_id"]], area, item["image_id"])
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise DataError(f"{source} ({error!r})", "an annotation of a listed image and category") from error
     counted.give_to(statistics)
     statistics.pixels = statistics.mask_pixels
     if folder is not None:

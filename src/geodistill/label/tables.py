@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geodistill.data.statistics import Spread
-from geodistill.files import atomic_path, write_text
+from geodistill.files import write_figure, write_text
 from geodistill.label.stats import EDGES, SMALL, SMALL_EDGES, SetStatistics
 from geodistill.label.tiles import ENDS, flat_names
 from geodistill.writing import aligned, csv_text, plot_label
@@ -49,13 +47,16 @@ def write_statistics(sets: Sequence[SetStatistics], out: Path | str) -> list[Pat
         for name, rows in zip(TABLES, tables, strict=False):
             written.append(_write_csv(folder / name, rows))
         for name, figure in zip(PICTURES, figures, strict=False):
-            written.append(_write_figure(folder / name, figure))
+            write_figure(folder / name, figure)
+            written.append(folder / name)
     if len(sets) > 1:
         written.append(_write_csv(out / COMPARISON, [_COLUMNS, *map(_comparison, sets)]))
         counted = [statistics for statistics in sets if statistics.instances]
         if counted:
             pages = (_classes_of_sets(counted), _sizes_of_sets(counted))
-            written += [_write_figure(out / name, page) for name, page in zip(SET_PICTURES, pages, strict=True)]
+            for name, page in zip(SET_PICTURES, pages, strict=True):
+                write_figure(out / name, page)
+                written.append(out / name)
     return written
 
 
@@ -175,7 +176,6 @@ def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
 
 def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(min(width, 40.0), height), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     return figure
 
 
@@ -262,10 +262,3 @@ def _per_image_figure(statistics: SetStatistics) -> Figure:
     axes.set_xlabel("instances of an image")
     axes.set_ylabel("images")
     return figure
-
-
-def _write_figure(path: Path, figure: Figure) -> Path:
-    with atomic_path(path) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # an empty box in the picture says as much
-        figure.savefig(part, format="png")
-    return path

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError, output_error
+from geodistill.errors import ArtifactError, GeodistillWarning, RecipeError, output_error, output_errors
 from geodistill.files import write_text
 from geodistill.methods.teacher import Compute, Storage
 from geodistill.reading import read_object
@@ -260,12 +260,10 @@ _MEND = "remove that folder, or name another teacher.cache"
 def _claim_folder(folder: Path, meta: dict[str, Any]) -> None:
     """Make the folder of a description, or see that what is there is of that very description."""
     file = folder / "meta.json"
-    try:
+    with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not file.is_file():
             write_text(file, json.dumps(meta, indent=2) + "\n")
-    except OSError as error:
-        raise output_error(folder, error) from error
     try:
         known = read_object(file, error=ArtifactError)
     except ArtifactError as error:

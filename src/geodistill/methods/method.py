@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.methods.teacher import FrozenTeacher
 from geodistill.nn.output import SegmentationOutput
 
@@ -171,8 +171,7 @@ def all_weights(known: Mapping[str, float], given: Mapping[str, float]) -> dict[
         UnknownNameError: A weight of no such term.
     """
     for name in given:
-        if name not in known:
-            raise UnknownNameError("loss term", name, known)
+        check_name("loss term", name, known)
     return {**known, **given}
 
 

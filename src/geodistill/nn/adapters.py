@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from geodistill.errors import UnknownNameError
+from geodistill.errors import check_name
 
 PLACES = ("block", "stage")
 """In front of every block, or of each stage's first."""
@@ -57,8 +57,7 @@ def insert_adapters(body: nn.Module, place: str) -> None:
         UnknownNameError: No such place.
         NotImplementedError: The body has no such blocks, or no stages.
     """
-    if place not in PLACES:
-        raise UnknownNameError("place of adapters", place, PLACES)
+    check_name("place of adapters", place, PLACES)
     holder: Any = getattr(body, "model", None)
     model: Any = getattr(holder, "model", holder)
     blocks = getattr(model, "blocks", None)

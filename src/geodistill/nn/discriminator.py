@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.nn.encoders import Encoder
 
 Form = Literal["scalar", "patch"]
@@ -47,8 +47,7 @@ class FeatureDiscriminator(nn.Module):
 
     def __init__(self, channels: int, encoder: Encoder, form: Form = "scalar", width: int = 512) -> None:
         super().__init__()
-        if form not in get_args(Form):
-            raise UnknownNameError("discriminator form", form, get_args(Form))
+        check_name("discriminator form", form, get_args(Form))
         if width < 8 or width % 8:
             raise RecipeError(f"discriminator width {width}", "a multiple of 8")
         self.form = form

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
+from geodistill.errors import ArtifactError, RecipeError, UnknownNameError, first_line
 from geodistill.lazy import load
 from geodistill.nn.bodies import FIXED_FAMILIES, OWN_OPTIONS, Body, BodyRequest, build_body, timm_family
 
@@ -171,12 +171,12 @@ def build_encoder(
     try:
         body = build_body(request)
     except (TypeError, AssertionError, NotImplementedError, IndexError) as error:
-        raise RecipeError(f"encoder {name} cannot give these feature maps ({_first_line(error)})", "another") from error
+        raise RecipeError(f"encoder {name} cannot give these feature maps ({first_line(error)})", "another") from error
     except (RuntimeError, OSError, ValueError) as error:
         if not hub:
-            raise RecipeError(f"encoder {name} cannot be built ({_first_line(error)})", "another") from error
+            raise RecipeError(f"encoder {name} cannot be built ({first_line(error)})", "another") from error
         raise ArtifactError(
-            f"pretrained weights of {name} are not available ({_first_line(error)})",
+            f"pretrained weights of {name} are not available ({first_line(error)})",
             "weights on the hub and a way to it",
             "give a local weights file",
         ) from error
@@ -272,10 +272,6 @@ def _statistics(body: nn.Module, local: LocalWeights | None) -> tuple[tuple[floa
     if not config.get("mean"):
         return _IMAGENET
     return tuple(255.0 * v for v in config["mean"]), tuple(255.0 * v for v in config["std"])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def is_folded(network: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geodistill.errors import UnknownNameError
+from geodistill.errors import check_name
 from geodistill.lazy import choose
 from geodistill.nn.losses import weighted_sum
 
@@ -49,8 +49,7 @@ class Weighting(nn.Module):
             UnknownNameError: A term that was not named at the start.
         """
         for name in terms:
-            if name not in self.names:
-                raise UnknownNameError("loss term", name, self.names)
+            check_name("loss term", name, self.names)
         total, self.factors = self.combine(terms, base, shared)
         return total
 

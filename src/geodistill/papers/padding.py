@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Row
-from geodistill.errors import GeodistillWarning, RecipeError, UnknownNameError
+from geodistill.errors import GeodistillWarning, RecipeError, check_name
 from geodistill.evaluation.scoring import ScoringSettings
 from geodistill.inference.network import Network
 from geodistill.metrics import ConfusionMatrix
@@ -52,8 +52,7 @@ class Padding:
         Raises:
             UnknownNameError: It is not.
         """
-        if self.name not in legend.names:
-            raise UnknownNameError("class", self.name, legend.names)
+        check_name("class", self.name, legend.names)
 
     def count(self, network: Network, row: Row, legend: Legend, settings: ScoringSettings) -> ConfusionMatrix:
         """Count what the model sees in an image's padding, window by window, and nothing of the image itself.

@@ -18,7 +18,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from geodistill.errors import UnknownNameError
+from geodistill.errors import UnknownNameError, check_name
 from geodistill.papers.table import Column, PaperRow, Step, Table
 from geodistill.reading import parse_yaml
 
@@ -46,8 +46,7 @@ def find_table(name: str) -> Table:
         UnknownNameError: There is no such paper or table; the message lists the known ones.
     """
     paper, _, number = name.strip().lower().partition("/")
-    if paper not in PAPERS:
-        raise UnknownNameError("paper", paper, PAPERS, "name a table as ktda/2; see 'geodistill reproduce --list'")
+    check_name("paper", paper, PAPERS, "name a table as ktda/2; see 'geodistill reproduce --list'")
     tables = {table.number.upper(): table for table in all_tables().values() if table.paper == paper}
     number = number.upper()
     other = ROMAN[int(number) - 1] if number.isdecimal() and 1 <= int(number) <= len(ROMAN) else number

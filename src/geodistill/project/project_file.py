@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from geodistill.errors import RecipeError, UnknownNameError, shown
+from geodistill.errors import RecipeError, UnknownNameError, check_name, shown
 from geodistill.lazy import load
 from geodistill.project.stage_settings import MachineKeys
 from geodistill.project.stage_table import KINDS, key_types, kind_of
@@ -153,8 +153,7 @@ def typed_values(data: Mapping[str, Any], types: Mapping[str, Any], where: str) 
     """
     values: dict[str, Any] = {}
     for key, value in data.items():
-        if key not in types:
-            raise UnknownNameError(f"key of {where}", str(key), types)
+        check_name(f"key of {where}", str(key), types)
         kind = types[key]
         if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
             typed_values(value, get_type_hints(kind), f"{where}.{key}")

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from geodistill.errors import DataError, OutputError, output_error
+from geodistill.errors import DataError, OutputError, output_errors
 from geodistill.files import write_text
 from geodistill.folders import empty_folder, foreign_files, mark_folder, names_below, results_within
 from geodistill.lazy import load
@@ -108,11 +108,9 @@ def stamp_outputs(out: Path, name: str, before: StageRecord | None = None) -> di
     """
     folder, known = out / name, {} if before is None else before.outputs
     patterns = KINDS[kind_of(name)].unwatched
-    try:
+    with output_errors(folder):
         names = [file for file in visible_files(folder) if not any(fnmatchcase(file, p) for p in patterns)]
         return {file: stamp_file(folder / file, known.get(file)) for file in names}
-    except OSError as error:
-        raise output_error(folder, error) from error
 
 
 def changed_output(out: Path, name: str, record: StageRecord) -> str | None:
@@ -171,7 +169,7 @@ def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record
         raise OutputError(
             f"{folder} holds {extra}, which stage {name} did not write", "its own files alone", "move it elsewhere"
         )
-    try:
+    with output_errors(folder):
         # Until the folder is ready it holds a result of no key, should this be cut short.
         _write_started(out, name, key if same else "", taken)
         (out / FOLDER / f"{name}.json").unlink(missing_ok=True)
@@ -181,8 +179,6 @@ def begin_stage(out: Path, name: str, key: str, taken: Mapping[str, str], record
         if not KINDS[kind_of(name)].marks:
             mark_folder(folder, "stage of run", ["*"])
         _write_started(out, name, key, taken)
-    except OSError as error:
-        raise output_error(folder, error) from error
     return same and used
 
 

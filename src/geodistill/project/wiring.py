@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.project.project_file import ProjectFile, StageEntry, dotted
 from geodistill.project.stage_table import DATA, FITS, KINDS
 from geodistill.reading import parse_yaml
@@ -93,8 +93,7 @@ def _wire_one(project: ProjectFile, entry: StageEntry) -> WiredStage:
     if entry.kind == "report":
         needs = dict.fromkeys(name for name in project.stages if name != entry.name)
     for name in needs:
-        if name not in project.stages:
-            raise UnknownNameError(f"stage that {entry.name} takes", name, project.stages)
+        check_name(f"stage that {entry.name} takes", name, project.stages)
     return WiredStage(entry, settings, tuple(needs))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geodistill.data.layout import image_files
 from geodistill.data.manifest import Manifest
 from geodistill.engine import progress_bar
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.explain.feature_maps import encoder_map, last_map
 from geodistill.inference.sliding import surenesses
 from geodistill.label.tiles import tile_windows
@@ -107,8 +107,7 @@ def choose_next(
         raise RecipeError(f"{options.count} tiles of {options.tile} pixels", "1 or more of at least 16")
     names = model.spec.legend.names
     for name in options.weak:
-        if name not in names:
-            raise UnknownNameError("class", name, names)
+        check_name("class", name, names)
     labelled = None if options.labelled is None else Manifest.load(options.labelled)
     done = set() if labelled is None else {entry.image.resolve() for entry in labelled.entries}
     files = [file for place in images for file in image_files(Path(place)) if file.resolve() not in done]

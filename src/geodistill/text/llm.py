@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from geodistill.errors import DataError, RecipeError, ServiceError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, ServiceError, check_name
 from geodistill.files import atomic_path
 from geodistill.reading import read_object, within
 
@@ -48,8 +48,7 @@ def answers_file(name: str) -> Path:
     if name.endswith(".json"):
         return Path(name)
     shipped = {path.stem: path for path in sorted((Path(__file__).parent / "answers").glob("*.json"))}
-    if name not in shipped:
-        raise UnknownNameError("shipped file of answers", name, shipped, "or give a .json file")
+    check_name("shipped file of answers", name, shipped, "or give a .json file")
     return shipped[name]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from geodistill.errors import UnknownNameError, printable
+from geodistill.errors import UnknownNameError, check_name, printable
 from geodistill.reading import read_yaml
 from geodistill.text.climate import ZONES
 from geodistill.text.places import Setting, rounded
@@ -131,8 +131,7 @@ def write_prompt(
     Raises:
         UnknownNameError: There is no such kind (see `KINDS`) or zone.
     """
-    if kind not in KINDS:
-        raise UnknownNameError("kind of prompt", kind, KINDS)
+    check_name("kind of prompt", kind, KINDS)
     if setting.zone is not None and setting.zone not in ZONES:
         raise UnknownNameError("climate zone", setting.zone, ZONES)
     if kind in ("plain", "none"):

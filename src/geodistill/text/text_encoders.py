@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from geodistill.errors import ArtifactError, DataError, UnknownNameError
+from geodistill.errors import ArtifactError, DataError, check_name, first_line
 from geodistill.nn.weights import read_tensors
 
 WORDS = "words"
@@ -93,7 +93,7 @@ class TransformersEncoder:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             model: Any = kind.from_pretrained(folder, use_safetensors=True)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
+            first = first_line(error)
             raise ArtifactError(
                 f"text encoder {name} cannot be loaded ({first})", "tokenizer and safetensors"
             ) from error
@@ -202,8 +202,7 @@ class RemoteClipEncoder(TransformersEncoder):
     """
 
     def __init__(self, name: str, weights: Path | None = None, base: str | None = None) -> None:
-        if name not in REMOTE_CLIP:
-            raise UnknownNameError("RemoteCLIP model", name, REMOTE_CLIP)
+        check_name("RemoteCLIP model", name, REMOTE_CLIP)
         super().__init__(base or REMOTE_CLIP[name])
         path = weights or _fetch(f"{name}.pt")
         state = read_tensors(path)

@@ -11,7 +11,7 @@ from typing import Any
 import lightning
 
 from geodistill.errors import RecipeError, TrainingError
-from geodistill.files import atomic_path, check_outputs, check_suffix
+from geodistill.files import check_outputs, check_suffix, write_figure
 from geodistill.methods.schema import Recipe
 from geodistill.training.fit import open_data, prepare
 from geodistill.training.trainer import SeedSteps, choose_precision, quiet_libraries
@@ -150,11 +150,9 @@ def draw_rates(result: RateTest, path: Path) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.semilogx(result.rates[: len(result.losses)], result.losses, color="tab:blue")
     axes.axvline(result.proposal, color="tab:orange", label=f"proposed: {result.proposal:.1e}")
@@ -162,5 +160,4 @@ def draw_rates(result: RateTest, path: Path) -> None:
     axes.set_xlabel("optimizer.lr")
     axes.set_ylabel("loss, running mean")
     axes.legend()
-    with atomic_path(path) as part:
-        figure.savefig(part, format="png")
+    write_figure(path, figure)

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.manifest import Manifest
 from geodistill.description import DESCRIPTION, WEIGHTS
-from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError, output_error
+from geodistill.errors import DataError, GeodistillError, OutputError, RecipeError, output_errors
 from geodistill.files import check_outputs, sha256_of, write_text
 from geodistill.folders import (
     empty_folder,
@@ -122,12 +122,10 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
         _refuse_changed(run, describe)
         return
     empty_folder(run)
-    try:
+    with output_errors(run):
         mark_folder(run, KIND, OURS)
         write_text(run / INPUTS, json.dumps(describe(), ensure_ascii=False), errors="surrogatepass")
         write_text(run / RECIPE, yaml.safe_dump(recipe_dict(recipe), sort_keys=False))
-    except OSError as error:
-        raise output_error(run, error) from error
 
 
 _MEND = "use --restart to begin again, or another --out"

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, UnknownNameError, check_name
 from geodistill.lazy import load
 from geodistill.reading import YAML_BYTES, parse_yaml, read_text
 
@@ -149,8 +149,7 @@ def _choose_preset(
     known = dict.fromkeys([*get_args(load("geodistill.methods.schema:Preset")), *plug.presets])
     preset = str(flags.get("preset", data.get("preset", "coherent")))
     for name in (*blocks, preset):
-        if name not in known:
-            raise UnknownNameError("preset", name, known)
+        check_name("preset", name, known)
     valued = dict.fromkeys(["coherent", *plug.presets, *blocks])
     if "preset" in flags and preset not in valued:
         raise RecipeError(f"preset {preset} of method {method}, which has no values for it", f"{', '.join(valued)}")
@@ -296,6 +295,5 @@ def recipe_text(name: str | Path) -> str:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return read_text(path, YAML_BYTES, RecipeError)
-    if str(name) not in list_recipes():
-        raise UnknownNameError("recipe", str(name), list_recipes(), "see 'geodistill recipes', or give a .yaml file")
+    check_name("recipe", str(name), list_recipes(), "see 'geodistill recipes', or give a .yaml file")
     return (resources.files("geodistill.recipes") / f"{name}.yaml").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.data.measure import measure
 from geodistill.data.scan import ScanReport, groups_by_split, manifest_path, open_all
 from geodistill.data.statistics import SPLITS
-from geodistill.errors import DataError, RecipeError, UnknownNameError
+from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.reading import read_text
 
 SHOWN = 5
@@ -116,8 +116,7 @@ def missing_error(benchmark: Benchmark, root: Path, missing: Sequence[str]) -> D
 def _variant(kind: str, name: str | None, known: Mapping[str, object]) -> str:
     if name is None:
         return next(iter(known))
-    if name not in known:
-        raise UnknownNameError(kind, name, known)
+    check_name(kind, name, known)
     return name
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rasterio
 
-from geodistill.errors import DataError, output_error
+from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.raster import Raster
 
@@ -36,15 +36,12 @@ def with_first_bands(image: Path, count: int, copy: Path) -> Path:
             profile |= raster.grid.profile()
     except DataError:
         return image
-    try:
-        with (
-            atomic_path(copy) as part,
-            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-            rasterio.open(part, "w", **profile) as file,
-        ):
-            file.write(pixels)
-            if not valid.all():
-                file.write_mask(valid)
-    except OSError as error:
-        raise output_error(copy, error) from error
+    with (
+        atomic_path(copy) as part,
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(part, "w", **profile) as file,
+    ):
+        file.write(pixels)
+        if not valid.all():
+            file.write_mask(valid)
     return copy

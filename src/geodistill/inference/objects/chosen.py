@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.spec import IGNORE_INDEX, Legend
 
 BOUNDARY_NAMES = ("boundary", "border", "contour", "edge")
@@ -46,8 +46,7 @@ def find_classes(legend: Legend, objects: Sequence[str], squared: Sequence[str] 
         RecipeError: A class is to get right angles that is no object.
     """
     for name in (*objects, *squared):
-        if name not in legend.names:
-            raise UnknownNameError("class", name, legend.names)
+        check_name("class", name, legend.names)
     if odd := [name for name in squared if name not in objects]:
         raise RecipeError(f"right angles for {odd[0]}", "classes that are objects")
     boundary = next((n for n in legend.names if n.casefold() in BOUNDARY_NAMES and n not in objects), None)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillWarning
+from geodistill.files import files_below
 from geodistill.label.annotated_masks import checked_runs, coco_polygons, resampled
 from geodistill.label.formats.raw_boxes import (
     SAME,
@@ -31,7 +32,6 @@ from geodistill.label.formats.raw_boxes import (
     ReadResult,
     Scale,
     attempt,
-    files_of,
     lost,
     points,
     radians_of,
@@ -66,7 +66,7 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """Read one json file, or every json file of a folder; categories are in the order of their ids."""
     if not place.exists():
         raise DataError(f"no boxes at {place}", "a COCO json file, or a folder of them")
-    files = sorted(files_of(place, (".json",)))
+    files = files_below(place, (".json",))
     if not files:
         raise DataError(f"no annotation in {place}", ".json files")
     result = ReadResult()

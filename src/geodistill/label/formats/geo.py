@@ -17,6 +17,7 @@ from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
 from geodistill.errors import DataError
+from geodistill.files import files_below
 from geodistill.label.annotated_masks import mask_of
 from geodistill.label.formats.geo_features import SUFFIXES, Feature, Features, read_features
 from geodistill.label.formats.raw_boxes import (
@@ -26,7 +27,6 @@ from geodistill.label.formats.raw_boxes import (
     RawBox,
     ReadOptions,
     ReadResult,
-    files_of,
 )
 from geodistill.label.records import Kind, kind_of_corners
 from geodistill.raster import Grid
@@ -53,7 +53,7 @@ def read(place: Path, pictures: Pictures, options: ReadOptions) -> ReadResult:
     """
     if not place.exists():
         raise DataError(f"no boxes at {place}", "a GeoJSON or GeoPackage file, or a folder of them")
-    files = sorted(files_of(place, SUFFIXES))
+    files = files_below(place, SUFFIXES)
     if not files:
         raise DataError(f"no annotation in {place}", f"files {', '.join(SUFFIXES)}")
     placed = _placed(pictures)

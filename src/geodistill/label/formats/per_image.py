@@ -7,13 +7,13 @@ from pathlib import Path
 
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError
+from geodistill.files import files_below
 from geodistill.label.formats.raw_boxes import (
     ImageAnnotations,
     Picture,
     Pictures,
     RawBox,
     ReadResult,
-    files_of,
 )
 from geodistill.reading import read_text
 
@@ -45,7 +45,7 @@ def read_files(
     """
     if not place.exists():
         raise DataError(f"no boxes at {place}", f"a folder of {suffix} files")
-    files = sorted(file for file in files_of(place, (suffix,)) if not skip(file))
+    files = [file for file in files_below(place, (suffix,)) if not skip(file)]
     if not files:
         raise DataError(f"no annotation in {place}", f"{suffix} files")
     result = ReadResult()

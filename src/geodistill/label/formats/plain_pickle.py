@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geodistill.errors import DataError
+from geodistill.errors import DataError, first_line
 from geodistill.label.formats.pickled_arrays import KNOWN, PickledName, Unfinished, call
 from geodistill.reading import read_bytes
 
@@ -39,10 +39,8 @@ def parse_plain_pickle(data: bytes, source: Path | str) -> Any:
             machine.step(opcode.name, argument)
         return machine.result()
     except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error, MemoryError) as error:
-        what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DataError(
-            f"{source} is no pickle of plain values ({what})", "lists, numbers, texts and arrays"
-        ) from error
+        what = f"{source} is no pickle of plain values ({first_line(error)})"
+        raise DataError(what, "lists, numbers, texts and arrays") from error
 
 
 class _Machine:

@@ -16,6 +16,7 @@ from geodistill.errors import DataError
 from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.formats.plain_pickle import read_plain_pickle
 from geodistill.label.masks import Runs
+from geodistill.reading import well_formed
 
 INSTANCE_FOLDER = "ins"
 MOST_SIDE = 1 << 16
@@ -67,14 +68,12 @@ def read_objects(file: Path) -> Iterator[PublishedObject]:
         raise DataError(f"{file} holds no list", "a list of objects with mask, category and label")
     for number, entry in enumerate(entries, 1):
         source = f"{file}:object {number}"
-        try:
+        with well_formed(source, "mask, category and label"):
             mask, category, value = entry["mask"], entry["category"], int(entry["label"])
             height, width = (int(side) for side in mask["size"])
             if not isinstance(category, str) or not 0 <= value < 255 or not 0 < max(height, width) < MOST_SIDE:
                 raise ValueError(f"{str(category)[:40]!r}, value {value}, {width} x {height}")
             runs = Runs.from_coco(checked_runs(mask, width, height, source))
-        except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
-            raise DataError(f"{source} ({error!r})", "mask, category and label") from error
         yield PublishedObject(category, value, runs)
 
 

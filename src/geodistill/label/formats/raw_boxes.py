@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, GeodistillWarning
+from geodistill.files import files_below
 from geodistill.label.records import Bounds, Kind, Reason
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster
 
@@ -72,7 +73,7 @@ class Pictures:
         self.place = Path(os.path.abspath(place))  # noqa: PTH100 - linked folders keep the name they were given by
         if not self.place.exists():
             raise DataError(f"no images at {place}", "a folder of images or an image file")
-        paths = sorted(files_of(self.place, IMAGE_SUFFIXES))
+        paths = files_below(self.place, IMAGE_SUFFIXES)
         if not paths:
             raise DataError(f"no image in {place}", f"files {', '.join(IMAGE_SUFFIXES)}")
         root = self.place if self.place.is_dir() else self.place.parent
@@ -120,14 +121,6 @@ class Pictures:
             both = " and ".join(str(picture.path) for picture in ranked[:2])
             raise DataError(f"{source}: {name!r} could be {both}", "one image of that name", "label them separately")
         return ranked[0]
-
-
-def files_of(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the files of these lower-case suffixes in a folder and below it, no hidden ones; or the file itself."""
-    if place.is_file():
-        return [place]
-    files = [f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file()]
-    return [f for f in files if not any(part.startswith(".") for part in f.relative_to(place).parts)]
 
 
 def _equal(first: Iterable[str], second: Iterable[str]) -> int:

@@ -12,7 +12,7 @@ import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from geodistill.errors import ArtifactError
+from geodistill.errors import ArtifactError, first_line
 from geodistill.label.segmenters.resample import TileFrame
 from geodistill.nn.device import resolve_device
 
@@ -131,7 +131,7 @@ def _processor(family: SamFamily, source: str, local: bool, model: Any) -> Any:
 
 
 def _unreadable(weights: str, local: bool, error: BaseException) -> ArtifactError:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    first = first_line(error)
     if local:
         return ArtifactError(
             f"{weights} cannot be read as a network ({first})", "config.json and safetensors as save_pretrained writes"

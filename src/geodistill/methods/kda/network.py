@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.lazy import load
 from geodistill.nn.decoders import MultiLevelNeck, checked_scale, rescale, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
@@ -138,13 +138,9 @@ class DcfDecoder(nn.Module):
         attention: Attention = "per_scale",
     ) -> None:
         super().__init__()
-        for kind, value, known in (
-            ("project", project, get_args(Project)),
-            ("upsample", upsample, get_args(Upsample)),
-            ("attention", attention, get_args(Attention)),
-        ):
-            if value not in known:
-                raise UnknownNameError(f"network.{kind}", value, known)
+        check_name("network.project", project, get_args(Project))
+        check_name("network.upsample", upsample, get_args(Upsample))
+        check_name("network.attention", attention, get_args(Attention))
         if width % 4 or any(coarse % fine for fine, coarse in pairwise(strides)):
             raise RecipeError(
                 f"DCF of {width} channels on maps at strides {list(strides)}",
@@ -276,8 +272,7 @@ class KdaNetwork(nn.Module):
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
-        if decoder not in get_args(Decoder):
-            raise UnknownNameError("network.decoder", decoder, get_args(Decoder))
+        check_name("network.decoder", decoder, get_args(Decoder))
         self.scale = checked_scale(scale)
         norms = wants_output_norms(encoder)
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.lazy import load
 from geodistill.methods.kda.network import KdaNetwork, KdaNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
@@ -96,8 +96,7 @@ class DistilPhase:
             RecipeError: Nothing would be learnt, or a number is out of its range.
         """
         for name in self.weights:
-            if name not in DISTIL_WEIGHTS:
-                raise UnknownNameError("loss term of losses.phase", name, DISTIL_WEIGHTS)
+            check_name("loss term of losses.phase", name, DISTIL_WEIGHTS)
         factors = DISTIL_WEIGHTS | dict(self.weights)
         if not any(factors.values()) or any(factor < 0 for factor in factors.values()):
             raise RecipeError(f"losses.phase.weights {factors}", "factors of at least 0, one of them above")

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.nn.alignment import FAM, map_grids, pair_levels
 from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, ViTBlock, resize
 from geodistill.nn.encoders import Encoder, build_encoder, wants_output_norms
@@ -136,7 +136,11 @@ class KtdaNetwork(nn.Module):
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
-        _check_choices(decode_from=decode_from, align=align, order=order, aux_from=aux_from, decoder=decoder)
+        check_name("decode_from", decode_from, get_args(DecodeFrom))
+        check_name("align", align, get_args(Align))
+        check_name("order", order, get_args(Order))
+        check_name("aux_from", aux_from, get_args(AuxFrom))
+        check_name("decoder", decoder, get_args(Decoder))
         norms = wants_output_norms(encoder)
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
         self.pairs = pair_levels(self.encoder.strides, teacher_strides)
@@ -236,15 +240,3 @@ def _check_alike(
             f"the teacher's {list(targets)} at {list(target_strides)}",
             "set network.align: conv",
         )
-
-
-def _check_choices(*, decode_from: str, align: str, order: str, aux_from: str, decoder: str) -> None:
-    for name, value, known in (
-        ("decode_from", decode_from, get_args(DecodeFrom)),
-        ("align", align, get_args(Align)),
-        ("order", order, get_args(Order)),
-        ("aux_from", aux_from, get_args(AuxFrom)),
-        ("decoder", decoder, get_args(Decoder)),
-    ):
-        if value not in known:
-            raise UnknownNameError(name, value, known)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 
 Neighbourhood = Literal["raster", "grid"]
 Temperature = Literal["multiply", "divide"]
@@ -66,15 +66,11 @@ class MacaConfig:
             UnknownNameError: A choice has no such value.
             RecipeError: The heads do not divide the width.
         """
-        for name, value, known in (
-            ("neighbourhood", self.neighbourhood, get_args(Neighbourhood)),
-            ("temperature", self.temperature, get_args(Temperature)),
-            ("norm_axis", self.norm_axis, get_args(NormAxis)),
-            ("second_map", self.second_map, get_args(SecondMap)),
-            ("position_weight", self.position_weight, get_args(PositionWeight)),
-        ):
-            if value not in known:
-                raise UnknownNameError(name, value, known)
+        check_name("neighbourhood", self.neighbourhood, get_args(Neighbourhood))
+        check_name("temperature", self.temperature, get_args(Temperature))
+        check_name("norm_axis", self.norm_axis, get_args(NormAxis))
+        check_name("second_map", self.second_map, get_args(SecondMap))
+        check_name("position_weight", self.position_weight, get_args(PositionWeight))
         if self.heads < 1 or width % self.heads:
             raise RecipeError(
                 f"MACA with {self.heads} heads on {width} channels", "heads that divide the width", "set maca.heads"

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.methods.maflnet.lhfem import LHFEM, LhfemConfig, Place
 from geodistill.methods.maflnet.maca import MACA, MacaConfig
 from geodistill.nn.adapters import adapters_of
@@ -133,13 +133,9 @@ class MaflNetwork(nn.Module):
     ) -> None:
         super().__init__()
         maca_config, lhfem_config = MacaConfig(**(maca or {})), LhfemConfig(**(lhfem or {}))
-        for name, value, known in (
-            ("trained", trained, get_args(Trained)),
-            ("aux_head", aux_head, get_args(AuxHead)),
-            ("lhfem.place", lhfem_config.place, get_args(Place)),
-        ):
-            if value not in known:
-                raise UnknownNameError(name, value, known)
+        check_name("trained", trained, get_args(Trained))
+        check_name("aux_head", aux_head, get_args(AuxHead))
+        check_name("lhfem.place", lhfem_config.place, get_args(Place))
         norms = wants_output_norms(encoder) and trained == "all"
         self.encoder = build_encoder(encoder, channels, encoder_weights, output_norms=norms)
         self.trained = trained

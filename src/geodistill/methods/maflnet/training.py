@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import RecipeError, UnknownNameError
+from geodistill.errors import RecipeError, check_name
 from geodistill.methods.maflnet.network import MaflNetwork, MaflNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import BuildContext, MethodPlug, Recipe
@@ -81,12 +81,8 @@ class MaflObjective(Objective):
 
     def __init__(self, config: MaflLossConfig) -> None:
         super().__init__(all_weights(WEIGHTS, config.weights))
-        for name, value, known in (
-            ("dice", config.dice, get_args(Dice)),
-            ("ce_mean", config.ce_mean, get_args(CeMean)),
-        ):
-            if value not in known:
-                raise UnknownNameError(name, value, known)
+        check_name("dice", config.dice, get_args(Dice))
+        check_name("ce_mean", config.ce_mean, get_args(CeMean))
         if not 0 <= config.smoothing < 1:
             raise RecipeError(f"losses.smoothing {config.smoothing}", "a number from 0 to below 1")
         if self.weights["aux"] == 0:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geodistill.data.sampling import Batch
-from geodistill.errors import GeodistillWarning, UnknownNameError
+from geodistill.errors import GeodistillWarning, check_name
 from geodistill.methods.metasegnet.matching import MatchingQueue, contrast, own_pair, same_prompt
 from geodistill.methods.metasegnet.network import ANY, MetaSegNetwork
 from geodistill.methods.metasegnet.text_table import TextConfig, TextTable
@@ -118,9 +118,9 @@ class MetaSegNetObjective(Objective):
 
     def __init__(self, config: MetaSegNetLossConfig) -> None:
         super().__init__(all_weights(WEIGHTS, config.weights))
-        for name, kinds in (("dice", Dice), ("contrast", Contrast), ("positives", Positives)):
-            if getattr(config, name) not in get_args(kinds):
-                raise UnknownNameError(name, getattr(config, name), get_args(kinds))
+        check_name("dice", config.dice, get_args(Dice))
+        check_name("contrast", config.contrast, get_args(Contrast))
+        check_name("positives", config.positives, get_args(Positives))
         self._config, self._queue = config, MatchingQueue(config.queue)
         self._seen: set[int] = set()
         self._steps = 0

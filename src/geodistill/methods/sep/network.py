@@ -13,7 +13,7 @@ from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
-from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
+from geodistill.errors import ArtifactError, RecipeError, check_name
 from geodistill.lazy import load
 from geodistill.nn.decoders import MultiLevelNeck, UPerFusion, resize
 from geodistill.nn.encoders import build_encoder, wants_output_norms
@@ -246,10 +246,8 @@ class SepNetwork(nn.Module):
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
-        if architecture not in DECODERS:
-            raise UnknownNameError("architecture", architecture, DECODERS)
-        if pyramid not in get_args(Pyramid):
-            raise UnknownNameError("pyramid", pyramid, get_args(Pyramid))
+        check_name("architecture", architecture, DECODERS)
+        check_name("pyramid", pyramid, get_args(Pyramid))
         self.sets = dict(sets or {})
         if self.sets and sum(self.sets.values()) != classes:
             raise ArtifactError(f"sets of {self.sets} classes for a network of {classes}", "classes that add up")

@@ -15,7 +15,7 @@ from segmentation_models_pytorch.decoders.pspnet.decoder import PSPDecoder
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 from torch import Tensor, nn
 
-from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+from geodistill.errors import GeodistillError, RecipeError, check_name
 from geodistill.lazy import load
 from geodistill.nn.decoders import FCNHead, MultiLevelNeck, UNetDecoder, UPerHead, checked_scale, rescale, resize
 from geodistill.nn.encoders import Encoder, build_encoder, format_name, parse_name, wants_output_norms
@@ -102,8 +102,7 @@ class SupervisedNetwork(nn.Module):
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
-        if architecture not in get_args(Architecture):
-            raise UnknownNameError("architecture", architecture, get_args(Architecture))
+        check_name("architecture", architecture, get_args(Architecture))
         self.scale, self.classes, self.distance = checked_scale(scale), classes, distance
         norms = wants_output_norms(encoder) and not frozen_encoder
         self.encoder = build_encoder(_dilated(encoder, architecture), channels, encoder_weights, output_norms=norms)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geodistill.data.catalog.declarations import CATALOG
-from geodistill.errors import GeodistillError, RecipeError, UnknownNameError
+from geodistill.errors import GeodistillError, RecipeError, UnknownNameError, check_name
 from geodistill.evaluation.results import check_place
 from geodistill.folders import claim_files, hold_folder
 from geodistill.papers.padding import Padding
@@ -263,16 +263,14 @@ def _source(table: Table, options: ReproduceOptions, out: Path) -> Source:
 
 def _check_rows(table: Table, rows: Sequence[str], reasons: Mapping[str, str]) -> None:
     for label in rows:
-        if label not in table.rows:
-            raise UnknownNameError(f"row of {table.name}", label, table.rows)
+        check_name(f"row of {table.name}", label, table.rows)
         if reasons[label]:
             raise RecipeError(f"row {label} of {table.name} cannot be run ({reasons[label]})", "another row")
 
 
 def _check_keys(keys: Iterable[str], known: set[str]) -> None:
     for key in keys:
-        if key not in known:
-            raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
+        check_name("recipe key", key, known, "see 'geodistill fit --print_config'")
 
 
 def _words(table: Table, source: Source, layout: str | None = None) -> str:

@@ -75,8 +75,8 @@ def test_yolo(tile: int | None, tmp_path: Path) -> None:
     source, out = nested(tmp_path / "set"), tmp_path / "yolo"
     account = build(settings_of(source, background="ground", tile=tile), tmp_path / "out")
     told = export_labels(tmp_path / "out", "yolo-seg", out)
-    assert told["objects"] == account["instances"]
-    assert told["images"] == {split: account["manifest"]["splits"][split] for split in ("test", "train", "val")}
+    assert told.objects == account["instances"]
+    assert told.images == {split: account["manifest"]["splits"][split] for split in ("test", "train", "val")}
     about = yaml.safe_load((out / "data.yaml").read_text())
     assert about["names"] == {0: "ship", 1: "dock"}, "the background is no class of YOLO's"
     assert foreign_files(out) == []
@@ -100,7 +100,7 @@ def test_yolo(tile: int | None, tmp_path: Path) -> None:
             assert (found == coco.annToMask(annotation)).all()
             count += 1
     assert count == account["instances"]
-    for split in told["images"]:
+    for split in told.images:
         found_boxes = read_boxes("yolo", out / "labels" / split, out / "images" / split, categories=None)
         assert sum(len(image.boxes) for image in found_boxes.images) > 0
 
@@ -112,7 +112,7 @@ def test_samrs(tmp_path: Path) -> None:
     account = build(settings_of(source), tmp_path / "out")
     told = export_labels(tmp_path / "out", "samrs", out)
     names = {name: (out / name).read_text().split() for name in ("train.txt", "valid.txt", "test.txt")}
-    assert [len(names[name]) for name in names] == [told["images"][split] for split in ("train", "val", "test")]
+    assert [len(names[name]) for name in names] == [told.images[split] for split in ("train", "val", "test")]
     everything = sorted(name for listed in names.values() for name in listed)
     assert everything == ["a_1", "b_1", *(f"scene_{i}" for i in range(2, 7))]
     for name in everything:
@@ -121,7 +121,7 @@ def test_samrs(tmp_path: Path) -> None:
         assert image.size == gray.size == colour.size
         original = tmp_path / "out/gray" / f"{name.replace('_1', '/1') if name[1] == '_' else name}.png"
         assert (np.asarray(gray) == np.asarray(Image.open(original))).all()
-    assert account["instances"] == told["objects"]
+    assert account["instances"] == told.objects
 
 
 def test_a_georeferenced_set_becomes_pictures_for_samrs(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.terminal import print_json, print_result
@@ -74,16 +75,14 @@ def export(argv: Sequence[str]) -> None:
     args = parse(export_parser(), argv)
     from geodistill.label.export import export_labels
 
-    summary = export_labels(args.labels, args.to, args.out, pickles=args.pickles, progress=True)
+    written = export_labels(args.labels, args.to, args.out, pickles=args.pickles, progress=True)
     if args.json:
-        print_json(summary)
+        print_json(asdict(written))
         return
-    splits = ", ".join(f"{split} {count}" for split, count in summary["images"].items())
-    left_out = ""
-    if summary["left_out"]:
-        left_out = f"; {summary['left_out']} images with another number of bands are left out"
-    images = sum(summary["images"].values())
-    print(f"{args.out}: {images} images copied ({splits}), {summary['objects']} objects{left_out}")
+    splits = ", ".join(f"{split} {count}" for split, count in written.images.items())
+    left_out = f"; {written.left_out} images with another number of bands are left out" if written.left_out else ""
+    images = sum(written.images.values())
+    print(f"{args.out}: {images} images copied ({splits}), {written.objects} objects{left_out}")
 
 
 def preview_parser() -> VerbParser:

@@ -177,15 +177,21 @@ SAMRS_LISTS = {"train": "train.txt", "val": "valid.txt", "test": "test.txt"}
 """List of names of each split, as SAMRS's code calls them."""
 
 
+@dataclass(frozen=True)
+class ExportedLabels:
+    """What was written: images by split, objects, and the number of images that the manifest has not."""
+
+    images: dict[str, int]
+    objects: int
+    left_out: int
+
+
 def export_labels(
     labels: Path | str, to: str, out: Path | str, *, pickles: bool = False, progress: bool = False
-) -> dict[str, Any]:
+) -> ExportedLabels:
     """Write a finished folder of ``label build`` in one of `FORMS`; the new folder appears whole or not at all.
 
     With ``pickles`` the form ``samrs`` gets the authors' ``ins/NAME.pkl`` too.
-
-    Returns:
-        ``images`` by split, ``objects``, and ``left_out``, the images that the manifest has not.
 
     Raises:
         UnknownNameError: No form has that name.
@@ -205,7 +211,7 @@ def export_labels(
             names = {number: image.name for number, image in label_set.images.items()}
             write_pickles(part, label_set.annotations(), names, label_set.legend.names)
     splits = Counter(image.split for image in label_set.images.values())
-    return {"images": dict(sorted(splits.items())), "objects": objects, "left_out": label_set.left_out}
+    return ExportedLabels(dict(sorted(splits.items())), objects, label_set.left_out)
 
 
 def write_yolo(label_set: LabelSet, folder: Path, progress: bool = False) -> int:

@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from geodistill.data.manifest import Manifest
-from geodistill.synthetic.controls import (
+from control_worlds import (
     FINE,
     LEGEND,
     LEGENDS,
@@ -28,6 +27,7 @@ from geodistill.synthetic.controls import (
     sized,
     write_world,
 )
+from geodistill.data.manifest import Manifest
 
 DRAWN = {draw.__name__: draw for draw in (*WORLDS.values(), *TEACHER_WORLDS.values())}
 

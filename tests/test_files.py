@@ -285,3 +285,10 @@ def test_a_marker_or_holder_of_any_kind_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / HOLDER).write_text("[" * 100_000)
     with FileLock(tmp_path / LOCK), pytest.raises(BusyError, match="another command"), hold_folder(tmp_path, "fit"):
         pass
+
+
+def test_no_json_of_ours_commands_a_terminal() -> None:
+    value = {"\x1b[31m\x9b1m\x7f": "Zürich \u202egpj \u2028\u200f"}
+    text = json_text(value, indent=2)
+    assert text == '{\n  "\\u001b[31m\\u009b1m\\u007f": "Zürich \\u202egpj \\u2028\\u200f"\n}'
+    assert json.loads(text) == value

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Collection, Iterable, Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 255
 """Bytes that a file's name may have."""
+
+_COMMANDING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
 _COMPANIONS = ("", "-journal", "-wal", "-shm")
 """Ends of the names of a file and of those that SQLite writes beside one, such as a GeoPackage."""
@@ -99,9 +102,10 @@ def write_json(path: Path | str, value: Any) -> None:
 def json_text(value: Any, indent: int | None = None) -> str:
     """Return JSON that UTF-8 holds, readable where it can be.
 
-    Names of files that are not UTF-8 hold lone surrogates, which only escapes can tell.
+    Names of files that are not UTF-8 hold lone surrogates, which only escapes can tell. What would command a terminal
+    or turn the direction of writing (`geodistill.errors.printable`) is escaped too.
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    text = _COMMANDING.sub(lambda c: f"\\u{ord(c[0]):04x}", json.dumps(value, indent=indent, ensure_ascii=False))
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

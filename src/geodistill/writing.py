@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any
 
 from geodistill.errors import one_line, printable
@@ -46,6 +47,11 @@ def plain_cell(value: Any) -> Any:
     if (value.startswith(_FORMULA) or value.strip().startswith(_FORMULA)) and not _is_number(value):
         value = f"'{value}"
     return printable(value)
+
+
+def markup_text(text: str) -> str:
+    """Return text as HTML shows it, in attributes too: no markup, and control characters as escapes."""
+    return escape(printable(text))
 
 
 def plot_label(text: str) -> str:

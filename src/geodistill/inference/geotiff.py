@@ -23,7 +23,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
 
-from geodistill.errors import output_errors
+from geodistill.errors import output_errors, printable
 from geodistill.inference.checkpoint import Layer
 from geodistill.inference.majority import majority
 from geodistill.inference.sliding import STEPS
@@ -212,7 +212,7 @@ def _place(file: DatasetWriter, grid: Grid) -> None:
 
 def _describe(file: DatasetWriter, layer: Layer, info: MapInfo) -> None:
     legend = info.legend
-    names = [name.encode("utf-8", "backslashreplace").decode() for name in legend.names]
+    names = list(map(printable, legend.names))
     # The map holds class indices, whatever values the masks had.
     by_index = Legend(legend.names, legend.colours)
     file.update_tags(

@@ -7,7 +7,6 @@ the kinds of pictures of the figures 2 and 4 of the SAMRS paper; or the basic pr
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from geodistill.label.pixels import write_picture
 from geodistill.legend_entries import Colour
 from geodistill.reading import read_object
 from geodistill.spec import hexadecimal
+from geodistill.writing import markup_text
 
 CONTACT, PAGE = "contact.png", "index.html"
 
@@ -85,23 +85,23 @@ text-align:left}}.doubtful{{font-weight:bold}}.patch{{display:inline-block;width
 
 def _page(views: Sequence[ViewedImage], pictures: Sequence[Picture], label_set: LabelSet, prompt: str | None) -> str:
     """Write the page; every name from outside is escaped, and the page may load nothing and run nothing."""
-    title = html.escape(f"Labels of {label_set.folder.resolve().name}")
+    title = markup_text(f"Labels of {label_set.folder.resolve().name}")
     drawn = (
         f"Prompt {prompt}. From left: boxes and prompts (thick where doubtful), masks in a colour for each object, "
         "classes as painted."
         if prompt is not None
         else f"Boxes (thick where doubtful) and basic prompts: {', '.join(BASIC[:3])}, below {', '.join(BASIC[3:])}."
     )
-    about = html.escape(
+    about = markup_text(
         f"{drawn} Bold: score below {LOW_SCORE:g}, or changed by a rule. First the images with the most doubtful "
         "objects, then images at random."
     )
     parts = [_HEAD.format(title=title, about=about)]
     for name, colour in zip(label_set.legend.names, label_set.legend.colours, strict=True):
-        parts.append(f"{_patch(colour)} {html.escape(name)}&emsp;")
+        parts.append(f"{_patch(colour)} {markup_text(name)}&emsp;")
     for view, picture in zip(views, pictures, strict=True):
         data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-        parts.append(f"<h2>{html.escape(view.image.name)} ({html.escape(view.image.split)})</h2>")
+        parts.append(f"<h2>{markup_text(view.image.name)} ({markup_text(view.image.split)})</h2>")
         parts.append(f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data).decode("ascii")}">')
         parts.append(
             "<table><tr><th></th><th>object</th><th>class</th><th>score</th><th>pixels</th><th>changed</th></tr>"
@@ -114,7 +114,7 @@ def _page(views: Sequence[ViewedImage], pictures: Sequence[Picture], label_set: 
 def _table_row(one: Shown, label_set: LabelSet) -> str:
     cells = (one.number, label_set.legend.names[one.value], f"{one.score:.3f}", one.runs.area, ", ".join(one.changed))
     style = ' class="doubtful"' if one.is_doubtful else ""
-    written = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
+    written = "".join(f"<td>{markup_text(str(cell))}</td>" for cell in cells)
     return f"<tr{style}><td>{_patch(instance_colour(one.number))}</td>{written}</tr>"
 
 

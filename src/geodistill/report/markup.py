@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from geodistill.errors import printable
+from geodistill.writing import markup_text
 
 
 class Html(str):
@@ -41,7 +40,7 @@ def join(*content: Content) -> Html:
 
 def escaped(text: str) -> Html:
     """Return text as markup: control characters and those that turn the direction of writing become escapes too."""
-    return Html(html.escape(printable(text)))
+    return Html(markup_text(text))
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -54,7 +53,7 @@ def json_block(name: str, value: Any) -> Html:
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII: lone surrogates are escaped too
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return Html(f'<script type="application/json" id="{html.escape(name)}">{text}</script>')
+    return Html(f'<script type="application/json" id="{markup_text(name)}">{text}</script>')
 
 
 def _attribute(name: str, value: str | float | bool | None) -> str:

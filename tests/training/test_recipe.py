@@ -79,6 +79,21 @@ def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reas
         load_recipe(None, ["--method", "ktda", *flags])
 
 
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--trainer.max_steps=five", "recipe student: trainer.max_steps five; expected a whole number"),
+        ("--trainer.ema=high", "recipe student: trainer.ema high; expected a number or null"),
+        ("--data.flips=perhaps", "recipe student: data.flips perhaps; expected true or false"),
+        ("--trainer.precision=8", "trainer.precision 8; expected auto, 32-true, bf16-mixed, 16-mixed"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_what_its_key_takes(flag: str, text: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        load_recipe("student", [flag])
+    assert text in str(raised.value)
+
+
 @pytest.mark.parametrize("flags", [[], ["--losses.phase.steps", "0"]])
 def test_a_written_recipe_with_idle_keys_is_read_again(tmp_path: Path, flags: list[str]) -> None:
     recipe = load_recipe("ktda-folder", flags)  # without a phase the recipe's own losses.phase.lr does nothing

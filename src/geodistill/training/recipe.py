@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import ArgumentError, ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -23,6 +24,18 @@ if TYPE_CHECKING:  # both bring what takes seconds to import
 
 LISTS = ("--data.manifests", "--data.names")
 """Flags whose values may simply follow, also where there is one only."""
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a mapping",
+    "NoneType": "null",
+}
+"""What a type is called to a user."""
 
 
 def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:
@@ -89,11 +102,22 @@ def load_recipe(
         parsed: Namespace = parser.parse_args(others, namespace=base)
         of_file, recipe = (kind(**parser.instantiate(values).as_dict()) for values in (written, parsed))
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
-        raise RecipeError(f"recipe {name or method}: {' '.join(str(error).split())}", "a value of that type") from error
+        raise _value_error(str(name or method), error) from error
     if not is_dataclass(config) and not _is_whole(data, known):  # a whole one was looked at when it was written
         _refuse_idle(of_file, written, before)
     _refuse_idle(recipe, parsed, written)  # a flag may switch off what the file has settings for
     return recipe
+
+
+def _value_error(name: str, error: Exception) -> RecipeError:
+    """Return what is wrong with a recipe's value, in plain words where jsonargparse's message has its usual form."""
+    text = " ".join(str(error).split())
+    found = re.match(r'Parser key "(?P<key>[^"]+)": (?P<why>.*?)(?:Given value type: .*?)?(?:Got|Given) value: ', text)
+    kinds = re.findall(r"<class '(\w+)'>|Literal\[(.*?)\]", found["why"]) if found else []
+    if found is None or not kinds:
+        return RecipeError(f"recipe {name}: {text}", "a value of that type")
+    words = dict.fromkeys(_TYPES.get(kind, kind) or choices.replace("'", "") for kind, choices in kinds)
+    return RecipeError(f"recipe {name}: {found['key']} {text[found.end() :]}", " or ".join(words))
 
 
 @cache

@@ -70,7 +70,8 @@ def _add_input(parser: VerbParser) -> None:
     add.switch("--ignore-unknown", "take labels in no legend entry as ignored")
     add("--group-file", "lines image,group instead of a pattern")
     units = get_args(BlockUnit)
-    add("--block-size", "side of blocks or windows, see --block-unit", type=float, otherwise="none, needed with block")
+    needed = "none, needed with block and window"
+    add("--block-size", "side of blocks or windows, see --block-unit", type=float, otherwise=needed)
     add("--block-unit", "unit of --block-size", default=SplitPlan.block_unit, choices=units)
     add("--lists", "folder of train.txt, val.txt and test.txt", otherwise="none, needed with --split lists")
     add("--val-from-train", "share of train that becomes val where none is named", type=float, default=0.0)

@@ -83,7 +83,9 @@ class SplitPlan:
         if self.kind == "group" and not (self.group_regex or self.group_file):
             raise DataError("a split by group without groups", "a group pattern or a group file")
         if self.kind in ("block", "window") and not (self.block_size and self.block_size > 0):
-            raise DataError(f"a split by {self.kind} with block size {self.block_size}", "a block size above 0")
+            size = "no block size" if self.block_size is None else f"block size {self.block_size:g}"
+            mend = "--block-size is in metres without --block-unit pixels"
+            raise DataError(f"a split by {self.kind} with {size}", "a block size above 0", mend)
         if self.kind == "block" and self.block_unit != "metres":
             raise DataError("a split by block in pixels", "metres, since blocks lie on the ground")
         if self.kind == "lists" and self.lists is None:
@@ -147,8 +149,13 @@ def _by_fractions(groups: Sequence[str], plan: SplitPlan) -> dict[str, str]:
     names = sorted(counts)
     wished = [name for name, fraction in zip(NAMES, plan.fractions, strict=True) if fraction > 0]
     if len(names) < len(wished):
-        what = "groups" if plan.kind != "file" else "images"
-        raise DataError(f"{len(names)} {what} for the splits {', '.join(wished)}", f"at least {len(wished)} {what}")
+        what, mend = "group", "--fractions 0.8 0.2 0 asks for two"
+        if plan.kind == "file":
+            what, mend = "image", "a large image is divided by --split window --block-size 512 --block-unit pixels"
+        elif plan.kind in ("block", "window"):
+            what, mend = plan.kind, f"the --block-size of {plan.block_size:g} {plan.block_unit} is too large"
+        found = f"{len(names)} {what}{'s' * (len(names) != 1)}"
+        raise DataError(f"{found} for the splits {', '.join(wished)}", f"at least {len(wished)}", mend)
     order = [names[i] for i in np.random.default_rng(plan.seed).permutation(len(names))]
     # Large groups first: the small ones then even out the shares.
     order.sort(key=lambda name: -counts[name])

@@ -6,13 +6,11 @@ import json
 import shutil
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.data.manifest import Manifest
 from geodistill.data.scan import scan
 from geodistill.data.splits import SplitPlan
 from geodistill.description import DESCRIPTION, WEIGHTS
@@ -46,23 +44,26 @@ OURS = (
 NATIVE = PredictOptions(gsd="native")
 
 SIDE = 512
-SCENE_SIDE = 2048
+SCENE_SIDE = 1536
 
 COMMON = {
-    "data.crop": 128,
+    "data.crop": 96,
     "data.batch_size": 8,
     "data.workers": 0,
     "data.scale": [0.75, 1.5],
     "network.encoder": ENCODER,
     "network.decoder_channels": 64,
+    "losses.class_weights": "auto",
+    "losses.weights.dice": 0.5,
     "optimizer.lr": 6e-3,
     "schedule.kind": "cosine",
     "schedule.warmup_steps": 20,
+    "trainer.ema": 0.99,
 }
 """What teacher and students share."""
 
 TAUGHT = {
-    "data.unlabelled_share": 0.5,
+    "data.unlabelled_share": 0.75,
     "losses.weights.pseudo": 1.0,
     "losses.pseudo_confidence": 0.0,
 }
@@ -71,7 +72,7 @@ TAUGHT = {
 LEARNED = """\
 teacher: 32 labelled towns, 16 of the north and 16 of the south; {teacher} steps
 student labels alone: 4 labelled towns of the north; {student} steps
-student: the same 4 towns, and what the teacher says of 16 southern images; no southern label; {student} steps"""
+student: the same 4 towns, and what the teacher says of 32 new towns without labels, 16 of each; {student} steps"""
 """What each network learned from."""
 
 
@@ -87,10 +88,10 @@ def demo(
 ) -> str:
     """Run the whole way and leave its results in a directory.
 
-    The teacher learns from labelled towns of two regions. The student has northern labels alone; of the south, where
-    roofs, soil and the ground sampling distance are others, it sees images without labels, and learns what the
-    teacher says of them. Beside it, the same student trains on the same labels for as many steps without the teacher.
-    All are scored on new towns of both regions; the map is of a southern one.
+    The teacher learns from labelled towns of two regions; in the south roofs, soil and the ground sampling distance are
+    others than in the north. The student has few labels, northern ones alone, and learns what the teacher says of
+    images without labels of both regions. Beside it, the same student trains on the same labels for as many steps
+    without the teacher. All are scored on new towns of both regions; the map is of a southern one.
 
     Leaves ``teacher/``, ``student/`` and ``student_labels_alone/`` (Segmenters), ``metrics.json``, ``scene.tif``,
     ``prediction.tif``, ``demo.png``, and what they were made from in ``work/``.
@@ -171,21 +172,16 @@ def draw_data(work: Path, seed: int, size: int) -> dict[str, Path]:
     first = 1000 * seed
     for region in REGIONS.values():
         write_dataset(work / "both", region, 16, size, first + 100)
+        write_dataset(work / "unlabelled", region, 16, size, first + 300)
         write_dataset(work / region.name, region, 4, size, first + 900)
     write_dataset(work / "labelled", REGIONS["north"], 4, size, first + 500)
-    manifests = {name: work / f"{name}.parquet" for name in ("both", "labelled", "unlabelled", *REGIONS)}
-    for name in ("both", "labelled", *REGIONS):
+    manifests = {name: work / f"{name}.parquet" for name in ("both", "labelled", *REGIONS)}
+    for name, manifest in manifests.items():
         fractions = (0.0, 0.0, 1.0) if name in REGIONS else (1.0, 0.0, 0.0)
-        scan(
-            work / name,
-            out=manifests[name],
-            legend=work / name / "legend.yaml",
-            split=SplitPlan(fractions=fractions, seed=seed),
-        )
-    both = Manifest.load(manifests["both"])
-    southern = [row for row in both.entries if row.image.stem.startswith("south")]
-    unlabelled = tuple(replace(row, mask=None, split="unlabelled") for row in southern)
-    replace(both, entries=unlabelled).save(manifests["unlabelled"])
+        split = SplitPlan(fractions=fractions, seed=seed)
+        scan(work / name, out=manifest, legend=work / name / "legend.yaml", split=split)
+    manifests["unlabelled"] = work / "unlabelled.parquet"
+    scan(work / "unlabelled" / "images", out=manifests["unlabelled"], legend=LEGEND, unlabelled=True)
     return manifests
 
 
@@ -195,10 +191,10 @@ def train(out: Path, manifests: dict[str, Path], seed: int, steps: int, encoder:
     print("training the teacher on labelled towns of two regions ...", flush=True)
     teacher = COMMON | encoder | {"data.manifest": manifests["both"], "trainer.max_steps": 5 * steps // 4}
     _fit("supervised-folder", teacher, runs["teacher"], seed)
-    print("training a student on northern labels alone ...", flush=True)
-    student = COMMON | {"data.manifest": manifests["labelled"], "trainer.max_steps": steps, "trainer.ema": 0.99}
+    print("training a student on a few northern labels alone ...", flush=True)
+    student = COMMON | {"data.manifest": manifests["labelled"], "trainer.max_steps": steps}
     _fit("supervised-folder", student, runs["student_labels_alone"], seed)
-    print("training the same student on northern labels and the teacher's classes of southern images ...", flush=True)
+    print("training the same student on these labels and what the teacher says of other images ...", flush=True)
     taught = {"teacher.segmenter": runs["teacher"] / "segmenter", "data.unlabelled": manifests["unlabelled"]}
     _fit("self-training", student | TAUGHT | taught, runs["student"], seed)
     return runs

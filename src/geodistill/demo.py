@@ -72,7 +72,7 @@ TAUGHT = {
 LEARNED = """\
 teacher: 32 labelled towns, 16 of the north and 16 of the south; {teacher} steps
 student labels alone: 4 labelled towns of the north; {student} steps
-student: the same 4 towns, and what the teacher says of 32 new towns without labels, 16 of each; {student} steps"""
+student: the same 4 towns, and what the teacher sees in 32 unlabelled ones, 16 of each region; {student} steps"""
 """What each network learned from."""
 
 

@@ -154,8 +154,8 @@ def _by_fractions(groups: Sequence[str], plan: SplitPlan) -> dict[str, str]:
             what, mend = "image", "a large image is divided by --split window --block-size 512 --block-unit pixels"
         elif plan.kind in ("block", "window"):
             what, mend = plan.kind, f"the --block-size of {plan.block_size:g} {plan.block_unit} is too large"
-        found = f"{len(names)} {what}{'s' * (len(names) != 1)}"
-        raise DataError(f"{found} for the splits {', '.join(wished)}", f"at least {len(wished)}", mend)
+        received = f"{len(names)} {what}{'s' * (len(names) != 1)}"
+        raise DataError(f"{received} for the splits {', '.join(wished)}", f"at least {len(wished)}", mend)
     order = [names[i] for i in np.random.default_rng(plan.seed).permutation(len(names))]
     # Large groups first: the small ones then even out the shares.
     order.sort(key=lambda name: -counts[name])

@@ -112,12 +112,12 @@ def load_recipe(
 def _value_error(name: str, error: Exception) -> RecipeError:
     """Return what is wrong with a recipe's value, in plain words where jsonargparse's message has its usual form."""
     text = " ".join(str(error).split())
-    found = re.match(r'Parser key "(?P<key>[^"]+)": (?P<why>.*?)(?:Given value type: .*?)?(?:Got|Given) value: ', text)
-    kinds = re.findall(r"<class '(\w+)'>|Literal\[(.*?)\]", found["why"]) if found else []
-    if found is None or not kinds:
+    match = re.match(r'Parser key "(?P<key>[^"]+)": (?P<why>.*?)(?:Given value type: .*?)?(?:Got|Given) value: ', text)
+    kinds = re.findall(r"<class '(\w+)'>|Literal\[(.*?)\]", match["why"]) if match else []
+    if match is None or not kinds:
         return RecipeError(f"recipe {name}: {text}", "a value of that type")
     words = dict.fromkeys(_TYPES.get(kind, kind) or choices.replace("'", "") for kind, choices in kinds)
-    return RecipeError(f"recipe {name}: {found['key']} {text[found.end() :]}", " or ".join(words))
+    return RecipeError(f"recipe {name}: {match['key']} {text[match.end() :]}", " or ".join(words))
 
 
 @cache

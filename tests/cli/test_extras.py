@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from factories import make_dataset, make_raster
+from forked import run
 from geodistill.cli import main
 from geodistill.extras import EXTRAS, extra_of, missing_extra
 from geodistill.segmenter import Segmenter
@@ -31,17 +32,18 @@ def test_the_base_maps(tmp_path: Path) -> None:
     spec = Spec(Legend(("a", "b")), ("red", "green", "blue"), (0.0,) * 3, (255.0,) * 3)
     Segmenter("supervised", {"architecture": "unet", "encoder": "resnet18"}, spec, 32, {}).save(tmp_path / "model")
     scene = make_raster(tmp_path / "scene.tif")
-    done = run_base("predict", scene, "--model", tmp_path / "model", "--out", tmp_path / "map.tif", "--vector", "gpkg")
-    assert done.returncode == 0, done.stderr
+    command = ["predict", scene, "--model", tmp_path / "model", "--out", tmp_path / "map.tif", "--vector", "gpkg"]
+    done = run(command, tmp_path, absent=ABSENT)
+    assert done.status == 0, done.err
     assert (tmp_path / "map.tif").is_file()
 
 
 @pytest.mark.slow
 def test_training_without_its_extra_says_how_it_comes(tmp_path: Path) -> None:
-    done = run_base("fit", "ktda-folder", "--out", tmp_path / "run")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "pip install 'geodistill[train]'" in done.stderr
+    done = run(["fit", "ktda-folder", "--out", tmp_path / "run"], tmp_path, absent=ABSENT)
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+    assert "pip install 'geodistill[train]'" in done.err
 
 
 def test_a_missing_module_names_its_extra() -> None:

@@ -90,13 +90,16 @@ class Command:
         return Ended(status, out, err)
 
 
-def start(argv: Sequence[str | Path], place: Path, stdout: Path | None = None, **env: str) -> Command:
+def start(
+    argv: Sequence[str | Path], place: Path, stdout: Path | None = None, absent: Sequence[str] = (), **env: str
+) -> Command:
     """Start a command.
 
     Args:
         argv: What follows ``geodistill``.
         place: A folder for what it prints.
         stdout: A file to print to instead, such as ``/dev/full`` or `CLOSED`.
+        absent: Packages that count as not installed.
         **env: Changes of the environment.
     """
     number = len(list(place.glob("printed-*.err")))
@@ -104,15 +107,17 @@ def start(argv: Sequence[str | Path], place: Path, stdout: Path | None = None, *
     out.touch()
     err.touch()
     out = stdout or out
-    return Command(begin(_command, [str(word) for word in argv], out, err, env), out, err)
+    return Command(begin(_command, [str(word) for word in argv], out, err, absent, env), out, err)
 
 
-def run(argv: Sequence[str | Path], place: Path, stdout: Path | None = None, **env: str) -> Ended:
-    """Run a command to its end."""
-    return start(argv, place, stdout, **env).wait()
+def run(
+    argv: Sequence[str | Path], place: Path, stdout: Path | None = None, absent: Sequence[str] = (), **env: str
+) -> Ended:
+    """Run a command to its end; for the arguments see `start`."""
+    return start(argv, place, stdout, absent, **env).wait()
 
 
-def _command(argv: Sequence[str], out: Path, err: Path, env: Mapping[str, str]) -> None:
+def _command(argv: Sequence[str], out: Path, err: Path, absent: Sequence[str], env: Mapping[str, str]) -> None:
     os.environ.update({"OMP_NUM_THREADS": "1"} | dict(env))
     if out == CLOSED:
         reader, target = os.pipe()
@@ -120,6 +125,10 @@ def _command(argv: Sequence[str], out: Path, err: Path, env: Mapping[str, str]) 
     else:
         target = os.open(out, os.O_WRONLY | os.O_CREAT)
     become(target, os.open(err, os.O_WRONLY | os.O_TRUNC))
+    if absent:  # what is imported already is forgotten, and with it the package's own modules that have used it
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("geodistill", *absent)]:
+            del sys.modules[name]
+        sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     raise SystemExit(run_main(argv))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,19 @@ def fit_killed(recipe: Recipe, run: Path, write: int, moment: str) -> bool:
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
     return process.exitcode != 0
+
+
+def fit_without_temporary_files(recipe: Recipe, run: Path, temporary: Path) -> None:
+    """Train where the folder of temporary files is another, and full."""
+
+    def none(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    os.environ["TMPDIR"] = str(temporary)
+    tempfile.tempdir = None
+    for name in ("mkstemp", "NamedTemporaryFile", "TemporaryFile"):
+        setattr(tempfile, name, none)
+    fit(recipe, run)
 
 
 def left(run: Path) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 import rasterio
 
 from detection_sets import make_detection_set
+from forked import start
 from geodistill.cli import main
 
 STEPS = "trainer: {max_steps: 6, val_every_steps: 3, save_every_steps: 1, accelerator: cpu, pictures: 0}"
@@ -43,13 +42,12 @@ predict:
 
 def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
     """Run the project, and kill it once ``ready``."""
-    command = [sys.executable, "-m", "geodistill", "run", str(folder / "town.yaml")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    command = start(["run", folder / "town.yaml"], folder)
     deadline = time.monotonic() + 300
-    while process.poll() is None and not ready() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it had ended before it was killed"
+    while command.process.is_alive() and not ready() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    command.process.kill()
+    assert command.wait().status == -signal.SIGKILL, "it had ended before it was killed"
 
 
 @pytest.mark.slow

@@ -271,7 +271,7 @@ def test_bands_by_number_and_by_name(tmp_path: Path, model: Path) -> None:
 
 @pytest.mark.slow
 def test_blocks_of_rows_and_of_columns_give_the_same_file(tmp_path: Path) -> None:
-    source = make_raster(tmp_path / "scene.tif", height=300, width=400, tiled=True)
+    source = make_raster(tmp_path / "scene.tif", height=150, width=400, tiled=True)
     network = SupervisedNetwork(3, 3, architecture="unet", encoder="test_resnet", decoder_channels=16)
     arguments = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
     model = tmp_path / "model"
@@ -283,7 +283,7 @@ def test_blocks_of_rows_and_of_columns_give_the_same_file(tmp_path: Path) -> Non
     narrow = replace(options, max_memory=int(4.6 * 2**20))
     with Raster(source) as raster:
         network = as_network(Segmenter.load(model))
-        plan = RunPlan(narrow, network, WindowPlan.of(300, 400, 32, 0.25), 1, "torch", "fp32")
+        plan = RunPlan(narrow, network, WindowPlan.of(150, 400, 32, 0.25), 1, "torch", "fp32")
         assert len(plan.column_blocks(raster)) == 3
     (cut["columns"],) = predict(model, [source], tmp_path / "columns" / "map.tif", narrow)
     (cut["both"],) = predict(model, [source], tmp_path / "both" / "map.tif", replace(narrow, blocks=2))

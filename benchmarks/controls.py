@@ -75,11 +75,15 @@ ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cosine": _term("cosine"),
     "relation": _term("relation"),
     "query": _term("query"),
-    "masked": _term("masked"),
+    "masked": _term("masked", **{"teacher.indices": [0, 1, 2], "losses.phase.hidden": 0.3}),
     "phi-s": _term("kt_mse", **{"losses.target_norm": "phi_s"}),
     "mixup": _term("kt_mse", **{"losses.phase.mixup": 0.5}),
 }
-"""Keys of the arm without the mechanism and of the one with it."""
+"""Keys of the arm without the mechanism and of the one with it.
+
+What is hidden under ``masked`` is as large as a pixel of the coarsest level: level 3's hide whole objects, which nothing
+around them tells.
+"""
 
 PHASE_SHARE, TEACHER_STEPS = 0.6, 120
 """Share of the steps that a transfer has, where the labels have the rest; steps of what a teacher has learnt before."""

@@ -81,8 +81,8 @@ ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 """Keys of the arm without the mechanism and of the one with it.
 
-What is hidden under ``masked`` is as large as a pixel of the coarsest level: level 3's hide whole objects, which nothing
-around them tells.
+What is hidden under ``masked`` is as large as a pixel of the coarsest level: level 3's hide whole objects, which
+nothing around them tells.
 """
 
 PHASE_SHARE, TEACHER_STEPS = 0.6, 120

@@ -29,6 +29,9 @@ from geodistill.raster.source import is_local
 from geodistill.raster.web_map import DRIVERS, read_politely
 
 _ARCHIVE = re.compile(r"^/vsi(zip|tar|gzip)/")
+SMALL = 1 << 24
+"""Bytes that any machine has room for."""
+
 _TAG, _MOST_ENTRIES, _MOST_EXIF = 274, 4096, 1 << 20
 
 
@@ -256,7 +259,7 @@ def read_bands(file: DatasetReader, indexes: Sequence[int], window: Window) -> l
         DataError: They are more than this machine has memory for: the system would end the process without a word.
     """
     needed = window.height * window.width * sum(np.dtype(file.dtypes[i - 1]).itemsize for i in indexes)
-    if needed > machine_memory() / 2:
+    if needed > SMALL and needed > machine_memory() / 2:
         raise DataError(
             f"{window.height} x {window.width} pixels of {file.name} are {needed / 1e9:.0f} GB at once",
             "what fits the memory of this machine twice",

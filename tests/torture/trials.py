@@ -71,6 +71,10 @@ class Book:
             raise AssertionError(f"{len(bad)} bad trials\n" + "\n".join(bad[:20]))
 
 
+MOST_TRIES = 8
+"""Times that a trial is tried again which came too early or too late."""
+
+
 Files = dict[str, bytes]
 
 

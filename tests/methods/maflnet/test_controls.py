@@ -82,4 +82,4 @@ def test_relations_on_unlabelled_images_carry_what_few_labels_do_not() -> None:
 @pytest.mark.slow
 def test_relations_do_no_harm_where_the_labels_say_all() -> None:
     alone, taught = (train_and_score(relations, labelled=0, unlabelled=8) for relations in (False, True))
-    assert taught >= alone - 5
+    assert taught >= alone - 2

@@ -31,6 +31,16 @@ def test_squares_that_share_a_wall_are_told_apart_by_it_alone() -> None:
     assert separate(inside, sure, distance_targets(inside.astype(np.int64))).max() == 1
 
 
+def test_a_roof_under_an_uneven_head_stays_one() -> None:
+    inside = np.zeros((40, 60), bool)
+    inside[6:34, 6:54] = True
+    says = distance_targets(inside.astype(np.int64))
+    says[:, 26:34] *= 0.65  # a darker strip across the roof, of which the head is less sure
+    assert separate(inside, None, says).max() == 1
+    says[:, 29:31] = 0  # a wall
+    assert separate(inside, None, says).max() == 2
+
+
 def test_objects_of_a_map_go_by_its_map_of_distances(tmp_path: Path) -> None:
     numbers = touching()
     place = from_origin(500_000, 40_000, 0.5, 0.5)

@@ -11,6 +11,9 @@ from scipy.ndimage import distance_transform_edt
 DEPTH = 0.25
 """Share of the lower of two peaks that the saddle between them must lie below it for them to be two objects."""
 
+HEAD_DEPTH = 0.5
+"""That share on what a distance head says: 0 at a wall by its training, but uneven in the middle of a roof."""
+
 RISE = 1.0
 """Pixels by which it must lie below it at least: rough edges have peaks of less."""
 
@@ -59,7 +62,8 @@ def separate(
     r"""Number the objects of a region from 1, 0 outside.
 
     The landscape is flooded from its peaks down. Where two floods meet, the lower peak is an object of its own if it
-    rises by `DEPTH` of its height above the place they meet at, and else part of the other::
+    rises by `DEPTH` (under a distance head `HEAD_DEPTH`) of its height above the place they meet at, and else part of
+    the other::
 
         peaks     /\    /\        /\  _/\
                  /  \__/  \      /  \/    \
@@ -67,7 +71,7 @@ def separate(
 
     What is left between objects at their meeting goes to the nearest.
     """
-    height = landscape(inside, sure, distance)
+    height, depth = landscape(inside, sure, distance), DEPTH if distance is None else HEAD_DEPTH
     cores = np.zeros(inside.shape, np.int32)
     peaks = [0.0]
     closed = np.zeros(1, bool)  # which cores have met an object of their own right, and grow no more
@@ -85,7 +89,7 @@ def separate(
                 takes[pool] = len(peaks) - 1
                 continue
             highest = max(among, key=lambda core: peaks[core])
-            parted = [c for c in among if c == highest or level <= min((1 - DEPTH) * peaks[c], peaks[c] - RISE)]
+            parted = [c for c in among if c == highest or level <= min((1 - depth) * peaks[c], peaks[c] - RISE)]
             for core in set(among) - set(parted):
                 cores[cores == core] = highest
             if len(parted) == 1 and not closed[highest]:

@@ -31,7 +31,7 @@ def parts(seed: int, scale: float = 1.0) -> list[Tensor]:
 
 
 def fill_under_a_limit(root: Path) -> None:
-    """Write six records where a file may hold three, and tell into ``told.json`` what came of it."""
+    """Write six records where a file may hold three at most, and tell into ``told.json`` what came of it."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 4096, resource.RLIM_INFINITY))
     full = cache(root)
     with warnings.catch_warnings(record=True) as told:

@@ -20,6 +20,7 @@ from geodistill.inference.windows import Part, WindowPlan
 from geodistill.memory import machine_memory
 from geodistill.nn.device import to_device
 from geodistill.raster import Raster
+from geodistill.raster.stored import SMALL
 from geodistill.raster.web_map import DRIVERS
 from geodistill.segmenter import Segmenter
 
@@ -223,8 +224,8 @@ class RunPlan:
         columns, limit = len(self.windows.lefts), self.options.max_memory
         fixed, per_column = self.strip_bytes(raster)
         if limit is None:
-            needed, memory = fixed + columns * per_column, machine_memory()
-            if needed > memory:
+            needed = fixed + columns * per_column
+            if needed > SMALL and needed > (memory := machine_memory()):
                 raise RecipeError(
                     f"{raster.source}, {raster.grid.width} pixels wide, takes about {needed / 2**30:.1f} GiB at once",
                     f"at most the {memory / 2**30:.1f} GiB of this machine",

@@ -21,6 +21,7 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 LIMIT = 240.0
 """Seconds after which a process counts as hung."""
@@ -34,14 +35,8 @@ _SERVER.set_forkserver_preload(["warm"])
 
 def begin(function: Callable[..., object], *arguments: Any, **named: Any) -> BaseProcess:
     """Start a function of a module, which the process imports by name."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the server knows no other path to `warm`
-    try:
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))):  # the server's only way to `warm`
         forkserver.ensure_running()
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
     process = _SERVER.Process(target=function, args=arguments, kwargs=named)
     process.start()
     return process

@@ -1,4 +1,4 @@
-"""Imports what commands use: the server of `forked` loads this once, for all processes that it forks."""
+"""Imports what commands use, once for all processes that are forked: by the server of `forked`, and by the torture."""
 
 import importlib
 import os

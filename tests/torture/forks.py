@@ -23,15 +23,6 @@ from forked import become, run_main
 LIMIT = 90.0
 """Seconds after which a process counts as hung; trials take one to five."""
 
-HEAVY = (
-    "geodistill.cli", "geodistill.cli.predict", "geodistill.cli.label", "geodistill.cli.data", "geodistill.cli.export",
-    "geodistill.training.fit", "geodistill.training.recipe", "geodistill.inference.predict",
-    "geodistill.label.labelling",
-    "geodistill.data.scan", "geodistill.data.patches", "geodistill.evaluation.evaluate", "geodistill.exports",
-    "lightning.pytorch", "tensorboard", "torch.utils.tensorboard", "onnx", "onnxscript", "onnxruntime", "pystac",
-    "pyogrio", "geopandas", "pyarrow.parquet", "matplotlib.pyplot", "segmentation_models_pytorch", "timm", "cv2",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Done:
@@ -96,8 +87,8 @@ class Child:
 
 
 def warm() -> None:
-    """Import what commands use, once for all forks."""
-    for name in HEAVY:
+    """Import what commands use, those that export too, once for all forks."""
+    for name in ("warm", "onnx", "onnxscript", "onnxruntime"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 

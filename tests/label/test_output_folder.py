@@ -30,6 +30,7 @@ def test_a_crash_frees_the_folder(tmp_path: Path) -> None:
     build(settings_of(source), tmp_path / "whole")
     other = begin(hold, out, tmp_path / "held")
     while not (tmp_path / "held").exists():
+        assert other.is_alive()
         time.sleep(0.005)
     with pytest.raises(BusyError, match=f"process {other.pid}"):
         build(settings_of(source), out)

@@ -25,10 +25,6 @@ pytestmark = pytest.mark.slow
 POINTS = ("journal:0", "journal:3", "mask:0", "mask:5", "account:0", "end:0")
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH"))))}
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_detection_set(tmp_path_factory.mktemp("source"), 3)
@@ -90,7 +86,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
     source: Path, tmp_path: Path, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT), prepend=os.pathsep)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("geodistill.label.labelling.Labeller", DyingLabeller)
     build(settings_of(source, **TILED), tmp_path / "out", work=WorkerOptions(engine="ray", workers=2))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from geodistill.cli.terminal import Terminated, ended_by_request, plain_output, print_message, quiet_libraries
-from geodistill.errors import GeodistillError, shown
+from geodistill.errors import GeodistillError, first_line, shown
 from geodistill.extras import extra_of, missing_extra
 from geodistill.lazy import choose
 from geodistill.memory import keep_freed_memory
@@ -58,8 +58,8 @@ _OF_THE_PLACE = frozenset(
 )
 """Errors of the system that a name, its folder or the machine is to blame for, wherever it is first looked at."""
 
-_NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory")
-"""How torch says that there is too little memory."""
+_NO_MEMORY = re.compile(r"[Cc]an(no|')t allocate memory|CUDA out of memory")
+"""How torch and the system say that there is too little memory."""
 
 
 def entry() -> NoReturn:
@@ -104,7 +104,7 @@ def _fault_of_the_machine(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _OF_THE_PLACE:
         return f"{shown(str(error.filename or 'a file'))} cannot be used ({error.strerror})"
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-        return f"there is too little memory ({' '.join(str(error).split())[:200]})"
+        return f"there is too little memory ({first_line(error)})"
     return None
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geodistill.data.statistics import SPLITS, Statistics
-from geodistill.errors import DataError, shown
+from geodistill.errors import DataError, first_line, shown
 from geodistill.files import atomic_path
 from geodistill.raster import Window
 from geodistill.reading import TABLE_ROWS, bounded, parse_object
@@ -314,7 +314,7 @@ def _entries(table: pa.Table, folder: Path) -> tuple[Row, ...]:
             dates = (text and texts.setdefault(text, text) for text in cells["date"])
             rows += map(Row, images, masks, splits, windows, groups, cells["lon"], cells["lat"], cells["gsd"], dates)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"cells of another type ({str(error).splitlines()[0]})", "those that were written") from error
+        raise DataError(f"cells of another type ({first_line(error)})", "those that were written") from error
     return tuple(rows)
 
 

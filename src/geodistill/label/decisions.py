@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from geodistill.label.masks import Runs, fill_polygon
 from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, MASKLESS
 from geodistill.label.records import Box, boxes_in
 from geodistill.label.share_of_good import GoodShare
-from geodistill.label.tiles import ImageTask, TileId
+from geodistill.label.tiles import ImageTask, TileId, TileTask
 from geodistill.reading import ANNOTATION_BYTES, read_json, well_formed
 from geodistill.spec import Legend
 
@@ -146,7 +146,7 @@ def decisions_digest(decisions: Sequence[Decision]) -> str:
 
 
 def original_instances(
-    record: TileRecord, decisions: Sequence[Decision], find_boxes: Callable[[], Mapping[int, Box]], legend: Legend
+    record: TileRecord, decisions: Sequence[Decision], tile: TileTask, share: float, legend: Legend
 ) -> dict[int, Mapping[str, Any]]:
     """Return a tile's objects as the segmenter made them, by box, whatever was decided and written since.
 
@@ -156,16 +156,22 @@ def original_instances(
     Args:
         record: What was written down of the tile.
         decisions: Those about it.
-        find_boxes: Returns its boxes in its frame, by index; asked where one gave no mask.
+        tile: The tile, for its boxes that gave no mask.
+        share: Of a box's area, that makes it a tile's.
         legend: The classes.
     """
     decided = {box for box, reason in record.outcomes if reason in (DROPPED, IGNORED, EMPTIED)}
     decided |= {one["box"] for one in record.instances if "reviewed" in one}
     instances: dict[int, Mapping[str, Any]] = {one["box"]: one for one in record.instances}
     maskless = {box: reason for box, reason in record.outcomes if reason in MASKLESS}
-    boxes = find_boxes() if maskless else {}
+    boxes = indexed_boxes(tile, share) if maskless else {}
     instances |= {box: {"box": box, "no_mask": r} | _about_box(boxes[box], legend) for box, r in maskless.items()}
     return instances | {each.box: each.original for each in decisions if each.box in decided}
+
+
+def indexed_boxes(tile: TileTask, share: float) -> dict[int, Box]:
+    """Return the boxes of a tile in its frame, by index; ``share`` of a box's area makes it the tile's."""
+    return {box.index: box for box in boxes_in(tile.boxes, tile.window, share)}
 
 
 def has_mask(original: Mapping[str, Any]) -> bool:
@@ -217,11 +223,8 @@ class Review:
         self._share_of_box = share
 
     def _originals(self, record: TileRecord, decisions: Sequence[Decision]) -> dict[int, Mapping[str, Any]]:
-        def find_boxes() -> dict[int, Box]:
-            _, tile = self._tiles[record.tile]
-            return {box.index: box for box in boxes_in(tile.boxes, tile.window, self._share_of_box)}
-
-        return original_instances(record, decisions, find_boxes, self._legend)
+        _, tile = self._tiles[record.tile]
+        return original_instances(record, decisions, tile, self._share_of_box, self._legend)
 
     def waiting(self) -> set[TileId]:
         """Return the tiles whose files do not follow their decisions yet."""

@@ -265,15 +265,18 @@ def altered_by_hand(out: Path, names: Iterable[str]) -> list[str]:
     Raises:
         OutputError: The journal cannot be read.
     """
-    sums: dict[TileId | None, FileSums] = {}
+    tiles: dict[TileId, FileSums] = {}
+    finished: FileSums = {}
     with output_errors(out / JOURNAL), (out / JOURNAL).open("rb") as file:
         for line in whole_lines(file):
-            content, sums[None] = _content(line.record), {}
+            content, finished = _content(line.record), {}
             if isinstance(content, TileRecord):
-                sums[content.tile] = {} if content.files is None else content.files.sums
+                tiles[content.tile] = {} if content.files is None else content.files.sums
             elif content is not None:
-                sums[None] = content
-    known = {name: value for each in sums.values() for name, value in each.items()}
+                finished = content
+    known = dict(finished)
+    for sums in tiles.values():
+        known |= sums
     return altered_files(out, {name: known.get(name) for name in names})
 
 

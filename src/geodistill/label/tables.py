@@ -175,8 +175,7 @@ def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(min(width, 40.0), height), dpi=100, layout="constrained")
-    return figure
+    return Figure(figsize=(min(width, 40.0), height), dpi=100, layout="constrained")
 
 
 def _classes_figure(statistics: SetStatistics) -> Figure:

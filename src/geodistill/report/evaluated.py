@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from geodistill.errors import DataError
 from geodistill.evaluation.shown_images import CHOICES, FOLDER, LAYERS, LISTING
 from geodistill.legend_entries import Colour, parse_colour
 from geodistill.metrics import ConfusionMatrix, Scores
-from geodistill.reading import read_bytes, read_object
+from geodistill.reading import read_bytes, read_object, well_formed
 from geodistill.spec import Legend, default_colours
 
 MOST_PICTURE = 8 << 20
 """Bytes of a picture at most."""
 
 Interval = tuple[float, float]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -109,20 +107,13 @@ def read_evaluation(folder: Path) -> Evaluation:
     """
     file = folder / "metrics.json"
     data = read_object(file)
-    return guarded(file, lambda: _evaluation(folder, data))
+    with guarded(file):
+        return _evaluation(folder, data)
 
 
-def guarded(file: Path, read: Callable[[], T]) -> T:
-    """Return what ``read`` makes of a file's values.
-
-    Raises:
-        DataError: They are not what was written there.
-    """
-    try:
-        return read()
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{file} is not as it was written ({reason})", "the file as geodistill wrote it") from error
+def guarded(file: Path) -> AbstractContextManager[None]:
+    """Refuse, as `well_formed`, what is made of a file's values where they are not what was written there."""
+    return well_formed(f"{file} is not as it was written", "the file as geodistill wrote it")
 
 
 def _evaluation(folder: Path, data: Mapping[str, Any]) -> Evaluation:
@@ -176,7 +167,8 @@ def _shown(folder: Path) -> tuple[ShownImage, ...]:
     if not file.is_file():
         return ()
     listing = read_object(file)["images"]
-    return guarded(file, lambda: tuple(_image(folder, one) for one in listing))
+    with guarded(file):
+        return tuple(_image(folder, one) for one in listing)
 
 
 def _image(folder: Path, one: Mapping[str, Any]) -> ShownImage:

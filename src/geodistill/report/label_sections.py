@@ -54,10 +54,9 @@ def label_page(folder: Path, title: str | None) -> Page:
         DataError: It was altered.
     """
     labels = read_labels(folder)
-    sections, sentences = guarded(
-        folder / ACCOUNT,
-        lambda: ([boxes_section(labels), review_section(labels), doubt_section(labels)], label_sentences(labels)),
-    )
+    with guarded(folder / ACCOUNT):
+        sections = [boxes_section(labels), review_section(labels), doubt_section(labels)]
+        sentences = label_sentences(labels)
     manifest = Manifest.load(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
     keys = [("boxes", f"{labels.account['boxes']['in']:,}"), ("masks", f"{labels.account['instances']:,}")]
     sections.append(None if manifest is None else balance_section(manifest))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from geodistill.errors import DataError
 from geodistill.label.config import LabelSettings
-from geodistill.label.decisions import original_instances, read_decisions
+from geodistill.label.decisions import indexed_boxes, original_instances, read_decisions
 from geodistill.label.labelling import read_annotations
 from geodistill.label.ledger import ABOUT, ACCOUNT, JOURNAL, Journal
-from geodistill.label.records import Box, boxes_in
+from geodistill.label.records import Box
 from geodistill.label.tiles import ImageTask, TileId, TileTask, annotation_files, image_names, plan
 from geodistill.reading import read_object
 from geodistill.spec import Legend
@@ -49,13 +48,13 @@ class OpenLabels:
             for name in journal.tiles():
                 if name not in self.tiles:
                     raise self.changed_error()
-                about, find_boxes = decisions.get(name, ()), partial(self.boxes, name)
-                yield name, original_instances(journal.read(name), about, find_boxes, self.legend)
+                (_, tile), about = self.tiles[name], decisions.get(name, ())
+                yield name, original_instances(journal.read(name), about, tile, self.settings.share, self.legend)
 
     def boxes(self, name: TileId) -> dict[int, Box]:
         """Return the boxes of a tile in its frame, by index."""
         _, tile = self.tiles[name]
-        return {box.index: box for box in boxes_in(tile.boxes, tile.window, self.settings.share)}
+        return indexed_boxes(tile, self.settings.share)
 
     def stamp(self) -> Stamp:
         """Return what the folder's files are now.

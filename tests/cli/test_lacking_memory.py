@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from geodistill import cli
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "[Errno 12] Cannot allocate memory"),
+        (MemoryError(), "MemoryError"),
+        (
+            RuntimeError("CUDA out of memory. Tried 9 GiB\nException raised from malloc"),
+            "CUDA out of memory. Tried 9 GiB",
+        ),
+    ],
+    ids=["system", "python", "torch"],
+)
+def test_what_lacks_memory_is_said_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    def verb(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "run_verb", verb)
+    assert cli.main(["info"]) == 2
+    assert capsys.readouterr().err == f"geodistill: error: there is too little memory ({said})\n"

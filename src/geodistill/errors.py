@@ -20,7 +20,7 @@ def printable(text: str) -> str:
     Line breaks and tabs stay; format characters that turn the direction of writing and lone surrogates do not.
     """
     return "".join(
-        c if c in "\n\t" or (category(c) not in ("Cc", "Cs", "Co") and c not in _TURNING) else _escaped(c) for c in text
+        c if c in "\n\t" or (category(c) not in ("Cc", "Cs", "Co") and c not in TURNING) else _escaped(c) for c in text
     )
 
 
@@ -29,7 +29,8 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029"
+"""Format characters that turn the direction of writing, or end a line."""
 
 
 def _escaped(character: str) -> str:

@@ -16,7 +16,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.errors import OutputError, output_error
+from geodistill.errors import TURNING, OutputError, output_error
 from geodistill.folders import LEFTOVER, is_running, mark_folder, names_below, refuse_foreign, remove
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LONGEST_NAME = 255
 """Bytes that a file's name may have."""
 
-_COMMANDING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+_COMMANDING = re.compile(f"[\x7f-\x9f{TURNING}]")
 
 _COMPANIONS = ("", "-journal", "-wal", "-shm")
 """Ends of the names of a file and of those that SQLite writes beside one, such as a GeoPackage."""

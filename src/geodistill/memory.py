@@ -6,6 +6,9 @@ import ctypes
 import os
 import sys
 
+SMALL = 1 << 24
+"""Bytes that any machine has room for."""
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of the settings in mallopt(3)."""
 

@@ -80,7 +80,7 @@ def test_openvinos_files_give_torchs_classes(segmenter: Segmenter, manifest: Man
 
 def test_a_form_that_gives_other_classes_is_refused(segmenter: Segmenter, manifest: Manifest, tmp_path: Path) -> None:
     sources = [str(manifest.path)]
-    tiles = real_tiles(segmenter, sources)
+    tiles = real_tiles(segmenter, sources, segmenter.tile)
     assert {tuple(tile.shape) for tile in tiles} == {(3, 32, 32)}
     agreed = check_agreement(segmenter, segmenter, sources, Path("m"))
     assert (agreed.same, agreed.difference, agreed.tiles, agreed.real) == (1, 0, len(tiles), True)

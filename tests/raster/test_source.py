@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -198,3 +199,19 @@ def test_the_stamp_of_an_address_is_what_the_server_says(tmp_path: Path) -> None
             assert raster.stamp != before
             server.broken = True
             assert [f"{server.address}/a.tif", None, None, None] in raster.stamp
+
+
+@pytest.mark.parametrize("begin", ["<Source><![CDATA[", "<Source><!--"])
+def test_sources_that_never_end_are_refused_at_once(tmp_path: Path, begin: str) -> None:
+    path = tmp_path / "m.vrt"
+    band = '<VRTRasterBand dataType="Byte" band="1"/></VRTDataset>'
+    for count, refused in ((2, False), (40, True), (20_000, True)):
+        held = f"<Metadata><MDI><![CDATA[{begin * count}]]></MDI></Metadata>"
+        path.write_text(f'<VRTDataset rasterXSize="20" rasterYSize="20">{held}{band}')
+        begun = time.process_time()
+        if refused:
+            with pytest.raises(DataError, match="sources within sources"):
+                source_files(path)
+        else:
+            assert source_files(path) == (str(path),)
+        assert time.process_time() - begun < 5  # 2 to the power of their number, before

@@ -94,8 +94,8 @@ def check_agreement(
     return agreement
 
 
-def real_tiles(segmenter: Segmenter, sources: Sequence[Path | str], size: int | None = None) -> list[Tensor]:
-    """Read `TILES` windows with data, ``(C, S, S)`` float32 in sensor units, spread over some images; S as for them.
+def real_tiles(segmenter: Segmenter, sources: Sequence[Path | str], size: int) -> list[Tensor]:
+    """Read `TILES` windows with data, ``(C, S, S)`` float32 in sensor units, spread over some images; S is ``size``.
 
     Raises:
         DataError: An image cannot be read or has other bands than the model.
@@ -107,7 +107,7 @@ def real_tiles(segmenter: Segmenter, sources: Sequence[Path | str], size: int | 
         with open_scene(InputScene(Path(image).stem, image), PredictOptions(), segmenter.spec) as raster:
             check_bands(raster, segmenter.spec.bands)
             area = Area.whole(raster)
-            windows = first_windows(area, area.windows(size or segmenter.tile, 0), -(-TILES // len(images)))
+            windows = first_windows(area, area.windows(size, 0), -(-TILES // len(images)))
         tiles += [torch.from_numpy(window.astype(np.float32)) for window in windows]
     return tiles
 

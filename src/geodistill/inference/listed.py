@@ -153,8 +153,9 @@ def resolve(href: str, source: str) -> str:
     if not plain or is_gdal_name(target) or not href.strip() or href.lstrip().startswith("<") or "\0" in href:
         raise DataError(f"{source} refers to {href[:200]!r}", "an address or a path")
     # Relative references are addresses too, in which a blank is %20.
-    plain = os.path.exists(target) or not os.path.exists(unquote(target))  # noqa: PTH110 - a name too long is none
-    return target if plain else unquote(target)
+    if "%" in target and not os.path.exists(target) and os.path.exists(unquote(target)):  # noqa: PTH110 - too long: none
+        return unquote(target)
+    return target
 
 
 def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[InputScene]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import rasterio
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 
 from geodistill.errors import DataError
 from geodistill.inference.regions import MapStrip
@@ -68,9 +69,13 @@ def map_strips(
         files = [None if path is None else stack.enter_context(rasterio.open(path)) for path in paths]
         try:
             for top in range(0, grid.height, rows):
-                window = Window(top, 0, min(rows, grid.height - top), grid.width).to_rasterio()
-                bands: list[Any] = [None if file is None else file.read(1, window=window) for file in files]
-                yield MapStrip(*bands)
+                yield read_strip(files, Window(top, 0, min(rows, grid.height - top), grid.width))
         except RasterioError as error:
             names = " or ".join(str(path) for path in paths if path is not None)
             raise DataError(f"{names} cannot be read ({error})", "maps as they were written") from error
+
+
+def read_strip(files: Iterable[DatasetReader | None], window: Window) -> MapStrip:
+    """Return a part of a map from its open files: classes, confidence and distance, the latter where there are some."""
+    bands: list[Any] = [None if file is None else file.read(1, window=window.to_rasterio()) for file in files]
+    return MapStrip(*bands)

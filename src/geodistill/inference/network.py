@@ -17,10 +17,9 @@ from geodistill.description import is_graph
 from geodistill.errors import RecipeError
 from geodistill.inference.options import PredictOptions, SlidingOptions
 from geodistill.inference.windows import Part, WindowPlan
-from geodistill.memory import machine_memory
+from geodistill.memory import SMALL, machine_memory
 from geodistill.nn.device import to_device
 from geodistill.raster import Raster
-from geodistill.raster.stored import SMALL
 from geodistill.raster.web_map import DRIVERS
 from geodistill.segmenter import Segmenter
 

@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, get_args
 from geodistill.backends import BACKENDS as KNOWN_BACKENDS
 from geodistill.backends import PRECISIONS as KNOWN_PRECISIONS
 from geodistill.description import COVERAGES
-from geodistill.errors import RecipeError, UnknownNameError, check_name
+from geodistill.errors import RecipeError, check_name
 from geodistill.spec import check_scales
 
 BACKENDS = ("auto", *KNOWN_BACKENDS)
@@ -89,8 +89,8 @@ class SlidingOptions:
         check_name("kind of confidence", self.confidence_as, SURENESS)
         if self.scales is not None:
             check_scales(self.scales, "a prediction")
-        if self.probabilities is not None and self.probabilities not in SAMPLES:
-            raise UnknownNameError("sample type of probabilities", self.probabilities, SAMPLES)
+        if self.probabilities is not None:
+            check_name("sample type of probabilities", self.probabilities, SAMPLES)
         if self.class_sets is not None and self.class_sets not in COVERAGES:
             raise RecipeError(f"class sets of coverage {self.class_sets}", f"one of {', '.join(map(str, COVERAGES))}")
         if self.readers is not None and self.readers < 1:
@@ -180,8 +180,8 @@ class PredictOptions(SlidingOptions):
         check_name("backend", self.backend, BACKENDS)
         check_name("precision", self.precision, PRECISIONS)
         check_name("ground sampling distance", self.gsd, GSDS)
-        if self.web_tiles is not None and self.web_tiles not in TILE_SETS:
-            raise UnknownNameError("tile set", self.web_tiles, TILE_SETS)
+        if self.web_tiles is not None:
+            check_name("tile set", self.web_tiles, TILE_SETS)
         if isinstance(self.batch, int) and self.batch < 1:
             raise RecipeError(f"batch size {self.batch}", "at least 1")
         if self.blocks is not None and self.blocks < 1:
@@ -247,8 +247,8 @@ def check_vector(vector: str | None, min_area: float, simplify: float) -> None:
         UnknownNameError: There is no such format.
         RecipeError: A number is negative.
     """
-    if vector is not None and vector not in VECTOR_FORMATS:
-        raise UnknownNameError("vector format", vector, VECTOR_FORMATS)
+    if vector is not None:
+        check_name("vector format", vector, VECTOR_FORMATS)
     if min_area < 0 or simplify < 0:
         raise RecipeError(f"min area {min_area}, simplify {simplify}", "numbers of at least 0")
 

@@ -217,7 +217,7 @@ def source_files(source: Path | str | Sequence[Path | str]) -> tuple[str, ...]:
         Absolute paths of local files, and addresses (``https://...``, ``s3://...``) as they are.
 
     Raises:
-        DataError: It cannot be opened, or consists of more than `MOST_FILES` files.
+        DataError: It cannot be opened, consists of more than `MOST_FILES` files, or names sources within sources.
     """
     sources = [str(source)] if isinstance(source, Path | str) else [str(s) for s in source]
     parts: list[str] = []
@@ -231,15 +231,17 @@ def every_file(names: Iterable[str]) -> tuple[str, ...]:
     """Return the files and addresses behind names as GDAL knows them; as `source_files`, for an open raster.
 
     Raises:
-        DataError: There are more than `MOST_FILES`.
+        DataError: There are more than `MOST_FILES`, or they are named within each other.
     """
     names = list(names)
     files: dict[str, None] = {}
     waiting, folders = [(name, Path.cwd()) for name in reversed(names)], dict[Path, dict[str, str]]()
+    texts = set[tuple[str, Path]]()
     while waiting:
         name, base = waiting.pop()
         if name.lstrip().startswith("<"):
-            waiting += _sources_in(name, base)
+            waiting += [] if (name, base) in texts else _sources_in(name, base)
+            texts.add((name, base))
             continue
         if is_remote(name):
             new = [] if address_of(name) in files else [address_of(name)]
@@ -271,8 +273,12 @@ def _sources_of(path: Path) -> list[tuple[str, Path]]:
 
 def _sources_in(text: str, base: Path) -> list[tuple[str, Path]]:
     # Names without the attribute are relative to the current folder; asking both places costs nothing.
-    pairs = dict.fromkeys(_SOURCE.findall(text))
-    names = [literal.strip() or unescape(plain.strip()) for literal, plain in pairs]
+    names, looked = dict[str, None](), 0
+    for found in _SOURCE.finditer(text):
+        looked += max(found.end(1), found.end(2)) - found.start()
+        if looked > 4 * len(text):  # each of a thousand that none ends reaches to the end
+            raise DataError(f"a description in {base} of sources within sources", "sources one behind the other")
+        names[(found[1] or "").strip() or unescape((found[2] or "").strip())] = None
     return [(name, base) for name in names if name]
 
 

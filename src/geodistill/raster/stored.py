@@ -23,15 +23,12 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from geodistill.errors import DataError
-from geodistill.memory import machine_memory
+from geodistill.memory import SMALL, machine_memory
 from geodistill.raster.grid import Window
 from geodistill.raster.source import is_local
 from geodistill.raster.web_map import DRIVERS, read_politely
 
 _ARCHIVE = re.compile(r"^/vsi(zip|tar|gzip)/")
-SMALL = 1 << 24
-"""Bytes that any machine has room for."""
-
 _TAG, _MOST_ENTRIES, _MOST_EXIF = 274, 4096, 1 << 20
 
 

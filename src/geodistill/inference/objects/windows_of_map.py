@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError
+from geodistill.inference.map_file import read_strip
 from geodistill.inference.regions import MapStrip
 from geodistill.inference.sliding import STEPS
 from geodistill.raster import Window
@@ -75,12 +75,10 @@ class MapWindows:
         return parts
 
     def _from_file(self, window: Window) -> MapStrip:
-        where = window.to_rasterio()
         try:
-            bands: list[Any] = [None if file is None else file.read(1, window=where) for file in self._files]
+            return read_strip(self._files, window)
         except RasterioError as error:
             raise DataError(f"{self._paths[0]} cannot be read ({error})", "maps as they were written") from error
-        return MapStrip(*bands)
 
 
 def _shares(bands: list[NDArray[np.uint8] | None]) -> NDArray[np.float32] | None:

@@ -66,6 +66,11 @@ class TeacherConfig:
     cache_storage: Storage = "float16"
     views: int = 8
 
+    @property
+    def segmenters(self) -> tuple[str, ...]:
+        """What ``segmenter`` names, one or several."""
+        return (self.segmenter,) if isinstance(self.segmenter, str) else self.segmenter or ()
+
 
 @dataclass
 class TeacherOutput:

@@ -178,8 +178,9 @@ def test_while_another_process_writes_for_long_nothing_is_kept(tmp_path: Path, m
     monkeypatch.setattr("geodistill.methods.cache.LOCK_SECONDS", 0.1)
     own = cache(tmp_path)
     other = begin(hold_lock, own.folder / "write.lock")
-    while not (own.folder / "write.lock.held").exists():
+    while not (own.folder / "write.lock.held").exists() and other.is_alive():
         time.sleep(0.005)
+    assert other.is_alive()
     own.write(1, parts(1))
     assert own.read(1) is None
     other.kill()

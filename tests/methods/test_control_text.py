@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "control_text.py"
+import control_text as world
 
 
 @pytest.fixture(scope="module")
-def world() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("control_text", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["control_text"] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def climate(world: ModuleType) -> Any:
+def climate() -> Any:
     """A network that reads the climate's text."""
     return world.train("climate", 0, steps=120)
 
 
-def test_the_picture_does_not_tell_the_classes_apart(world: ModuleType) -> None:
+def test_the_picture_does_not_tell_the_classes_apart() -> None:
     scenes = world.draw(np.random.default_rng(0), 64)
     red = scenes.images[:, 0] > scenes.images[:, 1]
     building = {
@@ -45,7 +31,7 @@ def test_the_picture_does_not_tell_the_classes_apart(world: ModuleType) -> None:
     assert shares["BWh.tif"] < 0.02
 
 
-def test_the_sixth_zones_words_are_known_and_its_pair_is_new(world: ModuleType, tmp_path: Path) -> None:
+def test_the_sixth_zones_words_are_known_and_its_pair_is_new(tmp_path: Path) -> None:
     *known, new = world.SIX.values()
     assert new not in known
     assert all(new[place] in [pair[place] for pair in known] for place in (0, 1))
@@ -60,7 +46,7 @@ def test_the_sixth_zones_words_are_known_and_its_pair_is_new(world: ModuleType, 
 
 
 @pytest.mark.slow
-def test_the_text_wins_and_the_answers_turn_with_it(world: ModuleType, climate: Any) -> None:
+def test_the_text_wins_and_the_answers_turn_with_it(climate: Any) -> None:
     scenes, swap = world.draw(np.random.default_rng(99), 64), dict(itertools.pairwise([*world.TWO, *world.TWO]))
     plain = world.train("plain", 0, steps=120)
     assert world.right(climate, scenes) - world.right(plain, scenes) >= world.GAIN
@@ -69,7 +55,7 @@ def test_the_text_wins_and_the_answers_turn_with_it(world: ModuleType, climate: 
 
 
 @pytest.mark.slow
-def test_gsd_brings_a_finer_set_of_other_classes_back(world: ModuleType, climate: Any, tmp_path: Path) -> None:
+def test_gsd_brings_a_finer_set_of_other_classes_back(climate: Any, tmp_path: Path) -> None:
     scores = world.zero_shot(climate, tmp_path, count=6)
     assert scores["own"] > 50
     assert scores["own, brought back"] == pytest.approx(scores["own"])

@@ -91,6 +91,7 @@ def test_several_teach_by_the_mean_of_their_probabilities(saved: Path, tmp_path:
     found = teacher.targets(given).logits
     assert found is not None
     torch.testing.assert_close(found.softmax(1), (every[0] + every[1]) / 2)
+    assert not any(part._forward_hooks for part in teacher.module.modules()), "maps that nobody asks for are not kept"
     members = teacher.description(torch.device("cpu"))["members"]
     assert isinstance(members, list)
     assert [member["classes"] for member in members] == [[2, 0, 1]] * 2

@@ -17,7 +17,7 @@ from geodistill.data.sampling import Batch
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
 from geodistill.methods.method import CommonLosses, Method, Objective
-from geodistill.methods.schema import FEATURE_LOSSES, LOGIT_LOSSES, parse_term
+from geodistill.methods.schema import FEATURE_LOSSES, LOGIT_LOSSES, MAP_LOSSES, parse_term
 from geodistill.methods.teacher import FrozenTeacher, TeacherOutput, pool_logits
 from geodistill.nn.alignment import FAM, FeatureTap, map_grids, pair_levels
 from geodistill.nn.encoders import Encoder
@@ -66,7 +66,7 @@ class FeatureMatch(nn.Module):
     def __init__(self, student: Encoder, teacher: FrozenTeacher, kinds: Sequence[str]) -> None:
         super().__init__()
         pairs = pair_levels(student.strides, teacher.strides)
-        more = [kind for kind in kinds if kind not in ("feature", "adversarial")]
+        more = [kind for kind in kinds if kind in MAP_LOSSES]
         self.whole = "feature" in kinds
         self.pairs = pairs if self.whole or more else pairs[-1:]
         levels = [level for _, level in self.pairs]

@@ -20,7 +20,6 @@ from geodistill.nn.encoders import Encoder, build_encoder
 from geodistill.spec import Spec
 
 RGB = ("red", "green", "blue")
-
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Storage = Literal["float16", "uint8"]
 """How a cache keeps a teacher's outputs."""
@@ -65,6 +64,11 @@ class TeacherConfig:
     cache_gb: float = 20.0
     cache_storage: Storage = "float16"
     views: int = 8
+
+    @property
+    def segmenters(self) -> tuple[str, ...]:
+        """What ``segmenter`` names, one or several."""
+        return (self.segmenter,) if isinstance(self.segmenter, str) else self.segmenter or ()
 
 
 @dataclass
@@ -265,9 +269,7 @@ class EncoderTeacher(FrozenTeacher):
 
 def pool_logits(logits: Tensor, stride: int) -> Tensor:
     """``(B, K, H, W)`` -> means over squares, ``(B, K, ceil(H / stride), ceil(W / stride))``."""
-    if stride == 1:
-        return logits
-    return F.avg_pool2d(logits, stride, ceil_mode=True, count_include_pad=False)
+    return logits if stride == 1 else F.avg_pool2d(logits, stride, ceil_mode=True, count_include_pad=False)
 
 
 def teacher_bands(
@@ -336,9 +338,7 @@ def build_teacher(config: TeacherConfig, spec: Spec) -> EncoderTeacher:
 
 def is_8_bit(spec: Spec, bands: Sequence[int]) -> bool:
     """Return whether images may be 8-bit: with statistics that are for those, others would be flat black or white."""
-    highest = max(spec.mean[b] for b in bands)
-    reach = max(spec.mean[b] + 2 * spec.std[b] for b in bands)
-    return highest <= 255 and reach >= 1.5
+    return max(spec.mean[b] for b in bands) <= 255 and max(spec.mean[b] + 2 * spec.std[b] for b in bands) >= 1.5
 
 
 def _check_units(spec: Spec, bands: Sequence[int]) -> None:

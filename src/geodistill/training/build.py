@@ -66,7 +66,7 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
 
 
 def _check_pseudo(recipe: Recipe, pseudo: Mapping[str, float], distilled: Mapping[str, float]) -> None:
-    """Refuse what the term on images without labels, and the mixing of images, cannot go with.
+    """Refuse what a term that asks a teacher, or the mixing of images, cannot go with.
 
     Raises:
         RecipeError: It is so.

@@ -257,8 +257,8 @@ def _is_dropped(recipe: Recipe, teacher: str) -> bool:
 
 def _trained_teachers(recipe: Recipe) -> int:
     """Parameters of the teachers that `_without_weights` drops and that are on this machine."""
-    dropped = [config.segmenter for name, config in teacher_configs(recipe).items() if _is_dropped(recipe, name)]
-    names = {name for named in dropped for name in ([named] if isinstance(named, str) else named or ())}
+    dropped = [config for name, config in teacher_configs(recipe).items() if _is_dropped(recipe, name)]
+    names = {name for config in dropped for name in config.segmenters}
     folders = [name for name in names if Path(name).is_dir()]
     return sum(_count(blank_network(*read_description(folder))) for folder in folders)
 

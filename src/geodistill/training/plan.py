@@ -7,7 +7,6 @@ from dataclasses import replace
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, listed
 from geodistill.methods.schema import Recipe
-from geodistill.methods.teacher import TeacherConfig
 from geodistill.nn.encoders import build_encoder
 
 RARE = 0.05
@@ -92,12 +91,7 @@ def _taught(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:
         return recipe, f"images without labels: left aside; to learn from them, {how}"
     if data.unlabelled is None and images:
         data = replace(data, unlabelled=data.manifest)
+    share, teacher = 100 * data.unlabelled_share, ", ".join(recipe.teacher.segmenters) or recipe.teacher.encoder
     if data.unlabelled is None:
-        return recipe, f"teacher: {_teacher_name(recipe.teacher)}, on the labelled images"
-    share, teacher = 100 * data.unlabelled_share, _teacher_name(recipe.teacher)
+        return recipe, f"teacher: {teacher}, on the labelled images"
     return replace(recipe, data=data), f"images without labels: {share:.0f} % of the crops, under the teacher {teacher}"
-
-
-def _teacher_name(teacher: TeacherConfig) -> str:
-    named = teacher.segmenter or teacher.encoder
-    return named if isinstance(named, str) else listed(named)

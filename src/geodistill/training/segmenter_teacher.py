@@ -92,7 +92,7 @@ class MeanTeacher(FrozenTeacher):
     """Returns the logarithm of the mean of several models' probabilities: their softmax is that mean.
 
     Args:
-        members: What is averaged, all asked alike; none of their features are.
+        members: What is averaged, all asked alike and without features.
     """
 
     def __init__(self, members: Sequence[SegmenterTeacher]) -> None:
@@ -102,8 +102,6 @@ class MeanTeacher(FrozenTeacher):
 
     def description(self, device: torch.device) -> dict[str, object]:
         """Return what its outputs on a device depend on besides its weights, JSON-able."""
-        for member in self._members:
-            member.asked_logits = self.asked_logits
         return {"kind": "MeanTeacher", "members": [member.description(device) for member in self._members]}
 
     def _check_logits(self) -> None:
@@ -123,16 +121,17 @@ def open_segmenter_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
         ArtifactError: There is no such Segmenter.
         UnknownNameError: No such band.
     """
-    named = config.segmenter
-    if isinstance(named, str):
-        return _open_one(config, named, spec)
-    if not named:
+    if not config.segmenters:
         raise RecipeError("teacher.segmenter []", "a Segmenter, or several")
-    return MeanTeacher([_open_one(config, name, spec) for name in named])
+    if isinstance(config.segmenter, str):
+        return _open_one(config, config.segmenter, spec)
+    return MeanTeacher([_open_one(config, name, spec, features=False) for name in config.segmenters])
 
 
-def _open_one(config: TeacherConfig, name: str, spec: Spec) -> SegmenterTeacher:
+def _open_one(config: TeacherConfig, name: str, spec: Spec, features: bool = True) -> SegmenterTeacher:
     """Return one trained Segmenter as the teacher that a recipe describes.
+
+    Without features no map of its encoder is kept from one batch to the next.
 
     Raises:
         RecipeError: Bands or settings do not fit.
@@ -150,14 +149,14 @@ def _open_one(config: TeacherConfig, name: str, spec: Spec) -> SegmenterTeacher:
             "say which of the image's bands those are with teacher.bands",
         )
     bands = teacher_bands(config.bands, spec, known.channels, known.bands)
-    encoder = getattr(segmenter.network.network, "encoder", None)
+    encoder = getattr(segmenter.network.network, "encoder", None) if features else None
     return SegmenterTeacher(
         segmenter,
         known,
         spec,
         bands,
         encoder if isinstance(encoder, Encoder) else None,
-        config.indices,
+        config.indices if features else None,
         config.logits_stride,
         config.precision,
         {"network": segmenter.name, "arguments": segmenter.arguments},

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,7 @@ import pyogrio
 import pyproj
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
-from rasterio.errors import RasterioError
 
-from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.inference.geopackage import add_layer_style, fixed_time
 from geodistill.inference.options import VECTOR_FORMATS
@@ -52,26 +51,43 @@ def write_features(
         DataError: What the features are made of cannot be read.
         OutputError: The file cannot be written.
     """
-    failures: list[Exception] = []
+    layer = layer_name(path)
+    with atomic_path(path) as part:
+        try:
+            with kept_failure(batches) as watched:
+                _write(watched, part, layer, kind, schema, ground)
+            if kind == "gpkg":
+                add_layer_style(part, layer, qml(legend))
+        except FAILURES as error:
+            raise OSError(f"{VECTOR_FORMATS[kind]}: {error}") from error
+    if kind != "gpkg":
+        write_qml(path.with_suffix(".qml"), legend)
+
+
+@contextmanager
+def kept_failure(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Yield the batches for a writer; where making one fails, or is stopped, that is raised as it was.
+
+    GDAL asks for batches through Arrow's stream of C, which knows texts alone: every exception behind it, Ctrl-C too,
+    would come back as an error of the writer's.
+    """
+    failures: list[BaseException] = []
 
     def watched() -> Iterator[pa.RecordBatch]:
         try:
             yield from batches
-        except (DataError, RasterioError) as error:
-            # It would come back as an error of the writer's.
-            failures.append(error)
+        except GeneratorExit:
+            raise
+        except BaseException as failure:
+            failures.append(failure)
             raise
 
-    layer = layer_name(path)
-    with atomic_path(path) as part:
-        try:
-            _write(watched(), part, layer, kind, schema, ground)
-            if kind == "gpkg":
-                add_layer_style(part, layer, qml(legend))
-        except (*FAILURES, DataError) as error:
-            raise failures[0] if failures else OSError(f"{VECTOR_FORMATS[kind]}: {error}") from error
-    if kind != "gpkg":
-        write_qml(path.with_suffix(".qml"), legend)
+    try:
+        yield watched()
+    except Exception:
+        if failures:
+            raise failures[0] from None
+        raise
 
 
 def _write(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pyogrio
 
 from geodistill.files import atomic_path
-from geodistill.inference.feature_file import BATCH, FAILURES
+from geodistill.inference.feature_file import BATCH, FAILURES, kept_failure
 from geodistill.inference.map_file import read_map_grid, small_cache
 from geodistill.inference.tile_set import web_levels
 from geodistill.raster.ground import Ground
@@ -79,8 +79,8 @@ def write_vector_tiles(classes: Path, features: Path, layer: str, kind: str) -> 
 def _features(path: Path) -> Iterator[tuple[str, Any]]:
     """Open a file of polygons; yield the name of its geometry and its batches, read as they are asked for."""
     if path.suffix == ".parquet":  # which GDAL in pyogrio's wheels does not read
-        with pq.ParquetFile(path) as file:
-            yield "geometry", pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(BATCH))
+        with pq.ParquetFile(path) as file, kept_failure(file.iter_batches(BATCH)) as batches:
+            yield "geometry", pa.RecordBatchReader.from_batches(file.schema_arrow, batches)
     else:
         with pyogrio.open_arrow(path, layer=0, batch_size=BATCH) as (about, reader):
             yield about["geometry_name"] or "wkb_geometry", reader

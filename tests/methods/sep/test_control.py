@@ -87,7 +87,7 @@ def test_boxes_of_the_same_kind_of_scene_teach_what_few_masks_do_not(tmp_path: P
     torch.manual_seed(0)
     cheap = spec("background", "one", "other")  # other names, and a head of its own
     method = build(SepRecipe(network=NETWORK), BuildContext(cheap))
-    train(method, *draw(np.random.default_rng(1), 160, boxes=True), steps=120)
+    train(method, *draw(np.random.default_rng(1), 160, boxes=True), steps=180)
     state = {key: value.detach() for key, value in method.network.state_dict().items()}
     Segmenter.from_network(method.name, method.arguments, cheap, state, SIDE, {}).save(tmp_path / "segmenter")
-    assert scored(tmp_path / "segmenter") - scored(None) >= 5
+    assert scored(tmp_path / "segmenter") - scored(None) >= 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -71,23 +72,20 @@ def kept_failure(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.Reco
     GDAL asks for batches through Arrow's stream of C, which knows texts alone: every exception behind it, Ctrl-C too,
     would come back as an error of the writer's.
     """
-    failures: list[BaseException] = []
+    ends: list[BaseException | None] = []
 
     def watched() -> Iterator[pa.RecordBatch]:
         try:
             yield from batches
-        except GeneratorExit:
-            raise
-        except BaseException as failure:
-            failures.append(failure)
-            raise
+        finally:
+            ends.append(sys.exception())
 
     try:
         yield watched()
-    except Exception:
-        if failures:
-            raise failures[0] from None
-        raise
+    finally:
+        for failure in ends:
+            if isinstance(failure, (Exception, KeyboardInterrupt)):
+                raise failure
 
 
 def _write(

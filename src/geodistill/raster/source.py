@@ -274,11 +274,11 @@ def _sources_of(path: Path) -> list[tuple[str, Path]]:
 def _sources_in(text: str, base: Path) -> list[tuple[str, Path]]:
     # Names without the attribute are relative to the current folder; asking both places costs nothing.
     names, looked = dict[str, None](), 0
-    for found in _SOURCE.finditer(text):
-        looked += max(found.end(1), found.end(2)) - found.start()
+    for match in _SOURCE.finditer(text):
+        looked += max(match.end(1), match.end(2)) - match.start()
         if looked > 4 * len(text):  # each of a thousand that none ends reaches to the end
             raise DataError(f"a description in {base} of sources within sources", "sources one behind the other")
-        names[(found[1] or "").strip() or unescape((found[2] or "").strip())] = None
+        names[(match[1] or "").strip() or unescape((match[2] or "").strip())] = None
     return [(name, base) for name in names if name]
 
 

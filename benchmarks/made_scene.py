@@ -68,7 +68,7 @@ def make_segmenter(model: str, tile: int, classes: int) -> Segmenter:
         segmenter.tile = tile
         return segmenter
     if model == "fast":
-        NETWORKS["fast"] = FastNetwork
+        NETWORKS["fast"] = f"{__name__}:FastNetwork"
         return untrained("fast", {}, tile, classes)
     architecture = "segformer" if model.startswith("mit") else "unet"
     return untrained("supervised", {"architecture": architecture, "encoder": model}, tile, classes)

@@ -33,6 +33,14 @@ def batches(end: type[KeyboardInterrupt] | Exception) -> Iterator[pa.RecordBatch
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A shell starts what runs behind it deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("kind", VECTOR_FORMATS)
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: getattr(end, "__name__", type(end).__name__))
 def test_what_ends_the_features_is_raised_and_nothing_stays(

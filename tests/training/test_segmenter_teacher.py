@@ -99,6 +99,9 @@ def test_several_teach_by_the_mean_of_their_probabilities(saved: Path, tmp_path:
         teacher.ask([0])
     with pytest.raises(RecipeError, match="a Segmenter, or several"):
         open_teacher(TeacherConfig(segmenter=()), student)
+    with pytest.raises(RecipeError, match="indices beside several"):
+        open_teacher(TeacherConfig(segmenter=(str(saved), str(tmp_path / "other")), indices=(0,)), student)
+    open_teacher(TeacherConfig(segmenter=(str(saved),)), student).ask([0])  # a list of one is that one
 
 
 def test_a_teacher_that_lacks_a_class_is_refused_for_logits_only(saved: Path) -> None:

@@ -84,7 +84,7 @@ class Decision:
             raise ValueError(f"verdict {str(verdict)[:40]!r}")
         tile = TileId(str(data["key"]), int(data["row"]), int(data["col"]))
         original = dict(data["original"])
-        int(original["mask_value"])
+        original["mask_value"] = int(original["mask_value"])
         score = None if data.get("score") is None else float(data["score"])
         return cls(tile, int(data["box"]), verdict, str(data["by"]), str(data["at"]), original, mask, score)
 
@@ -150,8 +150,8 @@ def original_instances(
 ) -> dict[int, Mapping[str, Any]]:
     """Return a tile's objects as the segmenter made them, by box, whatever was decided and written since.
 
-    An object that was decided is the one that its decision speaks of; any other is as the record has it. Of a box that
-    gave no mask ``no_mask`` says why, in place of ``segmentation`` and ``bbox``.
+    An object that was decided is the one that its decision speaks of, where its class is one of the legend's; any other
+    is as the record has it. Of a box that gave no mask ``no_mask`` says why, in place of ``segmentation`` and ``bbox``.
 
     Args:
         record: What was written down of the tile.
@@ -166,7 +166,8 @@ def original_instances(
     maskless = {box: reason for box, reason in record.outcomes if reason in MASKLESS}
     boxes = indexed_boxes(tile, share) if maskless else {}
     instances |= {box: {"box": box, "no_mask": r} | _about_box(boxes[box], legend) for box, r in maskless.items()}
-    return instances | {each.box: each.original for each in decisions if each.box in decided}
+    mine = [each for each in decisions if each.box in decided and 0 <= each.original["mask_value"] < len(legend.names)]
+    return instances | {each.box: each.original for each in mine}
 
 
 def indexed_boxes(tile: TileTask, share: float) -> dict[int, Box]:

@@ -263,17 +263,20 @@ def altered_by_hand(out: Path, names: Iterable[str]) -> list[str]:
     """Return those of some files of a finished run that are not as the last run wrote them; nothing is written.
 
     Raises:
-        OutputError: The journal cannot be read.
+        DataError: The journal cannot be read.
     """
     tiles: dict[TileId, FileSums] = {}
     finished: FileSums = {}
-    with output_errors(out / JOURNAL), (out / JOURNAL).open("rb") as file:
-        for line in whole_lines(file):
-            content, finished = _content(line.record), {}
-            if isinstance(content, TileRecord):
-                tiles[content.tile] = {} if content.files is None else content.files.sums
-            elif content is not None:
-                finished = content
+    try:
+        with (out / JOURNAL).open("rb") as file:
+            for line in whole_lines(file):
+                content, finished = _content(line.record), {}
+                if isinstance(content, TileRecord):
+                    tiles[content.tile] = {} if content.files is None else content.files.sums
+                elif content is not None:
+                    finished = content
+    except OSError as error:
+        raise DataError(f"{out / JOURNAL} cannot be read ({error.strerror})", "the journal of a label set") from error
     known = dict(finished)
     for sums in tiles.values():
         known |= sums

@@ -123,8 +123,10 @@ def open_segmenter_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
     """
     if not config.segmenters:
         raise RecipeError("teacher.segmenter []", "a Segmenter, or several")
-    if isinstance(config.segmenter, str):
-        return _open_one(config, config.segmenter, spec)
+    if len(config.segmenters) == 1:
+        return _open_one(config, config.segmenters[0], spec)
+    if config.indices is not None:
+        raise RecipeError("teacher.indices beside several teacher.segmenter", "one of them: a mean has no levels")
     return MeanTeacher([_open_one(config, name, spec, features=False) for name in config.segmenters])
 
 

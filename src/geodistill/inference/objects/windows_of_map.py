@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +36,13 @@ class MapWindows:
         self._recent: deque[tuple[int, MapStrip]] = deque(maxlen=_STRIPS)
 
     def __enter__(self) -> MapWindows:
-        self._files = [None if path is None else rasterio.open(path) for path in self._paths]
+        with ExitStack() as opened:
+            self._files = [None if path is None else opened.enter_context(rasterio.open(path)) for path in self._paths]
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._files:
-            if file is not None:
-                file.close()
+        self._opened.close()
 
     def watch(self, strips: Iterator[MapStrip]) -> Iterator[MapStrip]:
         """Yield the strips of the map as they come, keeping the last ones."""

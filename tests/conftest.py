@@ -18,6 +18,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from exporter import export_with_one_table
+
 ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
@@ -30,6 +32,13 @@ settings.load_profile("repeatable")
 def _no_kept_graphs_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GEODISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_table_of_operators() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", export_with_one_table)
         yield
 
 

@@ -27,17 +27,18 @@ class FilesRun:
         self.files: set[str] = set()
 
     def __enter__(self) -> FilesRun:
-        threading.setprofile(self._note)
-        sys.setprofile(self._note)
+        threading.settrace(self._note)
+        sys.settrace(self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-        threading.setprofile(None)
+        sys.settrace(None)
+        threading.settrace(None)
 
     def _note(self, frame: FrameType, event: str, _: Any) -> None:
+        """Note a call; where it returns nothing, Python tells neither lines nor the return."""
         code = frame.f_code
-        if event != "call" or not code.co_flags & _FUNCTION or not code.co_filename.startswith(ROOT):
+        if not code.co_flags & _FUNCTION or not code.co_filename.startswith(ROOT):
             return
         if code.co_filename not in self.files and not _imports(frame):
             self.files.add(code.co_filename)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -23,6 +24,11 @@ from geodistill.label.records import Annotations, rotated
 NAN, INF = float("nan"), float("inf")
 
 
+@lru_cache
+def _about_origin(width: float, height: float, angle: float) -> NDArray[np.float64]:
+    return rotated(0.0, 0.0, width, height, angle)
+
+
 @dataclass(frozen=True)
 class Thing:
     """An object on an image: centre, sides in pixels, angle in radians."""
@@ -37,7 +43,7 @@ class Thing:
 
     @property
     def corners(self) -> NDArray[np.float64]:
-        return rotated(self.x, self.y, self.w, self.h, self.angle)
+        return np.array((self.x, self.y)) + _about_origin(self.w, self.h, self.angle)
 
     @property
     def edges(self) -> list[float]:

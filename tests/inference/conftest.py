@@ -12,8 +12,11 @@ from where import SUPPORT
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """Start Ray on this machine, say that it has a GPU, and let its workers find the networks of the tests."""
+def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Start Ray on this machine, say that it has a GPU, and let its workers find the networks of the tests.
+
+    Its workers, each of which imports torch, are two, or as many as an indirect parameter says.
+    """
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), *sys.path]))
@@ -21,6 +24,6 @@ def cluster() -> Iterator[None]:
         # Else workers are so polite that on a busy machine they get nothing done.
         patch.setenv("RAY_worker_niceness", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
-        ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="error")
+        ray.init(num_cpus=getattr(request, "param", 2), num_gpus=1, include_dashboard=False, logging_level="error")
         yield
         ray.shutdown()

@@ -73,6 +73,7 @@ def make_inputs(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cluster", [1], indirect=True)
 @pytest.mark.usefixtures("cluster")
 def test_the_pages_commands_map_what_they_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -76,6 +76,7 @@ def test_a_segmenter_imports_no_method_and_no_large_library() -> None:
     assert not {name for name in HEAVY if name in modules}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_network_brings_its_own_paper_alone_and_no_training(paper: str) -> None:
     modules = loaded_beside_libraries()[NETWORK_CODE.format(paper)]
@@ -85,6 +86,7 @@ def test_a_network_brings_its_own_paper_alone_and_no_training(paper: str) -> Non
     assert f"geodistill.methods.{paper}.training" not in modules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paper", ["supervised", "ktda", "kda", "maflnet", "sep"])
 def test_a_recipe_brings_its_own_paper_alone_and_no_trainer(paper: str) -> None:
     modules = loaded_beside_libraries()[RECIPE_CODE.format(paper)]
@@ -93,6 +95,7 @@ def test_a_recipe_brings_its_own_paper_alone_and_no_trainer(paper: str) -> None:
     assert not {name for name in ("lightning", "transformers", "matplotlib", "geodistill.text") if name in modules}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_an_encoder_brings_its_own_family_alone(encoder: str) -> None:
     modules = loaded_beside_libraries()[ENCODER_CODE.format(encoder)]

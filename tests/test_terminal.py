@@ -98,6 +98,7 @@ def test_the_command_with_a_full_standard_output_ends_with_one_line() -> None:
     assert "standard output cannot be written" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_with_a_closed_standard_output_ends_well() -> None:
     done = subprocess.run(
         f"{' '.join(COMMAND)} encoders | head -1; echo ${{PIPESTATUS[0]}}",

@@ -106,6 +106,7 @@ def test_data_of_other_classes_are_refused(manifest: Manifest, tmp_path: Path) -
     assert not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_the_command_line(
     segmenter: Segmenter, manifest: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,6 +118,7 @@ def test_what_the_plug_in_could_not_use_is_refused(segmenter: Segmenter, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_line(segmenter: Segmenter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     segmenter.save(tmp_path / "model")
     command = ["export", "--model", str(tmp_path / "model"), "--to", "qgis", "--out", str(tmp_path / "m.onnx")]

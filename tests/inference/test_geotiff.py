@@ -291,6 +291,7 @@ def test_maps_of_a_few_pixels(tmp_path: Path, shape: tuple[int, int], name: str)
         np.testing.assert_array_equal(file.read(), values)
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_map_is_what_memory_held_before(tmp_path: Path) -> None:
     script = SUPPORT / "perturbed_map.py"
     made: dict[str, set[bytes]] = {}

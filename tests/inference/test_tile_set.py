@@ -118,7 +118,7 @@ def test_an_archive_of_many_tiles_has_directories_below_its_root(tmp_path: Path)
     assert bounds == (10_000_000, 20_000_000, 30_000_000, 40_000_000)
 
 
-@pytest.mark.parametrize("kind", ["mbtiles", "pmtiles"])
+@pytest.mark.parametrize("kind", ["mbtiles", pytest.param("pmtiles", marks=pytest.mark.slow)])
 def test_tiles_show_the_classes_where_they_lie(kind: str, scene: Path, tmp_path: Path) -> None:
     model = tiny_segmenter()
     (made,) = predict(model, [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles=kind))
@@ -158,6 +158,7 @@ def test_tiles_show_the_classes_where_they_lie(kind: str, scene: Path, tmp_path:
                     assert pixel == (*model.spec.legend.colours[values[row, col]], 255)
 
 
+@pytest.mark.slow
 def test_a_preview_is_a_small_picture_in_the_legends_colours(scene: Path, tmp_path: Path) -> None:
     tiny_segmenter().save(tmp_path / "model")
     flags = ["--model", str(tmp_path / "model"), "--input", str(scene), "--out", str(tmp_path / "map.tif")]

@@ -81,6 +81,7 @@ def test_a_web_map_is_mapped_inside_the_area(service: str, server: TileServer, a
     assert max(server.asked.values()) == 1
 
 
+@pytest.mark.slow
 def test_busy_slow_and_broken_tiles_come_at_last(
     server: TileServer, aoi: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_busy_slow_and_broken_tiles_come_at_last(
     assert not made.holes
 
 
+@pytest.mark.slow
 def test_a_tile_that_never_comes_ends_the_run_which_resume_continues(
     server: TileServer, aoi: str, tmp_path: Path
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_tile_that_never_comes_ends_the_run_which_resume_continues(
     assert sum(server.asked.values()) - before < 9  # not all tiles again
 
 
+@pytest.mark.slow
 def test_tiles_are_asked_for_at_a_polite_rate(
     server: TileServer, aoi: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

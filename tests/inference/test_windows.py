@@ -125,6 +125,7 @@ plans = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(plans, st.sampled_from(["cosine", "none"]), st.sampled_from([0.0, 0.3]))
 @settings(max_examples=60)
 def test_sums_held_for_one_window_equal_sums_over_the_whole_scene(plan: WindowPlan, blend: str, missing: float) -> None:
@@ -133,6 +134,7 @@ def test_sums_held_for_one_window_equal_sums_over_the_whole_scene(plan: WindowPl
     np.testing.assert_allclose(result, blended_whole(windows, plan, blend), rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @given(plans, st.integers(1, 4), st.integers(1, 4))
 @settings(max_examples=40)
 def test_a_scene_cut_in_blocks_gives_the_same_bits(plan: WindowPlan, rows: int, columns: int) -> None:

@@ -27,6 +27,7 @@ def _networks() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_an_actor_that_dies_costs_no_map(tmp_path: Path) -> None:
     scenes = [make_raster(tmp_path / f"s{i}.tif", height=150, width=90, seed=i) for i in range(3)]
@@ -41,6 +42,7 @@ def test_an_actor_that_dies_costs_no_map(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "maps").glob("*.tif")) == ["s0.tif", "s1.tif", "s2.tif"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_an_actor_that_dies_in_a_block_costs_one_strip(tmp_path: Path) -> None:
     scene = make_raster(tmp_path / "scene.tif", height=400, width=90)

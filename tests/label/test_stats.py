@@ -195,6 +195,7 @@ def test_text_tables_and_pictures(tmp_path: Path) -> None:
             assert picture.width > 250
 
 
+@pytest.mark.slow
 def test_sets_side_by_side(tmp_path: Path) -> None:
     sets = [stats(build_folder(tmp_path / "town")), stats(manifest_of(tmp_path / "flat"), name="flat $et")]
     lines = format_comparison(sets).splitlines()
@@ -213,6 +214,7 @@ def test_sets_side_by_side(tmp_path: Path) -> None:
     assert [row[0] for row in read_csv(tmp_path / "out" / COMPARISON)] == ["set", "town", "flat $et"]
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from geodistill.cli.label_sets import stats as run
 

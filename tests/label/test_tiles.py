@@ -75,6 +75,7 @@ def test_tiles_that_make_no_sense(size: int, overlap: int) -> None:
         tile_windows(500, 500, size, overlap)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(boxes=any_boxes(), size=st.integers(20, 60), share=st.sampled_from([0.0, 0.5, 0.7, 1.0]))
 def test_every_box_above_the_share_is_kept_somewhere(boxes: list[Box], size: int, share: float) -> None:
@@ -194,6 +195,7 @@ def test_true_masks_and_own_boxes_move_along() -> None:
     assert same.segmentation == runs.to_coco()
 
 
+@pytest.mark.slow
 def test_many_boxes_and_many_tiles_stay_quick() -> None:
     """Seconds, not minutes: 4,000 boxes over 361 tiles."""
     rng = np.random.default_rng(0)

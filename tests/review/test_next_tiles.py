@@ -87,6 +87,7 @@ def test_the_command_writes_list_and_squares(model: Path, tmp_path: Path, capsys
     assert [Path(row["image"]).name for row in csv.DictReader(alone.open())] == ["b.png"]
 
 
+@pytest.mark.slow
 def test_of_a_labelled_image_only_the_rows_own_part_counts(model: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 255, (3, 64, 128)).astype(np.uint8)
     pixels[:, :, :64] //= 8

@@ -51,7 +51,7 @@ def test_a_rare_class_counts_more(tmp_path: Path) -> None:
     recipe, lines = plan_student(load_recipe("student", {"data.manifest": world.manifest}))
     assert recipe.losses.class_weights == "auto"
     assert "target below 5 %" in lines[1]
-    assert "no validation images" in lines[3]
+    assert "the average of the last weights" in lines[3]
 
 
 def test_images_without_labels_wait_for_a_teacher(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
     if trainer.calibrate:
         kept += ", its confidence fitted to them"
     if not manifest.rows("val"):
-        kept = "there are no validation images: the average of the last weights is kept"
+        kept = "the average of the last weights is kept"
         recipe = replace(recipe, trainer=replace(trainer, calibrate=False))
     batch = "as many as fit" if data.batch_size == "auto" else data.batch_size
     steps = f"steps: {trainer.max_steps:,} of {batch} crops of {data.crop} x {data.crop} px; {kept}"

@@ -114,7 +114,7 @@ def test_any_recipes_data_takes_it(rare: Manifest) -> None:
     plain = DataConfig(manifest=str(rare.path), crop=24, batch_size=4, workers=0, seed=5)
     module = DataModule(replace(plain, fraction=0.15))
     assert len(module.manifest.rows("train")) == 3
-    idle = "no validation images: trainer.val_every_steps and patience do nothing; what the last step leaves is kept"
+    idle = "no validation images: trainer.val_every_steps and patience do nothing; the last weights are kept"
     assert module.notes == [*take_fraction(rare, 0.15, 5, 24)[1], idle]
     assert idle not in DataModule(plain, labels=False).notes
     loader = iter(module.train_dataloader())

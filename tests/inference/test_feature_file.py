@@ -24,13 +24,14 @@ SCHEMA = pa.schema({"class": pa.int32(), "geometry": pa.binary()})
 ENDS = [KeyboardInterrupt, DataError("half a map", "a whole one"), pa.ArrowInvalid("broken"), MemoryError("no more")]
 
 
-def batches(end: type[KeyboardInterrupt] | Exception) -> Iterator[pa.RecordBatch]:
-    """Yield squares; then end, or be stopped by a signal as a person's Ctrl-C stops it."""
+def batches(end: type[KeyboardInterrupt] | Exception | None) -> Iterator[pa.RecordBatch]:
+    """Yield squares; then end, by an error or a signal as a person's Ctrl-C sends it where asked for."""
     squares = shapely.to_wkb(shapely.box(np.arange(3.0), 0, np.arange(3.0) + 0.5, 1))
     yield pa.RecordBatch.from_arrays([pa.array([0, 1, 1], pa.int32()), pa.array(squares, pa.binary())], schema=SCHEMA)
     if isinstance(end, Exception):
         raise end
-    signal.raise_signal(signal.SIGINT)
+    if end:
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +68,22 @@ def test_tiles_of_polygons_too_can_be_stopped(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         write_vector_tiles(made, polygons, "polygons", "pmtiles")
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_signal_at_any_moment_is_told_as_one(tmp_path: Path) -> None:
+    made = write_map(tmp_path / "map.tif", blobs(), "EPSG:32636", from_origin(500_000, 3.3e6, 0.5, 0.5))
+    ground, before = Ground(read_map_grid(made)), signal.signal(signal.SIGALRM, signal.default_int_handler)
+    stopped = 0
+    try:
+        for place in range(60):
+            signal.setitimer(signal.ITIMER_REAL, 0.0005 * (1 + place))
+            try:
+                write_features(tmp_path / "map.gpkg", "gpkg", batches(None), SCHEMA, ground, LEGEND)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                stopped += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert stopped > 5

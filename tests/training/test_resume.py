@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from geodistill.methods.schema import Recipe
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
+from geodistill.training.resume import SafeCheckpointIO
 from killed_fit import fit_killed, left
 
 pytestmark = pytest.mark.slow
@@ -116,3 +119,29 @@ def test_a_run_killed_in_its_phase_and_after_it_ends_as_an_uninterrupted_one(
     assert fit_killed(recipe, tmp_path / "run", 2, "after")
     fit(recipe, tmp_path / "run")
     assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+def test_ctrl_c_while_a_checkpoint_is_written_is_ctrl_c(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever torch's writer makes of it; the file that was there stays."""
+    path, opened, writes = tmp_path / "last.ckpt", Path.open, [0]
+    keeper = SafeCheckpointIO("a run")
+    keeper.save_checkpoint({"global_step": 1}, path)
+    old = path.read_bytes()
+
+    class Stopped(io.BufferedWriter):
+        def write(self, data: Any) -> int:
+            writes[0] += 1
+            if writes[0] == number:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    def open_stopped(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        return Stopped(io.FileIO(self, "wb")) if mode == "wb" else opened(self, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", open_stopped)
+    with pytest.raises(KeyboardInterrupt):
+        keeper.save_checkpoint({"a": torch.zeros(1000), "b": torch.zeros(5000), "global_step": 2}, path)
+    assert {one: one.read_bytes() for one in tmp_path.iterdir()} == {path: old}

@@ -130,7 +130,7 @@ class DataModule(lightning.LightningDataModule):
         Classes without a training pixel, a set that is mostly ignored, what a fraction of the labels holds, no image to
         validate on; of several sets their parts of a batch too.
         """
-        idle = "no validation images: trainer.val_every_steps and patience do nothing; what the last step leaves is kept"
+        idle = "no validation images: trainer.val_every_steps and patience do nothing; the last weights are kept"
         unvalidated = [idle] if self._labels and not self.manifest.rows("val") else []
         if not self.sets:
             return self._only.notes + unvalidated

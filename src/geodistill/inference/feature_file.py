@@ -74,14 +74,17 @@ def kept_failure(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.Reco
     """
     ends: list[BaseException | None] = []
 
-    def watched() -> Iterator[pa.RecordBatch]:
+    def watched() -> Iterator[Any]:
         try:
+            yield  # a signal of while the file is opened is told where the next line of Python is
             yield from batches
         finally:
             ends.append(sys.exception())
 
+    begun = watched()
+    next(begun)
     try:
-        yield watched()
+        yield begun
     finally:
         for failure in ends:
             if isinstance(failure, (Exception, KeyboardInterrupt)):

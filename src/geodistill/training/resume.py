@@ -171,8 +171,9 @@ class SafeCheckpointIO(TorchCheckpointIO):
             try:
                 torch.save({**checkpoint, RUN: self._run}, sink)  # type: ignore[arg-type]
             except RuntimeError as error:
-                # torch's writer tells of its own confusion, not of the disk's.
-                raise sink.error or error from error
+                # torch's writer tells of its own confusion, not of the disk's or of a person's Ctrl-C.
+                stopped = error.__context__ if isinstance(error.__context__, KeyboardInterrupt) else None
+                raise sink.error or stopped or error  # noqa: B904 - its own context
             file.flush()
             os.fsync(file.fileno())
 
@@ -192,12 +193,12 @@ class _Sink:
 
     def __init__(self, file: BufferedWriter) -> None:
         self._file = file
-        self.error: OSError | None = None
+        self.error: OSError | KeyboardInterrupt | None = None
 
     def write(self, data: Any) -> int:
         try:
             return self._file.write(data)
-        except OSError as error:
+        except (OSError, KeyboardInterrupt) as error:
             self.error = error
             raise
 

@@ -32,6 +32,7 @@ def test_the_large_hiera_has_an_adapter_a_block_or_a_stage(place: str, count: in
     assert (encoder.channels, encoder.strides) == (plain.channels, plain.strides)
 
 
+@pytest.mark.slow
 def test_an_adapter_has_the_width_that_its_block_reads() -> None:
     with torch.device("meta"):
         encoder = build_encoder("sam2_hiera_large(adapters=stage)")

@@ -11,6 +11,7 @@ from geodistill.errors import RecipeError
 from geodistill.papers.kda_decoders import printed, weigh_decoders
 
 
+@pytest.mark.slow
 def test_decoders_with_a_published_form_have_the_published_counts() -> None:
     table = weigh_decoders("kda-landslide", size=224)
     rows = {row.decoder: row for row in table.rows}

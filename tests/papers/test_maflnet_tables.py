@@ -73,6 +73,7 @@ def test_the_printed_preset_changes_only_the_disputed_choices() -> None:
     assert printed.network.encoder == "sam2_hiera_tiny(adapters=stage)"
 
 
+@pytest.mark.slow
 def test_the_student_is_weighed_as_published_without_its_teacher_and_without_flags() -> None:
     assert inspect("mafl-student", size=64).inference_parameters == 12_520_486
 

@@ -146,6 +146,7 @@ def test_a_prompt_beyond_the_papers_length_says_so(capsys: pytest.CaptureFixture
     assert "more than" not in told(capsys, "--zone", "Cfb", "--classes", *many[:4])
 
 
+@pytest.mark.slow
 def test_what_a_model_answers_for_a_manifest_is_what_training_asks_for(
     manifest: Path, server: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

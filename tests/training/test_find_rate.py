@@ -21,6 +21,7 @@ from geodistill.training.recipe import load_recipe
 SMALL = ["--network.architecture", "fcn", "--network.decoder_channels", "8", "--data.crop", "32"]
 
 
+@pytest.mark.slow
 def test_a_range_test_writes_its_picture_and_proposes_a_rate(
     recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ def test_what_is_tried_is_a_step_of_all_that_the_run_trains(town: Path, monkeypa
     assert sizes == [3, 3]
 
 
+@pytest.mark.slow
 def test_on_a_cpu_auto_is_the_default_and_a_run_that_goes_on_keeps_its_number(
     recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def test_images_without_labels_wait_for_a_teacher(tmp_path: Path) -> None:
     assert lines[2] == "images without labels: 50 % of the crops, under the teacher student"
 
 
+@pytest.mark.slow
 def test_fit_without_a_recipe_trains_it(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = "--network.encoder test_resnet --network.decoder_channels 8 --data.crop 32 --data.batch_size 2"
     steps = "--trainer.max_steps 2 --trainer.accelerator cpu --data.workers 0 --trainer.pictures 0"

@@ -164,7 +164,7 @@ def test_a_cache_filled_in_several_goes_gives_the_same_bits(recipe: Path, tmp_pa
         assert index.read_bytes() == whole
 
 
-def test_two_processes_share_a_cache_and_train_their_projections(recipe: Path, tmp_path: Path) -> None:
+def test_a_command_on_two_processes_shares_a_cache_and_tells_its_end_once(recipe: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "geodistill", "fit", "--config", str(recipe), "--out", str(tmp_path / "run")]
     command += ["--trainer.devices", "2", "--data.batch_size", "2", "--data.workers", "1"]
     command += ["--losses.weighting", "uncertainty"]
@@ -172,6 +172,9 @@ def test_two_processes_share_a_cache_and_train_their_projections(recipe: Path, t
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("views of") == 1
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"{tmp_path / 'run' / 'segmenter'}: validation mIoU")
+    assert (tmp_path / "run" / "segmenter" / "segmenter.json").is_file()
     folders = list((tmp_path / "cache").iterdir())
     assert len(folders) == 1
     index = torch.frombuffer(bytearray((folders[0] / "index.bin").read_bytes()), dtype=torch.int32)

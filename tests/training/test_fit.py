@@ -170,7 +170,8 @@ def test_a_run_that_no_longer_improves_stops_early(recipe_file: Path, tmp_path: 
 
 
 def test_mixed_precision_trains(recipe_file: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(recipe_file, ["--trainer.precision", "bf16-mixed", "--trainer.pictures", "0"])
+    flags = ["--trainer.precision", "bf16-mixed", "--trainer.pictures", "0", "--trainer.val_every_steps", "30"]
+    recipe = load_recipe(recipe_file, [*flags, "--data.crop", "32"])
     result = fit(recipe, tmp_path / "run")
     assert result.miou is not None
     assert result.miou > 0.3

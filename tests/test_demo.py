@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "out"
-    table = demo(out, seed=1, size=128, scene_size=256, steps=6)
+    table = demo(out, seed=1, size=96, scene_size=192, steps=6)
     assert "student labels alone" in table
     assert str(out / "prediction.tif") in table
     return out
@@ -30,7 +30,7 @@ def test_it_leaves_segmenters_scores_a_scene_its_map_and_a_picture(results: Path
         assert Segmenter.load(results / name).spec.classes == 7
     with rasterio.open(results / "scene.tif") as scene, rasterio.open(results / "prediction.tif") as prediction:
         assert (prediction.crs, prediction.transform) == (scene.crs, scene.transform)
-        assert prediction.shape == scene.shape == (256, 256)
+        assert prediction.shape == scene.shape == (192, 192)
         assert set(np.unique(prediction.read(1))) <= set(range(7))
     assert (results / "demo.png").stat().st_size > 10_000
 

@@ -18,7 +18,6 @@ from geodistill.synthetic import REGIONS, write_dataset
 from geodistill.text import features as text
 from geodistill.text.climate import ZONES
 from geodistill.training.fit import fit
-from geodistill.training.inspect import inspect
 from geodistill.training.recipe import load_recipe
 from tiny_text import tiny_bert
 
@@ -119,9 +118,11 @@ def test_a_finished_model_reads_no_text_encoder(
         assert main(given) == 0, capsys.readouterr().err
 
 
-def test_inspect_counts_the_text_encoder_as_frozen() -> None:
-    found = inspect("metasegnet-openearthmap", size=64, classes=9)
-    assert found.modules["text encoder (frozen, not kept)"] == 109_482_240
-    assert round(found.parameters / 1e6, 1) == 204.5
-    assert found.trainable == found.parameters - 109_482_240
-    assert re.search(r"trainable share +46\.5 %", found.to_text())
+def test_inspect_counts_the_text_encoder_as_frozen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "metasegnet-openearthmap", "--classes", "9", "--size", "64"]) == 0
+    told = capsys.readouterr().out
+    counts = {name.strip(): int(n.replace(",", "")) for name, n in re.findall(r"^  (\D+?)  +([\d,]+)$", told, re.M)}
+    assert counts["text encoder (frozen, not kept)"] == 109_482_240
+    assert round(counts["parameters"] / 1e6, 1) == 204.5
+    assert counts["trainable"] == counts["parameters"] - 109_482_240
+    assert re.search(r"trainable share +46\.5 %", told)

@@ -196,7 +196,7 @@ def test_a_full_run_knows_where_images_without_position_lie(
     official_sets.potsdam(tmp_path / "sets" / "potsdam")
     small = [*TINY, "data.workers=0", "trainer.accelerator=cpu", "trainer.precision=32-true"]
     small += ["network.encoder=test_resnet", "network.encoder_weights=null", "network.width=32", "network.heads=4"]
-    small.append("text.encoder=words")
+    small += ["text.encoder=words", "data.resize=32"]
     where = {"scale": "full", "root": tmp_path / "sets", "overrides": small}
     own = reproduce("metasegnet/I", tmp_path / "out", rows=["MetaSegNet (Ours)"], **where)
     assert {"Background", "Building", "mIoU", "parameters (text)"} <= set(own.rows[-1].seeds[42])

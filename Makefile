@@ -5,6 +5,9 @@ OUT ?= demo
 BIN := .venv/bin
 STAMP := .venv/.made-from-pyproject-and-constraints
 
+# Where it is set, each of the hundred processes that tests start would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test quick torture controls lint format docs figures clean
 .DEFAULT_GOAL := help
 

@@ -23,6 +23,7 @@ TARGETS = sorted(
     {
         node.value
         for path in OUTSIDE
+        if RING.search(path.read_text(encoding="utf-8"))  # a hundred times as fast as to read their syntax
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and RING.match(node.value)
         if re.fullmatch(r"[\w.]+:\w+", node.value)

@@ -73,7 +73,7 @@ def serve(folder: Path) -> Iterator[Server]:
     folder.mkdir()
     with Server(("127.0.0.1", 0), Handler) as held:
         held.folder = folder
-        thread = threading.Thread(target=held.serve_forever, daemon=True)
+        thread = threading.Thread(target=held.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield held
         held.shutdown()

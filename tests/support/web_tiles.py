@@ -111,7 +111,7 @@ def serve_tiles() -> Iterator[TileServer]:
     """Serve tiles of any level as ``/{z}/{x}/{y}.png``, a WMTS of them, and a WMS of level 10's pixels."""
     with TileServer(("127.0.0.1", 0), TileHandler) as held:
         held.asked, held.times, held.fault = Counter(), [], lambda *_: "ok"
-        thread = threading.Thread(target=held.serve_forever, daemon=True)
+        thread = threading.Thread(target=held.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield held
         held.shutdown()

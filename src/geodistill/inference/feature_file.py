@@ -76,7 +76,7 @@ def kept_failure(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.Reco
 
     def watched() -> Iterator[Any]:
         try:
-            yield  # a signal of while the file is opened is told where the next line of Python is
+            yield  # a signal that came while the file was opened is raised at the next line of Python: inside this try
             yield from batches
         finally:
             ends.append(sys.exception())

@@ -1,3 +1,5 @@
+"""A machine that lacks memory is one line, whoever says so."""
+
 from __future__ import annotations
 
 import errno

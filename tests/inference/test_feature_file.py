@@ -77,8 +77,8 @@ def test_a_signal_at_any_moment_is_told_as_one(tmp_path: Path) -> None:
     stopped = 0
     try:
         for place in range(60):
-            signal.setitimer(signal.ITIMER_REAL, 0.0005 * (1 + place))
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 * (1 + place))
                 write_features(tmp_path / "map.gpkg", "gpkg", batches(None), SCHEMA, ground, LEGEND)
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:

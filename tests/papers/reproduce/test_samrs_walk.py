@@ -45,7 +45,7 @@ def test_raw_annotations_become_rows_of_the_tables(root: Path, tmp_path: Path) -
     assert [row.state for row in prompts.rows] == ["done"] * 15
     assert {figure for row in prompts.rows for figure in row.seeds[42]} == {"mIOU_I", "mIOU_P"}
     assert "; box on 2 images, 4 objects" in prompts.to_text(), "as released: an uncoloured ship takes its image out"
-    assert main(["label", "stats", "--set", *(str(root / name) for name in ("sota", "fast")),
+    assert main(["label", "stats", "--set", *(str(root / name) for name in ("sota", "sior", "fast")),
                  "--out", str(tmp_path / "stats")]) == 0  # fmt: skip
     assert (tmp_path / "stats" / "comparison.csv").is_file()
     rows = {"3": "UNet, SEP, ResNet-50", "4": "UNet, IMP+SEP, ResNet-50", "5": "UNet, IMP+SEP, ResNet-50",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from geodistill.evaluation.comparison import Comparison
     from geodistill.inference.options import PredictChoices
     from geodistill.inference.scene_map import SceneMap
+    from geodistill.label.accounts import Account
     from geodistill.label.config import LabelChoices
     from geodistill.methods.schema import Recipe
     from geodistill.metrics import Scores
@@ -86,13 +87,13 @@ class Labels:
     """
 
     folder: Path
-    account: Mapping[str, Any]
+    account: Account
     manifest: Manifest
 
     def __str__(self) -> str:
-        from geodistill.label.labelling import format_account
+        from geodistill.label.accounts import format_account
 
-        return format_account(dict(self.account), self.folder)
+        return format_account(self.account, self.folder)
 
 
 def label_boxes(

@@ -59,6 +59,7 @@ COMMON = {
     "schedule.kind": "cosine",
     "schedule.warmup_steps": 20,
     "trainer.ema": 0.99,
+    "trainer.precision": "auto",  # bfloat16 where the processor has instructions for it
 }
 """What teacher and students share."""
 
@@ -82,7 +83,7 @@ def demo(
     *,
     size: int = SIDE,
     scene_size: int = SCENE_SIDE,
-    steps: int = 400,
+    steps: int = 350,
     teacher_encoder: str = ENCODER,
     teacher_weights: Path | str | None = None,
 ) -> str:

@@ -65,6 +65,7 @@ def test_values_stand_without_their_flags() -> None:
         ("predict", ["a", "--model", "m", "--out", "o", "--blend", "cosin"], "such as cosine"),
         ("predict", ["a", "--modle", "m", "--out", "o"], "such as --model"),
         ("compare", ["a", "--split", "tset"], "such as test"),
+        ("label build", ["--bxes", "a.json", "--images", "i", "--out", "o"], "'--bxes'.* such as --boxes"),
     ],
 )
 def test_mistakes_name_what_would_be_right(verb: str, argv: list[str], says: str) -> None:

@@ -13,9 +13,10 @@ from PIL import Image
 from detection_sets import contents, make_detection_set, settings_of
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.label import decisions
+from geodistill.label.accounts import format_account
 from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import Decision, read_decisions, read_review, write_decisions
-from geodistill.label.labelling import build, format_account
+from geodistill.label.labelling import build
 from geodistill.label.ledger import DECISIONS, JOURNAL, Journal, altered_by_hand
 from geodistill.label.masks import Mask, Runs
 from geodistill.label.postprocess import EMPTIED

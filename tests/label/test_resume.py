@@ -12,9 +12,9 @@ from detection_sets import contents, make_detection_set, settings_of
 from dying_labeller import DyingLabeller
 from forked import begin
 from geodistill.errors import DataError, GeodistillWarning, OutputError
-from geodistill.label.accounts import TileRecord
 from geodistill.label.labelling import WorkerOptions, build
 from geodistill.label.ledger import JOURNAL, Journal
+from geodistill.label.tile_records import TileRecord
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window
 from killed_label import TILED, build_and_die, build_in_two

@@ -19,7 +19,8 @@ from detection_sets import contents
 from forked import start
 from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, OutputError
-from geodistill.label.labelling import build, read_account
+from geodistill.label.accounts import read_account
+from geodistill.label.labelling import build
 from geodistill.label.share_of_good import wilson
 from geodistill.review.decision_store import FILE, FOLDER, DecisionStore
 from geodistill.review.doubt_parts import doubt_of

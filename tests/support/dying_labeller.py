@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from geodistill.label.accounts import TileRecord
 from geodistill.label.labeller import Labeller
+from geodistill.label.tile_records import TileRecord
 from geodistill.label.tiles import Item
 
 

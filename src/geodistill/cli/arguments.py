@@ -202,13 +202,13 @@ def parse(parser: VerbParser, argv: Sequence[str]) -> Namespace:
         RecipeError: An option is unknown, missing, given twice in two forms, or has a wrong value.
         UnknownNameError: A value is not among an option's choices, or there is no such option.
     """
-    tokens = _with_flags(parser, _in_new_forms(parser, argv))
-    args, unknown = parser.parse_known_args(tokens)
+    tokens = _in_new_forms(parser, argv)
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    for flag in (token.partition("=")[0] for token in tokens if token[:2] == "--" != token):
+        if flag not in flags:
+            raise UnknownNameError(f"flag of '{parser.prog}'", flag, flags, f"see '{parser.prog} --help'")
+    args, unknown = parser.parse_known_args(_with_flags(parser, tokens))
     if unknown:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        if unknown[0].startswith("--"):
-            mend = f"see '{parser.prog} --help'"
-            raise UnknownNameError(f"flag of '{parser.prog}'", unknown[0].partition("=")[0], flags, mend)
         parser.error(f"not understood: {listed(unknown)}")
     missing = [o.name for o in parser.options if not o.default and getattr(args, o.action.dest) in (None, [])]
     if missing:

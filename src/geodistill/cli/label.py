@@ -165,8 +165,8 @@ def build(argv: Sequence[str]) -> None:
     """Label a detection data set."""
     parser = build_parser()
     args = parse(parser, argv)
+    from geodistill.label.accounts import format_account
     from geodistill.label.labelling import build as run_build
-    from geodistill.label.labelling import format_account
 
     if args.report:
         check_suffix(args.report, load("geodistill.report.page:PAGES"))

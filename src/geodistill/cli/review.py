@@ -40,7 +40,7 @@ def review(argv: Sequence[str]) -> None:
     """Look at labels, or write back what was decided."""
     parser = review_parser()
     args = parse(parser, argv)
-    from geodistill.label.labelling import format_account
+    from geodistill.label.accounts import format_account
     from geodistill.review.review_labels import ReviewOptions, export_review
     from geodistill.review.review_labels import review as run_review
 

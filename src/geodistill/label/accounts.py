@@ -1,147 +1,104 @@
-"""What became of every tile, box and image; the sums must come out even."""
+"""What became of every image, tile and box of a set, as ``label.json`` holds it; the sums must come out even."""
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from geodistill.errors import GeodistillError
+from geodistill.label.ledger import ACCOUNT
 from geodistill.label.postprocess import CHANGES
 from geodistill.label.records import ImageBoxes
-from geodistill.label.tiles import TileId
-from geodistill.raster import Window
+from geodistill.label.tile_records import TileRecord
+from geodistill.lazy import load
+from geodistill.reading import read_object
 
-FileSums = dict[str, list[int]]
-"""Size in bytes and CRC-32 of files, by their names below the output folder."""
+ImageCounts = TypedDict("ImageCounts", {"in": int, "labelled": int, "empty": int, "failed": int})
+"""Images by what became of them."""
 
+TileCounts = TypedDict("TileCounts", {"in": int, "labelled": int, "empty": int, "failed": int, "written": int})
+"""Tiles by what became of them; ``written`` are those that have files."""
 
-@dataclass(frozen=True)
-class GroundPlace:
-    """Where and when a tile was seen; what is not known is ``None``.
+BoxCounts = TypedDict("BoxCounts", {"in": int, "labelled": int, "dropped": dict[str, int]})
+"""Boxes by what became of them; ``dropped`` by reason."""
 
-    Attributes:
-        lon: Longitude of the centre in degrees.
-        lat: Latitude of the centre in degrees.
-        gsd: Ground sampling distance in metres per pixel.
-        date: Day of acquisition as ``YYYY-MM-DD``.
-    """
-
-    lon: float | None = None
-    lat: float | None = None
-    gsd: float | None = None
-    date: str | None = None
+ClassCounts = TypedDict(
+    "ClassCounts", {"in": int, "labelled": int, "dropped": dict[str, int], "changed": dict[str, int]}
+)
+"""The same of one class, and how often each change happened to a mask."""
 
 
-@dataclass(frozen=True)
-class TileFiles:
-    """What was written for a tile; names are below the output folder, with forward slashes.
+class Overlaps(TypedDict):
+    """Pixels that several instances claim, those that several classes claim, and instances hidden by others."""
 
-    Attributes:
-        image: The tile's own image file; empty where the source image serves as it is.
-        masks: Files of class indices and of colours.
-        sums: Of all these files.
-        bands: Names of the image's bands.
-        place: Where the tile lies on the ground.
-        instances: COCO annotations without their ids, ``mask_value`` among them.
-    """
-
-    image: str
-    masks: tuple[str, ...]
-    sums: FileSums
-    bands: tuple[str, ...]
-    place: GroundPlace
-    instances: tuple[dict[str, Any], ...] = ()
+    pixels: int
+    pixels_between_classes: int
+    hidden_instances: int
 
 
-@dataclass(frozen=True)
-class TileRecord:
-    """What became of one tile.
-
-    Attributes:
-        key: The image's key.
-        window: The tile, in pixels of the image.
-        error: Why the image could not be read, else an empty text; nothing below is known then.
-        stamp: What the image was, as `geodistill.raster.Raster.stamp` tells; ``None`` where no pixel was looked at.
-        outcomes: Index of each box, and why it gave no label here (an empty text where it gave one).
-        changes: How often each change happened to masks, by class.
-        painted: Pixels that several instances claim, those that several classes claim, and instances hidden by others.
-        files: What was written, or ``None``.
-        reviewed: Digest of the decisions of people that its files follow; empty where there are none.
-    """
+class Failure(TypedDict):
+    """An image that could not be used, and why."""
 
     key: str
-    window: Window
-    error: str = ""
-    stamp: list[Any] | None = None
-    outcomes: tuple[tuple[int, str], ...] = ()
-    changes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    painted: tuple[int, int, int] = (0, 0, 0)
-    files: TileFiles | None = None
-    reviewed: str = ""
+    image: str
+    error: str
 
-    @property
-    def tile(self) -> TileId:
-        """The tile that the record is about."""
-        return TileId(self.key, self.window.row, self.window.col)
 
-    @property
-    def instances(self) -> tuple[dict[str, Any], ...]:
-        """COCO annotations of the tile, without their ids."""
-        return () if self.files is None else self.files.instances
+class Unmatched(TypedDict):
+    """Annotations without an image: how many, and the first names."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form, always in one order; what is not known has no key."""
-        window = self.window
-        data: dict[str, Any] = {
-            "key": self.key,
-            "window": [window.row, window.col, window.height, window.width],
-            "error": self.error,
-        }
-        if self.stamp is None:
-            return data
-        data |= {"stamp": self.stamp, "outcomes": self.outcomes, "changes": self.changes, "painted": self.painted}
-        data |= {"reviewed": self.reviewed} if self.reviewed else {}
-        if self.files is None:
-            return data
-        files = {"image": self.files.image, "masks": self.files.masks, "files": self.files.sums}
-        about = {"bands": self.files.bands, "place": asdict(self.files.place), "instances": self.files.instances}
-        return data | files | about
+    count: int
+    first: list[str]
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TileRecord:
-        """Read the JSON form.
 
-        Raises:
-            KeyError: A part is missing.
-            TypeError: A part has another form.
-            ValueError: A part has another form.
-        """
-        key, window = data["key"], data["window"]
-        if not isinstance(key, str) or [type(value) for value in window] != [int] * 4:
-            raise ValueError(f"tile {str(key)[:80]!r}, {str(window)[:80]}")
-        record = cls(key, Window(*window), data["error"])
-        if "stamp" not in data:
-            return record
-        outcomes = tuple((index, reason) for index, reason in data["outcomes"])
-        overlapping, between_classes, hidden = data["painted"]
-        painted = (overlapping, between_classes, hidden)
-        record = replace(record, stamp=data["stamp"], outcomes=outcomes, changes=data["changes"], painted=painted)
-        record = replace(record, reviewed=str(data.get("reviewed", "")))
-        if "masks" not in data:
-            return record
-        files = TileFiles(
-            image=data["image"],
-            masks=tuple(data["masks"]),
-            sums=data["files"],
-            bands=tuple(data["bands"]),
-            place=GroundPlace(**data["place"]),
-            instances=tuple(data["instances"]),
-        )
-        return replace(record, files=files)
+class ReviewCounts(TypedDict):
+    """What people decided: how many masks, by verdict, by class and by reviewer.
+
+    ``not_applied`` are decisions about masks that are others now; ``sample`` is a `GoodShare`.
+    """
+
+    decided: int
+    verdicts: dict[str, int]
+    classes: dict[str, dict[str, int]]
+    reviewers: dict[str, int]
+    not_applied: int
+    sample: NotRequired[dict[str, Any]]
+
+
+class ManifestCounts(TypedDict, total=False):
+    """Images of the manifest by split, those it leaves out, what was found in it; empty where no box gave a label."""
+
+    splits: dict[str, int]
+    other_bands_left_out: int
+    in_no_list: int
+    problems: list[str]
+    notes: list[str]
+
+
+class Counts(TypedDict):
+    """The counts of a whole run."""
+
+    images: ImageCounts
+    boxes: BoxCounts
+    tiles: TileCounts
+    instances: int
+    overlaps: Overlaps
+    classes: dict[str, ClassCounts]
+    failures: list[Failure]
+
+
+class Account(Counts):
+    """All that ``label.json`` holds."""
+
+    format_version: int
+    annotations_without_image: Unmatched
+    review: NotRequired[ReviewCounts]
+    manifest: ManifestCounts
+    legend: dict[str, Any]
+    settings: dict[str, Any]
 
 
 NO_TILE = "in no tile"
@@ -164,7 +121,7 @@ class ClassAccount:
     dropped: Counter[str] = field(default_factory=Counter)
     changes: Counter[str] = field(default_factory=Counter)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ClassCounts:
         """Return the JSON form."""
         return {
             "in": self.boxes,
@@ -185,7 +142,7 @@ class Accounts:
     overlapping: int = 0
     between_classes: int = 0
     hidden: int = 0
-    failures: list[dict[str, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     def add(self, image: ImageBoxes, records: Sequence[TileRecord], error: str = "") -> bool:
         """Count one source image with the records of its tiles, and the reason where it could not be opened at all.
@@ -234,7 +191,7 @@ class Accounts:
     def _class(self, category: str) -> ClassAccount:
         return self.classes.setdefault(category, ClassAccount())
 
-    def boxes(self) -> dict[str, Any]:
+    def boxes(self) -> BoxCounts:
         """Return ``in``, ``labelled`` and ``dropped`` over all classes."""
         dropped: Counter[str] = Counter()
         for account in self.classes.values():
@@ -266,12 +223,24 @@ class Accounts:
                     "the journal is not of this input: label into another folder",
                 )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Counts:
         """Return the JSON form."""
+        images, tiles = self.images, self.tiles
         return {
-            "images": {key: self.images[key] for key in ("in", "labelled", "empty", "failed")},
+            "images": {
+                "in": images["in"],
+                "labelled": images["labelled"],
+                "empty": images["empty"],
+                "failed": images["failed"],
+            },
             "boxes": self.boxes(),
-            "tiles": {key: self.tiles[key] for key in ("in", "labelled", "empty", "failed", "written")},
+            "tiles": {
+                "in": tiles["in"],
+                "labelled": tiles["labelled"],
+                "empty": tiles["empty"],
+                "failed": tiles["failed"],
+                "written": tiles["written"],
+            },
             "instances": self.instances,
             "overlaps": {
                 "pixels": self.overlapping,
@@ -293,36 +262,60 @@ def _outcomes(records: Sequence[TileRecord]) -> dict[int, str]:
     return outcomes
 
 
-_PART = 1 << 20
-
-
-def file_sum(path: Path) -> list[int]:
-    """Return size in bytes and CRC-32 of a file.
+def read_account(folder: Path | str) -> Account:
+    """Return the account of a finished run.
 
     Raises:
-        OSError: It cannot be read.
+        DataError: The folder holds none.
     """
-    size, crc = 0, 0
-    with path.open("rb") as file:
-        while part := file.read(_PART):
-            size += len(part)
-            crc = zlib.crc32(part, crc)
-    return [size, crc]
+    return cast(Account, read_object(Path(folder) / ACCOUNT))
 
 
-def file_sums(folder: Path, names: tuple[str, ...]) -> FileSums:
-    """Return the sum of each file of a folder, by its name."""
-    return {name: file_sum(folder / name) for name in names}
+def format_account(account: Account, out: Path) -> str:
+    """Write what `build` returned as a few lines and a table of the classes."""
+    images, boxes, tiles = account["images"], account["boxes"], account["tiles"]
+    lines = [
+        f"{out}: {images['in']} images in: {images['labelled']} labelled, {images['empty']} empty,"
+        f" {images['failed']} failed",
+        f"{tiles['in']} tiles: {tiles['labelled']} labelled, {tiles['empty']} empty, {tiles['failed']} failed;"
+        f" {tiles['written']} written",
+        f"{boxes['in']} boxes in: {boxes['labelled']} labelled{_counts(boxes['dropped'], ', dropped: ')}",
+        f"{account['instances']} instances; {account['overlaps']['pixels']} pixels claimed more than once"
+        f" ({account['overlaps']['pixels_between_classes']} by different classes),"
+        f" {account['overlaps']['hidden_instances']} instances hidden",
+    ]
+    width = max((len(name) for name in account["classes"]), default=0)
+    for name, entry in account["classes"].items():
+        counts = _counts(entry["dropped"], "; dropped ") + _counts(entry["changed"], "; ")
+        lines.append(f"  {name:<{width}} {entry['in']:>8} in {entry['labelled']:>8} labelled{counts}")
+    if review := account.get("review"):
+        lines.append(f"{review['decided']} reviewed{_counts(review['verdicts'], ': ')}")
+        if sample := review.get("sample"):
+            lines.append(load("geodistill.label.share_of_good:GoodShare").from_json(sample).text)
+        if review["not_applied"]:
+            lines.append(f"{review['not_applied']} decisions are of masks that are others now: review them again")
+    without = account["annotations_without_image"]
+    if without["count"]:
+        more = (
+            f" and {without['count'] - len(without['first'])} more" if without["count"] > len(without["first"]) else ""
+        )
+        lines.append(f"{without['count']} annotations without an image: {', '.join(without['first'])}{more}")
+    manifest = account["manifest"]
+    if manifest:
+        splits = ", ".join(f"{name} {count}" for name, count in manifest["splits"].items())
+        lines.append(f"{out / 'manifest.parquet'}: {splits}")
+        if manifest["other_bands_left_out"]:
+            lines.append(f"{manifest['other_bands_left_out']} images with another number of bands are not in it")
+        if manifest["in_no_list"]:
+            lines.append(f"{manifest['in_no_list']} images in no list are not in it")
+        lines += [f"problem: {problem}" for problem in manifest["problems"][:5]]
+        lines += [f"note: {note}" for note in manifest["notes"]]
+    lines += [f"failed: {failure['error']}" for failure in account["failures"][:5]]
+    if len(account["failures"]) > 5:
+        lines.append(f"... and {len(account['failures']) - 5} more failed")
+    return "\n".join(lines)
 
 
-def altered_files(folder: Path, sums: Mapping[str, Any]) -> list[str]:
-    """Return the names of files that are missing or no longer as `file_sums` found them; links count as missing."""
-    return [name for name, known in sums.items() if not _is_same(folder / name, known)]
-
-
-def _is_same(path: Path, known: Any) -> bool:
-    try:
-        # Most damage shows in the size, which costs nothing to read.
-        return not path.is_symlink() and [path.stat().st_size] == known[:1] and file_sum(path) == known
-    except (OSError, TypeError, ValueError):
-        return False
+def _counts(counts: dict[str, int], before: str) -> str:
+    named = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return before + named if named else ""

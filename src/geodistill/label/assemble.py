@@ -7,10 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from geodistill.data.findings import label_notes
 from geodistill.data.manifest import Manifest, Row
@@ -19,11 +19,12 @@ from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
 from geodistill.files import atomic_path, json_text, write_json, write_text
-from geodistill.label.accounts import Accounts, TileFiles, TileRecord
+from geodistill.label.accounts import Account, Accounts, ManifestCounts, ReviewCounts
 from geodistill.label.config import LabelSettings
 from geodistill.label.ledger import ACCOUNT, FOLDERS, INSTANCES, LEGEND, MANIFEST, Journal, remove_files
 from geodistill.label.pixels import unlabelled_colour
 from geodistill.label.records import Annotations, ImageBoxes
+from geodistill.label.tile_records import TileFiles, TileRecord
 from geodistill.label.tiles import TileId
 from geodistill.raster import Window
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -49,7 +50,7 @@ class LabelRun:
     annotations: Annotations
     tiles: int
     unopened: Mapping[str, str]
-    review: Mapping[str, Any] = field(default_factory=dict)
+    review: ReviewCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _WrittenTile:
     row: Row
 
 
-def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> dict[str, Any]:
+def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> Account:
     """Write the files that are about the whole set; the account comes last and says that the run is complete.
 
     Where not one box gave a label there is no set: the account alone is written, and no file stays that looks like one.
@@ -74,26 +75,26 @@ def assemble(run: LabelRun, journal: Journal, *, progress: bool = False) -> dict
     tiles = _counted(run, journal, accounts)
     written = _write_instances(run, tiles)
     accounts.check(run.annotations.images, run.tiles)
-    manifest: dict[str, Any] = {}
+    manifest: ManifestCounts = {}
     if accounts.boxes()["labelled"]:
         write_legend(run.out / LEGEND, run.legend)
         manifest = _write_manifest(run, written, progress)
     else:
         remove_all(run.out, journal)
-    account = {
+    account: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         **accounts.to_dict(),
         "annotations_without_image": {
             "count": len(run.annotations.unmatched),
             "first": list(run.annotations.unmatched[:5]),
         },
-        **({"review": dict(run.review)} if run.review else {}),
+        **({} if run.review is None else {"review": run.review}),
         "manifest": manifest,
         "legend": run.legend.to_dict(),
         "settings": run.settings.to_dict(),
     }
     write_json(run.out / ACCOUNT, account)
-    return account
+    return cast(Account, account)
 
 
 def _counted(run: LabelRun, journal: Journal, accounts: Accounts) -> Iterator[tuple[ImageBoxes, Window, TileFiles]]:
@@ -198,7 +199,7 @@ def write_legend(path: Path, legend: Legend) -> None:
     write_text(path, legend_text(legend, [IGNORE_INDEX, unlabelled_colour(legend)]))
 
 
-def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bool) -> dict[str, Any]:
+def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bool) -> ManifestCounts:
     """Write the manifest with splits and statistics, and tell how many images are in each split."""
     if not written:
         return {}

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.files import json_text, write_text
-from geodistill.label.accounts import TileRecord
+from geodistill.label.accounts import ReviewCounts
 from geodistill.label.annotated_masks import checked_runs
 from geodistill.label.labeller import BoxResult, Labeller, TileJob
 from geodistill.label.ledger import DECISIONS, Journal, remove_files
@@ -22,6 +22,7 @@ from geodistill.label.masks import Runs, fill_polygon
 from geodistill.label.postprocess import DROPPED, EMPTIED, EMPTY, IGNORED, MASKLESS
 from geodistill.label.records import Box, boxes_in
 from geodistill.label.share_of_good import GoodShare
+from geodistill.label.tile_records import TileRecord
 from geodistill.label.tiles import ImageTask, TileId, TileTask
 from geodistill.reading import ANNOTATION_BYTES, read_json, well_formed
 from geodistill.spec import Legend
@@ -270,8 +271,8 @@ class Review:
             remove_files(self._folder, record)
         return replace(written, changes=record.changes, reviewed=decisions_digest(decisions))
 
-    def account(self) -> dict[str, Any]:
-        """Count the decisions that are in the masks: by verdict, by class, by reviewer; empty where there are none.
+    def account(self) -> ReviewCounts | None:
+        """Count the decisions that are in the masks: by verdict, by class, by reviewer; nothing where there are none.
 
         ``not_applied`` counts those that speak of masks which the segmenter has drawn otherwise since. ``sample`` is
         the share of good labels, where it is known and every decision is about the labels as they are.
@@ -293,15 +294,17 @@ class Review:
                 name = self._legend.names[decision.original["mask_value"]]
                 by_class.setdefault(name, Counter())[decision.verdict] += 1
         if not verdicts and not left:
-            return {}
-        return {
+            return None
+        counts: ReviewCounts = {
             "decided": verdicts.total(),
             "verdicts": {name: verdicts[name] for name in get_args(Verdict)[:-1]},
-            "classes": {name: dict(sorted(counts.items())) for name, counts in sorted(by_class.items())},
+            "classes": {name: dict(sorted(number.items())) for name, number in sorted(by_class.items())},
             "reviewers": dict(sorted(reviewers.items())),
             "not_applied": left,
-            **({} if left or self._good is None else {"sample": self._good.to_json()}),
         }
+        if self._good is not None and not left:
+            counts["sample"] = self._good.to_json()
+        return counts
 
 
 def _as_made(box: Box, instance: Mapping[str, Any], job: TileJob) -> BoxResult:

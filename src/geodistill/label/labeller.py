@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError
-from geodistill.label.accounts import GroundPlace, TileFiles, TileRecord, file_sums
 from geodistill.label.config import LabelSettings
 from geodistill.label.ledger import CHUNK, FOLDERS
 from geodistill.label.masks import Mask, Runs, fill_polygon
@@ -22,6 +21,7 @@ from geodistill.label.pixels import Tile, band_names, is_grey, read_tiles, tile_
 from geodistill.label.postprocess import DROPPED, EMPTY, IGNORED, finish, paint
 from geodistill.label.records import Box, boxes_in
 from geodistill.label.segmenters.promptable import PromptableSegmenter, build_prompts, build_segmenter, parse_prompt
+from geodistill.label.tile_records import GroundPlace, TileFiles, TileRecord, file_sums
 from geodistill.label.tiles import ImageTask, Item, TileTask
 from geodistill.raster import Raster
 from geodistill.spec import IGNORE_INDEX, Legend

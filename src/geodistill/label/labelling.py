@@ -12,7 +12,7 @@ from geodistill.engine import Engine, TaskResult, WorkerError, progress_bar, run
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_folder
 from geodistill.folders import hold_folder, sweep
-from geodistill.label.accounts import TileRecord
+from geodistill.label.accounts import Account, read_account
 from geodistill.label.assemble import LabelRun, assemble
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
@@ -29,10 +29,10 @@ from geodistill.label.ledger import (
 )
 from geodistill.label.records import Annotations
 from geodistill.label.segmenters.promptable import weights_stamp
+from geodistill.label.tile_records import TileRecord
 from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
 from geodistill.lazy import load
 from geodistill.raster import Raster
-from geodistill.reading import read_object
 from geodistill.spec import Legend
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def build(
     resume: bool = False,
     keep_going: bool = False,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Account:
     """Label every image of a detection data set.
 
     The folder then holds ``gray/`` and ``color/`` (masks), ``images/`` (tiles, where images were cut),
@@ -133,7 +133,7 @@ def _build(
     work: WorkerOptions,
     resume: bool,
     progress: bool,
-) -> dict[str, Any]:
+) -> Account:
     earlier = refuse_other(out, resume)
     batch = tiles_at_once(settings.segmenter, work, earlier)
     about = settings.to_dict() | {"annotations": annotation_files(annotations), "image_names": image_names(annotations)}
@@ -152,14 +152,14 @@ def _build(
         decided = review is None or not review.waiting()
         if decided and not (items or reasons) and is_finished(out, journal):
             account = read_account(out)
-            if review is None or account.get("review", {}) == review.account():
+            if review is None or account.get("review") == review.account():
                 return account
         (out / ACCOUNT).unlink(missing_ok=True)
         labeller = Labeller(settings, legend, out.absolute(), work.device, batch)
         _label(labeller, items, work, journal, progress)
         if review is not None:
             review.apply(labeller, progress)
-        counts = {} if review is None else review.account()
+        counts = None if review is None else review.account()
         run = LabelRun(out, settings, legend, annotations, sum(len(t.tiles) for t in tasks), reasons, counts)
         account = assemble(run, journal, progress=progress)
         finish_run(out, journal, account)
@@ -191,7 +191,7 @@ def _refuse_one_class(annotations: Annotations, settings: LabelSettings) -> None
         )
 
 
-def _checked(account: dict[str, Any], out: Path, keep_going: bool) -> dict[str, Any]:
+def _checked(account: Account, out: Path, keep_going: bool) -> Account:
     """Return the account of a run; refuse one with a failed image, unless that is all right, or without any label."""
     failures = account["failures"]
     if failures and not keep_going:
@@ -266,7 +266,7 @@ def unopened(annotations: Annotations) -> dict[str, str]:
     return reasons
 
 
-def finish_run(out: Path, journal: Journal, account: dict[str, Any]) -> None:
+def finish_run(out: Path, journal: Journal, account: Account) -> None:
     """End a run: the journal keeps what need not be done again, in one order."""
     failed = {failure["key"] for failure in account["failures"]}
     if not account["boxes"]["labelled"]:
@@ -276,62 +276,3 @@ def finish_run(out: Path, journal: Journal, account: dict[str, Any]) -> None:
     else:
         journal.keep(journal.tiles(), finished_sums(out))
     sweep(out, locked=True)
-
-
-def read_account(folder: Path | str) -> dict[str, Any]:
-    """Return the account of a finished run.
-
-    Raises:
-        DataError: The folder holds none.
-    """
-    return read_object(Path(folder) / ACCOUNT)
-
-
-def format_account(account: dict[str, Any], out: Path) -> str:
-    """Write what `build` returned as a few lines and a table of the classes."""
-    images, boxes, tiles = account["images"], account["boxes"], account["tiles"]
-    lines = [
-        f"{out}: {images['in']} images in: {images['labelled']} labelled, {images['empty']} empty,"
-        f" {images['failed']} failed",
-        f"{tiles['in']} tiles: {tiles['labelled']} labelled, {tiles['empty']} empty, {tiles['failed']} failed;"
-        f" {tiles['written']} written",
-        f"{boxes['in']} boxes in: {boxes['labelled']} labelled{_counts(boxes['dropped'], ', dropped: ')}",
-        f"{account['instances']} instances; {account['overlaps']['pixels']} pixels claimed more than once"
-        f" ({account['overlaps']['pixels_between_classes']} by different classes),"
-        f" {account['overlaps']['hidden_instances']} instances hidden",
-    ]
-    width = max((len(name) for name in account["classes"]), default=0)
-    for name, entry in account["classes"].items():
-        counts = _counts(entry["dropped"], "; dropped ") + _counts(entry["changed"], "; ")
-        lines.append(f"  {name:<{width}} {entry['in']:>8} in {entry['labelled']:>8} labelled{counts}")
-    if review := account.get("review"):
-        lines.append(f"{review['decided']} reviewed{_counts(review['verdicts'], ': ')}")
-        if sample := review.get("sample"):
-            lines.append(load("geodistill.label.share_of_good:GoodShare").from_json(sample).text)
-        if review["not_applied"]:
-            lines.append(f"{review['not_applied']} decisions are of masks that are others now: review them again")
-    without = account["annotations_without_image"]
-    if without["count"]:
-        more = (
-            f" and {without['count'] - len(without['first'])} more" if without["count"] > len(without["first"]) else ""
-        )
-        lines.append(f"{without['count']} annotations without an image: {', '.join(without['first'])}{more}")
-    manifest = account["manifest"]
-    if manifest:
-        splits = ", ".join(f"{name} {count}" for name, count in manifest["splits"].items())
-        lines.append(f"{out / 'manifest.parquet'}: {splits}")
-        if manifest["other_bands_left_out"]:
-            lines.append(f"{manifest['other_bands_left_out']} images with another number of bands are not in it")
-        if manifest["in_no_list"]:
-            lines.append(f"{manifest['in_no_list']} images in no list are not in it")
-        lines += [f"problem: {problem}" for problem in manifest["problems"][:5]]
-        lines += [f"note: {note}" for note in manifest["notes"]]
-    lines += [f"failed: {failure['error']}" for failure in account["failures"][:5]]
-    if len(account["failures"]) > 5:
-        lines.append(f"... and {len(account['failures']) - 5} more failed")
-    return "\n".join(lines)
-
-
-def _counts(counts: dict[str, int], before: str) -> str:
-    named = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-    return before + named if named else ""

@@ -18,7 +18,7 @@ from geodistill.errors import DataError, GeodistillWarning, OutputError, output_
 from geodistill.files import atomic_path, write_json
 from geodistill.folders import HOLDER, LOCK, MARKER, is_leftover, mark_folder, refuse_links, results_within, sweep
 from geodistill.journal import JournalFile, decode, encode, whole_lines
-from geodistill.label.accounts import FileSums, TileRecord, altered_files, file_sums
+from geodistill.label.tile_records import FileSums, TileRecord, altered_files, file_sums
 from geodistill.label.tiles import ImageTask, TileId
 from geodistill.raster import Raster, Window
 from geodistill.reading import read_object

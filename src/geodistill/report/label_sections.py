@@ -44,7 +44,7 @@ def label_sentences(labels: LabelledBoxes) -> list[str]:
             f"{overlaps['pixels']:,} pixels are claimed by several masks, {between:,} by different classes;"
             f" {hidden:,} masks vanish under others."
         )
-    return lines + review_sentences(account.get("review", {}))
+    return lines + review_sentences(account.get("review"))
 
 
 def label_page(folder: Path, title: str | None) -> Page:

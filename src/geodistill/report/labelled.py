@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.evaluation.figures import to_rgb
 from geodistill.evaluation.shown_images import class_bytes, mark_bytes, photo_bytes
+from geodistill.label.accounts import Account, read_account
 from geodistill.label.doubts import Shown, shown_objects
 from geodistill.label.export import Labelled, load_label_set
-from geodistill.label.labelling import read_account
 from geodistill.label.masks import crop_runs
 from geodistill.legend_entries import Colour
 from geodistill.raster import Raster, Window
@@ -62,7 +61,7 @@ class LabelledBoxes:
         doubtful: The masks most in doubt, most first (`Shown.doubt`).
     """
 
-    account: Mapping[str, Any]
+    account: Account
     legend: Legend
     scores: tuple[int, ...]
     doubtful: tuple[Doubt, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from geodistill.label.accounts import ReviewCounts
 from geodistill.label.share_of_good import GoodShare
 from geodistill.report.charts import interval_bar
 from geodistill.report.labelled import LabelledBoxes
@@ -21,11 +22,11 @@ VERDICTS = {
 """Words for the verdicts of `geodistill.label.decisions.Verdict`, in their order."""
 
 
-def review_sentences(review: Mapping[str, Any]) -> list[str]:
+def review_sentences(review: ReviewCounts | None) -> list[str]:
     """Say what people decided, and the share of good labels where it is known.
 
     Args:
-        review: What ``label.json`` has under ``review``; empty where nobody decided anything.
+        review: What ``label.json`` has under ``review``; nothing where nobody decided anything.
     """
     if not review:
         return []

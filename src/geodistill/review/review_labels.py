@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from geodistill.errors import DataError, OutputError
 from geodistill.folders import hold_folder
-from geodistill.label.accounts import altered_files
+from geodistill.label.accounts import Account
 from geodistill.label.decisions import by_tile, read_decisions, read_review, write_decisions
 from geodistill.label.labelling import build
 from geodistill.label.ledger import MANIFEST, Journal
+from geodistill.label.tile_records import altered_files
 from geodistill.lazy import load
 from geodistill.review.decision_store import FILE, FOLDER, DecisionStore, Sync
 from geodistill.review.open_labels import open_labels
@@ -111,7 +111,7 @@ def progress_text(session: ReviewSession) -> str:
     return f"{total - counts.get('undecided', 0)} of {total} objects decided; {session.store.good_share().text}"
 
 
-def export_review(folder: Path | str, *, progress: bool = False) -> dict[str, Any]:
+def export_review(folder: Path | str, *, progress: bool = False) -> Account:
     """Write the decisions into the label folder: masks, instances, manifest and account; return the account.
 
     Decisions that were exported earlier and taken back since are undone in the labels too.

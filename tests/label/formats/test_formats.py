@@ -261,7 +261,7 @@ def test_every_object_is_accounted_for_once(
     assert objects_told(found) + len(found.unmatched) == sum(map(len, things.values()))
 
 
-MANY = dict.fromkeys(FORMATS, 4_000) | {"dota": 100_000}
+MANY = dict.fromkeys(FORMATS, 2_000) | {"dota": 40_000}
 """Boxes on one image; fewer where writing and parsing take most of the time."""
 
 

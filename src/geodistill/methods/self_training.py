@@ -130,7 +130,8 @@ class SelfTrainingObjective(Objective):
             return [*self._inner.lines(), "self-training saw no pixel without labels"]
         shares = [f"{n} {100 * part / of:.0f} %" for n, of, part in zip(self._names, total, learnt, strict=True) if of]
         line = f"self-training used {100 * sum(learnt) / sum(total):.1f} % of {sum(total):,} pixels without labels"
-        lines = [*self._inner.lines(), f"{line}: {', '.join(shares)}"]
+        of_classes = f": {', '.join(shares)}" if learnt != total else ""
+        lines = [*self._inner.lines(), line + of_classes]
         labelled, sure, right = self.held_pixels.tolist()
         if sure:
             where = f"on the validation images the teacher was sure of {100 * sure / labelled:.1f} % of the pixels"

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from geodistill import __version__
 from geodistill.cli import VERBS, main
@@ -56,6 +57,13 @@ def test_print_config_gives_a_recipe_that_is_read_back(
     assert list(tmp_path.iterdir()) == [tmp_path / "printed.yaml"]
 
 
+@pytest.mark.parametrize(("words", "method"), [(["a.parquet"], "supervised"), (["ktda-folder", "a.parquet"], "ktda")])
+def test_fit_takes_a_manifest_without_a_flag(words: list[str], method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *words, "--print_config"]) == 0
+    recipe = yaml.safe_load(capsys.readouterr().out)
+    assert (recipe["method"], recipe["data"]["manifest"]) == (method, "a.parquet")
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
@@ -69,6 +77,8 @@ def test_print_config_gives_a_recipe_that_is_read_back(
         (["fit", "--config", "ktda-folder", "--trainer.max_stepz", "3"], "trainer.max_steps"),
         (["fit", "--config", "ktda-folder", "--trainer.max_steps", "soon"], "soon"),
         (["fit", "--config", "ktda-folder"], "fit without --out"),
+        (["fit", ".", "--out", "run"], "'geodistill data scan .' makes one"),
+        (["fit", "student", "a.parquet", "--data.manifest", "b.parquet"], "both a.parquet and --data.manifest"),
         (["fit", "--method", "ktba"], "ktda"),
         (["encoders", "resnet"], "'resnet*'"),
         (["datasets", "vaihing"], "such as vaihingen; 'geodistill datasets' lists them"),

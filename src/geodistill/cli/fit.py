@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from geodistill.cli.arguments import VerbParser, parse, refuse_idle
 from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError, printable
-from geodistill.training.recipe import STUDENT
+from geodistill.training.recipe import STUDENT, list_recipes
 
 
 def fit_parser() -> VerbParser:
@@ -17,12 +18,13 @@ def fit_parser() -> VerbParser:
         "fit",
         "Train a recipe; leaves OUT/segmenter. Every key of the recipe is a flag too, such as --trainer.max_steps 100;"
         " --print_config shows them all. Run again after an interruption, it continues.",
-        "geodistill fit student --data.manifest manifest.parquet --out runs/student",
-        typed=["config"],
+        "geodistill fit student manifest.parquet --out runs/student",
+        typed=["config", "manifest"],
     )
     add = parser.add_group("input")
     shipped = "a YAML recipe or the name of a shipped one (geodistill recipes)"
     add("--config", shipped, metavar="RECIPE", otherwise=STUDENT)
+    add("--manifest", "the data set, as --data.manifest", otherwise="the recipe's")
     add = parser.add_group("output")
     add("--out", "directory of the run", otherwise="none, needed to train")
     add(
@@ -45,8 +47,13 @@ def fit(argv: Sequence[str]) -> None:
     args = parse(parser, flags)
     from geodistill.training.recipe import load_recipe, recipe_dict
 
-    chosen = any(token.partition("=")[0] == "--method" for token in overrides)
-    config = args.config or (None if chosen else STUDENT)
+    given, manifest = _parted(args.config, args.manifest)
+    given_keys = {token.partition("=")[0] for token in overrides}
+    if manifest is not None:
+        if "--data.manifest" in given_keys:
+            parser.error(f"both {manifest} and --data.manifest; expected one of them")
+        overrides = [*overrides, "--data.manifest", manifest]
+    config = given or (None if "--method" in given_keys else STUDENT)
     recipe = load_recipe(config, overrides)
     if args.print_config:
         import yaml
@@ -92,6 +99,21 @@ def fit(argv: Sequence[str]) -> None:
         from geodistill.report.write import write_report
 
         rank_zero_only(write_report)(args.out, args.report, ReportOptions(speed=False))
+
+
+def _parted(config: str | None, manifest: str | None) -> tuple[str | None, str | None]:
+    """Return recipe and manifest: a manifest, or a folder with one, may stand alone.
+
+    Raises:
+        RecipeError: A folder holds no manifest.
+    """
+    if manifest is None and config is not None and config not in list_recipes():
+        if config.endswith(".parquet") or Path(config).is_dir():
+            config, manifest = None, config
+    if manifest is not None and Path(manifest).is_dir() and not (Path(manifest) / "manifest.parquet").is_file():
+        mend = f"'geodistill data scan {manifest}' makes one of its images and masks"
+        raise RecipeError(f"fit with the folder {manifest}", "a folder with manifest.parquet", mend)
+    return config, manifest
 
 
 def split_flags(argv: Sequence[str], names: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -63,9 +63,18 @@ def _grid(metres: int) -> Any:
     return from_origin(500_000, 40_000, metres, metres)
 
 
-def test_a_folder_without_band_files_and_no_input(tmp_path: Path) -> None:
-    make_raster(tmp_path / "a.tif")
-    with pytest.raises(DataError, match="a folder without band files"):
+def test_a_folder_of_rasters_is_as_many_scenes(tmp_path: Path) -> None:
+    for name in ("b.tif", "a.TIF", "below/c.tif"):
+        make_raster(tmp_path / name)
+    (tmp_path / "a.txt").touch()
+    scenes = find_scenes([tmp_path])
+    assert [(scene.name, scene.source) for scene in scenes] == [
+        (name, str(tmp_path / file)) for name, file in (("a", "a.TIF"), ("b", "b.tif"))
+    ]
+
+
+def test_a_folder_without_rasters_and_no_input(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no raster in the folder .*; expected files .*\.tif"):
         find_scenes([tmp_path])
     with pytest.raises(DataError, match="no input raster"):
         find_scenes([])

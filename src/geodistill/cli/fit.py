@@ -107,9 +107,9 @@ def _parted(config: str | None, manifest: str | None) -> tuple[str | None, str |
     Raises:
         RecipeError: A folder holds no manifest.
     """
-    if manifest is None and config is not None and config not in list_recipes():
-        if config.endswith(".parquet") or Path(config).is_dir():
-            config, manifest = None, config
+    alone = manifest is None and config is not None and config not in list_recipes()
+    if alone and (str(config).endswith(".parquet") or Path(str(config)).is_dir()):
+        config, manifest = None, config
     if manifest is not None and Path(manifest).is_dir() and not (Path(manifest) / "manifest.parquet").is_file():
         mend = f"'geodistill data scan {manifest}' makes one of its images and masks"
         raise RecipeError(f"fit with the folder {manifest}", "a folder with manifest.parquet", mend)

@@ -73,8 +73,8 @@ def predict_parser() -> VerbParser:
         typed=["input"],
     )
     add, default = parser.add_group("most used"), PredictOptions
-    scenes = "rasters: files, https:// or s3:// addresses, /vsi paths, folders of band files, STAC items (.json), tile"
-    add("--input", f"{scenes} indexes (.parquet)", nargs="+", required=True, metavar="SCENE")
+    scenes = "rasters: files, https:// or s3:// addresses, /vsi paths, folders of rasters or band files"
+    add("--input", f"{scenes}, STAC items (.json), tile indexes (.parquet)", nargs="+", required=True, metavar="SCENE")
     add("--model", MODEL, required=True)
     add("--out", "the map; a directory for several scenes", required=True)
     gsd = "ground sampling distance of the map; auto is the model's where the scene's differs by more than 1.5 times"

@@ -1,4 +1,4 @@
-"""What `--input` names: rasters, folders of band files, STAC items, tile indexes; each becomes scenes, opened here."""
+"""What `--input` names: rasters, folders of them, STAC items, tile indexes; each becomes scenes, opened here."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def find_scenes(
     """Find the scenes that inputs name.
 
     Args:
-        inputs: Rasters (files, GDAL paths, addresses), folders with the band files of one scene each, ``.json`` files
-            with a STAC item or item collection, ``.parquet`` tile indexes.
+        inputs: Rasters (files, GDAL paths, addresses), folders of rasters or with the band files of one scene each,
+            ``.json`` files with a STAC item or item collection, ``.parquet`` tile indexes.
         stack: All inputs are band files of one scene.
         mosaic: All inputs are neighbouring parts of one scene, the first on top.
         bands: Bands asked for.
@@ -115,7 +115,7 @@ def find_scenes(
             source = at_zoom(source, zoom)
             scenes.append(InputScene(clean_name(stem_of(source)), source))
         elif is_local(source) and os.path.isdir(source):  # noqa: PTH112 - a name too long is no folder
-            scenes.append(from_folder(Path(source), bands or model_bands))
+            scenes += from_folder(Path(source), bands or model_bands)
         elif suffix in (".json", ".geojson"):
             from geodistill.inference.listed import from_stac
 
@@ -131,11 +131,13 @@ def find_scenes(
     return scenes
 
 
-def from_folder(folder: Path, bands: Sequence[str]) -> InputScene:
-    """Find the band files of one scene, such as a Landsat folder or a Sentinel-2 ``.SAFE``.
+def from_folder(folder: Path, bands: Sequence[str]) -> list[InputScene]:
+    """Return a folder's rasters, each a scene, or the scene whose band files it holds.
+
+    Band files are looked for in folders below too, as in a Landsat folder or a Sentinel-2 ``.SAFE``.
 
     Raises:
-        DataError: A band is missing, or there are no band files.
+        DataError: There is no raster, or a band is missing.
     """
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
@@ -143,7 +145,10 @@ def from_folder(folder: Path, bands: Sequence[str]) -> InputScene:
         if token:
             files.setdefault(token, []).append(path)
     if not files:
-        raise DataError(f"{folder} is a folder without band files", "rasters named ..._B4.TIF", "name the rasters")
+        rasters = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+        if not rasters:
+            raise DataError(f"no raster in the folder {folder}", f"files {', '.join(sorted(IMAGE_SUFFIXES))}")
+        return [InputScene(clean_name(path.stem), str(path)) for path in rasters]
     chosen = {token: min(paths, key=_pixel_size) for token, paths in files.items()}
     band_files = []
     for name in bands:
@@ -157,7 +162,7 @@ def from_folder(folder: Path, bands: Sequence[str]) -> InputScene:
             )
         band_files.append(str(fitting[0]))
     numbers = tuple(str(i + 1) for i in range(len(band_files)))
-    return InputScene(clean_name(folder.name.removesuffix(".SAFE")), tuple(band_files), numbers)
+    return [InputScene(clean_name(folder.name.removesuffix(".SAFE")), tuple(band_files), numbers)]
 
 
 def _pixel_size(path: Path) -> float:

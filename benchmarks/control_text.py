@@ -117,7 +117,13 @@ def draw(
 
 
 def train(
-    arm: str, seed: int, steps: int = 200, looks: Looks = TWO, zones: Sequence[str] = (), answers: Path | None = None
+    arm: str,
+    seed: int,
+    steps: int = 200,
+    looks: Looks = TWO,
+    zones: Sequence[str] = (),
+    answers: Path | None = None,
+    side: int = 64,
 ) -> Method:
     """Train a network on fresh images of some zones."""
     torch.manual_seed(seed)
@@ -139,7 +145,7 @@ def train(
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
-        scenes = draw(rng, 8, looks, zones)
+        scenes = draw(rng, 8, looks, zones, side)
         sample: Any = {"image": scenes.images, "mask": scenes.masks, "source": scenes.files}
         terms = objective(network(scenes.images, **method.context(sample)), sample, step)
         optimizer.zero_grad()

@@ -14,7 +14,6 @@ from torch import nn
 from geodistill.backends import graph
 from geodistill.backends.graph import INPUT, OUTPUT, PARITY, example, parity, require, to_onnx
 from geodistill.errors import ArtifactError, OutputError, RecipeError
-from geodistill.nn.bodies import OWN_FAMILIES, OWN_OPTIONS, Body, BodyRequest
 from geodistill.segmenter import Segmenter
 from tiny import tiny_networks, tiny_segmenter, tiny_spec
 
@@ -36,23 +35,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-class TwoLevels(Body):
-    """What KTDA and MAFLNet do at each level is the same, and the exporter takes a second for each."""
-
-    def __init__(self, request: BodyRequest) -> None:
-        super().__init__((16, 32), (8, 16))
-        self.first = nn.Conv2d(request.in_channels, 16, 8, 8)
-        self.second = nn.Conv2d(16, 32, 2, 2)
-
-    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        fine = self.first(image).relu()
-        return [fine, self.second(fine).relu()]
-
-
 @pytest.fixture(autouse=True)
-def _networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(OWN_FAMILIES, "two_levels", f"{__name__}:TwoLevels")
-    monkeypatch.setitem(OWN_OPTIONS, "two_levels", ())
+def _networks() -> Iterator[None]:
     with tiny_networks():
         yield
 

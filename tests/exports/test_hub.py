@@ -1,9 +1,6 @@
 """The Hub's layout: opens where it lies and from the Hub's own cache, offline; the card says what the model is."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,17 +87,17 @@ def test_a_card_without_scores(segmenter: Segmenter, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_opens_by_name_from_the_hubs_cache_offline(tmp_path: Path) -> None:
+def test_it_opens_by_name_from_the_hubs_cache_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``snapshot_download`` left it on a machine that has no way to the Hub now."""
     segmenter = Segmenter("supervised", UNET, tiny_spec(), 32, {})
     cached = tmp_path / "hub" / "models--someone--fields"
     export_hub(segmenter, cached / "snapshots" / "abc123", ExportOptions())
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("abc123")
-    code = "from geodistill.segmenter import Segmenter; print(Segmenter.load('someone/fields').tile)"
-    env = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.stdout.strip() == "32", done.stderr
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    assert Segmenter.load("someone/fields").tile == 32
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(segmenter: Segmenter, tmp_path: Path) -> None:

@@ -24,14 +24,15 @@ from geodistill.exports.qgis import export_qgis
 from geodistill.segmenter import Segmenter
 from geodistill.text.climate import ZONES
 from text_models import zoned_segmenter
-from tiny import tiny_segmenter
+from tiny import tiny_networks, tiny_segmenter
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def model() -> Segmenter:
-    return zoned_segmenter()
+    with tiny_networks():
+        return zoned_segmenter(encoder="two_levels")
 
 
 @pytest.fixture(scope="module")

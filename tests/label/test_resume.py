@@ -89,7 +89,7 @@ def test_a_ray_worker_that_dies_costs_nothing(
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT), prepend=os.pathsep)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("geodistill.label.labelling.Labeller", DyingLabeller)
-    build(settings_of(source, **TILED), tmp_path / "out", work=WorkerOptions(engine="ray", workers=2))
+    build(settings_of(source, **TILED), tmp_path / "out", work=WorkerOptions(engine="ray"))
     assert (tmp_path / "died").is_file()
     assert contents(tmp_path / "out") == uninterrupted
 

@@ -1,11 +1,14 @@
-"""Maps one raster in a process of its own under a memory cap, and prints how far its memory rose, in MiB.
+"""Maps rasters, each in a process of its own under a memory cap, and prints how far its memory rose, in MiB.
 
-Run as ``python peak_memory.py RASTER MAP CAP TILE [MAX_MEMORY]``; memory that is asked for beyond CAP MiB above what
-the imports took is refused.
+Run as ``python peak_memory.py JOBS``, a JSON list of lists: raster, map, cap, tile and most memory, the last perhaps
+null. Memory that is asked for beyond the cap in MiB above what the imports took is refused. The imports are done once:
+the processes are forks.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -23,10 +26,8 @@ def status(key: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
 
 
-def main() -> None:
+def measure(source: str, target: str, cap: int, tile: int, most: str | None) -> None:
     """Warm up, set the cap, map, and print the rise of the peak."""
-    source, target, cap, tile = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    most = parse_bytes(sys.argv[5]) if len(sys.argv) > 5 else None
     torch.set_num_threads(1)
     with tiny_networks():
         segmenter = tiny_segmenter(tile=tile)
@@ -37,8 +38,20 @@ def main() -> None:
         before = status("VmRSS")
         allowed = int((status("VmData") + cap) * 2**20)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
-        predict(segmenter, [source], target, PredictOptions(device="cpu", backend="torch", max_memory=most))
-    print(status("VmHWM") - before)
+        held = None if most is None else parse_bytes(most)
+        predict(segmenter, [source], target, PredictOptions(device="cpu", backend="torch", max_memory=held))
+    print(status("VmHWM") - before, flush=True)
+
+
+def main() -> None:
+    """Do the jobs one after the other."""
+    for job in json.loads(sys.argv[1]):
+        child = os.fork()
+        if not child:
+            measure(*job)
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            sys.exit(f"failed: {job}")
 
 
 if __name__ == "__main__":

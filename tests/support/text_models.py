@@ -9,13 +9,13 @@ from geodistill.segmenter import Segmenter
 from geodistill.text.climate import ZONES
 from tiny import tiny_spec
 
-ARGUMENTS = {"encoder": "test_resnet", "text_tokens": 6, "text_width": 8, "width": 16, "heads": 2}
+ARGUMENTS = {"text_tokens": 6, "text_width": 8, "width": 16, "heads": 2}
 
 
-def zoned_segmenter(prompts: tuple[str, ...] = tuple(ZONES), tile: int = 32) -> Segmenter:
+def zoned_segmenter(prompts: tuple[str, ...] = tuple(ZONES), tile: int = 32, encoder: str = "test_resnet") -> Segmenter:
     """Return an untrained model of three classes; prompts are of 3 to 6 tokens."""
     torch.manual_seed(0)
-    arguments = ARGUMENTS | {"prompts": list(prompts)}
+    arguments = ARGUMENTS | {"encoder": encoder, "prompts": list(prompts)}
     network = MetaSegNetwork(3, 3, **arguments)  # type: ignore[arg-type]
     network.set_text([10 * torch.randn(3 + i % 4, 8) for i in range(len(prompts))])
     return Segmenter.from_network("metasegnet", arguments, tiny_spec(std=60.0), network.state_dict(), tile, {}).eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import rasterio
@@ -12,6 +13,7 @@ import torch
 from rasterio.transform import from_origin
 from torch import Tensor, nn
 
+from geodistill.nn.bodies import OWN_FAMILIES, OWN_OPTIONS
 from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import NETWORKS, Segmenter
 from geodistill.spec import Legend, Spec
@@ -60,14 +62,11 @@ def tiny_spec(channels: int = 3, classes: int = 3, std: float = 1.0) -> Spec:
 
 @contextmanager
 def tiny_networks() -> Iterator[None]:
-    """Let Segmenters hold the networks of this module, as ``band`` and ``context``."""
+    """Let Segmenters hold the networks of this module, as ``band`` and ``context``, and the encoder ``two_levels``."""
     own = {"band": "tiny:BandNetwork", "context": "tiny:ContextNetwork"}
-    NETWORKS.update(own)
-    try:
+    encoder = patch.dict(OWN_FAMILIES, two_levels="two_levels:TwoLevels"), patch.dict(OWN_OPTIONS, two_levels=())
+    with patch.dict(NETWORKS, own), encoder[0], encoder[1]:
         yield
-    finally:
-        for name in own:
-            del NETWORKS[name]
 
 
 def tiny_segmenter(name: str = "band", channels: int = 3, classes: int = 3, tile: int = 16) -> Segmenter:

@@ -93,11 +93,12 @@ def load_recipe(
         if not _is_known(key, known):
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
     parser, defaults = _parser(kind)  # type: ignore[arg-type]  # mypy looks at the hash of instances
+    named = plug.presets.get(preset, {})
     whole = partial(parser.parse_object, defaults=False)  # each is laid over all values
     try:
-        before = whole(_deep_merge(deepcopy(defaults.as_dict()), plug.presets.get(preset, {})))
+        before = whole(_deep_merge(deepcopy(defaults.as_dict()), named)) if named else defaults
         weights, others = _weight_flags(overrides, known)
-        written = whole(_deep_merge(_deep_merge(before.as_dict(), data), block))
+        written = whole(_deep_merge(_deep_merge(deepcopy(before.as_dict()), data), block))
         base = whole(_deep_merge(written.as_dict(), weights)) if weights else written.clone()
         parsed: Namespace = parser.parse_args(others, namespace=base)
         of_file, recipe = (kind(**parser.instantiate(values).as_dict()) for values in (written, parsed))
@@ -122,12 +123,12 @@ def _value_error(name: str, error: Exception) -> RecipeError:
 
 @cache
 def _parser(kind: type[Recipe]) -> tuple[ArgumentParser, Namespace]:
-    """Return the parser of a kind of recipe, and its defaults; to be read only."""
+    """Return the parser of a kind of recipe, and its defaults as it reads them; to be read only."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="geodistill fit", exit_on_error=False)
     parser.add_class_arguments(kind, sub_configs=False)
-    return parser, parser.get_defaults()
+    return parser, parser.parse_object(parser.get_defaults().as_dict(), defaults=False)
 
 
 def _is_whole(data: dict[str, Any], known: set[str]) -> bool:

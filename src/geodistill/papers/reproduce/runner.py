@@ -187,7 +187,10 @@ class _Opened:
 def _open(name: str, out: Path | str, options: ReproduceOptions) -> _Opened:
     """Find a table and plan its runs; whatever does not fit is refused here, before any work."""
     table, out, rows, seeds = find_table(name), Path(out), options.rows, options.seeds
-    reasons = {label: why_open(row, settings=options.settings) for label, row in table.rows.items()}
+    reasons = {
+        label: why_open(row, read=not rows or label in rows, settings=options.settings)
+        for label, row in table.rows.items()
+    }
     _check_rows(table, rows, reasons)
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise RecipeError(f"seeds {' '.join(map(str, seeds)) or '(none)'}", "distinct numbers from 0 on")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from files_run import follow
-from forked import run_function
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
 from towns import write_boxes, write_town
 
+SCRIPT = Path(__file__).parent / "support" / "files_run.py"
 SPEC = Spec(Legend(("ground", "building")), ("red", "green", "blue"), (90.0,) * 3, (40.0,) * 3)
 MODEL = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
 TINY = shlex.split(
@@ -39,8 +40,11 @@ def test_a_command_is_followed_through_few_files(tmp_path: Path) -> None:
         ["fit", "--config", "ktda-folder", "--data.manifest", manifest, *TINY, "--out", str(out / "run")],
         ["label", "build", *boxes, "--segmenter", "grabcut", "--tile", "48", "--out", str(out / "labels")],
     ]
-    run_function(follow, commands, tmp_path / "files.json")
-    _, predict, fit, label = json.loads((tmp_path / "files.json").read_text())
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], input=json.dumps(commands), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, predict, fit, label = json.loads(done.stdout.splitlines()[-1])
     assert len(predict) <= 40, predict
     assert len(fit) <= 50, fit
     assert len(label) <= 39, label

@@ -1,4 +1,4 @@
-"""Run commands of geodistill, and tell which files of the package each ran.
+"""Run commands of geodistill, a JSON list of them on standard input, and print which files of the package each ran.
 
 A file counts where at least one of its functions is called; what runs when a file is imported does not count.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -55,13 +54,12 @@ def _imports(frame: FrameType) -> bool:
     return False
 
 
-def follow(commands: Sequence[Sequence[str]], told: Path) -> None:
-    """Run commands, and write the files that each ran as JSON, a list for each command."""
+if __name__ == "__main__":
     counts = []
-    for command in commands:
+    for command in json.load(sys.stdin):
         with FilesRun() as run:
             status = main(command)
         if status:
             sys.exit(f"failed: {command}")
         counts.append(sorted(str(Path(file).relative_to(ROOT)) for file in run.files))
-    told.write_text(json.dumps(counts))
+    print(f"\n{json.dumps(counts)}")

@@ -137,6 +137,7 @@ def written(folder: Path, seed: int, name: str) -> tuple[World, dict[str, bytes]
 
 
 @pytest.mark.parametrize("name", ["ema", "copypaste", "gsd", "self-training", "head-rates", "lora", "transfer"])
+@pytest.mark.slow
 def test_a_world_is_written_with_the_sets_that_its_mechanism_takes(name: str, tmp_path: Path) -> None:
     world, files = written(tmp_path / "a", 1, name)
     _, again = written(tmp_path / "b", 1, name)

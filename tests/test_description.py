@@ -98,6 +98,7 @@ def test_version_1_has_no_digest_and_is_read(saved: Path) -> None:
         {**UNET, "architecture": {}},
     ],
 )
+@pytest.mark.slow
 def test_weights_are_looked_at_before_a_giant_is_built(saved: Path, arguments: dict[str, Any]) -> None:
     data = json.loads((saved / DESCRIPTION).read_text())
     data["network"]["arguments"] = arguments
@@ -119,6 +120,7 @@ def test_weights_are_looked_at_before_a_giant_is_built(saved: Path, arguments: d
     assert sum(made) < 1e6
 
 
+@pytest.mark.slow
 def test_a_depth_that_would_not_end(saved: Path) -> None:
     encoder = "test_resnet"
     arguments = {"encoder": encoder, "teacher_channels": [16] * 4, "teacher_strides": [16] * 4, "fmm_blocks": 10**9}

@@ -69,6 +69,7 @@ ENCODERS: dict[str, set[str]] = {"test_resnet": set(), "test_vit": set(), "mit_b
 ENCODER_CODE = "from geodistill.nn.encoders import build_encoder\nbuild_encoder('{}')"
 
 
+@pytest.mark.slow
 def test_a_segmenter_imports_no_method_and_no_large_library() -> None:
     modules = loaded_by("import geodistill.segmenter")
     ours = {name.removeprefix("geodistill.") for name in modules if name.startswith("geodistill.")}

@@ -44,6 +44,7 @@ def layers_of(path: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("form", ["path", "raster", "array", "tensor"])
+@pytest.mark.slow
 def test_the_same_bytes_as_predict_writes(segmenter: Segmenter, scene: Path, tmp_path: Path, form: str) -> None:
     wanted = PredictOptions(device="cpu", backend="torch", confidence=True, probabilities="float32")
     predict(segmenter, [scene], tmp_path / "map.tif", wanted)

@@ -185,6 +185,7 @@ def test_errors_of_a_service_come_through() -> None:
         within(5, lambda: 1 // 0)
 
 
+@pytest.mark.slow
 def test_what_grows_far_beyond_its_text_is_refused_at_once() -> None:
     merges = "l0: &l0 {x: 1}\n" + "".join(
         f"l{n + 1}: &l{n + 1}\n  <<: [{', '.join([f'*l{n}'] * 10)}]\n" for n in range(9)

@@ -49,6 +49,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 13])
+@pytest.mark.slow
 def test_saved_and_loaded_it_gives_the_same_logits(channels: int, tmp_path: Path) -> None:
     spec = tiny_spec(channels, 5, std=30.0)
     network = SupervisedNetwork(channels, 5, **UNET).eval()
@@ -81,6 +82,7 @@ def test_a_fingerprint_tells_models_apart_whose_maps_would_differ(saved: Path) -
     assert len({model.fingerprint(), *(other.fingerprint() for other in others)}) == 1 + len(others)
 
 
+@pytest.mark.slow
 def test_auxiliary_parts_and_side_projections_stay_behind(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {
         "encoder": "test_resnet",

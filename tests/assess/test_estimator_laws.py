@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ def assert_same(one: SampleEstimates, other: SampleEstimates) -> None:
 
 
 @given(samples())
+@pytest.mark.slow
 def test_all_figures_are_read_off_one_table_of_shares(sample: StratifiedSample) -> None:
     found = estimate_from_sample(sample, CLASSES)
     assert found.counts.sum() == len(sample.stratum)
@@ -57,6 +59,7 @@ def test_all_figures_are_read_off_one_table_of_shares(sample: StratifiedSample) 
 
 
 @given(samples(), st.integers(0, 1000))
+@pytest.mark.slow
 def test_neither_the_order_of_points_nor_the_unit_of_areas_matters(sample: StratifiedSample, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(sample.stratum))
     other = replace(
@@ -70,6 +73,7 @@ def test_neither_the_order_of_points_nor_the_unit_of_areas_matters(sample: Strat
 
 
 @given(samples())
+@pytest.mark.slow
 def test_other_names_of_strata_and_classes_are_names_alone(sample: StratifiedSample) -> None:
     found, count = estimate_from_sample(sample, CLASSES), len(sample.sizes)
     turned = replace(
@@ -96,6 +100,7 @@ def test_map_and_reference_change_places(sample: StratifiedSample) -> None:
 
 
 @given(samples())
+@pytest.mark.slow
 def test_four_times_the_points_have_half_of_the_error(sample: StratifiedSample) -> None:
     once = estimate_from_sample(sample, CLASSES)
     parts = {name: np.tile(getattr(sample, name), 4) for name in ("stratum", "mapped", "reference")}
@@ -109,6 +114,7 @@ def test_four_times_the_points_have_half_of_the_error(sample: StratifiedSample) 
 
 
 @given(samples())
+@pytest.mark.slow
 def test_a_stratum_all_of_whose_pixels_were_seen_adds_no_error(sample: StratifiedSample) -> None:
     pixels = sample.pixels.copy()
     pixels[0] = (sample.stratum == 0).sum()

@@ -38,6 +38,7 @@ def backend(request: pytest.FixtureRequest, segmenter: Segmenter) -> Backend:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.slow
 def test_logits_are_torchs_for_any_number_of_images(backend: Backend, segmenter: Segmenter, count: int) -> None:
     images = example(segmenter.spec, (count, 32, 32)) + 1
     with torch.no_grad():
@@ -157,6 +158,7 @@ class Fake:
         return logits
 
 
+@pytest.mark.slow
 def test_the_fastest_that_reproduces_torchs_classes_is_taken(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def test_every_family_gives_torchs_logits_from_sensor_units(name: str, tmp_path:
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_free_axes_and_bands(tmp_path: Path) -> None:
     segmenter = tiny_segmenter("context", channels=5, classes=4, tile=24)
     to_onnx(segmenter, tmp_path / "any.onnx", size=None, batch=None)

@@ -60,6 +60,7 @@ def test_the_extras_are_those_of_the_package() -> None:
         assert all(any(line.startswith(names.get(module, module)) for line in declared[extra]) for module in modules)
 
 
+@pytest.mark.slow
 def test_data_is_scanned_without_extras(tmp_path: Path) -> None:
     make_dataset(tmp_path / "town", 3)
     assert run_base("data", "scan", tmp_path / "town", "--out", tmp_path / "m.parquet").returncode == 0

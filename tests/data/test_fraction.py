@@ -128,6 +128,7 @@ def test_any_recipes_data_takes_it(rare: Manifest) -> None:
 
 
 @given(height=st.integers(1, 90), width=st.integers(1, 200), top=st.integers(0, 9), side=st.integers(1, 200))
+@pytest.mark.slow
 def test_windows_cover_an_image_once_in_nearly_equal_parts(height: int, width: int, top: int, side: int) -> None:
     windows = cut(Window(top, 3, height, width), side)
     seen = np.zeros((top + height, 3 + width), int)

@@ -71,6 +71,7 @@ def held_in(file: Path) -> dict[str, Any]:
     return {entry.key: json.loads(entry.value) for entry in onnx.load(file).metadata_props}
 
 
+@pytest.mark.slow
 def test_a_graph_says_what_the_model_is(named: Segmenter, tmp_path: Path) -> None:
     export_onnx(named, tmp_path / "m.onnx", ExportOptions(size=32))
     told = held_in(tmp_path / "m.onnx")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import re
 
+import pytest
+
 from house_files import PACKAGE, PYTHON, SOURCE, at, trees
 
 
+@pytest.mark.slow
 def test_no_broad_except() -> None:
     broad = []
     for path, tree in trees(PACKAGE):

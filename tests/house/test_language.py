@@ -56,6 +56,7 @@ def test_names_are_the_fields_own() -> None:
 
 
 @pytest.mark.parametrize("room", sorted({at(path.parent) for path in TEXTS}))
+@pytest.mark.slow
 def test_texts_are_in_plain_words(room: str) -> None:
     files = [path for path in TEXTS if at(path.parent) == room]
     assert [line for path in files for line in coined_phrases(path)] == []
@@ -87,6 +88,7 @@ def documented(tree: ast.Module) -> Iterator[tuple[str, str]]:
             yield getattr(node, "name", ""), text
 
 
+@pytest.mark.slow
 def test_docstrings_say_what_happens() -> None:
     give = [
         f"{at(path)} {name}"

@@ -36,6 +36,7 @@ def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) ->
 
 
 @pytest.mark.parametrize(("files", "most"), [(PACKAGE, 60), (OTHERS, 80)], ids=["package", "tests"])
+@pytest.mark.slow
 def test_functions_are_short(files: list[Path], most: int) -> None:
     lengths = {
         f"{at(path)} {node.name}": lines_without_docstring(node)

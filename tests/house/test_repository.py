@@ -109,6 +109,7 @@ def imported(files: list[Path]) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_every_dependency_is_used() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]

@@ -102,6 +102,7 @@ CHANGES: list[tuple[Callable[[Path], Path], Callable[[Path], None]]] = [
 
 
 @pytest.mark.parametrize(("make", "change"), CHANGES)
+@pytest.mark.slow
 def test_a_source_that_changed_is_not_continued(
     tmp_path: Path, make: Callable[[Path], Path], change: Callable[[Path], None]
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_source_that_changed_is_not_continued(
 
 
 @pytest.mark.parametrize(("make", "change"), CHANGES)
+@pytest.mark.slow
 def test_a_finished_map_of_another_source_is_made_again(
     tmp_path: Path, make: Callable[[Path], Path], change: Callable[[Path], None]
 ) -> None:
@@ -211,6 +213,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 
 @pytest.mark.parametrize("alter", ALTERED)
+@pytest.mark.slow
 def test_altered_work_is_done_again_and_never_wrong(
     tmp_path: Path, fresh: tuple[Path, bytes], alter: Callable[[Path], None]
 ) -> None:

@@ -245,6 +245,7 @@ def test_rows_from_the_middle_are_the_same_bits(tmp_path: Path, overlap: float) 
         np.testing.assert_array_equal(found, whole[:, plan.tops[first] :])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_becomes_a_hole_where_asked_for(tmp_path: Path) -> None:
     path = make_raster(tmp_path / "a.tif", height=300, width=200, tiled=True)
     whole, _ = segment(tiny_segmenter(), path)

@@ -76,6 +76,7 @@ def test_scenes_are_cut_in_blocks_only_where_workers_would_be_idle(
     assert cut == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_gpu_leaves_the_choice_to_workers_that_have_one() -> None:
     chosen = for_gpus(PredictOptions(batch="auto", precision="auto"))
     assert (chosen.backend, chosen.precision, chosen.batch, chosen.device) == ("torch", "fp32", 16, "auto")

@@ -52,6 +52,7 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize("finished", [False, True])
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
 @pytest.mark.parametrize("folder", ["gray", "color", "images"])
+@pytest.mark.slow
 def test_a_damaged_file_is_made_again(
     folder: str,
     damage: Callable[[Path], None],
@@ -100,6 +101,7 @@ def test_an_altered_journal_line_is_no_record(source: Path, tmp_path: Path, whol
 
 @pytest.mark.parametrize("name", ["label.json", "instances.json", "legend.yaml", "manifest.parquet"])
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
+@pytest.mark.slow
 def test_files_about_the_set_are_made_again(
     name: str, damage: Callable[[Path], None], source: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
@@ -118,6 +120,7 @@ def test_files_about_the_set_are_made_again(
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff", b"[]", b"{", b'{"a": 1, "a": 2}', b"[" * 100_000])
+@pytest.mark.slow
 def test_settings_that_are_none_are_one_line(text: bytes, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     stopped(source, out)

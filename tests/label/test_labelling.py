@@ -96,6 +96,7 @@ def test_tiles_count_each_source_box_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tile", [None, 32])
+@pytest.mark.slow
 def test_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int | None) -> None:
     source = make_detection_set(tmp_path / "set", 5, empty=2)
     settings = settings_of(source, tile=tile, empty="keep")
@@ -113,6 +114,7 @@ def test_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_networks_of_the_sam_family_label_tiles_in_batches(tmp_path: Path) -> None:
     from promptable import save_promptable
 

@@ -49,6 +49,7 @@ def labels(tmp_path: Path) -> Path:
     return tmp_path / "labels"
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_escaped_and_doubtful_first(labels: Path, tmp_path: Path) -> None:
     summary = preview(labels, tmp_path / "out", count=4)
     assert (summary["images"], summary["objects"]) == (4, 16)
@@ -96,6 +97,7 @@ def test_which_rule_changed_an_object_stands_beside_its_score(labels: Path) -> N
     assert counts[CHANGES[0]] >= 4
 
 
+@pytest.mark.slow
 def test_a_part_of_a_large_image_is_shown_around_its_object(tmp_path: Path) -> None:
     source = make_detection_set(tmp_path / "set", 1, height=1200, width=1300, objects=3, empty=0)
     build(settings_of(source), tmp_path / "labels")

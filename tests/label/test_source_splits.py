@@ -45,6 +45,7 @@ def moved(folder: Path) -> Path:
     return source
 
 
+@pytest.mark.slow
 def test_test_images_of_a_preset_never_reach_pre_training(tmp_path: Path) -> None:
     source, preset = moved(tmp_path / "set"), PRESETS["sior"]
     assert (preset.fractions, preset.split) == ((0.95, 0.05, 0.0), "source")

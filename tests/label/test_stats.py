@@ -173,6 +173,7 @@ def test_a_manifest_with_and_without_regions(tmp_path: Path) -> None:
         stats(path)
 
 
+@pytest.mark.slow
 def test_text_tables_and_pictures(tmp_path: Path) -> None:
     found = stats(build_folder(tmp_path / "town"))
     text = format_statistics(found)

@@ -84,6 +84,7 @@ def build(request: pytest.FixtureRequest) -> Callable[..., nn.Module]:
 
 
 @pytest.mark.parametrize("bands", [1, 3, 13])
+@pytest.mark.slow
 def test_logits_have_the_images_size(build: Callable[..., nn.Module], bands: int) -> None:
     network = build(bands).eval()
     for size in ((64, 64), (65, 97)):
@@ -103,6 +104,7 @@ def test_every_trainable_parameter_has_a_gradient(build: Callable[..., nn.Module
     assert any(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_save_and_load_give_the_same_logits(build: Callable[..., nn.Module], tmp_path: Path) -> None:
     first = build().eval()
     save_file(first.state_dict(), tmp_path / "model.safetensors")
@@ -116,6 +118,7 @@ def test_save_and_load_give_the_same_logits(build: Callable[..., nn.Module], tmp
         assert torch.equal(first(image).logits, second(image).logits)
 
 
+@pytest.mark.slow
 def test_the_inference_form_needs_a_part_of_the_state_and_gives_the_same_logits(
     build: Callable[..., nn.Module],
 ) -> None:
@@ -138,6 +141,7 @@ def test_the_encoder_can_be_found_by_the_optimiser(build: Callable[..., nn.Modul
     assert {id(p) for p in network.encoder.parameters()} <= own
 
 
+@pytest.mark.slow
 def test_no_block_collapses_its_channels(build: Callable[..., nn.Module]) -> None:
     """At initial weights; a map whose channels are all alike never learns to be more."""
     assert collapsed(build(), torch.randn(2, 3, 128, 128)) == []

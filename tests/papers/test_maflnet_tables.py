@@ -17,6 +17,7 @@ def plan(table: str, label: str, settings: Settings = "printed") -> TrainingRun:
     return Planner("full", dict.fromkeys(CATALOG, ""), settings=settings).run(found, found.rows[label], 0)
 
 
+@pytest.mark.slow
 def test_rows_have_the_length_of_their_set() -> None:
     for number, steps in (("1", 26250), ("2", 26730)):
         runs = [plan(f"maflnet/{number}", label) for label in ("PSPNet", "MAFLNet-T", "MAFLNet-S")]

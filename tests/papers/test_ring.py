@@ -42,6 +42,7 @@ def imported(path: Path) -> list[str]:
     return modules
 
 
+@pytest.mark.slow
 def test_nothing_outside_the_ring_imports_it() -> None:
     wrong = [(path.name, module) for path in OUTSIDE for module in imported(path) if RING.match(module)]
     assert wrong == []

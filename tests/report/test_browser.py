@@ -39,6 +39,7 @@ def opened(chromium: Browser, page: Path) -> Browser:
     return chromium
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_and_nothing_goes_wrong(opened: Browser, page: Path) -> None:
     opened.value("[...document.images].forEach((image) => { image.loading = 'eager'; })")
     opened.wait_for("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
@@ -67,6 +68,7 @@ def test_a_script_of_somebody_else_does_not_run(opened: Browser) -> None:
     assert any("Content Security Policy" in text for text in opened.complaints)
 
 
+@pytest.mark.slow
 def test_keys_alone_reach_and_drive_everything(opened: Browser) -> None:
     opened.press("Tab")
     assert opened.value("document.activeElement.className") == "skip"

@@ -53,6 +53,7 @@ def block(page: Path, name: str) -> Any:
     return json.loads(found[1])
 
 
+@pytest.mark.slow
 def test_tiles_and_areas_are_those_of_the_map(mapped: Path, scene: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert main(["report", str(mapped), "--scene", str(scene), "--out", str(page)]) == 0
@@ -95,6 +96,7 @@ def zone(latitude: float) -> float:
     return float(np.pi * a**2 * (1 - e**2) * q)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_lies_beside(mapped: Path, tmp_path: Path) -> None:
     page = write_report(mapped, tmp_path / "page.html", ReportOptions(map_mb=0.001))
     about = block(page, "map-about")
@@ -151,6 +153,7 @@ LOADED = (
 )
 
 
+@pytest.mark.slow
 def test_the_map_is_drawn_switched_zoomed_and_swiped(
     chromium: Browser, mapped: Path, scene: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 from html.parser import HTMLParser
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ def read(markup: str) -> Reader:
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
+@pytest.mark.slow
 def test_text_and_attributes_come_back_and_nothing_else(text: str, value: str) -> None:
     reader = read(element("p", {"title": value}, text))
     assert reader.tags == ["p"]
@@ -51,6 +53,7 @@ def test_what_closes_an_element_is_text() -> None:
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=3)))
+@pytest.mark.slow
 def test_json_comes_back_and_no_text_in_it_ends_the_element(value: object) -> None:
     block = json_block("figures", {"value": value})
     start, end = block.index(">") + 1, block.index("</script>")

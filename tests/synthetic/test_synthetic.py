@@ -53,6 +53,7 @@ def test_equal_seeds_give_equal_scenes_and_others_do_not() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(REGIONS))
+@pytest.mark.slow
 def test_every_class_occurs_in_a_handful_of_scenes(name: str) -> None:
     counts = sum(np.bincount(draw_scene(256, REGIONS[name], s).mask.ravel(), minlength=len(LEGEND)) for s in range(8))
     shares = counts / np.sum(counts)

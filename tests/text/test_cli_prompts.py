@@ -48,6 +48,7 @@ def manifest(tmp_path: Path) -> Path:
     return tmp_path / "m.parquet"
 
 
+@pytest.mark.slow
 def test_one_scene_with_zone_season_text_tokens_and_source(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = make_raster(tmp_path / "a.tif", crs="EPSG:32633", transform=from_origin(368000, 5807000, 0.5, 0.5))
     text = told(capsys, path, "--classes", "building", "frobnicator", "--date", "2019-01-05")

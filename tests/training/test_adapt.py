@@ -53,6 +53,7 @@ def test_a_run_with_lora_leaves_an_ordinary_encoder_with_the_updates_in_it(town:
         torch.testing.assert_close(kept[name], value)
 
 
+@pytest.mark.slow
 def test_heads_learn_at_their_own_rates_and_the_best_on_validation_is_kept(
     town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,6 +162,7 @@ def test_unlabelled_images_count_with_every_valid_pixel(tmp_path: Path, trained:
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "gradient_balance"])
+@pytest.mark.slow
 def test_weightings_are_trained_and_saved_beside_the_network(tmp_path: Path, trained: Path, weighting: str) -> None:
     recipe = STUDENTS["supervised"] | {
         "teacher": {"segmenter": str(trained)},

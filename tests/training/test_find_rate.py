@@ -36,6 +36,7 @@ def test_a_range_test_writes_its_picture_and_proposes_a_rate(
     assert list(tmp_path.glob("*/segmenter")) == []
 
 
+@pytest.mark.slow
 def test_rates_grow_by_one_factor_and_keep_the_encoders_ratio(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, r
 
 
 @pytest.mark.parametrize("name", list_recipes())
+@pytest.mark.slow
 def test_every_shipped_recipe_loads(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.method in METHODS

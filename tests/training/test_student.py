@@ -247,6 +247,7 @@ def test_the_teacher_is_compared_with_labels_that_nothing_learns_from(small: Rec
         ({"losses.weighting": "uncertainty"}, "weighting fixed"),
     ],
 )
+@pytest.mark.slow
 def test_what_does_not_go_together_is_refused(
     small: Recipe, tmp_path: Path, keys: dict[str, object], message: str
 ) -> None:

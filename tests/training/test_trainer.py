@@ -70,6 +70,7 @@ def test_the_processor_s_own_account_agrees() -> None:
     assert cpu_has_bfloat16() == ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
+@pytest.mark.slow
 def test_a_run_in_bfloat16_keeps_weights_in_32_bits(town: Path, tmp_path: Path) -> None:
     recipe = load_recipe(
         {

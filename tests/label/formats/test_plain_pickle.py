@@ -117,6 +117,7 @@ def test_every_cut_is_refused(protocol: int) -> None:
             parse_plain_pickle(data[:end], "a.pkl")
 
 
+@pytest.mark.slow
 def test_every_changed_byte_is_read_or_refused() -> None:
     data = pickle.dumps(OBJECTS, 4)
     rng = np.random.default_rng(0)

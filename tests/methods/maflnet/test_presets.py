@@ -42,6 +42,7 @@ def test_the_guides_table_is_all_that_the_presets_differ_in() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.slow
 def test_teacher_and_student_differ_in_encoder_and_terms_alone(preset: str) -> None:
     teacher, student = (
         flat(recipe_dict(load_recipe(name, ["--preset", preset]))) for name in ("mafl-teacher", "mafl-student")

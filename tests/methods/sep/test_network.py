@@ -152,6 +152,7 @@ def steps(architecture: str, count: int) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("architecture", ["unet", "upernet"])
+@pytest.mark.slow
 def test_the_loss_of_every_set_falls(architecture: str) -> None:
     losses = steps(architecture, 12)
     assert set(losses[0]) == {"town.ce", "port.ce"}

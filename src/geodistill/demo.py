@@ -83,7 +83,7 @@ def demo(
     *,
     size: int = SIDE,
     scene_size: int = SCENE_SIDE,
-    steps: int = 350,
+    steps: int = 335,
     teacher_encoder: str = ENCODER,
     teacher_weights: Path | str | None = None,
 ) -> str:

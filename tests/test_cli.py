@@ -64,6 +64,14 @@ def test_fit_takes_a_manifest_without_a_flag(words: list[str], method: str, caps
     assert (recipe["method"], recipe["data"]["manifest"]) == (method, "a.parquet")
 
 
+def test_fit_takes_the_folder_of_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "manifest.parquet").touch()
+    for words in ([], ["ktda-folder"]):
+        assert main(["fit", *words, str(tmp_path), "--print_config"]) == 0
+        recipe = yaml.safe_load(capsys.readouterr().out)
+        assert recipe["data"]["manifest"] == str(tmp_path / "manifest.parquet")
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [

@@ -136,8 +136,8 @@ def written(folder: Path, seed: int, name: str) -> tuple[World, dict[str, bytes]
     return world, {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
 
 
-@pytest.mark.parametrize("name", ["ema", "copypaste", "gsd", "self-training", "head-rates", "lora", "transfer"])
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["ema", "copypaste", "gsd", "self-training", "head-rates", "lora", "transfer"])
 def test_a_world_is_written_with_the_sets_that_its_mechanism_takes(name: str, tmp_path: Path) -> None:
     world, files = written(tmp_path / "a", 1, name)
     _, again = written(tmp_path / "b", 1, name)

@@ -86,6 +86,7 @@ def test_version_1_has_no_digest_and_is_read(saved: Path) -> None:
         Segmenter.load(saved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -98,7 +99,6 @@ def test_version_1_has_no_digest_and_is_read(saved: Path) -> None:
         {**UNET, "architecture": {}},
     ],
 )
-@pytest.mark.slow
 def test_weights_are_looked_at_before_a_giant_is_built(saved: Path, arguments: dict[str, Any]) -> None:
     data = json.loads((saved / DESCRIPTION).read_text())
     data["network"]["arguments"] = arguments

@@ -41,8 +41,8 @@ def run(how: str) -> tuple[bool | None, int, int]:
     return said, faults, peak
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
 @pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
 def test_arrays_come_from_memory_that_was_freed() -> None:
     said, faults, peak = run("keep")
     _, plain, plain_peak = run("plain")

@@ -43,8 +43,8 @@ def layers_of(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("form", ["path", "raster", "array", "tensor"])
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["path", "raster", "array", "tensor"])
 def test_the_same_bytes_as_predict_writes(segmenter: Segmenter, scene: Path, tmp_path: Path, form: str) -> None:
     wanted = PredictOptions(device="cpu", backend="torch", confidence=True, probabilities="float32")
     predict(segmenter, [scene], tmp_path / "map.tif", wanted)

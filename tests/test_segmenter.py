@@ -48,8 +48,8 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (folder / DESCRIPTION).write_text(json.dumps(sealed(data)))
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4, 13])
 @pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3, 4, 13])
 def test_saved_and_loaded_it_gives_the_same_logits(channels: int, tmp_path: Path) -> None:
     spec = tiny_spec(channels, 5, std=30.0)
     network = SupervisedNetwork(channels, 5, **UNET).eval()

@@ -39,8 +39,8 @@ def assert_same(one: SampleEstimates, other: SampleEstimates) -> None:
         np.testing.assert_allclose(second, first, rtol=1e-6, atol=1e-9)
 
 
-@given(samples())
 @pytest.mark.slow
+@given(samples())
 def test_all_figures_are_read_off_one_table_of_shares(sample: StratifiedSample) -> None:
     found = estimate_from_sample(sample, CLASSES)
     assert found.counts.sum() == len(sample.stratum)
@@ -58,8 +58,8 @@ def test_all_figures_are_read_off_one_table_of_shares(sample: StratifiedSample) 
     assert all((part[~np.isnan(part)] >= 0).all() for part in figures(found))
 
 
-@given(samples(), st.integers(0, 1000))
 @pytest.mark.slow
+@given(samples(), st.integers(0, 1000))
 def test_neither_the_order_of_points_nor_the_unit_of_areas_matters(sample: StratifiedSample, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(sample.stratum))
     other = replace(
@@ -72,8 +72,8 @@ def test_neither_the_order_of_points_nor_the_unit_of_areas_matters(sample: Strat
     assert_same(estimate_from_sample(sample, CLASSES), estimate_from_sample(other, CLASSES))
 
 
-@given(samples())
 @pytest.mark.slow
+@given(samples())
 def test_other_names_of_strata_and_classes_are_names_alone(sample: StratifiedSample) -> None:
     found, count = estimate_from_sample(sample, CLASSES), len(sample.sizes)
     turned = replace(
@@ -99,8 +99,8 @@ def test_map_and_reference_change_places(sample: StratifiedSample) -> None:
     np.testing.assert_allclose(other.overall.error, found.overall.error)
 
 
-@given(samples())
 @pytest.mark.slow
+@given(samples())
 def test_four_times_the_points_have_half_of_the_error(sample: StratifiedSample) -> None:
     once = estimate_from_sample(sample, CLASSES)
     parts = {name: np.tile(getattr(sample, name), 4) for name in ("stratum", "mapped", "reference")}
@@ -113,8 +113,8 @@ def test_four_times_the_points_have_half_of_the_error(sample: StratifiedSample) 
     assert (more.area.error >= bound * np.sqrt((fewest - 1) / fewest) - 1e-12).all()
 
 
-@given(samples())
 @pytest.mark.slow
+@given(samples())
 def test_a_stratum_all_of_whose_pixels_were_seen_adds_no_error(sample: StratifiedSample) -> None:
     pixels = sample.pixels.copy()
     pixels[0] = (sample.stratum == 0).sum()

@@ -37,8 +37,8 @@ def backend(request: pytest.FixtureRequest, segmenter: Segmenter) -> Backend:
     return open_backend(request.param, segmenter, device="cpu", size=32, batch=2)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
 @pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_logits_are_torchs_for_any_number_of_images(backend: Backend, segmenter: Segmenter, count: int) -> None:
     images = example(segmenter.spec, (count, 32, 32)) + 1
     with torch.no_grad():

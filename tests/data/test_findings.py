@@ -36,6 +36,7 @@ def refused(folder: Path, says: str, kind: str) -> None:
     assert errors == {(kind, True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("placed", "says"),
     [
@@ -48,7 +49,6 @@ def refused(folder: Path, says: str, kind: str) -> None:
         (OWN @ Affine.rotation(5, (25, 20)), "pixels of another size or direction"),
     ],
 )
-@pytest.mark.slow
 def test_a_mask_that_lies_otherwise_than_its_image(tmp_path: Path, placed: Affine, says: str) -> None:
     folder = make_dataset(tmp_path, 6)
     path = make_raster(folder / "masks" / "scene_2.tif", pixels=noise((1, 40, 50)) % 3)

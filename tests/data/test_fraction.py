@@ -127,8 +127,8 @@ def test_any_recipes_data_takes_it(rare: Manifest) -> None:
     assert len(DataModule(replace(plain, fraction=0.15), labels=False).manifest.rows("train")) == 20
 
 
-@given(height=st.integers(1, 90), width=st.integers(1, 200), top=st.integers(0, 9), side=st.integers(1, 200))
 @pytest.mark.slow
+@given(height=st.integers(1, 90), width=st.integers(1, 200), top=st.integers(0, 9), side=st.integers(1, 200))
 def test_windows_cover_an_image_once_in_nearly_equal_parts(height: int, width: int, top: int, side: int) -> None:
     windows = cut(Window(top, 3, height, width), side)
     seen = np.zeros((top + height, 3 + width), int)

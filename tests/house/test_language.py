@@ -55,8 +55,8 @@ def test_names_are_the_fields_own() -> None:
     assert coined == []
 
 
-@pytest.mark.parametrize("room", sorted({at(path.parent) for path in TEXTS}))
 @pytest.mark.slow
+@pytest.mark.parametrize("room", sorted({at(path.parent) for path in TEXTS}))
 def test_texts_are_in_plain_words(room: str) -> None:
     files = [path for path in TEXTS if at(path.parent) == room]
     assert [line for path in files for line in coined_phrases(path)] == []

@@ -35,8 +35,8 @@ def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) ->
     return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
-@pytest.mark.parametrize(("files", "most"), [(PACKAGE, 60), (OTHERS, 80)], ids=["package", "tests"])
 @pytest.mark.slow
+@pytest.mark.parametrize(("files", "most"), [(PACKAGE, 60), (OTHERS, 80)], ids=["package", "tests"])
 def test_functions_are_short(files: list[Path], most: int) -> None:
     lengths = {
         f"{at(path)} {node.name}": lines_without_docstring(node)

@@ -101,8 +101,8 @@ CHANGES: list[tuple[Callable[[Path], Path], Callable[[Path], None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "change"), CHANGES)
 @pytest.mark.slow
+@pytest.mark.parametrize(("make", "change"), CHANGES)
 def test_a_source_that_changed_is_not_continued(
     tmp_path: Path, make: Callable[[Path], Path], change: Callable[[Path], None]
 ) -> None:
@@ -120,8 +120,8 @@ def test_a_source_that_changed_is_not_continued(
     assert path.read_bytes() == (tmp_path / "fresh" / "map.tif").read_bytes()
 
 
-@pytest.mark.parametrize(("make", "change"), CHANGES)
 @pytest.mark.slow
+@pytest.mark.parametrize(("make", "change"), CHANGES)
 def test_a_finished_map_of_another_source_is_made_again(
     tmp_path: Path, make: Callable[[Path], Path], change: Callable[[Path], None]
 ) -> None:
@@ -212,8 +212,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     return scene, (folder / "map.tif").read_bytes()
 
 
-@pytest.mark.parametrize("alter", ALTERED)
 @pytest.mark.slow
+@pytest.mark.parametrize("alter", ALTERED)
 def test_altered_work_is_done_again_and_never_wrong(
     tmp_path: Path, fresh: tuple[Path, bytes], alter: Callable[[Path], None]
 ) -> None:

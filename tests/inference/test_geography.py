@@ -62,9 +62,9 @@ def classes_of(source: Any, path: Path, **options: Any) -> NDArray[np.uint8]:
     return classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.slow
 def test_a_map_lies_where_its_scene_lies(place: str, tmp_path: Path) -> None:
     pixels = noise((3, 40, 50))
     source = write_scene(tmp_path / "scene.tif", pixels, **PLACES[place])

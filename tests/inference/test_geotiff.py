@@ -132,8 +132,8 @@ def cog_faults(path: Path) -> list[str]:
     return faults
 
 
-@pytest.mark.parametrize("name", ["classes", "confidence", "probabilities"])
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["classes", "confidence", "probabilities"])
 def test_every_map_is_cloud_optimised(tmp_path: Path, name: str) -> None:
     values: NDArray[Any] = classes(2100, 1300)
     if name == "probabilities":

@@ -207,8 +207,8 @@ def no_http(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"SSH-2.0-x\r\n\r\n")
 
 
-@pytest.mark.parametrize("answer", [endless, dripping, dripping_headers, broken_off, in_a_circle, to_a_file, no_http])
 @pytest.mark.slow
+@pytest.mark.parametrize("answer", [endless, dripping, dripping_headers, broken_off, in_a_circle, to_a_file, no_http])
 def test_an_answer_of_any_kind_ends_soon_in_one_line(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
     monkeypatch.setattr(listed, "MOST_BYTES", 2**22)
     monkeypatch.setattr(listed, "SECONDS", 1.0)

@@ -49,9 +49,9 @@ def classes(path: Path) -> NDArray[Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crs", [None, LOCAL, ENGINEERING, MOON])
 @pytest.mark.parametrize("transform", [from_origin(500, 4000, 0.5, 0.5), Affine.rotation(20) @ Affine.scale(0.5, -0.5)])
-@pytest.mark.slow
 def test_a_place_that_is_nowhere_on_earth(tmp_path: Path, crs: str | None, transform: Affine) -> None:
     pixels = noise((3, 40, 50))
     profile: dict[str, Any] = {"driver": "GTiff", "count": 3, "height": 40, "width": 50, "dtype": "uint8"}
@@ -82,9 +82,9 @@ def test_control_points_without_a_crs(tmp_path: Path) -> None:
     assert not crs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 300), (300, 1), (16, 16), (17, 15)])
 @pytest.mark.parametrize("kind", ["gpkg", "parquet", "fgb", "geojson"])
-@pytest.mark.slow
 def test_scenes_of_a_few_pixels_have_every_layer(tmp_path: Path, shape: tuple[int, int], kind: str) -> None:
     pixels = noise((3, *shape))
     made = mapped(make_raster(tmp_path / "s.tif", pixels=pixels), tmp_path / "out" / "m.tif", kind=kind)

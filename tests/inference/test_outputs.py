@@ -147,8 +147,8 @@ def test_a_model_is_not_overwritten_by_an_item(tmp_path: Path) -> None:
     assert snapshot(tmp_path / "model") == before
 
 
-@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 def test_every_file_that_is_written_was_known_before(tmp_path: Path, kind: str) -> None:
     options = PredictOptions(
         confidence=True, probabilities="float16", stac=True, vector=kind, backend="torch", device="cpu"

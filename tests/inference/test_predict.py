@@ -45,9 +45,9 @@ def mapped(model: Path, sources: list[Any], out: Path, **options: Any) -> list[S
     return predict(model, sources, out, PredictOptions(device="cpu", backend="torch", **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crs", CRSS)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.slow
 def test_a_map_lies_on_its_scene(tmp_path: Path, model: Path, crs: str | None, dtype: str) -> None:
     pixels = noise((3, 70, 90), dtype)
     pixels[:, :20, :30] = 0

@@ -86,10 +86,10 @@ def test_the_same_map_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simplify", [0.0, 1.0])
 @pytest.mark.parametrize("kind", VECTOR_FORMATS)
 @pytest.mark.parametrize("gsd", [0.005, 0.05, 0.3, 10.0])
-@pytest.mark.slow
 def test_outlines_keep_their_areas_and_borders(kind: str, simplify: float, gsd: float, tmp_path: Path) -> None:
     """Areas recomputed from the file, on the plane of the map, against those of the pixels: within a thousandth."""
     made = write_map(tmp_path / "map.tif", blobs(60, 70), "EPSG:32636", from_origin(500_000, 4_000_000, gsd, gsd))

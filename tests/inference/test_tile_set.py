@@ -118,8 +118,8 @@ def test_an_archive_of_many_tiles_has_directories_below_its_root(tmp_path: Path)
     assert bounds == (10_000_000, 20_000_000, 30_000_000, 40_000_000)
 
 
-@pytest.mark.parametrize("kind", ["mbtiles", pytest.param("pmtiles", marks=pytest.mark.slow)])
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mbtiles", pytest.param("pmtiles", marks=pytest.mark.slow)])
 def test_tiles_show_the_classes_where_they_lie(kind: str, scene: Path, tmp_path: Path) -> None:
     model = tiny_segmenter()
     (made,) = predict(model, [scene], tmp_path / "map.tif", PredictOptions(backend="torch", web_tiles=kind))

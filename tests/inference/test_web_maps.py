@@ -65,8 +65,8 @@ SERVICES = {
 }
 
 
-@pytest.mark.parametrize("service", list(SERVICES))
 @pytest.mark.slow
+@pytest.mark.parametrize("service", list(SERVICES))
 def test_a_web_map_is_mapped_inside_the_area(service: str, server: TileServer, aoi: str, tmp_path: Path) -> None:
     server.fault = lambda col, row, tried: "missing" if (col, row) == (501, 301) else "ok"
     (made,) = predict(

@@ -49,10 +49,10 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [False, True])
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
 @pytest.mark.parametrize("folder", ["gray", "color", "images"])
-@pytest.mark.slow
 def test_a_damaged_file_is_made_again(
     folder: str,
     damage: Callable[[Path], None],
@@ -99,9 +99,9 @@ def test_an_altered_journal_line_is_no_record(source: Path, tmp_path: Path, whol
     assert contents(tmp_path / "out") == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["label.json", "instances.json", "legend.yaml", "manifest.parquet"])
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
-@pytest.mark.slow
 def test_files_about_the_set_are_made_again(
     name: str, damage: Callable[[Path], None], source: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
@@ -119,8 +119,8 @@ def test_files_about_the_set_are_made_again(
     assert {path: path.stat().st_mtime_ns for path in before} == before, "no tile was labelled again"
 
 
-@pytest.mark.parametrize("text", [b"", b"\xff", b"[]", b"{", b'{"a": 1, "a": 2}', b"[" * 100_000])
 @pytest.mark.slow
+@pytest.mark.parametrize("text", [b"", b"\xff", b"[]", b"{", b'{"a": 1, "a": 2}', b"[" * 100_000])
 def test_settings_that_are_none_are_one_line(text: bytes, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     stopped(source, out)

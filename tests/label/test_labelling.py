@@ -95,8 +95,8 @@ def test_tiles_count_each_source_box_once(tmp_path: Path) -> None:
     assert all(len(found) == 1 for found in splits.values())
 
 
-@pytest.mark.parametrize("tile", [None, 32])
 @pytest.mark.slow
+@pytest.mark.parametrize("tile", [None, 32])
 def test_batches_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int | None) -> None:
     source = make_detection_set(tmp_path / "set", 5, empty=2)
     settings = settings_of(source, tile=tile, empty="keep")

@@ -149,10 +149,10 @@ def test_levels_without_a_common_stride_are_refused() -> None:
         pair_levels((4, 8), (16, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["test_vit", "test_resnet", "mit_b0"])
 @pytest.mark.parametrize("student", ["test_resnet", "test_vit", "test_convnext"])
 @pytest.mark.parametrize("decode_from", ["aligned", "encoder"])
-@pytest.mark.slow
 def test_any_encoder_learns_from_any_encoder(student: str, teacher: str, decode_from: Any) -> None:
     network = KtdaNetworkConfig(student, None, decode_from, fmm_blocks=1, decoder_channels=8)
     method = build_ktda(GRASS, network, TeacherConfig(teacher, None), KtdaLossConfig())

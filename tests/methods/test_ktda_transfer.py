@@ -148,9 +148,9 @@ def test_a_term_that_is_not_finite_names_itself_and_the_samples(tmp_path: Path) 
 ALL = {"kt_mse": 0.5, "cosine": 1.0, "relation": 0.5, "query": 0.5, "masked": 0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("term", ["cosine", "relation", "query", "masked"])
-@pytest.mark.slow
 def test_each_term_alone_falls_by_training_on_it(term: str, tmp_path: Path) -> None:
     method, data = build(8, 0.0, "conv", norm="phi_s", weights={"kt_mse": 0.0, term: 1.0}), batches(1) * 8
     losses: list[float] = []

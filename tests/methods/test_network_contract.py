@@ -83,8 +83,8 @@ def build(request: pytest.FixtureRequest) -> Callable[..., nn.Module]:
     return make
 
 
-@pytest.mark.parametrize("bands", [1, 3, 13])
 @pytest.mark.slow
+@pytest.mark.parametrize("bands", [1, 3, 13])
 def test_logits_have_the_images_size(build: Callable[..., nn.Module], bands: int) -> None:
     network = build(bands).eval()
     for size in ((64, 64), (65, 97)):

@@ -38,8 +38,8 @@ def save(folder: Path, tensors: dict[str, torch.Tensor], **config: object) -> Pa
     return folder
 
 
-@pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.slow
+@pytest.mark.parametrize("name", SHAPES)
 def test_channels_strides_and_sizes(name: str) -> None:
     channels, strides = SHAPES[name]
     with torch.device("meta"):
@@ -52,6 +52,7 @@ def test_channels_strides_and_sizes(name: str) -> None:
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(
     name=st.sampled_from(TINY),
@@ -59,7 +60,6 @@ def test_channels_strides_and_sizes(name: str) -> None:
     width=st.integers(1, 80),
     bands=st.sampled_from([1, 3, 4, 13]),
 )
-@pytest.mark.slow
 def test_any_size_and_any_bands_give_finite_maps(name: str, height: int, width: int, bands: int) -> None:
     encoder = build_encoder(name, bands).eval()
     with torch.no_grad():

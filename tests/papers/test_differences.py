@@ -38,8 +38,8 @@ def listed(page: str) -> set[str]:
     return keys
 
 
-@pytest.mark.parametrize("recipe", [(page, recipe) for page, recipes in PAGES.items() for recipe in recipes])
 @pytest.mark.slow
+@pytest.mark.parametrize("recipe", [(page, recipe) for page, recipes in PAGES.items() for recipe in recipes])
 def test_a_page_lists_every_key_that_differs(recipe: tuple[str, str]) -> None:
     page, name = recipe
     printed, released = (flat(recipe_dict(load_recipe(name, ["--preset", p]))) for p in ("printed", "released"))

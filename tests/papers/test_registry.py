@@ -71,8 +71,8 @@ def test_a_bad_name_lists_the_known_ones(name: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "step", "like"), RUNS, ids=[run[0] for run in RUNS])
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "step", "like"), RUNS, ids=[run[0] for run in RUNS])
 def test_every_run_is_a_shipped_recipe_with_known_keys(name: str, step: Step, like: Step | None) -> None:
     loaded = load_row(step.recipe, tuple(row_flags(step, like)))
     for key, value in step.overrides.items():
@@ -138,8 +138,8 @@ def differing(one: Recipe, other: Recipe) -> set[str]:
     return {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
 
 
-@pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
 @pytest.mark.slow
+@pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
 def test_rows_of_a_table_differ_only_in_what_they_declare(table: Table) -> None:
     """Rows of one recipe differ in their own keys; a baseline shares data, optimiser, schedule and trainer too."""
     runs = {label: PLANNER.run(table, row, 0).recipe for label, row in table.rows.items() if row.recipe}

@@ -18,6 +18,7 @@ MOON = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("crs", "gsd"),
     [
@@ -33,7 +34,6 @@ MOON = (
         ("EPSG:4326", None),  # metres under degrees
     ],
 )
-@pytest.mark.slow
 def test_a_place_that_is_not_on_earth_has_no_longitude(tmp_path: Path, crs: str, gsd: float | None) -> None:
     grid = Grid(10, 10, CRS.from_user_input(crs), from_origin(1000, 2000, 0.25, 0.25))
     assert grid.lonlat is None

@@ -35,8 +35,8 @@ def read(markup: str) -> Reader:
     return reader
 
 
-@given(st.text(max_size=40), st.text(max_size=40))
 @pytest.mark.slow
+@given(st.text(max_size=40), st.text(max_size=40))
 def test_text_and_attributes_come_back_and_nothing_else(text: str, value: str) -> None:
     reader = read(element("p", {"title": value}, text))
     assert reader.tags == ["p"]
@@ -52,8 +52,8 @@ def test_what_closes_an_element_is_text() -> None:
     assert "\u202e" not in reader.text
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=3)))
 @pytest.mark.slow
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=3)))
 def test_json_comes_back_and_no_text_in_it_ends_the_element(value: object) -> None:
     block = json_block("figures", {"value": value})
     start, end = block.index(">") + 1, block.index("</script>")

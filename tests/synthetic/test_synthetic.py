@@ -52,8 +52,8 @@ def test_equal_seeds_give_equal_scenes_and_others_do_not() -> None:
     assert first.grid.transform != other.grid.transform
 
 
-@pytest.mark.parametrize("name", sorted(REGIONS))
 @pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(REGIONS))
 def test_every_class_occurs_in_a_handful_of_scenes(name: str) -> None:
     counts = sum(np.bincount(draw_scene(256, REGIONS[name], s).mask.ravel(), minlength=len(LEGEND)) for s in range(8))
     shares = counts / np.sum(counts)

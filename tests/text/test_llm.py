@@ -44,14 +44,15 @@ def test_the_cost_is_bounded_and_counts_what_is_new(server: StandIn, tmp_path: P
     assert server.asked[0]["body"]["max_tokens"] == 120  # type: ignore[index]
 
 
-@pytest.mark.parametrize("trouble", ["429", "500", "slow"])
 @pytest.mark.slow
+@pytest.mark.parametrize("trouble", ["429", "500", "slow"])
 def test_passing_trouble_is_retried(server: StandIn, tmp_path: Path, trouble: str) -> None:
     server.plan = [trouble, "say:Fine."]
     assert writer(server, tmp_path / "p.json", timeout=0.5 if trouble == "slow" else 5.0, retries=2)("q") == "Fine."
     assert len(server.asked) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
@@ -79,7 +80,6 @@ def test_passing_trouble_is_retried(server: StandIn, tmp_path: Path, trouble: st
         ("say:" + "word " * 2000, "at most 1000"),
     ],
 )
-@pytest.mark.slow
 def test_lasting_trouble_is_one_clear_error_without_the_key(
     server: StandIn, tmp_path: Path, plan: str, words: str
 ) -> None:
@@ -99,6 +99,7 @@ def test_an_answer_that_gives_orders_is_only_words(server: StandIn, tmp_path: Pa
     assert "http" not in answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "said",
     [
@@ -116,7 +117,6 @@ def test_an_answer_that_gives_orders_is_only_words(server: StandIn, tmp_path: Pa
         ", ".join(str(ord(c)) for c in SECRET),
     ],
 )
-@pytest.mark.slow
 def test_an_answer_with_the_key_is_neither_kept_nor_shown(
     server: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], said: str
 ) -> None:
@@ -130,6 +130,7 @@ def test_an_answer_with_the_key_is_neither_kept_nor_shown(
     assert not (tmp_path / "p.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "said",
     [
@@ -141,7 +142,6 @@ def test_an_answer_with_the_key_is_neither_kept_nor_shown(
         "; ".join(str(ord(c)) for c in SECRET[:14]),
     ],
 )
-@pytest.mark.slow
 def test_a_key_in_disguise_is_the_key(said: str) -> None:
     assert tells(f"Grey blocks, {said}.", [SECRET])
     assert not tells("1" * 300_000, [SECRET])  # in no time that grows with the square of an answer

@@ -22,8 +22,8 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
 @pytest.mark.slow
+@pytest.mark.parametrize("name", PLACES)
 def test_each_tile_of_a_real_place_lies_in_the_published_zone(name: str, shared: Path) -> None:
     folder, pattern, centre, zone = PLACES[name]
     files = sorted((shared / "data" / folder).glob(pattern))

@@ -18,8 +18,8 @@ from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 @pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_a_known_temperature_is_found(temperature: float) -> None:
     torch.manual_seed(0)
     logits = 2 * torch.randn(40_000, 4)

@@ -161,8 +161,8 @@ def test_unlabelled_images_count_with_every_valid_pixel(tmp_path: Path, trained:
     assert method(tmp_path, "ktda", {"kt_mse": 0.5}, teacher).uses_unlabelled()
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "gradient_balance"])
 @pytest.mark.slow
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "gradient_balance"])
 def test_weightings_are_trained_and_saved_beside_the_network(tmp_path: Path, trained: Path, weighting: str) -> None:
     recipe = STUDENTS["supervised"] | {
         "teacher": {"segmenter": str(trained)},

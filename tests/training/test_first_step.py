@@ -43,6 +43,7 @@ def test_a_batch_of_one_where_nothing_is_normalised_over_one_value(recipe_file: 
     assert counts == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -52,7 +53,6 @@ def test_a_batch_of_one_where_nothing_is_normalised_over_one_value(recipe_file: 
         (["--network.architecture", "upernet", "--network.decoder_channels", "-4"], "at least 1"),
     ],
 )
-@pytest.mark.slow
 def test_sizes_that_a_library_refuses(recipe_file: Path, tmp_path: Path, flags: list[str], says: str) -> None:
     flags += ["--network.encoder", "resnet18"]
     with pytest.raises(RecipeError, match=says):

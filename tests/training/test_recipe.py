@@ -13,8 +13,8 @@ from geodistill.methods.supervised.training import SupervisedRecipe
 from geodistill.training.recipe import list_recipes, load_recipe, recipe_dict, recipe_keys
 
 
-@pytest.mark.parametrize("name", list_recipes())
 @pytest.mark.slow
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_shipped_recipe_loads(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.method in METHODS

@@ -237,6 +237,7 @@ def test_the_teacher_is_compared_with_labels_that_nothing_learns_from(small: Rec
     assert objective.lines()[-1].endswith(f"right on {100 * right.sum() / sure.sum():.1f} % of those")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -247,7 +248,6 @@ def test_the_teacher_is_compared_with_labels_that_nothing_learns_from(small: Rec
         ({"losses.weighting": "uncertainty"}, "weighting fixed"),
     ],
 )
-@pytest.mark.slow
 def test_what_does_not_go_together_is_refused(
     small: Recipe, tmp_path: Path, keys: dict[str, object], message: str
 ) -> None:

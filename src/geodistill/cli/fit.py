@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -102,18 +103,21 @@ def fit(argv: Sequence[str]) -> None:
 
 
 def _parted(config: str | None, manifest: str | None) -> tuple[str | None, str | None]:
-    """Return recipe and manifest: a manifest, or a folder with one, may stand alone.
+    """Return recipe and manifest: a manifest, or the folder with one, may stand alone; of a folder its file is meant.
 
     Raises:
         RecipeError: A folder holds no manifest.
     """
-    alone = manifest is None and config is not None and config not in list_recipes()
-    if alone and (str(config).endswith(".parquet") or Path(str(config)).is_dir()):
-        config, manifest = None, config
-    if manifest is not None and Path(manifest).is_dir() and not (Path(manifest) / "manifest.parquet").is_file():
+    if config is not None and manifest is None and config not in list_recipes():
+        is_data = config.endswith(".parquet") or os.path.isdir(config)  # noqa: PTH112 - a name too long is no folder
+        config, manifest = (None, config) if is_data else (config, None)
+    if manifest is None or not os.path.isdir(manifest):  # noqa: PTH112
+        return config, manifest
+    file = Path(manifest, "manifest.parquet")
+    if not file.is_file():
         mend = f"'geodistill data scan {manifest}' makes one of its images and masks"
         raise RecipeError(f"fit with the folder {manifest}", "a folder with manifest.parquet", mend)
-    return config, manifest
+    return config, str(file)
 
 
 def split_flags(argv: Sequence[str], names: Iterable[str]) -> tuple[list[str], list[str]]:

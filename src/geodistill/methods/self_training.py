@@ -124,14 +124,15 @@ class SelfTrainingObjective(Objective):
         return self.weights[name] if name == self._name else self._inner.weight(name, step)
 
     def lines(self) -> list[str]:
-        """Return what share of the pixels without labels was learnt from, in all and by class."""
+        """Return what share of the pixels without labels was learnt from, and where it is not all, by class."""
         total, learnt = self.unlabelled_pixels.tolist(), self.learnt_pixels.tolist()
         if not sum(total):
             return [*self._inner.lines(), "self-training saw no pixel without labels"]
-        shares = [f"{n} {100 * part / of:.0f} %" for n, of, part in zip(self._names, total, learnt, strict=True) if of]
         line = f"self-training used {100 * sum(learnt) / sum(total):.1f} % of {sum(total):,} pixels without labels"
-        of_classes = f": {', '.join(shares)}" if learnt != total else ""
-        lines = [*self._inner.lines(), line + of_classes]
+        if learnt != total:
+            counts = zip(self._names, total, learnt, strict=True)
+            line += ": " + ", ".join(f"{name} {100 * part / of:.0f} %" for name, of, part in counts if of)
+        lines = [*self._inner.lines(), line]
         labelled, sure, right = self.held_pixels.tolist()
         if sure:
             where = f"on the validation images the teacher was sure of {100 * sure / labelled:.1f} % of the pixels"

@@ -235,9 +235,9 @@ def test_places_that_are_missing_or_empty(form: Format, tmp_path: Path) -> None:
             read(form, places) if places[0] == boxes else read_boxes(form.name, *places, **form.options)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-@pytest.mark.slow
 def test_every_object_is_accounted_for_once(
     form: Format, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

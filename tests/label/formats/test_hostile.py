@@ -79,9 +79,9 @@ def tried(form: Format, boxes: Path, images: Path, change: Callable[[Path, bytes
         return outcome(form, Path(name), images)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-@pytest.mark.slow
 def test_altered_bytes(written: tuple[Format, Path, Path], data: st.DataObject) -> None:
     def change(_: Path, content: bytes) -> bytes:
         at = data.draw(st.integers(0, len(content)))

@@ -226,10 +226,10 @@ def save_turned(path: Path, orientation: int) -> np.ndarray:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("format", ["coco", "yolo", "voc"])
-@pytest.mark.slow
 def test_boxes_lie_on_the_picture_as_viewers_show_it(
     tmp_path: Path, format: str, suffix: str, orientation: int
 ) -> None:

@@ -44,9 +44,9 @@ def test_published_counts_of_the_whole_model() -> None:
     assert convolutions_and_layers(network, 512) / 1e9 == pytest.approx(58.0, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", sorted(DECODER_WIDTHS))
 @pytest.mark.parametrize("encoder", ["test_resnet", "test_vit", "mit_b0"])
-@pytest.mark.slow
 def test_every_decoder_reads_every_encoder(decoder: Any, encoder: str) -> None:
     network = KdaNetwork(4, 3, encoder=encoder, decoder=decoder, decoder_channels=16)
     logits = network(torch.randn(2, 4, 65, 97)).logits

@@ -92,11 +92,11 @@ def test_published_shapes_at_512() -> None:
     assert output.aux["aux"].shape == (2, 6, 64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("maca", "lhfem", "parameters"),
     [(OFF, OFF, 9_355_878), ({}, OFF, 11_984_922), (OFF, {}, 9_891_442), ({}, {}, 12_520_486)],
 )
-@pytest.mark.slow
 def test_maca_and_lhfem_can_be_switched_off(maca: Any, lhfem: Any, parameters: int) -> None:
     with torch.device("meta"):
         network = MaflNetwork(3, 6, maca=maca, lhfem=lhfem, auxiliary=False)

@@ -41,8 +41,8 @@ def test_the_guides_table_is_all_that_the_presets_differ_in() -> None:
         assert values == [recipes[preset][key] for preset in PRESETS], key
 
 
-@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
 def test_teacher_and_student_differ_in_encoder_and_terms_alone(preset: str) -> None:
     teacher, student = (
         flat(recipe_dict(load_recipe(name, ["--preset", preset]))) for name in ("mafl-teacher", "mafl-student")

@@ -151,8 +151,8 @@ def steps(architecture: str, count: int) -> list[dict[str, float]]:
     return found
 
 
-@pytest.mark.parametrize("architecture", ["unet", "upernet"])
 @pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["unet", "upernet"])
 def test_the_loss_of_every_set_falls(architecture: str) -> None:
     losses = steps(architecture, 12)
     assert set(losses[0]) == {"town.ce", "port.ce"}

@@ -177,11 +177,11 @@ class Segmenter(nn.Module):
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that its outputs follow from: network, weights, classes, bands, normalisation."""
         about = {"name": self.name, "arguments": self.arguments, "spec": self.spec.to_dict(), "tile": self.tile}
-        about |= self._settings()
+        about |= self.settings()
         return hashlib.sha256(f"{json.dumps(about, sort_keys=True)} {weights_hash(self)}".encode()).hexdigest()
 
-    def _settings(self) -> dict[str, Any]:
-        """Return scales and temperature where they are not 1, and class sets where there are some."""
+    def settings(self) -> dict[str, Any]:
+        """Return scales and temperature where they are not 1, and class sets where there are some, JSON-able."""
         scales = {} if self.scales == (1.0,) else {"scales": list(self.scales)}
         sets = {"class_sets": dict(self.class_sets)} if self.class_sets else {}
         return scales | ({} if self.temperature == 1 else {"temperature": self.temperature}) | sets
@@ -267,7 +267,7 @@ class Segmenter(nn.Module):
                 "tile": self.tile,
                 "weights_sha256": sha256_of(weights),
                 "provenance": self.provenance,
-                **self._settings(),
+                **self.settings(),
             }
             write_description(folder, about)
             # safetensors lets only the owner read, whatever the umask.

@@ -205,6 +205,12 @@ def test_the_description_holds_all_that_changes_outputs_besides_weights(saved: P
     # Not among the weights: what the model itself normalises by.
     own = spec(mean=90.0)
     teachers.append(SegmenterTeacher(segmenter(own), own, spec(), (0, 1, 2), None))
+    # Nor these: the sizes that it averages over, and its temperature.
+    several, cooler = Segmenter.load(saved).with_scales((0.5, 1.0)), Segmenter.load(saved)
+    cooler.temperature = 2.0
+    for name, changed in (("several", several), ("cooler", cooler)):
+        changed.save(saved.parent / name)
+        teachers.append(open_teacher(TeacherConfig(segmenter=str(saved.parent / name)), spec()))
     for teacher in teachers:
         teacher.ask(logits=True)
     found = [str(teacher.description(cpu)) for teacher in teachers]

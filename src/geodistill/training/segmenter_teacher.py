@@ -161,5 +161,5 @@ def _open_one(config: TeacherConfig, name: str, spec: Spec, features: bool = Tru
         config.indices if features else None,
         config.logits_stride,
         config.precision,
-        {"network": segmenter.name, "arguments": segmenter.arguments},
+        {"network": segmenter.name, "arguments": segmenter.arguments, **segmenter.settings()},
     )

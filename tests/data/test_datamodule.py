@@ -10,6 +10,7 @@ import lightning
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from factories import make_dataset
 from geodistill.data.data_config import DataConfig
@@ -115,6 +116,16 @@ def run(module: DataModule, steps: int, folder: Path, resume: Path | None = None
     trainer.fit(recorder, datamodule=module, ckpt_path=resume, weights_only=False)
     trainer.save_checkpoint(folder / "last.ckpt")
     return recorder
+
+
+@pytest.mark.parametrize(("method", "workers", "stay"), [("fork", 1, False), ("spawn", 1, True), ("spawn", 0, False)])
+def test_workers_that_must_import_all_again_stay_between_validations(
+    config: DataConfig, monkeypatch: pytest.MonkeyPatch, method: str, workers: int, stay: bool
+) -> None:
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: method)
+    loader = DataModule(replace(config, workers=workers)).val_dataloader()
+    assert isinstance(loader, DataLoader)
+    assert loader.persistent_workers == stay
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -236,9 +237,13 @@ class DataModule(lightning.LightningDataModule):
         self._draws = [int(draw) for draw in draws]
 
     def _loading(self) -> dict[str, Any]:
-        """Return the arguments of every loader: workers, how samples become a batch, pinned memory."""
+        """Return the arguments of every loader: workers, how samples become a batch, pinned memory.
+
+        Workers that are started anew, and so import everything again, stay from one validation to the next.
+        """
         return {
             "num_workers": self.config.workers,
+            "persistent_workers": self.config.workers > 0 and multiprocessing.get_start_method() != "fork",
             "collate_fn": collate,
             "worker_init_fn": _start_worker,
             "pin_memory": torch.cuda.is_available(),

@@ -86,7 +86,7 @@ class Body(nn.Module):
         Raises:
             RecipeError: They cannot be told apart.
         """
-        raise RecipeError(f"teacher forcing of {type(self).__name__}", "a convolutional encoder", "set its share to 0")
+        raise _no_stages(self)
 
     def forward_given(self, image: Tensor, given: Sequence[Tensor]) -> list[Tensor]:
         """Run each stage on the map given for the level before it, instead of on its own.
@@ -168,10 +168,16 @@ class PyramidBody(Body):
         matches = [modules.get(name, modules.get(name.replace(".", "_"))) for name in names]
         stages = [stage for stage in matches if stage is not None]
         if self.channels_last or len(stages) < len(names):
-            raise RecipeError(
-                f"teacher forcing of a {type(self.model).__name__}", "a convolutional encoder", "set its share to 0"
-            )
+            raise _no_stages(self.model)
         return stages
+
+
+def _no_stages(body: nn.Module) -> RecipeError:
+    return RecipeError(
+        f"the stages of a {type(body).__name__}, which cannot be told apart",
+        "a convolutional encoder",
+        "set what works on them, the share of teacher forcing or network.style_noise, to 0",
+    )
 
 
 def build_pyramid(request: BodyRequest) -> PyramidBody:

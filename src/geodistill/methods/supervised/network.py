@@ -42,6 +42,8 @@ class SupervisedNetworkConfig:
         head_rates: Factors of `optimizer.lr` for several decoders that are trained at once on a frozen encoder, such as
             0.1, 1 and 10; the best of them on the validation images is kept. One decoder where not given.
         decoder_channels: Width of the decoder; that of its publication where not given.
+        style_noise: How often in training, 0..1, the first maps of a convolutional encoder get another style, as new
+            places have (DSU).
         scale: Factor of the image's height and width before the encoder, and back for the logits: 0.4375 shows the
             network 224 of 512 pixels.
     """
@@ -53,9 +55,12 @@ class SupervisedNetworkConfig:
     lora: int | None = None
     head_rates: tuple[float, ...] = ()
     decoder_channels: int | None = None
+    style_noise: float = 0.0
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.style_noise <= 1:
+            raise RecipeError(f"network.style_noise {self.style_noise}", "a probability from 0 to 1")
         if self.lora is not None and (self.lora < 1 or self.frozen_encoder):
             raise RecipeError(f"network.lora {self.lora}", "a rank from 1, and no network.frozen_encoder")
         if self.head_rates and (min(self.head_rates) <= 0 or not self.frozen_encoder):

@@ -112,7 +112,7 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     for head in ("aux", "distance"):
         if not weights[head]:
             del weights[head]
-    arguments = network_arguments(network, "scale", "lora", "head_rates")
+    arguments = network_arguments(network, "scale", "lora", "head_rates", "style_noise")
     if network.scale != 1:
         arguments["scale"] = network.scale
     if "distance" in weights:
@@ -128,6 +128,9 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     arguments["encoder"] = module.encoder.name
     class_weights, notes = _class_weights(recipe, context)
     method = Method("supervised", arguments, module, SupervisedObjective(weights, class_weights), notes=notes)
+    if network.style_noise:
+        stages = module.encoder.body.level_modules()
+        load("geodistill.nn.style_noise:add_style_noise")(module.encoder, stages, network.style_noise)
     if network.lora is not None:
         if recipe.init is not None:
             raise RecipeError("network.lora with init", "network.encoder_weights", "name that model there")

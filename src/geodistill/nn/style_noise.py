@@ -1,0 +1,49 @@
+"""Other styles of an encoder's first maps in training, for places that the labels do not show."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+LEVELS = 3
+"""How many of an encoder's first levels get another style: light, haze and sensor tell in them, objects later."""
+
+
+class StyleNoise(nn.Module):
+    """Gives maps another mean and deviation of each channel, about as far off as they differ in the batch.
+
+    Light, season and sensor change these two and leave where things are, so they are called a map's style (Li et al.
+    2022, "Uncertainty Modeling for Out-of-Distribution Generalization", Eq. 3 to 7). For each image and channel, with
+    ``e`` from a normal distribution and ``S`` the deviation over the batch::
+
+        x' = (s + e1 S(s)) (x - m) / s + (m + e2 S(m))        m, s: mean and deviation over the places of x
+
+    It is a forward hook, which works in training alone, where gradients are computed.
+
+    Args:
+        probability: How often the maps of a batch are changed, 0..1.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, stage: nn.Module, inputs: tuple[Tensor, ...], maps: Tensor) -> Tensor | None:
+        """``(B, C, H, W)`` -> the same shape and dtype, or ``None``, which leaves them as they are."""
+        if not (self.training and torch.is_grad_enabled()) or torch.rand(()) >= self.probability:
+            return None
+        variance, mean = torch.var_mean(maps.float(), (2, 3), correction=0, keepdim=True)
+        deviation = (variance + 1e-6).sqrt()
+        scale, shift = (
+            style + torch.randn_like(style) * (style.var(0, correction=0, keepdim=True) + 1e-6).sqrt()
+            for style in (deviation, mean)
+        )
+        factor = scale / deviation
+        return (maps * factor + (shift - mean * factor)).to(maps.dtype)
+
+
+def add_style_noise(encoder: nn.Module, stages: list[nn.Module], probability: float) -> None:
+    """Let the first `LEVELS` stages of an encoder return maps of other styles in training."""
+    encoder.style_noise = StyleNoise(probability)  # a part of it, so that it trains and evaluates with it
+    for stage in stages[:LEVELS]:
+        stage.register_forward_hook(encoder.style_noise)

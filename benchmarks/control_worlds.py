@@ -82,6 +82,13 @@ def labelled_place(rng: np.random.Generator, test: bool) -> Pixels:
     return (30 + 0.6 * image if test else image), mask
 
 
+def lit(rng: np.random.Generator, test: bool) -> Pixels:
+    """Return an image of brighter squares in light of some colour, which is further off for the test."""
+    mask = _blobs(rng, 4, 18)
+    shift = rng.uniform(-1, 1, 3) * (70 if test else 20)
+    return shift + _painted(rng, mask, 45, 18), mask
+
+
 def _checks(side: int) -> NDArray[np.float64]:
     """Return ``(H, W)`` squares of so many pixels, -0.5 and 0.5 by turns: a texture that turns and mirrors leave."""
     rows, cols = np.mgrid[:SIDE, :SIDE] // side
@@ -198,6 +205,7 @@ WORLDS: dict[str, Callable[[np.random.Generator, bool], Pixels]] = {
     "gsd": sized,
     "head-rates": faint_class,
     "lora": checked_cells,
+    "style-noise": lit,
     **dict.fromkeys(TRANSFER_MECHANISMS, labelled_place),
 }
 """What draws an image and its labels, for training or for the test, by the mechanism."""

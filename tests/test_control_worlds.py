@@ -23,6 +23,7 @@ from control_worlds import (
     checked_cells,
     faint_class,
     labelled_place,
+    lit,
     rare_class,
     sized,
     write_world,
@@ -86,6 +87,20 @@ def test_the_other_place_is_darker_and_of_less_contrast() -> None:
         (ground, target), (far_ground, far_target) = brightness(image, mask), brightness(elsewhere, mask)
         assert far_ground < ground
         assert 0 < far_target - far_ground < 0.7 * (target - ground)
+
+
+def test_lights_of_the_test_are_further_off_and_the_contrast_is_the_same() -> None:
+    grounds: dict[bool, list[NDArray[np.float64]]] = {False: [], True: []}
+    for seed in range(30):
+        for test, found in grounds.items():
+            image, mask = lit(np.random.default_rng(seed), test)
+            ground, target = (image[mask == kind].mean(0) for kind in (0, 1))
+            np.testing.assert_allclose(target - ground, (45, 27, 13.5), atol=3)
+            found.append(ground - 110)
+    near, far = (np.abs(found) for found in grounds.values())
+    assert near.max() < 21
+    assert (far.max(1) > 21).mean() > 0.9
+    assert np.corrcoef(np.array(grounds[True]).T)[0, 1] < 0.5, "of a colour, not brighter or darker alone"
 
 
 def test_the_ground_tells_the_class_in_training_and_not_in_the_test() -> None:

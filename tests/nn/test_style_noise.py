@@ -14,7 +14,7 @@ from geodistill.methods.schema import BuildContext
 from geodistill.methods.supervised.network import SupervisedNetworkConfig
 from geodistill.methods.supervised.training import SupervisedRecipe, build
 from geodistill.nn.encoders import Encoder, build_encoder, unfold_norms
-from geodistill.nn.style_noise import LEVELS, StyleNoise, add_style_noise
+from geodistill.nn.style_noise import LEVELS, StyleNoise, add_style_noise, takes_style_noise
 from geodistill.spec import Legend, Spec
 
 SPEC = Spec(Legend(("ground", "roof")), ("red", "green", "blue"), (100.0,) * 3, (50.0,) * 3)
@@ -87,7 +87,7 @@ def test_half_precision_stays_half() -> None:
 def noisy(name: str = "test_resnet") -> Encoder:
     torch.manual_seed(0)
     encoder = build_encoder(name)
-    add_style_noise(encoder, encoder.body.level_modules(), 1.0)
+    add_style_noise(encoder, 1.0)
     return encoder
 
 
@@ -99,6 +99,14 @@ def test_an_encoders_first_levels_change_and_in_evaluation_none() -> None:
     encoder.eval()
     assert all(torch.equal(a, b) for a, b in zip(encoder(image), encoder(image), strict=True))
     assert encoder.state_dict().keys() == build_encoder("test_resnet").state_dict().keys()
+
+
+@pytest.mark.parametrize(("name", "takes"), [
+    ("mobilenetv2_100", True), ("tf_efficientnet_lite2", True), ("convnext_tiny", True), ("resnet18", True),
+    ("mit_b0", False), ("test_vit", False), ("swin_tiny_patch4_window7_224", False),
+])  # fmt: skip
+def test_convolutional_encoders_take_it(name: str, takes: bool) -> None:
+    assert takes_style_noise(name) == takes
 
 
 def test_a_copy_has_its_own() -> None:

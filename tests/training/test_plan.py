@@ -67,6 +67,16 @@ def test_images_without_labels_wait_for_a_teacher(tmp_path: Path) -> None:
     assert lines[2] == "images without labels: 50 % of the crops, under the teacher student"
 
 
+@pytest.mark.parametrize(("encoder", "share", "line"), [
+    ("test_resnet", 0.5, ""), ("test_vit", 0.0, "; no style noise, for want of stages"),
+])  # fmt: skip
+def test_an_encoder_without_stages_gets_no_style_noise(town: Path, encoder: str, share: float, line: str) -> None:
+    asked = {"data.manifest": town, "network.encoder": encoder, "network.style_noise": 0.5}
+    recipe, lines = plan_student(load_recipe("student", asked))
+    assert recipe.network.style_noise == share
+    assert lines[0].partition("--network.encoder_weights")[2] == line
+
+
 @pytest.mark.slow
 def test_fit_without_a_recipe_trains_it(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = "--network.encoder test_resnet --network.decoder_channels 8 --data.crop 32 --data.batch_size 2"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from geodistill.errors import RecipeError
+from geodistill.nn.encoders import Encoder, build_encoder
+
 LEVELS = 3
 """How many of an encoder's first levels get another style: light, haze and sensor tell in them, objects later."""
 
@@ -42,8 +45,27 @@ class StyleNoise(nn.Module):
         return (maps * factor + (shift - mean * factor)).to(maps.dtype)
 
 
-def add_style_noise(encoder: nn.Module, stages: list[nn.Module], probability: float) -> None:
-    """Let the first `LEVELS` stages of an encoder return maps of other styles in training."""
+def takes_style_noise(name: str) -> bool:
+    """Whether an encoder of `list_encoders` has stages that can be told apart.
+
+    Raises:
+        UnknownNameError: There is no such encoder.
+    """
+    with torch.device("meta"):
+        encoder = build_encoder(name)
+    try:
+        return bool(encoder.body.level_modules())
+    except RecipeError:
+        return False
+
+
+def add_style_noise(encoder: Encoder, probability: float) -> None:
+    """Let the first `LEVELS` stages of an encoder return maps of other styles in training.
+
+    Raises:
+        RecipeError: Its stages cannot be told apart, as a transformer's.
+    """
+    stages = encoder.body.level_modules()[:LEVELS]
     encoder.style_noise = StyleNoise(probability)  # a part of it, so that it trains and evaluates with it
-    for stage in stages[:LEVELS]:
+    for stage in stages:
         stage.register_forward_hook(encoder.style_noise)

@@ -8,6 +8,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, listed
 from geodistill.methods.schema import Recipe
 from geodistill.nn.encoders import build_encoder
+from geodistill.nn.style_noise import takes_style_noise
 
 RARE = 0.05
 """Share of the labelled pixels below which a class counts as rare."""
@@ -17,8 +18,8 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """Adapt the recipe ``student`` to its manifest and to the weights that are available.
 
     Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where a
-    class is rare, classes are weighed. Images without labels that the manifest lists are drawn where a teacher is
-    named. What the user has set stays.
+    class is rare, classes are weighed. An encoder whose stages cannot be told apart gets no style noise. Images without
+    labels that the manifest lists are drawn where a teacher is named. What the user has set stays.
 
     Args:
         recipe: As loaded, with the user's own keys.
@@ -31,7 +32,7 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """
     recipe.data.check()
     manifest = Manifest.load(recipe.data.manifest)
-    recipe, start = _started(recipe)
+    recipe, start = _styled(*_started(recipe))
     recipe, labels = _weighed(recipe, manifest)
     recipe, more = _taught(recipe, manifest)
     trainer, data = recipe.trainer, recipe.data
@@ -61,6 +62,14 @@ def _started(recipe: Recipe) -> tuple[Recipe, str]:
         line = f"start: {network.encoder} from random weights, for {error.received}; others: --network.encoder_weights"
         return replace(recipe, network=random, optimizer=optimizer), line
     return recipe, f"start: {network.encoder} from its pretrained weights, which know edges and textures already"
+
+
+def _styled(recipe: Recipe, start: str) -> tuple[Recipe, str]:
+    """Return the recipe without style noise where its encoder cannot have any, and the line that says so."""
+    network = recipe.network
+    if not network.style_noise or takes_style_noise(network.encoder):
+        return recipe, start
+    return replace(recipe, network=replace(network, style_noise=0.0)), f"{start}; no style noise, for want of stages"
 
 
 def _weighed(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:

@@ -129,8 +129,7 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     class_weights, notes = _class_weights(recipe, context)
     method = Method("supervised", arguments, module, SupervisedObjective(weights, class_weights), notes=notes)
     if network.style_noise:
-        stages = module.encoder.body.level_modules()
-        load("geodistill.nn.style_noise:add_style_noise")(module.encoder, stages, network.style_noise)
+        load("geodistill.nn.style_noise:add_style_noise")(module.encoder, network.style_noise)
     if network.lora is not None:
         if recipe.init is not None:
             raise RecipeError("network.lora with init", "network.encoder_weights", "name that model there")

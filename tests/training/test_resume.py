@@ -39,7 +39,7 @@ KEYS: dict[str, dict[str, Any]] = {
 def small(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     path = tmp_path_factory.mktemp("small") / "recipe.yaml"
     data = {"manifest": str(town), "crop": 32, "batch_size": 2, "workers": 0}
-    network = {"architecture": "fcn", "encoder": "test_resnet", "decoder_channels": 8}
+    network = {"architecture": "fcn", "encoder": "test_resnet", "decoder_channels": 8, "style_noise": 0.5}
     path.write_text(yaml.safe_dump({"method": "supervised", "data": data, "network": network, **KEYS}))
     return load_recipe(path)
 

@@ -142,3 +142,8 @@ def test_a_recipe_trains_with_it_and_the_network_is_rebuilt_without() -> None:
 def test_what_has_no_stages_or_is_no_probability_is_refused(encoder: str, share: float, match: str) -> None:
     with pytest.raises(RecipeError, match=match):
         build(SupervisedRecipe(network=SupervisedNetworkConfig(encoder=encoder, style_noise=share)), BuildContext(SPEC))
+
+
+def test_an_encoder_that_stands_still_has_no_use_for_it() -> None:
+    with pytest.raises(RecipeError, match="frozen_encoder; expected an encoder that is trained"):
+        SupervisedNetworkConfig(style_noise=0.5, frozen_encoder=True)

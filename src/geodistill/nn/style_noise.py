@@ -15,9 +15,9 @@ LEVELS = 3
 class StyleNoise(nn.Module):
     """Changes mean and deviation of each channel of a map, by about as much as they differ in the batch.
 
-    Light, season and sensor change these two and leave where things are, so they are called a map's style (Li et al.
-    2022, "Uncertainty Modeling for Out-of-Distribution Generalization", Eq. 3 to 7). For each image and channel, with
-    ``e`` from a normal distribution and ``S`` the deviation over the batch::
+    Light, season and sensor change these two and leave where things are, so they are called a map's style (DSU: Li et
+    al. 2022, "Uncertainty Modeling for Out-of-Distribution Generalization", arXiv 2202.03958). For each image and
+    channel, with ``e`` from a normal distribution and ``S`` the deviation over the batch::
 
         x' = (s + e1 S(s)) (x - m) / s + (m + e2 S(m))        m, s: mean and deviation over the places of x
 

@@ -71,7 +71,7 @@ ARMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"network.frozen_encoder": True, "optimizer.lr": 1e-4, "network.head_rates": [1, 10, 100]},
     ),
     "lora": ({**VIT, "network.frozen_encoder": True}, {**VIT, "network.lora": 4}),
-    "style-noise": ({}, {"network.style_noise": 0.5}),
+    "style-noise": ({"trainer.ema": 0.97}, {"trainer.ema": 0.97, "network.style_noise": 0.5}),
     "transfer": _term("kt_mse"),
     "cosine": _term("cosine"),
     "relation": _term("relation"),

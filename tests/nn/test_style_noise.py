@@ -145,5 +145,6 @@ def test_what_has_no_stages_or_is_no_probability_is_refused(encoder: str, share:
 
 
 def test_an_encoder_that_stands_still_has_no_use_for_it() -> None:
+    config = SupervisedNetworkConfig(encoder="test_resnet", style_noise=0.5, frozen_encoder=True)
     with pytest.raises(RecipeError, match="frozen_encoder; expected an encoder that is trained"):
-        SupervisedNetworkConfig(style_noise=0.5, frozen_encoder=True)
+        build(SupervisedRecipe(network=config), BuildContext(SPEC))

@@ -67,11 +67,16 @@ def test_images_without_labels_wait_for_a_teacher(tmp_path: Path) -> None:
     assert lines[2] == "images without labels: 50 % of the crops, under the teacher student"
 
 
-@pytest.mark.parametrize(("encoder", "share", "line"), [
-    ("test_resnet", 0.5, ""), ("test_vit", 0.0, "; no style noise, for want of stages"),
+@pytest.mark.parametrize(("encoder", "frozen", "share", "line"), [
+    ("test_resnet", False, 0.5, ""),
+    ("test_vit", False, 0.0, "; no style noise, for want of stages"),
+    ("test_resnet", True, 0.0, "; no style noise, as it stands still"),
 ])  # fmt: skip
-def test_an_encoder_without_stages_gets_no_style_noise(town: Path, encoder: str, share: float, line: str) -> None:
+def test_an_encoder_that_cannot_use_style_noise_gets_none(
+    town: Path, encoder: str, frozen: bool, share: float, line: str
+) -> None:
     asked = {"data.manifest": town, "network.encoder": encoder, "network.style_noise": 0.5}
+    asked |= {"network.frozen_encoder": frozen}
     recipe, lines = plan_student(load_recipe("student", asked))
     assert recipe.network.style_noise == share
     assert lines[0].partition("--network.encoder_weights")[2] == line

@@ -18,8 +18,8 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """Adapt the recipe ``student`` to its manifest and to the weights that are available.
 
     Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where a
-    class is rare, classes are weighed. An encoder whose stages cannot be told apart gets no style noise. Images without
-    labels that the manifest lists are drawn where a teacher is named. What the user has set stays.
+    class is rare, classes are weighed. An encoder that stands still or has no stages gets no style noise. Images
+    without labels that the manifest lists are drawn where a teacher is named. What the user has set stays.
 
     Args:
         recipe: As loaded, with the user's own keys.
@@ -67,9 +67,10 @@ def _started(recipe: Recipe) -> tuple[Recipe, str]:
 def _styled(recipe: Recipe, start: str) -> tuple[Recipe, str]:
     """Return the recipe without style noise where its encoder cannot have any, and the line that says so."""
     network = recipe.network
-    if not network.style_noise or takes_style_noise(network.encoder):
+    if not network.style_noise or (takes_style_noise(network.encoder) and not network.frozen_encoder):
         return recipe, start
-    return replace(recipe, network=replace(network, style_noise=0.0)), f"{start}; no style noise, for want of stages"
+    why = "as it stands still" if network.frozen_encoder else "for want of stages"
+    return replace(recipe, network=replace(network, style_noise=0.0)), f"{start}; no style noise, {why}"
 
 
 def _weighed(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:

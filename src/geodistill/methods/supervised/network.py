@@ -61,8 +61,6 @@ class SupervisedNetworkConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.style_noise <= 1:
             raise RecipeError(f"network.style_noise {self.style_noise}", "a probability from 0 to 1")
-        if self.style_noise and self.frozen_encoder:
-            raise RecipeError("network.style_noise with network.frozen_encoder", "an encoder that is trained")
         if self.lora is not None and (self.lora < 1 or self.frozen_encoder):
             raise RecipeError(f"network.lora {self.lora}", "a rank from 1, and no network.frozen_encoder")
         if self.head_rates and (min(self.head_rates) <= 0 or not self.frozen_encoder):

@@ -104,7 +104,7 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     """Return network and objective.
 
     Raises:
-        RecipeError: Classes are to be weighed that nobody counted.
+        RecipeError: Classes are to be weighed that nobody counted, or the encoder cannot have style noise.
         UnknownNameError: Unknown encoder, architecture or loss term.
     """
     network, spec = recipe.network, context.spec
@@ -129,6 +129,8 @@ def build(recipe: SupervisedRecipe, context: BuildContext) -> Method:
     class_weights, notes = _class_weights(recipe, context)
     method = Method("supervised", arguments, module, SupervisedObjective(weights, class_weights), notes=notes)
     if network.style_noise:
+        if network.frozen_encoder:
+            raise RecipeError("network.style_noise with network.frozen_encoder", "an encoder that is trained")
         load("geodistill.nn.style_noise:add_style_noise")(module.encoder, network.style_noise)
     if network.lora is not None:
         if recipe.init is not None:

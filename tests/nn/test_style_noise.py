@@ -127,7 +127,7 @@ def test_norms_are_unfolded_by_maps_as_they_are() -> None:
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_a_recipe_trains_with_it_and_the_network_is_rebuilt_without() -> None:
+def test_a_recipe_builds_it_for_training_and_the_network_is_rebuilt_without() -> None:
     recipe = SupervisedRecipe(network=SupervisedNetworkConfig(encoder="test_resnet", style_noise=0.5))
     method = build(recipe, BuildContext(SPEC))
     assert "style_noise" not in method.arguments

@@ -16,7 +16,11 @@ from geodistill.data.splits import SplitPlan
 from geodistill.spec import Legend
 
 LEGEND = Legend(("ground", "target"))
-LEGENDS = {"copypaste": Legend(("ground", "fine", "coarse")), "gsd": Legend(("ground", "small", "large"))}
+LEGENDS = {
+    "copypaste": Legend(("ground", "fine", "coarse")),
+    "gsd": Legend(("ground", "small", "large")),
+    "kda": Legend(("fine", "middle", "coarse")),
+}
 """Classes of the worlds with more than two."""
 
 SIDE, FINE = 64, 0.5
@@ -113,6 +117,19 @@ def checked(rng: np.random.Generator, test: bool) -> Pixels:
     return ground[..., None] + rng.normal(0, 8, (SIDE, SIDE, 3)), mask
 
 
+def textured(rng: np.random.Generator, test: bool) -> Pixels:
+    """Return an image of four fields in any colours, whose class is how coarse their texture is.
+
+    Few labelled fields say as much of colours; the texture of many is in the last map of who has learnt it, whose
+    pixels are as large as a field.
+    """
+    side = SIDE // 2
+    kinds = np.kron(rng.integers(0, 3, (2, 2)), np.ones((side, side), np.uint8)).astype(np.uint8)
+    base, contrast = (np.kron(rng.normal(0, size, (2, 2, 3)), np.ones((side, side, 1))) for size in (30, 40))
+    texture = np.choose(kinds, [_checks(2), _checks(3), _checks(5)])[..., None]
+    return 120 + base + contrast * texture + rng.normal(0, 10, (SIDE, SIDE, 3)), kinds
+
+
 def sized(rng: np.random.Generator, test: bool, metres: float = 1.0) -> Pixels:
     """Return an image of objects of 6 and of 12 m, which are two classes, at so many metres per pixel."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
@@ -164,7 +181,7 @@ def write_world(name: str, folder: Path, seed: int, *, train: int = 8, test: int
         for i in range(unlabelled):
             _write(folder / "source", f"train_{i}", TEACHER_WORLDS[name](rng, i % 2 == 0))
         source = _scanned(folder / "source", legend, ("train",))
-    if draw is labelled_place:
+    if draw in (labelled_place, textured):
         for i in range(unlabelled):
             _write(folder / "more", f"image_{i}", (draw(rng, True)[0], None))
         more = folder / "more.parquet"
@@ -206,12 +223,14 @@ WORLDS: dict[str, Callable[[np.random.Generator, bool], Pixels]] = {
     "head-rates": faint_class,
     "lora": checked_cells,
     "style-noise": lit,
+    "kda": textured,
     **dict.fromkeys(TRANSFER_MECHANISMS, labelled_place),
 }
 """What draws an image and its labels, for training or for the test, by the mechanism."""
 
 TEACHER_WORLDS: dict[str, Callable[[np.random.Generator, bool], Pixels]] = {
     "lora": bright_cells,
+    "kda": textured,
     **dict.fromkeys(TRANSFER_MECHANISMS, labelled_place),
 }
 """What the teacher has learnt from, where there is one."""

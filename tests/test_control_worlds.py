@@ -26,6 +26,7 @@ from control_worlds import (
     lit,
     rare_class,
     sized,
+    textured,
     write_world,
 )
 from geodistill.data.manifest import Manifest
@@ -116,6 +117,23 @@ def test_the_ground_tells_the_class_in_training_and_not_in_the_test() -> None:
     assert met[True] == {(kind, dark) for kind in (1, 2) for dark in (False, True)}
 
 
+def test_a_fields_class_is_in_its_texture_and_not_in_its_colours() -> None:
+    colours: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    for seed in range(40):
+        image, mask = textured(np.random.default_rng(seed), False)
+        for top, left in ((0, 0), (0, SIDE // 2), (SIDE // 2, 0), (SIDE // 2, SIDE // 2)):
+            field = image[top : top + SIDE // 2, left : left + SIDE // 2]
+            kind = int(mask[top, left])
+            assert (mask[top : top + SIDE // 2, left : left + SIDE // 2] == kind).all()
+            colours[kind].append(float(field.mean()))
+            grey = field.mean(-1) - field.mean()
+            alike = [float((grey[:, :-shift] * grey[:, shift:]).mean() / grey.var()) for shift in (2, 3, 5)]
+            if grey.std() > 20:  # by chance some fields are nearly plain
+                assert int(np.argmin(alike)) == kind, "a texture is least like itself a square further on"
+    means, deviation = [np.mean(found) for found in colours.values()], np.std(np.concatenate([*colours.values()]))
+    assert np.ptp(means) < deviation
+
+
 def test_a_small_object_in_a_fine_image_is_as_wide_as_a_large_one_in_a_coarse_one() -> None:
     widths: dict[tuple[float, int], set[int]] = {}
     for metres in (1.0, FINE):
@@ -152,7 +170,7 @@ def written(folder: Path, seed: int, name: str) -> tuple[World, dict[str, bytes]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ema", "copypaste", "gsd", "self-training", "head-rates", "lora", "transfer"])
+@pytest.mark.parametrize("name", ["ema", "copypaste", "gsd", "self-training", "head-rates", "lora", "kda", "transfer"])
 def test_a_world_is_written_with_the_sets_that_its_mechanism_takes(name: str, tmp_path: Path) -> None:
     world, files = written(tmp_path / "a", 1, name)
     _, again = written(tmp_path / "b", 1, name)
@@ -173,7 +191,7 @@ def test_a_world_is_written_with_the_sets_that_its_mechanism_takes(name: str, tm
         with Image.open(row.image) as image, Image.open(row.mask) as mask:
             assert (image.size, image.mode, mask.size, mask.mode) == ((SIDE, SIDE), "RGB", (SIDE, SIDE), "L")
     assert {row.gsd for row in manifest.entries} == ({FINE, 1.0} if name == "gsd" else {None})
-    assert (world.unlabelled is not None) == (WORLDS[name] is labelled_place)
+    assert (world.unlabelled is not None) == (WORLDS[name] in (labelled_place, textured))
     assert (world.source is not None) == (name in TEACHER_WORLDS)
     if world.unlabelled is not None:
         assert all(row.mask is None for row in Manifest.load(world.unlabelled).entries)

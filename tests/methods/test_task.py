@@ -33,7 +33,9 @@ class Tiny(nn.Module):
 def test_checkpoints_that_are_averaged_are_not_sent_round_by_ddp() -> None:
     network = SupervisedNetworkConfig("unet", "test_resnet", None, decoder_channels=16)
     method = build_supervised(SPEC, network, None)
-    task = SegmentationTask(method, SPEC, OptimizerConfig(), ScheduleConfig(), 4, average=choose_average(None, 2, 1))
+    task = SegmentationTask(
+        method, SPEC, OptimizerConfig(), ScheduleConfig(), 4, average=choose_average(None, 10, 2, 1)
+    )
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
         sent = {id(buffer) for buffer in nn.parallel.DistributedDataParallel(task).modules_buffers}

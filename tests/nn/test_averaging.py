@@ -1,18 +1,21 @@
 """The moving average of weights against its formula."""
 
+import pytest
 import torch
 from torch import nn
 
 from geodistill.nn.averaging import ExponentialAverage, LastAverage
 
 
-def test_weights_and_running_statistics_follow_by_the_warmed_up_decay() -> None:
+@pytest.mark.parametrize("warmup", [4, 10])
+def test_weights_and_running_statistics_follow_by_the_warmed_up_decay(warmup: int) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
-    averaged = ExponentialAverage(network, 0.5)
+    averaged = ExponentialAverage(network, 0.5, warmup)
     expected: dict[str, torch.Tensor] = {}
-    # The first update copies; (1 + t) / (10 + t) for t = 1 .. 7, and the asked 0.5 from t = 8 on.
-    for decay in (0, 2 / 11, 1 / 4, 4 / 13, 5 / 14, 2 / 5, 7 / 16, 8 / 17, 0.5, 0.5, 0.5, 0.5):
+    # The first update copies; then (1 + t) / (warmup + t) from t = 1 on, and the asked 0.5 from t = warmup - 2 on.
+    warmed = {4: [0, 2 / 5], 10: [0, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17]}[warmup]
+    for decay in warmed + [0.5] * 4:
         for parameter in network.parameters():
             nn.init.normal_(parameter)
         network(torch.randn(4, 1, 3, 3))
@@ -23,7 +26,17 @@ def test_weights_and_running_statistics_follow_by_the_warmed_up_decay() -> None:
             expected[name] = mean if value.is_floating_point() else value.clone()
     for name, value in averaged.network.state_dict().items():
         torch.testing.assert_close(value, expected[name])
-    assert int(averaged.updates) == 12
+    assert int(averaged.updates) == len(warmed) + 4
+
+
+def test_in_a_warm_up_by_4_half_of_the_average_is_of_the_last_fifth_of_the_steps() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    averaged = ExponentialAverage(network, 0.999, 4)
+    for step in range(500):
+        with torch.no_grad():
+            network.weight.fill_(float(step >= 397))  # 1 - 0.5 ** (1 / 3) of 500 are 103
+        averaged.update(network)
+    assert averaged.network.state_dict()["weight"].item() == pytest.approx(0.5, abs=0.01)
 
 
 def test_the_average_is_never_trained_and_stays_in_evaluation_mode() -> None:

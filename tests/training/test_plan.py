@@ -91,4 +91,4 @@ def test_fit_without_a_recipe_trains_it(town: Path, tmp_path: Path, capsys: pyte
     shown = capsys.readouterr().err.splitlines()
     assert [line.partition(":")[0] for line in shown[:4]] == ["start", "labels", "images without labels", "steps"]
     saved = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
-    assert saved["trainer"]["ema"] == 0.995
+    assert saved["trainer"]["ema_warmup"] == 4

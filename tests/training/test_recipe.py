@@ -85,6 +85,10 @@ def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reas
     [
         ("--trainer.max_steps=five", "recipe student: trainer.max_steps five; expected a whole number"),
         ("--trainer.ema=high", "recipe student: trainer.ema high; expected a number or null"),
+        (
+            "--trainer.ema_warmup=1",
+            "ema_warmup 1.0; expected a share above 0 and below 1, such as 0.99, and a number from 2",
+        ),
         ("--data.flips=perhaps", "recipe student: data.flips perhaps; expected true or false"),
         ("--trainer.precision=8", "trainer.precision 8; expected auto, 32-true, bf16-mixed, 16-mixed"),
     ],

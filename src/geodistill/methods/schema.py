@@ -56,8 +56,7 @@ class OptimizerConfig:
             never do.
         betas: AdamW's two moment factors.
         clip_norm: Largest L2 norm of the whole gradient; no clipping where not given.
-        lr_batch: Samples of a step of all processes that the rates are for; others change them in proportion. The rates
-            are as they stand where not given.
+        lr_batch: Samples of a step, of all processes, that the rates go with; they stay as they are where not given.
         layer_decay: Of a plain vision transformer as encoder: factor of the learning rate from each block to the one
             before it, and to the last from what follows it.
         freeze: Share of the steps on labels, the first ones, in which the encoder stands still, batch norm statistics
@@ -169,8 +168,9 @@ class TrainerConfig:
         pictures: Validation images in the picture grid; 0 none.
         ema: Share of an average of the weights that stays at each step, such as 0.99: it follows the weights, is
             validated beside them, and the better of the two is kept. No average where not given.
-        average_last: In its place, the mean of the weights at so many resume points, the last ones: it is validated and
-            kept in the same way, and takes so many times the weights' memory.
+        ema_warmup: The share that stays after ``t`` steps is at most ``(1 + t) / (ema_warmup + t)``: with 10 the
+            average is of about the last ninth of the steps so far, with 4 of the last third, with 2 of all.
+        average_last: In its place, the mean of the weights at so many resume points, in so many times their memory.
         accumulate: Batches whose gradients make one step; their mean counts each batch alike.
         predict_scales: Factors of an image's sides that the trained model, which keeps them, averages over: 0.75, 1 and
             1.5 take 3.8 times the time. Validation in the run has the image's own size alone.
@@ -190,6 +190,7 @@ class TrainerConfig:
     save_every_steps: int = 100
     pictures: int = 4
     ema: float | None = None
+    ema_warmup: float = 10.0
     average_last: int | None = None
     accumulate: int = 1
     predict_scales: tuple[float, ...] = (1.0,)
@@ -197,8 +198,9 @@ class TrainerConfig:
     max_hours: float | None = None
 
     def __post_init__(self) -> None:
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise RecipeError(f"trainer.ema {self.ema}", "a share above 0 and below 1, such as 0.99")
+        if self.ema_warmup < 2 or (self.ema is not None and not 0 < self.ema < 1):
+            given = f"trainer.ema {self.ema}, ema_warmup {self.ema_warmup}"
+            raise RecipeError(given, "a share above 0 and below 1, such as 0.99, and a number from 2")
         if self.average_last is not None and (self.average_last < 1 or self.ema is not None):
             raise RecipeError(f"trainer.average_last {self.average_last}, ema {self.ema}", "one of them, at least 1")
         check_scales(self.predict_scales, "trainer.predict_scales")

@@ -47,25 +47,29 @@ class AveragedNetwork(nn.Module):
 class ExponentialAverage(AveragedNetwork):
     """Weights that follow those of the original slowly (Tarvainen and Valpola 2017, Eq. 1).
 
-    With ``d_t = min(decay, (1 + t) / (10 + t))`` after the ``t``-th update, so that the first weights, which are
-    random, are soon forgotten; the first update copies::
+    With ``d_t = min(decay, (1 + t) / (warmup + t))`` after the ``t``-th update, the first of which copies::
 
         average <- d_t * average + (1 - d_t) * network
+
+    Until ``decay`` is reached, after about ``(warmup - 1) / (1 - decay)`` steps, the weights of step ``t`` count about
+    as ``t ** (warmup - 2)`` (polynomial-decay averaging, Shamir and Zhang 2013, Sec. 4): the first ones, which are
+    random, are soon forgotten, and the average is of about the last ``1 / (warmup - 1)`` of the steps so far.
 
     Args:
         network: What to follow.
         decay: Share of the average that stays at each update, in 0..1 and below 1.
+        warmup: How fast it forgets in the beginning, at least 2, which is the mean of all steps.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, warmup: float = 10.0) -> None:
         super().__init__(network)
-        self._decay = decay
+        self._decay, self._warmup = decay, warmup
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Move the average towards the network's present weights."""
         count = int(self.updates)
-        decay = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
+        decay = min(self._decay, (1 + count) / (self._warmup + count)) if count else 0.0
         new = network.state_dict()
         for name, value in self.network.state_dict().items():
             if value.is_floating_point():
@@ -118,14 +122,17 @@ class LastAverage(AveragedNetwork):
         return {name: value for name, value in self.network.state_dict().items() if value.is_floating_point()}
 
 
-def choose_average(ema: float | None, last: int | None, every: int) -> Callable[[nn.Module], AveragedNetwork] | None:
+def choose_average(
+    ema: float | None, warmup: float, last: int | None, every: int
+) -> Callable[[nn.Module], AveragedNetwork] | None:
     """Return what makes the average of a network's weights; ``None`` where there is none.
 
     Args:
         ema: Share of an exponential average that stays at each step.
+        warmup: How fast that forgets in the beginning.
         last: In its place, how many of the last resume points are averaged.
         every: Steps between two of these.
     """
     if ema is not None:
-        return partial(ExponentialAverage, decay=ema)
+        return partial(ExponentialAverage, decay=ema, warmup=warmup)
     return None if last is None else partial(LastAverage, count=last, every=every)

@@ -150,7 +150,7 @@ def _make_task(recipe: Recipe, method: Method, spec: Spec, sets: Mapping[str, Sp
     average = None
     if config.ema is not None or config.average_last is not None:
         kinds = load("geodistill.nn.averaging:choose_average")
-        average = kinds(config.ema, config.average_last, config.save_every_steps)
+        average = kinds(config.ema, config.ema_warmup, config.average_last, config.save_every_steps)
     return SegmentationTask(
         method,
         spec,

@@ -8,6 +8,8 @@ import pytest
 import torch
 import yaml
 
+from geodistill.data.manifest import Manifest, make_spec
+from geodistill.errors import ArtifactError
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
@@ -110,3 +112,21 @@ def test_a_finished_transfer_is_not_repeated(twin: Path, whole: Path, tmp_path: 
     torch.testing.assert_close(
         Segmenter.load(second.segmenter)(torch.full((1, 3, 64, 64), 100.0)), expected, rtol=1e-3, atol=1e-3
     )
+
+
+def test_a_student_without_weights_learns_the_features_of_a_segmenter_then_what_that_one_sees(
+    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
+    torch.manual_seed(0)
+    Segmenter("supervised", arguments, make_spec(Manifest.load(town)), 64, {}).save(tmp_path / "teacher")
+    keys = {"data.manifest": town, "data.unlabelled": town, "data.crop": 64, "data.batch_size": 4, "data.workers": 0}
+    keys |= {"network.encoder": "test_resnet", "network.decoder_channels": 16, "trainer.accelerator": "cpu"}
+    keys |= {"losses.phase.steps": 20, "losses.phase.lr": 0.01, "trainer.max_steps": 10, "trainer.pictures": 0}
+    with pytest.raises(ArtifactError, match=r"no Segmenter in ./runs/teacher"):
+        fit(load_recipe("ktda-taught", keys), tmp_path / "run")
+    fit(load_recipe("ktda-taught", keys | {"teacher.segmenter": tmp_path / "teacher"}), tmp_path / "run")
+    phase = logged(tmp_path / "run/logs/transfer", "transfer/kt_mse")
+    assert phase[19] < phase[9]
+    assert sorted(logged(tmp_path / "run/logs", "train/pseudo")) == [9]
+    assert "self-training used 100.0 % of" in capsys.readouterr().err

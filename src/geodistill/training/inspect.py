@@ -21,7 +21,7 @@ from geodistill.data.manifest import Manifest, make_spec, without_labels
 from geodistill.data.mixture import join_specs
 from geodistill.errors import RecipeError
 from geodistill.methods.method import Method
-from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, Recipe, parse_term, split_weights
+from geodistill.methods.schema import DEFAULT_TEACHER, PSEUDO, BuildContext, Recipe, parse_term, split_weights
 from geodistill.segmenter import inference_network, read_description
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, teacher_configs
@@ -238,12 +238,18 @@ def _known_spec(recipe: Recipe) -> tuple[Spec, dict[str, Spec]] | None:
 def _without_weights(recipe: Recipe) -> Recipe:
     """Return the recipe without initial weights: figures do not depend on them and they may not be on this machine.
 
-    Trained teachers are dropped for the same reason, with the terms that ask them.
+    Trained teachers are dropped for the same reason, with the terms that ask them. Where the method cannot be built
+    without one that is not on this machine, an encoder stands for it: the one that its block names.
     """
     configs = teacher_configs(recipe)
     kept = {name: replace(config, weights=None) for name, config in configs.items() if not _is_dropped(recipe, name)}
+    missing = {name for name, config in kept.items() if not all(Path(folder).is_dir() for folder in config.segmenters)}
+    kept |= {name: replace(kept[name], segmenter=None) for name in missing}
     weights, distilled = split_weights(recipe.losses.weights, recipe.terms())
-    weights |= {name: weight for name, weight in distilled.items() if parse_term(name, list(configs)).teacher in kept}
+    for name, weight in distilled.items():
+        term = parse_term(name, list(configs))
+        if term.teacher in kept.keys() - missing and term.kind != PSEUDO:  # which has no parameters
+            weights[name] = weight
     blank = recipe.without_weights()
     losses = replace(blank.losses, weights=weights)
     return replace(blank, losses=losses, teacher=kept.pop(DEFAULT_TEACHER, None), teachers=kept)

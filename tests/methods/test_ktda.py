@@ -251,6 +251,18 @@ def test_inference_has_neither_teacher_nor_side_parts() -> None:
     assert not any("aux" in key or "teacher" in key or "fam" in key for key in network.state_dict())
 
 
+def test_a_student_whose_stages_read_the_teachers_maps_has_the_teachers_padding() -> None:
+    forced = KtdaLossConfig(phase=TransferPhase(steps=5, forced=0.5))
+    padded = TeacherConfig("test_efficientnet(pad_type=same)", None)
+    for teacher, losses, name in (
+        (padded, forced, "test_efficientnet(pad_type=same)"),
+        (padded, KtdaLossConfig(), "test_efficientnet"),
+        (TeacherConfig("test_efficientnet", None), forced, "test_efficientnet"),
+    ):
+        method = build_ktda(GRASS, TWIN, teacher, losses)
+        assert method.network.encoder.name == method.arguments["encoder"] == name
+
+
 def test_wrong_choices_are_refused() -> None:
     teacher = TeacherConfig("test_resnet", None)
     with pytest.raises(UnknownNameError, match="kt_mse"):

@@ -296,6 +296,8 @@ def build(recipe: KtdaRecipe, context: BuildContext) -> Method:
     channels, strides = teacher_levels(recipe.teacher) if frozen is None else (frozen.channels, frozen.strides)
     taught = {"teacher_channels": list(channels), "teacher_strides": list(strides)}
     arguments = {"encoder": network.encoder, **taught, **network_arguments(network, "passes")}
+    if losses.phase.forced > 0:
+        arguments["encoder"] = _twin(network.encoder, frozen)
     weights, passes = network.encoder_weights, network.passes
     student = KtdaNetwork(spec.channels, spec.classes, **arguments, encoder_weights=weights, passes=passes)
     # The encoder's own name may hold more: the padding that its weights were trained with.
@@ -323,6 +325,12 @@ def teacher_levels(config: TeacherConfig) -> tuple[tuple[int, ...], tuple[int, .
     with torch.device("meta"):
         encoder = build_encoder(config.encoder, indices=config.indices)
     return encoder.channels, encoder.strides
+
+
+def _twin(name: str, teacher: FrozenTeacher | None) -> str:
+    """Return an encoder's name with the options of the teacher's, such as its padding, where that is the same one."""
+    known = "" if teacher is None or teacher.encoder is None else teacher.encoder.name
+    return known if known.partition("(")[0] == name else name
 
 
 def _check_forcing(student: KtdaNetwork) -> None:

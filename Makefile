@@ -1,8 +1,6 @@
 # 'make demo' and 'make test' set up .venv where it is missing or older than what it was made from, then run.
 PYTHON ?= python3
 JOBS ?= 2
-# Tests at once, on two cores: some only wait for other processes.
-TESTS ?= 3
 OUT ?= demo
 BIN := .venv/bin
 STAMP := .venv/.made-from-pyproject-and-constraints
@@ -28,10 +26,10 @@ demo: $(STAMP) ## the whole way on made-up scenes: minutes on a CPU, results in 
 
 # One thread a process: two processes of tests use two cores better than one process with two threads.
 test: $(STAMP) ## every test but the torture
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 quick: $(STAMP) ## the tests that take no long runs, in minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTS) --dist worksteal -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow'
 
 # Real commands, killed, on full disks, two at once, fed with broken files. GEODISTILL_TORTURE=10 for ten times as many trials, 0.1 for a few.
 torture: $(STAMP) ## kill, starve and feed the commands; prints a table of what they did

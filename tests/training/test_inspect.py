@@ -66,6 +66,16 @@ def test_every_shipped_recipe_can_be_weighed_offline(name: str) -> None:
     assert found.inference_parameters <= found.parameters
 
 
+@pytest.mark.slow
+def test_an_encoder_that_stands_for_a_teacher_that_is_not_there_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    modules = inspect("ktda-taught", size=64).modules
+    assert modules["stand-in for the teacher"] == modules["encoder"]
+    assert "teacher (frozen, not kept)" not in modules
+
+
 def test_json_has_the_promised_keys(segmenter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(segmenter), "--size", "64", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

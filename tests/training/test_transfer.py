@@ -115,8 +115,9 @@ def test_a_finished_transfer_is_not_repeated(twin: Path, whole: Path, tmp_path: 
 
 
 def test_a_student_without_weights_learns_the_features_of_a_segmenter_then_what_that_one_sees(
-    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the recipe's own ./runs/teacher is not there
     arguments = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 16}
     torch.manual_seed(0)
     Segmenter("supervised", arguments, make_spec(Manifest.load(town)), 64, {}).save(tmp_path / "teacher")

@@ -22,6 +22,7 @@ from geodistill.data.mixture import join_specs
 from geodistill.errors import RecipeError
 from geodistill.methods.method import Method
 from geodistill.methods.schema import DEFAULT_TEACHER, PSEUDO, BuildContext, Recipe, parse_term, split_weights
+from geodistill.methods.teacher import TeacherConfig
 from geodistill.segmenter import inference_network, read_description
 from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method, teacher_configs
@@ -146,7 +147,8 @@ def inspect(target: str | Path, size: int = 512, channels: int | None = None, cl
     method = blank_method(recipe, spec, sets)
     teacher = method.objective.teacher_module()
     frozen = (0 if teacher is None else _count(teacher)) + _trained_teachers(recipe)
-    beside = {"teacher (frozen, not kept)": frozen} if frozen else {}
+    stands_in = teacher is not None and recipe.teacher is not None and _is_missing(recipe.teacher)
+    beside = {"stand-in for the teacher" if stands_in else "teacher (frozen, not kept)": frozen} if frozen else {}
     beside |= {f"{name} (frozen, not kept)": count for name, count in recipe.frozen_parts().items()}
     adapters = 0 if method.adapters is None else _count(method.adapters)
     if adapters:
@@ -243,7 +245,7 @@ def _without_weights(recipe: Recipe) -> Recipe:
     """
     configs = teacher_configs(recipe)
     kept = {name: replace(config, weights=None) for name, config in configs.items() if not _is_dropped(recipe, name)}
-    missing = {name for name, config in kept.items() if not all(Path(folder).is_dir() for folder in config.segmenters)}
+    missing = {name for name, config in kept.items() if _is_missing(config)}
     kept |= {name: replace(kept[name], segmenter=None) for name in missing}
     weights, distilled = split_weights(recipe.losses.weights, recipe.terms())
     for name, weight in distilled.items():
@@ -259,6 +261,11 @@ def _is_dropped(recipe: Recipe, teacher: str) -> bool:
     """Whether a teacher is a trained model, but where the method cannot be built without it."""
     required = teacher == DEFAULT_TEACHER and type(recipe)().teacher is not None
     return teacher_configs(recipe)[teacher].segmenter is not None and not required
+
+
+def _is_missing(config: TeacherConfig) -> bool:
+    """Whether a teacher is a trained model that is not on this machine."""
+    return not all(Path(folder).is_dir() for folder in config.segmenters)
 
 
 def _trained_teachers(recipe: Recipe) -> int:

@@ -20,7 +20,7 @@ from geodistill.methods.ktda.network import KtdaNetwork, KtdaNetworkConfig
 from geodistill.methods.method import CommonLosses, Method, Objective, all_weights, network_arguments
 from geodistill.methods.schema import DEFAULT_TEACHER, BuildContext, MethodPlug, Preset, Recipe
 from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
-from geodistill.nn.encoders import build_encoder
+from geodistill.nn.encoders import build_encoder, parse_name
 from geodistill.nn.losses import (
     KlAxis,
     KlDirection,
@@ -329,8 +329,9 @@ def teacher_levels(config: TeacherConfig) -> tuple[tuple[int, ...], tuple[int, .
 
 def _twin(name: str, teacher: FrozenTeacher | None) -> str:
     """Return an encoder's name with the options of the teacher's, such as its padding, where that is the same one."""
-    known = "" if teacher is None or teacher.encoder is None else teacher.encoder.name
-    return known if known.partition("(")[0] == name else name
+    if teacher is None or teacher.encoder is None or parse_name(teacher.encoder.name)[0] != name:
+        return name
+    return teacher.encoder.name
 
 
 def _check_forcing(student: KtdaNetwork) -> None:

@@ -50,7 +50,8 @@ class TransferPhase:
         steps: Length in optimiser steps; 0 leaves the phase out.
         lr: Peak learning rate of its AdamW, far above what labels bear: ten steps of warm-up, then a cosine to 0.
         forced: Share of the steps, from the first, in which each stage of the student reads the teacher's map of
-            the level before instead of its own. Student and teacher must have the same channels and strides.
+            the level before instead of its own. Student and teacher must have the same channels and strides. At a
+            high rate the steps after it can undo what it taught.
         weights: Factor of each term in this phase: ``kt_mse``, ``kt_kl``, ``cosine``, ``relation``, ``query`` and
             ``masked``; the last four are those of `geodistill.nn.transfer_losses`.
         hidden: Share of the image's patches that the student does not see, for ``masked``.

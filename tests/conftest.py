@@ -36,7 +36,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Give them back, so that what they hold is let go in order."""
+    """Put them back, so that what they hold is let go in order."""
     gc.unfreeze()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,17 +26,6 @@ torch.set_num_threads(1)
 cv2.setNumThreads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
-
-
-def pytest_collection_finish() -> None:
-    """Take what the libraries made out of the garbage collector, which else goes through all of it now and then."""
-    gc.collect()
-    gc.freeze()
-
-
-def pytest_sessionfinish() -> None:
-    """Put them back, so that what they hold is let go in order."""
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

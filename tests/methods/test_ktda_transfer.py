@@ -75,8 +75,9 @@ def variance(method: Method, data: Any) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_it_brings_the_students_features_to_the_teachers(tmp_path: Path) -> None:
-    method, data = build(60, 1.0), batches(60)
+@pytest.mark.parametrize("forced", [0.5, 1.0])
+def test_it_brings_the_students_features_to_the_teachers(forced: float, tmp_path: Path) -> None:
+    method, data = build(60, forced), batches(60)
     decoder = {k: v.clone() for k, v in method.network.unet.state_dict().items()}
     before = variance(method, data[0])
     trainer = train(method, data, tmp_path)

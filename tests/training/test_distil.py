@@ -166,7 +166,7 @@ def test_a_cache_filled_in_several_goes_gives_the_same_bits(recipe: Path, tmp_pa
 
 def test_a_command_on_two_processes_shares_a_cache_and_tells_its_end_once(recipe: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "geodistill", "fit", "--config", str(recipe), "--out", str(tmp_path / "run")]
-    command += ["--trainer.devices", "2", "--data.batch_size", "2", "--data.workers", "0"]
+    command += ["--trainer.devices", "2", "--data.batch_size", "2", "--data.workers", "1"]
     command += ["--losses.weighting", "uncertainty"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)

@@ -17,6 +17,7 @@ from geodistill.methods.ktda.transfer import mix_up
 from geodistill.methods.method import Method
 from geodistill.methods.teacher import TeacherConfig
 from geodistill.nn.losses import explained_variance
+from geodistill.nn.phi_s import MEASURED_BATCHES
 from geodistill.spec import Legend, Spec
 
 SPEC = Spec(Legend(("a", "b")), ("r", "g", "b"), (120.0,) * 3, (60.0,) * 3)
@@ -105,7 +106,9 @@ class TheGoals(nn.Module):
 
     def __init__(self, objective: KtdaObjective, targets: list[torch.Tensor]) -> None:
         super().__init__()
-        self._goals = objective.matched(targets, targets)[1]
+        # PHI-S turns anew with each batch that it measures, until it stands still.
+        for _ in range(MEASURED_BATCHES):
+            self._goals = objective.matched(targets, targets)[1]
 
     def forward(self, image: torch.Tensor, given: Any = None) -> list[torch.Tensor]:
         return self._goals

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,14 +202,3 @@ class TestMistakes:
         spec = replace(make_spec(DataModule(config).manifest), legend=Legend(("x", "y", "z")))
         with pytest.raises(DataError, match="the model's: x, y, z"):
             DataModule(config, spec)
-
-
-@pytest.mark.parametrize("held", [None, "512"])
-def test_workers_give_gdal_a_small_cache_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, held: str) -> None:
-    from geodistill.data.datamodule import _start_worker
-
-    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
-    if held:
-        monkeypatch.setenv("GDAL_CACHEMAX", held)
-    _start_worker(0)
-    assert os.environ["GDAL_CACHEMAX"] == (held or "64")

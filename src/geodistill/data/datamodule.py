@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import DataLoader, Subset
 
 from geodistill.data.data_config import DataConfig
 from geodistill.data.data_source import DataSource
 from geodistill.data.dataset import RandomCrops, Tiles
+from geodistill.data.loading import MixedCrops, OneSet, collate, start_worker
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.sampling import Batch, DrawBatches, Sample, split_batch
+from geodistill.data.sampling import DrawBatches, Sample, split_batch
 from geodistill.spec import Legend, Spec
 
 if TYPE_CHECKING:
@@ -245,51 +245,6 @@ class DataModule(lightning.LightningDataModule):
             "num_workers": self.config.workers,
             "persistent_workers": self.config.workers > 0 and multiprocessing.get_start_method() != "fork",
             "collate_fn": collate,
-            "worker_init_fn": _start_worker,
+            "worker_init_fn": start_worker,
             "pin_memory": torch.cuda.is_available(),
         }
-
-
-class MixedCrops(Dataset[Sample]):
-    """Random crops of one or several sets: ``crops[position, draw]`` is draw ``draw`` of the set at ``position``.
-
-    Args:
-        crops: Those of each set.
-        marked: Whether samples say the position of their set.
-    """
-
-    def __init__(self, crops: Sequence[RandomCrops], marked: bool) -> None:
-        self._crops, self._marked = tuple(crops), marked
-
-    def __getitem__(self, index: tuple[int, int]) -> Sample:
-        """Return the crop, with its set's position where that is asked for."""
-        position, draw = index
-        sample = self._crops[position][draw]
-        return _marked(sample, position) if self._marked else sample
-
-
-class OneSet(Dataset[Sample]):
-    """The samples of one set among several, each with its set's position."""
-
-    def __init__(self, samples: Dataset[Sample], position: int) -> None:
-        self._samples, self._position = samples, position
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return the sample, with its set's position."""
-        return _marked(self._samples[index], self._position)
-
-
-def _marked(sample: Sample, position: int) -> Sample:
-    sample["set"] = position
-    return sample
-
-
-def collate(samples: list[Sample]) -> Batch:
-    """Stack samples into a batch."""
-    keys = [key for key in ("image", "mask", "valid", "key", "source", "slot", "plain", "set") if key in samples[0]]
-    return cast(Batch, default_collate([{key: dict(sample)[key] for key in keys} for sample in samples]))
-
-
-def _start_worker(worker: int) -> None:
-    """Let GDAL keep 64 MiB for decoded blocks in each worker, where it would take 5 % of the machine's memory."""
-    os.environ.setdefault("GDAL_CACHEMAX", "64")

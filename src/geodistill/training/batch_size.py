@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from geodistill.data.data_config import BATCH_SIZE
-from geodistill.data.datamodule import collate
+from geodistill.data.loading import collate
 from geodistill.data.sampling import Batch
 from geodistill.errors import GeodistillError, RecipeError
 from geodistill.methods.schema import Recipe

@@ -9,7 +9,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from geodistill.data.datamodule import DataModule, collate
+from geodistill.data.datamodule import DataModule
+from geodistill.data.loading import collate
 from geodistill.methods.method import Method, Objective
 from geodistill.methods.task import SegmentationTask
 from geodistill.training.trainer import one_value_error

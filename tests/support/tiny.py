@@ -13,7 +13,6 @@ import torch
 from rasterio.transform import from_origin
 from torch import Tensor, nn
 
-from geodistill.nn.bodies import OWN_FAMILIES, OWN_OPTIONS
 from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import NETWORKS, Segmenter
 from geodistill.spec import Legend, Spec
@@ -63,6 +62,9 @@ def tiny_spec(channels: int = 3, classes: int = 3, std: float = 1.0) -> Spec:
 @contextmanager
 def tiny_networks() -> Iterator[None]:
     """Let Segmenters hold the networks of this module, as ``band`` and ``context``, and the encoder ``two_levels``."""
+    # Not at the top: workers that are started anew need the networks alone, and timm takes as long as torch.
+    from geodistill.nn.bodies import OWN_FAMILIES, OWN_OPTIONS
+
     own = {"band": "tiny:BandNetwork", "context": "tiny:ContextNetwork"}
     encoder = patch.dict(OWN_FAMILIES, two_levels="two_levels:TwoLevels"), patch.dict(OWN_OPTIONS, two_levels=())
     with patch.dict(NETWORKS, own), encoder[0], encoder[1]:

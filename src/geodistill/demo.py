@@ -197,7 +197,7 @@ def train(out: Path, manifests: dict[str, Path], seed: int, steps: int, encoder:
     _fit("supervised-folder", student, runs["student_labels_alone"], seed)
     print("training the same student on these labels and what the teacher says of other images ...", flush=True)
     taught = {"teacher.segmenter": runs["teacher"] / "segmenter", "data.unlabelled": manifests["unlabelled"]}
-    _fit("self-training", student | TAUGHT | taught, runs["student"], seed)
+    _fit("supervised-folder", student | TAUGHT | taught, runs["student"], seed)
     return runs
 
 

@@ -64,7 +64,12 @@ def test_images_without_labels_wait_for_a_teacher(tmp_path: Path) -> None:
     taught, lines = plan_student(load_recipe("student", {**asked, "teacher.segmenter": "student"}))
     assert taught.teacher is not None
     assert taught.trainer.ema == 0.9
-    assert lines[2] == "images without labels: 50 % of the crops, under the teacher student"
+    assert taught.losses.weights == {**recipe.losses.weights, "pseudo": 0.5}
+    assert lines[2] == "images without labels: 38 % of the crops, under the teacher student"
+    named = {**asked, "teacher.segmenter": "student", "losses.weights.pseudo": 1.0}
+    assert plan_student(load_recipe("student", named))[0].losses.weights["pseudo"] == 1.0
+    other = {**asked, "teacher.segmenter": "run", "losses.weights.kd": 0.7}
+    assert "pseudo" not in plan_student(load_recipe("student", other))[0].losses.weights
 
 
 @pytest.mark.parametrize(("encoder", "frozen", "share", "line"), [

@@ -10,7 +10,7 @@ from pathlib import Path
 from geodistill.cli.arguments import VerbParser, parse, refuse_idle
 from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError, printable
-from geodistill.training.recipe import STUDENT, list_recipes
+from geodistill.training.recipe import PLANNED, STUDENT, list_recipes
 
 
 def fit_parser() -> VerbParser:
@@ -75,7 +75,7 @@ def fit(argv: Sequence[str]) -> None:
 
     from geodistill.training.fit import fit as run_fit
 
-    if config == STUDENT:
+    if config in PLANNED:
         from geodistill.training.plan import plan_student
 
         recipe, lines = plan_student(recipe)

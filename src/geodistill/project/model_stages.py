@@ -14,7 +14,7 @@ from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_recipe import in_full, overrides_of, resolved_recipe
 from geodistill.project.stage_table import KINDS, kind_of
 from geodistill.project.wiring import SIGN, recipe_file
-from geodistill.training.recipe import STUDENT
+from geodistill.training.recipe import PLANNED
 
 if TYPE_CHECKING:
     from geodistill.methods.schema import Recipe
@@ -59,7 +59,7 @@ def stage_recipe(job: StageJob) -> tuple[Recipe, list[str]]:
     files = {key: full for key, value in recipe.items() if (full := in_full(project, key, value)) != value}
     results = {key: _with_results(job, value) for key, value in (overrides_of(stage) | files).items()}
     loaded = load_recipe(recipe_file(project, stage.entry), results)
-    return plan_student(loaded) if job.values["recipe"] == STUDENT else (loaded, [])
+    return plan_student(loaded) if job.values["recipe"] in PLANNED else (loaded, [])
 
 
 def _with_results(job: StageJob, value: Any) -> Any:

@@ -20,7 +20,7 @@ from geodistill.reading import read_object
 from geodistill.training import folder
 from geodistill.training.fit import fit
 from geodistill.training.plan import plan_student
-from geodistill.training.recipe import STUDENT, load_recipe
+from geodistill.training.recipe import PLANNED, load_recipe
 from geodistill.training.resume import saved_step
 
 
@@ -92,7 +92,7 @@ def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdic
 
 def _loaded(arm: str, options: ArmsOptions) -> Recipe:
     recipe = load_recipe(arm, {"data.manifest": str(options.manifest)})
-    return plan_student(recipe)[0] if arm == STUDENT else recipe
+    return plan_student(recipe)[0] if arm in PLANNED else recipe
 
 
 def _steps(recipe: Recipe) -> int:

@@ -6,20 +6,24 @@ from dataclasses import replace
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, listed
-from geodistill.methods.schema import Recipe
+from geodistill.methods.schema import PSEUDO, Recipe, split_weights
 from geodistill.nn.encoders import build_encoder
 from geodistill.nn.style_noise import takes_style_noise
 
 RARE = 0.05
 """Share of the labelled pixels below which a class counts as rare."""
 
+PSEUDO_WEIGHT = 0.5
+"""Factor of what a teacher sees in images without labels, beside labels (docs/measured.md)."""
+
 
 def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
-    """Adapt the recipe ``student`` to its manifest and to the weights that are available.
+    """Adapt the recipe ``student`` or ``self-training`` to its manifest and to the weights that are available.
 
     Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where a
     class is rare, classes are weighed. An encoder that stands still or has no stages gets no style noise. Images
-    without labels that the manifest lists are drawn where a teacher is named. What the user has set stays.
+    without labels are drawn where a teacher is named, and what it sees in them is learnt where no other term asks it.
+    What the user has set stays.
 
     Args:
         recipe: As loaded, with the user's own keys.
@@ -97,11 +101,15 @@ def _taught(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:
     if recipe.teacher is None:
         if not images and data.unlabelled is None:
             return recipe, "images without labels: none; with a teacher they can be learnt from too"
-        how = "name a trained Segmenter, best a larger one: geodistill fit self-training --teacher.segmenter RUN"
+        how = "name a trained Segmenter, best a larger one: --teacher.segmenter RUN"
         return recipe, f"images without labels: left aside; to learn from them, {how}"
     if data.unlabelled is None and images:
         data = replace(data, unlabelled=data.manifest)
     share, teacher = 100 * data.unlabelled_share, ", ".join(recipe.teacher.segmenters) or recipe.teacher.encoder
     if data.unlabelled is None:
         return recipe, f"teacher: {teacher}, on the labelled images"
-    return replace(recipe, data=data), f"images without labels: {share:.0f} % of the crops, under the teacher {teacher}"
+    losses = recipe.losses
+    if not any(split_weights(losses.weights, recipe.terms())[1].values()):
+        losses = replace(losses, weights={**losses.weights, PSEUDO: PSEUDO_WEIGHT})
+    recipe = replace(recipe, data=data, losses=losses)
+    return recipe, f"images without labels: {share:.0f} % of the crops, under the teacher {teacher}"

@@ -292,6 +292,9 @@ def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, 
 STUDENT = "student"
 """Name of the recipe of those who name none."""
 
+PLANNED = (STUDENT, "self-training")
+"""Recipes that are adapted to what there is: `geodistill.training.plan.plan_student`."""
+
 MANIFEST_KEYS = ("manifest", "manifests", "unlabelled")
 """Last parts of the keys that name manifests."""
 

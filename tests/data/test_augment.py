@@ -184,6 +184,32 @@ class TestPhotometric:
         assert (np.abs(shifts) <= 5.5).all()
         assert np.ptp(after.reshape(3, -1), axis=1).max() < 1e-4
 
+    def test_objects_get_colours_of_their_own_and_the_rest_keeps_its(self) -> None:
+        mask = np.zeros((12, 12), np.uint8)
+        places = [(slice(0, 3), slice(0, 3)), (slice(0, 3), slice(5, 9)), (slice(6, 9), slice(0, 4))]
+        for place, index in zip(places, (1, 1, 2), strict=True):
+            mask[place] = index
+        mask[:, 10:] = 255  # nobody's
+        before = Patch(np.full((3, 12, 12), 50, np.float32), mask, np.ones((12, 12), bool))
+        noise = np.random.default_rng(1).normal(50, 10, (3, 64, 64)).astype(np.float32)
+        change, shifts = Photometric(measured(noise), Augmentation(recolour=0.5)), []
+        for seed in range(100):
+            after = change(before, np.random.default_rng(seed)).image - 50
+            assert np.abs(after[:, (mask == 0) | (mask == 255)]).max() < 1e-4
+            assert all(np.ptp(after[:, *place].reshape(3, -1), axis=1).max() < 1e-4 for place in places)
+            shifts.append([after[:, place[0].start, place[1].start] for place in places])
+        moved = np.abs(np.array(shifts)) > 1e-4
+        assert np.array_equal(moved.all(2), moved.any(2))
+        assert 0.4 < moved.mean() < 0.6
+        assert 4 < np.abs(shifts).max() <= 5.5
+        assert np.abs(np.corrcoef(np.array(shifts)[moved.all((1, 2))].reshape(-1, 9).T) - np.eye(9)).max() < 0.7
+
+    def test_what_has_no_labels_keeps_its_colours(self) -> None:
+        before = patch(8, 8)
+        before.mask[:] = 255
+        after = Photometric(measured(before.image), Augmentation(recolour=2))(before, np.random.default_rng(0))
+        np.testing.assert_allclose(after.image, before.image, atol=1e-3)
+
 
 @pytest.mark.parametrize(
     "fields",
@@ -195,6 +221,7 @@ class TestPhotometric:
         {"gamma": -1.0},
         {"saturation": 1.5},
         {"hue": 0.6},
+        {"recolour": -1.0},
         {"mosaic": 2.0},
         {"max_class_ratio": 0.0},
         {"crop_tries": 0},

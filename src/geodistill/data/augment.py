@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from geodistill.data.labelled_objects import number_objects
 from geodistill.data.reader import Patch
 from geodistill.data.statistics import Statistics
 from geodistill.errors import RecipeError
 from geodistill.raster import Window
+from geodistill.spec import IGNORE_INDEX
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -48,6 +50,7 @@ class Augmentation:
     hue: float = 0.0
     saturation: float = 0.0
     tint: float = 0.0
+    recolour: float = 0.0
     colour_share: float = 1.0
     colour_one: bool = False
     mosaic: float = 0.0
@@ -69,6 +72,7 @@ class Augmentation:
             ("hue", self.hue, 0.5),
             ("saturation", self.saturation, 1),
             ("tint", self.tint, np.inf),
+            ("recolour", self.recolour, np.inf),
             ("mosaic", self.mosaic, 1),
             ("rare_classes", self.rare_classes, 1),
             ("scale_share", self.scale_share, 1),
@@ -98,7 +102,8 @@ class Augmentation:
     @property
     def photometric(self) -> bool:
         """Whether samples are changed, which needs band statistics."""
-        return bool(self.brightness or self.contrast or self.gamma or self.hue or self.saturation or self.tint)
+        amounts = (self.brightness, self.contrast, self.gamma, self.hue, self.saturation, self.tint, self.recolour)
+        return any(amounts)
 
 
 def enlargement(image: Window, resize: int | None) -> float:
@@ -155,7 +160,8 @@ class Photometric:
     """Brightness, contrast and gamma in the units of each band; hue and saturation of images with three bands.
 
     One random amount is drawn for all bands, so that the bands keep their relation, and a tint for each, which changes
-    it as haze, hour and camera do. Results stay within the range that the band has in the data set.
+    it as haze, hour and camera do. Objects may get colours of their own. Results stay within the range that the band
+    has in the data set.
 
     Args:
         statistics: Mean, deviation and range of each band.
@@ -199,8 +205,19 @@ class Photometric:
         image = (image - self._mean) * (1 + stretch) + self._mean + shift * self._std
         if amounts.tint:
             image += rng.uniform(-amounts.tint, amounts.tint, self._mean.shape).astype(np.float32) * self._std
+        if amounts.recolour:
+            image = self._recoloured(image, patch, rng)
         image = np.clip(image, self._low, self._high)
         return Patch(np.where(patch.valid, image, np.float32(0)), patch.mask, patch.valid)
+
+    def _recoloured(self, image: NDArray[np.float32], patch: Patch, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Shift the bands of half of the objects, of each object by amounts of its own."""
+        numbers = number_objects(patch.mask, patch.valid & (patch.mask != IGNORE_INDEX))
+        shifts = rng.uniform(-self._amounts.recolour, self._amounts.recolour, (numbers.max() + 1, len(image)))
+        shifts *= rng.random((len(shifts), 1)) < 0.5
+        shifts[0] = 0  # what is no object
+        shifted: NDArray[np.float32] = image + shifts.astype(np.float32)[numbers].transpose(2, 0, 1) * self._std
+        return shifted
 
     def _turned(self, image: NDArray[np.float32], turn: float, fade: float) -> NDArray[np.float32]:
         """Turn the hue of three bands, as shares of their ranges, and multiply their saturation (HSV)."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from geodistill.data.data_config import MixKind
+from geodistill.data.labelled_objects import number_objects
 from geodistill.data.sampling import Batch
 from geodistill.spec import IGNORE_INDEX
 
@@ -60,22 +59,12 @@ class Mixing:
             classes = torch.where(mask == IGNORE_INDEX, batch["soft"][giver].argmax(0), mask)
         counted = batch["valid"][giver] & (classes != IGNORE_INDEX)
         if self.kind == "copypaste":
-            classes = _objects(classes, counted)
+            numbers = number_objects(classes.cpu().numpy(), counted.cpu().numpy())
+            classes = torch.from_numpy(numbers).to(classes.device)
             counted = classes > 0
         present = torch.bincount(classes[counted]).nonzero()[:, 0]
         chosen = present[torch.randperm(len(present)).to(present.device)[: -(-len(present) // 2)]]
         return counted & torch.isin(classes, chosen)
-
-
-def _objects(classes: Tensor, counted: Tensor) -> Tensor:
-    """Return the number of each pixel's object ``(H, W)`` int64, from 1; 0 in the most frequent class and outside."""
-    labels = torch.where(counted, classes, -1).cpu().numpy()
-    present, pixels = np.unique(labels[labels >= 0], return_counts=True)
-    numbers = np.zeros(labels.shape, np.int64)
-    for index in np.delete(present, pixels.argmax()) if len(present) else ():
-        _, parts = cv2.connectedComponents((labels == index).astype(np.uint8))
-        numbers = np.where(parts > 0, parts + numbers.max(), numbers)
-    return torch.from_numpy(numbers).to(classes.device)
 
 
 def _rectangle(mask: Tensor) -> Tensor:

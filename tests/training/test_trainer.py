@@ -12,7 +12,7 @@ import torch
 from geodistill.training import trainer
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
-from geodistill.training.trainer import choose_precision, cpu_has_bfloat16, run_loggers
+from geodistill.training.trainer import choose_precision, cpu_has_bfloat16_tiles, run_loggers
 
 
 class Killed(BaseException):
@@ -54,10 +54,10 @@ def test_what_is_asked_for_is_taken(asked: str) -> None:
 
 
 @pytest.mark.parametrize(("able", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_a_processor_takes_bfloat16_where_it_has_instructions(
+def test_a_processor_takes_bfloat16_where_it_has_a_unit_for_it(
     able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "cpu_has_bfloat16", lambda: able)
+    monkeypatch.setattr(trainer, "cpu_has_bfloat16_tiles", lambda: able)
     assert choose_precision("auto", "cpu") == expected
     assert choose_precision("auto", "mps") == "32-true"
 
@@ -67,7 +67,7 @@ def test_the_processor_s_own_account_agrees() -> None:
     flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
     if "flags" not in flags:
         pytest.skip("not an x86 Linux")
-    assert cpu_has_bfloat16() == ("avx512_bf16" in flags or "amx_bf16" in flags)
+    assert cpu_has_bfloat16_tiles() == ("amx_tile" in flags)
 
 
 @pytest.mark.slow

@@ -159,7 +159,7 @@ class TrainerConfig:
         val_every_steps: Steps between two looks at the validation split.
         patience: Looks without a better validation mIoU before the run stops early; never where not given.
         precision: Lightning's name: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``auto`` is ``bf16-mixed`` where the
-            device has instructions for bfloat16, else ``32-true``.
+            device is faster in bfloat16, else ``32-true``.
         accelerator: ``auto``, ``cpu``, ``gpu`` ...
         devices: Number of processes, each with its device and its share of the batch.
         seed: Seed of weights, crops and dropout.

@@ -117,6 +117,14 @@ def checked(rng: np.random.Generator, test: bool) -> Pixels:
     return ground[..., None] + rng.normal(0, 8, (SIDE, SIDE, 3)), mask
 
 
+def roofed(rng: np.random.Generator, test: bool) -> Pixels:
+    """Return an image of squares of a fine texture on a coarse one, blue in what is learnt from and red in the test."""
+    mask = _blobs(rng, 4, 18)
+    image = 110 + 90 * np.where(mask, _checks(2), _checks(5))[..., None] + rng.normal(0, 8, (SIDE, SIDE, 3))
+    image[..., 0 if test else 2] += 50.0 * mask
+    return image, mask
+
+
 def textured(rng: np.random.Generator, test: bool) -> Pixels:
     """Return an image of four fields in any colours, whose class is how coarse their texture is.
 
@@ -223,6 +231,7 @@ WORLDS: dict[str, Callable[[np.random.Generator, bool], Pixels]] = {
     "head-rates": faint_class,
     "lora": checked_cells,
     "style-noise": lit,
+    "recolour": roofed,
     "kda": textured,
     **dict.fromkeys(TRANSFER_MECHANISMS, labelled_place),
 }

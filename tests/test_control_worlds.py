@@ -25,6 +25,7 @@ from control_worlds import (
     labelled_place,
     lit,
     rare_class,
+    roofed,
     sized,
     textured,
     write_world,
@@ -102,6 +103,17 @@ def test_lights_of_the_test_are_further_off_and_the_contrast_is_the_same() -> No
     assert near.max() < 21
     assert (far.max(1) > 21).mean() > 0.9
     assert np.corrcoef(np.array(grounds[True]).T)[0, 1] < 0.5, "of a colour, not brighter or darker alone"
+
+
+def test_roofs_are_of_another_colour_in_the_test_and_of_the_same_texture() -> None:
+    for test, colour in ((False, 2), (True, 0)):
+        image, mask = roofed(np.random.default_rng(3), test)
+        shift = image[mask == 1].mean(0) - image[mask == 0].mean(0)
+        assert shift[colour] == pytest.approx(50, abs=8)
+        assert np.abs(np.delete(shift, colour)).max() < 8
+        across = np.abs(image[4:] - image[:-4]).mean(2)  # four rows on, the fine texture is the same again
+        roofs, ground = ((mask[4:] == mask[:-4]) & (mask[4:] == kind) for kind in (1, 0))
+        assert across[ground].mean() > 1.5 * across[roofs].mean()
 
 
 def test_the_ground_tells_the_class_in_training_and_not_in_the_test() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import yaml
 
 from control_worlds import write_world
 from geodistill.cli import main
+from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError
+from geodistill.spec import Legend
 from geodistill.training import plan
 from geodistill.training.plan import plan_student
 from geodistill.training.recipe import load_recipe
@@ -32,7 +35,8 @@ def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Pat
     assert recipe.teacher is None
     assert len(lines) == 4
     assert lines[0].startswith("start: mobilenetv2_100 from random weights, for weights that are not there")
-    assert lines[1] == "labels: 3 training images of 2 classes, none below 5 % of the pixels: all pixels count alike"
+    labels = "labels: 3 training images of 2 classes, none below 5 % of the pixels: all pixels count alike"
+    assert lines[1] == labels + "; objects are shown in other colours too"
     assert lines[2].startswith("images without labels: none")
     assert "on 2 validation images" in lines[3] or "on 1 validation images" in lines[3]
 
@@ -87,6 +91,22 @@ def test_an_encoder_that_cannot_use_style_noise_gets_none(
     assert lines[0].partition("--network.encoder_weights")[2] == line
 
 
+def test_colours_that_tell_several_classes_apart_are_left_as_they_are(town: Path, tmp_path: Path) -> None:
+    two = Manifest.load(town)
+    manifest = tmp_path / "three.parquet"
+    replace(two, legend=Legend(("ground", "building", "water"))).save(manifest)
+    two_classes, _ = plan_student(load_recipe("student", {"data.manifest": town}))
+    assert two_classes.network.style_noise > 0
+    assert two_classes.data.recolour > 0
+    recipe, lines = plan_student(load_recipe("student", {"data.manifest": manifest}))
+    assert (recipe.network.style_noise, recipe.data.recolour) == (0, 0)
+    assert "colours" not in lines[1]
+    asked = {"data.manifest": manifest, "network.style_noise": 0.7, "data.recolour": 0.3}
+    recipe, lines = plan_student(load_recipe("student", asked))
+    assert (recipe.network.style_noise, recipe.data.recolour) == (0.7, 0.3)
+    assert lines[1].endswith("; objects are shown in other colours too")
+
+
 @pytest.mark.slow
 def test_fit_without_a_recipe_trains_it(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = "--network.encoder test_resnet --network.decoder_channels 8 --data.crop 32 --data.batch_size 2"
@@ -96,4 +116,4 @@ def test_fit_without_a_recipe_trains_it(town: Path, tmp_path: Path, capsys: pyte
     shown = capsys.readouterr().err.splitlines()
     assert [line.partition(":")[0] for line in shown[:4]] == ["start", "labels", "images without labels", "steps"]
     saved = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
-    assert saved["trainer"]["ema_warmup"] == 4
+    assert saved["data"]["recolour"] > 0

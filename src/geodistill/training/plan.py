@@ -9,9 +9,13 @@ from geodistill.errors import ArtifactError, listed
 from geodistill.methods.schema import PSEUDO, Recipe, split_weights
 from geodistill.nn.encoders import build_encoder
 from geodistill.nn.style_noise import takes_style_noise
+from geodistill.training.recipe import STUDENT, load_recipe
 
 RARE = 0.05
 """Share of the labelled pixels below which a class counts as rare."""
+
+OBJECT_CLASSES = 2
+"""Classes of a set that shows one kind of object: it, and all else."""
 
 PSEUDO_WEIGHT = 0.5
 """Factor of what a teacher sees in images without labels, beside labels (docs/measured.md)."""
@@ -21,9 +25,11 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """Adapt the recipe ``student`` or ``self-training`` to its manifest and to the weights that are available.
 
     Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where a
-    class is rare, classes are weighed. An encoder that stands still or has no stages gets no style noise. Images
-    without labels are drawn where a teacher is named, and what it sees in them is learnt where no other term asks it.
-    What the user has set stays.
+    class is rare, classes are weighed. Style noise and recolouring are for sets of one kind of object, which has other
+    colours in other places; where there are several classes, colours tell one from another, and both are left out
+    unless they have values other than the recipe's. An encoder that stands still or has no stages gets no style noise.
+    Images without labels are drawn where a teacher is named, and what it sees in them is learnt where no other term
+    asks it. What the user has set stays.
 
     Args:
         recipe: As loaded, with the user's own keys.
@@ -36,6 +42,7 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """
     recipe.data.check()
     manifest = Manifest.load(recipe.data.manifest)
+    recipe, colours = _coloured(recipe, manifest)
     recipe, start = _styled(*_started(recipe))
     recipe, labels = _weighed(recipe, manifest)
     recipe, more = _taught(recipe, manifest)
@@ -48,7 +55,7 @@ def plan_student(recipe: Recipe) -> tuple[Recipe, list[str]]:
         recipe = replace(recipe, trainer=replace(trainer, calibrate=False))
     batch = "as many as fit" if data.batch_size == "auto" else data.batch_size
     steps = f"steps: {trainer.max_steps:,} of {batch} crops of {data.crop} x {data.crop} px; {kept}"
-    return recipe, [start, labels, more, steps]
+    return recipe, [start, labels + colours, more, steps]
 
 
 def _started(recipe: Recipe) -> tuple[Recipe, str]:
@@ -66,6 +73,17 @@ def _started(recipe: Recipe) -> tuple[Recipe, str]:
         line = f"start: {network.encoder} from random weights, for {error.received}; others: --network.encoder_weights"
         return replace(recipe, network=random, optimizer=optimizer), line
     return recipe, f"start: {network.encoder} from its pretrained weights, which know edges and textures already"
+
+
+def _coloured(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:
+    """Return the recipe without style noise and recolouring where there are several classes, and what is said of it."""
+    if manifest.legend is not None and len(manifest.legend) > OBJECT_CLASSES:
+        own = load_recipe(STUDENT)
+        if recipe.network.style_noise == own.network.style_noise:
+            recipe = replace(recipe, network=replace(recipe.network, style_noise=0.0))
+        if recipe.data.recolour == own.data.recolour:
+            recipe = replace(recipe, data=replace(recipe.data, recolour=0.0))
+    return recipe, "; objects are shown in other colours too" if recipe.data.recolour else ""
 
 
 def _styled(recipe: Recipe, start: str) -> tuple[Recipe, str]:

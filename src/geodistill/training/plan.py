@@ -77,13 +77,16 @@ def _started(recipe: Recipe) -> tuple[Recipe, str]:
 
 def _coloured(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:
     """Return the recipe without style noise and recolouring where there are several classes, and what is said of it."""
-    if manifest.legend is not None and len(manifest.legend) > OBJECT_CLASSES:
+    several = manifest.legend is not None and len(manifest.legend) > OBJECT_CLASSES
+    if several:
         shipped = load_recipe(STUDENT)
         if recipe.network.style_noise == shipped.network.style_noise:
             recipe = replace(recipe, network=replace(recipe.network, style_noise=0.0))
         if recipe.data.recolour == shipped.data.recolour:
             recipe = replace(recipe, data=replace(recipe.data, recolour=0.0))
-    return recipe, "; objects are shown in other colours too" if recipe.data.recolour else ""
+    if recipe.data.recolour:
+        return recipe, "; objects are shown in other colours too"
+    return recipe, "; colours tell them apart and stay" if several else ""
 
 
 def _styled(recipe: Recipe, start: str) -> tuple[Recipe, str]:

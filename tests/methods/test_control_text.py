@@ -48,7 +48,7 @@ def test_the_sixth_zones_words_are_known_and_its_pair_is_new(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_the_text_wins_and_the_answers_turn_with_it(climate: Any) -> None:
     scenes, swap = world.draw(np.random.default_rng(99), 64), dict(itertools.pairwise([*world.TWO, *world.TWO]))
-    plain = world.train("plain", 0, steps=80, side=32)  # half of the objects, however long: nothing tells it the zone
+    plain = world.train("plain", 0, steps=160, side=32)
     assert world.right(climate, scenes) - world.right(plain, scenes) >= world.GAIN
     assert world.right(climate, scenes, swap) <= world.TURNED
     assert world.right(plain, scenes, swap) == world.right(plain, scenes)

@@ -172,16 +172,13 @@ def fit(
     """
     from geodistill.data.datamodule import DataModule
     from geodistill.training.fit import fit as train
-    from geodistill.training.plan import plan_student
-    from geodistill.training.recipe import PLANNED, load_recipe
+    from geodistill.training.plan import plan_recipe
+    from geodistill.training.recipe import load_recipe
 
     if isinstance(data, DataModule):
         return train(load_recipe(recipe, settings or {}), out, data=data, restart=restart, verbose=verbose)
     asked = {**(settings or {}), **({} if data is None else {"data.manifest": str(_manifest_file(data))})}
-    loaded = load_recipe(recipe, asked)
-    if recipe in PLANNED:
-        loaded, _ = plan_student(loaded)
-    return train(loaded, out, restart=restart, verbose=verbose)
+    return train(plan_recipe(recipe, asked)[0], out, restart=restart, verbose=verbose)
 
 
 def evaluate(

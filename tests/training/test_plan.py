@@ -14,8 +14,7 @@ from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError
 from geodistill.spec import Legend
 from geodistill.training import plan
-from geodistill.training.plan import plan_student
-from geodistill.training.recipe import load_recipe
+from geodistill.training.plan import plan_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +28,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Path) -> None:
-    recipe, lines = plan_student(load_recipe("student", {"data.manifest": town}))
+    recipe, lines = plan_recipe("student", {"data.manifest": town})
     assert recipe.network.encoder_weights is None
     assert recipe.optimizer.encoder_lr is None
     assert recipe.teacher is None
@@ -43,7 +42,7 @@ def test_without_weights_it_starts_at_random_and_says_how_to_name_some(town: Pat
 
 def test_with_weights_the_encoder_learns_more_slowly(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "build_encoder", lambda *arguments: None)
-    recipe, lines = plan_student(load_recipe("student", {"data.manifest": town}))
+    recipe, lines = plan_recipe("student", {"data.manifest": town})
     assert recipe.network.encoder_weights == "pretrained"
     assert recipe.optimizer.encoder_lr is not None
     assert recipe.optimizer.encoder_lr < recipe.optimizer.lr
@@ -52,7 +51,7 @@ def test_with_weights_the_encoder_learns_more_slowly(town: Path, monkeypatch: py
 
 def test_a_rare_class_counts_more(tmp_path: Path) -> None:
     world = write_world("class-weights", tmp_path, 0, train=2, test=1)
-    recipe, lines = plan_student(load_recipe("student", {"data.manifest": world.manifest}))
+    recipe, lines = plan_recipe("student", {"data.manifest": world.manifest})
     assert recipe.losses.class_weights == "auto"
     assert "target below 5 %" in lines[1]
     assert "the average of the last weights" in lines[3]
@@ -61,19 +60,19 @@ def test_a_rare_class_counts_more(tmp_path: Path) -> None:
 def test_images_without_labels_wait_for_a_teacher(tmp_path: Path) -> None:
     world = write_world("self-training", tmp_path, 0, train=2, test=1, unlabelled=2)
     asked = {"data.manifest": world.manifest, "data.unlabelled": world.unlabelled, "trainer.ema": 0.9}
-    recipe, lines = plan_student(load_recipe("student", asked))
+    recipe, lines = plan_recipe("student", asked)
     assert recipe.teacher is None
     assert "pseudo" not in recipe.losses.weights
     assert lines[2].startswith("images without labels: left aside")
-    taught, lines = plan_student(load_recipe("student", {**asked, "teacher.segmenter": "student"}))
+    taught, lines = plan_recipe("student", {**asked, "teacher.segmenter": "student"})
     assert taught.teacher is not None
     assert taught.trainer.ema == 0.9
     assert taught.losses.weights == {**recipe.losses.weights, "pseudo": 0.5}
     assert lines[2] == "images without labels: 38 % of the crops, under the teacher student"
     named = {**asked, "teacher.segmenter": "student", "losses.weights.pseudo": 1.0}
-    assert plan_student(load_recipe("student", named))[0].losses.weights["pseudo"] == 1.0
+    assert plan_recipe("student", named)[0].losses.weights["pseudo"] == 1.0
     other = {**asked, "teacher.segmenter": "run", "losses.weights.kd": 0.7}
-    assert "pseudo" not in plan_student(load_recipe("student", other))[0].losses.weights
+    assert "pseudo" not in plan_recipe("student", other)[0].losses.weights
 
 
 @pytest.mark.parametrize(("encoder", "frozen", "share", "line"), [
@@ -86,7 +85,7 @@ def test_an_encoder_that_cannot_use_style_noise_gets_none(
 ) -> None:
     asked = {"data.manifest": town, "network.encoder": encoder, "network.style_noise": 0.5}
     asked |= {"network.frozen_encoder": frozen}
-    recipe, lines = plan_student(load_recipe("student", asked))
+    recipe, lines = plan_recipe("student", asked)
     assert recipe.network.style_noise == share
     assert lines[0].partition("--network.encoder_weights")[2] == line
 
@@ -95,16 +94,32 @@ def test_colours_that_tell_several_classes_apart_are_left_as_they_are(town: Path
     two = Manifest.load(town)
     manifest = tmp_path / "three.parquet"
     replace(two, legend=Legend(("ground", "building", "water"))).save(manifest)
-    two_classes, _ = plan_student(load_recipe("student", {"data.manifest": town}))
+    two_classes, _ = plan_recipe("student", {"data.manifest": town})
     assert two_classes.network.style_noise > 0
     assert two_classes.data.recolour > 0
-    recipe, lines = plan_student(load_recipe("student", {"data.manifest": manifest}))
+    recipe, lines = plan_recipe("student", {"data.manifest": manifest})
     assert (recipe.network.style_noise, recipe.data.recolour) == (0, 0)
     assert lines[1].endswith("; colours tell them apart and stay")
-    asked = {"data.manifest": manifest, "network.style_noise": 0.7, "data.recolour": 0.3}
-    recipe, lines = plan_student(load_recipe("student", asked))
-    assert (recipe.network.style_noise, recipe.data.recolour) == (0.7, 0.3)
-    assert lines[1].endswith("; objects are shown in other colours too")
+    shipped = (two_classes.network.style_noise, two_classes.data.recolour)
+    for values in ((0.7, 0.3), shipped):  # also the recipe's own, where they are asked for
+        asked = {"data.manifest": manifest, "network.style_noise": values[0], "data.recolour": values[1]}
+        recipe, lines = plan_recipe("student", asked)
+        assert (recipe.network.style_noise, recipe.data.recolour) == values
+        assert lines[1].endswith("; objects are shown in other colours too")
+
+
+def test_what_the_user_asks_for_stays(town: Path, tmp_path: Path) -> None:
+    world = write_world("class-weights", tmp_path, 0, train=2, test=1)
+    flags = ["--data.manifest", str(world.manifest), "--losses.class_weights", "null"]
+    recipe, lines = plan_recipe("student", flags)
+    assert recipe.losses.class_weights is None
+    assert lines[1].startswith("labels: 2 training images of 2 classes, weighed as asked")
+    random = ["--data.manifest", str(town), "--network.encoder_weights", "null"]
+    recipe, lines = plan_recipe("student", random)
+    assert recipe.optimizer.encoder_lr is None
+    assert lines[0] == "start: mobilenetv2_100 from random weights, as asked"
+    assert plan_recipe("student", [*random, "--optimizer.encoder_lr=1e-4"])[0].optimizer.encoder_lr == 1e-4
+    assert plan_recipe("supervised-folder", random)[1] == []
 
 
 @pytest.mark.slow

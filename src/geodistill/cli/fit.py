@@ -10,7 +10,7 @@ from pathlib import Path
 from geodistill.cli.arguments import VerbParser, parse, refuse_idle
 from geodistill.cli.terminal import share_stderr
 from geodistill.errors import RecipeError, printable
-from geodistill.training.recipe import PLANNED, STUDENT, list_recipes
+from geodistill.training.recipe import STUDENT, list_recipes
 
 
 def fit_parser() -> VerbParser:
@@ -55,16 +55,18 @@ def fit(argv: Sequence[str]) -> None:
             parser.error(f"both {manifest} and --data.manifest; expected one of them")
         overrides = [*overrides, "--data.manifest", manifest]
     config = given or (None if "--method" in given_keys else STUDENT)
-    recipe = load_recipe(config, overrides)
     if args.print_config:
         import yaml
 
-        print(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), end="")
+        print(yaml.safe_dump(recipe_dict(load_recipe(config, overrides)), sort_keys=False), end="")
         return
     if args.find_rate:
         refuse_idle(parser, args, ("--out", "--report", "--restart"), "with --find-rate")
     elif not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
+    from geodistill.training.plan import plan_recipe
+
+    recipe, lines = plan_recipe(config, overrides)
     if args.report:
         from geodistill.files import check_outputs, check_suffix
         from geodistill.report.page import PAGES
@@ -75,12 +77,8 @@ def fit(argv: Sequence[str]) -> None:
 
     from geodistill.training.fit import fit as run_fit
 
-    if config in PLANNED:
-        from geodistill.training.plan import plan_student
-
-        recipe, lines = plan_student(recipe)
-        for line in lines:
-            rank_zero_only(print)(printable(line), file=sys.stderr)
+    for line in lines:
+        rank_zero_only(print)(printable(line), file=sys.stderr)
     if args.find_rate:
         from geodistill.training.find_rate import find_rate
 

@@ -14,7 +14,6 @@ from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_recipe import in_full, overrides_of, resolved_recipe
 from geodistill.project.stage_table import KINDS, kind_of
 from geodistill.project.wiring import SIGN, recipe_file
-from geodistill.training.recipe import PLANNED
 
 if TYPE_CHECKING:
     from geodistill.methods.schema import Recipe
@@ -51,15 +50,13 @@ def stage_recipe(job: StageJob) -> tuple[Recipe, list[str]]:
     Raises:
         RecipeError: A value cannot be used.
     """
-    from geodistill.training.plan import plan_student
-    from geodistill.training.recipe import load_recipe
+    from geodistill.training.plan import plan_recipe
 
     project, stage = job.project, job.plan.stage
     recipe = resolved_recipe(project, stage, job.fingerprints)
     files = {key: full for key, value in recipe.items() if (full := in_full(project, key, value)) != value}
     results = {key: _with_results(job, value) for key, value in (overrides_of(stage) | files).items()}
-    loaded = load_recipe(recipe_file(project, stage.entry), results)
-    return plan_student(loaded) if job.values["recipe"] in PLANNED else (loaded, [])
+    return plan_recipe(recipe_file(project, stage.entry), results)
 
 
 def _with_results(job: StageJob, value: Any) -> Any:

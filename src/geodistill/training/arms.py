@@ -19,8 +19,7 @@ from geodistill.methods.schema import Recipe
 from geodistill.reading import read_object
 from geodistill.training import folder
 from geodistill.training.fit import fit
-from geodistill.training.plan import plan_student
-from geodistill.training.recipe import PLANNED, load_recipe
+from geodistill.training.plan import plan_recipe
 from geodistill.training.resume import saved_step
 
 
@@ -75,7 +74,8 @@ def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdic
         raise RecipeError(f"the arms {', '.join(arms)}", "two or more recipes of different names")
     manifest = Manifest.load(options.manifest)
     manifest.some_rows(options.split)
-    recipes = {name: _loaded(arm, options) for name, arm in zip(names, arms, strict=True)}
+    given = {"data.manifest": str(options.manifest)}
+    recipes = {name: plan_recipe(arm, given)[0] for name, arm in zip(names, arms, strict=True)}
     steps = options.steps or _steps(recipes[names[0]])
     recipes = {name: _within(recipe, steps, options.minutes) for name, recipe in recipes.items()}
     runs: dict[str, list[ArmRun]] = {name: [] for name in names}
@@ -88,11 +88,6 @@ def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdic
     write_json(out / "verdict.json", verdict.to_dict())
     load("geodistill.evaluation.verdict_picture:verdict_picture")(verdict, out / "verdict.png")
     return verdict
-
-
-def _loaded(arm: str, options: ArmsOptions) -> Recipe:
-    recipe = load_recipe(arm, {"data.manifest": str(options.manifest)})
-    return plan_student(recipe)[0] if arm in PLANNED else recipe
 
 
 def _steps(recipe: Recipe) -> int:

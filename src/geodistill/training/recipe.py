@@ -208,6 +208,11 @@ def _mapping(text: str, name: str) -> dict[str, Any]:
     return data
 
 
+def asked_keys(overrides: Sequence[str] | Mapping[str, Any]) -> set[str]:
+    """Return the dotted keys that overrides set, flags or a mapping."""
+    return set(overrides if isinstance(overrides, Mapping) else _flags(overrides))
+
+
 def _join_lists(overrides: Sequence[str]) -> list[str]:
     """Write what follows a flag of several values, as in ``--data.manifests A B``, as one list."""
     joined: list[str] = []
@@ -291,9 +296,6 @@ def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, 
 
 STUDENT = "student"
 """Name of the recipe of those who name none."""
-
-PLANNED = (STUDENT, "self-training")
-"""Recipes that are adapted to what there is: `geodistill.training.plan.plan_student`."""
 
 MANIFEST_KEYS = ("manifest", "manifests", "unlabelled")
 """Last parts of the keys that name manifests."""

@@ -173,10 +173,10 @@ def fit(
     from geodistill.data.datamodule import DataModule
     from geodistill.training.fit import fit as train
     from geodistill.training.plan import plan_recipe
-    from geodistill.training.recipe import load_recipe
 
     if isinstance(data, DataModule):
-        return train(load_recipe(recipe, settings or {}), out, data=data, restart=restart, verbose=verbose)
+        planned, _ = plan_recipe(recipe, settings or {}, data.manifest)
+        return train(planned, out, data=data, restart=restart, verbose=verbose)
     asked = {**(settings or {}), **({} if data is None else {"data.manifest": str(_manifest_file(data))})}
     return train(plan_recipe(recipe, asked)[0], out, restart=restart, verbose=verbose)
 

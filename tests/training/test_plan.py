@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,15 +77,14 @@ def test_images_without_labels_wait_for_a_teacher(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("encoder", "frozen", "share", "line"), [
-    ("test_resnet", False, 0.5, ""),
+    ("test_resnet", False, 0.2, ""),
     ("test_vit", False, 0.0, "; no style noise, for want of stages"),
     ("test_resnet", True, 0.0, "; no style noise, as it stands still"),
 ])  # fmt: skip
 def test_an_encoder_that_cannot_use_style_noise_gets_none(
     town: Path, encoder: str, frozen: bool, share: float, line: str
 ) -> None:
-    asked = {"data.manifest": town, "network.encoder": encoder, "network.style_noise": 0.5}
-    asked |= {"network.frozen_encoder": frozen}
+    asked = {"data.manifest": town, "network.encoder": encoder, "network.frozen_encoder": frozen}
     recipe, lines = plan_recipe("student", asked)
     assert recipe.network.style_noise == share
     assert lines[0].partition("--network.encoder_weights")[2] == line
@@ -113,13 +113,98 @@ def test_what_the_user_asks_for_stays(town: Path, tmp_path: Path) -> None:
     flags = ["--data.manifest", str(world.manifest), "--losses.class_weights", "null"]
     recipe, lines = plan_recipe("student", flags)
     assert recipe.losses.class_weights is None
-    assert lines[1].startswith("labels: 2 training images of 2 classes, weighed as asked")
+    assert lines[1].startswith(
+        "labels: 2 training images of 2 classes, target below 5 % of the pixels: weighed as asked"
+    )
     random = ["--data.manifest", str(town), "--network.encoder_weights", "null"]
     recipe, lines = plan_recipe("student", random)
     assert recipe.optimizer.encoder_lr is None
     assert lines[0] == "start: mobilenetv2_100 from random weights, as asked"
     assert plan_recipe("student", [*random, "--optimizer.encoder_lr=1e-4"])[0].optimizer.encoder_lr == 1e-4
     assert plan_recipe("supervised-folder", random)[1] == []
+
+
+def test_values_asked_for_in_a_mapping_of_a_part_stay_too(town: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "three.parquet"
+    replace(Manifest.load(town), legend=Legend(("ground", "building", "water"))).save(manifest)
+    parts = {"optimizer": {"encoder_lr": 1e-4}, "network": {"style_noise": 0.5}, "data": {"recolour": 1.0}}
+    flags = [text for part, values in parts.items() for text in (f"--{part}", json.dumps(values))]
+    for recipe, _ in (
+        plan_recipe("student", [*flags, "--data.manifest", str(manifest)]),
+        plan_recipe("student", {**parts, "data.manifest": manifest}),
+    ):
+        assert recipe.optimizer.encoder_lr == 1e-4
+        assert (recipe.network.style_noise, recipe.data.recolour) == (0.5, 1.0)
+        assert recipe.network.encoder_weights is None  # nobody asked for them, and there are none
+
+
+def test_what_is_asked_of_a_teacher_stays(tmp_path: Path) -> None:
+    world = write_world("self-training", tmp_path, 0, train=2, test=1, unlabelled=2)
+    asked = {"data.manifest": world.manifest, "data.unlabelled": world.unlabelled, "teacher.segmenter": "student"}
+    for recipe in ("student", "self-training"):
+        assert plan_recipe(recipe, {**asked, "losses.weights.pseudo": 0})[0].losses.weights["pseudo"] == 0
+    confident, _ = plan_recipe("student", {**asked, "losses.pseudo_confidence": 0.9})
+    assert confident.losses.weights["pseudo"] == 0.5
+    encoder, _ = plan_recipe("student", {**asked, "teacher.segmenter": None, "teacher.encoder": "test_vit"})
+    assert "pseudo" not in encoder.losses.weights
+    other = {**asked, "teacher.segmenter": "run", "teachers.big.segmenter": "run", "losses.weights.big.pseudo": 0.5}
+    both, lines = plan_recipe("student", other)
+    assert (both.losses.weights["pseudo"], both.losses.weights["big.pseudo"]) == (0.5, 0.5)
+    assert lines[2].endswith("under the teacher run, run")
+
+
+def test_a_teacher_without_unlabelled_images_teaches_on_the_labelled_ones(town: Path, tmp_path: Path) -> None:
+    recipe, lines = plan_recipe("student", {"data.manifest": town, "teacher.segmenter": "run"})
+    assert recipe.losses.weights == {"ce": 1.0, "aux": 0.0, "dist_intra": 1.0}
+    assert lines[2] == "images without labels: none; the teacher run on labelled ones"
+    manifest = tmp_path / "three.parquet"
+    replace(Manifest.load(town), legend=Legend(("ground", "building", "water"))).save(manifest)
+    recipe, _ = plan_recipe("student", {"data.manifest": manifest, "teacher.segmenter": "run"})
+    assert recipe.losses.weights == {"ce": 1.0, "aux": 0.0, "dist_intra": 1.0, "dist_inter": 1.0}
+
+
+def test_unlabelled_images_may_be_left_aside(tmp_path: Path) -> None:
+    world = write_world("self-training", tmp_path, 0, train=2, test=1, unlabelled=2)
+    both = tmp_path / "both.parquet"
+    assert world.unlabelled is not None
+    labelled, others = Manifest.load(world.manifest), Manifest.load(world.unlabelled)
+    replace(labelled, entries=(*labelled.entries, *others.entries)).save(both)
+    asked = {"data.manifest": both, "teacher.segmenter": "run"}
+    assert plan_recipe("student", asked)[0].data.unlabelled == str(both)
+    recipe, lines = plan_recipe("student", {**asked, "data.unlabelled": None})
+    assert recipe.data.unlabelled is None
+    assert lines[2] == "images without labels: left aside; the teacher run on labelled ones"
+
+
+def test_a_trained_model_is_a_start(town: Path) -> None:
+    recipe, lines = plan_recipe("student", {"data.manifest": town, "init": "runs/first"})
+    assert recipe.optimizer.encoder_lr == 3e-4
+    assert lines[0].startswith("start: runs/first, a trained model")
+
+
+def test_a_file_of_that_name_is_a_recipe_as_any_other(
+    town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(plan_recipe(Path("student"), {"data.manifest": town})[1]) == 4
+    monkeypatch.chdir(tmp_path)
+    Path("student").write_text("method: ktda\n")
+    assert plan_recipe("student", {"data.manifest": town})[1] == []
+
+
+def test_lines_say_what_is_kept(town: Path) -> None:
+    _, lines = plan_recipe("student", {"data.manifest": town, "trainer.ema": None})
+    assert "the best weights on" in lines[3]
+
+
+def test_the_printed_recipe_is_the_one_that_is_trained(
+    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "three.parquet"
+    replace(Manifest.load(town), legend=Legend(("ground", "building", "water"))).save(manifest)
+    assert main(["fit", "student", str(manifest), "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["recolour"] == 0
+    assert main(["fit", "student", "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["recolour"] > 0
 
 
 @pytest.mark.slow

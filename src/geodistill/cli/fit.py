@@ -58,7 +58,13 @@ def fit(argv: Sequence[str]) -> None:
     if args.print_config:
         import yaml
 
-        print(yaml.safe_dump(recipe_dict(load_recipe(config, overrides)), sort_keys=False), end="")
+        if any(token.partition("=")[0] == "--data.manifest" for token in overrides):  # as it would be trained
+            from geodistill.training.plan import plan_recipe
+
+            recipe, _ = plan_recipe(config, overrides)
+        else:
+            recipe = load_recipe(config, overrides)
+        print(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), end="")
         return
     if args.find_rate:
         refuse_idle(parser, args, ("--out", "--report", "--restart"), "with --find-rate")

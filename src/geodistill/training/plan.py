@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, listed
-from geodistill.methods.schema import PSEUDO, Recipe, split_weights
+from geodistill.methods.schema import DEFAULT_TEACHER, PSEUDO, Recipe, parse_term, split_weights
+from geodistill.methods.teacher import OWN_STUDENT
 from geodistill.nn.encoders import build_encoder
 from geodistill.nn.style_noise import takes_style_noise
-from geodistill.training.recipe import STUDENT, asked_keys, load_recipe
+from geodistill.training.recipe import STUDENT, as_flags, load_recipe
 
 PLANNED = (STUDENT, "self-training")
 """Recipes that are adapted to what there is."""
@@ -23,24 +23,33 @@ RARE = 0.05
 OBJECT_CLASSES = 2
 """Classes of a set that shows one kind of object: it, and all else."""
 
-PSEUDO_WEIGHT = 0.5
-"""Factor of what a teacher sees in images without labels, beside labels (docs/measured.md)."""
+UNLABELLED_TERMS = {PSEUDO: 0.5}
+"""Factors by which images without labels are learnt from a teacher, beside labels (docs/measured.md)."""
+
+LABELLED_TERMS = {"dist_intra": 1.0, "dist_inter": 1.0}
+"""Factors by which a teacher is learnt from where there are labelled images alone, as in ``distil-folder``; the second
+tells nothing of two classes."""
 
 
 def plan_recipe(
-    config: str | Path | Mapping[str, Any] | Recipe | None, overrides: Sequence[str] | Mapping[str, Any] = ()
+    config: str | Path | Mapping[str, Any] | Recipe | None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    manifest: Manifest | None = None,
 ) -> tuple[Recipe, list[str]]:
-    """Read a recipe; adapt ``student`` or ``self-training`` to its manifest and to the weights that are available.
+    """Read a recipe; adapt the shipped ``student`` or ``self-training`` to its data and to what weights there are.
 
     Where pretrained weights are not available, the encoder starts at random and learns as fast as the rest. Where a
     class is rare, classes are weighed. Style noise and recolouring are for sets of one kind of object, which has other
     colours in other places; where there are several classes, colours tell one from another, and both are left out. An
     encoder that stands still or has no stages gets no style noise. Images without labels are drawn where a teacher is
-    named, and what it sees in them is learnt where no other term asks it. What the overrides set stays.
+    named, and what it sees in them is learnt where the recipe has no other term of its.
+
+    What is chosen here is laid under the overrides: what they set stays.
 
     Args:
         config: As for `load_recipe`.
         overrides: As for `load_recipe`.
+        manifest: The data, where the recipe does not name them.
 
     Returns:
         The recipe, and what it will do and why: four lines, none for another recipe, which is as it was read.
@@ -50,106 +59,161 @@ def plan_recipe(
         UnknownNameError: As for `load_recipe`.
         DataError: The manifest is missing or unreadable.
     """
-    recipe = load_recipe(config, overrides)
-    if config not in PLANNED:
-        return recipe, []
-    asked = asked_keys(overrides)
-    recipe.data.check()
-    manifest = Manifest.load(recipe.data.manifest)
-    recipe, colours = _coloured(recipe, manifest, asked)
-    recipe, start = _styled(*_started(recipe, asked))
-    recipe, labels = _weighed(recipe, manifest, asked)
-    recipe, more = _taught(recipe, manifest)
-    trainer, data = recipe.trainer, recipe.data
-    kept = f"the better of the weights and their average on {len(manifest.rows('val')):,} validation images is kept"
-    if trainer.calibrate:
-        kept += ", its confidence fitted to them"
+    if not (isinstance(config, str | Path) and str(config) in PLANNED and not Path(config).is_file()):
+        return load_recipe(config, overrides), []
+    recipe = load_recipe(config, overrides, idle=True)
+    if manifest is None:
+        recipe.data.check()
+        manifest = Manifest.load(recipe.data.manifest)
+    missing = _missing_weights(recipe)
+    chosen = _choose_start(recipe, missing) | _choose_colours(recipe, manifest) | _choose_data(recipe, manifest)
+    recipe = load_recipe(config, [*as_flags(chosen), *_flags(overrides)], idle=True)
+    chosen |= _choose_terms(recipe, manifest)
+    recipe = load_recipe(config, [*as_flags(chosen), *_flags(overrides)])
+    lines = [_start_line(recipe, manifest, missing), _labels_line(recipe, manifest)]
+    return recipe, [*lines, _teacher_line(recipe, manifest), _steps_line(recipe, manifest)]
+
+
+def _flags(overrides: Sequence[str] | Mapping[str, Any]) -> Sequence[str]:
+    return as_flags(overrides) if isinstance(overrides, Mapping) else overrides
+
+
+def _missing_weights(recipe: Recipe) -> str | None:
+    """Return what is missing where pretrained weights are asked for and cannot be had."""
+    if recipe.network.encoder_weights != "pretrained" or recipe.init is not None:
+        return None
+    try:
+        build_encoder(recipe.network.encoder, 3, "pretrained")
+    except ArtifactError as error:
+        return error.received
+    return None
+
+
+def _choose_start(recipe: Recipe, missing: str | None) -> dict[str, Any]:
+    """Return no weights where there are none, and a rate for all where the encoder starts at random."""
+    if recipe.init is not None:
+        return {"network.encoder_weights": None}  # those of that model
+    if recipe.network.encoder_weights is None:
+        return {"optimizer.encoder_lr": None}
+    return {} if missing is None else {"network.encoder_weights": None, "optimizer.encoder_lr": None}
+
+
+def _choose_colours(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+    """Return no recolouring where there are several classes, and no style noise there or where there can be none."""
+    if _has_several_classes(manifest):
+        return {"network.style_noise": 0.0, "data.recolour": 0.0}
+    return {} if _no_style_noise(recipe) is None else {"network.style_noise": 0.0}
+
+
+def _has_several_classes(manifest: Manifest) -> bool:
+    return manifest.legend is not None and len(manifest.legend) > OBJECT_CLASSES
+
+
+def _no_style_noise(recipe: Recipe) -> str | None:
+    """Return why an encoder cannot have style noise, if so."""
+    if recipe.network.frozen_encoder:
+        return "as it stands still"
+    return None if takes_style_noise(recipe.network.encoder) else "for want of stages"
+
+
+def _choose_data(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+    """Return weights for rare classes, images without labels for a teacher, and no calibration without val."""
+    chosen: dict[str, Any] = {}
+    if _rare_classes(manifest):
+        chosen["losses.class_weights"] = "auto"
+    if _teachers(recipe) and recipe.data.unlabelled is None and recipe.data.manifest and manifest.rows("unlabelled"):
+        chosen["data.unlabelled"] = recipe.data.manifest
     if not manifest.rows("val"):
-        kept = "the average of the last weights is kept"
-        recipe = replace(recipe, trainer=replace(trainer, calibrate=False))
-    batch = "as many as fit" if data.batch_size == "auto" else data.batch_size
-    steps = f"steps: {trainer.max_steps:,} of {batch} crops of {data.crop} x {data.crop} px; {kept}"
-    return recipe, [start, labels + colours, more, steps]
+        chosen["trainer.calibrate"] = False
+    return chosen
 
 
-def _started(recipe: Recipe, asked: set[str]) -> tuple[Recipe, str]:
-    """Return the recipe with weights that are available; an encoder from random weights learns as fast as the rest."""
-    network = recipe.network
-    if network.encoder_weights not in (None, "pretrained"):
-        return recipe, f"start: {network.encoder} from {network.encoder_weights}"
-    why = "as asked"
-    if network.encoder_weights is not None:
-        try:
-            build_encoder(network.encoder, 3, "pretrained")
-        except ArtifactError as error:
-            why = f"for {error.received}; others: --network.encoder_weights"
-        else:
-            return (
-                recipe,
-                f"start: {network.encoder} from its pretrained weights, which know edges and textures already",
-            )
-    recipe = replace(recipe, network=replace(network, encoder_weights=None))
-    if "optimizer.encoder_lr" not in asked:
-        recipe = replace(recipe, optimizer=replace(recipe.optimizer, encoder_lr=None))
-    return recipe, f"start: {network.encoder} from random weights, {why}"
-
-
-def _coloured(recipe: Recipe, manifest: Manifest, asked: set[str]) -> tuple[Recipe, str]:
-    """Return the recipe without style noise and recolouring where there are several classes, and what is said of it."""
-    several = manifest.legend is not None and len(manifest.legend) > OBJECT_CLASSES
-    if several and "network.style_noise" not in asked:
-        recipe = replace(recipe, network=replace(recipe.network, style_noise=0.0))
-    if several and "data.recolour" not in asked:
-        recipe = replace(recipe, data=replace(recipe.data, recolour=0.0))
-    if recipe.data.recolour:
-        return recipe, "; objects are shown in other colours too"
-    return recipe, "; colours tell them apart and stay" if several else ""
-
-
-def _styled(recipe: Recipe, start: str) -> tuple[Recipe, str]:
-    """Return the recipe without style noise where its encoder cannot have any, and the line that says so."""
-    network = recipe.network
-    if not network.style_noise or (takes_style_noise(network.encoder) and not network.frozen_encoder):
-        return recipe, start
-    why = "as it stands still" if network.frozen_encoder else "for want of stages"
-    return replace(recipe, network=replace(network, style_noise=0.0)), f"{start}; no style noise, {why}"
-
-
-def _weighed(recipe: Recipe, manifest: Manifest, asked: set[str]) -> tuple[Recipe, str]:
-    """Return the recipe with class weights where a class is rare."""
-    legend, statistics = manifest.legend, manifest.statistics
+def _rare_classes(manifest: Manifest) -> list[str]:
+    statistics, names = manifest.statistics, () if manifest.legend is None else manifest.legend.names
     counts = () if statistics is None else statistics.class_pixels.get("train", ())
-    images = sum(row.mask is not None for row in manifest.rows("train"))
-    names = () if legend is None else legend.names
-    line = f"labels: {images:,} training images of {len(names)} classes"
-    if "losses.class_weights" in asked:
-        return recipe, f"{line}, weighed as asked"
-    rare = [name for name, count in zip(names, counts, strict=False) if 0 < count < RARE * sum(counts)]
-    if not rare:
-        return recipe, f"{line}, none below {100 * RARE:.0f} % of the pixels: all pixels count alike"
-    recipe = replace(recipe, losses=replace(recipe.losses, class_weights="auto"))
-    return recipe, f"{line}, of which {listed(rare)} below {100 * RARE:.0f} % of the pixels: rare classes count more"
+    return [name for name, count in zip(names, counts, strict=False) if 0 < count < RARE * sum(counts)]
 
 
-def _taught(recipe: Recipe, manifest: Manifest) -> tuple[Recipe, str]:
-    """Return the recipe with the manifest's images without labels where a teacher is named, and what becomes of them.
+def _teachers(recipe: Recipe) -> list[str]:
+    """Return what the recipe's teachers are called."""
+    teachers = [*([] if recipe.teacher is None else [recipe.teacher]), *recipe.teachers.values()]
+    return [", ".join(teacher.segmenters) or teacher.encoder for teacher in teachers]
+
+
+def _choose_terms(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+    """Return terms for the teacher where the recipe has none of its.
 
     The student does not teach itself unless it is asked to: with few labels its errors become labels too.
     """
-    data = recipe.data
-    images = len(manifest.rows("unlabelled"))
-    if recipe.teacher is None:
-        if not images and data.unlabelled is None:
-            return recipe, "images without labels: none; with a teacher they can be learnt from too"
+    segmenters = () if recipe.teacher is None else recipe.teacher.segmenters
+    weights = split_weights(recipe.losses.weights, recipe.terms())[1]
+    teachers = [DEFAULT_TEACHER, *recipe.teachers]
+    if not segmenters or any(parse_term(name, teachers).teacher == DEFAULT_TEACHER for name in weights):
+        return {}
+    terms = UNLABELLED_TERMS
+    if recipe.data.unlabelled is None:
+        if OWN_STUDENT in segmenters:
+            return {}  # there is nothing that it could tell itself
+        several = _has_several_classes(manifest)
+        terms = {name: factor for name, factor in LABELLED_TERMS.items() if several or name != "dist_inter"}
+    return {f"losses.weights.{name}": factor for name, factor in terms.items()}
+
+
+def _start_line(recipe: Recipe, manifest: Manifest, missing: str | None) -> str:
+    network = recipe.network
+    if recipe.init is not None:
+        line = f"start: {recipe.init}, a trained model"
+    elif network.encoder_weights is None:
+        why = "as asked" if missing is None else f"for {missing}; others: --network.encoder_weights"
+        line = f"start: {network.encoder} from random weights, {why}"
+    elif network.encoder_weights == "pretrained":
+        line = f"start: {network.encoder} from its pretrained weights, which know edges and textures already"
+    else:
+        line = f"start: {network.encoder} from {network.encoder_weights}"
+    needless = recipe.network.style_noise or _has_several_classes(manifest)
+    why_not = None if needless else _no_style_noise(recipe)
+    return line if why_not is None else f"{line}; no style noise, {why_not}"
+
+
+def _labels_line(recipe: Recipe, manifest: Manifest) -> str:
+    images = sum(row.mask is not None for row in manifest.rows("train"))
+    classes = 0 if manifest.legend is None else len(manifest.legend)
+    line, rare = f"labels: {images:,} training images of {classes} classes", _rare_classes(manifest)
+    few = f"{listed(rare) if rare else 'none'} below {100 * RARE:.0f} % of the pixels"
+    if recipe.losses.class_weights != ("auto" if rare else None):
+        line = f"{line}, {few}: weighed as asked"
+    elif rare:
+        line = f"{line}, of which {few}: rare classes count more"
+    else:
+        line = f"{line}, {few}: all pixels count alike"
+    if recipe.data.recolour:
+        return f"{line}; objects are shown in other colours too"
+    left_out = _has_several_classes(manifest) and not recipe.network.style_noise
+    return f"{line}; colours tell them apart and stay" if left_out else line
+
+
+def _teacher_line(recipe: Recipe, manifest: Manifest) -> str:
+    images, teachers = len(manifest.rows("unlabelled")), ", ".join(_teachers(recipe))
+    if not teachers and not images and recipe.data.unlabelled is None:
+        return "images without labels: none; with a teacher they can be learnt from too"
+    if not teachers:
         how = "name a trained Segmenter, best a larger one: --teacher.segmenter RUN"
-        return recipe, f"images without labels: left aside; to learn from them, {how}"
-    if data.unlabelled is None and images:
-        data = replace(data, unlabelled=data.manifest)
-    share, teacher = 100 * data.unlabelled_share, ", ".join(recipe.teacher.segmenters) or recipe.teacher.encoder
-    if data.unlabelled is None:
-        return recipe, f"teacher: {teacher}, on the labelled images"
-    losses = recipe.losses
-    if not any(split_weights(losses.weights, recipe.terms())[1].values()):
-        losses = replace(losses, weights={**losses.weights, PSEUDO: PSEUDO_WEIGHT})
-    recipe = replace(recipe, data=data, losses=losses)
-    return recipe, f"images without labels: {share:.0f} % of the crops, under the teacher {teacher}"
+        return f"images without labels: left aside; to learn from them, {how}"
+    if recipe.data.unlabelled is None:
+        return f"images without labels: {'left aside' if images else 'none'}; the teacher {teachers} on labelled ones"
+    return (
+        f"images without labels: {100 * recipe.data.unlabelled_share:.0f} % of the crops, under the teacher {teachers}"
+    )
+
+
+def _steps_line(recipe: Recipe, manifest: Manifest) -> str:
+    trainer, data, images = recipe.trainer, recipe.data, len(manifest.rows("val"))
+    averaged = trainer.ema is not None or trainer.average_last is not None
+    if images:
+        better = "the better of the weights and their average" if averaged else "the best weights"
+        kept = f"{better} on {images:,} validation images {'is' if averaged else 'are'} kept"
+        kept += ", its confidence fitted to them" if trainer.calibrate else ""
+    else:
+        kept = "the average of the last weights is kept" if averaged else "the last weights are kept"
+    batch = "as many as fit" if data.batch_size == "auto" else data.batch_size
+    return f"steps: {trainer.max_steps:,} of {batch} crops of {data.crop} x {data.crop} px; {kept}"

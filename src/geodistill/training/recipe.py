@@ -52,7 +52,10 @@ def recipe_keys(kind: type[Any], prefix: str = "") -> list[str]:
 
 
 def load_recipe(
-    config: str | Path | Mapping[str, Any] | Recipe | None, overrides: Sequence[str] | Mapping[str, Any] = ()
+    config: str | Path | Mapping[str, Any] | Recipe | None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    idle: bool = False,
 ) -> Recipe:
     """Read a recipe and apply overrides.
 
@@ -64,6 +67,7 @@ def load_recipe(
             ``None`` for the defaults of ``--method``.
         overrides: Values by dotted key, such as ``{"trainer.max_steps": 100}``, or flags as on the command line, such
             as ``["--trainer.max_steps", "100"]``.
+        idle: Accept keys that do nothing beside the others, for a recipe that more is to be added to.
 
     Raises:
         RecipeError: A value does not fit its field, does nothing beside the others, or the file is not a mapping.
@@ -76,7 +80,7 @@ def load_recipe(
     from geodistill.methods.schema import find_method
 
     if isinstance(overrides, Mapping):
-        overrides = [text for key, value in overrides.items() for text in (f"--{key}", _as_text(value))]
+        overrides = as_flags(overrides)
     name = config if isinstance(config, str | Path) else None
     data = _given_keys(config)
     blocks = _preset_blocks(data, str(name or "given"))
@@ -104,6 +108,8 @@ def load_recipe(
         of_file, recipe = (kind(**parser.instantiate(values).as_dict()) for values in (written, parsed))
     except (ArgumentError, ArgumentTypeError, ValueError, TypeError, RecursionError) as error:
         raise _value_error(str(name or method), error) from error
+    if idle:
+        return recipe
     if not is_dataclass(config) and not _is_whole(data, known):  # a whole one was looked at when it was written
         _refuse_idle(of_file, written, before)
     _refuse_idle(recipe, parsed, written)  # a flag may switch off what the file has settings for
@@ -194,9 +200,10 @@ def recipe_dict(recipe: Recipe) -> dict[str, Any]:
     return plain
 
 
-def _as_text(value: object) -> str:
-    """Return a value as its flag takes it."""
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Return values by dotted key as flags."""
+    texts = {key: str(value) if isinstance(value, str | Path) else json.dumps(value) for key, value in values.items()}
+    return [text for key, value in texts.items() for text in (f"--{key}", value)]
 
 
 def _mapping(text: str, name: str) -> dict[str, Any]:
@@ -206,11 +213,6 @@ def _mapping(text: str, name: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RecipeError(f"recipe {name} is a {type(data).__name__}", "a mapping of recipe keys")
     return data
-
-
-def asked_keys(overrides: Sequence[str] | Mapping[str, Any]) -> set[str]:
-    """Return the dotted keys that overrides set, flags or a mapping."""
-    return set(overrides if isinstance(overrides, Mapping) else _flags(overrides))
 
 
 def _join_lists(overrides: Sequence[str]) -> list[str]:

@@ -46,8 +46,6 @@ def fit(argv: Sequence[str]) -> None:
     names = [flag.lstrip("-") for option in parser.options for flag in option.action.option_strings]
     flags, overrides = split_flags(argv, names)
     args = parse(parser, flags)
-    from geodistill.training.recipe import load_recipe, recipe_dict
-
     given, manifest = _parted(args.config, args.manifest)
     given_keys = {token.partition("=")[0] for token in overrides}
     if manifest is not None:
@@ -56,15 +54,7 @@ def fit(argv: Sequence[str]) -> None:
         overrides = [*overrides, "--data.manifest", manifest]
     config = given or (None if "--method" in given_keys else STUDENT)
     if args.print_config:
-        import yaml
-
-        if any(token.partition("=")[0] == "--data.manifest" for token in overrides):  # as it would be trained
-            from geodistill.training.plan import plan_recipe
-
-            recipe, _ = plan_recipe(config, overrides)
-        else:
-            recipe = load_recipe(config, overrides)
-        print(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), end="")
+        _print_recipe(config, overrides)
         return
     if args.find_rate:
         refuse_idle(parser, args, ("--out", "--report", "--restart"), "with --find-rate")
@@ -104,6 +94,21 @@ def fit(argv: Sequence[str]) -> None:
         from geodistill.report.write import write_report
 
         rank_zero_only(write_report)(args.out, args.report, ReportOptions(speed=False))
+
+
+def _print_recipe(config: str | None, overrides: Sequence[str]) -> None:
+    """Print a recipe, where data are named as it would be trained on them."""
+    import yaml
+
+    from geodistill.training.recipe import load_recipe, recipe_dict
+
+    if any(token.partition("=")[0] == "--data.manifest" for token in overrides):
+        from geodistill.training.plan import plan_recipe
+
+        recipe, _ = plan_recipe(config, overrides)
+    else:
+        recipe = load_recipe(config, overrides)
+    print(yaml.safe_dump(recipe_dict(recipe), sort_keys=False), end="")
 
 
 def _parted(config: str | None, manifest: str | None) -> tuple[str | None, str | None]:

@@ -79,7 +79,7 @@ def _flags(overrides: Sequence[str] | Mapping[str, Any]) -> Sequence[str]:
 
 
 def _missing_weights(recipe: Recipe) -> str | None:
-    """Return what is missing where pretrained weights are asked for and cannot be had."""
+    """Return what is missing where pretrained weights are asked for and not available."""
     if recipe.network.encoder_weights != "pretrained" or recipe.init is not None:
         return None
     try:

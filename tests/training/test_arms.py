@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from geodistill.cli import main
+from geodistill.data.manifest import Manifest
 from geodistill.errors import RecipeError
 from geodistill.training import arms
 from geodistill.training.arms import ArmsOptions, compare_arms
@@ -48,6 +50,20 @@ def test_arms_have_one_budget_and_what_is_done_is_kept(
     assert main(argv) == 0
     assert json.loads((out / "fast-0/counts.json").read_text()) == kept["fast"]
     assert capsys.readouterr().out == shown
+    _refused([*argv, "--steps", "3"], "slow-0 holds a run of another recipe (trainer.max_steps was 2, is 3)", capsys)
+    changed = Path(recipes[1])
+    text = changed.read_text()
+    changed.write_text(text.replace("decoder_channels: 8", "decoder_channels: 16"))
+    _refused(argv, "fast-0 holds a run of another recipe (network.decoder_channels was 8, is 16)", capsys)
+    changed.write_text(text)
+    manifest = Manifest.load(town)
+    replace(manifest, entries=manifest.entries[:-1]).save(town)
+    _refused(argv, f"{town} (data.manifest) has changed since the run in {out / 'slow-0'}", capsys)
+
+
+def _refused(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("steps", "seeds"), [(0, (0,)), (None, ()), (None, (1, 1))])

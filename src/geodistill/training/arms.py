@@ -106,16 +106,18 @@ def _within(recipe: Recipe, steps: int, minutes: float | None) -> Recipe:
 def _run(recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: ArmsOptions) -> ArmRun:
     """Train and score, as far as that is not done."""
     kept = run / "counts.json"
-    if not kept.is_file():
-        recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
+    recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
+    if kept.is_file():
+        folder.refuse_other_run(run, recipe, "name another --out")
+    else:
         before = saved_step(run / folder.CHECKPOINTS / "last.ckpt", folder.run_identity(recipe))
         result = fit(recipe, run)
         minutes = result.minutes * result.steps / max(result.steps - before, 1)  # with those of calls that were stopped
         write_json(kept, {"steps": result.steps, "minutes": minutes, "counts": {}})
     about = read_object(kept)
-    if not about.get("counts"):
+    if not about.get("counts") or about.get("split") != options.split:
         counts = place_counts(run, manifest, options.split, EvaluateOptions(device=options.device))
-        about["counts"] = {place: matrix.tolist() for place, matrix in counts.items()}
+        about |= {"split": options.split, "counts": {place: matrix.tolist() for place, matrix in counts.items()}}
         write_json(kept, about)
     try:
         matrices = {place: np.array(matrix, np.int64) for place, matrix in about["counts"].items()}

@@ -114,8 +114,9 @@ def prepare_run(run: Path, recipe: Recipe, restart: bool, describe: Callable[[],
     finished = "segmenter" in results or (bool(results) and "labels" not in recipe.stages)
     begun = any((run / CHECKPOINTS).glob("*.ckpt"))
     if not restart and (finished or begun):
-        if (finished and not (run / RECIPE).is_file()) or _saved_recipe(run) != recipe_dict(recipe):
+        if finished and not (run / RECIPE).is_file():
             raise RecipeError(f"{run} holds a run of another recipe", "the same recipe, to continue it", _MEND)
+        _refuse_other_recipe(run, recipe, _MEND)
         if finished:
             raise RecipeError(f"{run} holds a finished run", "an unfinished one, to continue it", _MEND)
         refuse_links(run, OURS)
@@ -147,11 +148,37 @@ def _refuse_changed(run: Path, describe: Callable[[], Mapping[str, Any]]) -> Non
         )
 
 
-def _saved_recipe(run: Path) -> Any:
+def refuse_other_run(run: Path, recipe: Recipe, mend: str) -> None:
+    """Make sure that a finished run is one of this recipe, on what its manifests and models are now.
+
+    Raises:
+        RecipeError: It is another.
+        DataError: A file cannot be read.
+    """
+    _refuse_other_recipe(run, recipe, mend)
+    before = read_object(run / INPUTS, ANNOTATION_BYTES, RecipeError).get("named")
+    if changed := changed_input({"named": before or {}}, {"named": _describe_named(recipe), "images": {}}):
+        raise RecipeError(f"{changed} has changed since the run in {run}", "what it was trained on", mend)
+
+
+def _refuse_other_recipe(run: Path, recipe: Recipe, mend: str) -> None:
     try:
-        return read_yaml(run / RECIPE, RecipeError)
+        saved, asked = dict(_values(read_yaml(run / RECIPE, RecipeError))), dict(_values(recipe_dict(recipe)))
     except GeodistillError as error:
-        raise RecipeError(error.received, error.expected, _MEND) from error
+        raise RecipeError(error.received, error.expected, mend) from error
+    for key in {**asked, **saved}:
+        if saved.get(key) != asked.get(key):
+            what = f"{run} holds a run of another recipe ({key} was {saved.get(key)}, is {asked.get(key)})"
+            raise RecipeError(what, "the same recipe, to continue it", mend)
+
+
+def _values(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of a recipe with its dotted key."""
+    if not isinstance(part, dict) or not part:
+        yield prefix, part
+        return
+    for name, value in part.items():
+        yield from _values(value, f"{prefix}.{name}" if prefix else str(name))
 
 
 _MODEL_FILES = ("*.safetensors", "*.json", "*.bin", "segmenter/*.safetensors", "segmenter/*.json")
@@ -183,10 +210,7 @@ def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
     Raises:
         DataError: A file cannot be read.
     """
-    described: dict[str, Any] = {}
-    for key, paths in named_files(recipe).items():
-        manifests = key.rpartition(".")[2] in MANIFEST_KEYS
-        described[key] = {str(path): _stamp(path, whole=manifests) for path in paths}
+    described = _describe_named(recipe)
     if not recipe.data.manifest and not data.sets and data.manifest.statistics is not None:
         measured = json.dumps(data.manifest.statistics.to_dict(), sort_keys=True)
         return {"named": described | {"data": {"a dataset": [zlib.crc32(measured.encode())]}}, "images": {}}
@@ -195,6 +219,14 @@ def describe_inputs(recipe: Recipe, data: DataModule) -> dict[str, Any]:
         rows += Manifest.load(recipe.data.unlabelled).entries
     files = (str(path) for row in rows for path in (row.image, row.mask) if path is not None)
     return {"named": described, "images": _image_stamps(files)}
+
+
+def _describe_named(recipe: Recipe) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    for key, paths in named_files(recipe).items():
+        manifests = key.rpartition(".")[2] in MANIFEST_KEYS
+        described[key] = {str(path): _stamp(path, whole=manifests) for path in paths}
+    return described
 
 
 def changed_input(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -19,8 +19,12 @@ from geodistill import cli
             RuntimeError("CUDA out of memory. Tried 9 GiB\nException raised from malloc"),
             "CUDA out of memory. Tried 9 GiB",
         ),
+        (
+            RuntimeError("Caught _ArrayMemoryError in DataLoader worker process 0.\nUnable to allocate 9 GiB for it\n"),
+            "Unable to allocate 9 GiB for it",
+        ),
     ],
-    ids=["system", "python", "torch"],
+    ids=["system", "python", "torch", "NumPy in a worker"],
 )
 def test_what_lacks_memory_is_said_on_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str

@@ -12,7 +12,7 @@ import yaml
 from control_worlds import write_world
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
-from geodistill.errors import ArtifactError
+from geodistill.errors import ArtifactError, RecipeError
 from geodistill.spec import Legend
 from geodistill.training import plan
 from geodistill.training.plan import plan_recipe
@@ -189,6 +189,19 @@ def test_a_file_of_that_name_is_a_recipe_as_any_other(
     monkeypatch.chdir(tmp_path)
     Path("student").write_text("method: ktda\n")
     assert plan_recipe("student", {"data.manifest": town})[1] == []
+
+
+def test_a_short_training_warms_up_for_a_tenth(town: Path) -> None:
+    for steps, warmup in ((20, 2), (500, 50), (2000, 50)):
+        recipe, _ = plan_recipe("student", {"data.manifest": town, "trainer.max_steps": steps})
+        assert recipe.schedule.warmup_steps == warmup
+    asked = {"data.manifest": town, "trainer.max_steps": 20, "schedule.warmup_steps": 15}
+    assert plan_recipe("student", asked)[0].schedule.warmup_steps == 15
+
+
+def test_negative_steps_are_refused_with_their_name(town: Path) -> None:
+    with pytest.raises(RecipeError, match=r"trainer.max_steps -5"):
+        plan_recipe("student", {"data.manifest": town, "trainer.max_steps": -5})
 
 
 def test_lines_say_what_is_kept(town: Path) -> None:

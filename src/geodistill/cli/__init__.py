@@ -61,6 +61,9 @@ _OF_THE_PLACE = frozenset(
 _NO_MEMORY = re.compile(r"[Cc]an(no|')t allocate memory|CUDA out of memory")
 """How torch and the system say that there is too little memory."""
 
+_NO_MEMORY_THERE = re.compile(r"Unable to allocate .*")
+"""How NumPy says so, also within the report of a process that loads data."""
+
 
 def entry() -> NoReturn:
     """Run the command line of this process."""
@@ -103,6 +106,8 @@ def _fault_of_the_machine(error: Exception) -> str | None:
     """Say on one line what the machine lacks or refuses; ``None`` for any other error."""
     if isinstance(error, OSError) and error.errno in _OF_THE_PLACE:
         return f"{shown(str(error.filename or 'a file'))} cannot be used ({error.strerror})"
+    if lacking := _NO_MEMORY_THERE.search(str(error)):
+        return f"there is too little memory ({lacking[0]})"
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         return f"there is too little memory ({first_line(error)})"
     return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geodistill.cli.arguments import DEVICE, SPLIT_NAMES, VerbParser, parse, refuse_idle
-from geodistill.cli.terminal import print_result
+from geodistill.cli.terminal import print_message, print_result
 from geodistill.errors import RecipeError
 
 
@@ -91,7 +91,7 @@ def _compare_arms(args: Namespace) -> None:
     from geodistill.training.arms import ArmsOptions, compare_arms
 
     options = ArmsOptions(Path(args.manifest), tuple(args.seeds), args.steps, args.minutes, args.split, args.device)
-    verdict = compare_arms(args.runs, Path(args.out), options)
+    verdict = compare_arms(args.runs, Path(args.out), options, say=print_message)
     print_result(args.json, verdict.to_dict(), str(verdict))
 
 

@@ -204,9 +204,9 @@ class TrainerConfig:
         if self.average_last is not None and (self.average_last < 1 or self.ema is not None):
             raise RecipeError(f"trainer.average_last {self.average_last}, ema {self.ema}", "one of them, at least 1")
         check_scales(self.predict_scales, "trainer.predict_scales")
-        if self.accumulate < 1 or (self.max_hours is not None and self.max_hours <= 0):
-            given = f"trainer.accumulate {self.accumulate}, max_hours {self.max_hours}"
-            raise RecipeError(given, "at least 1, and above 0")
+        if self.max_steps < 0 or self.accumulate < 1 or (self.max_hours is not None and self.max_hours <= 0):
+            given = f"trainer.max_steps {self.max_steps}, accumulate {self.accumulate}, max_hours {self.max_hours}"
+            raise RecipeError(given, "at least 0, at least 1, and above 0")
 
 
 @dataclass(frozen=True)

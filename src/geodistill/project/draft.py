@@ -123,7 +123,7 @@ def _add_models(draft: ProjectDraft, contents: FolderContents, labelled: bool) -
         draft.chosen += [f"left out: model {model}" for model in contents.models[1:]]
     elif labelled:
         draft.add("teacher:", "a larger network, which the student learns from")
-        draft.add("  recipe: supervised-folder", "labels alone; any recipe, and any key of it")
+        draft.add("  recipe: student", "from pretrained weights where there are some; any recipe, and any key of it")
         draft.add("  network.encoder: resnet50", "'geodistill encoders' lists them")
         for weights in contents.weights[:1]:
             draft.add(f"  # network.encoder_weights: {draft.name(weights)}", "where they are of that encoder")

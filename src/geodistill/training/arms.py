@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,7 +53,9 @@ class ArmsOptions:
             raise RecipeError(f"{self.steps} steps, {self.minutes} minutes", "more than 0")
 
 
-def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdict:
+def compare_arms(
+    arms: Sequence[str], out: Path, options: ArmsOptions, say: Callable[[str], None] | None = None
+) -> Verdict:
     """Train each arm with each seed, score it, and compare; called again, it goes on where it was stopped.
 
     Leaves in ``out`` a run for each arm and seed, with what was counted in ``counts.json``, and
@@ -63,6 +65,7 @@ def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdic
         arms: Recipes, by file or shipped name; the first is what the others are compared with.
         out: Directory of the runs.
         options: Data and budget.
+        say: Takes a line for each run that begins or ends.
 
     Raises:
         RecipeError: There are fewer than two arms, or two of one name, or a budget is too small for an arm.
@@ -79,9 +82,12 @@ def compare_arms(arms: Sequence[str], out: Path, options: ArmsOptions) -> Verdic
     steps = options.steps or _steps(recipes[names[0]])
     recipes = {name: _within(recipe, steps, options.minutes) for name, recipe in recipes.items()}
     runs: dict[str, list[ArmRun]] = {name: [] for name in names}
+    say = say or (lambda line: None)
     for seed in options.seeds:  # arms in turn, so that a slow hour of the machine slows all
         for name, recipe in recipes.items():
+            say(f"{name}, seed {seed}: {steps:,} steps")
             runs[name].append(_run(recipe, out / f"{name}-{seed}", seed, manifest, options))
+            say(f"{name}, seed {seed}: done in {runs[name][-1].minutes:.1f} minutes")
     budget = f"{steps:,} steps each" + ("" if options.minutes is None else f", at most {options.minutes:g} minutes")
     classes = range(0 if manifest.legend is None else len(manifest.legend))
     verdict = compare_runs(runs, classes, budget)

@@ -31,6 +31,10 @@ LABELLED_TERMS = {"dist_intra": 1.0, "dist_inter": 1.0}
 tells nothing of two classes."""
 
 
+WARMUP = 10
+"""A short training warms up for one step of so many."""
+
+
 def plan_recipe(
     config: str | Path | Mapping[str, Any] | Recipe | None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
@@ -42,7 +46,8 @@ def plan_recipe(
     class is rare, classes are weighed. Style noise and recolouring are for sets of one kind of object, which has other
     colours in other places; where there are several classes, colours tell one from another, and both are left out. An
     encoder that stands still or has no stages gets no style noise. Images without labels are drawn where a teacher is
-    named, and what it sees in them is learnt where the recipe has no other term of its.
+    named, and what it sees in them is learnt where the recipe has no other term of its. A short training warms up for a
+    tenth of its steps.
 
     What is chosen here is laid under the overrides: what they set stays.
 
@@ -117,7 +122,7 @@ def _no_style_noise(recipe: Recipe) -> str | None:
 
 
 def _choose_data(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
-    """Return weights for rare classes, images without labels for a teacher, and no calibration without val."""
+    """Return weights for rare classes, images for a teacher, no calibration without val, and a warm-up that ends."""
     chosen: dict[str, Any] = {}
     if _rare_classes(manifest):
         chosen["losses.class_weights"] = "auto"
@@ -125,6 +130,8 @@ def _choose_data(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
         chosen["data.unlabelled"] = recipe.data.manifest
     if not manifest.rows("val"):
         chosen["trainer.calibrate"] = False
+    if recipe.schedule.warmup_steps > recipe.trainer.max_steps // WARMUP:
+        chosen["schedule.warmup_steps"] = recipe.trainer.max_steps // WARMUP
     return chosen
 
 

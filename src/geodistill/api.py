@@ -175,10 +175,11 @@ def fit(
     from geodistill.training.plan import plan_recipe
 
     if isinstance(data, DataModule):
-        planned, _ = plan_recipe(recipe, settings or {}, data.manifest)
-        return train(planned, out, data=data, restart=restart, verbose=verbose)
+        planned, lines = plan_recipe(recipe, settings or {}, data.manifest)
+        return train(planned, out, data=data, restart=restart, verbose=verbose, plan=lines)
     asked = {**(settings or {}), **({} if data is None else {"data.manifest": str(_manifest_file(data))})}
-    return train(plan_recipe(recipe, asked)[0], out, restart=restart, verbose=verbose)
+    planned, lines = plan_recipe(recipe, asked)
+    return train(planned, out, restart=restart, verbose=verbose, plan=lines)
 
 
 def evaluate(

@@ -220,6 +220,12 @@ def test_the_printed_recipe_is_the_one_that_is_trained(
     assert yaml.safe_load(capsys.readouterr().out)["data"]["recolour"] > 0
 
 
+def test_the_lines_wait_for_a_run_that_begins(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["fit", "student", str(town), "--teacher.segmenter", str(tmp_path / "gone"), "--out", str(tmp_path / "run")]
+    assert main(argv) == 2
+    assert "start:" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_fit_without_a_recipe_trains_it(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = "--network.encoder test_resnet --network.decoder_channels 8 --data.crop 32 --data.batch_size 2"

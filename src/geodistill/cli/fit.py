@@ -73,16 +73,16 @@ def fit(argv: Sequence[str]) -> None:
 
     from geodistill.training.fit import fit as run_fit
 
-    for line in lines:
-        rank_zero_only(print)(printable(line), file=sys.stderr)
     if args.find_rate:
         from geodistill.training.find_rate import find_rate
 
+        for line in lines:
+            print(printable(line), file=sys.stderr)
         print(find_rate(recipe, args.find_rate, verbose=args.verbose).line())
         return
     if recipe.trainer.devices > 1 or args.verbose:
         share_stderr()  # Lightning starts the other processes
-    result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose)
+    result = run_fit(recipe, args.out, restart=args.restart, verbose=args.verbose, plan=lines)
     score = "no validation split" if result.miou is None else f"validation mIoU {100 * result.miou:.2f}"
     if "labels" not in recipe.stages:
         score = "an encoder for network.encoder_weights,"

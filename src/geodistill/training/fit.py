@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -57,6 +57,7 @@ def fit(
     data: DataModule | None = None,
     restart: bool = False,
     verbose: bool = False,
+    plan: Sequence[str] = (),
 ) -> FitResult:
     """Train a recipe.
 
@@ -72,6 +73,7 @@ def fit(
             then that of the module.
         restart: Overwrite an earlier run in ``out``.
         verbose: Show library logs.
+        plan: Lines to show when the run begins, see `plan_recipe`.
 
     Raises:
         RecipeError: ``out`` holds a run of another recipe, or a finished one, and ``restart`` is not given; or the
@@ -100,7 +102,7 @@ def fit(
         with folder.held_run(run):
             folder.prepare_run(run, recipe, restart, lambda: folder.describe_inputs(recipe, data))
             caches = open_caches(teacher_configs(recipe), method.teachers, data, recipe.trainer.accelerator)
-            for line in notes + caches:
+            for line in [*plan, *notes, *caches]:
                 rank_zero_only(print)(printable(line), file=sys.stderr)  # it may hold names of classes
             return _train(run, recipe, method, task, data, started)
 

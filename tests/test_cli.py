@@ -9,6 +9,7 @@ import yaml
 
 from geodistill import __version__
 from geodistill.cli import VERBS, main
+from geodistill.data.manifest import Manifest
 from geodistill.training.recipe import list_recipes, load_recipe
 
 
@@ -65,7 +66,7 @@ def test_fit_takes_a_manifest_without_a_flag(words: list[str], method: str, caps
 
 
 def test_fit_takes_the_folder_of_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "manifest.parquet").touch()
+    Manifest((), ("red",)).save(tmp_path / "manifest.parquet")
     for words in ([], ["ktda-folder"]):
         assert main(["fit", *words, str(tmp_path), "--print_config"]) == 0
         recipe = yaml.safe_load(capsys.readouterr().out)

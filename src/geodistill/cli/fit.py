@@ -56,12 +56,14 @@ def fit(argv: Sequence[str]) -> None:
     if args.print_config:
         _print_recipe(config, overrides)
         return
+    from geodistill.training.plan import plan_recipe
+    from geodistill.training.recipe import load_recipe
+
+    load_recipe(config, overrides, idle=True)  # its mistakes come before others, and before any data are looked at
     if args.find_rate:
         refuse_idle(parser, args, ("--out", "--report", "--restart"), "with --find-rate")
     elif not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
-    from geodistill.training.plan import plan_recipe
-
     recipe, lines = plan_recipe(config, overrides)
     if args.report:
         from geodistill.files import check_outputs, check_suffix
@@ -97,12 +99,13 @@ def fit(argv: Sequence[str]) -> None:
 
 
 def _print_recipe(config: str | None, overrides: Sequence[str]) -> None:
-    """Print a recipe, where data are named as it would be trained on them."""
+    """Print a recipe; where it names data that can be read, as it would be trained on them."""
     import yaml
 
     from geodistill.training.recipe import load_recipe, recipe_dict
 
-    if any(token.partition("=")[0] == "--data.manifest" for token in overrides):
+    recipe = load_recipe(config, overrides, idle=True)
+    if recipe.data.manifest and Path(recipe.data.manifest).is_file():
         from geodistill.training.plan import plan_recipe
 
         recipe, _ = plan_recipe(config, overrides)

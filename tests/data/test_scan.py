@@ -129,7 +129,7 @@ def test_images_without_mask_can_be_taken_for_transfer(tmp_path: Path) -> None:
 
 def test_no_pair_names_what_was_tried(tmp_path: Path) -> None:
     make_raster(tmp_path / "images" / "a.tif")
-    with pytest.raises(DataError, match=r"no pair found: 1 images such as .*_mask") as caught:
+    with pytest.raises(DataError, match=r"no pair found: 1 image such as .*_mask") as caught:
         scan(tmp_path, None, tmp_path / "m.parquet")
     assert "\n" not in str(caught.value)
 

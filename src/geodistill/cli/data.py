@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import MANIFEST, SHARES, VerbParser, options_of, parse, refuse_idle
 from geodistill.cli.terminal import print_json, print_result
-from geodistill.errors import DataError, RecipeError, UnknownNameError, check_name
+from geodistill.errors import DataError, RecipeError, UnknownNameError, check_name, counted
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -96,7 +96,7 @@ def scan(argv: Sequence[str]) -> None:
     print_result(args.json, report.to_dict(), "\n".join(filter(None, (format_scan(report), proposal))))
     if problems := report.manifest.problems:
         raise DataError(
-            f"{len(problems)} problems written into {report.manifest.path}",
+            f"{counted(len(problems), 'problem')} written into {report.manifest.path}",
             "none",
             "'geodistill data check' names them; training refuses such a manifest",
         )
@@ -181,7 +181,9 @@ def check(argv: Sequence[str]) -> None:
     )
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        raise DataError(f"{len(errors)} errors in {args.manifest}", "none", "mend the files named above and scan again")
+        raise DataError(
+            f"{counted(len(errors), 'error')} in {args.manifest}", "none", "mend the files named above and scan again"
+        )
 
 
 def stats_parser() -> VerbParser:
@@ -266,7 +268,7 @@ def patches(argv: Sequence[str]) -> None:
     from geodistill.data.patches import cut_patches
 
     cut = cut_patches(Manifest.load(args.manifest), args.out, args.size, args.bands, stretch=args.stretch)
-    print(f"{cut.path}: {len(cut.entries)} patches")
+    print(f"{cut.path}: {counted(len(cut.entries), 'patch', 'patches')}")
 
 
 def datasets_parser() -> VerbParser:

@@ -15,7 +15,7 @@ from rasterio.errors import CRSError
 
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.statistics import NOTHING_TO_LEARN, Statistics, lone_classes, misread_in, vanished_labels
-from geodistill.errors import DataError
+from geodistill.errors import DataError, counted
 from geodistill.raster import Grid, Raster, Window
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -246,9 +246,9 @@ def format_findings(findings: Sequence[Finding], shown: int = 5) -> str:
     for kind, count in sorted(Counter(f.kind for f in findings).items()):
         of_kind = [f for f in findings if f.kind == kind]
         errors = sum(f.severity == "error" for f in of_kind)
-        lines.append(f"{kind.replace('_', ' ')}: {count} {'errors' if errors else 'warnings'}")
+        lines.append(f"{kind.replace('_', ' ')}: {counted(count, 'error' if errors else 'warning')}")
         lines += [f"  {f.file}: {f.message}" for f in of_kind[:shown]]
         if count > shown:
             lines.append(f"  ... and {count - shown} more")
     errors = sum(f.severity == "error" for f in findings)
-    return "\n".join([*lines, f"{errors} errors, {len(findings) - errors} warnings"])
+    return "\n".join([*lines, f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"])

@@ -172,8 +172,10 @@ def check(argv: Sequence[str]) -> None:
     from geodistill.data.check import check as run_check
     from geodistill.data.findings import format_findings
     from geodistill.data.manifest import Manifest
+    from geodistill.data.reader import refuse_moved
 
-    findings = run_check(Manifest.load(args.manifest), expect_crs=args.expect_crs or None, progress=True)
+    manifest = Manifest.load(args.manifest)
+    findings = run_check(manifest, expect_crs=args.expect_crs or None, progress=True)
     print_result(
         args.json,
         [finding.to_dict() for finding in findings],
@@ -181,6 +183,7 @@ def check(argv: Sequence[str]) -> None:
     )
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
+        refuse_moved(manifest)
         raise DataError(
             f"{counted(len(errors), 'error')} in {args.manifest}", "none", "mend the files named above and scan again"
         )
@@ -204,9 +207,11 @@ def stats(argv: Sequence[str]) -> None:
     args = parse(stats_parser(), argv)
     from geodistill.data.manifest import Manifest
     from geodistill.data.measure import measure
+    from geodistill.data.reader import refuse_moved
     from geodistill.data.statistics_text import format_statistics
 
     manifest = Manifest.load(args.manifest)
+    refuse_moved(manifest)
     measured = measure(manifest, progress=True)
     manifest.with_statistics(measured).save(manifest.path or args.manifest)
     print_result(args.json, measured.to_dict(), format_statistics(measured, manifest))

@@ -10,7 +10,7 @@ from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
-from geodistill.data.reader import PatchReader
+from geodistill.data.reader import PatchReader, refuse_moved
 from geodistill.data.statistics import NOTHING_TO_LEARN, lone_classes, misread_in, vanished_labels
 from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
@@ -48,6 +48,8 @@ class DataSource:
         reader: PatchReader | None = None,
     ) -> None:
         manifest.refuse_problems()
+        if reader is None:
+            refuse_moved(manifest)
         self.manifest = manifest if labels else without_labels(manifest)
         self.spec = spec or make_spec(self.manifest)
         _check_fit(self.manifest, self.spec)

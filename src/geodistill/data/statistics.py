@@ -250,8 +250,8 @@ def misread_labels(legend: Legend, counts: Mapping[str, Sequence[int]], lost: Ma
     if legend.nearest or not many or not absent:
         return ""
     kind = "colour" if many[0].startswith("#") else "value"
-    own = [hexadecimal(legend.colours[k]) if kind == "colour" else str(legend.values[k]) for k in absent]
-    names = listed([f"{legend.names[k]} ({label})" for k, label in zip(absent, own, strict=True)])
+    labels = [hexadecimal(legend.colours[k]) if kind == "colour" else str(legend.values[k]) for k in absent]
+    names = listed([f"{legend.names[k]} ({label})" for k, label in zip(absent, labels, strict=True)])
     shares = listed([f"{lost[label] / max(pixels, 1):.1%} are {label}" for label in many], 4)
     if len(absent) > 1 or len(many) > 1:
         return f"no pixel is {names}, and {shares}: are the legend's {kind}s those of the masks?"

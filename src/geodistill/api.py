@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from geodistill.data.manifest import Manifest
-from geodistill.errors import RecipeError
+from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.spec import Classes, as_legend
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def scan(
     """
     from geodistill.data.scan import scan as scan_folders
     from geodistill.data.splits import SplitPlan
+    from geodistill.data.statistics import misread_in
 
     report = scan_folders(
         images,
@@ -72,8 +74,12 @@ def scan(
         unlabelled=unlabelled,
         progress=progress,
     )
-    report.manifest.refuse_problems()
-    return report.manifest
+    manifest = report.manifest
+    manifest.refuse_problems()
+    classes, statistics = manifest.legend, manifest.statistics
+    if classes is not None and statistics is not None and (misread := misread_in(classes, statistics)):
+        warnings.warn(misread, GeodistillWarning, stacklevel=2)
+    return manifest
 
 
 @dataclass(frozen=True)

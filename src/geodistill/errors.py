@@ -54,6 +54,11 @@ def listed(names: Sequence[object], most: int = 8) -> str:
     return ", ".join(str(name)[:60] for name in names[:most]) + more
 
 
+def counted(count: int, noun: str, several: str = "") -> str:
+    """Return a count with its noun, such as ``1 image`` and ``2,000 images``."""
+    return f"{count:,} {noun if count == 1 else several or f'{noun}s'}"
+
+
 def _restore(kind: type[Exception], arguments: tuple[Any, ...], state: dict[str, Any]) -> Exception:
     error = kind.__new__(kind, *arguments)
     error.args = arguments

@@ -62,6 +62,12 @@ def test_size_mismatch(folder: Path) -> None:
     assert "is 50 x 41 and its image scene_2.tif is 50 x 40" in check(scanned(folder))[0].message
 
 
+def test_labels_of_a_mask_of_another_size_are_no_second_error(folder: Path) -> None:
+    make_raster(folder / "masks" / "scene_2.tif", pixels=np.full((1, 41, 50), 7, np.uint8))
+    assert found(folder) == [("size_mismatch", "scene_2.tif", "error")]
+    assert len(scanned(folder).problems) == 1
+
+
 def test_image_of_another_size_than_at_the_scan(folder: Path) -> None:
     manifest = scanned(folder)
     make_raster(folder / "images" / "scene_2.tif", height=30)
@@ -164,5 +170,5 @@ def test_text_and_json() -> None:
     text = format_findings(findings)
     assert "unreadable: 7 errors" in text
     assert "... and 2 more" in text
-    assert text.endswith("7 errors, 1 warnings")
+    assert text.endswith("7 errors, 1 warning")
     assert json.loads(json.dumps(findings[0].to_dict()))["kind"] == "unreadable"

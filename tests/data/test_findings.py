@@ -1,5 +1,6 @@
 """What is wrong with a set's files stands in its manifest, is told by check, and stops training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,16 @@ import rasterio
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform
 
-from factories import make_dataset, make_raster, noise
+import geodistill as gd
+from factories import make_dataset, make_picture, make_raster, noise
 from geodistill.data.check import check
 from geodistill.data.data_config import DataConfig
 from geodistill.data.datamodule import DataModule
+from geodistill.data.findings import label_notes
 from geodistill.data.scan import format_scan, scan
 from geodistill.data.splits import SplitPlan
-from geodistill.data.statistics import lone_classes, vanished_labels
-from geodistill.errors import DataError
+from geodistill.data.statistics import lone_classes, misread_labels, vanished_labels
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.spec import Legend
 
 LEGEND = Legend(("class0", "class1", "class2"))
@@ -127,14 +130,15 @@ def test_labels_that_are_mostly_not_there_are_told_with_shares(tmp_path: Path) -
             transform=from_origin(500_000 + i * 25, 40_000, 0.5, 0.5),
         )
     report = scan(folder, None, folder / "m.parquet", legend=LEGEND, split=SplitPlan(fractions=(0.5, 0.5, 0)))
-    lines = ["75.0% of the pixels carry no class (train 75.0%, val 75.0%)", "no pixel of class2 in train, val"]
+    asked = "no pixel is class2 (2), and 75.0% are 255: is 'class2: {value: 255}' meant?"
+    lines = ["75.0% of the pixels carry no class (train 75.0%, val 75.0%)", asked]
     for line in lines:
         assert line in format_scan(report)
         assert any(line in note for note in report.to_dict()["notes"])
         assert any(line in f.message and f.severity == "warning" for f in check(report.manifest))
     notes = DataModule(DataConfig(manifest=str(report.manifest.path))).notes
     assert any(lines[0] in note for note in notes)
-    assert "no training pixel of class2, which cannot be learnt" in notes
+    assert {"no training pixel of class2, which cannot be learnt", asked} <= set(notes)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -157,3 +161,44 @@ def test_one_class_alone_is_told() -> None:
     assert lone_classes(Legend(("roof",)), {"train": (5,), "val": (0,)}) == {"train": "roof"}
     assert lone_classes(LEGEND, {"train": (5, 0, 5), "val": (0, 0, 3), "test": (0, 0, 0)}) == {"val": LEGEND.names[2]}
     assert vanished_labels(LEGEND, {"train": (5, 5, 5), "val": (1, 0, 1)}, {"train": 15}) == []
+
+
+def masks_of(folder: Path, value: int, count: int = 6) -> None:
+    for i in range(count):
+        labels = np.zeros((40, 50), np.uint8)
+        labels[:10, : 10 + i] = value
+        make_picture(folder / "images" / f"s{i}.png", np.arange(40 * 50, dtype=np.uint8).reshape(40, 50) + i)
+        make_picture(folder / "masks" / f"s{i}.png", labels)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_masks_of_0_and_255_under_a_legend_of_0_and_1(tmp_path: Path) -> None:
+    masks_of(tmp_path, 255)
+    asked = r"no pixel is building \(1\), and 6\.\d% are 255: is 'building: {value: 255}' meant"
+    with pytest.warns(GeodistillWarning, match=asked):
+        manifest = gd.scan(tmp_path, out=tmp_path / "m.parquet", legend=["ground", "building"], progress=False)
+    notes = label_notes(manifest)
+    assert notes[0].endswith("is 'building: {value: 255}' meant?")
+    assert "the set has no label in train but 'ground'" in "".join(notes[1:3])
+    assert notes[-1].startswith("mask values that are ignored, being no class of the legend: 255 (")
+    assert not any(note.startswith(("no pixel of", "has no label")) for note in notes)
+    assert notes[0] in [finding.message for finding in check(manifest)]
+    with pytest.raises(DataError, match=r"no 'train' label but 'ground'.*{value: 255}' meant\? If so, mend the legend"):
+        DataModule(DataConfig(manifest=str(manifest.path)))
+    right = Legend(("ground", "building"), values=(0, 255))
+    assert label_notes(gd.scan(tmp_path, out=tmp_path / "m.parquet", legend=right, progress=False)) == []
+
+
+def test_what_a_legend_of_other_values_is_asked() -> None:
+    legend = Legend(("ground", "road", "roof"), ((0, 0, 0), (9, 9, 9), (255, 0, 0)))
+    counts = {"train": (50, 0, 0), "val": (10, 0, 0)}
+    several = misread_labels(legend, counts, {"128": 30, "255": 10}, 100)
+    assert several.startswith(
+        "no pixel is road (1), roof (2), and 30.0% are 128, 10.0% are 255: are the legend's values"
+    )
+    painted = misread_labels(legend, {"train": (50, 20, 0)}, {"#fe0000": 30}, 100)
+    assert painted == "no pixel is roof (#ff0000), and 30.0% are #fe0000: is 'roof: {colour: \"#fe0000\"}' meant?"
+    assert not misread_labels(legend, {"train": (50, 20, 5)}, {"255": 25}, 100), "every class is there"
+    ignored = replace(legend, ignore_values=(9, 255))
+    assert not misread_labels(ignored, {"train": (50, 20, 0)}, {"9": 30}, 100), "the legend says so"
+    assert not misread_labels(legend, {"train": (900, 95, 0)}, {"255": 5}, 1000), "a thin edge is ignored"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def touch(root: Path, *names: str) -> None:
 
 def names(layout: PairedFiles) -> list[tuple[str, str | None]]:
     return [
-        (layout.name(image), None if mask is None else mask.relative_to(layout.base).as_posix())
+        (layout.name(image), None if mask is None else Path(os.path.relpath(mask, layout.base)).as_posix())
         for image, mask in layout.pairs
     ]
 
@@ -125,5 +126,30 @@ def test_missing_and_empty_places(tmp_path: Path) -> None:
 def test_no_pair_says_which_names_were_tried(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.tif", "masks/other.tif")
     message = str(no_pair_error(find_pairs([tmp_path]), [tmp_path]))
-    for said in ("no pair", "a.tif", "_mask", "_label", "masks, mask, labels", "1 masks fit no image"):
+    for said in ("no pair", "a.tif", "_mask", "_label", "masks, mask, labels", "1 mask without an image"):
         assert said in message
+
+
+def test_masks_beside_a_folder_of_any_name(tmp_path: Path) -> None:
+    touch(tmp_path, "pics/a.tif", "pics/b.tif", "labels/a.png", "labels/b.png")
+    assert names(find_pairs([tmp_path / "pics"])) == [("a.tif", "../labels/a.png"), ("b.tif", "../labels/b.png")]
+
+
+@pytest.mark.parametrize("beside", ["masks/other.png", "ratings/a.png"])
+def test_what_lies_beside_and_fits_nothing_is_left_alone(beside: str, tmp_path: Path) -> None:
+    touch(tmp_path, "pics/a.tif", beside)
+    assert [mask for _, mask in find_pairs([tmp_path / "pics"]).pairs] == [None]
+
+
+def test_two_folders_of_fitting_masks_are_offered(tmp_path: Path) -> None:
+    touch(tmp_path, "pics/a.tif", "labels/a.png", "masks/a.png")
+    pics = tmp_path / "pics"
+    message = str(no_pair_error(find_pairs([pics]), [pics]))
+    for folder in ("labels", "masks"):
+        assert f"--images {pics} --masks {tmp_path / folder}" in message
+
+
+def test_folders_of_fitting_names_inside_are_offered(tmp_path: Path) -> None:
+    touch(tmp_path, "pics/a.tif", "labels/a.png", "notes/x.png")
+    message = str(no_pair_error(find_pairs([tmp_path]), [tmp_path]))
+    assert message.endswith(f"--images {tmp_path / 'pics'} --masks {tmp_path / 'labels'}")

@@ -102,6 +102,14 @@ class TestReadMask:
             read_mask(path, TOWN)
         assert read_mask(path, TOWN, ignore_unknown=True).tolist() == [[0, 255, 255, 255]]
 
+    @pytest.mark.parametrize("painted", [False, True])
+    def test_a_jpeg_has_other_labels(self, tmp_path: Path, painted: bool) -> None:
+        labels = np.random.default_rng(0).integers(0, 3, (32, 32)).astype(np.uint8)
+        path = make_picture(tmp_path / "m.jpg", TOWN.paint(labels) if painted else labels * np.uint8(100))
+        for read in (lambda: read_mask(path, TOWN), lambda: infer_legend([path])):
+            with pytest.raises(DataError, match="; JPEG changes label values: export masks as PNG or GeoTIFF"):
+                read()
+
     def test_colour_outside_the_legend_is_named(self, tmp_path: Path) -> None:
         path = make_picture(tmp_path / "m.png", np.full((2, 2, 3), (1, 2, 255), np.uint8))
         with pytest.raises(DataError, match=r"#0102ff \(4 pixels\)"):

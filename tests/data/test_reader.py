@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factories import make_picture, make_raster, noise
-from geodistill.data.manifest import Row
-from geodistill.data.reader import Patch, WindowReader
+from factories import make_dataset, make_picture, make_raster, noise
+from geodistill.cli import main
+from geodistill.data.data_config import DataConfig
+from geodistill.data.datamodule import DataModule
+from geodistill.data.manifest import Manifest, Row
+from geodistill.data.reader import Patch, WindowReader, refuse_moved
+from geodistill.data.scan import scan
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
@@ -32,6 +36,20 @@ def write(folder: Path, name: str = "scene", *, size: int = 80, channels: int = 
 @pytest.fixture(scope="module")
 def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
     return write(tmp_path_factory.mktemp("reader"))
+
+
+def test_a_manifest_moved_without_its_images_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_dataset(tmp_path / "town", 6)
+    scan(folder, None, folder / "m.parquet", legend=LEGEND)
+    refuse_moved(Manifest.load(folder / "m.parquet"))
+    (tmp_path / "elsewhere").mkdir()
+    moved = (folder / "m.parquet").rename(tmp_path / "elsewhere" / "m.parquet")
+    with pytest.raises(DataError, match=r"the first image of .*was it moved"):
+        DataModule(DataConfig(manifest=str(moved)))
+    for words in (["data", "check"], ["data", "stats"], ["evaluate", str(tmp_path)]):
+        assert main([*words, str(moved)]) == 2
+        assert "was it moved? move the images along, or scan again" in capsys.readouterr().err
+    assert Manifest.load(moved).problems == ()
 
 
 class TestWindows:

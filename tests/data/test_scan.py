@@ -108,9 +108,9 @@ def test_what_has_no_partner_is_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "masks" / "scene_0.tif").rename(tmp_path / "masks" / "other.tif")
     report = scan(tmp_path, None, tmp_path / "m.parquet")
     text = format_scan(report)
-    assert "1 images without a mask, left out:" in text
+    assert "1 image without a mask, left out:" in text
     assert "scene_0.tif" in text
-    assert "1 masks without an image, left out:" in text
+    assert "1 mask without an image, left out:" in text
     assert report.to_dict()["images_without_mask"][0].endswith("scene_0.tif")
     json.dumps(report.to_dict())
 
@@ -129,7 +129,7 @@ def test_images_without_mask_can_be_taken_for_transfer(tmp_path: Path) -> None:
 
 def test_no_pair_names_what_was_tried(tmp_path: Path) -> None:
     make_raster(tmp_path / "images" / "a.tif")
-    with pytest.raises(DataError, match=r"no pair found: 1 images such as .*_mask") as caught:
+    with pytest.raises(DataError, match=r"no pair found: 1 image such as .*_mask") as caught:
         scan(tmp_path, None, tmp_path / "m.parquet")
     assert "\n" not in str(caught.value)
 
@@ -205,7 +205,7 @@ class TestProblems:
 
     def test_nothing_can_be_opened(self, tmp_path: Path) -> None:
         (tmp_path / "a.tif").write_bytes(b"no")
-        with pytest.raises(DataError, match="none of 1 images can be opened"):
+        with pytest.raises(DataError, match="none of 1 image can be opened"):
             scan(tmp_path, None, tmp_path / "m.parquet", unlabelled=True)
 
     def test_place_that_cannot_be_written(self, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_bands_are_chosen(tmp_path: Path) -> None:
         build(settings_of(source, bands=(2,)), tmp_path / "grey")
     assert (seen[0] == np.moveaxis(pixels[::-1], 0, -1)).all()
     assert (seen[1] == pixels[1][..., None]).all()
-    with pytest.raises(DataError, match=r"1 of 1 images failed.*positions 1 to 3"):
+    with pytest.raises(RecipeError, match=r"bands \[4\] of images of 3 bands; expected positions 1 to 3"):
         build(settings_of(source, bands=(4,)), tmp_path / "wrong")
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from detection_sets import contents, hold, make_detection_set, read_coco, settings_of, write_boxes
 from forked import begin
 from geodistill.cli import main
-from geodistill.errors import BusyError, DataError, OutputError
+from geodistill.errors import BusyError, DataError, GeodistillError, OutputError, RecipeError
 from geodistill.files import atomic_path
 from geodistill.folders import MARKER, foreign_files, hold_folder
-from geodistill.label.labelling import build
+from geodistill.label.labelling import WorkerOptions, build
 
 
 def test_two_at_once(tmp_path: Path) -> None:
@@ -119,3 +122,41 @@ def test_where_no_box_gives_a_label_only_the_account_stays(empty: str, tmp_path:
         assert kept == {"label.json", "settings.json", ".journal.jsonl", MARKER}
     account = json.loads((tmp_path / "out/label.json").read_text())
     assert account["boxes"] == {"in": 1, "labelled": 0, "dropped": {"in no tile": 1}}
+
+
+MISTAKES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"segmenter": "sam"}, {}, "unknown segmenter 'sam'"),
+    ({"segmenter": "sam:/nope"}, {}, "/nope is no directory"),
+    ({"segmenter": "sam:/nope"}, {"workers": 2}, "/nope is no directory"),
+    ({"format": "nope"}, {}, "unknown format of boxes 'nope'"),
+    ({"boxes": Path("nope.json")}, {}, "nope.json"),
+    ({"images": Path("nope")}, {}, "nope"),
+    ({"classes": ("plane",)}, {}, "no box"),
+    ({"classes": ("ship", "ship")}, {}, "ship"),
+    ({"background": "ship"}, {}, "background 'ship'"),
+    ({"bands": (1, 2, 7)}, {}, "of images of 3 bands"),
+    ({"fractions": (0.5, 0.5, 0.5)}, {}, "split fractions"),
+    ({"group_regex": "("}, {}, "group pattern"),
+    ({"lists": Path("nope")}, {}, "no list in nope"),
+    ({}, {"workers": 0}, "0 workers"),
+    ({}, {"batch": 0}, "batches of 0 tiles"),
+]
+
+
+@pytest.mark.parametrize(("changes", "work", "message"), MISTAKES, ids=str)
+def test_a_mistake_leaves_no_folder(
+    changes: dict[str, Any], work: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
+    wrong = replace(settings_of(source), **changes)
+    with pytest.raises(GeodistillError, match=re.escape(message)):
+        build(wrong, out, work=WorkerOptions(device="cpu", **work))
+    assert not out.exists()
+
+
+def test_without_ray_there_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geodistill.engine.tasks.find_spec", lambda name: None)
+    source, out = make_detection_set(tmp_path / "set", 2), tmp_path / "out"
+    with pytest.raises(RecipeError, match=r"not installed.*geodistill\[ray\]"):
+        build(settings_of(source), out, work=WorkerOptions("ray"))
+    assert not out.exists()

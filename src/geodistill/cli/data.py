@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from geodistill.cli import Verbs, run_verb
 from geodistill.cli.arguments import MANIFEST, SHARES, VerbParser, options_of, parse, refuse_idle
 from geodistill.cli.terminal import print_json, print_result
-from geodistill.errors import DataError, RecipeError, UnknownNameError, check_name
+from geodistill.errors import DataError, RecipeError, UnknownNameError, check_name, counted
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -96,7 +96,7 @@ def scan(argv: Sequence[str]) -> None:
     print_result(args.json, report.to_dict(), "\n".join(filter(None, (format_scan(report), proposal))))
     if problems := report.manifest.problems:
         raise DataError(
-            f"{len(problems)} problems written into {report.manifest.path}",
+            f"{counted(len(problems), 'problem')} written into {report.manifest.path}",
             "none",
             "'geodistill data check' names them; training refuses such a manifest",
         )
@@ -172,8 +172,10 @@ def check(argv: Sequence[str]) -> None:
     from geodistill.data.check import check as run_check
     from geodistill.data.findings import format_findings
     from geodistill.data.manifest import Manifest
+    from geodistill.data.reader import refuse_moved
 
-    findings = run_check(Manifest.load(args.manifest), expect_crs=args.expect_crs or None, progress=True)
+    manifest = Manifest.load(args.manifest)
+    findings = run_check(manifest, expect_crs=args.expect_crs or None, progress=True)
     print_result(
         args.json,
         [finding.to_dict() for finding in findings],
@@ -181,7 +183,10 @@ def check(argv: Sequence[str]) -> None:
     )
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        raise DataError(f"{len(errors)} errors in {args.manifest}", "none", "mend the files named above and scan again")
+        refuse_moved(manifest)
+        raise DataError(
+            f"{counted(len(errors), 'error')} in {args.manifest}", "none", "mend the files named above and scan again"
+        )
 
 
 def stats_parser() -> VerbParser:
@@ -202,9 +207,11 @@ def stats(argv: Sequence[str]) -> None:
     args = parse(stats_parser(), argv)
     from geodistill.data.manifest import Manifest
     from geodistill.data.measure import measure
+    from geodistill.data.reader import refuse_moved
     from geodistill.data.statistics_text import format_statistics
 
     manifest = Manifest.load(args.manifest)
+    refuse_moved(manifest)
     measured = measure(manifest, progress=True)
     manifest.with_statistics(measured).save(manifest.path or args.manifest)
     print_result(args.json, measured.to_dict(), format_statistics(measured, manifest))
@@ -266,7 +273,7 @@ def patches(argv: Sequence[str]) -> None:
     from geodistill.data.patches import cut_patches
 
     cut = cut_patches(Manifest.load(args.manifest), args.out, args.size, args.bands, stretch=args.stretch)
-    print(f"{cut.path}: {len(cut.entries)} patches")
+    print(f"{cut.path}: {counted(len(cut.entries), 'patch', 'patches')}")
 
 
 def datasets_parser() -> VerbParser:

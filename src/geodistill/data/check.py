@@ -18,10 +18,11 @@ from geodistill.data.findings import (
     compare_grids,
     ignored_note,
     lone_class_findings,
+    vanished_lines,
 )
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, ignored_labels, label_counts, label_name, read_labels, strips
-from geodistill.data.statistics import vanished_labels
+from geodistill.data.statistics import misread_labels
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError
 from geodistill.legend_entries import Colour
@@ -52,10 +53,12 @@ def check(manifest: Manifest, *, expect_crs: bool | None = None, progress: bool 
     if manifest.legend is not None and counts:
         class_counts = {split: of_split[:-1].tolist() for split, of_split in counts.items()}
         ignored = {split: int(of_split[-1]) for split, of_split in counts.items()}
-        lines = vanished_labels(manifest.legend, class_counts, ignored)
+        pixels = int(sum(of_split.sum() for of_split in counts.values()))
+        misread = misread_labels(manifest.legend, class_counts, left_out, pixels)
+        lines = vanished_lines(manifest.legend, class_counts, ignored, misread)
         findings += [Finding(str(manifest.path or ""), "vanished_labels", line, "warning") for line in lines]
         findings += lone_class_findings(manifest, class_counts)
-        notes = ignored_note(left_out, int(sum(of_split.sum() for of_split in counts.values())))
+        notes = ignored_note(manifest.legend, left_out, pixels)
         findings += [Finding(str(manifest.path or ""), "ignored_labels", line, "warning") for line in notes]
     order = {str(path): i for i, row in enumerate(manifest.entries) for path in (row.image, row.mask) if path}
     return sorted(dict.fromkeys(findings), key=lambda finding: order.get(finding.file, 0))
@@ -119,7 +122,8 @@ def _check_mask(
                     findings += compare_grids(row, image.grid, mask.grid)
             except DataError:
                 pass  # an unreadable image is reported elsewhere
-            if legend is None:
+            # Which pixels belong to the labels of a mask of another size, nobody knows.
+            if legend is None or any(finding.kind == "size_mismatch" for finding in findings):
                 return findings
             for strip in strips(row.window.intersection(mask.grid.height, mask.grid.width)):
                 labels = read_labels(mask, strip)

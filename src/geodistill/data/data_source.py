@@ -10,8 +10,8 @@ from geodistill.data.data_config import DataConfig
 from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
-from geodistill.data.reader import PatchReader
-from geodistill.data.statistics import NOTHING_TO_LEARN, lone_classes, vanished_labels
+from geodistill.data.reader import PatchReader, refuse_moved
+from geodistill.data.statistics import NOTHING_TO_LEARN, lone_classes, misread_in, vanished_labels
 from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
 
@@ -48,6 +48,8 @@ class DataSource:
         reader: PatchReader | None = None,
     ) -> None:
         manifest.refuse_problems()
+        if reader is None:
+            refuse_moved(manifest)
         self.manifest = manifest if labels else without_labels(manifest)
         self.spec = spec or make_spec(self.manifest)
         _check_fit(self.manifest, self.spec)
@@ -135,7 +137,8 @@ def training_notes(manifest: Manifest) -> list[str]:
     if unmeasured:
         notes.append(f"no validation pixel of {listed(unmeasured)}: the validation mean tells nothing of it")
     lines = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
-    return notes + [line for line in lines if not line.startswith("no pixel of")]
+    notes += [line for line in lines if not line.startswith("no pixel of")]
+    return [*notes, misread] if (misread := misread_in(legend, statistics)) else notes
 
 
 def refuse_unlabelled(manifest: Manifest) -> None:
@@ -147,6 +150,7 @@ def refuse_unlabelled(manifest: Manifest) -> None:
     statistics = manifest.statistics
     if statistics is None:
         return
+    misread = "" if manifest.legend is None else misread_in(manifest.legend, statistics)
     for split in ("train", "val"):
         counts, ignored = statistics.class_pixels.get(split), statistics.ignored_pixels.get(split, 0)
         if counts is not None and not sum(counts):
@@ -154,13 +158,15 @@ def refuse_unlabelled(manifest: Manifest) -> None:
             raise DataError(
                 f"no '{split}' pixel of {manifest.path} carries a class: {share}",
                 "labels that the legend names",
-                "see 'geodistill data stats', and what the masks call nodata",
+                misread or "see 'geodistill data stats', and what the masks call nodata",
             )
         if manifest.legend is not None and (name := lone_classes(manifest.legend, {split: counts or ()}).get(split)):
             raise DataError(
                 f"{manifest.path} has no '{split}' label but {name!r}: {NOTHING_TO_LEARN}",
                 "two classes or more",
-                "label what is around it: 'label build --background NAME', or masks with a class for it; "
+                f"{misread} If so, mend the legend and scan again"
+                if misread
+                else "label what is around it: 'label build --background NAME', or masks with a class for it; "
                 "or scan again with another division"
                 if split == "train"
                 else "scan again with another division, or without validation images",

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.statistics import NOTHING_TO_LEARN, Statistics, lone_classes, vanished_labels
-from geodistill.errors import DataError
+from geodistill.data.statistics import NOTHING_TO_LEARN, Statistics, lone_classes, misread_in, vanished_labels
+from geodistill.errors import DataError, counted
 from geodistill.raster import Grid, Raster, Window
+from geodistill.spec import IGNORE_INDEX, Legend
 
 Kind = Literal[
     "unreadable",
@@ -200,11 +201,12 @@ def lone_class_findings(manifest: Manifest, counts: Mapping[str, Sequence[int]])
     ]
 
 
-def ignored_note(ignored: Mapping[str, int], pixels: int) -> list[str]:
+def ignored_note(legend: Legend, ignored: Mapping[str, int], pixels: int) -> list[str]:
     """Say which mask values are ignored, with their shares; no line where there are none.
 
     Args:
-        ignored: Valid pixels of each value that the legend says to ignore.
+        legend: The classes; where it names nothing to ignore, that is `IGNORE_INDEX` alone.
+        ignored: Valid pixels of each value that is ignored.
         pixels: Valid pixels of all masks.
     """
     if not ignored:
@@ -212,18 +214,28 @@ def ignored_note(ignored: Mapping[str, int], pixels: int) -> list[str]:
     each = ", ".join(
         f"{label} ({count / max(pixels, 1):.1%} of the pixels)" for label, count in sorted(ignored.items())
     )
-    return [f"mask values that are ignored, as the legend says: {each}"]
+    default = legend.ignore_values == (IGNORE_INDEX,) and not legend.ignore_colours
+    why = "being no class of the legend" if default else "as the legend says"
+    return [f"mask values that are ignored, {why}: {each}"]
+
+
+def vanished_lines(
+    legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int], misread: str
+) -> list[str]:
+    """Return the lines of `vanished_labels`; what `misread_labels` asks takes the place of the classes' own line."""
+    lines = vanished_labels(legend, counts, ignored)
+    return [*(line for line in lines if not line.startswith("no pixel of")), misread] if misread else lines
 
 
 def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:
     """Say what of a manifest's labels is not there, one line each: see `vanished_labels` and `ignored_note`."""
-    measured = statistics or manifest.statistics
-    if manifest.legend is None or measured is None or not measured.class_pixels:
+    measured, legend = statistics or manifest.statistics, manifest.legend
+    if legend is None or measured is None or not measured.class_pixels:
         return []
-    pixels = sum(map(sum, measured.class_pixels.values())) + sum(measured.ignored_pixels.values())
-    lines = vanished_labels(manifest.legend, measured.class_pixels, measured.ignored_pixels)
-    lone = [finding.message for finding in lone_class_findings(manifest, measured.class_pixels)]
-    return lines + lone + ignored_note(measured.ignored_labels, pixels)
+    misread = misread_in(legend, measured)
+    lines = vanished_lines(legend, measured.class_pixels, measured.ignored_pixels, misread)
+    lone = [f"the set {finding.message}" for finding in lone_class_findings(manifest, measured.class_pixels)]
+    return lines + lone + ignored_note(legend, measured.ignored_labels, measured.mask_pixels)
 
 
 def format_findings(findings: Sequence[Finding], shown: int = 5) -> str:
@@ -234,9 +246,9 @@ def format_findings(findings: Sequence[Finding], shown: int = 5) -> str:
     for kind, count in sorted(Counter(f.kind for f in findings).items()):
         of_kind = [f for f in findings if f.kind == kind]
         errors = sum(f.severity == "error" for f in of_kind)
-        lines.append(f"{kind.replace('_', ' ')}: {count} {'errors' if errors else 'warnings'}")
+        lines.append(f"{kind.replace('_', ' ')}: {counted(count, 'error' if errors else 'warning')}")
         lines += [f"  {f.file}: {f.message}" for f in of_kind[:shown]]
         if count > shown:
             lines.append(f"  ... and {count - shown} more")
     errors = sum(f.severity == "error" for f in findings)
-    return "\n".join([*lines, f"{errors} errors, {len(findings) - errors} warnings"])
+    return "\n".join([*lines, f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"])

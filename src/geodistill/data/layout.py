@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from geodistill.errors import DataError
+from geodistill.errors import DataError, counted
 from geodistill.files import files_below
 from geodistill.raster import IMAGE_SUFFIXES
 
@@ -103,11 +103,14 @@ def no_pair_error(layout: PairedFiles, images: Sequence[Path]) -> DataError:
     """Say that no image has a mask, and which names were tried."""
     example = layout.pairs[0][0]
     tried = f"{example.stem}.* or {example.stem} with the ending {', '.join(filter(None, MASK_ENDINGS))}"
-    left = f"; {len(layout.masks_without_image)} masks fit no image" if layout.masks_without_image else ""
+    left = (
+        f"; {counted(len(layout.masks_without_image), 'mask')} without an image" if layout.masks_without_image else ""
+    )
+    offers = [offer for place in images for offer in _offers(Path(os.path.abspath(place)))]  # noqa: PTH100
     return DataError(
-        f"no pair found: {len(layout.pairs)} images such as {example} and none has a mask{left}",
-        f"a mask named {tried}, among the images or in a folder {', '.join(MASK_FOLDERS)} beside theirs",
-        "give the folder of masks, or scan as unlabelled",
+        f"no pair found: {counted(len(layout.pairs), 'image')} such as {example}, none with a mask{left}",
+        f"a mask named {tried}, among the images or in one folder {', '.join(MASK_FOLDERS)} beside theirs",
+        f"name the folders, {' or '.join(offers[:3])}" if offers else "give the folder of masks, or scan as unlabelled",
     )
 
 
@@ -134,12 +137,41 @@ def _nests(root: Path, beside: bool) -> list[tuple[Path, Path | None]]:
 
 
 def _masks_beside(folder: Path) -> Path | None:
-    """Return the folder of masks beside one of images that has none of its own."""
+    """Return the folder of masks beside one of images that has none of its own.
+
+    Beside a folder that is not called as in `IMAGE_FOLDERS` its masks must be named as its images, in one folder only.
+    """
     files = image_files(folder)
-    if folder.name.lower() not in IMAGE_FOLDERS or any(_is_mask_name(file, files) for file in files):
+    if not folder.is_dir() or any(_is_mask_name(file, files) for file in files):
         return None
-    below = {f.name.lower(): f for f in sorted(folder.parent.iterdir()) if f.is_dir()}
-    return next((below[name] for name in MASK_FOLDERS if name in below and image_files(below[name])), None)
+    if folder.name.lower() in IMAGE_FOLDERS:
+        return next(iter(_mask_folders(folder.parent)), None)
+    fitting = [masks for masks in _mask_folders(folder.parent) if _fits(folder, masks)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _mask_folders(parent: Path) -> list[Path]:
+    """Return the folders of masks in a folder, in the order of `MASK_FOLDERS`."""
+    below = {f.name.lower(): f for f in sorted(parent.iterdir()) if f.is_dir()}
+    return [below[name] for name in MASK_FOLDERS if name in below and image_files(below[name])]
+
+
+def _fits(images: Path, masks: Path) -> bool:
+    """Whether a mask of one folder has the name of an image of the other."""
+    if masks.is_relative_to(images) or images.is_relative_to(masks):
+        return False
+    known = {(_below(mask, masks), mask.stem.lower()) for mask in image_files(masks)}
+    return any(key in known for image in image_files(images) for key in _mask_keys(image, images))
+
+
+def _offers(place: Path) -> list[str]:
+    """Return the flags that name folders of images and masks that fit each other, in or beside a place."""
+    if not place.is_dir():
+        return []
+    inside = [folder for folder in sorted(place.iterdir()) if folder.is_dir()]
+    pairs = [(place, masks) for masks in _mask_folders(place.parent)]
+    pairs += [(folder, masks) for masks in _mask_folders(place) for folder in inside]
+    return [f"--images {images} --masks {masks}" for images, masks in pairs if _fits(images, masks)]
 
 
 def _is_mask_name(file: Path, files: Sequence[Path]) -> bool:

@@ -166,8 +166,15 @@ def unknown_labels_error(path: Path, unnamed: dict[int | Colour, int], legend: L
     return DataError(
         f"mask {path} has {kind} {named}{more} outside the legend",
         f"{kind}s among {', '.join(str(v) for v in known)}",
-        "name them in the legend, as classes or under 'ignore'",
+        _mend(path, "name them in the legend, as classes or under 'ignore'"),
     )
+
+
+def _mend(path: Path, otherwise: str) -> str:
+    """Return what to do about labels that are not as expected; of a JPEG no legend could name them all."""
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return "JPEG changes label values: export masks as PNG or GeoTIFF"
+    return otherwise
 
 
 def size_mismatch_error(image: Path, size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> DataError:
@@ -260,7 +267,7 @@ def _count_values(raster: Raster, strip: Window, counts: dict[int, int]) -> tupl
         raise _LegendNeededError(
             f"mask {raster.path} has values such as {', '.join(map(str, values[:8].tolist()))}",
             f"up to {MAX_INFERRED_CLASSES} class values from 0",
-            "give a legend if these are labels",
+            _mend(raster.path, "give a legend if these are labels"),
         )
     return {int(value) for value in values.tolist()}, int(np.count_nonzero(pixels[0][hidden] == 0))
 
@@ -299,7 +306,7 @@ def _needs_legend(raster: Raster) -> _LegendNeededError:
     return _LegendNeededError(
         f"mask {raster.path} has {raster.label_channels} bands{listed_colours} and no legend is given",
         "a legend file that names each colour's class",
-        "write 'classes: {name: \"#rrggbb\", ...}' to a YAML file and give it as the legend",
+        _mend(raster.path, "write 'classes: {name: \"#rrggbb\", ...}' to a YAML file and give it as the legend"),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import read_mask
 from geodistill.data.measure import measure
+from geodistill.data.reader import refuse_moved
 from geodistill.errors import DataError, OutputError, check_name
 from geodistill.files import atomic_path, named_path
 from geodistill.raster import Raster, Window
@@ -55,6 +56,7 @@ def cut_patches(
     out, entries = named_path(out), []
     legend = Legend(manifest.legend.names, manifest.legend.colours)
     _refuse_inputs(manifest, out)
+    refuse_moved(manifest)
     with atomic_path(out, KIND) as part:
         for row in manifest.entries:
             entries += _cut(row, manifest, part, size, places, stretch)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.data.manifest import Row
+from geodistill.data.manifest import Manifest, Row
 from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown_labels_error
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
@@ -35,6 +35,25 @@ class Patch:
     image: NDArray[np.float32]
     mask: NDArray[np.uint8]
     valid: NDArray[np.bool_]
+
+
+def refuse_moved(manifest: Manifest) -> None:
+    """Refuse a manifest that lies elsewhere than when it was written: the first image of no split is there.
+
+    Raises:
+        DataError: It does.
+    """
+    firsts = {row.split: row.image for row in reversed(manifest.entries)}
+    present = any(os.path.isfile(image) for image in firsts.values())  # noqa: PTH113 - a name too long is no file
+    if manifest.path is not None and firsts and not present:
+        raise DataError(f"no file {manifest.entries[0].image}, the first image of {manifest.path}", *MOVED)
+
+
+MOVED = (
+    "images where the manifest says, most often by a path from its own folder",
+    "was it moved? move the images along, or scan again",
+)
+"""What was expected of a manifest whose images are not there, and the mend."""
 
 
 class PatchReader(Protocol):

@@ -20,7 +20,7 @@ from geodistill.data.measure import measure
 from geodistill.data.splits import LEFT_OUT, SplitPlan, divide
 from geodistill.data.statistics import SPLITS
 from geodistill.engine import progress_bar
-from geodistill.errors import DataError
+from geodistill.errors import DataError, counted
 from geodistill.files import check_outputs, check_suffix, write_text
 from geodistill.raster import Raster, Window
 from geodistill.spec import Legend
@@ -210,7 +210,9 @@ def open_all(pairs: Sequence[tuple[Path, Path | None]], name: Callable[[Path], s
             bands[len(names)] = (first, example, count + 1)
         opened.rows.append((name(image), row))
     if not bands:
-        raise DataError(f"none of {len(pairs)} images can be opened: {opened.problems[0]}", "readable images")
+        raise DataError(
+            f"none of {counted(len(pairs), 'image')} can be opened: {opened.problems[0]}", "readable images"
+        )
     if len(bands) > 1:
         kinds = ", ".join(f"{n} with {k} bands such as {p}" for k, (_, p, n) in sorted(bands.items()))
         raise DataError(f"images of different kinds: {kinds}", "one number of bands", "scan them apart, see 'include'")
@@ -288,7 +290,9 @@ def format_scan(report: ScanReport) -> str:
     manifest = report.manifest
     counts = Counter(row.split for row in manifest.entries)
     per_split = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
-    lines = [f"{manifest.path}: {len(manifest.entries)} images ({per_split}), bands {', '.join(manifest.bands)}"]
+    lines = [
+        f"{manifest.path}: {counted(len(manifest.entries), 'image')} ({per_split}), bands {', '.join(manifest.bands)}"
+    ]
     for split, names in report.groups.items():
         if names:
             lines.append(f"{split} groups: " + (", ".join(names) if len(names) <= 12 else str(len(names))))
@@ -296,15 +300,15 @@ def format_scan(report: ScanReport) -> str:
         how = "proposed from what the masks hold" if report.legend_inferred else "given"
         values = [f"{name}={value}" for name, value in zip(manifest.legend.names, manifest.legend.values, strict=True)]
         lines.append(f"legend ({how}): {', '.join(values if report.legend_inferred else manifest.legend.names)}")
-    for what, paths in (
-        ("images without a mask" + (", taken as unlabelled" if counts["unlabelled"] else ", left out"),
-         report.images_without_mask),
-        ("masks without an image, left out", report.masks_without_image),
-        ("images in no list or named group, left out", report.left_out),
-    ):  # fmt: skip
+    unlabelled = "taken as unlabelled" if counts["unlabelled"] else "left out"
+    for noun, why, paths in (
+        ("image", f"without a mask, {unlabelled}", report.images_without_mask),
+        ("mask", "without an image, left out", report.masks_without_image),
+        ("image", "in no list or named group, left out", report.left_out),
+    ):
         if paths:
             more = " ..." if len(paths) > 3 else ""
-            lines.append(f"{len(paths)} {what}: {', '.join(str(p) for p in paths[:3])}{more}")
+            lines.append(f"{counted(len(paths), noun)} {why}: {', '.join(str(p) for p in paths[:3])}{more}")
     if manifest.statistics is not None and manifest.statistics.unknown_labels and manifest.ignore_unknown:
         total = sum(manifest.statistics.unknown_labels.values())
         named = ", ".join(list(manifest.statistics.unknown_labels)[:6])
@@ -314,8 +318,8 @@ def format_scan(report: ScanReport) -> str:
     lines += [f"note: {line}" for line in label_notes(manifest)]
     lines += [f"missing: {line}" for line in report.missing[:10]]
     if len(report.missing) > 10:
-        lines.append(f"... and {len(report.missing) - 10} more missing files")
+        lines.append(f"... and {counted(len(report.missing) - 10, 'more missing file')}")
     lines += [f"problem: {problem}" for problem in manifest.problems[:10]]
     if len(manifest.problems) > 10:
-        lines.append(f"... and {len(manifest.problems) - 10} more problems")
+        lines.append(f"... and {counted(len(manifest.problems) - 10, 'more problem')}")
     return "\n".join(lines)

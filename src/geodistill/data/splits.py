@@ -73,6 +73,10 @@ class SplitPlan:
             raise DataError(f"split fractions {self.fractions}", "three numbers from 0 that sum to 1")
         if not 0 <= self.val_from_train < 1:
             raise DataError(f"val_from_train {self.val_from_train}", "a share from 0 to below 1")
+        try:
+            re.compile(self.group_regex or "")
+        except re.error as error:
+            raise DataError(f"group pattern {self.group_regex!r} ({error})", "a regular expression") from error
         if unknown := set(self.groups) - set(NAMES):
             raise DataError(f"splits {sorted(unknown)}", f"splits among {', '.join(NAMES)}")
         if self.block_unit != "metres" and not self.block_size:
@@ -177,10 +181,7 @@ def _groups(rows: Sequence[tuple[str, Row]], plan: SplitPlan) -> list[str]:
         names = [next((table[key] for key in _aliases(name) if key in table), None) for name, _ in rows]
         source = f"group file {plan.group_file}"
     else:
-        try:
-            pattern = re.compile(plan.group_regex or "")
-        except re.error as error:
-            raise DataError(f"group pattern {plan.group_regex!r} ({error})", "a regular expression") from error
+        pattern = re.compile(plan.group_regex or "")
         matches = [pattern.search(name) for name, _ in rows]
         names = [None if m is None else (m.group(1) if pattern.groups else m.group(0)) for m in matches]
         source = f"group pattern {plan.group_regex!r}"

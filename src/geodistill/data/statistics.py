@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import DataError, listed, shown
-from geodistill.spec import Legend
+from geodistill.spec import IGNORE_INDEX, Legend, hexadecimal
 
 SPLITS = ("train", "val", "test", "unlabelled")
 """Splits a row can be in. ``unlabelled`` rows have no mask and serve feature transfer only."""
@@ -73,6 +73,11 @@ class Statistics:
     width: Spread | None = None
     gsd: Spread | None = None
     problems: tuple[str, ...] = ()
+
+    @property
+    def mask_pixels(self) -> int:
+        """Number of valid pixels of all masks, ignored ones included."""
+        return sum(map(sum, self.class_pixels.values())) + sum(self.ignored_pixels.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form that `from_dict` reads back."""
@@ -218,6 +223,46 @@ def vanished_labels(legend: Legend, counts: Mapping[str, Sequence[int]], ignored
     if absent:
         lines.append(f"no pixel of {listed(absent)} in {', '.join(counted)}")
     return lines
+
+
+MANY = 0.01
+"""Share of the pixels from which a label outside the legend may be that of a class without a pixel."""
+
+
+def misread_labels(legend: Legend, counts: Mapping[str, Sequence[int]], lost: Mapping[str, int], pixels: int) -> str:
+    """Ask whether the legend's values are right where a class has no pixel and a label that is no class has many.
+
+    Args:
+        legend: The classes.
+        counts: Valid pixels of each class, by split.
+        lost: Valid pixels of each mask value or colour that is ignored or in no legend entry. What the legend ignores
+            is meant so, but for `IGNORE_INDEX`, which it ignores by default.
+        pixels: Valid pixels of all masks.
+
+    Returns:
+        One line; nothing where all is well.
+    """
+    meant = {str(value) for value in legend.ignore_values if value != IGNORE_INDEX}
+    meant |= {hexadecimal(colour) for colour in legend.ignore_colours}
+    many = [label for label in lost if lost[label] >= MANY * max(pixels, 1) and label not in meant]
+    many.sort(key=lambda label: -lost[label])
+    absent = [k for k in range(len(legend)) if counts and not any(of_split[k] for of_split in counts.values())]
+    if legend.nearest or not many or not absent:
+        return ""
+    kind = "colour" if many[0].startswith("#") else "value"
+    labels = [hexadecimal(legend.colours[k]) if kind == "colour" else str(legend.values[k]) for k in absent]
+    names = listed([f"{legend.names[k]} ({label})" for k, label in zip(absent, labels, strict=True)])
+    shares = listed([f"{lost[label] / max(pixels, 1):.1%} are {label}" for label in many], 4)
+    if len(absent) > 1 or len(many) > 1:
+        return f"no pixel is {names}, and {shares}: are the legend's {kind}s those of the masks?"
+    label = f'"{many[0]}"' if kind == "colour" else many[0]
+    return f"no pixel is {names}, and {shares}: is '{legend.names[absent[0]]}: {{{kind}: {label}}}' meant?"
+
+
+def misread_in(legend: Legend, statistics: Statistics) -> str:
+    """Return what `misread_labels` says of a measured set."""
+    lost = statistics.ignored_labels | statistics.unknown_labels
+    return misread_labels(legend, statistics.class_pixels, lost, statistics.mask_pixels)
 
 
 NOTHING_TO_LEARN = "there is nothing to tell it from, so that any network is right about all of it"

@@ -10,9 +10,20 @@ from geodistill.engine.tasks import (
     Engine,
     TaskResult,
     WorkerError,
+    check_workers,
     progress_bar,
     run_tasks,
     shows_progress,
 )
 
-__all__ = ["ENGINES", "TRIES", "Engine", "TaskResult", "WorkerError", "progress_bar", "run_tasks", "shows_progress"]
+__all__ = [
+    "ENGINES",
+    "TRIES",
+    "Engine",
+    "TaskResult",
+    "WorkerError",
+    "check_workers",
+    "progress_bar",
+    "run_tasks",
+    "shows_progress",
+]

@@ -104,14 +104,8 @@ def over_ray(
 def _join(workers: int, address: str | None) -> tuple[Any, bool]:
     """Return the ray module, connected, and whether it was connected here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise RecipeError(
-            "the engine 'ray' asks for the package ray, which is not installed",
-            "",
-            "pip install 'geodistill[ray]', or use the engine 'local' with several workers",
-        ) from error
+    import ray
+
     if ray.is_initialized():
         return ray, False
     named = address or os.environ.get("RAY_ADDRESS")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from geodistill.errors import GeodistillError, RecipeError, check_name
@@ -63,6 +64,24 @@ def died(index: int, item: T) -> TaskResult[T, Any]:
     return TaskResult(index, item, None, error)
 
 
+def check_workers(engine: str, workers: int, gpus: float = 0) -> None:
+    """Refuse what nothing could be worked with; arguments as those of `run_tasks`.
+
+    Raises:
+        UnknownNameError: No engine has that name.
+        RecipeError: A number makes no sense, or Ray is not installed.
+    """
+    check_name("engine", engine, ENGINES)
+    if workers < 1 or gpus < 0:
+        raise RecipeError(f"{workers} workers and {gpus:g} GPUs an item", "at least 1 worker and 0 GPUs")
+    if engine == "ray" and find_spec("ray") is None:
+        raise RecipeError(
+            "the engine 'ray' asks for the package ray, which is not installed",
+            "",
+            "pip install 'geodistill[ray]', or use the engine 'local' with several workers",
+        )
+
+
 def run_tasks(
     function: Callable[[T], R],
     items: Sequence[T],
@@ -97,9 +116,7 @@ def run_tasks(
         RecipeError: Ray is not installed, the cluster cannot be reached, or a number makes no sense.
         GeodistillError: The first failure, unless ``keep_going``.
     """
-    check_name("engine", engine, ENGINES)
-    if workers < 1 or gpus < 0:
-        raise RecipeError(f"{workers} workers and {gpus:g} GPUs an item", "at least 1 worker and 0 GPUs")
+    check_workers(engine, workers, gpus)
     if engine == "ray":
         from geodistill.engine.cluster import over_ray
 

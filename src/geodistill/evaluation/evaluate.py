@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Manifest, Row
+from geodistill.data.reader import refuse_moved
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError, GeodistillWarning
 from geodistill.evaluation.classmap import make_class_map
@@ -158,6 +159,7 @@ def place_counts(
 def _prepare(model: Segmenter | Path | str, manifest: Manifest, split: str, options: EvaluateOptions) -> _Task:
     """Read model and manifest; whatever does not fit together is refused now, not after an hour."""
     manifest.refuse_problems()
+    refuse_moved(manifest)
     segmenter = load_on(model, options.device, options.scales)
     rows = manifest.some_rows(split)
     _warn_unlike(rows, segmenter.spec, f"split '{split}' of manifest {manifest.path or ''}")

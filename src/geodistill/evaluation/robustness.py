@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.data.manifest import Manifest, Row
+from geodistill.data.reader import refuse_moved
 from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import check_legend
@@ -165,6 +166,7 @@ def robustness(
     options = options or RobustnessOptions()
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.load(manifest)
     manifest.refuse_problems()
+    refuse_moved(manifest)
     segmenter = load_on(model, options.device)
     legend = check_legend(manifest, segmenter)
     rows = manifest.some_rows(split)

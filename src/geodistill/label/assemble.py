@@ -224,21 +224,28 @@ def _write_manifest(run: LabelRun, written: Sequence[_WrittenTile], progress: bo
     }
 
 
+def split_plan(settings: LabelSettings) -> SplitPlan:
+    """Return how source images are divided among train, val and test.
+
+    Raises:
+        DataError: The shares or the pattern of groups make no sense.
+    """
+    if settings.lists is not None:
+        return SplitPlan("lists", lists=settings.lists, seed=settings.seed)
+    return SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
+
+
 def _divided(
     rows: Sequence[tuple[str, Row]], names: Mapping[str, str], settings: LabelSettings
 ) -> list[tuple[Row, str, str]]:
     """Return each tile, given with its image's key, with split and group; tiles of one image are never parted."""
-    images = dict(reversed(rows))
+    images, plan = dict(reversed(rows)), split_plan(settings)
     if settings.lists is not None:
-        listed = divide(
-            [(names[key], row) for key, row in images.items()],
-            SplitPlan("lists", lists=settings.lists, seed=settings.seed),
-        )
+        listed = divide([(names[key], row) for key, row in images.items()], plan)
         splits = dict(zip(images, (split for _, split, _ in listed), strict=True))
         return [(row, splits[key], key) for key, row in rows]
     known = {key: split for key in images if (split := source_split(key))} if settings.split == "source" else {}
     unknown = [(key, row) for key, row in rows if key not in known]
-    plan = SplitPlan("group", settings.fractions, group_regex=settings.group_regex or "(?s).+", seed=settings.seed)
     wished = sum(fraction > 0 for fraction in settings.fractions)
     if settings.group_regex is None and len({key for key, _ in unknown}) < wished:
         divided = [(row, "train", key) for key, row in unknown]  # too few images to part

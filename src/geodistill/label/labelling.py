@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodistill.engine import Engine, TaskResult, WorkerError, progress_bar, run_tasks
+from geodistill.engine import Engine, TaskResult, WorkerError, check_workers, progress_bar, run_tasks
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_folder
 from geodistill.folders import hold_folder, sweep
 from geodistill.label.accounts import Account, read_account
-from geodistill.label.assemble import LabelRun, assemble
+from geodistill.label.assemble import LabelRun, assemble, split_plan
 from geodistill.label.config import LabelSettings
 from geodistill.label.formats.detection import read_boxes, tell_unmatched
-from geodistill.label.labeller import Labeller
+from geodistill.label.labeller import Labeller, segmenter_of
 from geodistill.label.ledger import (
     ACCOUNT,
+    CHUNK,
     DECISIONS,
     Journal,
     begin,
@@ -28,7 +30,7 @@ from geodistill.label.ledger import (
     still_done,
 )
 from geodistill.label.records import Annotations
-from geodistill.label.segmenters.promptable import weights_stamp
+from geodistill.label.segmenters.promptable import build_segmenter, check_segmenter, weights_stamp
 from geodistill.label.tile_records import TileRecord
 from geodistill.label.tiles import Item, annotation_files, batches, image_names, plan
 from geodistill.lazy import load
@@ -94,7 +96,9 @@ def build(
         What ``label.json`` holds.
 
     Raises:
-        RecipeError: The boxes are of one class and there is no background.
+        RecipeError: The boxes are of one class and there is no background, or a number makes no sense.
+        UnknownNameError: There is no such format or segmenter.
+        ArtifactError: The segmenter's weights cannot be used.
         DataError: Annotations or images cannot be used, an image failed and ``keep_going`` is not set, or not one box
             gave a label.
         OutputError: The folder holds another run or anything else, is in use, or cannot be written.
@@ -102,11 +106,15 @@ def build(
     """
     out, work = Path(out), work or WorkerOptions()
     check_folder(out, (settings.images, settings.boxes))
-    refuse_other(out, resume)
+    earlier = refuse_other(out, resume)
+    _check_choices(settings, work, earlier)
     annotations = read_annotations(settings, progress=progress)
     legend = settings.legend(annotations.categories)
     _refuse_boxless(annotations, settings)
     _refuse_one_class(annotations, settings)
+    _refuse_bands(annotations, settings.bands)
+    if earlier is None:
+        _open_segmenter(settings.segmenter, out, work)
     with hold_folder(out, "label build"):
         account = _build(settings, legend, annotations, out, work, resume, progress)
     return _checked(account, out, keep_going)
@@ -166,6 +174,29 @@ def _build(
     return account
 
 
+def _check_choices(settings: LabelSettings, work: WorkerOptions, earlier: dict[str, Any] | None) -> None:
+    """Refuse what could only fail when the folder is made already, and images are labelled."""
+    check_segmenter(settings.segmenter)
+    check_workers(work.engine, work.workers, work.gpus)
+    tiles_at_once(settings.segmenter, work, earlier)
+    lists = split_plan(settings).lists
+    if lists is not None and not any(lists.glob("*.txt")):
+        raise DataError(f"no list in {lists}", "train.txt, val.txt or test.txt")
+
+
+def _open_segmenter(name: str, out: Path, work: WorkerOptions) -> None:
+    """Open a new run's segmenter before its folder is made, so that weights which cannot be used leave nothing there.
+
+    A single worker of this machine goes on with it; on a cluster the weights may lie on the other machines alone.
+    """
+    if work.engine != "local":
+        return
+    if work.workers == 1:
+        segmenter_of(name, work.device, out.absolute() / CHUNK)
+    else:
+        build_segmenter(name, device=work.device)
+
+
 def _refuse_boxless(annotations: Annotations, settings: LabelSettings) -> None:
     """Refuse a set of which no box can be used, before anything is written."""
     if any(image.boxes for image in annotations.images):
@@ -189,6 +220,20 @@ def _refuse_one_class(annotations: Annotations, settings: LabelSettings) -> None
             "two classes or more",
             "name what no box touches with --background NAME",
         )
+
+
+def _refuse_bands(annotations: Annotations, bands: tuple[int, ...] | None) -> None:
+    """Refuse bands that no image has; the first image that has them ends the search."""
+    most = 0
+    for image in annotations.images if bands else ():
+        if not image.width or not image.height:
+            continue
+        with suppress(DataError), Raster(image.image) as raster:  # what cannot be opened is counted later
+            most = max(most, raster.channels)
+        if most >= max(bands or ()):
+            return
+    if most:
+        raise RecipeError(f"bands {list(bands or ())} of images of {most} bands", f"positions 1 to {most}")
 
 
 def _checked(account: Account, out: Path, keep_going: bool) -> Account:

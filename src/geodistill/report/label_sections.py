@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from geodistill.data.manifest import Manifest
+from geodistill.errors import counted
 from geodistill.label.ledger import ACCOUNT, MANIFEST
 from geodistill.report.balance import balance_section
 from geodistill.report.charts import drawing, interval_bar, text_at
 from geodistill.report.evaluated import guarded
 from geodistill.report.gallery import GalleryImage, gallery
 from geodistill.report.labelled import Doubt, LabelledBoxes, read_labels
-from geodistill.report.markup import Attributes, Html, counted, element, join
+from geodistill.report.markup import Attributes, Html, element, join
 from geodistill.report.page import Page, Section, swatch, titled_table, wide
 from geodistill.report.review_section import review_section, review_sentences
 

@@ -72,11 +72,6 @@ def _markup(part: Content) -> str:
     return "".join(map(_markup, part))
 
 
-def counted(count: int, noun: str, several: str = "") -> str:
-    """Return a count with its noun, such as ``1 image`` and ``2,000 images``."""
-    return f"{count:,} {noun if count == 1 else several or f'{noun}s'}"
-
-
 def plain_number(value: str | float) -> str:
     """Return a number as short text for drawing, texts as they are."""
     return value if isinstance(value, str) else f"{value:.7g}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from geodistill.errors import counted
 from geodistill.label.accounts import ReviewCounts
 from geodistill.label.share_of_good import GoodShare
 from geodistill.report.charts import interval_bar
 from geodistill.report.labelled import LabelledBoxes
-from geodistill.report.markup import Html, counted, element, join
+from geodistill.report.markup import Html, element, join
 from geodistill.report.page import Section, swatch, titled_table, wide
 
 VERDICTS = {

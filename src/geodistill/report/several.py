@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from geodistill.errors import counted
 from geodistill.evaluation.comparison import compare
 from geodistill.report.contents import Contents, find_contents
 from geodistill.report.cost import cost_section
 from geodistill.report.evaluated import Evaluation
-from geodistill.report.markup import Html, counted, element
+from geodistill.report.markup import Html, element
 from geodistill.report.page import Page, Section, titled_table, wide
 from geodistill.report.report_options import ReportOptions
 from geodistill.report.score_sections import interval_text, percent

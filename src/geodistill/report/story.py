@@ -6,9 +6,8 @@ from pathlib import Path
 
 from geodistill.data.manifest import Manifest
 from geodistill.description import network_words
-from geodistill.errors import listed
+from geodistill.errors import counted, listed
 from geodistill.report.evaluated import Evaluation
-from geodistill.report.markup import counted
 from geodistill.report.trained import Training
 from geodistill.segmenter import Segmenter
 

@@ -144,7 +144,7 @@ def test_where_the_class_stands(tmp_path: Path) -> None:
     assert categories({"class": ["tree"]}, categories=["building"]) == [], "a column of classes is believed"
     with pytest.raises(UnknownNameError, match=r"unknown column 'usage'.*use"):
         categories({"use": ["shed"]}, category_field="usage")
-    with pytest.raises(DataError, match=r"has the columns osm_id.*single class"):
+    with pytest.raises(DataError, match=r"has the columns osm_id.*--category-field, .*single class with --classes"):
         categories({"osm_id": [5]})
     with pytest.raises(DataError, match=r"b\.geojson:object 1 has no use"):
         categories({"use": [None], "n": [1]}, category_field="use")

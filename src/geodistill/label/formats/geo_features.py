@@ -146,7 +146,7 @@ def _column(table: geopandas.GeoDataFrame, file: Path, options: ReadOptions) -> 
         raise DataError(
             f"{file} has the columns {', '.join(columns) or '(none)'}",
             f"one of {', '.join(CATEGORY_FIELDS)}",
-            "name the column of the class, or give a single class",
+            "name the column of the class with --category-field, or a single class with --classes",
         )
     return list(table[name])
 

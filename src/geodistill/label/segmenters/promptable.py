@@ -212,14 +212,24 @@ def build_segmenter(name: str, *, device: str = "auto", chunk_file: Path | None 
         ArtifactError: The weights cannot be read or fetched, or are of another family.
         RecipeError: The device does not exist here.
     """
+    check_segmenter(name)
     if name in SEGMENTERS:
         segmenter: PromptableSegmenter = load(SEGMENTERS[name])()
         return segmenter
     family, _, weights = name.partition(":")
-    if family in NETWORKS and weights:
-        network: PromptableSegmenter = load(NETWORKS[family])(family, weights, device=device, chunk_file=chunk_file)
-        return network
-    raise UnknownNameError("segmenter", name, (*SEGMENTERS, *(f"{family}:DIRECTORY" for family in NETWORKS)))
+    network: PromptableSegmenter = load(NETWORKS[family])(family, weights, device=device, chunk_file=chunk_file)
+    return network
+
+
+def check_segmenter(name: str) -> None:
+    """Refuse a name that is no segmenter's; weights are not looked for.
+
+    Raises:
+        UnknownNameError: There is no such segmenter.
+    """
+    family, _, weights = name.partition(":")
+    if name not in SEGMENTERS and not (family in NETWORKS and weights):
+        raise UnknownNameError("segmenter", name, (*SEGMENTERS, *(f"{family}:DIRECTORY" for family in NETWORKS)))
 
 
 def weights_stamp(name: str) -> str:

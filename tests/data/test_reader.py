@@ -38,6 +38,15 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
     return write(tmp_path_factory.mktemp("reader"))
 
 
+def test_images_that_are_no_plain_files_are_left_to_whoever_opens_them(tmp_path: Path) -> None:
+    rows = tuple(
+        Row(Path(name), None, "train", Window(0, 0, 8, 8)) for name in ("/vsizip/a.zip/b.tif", "/vsis3/b/c.tif")
+    )
+    manifest = Manifest(rows, ("red",))
+    manifest.save(tmp_path / "m.parquet")
+    refuse_moved(Manifest.load(tmp_path / "m.parquet"))
+
+
 def test_a_manifest_moved_without_its_images_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_dataset(tmp_path / "town", 6)
     scan(folder, None, folder / "m.parquet", legend=LEGEND)

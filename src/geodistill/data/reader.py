@@ -16,6 +16,7 @@ from geodistill.data.mask_files import decode_mask, size_mismatch_error, unknown
 from geodistill.errors import DataError
 from geodistill.raster import Raster, Window
 from geodistill.raster.grid import read_padded
+from geodistill.raster.source import is_local
 from geodistill.spec import IGNORE_INDEX, Legend
 
 SMALL_PIXELS = 1024 * 1024
@@ -44,7 +45,8 @@ def refuse_moved(manifest: Manifest) -> None:
         DataError: It does.
     """
     firsts = {row.split: row.image for row in reversed(manifest.entries)}
-    present = any(os.path.isfile(image) for image in firsts.values())  # noqa: PTH113 - a name too long is no file
+    names = [str(image) for image in firsts.values()]
+    present = any(not is_local(name) or os.path.isfile(name) for name in names)  # noqa: PTH113 - too long: no file
     if manifest.path is not None and firsts and not present:
         raise DataError(f"no file {manifest.entries[0].image}, the first image of {manifest.path}", *MOVED)
 

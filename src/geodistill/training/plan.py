@@ -8,10 +8,10 @@ from typing import Any
 
 from geodistill.data.manifest import Manifest
 from geodistill.errors import ArtifactError, listed
+from geodistill.lazy import load
 from geodistill.methods.schema import DEFAULT_TEACHER, PSEUDO, Recipe, parse_term, split_weights
 from geodistill.methods.teacher import OWN_STUDENT
 from geodistill.nn.encoders import build_encoder
-from geodistill.nn.style_noise import takes_style_noise
 from geodistill.training.recipe import STUDENT, as_flags, load_recipe
 
 PLANNED = (STUDENT, "self-training")
@@ -118,7 +118,8 @@ def _no_style_noise(recipe: Recipe) -> str | None:
     """Return why an encoder cannot have style noise, if so."""
     if recipe.network.frozen_encoder:
         return "as it stands still"
-    return None if takes_style_noise(recipe.network.encoder) else "for want of stages"
+    takes = load("geodistill.nn.style_noise:takes_style_noise")
+    return None if takes(recipe.network.encoder) else "for want of stages"
 
 
 def _choose_data(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:

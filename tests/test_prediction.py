@@ -171,3 +171,8 @@ def test_nothing_is_printed_of_a_file(
         Image.fromarray(noise((3, 40, 50)).transpose(1, 2, 0).copy()).save(path)
     assert segmenter.predict(path, options=TORCH).grid.height == 40
     assert capfd.readouterr().err == ""
+
+
+def test_an_array_of_more_bands_is_refused_with_what_python_takes(segmenter: Segmenter) -> None:
+    with pytest.raises(DataError, match=r"an image of 4 bands; expected 3 .* such as image\[:3\]"):
+        segmenter.predict(noise((4, 40, 50)), options=TORCH)

@@ -258,4 +258,8 @@ def _opened(
             f"({channels}, rows, columns)",
             "put the bands first: numpy.moveaxis(image, -1, 0)",
         )
+    if pixels.ndim == 3 and pixels.shape[0] > channels:
+        mend = f"choose {channels} of them, such as image[:{channels}]"
+        named = ", ".join(worker.segmenter.spec.bands[:12])
+        raise DataError(f"an image of {pixels.shape[0]} bands", f"{channels} ({named}) for this model", mend)
     return ArrayRaster(pixels, valid, grid, worker.options.nodata)

@@ -1,7 +1,7 @@
 """What lies beside a finished map: style, polygons, objects, pictures, the STAC item; what an earlier map left.
 
-A map made anew must not lie beside confidence or polygons of another. An earlier layer is known by its tags, other files
-by their digests, which stand in the map's ``map.tif.aux.xml`` as metadata of a domain of our own.
+A map made anew must not lie beside confidence or polygons of another. An earlier layer is known by its tags, and other
+files by their digests, which stand in the map's ``map.tif.aux.xml`` as metadata of a domain of our own.
 """
 
 from __future__ import annotations

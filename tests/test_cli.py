@@ -4,13 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from factories import make_raster
 from geodistill import __version__
 from geodistill.cli import VERBS, main
 from geodistill.data.manifest import Manifest
+from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend, Spec
 from geodistill.training.recipe import list_recipes, load_recipe
+
+SPEC = Spec(Legend(("ground", "building")), ("red", "green", "blue"))
+MODEL = {"architecture": "unet", "encoder": "test_resnet", "decoder_channels": 8}
 
 
 @pytest.mark.parametrize("verb", [v for v in VERBS if v not in ("assess", "data", "label")])
@@ -120,3 +128,36 @@ def test_our_own_errors_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geodistill.cli.fit.fit", fail)
     with pytest.raises(RuntimeError, match="ours"):
         main(["fit"])
+
+
+def test_recipes_are_listed_with_a_whole_sentence_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list_recipes()
+    assert all(line.endswith(".") for line in lines)
+    assert len({len(line) - len(line.split(maxsplit=1)[1]) for line in lines}) == 1
+    assert any(line.endswith("KTDA on L8-Biome (clear, shadow, thin cloud, cloud; 512 px).") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["fit", "a.parquet", "student", "--out", "run"], "a.parquet is a Parquet file, such as a manifest"),
+        (["run", "a.parquet"], "a recipe, project or model comes first, and its manifest after it"),
+        (["inspect", "a.parquet"], "a.parquet is a Parquet file, such as a manifest"),
+        (["predict", "run", "--model", "scene.tif", "--out", "map.tif"], "the file scene.tif as a model"),
+        (["evaluate", "a.parquet", "run"], "a model comes first, its manifest after it"),
+        (["predict", "scene.tif", "--model", "run", "--bands", "4", "3", "2", "--out", "m.tif"], "write --bands 4,3,2"),
+    ],
+)
+def test_arguments_in_each_others_place_are_named(
+    argv: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"a": ["x", "\u00e9"]}), "a.parquet")
+    Segmenter("supervised", MODEL, SPEC, 64, {}).save("run")
+    make_raster(tmp_path / "scene.tif")
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from PIL import Image
 
 from factories import make_raster, noise
 from geodistill.errors import DataError, RecipeError
@@ -158,3 +159,20 @@ def test_nothing_is_left_beside_a_saved_map(segmenter: Segmenter, tmp_path: Path
     assert prediction.save(tmp_path / "new" / "map.tif") == tmp_path / "new" / "map.tif"
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert names == ["map.qml", "map.tif", "map.tif.aux.xml"]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_nothing_is_printed_of_a_file(
+    segmenter: Segmenter, tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = make_raster(tmp_path / "scene.tif", height=40, width=50)
+    if suffix == ".png":
+        path = tmp_path / "scene.png"
+        Image.fromarray(noise((3, 40, 50)).transpose(1, 2, 0).copy()).save(path)
+    assert segmenter.predict(path, options=TORCH).grid.height == 40
+    assert capfd.readouterr().err == ""
+
+
+def test_an_array_of_more_bands_is_refused_with_what_python_takes(segmenter: Segmenter) -> None:
+    with pytest.raises(DataError, match=r"an image of 4 bands; expected 3 .* such as image\[:3\]"):
+        segmenter.predict(noise((4, 40, 50)), options=TORCH)

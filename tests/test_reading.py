@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -213,3 +214,16 @@ def test_a_text_that_stands_in_every_row_counts_in_each(tmp_path: Path, nested: 
         pytest.raises(DataError, match=r"t\.parquet has rows of (1e\+05|inf) bytes; expected at most 16384"),
     ):
         bounded(file.iter_batches(TABLE_ROWS), tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("a: 1\n  b: 2\n", "line 2, column 4: mapping values are not allowed here"),
+        ("a: [1\nb: 2\n", "line 2, column 2: "),
+        ("a: *none\n", "line 1, column 4: found undefined alias"),
+    ],
+)
+def test_yaml_that_is_not_right_is_found_by_line_and_column(text: str, where: str) -> None:
+    with pytest.raises(DataError, match=re.escape(where)):
+        parse_yaml(text, "legend.yaml")

@@ -143,6 +143,9 @@ def find_segmenter(path: Path | str) -> Path:
                 f"no directory {path}, and the hub does not give it ({type(error).__name__})",
                 f"a directory with {DESCRIPTION}, or a hub id",
             ) from error
+    if folder.is_file():
+        mend = "name the run or Segmenter as the model, and scenes and manifests beside it"
+        raise ArtifactError(f"the file {path} as a model", f"a directory with {DESCRIPTION}", mend)
     raise ArtifactError(f"no Segmenter in {path}", f"a directory with {DESCRIPTION}", "make one with 'geodistill fit'")
 
 

@@ -95,6 +95,11 @@ def results_within(folder: Path) -> list[str]:
     return [place for place in places if not foreign_files(folder / place)]
 
 
+def _one(kind: str) -> str:
+    """Return a kind of folder with its article."""
+    return f"{'an' if kind[:1].lower() in tuple('aeiou') else 'a'} {kind}"
+
+
 def refuse_foreign(folder: Path, kind: str | None = None, but: Iterable[str] = ()) -> None:
     """Make sure that a folder may be emptied.
 
@@ -108,7 +113,7 @@ def refuse_foreign(folder: Path, kind: str | None = None, but: Iterable[str] = (
     """
     marker = read_marker(folder)
     if kind is not None and marker is not None and marker[0] != kind and names_below(folder) != [MARKER]:
-        raise OutputError(f"{folder} holds a {marker[0]}", f"a new folder, or a {kind}", "choose another --out")
+        raise OutputError(f"{folder} holds {_one(marker[0])}", f"a new folder, or {_one(kind)}", "choose another --out")
     if foreign := foreign_files(folder, but):
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise OutputError(
@@ -151,7 +156,7 @@ def claim_files(folder: Path, kind: str, names: Iterable[str], write: bool = Tru
     """
     names, marker = list(names), read_marker(folder)
     if marker is not None and marker[0] != kind:
-        raise OutputError(f"{folder} holds a {marker[0]}", f"a new folder, or a {kind}", "choose another --out")
+        raise OutputError(f"{folder} holds {_one(marker[0])}", f"a new folder, or {_one(kind)}", "choose another --out")
     listed = () if marker is None else marker[1]
     is_listed = _matcher(listed)
     for name in names:

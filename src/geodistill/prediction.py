@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geodistill.errors import DataError, RecipeError
 from geodistill.files import check_outputs, check_suffix
+from geodistill.inference.beside import earlier_files, remove_earlier
 from geodistill.inference.checkpoint import Layer, PartFiles
 from geodistill.inference.geotiff import MapInfo, map_beside, write_map
 from geodistill.inference.inputs import InputScene, warn_unlike
@@ -95,7 +96,7 @@ class Prediction:
         """Write the map as a cloud-optimised GeoTIFF, as `predict` writes it, with its style for QGIS.
 
         Args:
-            path: The file, ``.tif``; what is there is replaced.
+            path: The file, ``.tif``; what is there is replaced, and what an earlier map left beside it removed.
             confidence: Write the confidence beside it, ``NAME_confidence.tif``. Probabilities are written where they
                 were asked for, ``NAME_probabilities.tif``.
 
@@ -115,7 +116,7 @@ class Prediction:
             layers.append(Layer("probabilities", len(self.legend), "float32"))
             values["probabilities"] = self.probabilities
         files = {layer.name: map_beside(target, layer.name) for layer in layers}
-        check_outputs(list(files.values()), [])
+        check_outputs([*files.values(), *earlier_files(target, list(files.values()))], [])
         target.parent.mkdir(parents=True, exist_ok=True)
         windows = WindowPlan.of(*self.shape, max(self.shape), 0)
         info = MapInfo(self.grid, self.legend, self.tags)
@@ -124,6 +125,7 @@ class Prediction:
             PartFiles(Path(folder), windows, Part.whole(windows), tuple(layers)) as part,
         ):
             part.append(SceneRows(0, 0, values, self.valid, 1, ()))
+            remove_earlier(target, list(files.values()))
             for layer in reversed(layers):
                 write_map(files[layer.name], layer, [part], info, Path(folder))
         write_style(target, self.legend)
@@ -222,11 +224,12 @@ def predict_image(
         rows = stream(plan.network, area, plan.windows, plan.options, batch=plan.batch)
         with closing(rows):
             done = list(rows)
+        mapped_grid = area.grid  # of a closed file GDAL would say nothing, and complain on standard error
     layers = {name: np.concatenate([each.layers[name] for each in done], 1) for name in done[0].layers}
     return Prediction(
         layers["classes"][0].astype(np.uint8, copy=False),
         np.concatenate([each.valid for each in done]),
-        area.grid,
+        mapped_grid,
         placed.spec.legend,
         layers["probabilities"].astype(np.float32, copy=False) if probabilities else None,
         {"MODEL": describe(segmenter)},
@@ -255,4 +258,8 @@ def _opened(
             f"({channels}, rows, columns)",
             "put the bands first: numpy.moveaxis(image, -1, 0)",
         )
+    if pixels.ndim == 3 and pixels.shape[0] > channels:
+        mend = f"choose {channels} of them, such as image[:{channels}]"
+        named = ", ".join(worker.segmenter.spec.bands[:12])
+        raise DataError(f"an image of {pixels.shape[0]} bands", f"{channels} ({named}) for this model", mend)
     return ArrayRaster(pixels, valid, grid, worker.options.nodata)

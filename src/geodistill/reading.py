@@ -40,6 +40,9 @@ NODES = 200_000
 TABLE_BYTES, ROW_BYTES, TABLE_ROWS = 64 << 20, 16 << 10, 1 << 10
 """Bytes that the rows of a Parquet file may take at most, beside so many for each; rows that are read at a time."""
 
+_PARQUET = b"PAR1"
+"""What every Parquet file begins with."""
+
 _DIGITS = 4300
 """Digits of a whole number in YAML; as Python's own limit."""
 
@@ -80,9 +83,12 @@ def decode(data: bytes, source: Path | str, error: type[GeodistillError] = DataE
     """Return UTF-8 bytes as text.
 
     Raises:
-        GeodistillError: They are not UTF-8.
+        GeodistillError: They are not UTF-8, or a manifest that was given in the place of something else.
     """
     try:
+        if data.startswith(_PARQUET):
+            mend = "a recipe, project or model comes first, and its manifest after it"
+            raise error(f"{source} is a Parquet file, such as a manifest", "text in UTF-8", mend)
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
         raise error(f"{source} is not UTF-8 (byte {reason.start})", "text in UTF-8", "save it as UTF-8") from reason
@@ -174,9 +180,19 @@ def parse_yaml(text: str, source: Path | str, error: type[GeodistillError] = Dat
         value = yaml.load(text, _SingleKeys)
         _refuse_large(value, NODES)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as reason:
-        reason_text = "nested too deep" if isinstance(reason, RecursionError) else first_line(reason)
-        raise error(f"{source} is not YAML that can be used ({reason_text})", "a YAML file") from reason
+        raise error(f"{source} is not YAML that can be used ({_yaml_reason(reason)})", "a YAML file") from reason
     return value
+
+
+def _yaml_reason(error: Exception) -> str:
+    """Return what is wrong with YAML text, and in which line and column where the parser knows them."""
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return first_line(error)
+    what = getattr(error, "problem", None) or getattr(error, "context", None) or error
+    return f"line {mark.line + 1}, column {mark.column + 1}: {first_line(what)}"
 
 
 class _SingleKeys(yaml.SafeLoader):

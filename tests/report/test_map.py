@@ -19,7 +19,7 @@ from browser import Browser
 from class_maps import write_map
 from factories import make_raster
 from geodistill.cli import main
-from geodistill.errors import DataError, OutputError
+from geodistill.errors import DataError, GeodistillWarning, OutputError
 from geodistill.prediction import Prediction
 from geodistill.report.report_options import ReportOptions
 from geodistill.report.write import write_report
@@ -202,3 +202,14 @@ def test_tiles_come_from_the_folder_and_are_not_needed(chromium: Browser, mapped
     (tmp_path / "page_tiles").rename(tmp_path / "away")
     chromium.open(page)
     chromium.wait_for(LOADED)
+
+
+def test_the_confidence_of_another_map_is_left_out(mapped: Path, tmp_path: Path) -> None:
+    classes, confidence, page = tmp_path / "map.tif", tmp_path / "map_confidence.tif", tmp_path / "page.html"
+    classes.write_bytes(mapped.read_bytes())
+    confidence.write_bytes(mapped.with_name("map_confidence.tif").read_bytes())
+    with rasterio.open(confidence, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        file.update_tags(RUN="of another day")
+    with pytest.warns(GeodistillWarning, match=r"map_confidence\.tif is of another prediction than map\.tif"):
+        write_report(classes, page)
+    assert set(block(page, "map-tiles")) == {"classes"}

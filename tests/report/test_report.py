@@ -159,3 +159,4 @@ def test_runs_of_a_folder_stand_beside_each_other(run: Path, tmp_path: Path) -> 
     assert (first["validation_miou"], second["validation_miou"]) == (0.625, None)
     assert [model["name"] for model in figures["models"]["models"]] == [str(tmp_path / "runs" / "<i>first")]
     assert "2 runs of training" in page.read_text()
+    assert "test, test" not in page.read_text()

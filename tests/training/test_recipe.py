@@ -175,3 +175,9 @@ def test_a_flag_may_switch_off_what_the_file_has_settings_for() -> None:
 def test_a_recipe_whose_settings_a_flag_switched_off_is_taken_again() -> None:
     recipe = load_recipe("kda-landslide-distil", {"losses.phase.steps": 0})
     assert load_recipe(recipe) == recipe
+
+
+def test_a_mistake_in_a_nested_setting_names_the_key_and_its_neighbours() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown recipe key 'trainer\.max_stepz'.*trainer\.max_steps"):
+        load_recipe("student", {"trainer": {"max_stepz": 3}})
+    assert load_recipe("ktda-folder", {"trainer": {"max_steps": 3}}).trainer.max_steps == 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.errors import UnknownNameError
@@ -23,9 +25,16 @@ def recipes(argv: Sequence[str]) -> None:
     if args.name:
         print(recipe_text(args.name), end="")
         return
-    for name in list_recipes():
-        first = recipe_text(name).splitlines()[0]
-        print(f"{name:<20} {first.removeprefix('#').strip()}")
+    names = list_recipes()
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:<{width}}  {first_sentence(recipe_text(name))}")
+
+
+def first_sentence(recipe: str) -> str:
+    """Return the first sentence of the comment that a recipe begins with."""
+    comment = [line.removeprefix("#").strip() for line in takewhile(lambda line: line[:1] == "#", recipe.splitlines())]
+    return re.split(r"(?<=\.)\s", " ".join(comment), maxsplit=1)[0]
 
 
 def encoders_parser() -> VerbParser:

@@ -186,9 +186,11 @@ class Manifest:
         Raises:
             DataError: The file is missing, or is not a manifest of this version.
         """
-        path = Path(path) / "manifest.parquet" if Path(path).is_dir() else Path(path)
+        folder = Path(path).is_dir()
+        path = Path(path) / "manifest.parquet" if folder else Path(path)
         if not path.is_file():
-            raise DataError(f"no manifest {path}", "a Parquet file", "write one with 'geodistill data scan'")
+            mend = "write one with 'geodistill data scan'" + "; a model comes first, its manifest after it" * folder
+            raise DataError(f"no manifest {path}", "a Parquet file", mend)
         try:
             with pq.ParquetFile(path) as file:
                 table = pa.Table.from_batches(bounded(file.iter_batches(TABLE_ROWS), path), file.schema_arrow)
@@ -200,11 +202,8 @@ class Manifest:
         metadata = parse_object(raw, f"what manifest {path} says of itself")
         version = metadata.get("format_version")
         if version != FORMAT_VERSION:
-            raise DataError(
-                f"manifest {path} of format {shown(version)}",
-                f"format {FORMAT_VERSION}",
-                "write it anew with 'geodistill data scan'",
-            )
+            mend = "write it anew with 'geodistill data scan'"
+            raise DataError(f"manifest {path} of format {shown(version)}", f"format {FORMAT_VERSION}", mend)
         try:
             described = _described(metadata)
             entries = _entries(table, Path(os.path.abspath(path.parent)))  # noqa: PTH100

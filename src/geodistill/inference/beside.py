@@ -1,16 +1,36 @@
-"""What lies beside a finished map: style, polygons, objects, pictures, the STAC item."""
+"""What lies beside a finished map: style, polygons, objects, pictures, the STAC item; what an earlier map left.
+
+A map made anew must not lie beside confidence or polygons of another. An earlier layer is known by its tags, and other
+files by their digests, which stand in the map's ``map.tif.aux.xml`` as metadata of a domain of our own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+import warnings
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from geodistill.errors import DataError, OutputError, output_errors
+from geodistill.files import sha256_of
+from geodistill.inference.geotiff import map_beside, preview_beside, unlike_beside
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, describe
-from geodistill.inference.style import set_sizes, write_qml, write_style
+from geodistill.inference.style import set_sizes, style_files, write_qml, write_style
 from geodistill.inference.windows import Area
+from geodistill.reading import parse_object
 from geodistill.segmenter import Segmenter
+
+LAYERS = ("confidence", "probabilities", "distance", "class_sets")
+"""Layers that are files of their own beside the map of classes."""
+
+DOMAIN, BESIDE = "geodistill", "BESIDE"
+"""Metadata of a map that lists the files beside it: a JSON object of names and their SHA-256."""
 
 
 def write_beside(
@@ -23,6 +43,7 @@ def write_beside(
         OutputError: A file cannot be written.
     """
     legend, assets, counts = segmenter.spec.legend, dict(files), dict[str, int]()
+    earlier = listed_beside(scene_map.path) if scene_map.finished_before else ()
     write_style(scene_map.path, legend)
     if scene_map.class_sets is not None:
         write_qml(scene_map.class_sets.with_suffix(".qml"), set_sizes(len(legend)))
@@ -66,6 +87,9 @@ def write_beside(
         source, day = area.raster.source, area.raster.acquired
         item = write_item(assets, area.grid, legend, source, describe(segmenter), day)
         scene_map = replace(scene_map, stac=item)
+    beside = [*outputs_of(scene_map.path, options), *earlier]
+    if listed := list_beside(scene_map.path, beside):
+        write_style(scene_map.path, legend, listed)
     return scene_map
 
 
@@ -106,3 +130,112 @@ def _write_vector_tiles(scene_map: SceneMap, kind: str, counts: dict[str, int]) 
             vector_tiles_beside(scene_map.path, layer, kind).unlink(missing_ok=True)
     polygons, objects = assets.get("polygons_tiles"), assets.get("objects_tiles")
     return replace(scene_map, polygon_tiles=polygons, object_tiles=objects), assets
+
+
+def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
+    """Return every file that may be written for a scene whose map of classes is ``path``."""
+    files = [path, *style_files(path)]
+    if options.with_confidence:
+        files.append(map_beside(path, "confidence"))
+    if options.probabilities:
+        files.append(map_beside(path, "probabilities"))
+    if options.class_sets is not None:
+        sets = map_beside(path, "class_sets")
+        files += [sets, sets.with_suffix(".qml")]
+    if options.vector is not None:
+        files.append(path.with_suffix(f".{options.vector}"))
+        if options.objects:
+            from geodistill.inference.objects.chosen import object_files
+
+            files.append(map_beside(path, "distance"))  # of a model with a distance head
+            files += object_files(path, options.vector)
+    if options.web_tiles is not None:
+        from geodistill.inference.tile_set import tiles_beside
+        from geodistill.inference.vector_tiles import vector_tiles_beside
+
+        layers = [*(["polygons"] if options.vector else []), *(["objects"] if options.objects else [])]
+        files.append(tiles_beside(path, options.web_tiles))
+        files += [vector_tiles_beside(path, layer, options.web_tiles) for layer in layers]
+    if options.preview:
+        files.append(preview_beside(path))
+    if options.unlike:
+        files.append(unlike_beside(path))
+    if options.stac:
+        files.append(path.with_suffix(".json"))
+    return tuple(files)
+
+
+def earlier_files(path: Path, making: Collection[Path], *, refuse: bool = True) -> list[Path]:
+    """Return the files that an earlier prediction made for the map ``path`` and that are to go, not being made now.
+
+    What may be a person's is never among them: a layer whose tags do not say that it is ours, any other file that the
+    map there does not list, and links.
+
+    Args:
+        path: The map of classes.
+        making: Files that are made now.
+        refuse: Whether to refuse a listed file that was changed; else it stays.
+
+    Raises:
+        OutputError: A listed file was changed.
+    """
+    layers = {map_beside(path, layer) for layer in LAYERS}
+    listed = listed_beside(path) if os.path.isfile(path) else {}  # noqa: PTH113 - a name too long is no file
+    earlier = []
+    for file in sorted(layers.union(listed).difference(making)):
+        if not os.path.isfile(file) or file.is_symlink():  # noqa: PTH113 - as above
+            continue
+        if _is_layer(file) if file in layers else sha256_of(file) == listed[file]:
+            earlier.append(file)
+        elif file in listed and refuse:
+            raise OutputError(
+                f"{file} was written with the earlier {path.name} and changed since",
+                "no files of another map beside a new one",
+                "move it, or choose another --out",
+            )
+    return earlier
+
+
+def remove_earlier(path: Path, making: Collection[Path]) -> None:
+    """Remove what `earlier_files` returns.
+
+    Raises:
+        OutputError: It cannot be removed, or a listed file was changed.
+    """
+    for file in earlier_files(path, making):
+        with output_errors(file):
+            file.unlink(missing_ok=True)
+
+
+def list_beside(path: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Return the metadata by which files beside a map, those that are there and are no layers, are known later on."""
+    others = set(files) - {path, *style_files(path), *(map_beside(path, layer) for layer in LAYERS)}
+    digests = {file.name: sha256_of(file) for file in sorted(others) if file.is_file()}
+    return {BESIDE: json.dumps(digests)} if digests else {}
+
+
+def listed_beside(path: Path) -> dict[Path, str]:
+    """Return the files that a map lists, with their digests; none where there is no map, or it lists nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as file:
+                text = file.tags(ns=DOMAIN).get(BESIDE, "{}")
+        listed = parse_object(text, path)
+    except (RasterioError, DataError):
+        return {}
+    # The list of a map that someone else altered leads to no other file.
+    names = [name for name in listed if name.startswith(path.stem) and Path(name).name == name]
+    return {path.with_name(name): str(listed[name]) for name in names}
+
+
+def _is_layer(file: Path) -> bool:
+    """Whether a file is a layer that we wrote, and not a map of classes of another scene that is so called."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(file) as layer:
+                tags, first = layer.tags(), layer.descriptions[0]
+    except RasterioError:
+        return False
+    return "LEGEND" in tags and "geodistill" in tags.get("MODEL", "") and first != "class"

@@ -79,6 +79,11 @@ def preview_beside(classes: Path) -> Path:
     return classes.with_name(f"{classes.stem}_preview.png")
 
 
+def unlike_beside(classes: Path) -> Path:
+    """Return the file of unlike places beside a map."""
+    return classes.with_name(f"{classes.stem}_unlike.tif")
+
+
 def write_map(path: Path, layer: Layer, parts: Sequence[StoredRows], info: MapInfo, folder: Path) -> None:
     """Put the stored rows of a layer together as a cloud-optimised GeoTIFF, whole or not at all.
 

@@ -98,6 +98,7 @@ def find_scenes(
     sources = [str(source) for source in inputs]
     if not sources:
         raise DataError("no input raster", "at least one")
+    refuse_loose_bands(sources, bands or ())
     if local_only:
         from geodistill.inference.local_only import refuse_remote
 
@@ -129,6 +130,18 @@ def find_scenes(
     if local_only:
         refuse_remote([source for scene in scenes for source in scene.sources])
     return scenes
+
+
+def refuse_loose_bands(sources: Sequence[str], bands: Sequence[str]) -> None:
+    """Refuse bare numbers that are no files beside bands: ``--bands 4 3 2`` leaves 3 and 2 among the scenes.
+
+    Raises:
+        DataError: There are some.
+    """
+    numbers = [source for source in sources if source.isdecimal() and not Path(source).exists()]
+    if bands and numbers:
+        joined = ",".join([*bands, *numbers])
+        raise DataError(f"scenes called {' and '.join(numbers)}", "bands joined by commas", f"write --bands {joined}")
 
 
 def from_folder(folder: Path, bands: Sequence[str]) -> list[InputScene]:

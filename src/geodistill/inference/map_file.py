@@ -37,14 +37,28 @@ def read_map_legend(classes: Path | str) -> Legend:
     Raises:
         DataError: It cannot be read, or does not say its classes.
     """
-    try:
-        with rasterio.open(classes) as file:
-            text = file.tags().get("LEGEND")
-    except RasterioError as error:
-        raise DataError(f"{classes} cannot be read ({error})", "a map of classes") from error
+    text = _tag(classes, "LEGEND")
     if text is None:
         raise DataError(f"{classes} holds no legend", "a map of classes that 'geodistill predict' wrote")
     return Legend.from_dict(parse_object(text, f"the tag LEGEND of {classes}"))
+
+
+def read_map_run(layer: Path | str) -> str | None:
+    """Return the tag that all layers of one prediction share; ``None`` where there is none.
+
+    Raises:
+        DataError: The layer cannot be read.
+    """
+    return _tag(layer, "RUN")
+
+
+def _tag(layer: Path | str, name: str) -> str | None:
+    try:
+        with rasterio.open(layer) as file:
+            text: str | None = file.tags().get(name)
+            return text
+    except RasterioError as error:
+        raise DataError(f"{layer} cannot be read ({error})", "a map of classes") from error
 
 
 def small_cache() -> rasterio.Env:

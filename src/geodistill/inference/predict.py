@@ -16,15 +16,13 @@ from geodistill.description import find_segmenter
 from geodistill.engine import Engine, run_tasks
 from geodistill.errors import ArtifactError, DataError, GeodistillWarning, OutputError, RecipeError
 from geodistill.files import LONGEST_NAME, check_outputs
+from geodistill.inference.beside import earlier_files, outputs_of
 from geodistill.inference.class_sets import check_class_sets
-from geodistill.inference.geotiff import map_beside, preview_beside
 from geodistill.inference.inputs import InputScene, find_scenes, open_scene, warn_unlike
 from geodistill.inference.network import fixed_batch, opened
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.scene_map import SceneMap, map_scene
 from geodistill.inference.sliding import check_bands
-from geodistill.inference.style import style_files
-from geodistill.inference.unlike import unlike_beside
 from geodistill.inference.worker import SceneTask, Worker, offline_where
 from geodistill.nn.device import device_name
 from geodistill.raster import IMAGE_SUFFIXES, Raster
@@ -253,39 +251,6 @@ def cut_rows(rows: int, blocks: int) -> tuple[range, ...]:
     return tuple(range(edges[i], edges[i + 1]) for i in range(count))
 
 
-def outputs_of(path: Path, options: PredictOptions) -> tuple[Path, ...]:
-    """Return every file that may be written for a scene whose map of classes is ``path``."""
-    files = [path, *style_files(path)]
-    if options.with_confidence:
-        files.append(map_beside(path, "confidence"))
-    if options.probabilities:
-        files.append(map_beside(path, "probabilities"))
-    if options.class_sets is not None:
-        sets = map_beside(path, "class_sets")
-        files += [sets, sets.with_suffix(".qml")]
-    if options.vector is not None:
-        files.append(path.with_suffix(f".{options.vector}"))
-        if options.objects:
-            from geodistill.inference.objects.chosen import object_files
-
-            files.append(map_beside(path, "distance"))  # of a model with a distance head
-            files += object_files(path, options.vector)
-    if options.web_tiles is not None:
-        from geodistill.inference.tile_set import tiles_beside
-        from geodistill.inference.vector_tiles import vector_tiles_beside
-
-        layers = [*(["polygons"] if options.vector else []), *(["objects"] if options.objects else [])]
-        files.append(tiles_beside(path, options.web_tiles))
-        files += [vector_tiles_beside(path, layer, options.web_tiles) for layer in layers]
-    if options.preview:
-        files.append(preview_beside(path))
-    if options.unlike:
-        files.append(unlike_beside(path))
-    if options.stac:
-        files.append(path.with_suffix(".json"))
-    return tuple(files)
-
-
 def map_paths(scenes: Sequence[InputScene], out: Path | str) -> list[Path]:
     """Return where each scene's map goes.
 
@@ -310,10 +275,10 @@ def map_paths(scenes: Sequence[InputScene], out: Path | str) -> list[Path]:
 
 
 def check_paths(paths: Sequence[Path], options: PredictOptions, inputs: Iterable[Path | str]) -> None:
-    """Make sure that no file of any scene overwrites an input or another scene's file.
+    """Make sure that no file of any scene overwrites an input or another scene's file, and that no input is removed.
 
     Raises:
-        OutputError: One would, or has a name that is too long.
+        OutputError: One would, or has a name that is too long; or see `earlier_files`.
     """
     outputs = [file for path in paths for file in outputs_of(path, options)]
     for file in outputs:
@@ -326,4 +291,6 @@ def check_paths(paths: Sequence[Path], options: PredictOptions, inputs: Iterable
             str(file).encode()
         except UnicodeEncodeError as error:  # GDAL takes names in UTF-8 alone
             raise OutputError(f"{file} is no name in UTF-8", "a name in UTF-8", "choose another --out") from error
-    check_outputs(outputs, inputs)
+    # A map that is only continued may be finished, and then what lies beside it stays.
+    removed = [file for path in paths for file in earlier_files(path, outputs, refuse=not options.resume)]
+    check_outputs([*outputs, *removed], inputs)

@@ -125,7 +125,7 @@ def map_scene(
         OutputError: A map cannot be written, or another run is making it. Finished rows are kept for ``--resume``.
     """
     check_bands(raster, plan.network.bands)
-    from geodistill.inference.beside import write_beside
+    from geodistill.inference.beside import outputs_of, remove_earlier, write_beside
 
     options = plan.options
     area = area_of(raster, options.aoi, plan.windows.size)
@@ -158,6 +158,7 @@ def map_scene(
                     holes = tuple(hole for part in stored for hole in part.holes)
                     scene_map = replace(scene_map, windows=sum(part.windows for part in stored), holes=holes)
                     info = MapInfo(area.grid, segmenter.spec.legend, tags_of(segmenter, scene_map, about))
+                    remove_earlier(path, [*outputs_of(path, options), *files.values()])
                     # The map of classes comes last: where it is, all maps are.
                     for layer in reversed(layers):
                         write_map(files[layer.name], layer, stored, info, folder)

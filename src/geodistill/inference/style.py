@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -41,8 +42,13 @@ def style_files(classes: Path) -> tuple[Path, ...]:
     return (classes.with_suffix(".qml"), table) if fits else (classes.with_suffix(".qml"),)
 
 
-def write_style(classes: Path, legend: Legend) -> tuple[Path, ...]:
+def write_style(classes: Path, legend: Legend, listed: Mapping[str, str] | None = None) -> tuple[Path, ...]:
     """Write names and colours of the classes beside a finished map of them.
+
+    Args:
+        classes: The map.
+        legend: Its classes.
+        listed: Metadata of the domain ``geodistill``: what `list_beside` returns.
 
     Returns:
         ``map.qml``, by which QGIS shows the map, and polygons of the same name, and ``map.tif.aux.xml``, the class
@@ -54,7 +60,7 @@ def write_style(classes: Path, legend: Legend) -> tuple[Path, ...]:
     style, *tables = style_files(classes)
     write_qml(style, legend)
     for table in tables:
-        write_text(table, _attribute_table(legend))
+        write_text(table, _attribute_table(legend, listed or {}))
     return (style, *tables)
 
 
@@ -104,8 +110,12 @@ def qml(legend: Legend) -> str:
     return _HEAD + _text(root)
 
 
-def _attribute_table(legend: Legend) -> str:
+def _attribute_table(legend: Legend, listed: Mapping[str, str]) -> str:
     root = Element("PAMDataset")
+    if listed:
+        metadata = SubElement(root, "Metadata", domain="geodistill")
+        for key, text in listed.items():
+            SubElement(metadata, "MDI", key=key).text = text
     band = SubElement(root, "PAMRasterBand", band="1")
     names, table = SubElement(band, "CategoryNames"), SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     for index, (name, kind, use) in enumerate(_COLUMNS):

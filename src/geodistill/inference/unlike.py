@@ -13,6 +13,7 @@ from rasterio.transform import Affine
 
 from geodistill.errors import output_error
 from geodistill.files import atomic_path
+from geodistill.inference.geotiff import unlike_beside
 from geodistill.inference.inputs import MOST_OF_A_BAND
 from geodistill.inference.strips import Rows, read_rows
 from geodistill.inference.windows import Area
@@ -21,11 +22,6 @@ from geodistill.spec import IGNORE_INDEX, Spec
 
 CELL = 64
 """Side in pixels of the cells whose means are compared."""
-
-
-def unlike_beside(classes: Path) -> Path:
-    """Return the file of unlike places beside a map."""
-    return classes.with_name(f"{classes.stem}_unlike.tif")
 
 
 def write_unlike(classes: Path, area: Area, spec: Spec, *, keep_going: bool = False) -> tuple[Path, float]:

@@ -40,18 +40,21 @@ def _kept(comparison: Comparison) -> list[str]:
         size = teacher.parameters / max(model.parameters, 1)
         speed = model.images_per_second / teacher.images_per_second
         score = "" if model.kept is None else f" and keeps {100 * model.kept:.0f} % of its mIoU"
-        sentences.append(
-            f"{model.name} has {_times(size)} parameters than its teacher {teacher.name}, is {_factor(speed)}{score}."
-        )
+        sentences.append(f"{model.name} has {_size(size)} its teacher {teacher.name}, is {_speed(speed)}{score}.")
     return sentences
 
 
-def _times(size: float) -> str:
-    return f"{size:.1f} times fewer" if size >= 1 else f"{1 / size:.1f} times more"
+def _size(fewer: float) -> str:
+    """Return how many parameters there are, of which a teacher has so many times as many."""
+    factor, side = (fewer, "fewer") if fewer >= 1 else (1 / fewer, "more")
+    return "as many parameters as" if f"{factor:.1f}" == "1.0" else f"{factor:.1f} times {side} parameters than"
 
 
-def _factor(speed: float) -> str:
-    return f"{speed:.1f} times as fast here"
+def _speed(factor: float) -> str:
+    """Return how fast a model is that does so many times the images of another."""
+    known = {"1.0": "as fast here", "0.5": "half as fast here"}
+    slower = f"{1 / factor:.1f} times slower here" if factor < 1 else f"{factor:.1f} times as fast here"
+    return known.get(f"{factor:.1f}", slower)
 
 
 def _row(model: ComparedModel, fastest: float) -> Html:

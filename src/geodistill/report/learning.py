@@ -61,9 +61,10 @@ def curve_title(curve: Curve) -> str:
     if kind == "train":
         words = "Loss, all terms" if name == "loss" else f"Loss term {name}"
     elif kind == "val":
-        group, _, score = name.rpartition(".")
+        group, _, logged = name.rpartition(".")
+        score = logged.removesuffix("_ema")
         words = {"miou": "Validation mIoU", "oa": "Validation accuracy"}.get(score, f"Validation {score}")
-        words += f", {group}" if group else ""
+        words += (f", {group}" if group else "") + (", averaged weights" if score != logged else "")
     else:
         words = f"{kind.capitalize()} of {name}" if name else kind
     return f"{curve.phase}: {words}" if curve.phase else words

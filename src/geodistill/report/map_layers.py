@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geodistill.errors import DataError
+from geodistill.errors import DataError, GeodistillWarning
 from geodistill.inference.geotiff import map_beside
-from geodistill.inference.map_file import map_strips, read_map_grid, read_map_legend
+from geodistill.inference.map_file import map_strips, read_map_grid, read_map_legend, read_map_run
 from geodistill.inference.sliding import STEPS
 from geodistill.raster import Grid, Raster, Window
 from geodistill.raster.ground import Ground
@@ -100,7 +101,7 @@ def cut_map(path: Path, scene: Path | str | None, folder: Path) -> CutMap:
         layers.append(MapLayer("classes", "Classes", ".png", "classes", True))
         write_tiles(strips(), level, folder / "classes", _painter(legend), halved_classes, ".png")
         beside = map_beside(path, "confidence")
-        if beside.is_file():
+        if beside.is_file() and _is_of(path, beside):
             sure = read_map_grid(beside)
             if (sure.height, sure.width) == (grid.height, grid.width):
                 layers.append(MapLayer("doubt", "Doubt", ".webp", "colours", False))
@@ -108,6 +109,15 @@ def cut_map(path: Path, scene: Path | str | None, folder: Path) -> CutMap:
                 write_tiles(doubts, level, folder / "doubt", _photo, halved_colours, ".webp")
     known = [] if ground.crs is None else areas[: len(legend)].tolist()
     return CutMap(grid, legend, tuple(layers), counts[: len(legend)].tolist(), known, level)
+
+
+def _is_of(path: Path, beside: Path) -> bool:
+    """Whether a layer was made with a map; where it was not, a warning says that it is left out."""
+    if read_map_run(beside) == read_map_run(path):
+        return True
+    what = f"{beside} is of another prediction than {path.name} and is left out; map the scene again with --confidence"
+    warnings.warn(what, GeodistillWarning, stacklevel=3)
+    return False
 
 
 def _windows(grid: Grid) -> Iterator[Window]:

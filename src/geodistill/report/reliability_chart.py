@@ -7,7 +7,7 @@ from geodistill.report.evaluated import Calibration
 from geodistill.report.markup import Attributes, Html, element, join
 from geodistill.report.page import Section
 
-_SIDE, _LEFT, _BOTTOM, _TOP = 260, 46, 56, 10
+_SIDE, _LEFT, _RIGHT, _BOTTOM, _TOP = 260, 46, 26, 56, 10
 
 
 def confidence_section(calibration: Calibration) -> Section:
@@ -57,7 +57,7 @@ def _chart(calibration: Calibration) -> Html:
     parts.append(element("polyline", {"class": "curve", "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points)}))
     parts += [element("circle", {"class": "dot", "cx": round(x, 1), "cy": round(y, 1), "r": 3.5}) for x, y in points]
     sentence = "Reliability: share of pixels that are right by confidence; the table beside it has the numbers."
-    return drawing(_LEFT + scale + 14, _TOP + scale + _BOTTOM, sentence, *parts)
+    return drawing(_LEFT + scale + _RIGHT, _TOP + scale + _BOTTOM, sentence, *parts)
 
 
 def _table(calibration: Calibration) -> Html:

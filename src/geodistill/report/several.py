@@ -13,6 +13,7 @@ from geodistill.report.markup import Html, element
 from geodistill.report.page import Page, Section, titled_table, wide
 from geodistill.report.report_options import ReportOptions
 from geodistill.report.score_sections import interval_text, percent
+from geodistill.report.story import plain_encoder
 
 
 def runs_within(folder: Path) -> list[Path]:
@@ -47,8 +48,13 @@ def _scores(contents: list[Contents]) -> Section:
         scores = {} if segmenter is None else segmenter.provenance.get("scores")
         miou = scores.get("validation_miou") if isinstance(scores, dict) else None
         validation = miou if isinstance(miou, int | float) else float("nan")
-        encoder = training.key("network.encoder") or ""
-        about = (each.folder.name, str(training.key("method")), str(encoder), str(training.key("trainer.max_steps")))
+        encoder = plain_encoder(str(training.key("network.encoder") or ""))
+        about = (
+            each.folder.name,
+            str(training.key("method")),
+            plain_encoder(str(encoder)),
+            str(training.key("trainer.max_steps")),
+        )
         for evaluation in each.evaluations or (None,):
             rows.append(_row(about, validation, evaluation))
         figures.append(
@@ -67,7 +73,8 @@ def _row(about: tuple[str, str, str, str], validation: float, evaluation: Evalua
     else:
         scores = evaluation.scores
         interval = interval_text(evaluation.intervals.get("miou"))
-        cells += [f"{evaluation.folder.name}, {evaluation.split}", percent(scores.miou), interval, percent(scores.oa)]
+        name_and_split = ", ".join(dict.fromkeys((evaluation.folder.name, evaluation.split)))
+        cells += [name_and_split, percent(scores.miou), interval, percent(scores.oa)]
     return element(
         "tr", None, element("th", {"scope": "row"}, name), *(element("td", {"class": "n"}, cell) for cell in cells)
     )

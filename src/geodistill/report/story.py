@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from geodistill.data.manifest import Manifest
@@ -12,9 +13,14 @@ from geodistill.report.trained import Training
 from geodistill.segmenter import Segmenter
 
 
+def plain_encoder(name: str) -> str:
+    """Return an encoder's name, or words with one, without its settings in brackets."""
+    return re.sub(r"\(.*?\)", "", name)
+
+
 def model_sentence(segmenter: Segmenter, training: Training | None) -> str:
     """Say what a model is."""
-    words = network_words(segmenter.name, segmenter.arguments, ("architecture", "encoder"))
+    words = plain_encoder(network_words(segmenter.name, segmenter.arguments, ("architecture", "encoder")))
     spec = segmenter.spec
     gsd = "" if spec.gsd is None else f" at {spec.gsd:.3g} m per pixel"
     classes = (

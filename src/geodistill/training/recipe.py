@@ -79,8 +79,8 @@ def load_recipe(
     """
     from geodistill.methods.schema import find_method
 
-    if isinstance(overrides, Mapping):
-        overrides = as_flags(overrides)
+    asked = dict(overrides) if isinstance(overrides, Mapping) else {}
+    overrides = as_flags(overrides) if isinstance(overrides, Mapping) else overrides
     name = config if isinstance(config, str | Path) else None
     data = _given_keys(config)
     blocks = _preset_blocks(data, str(name or "given"))
@@ -93,7 +93,7 @@ def load_recipe(
     block = blocks.get(preset, {})
     known = set(recipe_keys(kind))
     of_blocks = [key for values in blocks.values() for key in _dotted(values, known)]
-    for key in [*_dotted(data, known), *of_blocks, *flags]:
+    for key in [*_dotted(data, known), *of_blocks, *flags, *_dotted(asked, known)]:
         if not _is_known(key, known):
             raise UnknownNameError("recipe key", key, known, "see 'geodistill fit --print_config'")
     parser, defaults = _parser(kind)  # type: ignore[arg-type]  # mypy looks at the hash of instances

@@ -56,15 +56,17 @@ def fit(argv: Sequence[str]) -> None:
     if args.print_config:
         _print_recipe(config, overrides)
         return
-    from geodistill.training.plan import plan_recipe
-    from geodistill.training.recipe import load_recipe
+    from geodistill.training.recipe import is_planned, load_recipe
 
-    load_recipe(config, overrides, idle=True)  # its mistakes come before others, and before any data are looked at
+    recipe, lines = load_recipe(config, overrides, idle=is_planned(config)), list[str]()
     if args.find_rate:
         refuse_idle(parser, args, ("--out", "--report", "--restart"), "with --find-rate")
     elif not args.out:
         raise RecipeError("fit without --out", "--out RUN", "name a directory for the run")
-    recipe, lines = plan_recipe(config, overrides)
+    if is_planned(config):
+        from geodistill.training.plan import plan_recipe
+
+        recipe, lines = plan_recipe(config, overrides)
     if args.report:
         from geodistill.files import check_outputs, check_suffix
         from geodistill.report.page import PAGES

@@ -12,10 +12,7 @@ from geodistill.lazy import load
 from geodistill.methods.schema import DEFAULT_TEACHER, PSEUDO, Recipe, parse_term, split_weights
 from geodistill.methods.teacher import OWN_STUDENT
 from geodistill.nn.encoders import build_encoder
-from geodistill.training.recipe import STUDENT, as_flags, load_recipe
-
-PLANNED = (STUDENT, "self-training")
-"""Recipes that are adapted to what there is."""
+from geodistill.training.recipe import as_flags, is_planned, load_recipe
 
 RARE = 0.05
 """Share of the labelled pixels below which a class counts as rare."""
@@ -64,7 +61,7 @@ def plan_recipe(
         UnknownNameError: As for `load_recipe`.
         DataError: The manifest is missing or unreadable.
     """
-    if not (isinstance(config, str | Path) and str(config) in PLANNED and not Path(config).is_file()):
+    if not is_planned(config):
         return load_recipe(config, overrides), []
     recipe = load_recipe(config, overrides, idle=True)
     if manifest is None:

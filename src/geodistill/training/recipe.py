@@ -299,6 +299,13 @@ def _deep_merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, 
 STUDENT = "student"
 """Name of the recipe of those who name none."""
 
+
+def is_planned(config: object) -> bool:
+    """Whether a recipe is a shipped one that is adapted to what there is, see `geodistill.training.plan`."""
+    named = isinstance(config, str | Path) and str(config) in (STUDENT, "self-training")
+    return named and not Path(str(config)).is_file()
+
+
 MANIFEST_KEYS = ("manifest", "manifests", "unlabelled")
 """Last parts of the keys that name manifests."""
 

@@ -156,7 +156,7 @@ def colours(shared: Path, work: Path, out: Path) -> None:
     shown = []
     for iou, name, true, roofs in [*rows[:2], *rows[-2:]]:
         photo = np.array(Image.open(root / "images" / name).convert("RGB"))
-        panels = [photo, *(figures.painted(photo, roof, ORANGE) for roof in roofs), figures.painted(photo, true, BLUE)]
+        panels = [photo, *(figures.painted(photo, roof, YELLOW) for roof in roofs), figures.painted(photo, true, BLUE)]
         shown.append((f"IoU {100 * iou[0]:.0f}, in other colours too {100 * iou[1]:.0f}", panels))
     titles = ("image", "roofs learnt as they are", "in other colours too", "outlines drawn by people")
     sheet(out / "colours.jpg", titles, shown)

@@ -58,7 +58,7 @@ def _blobs(rng: np.random.Generator, count: int, side: int) -> NDArray[np.uint8]
 def _painted(rng: np.random.Generator, mask: NDArray[np.uint8], contrast: float, noise: float) -> NDArray[np.float64]:
     """Return ``(H, W, 3)`` samples in which class 1 is brighter by ``contrast`` under noise, both in 0..255."""
     colour = contrast * np.array([1.0, 0.6, 0.3])
-    image: NDArray[np.float64] = 110 + mask[..., None] * colour + rng.normal(0, noise, (SIDE, SIDE, 3))
+    image: NDArray[np.float64] = 110 + mask[..., None] * colour + rng.normal(0, noise, (*mask.shape, 3))
     return image
 
 
@@ -139,12 +139,17 @@ def textured(rng: np.random.Generator, test: bool) -> Pixels:
 
 
 def sized(rng: np.random.Generator, test: bool, metres: float = 1.0) -> Pixels:
-    """Return an image of objects of 6 and of 12 m, which are two classes, at so many metres per pixel."""
-    mask = np.zeros((SIDE, SIDE), np.uint8)
-    for index, kind in enumerate(rng.permutation([1, 1, 2, 2])):
-        side, place = round(6 * kind / metres), rng.integers(0, 4, 2)
-        row, col = 32 * (index // 2) + place[0], 32 * (index % 2) + place[1]
-        mask[row : row + side, col : col + side] = kind
+    """Return an image of objects of 6 or of 12 m, which are two classes, at so many metres per pixel.
+
+    All of an image are alike, and as far apart in pixels at any resolution: what lies around an object does not tell
+    how fine the image is.
+    """
+    side, kind = round(SIDE / metres), int(rng.integers(1, 3))
+    mask, size = np.zeros((side, side), np.uint8), round(6 * kind / metres)
+    for index, filled in enumerate(rng.random((side // 32) ** 2) < 0.5):
+        row, col = np.divmod(index, side // 32) * np.array(32) + rng.integers(0, 4, 2)
+        if filled or not index:
+            mask[row : row + size, col : col + size] = kind
     return _painted(rng, (mask > 0).astype(np.uint8), 60, 15), mask
 
 

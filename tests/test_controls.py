@@ -13,6 +13,8 @@ SEEDS_AND_STEPS = {
     "head-rates": (0, 24),
     "cosine": (0, 24),
     "recolour": (0, 40),
+    "gsd": (0, 200),
+    "average-last": (1, 120),
 }
 """Where a mechanism wins by a margin in few steps; the others take more."""
 

@@ -92,6 +92,7 @@ def test_a_preset_counts_as_it_does_for_the_command(tmp_path: Path) -> None:
         (("scenes: scene.tif", "scenes: scene.tif\n  overlap: 0.9"), "overlap 0.9"),
         (("scenes: scene.tif", "scenes: scene.tif\n  aoi: none.gpkg"), "none.gpkg is not there"),
         (("format: coco", "format: coco\n  lists: nowhere"), "nowhere is not there"),
+        (("format: coco", "format: cocoa"), "unknown format of boxes 'cocoa'"),
         (("label:\n", "out: .\nlabel:\n"), "which is read"),
     ],
 )

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geodistill.errors import DataError, RecipeError
+from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.files import write_text
 from geodistill.label.config import LabelSettings, chosen_settings
+from geodistill.lazy import load
 from geodistill.project.project_file import ProjectFile, typed_values
 from geodistill.project.stage_job import StageJob, StageResult
 from geodistill.project.stage_table import key_types
@@ -38,7 +39,9 @@ def label_settings(project: ProjectFile, settings: Mapping[str, Any]) -> LabelSe
     if colon and Path(project.resolve(weights)).exists():
         given["segmenter"] = f"{kind}:{project.resolve(weights)}"
     legend = project.resolve(values["legend"]) if values.get("legend") else None
-    return chosen_settings(given, preset=values.get("preset"), legend=legend, rules=settings.get("rules", {}))
+    chosen = chosen_settings(given, preset=values.get("preset"), legend=legend, rules=settings.get("rules", {}))
+    check_name("format of boxes", chosen.format, load("geodistill.label.formats.detection:FORMATS"))
+    return chosen
 
 
 def run_label(job: StageJob) -> StageResult:

@@ -11,7 +11,7 @@ from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.fraction import take_fraction
 from geodistill.data.manifest import Manifest, Row, make_spec, without_labels
 from geodistill.data.reader import PatchReader, refuse_moved
-from geodistill.data.statistics import NOTHING_TO_LEARN, lone_classes, misread_in, vanished_labels
+from geodistill.data.statistics import NOTHING_TO_LEARN, ignored_share, lone_classes, misread_in
 from geodistill.errors import DataError, listed
 from geodistill.spec import Spec
 
@@ -136,8 +136,7 @@ def training_notes(manifest: Manifest) -> list[str]:
     notes = [f"no training pixel of {listed(unseen)}, which cannot be learnt"] if unseen else []
     if unmeasured:
         notes.append(f"no validation pixel of {listed(unmeasured)}: the validation mean tells nothing of it")
-    lines = vanished_labels(legend, statistics.class_pixels, statistics.ignored_pixels)
-    notes += [line for line in lines if not line.startswith("no pixel of")]
+    notes += ignored_share(statistics.class_pixels, statistics.ignored_pixels)
     return [*notes, misread] if (misread := misread_in(legend, statistics)) else notes
 
 

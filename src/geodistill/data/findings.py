@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from rasterio.errors import CRSError
 
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.statistics import NOTHING_TO_LEARN, Statistics, lone_classes, misread_in, vanished_labels
+from geodistill.data.statistics import (
+    NOTHING_TO_LEARN,
+    Statistics,
+    ignored_share,
+    lone_classes,
+    misread_in,
+    vanished_labels,
+)
 from geodistill.errors import DataError, counted
 from geodistill.raster import Grid, Raster, Window
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -223,8 +230,7 @@ def vanished_lines(
     legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int], misread: str
 ) -> list[str]:
     """Return the lines of `vanished_labels`; what `misread_labels` asks takes the place of the classes' own line."""
-    lines = vanished_labels(legend, counts, ignored)
-    return [*(line for line in lines if not line.startswith("no pixel of")), misread] if misread else lines
+    return [*ignored_share(counts, ignored), misread] if misread else vanished_labels(legend, counts, ignored)
 
 
 def label_notes(manifest: Manifest, statistics: Statistics | None = None) -> list[str]:

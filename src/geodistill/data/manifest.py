@@ -189,7 +189,8 @@ class Manifest:
         folder = Path(path).is_dir()
         path = Path(path) / "manifest.parquet" if folder else Path(path)
         if not path.is_file():
-            mend = "write one with 'geodistill data scan'" + "; a model comes first, its manifest after it" * folder
+            swapped = "; a model comes first, its manifest after it" if folder else ""
+            mend = f"write one with 'geodistill data scan'{swapped}"
             raise DataError(f"no manifest {path}", "a Parquet file", mend)
         try:
             with pq.ParquetFile(path) as file:

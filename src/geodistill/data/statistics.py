@@ -199,7 +199,7 @@ class RunningMoments:
 
 
 def vanished_labels(legend: Legend, counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int]) -> list[str]:
-    """Say what of the labels is not there, with shares: ignored pixels, classes without any.
+    """Say what of the labels is not there: ignored pixels, as `ignored_share` does, and classes without any.
 
     Args:
         legend: The classes.
@@ -209,20 +209,24 @@ def vanished_labels(legend: Legend, counts: Mapping[str, Sequence[int]], ignored
     Returns:
         One line each; none where all is well.
     """
-    counted = [split for split in SPLITS if split in counts]
-    labelled = {split: sum(counts[split]) for split in counted}
-    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in counted)
-    lines = []
-    if lost > MOST_IGNORED * max(total + lost, 1):
-        each = ", ".join(
-            f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}"
-            for split in counted
-        )
-        lines.append(f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown")
+    counted, lines = [split for split in SPLITS if split in counts], ignored_share(counts, ignored)
     absent = [name for k, name in enumerate(legend.names) if counted and not any(counts[split][k] for split in counted)]
     if absent:
         lines.append(f"no pixel of {listed(absent)} in {', '.join(counted)}")
     return lines
+
+
+def ignored_share(counts: Mapping[str, Sequence[int]], ignored: Mapping[str, int]) -> list[str]:
+    """Say what share of the pixels carries no class, where it is most of them; arguments as for `vanished_labels`."""
+    counted = [split for split in SPLITS if split in counts]
+    labelled = {split: sum(counts[split]) for split in counted}
+    total, lost = sum(labelled.values()), sum(ignored.get(split, 0) for split in counted)
+    if lost <= MOST_IGNORED * max(total + lost, 1):
+        return []
+    each = ", ".join(
+        f"{split} {ignored.get(split, 0) / max(labelled[split] + ignored.get(split, 0), 1):.1%}" for split in counted
+    )
+    return [f"{lost / (total + lost):.1%} of the pixels carry no class ({each}): ignored, nodata or unknown"]
 
 
 MANY = 0.01

@@ -52,7 +52,7 @@ def _scores(contents: list[Contents]) -> Section:
         about = (
             each.folder.name,
             str(training.key("method")),
-            plain_encoder(str(encoder)),
+            encoder,
             str(training.key("trainer.max_steps")),
         )
         for evaluation in each.evaluations or (None,):

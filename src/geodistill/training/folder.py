@@ -167,7 +167,7 @@ def _refuse_other_recipe(run: Path, recipe: Recipe, mend: str) -> None:
     except GeodistillError as error:
         raise RecipeError(error.received, error.expected, mend) from error
     for key in {**asked, **saved}:
-        if saved.get(key) != asked.get(key):
+        if (key in saved, saved.get(key)) != (key in asked, asked.get(key)):
             what = f"{run} holds a run of another recipe ({key} was {saved.get(key)}, is {asked.get(key)})"
             raise RecipeError(what, "the same recipe, to continue it", mend)
 
@@ -270,13 +270,8 @@ def _stamp(path: Path, whole: bool) -> str | list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _strings(part: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _strings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield every text of a recipe with its dotted key; a list's texts share one."""
-    if isinstance(part, dict):
-        for name, value in part.items():
-            yield from _strings(value, f"{prefix}.{name}" if prefix else str(name))
-    elif isinstance(part, list):
-        for value in part:
-            yield from _strings(value, prefix)
-    elif isinstance(part, str) and part:
-        yield prefix, part
+    for key, value in _values(recipe):
+        texts = value if isinstance(value, list) else [value]
+        yield from ((key, text) for text in texts if isinstance(text, str) and text)

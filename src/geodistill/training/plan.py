@@ -68,16 +68,13 @@ def plan_recipe(
         recipe.data.check()
         manifest = Manifest.load(recipe.data.manifest)
     missing = _missing_weights(recipe)
+    asked = as_flags(overrides) if isinstance(overrides, Mapping) else overrides
     chosen = _choose_start(recipe, missing) | _choose_colours(recipe, manifest) | _choose_data(recipe, manifest)
-    recipe = load_recipe(config, [*as_flags(chosen), *_flags(overrides)], idle=True)
+    recipe = load_recipe(config, [*as_flags(chosen), *asked], idle=True)
     chosen |= _choose_terms(recipe, manifest)
-    recipe = load_recipe(config, [*as_flags(chosen), *_flags(overrides)])
+    recipe = load_recipe(config, [*as_flags(chosen), *asked])
     lines = [_start_line(recipe, manifest, missing), _labels_line(recipe, manifest)]
     return recipe, [*lines, _teacher_line(recipe, manifest), _steps_line(recipe, manifest)]
-
-
-def _flags(overrides: Sequence[str] | Mapping[str, Any]) -> Sequence[str]:
-    return as_flags(overrides) if isinstance(overrides, Mapping) else overrides
 
 
 def _missing_weights(recipe: Recipe) -> str | None:

@@ -89,6 +89,16 @@ def test_restart_removes_a_run_and_nothing_else(recipe: Recipe, begun: Path) -> 
     assert foreign_files(begun, ["test"]) == []
 
 
+def test_a_run_whose_recipe_lacks_a_key_is_of_another(recipe: Recipe, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fit(recipe, run)
+    saved = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert saved["trainer"].pop("max_hours", "absent") is None
+    (run / "recipe.yaml").write_text(yaml.safe_dump(saved))
+    with pytest.raises(RecipeError, match="another recipe"):
+        fit(recipe, run)
+
+
 def test_a_run_that_was_never_saved_gives_way_to_a_corrected_one(recipe: Recipe, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert fit_killed(recipe, run, 1, "before")

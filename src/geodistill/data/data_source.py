@@ -140,6 +140,14 @@ def training_notes(manifest: Manifest) -> list[str]:
     return [*notes, misread] if (misread := misread_in(legend, statistics)) else notes
 
 
+_ANOTHER_CLASS = {
+    "train": "label what is around it: 'label build --background NAME', or masks with a class for it; or scan again "
+    "with another division",
+    "val": "scan again with another division, or without validation images",
+}
+"""What to do about a split whose labels are all of one class."""
+
+
 def refuse_unlabelled(manifest: Manifest) -> None:
     """Refuse a data set that nothing can be learnt from, or measured on: a split with no label, or with one class.
 
@@ -163,12 +171,7 @@ def refuse_unlabelled(manifest: Manifest) -> None:
             raise DataError(
                 f"{manifest.path} has no '{split}' label but {name!r}: {NOTHING_TO_LEARN}",
                 "two classes or more",
-                f"{misread} If so, mend the legend and scan again"
-                if misread
-                else "label what is around it: 'label build --background NAME', or masks with a class for it; "
-                "or scan again with another division"
-                if split == "train"
-                else "scan again with another division, or without validation images",
+                f"{misread} If so, mend the legend and scan again" if misread else _ANOTHER_CLASS[split],
             )
 
 

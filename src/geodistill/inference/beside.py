@@ -44,7 +44,6 @@ def write_beside(
     """
     legend, assets, counts = segmenter.spec.legend, dict(files), dict[str, int]()
     earlier = listed_beside(scene_map.path) if scene_map.finished_before else ()
-    write_style(scene_map.path, legend)
     if scene_map.class_sets is not None:
         write_qml(scene_map.class_sets.with_suffix(".qml"), set_sizes(len(legend)))
     if options.vector is not None:
@@ -87,9 +86,8 @@ def write_beside(
         source, day = area.raster.source, area.raster.acquired
         item = write_item(assets, area.grid, legend, source, describe(segmenter), day)
         scene_map = replace(scene_map, stac=item)
-    beside = [*outputs_of(scene_map.path, options), *earlier]
-    if listed := list_beside(scene_map.path, beside):
-        write_style(scene_map.path, legend, listed)
+    # Last and once, for the style lists the other files: a stop on the way leaves no style that lists too few.
+    write_style(scene_map.path, legend, list_beside(scene_map.path, [*outputs_of(scene_map.path, options), *earlier]))
     return scene_map
 
 

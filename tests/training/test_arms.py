@@ -41,7 +41,7 @@ def test_arms_have_one_budget_and_what_is_done_is_kept(
     argv = ["compare", "--ab", *recipes, "--manifest", str(town), "--split", "val", "--out", str(out), "--seeds", "0"]
     assert main(argv) == 0
     shown = capsys.readouterr().out
-    assert "2 steps each; 1 seeds" in shown
+    assert "2 steps each; 1 seed," in shown
     kept = {name: json.loads((out / f"{name}-0/counts.json").read_text()) for name in ("slow", "fast")}
     assert {about["steps"] for about in kept.values()} == {2}
     assert {path.name for path in out.iterdir()} == {"slow-0", "fast-0", "verdict.json", "verdict.png"}

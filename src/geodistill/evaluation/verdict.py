@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geodistill.errors import counted
 from geodistill.evaluation.intervals import drawn_miou, interval, mean_iou
 
 FEWEST = 3
@@ -89,7 +90,7 @@ class Verdict:
             ends = "" if arm.low is None or arm.high is None else f"{100 * arm.low:+.1f} to {100 * arm.high:+.1f}"
             each = ", ".join(f"{100 * value:.1f}" for value in arm.miou)
             lines.append(f"{arm.name:<{width}} {mean:>7} {arm.minutes:>8.1f} {gain:>6} {ends:>14}  {each}")
-        lines.append(f"{self.budget}; {self.seeds} seeds, {self.places} places")
+        lines.append(f"{self.budget}; {counted(self.seeds, 'seed')}, {counted(self.places, 'place')}")
         return "\n".join([*lines, *(f"{arm.name}: {arm.verdict}" for arm in self.arms[1:])])
 
 
@@ -134,10 +135,10 @@ def compare_runs(arms: Mapping[str, Sequence[ArmRun]], classes: Sequence[int], b
 def answer(gain: float, low: float | None, high: float | None, times: float, places: int) -> str:
     """Return whether it pays, in words; shares in 0..1, ``times`` the first arm's time."""
     if low is None or high is None:
-        return f"undecided with {places} test places: {100 * gain:+.1f}, at {times:.1f} times the time"
+        return f"undecided with {counted(places, 'test place')}: {100 * gain:+.1f}, at {times:.1f} times the time"
     figures = f"{100 * gain:+.1f}, 95 % interval {100 * low:.1f} to {100 * high:.1f}, at {times:.1f} times the time"
     if low > 0:
         return f"yes, {figures}"
     if high < 0:
         return f"no, it does harm, {figures}"
-    return f"undecided with {places} test places, {figures}"
+    return f"undecided with {counted(places, 'test place')}, {figures}"

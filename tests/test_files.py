@@ -3,11 +3,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from glob import escape
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -158,6 +160,14 @@ class TestAtomicWrites:
         with pytest.raises(OutputError, match="the disk is full"), atomic_path(tmp_path / "a.txt"):
             raise OSError(errno.ENOSPC, "No space left on device")
         assert "not here" in str(output_error(tmp_path, OSError(errno.EIO, "not here")))
+
+    @pytest.mark.parametrize(("free", "says"), [(4096, "the disk is full"), (2**30, r"cannot be written \(GeoJSON")])
+    def test_a_library_that_does_not_say_why_met_a_full_disk(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, says: str
+    ) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        with pytest.raises(OutputError, match=says), atomic_path(tmp_path / "a.geojson"):
+            raise OSError("GeoJSON: Cannot write feature")
 
 
 class TestFoldersOfOurs:

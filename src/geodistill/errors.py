@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,13 +158,30 @@ class ServiceError(GeodistillError):
 
 _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
+_SPARE = 2**20
+"""Bytes below which a disk is full for a library that does not say why it could not write."""
+
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """Return the error that says in one line why ``path`` could not be written."""
-    if error.errno in _DISK_FULL or "No space left" in str(error):
+    """Return the error that says in one line why ``path`` could not be written.
+
+    Args:
+        path: A file or folder.
+        error: What the file system refused, or, without an ``errno``, the text of a library that wrote.
+    """
+    if _is_full(path.parent, error):
         return OutputError(f"the disk is full while writing {path}", "", "free some space or choose another --out")
     reason = error.strerror or str(error)
     return OutputError(f"{path} cannot be written ({reason})", "a writable place", "choose another --out")
+
+
+def _is_full(folder: Path, error: OSError) -> bool:
+    if error.errno is not None or "No space left" in str(error):
+        return error.errno in (None, *_DISK_FULL)
+    try:
+        return shutil.disk_usage(folder).free < _SPARE
+    except OSError:  # the folder is not there
+        return False
 
 
 @contextmanager

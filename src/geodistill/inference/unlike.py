@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
 
-from geodistill.errors import output_error
 from geodistill.files import atomic_path
 from geodistill.inference.geotiff import unlike_beside
 from geodistill.inference.inputs import MOST_OF_A_BAND
@@ -44,15 +43,15 @@ def write_unlike(classes: Path, area: Area, spec: Spec, *, keep_going: bool = Fa
         cells[:, row] = _row_of_cells(read_rows(area, strip, keep_going), spec, width)
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 2, "height": height, "width": width, "compress": "deflate"}
     where = {} if grid.crs is None else {"crs": grid.crs, "transform": grid.transform @ Affine.scale(CELL, CELL)}
-    try:
-        with atomic_path(path) as part, warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with atomic_path(path) as part, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
             with rasterio.open(part, "w", nodata=IGNORE_INDEX, **profile, **where) as file:
                 file.write(cells)
                 file.descriptions = ("unlike", "band")
                 file.update_tags(BANDS=",".join(spec.bands), DEVIATIONS=str(MOST_OF_A_BAND))
-    except RasterioError as error:
-        raise output_error(path, OSError(str(error))) from error
+        except RasterioError as error:
+            raise OSError(str(error)) from error
     known = cells[0] != IGNORE_INDEX
     return path, float((cells[0] == 1).sum() / max(int(known.sum()), 1))
 

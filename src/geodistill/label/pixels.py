@@ -16,7 +16,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geodistill.errors import DataError, output_error
+from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.legend_entries import Colour
 from geodistill.raster import Grid, Raster, Window
@@ -146,7 +146,7 @@ def write_tile(path: Path, tile: Tile, raster: Raster) -> None:
                     if raster.nodata is None and not tile.valid.all():
                         file.write_mask(tile.valid)
         except RasterioError as error:
-            raise output_error(path, OSError(str(error))) from error
+            raise OSError(str(error)) from error
 
 
 def band_names(raster: Raster) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def write_mask(path: Path, indices: NDArray[np.uint8], grid: Grid | None, legend
                     file.colorinterp = [ColorInterp.palette]
                     file.write_colormap(1, {i: (*colour_, 255) for i, colour_ in enumerate(legend.colours)})
         except RasterioError as error:
-            raise output_error(path, OSError(str(error))) from error
+            raise OSError(str(error)) from error
 
 
 def write_picture(path: Path, pixels: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def test_a_finished_map_that_is_continued_keeps_them(scene: Path, tmp_path: Path
     assert names(out.parent) == MAP | {"m_preview.png"}
     predict(tiny_segmenter(), [scene], out, PLAIN)
     assert names(out.parent) == MAP
+
+
+def test_what_a_person_edited_before_a_map_was_continued_is_not_taken_for_ours(scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "m.tif"
+    sure = replace(PLAIN, confidence=True)
+    predict(tiny_segmenter(), [scene], out, replace(sure, vector="geojson"))
+    out.with_suffix(".geojson").write_text("edited")
+    predict(tiny_segmenter(), [scene], out, replace(sure, resume=True, preview=True))
+    with pytest.raises(OutputError, match=r"m\.geojson .* changed since"):
+        predict(tiny_segmenter(), [scene], out, sure)
+    assert out.with_suffix(".geojson").read_text() == "edited"
 
 
 def test_nothing_of_a_persons_is_removed(scene: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def write_beside(
         OutputError: A file cannot be written.
     """
     legend, assets, counts = segmenter.spec.legend, dict(files), dict[str, int]()
-    earlier = listed_beside(scene_map.path) if scene_map.finished_before else ()
+    earlier = listed_beside(scene_map.path) if scene_map.finished_before else {}
     if scene_map.class_sets is not None:
         write_qml(scene_map.class_sets.with_suffix(".qml"), set_sizes(len(legend)))
     if options.vector is not None:
@@ -87,7 +87,7 @@ def write_beside(
         item = write_item(assets, area.grid, legend, source, describe(segmenter), day)
         scene_map = replace(scene_map, stac=item)
     # Last and once, for the style lists the other files: a stop on the way leaves no style that lists too few.
-    write_style(scene_map.path, legend, list_beside(scene_map.path, [*outputs_of(scene_map.path, options), *earlier]))
+    write_style(scene_map.path, legend, list_beside(scene_map.path, outputs_of(scene_map.path, options), earlier))
     return scene_map
 
 
@@ -195,21 +195,29 @@ def earlier_files(path: Path, making: Collection[Path], *, refuse: bool = True) 
 
 
 def remove_earlier(path: Path, making: Collection[Path]) -> None:
-    """Remove what `earlier_files` returns.
+    """Remove what `earlier_files` returns, and the list of it, whose class names are not the new map's either.
 
     Raises:
         OutputError: It cannot be removed, or a listed file was changed.
     """
-    for file in earlier_files(path, making):
+    for file in (*earlier_files(path, making), *style_files(path)[1:]):
         with output_errors(file):
             file.unlink(missing_ok=True)
 
 
-def list_beside(path: Path, files: Iterable[Path]) -> dict[str, str]:
-    """Return the metadata by which files beside a map, those that are there and are no layers, are known later on."""
-    others = set(files) - {path, *style_files(path), *(map_beside(path, layer) for layer in LAYERS)}
-    digests = {file.name: sha256_of(file) for file in sorted(others) if file.is_file()}
-    return {BESIDE: json.dumps(digests)} if digests else {}
+def list_beside(path: Path, written: Iterable[Path], earlier: Mapping[Path, str]) -> dict[str, str]:
+    """Return the metadata by which files beside a map are known later on.
+
+    Args:
+        path: The map of classes.
+        written: Files written now; listed are those that are there and are no layers.
+        earlier: What the map listed before. Those not written now keep their digests, for a person may have changed
+            them since.
+    """
+    others = set(written) - {path, *style_files(path), *(map_beside(path, layer) for layer in LAYERS)}
+    digests = {file: earlier[file] for file in set(earlier).difference(others) if file.is_file()}
+    digests |= {file: sha256_of(file) for file in others if file.is_file()}
+    return {BESIDE: json.dumps({file.name: digests[file] for file in sorted(digests)})} if digests else {}
 
 
 def listed_beside(path: Path) -> dict[Path, str]:

@@ -47,5 +47,5 @@ def test_the_pages_commands_run(
                 interpret(tmp_path / "points.gpkg")
             assert main(command) == 0, capsys.readouterr().err
     assert "overall accuracy 1.000" in capsys.readouterr().out
-    made = {"points.gpkg", "areas.csv", "change.tif", "change.gpkg", "change.csv", "change_before.tif"}
+    made = {"points.gpkg", "areas.csv", "change.tif", "change.gpkg", "change.csv", "seasons_before.tif"}
     assert made <= {path.name for path in tmp_path.iterdir()}

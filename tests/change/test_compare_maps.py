@@ -65,6 +65,22 @@ def test_the_matrix_and_the_map_say_what_became_what(pair: tuple[Path, Path]) ->
     ]
 
 
+def test_what_an_earlier_comparison_left_goes_and_what_a_person_changed_stays(pair: tuple[Path, Path]) -> None:
+    before, after = pair
+    out = before.with_name("change.tif")
+    likely = np.full((1, 120, 90), 200, np.uint8)
+    sure = [make_raster(out.with_name(f"{name}.tif"), pixels=likely, transform=PLACE) for name in "ab"]
+    compare_maps(before, after, out, ChangeOptions(vector="gpkg"), confidence=sure)
+    maps = {"before.tif", "after.tif", "a.tif", "b.tif", "change.qml", "change.tif", "change.tif.aux.xml"}
+    assert {p.name for p in out.parent.iterdir()} == maps | {"change.gpkg", "change_confidence.tif"}
+    compare_maps(after, before, out, ChangeOptions(vector="geojson"))
+    assert {p.name for p in out.parent.iterdir()} == maps | {"change.geojson"}
+    out.with_suffix(".geojson").write_text("mine")
+    with pytest.raises(OutputError, match="changed since"):
+        compare_maps(before, after, out)
+    assert out.with_suffix(".geojson").read_text() == "mine"
+
+
 def test_changes_under_the_least_area_are_none(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     whole, changes = compare(pair)
     made, kept = compare(pair, min_area=4000.0)

@@ -29,3 +29,18 @@ def test_two_scenes_are_mapped_and_compared(tmp_path: Path, capsys: pytest.Captu
     with rasterio.open(about["confidence"]) as file:
         assert file.count == 3
     assert np.array(about["matrix"]).sum() == pytest.approx(0.25 * 60 * 70)
+
+
+@pytest.mark.parametrize("beside", ["change_before.tif", "change_after_confidence.tif"])
+def test_a_scene_that_is_called_like_one_of_the_maps_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], beside: str
+) -> None:
+    scenes = [make_raster(tmp_path / "spring.tif"), make_raster(tmp_path / beside)]
+    photo = scenes[1].read_bytes()
+    with tiny_networks():
+        tiny_segmenter().save(tmp_path / "model")
+        more = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "change.tif")]
+        assert main(["change", *map(str, scenes), *more]) == 2
+    assert beside in capsys.readouterr().err
+    assert scenes[1].read_bytes() == photo
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([beside, "model", "spring.tif"])

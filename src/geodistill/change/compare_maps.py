@@ -14,6 +14,7 @@ from geodistill.change.write_change import write_change
 from geodistill.errors import RecipeError
 from geodistill.files import check_outputs, check_suffix
 from geodistill.inference.any_map import open_map
+from geodistill.inference.beside import earlier_files, list_beside
 from geodistill.inference.checkpoint import open_work, remove_work
 from geodistill.inference.geotiff import map_beside
 from geodistill.inference.map_file import read_map_grid, small_cache
@@ -95,7 +96,8 @@ def compare_maps(
 
     Raises:
         DataError: A map cannot be read, has values that mean nothing, or they differ in grid or classes.
-        OutputError: A file cannot be written, or would be written over one that is read.
+        OutputError: A file cannot be written, would be written over one that is read, or was made with an earlier map
+            of this name and changed since.
     """
     options, out, inputs = options or ChangeOptions(), Path(out), [Path(before), Path(after), *map(Path, confidence)]
     check_suffix(out, (".tif", ".tiff"))
@@ -103,7 +105,8 @@ def compare_maps(
         raise RecipeError(f"{len(confidence)} maps of confidence", "those of both maps, or none")
     if len(legends) > 2:
         raise RecipeError(f"{len(legends)} legends", "one for both maps, or one each")
-    check_outputs(change_outputs(out, options, bool(confidence)), inputs)
+    outputs = change_outputs(out, options, bool(confidence))
+    check_outputs([*outputs, *earlier_files(out, outputs)], inputs)
     given = [legends[0], legends[-1]] if legends else [None, None]
     maps = [open_map(path, legend) for path, legend in zip(inputs[:2], given, strict=True)]
     sure = inputs[2:]
@@ -127,12 +130,12 @@ def compare_maps(
                 tolerance=options.tolerance,
             )
             with small_cache():
-                legend, matrix = write_change(pair, options.min_area, out, folder)
+                legend, matrix = write_change(pair, options.min_area, out, folder, outputs)
         finally:
             remove_work(out)
-    write_style(out, legend)
     beside = map_beside(out, "confidence") if confidence else None
     vectors = None
     if options.vector is not None:
         vectors = write_vectors(out, options.vector, simplify=options.simplify, confidence=beside, skip=(0,))
+    write_style(out, legend, list_beside(out, outputs, {}))
     return MapChange(out, matrix, beside, vectors)

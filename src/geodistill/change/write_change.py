@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from geodistill.change.legends import change_legend
 from geodistill.change.map_pair import MapPair
 from geodistill.change.matrix import ChangeMatrix
+from geodistill.inference.beside import remove_earlier
 from geodistill.inference.checkpoint import Layer
 from geodistill.inference.geotiff import MapInfo, map_beside, write_map
 from geodistill.raster import Window
@@ -35,10 +37,13 @@ class RawRows:
         return self.folder / f"rows-all.{layer.name}.bin"
 
 
-def write_change(pair: MapPair, min_area: float, out: Path, folder: Path) -> tuple[Legend, ChangeMatrix]:
+def write_change(
+    pair: MapPair, min_area: float, out: Path, folder: Path, outputs: Sequence[Path]
+) -> tuple[Legend, ChangeMatrix]:
     """Write the map of changes, and that of confidence where the pair has some.
 
-    A change under ``min_area`` (a patch of one kind, by its sides) counts as none.
+    A change under ``min_area`` (a patch of one kind, by its sides) counts as none. What an earlier map left beside it
+    goes, but for the ``outputs``, which are made now.
 
     Raises:
         DataError: A map is truncated or corrupt, or there are more kinds of change than a map can hold.
@@ -66,6 +71,7 @@ def write_change(pair: MapPair, min_area: float, out: Path, folder: Path) -> tup
             for bands in pair.confidences():
                 files[1].write(bands.tobytes())
     tags = {"BEFORE": pair.names[0], "AFTER": pair.names[1], "MODEL": f"geodistill {__version__}"}
+    remove_earlier(out, outputs)
     for layer in reversed(layers):
         write_map(map_beside(out, layer.name), layer, [rows], MapInfo(pair.grid, legend, tags), folder)
     unit = "pixels" if ground.crs is None else "m2"

@@ -61,6 +61,8 @@ def change(argv: Sequence[str]) -> None:
     from geodistill.change.compare_maps import ChangeOptions, change_outputs, compare_maps
     from geodistill.change.legends import parse_renames
     from geodistill.files import check_outputs, check_suffix, write_text
+    from geodistill.inference.beside import outputs_of
+    from geodistill.inference.options import PredictOptions
     from geodistill.spec import Legend
     from geodistill.writing import csv_text
 
@@ -71,6 +73,8 @@ def change(argv: Sequence[str]) -> None:
     if args.csv:
         check_suffix(args.csv, (".csv",))
         outputs.append(Path(args.csv))
+    maps = _scene_maps(Path(args.out)) if args.model is not None else []
+    outputs += [file for path in maps for file in outputs_of(path, PredictOptions(confidence=True))]
     check_outputs(outputs, [args.before, args.after, *(args.confidence or []), *(args.legend or [])])
     before, after, confidence = args.before, args.after, args.confidence or []
     if args.model is not None:
@@ -83,14 +87,17 @@ def change(argv: Sequence[str]) -> None:
     print_result(args.json, {**named, **result.matrix.to_dict()}, f"{' '.join(named.values())}\n{result.matrix}")
 
 
+def _scene_maps(out: Path) -> list[Path]:
+    """Return where the maps of both scenes lie: beside the map of changes."""
+    return [out.with_name(f"{out.stem}_{name}.tif") for name in ("before", "after")]
+
+
 def _map_scenes(args: Namespace) -> list[Path]:
-    """Map both scenes beside the map of changes; return the maps, and those of confidence."""
+    """Map both scenes; return the maps, and those of confidence."""
     from geodistill.inference.options import PredictOptions
     from geodistill.inference.predict import predict
 
-    out, options = Path(args.out), PredictOptions(confidence=True, device=args.device, resume=True)
-    maps = [
-        predict(args.model, [scene], out.with_name(f"{out.stem}_{name}.tif"), options)[0]
-        for name, scene in (("before", args.before), ("after", args.after))
-    ]
+    options = PredictOptions(confidence=True, device=args.device, resume=True)
+    scenes = zip((args.before, args.after), _scene_maps(Path(args.out)), strict=True)
+    maps = [predict(args.model, [scene], path, options)[0] for scene, path in scenes]
     return [*(one.path for one in maps), *(one.confidence for one in maps if one.confidence is not None)]

@@ -74,6 +74,29 @@ def test_tiles_keep_bands_nodata_and_place(tmp_path: Path) -> None:
         assert file.xy(0, 0) == source.xy(10, 5)
 
 
+def test_tiles_of_scaled_samples_keep_what_is_no_data(tmp_path: Path) -> None:
+    pixels = np.full((2, 40, 50), 1000, np.uint16)  # 0.0 once scaled, which is the nodata value
+    pixels[:, :, :20] = 0
+    path = make_raster(tmp_path / "a.tif", pixels=pixels, nodata=0)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1e-4, 1e-4), (-0.1, -0.1)
+    with Raster(path) as raster:
+        write_tile(tmp_path / "tile.tif", next(read_tiles(raster, [Window(0, 0, 40, 50)], None)), raster)
+    with Raster(tmp_path / "tile.tif") as tile:
+        samples, valid = tile.read()
+    assert (valid == (np.arange(50) >= 20)).all()
+    np.testing.assert_allclose(samples[:, valid], 0, atol=1e-7)
+
+
+def test_tiles_keep_what_is_no_number_as_no_data(tmp_path: Path) -> None:
+    pixels = np.ones((1, 40, 50), np.float32)
+    pixels[:, :10], pixels[:, 10:15] = -9999, np.nan
+    with Raster(make_raster(tmp_path / "a.tif", pixels=pixels, nodata=-9999)) as raster:
+        write_tile(tmp_path / "tile.tif", next(read_tiles(raster, [Window(0, 0, 40, 50)], None)), raster)
+    with Raster(tmp_path / "tile.tif") as tile:
+        assert (tile.read()[1] == (np.arange(40) >= 15)[:, None]).all()
+
+
 def test_what_is_masked_stays_masked(tmp_path: Path) -> None:
     mask = np.ones((40, 50), bool)
     mask[:, :10] = False

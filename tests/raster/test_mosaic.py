@@ -44,6 +44,22 @@ def test_the_first_lies_on_top_and_gaps_have_no_data(kind: str, tmp_path: Path) 
             np.testing.assert_array_equal(again.read()[0], pixels)
 
 
+def test_a_palette_is_read_in_its_colours(tmp_path: Path) -> None:
+    values, palette = noise((1, 30, 40)) % 3, [(200, 10, 10), (10, 200, 10), (10, 10, 200)]
+    halves = [(values[:, :, :25], at(0, 0)), (values[:, :, 25:], at(25, 0))]
+    parts = [
+        make_raster(tmp_path / f"{i}.tif", pixels=half, transform=place, palette=palette)
+        for i, (half, place) in enumerate(halves)
+    ]
+    with Raster(Neighbours(map(str, parts))) as raster:
+        pixels, valid = raster.read()
+    np.testing.assert_array_equal(pixels, np.array(palette)[values[0]].transpose(2, 0, 1))
+    assert valid.all()
+    other = make_raster(tmp_path / "2.tif", pixels=halves[1][0], transform=at(25, 0), palette=palette[::-1])
+    with pytest.raises(DataError, match="another palette"):
+        Raster(Neighbours([str(parts[0]), str(other)]))
+
+
 @pytest.mark.parametrize(
     ("other", "says"),
     [

@@ -248,10 +248,18 @@ def test_nodata_can_be_told(tmp_path: Path) -> None:
     pixels = noise((3, 12, 9))
     pixels[:, 3:5] = 255
     pixels[0, 7] = 255
-    path = make_raster(tmp_path / "a.tif", pixels=pixels, nodata=1)
+    path = make_raster(tmp_path / "a.tif", pixels=pixels)
     with Raster(path, nodata=255) as raster, raster.reopen() as again:
         for opened in (raster, again):
             _, valid = opened.read()
             assert not valid[3:5].any()
             assert valid[:3].all()
             assert valid[5:].all()
+
+
+def test_a_file_that_says_its_nodata_keeps_it(tmp_path: Path) -> None:
+    pixels = noise((3, 12, 9)) // 2 + 1
+    pixels[:, 3:5], pixels[:, 8] = 0, 255
+    with Raster(make_raster(tmp_path / "a.tif", pixels=pixels, nodata=0), nodata=255) as raster:
+        _, valid = raster.read()
+    assert (valid == ~np.isin(np.arange(12), (3, 4))[:, None]).all()

@@ -135,6 +135,9 @@ def write_tile(path: Path, tile: Tile, raster: Raster) -> None:
     profile["photometric"] = "RGB" if len(pixels) == 3 and pixels.dtype == np.uint8 else "minisblack"
     if raster.nodata is not None:
         profile["nodata"] = raster.nodata
+        pixels = np.where(
+            tile.valid, pixels, pixels.dtype.type(raster.nodata)
+        )  # also what a mask hid, or was no number
     with atomic_path(path) as part:
         try:
             with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 
 from geodistill.errors import DataError
 from geodistill.raster.source import open_source, vsi_name
-from geodistill.raster.stack import virtual_band, virtual_raster
+from geodistill.raster.stack import palette_text, virtual_band, virtual_raster
 from geodistill.raster.stored import turn_of
 
 SLACK = 0.02
@@ -62,6 +62,8 @@ def _place(source: str, file: DatasetReader, first: DatasetReader, other: str) -
         raise DataError(f"{source} has an orientation tag", "parts as they are seen", "turn its pixels")
     if file.crs != first.crs or file.transform.is_identity:
         raise DataError(f"{source} in {file.crs}", f"{first.crs} as {other}, and a transform", mend)
+    if palette_text(file, 1) != palette_text(first, 1):
+        raise DataError(f"{source} with another palette", f"that of {other}", "write all parts in RGB")
     for what in ("count", "dtypes", "nodatavals", "scales", "offsets", "colorinterp"):
         if repr(getattr(file, what)) != repr(getattr(first, what)):
             raise DataError(

@@ -116,10 +116,8 @@ class Raster:
         if from_band and not all(MaskFlags.per_dataset in f for f in from_band):
             self._mask_bands = indexes
         self._nodata = [
-            file.nodatavals[i - 1] if MaskFlags.nodata in f else None for i, f in zip(indexes, flags, strict=True)
+            file.nodatavals[i - 1] if MaskFlags.nodata in f else nodata for i, f in zip(indexes, flags, strict=True)
         ]
-        if nodata is not None:
-            self._nodata = [nodata] * len(indexes)
         scales, offsets = [file.scales[i - 1] for i in indexes], [file.offsets[i - 1] for i in indexes]
         self._scaled = self._palette is None and (any(s != 1 for s in scales) or any(o != 0 for o in offsets))
         self._scales = np.array(scales, np.float32)[:, None, None]
@@ -181,8 +179,9 @@ class Raster:
 
     @property
     def nodata(self) -> float | None:
-        """The file's nodata value; ``None`` for a palette, of which it is no colour."""
-        return None if self._file.nodata is None or self._palette is not None else float(self._file.nodata)
+        """The nodata value among the samples that `read` returns; ``None`` where these are colours, or scaled."""
+        changed = self._palette is not None or self._scaled
+        return None if self._file.nodata is None or changed else float(self._file.nodata)
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 
 from geodistill.errors import DataError
 from geodistill.raster.source import open_source, vsi_name
-from geodistill.raster.stored import turn_of
+from geodistill.raster.stored import colour_table, turn_of
 
 TYPES = {
     "uint8": "Byte",
@@ -93,9 +93,20 @@ def virtual_band(number: int, file: DatasetReader, index: int, name: str | None,
         raise DataError(f"{file.name} of type {file.dtypes[at]}", f"one of {', '.join(TYPES)}")
     tags = f"<Description>{escape(name)}</Description>" if name else ""
     tags += f"<ColorInterp>{file.colorinterp[at].name.capitalize()}</ColorInterp>"
+    tags += palette_text(file, index)
     tags += f"<NoDataValue>{nodata!r}</NoDataValue>" if nodata is not None else ""
     tags += f"<Offset>{file.offsets[at]!r}</Offset><Scale>{file.scales[at]!r}</Scale>"
     return f'<VRTRasterBand dataType="{kind}" band="{number}">{tags}{sources}</VRTRasterBand>'
+
+
+def palette_text(file: DatasetReader, index: int) -> str:
+    """Return the colour table of a virtual band like a file's, where that has one."""
+    if colour_table(file, index) is None:
+        return ""
+    entries = file.colormap(index)
+    colours = (entries.get(value, (0, 0, 0, 0)) for value in range(max(entries) + 1))
+    lines = ("<Entry " + " ".join(f'c{i}="{v}"' for i, v in enumerate(colour, 1)) + "/>" for colour in colours)
+    return f"<ColorTable>{''.join(lines)}</ColorTable>"
 
 
 def _place(source: str, file: DatasetReader, finest: DatasetReader) -> tuple[float, float, float, float]:

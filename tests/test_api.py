@@ -123,6 +123,11 @@ def test_labels_from_boxes(tmp_path: Path) -> None:
     assert labels.manifest.legend.names == ("building", "car")
     assert len(labels.manifest.entries) == 2
     assert "2" in str(labels)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "train.txt").write_text("\n".join(names))
+    place = tmp_path / "town" / "images", tmp_path / "boxes.json", tmp_path / "listed", "coco"
+    listed = gd.label_boxes(*place, segmenter="box", progress=False, lists=str(tmp_path / "lists"))
+    assert [row.split for row in listed.manifest.entries] == ["train", "train"]
     # Beyond those of a recipe, its defaults are those of the command line.
     assert labels.account["settings"]["rules"] is not None
 

@@ -150,6 +150,8 @@ def test_what_does_not_fit_is_one_line(segmenter: Segmenter, scene: Path, tmp_pa
         segmenter.predict(scene, valid=np.ones((77, 101), bool))
     with pytest.raises(RecipeError, match="without them"):
         segmenter.predict(scene, options=PredictOptions(stac=True))
+    with Raster(scene) as raster, pytest.raises(RecipeError, match="open Raster with nodata"):
+        segmenter.predict(raster, options=PredictOptions(nodata=7))
     with pytest.raises(DataError):
         segmenter.predict(tmp_path / "none.tif")
 

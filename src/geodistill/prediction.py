@@ -72,7 +72,10 @@ class Prediction:
 
     @property
     def confidence(self) -> NDArray[np.float32]:
-        """``(H, W)`` float32: probability of the chosen class in steps of 1/250, NaN where there is no data."""
+        """``(H, W)`` float32 in steps of 1/250, NaN where there is no data: the probability of the chosen class.
+
+        Or what ``options.confidence_as`` asks for, which the tag ``CONFIDENCE`` names.
+        """
         steps = self._confidence / np.float32(STEPS)
         return np.where(self.valid, steps, np.float32(np.nan)).astype(np.float32)
 
@@ -210,9 +213,13 @@ def predict_image(
     """Map an image that fits in memory; see `Segmenter.predict`, which it is behind."""
     options = options or PredictOptions(backend="torch", device=next(segmenter.parameters()).device.type)
     beside = options.class_sets or options.vector or options.stac or options.preview or options.web_tiles
-    if options.resume or beside or options.unlike or options.blocks or options.zoom is not None:
-        raise RecipeError("a prediction in memory with resume, blocks, zoom or a file beside", "options without them")
+    of_files = options.resume or options.unlike or options.blocks or options.zoom is not None or options.max_memory
+    if of_files or beside:
+        what = "a prediction in memory with resume, blocks, max_memory, zoom or a file beside"
+        raise RecipeError(what, "options without them")
     options = replace(options, confidence=True, probabilities="float32" if probabilities else None)
+    if isinstance(image, Raster) and options.nodata is not None:
+        raise RecipeError("an open Raster with nodata", "its file, or a Raster opened with it")
     if not isinstance(image, Path | str) and (options.gsd == "model" or options.bands):
         raise RecipeError("an array with gsd model or bands", "a file, or an array as the model takes it")
     worker = Worker(segmenter, options)
@@ -232,7 +239,7 @@ def predict_image(
         mapped_grid,
         placed.spec.legend,
         layers["probabilities"].astype(np.float32, copy=False) if probabilities else None,
-        {"MODEL": describe(segmenter)},
+        {"MODEL": describe(segmenter), "CONFIDENCE": options.confidence_as},
         layers["confidence"][0].astype(np.uint8, copy=False),
     )
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
-from geodistill.errors import ArtifactError
+from geodistill.errors import ArtifactError, RecipeError
 from geodistill.exports.agreement import check_agreement, real_tiles
 from geodistill.exports.exporters import EXPORTERS, ExportOptions, export
 from geodistill.segmenter import Segmenter
@@ -34,6 +35,18 @@ def test_a_form_has_the_name_that_it_asks_for() -> None:
         **{"onnx": "town.onnx", "qgis": "town_qgis.onnx", "pt2": "town.pt2", "tflite": "town.tflite"},
         **{form: form for form in ("openvino", "stac", "hub")},
     }
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [("qgis", {"size": 64}), ("onnx", {"overlap": 90}), ("stac", {"licence": "mit"}), ("hub", {"check": ("a.tif",)})],
+)
+def test_an_option_of_another_form_is_refused(
+    segmenter: Segmenter, tmp_path: Path, form: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(RecipeError, match=f"{next(iter(options))} with {form}"):
+        export(segmenter, form, tmp_path / "out.onnx", ExportOptions(**options))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

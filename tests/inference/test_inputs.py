@@ -12,7 +12,7 @@ import pytest
 import shapely
 
 from factories import make_raster, noise
-from geodistill.errors import DataError
+from geodistill.errors import DataError, RecipeError
 from geodistill.inference.inputs import InputScene, find_scenes
 from geodistill.raster import Raster
 
@@ -82,6 +82,8 @@ def test_a_folder_without_rasters_and_no_input(tmp_path: Path) -> None:
 
 def test_files_given_together(tmp_path: Path) -> None:
     paths = [band_file(tmp_path / f"T32_B0{number}.tif", number) for number in (4, 3, 2)]
+    with pytest.raises(RecipeError, match="stack or mosaic"):
+        find_scenes(paths, stack=True, mosaic=True)
     (scene,) = find_scenes(paths, stack=True)
     assert (scene.name, values(scene)) == ("T32", [4, 3, 2])
     assert [s.name for s in find_scenes(paths)] == ["T32_B04", "T32_B03", "T32_B02"]

@@ -15,18 +15,20 @@ from rasterio.transform import from_origin
 from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
-from geodistill.errors import DataError
+from geodistill.errors import DataError, RecipeError
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.inference.location import PerPlaceModel, scene_prompts
 from geodistill.inference.network import as_network
-from geodistill.inference.options import LocationHint, SlidingOptions
+from geodistill.inference.options import LocationHint, PredictOptions, SlidingOptions
+from geodistill.inference.predict import predict
 from geodistill.inference.sliding import stream
 from geodistill.inference.windows import Area, WindowPlan
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
 from geodistill.text.climate import ZONES
 from text_models import zoned_segmenter
+from tiny import tiny_networks, tiny_segmenter
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,17 @@ def test_each_window_takes_the_zone_it_lies_in(model: Segmenter, tmp_path: Path)
     assert set(zones_of(model, nile(tmp_path / "b.tif", 28.0, 0.1))) == {"BWh"}
     assert set(zones_of(model, nile(tmp_path / "c.tif"), LocationHint(zone="cfb"))) == {"Cfb"}
     assert set(zones_of(model, nile(tmp_path / "d.tif"), LocationHint(region="potsdam"))) == {"Cfb"}
+
+
+def test_a_model_of_images_alone_takes_no_place(tmp_path: Path) -> None:
+    scene = make_raster(tmp_path / "scene.tif")
+    with tiny_networks():
+        plain = tiny_segmenter()
+        for said in ({"zone": "Cfb"}, {"date": "2024-06-01"}, {"lonlat": (13.0, 52.0)}):
+            with pytest.raises(RecipeError, match=f"{next(iter(said))} for a model that takes images alone"):
+                predict(plain, [scene], tmp_path / "map.tif", PredictOptions(backend="torch", **said))
+            with pytest.raises(RecipeError, match="images alone"):
+                PerPlaceModel(plain, LocationHint(**said))
 
 
 def test_a_placed_model_gives_what_its_prompt_gives(model: Segmenter) -> None:

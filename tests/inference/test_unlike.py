@@ -1,5 +1,6 @@
 """Places outside what a model was trained on: which band the warning names, and the map of them."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 
 from factories import make_raster
 from geodistill.errors import GeodistillWarning
@@ -31,6 +34,24 @@ def test_one_band_far_out_is_named_though_the_others_are_right() -> None:
     assert told is not None
     assert "furthest in band nir, 11)" in told
     assert how_far(SPEC, (104, 95, 120 + 9 * 20), (9, 13, 22)) is None
+
+
+def test_it_lies_where_the_scene_does(tmp_path: Path) -> None:
+    scene, model = tmp_path / "scene.tif", tiny_segmenter()
+    corners = [GroundControlPoint(r, c, 30 + c * 1e-4, 1 - r * 1e-4) for r in (0, 130) for c in (0, 200)]
+    make_raster(scene, height=130, width=200, crs=None)
+    with rasterio.open(scene, "r+") as file:
+        file.gcps = corners, CRS.from_epsg(4326)
+    options = PredictOptions(backend="torch", unlike=True, stac=True)
+    (made,) = predict(model, [scene], tmp_path / "map.tif", options)
+    assert made.unlike is not None
+    assert made.stac is not None
+    with rasterio.open(made.unlike) as file:
+        points, crs = file.gcps
+    assert crs.to_epsg() == 4326
+    # Rows and columns are counted in cells of 64 pixels.
+    assert [(p.row * 64, p.col * 64, p.x, p.y) for p in points] == [(p.row, p.col, p.x, p.y) for p in corners]
+    assert "unlike" in json.loads(made.stac.read_text())["assets"]
 
 
 def test_the_map_says_where_and_which_band(tmp_path: Path) -> None:

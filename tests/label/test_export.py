@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import rasterio
 import yaml
 from PIL import Image
 from pycocotools.coco import COCO
@@ -131,6 +133,16 @@ def test_a_georeferenced_set_becomes_pictures_for_samrs(tmp_path: Path) -> None:
     mask = np.asarray(Image.open(tmp_path / "samrs/gray/scene_0.png"))
     assert set(np.unique(mask)) == {0, 1, 255}
     assert (tmp_path / "samrs/valid.txt").read_text() == "", "one image cannot be parted"
+
+
+def test_samrs_gets_the_bands_that_the_segmenter_saw(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 2, georeferenced=True)
+    settings = replace(settings_of(source), bands=(3, 1, 2))
+    build(settings, tmp_path / "out")
+    export_labels(tmp_path / "out", "samrs", tmp_path / "samrs")
+    with rasterio.open(settings.images / "scene_0.tif") as file:
+        expected = file.read((3, 1, 2)).transpose(1, 2, 0)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "samrs/images/scene_0.png")), expected)
 
 
 def test_nothing_foreign_and_no_source_is_replaced(tmp_path: Path) -> None:

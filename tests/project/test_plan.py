@@ -5,8 +5,11 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
+from factories import make_raster
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.folders import HOLDER, LOCK, hold_folder
 from geodistill.project.planning import Selection
@@ -91,6 +94,23 @@ def test_content_counts_and_not_the_time_of_change(town: Path, stages: StubStage
     assert {state for state, _ in plan(town).values()} == {"unchanged"}
     image.write_text("another image", encoding="utf-8")
     assert plan(town)["label"] == ("runs", "images has changed")
+
+
+@pytest.mark.parametrize("name", ["tiles.parquet", "item.json", "scene.vrt"])
+def test_what_scenes_are_made_of_counts(town: Path, stages: StubStages, name: str) -> None:
+    part, made = make_raster(town.parent / "parts" / "a.tif"), town.parent / name
+    if name == "tiles.parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"location": ["parts/a.tif"]}), made)
+    elif name == "item.json":
+        asset = {"href": "parts/a.tif", "type": "image/tiff"}
+        made.write_text(json.dumps({"type": "Feature", "id": "x", "assets": {"data": asset}}), encoding="utf-8")
+    else:
+        made.write_text(f"<VRTDataset><SourceFilename>{part}</SourceFilename></VRTDataset>", encoding="utf-8")
+    town.write_text(TOWN.replace("scenes: scene.tif", f"scenes: {name}"), encoding="utf-8")
+    run(town)
+    assert {state for state, _ in plan(town).values()} == {"unchanged"}
+    make_raster(part, seed=7)
+    assert plan(town)["predict"] == ("runs", f"{name} has changed")
 
 
 def test_machines_and_devices_are_no_part_of_a_result(town: Path, stages: StubStages) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from geodistill.data.manifest import Manifest
-from geodistill.errors import OutputError, check_name
+from geodistill.errors import OutputError, RecipeError, check_name
 from geodistill.files import named_path
 from geodistill.folders import refuse_foreign
 from geodistill.lazy import load
@@ -105,9 +105,13 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, options: Exp
     """
     from geodistill.segmenter import Segmenter
 
-    exporter = find_exporter(to)
+    exporter, options = find_exporter(to), options or ExportOptions()
+    default = ExportOptions()
+    chosen = {each.name for each in fields(options) if getattr(options, each.name) != getattr(default, each.name)}
+    if idle := sorted(chosen.difference(exporter.options)):
+        raise RecipeError(f"{', '.join(idle)} with {to}", f"some of {', '.join(exporter.options)}", "leave it out")
     segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
-    written: object = load(exporter.function)(segmenter, Path(out), options or ExportOptions())
+    written: object = load(exporter.function)(segmenter, Path(out), options)
     return written
 
 

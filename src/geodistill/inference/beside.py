@@ -109,6 +109,7 @@ def _write_pictures(
 
         unlike, share = write_unlike(scene_map.path, area, segmenter.spec, keep_going=options.keep_going)
         notes = (*scene_map.notes, f"{100 * share:.1f} % of the scene lies outside what the model was trained on")
+        assets["unlike"] = unlike
         scene_map = replace(scene_map, unlike=unlike, notes=notes)
     return scene_map, assets
 

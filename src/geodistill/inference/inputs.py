@@ -12,7 +12,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from geodistill.errors import DataError, GeodistillWarning
+from geodistill.errors import DataError, GeodistillWarning, RecipeError
 from geodistill.inference.options import FAR, PredictOptions
 from geodistill.inference.windows import area_of
 from geodistill.raster import IMAGE_SUFFIXES, Grid, Raster, Window
@@ -103,6 +103,8 @@ def find_scenes(
         from geodistill.inference.local_only import refuse_remote
 
         refuse_remote(sources)
+    if mosaic and stack:
+        raise RecipeError("one scene of bands and of neighbouring parts at once", "stack or mosaic", "leave one out")
     if mosaic:
         return [InputScene(clean_name(shared_name([stem_of(source) for source in sources])), Neighbours(sources))]
     if stack:

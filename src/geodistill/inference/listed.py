@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,38 @@ def from_stac(source: str, bands: Sequence[str], *, asked: bool) -> list[InputSc
     Raises:
         DataError: It cannot be read, or it is not clear which asset is meant.
     """
+    return [_from_item(item, source, bands, asked) for item in _items(source)]
+
+
+def listed_rasters(source: str) -> list[str]:
+    """Return every raster that a STAC item, a collection of items or a tile index refers to; none of another file.
+
+    Raises:
+        DataError: It cannot be read, or refers to what is no address and no path.
+    """
+    suffix = Path(source).suffix.lower()
+    if suffix in (".json", ".geojson"):
+        assets = [item.get("assets") for item in _items(source) if isinstance(item, dict)]
+    elif suffix in (".parquet", ".geoparquet"):
+        columns, rows = _rows(source)
+        if "assets" not in columns:
+            column = _location(columns)
+            return [resolve(str(row[column]), source) for row in rows]
+        assets = [_present(row["assets"]) for row in rows]
+    else:
+        return []
+    entries = [asset for each in assets if isinstance(each, dict) for asset in each.values()]
+    return [
+        resolve(asset["href"], source) for asset in entries if isinstance(asset, dict) and _is_raster(asset, source)
+    ]
+
+
+def _items(source: str) -> list[Any]:
     data = parse_json(_fetch(source) if is_remote(source) else read_bytes(source, MOST_BYTES), source)
     items = data.get("features") if isinstance(data, dict) and data.get("type") == "FeatureCollection" else [data]
     if not isinstance(items, list) or not items:
         raise DataError(f"{source} holds no items", "a STAC item or item collection")
-    return [_from_item(item, source, bands, asked) for item in items]
+    return items
 
 
 def _fetch(source: str) -> bytes:
@@ -171,7 +198,7 @@ def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[InputS
         raise DataError(f"{source} has no rows", "a tile index with one row per raster")
     if "assets" in columns:
         return [_from_assets(str(row["id"]), _present(row["assets"]), source, bands, asked) for row in rows]
-    column = next(name for name in LOCATION_COLUMNS if name in columns)
+    column = _location(columns)
     scenes = []
     for number, row in enumerate(rows):
         if not isinstance(row[column], str):
@@ -181,6 +208,11 @@ def from_index(source: str, bands: Sequence[str], *, asked: bool) -> list[InputS
             InputScene(clean_name(str(row["id"]) if "id" in columns else stem_of(place)), place, listed=source)
         )
     return scenes
+
+
+def _location(columns: Collection[str]) -> str:
+    """Return the column that says where each raster is."""
+    return next(name for name in LOCATION_COLUMNS if name in columns)
 
 
 def _present(assets: Any) -> Any:

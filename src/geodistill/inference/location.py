@@ -51,9 +51,15 @@ def scene_prompts(
 
 
 class PerPlaceModel:
-    """A model for images that each lie somewhere: one network per prompt, made once."""
+    """A model for images that each lie somewhere: one network per prompt, made once.
+
+    Raises:
+        RecipeError: A place is said for a model that takes images alone.
+    """
 
     def __init__(self, segmenter: Segmenter, hint: LocationHint) -> None:
+        if not segmenter.prompts:
+            hint.refuse_for_images_alone()
         self._segmenter, self._hint = segmenter, hint
         self._by_prompt: dict[int, Segmenter] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, TypedDict, get_args
 
 from geodistill.backends import BACKENDS as KNOWN_BACKENDS
@@ -189,8 +189,12 @@ class PredictOptions(SlidingOptions):
         if self.max_memory is not None and self.max_memory < 1:
             raise RecipeError(f"--max-memory {self.max_memory}", "a number of bytes above 0, such as 2GB")
         check_vector(self.vector, self.min_area, self.simplify)
-        if self.objects and self.vector is None:
-            raise RecipeError("objects without a vector format", f"one of {', '.join(VECTOR_FORMATS)}")
+        polygons = {"objects": self.objects, "min_area": self.min_area, "simplify": self.simplify}
+        idle = [name for name, value in polygons.items() if value]
+        if idle and self.vector is None:
+            raise RecipeError(f"{', '.join(idle)} without a vector format", f"one of {', '.join(VECTOR_FORMATS)}")
+        if self.right_angles and not self.objects:
+            raise RecipeError("right angles without objects", "classes whose objects are written", "name them")
 
     @property
     def with_confidence(self) -> bool:
@@ -280,6 +284,16 @@ class LocationHint:
     zone: str | None = None
     region: str | None = None
     date: str | None = None
+
+    def refuse_for_images_alone(self) -> None:
+        """Refuse whatever is said, for a model that takes images alone.
+
+        Raises:
+            RecipeError: Something is.
+        """
+        said = [each.name for each in fields(self) if getattr(self, each.name) is not None]
+        if said:
+            raise RecipeError(f"{', '.join(said)} for a model that takes images alone", "a MetaSegNet", "leave it out")
 
     @property
     def has_place(self) -> bool:

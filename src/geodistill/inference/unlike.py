@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
 
@@ -16,7 +18,7 @@ from geodistill.inference.geotiff import unlike_beside
 from geodistill.inference.inputs import MOST_OF_A_BAND
 from geodistill.inference.strips import Rows, read_rows
 from geodistill.inference.windows import Area
-from geodistill.raster import Window
+from geodistill.raster import Grid, Window
 from geodistill.spec import IGNORE_INDEX, Spec
 
 CELL = 64
@@ -41,12 +43,11 @@ def write_unlike(classes: Path, area: Area, spec: Spec, *, keep_going: bool = Fa
     for row in range(height):
         strip = Window(row * CELL, 0, CELL, width * CELL)
         cells[:, row] = _row_of_cells(read_rows(area, strip, keep_going), spec, width)
-    profile = {"driver": "GTiff", "dtype": "uint8", "count": 2, "height": height, "width": width, "compress": "deflate"}
-    where = {} if grid.crs is None else {"crs": grid.crs, "transform": grid.transform @ Affine.scale(CELL, CELL)}
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 2, "compress": "deflate", **_of_cells(grid).profile()}
     with atomic_path(path) as part, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            with rasterio.open(part, "w", nodata=IGNORE_INDEX, **profile, **where) as file:
+            with rasterio.open(part, "w", nodata=IGNORE_INDEX, **profile) as file:
                 file.write(cells)
                 file.descriptions = ("unlike", "band")
                 file.update_tags(BANDS=",".join(spec.bands), DEVIATIONS=str(MOST_OF_A_BAND))
@@ -54,6 +55,23 @@ def write_unlike(classes: Path, area: Area, spec: Spec, *, keep_going: bool = Fa
             raise OSError(str(error)) from error
     known = cells[0] != IGNORE_INDEX
     return path, float((cells[0] == 1).sum() / max(int(known.sum()), 1))
+
+
+def _of_cells(grid: Grid) -> Grid:
+    """Return the grid of the cells of a scene's grid."""
+    rpcs = copy(grid.rpcs)
+    if rpcs is not None:  # they count from the middle of the first pixel
+        rpcs.line_off, rpcs.samp_off = ((offset + 0.5) / CELL - 0.5 for offset in (rpcs.line_off, rpcs.samp_off))
+        rpcs.line_scale, rpcs.samp_scale = rpcs.line_scale / CELL, rpcs.samp_scale / CELL
+    return Grid(
+        -(-grid.height // CELL),
+        -(-grid.width // CELL),
+        grid.crs,
+        grid.transform if grid.transform.is_identity else grid.transform @ Affine.scale(CELL, CELL),
+        tuple(GroundControlPoint(p.row / CELL, p.col / CELL, p.x, p.y, p.z) for p in grid.gcps),
+        grid.gcps_crs,
+        rpcs,
+    )
 
 
 def _row_of_cells(rows: Rows, spec: Spec, width: int) -> NDArray[np.uint8]:

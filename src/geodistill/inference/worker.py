@@ -143,13 +143,13 @@ class Worker:
 
     def _at_place(self, area: Area, windows: WindowPlan) -> tuple[Segmenter, NDArray[np.int64] | None]:
         """Return the model for the place of a scene, and each window's prompt where it spans climate zones."""
-        segmenter = self.segmenter
+        segmenter, options = self.segmenter, self.options
+        hint = LocationHint(options.lonlat, options.zone, options.region, options.date)
         if not segmenter.prompts:
+            hint.refuse_for_images_alone()
             return segmenter, None
         from geodistill.inference.location import PerPlaceModel, scene_prompts
 
-        options = self.options
-        hint = LocationHint(options.lonlat, options.zone, options.region, options.date)
         prompts = scene_prompts(segmenter, area.raster, windows, hint, area.grid)
         if prompts is None or len(segmenter.prompts) == 1:
             return segmenter, None

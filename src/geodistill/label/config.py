@@ -171,8 +171,8 @@ def chosen_settings(
         given |= {"classes": classes.names, "colours": classes.colours}
     elif "classes" in asked:
         given["colours"] = asked.get("colours")
-    if "lists" in asked and "split" not in asked:
-        given["split"] = "random"
+    if asked.get("lists") is not None:
+        given |= {"lists": Path(asked["lists"]), "split": asked.get("split", "random")}
     default = given.get("rules") or default_rules(given.get("segmenter", "grabcut"))
     return LabelSettings(**given | {"rules": replace(default, **rules or {})})
 
@@ -196,7 +196,7 @@ class LabelChoices(TypedDict, total=False):
     fractions: tuple[float, float, float]
     group_regex: str | None
     split: Division
-    lists: Path | None
+    lists: Path | str | None
     seed: int
 
 

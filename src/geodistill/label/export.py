@@ -62,6 +62,7 @@ class LabelSet:
         folder: Where it is.
         legend: Its classes.
         background: Class for what no box touches, or ``None``.
+        bands: Positions, from 1, of the bands that the segmenter saw; ``None`` for the first three.
         images: Those of its manifest, by their COCO ids.
         left_out: Number of images that the manifest has not (another number of bands).
         annotations: Yields the COCO annotations.
@@ -70,6 +71,7 @@ class LabelSet:
     folder: Path
     legend: Legend
     background: str | None
+    bands: tuple[int, ...] | None
     images: dict[int, Labelled]
     left_out: int
     annotations: Callable[[], Iterator[Any]]
@@ -106,7 +108,8 @@ def load_label_set(folder: Path | str) -> LabelSet:
     annotations, content = read_instances(folder / INSTANCES)
     images = {}
     with well_formed(folder, "a folder as 'label build' wrote it"):
-        background = settings["background"]  # type: ignore[index]  # what it holds is not known
+        background, bands = settings["background"], settings["bands"]  # type: ignore[index]  # may hold anything
+        bands = None if bands is None else tuple(map(int, bands))
         masks = {entry["id"]: Path(entry["mask"]) for entry in content["images"]}
         names = flat_names({_key(mask) for mask in masks.values()}, _SUFFIX)
         for entry in content["images"]:
@@ -115,7 +118,7 @@ def load_label_set(folder: Path | str) -> LabelSet:
             if row is not None:
                 size = int(entry["width"]), int(entry["height"])
                 images[entry["id"]] = Labelled(names[_key(mask)], row.image, folder / mask, row.split, *size)
-    return LabelSet(folder, legend, background, images, len(masks) - len(images), annotations)
+    return LabelSet(folder, legend, background, bands, images, len(masks) - len(images), annotations)
 
 
 def _key(mask: Path) -> str:
@@ -269,7 +272,7 @@ def write_samrs(label_set: LabelSet, folder: Path, progress: bool = False) -> in
         name = f"{image.name}.png"
         with Raster(image.image) as raster:
             _check_size(image, raster)
-            (tile,) = read_tiles(raster, [Window(0, 0, image.height, image.width)], None)
+            (tile,) = read_tiles(raster, [Window(0, 0, image.height, image.width)], label_set.bands)
         write_picture(folder / "images" / name, tile.rgb)
         indices = read_mask(image.mask, label_set.legend)
         for kind, colour in (("gray", False), ("color", True)):

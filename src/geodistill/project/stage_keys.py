@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 from geodistill.description import DESCRIPTION, WEIGHTS
 from geodistill.errors import DataError, shown
 from geodistill.lazy import load
-from geodistill.project.fingerprints import Fingerprints
+from geodistill.project.fingerprints import Fingerprints, visible_files
 from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_address, typed_values
 from geodistill.project.stage_recipe import names_file, resolved_recipe
 from geodistill.project.stage_table import KINDS, key_types
@@ -139,10 +139,23 @@ def _fingerprint(project: ProjectFile, entry: StageEntry, key: str, name: str, f
         return _of_manifest(path, fingerprints)
     if is_model:
         return _of_model(path, fingerprints)
-    if key == "scenes" and path.is_file():
-        sources = load("geodistill.raster.source:every_file")([str(path)])
-        return "-".join(fingerprints.of_path(Path(file)) for file in sources if Path(file).is_file())
-    return fingerprints.of_path(path)
+    return _of_scenes(path, fingerprints) if key == "scenes" else fingerprints.of_path(path)
+
+
+def _of_scenes(path: Path, fingerprints: Fingerprints) -> str:
+    """Return the fingerprint of scenes, with what virtual rasters, STAC items and tile indexes are made of.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    inside = [path / name for name in visible_files(path)] if path.is_dir() else [path]
+    names = [str(file) for file in inside]
+    if path.is_file():
+        listed = load("geodistill.inference.listed:listed_rasters")(str(path))
+        names += [place for place in listed if Path(place).is_file()]
+    files = {Path(file) for file in load("geodistill.raster.source:every_file")(names)}
+    outside = sorted(file for file in files.difference(inside) if file.is_file())
+    return "-".join(fingerprints.of_path(each) for each in (path, *outside))
 
 
 def _of_given(path: Path, entry: StageEntry, fingerprints: Fingerprints) -> str:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from factories import make_raster, noise
-from geodistill.errors import DataError, RecipeError
+from geodistill.errors import DataError, OutputError, RecipeError
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.predict import predict
 from geodistill.prediction import Prediction
@@ -154,6 +154,19 @@ def test_what_does_not_fit_is_one_line(segmenter: Segmenter, scene: Path, tmp_pa
         segmenter.predict(raster, options=PredictOptions(nodata=7))
     with pytest.raises(DataError):
         segmenter.predict(tmp_path / "none.tif")
+
+
+def test_what_was_mapped_is_not_written_over(segmenter: Segmenter, scene: Path) -> None:
+    photo = scene.read_bytes()
+    with pytest.raises(OutputError, match=scene.name):
+        segmenter.predict(scene).save(scene)
+    assert scene.read_bytes() == photo
+
+
+def test_a_model_in_training_stays_so(segmenter: Segmenter) -> None:
+    for training in (True, False):
+        segmenter.train(training).predict(noise((3, 40, 50)))
+        assert segmenter.training == training
 
 
 def test_nothing_is_left_beside_a_saved_map(segmenter: Segmenter, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,6 +69,7 @@ class Prediction:
     probabilities: NDArray[np.float32] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     _confidence: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    _files: tuple[str, ...] = ()
 
     @property
     def confidence(self) -> NDArray[np.float32]:
@@ -107,7 +108,7 @@ class Prediction:
             The file of the classes.
 
         Raises:
-            OutputError: It cannot be written, or has another suffix.
+            OutputError: It cannot be written, has another suffix, or is what was mapped.
         """
         target = Path(path)
         check_suffix(target, (".tif", ".tiff"))
@@ -119,7 +120,7 @@ class Prediction:
             layers.append(Layer("probabilities", len(self.legend), "float32"))
             values["probabilities"] = self.probabilities
         files = {layer.name: map_beside(target, layer.name) for layer in layers}
-        check_outputs([*files.values(), *earlier_files(target, list(files.values()))], [])
+        check_outputs([*files.values(), *earlier_files(target, list(files.values()))], self._files)
         target.parent.mkdir(parents=True, exist_ok=True)
         windows = WindowPlan.of(*self.shape, max(self.shape), 0)
         info = MapInfo(self.grid, self.legend, self.tags)
@@ -223,7 +224,9 @@ def predict_image(
     if not isinstance(image, Path | str) and (options.gsd == "model" or options.bands):
         raise RecipeError("an array with gsd model or bands", "a file, or an array as the model takes it")
     worker = Worker(segmenter, options)
-    with _opened(worker, image, valid, grid) as raster:
+    with ExitStack() as stack:
+        stack.callback(segmenter.train, segmenter.training)
+        raster = stack.enter_context(_opened(worker, image, valid, grid))
         check_bands(raster, segmenter.spec.bands)
         warn_unlike(raster, segmenter.spec, options)
         placed, plan = worker.plan(SceneTask(InputScene(raster.name, raster.source), Path("map.tif")), raster)
@@ -231,6 +234,7 @@ def predict_image(
         rows = stream(plan.network, area, plan.windows, plan.options, batch=plan.batch)
         with closing(rows):
             done = list(rows)
+        files = raster.files
         mapped_grid = area.grid  # of a closed file GDAL would say nothing, and complain on standard error
     layers = {name: np.concatenate([each.layers[name] for each in done], 1) for name in done[0].layers}
     return Prediction(
@@ -241,6 +245,7 @@ def predict_image(
         layers["probabilities"].astype(np.float32, copy=False) if probabilities else None,
         {"MODEL": describe(segmenter), "CONFIDENCE": options.confidence_as},
         layers["confidence"][0].astype(np.uint8, copy=False),
+        files,
     )
 
 

@@ -20,7 +20,7 @@ from geodistill.raster import Raster, Window
 
 @dataclass(frozen=True)
 class Hole:
-    """A rectangle that could not be read, in pixels of the scene, and why; in the map it is nodata."""
+    """A rectangle that could not be read, in pixels of the map, and why; in the map it is nodata."""
 
     window: Window
     reason: str

@@ -46,6 +46,7 @@ def run_predict(job: StageJob) -> StageResult:
         job.folder,
         predict_options(job.project, job.plan.stage.settings),
         stack=values.get("stack", False),
+        mosaic=values.get("mosaic", False),
         **machines,
     )
     failed = [scene_map for scene_map in maps if scene_map.error is not None]

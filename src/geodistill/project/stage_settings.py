@@ -119,11 +119,13 @@ class PredictKeys:
         scenes: Rasters, folders of band files, STAC items, tile indexes, addresses.
         model: The model; the project's student by default, else its teacher.
         stack: The scenes are band files of one.
+        mosaic: The scenes are neighbouring parts of one.
     """
 
     scenes: Places = ()
     model: str = ""
     stack: bool = False
+    mosaic: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -266,7 +266,7 @@ class Raster:
 
         Returns:
             ``(C, H, W)`` in `dtype` (not finite samples become 0) and ``(H, W)`` bool: False outside the raster
-            or ``within``, where nodata (of all bands), mask band or alpha says so, and where a sample is not finite.
+            or ``within``, where nodata (of all bands read), mask band or alpha says so, or a sample is not finite.
 
         Raises:
             DataError: The file is truncated or corrupt, or a band position does not exist.

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 
 from geodistill.data.sampling import Batch
@@ -145,6 +146,33 @@ def test_a_methods_own_teacher_serves_the_bench_too(tmp_path: Path, trained: Pat
     assert found["kd"] > 0
     assert found["kt_mse"] > 0
     assert len(built.teachers) == 1
+
+
+@pytest.mark.parametrize("scale", [2.0, 0.5])
+def test_a_students_maps_are_of_the_whole_image_whatever_size_its_encoder_sees(
+    tmp_path: Path, trained: Path, scale: float
+) -> None:
+    recipe = STUDENTS["supervised"] | {"teacher": {"segmenter": str(trained)}, "losses": {"weights": {"feature": 1.0}}}
+    recipe["network"] = recipe["network"] | {"scale": scale}
+    torch.manual_seed(0)
+    built = build_method(load_recipe(recipe), BuildContext(SPEC))
+    given = batch()
+    for name in ("image", "mask", "valid"):
+        given[name] = given[name][..., :60]
+    seen: list[list[torch.Tensor]] = []
+    objective: Any = built.objective
+    match = objective.matches["teacher"]
+    match.align.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    terms(built, given)
+    sides = (round(64 * scale), round(60 * scale))
+    sized = F.interpolate((given["image"] - 100) / 50, sides, mode="bilinear", align_corners=False)
+    padded = F.pad(sized, (0, -sides[1] % 32, 0, -sides[0] % 32))
+    maps = built.network.encoder(padded)
+    for found, (level, _) in zip(seen[0], match.pairs, strict=True):
+        stride = built.network.encoder.strides[level]
+        content = maps[level][..., : -(-sides[0] // stride), : -(-sides[1] // stride)]
+        expected = F.interpolate(content, (-(-64 // stride), -(-60 // stride)), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.slow

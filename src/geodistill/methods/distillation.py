@@ -121,7 +121,7 @@ class DistillationObjective(Objective):
                 teacher.ask(logits=True)
             if any(kind in FEATURE_LOSSES for kind in kinds):
                 self.matches[name] = FeatureMatch(_encoder(network), teacher, kinds)
-        self._tap = FeatureTap(_encoder(network)) if len(self.matches) else None
+        self._tap = FeatureTap(network) if len(self.matches) else None
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch."""

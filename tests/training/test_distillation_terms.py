@@ -60,7 +60,9 @@ def batch(unlabelled: bool = False) -> Batch:
     mask[0, :20], valid[0, :10] = 255, False
     if unlabelled:
         mask[1], valid[1, :, :5] = 255, False
-    return {"image": image, "mask": mask, "valid": valid, "key": ["x", "y"], "source": ["x", "y"]}
+    without = valid & torch.tensor([False, unlabelled])[:, None, None]
+    keys = ["x", "y"]
+    return {"image": image, "mask": mask, "valid": valid, "unlabelled": without, "key": keys, "source": keys}
 
 
 def terms(built: Method, given: Batch) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -157,7 +159,7 @@ def test_a_students_maps_are_of_the_whole_image_whatever_size_its_encoder_sees(
     torch.manual_seed(0)
     built = build_method(load_recipe(recipe), BuildContext(SPEC))
     given = batch()
-    for name in ("image", "mask", "valid"):
+    for name in ("image", "mask", "valid", "unlabelled"):
         given[name] = given[name][..., :60]
     seen: list[list[torch.Tensor]] = []
     objective: Any = built.objective
@@ -181,6 +183,9 @@ def test_unlabelled_images_count_with_every_valid_pixel(tmp_path: Path, trained:
     mask = counted_pixels(given)
     assert torch.equal(mask[0], given["mask"][0])
     assert torch.equal(mask[1] != 255, given["valid"][1])
+    left_out = batch()
+    left_out["mask"][1] = 255  # a crop of a labelled image that its annotator left out
+    assert torch.equal(counted_pixels(left_out), left_out["mask"])
     built = method(tmp_path, "supervised", {"kd": 1.0}, {"teacher": {"segmenter": str(trained)}})
     assert built.uses_unlabelled()
     assert not method(tmp_path, "supervised", {"ce": 1.0}, {}).uses_unlabelled()

@@ -218,6 +218,17 @@ def test_the_account_of_self_training_is_of_the_sure_pixels_of_images_without_la
     assert terms["pseudo"].item() == pytest.approx(np.log(2) * sure.sum() / valid.sum(), rel=1e-4)
 
 
+def test_pixels_that_an_annotator_left_out_are_not_taken_for_an_image_without_labels(small: Recipe) -> None:
+    data = DataModule(small.data)
+    data.restart(unlabelled=False, plain=True)
+    method = build_method(small, BuildContext(data.spec, class_pixels=(3, 1)))
+    batch = next(iter(data.train_dataloader()))
+    batch["mask"][1] = 255
+    prepared = method.objective.prepare(batch)  # its teacher, which is asked for nothing, has no weights yet
+    assert not prepared["confident"].any()
+    assert method.objective.lines() == ["self-training saw no pixel without labels"]
+
+
 def test_the_teacher_is_compared_with_labels_that_nothing_learns_from(small: Recipe) -> None:
     recipe = replace(small, losses=replace(small.losses, pseudo_confidence=0.8))
     data = DataModule(recipe.data)

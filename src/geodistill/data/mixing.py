@@ -13,7 +13,7 @@ from geodistill.data.labelled_objects import number_objects
 from geodistill.data.sampling import Batch
 from geodistill.spec import IGNORE_INDEX
 
-_SPATIAL = ("image", "plain", "mask", "valid", "soft", "confident")
+_SPATIAL = ("image", "plain", "mask", "valid", "unlabelled", "soft", "confident")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Mixing:
             return _rectangle(mask)
         classes = mask
         if "soft" in batch:
-            classes = torch.where(mask == IGNORE_INDEX, batch["soft"][giver].argmax(0), mask)
+            classes = torch.where(batch["unlabelled"][giver], batch["soft"][giver].argmax(0), mask)
         counted = batch["valid"][giver] & (classes != IGNORE_INDEX)
         if self.kind == "copypaste":
             numbers = number_objects(classes.cpu().numpy(), counted.cpu().numpy())

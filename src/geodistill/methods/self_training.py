@@ -62,7 +62,7 @@ class SelfTrainingObjective(Objective):
     def prepare(self, batch: Batch) -> Batch:
         """Return the batch with ``soft``, the teacher's probabilities, and ``confident``, where they are learnt."""
         batch = self._inner.prepare(batch)
-        unlabelled = (batch["mask"] == IGNORE_INDEX).flatten(1).all(1)[:, None, None] & batch["valid"]
+        unlabelled = batch["unlabelled"]
         soft = self._probabilities(batch, unlabelled.flatten(1).any(1).nonzero()[:, 0])
         highest, classes = soft.max(1)
         confident = unlabelled & (highest >= self._thresholds(highest, classes, unlabelled)[classes])

@@ -33,6 +33,22 @@ def test_every_pixel_keeps_its_own_label_and_comes_from_the_image_or_its_neighbo
     assert torch.equal(batch["image"][:, 0, 0, 0], torch.arange(4.0))  # the batch itself is as it was
 
 
+@pytest.mark.parametrize("kind", ["classmix", "cutmix", "copypaste"])
+def test_of_several_sets_each_image_gets_a_part_of_one_of_its_own_set(kind: MixKind) -> None:
+    batch, sets = numbered(6), [0, 1, 0, 1, 1, 2]
+    batch["set"] = torch.tensor(sets)
+    givers = torch.zeros(6, 6, dtype=torch.bool)
+    for seed in range(8):
+        torch.manual_seed(seed)
+        mixed = Mixing(1.0, kind)(batch)
+        for index in range(6):
+            for giver in mixed["image"][index, 0].unique().long().tolist():
+                givers[index, giver] = True
+        assert torch.equal(mixed["mask"] // 4, mixed["image"][:, 0].long())
+    expected = {0: {0, 2}, 1: {1, 4}, 2: {0, 2}, 3: {1, 3}, 4: {3, 4}, 5: {5}}
+    assert {i: set(row.nonzero()[:, 0].tolist()) for i, row in enumerate(givers)} == expected
+
+
 def test_classmix_pastes_half_of_the_neighbours_classes_whole() -> None:
     torch.manual_seed(0)
     mixed = Mixing(1.0)(numbered())

@@ -51,6 +51,8 @@ class Best:
 class ResumePoints(Checkpoint):
     """Writes a run's checkpoints: ``NAME.ckpt`` to go on from, and the weights of the best validation.
 
+    The last step is validated in any case, so that what its weights are worth is known.
+
     A step that is validated is saved after its validation, never before it. A run killed in between goes on from the
     point before, and comes to the same validation again. The best weights have their step in the file's name, and the
     former best goes once a resume point names the new one, so that at any moment the last resume point is whole:
@@ -86,12 +88,15 @@ class ResumePoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write a resume point where one is due and no validation comes first."""
+        """Write a resume point where one is due and no validation comes first; ask for one of the last step."""
         step = trainer.global_step
         if step == self._done:
             return  # amid the batches of a step, whose gradients no checkpoint holds
         self._done = step
-        if step % self._every == 0 and not (self.validated and step % self.validated == 0):
+        validates = self.validated is not None and (step % self.validated == 0 or step >= trainer.max_steps)
+        if validates and step >= trainer.max_steps:
+            trainer.should_stop = True  # Lightning validates where a run is to stop
+        if step % self._every == 0 and not validates:
             if step % LOG_EVERY == 0:  # Lightning logs this step after its callbacks
                 self._row = _row(trainer.logged_metrics, trainer.current_epoch)
             trainer.save_checkpoint(self._path)

@@ -14,6 +14,7 @@ from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.freezing import Freezing
 from geodistill.methods.schema import BuildContext, OptimizerConfig, Recipe
+from geodistill.methods.task import SegmentationTask
 from geodistill.nn.averaging import LastAverage
 from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import Segmenter
@@ -156,6 +157,33 @@ def test_without_validation_the_averaged_weights_are_kept_and_an_encoder_held_st
     moved = [name for name in encoder if not torch.equal(released[name], last[name])]
     assert any("weight" in name for name in moved)
     assert any("running_mean" in name for name in moved)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plain", "averaged", "expected"),
+    [
+        ([5, 5, 5, 5, 5, 5, 5], [1, 6, 7, 8, 9, 9, 9], (5, 7)),  # the best of each look: 5, 6, 7, 8, 9, 9, 9
+        ([1, 6, 7, 7, 7, 7, 7], [5, 5, 5, 5, 5, 5, 5], (3, 5)),
+        ([5, 3, 3, 3, 3, 3, 3], [1, 2, 3, 4, 5, 5, 5], (1, 3)),
+    ],
+)
+def test_patience_looks_at_the_better_of_the_two_weights(
+    small: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plain: list[int],
+    averaged: list[int],
+    expected: tuple[int, int],
+) -> None:
+    def measured(task: SegmentationTask, confusions: object) -> dict[str, tuple[float, float]]:
+        scores = plain if confusions is task._confusions[0] else averaged
+        return {"": (scores[task.global_step - 1] / 10, 0.5)}
+
+    monkeypatch.setattr(SegmentationTask, "_measured", measured)
+    keys = {"trainer.patience": 2, "trainer.val_every_steps": 1, "trainer.accumulate": 1}
+    result = fit(load_recipe(small, keys), tmp_path / "run")
+    assert (result.step, result.steps) == expected
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint
 
 from geodistill.errors import ArtifactError, DataError
 from geodistill.files import atomic_path
@@ -108,9 +108,7 @@ class ResumePoints(Checkpoint):
         Raises:
             DataError: There was nothing to score.
         """
-        scores = [
-            float(trainer.callback_metrics[name]) for name in (MONITOR, AVERAGED) if name in trainer.callback_metrics
-        ]
+        scores = _scores(trainer)
         score = max(scores)
         if math.isnan(score):
             raise DataError("the validation images hold no labelled pixel", "labels to choose the best weights by")
@@ -133,16 +131,37 @@ class ResumePoints(Checkpoint):
         self._row = dict(state_dict["row"])
 
 
-class Patience(EarlyStopping):
-    """Stops a run after so many validations without a better one, also where it was killed just then."""
+class Patience(lightning.Callback):
+    """Stops a run after so many validations without a better one of either weights, also where it was killed then."""
 
     def __init__(self, looks: int) -> None:
-        super().__init__(MONITOR, mode="max", patience=looks)
+        self._looks, self._best, self._waited = looks, -math.inf, 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stop a run whose patience had ended before it was saved."""
-        if self.wait_count >= self.patience:
+        if self._waited >= self._looks:
             trainer.should_stop = True
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Count the validations since the best one."""
+        score = max(_scores(trainer))
+        self._waited = 0 if score > self._best else self._waited + 1
+        self._best = max(score, self._best)
+        self.on_train_start(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score and how many validations it was ago."""
+        return {"best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take `state_dict`'s result back."""
+        self._best, self._waited = float(state_dict["best"]), int(state_dict["waited"])
+
+
+def _scores(trainer: lightning.Trainer) -> list[float]:
+    """Return the last validation's mIoU of the weights, and of the averaged ones where there are any."""
+    metrics = trainer.callback_metrics
+    return [float(metrics[name]) for name in (MONITOR, AVERAGED) if name in metrics]
 
 
 def _row(metrics: Mapping[str, Any], epoch: int) -> dict[str, float]:

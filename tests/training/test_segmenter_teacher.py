@@ -173,6 +173,21 @@ def test_bands_that_cannot_be_told_are_refused(saved: Path) -> None:
         open_teacher(TeacherConfig("test_resnet", None), spec()).ask([9])
 
 
+def test_a_teacher_that_asks_for_the_images_place_is_refused_and_one_of_a_single_place_is_not(tmp_path: Path) -> None:
+    sizes = {"encoder": "test_resnet", "text_tokens": 4, "text_width": 8, "width": 16, "heads": 2}
+    model = Segmenter("metasegnet", {"prompts": ["Cfa", "Aw"], **sizes}, spec(), 64, {}).eval()
+    model.save(tmp_path / "two")
+    model.for_prompt(1).save(tmp_path / "one")
+    with pytest.raises(RecipeError, match=r"prompt for each of Cfa, Aw; expected one that takes images alone"):
+        open_teacher(TeacherConfig(segmenter=str(tmp_path / "two")), spec())
+    teacher = open_teacher(TeacherConfig(segmenter=str(tmp_path / "one")), spec())
+    teacher.ask(logits=True)
+    given = batch(size=64)
+    with torch.no_grad():
+        expected = model(given["image"], torch.tensor([1, 1]))
+    torch.testing.assert_close(teacher.targets(given).logits, expected)
+
+
 def test_an_encoder_has_no_logits_and_a_segmenter_its_own_statistics(saved: Path) -> None:
     with pytest.raises(RecipeError, match=r"teacher\.segmenter"):
         build_teacher(TeacherConfig("test_resnet", None), spec()).ask(logits=True)

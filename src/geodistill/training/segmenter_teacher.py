@@ -156,6 +156,12 @@ def _open_one(config: TeacherConfig, name: str, spec: Spec, features: bool = Tru
     if config.statistics == "data":
         raise RecipeError("teacher.statistics data beside teacher.segmenter", "encoder: a Segmenter has its own")
     segmenter = Segmenter.load(name)
+    if len(segmenter.prompts) > 1:
+        raise RecipeError(
+            f"a teacher with a prompt for each of {', '.join(segmenter.prompts)}",
+            "one that takes images alone",
+            "save Segmenter.for_prompt of one of them, and name that",
+        )
     known = segmenter.spec
     if config.bands is None and known.channels != spec.channels and not set(known.bands) <= set(spec.bands):
         raise RecipeError(

@@ -160,6 +160,28 @@ def test_without_validation_the_averaged_weights_are_kept_and_an_encoder_held_st
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("keys", [{}, {"trainer.max_steps": 40, "trainer.patience": 1}])
+def test_a_run_taken_up_after_its_last_step_knows_how_its_teacher_agreed_with_labels(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, object]
+) -> None:
+    monkeypatch.setattr(SegmentationTask, "_measured", lambda task, confusions: {"": (0.5, 0.5)})
+    recipe = load_recipe(small, keys)
+    notes = Segmenter.load(fit(recipe, tmp_path / "whole").segmenter).provenance["notes"]
+    assert any(line.startswith("on the validation images the teacher was sure of ") for line in notes)
+
+    def killed(*_: object) -> None:
+        raise EOFError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("geodistill.training.fit._save_outcome", killed)
+        with pytest.raises(EOFError):
+            fit(recipe, tmp_path / "run")
+    result = fit(recipe, tmp_path / "run")
+    assert result.steps == 8
+    assert Segmenter.load(result.segmenter).provenance["notes"] == notes
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plain", "averaged", "expected"),
     [

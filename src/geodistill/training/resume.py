@@ -93,9 +93,9 @@ class ResumePoints(Checkpoint):
         if step == self._done:
             return  # amid the batches of a step, whose gradients no checkpoint holds
         self._done = step
-        validates = self.validated is not None and (step % self.validated == 0 or step >= trainer.max_steps)
-        if validates and step >= trainer.max_steps:
+        if self.validated and step >= trainer.max_steps:
             trainer.should_stop = True  # Lightning validates where a run is to stop
+        validates = self.validated is not None and (trainer.should_stop or step % self.validated == 0)
         if step % self._every == 0 and not validates:
             if step % LOG_EVERY == 0:  # Lightning logs this step after its callbacks
                 self._row = _row(trainer.logged_metrics, trainer.current_epoch)

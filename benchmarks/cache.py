@@ -57,8 +57,8 @@ def make_batches(size: int, count: int, views: int) -> list[Batch]:
         mask = torch.randint(0, 2, (count, size, size))
         keys = [str(first + i) for i in range(count)]
         batches.append(
-            {"image": 255 * torch.rand(count, 3, size, size), "mask": mask, "valid": mask < 2, "key": keys,
-             "source": keys, "slot": torch.arange(first, first + count)}
+            {"image": 255 * torch.rand(count, 3, size, size), "mask": mask, "valid": mask < 2,
+             "unlabelled": mask > 1, "key": keys, "source": keys, "slot": torch.arange(first, first + count)}
         )  # fmt: skip
     return batches
 

@@ -53,7 +53,7 @@ class TestRandomCrops:
         assert (sample["mask"].shape, sample["mask"].dtype) == ((32, 32), torch.int64)
         assert (sample["valid"].shape, sample["valid"].dtype) == ((32, 32), torch.bool)
         assert "scene_" in sample["key"]
-        assert set(sample) == {"image", "mask", "valid", "key", "source"}
+        assert set(sample) == {"image", "mask", "valid", "unlabelled", "key", "source"}
 
     def test_without_replacement_each_pass_shows_each_image_once_in_an_order_of_its_own(
         self, manifest: Manifest
@@ -188,8 +188,10 @@ class TestRandomCrops:
             if sample["key"].rsplit("@", 1)[0] in names:
                 joined += 1
                 assert (sample["mask"] == 255).all()
+                assert torch.equal(sample["unlabelled"], sample["valid"])
             else:
                 assert (sample["mask"] < 255).any()
+                assert not sample["unlabelled"].any()
         assert joined / 200 == pytest.approx(0.3, abs=0.1)
 
     def test_mistakes(self, manifest: Manifest) -> None:
@@ -218,7 +220,7 @@ def test_tiles_show_every_pixel_once(manifest: Manifest) -> None:
 def test_tiles_are_evened_out_with_unlabelled_ones(manifest: Manifest) -> None:
     tiles = Tiles(manifest, "val", 32, padded_to=4)
     assert len(tiles) == 20
-    assert all((tiles[i]["mask"] == 255).all() for i in (18, 19))
+    assert all((tiles[i]["mask"] == 255).all() and not tiles[i]["unlabelled"].any() for i in (18, 19))
 
 
 def test_images_of_any_size_are_brought_to_one(tmp_path: Path) -> None:

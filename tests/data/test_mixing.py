@@ -17,7 +17,7 @@ def numbered(count: int = 4, size: int = 16) -> Batch:
     keys = [str(i) for i in range(count)]
     valid = torch.ones(count, size, size, dtype=torch.bool)
     return Batch(image=number.expand(count, 3, size, size), mask=mask + 4 * number[:, 0].long(), valid=valid,
-                 key=keys, source=keys)  # fmt: skip
+                 unlabelled=torch.zeros_like(valid), key=keys, source=keys)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["classmix", "cutmix"])
@@ -31,6 +31,22 @@ def test_every_pixel_keeps_its_own_label_and_comes_from_the_image_or_its_neighbo
         assert set(origin[index].unique().tolist()) <= {index, (index - 1) % 4}
     assert len(origin.unique()) == 4
     assert torch.equal(batch["image"][:, 0, 0, 0], torch.arange(4.0))  # the batch itself is as it was
+
+
+@pytest.mark.parametrize("kind", ["classmix", "cutmix", "copypaste"])
+def test_of_several_sets_each_image_gets_a_part_of_one_of_its_own_set(kind: MixKind) -> None:
+    batch, sets = numbered(6), [0, 1, 0, 1, 1, 2]
+    batch["set"] = torch.tensor(sets)
+    givers = torch.zeros(6, 6, dtype=torch.bool)
+    for seed in range(8):
+        torch.manual_seed(seed)
+        mixed = Mixing(1.0, kind)(batch)
+        for index in range(6):
+            for giver in mixed["image"][index, 0].unique().long().tolist():
+                givers[index, giver] = True
+        assert torch.equal(mixed["mask"] // 4, mixed["image"][:, 0].long())
+    expected = {0: {0, 2}, 1: {1, 4}, 2: {0, 2}, 3: {1, 3}, 4: {3, 4}, 5: {5}}
+    assert {i: set(row.nonzero()[:, 0].tolist()) for i, row in enumerate(givers)} == expected
 
 
 def test_classmix_pastes_half_of_the_neighbours_classes_whole() -> None:
@@ -51,10 +67,28 @@ def test_images_without_labels_are_mixed_by_their_soft_labels_with_what_is_sure_
     confident = batch["valid"].clone()
     confident[1] = False
     batch["mask"] = torch.full_like(batch["mask"], 255)
-    batch["soft"], batch["confident"] = soft, confident
+    batch["soft"], batch["confident"], batch["unlabelled"] = soft, confident, batch["valid"]
     mixed = Mixing(1.0)(batch)
     assert (mixed["image"][0] == 1).any()
     assert torch.equal(mixed["confident"], mixed["image"][:, 0] == 0)
+
+
+@pytest.mark.parametrize("kind", ["classmix", "copypaste"])
+def test_pixels_that_a_labelled_image_leaves_out_are_never_pasted_as_a_class(kind: MixKind) -> None:
+    torch.manual_seed(0)
+    for _ in range(4):
+        batch = numbered(2)
+        batch["mask"][0, :, :8], batch["mask"][1] = 255, 7
+        batch["unlabelled"][1] = True  # the second has no labels, and a teacher says that it is of two classes
+        batch["soft"] = torch.zeros(2, 8, 16, 16)
+        batch["soft"][1, 6, :4], batch["soft"][1, 5, 4:] = 1, 1
+        batch["confident"] = batch["unlabelled"].clone()
+        mixed = Mixing(1.0, kind)(batch)
+        first, second = mixed["image"][0, 0] == 0, mixed["image"][1, 0] == 1
+        assert second[:, :8].all(), "no pixel of the half without labels was taken"
+        assert not second.all()
+        # Each pixel stays of an image with or without labels, whichever image it is in now.
+        assert torch.equal(mixed["unlabelled"], torch.stack([~first, second]))
 
 
 def test_not_every_pixel_is_pasted_that_is_not_valid_and_none_at_probability_zero() -> None:
@@ -75,7 +109,8 @@ def test_copypaste_pastes_half_of_the_objects_whole_and_never_the_most_frequent_
     keys = [str(i) for i in range(count)]
     valid = torch.ones(count, size, size, dtype=torch.bool)
     number = torch.arange(count).float()[:, None, None, None]
-    batch = Batch(image=number.expand(count, 3, size, size), mask=mask, valid=valid, key=keys, source=keys)
+    image, without = number.expand(count, 3, size, size), torch.zeros_like(valid)
+    batch = Batch(image=image, mask=mask, valid=valid, unlabelled=without, key=keys, source=keys)
     batch["mask"][0] = 0
     mixed = Mixing(1.0, "copypaste")(batch)
     pasted = mixed["image"][0, 0] == 1

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from geodistill.errors import RecipeError
+from geodistill.methods.schema import BuildContext
 from geodistill.nn.encoders import build_encoder, weights_statistics
 from geodistill.segmenter import Segmenter
 from geodistill.spec import Legend, Spec
-from geodistill.training.build import network_spec
+from geodistill.training.build import build_method, network_spec
 from geodistill.training.recipe import load_recipe
 
 LEGEND = Legend(("land", "water"))
@@ -87,3 +88,17 @@ def test_a_file_says_its_statistics_beside_it_or_has_those_of_its_architecture(t
     assert weights_statistics("resnet50", tmp_path)[0] == pytest.approx(IMAGENET[0])
     (tmp_path / "config.json").write_text(json.dumps({"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}))
     assert weights_statistics("test_resnet", tmp_path) == ((127.5,) * 3, (63.75,) * 3, False)
+
+
+@pytest.mark.parametrize("term", ["pseudo", "kd"])
+def test_a_student_that_takes_more_than_images_does_not_teach_itself(term: str) -> None:
+    recipe = {
+        "method": "metasegnet",
+        "data": {"unlabelled": "more.parquet"},
+        "network": {"encoder": "test_resnet", "encoder_weights": None, "width": 16, "heads": 2},
+        "text": {"kind": "none"},
+        "losses": {"weights": {term: 0.5}},
+        "teacher": {"segmenter": "student"},
+    }
+    with pytest.raises(RecipeError, match=r"segmenter student with metasegnet, which takes more than images"):
+        build_method(load_recipe(recipe), BuildContext(DATA))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 
 from geodistill.data.sampling import Batch
@@ -59,7 +60,9 @@ def batch(unlabelled: bool = False) -> Batch:
     mask[0, :20], valid[0, :10] = 255, False
     if unlabelled:
         mask[1], valid[1, :, :5] = 255, False
-    return {"image": image, "mask": mask, "valid": valid, "key": ["x", "y"], "source": ["x", "y"]}
+    without = valid & torch.tensor([False, unlabelled])[:, None, None]
+    keys = ["x", "y"]
+    return {"image": image, "mask": mask, "valid": valid, "unlabelled": without, "key": keys, "source": keys}
 
 
 def terms(built: Method, given: Batch) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -147,12 +150,42 @@ def test_a_methods_own_teacher_serves_the_bench_too(tmp_path: Path, trained: Pat
     assert len(built.teachers) == 1
 
 
+@pytest.mark.parametrize("scale", [2.0, 0.5])
+def test_a_students_maps_are_of_the_whole_image_whatever_size_its_encoder_sees(
+    tmp_path: Path, trained: Path, scale: float
+) -> None:
+    recipe = STUDENTS["supervised"] | {"teacher": {"segmenter": str(trained)}, "losses": {"weights": {"feature": 1.0}}}
+    recipe["network"] = recipe["network"] | {"scale": scale}
+    torch.manual_seed(0)
+    built = build_method(load_recipe(recipe), BuildContext(SPEC))
+    given = batch()
+    for name in ("image", "mask", "valid", "unlabelled"):
+        given[name] = given[name][..., :60]
+    seen: list[list[torch.Tensor]] = []
+    objective: Any = built.objective
+    match = objective.matches["teacher"]
+    match.align.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    terms(built, given)
+    sides = (round(64 * scale), round(60 * scale))
+    sized = F.interpolate((given["image"] - 100) / 50, sides, mode="bilinear", align_corners=False)
+    padded = F.pad(sized, (0, -sides[1] % 32, 0, -sides[0] % 32))
+    maps = built.network.encoder(padded)
+    for found, (level, _) in zip(seen[0], match.pairs, strict=True):
+        stride = built.network.encoder.strides[level]
+        content = maps[level][..., : -(-sides[0] // stride), : -(-sides[1] // stride)]
+        expected = F.interpolate(content, (-(-64 // stride), -(-60 // stride)), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.slow
 def test_unlabelled_images_count_with_every_valid_pixel(tmp_path: Path, trained: Path) -> None:
     given = batch(unlabelled=True)
     mask = counted_pixels(given)
     assert torch.equal(mask[0], given["mask"][0])
     assert torch.equal(mask[1] != 255, given["valid"][1])
+    left_out = batch()
+    left_out["mask"][1] = 255  # a crop of a labelled image that its annotator left out
+    assert torch.equal(counted_pixels(left_out), left_out["mask"])
     built = method(tmp_path, "supervised", {"kd": 1.0}, {"teacher": {"segmenter": str(trained)}})
     assert built.uses_unlabelled()
     assert not method(tmp_path, "supervised", {"ce": 1.0}, {}).uses_unlabelled()

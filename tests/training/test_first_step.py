@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from geodistill.cli import main
+from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
+from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.recipe import load_recipe
 
@@ -41,6 +43,20 @@ def test_a_batch_of_one_where_nothing_is_normalised_over_one_value(recipe_file: 
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     counts = {int(value) for key, value in state.items() if key.endswith("num_batches_tracked")}
     assert counts == {1}
+
+
+@pytest.mark.slow
+def test_a_batch_of_one_under_self_training(recipe_file: Path, town: Path, tmp_path: Path) -> None:
+    flags = [*SHORT, "--data.batch_size", "1", "--data.crop", "64", "--trainer.max_steps", "2"]
+    flags += ["--data.unlabelled", str(town), "--data.unlabelled_share", "1", "--losses.weights.pseudo", "1"]
+    flags += ["--trainer.ema", "0.9"]
+    recipe = load_recipe(recipe_file, [*flags, "--teacher.segmenter", "student"])
+    data = DataModule(recipe.data, seed=recipe.trainer.seed)
+    data.restart(unlabelled=True, plain=True)
+    pixels = sum(int(data.crops[draw]["valid"].sum()) for draw in (0, 1))
+    result = fit(recipe, tmp_path / "run")
+    (line, *_) = Segmenter.load(result.segmenter).provenance["notes"]
+    assert line.startswith(f"self-training used 100.0 % of {pixels:,} pixels without labels")  # of the steps alone
 
 
 @pytest.mark.slow

@@ -15,11 +15,12 @@ import yaml
 from forked import start
 from geodistill.cli import main
 from geodistill.errors import OutputError, RecipeError, TrainingError
+from geodistill.methods.task import SegmentationTask
 from geodistill.segmenter import Segmenter
 from geodistill.training.fit import fit
 from geodistill.training.folder import run_identity
 from geodistill.training.recipe import load_recipe
-from geodistill.training.resume import saved_step
+from geodistill.training.resume import read_checkpoint, saved_step
 from killed_fit import fit_killed
 
 pytestmark = pytest.mark.slow
@@ -72,6 +73,35 @@ def test_a_folder_that_is_no_run_is_left_alone(recipe_file: Path, tmp_path: Path
     with pytest.raises(OutputError, match="holds no run"):
         fit(load_recipe(recipe_file), folder)
     assert [p.name for p in folder.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "looks"),
+    [
+        (["--trainer.max_steps", "6"], [4, 6]),
+        (["--trainer.max_steps", "8"], [4, 8]),
+        (["--trainer.max_steps", "3", "--trainer.accumulate", "2"], [3]),
+        (["--trainer.max_steps", "6", "--trainer.max_hours", "1e-9"], [1]),
+    ],
+)
+def test_the_last_step_is_validated_once_and_kept_where_it_is_the_best(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], looks: list[int]
+) -> None:
+    steps: list[int] = []
+
+    def rising(task: SegmentationTask, confusions: object) -> dict[str, tuple[float, float]]:
+        steps.append(task.global_step)
+        return {"": (0.01 * task.global_step, 0.5)}
+
+    monkeypatch.setattr(SegmentationTask, "_measured", rising)
+    recipe = load_recipe(recipe_file, ["--data.crop", "32", "--trainer.val_every_steps", "4", *flags])
+    result = fit(recipe, tmp_path / "run")
+    assert steps == looks
+    assert (result.step, result.steps, result.miou) == (looks[-1], looks[-1], pytest.approx(0.01 * looks[-1]))
+    last = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt", run_identity(recipe))
+    assert last["global_step"] == looks[-1]
+    for name, value in Segmenter.load(result.segmenter).network.network.state_dict().items():
+        assert torch.equal(value, last["state_dict"][f"network.network.{name}"]), name
 
 
 def test_a_killed_run_resumes_to_the_losses_of_an_uninterrupted_one(recipe_file: Path, tmp_path: Path) -> None:

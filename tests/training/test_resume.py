@@ -65,6 +65,20 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []
 
 
+# Writes: 3, weights of 4, 4, 6, weights of 8, 8, 9, 10 and, before it, perhaps its weights.
+@pytest.mark.parametrize(("write", "moment"), [(7, "after"), (8, "in"), (8, "after")])
+def test_a_run_killed_about_a_last_step_that_is_validated_as_the_last_ends_as_an_uninterrupted_one(
+    small: Recipe, tmp_path: Path, write: int, moment: str
+) -> None:
+    recipe = replace(small, trainer=replace(small.trainer, max_steps=10))
+    fit(recipe, tmp_path / "whole")
+    assert fit_killed(recipe, tmp_path / "run", write, moment)
+    fit(recipe, tmp_path / "run")
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+    rows = left(tmp_path / "run")["rows"]
+    assert sorted(step for _, step, name in rows if name == "val/miou") == [3, 7, 9]
+
+
 def test_patience_that_had_ended_stays_ended(small: Recipe, tmp_path: Path) -> None:
     recipe = replace(small, trainer=replace(small.trainer, patience=1, max_steps=40))
     straight = fit(recipe, tmp_path / "whole")

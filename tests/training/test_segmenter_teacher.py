@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodistill.data.sampling import Batch
@@ -53,7 +54,7 @@ def test_a_trained_segmenter_gives_its_logits_and_its_encoders_maps(saved: Path)
     found = teacher.targets(given)
     own = Segmenter.load(saved)
     with torch.no_grad():
-        padded = torch.nn.functional.pad((given["image"] - 100) / 50, (0, 24, 0, 24))
+        padded = F.pad((given["image"] - 100) / 50, (0, 24, 0, 24))
         maps = own.network.network.encoder(padded)
         torch.testing.assert_close(found.logits, own(given["image"]))
     assert sorted(found.features) == [1, 3]
@@ -63,6 +64,32 @@ def test_a_trained_segmenter_gives_its_logits_and_its_encoders_maps(saved: Path)
     assert found.logits is not None
     assert not found.logits.requires_grad
     assert all(not p.requires_grad for p in teacher.module.parameters())
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
+def test_the_maps_are_of_the_whole_image_whatever_sizes_the_answer_averages(tmp_path: Path, scale: float) -> None:
+    torch.manual_seed(0)
+    arguments = {"architecture": "unet", "encoder": "test_resnet", "scale": scale}
+    own = Segmenter("supervised", arguments, spec(), 64, {}, (0.75, 1.0, 1.5)).eval()
+    own.save(tmp_path / "model")
+    teacher = open_teacher(TeacherConfig(segmenter=str(tmp_path / "model")), spec())
+    given = batch(size=64)
+    every = teacher(given["image"])
+    teacher.ask([0, 2], logits=True)
+    found = teacher.targets(given)
+    with torch.no_grad():
+        sized = (given["image"] - 100) / 50
+        if scale != 1:
+            sized = F.interpolate(sized, (round(64 * scale),) * 2, mode="bilinear", align_corners=False)
+        maps = own.network.network.encoder(sized)
+        torch.testing.assert_close(found.logits, own(given["image"]))
+    assert sorted(found.features) == [0, 2]
+    for level, features in [*found.features.items(), *enumerate(every)]:
+        side = 64 // teacher.strides[level]
+        expected = maps[level]
+        if scale != 1:
+            expected = F.interpolate(expected, (side, side), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(features, expected)
 
 
 def test_classes_are_matched_by_name(saved: Path) -> None:
@@ -144,6 +171,21 @@ def test_bands_that_cannot_be_told_are_refused(saved: Path) -> None:
         teacher_bands(("B12", "B2", "B3"), spec(SENTINEL), 3)
     with pytest.raises(RecipeError, match="one of"):
         open_teacher(TeacherConfig("test_resnet", None), spec()).ask([9])
+
+
+def test_a_teacher_that_asks_for_the_images_place_is_refused_and_one_of_a_single_place_is_not(tmp_path: Path) -> None:
+    sizes = {"encoder": "test_resnet", "text_tokens": 4, "text_width": 8, "width": 16, "heads": 2}
+    model = Segmenter("metasegnet", {"prompts": ["Cfa", "Aw"], **sizes}, spec(), 64, {}).eval()
+    model.save(tmp_path / "two")
+    model.for_prompt(1).save(tmp_path / "one")
+    with pytest.raises(RecipeError, match=r"prompt for each of Cfa, Aw; expected one that takes images alone"):
+        open_teacher(TeacherConfig(segmenter=str(tmp_path / "two")), spec())
+    teacher = open_teacher(TeacherConfig(segmenter=str(tmp_path / "one")), spec())
+    teacher.ask(logits=True)
+    given = batch(size=64)
+    with torch.no_grad():
+        expected = model(given["image"], torch.tensor([1, 1]))
+    torch.testing.assert_close(teacher.targets(given).logits, expected)
 
 
 def test_an_encoder_has_no_logits_and_a_segmenter_its_own_statistics(saved: Path) -> None:
@@ -237,7 +279,7 @@ def cached(tmp_path: Path, storage: Storage = "float16") -> tuple[SegmenterTeach
     own = spec()
     model = segmenter(own)
     counting = Counting(model)
-    teacher = SegmenterTeacher(counting, own, own, (0, 1, 2), model.network.network.encoder)
+    teacher = SegmenterTeacher(counting, own, own, (0, 1, 2), model.network.network)
     teacher.ask([1, 2], logits=True)
     teacher.cache = TeacherCache(tmp_path, {"weights": "w"}, teacher.output_shapes(40, 3), 10, 1e9, storage)
     return teacher, counting
@@ -251,7 +293,7 @@ def test_the_second_pass_reads_what_the_first_computed(tmp_path: Path, storage: 
     again = teacher.targets(dict(given))  # type: ignore[arg-type]
     mixed = teacher.targets(batch(seed=0) | {"slot": torch.tensor([4, 1])})
     assert counting.seen == 3
-    plain = SegmenterTeacher(counting.inner, spec(), spec(), (0, 1, 2), counting.inner.network.network.encoder)
+    plain = SegmenterTeacher(counting.inner, spec(), spec(), (0, 1, 2), counting.inner.network.network)
     plain.ask([1, 2], logits=True)
     expected = plain.targets(given)
     assert first.logits is not None

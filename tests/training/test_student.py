@@ -14,6 +14,7 @@ from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.methods.freezing import Freezing
 from geodistill.methods.schema import BuildContext, OptimizerConfig, Recipe
+from geodistill.methods.task import SegmentationTask
 from geodistill.nn.averaging import LastAverage
 from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import Segmenter
@@ -159,6 +160,55 @@ def test_without_validation_the_averaged_weights_are_kept_and_an_encoder_held_st
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("keys", [{}, {"trainer.max_steps": 40, "trainer.patience": 1}])
+def test_a_run_taken_up_after_its_last_step_knows_how_its_teacher_agreed_with_labels(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, object]
+) -> None:
+    monkeypatch.setattr(SegmentationTask, "_measured", lambda task, confusions: {"": (0.5, 0.5)})
+    recipe = load_recipe(small, keys)
+    notes = Segmenter.load(fit(recipe, tmp_path / "whole").segmenter).provenance["notes"]
+    assert any(line.startswith("on the validation images the teacher was sure of ") for line in notes)
+
+    def killed(*_: object) -> None:
+        raise EOFError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("geodistill.training.fit._save_outcome", killed)
+        with pytest.raises(EOFError):
+            fit(recipe, tmp_path / "run")
+    result = fit(recipe, tmp_path / "run")
+    assert result.steps == 8
+    assert Segmenter.load(result.segmenter).provenance["notes"] == notes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plain", "averaged", "expected"),
+    [
+        ([5, 5, 5, 5, 5, 5, 5], [1, 6, 7, 8, 9, 9, 9], (5, 7)),  # the best of each look: 5, 6, 7, 8, 9, 9, 9
+        ([1, 6, 7, 7, 7, 7, 7], [5, 5, 5, 5, 5, 5, 5], (3, 5)),
+        ([5, 3, 3, 3, 3, 3, 3], [1, 2, 3, 4, 5, 5, 5], (1, 3)),
+    ],
+)
+def test_patience_looks_at_the_better_of_the_two_weights(
+    small: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plain: list[int],
+    averaged: list[int],
+    expected: tuple[int, int],
+) -> None:
+    def measured(task: SegmentationTask, confusions: object) -> dict[str, tuple[float, float]]:
+        scores = plain if confusions is task._confusions[0] else averaged
+        return {"": (scores[task.global_step - 1] / 10, 0.5)}
+
+    monkeypatch.setattr(SegmentationTask, "_measured", measured)
+    keys = {"trainer.patience": 2, "trainer.val_every_steps": 1, "trainer.accumulate": 1}
+    result = fit(load_recipe(small, keys), tmp_path / "run")
+    assert (result.step, result.steps) == expected
+
+
+@pytest.mark.slow
 def test_steps_of_two_batches_see_twice_the_crops_and_validate_by_steps(small: Recipe, tmp_path: Path) -> None:
     result = fit(small, tmp_path / "run")
     assert result.steps == 8
@@ -216,6 +266,17 @@ def test_the_account_of_self_training_is_of_the_sure_pixels_of_images_without_la
     output = SegmentationOutput(torch.zeros(2, 2, 32, 32))
     terms = method.objective(output, prepared, 0)
     assert terms["pseudo"].item() == pytest.approx(np.log(2) * sure.sum() / valid.sum(), rel=1e-4)
+
+
+def test_pixels_that_an_annotator_left_out_are_not_taken_for_an_image_without_labels(small: Recipe) -> None:
+    data = DataModule(small.data)
+    data.restart(unlabelled=False, plain=True)
+    method = build_method(small, BuildContext(data.spec, class_pixels=(3, 1)))
+    batch = next(iter(data.train_dataloader()))
+    batch["mask"][1] = 255
+    prepared = method.objective.prepare(batch)  # its teacher, which is asked for nothing, has no weights yet
+    assert not prepared["confident"].any()
+    assert method.objective.lines() == ["self-training saw no pixel without labels"]
 
 
 def test_the_teacher_is_compared_with_labels_that_nothing_learns_from(small: Recipe) -> None:

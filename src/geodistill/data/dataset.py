@@ -22,10 +22,12 @@ from geodistill.spec import IGNORE_INDEX
 
 def to_sample(patch: Patch, row: Row, key: str) -> Sample:
     """Return a patch as a sample of tensors."""
+    valid = torch.from_numpy(np.ascontiguousarray(patch.valid))
     return Sample(
         image=torch.from_numpy(np.ascontiguousarray(patch.image)),
         mask=torch.from_numpy(patch.mask.astype(np.int64)),
-        valid=torch.from_numpy(np.ascontiguousarray(patch.valid)),
+        valid=valid,
+        unlabelled=valid if row.mask is None else torch.zeros_like(valid),
         key=key,
         source=row.key,
     )

@@ -48,7 +48,7 @@ def _marked(sample: Sample, position: int) -> Sample:
 
 def collate(samples: list[Sample]) -> Batch:
     """Stack samples into a batch."""
-    keys = [key for key in ("image", "mask", "valid", "key", "source", "slot", "plain", "set") if key in samples[0]]
+    keys = [key for key in Sample.__annotations__ if key in samples[0]]
     return cast(Batch, default_collate([{key: dict(sample)[key] for key in keys} for sample in samples]))
 
 

@@ -13,12 +13,14 @@ from geodistill.data.labelled_objects import number_objects
 from geodistill.data.sampling import Batch
 from geodistill.spec import IGNORE_INDEX
 
-_SPATIAL = ("image", "plain", "mask", "valid", "soft", "confident")
+_SPATIAL = ("image", "plain", "mask", "valid", "unlabelled", "soft", "confident")
 
 
 @dataclass(frozen=True)
 class Mixing:
     """Pastes a part of each image's neighbour in the batch into it, with labels, validity and soft labels.
+
+    Where there are several data sets, it is the neighbour among those of its own set, whose classes are the same.
 
     ``classmix`` pastes half of the neighbour's classes, by its labels or, of an image without them, by its soft labels
     (Olsson et al. 2021); ``cutmix`` a rectangle of a random share of the image (Yun et al. 2019); ``copypaste`` half of
@@ -35,16 +37,16 @@ class Mixing:
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch with some of its images mixed; the same batch where nothing is to be done."""
-        count = len(batch["key"])
-        if not self.probability or count < 2:
+        if not self.probability or len(batch["key"]) < 2:
             return batch
-        pasted = torch.stack([self._pasted(batch, (i - 1) % count) for i in range(count)])
+        givers = _givers(batch)
+        pasted = torch.stack([self._pasted(batch, giver) for giver in givers])
         mixed: dict[str, Any] = dict(batch)
         for name in _SPATIAL:
             if name in batch:
                 receiving = cast(Tensor, mixed[name])
                 where = pasted[:, None] if receiving.ndim == 4 else pasted
-                mixed[name] = torch.where(where, receiving.roll(1, 0), receiving)
+                mixed[name] = torch.where(where, receiving[givers], receiving)
         return cast(Batch, mixed)
 
     def _pasted(self, batch: Batch, giver: int) -> Tensor:
@@ -56,7 +58,7 @@ class Mixing:
             return _rectangle(mask)
         classes = mask
         if "soft" in batch:
-            classes = torch.where(mask == IGNORE_INDEX, batch["soft"][giver].argmax(0), mask)
+            classes = torch.where(batch["unlabelled"][giver], batch["soft"][giver].argmax(0), mask)
         counted = batch["valid"][giver] & (classes != IGNORE_INDEX)
         if self.kind == "copypaste":
             numbers = number_objects(classes.cpu().numpy(), counted.cpu().numpy())
@@ -65,6 +67,14 @@ class Mixing:
         present = torch.bincount(classes[counted]).nonzero()[:, 0]
         chosen = present[torch.randperm(len(present)).to(present.device)[: -(-len(present) // 2)]]
         return counted & torch.isin(classes, chosen)
+
+
+def _givers(batch: Batch) -> list[int]:
+    """Return which image gives a part to each: the one before it of the same set; one alone in its set gives itself."""
+    count = len(batch["key"])
+    sets = batch["set"].tolist() if "set" in batch else [0] * count
+    # Positions below 0 count from the end, as Python's do.
+    return [next(j for j in range(i - 1, i - 1 - count, -1) if sets[j] == sets[i]) for i in range(count)]
 
 
 def _rectangle(mask: Tensor) -> Tensor:

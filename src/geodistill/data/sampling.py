@@ -147,6 +147,8 @@ class Sample(TypedDict):
         image: ``(C, H, W)`` float32, sensor units; 0 where not valid.
         mask: ``(H, W)`` int64 class indices; `geodistill.spec.IGNORE_INDEX` where ignored or not valid.
         valid: ``(H, W)`` bool.
+        unlabelled: ``(H, W)`` bool: valid pixels of an image without labels. Those that a labelled image leaves out are
+            not among them.
         key: Names the sample: file and, for a crop, its row and column.
         source: `Row.key` of the manifest's row that it was cut from.
         slot: Number of the view, where each sample has a few that come back; see `geodistill.data.sampling`.
@@ -157,6 +159,7 @@ class Sample(TypedDict):
     image: Tensor
     mask: Tensor
     valid: Tensor
+    unlabelled: Tensor
     key: str
     source: str
     slot: NotRequired[int]
@@ -165,7 +168,7 @@ class Sample(TypedDict):
 
 
 class Batch(TypedDict):
-    """Samples stacked: ``image (B, C, H, W)``, ``mask`` and ``valid (B, H, W)``, ``key`` and ``source`` lists ...
+    """Samples stacked: ``image (B, C, H, W)``, ``mask``, ``valid`` and ``unlabelled (B, H, W)``, ``key`` a list ...
 
     ``slot (B,)`` and ``set (B,)`` int64 and ``plain`` like the image are there where the samples have them. Under
     self-training there are also ``soft (B, K, H, W)``, a teacher's probabilities, ``confident (B, H, W)`` bool, where
@@ -175,6 +178,7 @@ class Batch(TypedDict):
     image: Tensor
     mask: Tensor
     valid: Tensor
+    unlabelled: Tensor
     key: list[str]
     source: list[str]
     slot: NotRequired[Tensor]

@@ -110,11 +110,11 @@ def explain_image(
     Raises:
         RecipeError: The model has no encoder.
     """
-    encoder = getattr(segmenter.network.network, "encoder", None)
-    if not isinstance(encoder, Encoder):
+    network = segmenter.network.network
+    if not isinstance(getattr(network, "encoder", None), Encoder):
         raise RecipeError(f"features of {segmenter.name}", "a network with an encoder")
     spec = segmenter.spec
-    student = SegmenterTeacher(segmenter, spec, spec, range(spec.channels), encoder, precision="fp32")
+    student = SegmenterTeacher(segmenter, spec, spec, range(spec.channels), network, precision="fp32")
     pixels = torch.from_numpy(image)[None]
     models: Sequence[FrozenTeacher] = (student,) if teacher is None else (student, teacher)
     features, strides = [], []

@@ -24,7 +24,6 @@ from geodistill.nn.encoders import Encoder
 from geodistill.nn.losses import layer_normalise, mse
 from geodistill.nn.output import SegmentationOutput
 from geodistill.nn.teacher_losses import channel_wise_kd, feature_kd, logit_kd, relation_inter, relation_intra
-from geodistill.spec import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from geodistill.nn.discriminator import FeatureDiscriminator
@@ -121,7 +120,7 @@ class DistillationObjective(Objective):
                 teacher.ask(logits=True)
             if any(kind in FEATURE_LOSSES for kind in kinds):
                 self.matches[name] = FeatureMatch(_encoder(network), teacher, kinds)
-        self._tap = FeatureTap(_encoder(network)) if len(self.matches) else None
+        self._tap = FeatureTap(network) if len(self.matches) else None
 
     def __call__(self, output: SegmentationOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch."""
@@ -194,15 +193,13 @@ def add_distillation(
 def counted_pixels(batch: Batch) -> Tensor:
     """Return the pixels that terms on logits look at, as a mask: the labelled ones.
 
-    Of an image without any label, every valid pixel: a teacher needs no labels, but where a labelled image leaves a
-    pixel out, its classes are not among the legend's.
+    Of an image without labels, every valid pixel: a teacher needs no labels, but where a labelled image leaves pixels
+    out, be it all of a crop, their classes are not among the legend's.
 
     Returns:
         ``(B, H, W)`` int64, `IGNORE_INDEX` where a pixel is left out.
     """
-    mask, valid = batch["mask"], batch["valid"]
-    unlabelled = (mask == IGNORE_INDEX).flatten(1).all(1)[:, None, None]
-    return torch.where(unlabelled & valid, 0, mask)
+    return torch.where(batch["unlabelled"], 0, batch["mask"])
 
 
 def _encoder(network: nn.Module) -> Encoder:

@@ -156,8 +156,8 @@ class TrainerConfig:
 
     Attributes:
         max_steps: Optimiser steps on labels; 0 ends the run after the phase before them.
-        val_every_steps: Steps between two looks at the validation split.
-        patience: Looks without a better validation mIoU before the run stops early; never where not given.
+        val_every_steps: Steps between two looks at the validation split, of which one more is at the last step.
+        patience: Looks without a better validation mIoU, as is or of `ema`, before the end; never where not given.
         precision: Lightning's name: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``auto`` is ``bf16-mixed`` where the
             device is faster in bfloat16, else ``32-true``.
         accelerator: ``auto``, ``cpu``, ``gpu`` ...

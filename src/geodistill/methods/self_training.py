@@ -62,7 +62,7 @@ class SelfTrainingObjective(Objective):
     def prepare(self, batch: Batch) -> Batch:
         """Return the batch with ``soft``, the teacher's probabilities, and ``confident``, where they are learnt."""
         batch = self._inner.prepare(batch)
-        unlabelled = (batch["mask"] == IGNORE_INDEX).flatten(1).all(1)[:, None, None] & batch["valid"]
+        unlabelled = batch["unlabelled"]
         soft = self._probabilities(batch, unlabelled.flatten(1).any(1).nonzero()[:, 0])
         highest, classes = soft.max(1)
         confident = unlabelled & (highest >= self._thresholds(highest, classes, unlabelled)[classes])
@@ -155,25 +155,32 @@ class SelfTrainingObjective(Objective):
             "unlabelled_pixels": self.unlabelled_pixels,
             "learnt_pixels": self.learnt_pixels,
             "confidence": self._confidence,
+            "held_pixels": self.held_pixels,
         }
         return {"inner": self._inner.state_dict(), **counters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take `state_dict`'s result back."""
         self._inner.load_state_dict(state["inner"])
-        self.unlabelled_pixels, self.learnt_pixels, self._confidence = (
-            state[key].clone() for key in ("unlabelled_pixels", "learnt_pixels", "confidence")
+        self.unlabelled_pixels, self.learnt_pixels, self._confidence, self.held_pixels = (
+            state[key].clone() for key in ("unlabelled_pixels", "learnt_pixels", "confidence", "held_pixels")
         )
 
 
 class HeldAgreement(lightning.Callback):
-    """Asks a self-training objective at the end how its teacher agrees with the labels of the validation images."""
+    """Asks a self-training objective at the end how its teacher agrees with the labels of the validation images.
+
+    That is behind the last validation and before it is saved, so that a run killed then has the answer.
+    """
 
     def __init__(self, objective: SelfTrainingObjective) -> None:
         self._objective = objective
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Go through the validation images once, where there are any."""
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Go through the validation images once more, where the run is to stop."""
+        if not trainer.should_stop:
+            return
+        self._objective.held_pixels = torch.zeros(3, dtype=torch.int64)
         for batch in trainer.val_dataloaders or ():
             moved = {name: batch[name].to(pl_module.device) for name in ("image", "mask")}
             self._objective.check(cast(Batch, {**batch, **moved}))

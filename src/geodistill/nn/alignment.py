@@ -8,24 +8,25 @@ from typing import Any
 from torch import Tensor, nn
 
 from geodistill.errors import RecipeError
-from geodistill.nn.decoders import resize
-from geodistill.nn.encoders import Encoder
+from geodistill.nn.decoders import rescaled, resize
 
 
 class FeatureTap:
     """Keeps the maps of an encoder's last forward pass, whatever network it stands in.
 
     Args:
-        encoder: The encoder.
+        network: With an ``encoder``, and a ``scale`` where it resizes the image before that.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, network: nn.Module) -> None:
+        encoder: Any = network.encoder
         self.channels, self.strides = encoder.channels, encoder.strides
+        self._scale = float(getattr(network, "scale", 1.0))
         self._maps: list[Tensor] | None = None
         encoder.register_forward_hook(self._keep)
 
     def take(self, height: int, width: int) -> list[Tensor]:
-        """Return the maps once, without what a network padded the image by.
+        """Return the maps once, of the whole image, without what a network padded it by.
 
         Args:
             height: Of the image that the network was given, in pixels.
@@ -40,7 +41,10 @@ class FeatureTap:
         if self._maps is None:
             raise RecipeError("a network that does not run its encoder", "maps to learn features on")
         maps, self._maps = self._maps, None
-        return [m[..., : -(-height // s), : -(-width // s)] for m, s in zip(maps, self.strides, strict=True)]
+        rows, cols = rescaled((height, width), self._scale)
+        grids = map_grids(rows, cols, self.strides)
+        cut = [m[..., : grid[0], : grid[1]] for m, grid in zip(maps, grids, strict=True)]
+        return [resize(m, grid) for m, grid in zip(cut, map_grids(height, width, self.strides), strict=True)]
 
     def _keep(self, encoder: nn.Module, given: Any, maps: list[Tensor]) -> None:
         self._maps = list(maps)

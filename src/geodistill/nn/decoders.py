@@ -23,7 +23,12 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 def rescale(image: Tensor, scale: float) -> Tensor:
     """Resize ``(B, C, H, W)`` by a factor as `resize` does, to at least one pixel a side."""
-    return image if scale == 1 else resize(image, [max(round(side * scale), 1) for side in image.shape[-2:]])
+    return image if scale == 1 else resize(image, rescaled(image.shape[-2:], scale))
+
+
+def rescaled(size: Sequence[int], scale: float) -> list[int]:
+    """Return the height and width that `rescale` brings an image to."""
+    return [max(round(side * scale), 1) for side in size]
 
 
 def checked_scale(scale: float) -> float:

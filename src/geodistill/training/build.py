@@ -12,7 +12,7 @@ import torch
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
 from geodistill.lazy import load
-from geodistill.methods.method import Method
+from geodistill.methods.method import Method, no_context
 from geodistill.methods.schema import (
     DEFAULT_TEACHER,
     PSEUDO,
@@ -54,6 +54,8 @@ def build_method(recipe: Recipe, context: BuildContext) -> Method:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         failed = f"the recipe's network cannot be built ({reason})"
         raise RecipeError(failed, "sizes that its parts take", "change the network's keys") from error
+    if method.context is not no_context and any(configs[name].segmenter == OWN_STUDENT for name in asked):
+        raise RecipeError(f"teacher.segmenter student with {recipe.method}, which takes more than images", "another")
     if used := {name: weight for name, weight in distilled.items() if weight != 0 and name not in pseudo}:
         method = load("geodistill.methods.distillation:add_distillation")(method, used, teachers, recipe.losses)
     if pseudo:

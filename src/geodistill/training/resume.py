@@ -18,7 +18,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint
 
 from geodistill.errors import ArtifactError, DataError
 from geodistill.files import atomic_path
@@ -50,6 +50,8 @@ class Best:
 
 class ResumePoints(Checkpoint):
     """Writes a run's checkpoints: ``NAME.ckpt`` to go on from, and the weights of the best validation.
+
+    The last step is validated in any case, so that what its weights are worth is known.
 
     A step that is validated is saved after its validation, never before it. A run killed in between goes on from the
     point before, and comes to the same validation again. The best weights have their step in the file's name, and the
@@ -86,12 +88,15 @@ class ResumePoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write a resume point where one is due and no validation comes first."""
+        """Write a resume point where one is due and no validation comes first; ask for one of the last step."""
         step = trainer.global_step
         if step == self._done:
             return  # amid the batches of a step, whose gradients no checkpoint holds
         self._done = step
-        if step % self._every == 0 and not (self.validated and step % self.validated == 0):
+        if self.validated and step >= trainer.max_steps:
+            trainer.should_stop = True  # Lightning validates where a run is to stop
+        validates = self.validated is not None and (trainer.should_stop or step % self.validated == 0)
+        if step % self._every == 0 and not validates:
             if step % LOG_EVERY == 0:  # Lightning logs this step after its callbacks
                 self._row = _row(trainer.logged_metrics, trainer.current_epoch)
             trainer.save_checkpoint(self._path)
@@ -103,9 +108,7 @@ class ResumePoints(Checkpoint):
         Raises:
             DataError: There was nothing to score.
         """
-        scores = [
-            float(trainer.callback_metrics[name]) for name in (MONITOR, AVERAGED) if name in trainer.callback_metrics
-        ]
+        scores = _scores(trainer)
         score = max(scores)
         if math.isnan(score):
             raise DataError("the validation images hold no labelled pixel", "labels to choose the best weights by")
@@ -128,16 +131,37 @@ class ResumePoints(Checkpoint):
         self._row = dict(state_dict["row"])
 
 
-class Patience(EarlyStopping):
-    """Stops a run after so many validations without a better one, also where it was killed just then."""
+class Patience(lightning.Callback):
+    """Stops a run after so many validations without a better one of either weights, also where it was killed then."""
 
     def __init__(self, looks: int) -> None:
-        super().__init__(MONITOR, mode="max", patience=looks)
+        self._looks, self._best, self._waited = looks, -math.inf, 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stop a run whose patience had ended before it was saved."""
-        if self.wait_count >= self.patience:
+        if self._waited >= self._looks:
             trainer.should_stop = True
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Count the validations since the best one."""
+        score = max(_scores(trainer))
+        self._waited = 0 if score > self._best else self._waited + 1
+        self._best = max(score, self._best)
+        self.on_train_start(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score and how many validations it was ago."""
+        return {"best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take `state_dict`'s result back."""
+        self._best, self._waited = float(state_dict["best"]), int(state_dict["waited"])
+
+
+def _scores(trainer: lightning.Trainer) -> list[float]:
+    """Return the last validation's mIoU of the weights, and of the averaged ones where there are any."""
+    metrics = trainer.callback_metrics
+    return [float(metrics[name]) for name in (MONITOR, AVERAGED) if name in metrics]
 
 
 def _row(metrics: Mapping[str, Any], epoch: int) -> dict[str, float]:

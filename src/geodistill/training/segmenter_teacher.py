@@ -25,7 +25,7 @@ class SegmenterTeacher(FrozenTeacher):
         known: The model's Spec.
         spec: The student's Spec.
         bands: Position in the student's image of each of the model's bands.
-        encoder: The encoder inside the model; without one there are no features.
+        network: The network inside the model, for the maps of its encoder; without one there are no features.
         indices: The encoder's levels to return; all where not given.
         logits_stride: Stride in pixels of the logits returned.
         precision: Of the computation.
@@ -38,12 +38,14 @@ class SegmenterTeacher(FrozenTeacher):
         known: Spec,
         spec: Spec,
         bands: Sequence[int],
-        encoder: Encoder | None,
+        network: nn.Module | None,
         indices: Sequence[int] | None = None,
         logits_stride: int = 1,
         precision: Precision = "auto",
         about: Mapping[str, object] | None = None,
     ) -> None:
+        encoder = getattr(network, "encoder", None)
+        encoder = encoder if isinstance(encoder, Encoder) else None
         channels, strides = (encoder.channels, encoder.strides) if encoder is not None else ((), ())
         chosen = tuple(range(len(channels))) if indices is None else tuple(indices)
         if not all(0 <= level < len(channels) for level in chosen):
@@ -53,7 +55,11 @@ class SegmenterTeacher(FrozenTeacher):
         self._known, self._classes = known.legend.names, spec.legend.names
         self._about = {"spec": known.to_dict(), **(about or {})}
         self._columns = [self._known.index(name) for name in self._classes if name in self._known]
-        self._tap = None if encoder is None else FeatureTap(encoder)
+        self._tap = None if network is None or encoder is None else FeatureTap(network)
+        # Of several sizes of the image the tap would keep the last one's maps.
+        self._at_scale_1: Segmenter | None = None
+        if isinstance(model, Segmenter) and model.scales != (1.0,):
+            self._at_scale_1 = model.with_scales((1.0,))
 
     def description(self, device: torch.device) -> dict[str, object]:
         """Return what its outputs on a device depend on besides its weights, JSON-able."""
@@ -84,7 +90,14 @@ class SegmenterTeacher(FrozenTeacher):
 
     def _outputs(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
         logits = self.logits(image)
-        maps = [] if self._tap is None else self._tap.take(*image.shape[-2:])
+        if self._tap is None:
+            return [], logits
+        if self._at_scale_1 is not None:
+            if self.asked_logits and not self.levels:
+                return [], logits  # one more pass for nothing
+            with torch.no_grad(), self._autocast(image.device):
+                self._at_scale_1(image[:, self.bands].float())
+        maps = self._tap.take(*image.shape[-2:])
         return [maps[level].float() for level in self._chosen], logits
 
 
@@ -143,6 +156,12 @@ def _open_one(config: TeacherConfig, name: str, spec: Spec, features: bool = Tru
     if config.statistics == "data":
         raise RecipeError("teacher.statistics data beside teacher.segmenter", "encoder: a Segmenter has its own")
     segmenter = Segmenter.load(name)
+    if len(segmenter.prompts) > 1:
+        raise RecipeError(
+            f"a teacher with a prompt for each of {', '.join(segmenter.prompts)}",
+            "one that takes images alone",
+            "save Segmenter.for_prompt of one of them, and name that",
+        )
     known = segmenter.spec
     if config.bands is None and known.channels != spec.channels and not set(known.bands) <= set(spec.bands):
         raise RecipeError(
@@ -151,13 +170,12 @@ def _open_one(config: TeacherConfig, name: str, spec: Spec, features: bool = Tru
             "say which of the image's bands those are with teacher.bands",
         )
     bands = teacher_bands(config.bands, spec, known.channels, known.bands)
-    encoder = getattr(segmenter.network.network, "encoder", None) if features else None
     return SegmenterTeacher(
         segmenter,
         known,
         spec,
         bands,
-        encoder if isinstance(encoder, Encoder) else None,
+        segmenter.network.network if features else None,
         config.indices if features else None,
         config.logits_stride,
         config.precision,

@@ -140,12 +140,11 @@ def make_trainer(
     """
     config, validates = recipe.trainer, points.validated is not None
     name, logs = ("fit", run / "logs") if phase is None else (phase.name, run / "logs" / phase.name)
-    # What decides before a validation comes before what saves behind it.
-    callbacks = [*callbacks, points, SeedSteps(config.seed), ProgressLine(f"{name} {run.name}")]
+    # What decides whether the run stops comes before what looks at that; Lightning puts what saves last.
+    patience = [Patience(config.patience)] if validates and config.patience is not None else []
+    callbacks = [*patience, *callbacks, points, SeedSteps(config.seed), ProgressLine(f"{name} {run.name}")]
     if phase is None and config.max_hours is not None:
         callbacks.append(load("geodistill.training.time_limit:TimeLimit")(config.max_hours))
-    if validates and config.patience is not None:
-        callbacks.append(Patience(config.patience))
     if validates and config.pictures:
         callbacks.append(ValidationPictures(run / "pictures", config.pictures))
     many, batches = config.devices > 1, config.accumulate if phase is None else 1

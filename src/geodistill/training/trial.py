@@ -26,6 +26,7 @@ def try_batch_of_one(task: SegmentationTask, method: Method, data: DataModule) -
     modules: list[nn.Module] = [task] if method.phase is None else [task, method.phase]
     with torch.no_grad(), _unchanged(modules, method.objective), torch.random.fork_rng(devices=[]):
         try:
+            batch = method.objective.prepare(batch)
             method.objective(task.train()(batch), batch, 0)
             if method.phase is not None and isinstance(network := getattr(method.phase, "network", None), nn.Module):
                 network.train()(batch["image"])

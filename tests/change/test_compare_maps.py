@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine, from_origin
 from scipy.ndimage import label
 
-from class_maps import LEGEND, blobs, read, write_map
+from class_maps import LEGEND, blobs, hide, read, write_map
 from factories import make_raster
 from geodistill.change.compare_maps import ChangeOptions, MapChange, compare_maps
 from geodistill.change.legends import change_legend, common_classes, parse_renames
@@ -234,6 +234,21 @@ def test_the_command_line_prints_writes_and_refuses(
     assert main([*command, "--device", "cpu"]) == 2
     assert "without --model" in capsys.readouterr().err
     assert main([*command, "--map", "x"]) == 2
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_what_a_mask_hides_in_either_map_is_not_compared(pair: tuple[Path, Path], align: bool) -> None:
+    hidden = np.zeros((2, 120, 90), bool)
+    hidden[0, 40:80, :50] = hidden[1, :60, 30:] = True
+    for path, where, inside in zip(pair, hidden, (True, False), strict=True):
+        hide(path, where, inside=inside)
+    made, changes = compare(pair, align=align)
+    before, after = blobs(120, 90, 1), blobs(120, 90, 2)
+    known = (before < 3) & (after < 3) & ~hidden.any(0)
+    expected = np.zeros((3, 3))
+    np.add.at(expected, (before[known], after[known]), 100.0)
+    np.testing.assert_allclose(made.matrix.areas, expected)
+    assert ((changes == IGNORE_INDEX) == ~known).all()
 
 
 def test_maps_of_other_makers(tmp_path: Path, pair: tuple[Path, Path]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError, listed
-from geodistill.inference.map_file import STRIP, read_map_grid, read_map_legend
+from geodistill.inference.map_file import STRIP, hidden_pixels, read_map_grid, read_map_legend
 from geodistill.raster import Grid, Window
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -41,13 +41,19 @@ class AnyMap:
     table: NDArray[np.int16]
     no_data: int | None
 
-    def classes(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+    def classes(self, values: NDArray[Any], hidden: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
         """Return the uint8 classes of pixel values of any shape, `IGNORE_INDEX` where there is no data.
+
+        Args:
+            values: As they are stored.
+            hidden: Which of them the map's mask hides, whatever they are.
 
         Raises:
             DataError: A value means nothing.
         """
         indices = self.table[values.view(_KINDS[values.dtype.name])]
+        if hidden is not None:
+            indices[hidden] = IGNORE_INDEX
         if (indices == _UNKNOWN).any():
             odd = np.unique(values[indices == _UNKNOWN]).tolist()
             known = np.flatnonzero((self.table >= 0) & (self.table < len(self.legend)))
@@ -74,11 +80,12 @@ class AnyMap:
         with rasterio.open(self.path) as file:
             for top in range(0, height, STRIP):
                 first, last = max(top - halo, 0), min(top + STRIP + halo, height)
+                window = Window(first, 0, last - first, width)
                 try:
-                    rows = file.read(1, window=Window(first, 0, last - first, width).to_rasterio())
+                    rows, hidden = file.read(1, window=window.to_rasterio()), hidden_pixels(file, window)
                 except RasterioError as error:
                     raise DataError(f"{self.path} cannot be read ({error})", "a map as it was written") from error
-                yield top, slice(top - first, min(top + STRIP, height) - first), self.classes(rows)
+                yield top, slice(top - first, min(top + STRIP, height) - first), self.classes(rows, hidden)
 
 
 def open_map(path: Path | str, legend: Legend | None = None) -> AnyMap:

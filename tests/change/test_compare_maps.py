@@ -251,6 +251,22 @@ def test_what_a_mask_hides_in_either_map_is_not_compared(pair: tuple[Path, Path]
     assert ((changes == IGNORE_INDEX) == ~known).all()
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16"])
+def test_a_class_that_is_the_files_nodata_is_kept_by_align(tmp_path: Path, pair: tuple[Path, Path], kind: str) -> None:
+    """The second map lies two columns further right; its legend leaves no value that means no data."""
+    after = np.random.default_rng(3).integers(0, 3, (120, 88))
+    profile = {"driver": "GTiff", "dtype": kind, "count": 1, "height": 120, "width": 88, "nodata": 0}
+    place = PLACE @ Affine.translation(2, 0)
+    with rasterio.open(tmp_path / "cover.tif", "w", crs="EPSG:32636", transform=place, **profile) as file:
+        file.write(after.astype(kind), 1)
+    options, out = ChangeOptions(align=True), tmp_path / "change.tif"
+    made = compare_maps(pair[0], tmp_path / "cover.tif", out, options, legends=[LEGEND])
+    before = blobs(120, 90, 1)[:, 2:]
+    expected = np.zeros((3, 3))
+    np.add.at(expected, (before[before < 3], after[before < 3]), 100.0)
+    np.testing.assert_allclose(made.matrix.areas, expected)
+
+
 def test_maps_of_other_makers(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     """Values by a legend file, on another grid, give what the same map as ours gives."""
     ours, _ = compare(pair, align=True)

@@ -32,7 +32,7 @@ def test_values_become_classes(tmp_path: Path, kind: str) -> None:
     values = np.array([[10, 80, 50, 99], [50, 0, 10, 10]], kind)
     classes = open_map(foreign(tmp_path / "map.tif", values, nodata=0), COVER)
     ((top, here, rows),) = classes.haloed_strips(2)
-    assert (top, here, rows.dtype, classes.no_data) == (0, slice(0, 2), np.uint8, 0)
+    assert (top, here, rows.dtype) == (0, slice(0, 2), np.uint8)
     assert rows.tolist() == [[0, 1, 2, IGNORE_INDEX], [2, IGNORE_INDEX, 0, 0]]
 
 
@@ -51,7 +51,6 @@ def test_a_class_that_is_the_files_nodata_stays_a_class(tmp_path: Path) -> None:
     classes = open_map(foreign(tmp_path / "map.tif", np.array([[0, 1, 255]], np.uint8), nodata=0), legend)
     ((_, _, rows),) = classes.haloed_strips(0)
     assert rows.tolist() == [[0, 1, IGNORE_INDEX]]
-    assert classes.no_data == 255
 
 
 @pytest.mark.parametrize("inside", [True, False])

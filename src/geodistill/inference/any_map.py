@@ -32,14 +32,12 @@ class AnyMap:
         legend: Its classes.
         table: ``(256,)`` or ``(65536,)`` int16: class of each pixel value (of its unsigned form), `IGNORE_INDEX` for
             those that mean no data, -1 for those that mean nothing.
-        no_data: A pixel value that means no data, ``None`` where there is none.
     """
 
     path: Path
     grid: Grid
     legend: Legend
     table: NDArray[np.int16]
-    no_data: int | None
 
     def classes(self, values: NDArray[Any], hidden: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
         """Return the uint8 classes of pixel values of any shape, `IGNORE_INDEX` where there is no data.
@@ -109,12 +107,11 @@ def open_map(path: Path | str, legend: Legend | None = None) -> AnyMap:
     else:
         values, ignored = legend.values, list(legend.ignore_values)
     if nodata is not None and float(nodata).is_integer():
-        ignored.insert(0, int(nodata))
+        ignored.append(int(nodata))
     least, most = np.iinfo(kind).min, np.iinfo(kind).max
     table = np.full(most - least + 1, _UNKNOWN, np.int16)
     entries = [*((value, IGNORE_INDEX) for value in ignored), *zip(values, range(len(values)), strict=True)]
     for value, index in entries:  # a class that is the file's nodata stays a class
         if least <= value <= most:
             table[value % len(table)] = index
-    free = [value for value in ignored if least <= value <= most and table[value % len(table)] == IGNORE_INDEX]
-    return AnyMap(path, grid, legend, table, free[0] if free else None)
+    return AnyMap(path, grid, legend, table)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
@@ -106,7 +106,9 @@ def _read_layer(file: DatasetReader, window: Window) -> NDArray[Any]:
 
 def hidden_pixels(file: DatasetReader, window: Window) -> NDArray[np.bool_] | None:
     """Return which pixels of a part of a map its mask hides: a band inside or a file ``.msk``; ``None`` without one."""
-    if MaskFlags.per_dataset not in file.mask_flag_enums[0]:
-        return None
-    hidden: NDArray[np.bool_] = file.read_masks(1, window=window.to_rasterio()) == 0
+    where, kinds, hidden = window.to_rasterio(), file.colorinterp, None
+    if ColorInterp.alpha in kinds[1:]:  # which GDAL takes for no mask of signed samples
+        hidden = file.read(kinds.index(ColorInterp.alpha) + 1, window=where) == 0
+    elif MaskFlags.per_dataset in file.mask_flag_enums[0]:
+        hidden = file.read_masks(1, window=where) == 0
     return hidden

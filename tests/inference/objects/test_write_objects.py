@@ -162,6 +162,24 @@ def test_a_region_too_large_to_look_into_stays_one(tmp_path: Path, monkeypatch: 
     assert frame["confidence"].between(0, 1).all()
 
 
+def test_a_large_region_with_boundaries_has_the_class_of_most_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each region is told by the labels of scipy; one of boundary alone is no object."""
+    monkeypatch.setattr(parts, "MOST_PIXELS", 0)
+    monkeypatch.setattr(parts, "STRIP", 7)
+    classes = np.random.default_rng(4).choice(4, (60, 80), p=(0.4, 0.15, 0.2, 0.25)).astype(np.uint8)
+    made = write_map(tmp_path / "map.tif", classes, "EPSG:32636", PLACE, Legend(("ground", "house", "tree", "edge")))
+    frame = read(write_objects(made, ["house", "tree"], "fgb").path)
+    regions, count = label(classes > 0)
+    votes = [[((regions == number) & (classes == kind)).sum() for kind in (1, 2, 3)] for number in range(1, count + 1)]
+    expected = [(1 if house >= tree else 2, house + tree + edge) for house, tree, edge in votes if house + tree]
+    assert count > len(expected)
+    assert {kind for kind, _ in expected} == {1, 2}
+    assert sorted(zip(frame["class"], frame["pixels"], strict=True)) == sorted(expected)
+    assert (frame["status"] == LARGE).all()
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     peaks = []

@@ -133,6 +133,22 @@ def test_a_boundary_class_parts_objects(tmp_path: Path) -> None:
     assert find_classes(legend, ["field", "Boundary"]).boundary is None
 
 
+def test_holes_under_a_boundary_class_are_filled_too(tmp_path: Path) -> None:
+    """A hole in one of two objects, another at their boundary nearer to the right one, and a third that is large."""
+    classes = np.zeros((40, 60), np.uint8)
+    classes[5:30, 5:55] = 1
+    classes[5:30, 29] = 2
+    classes[8:10, 10:13] = classes[16:18, 30:32] = classes[20:24, 40:45] = 0
+    made = write_map(tmp_path / "map.tif", classes, None, None, Legend(("ground", "field", "boundary")))
+    frame = read(write_objects(made, ["field"], "fgb", min_area=20).path)
+    frame = frame.iloc[frame.bounds["minx"].argsort()]
+    assert [len(one.interiors) for one in frame.geometry] == [0, 1]
+    # Most of the boundary lies as near to both; its two pixels beside the hole at the right are the left one's.
+    left, right = frame["pixels"]
+    assert 24 * 25 + 2 <= left <= 25 * 25
+    assert left + right == 25 * 50 - 20
+
+
 def test_areas_and_lengths_in_degrees_are_those_of_the_ground(tmp_path: Path) -> None:
     place = from_origin(10, 60, 2e-5, 1e-5)
     made, _ = write(tmp_path, "EPSG:4326", place)

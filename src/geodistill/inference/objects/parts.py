@@ -98,8 +98,8 @@ def _outlined(
     ``beliefs`` are the network's, where there are some: confidence, and what its distance head says.
     """
     sure, distance = beliefs
+    filled = fill_holes(inside, least) if region.polygon.interiors else inside
     if classes.boundary is None:
-        filled = fill_holes(inside, least) if region.polygon.interiors else inside
         if distance is None and is_single(shapely.Polygon(region.polygon.exterior), filled, sure):
             single = filled.astype(np.int32)
             if single.sum() < least:
@@ -110,7 +110,8 @@ def _outlined(
         else:
             labels = absorb(separate(filled, sure, distance), least)
     else:
-        labels = absorb(by_boundary(kinds, inside, classes.boundary), least)
+        parted = np.where(inside, kinds, np.uint8(classes.boundary))  # what a hole holds goes to the nearest too
+        labels = absorb(by_boundary(parted, filled, classes.boundary), least)
     corner = np.array(region.polygon.bounds[:2])
     return labels, list(shapely.transform(outline_labels(labels), lambda xy: xy + corner))
 

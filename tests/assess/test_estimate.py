@@ -12,7 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
-from class_maps import LEGEND, blobs, write_map
+from class_maps import LEGEND, blobs, hide, write_map
 from factories import make_raster
 from geodistill.assess.drawn_sample import SampleOptions, draw_sample
 from geodistill.assess.estimate import estimate_areas
@@ -96,6 +96,24 @@ def test_another_map_is_assessed_by_the_same_points(
     elsewhere = write_map(tmp_path / "far.tif", truth, "EPSG:32636", from_origin(900_000, 40_000, 10, 10))
     with pytest.raises(DataError, match=r"900 points lie where .*far\.tif has no data"):
         estimate_areas(points, other_map=elsewhere)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_a_mask_hides_has_no_points_and_no_class(points: Path, tmp_path: Path, inside: bool) -> None:
+    hidden = np.zeros((300, 400), bool)
+    hidden[:150, 100:] = True
+    shown = hide(write_map(tmp_path / "shown.tif", blobs(300, 400), "EPSG:32636", PLACE), hidden, inside=inside)
+    frame = geopandas.read_file(points, layer="points")
+    interpret(points, blobs(300, 400))
+    lost = int(hidden[frame["row"], frame["col"]].sum())
+    with pytest.raises(DataError, match=rf"{lost} points lie where .*shown\.tif has no data"):
+        estimate_areas(points, other_map=shown)
+    draw_sample(shown, tmp_path / "fewer.gpkg", SampleOptions(points=300))
+    fewer = geopandas.read_file(tmp_path / "fewer.gpkg", layer="points")
+    assert not hidden[fewer["row"], fewer["col"]].any()
+    interpret(tmp_path / "fewer.gpkg", blobs(300, 400))
+    counts = np.bincount(blobs(300, 400)[~hidden], minlength=256)[:3]
+    assert estimate_areas(tmp_path / "fewer.gpkg").mapped == pytest.approx(counts * 100)
 
 
 def test_points_must_be_interpreted(points: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine, from_origin
 from scipy.ndimage import label
 
-from class_maps import LEGEND, blobs, read, write_map
+from class_maps import LEGEND, blobs, hide, read, write_map
 from factories import make_raster
 from geodistill.change.compare_maps import ChangeOptions, MapChange, compare_maps
 from geodistill.change.legends import change_legend, common_classes, parse_renames
@@ -250,6 +250,37 @@ def test_the_command_line_prints_writes_and_refuses(
     assert main([*command, "--device", "cpu"]) == 2
     assert "without --model" in capsys.readouterr().err
     assert main([*command, "--map", "x"]) == 2
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_what_a_mask_hides_in_either_map_is_not_compared(pair: tuple[Path, Path], align: bool) -> None:
+    hidden = np.zeros((2, 120, 90), bool)
+    hidden[0, 40:80, :50] = hidden[1, :60, 30:] = True
+    for path, where, inside in zip(pair, hidden, (True, False), strict=True):
+        hide(path, where, inside=inside)
+    made, changes = compare(pair, align=align)
+    before, after = blobs(120, 90, 1), blobs(120, 90, 2)
+    known = (before < 3) & (after < 3) & ~hidden.any(0)
+    expected = np.zeros((3, 3))
+    np.add.at(expected, (before[known], after[known]), 100.0)
+    np.testing.assert_allclose(made.matrix.areas, expected)
+    assert ((changes == IGNORE_INDEX) == ~known).all()
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16"])
+def test_a_class_that_is_the_files_nodata_is_kept_by_align(tmp_path: Path, pair: tuple[Path, Path], kind: str) -> None:
+    """The second map lies two columns further right; its legend leaves no value that means no data."""
+    after = np.random.default_rng(3).integers(0, 3, (120, 88))
+    profile = {"driver": "GTiff", "dtype": kind, "count": 1, "height": 120, "width": 88, "nodata": 0}
+    place = PLACE @ Affine.translation(2, 0)
+    with rasterio.open(tmp_path / "cover.tif", "w", crs="EPSG:32636", transform=place, **profile) as file:
+        file.write(after.astype(kind), 1)
+    options, out = ChangeOptions(align=True), tmp_path / "change.tif"
+    made = compare_maps(pair[0], tmp_path / "cover.tif", out, options, legends=[LEGEND])
+    before = blobs(120, 90, 1)[:, 2:]
+    expected = np.zeros((3, 3))
+    np.add.at(expected, (before[before < 3], after[before < 3]), 100.0)
+    np.testing.assert_allclose(made.matrix.areas, expected)
 
 
 def test_maps_of_other_makers(tmp_path: Path, pair: tuple[Path, Path]) -> None:

@@ -9,7 +9,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
-from class_maps import LEGEND, blobs, write_map
+from class_maps import LEGEND, blobs, hide, write_map
 from geodistill.errors import DataError
 from geodistill.inference.any_map import open_map
 from geodistill.inference.map_file import STRIP
@@ -32,7 +32,7 @@ def test_values_become_classes(tmp_path: Path, kind: str) -> None:
     values = np.array([[10, 80, 50, 99], [50, 0, 10, 10]], kind)
     classes = open_map(foreign(tmp_path / "map.tif", values, nodata=0), COVER)
     ((top, here, rows),) = classes.haloed_strips(2)
-    assert (top, here, rows.dtype, classes.no_data) == (0, slice(0, 2), np.uint8, 0)
+    assert (top, here, rows.dtype) == (0, slice(0, 2), np.uint8)
     assert rows.tolist() == [[0, 1, 2, IGNORE_INDEX], [2, IGNORE_INDEX, 0, 0]]
 
 
@@ -51,7 +51,15 @@ def test_a_class_that_is_the_files_nodata_stays_a_class(tmp_path: Path) -> None:
     classes = open_map(foreign(tmp_path / "map.tif", np.array([[0, 1, 255]], np.uint8), nodata=0), legend)
     ((_, _, rows),) = classes.haloed_strips(0)
     assert rows.tolist() == [[0, 1, IGNORE_INDEX]]
-    assert classes.no_data == 255
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_a_mask_hides_is_no_data_whatever_is_stored_there(tmp_path: Path, inside: bool) -> None:
+    values = np.array([[10, 80, 50], [77, 10, 99]], np.int16)  # 77 means nothing, and is hidden
+    path = foreign(tmp_path / "map.tif", values, nodata=10 if inside else None)
+    hide(path, np.array([[True, False, False], [True, False, False]]), inside=inside)
+    ((_, _, rows),) = open_map(path, COVER).haloed_strips(0)
+    assert rows.tolist() == [[IGNORE_INDEX, 1, 2], [IGNORE_INDEX, 0, IGNORE_INDEX]]
 
 
 def test_a_value_that_means_nothing_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from pyproj import Transformer
 from rasterio.features import geometry_mask
 
 from factories import make_raster, noise
@@ -116,6 +117,49 @@ def test_masks_do_not_depend_on_how_they_are_cut() -> None:
         near[piece.slices] = True
     assert near[whole].all()
     assert not near.all(0).all()
+
+
+EDGE = 20037508.342789244
+
+UTM = (rasterio.crs.CRS.from_epsg(32636), rasterio.transform.from_origin(5e5, 4e6, 10, 10))
+FIJI = (rasterio.crs.CRS.from_epsg(32760), rasterio.transform.from_origin(818_000, 8_119_000, 10, 10))
+POLE = (rasterio.crs.CRS.from_epsg(3413), rasterio.transform.from_origin(-1.5e6, 1.2e6, 20_000, 20_000))
+MERCATOR = (rasterio.crs.CRS.from_epsg(3857), rasterio.transform.from_origin(-EDGE, 2e7, 3e5, 4e5))
+
+
+@pytest.mark.parametrize("place", [UTM, FIJI, POLE, MERCATOR], ids=["utm", "antimeridian", "pole", "mercator"])
+@pytest.mark.parametrize(
+    ("box", "crs"),
+    [
+        ((-180, -90, 180, 90), 4326),
+        ((-180, -60, 180, 88), 4326),
+        ((0, -90, 360, 90), 4326),
+        ((-EDGE, -EDGE, EDGE, EDGE), 3857),
+    ],
+)
+def test_an_area_far_larger_than_the_scene_holds_it(
+    place: tuple[Any, Any], box: tuple[float, ...], crs: int, tmp_path: Path
+) -> None:
+    """It has a hole. Each pixel's centre lies in it by its longitude and latitude alone."""
+    grid = Grid(100, 120, *place)
+    cols, rows = np.meshgrid(np.arange(120) + 0.5, np.arange(100) + 0.5)
+    lon, lat = Transformer.from_crs(grid.crs.to_wkt(), 4326, always_xy=True).transform(*(grid.transform @ (cols, rows)))
+    if (crs == 3857 and place is FIJI) or (box[2] == 360 and place is MERCATOR):
+        pytest.skip("metres of Mercator do not come round")
+    west, east = np.quantile(lon[lon > 0], [0.2, 0.5])
+    south, north = np.quantile(lat, [0.3, 0.6])
+    to_file = Transformer.from_crs(4326, crs, always_xy=True)
+    hole = [to_file.transform(x, y) for x, y in ((west, south), (west, north), (east, north), (east, south))]
+    outer = shapely.box(*box).exterior
+    path = tmp_path / "area.gpkg"
+    geopandas.GeoDataFrame(geometry=[shapely.Polygon(outer, [hole])], crs=crs).to_file(path)
+    limits = np.array(box)[[1, 3]] if crs == 4326 else np.array([-85.0511, 85.0511])
+    expected = (lat > limits[0]) & (lat < limits[1])
+    expected &= ~((lon > west) & (lon < east) & (lat > south) & (lat < north))
+    mask = outline_on(grid, path, "scene").mask(grid.whole)
+    assert 0.4 < expected.mean() < 1
+    # A hole's edge of the file is straight in degrees, and a pixel's centre may lie as near.
+    assert (mask != expected).mean() < 0.004
 
 
 def _saved(grid: Grid, rings: list[list[tuple[float, float]]]) -> Path:

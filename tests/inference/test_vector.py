@@ -14,7 +14,7 @@ from pyproj import Geod
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_origin
 
-from class_maps import LEGEND, blobs, read, write_map
+from class_maps import LEGEND, blobs, hide, read, write_map
 from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
@@ -95,6 +95,15 @@ def test_areas_are_on_the_ground_where_the_crs_distorts_them(crs: str, transform
     assert frame["area_m2"].iloc[0] == pytest.approx(abs(Geod(ellps="WGS84").geometry_area_perimeter(outline)[0]))
     if crs == "EPSG:3857":
         assert frame["area_m2"].iloc[0] == pytest.approx(classes.size * 100 / 4, rel=0.02)
+
+
+def test_what_a_mask_hides_has_no_polygons(tmp_path: Path) -> None:
+    classes, hidden = blobs(), np.zeros((40, 50), bool)
+    hidden[10:30, 20:] = True
+    made = write_map(tmp_path / "map.tif", classes, "EPSG:32636", from_origin(500_000, 40_000, 0.5, 0.5))
+    frame = read(write_vectors(hide(made, hidden)).path)
+    counts = [frame.loc[frame["class"] == index, "pixels"].sum() for index in range(3)]
+    assert counts == np.bincount(classes[~hidden], minlength=3)[:3].tolist()
 
 
 def test_feet_become_square_metres(tmp_path: Path) -> None:

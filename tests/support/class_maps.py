@@ -41,6 +41,14 @@ def blobs(height: int = 40, width: int = 50, seed: int = 0) -> NDArray[np.uint8]
     return classes.astype(np.uint8)
 
 
+def hide(path: Path, hidden: NDArray[np.bool_], *, inside: bool = True) -> Path:
+    """Add a mask to a map, as a band inside or a file beside it: the values below stay as they are."""
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside), rasterio.open(path, "r+") as file:
+        file.write_mask(~hidden)
+    assert path.with_name(f"{path.name}.msk").exists() is not inside
+    return path
+
+
 def read(path: Path) -> geopandas.GeoDataFrame:
     """Open a file of polygons."""
     return geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)

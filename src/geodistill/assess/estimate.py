@@ -11,6 +11,7 @@ import pandas as pd
 import pyproj
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 
 from geodistill.assess.estimate_tables import estimate_rows, estimate_text
@@ -142,12 +143,14 @@ def _classes_at(classes: Path | str, map_legend: Legend | None, frame: Any, lege
             left, bottom, right, top = file.bounds
             beyond = (x < min(left, right)) | (x > max(left, right)) | (y < min(bottom, top)) | (y > max(bottom, top))
             inside = zip(x[~beyond], y[~beyond], strict=True)
-            values = [value[0] for value in file.sample(inside, indexes=1, masked=False)]
+            masked = MaskFlags.per_dataset in file.mask_flag_enums[0]  # by nodata a class could be lost
+            values = list(file.sample(inside, indexes=1, masked=masked))
     except RasterioError as error:
         raise DataError(f"{classes} cannot be read ({error})", "a map of classes") from error
     mapped = np.full(len(x), IGNORE_INDEX, np.int64)
     if values:
-        mapped[~beyond] = other.classes(np.array(values))
+        hidden = np.array([np.ma.getmaskarray(value)[0] for value in values])
+        mapped[~beyond] = other.classes(np.array([value[0] for value in map(np.ma.getdata, values)]), hidden)
     return mapped
 
 

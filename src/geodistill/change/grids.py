@@ -7,14 +7,13 @@ from pathlib import Path
 
 import rasterio
 import rasterio.shutil
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 
 from geodistill.errors import DataError
 from geodistill.inference.any_map import AnyMap
 from geodistill.raster import Grid
-from geodistill.spec import IGNORE_INDEX
 
 _SHARE = 0.01
 """Of a pixel, by which grids may be apart."""
@@ -52,25 +51,21 @@ def align_map(classes: AnyMap, grid: Grid, target: Path) -> AnyMap:
     """Bring a map of classes onto another grid, as `align` does.
 
     Raises:
-        DataError: As `align`, or no value of the map is left to mean no data.
+        DataError: As `align`.
     """
-    if classes.no_data is None:
-        raise DataError(
-            f"{classes.path} has no value that means no data",
-            "one, for where it does not reach",
-            "set its nodata value",
-        )
-    return replace(classes, path=align(classes.path, grid, target, classes.no_data), grid=grid)
+    return replace(classes, path=align(classes.path, grid, target), grid=grid)
 
 
-def align(source: Path | str, grid: Grid, target: Path, no_data: int = IGNORE_INDEX) -> Path:
+def align(source: Path | str, grid: Grid, target: Path) -> Path:
     """Write a virtual raster of a map on another grid: of each pixel the nearest of the map.
+
+    All values stay as they are, since a class may be the file's nodata; an alpha band says where the map's mask hides
+    it and where it does not reach.
 
     Args:
         source: The map.
         grid: The other grid.
         target: The virtual raster.
-        no_data: Its value where the map does not reach.
 
     Raises:
         DataError: One of them is not georeferenced by a CRS and a transform, or the map cannot be read.
@@ -80,7 +75,8 @@ def align(source: Path | str, grid: Grid, target: Path, no_data: int = IGNORE_IN
             if grid.crs is None or file.crs is None or grid.transform.is_identity:
                 raise DataError(f"{source} or the first map is not georeferenced", "a CRS with a transform in both")
             about = {"crs": grid.crs, "transform": grid.transform, "height": grid.height, "width": grid.width}
-            with WarpedVRT(file, **about, nodata=no_data, resampling=Resampling.nearest) as warped:
+            kept = {"src_nodata": None, "nodata": None, "add_alpha": ColorInterp.alpha not in file.colorinterp}
+            with WarpedVRT(file, **about, **kept, resampling=Resampling.nearest) as warped:
                 rasterio.shutil.copy(warped, target, driver="VRT")
     except RasterioError as error:
         raise DataError(f"{source} cannot be brought onto the other grid ({error})", "a map of classes") from error

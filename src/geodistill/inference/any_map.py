@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from geodistill.errors import DataError, listed
-from geodistill.inference.map_file import STRIP, read_map_grid, read_map_legend
+from geodistill.inference.map_file import STRIP, hidden_pixels, read_map_grid, read_map_legend
 from geodistill.raster import Grid, Window
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -32,22 +32,26 @@ class AnyMap:
         legend: Its classes.
         table: ``(256,)`` or ``(65536,)`` int16: class of each pixel value (of its unsigned form), `IGNORE_INDEX` for
             those that mean no data, -1 for those that mean nothing.
-        no_data: A pixel value that means no data, ``None`` where there is none.
     """
 
     path: Path
     grid: Grid
     legend: Legend
     table: NDArray[np.int16]
-    no_data: int | None
 
-    def classes(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+    def classes(self, values: NDArray[Any], hidden: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
         """Return the uint8 classes of pixel values of any shape, `IGNORE_INDEX` where there is no data.
+
+        Args:
+            values: As they are stored.
+            hidden: Which of them the map's mask hides, whatever they are.
 
         Raises:
             DataError: A value means nothing.
         """
         indices = self.table[values.view(_KINDS[values.dtype.name])]
+        if hidden is not None:
+            indices[hidden] = IGNORE_INDEX
         if (indices == _UNKNOWN).any():
             odd = np.unique(values[indices == _UNKNOWN]).tolist()
             known = np.flatnonzero((self.table >= 0) & (self.table < len(self.legend)))
@@ -74,11 +78,12 @@ class AnyMap:
         with rasterio.open(self.path) as file:
             for top in range(0, height, STRIP):
                 first, last = max(top - halo, 0), min(top + STRIP + halo, height)
+                window = Window(first, 0, last - first, width)
                 try:
-                    rows = file.read(1, window=Window(first, 0, last - first, width).to_rasterio())
+                    rows, hidden = file.read(1, window=window.to_rasterio()), hidden_pixels(file, window)
                 except RasterioError as error:
                     raise DataError(f"{self.path} cannot be read ({error})", "a map as it was written") from error
-                yield top, slice(top - first, min(top + STRIP, height) - first), self.classes(rows)
+                yield top, slice(top - first, min(top + STRIP, height) - first), self.classes(rows, hidden)
 
 
 def open_map(path: Path | str, legend: Legend | None = None) -> AnyMap:
@@ -102,12 +107,11 @@ def open_map(path: Path | str, legend: Legend | None = None) -> AnyMap:
     else:
         values, ignored = legend.values, list(legend.ignore_values)
     if nodata is not None and float(nodata).is_integer():
-        ignored.insert(0, int(nodata))
+        ignored.append(int(nodata))
     least, most = np.iinfo(kind).min, np.iinfo(kind).max
     table = np.full(most - least + 1, _UNKNOWN, np.int16)
     entries = [*((value, IGNORE_INDEX) for value in ignored), *zip(values, range(len(values)), strict=True)]
     for value, index in entries:  # a class that is the file's nodata stays a class
         if least <= value <= most:
             table[value % len(table)] = index
-    free = [value for value in ignored if least <= value <= most and table[value % len(table)] == IGNORE_INDEX]
-    return AnyMap(path, grid, legend, table, free[0] if free else None)
+    return AnyMap(path, grid, legend, table)

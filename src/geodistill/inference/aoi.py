@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
@@ -24,6 +25,12 @@ MOST_FEATURES = 100_000
 
 _PARTS = 100
 """Edges are cut into at least so many parts of the file's extent: what is straight in one CRS bends in another."""
+
+_CELLS = 128
+"""Cells a side that a raster is cut into, to find where it lies in the file's CRS."""
+
+_AROUND = 2
+"""Cells around it that stay: nothing between the corners of cells lies further off."""
 
 ROUNDING = 1e-3
 """Of a pixel: by how much reprojected corners may lie off the pixels they were drawn along."""
@@ -110,7 +117,9 @@ def _clipped(
     crs: str, transform: Affine, height: int, width: int, path: str, stamp: tuple[int, int], source: str
 ) -> Outline:
     """Clip the polygons of a file to a raster; once for all who ask, since there may be many."""
-    moved = _read(path, stamp).to_crs(crs).geometry.to_numpy()
+    table = _read(path, stamp)
+    near = _cut(table.geometry.to_numpy(), _surroundings(table.crs, crs, transform, height, width))
+    moved = table.set_geometry(near).to_crs(crs).geometry.to_numpy()
     a = ~transform
     pixels = shapely.transform(moved, lambda xy: np.c_[a.a * xy[:, 0] + a.b * xy[:, 1] + a.c,
                                                        a.d * xy[:, 0] + a.e * xy[:, 1] + a.f])  # fmt: skip
@@ -127,6 +136,49 @@ def _clipped(
     window = Window(row, col, math.ceil(bottom - ROUNDING) - row, math.ceil(right - ROUNDING) - col)
     digest = hashlib.sha256(b"".join(shapely.to_wkb(inside))).hexdigest()
     return Outline(inside, window, digest)
+
+
+def _surroundings(file_crs: Any, crs: str, transform: Affine, height: int, width: int) -> NDArray[Any]:
+    """Return rectangles in a file's CRS that hold all of a raster, one for each turn of longitudes.
+
+    None where the file's CRS knows no place for it.
+    """
+    cols, rows = np.meshgrid(np.linspace(0, width, _CELLS + 1), np.linspace(0, height, _CELLS + 1))
+    to_raster = pyproj.Transformer.from_crs(file_crs, crs, always_xy=True)
+    there = transform @ (cols.ravel(), rows.ravel())
+    x, y = to_raster.transform(there[0], there[1], direction="INVERSE")
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        return np.array([])
+    x, y, starts = x[known], y[known], [0.0]
+    if file_crs.is_geographic:  # the raster lies in all but the widest gap between its longitudes
+        turn = math.tau / file_crs.axis_info[0].unit_conversion_factor
+        x = np.sort(x % turn)
+        gaps = np.diff(x, append=x[0] + turn)
+        widest = int(gaps.argmax())
+        x = x[(widest + 1) % len(x)] + np.array([0, turn - gaps[widest]])
+        starts = [-turn, 0.0, turn]
+    along, down = (_AROUND / _CELLS * np.ptp(values) for values in (x, y))
+    west, east = x.min() - along, x.max() + along
+    if len(starts) > 1 and east - west >= turn:
+        west, east, starts = -turn, turn, [0.0]
+    boxes = [shapely.box(west + start, y.min() - down, east + start, y.max() + down) for start in starts]
+    return np.array(boxes)
+
+
+def _cut(shapes: NDArray[Any], boxes: NDArray[Any]) -> NDArray[Any]:
+    """Return polygons without what lies outside of rectangles: a raster's CRS may know no place for it, or a wrong one.
+
+    Edges are cut into parts once more, along the rectangles too.
+    """
+    if not len(boxes):
+        return shapes
+    around, shapes = shapely.union_all(boxes), shapes.copy()
+    far = ~shapely.covered_by(shapely.box(*shapely.bounds(shapes).T), around)
+    left, bottom, right, top = shapely.bounds(boxes[0])
+    cut = shapely.intersection(shapely.make_valid(shapes[far]), around)
+    shapes[far] = shapely.segmentize(cut, max(right - left, top - bottom) / _PARTS)
+    return shapes
 
 
 @lru_cache(maxsize=4)

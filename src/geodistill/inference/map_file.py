@@ -7,7 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
@@ -15,7 +18,7 @@ from geodistill.errors import DataError
 from geodistill.inference.regions import MapStrip
 from geodistill.raster import Grid, Raster, Window
 from geodistill.reading import parse_object
-from geodistill.spec import Legend
+from geodistill.spec import IGNORE_INDEX, Legend
 
 STRIP = 512
 """Rows read at once: those of a map's blocks. Fixed, so that simplified outlines do not depend on anything else."""
@@ -91,5 +94,21 @@ def map_strips(
 
 def read_strip(files: Iterable[DatasetReader | None], window: Window) -> MapStrip:
     """Return a part of a map from its open files: classes, confidence and distance, the latter where there are some."""
-    bands: list[Any] = [None if file is None else file.read(1, window=window.to_rasterio()) for file in files]
-    return MapStrip(*bands)
+    layers: list[Any] = [None if file is None else _read_layer(file, window) for file in files]
+    return MapStrip(*layers)
+
+
+def _read_layer(file: DatasetReader, window: Window) -> NDArray[Any]:
+    values: NDArray[Any] = file.read(1, window=window.to_rasterio())
+    hidden = hidden_pixels(file, window)
+    return values if hidden is None else np.where(hidden, np.uint8(IGNORE_INDEX), values)
+
+
+def hidden_pixels(file: DatasetReader, window: Window) -> NDArray[np.bool_] | None:
+    """Return which pixels of a part of a map its mask hides: a band inside or a file ``.msk``; ``None`` without one."""
+    where, kinds, hidden = window.to_rasterio(), file.colorinterp, None
+    if ColorInterp.alpha in kinds[1:]:  # which GDAL takes for no mask of signed samples
+        hidden = file.read(kinds.index(ColorInterp.alpha) + 1, window=where) == 0
+    elif MaskFlags.per_dataset in file.mask_flag_enums[0]:
+        hidden = file.read_masks(1, window=where) == 0
+    return hidden

@@ -133,6 +133,22 @@ def test_a_boundary_class_parts_objects(tmp_path: Path) -> None:
     assert find_classes(legend, ["field", "Boundary"]).boundary is None
 
 
+def test_holes_under_a_boundary_class_are_filled_too(tmp_path: Path) -> None:
+    """A hole in one of two objects, another at their boundary nearer to the right one, and a third that is large."""
+    classes = np.zeros((40, 60), np.uint8)
+    classes[5:30, 5:55] = 1
+    classes[5:30, 29] = 2
+    classes[8:10, 10:13] = classes[16:18, 30:32] = classes[20:24, 40:45] = 0
+    made = write_map(tmp_path / "map.tif", classes, None, None, Legend(("ground", "field", "boundary")))
+    frame = read(write_objects(made, ["field"], "fgb", min_area=20).path)
+    frame = frame.iloc[frame.bounds["minx"].argsort()]
+    assert [len(one.interiors) for one in frame.geometry] == [0, 1]
+    # Most of the boundary lies as near to both; its two pixels beside the hole at the right are the left one's.
+    left, right = frame["pixels"]
+    assert 24 * 25 + 2 <= left <= 25 * 25
+    assert left + right == 25 * 50 - 20
+
+
 def test_areas_and_lengths_in_degrees_are_those_of_the_ground(tmp_path: Path) -> None:
     place = from_origin(10, 60, 2e-5, 1e-5)
     made, _ = write(tmp_path, "EPSG:4326", place)
@@ -160,6 +176,24 @@ def test_a_region_too_large_to_look_into_stays_one(tmp_path: Path, monkeypatch: 
     assert (frame["status"] == LARGE).any()
     assert (frame["status"] == TRACED).any()
     assert frame["confidence"].between(0, 1).all()
+
+
+def test_a_large_region_with_boundaries_has_the_class_of_most_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each region is told by the labels of scipy; one of boundary alone is no object."""
+    monkeypatch.setattr(parts, "MOST_PIXELS", 0)
+    monkeypatch.setattr(parts, "STRIP", 7)
+    classes = np.random.default_rng(4).choice(4, (60, 80), p=(0.4, 0.15, 0.2, 0.25)).astype(np.uint8)
+    made = write_map(tmp_path / "map.tif", classes, "EPSG:32636", PLACE, Legend(("ground", "house", "tree", "edge")))
+    frame = read(write_objects(made, ["house", "tree"], "fgb").path)
+    regions, count = label(classes > 0)
+    votes = [[((regions == number) & (classes == kind)).sum() for kind in (1, 2, 3)] for number in range(1, count + 1)]
+    expected = [(1 if house >= tree else 2, house + tree + edge) for house, tree, edge in votes if house + tree]
+    assert count > len(expected)
+    assert {kind for kind, _ in expected} == {1, 2}
+    assert sorted(zip(frame["class"], frame["pixels"], strict=True)) == sorted(expected)
+    assert (frame["status"] == LARGE).all()
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geodistill.inference.map_file import STRIP
 from geodistill.inference.objects.chosen import ObjectClasses
 from geodistill.inference.objects.right_angles import square_outlines
 from geodistill.inference.objects.separate import by_boundary, is_single, separate
@@ -97,8 +98,8 @@ def _outlined(
     ``beliefs`` are the network's, where there are some: confidence, and what its distance head says.
     """
     sure, distance = beliefs
+    filled = fill_holes(inside, least) if region.polygon.interiors else inside
     if classes.boundary is None:
-        filled = fill_holes(inside, least) if region.polygon.interiors else inside
         if distance is None and is_single(shapely.Polygon(region.polygon.exterior), filled, sure):
             single = filled.astype(np.int32)
             if single.sum() < least:
@@ -109,7 +110,8 @@ def _outlined(
         else:
             labels = absorb(separate(filled, sure, distance), least)
     else:
-        labels = absorb(by_boundary(kinds, inside, classes.boundary), least)
+        parted = np.where(inside, kinds, np.uint8(classes.boundary))  # what a hole holds goes to the nearest too
+        labels = absorb(by_boundary(parted, filled, classes.boundary), least)
     corner = np.array(region.polygon.bounds[:2])
     return labels, list(shapely.transform(outline_labels(labels), lambda xy: xy + corner))
 
@@ -151,6 +153,34 @@ def _whole(region: Region, maps: MapWindows, classes: ObjectClasses, least: floa
     """Return a region as one object."""
     if region.pixels < least:
         return []
-    index = region.index if classes.boundary is None else classes.indices[0]
+    index = region.index if classes.boundary is None else _class_of(region, maps, classes)
+    if index is None:
+        return []
     polygon = shapely.normalize(region.polygon)
     return [MapObject(index, polygon, region.pixels, region.confidence / STEPS, np.nan, LARGE)]
+
+
+def _class_of(region: Region, maps: MapWindows, classes: ObjectClasses) -> int | None:
+    """Return the class of most pixels of a region of objects and boundary; ``None`` where it is boundary alone."""
+    left, top, right, bottom = map(int, region.polygon.bounds)
+    votes = np.zeros(256, np.int64)
+    for row in range(top, bottom, STRIP):
+        window = Window(row, left, min(STRIP, bottom - row), right - left)
+        votes += np.bincount(maps.read(window)[0][_within(region, window)], minlength=256)
+    of_objects = votes[list(classes.indices)]
+    return classes.indices[int(of_objects.argmax())] if of_objects.any() else None
+
+
+def _within(region: Region, window: Window) -> NDArray[np.bool_]:
+    """Return which pixels of some whole rows of a region's rectangle are its: those behind an odd number of sides."""
+    points, ring = shapely.get_coordinates(shapely.get_rings(region.polygon), return_index=True)
+    x, y = points.astype(np.int64).T - [[window.col], [window.row]]
+    y = np.clip(y, 0, window.height)
+    upright = (ring[1:] == ring[:-1]) & (y[1:] != y[:-1])
+    ends = np.stack([y[1:], y[:-1]])[:, upright]
+    first, count = ends.min(0), np.ptp(ends, axis=0)
+    rows = np.arange(count.sum()) + np.repeat(first + count - np.cumsum(count), count)
+    sides = np.zeros((window.height, window.width + 1), np.uint8)
+    np.add.at(sides, (rows, np.repeat(x[1:][upright], count)), 1)
+    inside: NDArray[np.bool_] = np.cumsum(sides, axis=1, dtype=np.uint8)[:, :-1] % 2 == 1
+    return inside

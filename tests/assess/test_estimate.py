@@ -10,7 +10,7 @@ import pyogrio
 import pytest
 import rasterio
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
+from rasterio.transform import Affine, from_origin
 
 from class_maps import LEGEND, blobs, hide, write_map
 from factories import make_raster
@@ -96,6 +96,19 @@ def test_another_map_is_assessed_by_the_same_points(
     elsewhere = write_map(tmp_path / "far.tif", truth, "EPSG:32636", from_origin(900_000, 40_000, 10, 10))
     with pytest.raises(DataError, match=r"900 points lie where .*far\.tif has no data"):
         estimate_areas(points, other_map=elsewhere)
+
+
+def test_beyond_a_turned_map_there_is_no_class(points: Path, tmp_path: Path) -> None:
+    interpret(points, blobs(300, 400))
+    turned = write_map(tmp_path / "turned.tif", blobs(300, 400) % 3, "EPSG:32636", PLACE @ Affine.rotation(30))
+    frame = geopandas.read_file(points, layer="points")
+    # Both have one corner; from there its upper edge, 4 km long, runs down by 30 degrees.
+    east, south, angle = frame.geometry.x - 500_000, 40_000 - frame.geometry.y, np.pi / 6
+    above, behind = south < east * np.tan(angle), east * np.cos(angle) + south * np.sin(angle) > 4000
+    beyond = int((above | behind).sum())
+    assert 0 < beyond < 900
+    with pytest.raises(DataError, match=rf"{beyond} points lie where .*turned\.tif has no data"):
+        estimate_areas(points, other_map=turned)
 
 
 @pytest.mark.parametrize("inside", [True, False])

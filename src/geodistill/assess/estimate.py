@@ -140,8 +140,8 @@ def _classes_at(classes: Path | str, map_legend: Legend | None, frame: Any, lege
                 raise DataError(f"{classes} or the points have no CRS", "both or neither")
             if file.crs is not None and frame.crs is not None:
                 x, y = pyproj.Transformer.from_crs(frame.crs, file.crs.to_wkt(), always_xy=True).transform(x, y)
-            left, bottom, right, top = file.bounds
-            beyond = (x < min(left, right)) | (x > max(left, right)) | (y < min(bottom, top)) | (y > max(bottom, top))
+            cols, rows = ~file.transform @ (x, y)  # a turned map fills no rectangle of its CRS
+            beyond = ~((cols >= 0) & (cols < file.width) & (rows >= 0) & (rows < file.height))
             inside = zip(x[~beyond], y[~beyond], strict=True)
             masked = MaskFlags.per_dataset in file.mask_flag_enums[0]  # by nodata a class could be lost
             values = list(file.sample(inside, indexes=1, masked=masked))

@@ -66,6 +66,8 @@ class SegmenterTeacher(FrozenTeacher):
         return {
             "kind": "SegmenterTeacher",
             "model": self._about,
+            # Caches of before held the maps of the last of several sizes.
+            **({} if self._at_scale_1 is None else {"maps": "at scale 1"}),
             "levels": [self._chosen[level] for level in self.levels],
             "strides": list(self.strides),
             "bands": self.bands,

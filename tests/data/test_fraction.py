@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import make_raster
-from geodistill.data.data_config import DataConfig
+from geodistill.data.class_draws import rare_classes
+from geodistill.data.data_config import Choice, DataConfig
 from geodistill.data.datamodule import DataModule
 from geodistill.data.fraction import cover_classes, cut, take_fraction, windows_of
 from geodistill.data.manifest import Manifest
@@ -108,6 +111,51 @@ def test_other_splits_stay(rare: Manifest) -> None:
     assert len(kept.rows("train")) == 3
     with pytest.raises(DataError, match="no 'train' images"):
         take_fraction(replace(rare, entries=tuple(rows[:5])), 0.5, 0, 24)
+
+
+@pytest.mark.parametrize("choice", ["classes", "random", "place"])
+def test_what_counts_classes_counts_those_of_the_fraction(rare: Manifest, tmp_path: Path, choice: Choice) -> None:
+    """Also where a part of an image is nodata, whose labels nobody sees."""
+    rows = []
+    for row in rare.entries:
+        with rasterio.open(row.image) as file:
+            pixels = file.read()
+        pixels[:, 10:] = 0
+        image = make_raster(tmp_path / row.image.name, pixels=pixels, nodata=0)
+        rows.append(replace(row, image=image, split="val" if row.image.stem == "i0" else "train"))
+    kept, _ = take_fraction(replace(rare, entries=tuple(rows)), 0.4, 1, 12, choice)
+    seen = np.zeros(256, int)
+    for row in kept.rows("train"):
+        with rasterio.open(row.image) as image, rasterio.open(row.mask) as mask:
+            window = ((w := row.window).row, w.row + w.height), (w.col, w.col + w.width)
+            seen += np.bincount(mask.read(1, window=window)[image.dataset_mask(window=window) > 0], minlength=256)
+    assert seen[255] > 0
+    assert kept.statistics is not None
+    assert rare.statistics is not None
+    assert kept.statistics.class_pixels == {**rare.statistics.class_pixels, "train": tuple(seen[:3].tolist())}
+    assert kept.statistics.ignored_pixels["train"] == seen[255]
+
+
+def test_classes_outside_the_fraction_are_neither_weighed_nor_drawn(rare: Manifest) -> None:
+    config = DataConfig(manifest=str(rare.path), crop=24, batch_size=2, workers=0, fraction=0.1, rare_classes=0.5)
+    names = [row.image.stem for row in rare.entries]
+    drawn = {seed: [names[k] for k in np.random.default_rng(seed).permutation(20)[:2]] for seed in range(50)}
+    seed = next(seed for seed, windows in drawn.items() if "i3" in windows and "i11" not in windows)
+    module = DataModule(replace(config, seed=seed, fraction_choice="random"))
+    assert module.notes[0].endswith("without road")
+    labels = [module.crops[draw]["mask"] for draw in range(40)]
+    assert max(int(mask[mask != 255].max()) for mask in labels) == 1
+    drawn_for = np.diff(rare_classes(module.manifest, "train").clip(max=1), prepend=0)
+    assert drawn_for[2] == 0
+    assert drawn_for[1] > drawn_for[0] > 0
+
+
+def test_windows_without_a_label_are_refused(rare: Manifest) -> None:
+    rows = [replace(row, window=Window(0, 0, 2, 24)) if row.image.stem != "i3" else row for row in rare.entries]
+    other = [np.random.default_rng(seed).permutation(20)[0] for seed in range(20)]
+    unlabelled = next(seed for seed in range(20) if rows[other[seed]].image.stem != "i3")
+    with pytest.raises(DataError, match=r"labels of no class; expected two classes or more"):
+        take_fraction(replace(rare, entries=tuple(rows)), 0.05, unlabelled, 24, "random")
 
 
 def test_any_recipes_data_takes_it(rare: Manifest) -> None:

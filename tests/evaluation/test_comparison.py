@@ -168,3 +168,16 @@ def test_the_models_weights_are_not_changed(runs: dict[str, Path]) -> None:
     short(runs["student"])
     after = Segmenter.load(runs["teacher"]).state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_folder_that_is_called_student_taught_nobody_that_taught_itself(
+    tmp_path: Path, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    itself = save(tmp_path / "itself", teacher=Path("student"))
+    for folder in (tmp_path, tmp_path / "nobody"):  # with a run called student, and without
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        found = short(itself)
+        assert [(model.name, model.teacher) for model in found.models] == [(str(itself), None)]
+        assert found.notes == ()

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 from scipy.ndimage import binary_erosion, label
@@ -127,6 +129,48 @@ def test_pixels_without_label_take_no_part() -> None:
     assert scores["precision"] == 0.5
     assert scores["recall"] == 1
     assert scores["pq"] == pytest.approx(1 / 1.5)
+
+
+@given(seed=st.integers(0, 10_000), distance=st.sampled_from([1.0, 2.0, 4.0]))
+def test_a_prediction_that_is_right_wherever_there_are_labels_has_the_true_boundary(seed: int, distance: float) -> None:
+    """Whatever it says of the other pixels."""
+    rng = np.random.default_rng(seed)
+    truth = made_up(seed)[1]
+    prediction = truth.copy()
+    row, col = rng.integers(0, 60, 2)
+    hidden = np.zeros(truth.shape, bool)
+    hidden[row : row + 20, col : col + 25] = True
+    hidden[:, 80:83] = True
+    prediction[hidden] = rng.integers(0, 3, int(hidden.sum()))
+    truth[hidden] = IGNORE_INDEX
+    scores = figures(prediction, truth, 1, distance)
+    assert scores["boundary_iou"] == scores["boundary_f1"] == 1
+
+
+@pytest.mark.parametrize("distance", [1.0, 3.0])
+def test_boundaries_beside_pixels_without_label(distance: float) -> None:
+    """By all distances: of contours of labelled pixels that touch no other, to any of the other mask, filled up."""
+    prediction, truth = made_up(2)
+    truth[30:45, 20:50] = truth[:, 70] = IGNORE_INDEX
+    known = truth != IGNORE_INDEX
+    masks = [prediction == 1, np.where(known, truth == 1, prediction == 1)]
+    height, width = truth.shape
+    edges, counted = [], []
+    for mask in masks:
+        edge, sure = [], []
+        for y, x in np.argwhere(mask).tolist():
+            sides = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
+            sides = [(v, u) for v, u in sides if 0 <= v < height and 0 <= u < width]
+            if not all(mask[side] for side in sides):
+                edge.append((y, x))
+                sure += [(y, x)] if known[y, x] and all(known[side] for side in sides) else []
+        edges.append(edge)
+        counted.append(sure)
+    precision, recall = ((cdist(counted[k], edges[1 - k]).min(1) <= distance).mean() for k in (0, 1))
+    bands = [reference_band(mask, round(distance)) & known for mask in masks]
+    scores = figures(prediction, truth, 1, distance)
+    assert scores["boundary_f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert scores["boundary_iou"] == pytest.approx((bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum())
 
 
 def test_scores_at_the_ends() -> None:

@@ -19,6 +19,7 @@ from geodistill.evaluation.intervals import mean_iou
 from geodistill.evaluation.perturbations import PERTURBATIONS, within
 from geodistill.evaluation.robustness import RobustnessOptions, robustness
 from geodistill.raster import Window
+from geodistill.raster.array import ArrayRaster
 from tiny import brightest, tiny_networks, tiny_segmenter, tiny_spec
 
 BY_NAME = {perturbation.name.split(",")[0]: perturbation for perturbation in PERTURBATIONS}
@@ -49,10 +50,10 @@ def manifest(tmp_path: Path) -> Manifest:
 def test_what_each_change_does_to_pixels() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (3, 60, 44)).astype(np.float32)
-    like = image.astype(np.uint8)
+    like, everywhere = image.astype(np.uint8), np.ones((60, 44), bool)
 
     def changed(name: str) -> np.ndarray:
-        return within(BY_NAME[name].change(image, np.random.default_rng(1)), like)
+        return within(BY_NAME[name].change(image, everywhere, np.random.default_rng(1))[0], like)
 
     np.testing.assert_array_equal(changed("brighter"), np.minimum(np.rint(image * 1.25), 255))
     np.testing.assert_array_equal(changed("bands swapped"), image[[2, 1, 0]])
@@ -64,9 +65,10 @@ def test_what_each_change_does_to_pixels() -> None:
     assert changed("2 times the distance").shape == (3, 30, 22)
     np.testing.assert_allclose(changed("2 times the distance")[0, 0, 0], image[0, :2, :2].mean(), atol=0.5)
     smooth = np.add.outer(np.arange(64), np.arange(64))[None].repeat(3, 0).astype(np.float32)
-    left = BY_NAME["JPEG"].change(smooth, rng)
+    left, _ = BY_NAME["JPEG"].change(smooth, np.ones((64, 64), bool), rng)
     assert 0 < np.abs(left - smooth).max() < 12
-    many = BY_NAME["JPEG"].change(np.concatenate([smooth * 37, smooth * 5, smooth, smooth]), rng)
+    bands = np.concatenate([smooth * 37, smooth * 5, smooth, smooth])
+    many, _ = BY_NAME["JPEG"].change(bands, np.ones((64, 64), bool), rng)
     assert np.abs(many[0] / 37 - smooth[0]).max() < 8
     # What moves or scales an image comes back onto its pixels.
     classes = rng.integers(0, 5, (60, 44)).astype(np.uint8)
@@ -76,10 +78,57 @@ def test_what_each_change_does_to_pixels() -> None:
         if name.startswith("0.5"):
             there = classes.repeat(2, 0).repeat(2, 1)
         else:
-            there = one.change(classes[None].astype(np.float32), rng)[0].astype(np.uint8)
+            there = one.change(classes[None].astype(np.float32), everywhere, rng)[0][0].astype(np.uint8)
         back = one.back(there, (60, 44))
         np.testing.assert_array_equal(back[back != 255], classes[back != 255])
         assert (back != 255).mean() > 0.7
+
+
+def test_changes_are_measured_where_there_is_data() -> None:
+    """Half of the image is none; bands are far from 0, as those of sensors of 16 bits are."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(5000, 300, (4, 96, 80)).astype(np.float32)
+    valid = np.ones((96, 80), bool)
+    valid[:, 41:] = False
+    data, image = image[:, :, :41].copy(), np.where(valid, image, 0)
+    whole = np.ones(data.shape[1:], bool)
+    changed = {name: one.change(image, valid, np.random.default_rng(1)) for name, one in BY_NAME.items()}
+    for name in ("noise", "haze", "JPEG", "brighter", "bands swapped"):
+        assert (changed[name][1] == valid).all()
+    noise = (changed["noise"][0] - image)[:, valid]
+    np.testing.assert_allclose(noise.std(1), data.std((1, 2)) / 10, rtol=0.05)
+    np.testing.assert_allclose(changed["haze"][0][:, valid], BY_NAME["haze"].change(data, whole, rng)[0].reshape(4, -1))
+    alone = BY_NAME["JPEG"].change(data, whole, rng)[0]
+    np.testing.assert_allclose(changed["JPEG"][0][:, :, :40], alone[:, :, :40], rtol=1e-5)  # whole blocks of 8 pixels
+    coarse, there = changed["2 times the distance"]
+    assert (there == (np.arange(40) < 20)).all()  # of the pixel at the edge a half is data
+    means = data[:, :, :40].reshape(4, 48, 2, 20, 2).mean((2, 4))
+    np.testing.assert_allclose(coarse[:, there].reshape(4, 48, 20), means, rtol=1e-5)
+    for name in ("0.5 times the distance", "0.75 times the distance", "1.5 times the distance"):
+        scaled, there = changed[name]
+        assert scaled[:, there].min() > 3500, "no pixel is mixed with what is none"
+        assert there.mean() == pytest.approx(valid.mean(), abs=0.02)
+    shifted, turned = changed["shifted by 7 pixels"], changed["turned by 90 degrees"]
+    assert all(((moved[0] != 0).all(0) == moved[1]).all() for moved in (shifted, turned))
+
+
+def test_a_network_is_told_where_there_is_no_data(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, *_) = manifest.entries
+    pixels = _pixels(first.image)
+    pixels[:, 20:40, 30:] = 0
+    make_raster(first.image, pixels=pixels, nodata=0)
+    asked: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def opened(image: np.ndarray, valid: np.ndarray) -> ArrayRaster:
+        asked.append((image, valid))
+        return ArrayRaster(image, valid)
+
+    monkeypatch.setattr("geodistill.evaluation.robustness.ArrayRaster", opened)
+    robustness(tiny_segmenter(), replace(manifest, entries=(first,)), options=RobustnessOptions(resamples=5))
+    assert len(asked) == 1 + len(PERTURBATIONS)
+    for image, valid in asked:
+        assert 0.7 < valid.mean() < 0.9
+        assert (image[:, ~valid] == 0).all()
 
 
 @pytest.mark.slow

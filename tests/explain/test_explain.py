@@ -118,3 +118,15 @@ def test_a_place_is_chosen_by_pointer_and_keys(folder: Path, tmp_path: Path, chr
     assert after != before
     names = chromium.value("[...document.querySelectorAll('.legend li')].map((item) => item.textContent)")
     assert names == ["ground", "<b>shed</b>"]
+
+
+def test_a_folder_called_student_is_a_teacher_where_it_is_named_and_no_recipe_s(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    itself = Segmenter("supervised", ARGUMENTS, SPEC, 64, {"recipe": {"teacher": {"segmenter": "student"}}})
+    assert teacher_of(itself, None) is None
+    named = teacher_of(itself, "student")
+    assert named is not None
+    weights = Segmenter.load(folder / "student").state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in named.module.state_dict().items())

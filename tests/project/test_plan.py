@@ -13,8 +13,10 @@ from factories import make_raster
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.folders import HOLDER, LOCK, hold_folder
 from geodistill.project.planning import Selection
+from geodistill.project.project_file import read_project
 from geodistill.project.run_project import run_project
 from geodistill.project.stage_keys import KeyParts
+from geodistill.project.stage_recipe import in_full
 from projects import ORDER, TOWN, StubStages, write_town
 
 
@@ -225,3 +227,17 @@ def test_one_record_holds_inputs_seeds_scores_and_seconds(town: Path, stages: St
     assert label["seconds"] >= 0
     assert "geodistill" in label["versions"]
     assert label["files"] == 1
+
+
+def test_a_folder_called_student_is_no_part_of_a_recipe_that_teaches_itself(town: Path, stages: StubStages) -> None:
+    itself = "distil:\n  recipe: student\n  teacher.segmenter: student\n"
+    town.write_text(TOWN.replace("distil:\n  recipe: distil-folder\n", itself), encoding="utf-8")
+    run(town)
+    folder = town.parent / "student"
+    folder.mkdir()
+    (folder / "segmenter.json").write_text("{}", encoding="utf-8")
+    assert {state for state, _ in plan(town).values()} == {"unchanged"}
+    project = read_project(town)
+    assert in_full(project, "teacher.segmenter", "student") == "student"
+    assert in_full(project, "teacher.segmenter", ["student"]) == [str(folder)]
+    assert in_full(project, "init", "student") == str(folder)

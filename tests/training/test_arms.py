@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import RecipeError
+from geodistill.evaluation.verdict import ArmRun
+from geodistill.methods.schema import Recipe
 from geodistill.training import arms
 from geodistill.training.arms import ArmsOptions, compare_arms
+from geodistill.training.fit import FitResult
+
+ARMS = ("slow", "fast")
 
 
 @pytest.fixture
@@ -42,7 +49,7 @@ def test_arms_have_one_budget_and_what_is_done_is_kept(
     assert main(argv) == 0
     shown = capsys.readouterr().out
     assert "2 steps each; 1 seed," in shown
-    kept = {name: json.loads((out / f"{name}-0/counts.json").read_text()) for name in ("slow", "fast")}
+    kept = {name: json.loads((out / f"{name}-0/counts.json").read_text()) for name in ARMS}
     assert {about["steps"] for about in kept.values()} == {2}
     assert {path.name for path in out.iterdir()} == {"slow-0", "fast-0", "verdict.json", "verdict.png"}
     (out / "fast-0/counts.json").write_text(json.dumps(kept["fast"] | {"counts": {}}))  # stopped while it was scored
@@ -64,6 +71,52 @@ def test_arms_have_one_budget_and_what_is_done_is_kept(
 def _refused(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert message in capsys.readouterr().err
+
+
+def test_minutes_are_those_of_all_calls_up_to_where_each_was_taken_up(
+    town: Path, recipes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stamps of files stand for time that passes: a call begins so many seconds before it writes a resume point."""
+    stops = {"slow": [(60.0, "transfer"), (None, ""), (30.0, "last"), (500.0, "best-000001")]}
+
+    def fitted(recipe: Recipe, run: Path) -> FitResult:
+        if not (left := stops.get(run.name[:-2])):
+            return FitResult(run / "segmenter", 0.5, 2, 2, 0.25)
+        seconds, name = left.pop(0)
+        clock, points = run.with_name(f"{run.name}.clock.json"), run / "checkpoints"
+        points.mkdir(parents=True, exist_ok=True)
+        if seconds is not None:
+            begun = clock.stat().st_mtime - 1000 - 100 * len(left)  # calls in their order, before now
+            os.utime(clock, (begun, begun))
+            (points / f"{name}.ckpt").touch()
+            os.utime(points / f"{name}.ckpt", (begun + seconds, begun + seconds))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(arms, "fit", fitted)
+    monkeypatch.setattr(arms, "place_counts", lambda *arguments: {"here": np.eye(2, dtype=np.int64)})
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            compare_arms(recipes, tmp_path / "out", ArmsOptions(town, (0,)))
+    compare_arms(recipes, tmp_path / "out", ArmsOptions(town, (0,)))
+    minutes = {name: json.loads((tmp_path / f"out/{name}-0/counts.json").read_text())["minutes"] for name in ARMS}
+    assert minutes == {"slow": pytest.approx(1.0 + 0.5 + 0.25, abs=1e-3), "fast": 0.25}
+    assert not list((tmp_path / "out").glob("*.clock.json"))
+
+
+def test_the_printed_command_leaves_steps_for_both(town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "distil.md").read_text(encoding="utf-8")
+    (line,) = (line for line in page.splitlines() if line.startswith("geodistill compare --ab"))
+    asked: list[Recipe] = []
+
+    def trained(recipe: Recipe, run: Path, seed: int, *_: object) -> ArmRun:
+        asked.append(recipe)
+        return ArmRun(seed, recipe.phase_steps + recipe.trainer.max_steps, 1.0, {"here": np.eye(2, dtype=np.int64)})
+
+    monkeypatch.setattr(arms, "_run", trained)
+    argv = line.replace("town.parquet", str(town)).replace("runs/pays", str(tmp_path / "out")).split()[1:]
+    assert main(argv) == 0
+    assert {recipe.phase_steps + recipe.trainer.max_steps for recipe in asked} == {3000}
+    assert min(recipe.trainer.max_steps for recipe in asked) >= 1000
 
 
 @pytest.mark.parametrize(("steps", "seeds"), [(0, (0,)), (None, ()), (None, (1, 1))])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from geodistill.data.datamodule import DataModule
 from geodistill.errors import RecipeError
@@ -18,9 +19,12 @@ from geodistill.methods.task import SegmentationTask
 from geodistill.nn.averaging import LastAverage
 from geodistill.nn.output import SegmentationOutput
 from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend, Spec
 from geodistill.training.build import build_method
 from geodistill.training.fit import fit
-from geodistill.training.recipe import load_recipe
+from geodistill.training.folder import named_files
+from geodistill.training.inspect import inspect
+from geodistill.training.recipe import load_recipe, recipe_dict
 from geodistill.training.resume import read_checkpoint
 from killed_fit import fit_killed
 
@@ -314,3 +318,16 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         fit(load_recipe(small, keys), tmp_path / "run")
+
+
+def test_a_folder_called_student_is_nothing_that_the_run_depends_on(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert set(named_files(small)) == {"data.manifest", "data.unlabelled"}
+    spec = Spec(Legend(("a", "b")), ("red", "green", "blue"))
+    Segmenter("supervised", {"architecture": "unet", "encoder": "test_resnet"}, spec, 64, {}).save("student")
+    assert set(named_files(small)) == {"data.manifest", "data.unlabelled"}
+    assert set(named_files(load_recipe(small, {"teacher.segmenter": ["student"]}))) > {"teacher.segmenter"}
+    Path("own.yaml").write_text(yaml.safe_dump(recipe_dict(small)), encoding="utf-8")
+    assert "teacher (frozen, not kept)" not in inspect("own.yaml", size=64).modules

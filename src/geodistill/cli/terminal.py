@@ -99,6 +99,7 @@ def quiet_libraries() -> Iterator[None]:
     count of its retries among it.
     """
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read as torch is loaded; the other processes take it over
     shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

@@ -208,16 +208,20 @@ class DataModule(lightning.LightningDataModule):
 
         In a distributed run each process gets an equal part.
         """
+        shared = self._rank_and_world
         if not self.sets:
-            return self._tile_loader(self._only, None)
+            return self._tile_loader(self._only, None, *shared)
         return [
-            self._tile_loader(source, position)
+            self._tile_loader(source, position, *shared)
             for position, source in enumerate(self._sources.values())
             if source.manifest.rows("val")
         ]
 
-    def _tile_loader(self, source: DataSource, position: int | None) -> DataLoader[Sample]:
-        rank, world = self._rank_and_world
+    def whole_val_dataloader(self) -> DataLoader[Sample]:
+        """Return the loader of all validation tiles, of the first of several sets, whichever process asks."""
+        return self._tile_loader(self._only, None, 0, 1)
+
+    def _tile_loader(self, source: DataSource, position: int | None, rank: int, world: int) -> DataLoader[Sample]:
         tiles = source.tiles(padded_to=world)
         samples = tiles if position is None else OneSet(tiles, position)
         part = Subset(samples, range(rank, len(tiles), world))

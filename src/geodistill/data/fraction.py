@@ -7,10 +7,12 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geodistill.data.data_config import Choice
 from geodistill.data.manifest import Manifest, Row
-from geodistill.data.mask_files import decode_mask, strips
+from geodistill.data.mask_files import decode_mask, label_counts, strips
+from geodistill.data.reader import WindowReader
 from geodistill.data.statistics import NOTHING_TO_LEARN
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError, RecipeError
@@ -24,7 +26,8 @@ def take_fraction(
     """Keep a share of the windows of a manifest's labelled training images, the same for a seed; other rows stay.
 
     A window is a part of an image of about the crop's side; smaller images are one each. Every window's labels are
-    read once, to know which classes it holds.
+    read once, to know which classes it holds, and those of the kept windows are counted: what weighs or draws classes
+    by their share of the labels means those that are trained on.
 
     Args:
         manifest: The data set.
@@ -34,12 +37,12 @@ def take_fraction(
         choice: As `geodistill.data.data_config.DataConfig.fraction_choice`.
 
     Returns:
-        The manifest with a row for each window in place of those of its images, and what to tell the user, one line
-        each.
+        The manifest with a row for each window in place of those of its images, and their labels in place of the
+        training labels' counts; and what to tell the user, one line each.
 
     Raises:
         RecipeError: The fraction is less than one window.
-        DataError: A mask cannot be read, there are no labelled training images, or the windows hold one class only
+        DataError: A mask cannot be read, there are no labelled training images, or the windows hold one class or none
             where all together hold more.
     """
     labelled = [row for row in manifest.some_rows("train") if row.mask is not None]
@@ -57,13 +60,12 @@ def take_fraction(
     else:
         chosen = neighbours(windows, size, seed)
     kept = [windows[index] for index in chosen]
-    present, covered = (
-        frozenset().union(*(classes[index] for index in which)) for which in (range(len(classes)), chosen)
-    )
-    if len(covered) == 1 < len(present):
+    counts, ignored = count_labels(replace(manifest, entries=tuple(kept)), legend)
+    present, covered = frozenset().union(*classes), frozenset(np.flatnonzero(counts).tolist())
+    if len(covered) <= 1 < len(present):
+        what = f"of {legend.names[min(covered)]!r} alone: {NOTHING_TO_LEARN}" if covered else "of no class"
         raise DataError(
-            f"data.fraction {fraction:g} (seed {seed}) with labels of {legend.names[min(covered)]!r} alone: "
-            f"{NOTHING_TO_LEARN}",
+            f"data.fraction {fraction:g} (seed {seed}) with labels {what}",
             "two classes or more",
             "take a larger fraction, another data.seed or data.fraction_choice classes",
         )
@@ -74,7 +76,28 @@ def take_fraction(
     note += f" in {images} images with {len(covered)} of the {len(present)} classes that all of them hold"
     if missing := sorted(present - covered):
         note += f"; without {', '.join(legend.names[index] for index in missing)}"
-    return replace(manifest, entries=entries), [note]
+    statistics = manifest.statistics and replace(
+        manifest.statistics,
+        class_pixels=manifest.statistics.class_pixels | {"train": tuple(counts.tolist())},
+        ignored_pixels=manifest.statistics.ignored_pixels | {"train": ignored},
+    )
+    return replace(manifest, entries=entries, statistics=statistics), [note]
+
+
+def count_labels(manifest: Manifest, legend: Legend) -> tuple[NDArray[np.int64], int]:
+    """Count the valid pixels of each class, and the ignored ones, of a manifest's rows, each read whole.
+
+    Raises:
+        DataError: A file cannot be read, or has a label outside the legend.
+    """
+    reader = WindowReader(legend, len(manifest.bands), ignore_unknown=manifest.ignore_unknown)
+    counts, ignored = np.zeros(len(legend), np.int64), 0
+    for row in progress_bar(manifest.entries, "counting labels", unit="window", delay=2, leave=False):
+        patch = reader.read(row, Window(0, 0, row.window.height, row.window.width))
+        of_row, lost = label_counts(patch.mask[patch.valid], len(legend))
+        counts, ignored = counts + of_row, ignored + lost
+    reader.close()
+    return counts, ignored
 
 
 def cut(window: Window, side: int) -> list[Window]:

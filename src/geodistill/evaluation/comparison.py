@@ -19,6 +19,7 @@ from geodistill.evaluation.evaluate import evaluate
 from geodistill.evaluation.evaluate_options import EvaluateOptions
 from geodistill.files import write_text
 from geodistill.inference.network import load_on
+from geodistill.methods.teacher import OWN_STUDENT
 from geodistill.metrics import Scores
 from geodistill.segmenter import Segmenter
 from geodistill.writing import csv_text, json_number
@@ -219,7 +220,7 @@ class Lineage:
             self.notes.append(
                 f"{self.names[folder]} learned from {', '.join(map(str, named))}: name one with --teacher"
             )
-        if not isinstance(named, str):
+        if not isinstance(named, str) or named == OWN_STUDENT:
             return None
         if not Path(named).is_dir():
             self.notes.append(f"{self.names[folder]} learned from {named}, which is not here: name it with --teacher")

@@ -100,12 +100,19 @@ def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _boundaries(
     predicted: NDArray[np.bool_], true: NDArray[np.bool_], known: NDArray[np.bool_], distance: float
 ) -> list[float]:
-    width = max(round(distance), 1)
+    """Return pixels in both bands and in either, and contour pixels near the other's and all, predicted ones first.
+
+    Pixels without label are of the object in both masks or in neither, as they were predicted: a prediction that is
+    right on all others then has the true boundary. Whether it ends at them nobody knows, so such contours are not
+    counted, but others may be near to them.
+    """
+    width, true = max(round(distance), 1), np.where(known, true, predicted)
     ours, theirs = boundary_band(predicted, width) & known, boundary_band(true, width) & known
     counts = [float((ours & theirs).sum()), float((ours | theirs).sum())]
     edges = [contour(mask) for mask in (predicted, true)]
+    inside = cv2.erode(known.view(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))) > 0
     for edge, other in (edges, edges[::-1]):
-        counted = edge & known
+        counted = edge & inside
         near = counted & _within(other, distance) if other.any() else np.zeros_like(counted)
         counts += [float(near.sum()), float(counted.sum())]
     return counts

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
-"""``(C, H, W)``, sensor units."""
+"""``(C, H, W)``, sensor units; 0 where there is no data."""
+
+Valid = NDArray[np.bool_]
+"""``(H, W)``: where there is data."""
+
+Change = Callable[[Image, Valid, np.random.Generator], tuple[Image, Valid]]
+"""Returns the changed image, and where that has data; what it measures, it measures where there is some."""
 
 SHIFT = 7
 """Pixels of the shift: no multiple of any network's stride."""
@@ -31,13 +37,13 @@ class Perturbation:
     """
 
     name: str
-    change: Callable[[Image, np.random.Generator], Image]
+    change: Change
     back: Callable[[NDArray[np.uint8], tuple[int, int]], NDArray[np.uint8]] | None = None
 
 
-def shifted(image: Image, rng: np.random.Generator) -> Image:
+def shifted(image: Image, valid: Valid, rng: np.random.Generator) -> tuple[Image, Valid]:
     """Return the image without its first rows and columns."""
-    return image[:, SHIFT:, SHIFT:]
+    return image[:, SHIFT:, SHIFT:], valid[SHIFT:, SHIFT:]
 
 
 def unshifted(classes: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -47,33 +53,39 @@ def unshifted(classes: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.
     return whole
 
 
-def turned(image: Image, rng: np.random.Generator) -> Image:
+def turned(image: Image, valid: Valid, rng: np.random.Generator) -> tuple[Image, Valid]:
     """Return the image turned by 90 degrees."""
-    return np.rot90(image, 1, (1, 2))
+    return np.rot90(image, 1, (1, 2)), np.rot90(valid)
 
 
-def times(factor: float) -> Callable[[Image, np.random.Generator], Image]:
+def times(factor: float) -> Change:
     """Return a change that multiplies samples, as brighter and darker light does."""
-    return lambda image, rng: image * np.float32(factor)
+    return lambda image, valid, rng: (image * np.float32(factor), valid)
 
 
-def noisy(image: Image, rng: np.random.Generator) -> Image:
+def known_samples(image: Image, valid: Valid) -> Image:
+    """Return the samples of an image that are data, ``(C, 1, N)``; all where none are."""
+    return (image[:, valid] if valid.any() else image.reshape(len(image), -1))[:, None]
+
+
+def noisy(image: Image, valid: Valid, rng: np.random.Generator) -> tuple[Image, Valid]:
     """Add normal noise of a tenth of each band's own deviation."""
-    deviation = image.std((1, 2), keepdims=True) / 10
+    deviation = known_samples(image, valid).std(2, keepdims=True) / 10
     noise: Image = (rng.standard_normal(image.shape) * deviation).astype(np.float32)
-    return image + noise
+    return image + noise, valid
 
 
-def hazy(image: Image, rng: np.random.Generator) -> Image:
+def hazy(image: Image, valid: Valid, rng: np.random.Generator) -> tuple[Image, Valid]:
     """Mix in 30 percent of a white veil: the 98th percentile of each band (transmission 0.7)."""
-    veil = np.percentile(image, 98, axis=(1, 2), keepdims=True)
+    veil = np.percentile(known_samples(image, valid), 98, axis=2, keepdims=True)
     mixed: Image = (0.7 * image + 0.3 * veil).astype(np.float32)
-    return mixed
+    return mixed, valid
 
 
-def jpeg(image: Image, rng: np.random.Generator) -> Image:
+def jpeg(image: Image, valid: Valid, rng: np.random.Generator) -> tuple[Image, Valid]:
     """Return what JPEG of quality 50 leaves: of three 8-bit bands together, else of each band alone, in 256 steps."""
-    low, high = (image.min((1, 2), keepdims=True), image.max((1, 2), keepdims=True))
+    samples = known_samples(image, valid)
+    low, high = samples.min(2, keepdims=True), samples.max(2, keepdims=True)
     if low.min() >= 0 and _BYTE / 4 <= high.max() <= _BYTE:
         low, high = np.zeros_like(low), np.full_like(high, _BYTE)
     span = np.maximum(high - low, 1e-12)
@@ -85,16 +97,21 @@ def jpeg(image: Image, rng: np.random.Generator) -> Image:
         pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
         back.append(np.moveaxis(np.atleast_3d(pixels), -1, 0))
     pictured: Image = np.concatenate(back).astype(np.float32) / np.float32(_BYTE) * span + low
-    return pictured.astype(np.float32)
+    return pictured.astype(np.float32), valid
 
 
-def at_distance(factor: float) -> Callable[[Image, np.random.Generator], Image]:
-    """Return a change of the ground sampling distance: pixels of ``factor`` times the side, means or interpolated."""
+def at_distance(factor: float) -> Change:
+    """Return a change of the ground sampling distance: pixels of ``factor`` times the side, means or interpolated.
 
-    def change(image: Image, rng: np.random.Generator) -> Image:
-        height, width = (max(round(side / factor), 1) for side in image.shape[1:])
+    Of what is data: a pixel that is not, by half or more of it, is none.
+    """
+
+    def change(image: Image, valid: Valid, rng: np.random.Generator) -> tuple[Image, Valid]:
+        height, width = (max(round(side / factor), 1) for side in valid.shape)
         how = cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR
-        return np.stack([cv2.resize(band, (width, height), interpolation=how) for band in image])
+        known = valid.astype(np.float32)
+        *bands, share = (cv2.resize(band, (width, height), interpolation=how) for band in (*(image * known), known))
+        return np.stack(bands) / np.maximum(share, 0.5, dtype=np.float32), share > 0.5
 
     return change
 
@@ -106,9 +123,9 @@ def enlarged(classes: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.u
     return picked
 
 
-def swapped(image: Image, rng: np.random.Generator) -> Image:
+def swapped(image: Image, valid: Valid, rng: np.random.Generator) -> tuple[Image, Valid]:
     """Return the bands in the opposite order, as BGR for RGB."""
-    return image[::-1]
+    return image[::-1], valid
 
 
 PERTURBATIONS: tuple[Perturbation, ...] = (

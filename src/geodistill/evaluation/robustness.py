@@ -18,7 +18,7 @@ from geodistill.engine import progress_bar
 from geodistill.errors import RecipeError
 from geodistill.evaluation.evaluate import check_legend
 from geodistill.evaluation.intervals import interval, mean_iou, resample
-from geodistill.evaluation.perturbations import PERTURBATIONS, Perturbation, within
+from geodistill.evaluation.perturbations import PERTURBATIONS, within
 from geodistill.evaluation.scoring import ScoringSettings, open_mask, read_truth
 from geodistill.inference.location import PerPlaceModel
 from geodistill.inference.network import Network, as_network, load_on
@@ -197,10 +197,14 @@ def _one_image(
         pixels, valid = raster.read(part)
         truth = np.where(valid, read_truth(mask, legend, part, settings), np.uint8(IGNORE_INDEX))
     image = np.where(valid, pixels, 0).astype(np.float32)
-    plain = _classes(network, image, settings)
+    plain = _classes(network, image, valid, settings)
     matrices, agreed = [], []
     for perturbation in (None, *PERTURBATIONS):
-        classes = plain if perturbation is None else _perturbed(network, image, pixels, perturbation, settings, rng)
+        classes = plain
+        if perturbation is not None:
+            changed, there = perturbation.change(image, valid, rng)
+            classes = _classes(network, np.where(there, within(changed, pixels), np.float32(0)), there, settings)
+            classes = classes if perturbation.back is None else perturbation.back(classes, valid.shape)
         compared = valid & (classes != IGNORE_INDEX)
         matrix = ConfusionMatrix(len(legend))
         matrix.update(classes, np.where(compared, truth, np.uint8(IGNORE_INDEX)))
@@ -209,22 +213,10 @@ def _one_image(
     return np.stack(matrices), np.array(agreed, np.int64)
 
 
-def _perturbed(
-    network: Network,
-    image: NDArray[np.float32],
-    like: NDArray[Any],
-    perturbation: Perturbation,
-    settings: ScoringSettings,
-    rng: np.random.Generator,
+def _classes(
+    network: Network, image: NDArray[np.float32], valid: NDArray[np.bool_], settings: ScoringSettings
 ) -> NDArray[np.uint8]:
-    changed = within(perturbation.change(image, rng), like)
-    classes = _classes(network, changed, settings)
-    shape = (image.shape[1], image.shape[2])
-    return classes if perturbation.back is None else perturbation.back(classes, shape)
-
-
-def _classes(network: Network, image: NDArray[np.float32], settings: ScoringSettings) -> NDArray[np.uint8]:
-    area = Area.whole(ArrayRaster(image))
+    area = Area.whole(ArrayRaster(image, valid))
     windows = area.windows(network.size, settings.overlap)
     options = SlidingOptions(overlap=settings.overlap)
     with closing(stream(network, area, windows, options, batch=settings.batch_size)) as parts:

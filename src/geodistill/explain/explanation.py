@@ -15,7 +15,7 @@ from torch import Tensor
 from geodistill.errors import ArtifactError, RecipeError
 from geodistill.explain.feature_maps import class_activation
 from geodistill.inference.sliding import check_bands
-from geodistill.methods.teacher import FrozenTeacher, TeacherConfig
+from geodistill.methods.teacher import OWN_STUDENT, FrozenTeacher, TeacherConfig
 from geodistill.nn.encoders import Encoder
 from geodistill.raster import Raster, Window
 from geodistill.segmenter import Segmenter
@@ -78,17 +78,19 @@ def read_part(image: Path | str, spec: Spec, window: Window | None) -> tuple[NDA
 
 
 def teacher_of(segmenter: Segmenter, named: str | None) -> FrozenTeacher | None:
-    """Return the teacher that is named, else the one that the model's recipe names; ``None`` where there is none.
+    """Return the teacher that is named, else the one that the model's recipe names.
+
+    ``None`` where there is none, and where the model taught itself.
 
     Raises:
         ArtifactError: It is not at hand.
         RecipeError: It does not fit the model's bands.
     """
     if named is not None:
-        return open_teacher(TeacherConfig(segmenter=named), segmenter.spec)
+        return open_teacher(TeacherConfig(segmenter=(named,)), segmenter.spec)
     recipe = segmenter.provenance.get("recipe")
     config = recipe.get("teacher") if isinstance(recipe, Mapping) else None
-    if not isinstance(config, Mapping):
+    if not isinstance(config, Mapping) or config.get("segmenter") == OWN_STUDENT:
         return None
     known = {field.name for field in fields(TeacherConfig)} - {"cache", "cache_gb", "cache_storage", "views"}
     values: dict[str, Any] = {

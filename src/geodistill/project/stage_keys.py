@@ -19,7 +19,7 @@ from geodistill.project.project_file import ProjectFile, StageEntry, dotted, is_
 from geodistill.project.stage_recipe import names_file, resolved_recipe
 from geodistill.project.stage_table import KINDS, key_types
 from geodistill.project.wiring import SIGN, WiredStage
-from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS
+from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def key_parts(project: ProjectFile, stage: WiredStage, keys: Mapping[str, str], 
 def _named(places: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each key with each of the files that it names; other stages' results are none."""
     for key, value in places.items():
+        if is_own_student(key, value):
+            continue
         for item in value if isinstance(value, list) else [value]:
             if key == "segmenter" and isinstance(item, str):  # of labels: sam2:DIR
                 item = item.partition(":")[2]

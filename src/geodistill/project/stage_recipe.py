@@ -13,7 +13,7 @@ from geodistill.lazy import load
 from geodistill.project.fingerprints import Fingerprints
 from geodistill.project.project_file import ProjectFile, dotted
 from geodistill.project.wiring import SIGN, WiredStage, recipe_file
-from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, recipe_text
+from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student, recipe_text
 from geodistill.version import __version__
 
 
@@ -49,8 +49,14 @@ def _read(project: ProjectFile, stage: WiredStage, name: str, overrides: Mapping
 
 def in_full(project: ProjectFile, key: str, value: Any) -> Any:
     """Return a recipe key's value with the files in it in full; a name that is no file stays."""
-    if isinstance(value, list):
-        return [in_full(project, key, item) for item in value]
+    if is_own_student(key, value):
+        return value
+    return (
+        [_in_full(project, key, item) for item in value] if isinstance(value, list) else _in_full(project, key, value)
+    )
+
+
+def _in_full(project: ProjectFile, key: str, value: Any) -> Any:
     name = key.rpartition(".")[2]
     is_place = name == "cache" or name in MANIFEST_KEYS
     if not isinstance(value, str) or not value or value.startswith(SIGN) or not (is_place or names_file(key)):

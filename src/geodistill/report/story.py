@@ -11,6 +11,7 @@ from geodistill.errors import counted, listed
 from geodistill.report.evaluated import Evaluation
 from geodistill.report.trained import Training
 from geodistill.segmenter import Segmenter
+from geodistill.training.recipe import is_own_student
 
 
 def plain_encoder(name: str) -> str:
@@ -94,6 +95,8 @@ def parameters(segmenter: Segmenter) -> int:
 def teacher_words(training: Training) -> str:
     """Return what taught a model, for the middle of a sentence; nothing where it learned from labels alone."""
     named = training.key("teacher.segmenter") or training.key("teacher.encoder")
+    if is_own_student("teacher.segmenter", named):
+        return ", taught by the average of its own weights,"
     teachers = [short_path(str(name)) for name in (named if isinstance(named, list) else [named]) if name]
     return f", taught by {listed(teachers)}," if teachers else ""
 

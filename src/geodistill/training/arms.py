@@ -20,7 +20,6 @@ from geodistill.reading import read_object
 from geodistill.training import folder
 from geodistill.training.fit import fit
 from geodistill.training.plan import plan_recipe
-from geodistill.training.resume import saved_step
 
 
 @dataclass(frozen=True)
@@ -109,17 +108,37 @@ def _within(recipe: Recipe, steps: int, minutes: float | None) -> Recipe:
     return replace(recipe, trainer=replace(recipe.trainer, max_steps=left, max_hours=hours))
 
 
+def seconds_before(run: Path, clock: Path) -> float:
+    """Return how long the calls that were stopped took up to the resume point that a run goes on from.
+
+    What they did behind it is done again, and counts then.
+
+    Args:
+        run: Directory of the run.
+        clock: Written as the last of those calls began: the seconds of the calls before it.
+    """
+    points = [path for path in (run / folder.CHECKPOINTS).glob("*.ckpt") if not path.name.startswith("best-")]
+    if not points or not clock.is_file():
+        return 0.0
+    seconds = read_object(clock).get("seconds")
+    if not isinstance(seconds, int | float):
+        raise DataError(f"{clock} with other values", "the seconds of a run so far", f"remove it and {run}")
+    # By the clock of the file system, whatever that of this machine.
+    return seconds + max(*(path.stat().st_mtime - clock.stat().st_mtime for path in points), 0.0)
+
+
 def _run(recipe: Recipe, run: Path, seed: int, manifest: Manifest, options: ArmsOptions) -> ArmRun:
     """Train and score, as far as that is not done."""
-    kept = run / "counts.json"
+    kept, clock = run / "counts.json", run.with_name(f"{run.name}.clock.json")
     recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
     if kept.is_file():
         folder.refuse_other_run(run, recipe, "name another --out")
     else:
-        before = saved_step(run / folder.CHECKPOINTS / "last.ckpt", folder.run_identity(recipe))
+        before = seconds_before(run, clock)
+        write_json(clock, {"seconds": before})
         result = fit(recipe, run)
-        minutes = result.minutes * result.steps / max(result.steps - before, 1)  # with those of calls that were stopped
-        write_json(kept, {"steps": result.steps, "minutes": minutes, "counts": {}})
+        write_json(kept, {"steps": result.steps, "minutes": result.minutes + before / 60, "counts": {}})
+        clock.unlink(missing_ok=True)
     about = read_object(kept)
     if not about.get("counts") or about.get("split") != options.split:
         counts = place_counts(run, manifest, options.split, EvaluateOptions(device=options.device))

@@ -31,7 +31,7 @@ from geodistill.folders import (
 from geodistill.methods.schema import Recipe
 from geodistill.raster.source import every_file, stamp_of
 from geodistill.reading import ANNOTATION_BYTES, read_object, read_yaml
-from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, recipe_dict
+from geodistill.training.recipe import MANIFEST_KEYS, MODEL_KEYS, is_own_student, recipe_dict
 
 if TYPE_CHECKING:
     from geodistill.data.datamodule import DataModule
@@ -271,7 +271,9 @@ def _stamp(path: Path, whole: bool) -> str | list[int]:
 
 
 def _strings(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield every text of a recipe with its dotted key; a list's texts share one."""
+    """Yield every text of a recipe that may be a file, with its dotted key; a list's texts share one."""
     for key, value in _values(recipe):
+        if is_own_student(key, value):
+            continue
         texts = value if isinstance(value, list) else [value]
         yield from ((key, text) for text in texts if isinstance(text, str) and text)

@@ -313,6 +313,12 @@ MODEL_KEYS = ("init", "weights", "encoder_weights", "segmenter", "answers")
 """Last parts of the keys that may name a file or folder of a model."""
 
 
+def is_own_student(key: str, value: object) -> bool:
+    """Whether a recipe's dotted key has the student itself for a teacher, whatever folder has that name."""
+    named: bool = key.rpartition(".")[2] == "segmenter" and value == load("geodistill.methods.teacher:OWN_STUDENT")
+    return named
+
+
 def list_recipes() -> list[str]:
     """Return the names of the recipes shipped with the package.
 

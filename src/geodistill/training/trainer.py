@@ -151,7 +151,7 @@ def make_trainer(
     return lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
-        strategy="ddp" if many else "auto",
+        strategy=choose_strategy(config.devices, freezes=phase is None and recipe.optimizer.freeze > 0),
         sync_batchnorm=many and torch.cuda.is_available() and config.accelerator != "cpu",
         precision=choose_precision(config.precision, config.accelerator),
         max_steps=config.max_steps if phase is None else phase.steps,
@@ -170,6 +170,19 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def choose_strategy(processes: int, freezes: bool) -> str:
+    """Return Lightning's name for how so many processes share a step.
+
+    Args:
+        processes: That train together.
+        freezes: Whether parameters stand still for a while: the processes then look at every step which have gradients
+            to sum, where else they would wait for all. It costs time, so that other runs do not.
+    """
+    if processes == 1:
+        return "auto"
+    return "ddp_find_unused_parameters_true" if freezes else "ddp"
 
 
 def one_value_error(error: ValueError) -> RecipeError | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -61,6 +61,10 @@ class SupervisedRecipe(Recipe):
     def terms(self) -> list[str]:
         """Return the names of the terms on labels."""
         return [*WEIGHTS, *TERMS]
+
+    def without_weights(self) -> Self:
+        """Return the recipe with the network randomly initialised and all classes alike, which needs no counts."""
+        return replace(super().without_weights(), losses=replace(self.losses, class_weights=None))
 
 
 class SupervisedObjective(Objective):

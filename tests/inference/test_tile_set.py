@@ -13,16 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from numpy.typing import NDArray
 from PIL import Image
-from rasterio.transform import from_origin
+from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform
 
+from class_maps import ACROSS, LEGEND, blobs, mercator_centres, write_map
 from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError
 from geodistill.inference.options import PredictOptions
 from geodistill.inference.pmtiles import tile_id, write_pmtiles
 from geodistill.inference.predict import predict
+from geodistill.inference.tile_set import write_tile_set
 from tiny import tiny_networks, tiny_segmenter
 
 EDGE = 20037508.342789244
@@ -157,6 +160,53 @@ def test_tiles_show_the_classes_where_they_lie(kind: str, scene: Path, tmp_path:
                     assert pixel[3] == 0
                 else:
                     assert pixel == (*model.spec.legend.colours[values[row, col]], 255)
+
+
+@pytest.mark.parametrize(("crs", "place"), ACROSS)
+def test_a_map_across_the_antimeridian_has_tiles_at_both_ends_of_the_world(
+    crs: str, place: Affine, tmp_path: Path
+) -> None:
+    classes = blobs(8, 8, 3).repeat(10, 0).repeat(10, 1)
+    made = write_map(tmp_path / "map.tif", classes, crs, place)
+    with closing(sqlite3.connect(write_tile_set(made, "mbtiles", LEGEND))) as file:
+        tiles = {(z, x, (1 << z) - 1 - y): data for z, x, y, data in file.execute("SELECT * FROM tiles")}
+        about = dict(file.execute("SELECT * FROM metadata").fetchall())
+    deepest = max(z for z, _, _ in tiles)
+    assert {x for z, x, _ in tiles if z == deepest} == {0, (1 << deepest) - 1}
+    assert len([z for z, _, _ in tiles if not z]) == 1
+    west, south, east, north = map(float, about["bounds"].split(","))
+    assert (west, east) == (-180, 180)
+    assert -17.1 < south < north < -16.9
+    side = 2 * EDGE / (1 << deepest)
+    places, centres = mercator_centres(made, 10)
+    for (row, col), (x, y) in zip(places, centres, strict=True):
+        data = tiles.get((deepest, int((x + EDGE) / side), int((EDGE - y) / side)))
+        inside = (int((x + EDGE) % side / side * 256), int((EDGE - y) % side / side * 256))
+        pixel = (0, 0, 0, 0) if data is None else Image.open(io.BytesIO(data)).convert("RGBA").getpixel(inside)
+        index = int(classes[row, col])
+        assert pixel[3] == 0 if index == 255 else pixel == (*LEGEND.colours[index], 255)
+
+
+def seen_at_level_0(classes: Path) -> NDArray[np.bool_]:
+    with closing(sqlite3.connect(write_tile_set(classes, "mbtiles", LEGEND))) as file:
+        ((data,),) = file.execute("SELECT tile_data FROM tiles WHERE zoom_level = 0").fetchall()
+    seen: NDArray[np.bool_] = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[..., 3] > 0
+    return seen
+
+
+def test_degrees_from_0_to_360_are_the_whole_world(tmp_path: Path) -> None:
+    ones = np.ones((80, 120), np.uint8)
+    seen = seen_at_level_0(write_map(tmp_path / "map.tif", ones, "EPSG:4326", from_origin(0, 80, 3, 2)))
+    assert seen[128].all()
+    up_to_80 = np.log(np.tan(np.radians(45 + 80 / 2))) / np.pi  # of Mercator's square, by the projection's formula
+    assert seen.mean() == pytest.approx(up_to_80, abs=0.01)
+
+
+def test_a_map_around_a_pole_is_along_the_whole_edge(tmp_path: Path) -> None:
+    ones = np.ones((100, 100), np.uint8)
+    seen = seen_at_level_0(write_map(tmp_path / "map.tif", ones, "EPSG:3413", from_origin(-1e6, 1e6, 2e4, 2e4)))
+    assert seen[0].all()
+    assert not seen[128:].any()
 
 
 @pytest.mark.slow

@@ -6,9 +6,10 @@ import geopandas
 import numpy as np
 import pyogrio
 import pytest
-from rasterio.transform import from_origin
+import shapely
+from rasterio.transform import Affine, from_origin
 
-from class_maps import LEGEND, blobs, read, write_map
+from class_maps import ACROSS, LEGEND, blobs, mercator_centres, read, write_map
 from factories import make_raster, noise
 from geodistill.cli import main
 from geodistill.errors import OutputError
@@ -52,6 +53,20 @@ def test_tiles_hold_the_polygons(vector: str, kind: str, tmp_path: Path) -> None
     again = tiles.read_bytes()
     if kind == "pmtiles":
         assert write_vector_tiles(made, polygons, "polygons", kind).read_bytes() == again
+
+
+@pytest.mark.parametrize("vector", ["gpkg", "parquet", "geojson"])
+@pytest.mark.parametrize(("crs", "place"), ACROSS)
+def test_polygons_across_the_antimeridian_are_cut_in_two(vector: str, crs: str, place: Affine, tmp_path: Path) -> None:
+    classes = blobs(8, 8, 3).repeat(10, 0).repeat(10, 1)
+    made = write_map(tmp_path / "map.tif", classes, crs, place)
+    tiles = write_vector_tiles(made, write_vectors(made, vector).path, "polygons", "mbtiles")
+    shown = deepest(tiles, web_levels(made)[1] - 2)
+    assert (shown.bounds["maxx"] - shown.bounds["minx"] < 2000).all()
+    places, centres = mercator_centres(made, 10)
+    for (row, col), centre in zip(places, centres, strict=True):
+        holding = set(shown[shown.contains(shapely.Point(centre))]["class"])
+        assert holding == {classes[row, col]} - {255}
 
 
 def test_the_command_writes_them_beside_the_tiles_of_classes(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import geopandas
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.transform import Affine
+from pyproj import Transformer
+from rasterio.transform import Affine, from_origin
 
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -47,6 +48,26 @@ def hide(path: Path, hidden: NDArray[np.bool_], *, inside: bool = True) -> Path:
         file.write_mask(~hidden)
     assert path.with_name(f"{path.name}.msk").exists() is not inside
     return path
+
+
+ACROSS = [
+    ("EPSG:32760", from_origin(819_000, 8_118_300, 10, 10)),
+    ("EPSG:4326", from_origin(179.997, -17, 1e-4, 1e-4)),
+    ("EPSG:4326", from_origin(-180.004, -17, 1e-4, 1e-4)),
+]
+"""CRS and places of maps of some tens of pixels a side that the antimeridian crosses."""
+
+
+def mercator_centres(path: Path, step: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return rows and columns of a map every ``step`` pixels, ``(N, 2)``, and their centres in Web Mercator."""
+    with rasterio.open(path) as file:
+        rows, cols = (at.ravel() for at in np.mgrid[step // 2 : file.height : step, step // 2 : file.width : step])
+        place = file.transform @ (cols + 0.5, rows + 0.5)
+        lon, lat = Transformer.from_crs(file.crs.to_wkt(), 4326, always_xy=True).transform(*place)
+    lon = (lon + 180) % 360 - 180
+    return np.column_stack([rows, cols]), np.column_stack(
+        Transformer.from_crs(4326, 3857, always_xy=True).transform(lon, lat)
+    )
 
 
 def read(path: Path) -> geopandas.GeoDataFrame:

@@ -26,11 +26,19 @@ from geodistill.errors import DataError
 from geodistill.files import atomic_path
 from geodistill.inference.geotiff import preview_beside
 from geodistill.inference.majority import majority
+from geodistill.inference.map_file import read_map_grid
 from geodistill.inference.pmtiles import write_pmtiles
+from geodistill.inference.stac_item import footprint
+from geodistill.raster import Grid
 from geodistill.raster.web_map import EDGE, SIDE
 from geodistill.spec import IGNORE_INDEX, Legend, hexadecimal
 
 DEEPEST = 22
+_MERCATOR = "EPSG:3857"
+
+_TURNED = "+proj=merc +a=6378137 +b=6378137 +lon_0={} +units=m +nadgrids=@null +wktext +no_defs"
+"""Web Mercator seen from the other side, for maps across the antimeridian: the same tiles by half a turn."""
+
 PREVIEW = 1024
 """Longest side of a preview in pixels."""
 
@@ -78,20 +86,34 @@ def web_levels(classes: Path) -> tuple[int, int]:
     """
     with rasterio.open(classes) as file:
         try:
-            place, width, height = _in_mercator(file)
+            _, place, width, height = _in_mercator(file)
         except (RasterioError, CPLE_BaseError, ValueError) as error:
             raise DataError(f"{classes} is nowhere on Earth ({error})", "a map on Earth, for tiles") from error
     deepest = _deepest(place)
     return min(max(math.floor(math.log2(2 * EDGE / abs(place.a) / max(width, height))), 0), deepest), deepest
 
 
-def _in_mercator(file: Any) -> tuple[Affine, int, int]:
-    """Return transform, width and height of an open map in Web Mercator, pixels as large as its own."""
+def _in_mercator(file: Any) -> tuple[str, Affine, int, int]:
+    """Return an open map's place in Web Mercator, pixels as large as its own: CRS, transform, width and height."""
     crs = file.crs or file.gcps[1]
+    mercator = _MERCATOR
+    if antimeridian_gap(read_map_grid(file.name)) is not None:
+        mercator = _TURNED.format(180)
+        if crs.is_geographic:  # its degrees go on beyond 180 or -180, and must not come round
+            mercator = f"{_TURNED.format(-180 if file.bounds.left < -180 else 180)} +over"
     corners = dict(zip(("left", "bottom", "right", "top"), file.bounds, strict=True))
     about = corners if file.crs else {"gcps": file.gcps[0]}
-    place, width, height = calculate_default_transform(crs, "EPSG:3857", file.width, file.height, **about)
-    return place, width, height
+    return mercator, *calculate_default_transform(crs, mercator, file.width, file.height, **about)
+
+
+def antimeridian_gap(grid: Grid) -> float | None:
+    """Return a longitude far from a map that lies across the antimeridian; ``None`` for one that does not."""
+    _, box = footprint(grid)
+    if box is None or box[0] < box[2]:
+        return None
+    crs = grid.crs or grid.gcps_crs
+    around_a_pole = box[0] - box[2] < 180 and crs is not None and not crs.is_geographic
+    return None if around_a_pole else (box[0] + box[2]) / 2
 
 
 def _deepest(place: Affine) -> int:
@@ -112,12 +134,15 @@ class _Pyramid:
 
     def __init__(self, file: Any) -> None:
         crs = file.crs or file.gcps[1]
-        place, width, height = _in_mercator(file)
-        self.zoom = _deepest(place)
+        mercator, place, width, height = _in_mercator(file)
+        self._turned = mercator != _MERCATOR
+        self.zoom = max(_deepest(place), int(self._turned))  # half a turn is no whole number of tiles at level 0
         self._pixel = 2 * EDGE / (SIDE << self.zoom)
         right, bottom = place.c + width * place.a, place.f + height * place.e
         count = 1 << self.zoom
-        self.bounds = transform_bounds("EPSG:3857", "EPSG:4326", place.c, bottom, right, place.f)
+        west, south, east, north = transform_bounds(mercator, "EPSG:4326", place.c, bottom, right, place.f)
+        # Viewers ask for no tile outside of the bounds, and know none from a larger longitude to a smaller one.
+        self.bounds = (-180.0, south, 180.0, north) if self._turned else (west, south, east, north)
         self._left, self._top = (self._index(value, count) for value in (place.c + EDGE, EDGE - place.f))
         self._right, self._bottom = (self._index(value, count) for value in (right + EDGE, EDGE - bottom))
         corner = from_origin(
@@ -126,7 +151,7 @@ class _Pyramid:
         self._warped = WarpedVRT(
             file,
             src_crs=crs,
-            crs="EPSG:3857",
+            crs=mercator,
             resampling=Resampling.nearest,
             transform=corner,
             width=(self._right - self._left + 1) * SIDE,
@@ -146,12 +171,13 @@ class _Pyramid:
 
     def _below(self, zoom: int, col: int, row: int) -> Iterator[tuple[int, int, int, NDArray[np.uint8]]]:
         """Yield a tile's parts and at last itself; nothing where there is no data."""
-        shift = self.zoom - zoom
-        beside = col > self._right >> shift or col < self._left >> shift
+        shift, count = self.zoom - zoom, 1 << zoom
+        at = (col + count // 2) % count if self._turned else col
+        beside = at > self._right >> shift or at < self._left >> shift
         if beside or row > self._bottom >> shift or row < self._top >> shift:
             return
         if not shift:
-            window = rasterio.windows.Window((col - self._left) * SIDE, (row - self._top) * SIDE, SIDE, SIDE)
+            window = rasterio.windows.Window((at - self._left) * SIDE, (row - self._top) * SIDE, SIDE, SIDE)
             values: NDArray[np.uint8] = self._warped.read(1, window=window)
         else:
             four = np.full((2 * SIDE, 2 * SIDE), IGNORE_INDEX, np.uint8)

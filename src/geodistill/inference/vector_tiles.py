@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyogrio
+import pyproj
+import shapely
+from numpy.typing import NDArray
 
 from geodistill.files import atomic_path
 from geodistill.inference.feature_file import BATCH, FAILURES, kept_failure
 from geodistill.inference.map_file import read_map_grid, small_cache
-from geodistill.inference.tile_set import web_levels
+from geodistill.inference.tile_set import antimeridian_gap, web_levels
 from geodistill.raster.ground import Ground
 
 _DRIVERS = {"pmtiles": "PMTiles", "mbtiles": "MBTiles"}
@@ -51,12 +55,17 @@ def write_vector_tiles(classes: Path, features: Path, layer: str, kind: str) -> 
     first, last = web_levels(classes)
     last = max(last - _FINER, 0)
     levels = {"MINZOOM": str(min(first, last)), "MAXZOOM": str(last), "NAME": path.stem}
-    crs = "EPSG:4326" if features.suffix == ".geojson" else Ground(read_map_grid(classes)).crs
+    grid = read_map_grid(classes)
+    crs = "EPSG:4326" if features.suffix == ".geojson" else Ground(grid).crs
+    gap = antimeridian_gap(grid)
     with atomic_path(path) as part:
         scratch = part.with_suffix("")  # GDAL writes files of its own beside the tiles
         scratch.mkdir()
         try:
             with small_cache(), _features(features) as (geometry, reader):
+                if gap is not None and isinstance(crs, pyproj.CRS):  # GeoJSON is cut as it is written
+                    reader = pa.RecordBatchReader.from_batches(reader.schema, _cut(reader, geometry, crs, gap))
+                    crs = "EPSG:4326"
                 pyogrio.write_arrow(
                     reader,
                     scratch / path.name,
@@ -75,6 +84,24 @@ def write_vector_tiles(classes: Path, features: Path, layer: str, kind: str) -> 
     return path
 
 
+def _cut(batches: Iterable[Any], geometry: str, crs: pyproj.CRS, gap: float) -> Iterator[Any]:
+    """Yield batches in degrees, polygons across the antimeridian in two; at the longitude ``gap`` there are none."""
+    to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform
+
+    def unbroken(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        lon, lat = to_degrees(xy[:, 0], xy[:, 1])
+        return np.column_stack([np.where(lon < gap, lon + 360, lon), lat])
+
+    for batch in batches:
+        position = batch.schema.get_field_index(geometry)
+        shapes = shapely.transform(shapely.from_wkb(batch[position].to_numpy(zero_copy_only=False)), unbroken)
+        west, east = (shapely.intersection(shapes, shapely.box(at, -90, at + 360, 90)) for at in (-180, 180))
+        both = shapely.union(west, shapely.transform(east, lambda xy: xy - (360, 0)))
+        field = batch.schema.field(position)
+        column = pa.array(shapely.to_wkb(shapely.buffer(both, 0)), field.type)  # without the lines of mere contact
+        yield batch.set_column(position, field, column)
+
+
 @contextmanager
 def _features(path: Path) -> Iterator[tuple[str, Any]]:
     """Open a file of polygons; yield the name of its geometry and its batches, read as they are asked for."""
@@ -82,5 +109,5 @@ def _features(path: Path) -> Iterator[tuple[str, Any]]:
         with pq.ParquetFile(path) as file, kept_failure(file.iter_batches(BATCH)) as batches:
             yield "geometry", pa.RecordBatchReader.from_batches(file.schema_arrow, batches)
     else:
-        with pyogrio.open_arrow(path, layer=0, batch_size=BATCH) as (about, reader):
+        with pyogrio.open_arrow(path, layer=0, batch_size=BATCH, use_pyarrow=True) as (about, reader):
             yield about["geometry_name"] or "wkb_geometry", reader

@@ -72,6 +72,28 @@ def nested(folder: Path) -> Path:
     return source
 
 
+def test_a_diagonal_is_no_square() -> None:
+    runs = Runs.of(np.eye(10, dtype=bool), 5, 5, 40, 40)
+    filled = np.zeros((40, 40), np.uint8)
+    cv2.fillPoly(filled, [np.floor(outline(runs)).astype(np.int32)], 1)
+    expected = np.zeros_like(filled)
+    expected[5:15, 5:15] = np.eye(10)
+    np.testing.assert_array_equal(filled, expected)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_set_of_one_split_is_a_data_set_for_yolo(tmp_path: Path, split: str) -> None:
+    source = make_detection_set(tmp_path / "set", 2)
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / f"{split}.txt").write_text("scene_0\n")
+    build(replace(settings_of(source), lists=lists), tmp_path / "out")
+    export_labels(tmp_path / "out", "yolo-seg", tmp_path / "yolo")
+    about = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text())
+    assert about["train"] == about["val"] == f"images/{split}"
+    assert (tmp_path / "yolo" / about["train"]).is_dir()
+
+
 @pytest.mark.parametrize("tile", [None, 48])
 def test_yolo(tile: int | None, tmp_path: Path) -> None:
     source, out = nested(tmp_path / "set"), tmp_path / "yolo"

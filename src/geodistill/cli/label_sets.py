@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from geodistill.cli.arguments import VerbParser, parse
 from geodistill.cli.terminal import print_json, print_result
+from geodistill.errors import counted
 from geodistill.files import check_outputs
 
 
@@ -80,7 +81,7 @@ def export(argv: Sequence[str]) -> None:
         print_json(asdict(written))
         return
     splits = ", ".join(f"{split} {count}" for split, count in written.images.items())
-    left_out = f"; {written.left_out} images with another number of bands are left out" if written.left_out else ""
+    left_out = f"; {counted(written.left_out, 'image')} not in the manifest left out" if written.left_out else ""
     images = sum(written.images.values())
     print(f"{args.out}: {images} images copied ({splits}), {written.objects} objects{left_out}")
 

@@ -64,7 +64,7 @@ class LabelSet:
         background: Class for what no box touches, or ``None``.
         bands: Positions, from 1, of the bands that the segmenter saw; ``None`` for the first three.
         images: Those of its manifest, by their COCO ids.
-        left_out: Number of images that the manifest has not (another number of bands).
+        left_out: Number of images that the manifest has not (another number of bands, or on none of its lists).
         annotations: Yields the COCO annotations.
     """
 
@@ -253,7 +253,8 @@ def write_yolo(label_set: LabelSet, folder: Path, progress: bool = False) -> int
             file.write(" ".join([str(numbers[value]), *(f"{share:.6f}" for share in shares.ravel().tolist())]) + "\n")
             count += 1
     about = {split: f"images/{split}" for split in splits}
-    about |= {"val": about.get("val", "images/train"), "train": about.get("train", "images/val")}
+    # YOLO's code asks for both.
+    about |= {split: about.get(split, f"images/{splits[-1]}") for split in ("train", "val")}
     about["names"] = {number: label_set.legend.names[value] for number, value in enumerate(kept)}  # type: ignore[assignment]
     text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
     (folder / "data.yaml").write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -321,6 +322,8 @@ def outline(runs: Runs) -> NDArray[np.float64]:
     ring = parts[0]
     for part in parts[1:]:
         ring = _bridged(ring, part)
+    if len(ring) == 2 and (ring[0] != ring[1]).all():
+        ring = np.concatenate([ring, ring[:1]])  # a diagonal, there and back
     if len(ring) < 3:
         low, high = ring.min(axis=0), ring.max(axis=0) + 1
         corners = np.array(((low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1])), np.float64)

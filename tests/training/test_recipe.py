@@ -74,6 +74,7 @@ def test_what_a_file_says_of_a_preset_lies_over_the_file_and_under_the_flags(tmp
         (["--losses.phase.forced", "0.5"], r"losses.phase.forced.*steps is 0"),
         (["--losses.kd_temperature", "2"], r"losses.kd_temperature.*no kd"),
         (["--data.mix_kind", "cutmix"], r"data.mix_kind.*data.mix is 0"),
+        (["--data.fraction_choice", "place"], r"data.fraction_choice.*data.fraction is not given"),
         (["--trainer.ema_warmup", "4"], r"trainer.ema_warmup.*trainer.ema is not given"),
         (["--trainer.ema_warmup", "4", "--trainer.average_last", "3"], r"trainer.ema_warmup.*trainer.ema is not given"),
     ],

@@ -126,7 +126,8 @@ class DataConfig:
 
     def idle_keys(self) -> dict[str, str]:
         """Return the recipe's keys that do nothing beside the other fields, each with the reason."""
-        return {} if self.mix else {"data.mix_kind": "data.mix is 0"}
+        idle = {} if self.mix else {"data.mix_kind": "data.mix is 0"}
+        return idle if self.fraction else idle | {"data.fraction_choice": "data.fraction is not given"}
 
     @property
     def samples(self) -> int:

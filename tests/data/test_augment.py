@@ -100,6 +100,25 @@ class TestTurnAndFlip:
 
 
 class TestPhotometric:
+    @pytest.mark.parametrize("amounts", [Augmentation(brightness=0.001), Augmentation(saturation=0.001)])
+    def test_an_image_beyond_the_range_of_the_data_set_keeps_its_samples(self, amounts: Augmentation) -> None:
+        """As one without labels may be, of another place."""
+        labelled, other = patch(20, 30), patch(20, 30, seed=5)
+        far = Patch(other.image * 3 - 200, other.mask, other.valid)
+        far.valid[:, :4] = False
+        changed = Photometric(measured(labelled.image), amounts)(far, np.random.default_rng(0)).image
+        np.testing.assert_allclose(changed[:, :, 4:], far.image[:, :, 4:], atol=2)
+        assert (changed[:, :, :4] == 0).all()
+
+    def test_results_stay_within_the_wider_of_both_ranges(self) -> None:
+        labelled, dark = patch(20, 30), patch(20, 30, seed=5)
+        dark = Patch(dark.image - 300, dark.mask, dark.valid)
+        strong = Photometric(measured(labelled.image), Augmentation(brightness=5, contrast=1))
+        for seed in range(20):
+            changed = strong(dark, np.random.default_rng(seed)).image
+            assert changed.min() >= dark.image.min()
+            assert changed.max() <= labelled.image.max()
+
     @pytest.mark.parametrize("channels", [1, 3, 4, 13])
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
     def test_any_bands_and_type_stay_in_range_and_change(self, channels: int, dtype: str) -> None:

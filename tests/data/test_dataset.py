@@ -73,6 +73,8 @@ class TestRandomCrops:
         unlabelled = [replace(row, mask=None) for row in places.entries]
         with pytest.raises(RecipeError, match=r"without_replacement beside data\.unlabelled"):
             RandomCrops(places, "train", 30, without_replacement=True, unlabelled=unlabelled)
+        with pytest.raises(RecipeError, match=r"without_replacement beside data\.mosaic"):
+            RandomCrops(places, "train", 30, Augmentation(mosaic=0.1), without_replacement=True)
 
     def test_a_draw_is_a_function_of_seed_and_number(self, manifest: Manifest) -> None:
         first, second = RandomCrops(manifest, "train", 32, ALL, seed=4), RandomCrops(manifest, "train", 32, ALL, seed=4)

@@ -70,6 +70,13 @@ def test_a_stopped_run_goes_on_with_the_same_items_alone(tmp_path: Path, monkeyp
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])
 
 
+@pytest.mark.parametrize("change", [{"unlabelled": "town.parquet"}, {"fraction": 0.5}])
+def test_what_is_of_a_manifest_alone_is_refused(change: dict[str, Any]) -> None:
+    config = replace(datasets().config, **change)
+    with pytest.raises(RecipeError, match=f"data.{next(iter(change))} with datasets of tensors; expected a manifest"):
+        DataModule.of_datasets(Towns(6), None, LEGEND, config)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

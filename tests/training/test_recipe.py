@@ -73,11 +73,22 @@ def test_what_a_file_says_of_a_preset_lies_over_the_file_and_under_the_flags(tmp
         (["--losses.transfer_end", "50"], r"losses.transfer_end.*transfer_decay is none"),
         (["--losses.phase.forced", "0.5"], r"losses.phase.forced.*steps is 0"),
         (["--losses.kd_temperature", "2"], r"losses.kd_temperature.*no kd"),
+        (["--data.mix_kind", "cutmix"], r"data.mix_kind.*data.mix is 0"),
+        (["--data.fraction_choice", "place"], r"data.fraction_choice.*data.fraction is not given"),
+        (["--trainer.ema_warmup", "4"], r"trainer.ema_warmup.*trainer.ema is not given"),
+        (["--trainer.ema_warmup", "4", "--trainer.average_last", "3"], r"trainer.ema_warmup.*trainer.ema is not given"),
     ],
 )
 def test_keys_that_do_nothing_are_refused_with_the_reason(flags: list[str], reason: str) -> None:
     with pytest.raises(RecipeError, match=reason):
         load_recipe(None, ["--method", "ktda", *flags])
+
+
+def test_weights_of_classes_without_the_term_that_they_are_for_are_refused() -> None:
+    flags = ["--losses.class_weights", "auto", "--losses.weights.dice", "1"]
+    with pytest.raises(RecipeError, match=r"losses.class_weights.*losses.weights.ce is 0"):
+        load_recipe("supervised-folder", [*flags, "--losses.weights.ce", "0"])
+    assert load_recipe("supervised-folder", flags).losses.class_weights == "auto"
 
 
 @pytest.mark.parametrize(

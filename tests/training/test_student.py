@@ -309,6 +309,8 @@ def test_the_teacher_is_compared_with_labels_that_nothing_learns_from(small: Rec
         ({"trainer.ema": "null"}, "without trainer.ema"),
         ({"data.unlabelled": "null"}, "without data.unlabelled"),
         ({"teacher.cache": "cache"}, "learns along"),
+        ({"teacher.logits_stride": 4}, "teacher.logits_stride, which does nothing: teacher.segmenter is student"),
+        ({"teacher.bands": "[2, 1, 0]"}, "teacher.bands, which does nothing"),
         ({"optimizer.freeze": 2}, "a share from 0 to 1"),
         ({"losses.weighting": "uncertainty"}, "weighting fixed"),
     ],

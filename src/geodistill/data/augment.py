@@ -161,7 +161,7 @@ class Photometric:
 
     One random amount is drawn for all bands, so that the bands keep their relation, and a tint for each, which changes
     it as haze, hour and camera do. Objects may get colours of their own. Results stay within the range that the band
-    has in the data set.
+    has in the data set, or in the image where that is wider, as that of another place without labels may be.
 
     Args:
         statistics: Mean, deviation and range of each band.
@@ -201,13 +201,13 @@ class Photometric:
             bent = self._dark + self._span * np.clip(share, 0, 1) ** np.exp(bend)
             image = np.where((share > 0) & (share < 1), bent, image)
         if turn or fade:
-            image = self._turned(image, float(turn), float(fade))
+            image = self._turned(image, float(turn), float(fade), *self._range(patch))
         image = (image - self._mean) * (1 + stretch) + self._mean + shift * self._std
         if amounts.tint:
             image += rng.uniform(-amounts.tint, amounts.tint, self._mean.shape).astype(np.float32) * self._std
         if amounts.recolour:
             image = self._recoloured(image, patch, rng)
-        image = np.clip(image, self._low, self._high)
+        image = np.clip(image, *self._range(patch))
         return Patch(np.where(patch.valid, image, np.float32(0)), patch.mask, patch.valid)
 
     def _recoloured(self, image: NDArray[np.float32], patch: Patch, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -219,11 +219,26 @@ class Photometric:
         shifted: NDArray[np.float32] = image + shifts.astype(np.float32)[numbers].transpose(2, 0, 1) * self._std
         return shifted
 
-    def _turned(self, image: NDArray[np.float32], turn: float, fade: float) -> NDArray[np.float32]:
+    def _range(self, patch: Patch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the least and the largest sample of each band, ``(C, 1, 1)``, in the data set or the patch."""
+        samples = patch.image[:, patch.valid]
+        if not samples.size:
+            return self._low, self._high
+        least, most = (extreme(samples, axis=1)[:, None, None] for extreme in (np.min, np.max))
+        return np.minimum(self._low, least), np.maximum(self._high, most)
+
+    def _turned(
+        self,
+        image: NDArray[np.float32],
+        turn: float,
+        fade: float,
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
         """Turn the hue of three bands, as shares of their ranges, and multiply their saturation (HSV)."""
-        width = np.maximum(self._high - self._low, np.float32(1e-12))
-        shares = np.clip((image - self._low) / width, 0, 1).transpose(1, 2, 0)
+        width = np.maximum(high - low, np.float32(1e-12))
+        shares = np.clip((image - low) / width, 0, 1).transpose(1, 2, 0)
         hue, saturation, value = cv2.split(cv2.cvtColor(shares, cv2.COLOR_RGB2HSV))
         turned = cv2.merge([(hue + 360 * turn) % 360, np.clip(saturation * (1 + fade), 0, 1), value])
-        changed: NDArray[np.float32] = cv2.cvtColor(turned, cv2.COLOR_HSV2RGB).transpose(2, 0, 1) * width + self._low
+        changed: NDArray[np.float32] = cv2.cvtColor(turned, cv2.COLOR_HSV2RGB).transpose(2, 0, 1) * width + low
         return changed

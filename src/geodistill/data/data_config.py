@@ -124,6 +124,11 @@ class DataConfig:
         """
         return Augmentation(**{each.name: getattr(self, each.name) for each in fields(Augmentation)})
 
+    def idle_keys(self) -> dict[str, str]:
+        """Return the recipe's keys that do nothing beside the other fields, each with the reason."""
+        idle = {} if self.mix else {"data.mix_kind": "data.mix is 0"}
+        return idle if self.fraction else idle | {"data.fraction_choice": "data.fraction is not given"}
+
     @property
     def samples(self) -> int:
         """Crops in a step of one process; the default while nothing was chosen for ``auto``."""

@@ -16,6 +16,7 @@ from geodistill.data.dataset import RandomCrops, Tiles
 from geodistill.data.loading import MixedCrops, OneSet, collate, start_worker
 from geodistill.data.manifest import Manifest, Row
 from geodistill.data.sampling import DrawBatches, Sample, split_batch
+from geodistill.errors import RecipeError
 from geodistill.spec import Legend, Spec
 
 if TYPE_CHECKING:
@@ -108,10 +109,14 @@ class DataModule(lightning.LightningDataModule):
         item must be the same each time. Crops, augmentation and validation tiles are those of a manifest's images.
 
         Raises:
+            RecipeError: The config asks for what a manifest alone has: a fraction, or images without labels.
             DataError: A dataset is empty, an item has another form, or a mask holds a value outside the legend.
         """
         from geodistill.data.map_datasets import Datasets
 
+        for key in ("unlabelled", "fraction"):
+            if config is not None and getattr(config, key) is not None:
+                raise RecipeError(f"data.{key} with datasets of tensors", "a manifest", "leave it out")
         by_split = {"train": train} if val is None else {"train": train, "val": val}
         return cls(config or DataConfig(), seed=seed, datasets=Datasets.measured(by_split, legend, bands))
 

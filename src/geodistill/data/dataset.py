@@ -66,7 +66,8 @@ class RandomCrops(Dataset[Sample]):
         plain: Whether samples hold the image before its colours were changed, too; those of views always do.
 
     Raises:
-        RecipeError: Draws are without replacement beside unlabelled images, whose share is drawn.
+        RecipeError: Draws are without replacement beside unlabelled images, whose share is drawn, or mosaics, whose
+            parts are.
         DataError: The split is empty, holds files that could not be opened, or photometric augmentation or draws by
             class are asked for and the manifest has no statistics.
     """
@@ -103,6 +104,8 @@ class RandomCrops(Dataset[Sample]):
         self._crop, self._seed, self._views, self.plain = crop, seed, views, False
         if without_replacement and unlabelled:
             raise RecipeError("data.without_replacement beside data.unlabelled", "one of them", "leave one out")
+        if without_replacement and self._augmentation.mosaic:
+            raise RecipeError("data.without_replacement beside data.mosaic", "one of them", "leave one out")
         self._rows = self._pools[0].samples(crop) if without_replacement else []
         self._samples = [] if views is None else [pool.samples(crop) for pool in self._pools]
         self.draw_unlabelled(unlabelled_share)

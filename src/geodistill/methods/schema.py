@@ -247,13 +247,11 @@ class Recipe:
 
     def idle_keys(self) -> dict[str, str]:
         """Return the dotted keys that do nothing beside the recipe's other values, each with the reason."""
-        return dict(self.losses.idle_keys(self.losses.weights))
+        idle = {} if self.trainer.ema else {"trainer.ema_warmup": "trainer.ema is not given"}
+        return idle | self.data.idle_keys() | dict(self.losses.idle_keys(self.losses.weights))
 
     def without_weights(self) -> Self:
-        """Return the recipe with every part of the method randomly initialised, for figures that weights do not change.
-
-        Teachers keep theirs: whoever opens them decides.
-        """
+        """Return the recipe with all but teachers randomly initialised, for figures that weights do not change."""
         return replace(self, network=replace(self.network, encoder_weights=None))
 
     def terms(self) -> list[str]:

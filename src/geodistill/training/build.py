@@ -133,6 +133,10 @@ def open_teacher(config: TeacherConfig, spec: Spec) -> FrozenTeacher:
     if config.segmenter is None:
         return build_teacher(config, spec)
     if config.segmenter == OWN_STUDENT:
+        for key in ("logits_stride", "precision", "bands"):
+            if getattr(config, key) != getattr(TeacherConfig, key):
+                doing = f"recipe key teacher.{key}, which does nothing: teacher.segmenter is student"
+                raise RecipeError(doing, "keys that change the run")
         student: FrozenTeacher = load("geodistill.methods.self_training:StudentTeacher")(spec.channels)
         return student
     teacher: FrozenTeacher = load("geodistill.training.segmenter_teacher:open_segmenter_teacher")(config, spec)

@@ -62,6 +62,11 @@ class SupervisedRecipe(Recipe):
         """Return the names of the terms on labels."""
         return [*WEIGHTS, *TERMS]
 
+    def idle_keys(self) -> dict[str, str]:
+        """Return the weights of classes too where there is no cross-entropy to weigh them in."""
+        weighed = (WEIGHTS | self.losses.weights)["ce"] != 0
+        return super().idle_keys() | ({} if weighed else {"losses.class_weights": "losses.weights.ce is 0"})
+
     def without_weights(self) -> Self:
         """Return the recipe with the network randomly initialised and all classes alike, which needs no counts."""
         return replace(super().without_weights(), losses=replace(self.losses, class_weights=None))

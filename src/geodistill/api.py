@@ -332,6 +332,8 @@ def export(model: Segmenter | Path | str, to: str, out: Path | str, **options: A
     from geodistill.exports.exporters import ExportOptions
     from geodistill.exports.exporters import export as write
 
+    if isinstance(options.get("calibration"), Path | str):
+        options["calibration"] = Manifest.load(options["calibration"])
     try:
         asked = ExportOptions(**options)
     except TypeError as error:

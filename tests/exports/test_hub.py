@@ -104,6 +104,11 @@ def test_an_earlier_export_is_replaced_and_nothing_else(segmenter: Segmenter, tm
     export_hub(segmenter, tmp_path / "fields", ExportOptions(licence="mit"))
     export_hub(segmenter, tmp_path / "fields", ExportOptions(licence="apache-2.0"))
     assert "apache-2.0" in (tmp_path / "fields" / CARD).read_text()
+    card = tmp_path / "fields" / CARD
+    card.write_text(card.read_text() + "my words")
+    with pytest.raises(OutputError, match=r"README\.md was edited"):
+        export_hub(segmenter, tmp_path / "fields", ExportOptions())
+    assert card.read_text().endswith("my words")
     (tmp_path / "file").write_text("")
     segmenter.save(tmp_path / "model")
     (tmp_path / "run").mkdir()

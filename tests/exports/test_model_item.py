@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pystac
 import pytest
@@ -55,7 +56,10 @@ def test_its_links_lead_to_a_model_that_runs(segmenter: Segmenter, tmp_path: Pat
         "segmenter": "segmenter.json",
     }
     assert Segmenter.load(files["weights"].parent).tile == 32
-    onnxruntime.InferenceSession(files["onnx"], providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(files["onnx"], providers=["CPUExecutionProvider"])
+    for count in (1, 2):  # the item says any number
+        (logits,) = session.run(None, {"image": np.zeros((count, 3, 32, 32), np.float32)})
+        assert logits.shape == (count, 3, 32, 32)
     for key, file in files.items():
         assert item.assets[key].extra_fields["file:size"] == file.stat().st_size
     for key in ("weights", "onnx"):

@@ -12,7 +12,7 @@ import torch
 from geodistill.backends.graph import INPUT, OUTPUT, example
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
-from geodistill.errors import ArtifactError, DataError
+from geodistill.errors import ArtifactError, DataError, GeodistillWarning
 from geodistill.evaluation.evaluate import evaluate
 from geodistill.exports import int8
 from geodistill.exports.exporters import ExportOptions
@@ -37,6 +37,14 @@ def test_it_opens_in_both_runtimes_with_torchs_logits(segmenter: Segmenter, tmp_
 
 
 @pytest.mark.slow
+def test_what_an_earlier_graph_left_beside_is_named(segmenter: Segmenter, tmp_path: Path) -> None:
+    earlier = tmp_path / "m_int8.onnx"
+    earlier.write_bytes(b"of another model")
+    with pytest.warns(GeodistillWarning, match=r"m_int8\.onnx is of an earlier graph"):
+        export_onnx(segmenter, tmp_path / "m.onnx", ExportOptions(size=32))
+    assert earlier.read_bytes() == b"of another model"
+
+
 def test_eight_bits_tell_what_they_cost(manifest: Manifest, tmp_path: Path) -> None:
     """The network is right everywhere in float32; rounding its numbers to 256 steps leaves nearly all of it."""
     segmenter = tiny_segmenter("band", tile=32)

@@ -49,6 +49,12 @@ def test_an_option_of_another_form_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("given", [{"size": 0}, {"size": "64"}, {"batch": -1}])
+def test_a_size_that_is_none_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="at least 1, or any"):
+        ExportOptions(**given)
+
+
 @pytest.mark.slow
 def test_torch_alone_loads_the_program(segmenter: Segmenter, manifest: Manifest, tmp_path: Path) -> None:
     segmenter.save(tmp_path / "model")

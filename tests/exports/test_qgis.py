@@ -111,10 +111,14 @@ def test_what_the_plug_in_could_not_use_is_refused(segmenter: Segmenter, tmp_pat
         export_qgis(segmenter, path, ExportOptions(resolution=-1))
     with pytest.raises(RecipeError, match="overlap 90"):
         export_qgis(segmenter, path, ExportOptions(resolution=10, overlap=90))
+    with pytest.raises(RecipeError, match="resolution nan"):
+        export_qgis(segmenter, path, ExportOptions(resolution=float("nan")))
     spec = tiny_spec()
-    segmenter.spec = Spec(spec.legend, spec.bands, (900.0, 800.0, 700.0), spec.std)
-    with pytest.raises(ArtifactError, match="8-bit bands"):
-        export_qgis(segmenter, path, ExportOptions(resolution=10))
+    # 16 bits; 16 bits, dark and scattered; reflectances.
+    for mean, std in (((900.0, 800.0, 700.0), (40.0,) * 3), ((200.0,) * 3, (150.0,) * 3), ((0.3,) * 3, (0.1,) * 3)):
+        segmenter.spec = Spec(spec.legend, spec.bands, mean, std)
+        with pytest.raises(ArtifactError, match="8-bit bands"):
+            export_qgis(segmenter, path, ExportOptions(resolution=10))
     assert list(tmp_path.iterdir()) == []
 
 

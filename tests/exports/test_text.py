@@ -149,6 +149,20 @@ def test_where_images_are_all_a_graph_takes_the_zones_are_named(
         TextSegmenter(tiny_segmenter())
 
 
+def test_the_graphs_answer_is_the_models_at_its_scales_and_temperature(tmp_path: Path) -> None:
+    with tiny_networks():
+        model = zoned_segmenter(encoder="two_levels").with_scales((0.5, 1.0))
+        model.temperature = 3.0
+        to_onnx(model, tmp_path / "m.onnx", size=32, batch=2, with_text=True)
+        images, rows = example(model.spec, (2, 32, 32)), [1, 2]
+        with torch.inference_mode():
+            expected = model(images, torch.tensor(rows))
+    given = {INPUT: images, **prompt_inputs(model, rows)}
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {name: value.numpy() for name, value in given.items()})
+    np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
 def test_seasons_are_prompts_of_their_own() -> None:
     seasonal = zoned_segmenter(("Cfb", "ET", "Cfb/winter", "ET/winter"))
     assert zone_names(seasonal) == ["Cfb", "ET"]

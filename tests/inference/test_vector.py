@@ -19,7 +19,7 @@ from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError, OutputError, RecipeError, UnknownNameError
 from geodistill.inference import map_file
-from geodistill.inference.options import VECTOR_FORMATS, PredictOptions
+from geodistill.inference.options import VECTOR_FORMATS, PredictOptions, check_vector
 from geodistill.inference.predict import predict
 from geodistill.inference.vector import write_vectors
 from geodistill.spec import IGNORE_INDEX
@@ -205,3 +205,9 @@ def test_the_command_line_writes_and_names_them(tmp_path: Path, capsys: pytest.C
     assert f"{len(frame)} polygons" in told["chosen"]
     assert main([*command, "--simplify", "1"]) == 2
     assert "without --vector" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [{"min_area": -1.0}, {"min_area": float("nan")}, {"simplify": float("inf")}])
+def test_a_number_that_is_none_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(RecipeError, match="at least 0"):
+        check_vector("gpkg", **{"min_area": 0.0, "simplify": 0.0} | wrong)

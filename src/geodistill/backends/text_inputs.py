@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from geodistill.errors import ArtifactError, RecipeError, UnknownNameError
 from geodistill.files import atomic_path
+from geodistill.nn.output import logits_over_scales
 from geodistill.segmenter import Segmenter
 
 TEXT, PRESENT = "text", "present"
@@ -30,6 +31,7 @@ class TextSegmenter(nn.Module):
         if not segmenter.prompts:
             raise ArtifactError(f"a {segmenter.name} model, which reads no text", "a metasegnet model")
         self.normalised = segmenter.network
+        self.scales, self.temperature = segmenter.scales, segmenter.temperature
 
     def forward(self, image: Tensor, text: Tensor, present: Tensor) -> Tensor:
         """Segment ``(B, C, H, W)`` float32 sensor units -> ``(B, K, H, W)`` logits.
@@ -37,8 +39,10 @@ class TextSegmenter(nn.Module):
         ``text (B, T, D)`` float32 is as long and wide as the model's table; ``present (B, T)`` is True at tokens.
         """
         network: Any = self.normalised.network
-        logits: Tensor = network.segment(self.normalised.normalise(image), text, present)
-        return logits
+        logits = logits_over_scales(
+            lambda sized: network.segment(self.normalised.normalise(sized), text, present), image, self.scales
+        )
+        return logits if self.temperature == 1 else logits / self.temperature
 
 
 def prompt_inputs(segmenter: Segmenter, rows: Sequence[int]) -> dict[str, Tensor]:

@@ -33,6 +33,9 @@ class ExportOptions:
         licence: The Hub's name of the licence of the weights, such as ``apache-2.0``.
         check: Rasters and manifests on whose tiles a form is compared with torch; noise where there are none.
         scores: Measured scores, shares in 0..1, beside those that the model holds.
+
+    Raises:
+        RecipeError: A size or batch is no number of at least 1.
     """
 
     size: int | Literal["any"] | None = None
@@ -46,6 +49,12 @@ class ExportOptions:
     licence: str | None = None
     check: Sequence[str] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("size", "batch"):
+            value = getattr(self, name)
+            if value not in (None, "any") and not (isinstance(value, int) and value >= 1):
+                raise RecipeError(f"{name} {value!r}", "a number of at least 1, or any")
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,17 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from geodistill.errors import OutputError
 from geodistill.exports.card import card_text, describe_network, known_scores, origin, plain
 from geodistill.exports.exporters import ExportOptions, model_folder
-from geodistill.files import atomic_path
+from geodistill.files import atomic_path, sha256_of
+from geodistill.reading import read_object
 from geodistill.segmenter import Segmenter
 
 CARD, CONFIG = "README.md", "config.json"
+WRITTEN = "card_sha256"
+"""Key of the configuration: digest of the card, by which one that a person edited is known."""
+
 KIND = "model for the Hub"
 """What the directory's marker calls it."""
 
@@ -24,9 +29,10 @@ def export_hub(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path
     Its name is the model's. An earlier export is replaced.
 
     Raises:
-        OutputError: It cannot be written, or something else lies there.
+        OutputError: It cannot be written, something else lies there, or an earlier export's card was edited.
     """
     folder = model_folder(path, KIND)
+    _refuse_edited(folder)
     name = plain(folder.name)
     scores = known_scores(segmenter, options.scores)
     header = ModelCardData(
@@ -54,8 +60,17 @@ def export_hub(segmenter: Segmenter, path: Path, options: ExportOptions) -> Path
         text = f"---\n{header.to_yaml()}\n---\n\n{card_text(segmenter, name, scores)}"
         (part / CARD).write_text(text, encoding="utf-8")
         # The Hub counts downloads by requests for this file.
-        (part / CONFIG).write_text(json.dumps(_config(segmenter), indent=2) + "\n", encoding="utf-8")
+        about = _config(segmenter) | {WRITTEN: sha256_of(part / CARD)}
+        (part / CONFIG).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _refuse_edited(folder: Path) -> None:
+    """Refuse a directory whose card is no longer as it was written."""
+    if (folder / CARD).is_file() and (folder / CONFIG).is_file():
+        written = read_object(folder / CONFIG).get(WRITTEN)
+        if written not in (None, sha256_of(folder / CARD)):
+            raise OutputError(f"{folder / CARD} was edited", "a card as it was written", "move it, or choose another")
 
 
 def _config(segmenter: Segmenter) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def export_stac(segmenter: Segmenter, path: Path, options: ExportOptions) -> Pat
     with atomic_path(folder, KIND) as part:
         part.mkdir()
         segmenter.write(part)
-        to_onnx(segmenter, part / GRAPH, size=segmenter.tile, batch=1)
+        to_onnx(segmenter, part / GRAPH, size=segmenter.tile, batch=None)
         item = make_item(segmenter, folder.name, part, known_scores(segmenter, options.scores))
         text = json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), indent=2)
         (part / ITEM).write_text(text + "\n", encoding="utf-8")

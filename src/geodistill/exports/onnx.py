@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from geodistill.backends.graph import to_onnx
 from geodistill.backends.text_inputs import save_prompts
-from geodistill.errors import RecipeError
+from geodistill.errors import GeodistillWarning, RecipeError
 from geodistill.exports.exporters import ExportOptions
 from geodistill.exports.int8 import Int8, check_data, quantise
 from geodistill.files import check_outputs, check_suffix
@@ -61,6 +62,9 @@ def export_onnx(segmenter: Segmenter, path: Path, options: ExportOptions) -> Onn
         check_outputs([path, int8_beside(path)], read)
         check_data(segmenter, calibration, options.split)
     difference = to_onnx(segmenter, path, size=size, batch=batch, opset=options.opset, with_text=with_text)
+    for beside, written in ((int8_beside(path), calibration is not None), (text_beside(path), with_text)):
+        if beside.is_file() and not written:
+            warnings.warn(GeodistillWarning(f"{beside} is of an earlier graph: remove it"), stacklevel=2)
     if with_text:
         prompts = text_beside(path)
         save_prompts(segmenter, prompts)

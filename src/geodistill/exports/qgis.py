@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,16 @@ from geodistill.errors import ArtifactError, RecipeError
 from geodistill.exports.exporters import ExportOptions
 from geodistill.files import atomic_path, check_suffix
 from geodistill.segmenter import Segmenter
+from geodistill.spec import Spec
 
 BRIGHTEST = 255
 """Deepness reads 8-bit bands and hands them to the network as 0..1."""
+
+_LARGEST = BRIGHTEST * (1 + math.sqrt(2)) / 2
+"""Mean and deviation of values from 0 to 255 are together no larger (deviation^2 <= mean (255 - mean))."""
+
+_REFLECTANCE = 2.0
+"""Samples of 8-bit bands reach further; reflectances do not."""
 
 
 class DeepnessNetwork(nn.Module):
@@ -58,11 +66,7 @@ def export_qgis(segmenter: Segmenter, path: Path, options: ExportOptions) -> Qgi
     check_suffix(path, (".onnx",))
     one_prompt(segmenter)
     metadata = deepness_metadata(segmenter, options.resolution, options.overlap)
-    if max(segmenter.spec.mean) > BRIGHTEST:
-        raise ArtifactError(
-            f"a model whose bands have means up to {max(segmenter.spec.mean):.0f}",
-            f"one of 8-bit bands, 0 to {BRIGHTEST}, which is all that Deepness reads",
-        )
+    _refuse_other_bands(segmenter.spec)
     network = DeepnessNetwork(plain_copy(segmenter)).eval()
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(1, segmenter.spec.channels, segmenter.tile, segmenter.tile, generator=generator)
@@ -71,6 +75,20 @@ def export_qgis(segmenter: Segmenter, path: Path, options: ExportOptions) -> Qgi
         finish_graph(part, metadata)
         difference = parity(network, part, images)
     return QgisExport(path, difference)
+
+
+def _refuse_other_bands(spec: Spec) -> None:
+    """Refuse bands of other than 8 bits, as their statistics show.
+
+    Raises:
+        ArtifactError: They are of larger samples, or of reflectances from 0 to 1.
+    """
+    for name, mean, deviation in zip(spec.bands, spec.mean, spec.std, strict=True):
+        if mean > BRIGHTEST or mean + deviation > _LARGEST or mean + 3 * deviation <= _REFLECTANCE:
+            raise ArtifactError(
+                f"a model whose band {name} has the mean {mean:.3g} and deviation {deviation:.3g}",
+                f"one of 8-bit bands, 0 to {BRIGHTEST}, which is all that Deepness reads",
+            )
 
 
 def deepness_metadata(segmenter: Segmenter, resolution: float | None, overlap: int) -> dict[str, str]:
@@ -82,7 +100,7 @@ def deepness_metadata(segmenter: Segmenter, resolution: float | None, overlap: i
     spec = segmenter.spec
     if resolution is None and spec.gsd is not None:
         resolution = 100 * spec.gsd
-    if resolution is None or resolution <= 0:
+    if resolution is None or not (math.isfinite(resolution) and resolution > 0):
         raise RecipeError(
             "a model without ground sampling distance" if resolution is None else f"resolution {resolution}",
             "centimetres per pixel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict, get_args
@@ -249,11 +250,11 @@ def check_vector(vector: str | None, min_area: float, simplify: float) -> None:
 
     Raises:
         UnknownNameError: There is no such format.
-        RecipeError: A number is negative.
+        RecipeError: A number is negative, or none.
     """
     if vector is not None:
         check_name("vector format", vector, VECTOR_FORMATS)
-    if min_area < 0 or simplify < 0:
+    if not (min_area >= 0 and math.isfinite(simplify) and simplify >= 0):
         raise RecipeError(f"min area {min_area}, simplify {simplify}", "numbers of at least 0")
 
 

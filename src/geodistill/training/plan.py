@@ -119,7 +119,7 @@ def _no_style_noise(recipe: Recipe) -> str | None:
 def _choose_data(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     """Return weights for rare classes, images for a teacher, no calibration without val, and a warm-up that ends."""
     chosen: dict[str, Any] = {}
-    if _rare_classes(manifest):
+    if _rare_classes(manifest) and recipe.losses.weights.get("ce") != 0:
         chosen["losses.class_weights"] = "auto"
     if _teachers(recipe) and recipe.data.unlabelled is None and recipe.data.manifest and manifest.rows("unlabelled"):
         chosen["data.unlabelled"] = recipe.data.manifest

@@ -71,7 +71,8 @@ def test_the_students_terms_are_the_papers(town: Path, teacher: Path) -> None:
     image = torch.rand(2, 3, 32, 32) * 200
     mask = torch.randint(0, 3, (2, 32, 32))
     mask[0, :16] = 255
-    batch: Any = {"image": image, "mask": mask, "valid": mask >= 0, "key": ["a", "b"], "source": ["a", "b"]}
+    keys = ["a", "b"]
+    batch: Any = {"image": image, "mask": mask, "valid": mask >= 0, "unlabelled": mask < 0, "key": keys, "source": keys}
     method.network.eval()
     output = method.network((image - 100) / 60)
     terms = method.objective(output, batch, 0)
@@ -92,7 +93,8 @@ def test_gradients_of_the_relations_reach_the_student_alone(town: Path, teacher:
     method = build_method(student_recipe(town, teacher), BuildContext(make_spec(Manifest.load(town))))
     mask = torch.randint(0, 3, (2, 32, 32))
     image = torch.rand(2, 3, 32, 32)
-    batch: Any = {"image": image, "mask": mask, "valid": mask >= 0, "key": ["a", "b"], "source": ["a", "b"]}
+    keys = ["a", "b"]
+    batch: Any = {"image": image, "mask": mask, "valid": mask >= 0, "unlabelled": mask < 0, "key": keys, "source": keys}
     terms = method.objective(method.network(image), batch, 0)
     (terms["dist_inter"] + terms["dist_intra"]).backward()
     assert all(p.grad is not None for p in method.network.parameters())

@@ -8,11 +8,13 @@ import re
 import signal
 import sqlite3
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detection_sets import contents
@@ -21,6 +23,8 @@ from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.label.accounts import read_account
 from geodistill.label.labelling import build
+from geodistill.label.masks import Mask
+from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding, Prompts
 from geodistill.label.share_of_good import wilson
 from geodistill.review.decision_store import FILE, FOLDER, DecisionStore
 from geodistill.review.doubt_parts import doubt_of
@@ -112,6 +116,22 @@ def test_masks_are_drawn_anew_within_the_image(labels: Path) -> None:
     assert account["review"]["verdicts"]["prompt"] == 1
     [one] = [each for each in json.loads((labels / "instances.json").read_text())["annotations"] if "reviewed" in each]
     assert one["area"] == drawn["pixels"]
+
+
+def test_a_mask_drawn_anew_is_the_piece_that_was_clicked(labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class TwoPieces(BoxSegmenter):
+        """Sees one thing in the middle of a box and another at its left edge."""
+
+        def masks(self, embedding: Embedding, prompts: Prompts) -> Iterator[Mask]:
+            pixels = np.zeros((embedding.height, embedding.width), bool)
+            pixels[25:35, 35:45], pixels[22:38, 6:12] = True, True
+            yield Mask(0, 0, pixels)
+
+    monkeypatch.setattr("geodistill.review.prompting.segmenter_of", lambda *about: TwoPieces())
+    with open_review(labels, ReviewOptions()) as (session, _):
+        tile = next(iter(session.labels.tiles))
+        for point, pixels in ((None, 100), ([8.0, 30.0], 96), ([40.0, 30.0], 100)):
+            assert session.prompter.propose(tile, [4, 15, 76, 45], point).mask.pixels.sum() == pixels
 
 
 def test_nothing_is_lost_where_labels_change(tmp_path: Path) -> None:

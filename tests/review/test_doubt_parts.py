@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geodistill.errors import RecipeError
+from geodistill.errors import DataError, RecipeError
 from geodistill.label.masks import Mask, Runs
 from geodistill.label.pixels import Tile
 from geodistill.label.postprocess import Rules
 from geodistill.label.records import Box, rectangle
-from geodistill.label.segmenters.promptable import Embedding, Prompts
+from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding, Prompts
 from geodistill.raster import Window
 from geodistill.review.doubt_parts import SHIFT, class_places, jitter_doubts, model_doubts
 from geodistill.review.review_labels import ReviewOptions, open_review
@@ -71,6 +71,39 @@ def test_a_model_that_sees_another_class_is_a_doubt() -> None:
         assert model_doubts(model, places, tile, instances) == {5: 0.75, 6: None, 9: 0.25}
         with pytest.raises(RecipeError, match="one class in common"):
             class_places(model, ("boat",))
+
+
+def test_grey_pictures_are_shown_to_a_model_as_a_set_keeps_them() -> None:
+    grey = np.zeros((1, 8, 8), np.uint8)
+    rgb = np.full((8, 8, 3), (0, 200, 0), np.uint8)  # no grey, to tell from the band: class c1 everywhere
+    mask = np.zeros((8, 8), bool)
+    mask[2, 1:5] = True
+    with tiny_networks():
+        three, one = tiny_segmenter("band"), tiny_segmenter("band", channels=1, classes=2)
+        tile = Tile(Window(0, 0, 8, 8), grey, np.ones((8, 8), bool), rgb, None)
+        assert model_doubts(three, np.array([1]), tile, {5: instance_of(mask)}) == {5: 0.0}
+        assert model_doubts(one, np.array([0]), tile, {5: instance_of(mask)}) == {5: 0.0}
+        deep = Tile(Window(0, 0, 8, 8), grey.astype(np.uint16), np.ones((8, 8), bool), rgb, None)
+        with pytest.raises(DataError, match="1 bands"):
+            model_doubts(three, np.array([1]), deep, {5: instance_of(mask)})
+
+
+def test_a_review_asks_on_the_device_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = make_labels(tmp_path)[1]
+    devices = []
+
+    def segmenter_on(name: str, device: str, chunk_file: Path) -> BoxSegmenter:
+        devices.append(device)
+        return BoxSegmenter()
+
+    monkeypatch.setattr("geodistill.review.prompting.segmenter_of", segmenter_on)
+    with open_review(labels, ReviewOptions(jitter=1, device="cuda:7")):
+        assert set(devices) == {"cuda:7"}
+    with tiny_networks():
+        tiny_segmenter("band").save(tmp_path / "model")
+        options = ReviewOptions(model=tmp_path / "model", device="none-such")
+        with pytest.raises(RecipeError, match="device 'none-such'"), open_review(labels, options):
+            pass
 
 
 @pytest.mark.slow

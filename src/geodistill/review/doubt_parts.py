@@ -119,7 +119,10 @@ def model_doubts(
     Raises:
         DataError: The image has other bands than the model.
     """
-    classes = model.predict(tile.pixels, valid=tile.valid).classes
+    pixels = tile.pixels
+    if len(pixels) == 1 and pixels.dtype == np.uint8 and model.spec.channels == 3:
+        pixels = np.moveaxis(tile.rgb, -1, 0)  # grey pictures are kept, and learned from, as RGB
+    classes = model.predict(pixels, valid=tile.valid).classes
     doubts: dict[int, float | None] = {}
     for name, instance in instances.items():
         place = int(places[instance["mask_value"]])

@@ -27,11 +27,13 @@ def rank_objects(
     sample: int,
     jitter: int = 0,
     model: Segmenter | None = None,
+    device: str = "auto",
     progress: bool = False,
 ) -> None:
     """Measure the doubts of all objects, and order these.
 
-    What the segmenter says about boxes moved a little is measured once and kept; a model is asked each time.
+    What the segmenter says about boxes moved a little is measured once and kept; a model is asked each time, where it
+    is. The segmenter runs on ``device``.
 
     Raises:
         RecipeError: A number makes no sense, or the model knows none of the classes.
@@ -40,7 +42,7 @@ def rank_objects(
     if sample < 0 or jitter < 0:
         raise RecipeError(f"sample {sample}, jitter {jitter}", "0 or more")
     places = None if model is None else class_places(model, labels.legend.names)
-    prompter = Prompter(labels)
+    prompter = Prompter(labels, device)
     doubts: dict[int, ObjectDoubt] = {}
     for name in progress_bar(store.tiles(), "doubts", progress):
         rows = store.of_tile(name)

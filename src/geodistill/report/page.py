@@ -133,6 +133,11 @@ def class_colours(legend: Legend | None) -> str:
     return f":root{{{given}}}:root[data-palette=safe]{{{safe}}}{rules}"
 
 
+def class_colour(name: str, legend: Legend | None) -> str:
+    """Return a class's colour in the style of a page with a legend, by its name; a plain one where it has none."""
+    return f"k{legend.names.index(name)}" if legend is not None and name in legend.names else "plain"
+
+
 def swatch(colour: str) -> Html:
     """Return a small square in the colour of a class of the page's style, such as ``k0``."""
     square = element("rect", {"width": 12, "height": 12, "rx": 2})

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from geodistill.errors import DataError, RecipeError
-from geodistill.label.masks import Mask, Runs
+from geodistill.label.config import LabelSettings
+from geodistill.label.masks import Mask, Runs, fill_polygon
 from geodistill.label.pixels import Tile
-from geodistill.label.postprocess import Rules
+from geodistill.label.postprocess import NO_RULES, Rules
 from geodistill.label.records import Box, rectangle
 from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding, Prompts
 from geodistill.raster import Window
@@ -50,11 +51,33 @@ def test_a_mask_that_stays_where_boxes_move_is_no_doubt() -> None:
     boxes = {7: Box(rectangle(10, 10, 30, 30), "a", 0, "", "hbox", 7)}
     for answer, doubt in ((whole, 0.0), (half, 0.5), (~whole, 1.0)):
         segmenter = FixedSegmenter(answer)
-        assert jitter_doubts(segmenter, Embedding(40, 40), boxes, {7: instance_of(whole)}, 3) == {7: doubt}
+        settings = LabelSettings(Path(), Path(), "coco", rules=NO_RULES)
+        assert jitter_doubts(segmenter, Embedding(40, 40), boxes, {7: instance_of(whole)}, settings, 3) == {7: doubt}
         moves = np.array(segmenter.boxes) - (10, 10, 30, 30)
         assert moves.shape == (3, 4)
         assert 0 < np.abs(moves).max() <= SHIFT * 20 + 1e-5
         assert len({tuple(move) for move in moves.tolist()}) == 3
+
+
+def test_moved_boxes_are_asked_about_as_the_labels_were_made() -> None:
+    ring = np.array(((20, 10), (30, 20), (20, 30), (10, 20)), np.float64)
+    boxes = {7: Box(ring, "a", 0, "", "rbox", 7, horizontal=(8, 8, 32, 32))}
+    diamond = fill_polygon(ring, 40, 40).runs(40, 40)
+    instances = {7: {"segmentation": diamond.to_coco(), "mask_value": 0}}
+    plain = LabelSettings(Path(), Path(), "coco", "box", prompt="rbox-mask", rules=NO_RULES)
+    (doubt,) = jitter_doubts(BoxSegmenter(), Embedding(40, 40), boxes, instances, plain, 3).values()
+    assert 0 < doubt < 0.25, "an upright box has twice the area of the oriented one"
+
+    whole, pieces = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    whole[12:28, 12:28] = True
+    pieces[12:28, 12:28], pieces[0:6, 0:40] = True, True
+    segmenter, square = FixedSegmenter(pieces), {7: Box(rectangle(10, 10, 30, 30), "a", 0, "", "hbox", 7)}
+    for rules, expected in ((NO_RULES, 1 - 256 / 496), (Rules(), 0.0), (Rules(min_score=1.0), 0.0)):
+        settings = LabelSettings(Path(), Path(), "coco", rules=rules)
+        doubts = jitter_doubts(segmenter, Embedding(40, 40), square, {7: instance_of(whole)}, settings, 3)
+        assert doubts[7] == pytest.approx(expected)
+    gone = LabelSettings(Path(), Path(), "coco", rules=Rules(keep_component=False, max_outside=0.1))
+    assert jitter_doubts(segmenter, Embedding(40, 40), square, {7: instance_of(whole)}, gone, 3) == {7: 1.0}
 
 
 def test_a_model_that_sees_another_class_is_a_doubt() -> None:

@@ -53,7 +53,8 @@ def rank_objects(
         left = {box: one for box, one in masked.items() if shaken[box] is None}
         if jitter and left:
             embedding = prompter.embed(name)
-            shaken |= jitter_doubts(prompter.segmenter, embedding, labels.boxes(name), left, jitter)
+            boxes, settings = labels.boxes(name), labels.settings
+            shaken |= jitter_doubts(prompter.segmenter, embedding, boxes, left, settings, jitter)
         if model is not None and places is not None and masked:
             others |= model_doubts(model, places, tile_pixels(labels, name), masked)
         doubts |= {row["id"]: doubt_of(instances[row["box"]], shaken[row["box"]], others[row["box"]]) for row in rows}

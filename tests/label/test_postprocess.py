@@ -56,6 +56,14 @@ def test_without_a_pixel_at_the_centre_the_largest_piece_inside_the_box_is_kept(
     assert drawn(done.mask.pixels) == ["#.....", "......", "......"]
 
 
+def test_a_point_of_the_object_says_which_piece_is_kept() -> None:
+    mask, around = crop("##.#\n##.#\n...#"), box(0, 0, 2, 2)
+    for point, expected in (((3.5, 1.2), ["...#", "...#", "...#"]), ((2.5, 2.5), ["##..", "##..", "...."])):
+        done = finish(mask, around, Rules(fill_holes=False, max_outside=None), 3, 4, point)
+        assert done.mask is not None
+        assert drawn(done.mask.pixels) == expected
+
+
 def test_without_a_pixel_inside_the_box_the_largest_piece_is_kept() -> None:
     done = finish(crop("#...##\n....##\n....##"), box(1, 0, 4, 3), Rules(max_outside=None), 3, 6)
     assert done.mask is not None

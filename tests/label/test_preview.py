@@ -2,22 +2,28 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
+from factories import make_raster
 from geodistill.cli import main
 from geodistill.errors import DataError, RecipeError
 from geodistill.label.doubts import choose_views
 from geodistill.label.export import load_label_set
 from geodistill.label.labelling import build
+from geodistill.label.masks import Runs
 from geodistill.label.overlays import BASIC, draw_view, instance_colour
 from geodistill.label.postprocess import CHANGES, Rules
 from geodistill.label.preview import CONTACT, PAGE, preview
+from geodistill.label.records import rectangle
 
 
 class Tags(HTMLParser):
@@ -87,6 +93,50 @@ def test_the_six_basic_prompts_are_drawn_as_they_are(labels: Path, tmp_path: Pat
     assert filled["hbox-mask"].sum() > 4 * filled["cp"].sum()
     assert preview(labels, tmp_path / "out", count=1, prompts=True)["images"] == 1
     assert "rbox-mask, rhbox-mask" in (tmp_path / "out" / PAGE).read_text()
+
+
+@pytest.mark.parametrize(
+    ("corners", "two_boxes", "point", "oriented"),
+    [
+        (None, False, (40, 30), rectangle(8, 8, 72, 52)),  # measured from the mask: no prompt
+        (((8, 20), (40, 8), (60, 40), (28, 52)), False, (40, 30), None),  # of an outline with these bounds or others
+        (((8, 20), (40, 8), (60, 40), (28, 52)), True, (34, 30), None),
+    ],
+)
+def test_prompts_are_drawn_as_they_were_given(
+    labels: Path, monkeypatch: pytest.MonkeyPatch, corners: Any, two_boxes: bool, point: Any, oriented: Any
+) -> None:
+    label_set = load_label_set(labels)
+    view = choose_views(label_set, 1, 0, False)[0]
+    mask = np.zeros((60, 80), bool)
+    mask[8:52, 8:30] = True  # the left of its box
+    runs = Runs.of(mask, 0, 0, 60, 80)
+    given = np.round(runs.smallest_rectangle(), 2) if corners is None else np.array(corners, float)
+    view.objects[:] = [replace(view.objects[0], box=(8.0, 8.0, 72.0, 52.0), runs=runs, corners=given)]
+    points, rings = [], []
+    monkeypatch.setattr(cv2, "drawMarker", lambda picture, place, *about: points.append(place))
+    monkeypatch.setattr(cv2, "polylines", lambda picture, ring, *about: rings.append(ring[0] / 4))
+    draw_view(view, label_set, "cp+rbox-mask", two_boxes=two_boxes)
+    assert points == [(4 * point[0], 4 * point[1])]
+    hbox, rbox = rings
+    np.testing.assert_array_equal(hbox, rectangle(8, 8, 72, 52))
+    np.testing.assert_array_equal(rbox, given if oriented is None else oriented)
+
+
+def test_a_view_shows_the_bands_that_the_segmenter_saw(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 3, empty=0)
+    for path in (source / "images").iterdir():
+        pixels = np.full((4, 60, 80), np.array((10, 20, 30, 200))[:, None, None], np.uint8)
+        make_raster(path.with_suffix(".tif"), pixels=pixels)
+        path.unlink()
+    data = read_coco(source)
+    for image in data["images"]:
+        image["file_name"] = image["file_name"].replace(".png", ".tif")
+    write_boxes(source, data)
+    build(settings_of(source, bands=(4, 3, 2)), tmp_path / "labels")
+    label_set = load_label_set(tmp_path / "labels")
+    picture = draw_view(choose_views(label_set, 1, 0, False)[0], label_set, "hbox")
+    assert picture[0, 0].tolist() == [200, 30, 20]
 
 
 def test_which_rule_changed_an_object_stands_beside_its_score(labels: Path) -> None:

@@ -49,7 +49,13 @@ def test_points_stand_where_the_axes_say() -> None:
 
 
 def test_values_that_are_not_finite_leave_a_gap() -> None:
-    assert 'class="curve" points="46.0,164.0 328.0,10.0"' in line_chart([0, 1, 2], [0.0, math.nan, 1.0], "")
+    steps = list(range(41))
+    values = [math.nan if step in (10, 20, 22, 23) else float(step) for step in steps]
+    chart = line_chart(steps, values, "")
+    lines = [points.count(" ") + 1 for points in re.findall(r'class="curve" points="([^"]+)"', chart)]
+    assert lines == [10, 9, 1, 17]
+    assert chart.count("<circle") == 1, "a value alone is a dot"
+    assert line_chart([0, 1, 2], [0.0, math.nan, 1.0], "").count("<circle") == 2
     assert "No finite value" in line_chart([1], [math.inf], "")
 
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
+from factories import make_raster
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest
 from geodistill.errors import GeodistillError
+from geodistill.label.labelling import build
 from geodistill.label.share_of_good import GoodShare
 from geodistill.report.labelled import read_labels
 from geodistill.report.write import write_report
@@ -93,6 +96,19 @@ def test_masks_in_doubt_are_cut_out_with_their_boxes(labels: Path) -> None:
     assert abs(ys.min() - rows.min()) <= 1
     assert abs(xs.max() - columns.max()) <= 1
     assert photo[painted][:, :3].mean() > photo[~painted][:, :3].mean() + 50
+
+
+def test_masks_in_doubt_are_shown_in_the_bands_that_the_segmenter_saw(tmp_path: Path) -> None:
+    source = make_detection_set(tmp_path / "set", 1, empty=0)
+    pixels = np.full((4, 60, 80), np.array((10, 20, 30, 200))[:, None, None], np.uint8)
+    make_raster(source / "images/scene_0.tif", pixels=pixels)
+    (source / "images/scene_0.png").unlink()
+    data = read_coco(source)
+    data["images"][0]["file_name"] = "scene_0.tif"
+    write_boxes(source, data)
+    build(settings_of(source, bands=(4, 3, 2)), tmp_path / "out")
+    photo = np.asarray(Image.open(io.BytesIO(read_labels(tmp_path / "out").doubtful[0].layers[0])).convert("RGB"))
+    assert np.abs(photo.astype(int) - (200, 30, 20)).max() < 6
 
 
 def test_images_that_are_gone_are_said_to_be(labels: Path, tmp_path: Path) -> None:

@@ -23,10 +23,12 @@ from geodistill.errors import DataError, GeodistillWarning, OutputError
 from geodistill.prediction import Prediction
 from geodistill.report.report_options import ReportOptions
 from geodistill.report.write import write_report
+from geodistill.spec import Legend
 from reported import figures_of
 from tiny import tiny_segmenter
 
 SIZE = (600, 900)
+FEW_TILES = ReportOptions(map_mb=0.001)
 PLACE = {"crs": "EPSG:32633", "transform": from_origin(368000, 5807000, 0.5, 0.5)}
 
 
@@ -98,15 +100,15 @@ def zone(latitude: float) -> float:
 
 @pytest.mark.slow
 def test_what_does_not_fit_lies_beside(mapped: Path, tmp_path: Path) -> None:
-    page = write_report(mapped, tmp_path / "page.html", ReportOptions(map_mb=0.001))
+    page = write_report(mapped, tmp_path / "page.html", FEW_TILES)
     about = block(page, "map-about")
     assert (about["embedded"], about["level"], about["folder"]) == (1, 2, "page_tiles")
     assert {key.split("/")[0] for key in block(page, "map-tiles")["classes"]} == {"0"}
     assert (tmp_path / "page_tiles" / "classes" / "2" / "3" / "2.png").is_file()
-    write_report(mapped, page, ReportOptions(map_mb=0.001))
+    write_report(mapped, page, FEW_TILES)
     (tmp_path / "page_tiles" / "mine.txt").write_text("years of work")
     with pytest.raises(OutputError, match=r"mine\.txt"):
-        write_report(mapped, page, ReportOptions(map_mb=0.001))
+        write_report(mapped, page, FEW_TILES)
 
 
 def test_a_map_in_the_page_of_its_run(run: Path, mapped: Path, tmp_path: Path) -> None:
@@ -153,6 +155,10 @@ LOADED = (
 )
 
 
+BESIDE = f"{TILES}.some((tile) => [...tile.children].some((image) => image.src.includes('page_tiles/classes')))"
+LINE = "document.querySelector('#map-coarser')"
+
+
 @pytest.mark.slow
 def test_the_map_is_drawn_switched_zoomed_and_swiped(
     chromium: Browser, mapped: Path, scene: Path, tmp_path: Path
@@ -190,7 +196,7 @@ def test_the_map_is_drawn_switched_zoomed_and_swiped(
 
 @pytest.mark.slow
 def test_tiles_come_from_the_folder_and_are_not_needed(chromium: Browser, mapped: Path, tmp_path: Path) -> None:
-    page = write_report(mapped, tmp_path / "page.html", ReportOptions(map_mb=0.001))
+    page = write_report(mapped, tmp_path / "page.html", FEW_TILES)
     chromium.complaints.clear()
     chromium.requests.clear()
     chromium.open(page)
@@ -202,6 +208,52 @@ def test_tiles_come_from_the_folder_and_are_not_needed(chromium: Browser, mapped
     (tmp_path / "page_tiles").rename(tmp_path / "away")
     chromium.open(page)
     chromium.wait_for(LOADED)
+
+
+@pytest.mark.slow
+def test_classes_are_painted_anew_at_every_level(chromium: Browser, mapped: Path, tmp_path: Path) -> None:
+    page = write_report(mapped, tmp_path / "page.html", FEW_TILES)
+    chromium.complaints.clear()
+    chromium.open(page)
+    chromium.wait_for(LOADED)
+    for switch in ("document.querySelector('.map-class')", "document.querySelector('#palette')"):
+        chromium.wait_for(BESIDE)
+        assert chromium.value(f"{LINE}.hidden")
+        chromium.value(f"{switch}.click()")
+        chromium.wait_for(f"{LOADED} && !({BESIDE})")
+        assert "coarser tiles" in chromium.value(f"{LINE}.textContent")
+        assert not chromium.value(f"{LINE}.hidden")
+        chromium.value(f"{switch}.click()")
+    chromium.wait_for(BESIDE)
+    whole = write_report(mapped, tmp_path / "whole.html")
+    chromium.open(whole)
+    chromium.wait_for(LOADED)
+    chromium.value("document.querySelector('.map-class').click()")
+    chromium.wait_for(LOADED)
+    assert chromium.value(f"{LINE}.hidden"), "all tiles are in this page"
+    assert chromium.complaints == []
+
+
+@pytest.mark.slow
+def test_colours_that_are_hard_to_tell_apart_are_safe_at_every_level(chromium: Browser, tmp_path: Path) -> None:
+    classes = np.random.default_rng(0).integers(0, 3, (12, 18)).astype(np.uint8).repeat(50, 0).repeat(50, 1)
+    alike = Legend(("field", "road", "house"), ((200, 0, 0), (200, 2, 0), (0, 0, 90)))
+    page = write_report(write_map(tmp_path / "map.tif", classes, legend=alike), tmp_path / "page.html", FEW_TILES)
+    with Image.open(tmp_path / "page_tiles/classes/2/0/0.png") as tile:
+        assert tuple(tile.getpalette()[:3]) == (0, 114, 178)
+    chromium.complaints.clear()
+    chromium.open(page)
+    chromium.wait_for(LOADED)
+    chromium.wait_for(BESIDE)
+    assert chromium.value("document.documentElement.dataset.palette") == "safe"
+    assert chromium.value(f"{LINE}.hidden")
+    chromium.value("document.querySelector('#palette').click()")
+    chromium.wait_for(f"{LOADED} && !({BESIDE})")
+    sources = f"{TILES}.flatMap((tile) => [...tile.children].map((image) => image.src))"
+    (source,) = set(chromium.value(sources))
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as tile:
+        assert tuple(tile.getpalette()[:9]) == (200, 0, 0, 200, 2, 0, 0, 0, 90)
+    assert chromium.complaints == []
 
 
 def test_the_confidence_of_another_map_is_left_out(mapped: Path, tmp_path: Path) -> None:

@@ -83,6 +83,21 @@ def test_an_evaluation_alone_finds_its_run(run: Path, tmp_path: Path) -> None:
     assert figures["training"]["kept_step"] == 20
 
 
+def test_a_class_has_one_colour_in_all_tables(run: Path, tmp_path: Path) -> None:
+    """Of a set with other classes, those of the page's legend have its colours and the others a plain one."""
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(run / "test", tmp_path / "run" / "test2")
+    path = tmp_path / "run/test2/metrics.json"
+    path.write_text(path.read_text().replace('"c0"', '"moor"').replace('"c1"', '"c0"'))
+    text = write_report(tmp_path / "run", tmp_path / "page.html", QUICK).read_text()
+    (tables,) = [re.findall(r'id="scores.*?</section>', text, re.DOTALL)]
+    colours = [re.findall(r'<svg class="swatch (\w+)".*?</svg>(\w+)</th>', table) for table in tables]
+    assert colours == [
+        [("k0", "c0"), ("k1", "c1"), ("k2", "c2")],
+        [("plain", "moor"), ("k0", "c0"), ("k2", "c2")],
+    ]
+
+
 def test_models_are_compared(run: Path, tmp_path: Path) -> None:
     assert main(["report", str(run), "--out", str(tmp_path / "page.html"), "--device", "cpu"]) == 0
     (model,) = figures_of(tmp_path / "page.html")["models"]["models"]

@@ -10,11 +10,15 @@ import geopandas
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rasterio.transform import from_origin
 
+from detection_sets import make_detection_set, settings_of
 from factories import make_picture, make_raster
 from geodistill.cli import main
 from geodistill.data.manifest import Manifest, Row
+from geodistill.errors import DataError
+from geodistill.label.labelling import build
 from geodistill.methods.supervised.network import SupervisedNetwork
 from geodistill.raster import Grid, Window
 from geodistill.review.next_tiles import NextOptions, NextTile, choose_next, spread
@@ -103,6 +107,30 @@ def test_of_a_labelled_image_only_the_rows_own_part_counts(model: Path, tmp_path
     assert distances[1] == pytest.approx(0, abs=1e-5)
     assert distances[0] is not None
     assert distances[0] > 1e-4
+
+
+@pytest.mark.parametrize(("changes", "grey"), [({"tile": 40}, False), ({}, True), ({}, False)])
+def test_images_that_a_label_folder_was_made_of_are_labelled(
+    model: Path, tmp_path: Path, changes: dict[str, int], grey: bool
+) -> None:
+    source = make_detection_set(tmp_path / "set", 3, empty=0)
+    if grey:
+        for path in (source / "images").iterdir():
+            Image.open(path).convert("L").save(path)
+    build(settings_of(source, background="sea", **changes), tmp_path / "labels")
+    make_picture(source / "images/new.png", np.zeros((64, 64, 3), np.uint8))
+    for labelled in (tmp_path / "labels", tmp_path / "labels/manifest.parquet"):
+        options = NextOptions(labelled=labelled)
+        result = choose_next([source / "images"], Segmenter.load(model), options)
+        assert {tile.image.name for tile in result.tiles} == {"new.png"}
+        assert result.tiles[0].distance is not None
+
+
+def test_an_image_of_other_bands_is_named(model: Path, tmp_path: Path) -> None:
+    make_picture(tmp_path / "a.png", np.zeros((64, 64, 3), np.uint8))
+    make_picture(tmp_path / "grey.png", np.zeros((64, 64), np.uint8))
+    with pytest.raises(DataError, match=r"grey\.png has 1 bands"):
+        choose_next([tmp_path], Segmenter.load(model), NextOptions())
 
 
 @pytest.mark.parametrize(

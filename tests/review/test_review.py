@@ -8,11 +8,13 @@ import re
 import signal
 import sqlite3
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detection_sets import contents
@@ -20,8 +22,12 @@ from forked import start
 from geodistill.cli import main
 from geodistill.errors import BusyError, DataError, OutputError
 from geodistill.label.accounts import read_account
+from geodistill.label.decisions import Verdict
 from geodistill.label.labelling import build
+from geodistill.label.masks import Mask
+from geodistill.label.segmenters.promptable import BoxSegmenter, Embedding, Prompts
 from geodistill.label.share_of_good import wilson
+from geodistill.review.decision_log import append_decision
 from geodistill.review.decision_store import FILE, FOLDER, DecisionStore
 from geodistill.review.doubt_parts import doubt_of
 from geodistill.review.leases import SECONDS, Leases
@@ -114,6 +120,22 @@ def test_masks_are_drawn_anew_within_the_image(labels: Path) -> None:
     assert one["area"] == drawn["pixels"]
 
 
+def test_a_mask_drawn_anew_is_the_piece_that_was_clicked(labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class TwoPieces(BoxSegmenter):
+        """Sees one thing in the middle of a box and another at its left edge."""
+
+        def masks(self, embedding: Embedding, prompts: Prompts) -> Iterator[Mask]:
+            pixels = np.zeros((embedding.height, embedding.width), bool)
+            pixels[25:35, 35:45], pixels[22:38, 6:12] = True, True
+            yield Mask(0, 0, pixels)
+
+    monkeypatch.setattr("geodistill.review.prompting.segmenter_of", lambda *about: TwoPieces())
+    with open_review(labels, ReviewOptions()) as (session, _):
+        tile = next(iter(session.labels.tiles))
+        for point, pixels in ((None, 100), ([8.0, 30.0], 96), ([40.0, 30.0], 100)):
+            assert session.prompter.propose(tile, [4, 15, 76, 45], point).mask.pixels.sum() == pixels
+
+
 def test_nothing_is_lost_where_labels_change(tmp_path: Path) -> None:
     settings, labels = make_labels(tmp_path)
     with served_review(labels) as server:
@@ -166,6 +188,60 @@ def test_export_and_back(labels: Path) -> None:
     with open_review(labels, ReviewOptions()) as (session, sync):
         assert sync.new == 12
         assert session.store.counts() == {"accept": 1, "box": 1, "drop": 1, "undecided": 9}
+
+
+def test_what_is_taken_back_is_as_it_was_before(labels: Path) -> None:
+    with open_review(labels, ReviewOptions()) as (session, _):
+        session.decide("a", "Ada", 1, "accept", 0)
+    export_review(labels)
+    before = contents(labels)["instances.json"]
+    with open_review(labels, ReviewOptions()) as (session, _):
+        session.decide("b", "Bob", 1, "drop", session.view(1)["last"])
+        back = session.undo("b", "Bob")
+        assert back is not None
+        assert (back["verdict"], back["by"]) == ("accept", "Ada")
+        assert session.undo("b", "Bob") is None, "what holds again is Ada's"
+        log = session.store._rows("SELECT verdict, reviewer, undoes FROM decisions")
+        assert [tuple(row) for row in log] == [("accept", "Ada", None), ("drop", "Bob", None), ("accept", "Bob", 2)]
+    assert export_review(labels)["review"]["reviewers"] == {"Ada": 1}
+    assert contents(labels)["instances.json"] == before, "back to the byte"
+
+
+def test_taking_back_again_goes_on_to_the_decision_before(labels: Path) -> None:
+    with open_review(labels, ReviewOptions()) as (session, _):
+        store = session.store
+
+        def decide(number: int, verdict: Verdict) -> None:
+            store.decide(number, verdict, "Eve", store.object(number)["last"])
+
+        def undo() -> tuple[int | None, str, str]:
+            return store.undo("Eve"), store.object(1)["verdict"], store.object(2)["verdict"]
+
+        for number, verdict in ((1, "accept"), (2, "accept"), (2, "drop"), (2, "box")):
+            decide(number, verdict)
+        assert undo() == (2, "accept", "drop")
+        decide(2, "ignore")
+        assert undo() == (2, "accept", "drop"), "what was taken back meanwhile is passed over"
+        assert undo() == (2, "accept", "accept")
+        assert undo() == (2, "accept", "undecided")
+        decide(2, "drop")
+        assert [undo() for _ in range(2)] == [(2, "accept", "undecided"), (1, "undecided", "undecided")]
+        assert undo()[0] is None
+
+
+def test_an_undo_of_an_earlier_version_is_passed_over(labels: Path) -> None:
+    """Its row in the log held in place of the decision that it restored."""
+    with open_review(labels, ReviewOptions()) as (session, _):
+        store = session.store
+        for reviewer, verdict in (("Ada", "accept"), ("Bob", "drop")):
+            store.decide(1, verdict, reviewer, store.object(1)["last"])
+        with store._writing() as db:
+            append_decision(db, 1, "accept", None, None, "Bob", None, 2)
+    with open_review(labels, ReviewOptions()) as (session, _):
+        assert session.view(1)["verdict"] == "accept"
+        session.decide("b", "Bob", 1, "box", session.view(1)["last"])
+        session.undo("b", "Bob")
+        assert session.view(1)["by"] == "Ada"
 
 
 def test_boxes_without_a_mask_are_shown_after_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

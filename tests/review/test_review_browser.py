@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +17,11 @@ from browser import Browser
 from detection_sets import make_detection_set, read_coco, settings_of, write_boxes
 from geodistill.label.labelling import build
 from geodistill.label.records import Box, rectangle
+from geodistill.label.tiles import TileId
 from geodistill.review.decision_store import FILE, FOLDER
 from geodistill.review.open_labels import OpenLabels
-from reviewed import served_review
+from geodistill.review.prompting import Prompter, Proposal
+from reviewed import make_labels, served_review
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here: apt install chromium")
 
@@ -110,6 +115,42 @@ def test_keys_alone_decide_on_hostile_labels(tmp_path: Path) -> None:
         assert "token included" in page.value("document.body.textContent")
     expected = ["accept", "drop", "box", "ignore", "prompt", "undecided"]
     assert verdicts(labels) == [(verdict, "Ada") for verdict in expected]
+
+
+@pytest.mark.slow
+def test_a_mask_is_taken_of_the_box_that_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = make_labels(tmp_path)[1]
+    propose, asked = Prompter.propose, list[Any]()
+
+    def slowly(prompter: Prompter, name: TileId, box: Sequence[float], point: Sequence[float] | None) -> Proposal:
+        time.sleep(0.3)
+        asked.append(box)
+        return propose(prompter, name, box, point)
+
+    monkeypatch.setattr(Prompter, "propose", slowly)
+    with served_review(labels) as server, Browser(tmp_path / "profile") as page:
+        page.open(server.link)
+        page.wait_for("current && !busy")
+        press(page, "p", "New mask")
+        page.press("ArrowRight")
+        page.wait_for("busy")
+        for key in ("ArrowRight", "ArrowRight", "Enter"):  # while an older box is asked about
+            page.press(key)
+        page.wait_for("prompting.settled && !busy")
+        assert (len(asked), asked[-1]) == (3, page.value("prompting.box")), "the last move is asked about too"
+        for key in ("ArrowRight", "Enter"):  # before it is asked about
+            page.press(key)
+        page.wait_for("prompting.settled && !busy")
+        assert (len(asked), asked[-1]) == (4, page.value("prompting.box"))
+        assert verdicts(labels) == [], "nothing was taken of an older box"
+        press(page, "Enter", "1: prompt")
+        press(page, "p", "New mask")
+        page.press("ArrowRight")
+        press(page, "a", "2: accept")
+        time.sleep(0.4)
+        assert len(asked) == 5, "what is no longer shown is not asked about"
+        assert page.complaints == []
+    assert [verdict for verdict, _ in verdicts(labels)] == ["prompt", "accept"]
 
 
 @pytest.mark.slow

@@ -41,22 +41,24 @@ def _window(view: ViewedImage) -> Window:
     return Window(row, column, height, width)
 
 
-def draw_view(view: ViewedImage, label_set: LabelSet, prompt: str | None) -> Picture:
+def draw_view(view: ViewedImage, label_set: LabelSet, prompt: str | None, *, two_boxes: bool = False) -> Picture:
     """Return the pictures of a view, three side by side, ``(h, 3 w, 3)`` uint8.
 
-    They are boxes and the prompt, masks, and classes; without a prompt the six basic ones, in two rows.
+    They are boxes and the prompt, masks, and classes; without a prompt the six basic ones, in two rows. With
+    ``two_boxes`` the set may have horizontal boxes of its own beside oriented ones.
     """
     window = _window(view)
     with Raster(view.image.image) as raster:
-        rgb = next(iter(read_tiles(raster, [window], None))).rgb
+        rgb = next(iter(read_tiles(raster, [window], label_set.bands))).rgb
     scale = min(SIDE / max(window.height, window.width), 4.0)
     size = (max(round(window.width * scale), 1), max(round(window.height * scale), 1))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     plain = cv2.resize(np.ascontiguousarray(rgb), size, interpolation=how).astype(np.uint8)
     rows = slice(window.row, window.row + window.height)
     columns = slice(window.col, window.col + window.width)
+    rings = [(one, _rings(one, two_boxes)) for one in view.objects]
     if prompt is None:
-        basic = [_with_prompts(plain, view.objects, window, scale, one) for one in BASIC]
+        basic = [_with_prompts(plain, rings, window, scale, one) for one in BASIC]
         return np.concatenate([np.concatenate(basic[:3], axis=1), np.concatenate(basic[3:], axis=1)])
     masks, covered = np.zeros((window.height, window.width, 3), np.uint8), np.zeros((window.height, window.width), bool)
     for one in reversed(view.objects):
@@ -66,7 +68,7 @@ def draw_view(view: ViewedImage, label_set: LabelSet, prompt: str | None) -> Pic
     indices = read_mask(view.image.mask, label_set.legend)[rows, columns]
     classes = label_set.legend.paint(indices)
     parts = [
-        _with_prompts(plain, view.objects, window, scale, prompt),
+        _with_prompts(plain, rings, window, scale, prompt),
         _blended(plain, masks, covered),
         cv2.resize(np.ascontiguousarray(classes), size, interpolation=cv2.INTER_NEAREST),
     ]
@@ -88,14 +90,31 @@ def _blended(plain: Picture, colours: Picture, covered: NDArray[np.bool_]) -> Pi
     return result
 
 
-def _with_prompts(plain: Picture, objects: Sequence[Shown], window: Window, scale: float, prompt: str) -> Picture:
+Rings = dict[str, NDArray[np.float64]]
+"""Corners ``(4, 2)`` of an object's boxes, by the name of the prompt: ``hbox``, ``rbox``, ``rhbox``."""
+
+
+def _rings(one: Shown, two_boxes: bool) -> Rings:
+    """Return the boxes of an object as they may have been prompts.
+
+    Where no oriented box was annotated, that of the label set is measured from the mask, and was no prompt.
+    """
+    hbox = rectangle(*one.box)
+    is_measured = np.abs(one.runs.smallest_rectangle() - one.corners).max() < 0.01  # two decimals are kept
+    rbox = hbox if is_measured else one.corners
+    bounds = rectangle(*rbox.min(axis=0), *rbox.max(axis=0)) if two_boxes else hbox
+    return {"hbox": hbox, "rbox": rbox, "rhbox": bounds}
+
+
+def _with_prompts(
+    plain: Picture, objects: Sequence[tuple[Shown, Rings]], window: Window, scale: float, prompt: str
+) -> Picture:
     """Draw boxes in their object's colours, the doubtful ones thick; centre points and mask prompts where asked for."""
     picture = plain.copy()
     origin = np.array((window.col, window.row), np.float64)
-    for one in reversed(objects):
+    for one, rings in reversed(objects):
         colour, parts = instance_colour(one.number), prompt.split("+")
-        bounds = rectangle(*one.corners.min(axis=0), *one.corners.max(axis=0))
-        for kind, corners in (("hbox", rectangle(*one.box)), ("rbox", one.corners), ("rhbox", bounds)):
+        for kind, corners in rings.items():
             ring = np.round((corners - origin) * scale).clip(-(2**14), 2**14).astype(np.int32)
             if f"{kind}-mask" in parts:
                 filled = picture.copy()
@@ -105,7 +124,7 @@ def _with_prompts(plain: Picture, objects: Sequence[Shown], window: Window, scal
             if kind == "hbox" or any(part.startswith(kind) or (kind, part[:5]) == ("rbox", "rhbox") for part in parts):
                 cv2.polylines(picture, [ring], True, colour, 3 if one.is_doubtful else 1, cv2.LINE_AA)
         if "cp" in parts:
-            x, y = ((one.corners.mean(axis=0) - origin) * scale).round().clip(-(2**14), 2**14).astype(int).tolist()
+            x, y = ((rings["rhbox"].mean(axis=0) - origin) * scale).round().clip(-(2**14), 2**14).astype(int).tolist()
             cv2.drawMarker(picture, (x, y), colour, cv2.MARKER_CROSS, 12, 2)
     return picture
 

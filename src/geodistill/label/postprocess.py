@@ -76,8 +76,13 @@ class Finished:
     changes: tuple[str, ...] = ()
 
 
-def finish(mask: Mask, box: Box, rules: Rules, height: int, width: int) -> Finished:
-    """Apply the rules to one mask and its box, both in the frame of a tile of ``height`` x ``width`` pixels."""
+def finish(
+    mask: Mask, box: Box, rules: Rules, height: int, width: int, point: tuple[float, float] | None = None
+) -> Finished:
+    """Apply the rules to one mask and its box, both in the frame of a tile of ``height`` x ``width`` pixels.
+
+    A ``point`` of the object, x and y, says which piece is kept, in place of the box's centre.
+    """
     changes: list[str] = []
     inside = mask.within(height, width)
     if rules.min_score is not None and (mask.score < rules.min_score or not inside.pixels.any()):
@@ -86,7 +91,7 @@ def finish(mask: Mask, box: Box, rules: Rules, height: int, width: int) -> Finis
     if not inside.pixels.any():
         return Finished(None, EMPTY, tuple(changes))
     if rules.keep_component:
-        kept = _component(inside, box)
+        kept = _component(inside, box, point)
         if kept is not None:
             inside = replace(inside, pixels=kept)
             changes.append(CHANGES[1])
@@ -109,13 +114,14 @@ def outside_share(mask: Mask, box: Box) -> float:
     return 1 - int((mask.pixels & inside_box).sum()) / total
 
 
-def _component(mask: Mask, box: Box) -> NDArray[np.bool_] | None:
+def _component(mask: Mask, box: Box, point: tuple[float, float] | None) -> NDArray[np.bool_] | None:
     """Return the piece that holds the prompt, or ``None`` where the mask is one piece already."""
     count, labels = cv2.connectedComponents(mask.pixels.astype(np.uint8), connectivity=8)
     if count <= 2:
         return None
     left, top, right, bottom = box.box
-    column, row = int((left + right) / 2) - mask.left, int((top + bottom) / 2) - mask.top
+    x, y = point or ((left + right) / 2, (top + bottom) / 2)
+    column, row = int(x) - mask.left, int(y) - mask.top
     rows, columns = labels.shape
     chosen = int(labels[row, column]) if 0 <= row < rows and 0 <= column < columns else 0
     if not chosen:

@@ -28,6 +28,9 @@ from geodistill.writing import markup_text
 
 CONTACT, PAGE = "contact.png", "index.html"
 
+TWO_BOXES = ("hrsc", "voc")
+"""Formats whose objects may have a horizontal box beside their oriented one."""
+
 
 def preview(
     labels: Path | str,
@@ -62,11 +65,12 @@ def preview(
         raise RecipeError(f"{count} images to show", "1 or more")
     label_set, out = load_label_set(labels), Path(out)
     check_outputs([out / CONTACT, out / PAGE], [label_set.folder, *(i.image for i in label_set.images.values())])
-    settings = read_object(label_set.folder / ACCOUNT).get("settings")
-    prompt = str(settings.get("prompt", "auto")) if isinstance(settings, dict) else "auto"
+    settings = read_object(label_set.folder / ACCOUNT)["settings"]
+    prompt, two_boxes = str(settings.get("prompt", "auto")), settings.get("format") in TWO_BOXES
     views = choose_views(label_set, count, seed, progress)
     shown = None if prompts else prompt
-    pictures = [draw_view(view, label_set, shown) for view in progress_bar(views, "drawing", progress)]
+    drawn = progress_bar(views, "drawing", progress)
+    pictures = [draw_view(view, label_set, shown, two_boxes=two_boxes) for view in drawn]
     write_picture(out / CONTACT, contact_sheet(pictures))
     write_text(out / PAGE, _page(views, pictures, label_set, shown), errors="backslashreplace")
     objects = [one for view in views for one in view.objects]

@@ -6,13 +6,14 @@ from geodistill.data.manifest import Manifest
 from geodistill.data.statistics import SPLITS
 from geodistill.report.charts import interval_bar
 from geodistill.report.markup import Html, element, join
-from geodistill.report.page import Section, swatch, wide
+from geodistill.report.page import Section, class_colour, swatch, wide
+from geodistill.spec import Legend
 
 _RARE = 0.01
 
 
-def balance_section(manifest: Manifest) -> Section:
-    """Return the section of a data set's splits and classes."""
+def balance_section(manifest: Manifest, shown: Legend | None) -> Section:
+    """Return the section of a data set's splits and classes, in the colours of the page's legend."""
     splits = [split for split in SPLITS if manifest.rows(split)]
     counts = {split: len(manifest.rows(split)) for split in splits}
     statistics, legend = manifest.statistics, manifest.legend
@@ -24,7 +25,7 @@ def balance_section(manifest: Manifest) -> Section:
         pixels = {split: each for split, each in pixels.items() if len(each) == len(legend) and any(each)}
         figures |= {"class_pixels": pixels, "ignored_pixels": dict(statistics.ignored_pixels)}
         if pixels:
-            parts.append(_table(manifest, pixels))
+            parts.append(_table(legend.names, pixels, shown))
             sentences += _remarks(legend.names, pixels)
     body = join(*(element("p", None, sentence) for sentence in sentences), *parts)
     return Section("data", "Data", body, figures)
@@ -54,17 +55,16 @@ def _remarks(names: tuple[str, ...], pixels: dict[str, list[int]]) -> list[str]:
     return remarks
 
 
-def _table(manifest: Manifest, pixels: dict[str, list[int]]) -> Html:
-    assert manifest.legend is not None
+def _table(names: tuple[str, ...], pixels: dict[str, list[int]], shown: Legend | None) -> Html:
     head = [element("th", {"scope": "col", "colspan": 2}, split) for split in pixels]
     rows = []
-    for k, name in enumerate(manifest.legend.names):
-        cells = []
+    for k, name in enumerate(names):
+        colour, cells = class_colour(name, shown), []
         for counts in pixels.values():
             part = counts[k] / sum(counts)
             cells.append(element("td", {"class": "n"}, f"{100 * part:.1f} %"))
-            cells.append(element("td", None, interval_bar(part, None, f"k{k}")))
-        rows.append(element("tr", None, element("th", {"scope": "row"}, swatch(f"k{k}"), name), cells))
+            cells.append(element("td", None, interval_bar(part, None, colour)))
+        rows.append(element("tr", None, element("th", {"scope": "row"}, swatch(colour), name), cells))
     table = element(
         "table",
         {"class": "balance"},

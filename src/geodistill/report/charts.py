@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 
 from geodistill.report.markup import Attributes, Html, element
 
@@ -63,23 +64,26 @@ def line_chart(
         percent: Write shares as percent, from 0.
         mark: A step to mark by a line.
     """
-    known = [(x, y) for x, y in zip(steps, values, strict=True) if math.isfinite(y)]
+    parted = groupby(zip(steps, values, strict=True), key=lambda pair: math.isfinite(pair[1]))
+    pieces = [list(piece) for finite, piece in parted if finite]
+    known = [pair for piece in pieces for pair in piece]
     if not known:
         return element("p", {"class": "quiet"}, "No finite value was logged.")
     low, high = min(y for _, y in known), max(y for _, y in known)
     across = Axis(min(0, steps[0]), steps[-1], _LEFT, WIDTH - _RIGHT)
     up = Axis(0.0 if percent else low, high, HEIGHT - _BOTTOM, _TOP)
-    points = " ".join(f"{across.place(x)},{up.place(y)}" for x, y in known)
     parts = [*_horizontal(up, percent), *_vertical(across)]
     if mark is not None:
         x = across.place(mark)
         parts.append(element("line", {"class": "mark", "x1": x, "x2": x, "y1": _TOP, "y2": HEIGHT - _BOTTOM}))
-    parts.append(element("polyline", {"class": "curve", "points": points}))
-    if len(known) <= 12:
-        dots: list[Attributes] = [
-            {"class": "dot", "cx": across.place(x), "cy": up.place(y), "r": 2.5} for x, y in known
-        ]
-        parts += [element("circle", dot) for dot in dots]
+    for piece in pieces:
+        points = " ".join(f"{across.place(x)},{up.place(y)}" for x, y in piece)
+        parts.append(element("polyline", {"class": "curve", "points": points}))
+        if len(known) <= 12 or len(piece) == 1:
+            dots: list[Attributes] = [
+                {"class": "dot", "cx": across.place(x), "cy": up.place(y), "r": 2.5} for x, y in piece
+            ]
+            parts += [element("circle", dot) for dot in dots]
     return drawing(WIDTH, HEIGHT, sentence, *parts)
 
 

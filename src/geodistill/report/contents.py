@@ -24,6 +24,7 @@ from geodistill.report.score_sections import confusion_section, scores_section
 from geodistill.report.story import key_figures, model_sentence, score_sentence, training_sentences
 from geodistill.report.trained import Training, read_training
 from geodistill.segmenter import Segmenter
+from geodistill.spec import Legend
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ class Contents:
         lead += [score_sentence(evaluation) for evaluation in self.evaluations]
         if not self.evaluations:
             lead.append("It was not evaluated yet: 'geodistill evaluate' leaves its scores where this page finds them.")
-        sections = self._sections(options)
         legend = None if self.segmenter is None else self.segmenter.spec.legend
         legend = first.legend if first is not None else legend
+        sections = self._sections(options, legend)
         title = options.title or self._name()
         return Page(title, [*lead, *self.missing], key_figures(self.segmenter, first), sections, legend)
 
@@ -71,13 +72,13 @@ class Contents:
             return self.folder.resolve().name
         return f"{Path(self.evaluations[0].model).name}, {self.evaluations[0].split}"
 
-    def _sections(self, options: ReportOptions) -> list[Section]:
+    def _sections(self, options: ReportOptions, legend: Legend | None) -> list[Section]:
         sections = []
         for number, evaluation in enumerate(self.evaluations):
             name, title = (
                 ("scores", "Scores") if not number else (f"scores-{number + 1}", f"Scores, {evaluation.split}")
             )
-            sections.append(scores_section(evaluation, name, title))
+            sections.append(scores_section(evaluation, name, title, legend))
         if self.evaluations:
             sections += _evaluation_sections(self.evaluations[0])
         if options.speed and self.segmenter is not None:
@@ -87,7 +88,7 @@ class Contents:
         if self.training is not None:
             sections.append(learning_section(self.training))
         if self.manifest is not None:
-            sections.append(balance_section(self.manifest))
+            sections.append(balance_section(self.manifest, legend))
         return [*sections, origin_section(self.training, self.segmenter, self.evaluations)]
 
 

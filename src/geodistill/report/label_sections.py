@@ -15,7 +15,7 @@ from geodistill.report.evaluated import guarded
 from geodistill.report.gallery import GalleryImage, gallery
 from geodistill.report.labelled import Doubt, LabelledBoxes, read_labels
 from geodistill.report.markup import Attributes, Html, element, join
-from geodistill.report.page import Page, Section, swatch, titled_table, wide
+from geodistill.report.page import Page, Section, class_colour, swatch, titled_table, wide
 from geodistill.report.review_section import review_section, review_sentences
 
 LAYERS = (("image", "Image"), ("mask", "Mask"), ("box", "Box"))
@@ -60,7 +60,7 @@ def label_page(folder: Path, title: str | None) -> Page:
         sentences = label_sentences(labels)
     manifest = Manifest.load(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
     keys = [("boxes", f"{labels.account['boxes']['in']:,}"), ("masks", f"{labels.account['instances']:,}")]
-    sections.append(None if manifest is None else balance_section(manifest))
+    sections.append(None if manifest is None else balance_section(manifest, labels.legend))
     shown = [section for section in sections if section is not None]
     return Page(title or folder.resolve().name, sentences, keys, shown, labels.legend)
 
@@ -81,8 +81,7 @@ def boxes_section(labels: LabelledBoxes) -> Section:
 
 def _row(labels: LabelledBoxes, name: str, account: Mapping[str, Any], reasons: list[str], changes: list[str]) -> Html:
     part = account["labelled"] / max(account["in"], 1)
-    known = name in labels.legend.names
-    colour = f"k{labels.legend.names.index(name)}" if known else "plain"
+    colour = class_colour(name, labels.legend)
     counts = [account["dropped"].get(reason, 0) for reason in reasons]
     counts += [account["changed"].get(change, 0) for change in changes]
     return element(

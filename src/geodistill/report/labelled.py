@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geodistill.evaluation.figures import to_rgb
 from geodistill.evaluation.shown_images import class_bytes, mark_bytes, photo_bytes
 from geodistill.label.accounts import Account, read_account
 from geodistill.label.doubts import Shown, shown_objects
-from geodistill.label.export import Labelled, load_label_set
+from geodistill.label.export import Labelled, LabelSet, load_label_set
 from geodistill.label.masks import crop_runs
+from geodistill.label.pixels import read_tiles
 from geodistill.legend_entries import Colour
 from geodistill.raster import Raster, Window
 from geodistill.spec import IGNORE_INDEX, Legend
@@ -81,18 +81,18 @@ def read_labels(folder: Path) -> LabelledBoxes:
             yield image, one
 
     worst = heapq.nlargest(DOUBTFUL, counted_objects(), key=lambda each: (each[1].doubt, -each[1].number))
-    doubtful = tuple(_doubt(image, one, label_set.legend) for image, one in worst)
+    doubtful = tuple(_doubt(image, one, label_set) for image, one in worst)
     return LabelledBoxes(read_account(folder), label_set.legend, tuple(scores), doubtful)
 
 
-def _doubt(image: Labelled, one: Shown, legend: Legend) -> Doubt:
+def _doubt(image: Labelled, one: Shown, label_set: LabelSet) -> Doubt:
     left, top, right, bottom = one.box
     fill = one.runs.area / max((right - left) * (bottom - top), 1.0)
-    layers = _layers(image, one, legend) if image.image.is_file() else ()
-    return Doubt(image.name, legend.names[one.value], one.score, fill, one.changed, layers)
+    layers = _layers(image, one, label_set) if image.image.is_file() else ()
+    return Doubt(image.name, label_set.legend.names[one.value], one.score, fill, one.changed, layers)
 
 
-def _layers(image: Labelled, one: Shown, legend: Legend) -> tuple[bytes, ...]:
+def _layers(image: Labelled, one: Shown, label_set: LabelSet) -> tuple[bytes, ...]:
     """Cut a mask out with what is around it: image, mask, and the outline of its box; nothing where it is outside."""
     left, top, right, bottom = one.box
     margin = max(_AROUND * max(right - left, bottom - top), _LEAST)
@@ -102,11 +102,11 @@ def _layers(image: Labelled, one: Shown, legend: Legend) -> tuple[bytes, ...]:
     if min(view.height, view.width) < 1:
         return ()
     with Raster(image.image) as raster:
-        pixels, _ = raster.read(view)
+        (tile,) = read_tiles(raster, [view], label_set.bands)
     crop = crop_runs(one.runs, view).crop()
     mask = np.full((view.height, view.width), IGNORE_INDEX, np.uint8)
     mask[crop.place][crop.pixels] = one.value
-    return photo_bytes(to_rgb(pixels)), class_bytes(mask, legend), mark_bytes(_outline(one, view), BOXED)
+    return photo_bytes(tile.rgb), class_bytes(mask, label_set.legend), mark_bytes(_outline(one, view), BOXED)
 
 
 def _outline(one: Shown, view: Window) -> NDArray[np.bool_]:

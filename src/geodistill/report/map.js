@@ -17,13 +17,20 @@
   const bounds = L.latLngBounds([[-about.height, 0], [0, about.width]]);
   map.setMaxBounds(bounds.pad(0.5));
 
+  // Pictures beside the page cannot be painted anew, since a page may not read files: while classes are hidden or have other
+  // colours, they are drawn from what is in the page.
   const hidden = new Set();
+  const repaints = () => hidden.size > 0 || document.documentElement.dataset.palette !== about.palette;
+  const coarser = document.getElementById("map-coarser");
+  const showCoarser = () => { coarser.hidden = !about.folder || !repaints(); };
+  showCoarser();
   const address = (layer, level, x, y) => {
     const text = (stored[layer.name] || {})[`${level}/${x}/${y}`];
     if (text) {
       const source = `data:image/${layer.suffix.slice(1)};base64,${text}`;
-      return layer.kind === "classes" ? window.geodistillClasses(source, hidden) : source;
+      return layer.kind === "classes" ? window.geodistillClasses(source, hidden, about.palette) : source;
     }
+    if (layer.kind === "classes" && repaints()) return "";
     return level >= about.embedded && about.folder ? `${encodeURIComponent(about.folder)}/${layer.name}/${level}/${x}/${y}${layer.suffix}` : "";
   };
 
@@ -105,7 +112,10 @@
   clip();
 
   // Classes that are switched off, and colours that are changed: the tiles of classes are made anew.
-  const renew = () => layers.filter((layer) => layer.kind === "classes").forEach((layer) => layer.tiles.redraw());
+  const renew = () => {
+    showCoarser();
+    layers.filter((layer) => layer.kind === "classes").forEach((layer) => layer.tiles.redraw());
+  };
   all("input.map-class").forEach((input) => input.addEventListener("change", () => {
     if (input.checked) hidden.delete(Number(input.value)); else hidden.add(Number(input.value));
     renew();

@@ -20,6 +20,7 @@ from geodistill.inference.sliding import STEPS
 from geodistill.raster import Grid, Raster, Window
 from geodistill.raster.ground import Ground
 from geodistill.raster.resampled import ResampledRaster
+from geodistill.report.palette import safe_colours, starts_safe
 from geodistill.report.pyramid import TILE, Picture, finest_level, halved_classes, halved_colours, write_tiles
 from geodistill.spec import IGNORE_INDEX, Legend
 
@@ -178,9 +179,13 @@ def _photo(picture: Picture) -> bytes | None:
 
 
 def _painter(legend: Legend) -> Callable[[Picture], bytes | None]:
-    """Return what writes a tile of classes as PNG with a palette, in which each class has an opacity of its own."""
+    """Return what writes a tile of classes as PNG with a palette, in which each class has an opacity of its own.
+
+    The colours are those that a page shows first: what lies beside it cannot be painted anew.
+    """
     palette = np.zeros((256, 3), np.uint8)
-    palette[: len(legend)] = legend.colours
+    safe = safe_colours(len(legend)) if starts_safe(legend.colours) else None
+    palette[: len(legend)] = safe or legend.colours
     opacity = bytes([255] * len(legend) + [0] * (256 - len(legend)))
 
     def paint(classes: Picture) -> bytes | None:

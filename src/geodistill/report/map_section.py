@@ -12,6 +12,7 @@ from geodistill.reading import read_bytes
 from geodistill.report.map_layers import CutMap, MapLayer
 from geodistill.report.markup import Attributes, Html, element, join, json_block
 from geodistill.report.page import Section, swatch
+from geodistill.report.palette import starts_safe
 from geodistill.report.pyramid import TILE
 
 
@@ -35,6 +36,11 @@ class MapTiles:
     def beside(self) -> bool:
         """Whether the finer levels need a folder beside the page."""
         return self.embedded <= self.level
+
+
+_COARSER = (
+    "While classes are switched off or have other colours, the classes are drawn from the coarser tiles in this page."
+)
 
 
 def within_budget(folder: Path, level: int, budget: int) -> int:
@@ -69,6 +75,7 @@ def map_section(tiles: MapTiles, cut: CutMap, beside: str, name: str) -> Section
         "embedded": tiles.embedded,
         "folder": beside if tiles.beside else None,
         "layers": layers,
+        "palette": "safe" if starts_safe(cut.legend.colours) else "legend",
         "gsd": grid.gsd,
         "transform": list(grid.transform)[:6] if grid.georeferenced and not grid.gcps else None,
         "crs": None if grid.crs is None else grid.crs.to_string()[:40],
@@ -82,6 +89,7 @@ def map_section(tiles: MapTiles, cut: CutMap, beside: str, name: str) -> Section
         element("p", {"id": "map-place", "class": "quiet", "aria-live": "off"}, "\u00a0"),
         element("div", {"class": "controls"}, controls, element("label", {"class": "strength"}, "Swipe ", swipe)),
         _classes(cut),
+        element("p", {"id": "map-coarser", "class": "quiet", "role": "status", "hidden": True}, _COARSER),
         json_block("map-about", about),
         json_block("map-tiles", stored),
     )

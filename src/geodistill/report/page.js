@@ -62,8 +62,8 @@
     });
     if (root.dataset.palette === "safe") repaint(all("img"));
   }
-  window.geodistillClasses = (source, hidden) =>
-    root.dataset.palette === "safe" || hidden.size ? repainted(source, classColours(), hidden) : source;
+  window.geodistillClasses = (source, hidden, palette) =>
+    root.dataset.palette !== palette || hidden.size ? repainted(source, classColours(), hidden) : source;
 
   // Images: which are shown, which layer, how strongly.
   const gallery = find("#gallery");

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from geodistill.report.markup import Content, Html, element, join, json_block
-from geodistill.report.palette import are_distinct, safe_colours
+from geodistill.report.palette import safe_colours, starts_safe
 from geodistill.spec import Legend, hexadecimal
 from geodistill.version import __version__
 
@@ -85,7 +85,7 @@ class Page:
             json_block("figures", figures),
             Html(f"<script>{script}</script>"),
         )
-        palette = {"lang": "en", "data-palette": "safe" if self._switches and not self._legible else "legend"}
+        palette = {"lang": "en", "data-palette": "safe" if self._starts_safe else "legend"}
         return "<!doctype html>\n" + element("html", palette, element("head", None, head), element("body", None, body))
 
     @property
@@ -94,12 +94,12 @@ class Page:
         return self.legend is not None and safe_colours(len(self.legend)) is not None
 
     @property
-    def _legible(self) -> bool:
-        return self.legend is None or are_distinct(self.legend.colours)
+    def _starts_safe(self) -> bool:
+        return self.legend is not None and starts_safe(self.legend.colours)
 
     def _header(self) -> Html:
         links = [element("a", {"href": f"#{each.name}"}, each.title) for each in self.sections]
-        colours = {"type": "button", "id": "palette", "aria-pressed": "true" if not self._legible else "false"}
+        colours = {"type": "button", "id": "palette", "aria-pressed": "true" if self._starts_safe else "false"}
         buttons = [element("button", colours, "Colour-blind safe")] if self._switches else []
         buttons.append(element("button", {"type": "button", "id": "theme", "aria-pressed": "false"}, "Dark"))
         nav = element("nav", {"aria-label": "Sections"}, links)
@@ -131,6 +131,11 @@ def class_colours(legend: Legend | None) -> str:
     safe = "".join(f"--k{k}:{hexadecimal(colour)};" for k, colour in enumerate(safe_colours(len(legend)) or ()))
     rules = "".join(f".k{k}{{color:var(--k{k});fill:var(--k{k})}}" for k in range(len(legend)))
     return f":root{{{given}}}:root[data-palette=safe]{{{safe}}}{rules}"
+
+
+def class_colour(name: str, legend: Legend | None) -> str:
+    """Return a class's colour in the style of a page with a legend, by its name; a plain one where it has none."""
+    return f"k{legend.names.index(name)}" if legend is not None and name in legend.names else "plain"
 
 
 def swatch(colour: str) -> Html:

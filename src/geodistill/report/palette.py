@@ -56,6 +56,11 @@ def are_distinct(colours: Sequence[Colour]) -> bool:
     return least_distance(colours) >= _LEAST
 
 
+def starts_safe(colours: Sequence[Colour]) -> bool:
+    """Whether a page shows classes in safe colours until it is asked for these."""
+    return safe_colours(len(colours)) is not None and not are_distinct(colours)
+
+
 def _lab(linear: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn ``(N, 3)`` linear RGB into CIELAB under D65."""
     scaled = linear.clip(0, 1) @ np.array(_TO_XYZ).T / np.array(_WHITE)

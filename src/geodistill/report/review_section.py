@@ -11,7 +11,7 @@ from geodistill.label.share_of_good import GoodShare
 from geodistill.report.charts import interval_bar
 from geodistill.report.labelled import LabelledBoxes
 from geodistill.report.markup import Html, element, join
-from geodistill.report.page import Section, swatch, titled_table, wide
+from geodistill.report.page import Section, class_colour, swatch, titled_table, wide
 
 VERDICTS = {
     "accept": "accepted",
@@ -63,8 +63,7 @@ def _share(sample: Mapping[str, Any] | None) -> Html | None:
 
 
 def _row(labels: LabelledBoxes, name: str, counts: Mapping[str, int]) -> Html:
-    known = name in labels.legend.names
-    colour = f"k{labels.legend.names.index(name)}" if known else "plain"
+    colour = class_colour(name, labels.legend)
     decided = [sum(counts.values()), *(counts.get(verdict, 0) for verdict in VERDICTS)]
     return element(
         "tr",

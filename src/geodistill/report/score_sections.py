@@ -9,17 +9,18 @@ import numpy as np
 from geodistill.report.charts import interval_bar
 from geodistill.report.evaluated import Evaluation
 from geodistill.report.markup import Html, element, join
-from geodistill.report.page import Section, swatch, titled_table, wide
+from geodistill.report.page import Section, class_colour, swatch, titled_table, wide
+from geodistill.spec import Legend
 
 _SHADES = 10
 _FEW_GROUPS = 10
 
 
-def scores_section(evaluation: Evaluation, name: str, title: str) -> Section:
-    """Return the section of an evaluation's scores."""
+def scores_section(evaluation: Evaluation, name: str, title: str, legend: Legend | None) -> Section:
+    """Return the section of an evaluation's scores, in the colours of the page's legend."""
     scores = evaluation.scores
     titles = ("class", "share of labels", "IoU", "", "95 % interval", "F1", "precision", "recall")
-    rows = [_class_row(evaluation, k) for k in range(len(scores.names))]
+    rows = [_class_row(evaluation, k, class_colour(scores.names[k], legend)) for k in range(len(scores.names))]
     mean = "mean" if len(scores.subset) == len(scores.names) else f"mean of {', '.join(scores.subset)}"
     means = (scores.mf1, scores.mprecision, scores.mrecall)
     interval = evaluation.intervals.get("miou")
@@ -41,7 +42,7 @@ def scores_section(evaluation: Evaluation, name: str, title: str) -> Section:
     return Section(name, title, body, figures | {"groups": evaluation.groups})
 
 
-def _class_row(evaluation: Evaluation, k: int) -> Html:
+def _class_row(evaluation: Evaluation, k: int, colour: str) -> Html:
     scores = evaluation.scores
     interval = evaluation.intervals.get(f"class {scores.names[k]}")
     total = max(int(scores.support.sum()), 1)
@@ -49,10 +50,10 @@ def _class_row(evaluation: Evaluation, k: int) -> Html:
     return element(
         "tr",
         None,
-        element("th", {"scope": "row"}, swatch(f"k{k}"), scores.names[k]),
+        element("th", {"scope": "row"}, swatch(colour), scores.names[k]),
         element("td", {"class": "n"}, percent(scores.support[k] / total)),
         element("td", {"class": "n"}, percent(scores.iou[k])),
-        element("td", None, _bar(scores.iou[k], interval, f"k{k}")),
+        element("td", None, _bar(scores.iou[k], interval, colour)),
         element("td", {"class": "n"}, interval_text(interval)),
         *(element("td", {"class": "n"}, percent(value)) for value in rest),
     )

@@ -9,10 +9,9 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from geodistill.label.decisions import Decision, Decisions, Verdict
 from geodistill.label.share_of_good import GoodShare
 from geodistill.label.tiles import TileId
 from geodistill.reading import parse_json
+from geodistill.review.decision_log import append_decision, undo_decision
 from geodistill.review.doubt_parts import ObjectDoubt
 
 FOLDER, FILE, KIND = "review", "review.sqlite", "label review"
@@ -161,7 +161,7 @@ class DecisionStore:
                 row = db.execute(query, (*each.tile, each.box)).fetchone()
                 if row is not None and own_json(row["original"]) == each.original:
                     mask = None if each.mask is None else json.dumps(each.mask)
-                    _append(db, row["id"], each.verdict, mask, each.score, each.by, None, None, at=each.at)
+                    append_decision(db, row["id"], each.verdict, mask, each.score, each.by, None, None, at=each.at)
 
     def set_doubts(self, doubts: Mapping[int, ObjectDoubt]) -> None:
         """Write down doubts, by the numbers of objects."""
@@ -256,7 +256,7 @@ class DecisionStore:
                 name = "" if other is None else f" by {other['reviewer']}"
                 raise BusyError(f"object {number} was decided meanwhile{name}", "", "look at it again")
             text = None if mask is None else json.dumps(mask)
-            return _append(db, number, verdict, text, score, reviewer, seconds, None)
+            return append_decision(db, number, verdict, text, score, reviewer, seconds, None)
 
     def undo(self, reviewer: str) -> int | None:
         """Take a reviewer's last decision back that still holds; return its object, ``None`` where there is none."""
@@ -268,12 +268,7 @@ class DecisionStore:
             ).fetchone()
             if row is None:
                 return None
-            before = db.execute(
-                "SELECT * FROM decisions WHERE object = ? AND id < ? ORDER BY id DESC LIMIT 1",
-                (row["object"], row["id"]),
-            ).fetchone()
-            verdict, mask, score = ("undecided", None, None) if before is None else tuple(before)[2:5]
-            _append(db, row["object"], verdict, mask, score, reviewer, None, row["id"])
+            undo_decision(db, row, reviewer)
             return int(row["object"])
 
     def good_share(self) -> GoodShare:
@@ -336,14 +331,3 @@ def _insert(db: sqlite3.Connection, tile: TileId, box: int, instance: Mapping[st
         'INSERT INTO objects (key, "row", col, box, class, original, chance) VALUES (?, ?, ?, ?, ?, ?, ?)',
         (*tile, box, instance["mask_value"], text, chance),
     )
-
-
-def _append(db: sqlite3.Connection, number: int, verdict: str, *about: Any, at: str = "") -> int:
-    """Add to the log, mask, score, reviewer, seconds and what it undoes; return the number of the entry."""
-    mask, score, reviewer, seconds, undoes = about
-    at = at or datetime.now(UTC).isoformat(timespec="milliseconds")
-    values: Sequence[Any] = (number, verdict, mask, score, reviewer, at, seconds, undoes)
-    names = "object, verdict, mask, score, reviewer, at, seconds, undoes"
-    entry = db.execute(f"INSERT INTO decisions ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid
-    db.execute("UPDATE objects SET verdict = ?, last = ? WHERE id = ?", (verdict, entry, number))
-    return int(entry or 0)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geodistill.errors import RecipeError
+from geodistill.label.config import LabelSettings
 from geodistill.label.decisions import has_mask
 from geodistill.label.masks import Runs
 from geodistill.label.pixels import Tile
-from geodistill.label.postprocess import CHANGES
+from geodistill.label.postprocess import CHANGES, finish
 from geodistill.label.records import Box
-from geodistill.label.segmenters.promptable import Embedding, PromptableSegmenter, Prompts
+from geodistill.label.segmenters.promptable import Embedding, PromptableSegmenter, build_prompts, parse_prompt
 
 if TYPE_CHECKING:
     from geodistill.segmenter import Segmenter  # most reviews need none, and torch takes seconds to import
@@ -71,24 +72,45 @@ def _bounds_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:
 
 
 def jitter_doubts(
-    segmenter: PromptableSegmenter, embedding: Embedding, boxes: Mapping[int, Box], instances: Instances, times: int
+    segmenter: PromptableSegmenter,
+    embedding: Embedding,
+    boxes: Mapping[int, Box],
+    instances: Instances,
+    settings: LabelSettings,
+    times: int,
 ) -> dict[int, float]:
     """Return of each object 1 minus the mean IoU of its mask with those of ``times`` boxes near its own.
 
-    Every edge moves by up to `SHIFT` of the box's side, drawn anew for each object from its number alone.
+    Every edge moves by up to `SHIFT` of the box's side, drawn anew for each object from its number alone. Prompts and
+    the mending of masks are those of the labels.
     """
-    names = list(instances)
-    bounds = np.array([boxes[name].hbox for name in names])
-    size = np.tile(bounds[:, 2:] - bounds[:, :2], 2)
-    moves = np.stack([np.random.default_rng([name, 0]).uniform(-SHIFT, SHIFT, (times, 4)) for name in names])
-    frame = np.array((embedding.width, embedding.height) * 2)
-    whole = {name: Runs.from_coco(instances[name]["segmentation"]) for name in names}
-    sums = dict.fromkeys(names, 0.0)
+    height, width = embedding.height, embedding.width
+    moves = {name: np.random.default_rng([name, 0]).uniform(-SHIFT, SHIFT, (times, 4)) for name in instances}
+    whole = {name: Runs.from_coco(one["segmentation"]) for name, one in instances.items()}
+    sums = dict.fromkeys(instances, 0.0)
     for turn in range(times):
-        moved = (bounds + moves[:, turn] * size).clip(0, frame).astype(np.float32)
-        for name, mask in zip(names, segmenter.masks(embedding, Prompts(boxes=moved)), strict=True):
-            sums[name] += _iou(whole[name], mask.runs(embedding.height, embedding.width))
+        moved = {name: _moved(boxes[name], moves[name][turn], width, height) for name in instances}
+        prompts = build_prompts(list(moved.values()), parse_prompt(settings.prompt))
+        for (name, box), mask in zip(moved.items(), segmenter.masks(embedding, prompts), strict=True):
+            done = finish(mask, box, settings.rules, height, width).mask
+            sums[name] += 0.0 if done is None else _iou(whole[name], done.runs(height, width))
     return {name: 1 - total / times for name, total in sums.items()}
+
+
+def _moved(box: Box, moves: NDArray[np.float64], width: int, height: int) -> Box:
+    """Return a box whose bounds are moved by shares of its sides (left, top, right, bottom), and it with them."""
+    origin, size = np.array(box.box[:2]), np.subtract(box.box[2:], box.box[:2])
+
+    def placed(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        stretched = origin + moves[:2] * size + (points - origin) * (1 + moves[2:] - moves[:2])
+        clipped: NDArray[np.float64] = stretched.clip(0, (width, height))
+        return clipped
+
+    horizontal = box.horizontal
+    if horizontal is not None:
+        left, top, right, bottom = placed(np.array(horizontal).reshape(2, 2)).ravel().tolist()
+        horizontal = left, top, right, bottom
+    return replace(box, polygon=placed(box.polygon), horizontal=horizontal)
 
 
 def _iou(first: Runs, second: Runs) -> float:
@@ -119,7 +141,10 @@ def model_doubts(
     Raises:
         DataError: The image has other bands than the model.
     """
-    classes = model.predict(tile.pixels, valid=tile.valid).classes
+    pixels = tile.pixels
+    if len(pixels) == 1 and pixels.dtype == np.uint8 and model.spec.channels == 3:
+        pixels = np.moveaxis(tile.rgb, -1, 0)  # grey pictures are kept, and learned from, as RGB
+    classes = model.predict(pixels, valid=tile.valid).classes
     doubts: dict[int, float | None] = {}
     for name, instance in instances.items():
         place = int(places[instance["mask_value"]])

@@ -15,10 +15,13 @@ from geodistill.data.manifest import Manifest
 from geodistill.engine import progress_bar
 from geodistill.errors import DataError, RecipeError, check_name
 from geodistill.explain.feature_maps import encoder_map, last_map
-from geodistill.inference.sliding import surenesses
+from geodistill.inference.sliding import check_bands, surenesses
+from geodistill.label.export import read_instances
+from geodistill.label.ledger import ACCOUNT, INSTANCES
 from geodistill.label.tiles import tile_windows
 from geodistill.nn.encoders import Encoder
 from geodistill.raster import Grid, Raster, Window
+from geodistill.reading import read_object, well_formed
 from geodistill.segmenter import Segmenter
 
 LEAST_VALID = 0.5
@@ -35,7 +38,8 @@ class NextOptions:
         count: How many.
         tile: Side in pixels; the model's by default.
         weak: Classes that the model is weak at: tiles where it sees them come sooner.
-        labelled: Manifest of what is labelled already: its images are left out, and tiles unlike them come sooner.
+        labelled: Manifest of what is labelled already: its images are left out, and tiles unlike them come sooner. Of a
+            folder of ``label build`` (or its manifest) those that its tiles were cut out of are left out.
         encoder: In whose features tiles are compared, such as a teacher's; the model's own by default.
     """
 
@@ -99,7 +103,7 @@ def choose_next(
         progress: Show progress bars on a terminal.
 
     Raises:
-        DataError: There is no image, or one cannot be read.
+        DataError: There is no image, or one cannot be read or has other bands than the model.
         RecipeError: The model has no encoder, or a number makes no sense.
         UnknownNameError: The model has no such class.
     """
@@ -109,7 +113,7 @@ def choose_next(
     for name in options.weak:
         check_name("class", name, names)
     labelled = None if options.labelled is None else Manifest.load(options.labelled)
-    done = set() if labelled is None else {entry.image.resolve() for entry in labelled.entries}
+    done = set() if labelled is None else {entry.image.resolve() for entry in labelled.entries} | _sources(labelled)
     files = [file for place in images for file in image_files(Path(place)) if file.resolve() not in done]
     if not files:
         raise DataError(f"no image in {', '.join(map(str, images))} that is not labelled", "images")
@@ -146,9 +150,22 @@ def spread(tiles: Sequence[NextTile], known: Sequence[Features], count: int) -> 
     return chosen
 
 
+def _sources(manifest: Manifest) -> set[Path]:
+    """Return the images that a label folder's tiles and pictures were made of; none where a manifest is in no such."""
+    folder = Path() if manifest.path is None else manifest.path.parent
+    if not all((folder / name).is_file() for name in (ACCOUNT, INSTANCES)):
+        return set()
+    content, account = read_instances(folder / INSTANCES)[1], read_object(folder / ACCOUNT)
+    with well_formed(folder, "a folder as 'label build' wrote it"):
+        images = Path(account["settings"]["images"])
+        root = images if images.is_dir() else images.parent
+        return {(root / entry["source"]).resolve() for entry in content["images"]}
+
+
 def _tiles(file: Path, model: Segmenter, options: NextOptions, weak: list[int]) -> Iterator[NextTile | None]:
     """Yield the tiles of an image; ``None`` for one with too little data."""
     with Raster(file) as raster:
+        check_bands(raster, model.spec.bands)
         for window in tile_windows(raster.grid.height, raster.grid.width, options.tile or model.tile, 0):
             pixels, valid = raster.read(window)
             if valid.mean() < LEAST_VALID:
@@ -177,6 +194,7 @@ def _known(manifest: Manifest, model: Segmenter, options: NextOptions, progress:
     for entry in progress_bar(manifest.entries, "looking at labelled images", progress):
         area = entry.window
         with Raster(entry.image) as raster:
+            check_bands(raster, model.spec.bands)
             for tile in tile_windows(area.height, area.width, options.tile or model.tile, 0):
                 window = replace(tile, row=area.row + tile.row, col=area.col + tile.col)
                 yield _look(raster.read(window)[0], model, options.encoder)[0]

@@ -89,13 +89,14 @@ class Prompter:
         window = self._labels.tiles[name][1].window
         bounds = _clipped(box, window.width, window.height)
         polygon = rectangle(*bounds)
-        points = None if point is None else _inside(point, window.width, window.height)
+        at = None if point is None else _inside(point, window.width, window.height)
+        points = None if at is None else np.array([at], np.float32)
         prompts = Prompts(points, np.array([bounds], np.float32), None, (polygon,))
         with self._lock:
             mask = next(iter(self.segmenter.masks(self.embed(name), prompts)))
         rules = self._labels.settings.rules
         rules = Rules(rules.keep_component, rules.fill_holes, rules.max_outside)
-        done = finish(mask, Box(polygon, "", 0, "review", "hbox"), rules, window.height, window.width)
+        done = finish(mask, Box(polygon, "", 0, "review", "hbox"), rules, window.height, window.width, at)
         if done.mask is None:
             raise DataError(f"no mask ({done.reason})", "", "move the box or add a point")
         return Proposal(done.mask, window.height, window.width)
@@ -111,11 +112,12 @@ def _clipped(box: Sequence[float], width: int, height: int) -> tuple[float, floa
     return left, top, right, bottom
 
 
-def _inside(point: Sequence[float], width: int, height: int) -> NDArray[np.float32]:
-    values = np.asarray([point], np.float32)
-    if values.shape != (1, 2) or not ((values >= 0) & (values <= (width, height))).all():
+def _inside(point: Sequence[float], width: int, height: int) -> tuple[float, float]:
+    values: NDArray[np.float64] = np.asarray(point, np.float64)
+    if values.shape != (2,) or not ((values >= 0) & (values <= (width, height))).all():
         raise DataError(f"a point at {str(point)[:60]}", "x and y of a point on the image")
-    return values
+    x, y = values.tolist()
+    return x, y
 
 
 def tile_pixels(labels: OpenLabels, name: TileId) -> Tile:

@@ -27,11 +27,13 @@ def rank_objects(
     sample: int,
     jitter: int = 0,
     model: Segmenter | None = None,
+    device: str = "auto",
     progress: bool = False,
 ) -> None:
     """Measure the doubts of all objects, and order these.
 
-    What the segmenter says about boxes moved a little is measured once and kept; a model is asked each time.
+    What the segmenter says about boxes moved a little is measured once and kept; a model is asked each time, where it
+    is. The segmenter runs on ``device``.
 
     Raises:
         RecipeError: A number makes no sense, or the model knows none of the classes.
@@ -40,7 +42,7 @@ def rank_objects(
     if sample < 0 or jitter < 0:
         raise RecipeError(f"sample {sample}, jitter {jitter}", "0 or more")
     places = None if model is None else class_places(model, labels.legend.names)
-    prompter = Prompter(labels)
+    prompter = Prompter(labels, device)
     doubts: dict[int, ObjectDoubt] = {}
     for name in progress_bar(store.tiles(), "doubts", progress):
         rows = store.of_tile(name)
@@ -51,7 +53,8 @@ def rank_objects(
         left = {box: one for box, one in masked.items() if shaken[box] is None}
         if jitter and left:
             embedding = prompter.embed(name)
-            shaken |= jitter_doubts(prompter.segmenter, embedding, labels.boxes(name), left, jitter)
+            boxes, settings = labels.boxes(name), labels.settings
+            shaken |= jitter_doubts(prompter.segmenter, embedding, boxes, left, settings, jitter)
         if model is not None and places is not None and masked:
             others |= model_doubts(model, places, tile_pixels(labels, name), masked)
         doubts |= {row["id"]: doubt_of(instances[row["box"]], shaken[row["box"]], others[row["box"]]) for row in rows}

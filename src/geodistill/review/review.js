@@ -121,6 +121,7 @@ function show(object) {
   if (object && (!current || current.id !== object.id)) zoom = 1;
   current = object;
   prompting = null;
+  clearTimeout(timer);
   $('picture').toggleAttribute('hidden', !object);
   for (const button of document.querySelectorAll('[data-key]')) {
     button.disabled = !object && !['u', 'h', 'ArrowLeft', 'ArrowRight'].includes(button.dataset.key);
@@ -169,21 +170,30 @@ async function undo() {
 }
 
 async function redraw() {
-  const answer = await ask('prompt', { id: current.id, box: prompting.box, point: prompting.point });
   if (!prompting) return;
-  prompting.mask = answer.mask;
+  const { box, point } = prompting;
+  const answer = await ask('prompt', { id: current.id, box, point });
+  if (!prompting || prompting.box !== box || prompting.point !== point) return; // of another box than is shown now
+  Object.assign(prompting, { mask: answer.mask, settled: true });
   say(`New mask: score ${answer.score.toFixed(2)}, ${answer.pixels.toLocaleString('en')} pixels. Enter takes it, Esc leaves it.`);
   draw();
 }
 
+// Until its own mask is there, a box that was moved can not be taken: the one that is shown is of the box before.
 function soon() {
-  clearTimeout(timer);
-  timer = setTimeout(() => doing(redraw), 150);
+  prompting.settled = false;
+  say(`Asking ${state.segmenter} ...`);
+  askSoon();
   draw();
 }
 
+function askSoon() {
+  clearTimeout(timer);
+  timer = setTimeout(() => (busy ? askSoon() : doing(redraw)), 150);
+}
+
 function startPrompt() {
-  prompting = { box: [...current.bounds], point: null, mask: null };
+  prompting = { box: [...current.bounds], point: null, mask: null, settled: false };
   say(`Asking ${state.segmenter} ...`);
   return redraw();
 }
@@ -234,7 +244,7 @@ function act(event) {
     if (key in MOVES) return nudge(event);
     if (key === 'c') return togglePoint();
     if (key === 'Escape') return leavePrompt();
-    if (key === 'Enter') return prompting.mask ? doing(() => decide('prompt')) : undefined;
+    if (key === 'Enter') return prompting.settled ? doing(() => decide('prompt')) : undefined;
   }
   if (key in VERDICTS) return doing(() => decide(VERDICTS[key]));
   if (key === 'p') return doing(startPrompt);

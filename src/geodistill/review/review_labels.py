@@ -56,14 +56,19 @@ def open_review(
         OutputError: It cannot be written.
     """
     labels = open_labels(folder, progress=progress)
-    model = None if options.model is None else load("geodistill.segmenter:Segmenter").load(options.model)
+    model = None
+    if options.model is not None:
+        model = load("geodistill.inference.network:load_on")(options.model, options.device)
     with hold_folder(labels.folder, "review"):
         store = DecisionStore(labels.folder)
         try:
             sync = store.sync(labels.objects())
             store.adopt(read_decisions(labels.folder))
-            rank_objects(labels, store, sample=options.sample, jitter=options.jitter, model=model, progress=progress)
-            yield ReviewSession(labels, store, options.reviewer or _user(), options.device), sync
+            device, jitter = options.device, options.jitter
+            rank_objects(
+                labels, store, sample=options.sample, jitter=jitter, model=model, device=device, progress=progress
+            )
+            yield ReviewSession(labels, store, options.reviewer or _user(), device), sync
         finally:
             store.close()
 

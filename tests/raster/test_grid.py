@@ -52,6 +52,17 @@ def test_degrees_of_another_planet_are_measured_on_its_own_ellipsoid() -> None:
     assert degrees.lonlat is None
 
 
+@pytest.mark.parametrize(
+    ("west", "centre"), [(179.9, -179.95), (-180.4, 179.75), (238.0, -121.85), (359.9, 0.05), (13.0, 13.15)]
+)
+def test_degrees_beyond_180_have_the_longitude_that_they_are(west: float, centre: float) -> None:
+    grid, same = (Grid(100, 100, CRS.from_epsg(4326), from_origin(at, -16.5, 3e-3, 3e-3)) for at in (west, 13.0))
+    assert grid.lonlat == pytest.approx((centre, -16.65))
+    assert grid.gsd == pytest.approx(same.gsd)
+    # What is no longitude is not turned into one.
+    assert Grid(10, 10, CRS.from_epsg(4326), from_origin(5e5, 50, 1e-5, 1e-5)).lonlat == pytest.approx((5e5, 50), 1e-5)
+
+
 def test_a_transform_and_control_points_without_a_crs_are_kept(tmp_path: Path) -> None:
     points = (GroundControlPoint(0, 0, 5, 6), GroundControlPoint(0, 9, 7, 6), GroundControlPoint(9, 0, 5, 3))
     for grid in (Grid(10, 10, transform=from_origin(10, 20, 0.5, 0.5)), Grid(10, 10, gcps=points)):

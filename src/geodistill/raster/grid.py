@@ -210,7 +210,7 @@ class Grid:
         else:
             (x, y), crs = self.transform @ (self.width / 2, self.height / 2), self.crs
         placed = _lonlat(crs, [(x, y)])
-        return None if placed is None else (placed[0][0], placed[1][0])
+        return None if placed is None else (wrap_longitude(placed[0][0]), placed[1][0])
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -234,6 +234,14 @@ class Grid:
         if self.rpcs is not None:
             profile["rpcs"] = self.rpcs
         return profile
+
+
+def wrap_longitude(lon: float) -> float:
+    """Return a longitude within -180 to 180: grids count on across the antimeridian, or from 0 to 360.
+
+    What is farther out than half a turn more is no longitude, and stays as it is.
+    """
+    return (lon + 180) % 360 - 180 if 180 < abs(lon) <= 540 else lon
 
 
 def _lonlat(

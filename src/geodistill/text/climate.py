@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from geodistill.errors import DataError, RecipeError, UnknownNameError
 from geodistill.raster import Grid, Raster, Window
+from geodistill.raster.grid import wrap_longitude
 
 ZONES: dict[str, str] = {
     "Af": "tropical rainforest", "Am": "tropical monsoon", "Aw": "tropical savanna",
@@ -120,7 +121,7 @@ def position_of(image: Path | str | Raster) -> Position:
     if (at := grid.lonlat) is not None:
         return Position(*at, "control points" if grid.gcps and grid.transform.is_identity else "CRS and transform")
     if grid.rpcs is not None:
-        return Position(float(grid.rpcs.long_off), float(grid.rpcs.lat_off), "RPC centre")
+        return Position(wrap_longitude(float(grid.rpcs.long_off)), float(grid.rpcs.lat_off), "RPC centre")
     if (at := _exif_position(path)) is not None:
         return Position(*at, "EXIF position")
     raise DataError(
@@ -141,7 +142,8 @@ def tile_zones(grid: Grid, windows: Sequence[Window], of: object = "") -> list[Z
     pixels = np.array([(w.col + w.width / 2, w.row + w.height / 2) for w in windows])
     centres = [grid.transform @ (x, y) for x, y in pixels.tolist()]
     to_lonlat = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    places = list(zip(*to_lonlat.transform([x for x, _ in centres], [y for _, y in centres]), strict=True))
+    lons, lats = to_lonlat.transform([x for x, _ in centres], [y for _, y in centres])
+    places = list(zip(map(wrap_longitude, lons), lats, strict=True))
     zones: list[Zone | None] = []
     for lon, lat in places:
         check_coordinate(lon, lat, of)

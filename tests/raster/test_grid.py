@@ -53,6 +53,31 @@ def test_degrees_of_another_planet_are_measured_on_its_own_ellipsoid() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lons", "centre"),
+    [
+        ((179.95, -179.97), 179.99),
+        ((-179.95, 179.97), -179.99),
+        ((-179.99, 179.95), 179.98),
+        ((359.9, 0.3), 0.1),
+        ((238.0, 238.2), -121.9),
+        ((13.0, 13.5), 13.25),
+        ((-180.0, 180.0), 0.0),
+    ],
+)
+def test_control_points_are_averaged_across_the_antimeridian(lons: tuple[float, float], centre: float) -> None:
+    points = tuple(
+        GroundControlPoint(row, col * 100, lons[col], 51.9 - row * 1e-3) for row in (0, 100) for col in (0, 1)
+    )
+    grid = Grid(100, 100, gcps=points, gcps_crs=CRS.from_epsg(4326))
+    assert grid.lonlat == pytest.approx((centre, 51.85))
+    # On a plane there is nothing to go round.
+    metres = tuple(GroundControlPoint(p.row, p.col, 5e5 + 1000 * p.col, 5.5e6) for p in points)
+    assert Grid(100, 100, gcps=metres, gcps_crs=CRS.from_epsg(32633)).control_points == list(metres)
+    lost = (GroundControlPoint(0, 0, float("nan"), 5), *points)
+    assert Grid(100, 100, gcps=lost, gcps_crs=CRS.from_epsg(4326)).lonlat is None
+
+
+@pytest.mark.parametrize(
     ("west", "centre"), [(179.9, -179.95), (-180.4, 179.75), (238.0, -121.85), (359.9, 0.05), (13.0, 13.15)]
 )
 def test_degrees_beyond_180_have_the_longitude_that_they_are(west: float, centre: float) -> None:

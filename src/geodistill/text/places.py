@@ -62,12 +62,22 @@ FILE = "file"
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a scene: its zone's code, its season, metres per pixel and metres above the sea, or ``None``."""
+    """What is known of a scene: its zone's code, its season, metres per pixel and metres above the sea, or ``None``.
+
+    Raises:
+        RecipeError: Metres per pixel that are not above 0, or figures that are not finite.
+    """
 
     zone: str | None = None
     season: str | None = None
     gsd: float | None = None
     elevation: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gsd is not None and not 0 < self.gsd < math.inf:
+            raise RecipeError(f"gsd {self.gsd}", "metres per pixel, above 0")
+        if self.elevation is not None and not math.isfinite(self.elevation):
+            raise RecipeError(f"elevation {self.elevation}", "metres above the sea")
 
 
 @dataclass(frozen=True)
@@ -118,14 +128,14 @@ def find_place(
         DataError: Nothing says where the scene lies, a coordinate is no coordinate or in the open ocean, or the day
             is no date.
         UnknownNameError: There is no such zone or region.
-        RecipeError: There is nothing to find the setting of.
+        RecipeError: There is nothing to find the setting of, or metres are no such.
     """
     file = image.path if isinstance(image, Raster) else image
     if isinstance(image, Raster):
-        gsd, day = gsd or image.grid.gsd, day or image.acquired
+        gsd, day = image.grid.gsd if gsd is None else gsd, day or image.acquired
     elif image is not None:
         with Raster(image) as raster:
-            gsd, day = gsd or raster.grid.gsd, day or raster.acquired
+            gsd, day = raster.grid.gsd if gsd is None else gsd, day or raster.acquired
     if zone is not None:
         return _named(zone, lonlat, image, day, gsd, elevation)
     if region is not None:

@@ -82,6 +82,15 @@ def test_what_is_no_place_on_land_is_refused(lon: float, lat: float, words: str)
         zone_at(lon, lat)
 
 
+@pytest.mark.parametrize(("lon", "lat"), [(-158.0, 21.4), (57.5, -20.2), (14.4, 35.9), (144.8, 13.5)])
+def test_islands_that_the_map_leaves_out_are_not_called_sea(lon: float, lat: float) -> None:
+    """Oahu, Mauritius, Malta and Guam."""
+    with pytest.raises(DataError, match=r"no land of the climate map .* an island too small .*--zone") as caught:
+        zone_at(lon, lat)
+    for claim in ("lies in", "order", "swapped"):
+        assert claim not in str(caught.value)
+
+
 def test_zone_names_take_any_case_and_unknown_ones_list_the_near() -> None:
     assert zone_named("cfB").code == "Cfb"
     with pytest.raises(UnknownNameError, match="Cfb"):
@@ -125,7 +134,7 @@ def test_tiles_in_the_open_ocean_take_the_zone_of_the_nearest_ashore() -> None:
     assert len(tile_zones(grid, windows)) == 21
     with pytest.raises(DataError, match="open ocean"):
         zone_at(-11.05, 38.75)
-    with pytest.raises(DataError, match=r"sea\.tif: -11.*open ocean"):
+    with pytest.raises(DataError, match=r"sea\.tif: no land .* -11.*open ocean"):
         tile_zones(grid, windows[:3], "sea.tif")
 
 

@@ -100,7 +100,7 @@ def test_a_row_from_no_place_on_land_is_named(lon: float, lat: float, words: str
 
 def test_a_file_in_the_ocean_is_named(tmp_path: Path) -> None:
     path = make_raster(tmp_path / "sea.tif", crs="EPSG:4326", transform=from_origin(-30.0, 0.0, 1e-5, 1e-5))
-    with pytest.raises(DataError, match=r"sea\.tif: -29.*open ocean"):
+    with pytest.raises(DataError, match=r"sea\.tif: no land .* -29.*open ocean"):
         find_place(path)
 
 

